@@ -1,0 +1,63 @@
+"""Metadata, and every name under which spaCy finds a function of this package."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = {}
+exec((ROOT / "spacy_ner_arch" / "__init__.py").read_text(encoding="utf8"), VERSION)
+
+setup(
+    name="spacy-ner-arch",
+    version=VERSION["__version__"],
+    description="Neural architectures for named entity recognition and relation extraction, as components of spaCy",
+    long_description=(ROOT / "README.md").read_text(encoding="utf8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    packages=find_packages(include=["spacy_ner_arch", "spacy_ner_arch.*"]),
+    package_data={"spacy_ner_arch": ["py.typed"]},
+    install_requires=[
+        "spacy>=3.8.2,<3.9",
+        "thinc>=8.3.4,<8.4",
+        "spacy-transformers>=1.3.9,<1.5",
+        "torch>=2.5",
+        "pytorch-crf>=0.7.2,<0.8",
+        "seqeval>=1.2.2",
+        "safetensors>=0.4.3",
+        "numpy>=1.24",
+    ],
+    extras_require={
+        "dev": ["pytest>=8", "pytest-timeout", "hypothesis", "ruff", "mypy"],
+        "viz": ["matplotlib>=3.8"],
+        "cuda12x": ["cupy-cuda12x>=13"],
+    },
+    entry_points={
+        "spacy_factories": [
+            "sequence_ner = spacy_ner_arch.pipes.sequence_ner:make_sequence_ner",
+        ],
+        "spacy_architectures": [
+            "spacy_ner_arch.BiLSTM.v1 = spacy_ner_arch.encoders:bilstm",
+            "spacy_ner_arch.TorchTok2Vec.v1 = spacy_ner_arch.encoders:torch_tok2vec",
+            "spacy_ner_arch.CRF.v1 = spacy_ner_arch.architectures:crf",
+            "spacy_ner_arch.Softmax.v1 = spacy_ner_arch.architectures:softmax",
+        ],
+        "spacy_readers": [
+            "spacy_ner_arch.Corpus.v1 = spacy_ner_arch.corpora:create_corpus",
+        ],
+        "spacy_cli": [
+            "ner-arch = spacy_ner_arch.cli:app",
+        ],
+    },
+    classifiers=[
+        "License :: OSI Approved :: MIT License",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Text Processing :: Linguistic",
+    ],
+)

@@ -1,0 +1,231 @@
+"""Documents on one side, a torch module on the other: padding, one border crossing each way, and the gradient back.
+
+A model of this package is a thinc model with one layer, the embedding (`tok2vec`), and one shim, the module with encoder
+and head. Everything behind the embedding is one autograd graph.
+"""
+
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+import numpy as np
+import torch
+from spacy.tokens import Doc
+from thinc.api import Model, get_torch_default_device, torch2xp, xp2torch
+from thinc.types import Floats2d
+from torch import Tensor, nn
+
+from .shim import TorchShim
+from .tags import MISSING
+
+# Prediction runs on documents of like length, at most so many padded tokens at a time: enough to keep a GPU busy.
+PREDICT_TOKENS = 16_384
+
+Tok2Vec = Model[List[Doc], List[Floats2d]]
+# Row i of each array belongs to document i.
+Prediction = List[Tuple[np.ndarray, ...]]
+# What a collate function makes of the targets of a batch: further arguments of the module.
+Arguments = Tuple[Any, ...]
+
+
+class Padding(NamedTuple):
+    """Where the tokens of a batch stand: flat rows (N, D) on one side, (B, T, D) on the other."""
+
+    mask: Tensor  # (B, T) bool
+    rows: Tensor  # (N,) place of each token among the B * T
+
+    def pad(self, flat: Tensor, fill: float = 0) -> Tensor:
+        """(N, ...) -> (B, T, ...)"""
+        padded = flat.new_full((self.mask.numel(), *flat.shape[1:]), fill)
+        return padded.index_copy(0, self.rows, flat).view(*self.mask.shape, *flat.shape[1:])
+
+    def flatten(self, padded: Tensor) -> Tensor:
+        """(B, T, ...) -> (N, ...)"""
+        return padded.flatten(0, 1).index_select(0, self.rows)
+
+
+def padding(lengths: Sequence[int], device: torch.device) -> Padding:
+    """The padding of documents of these lengths; at least one step wide, so that empty documents are no special case."""
+    mask = np.arange(max(1, *lengths)) < np.asarray(lengths, dtype=np.int64).reshape(-1, 1)
+    rows = torch.from_numpy(np.flatnonzero(mask))
+    return Padding(torch.from_numpy(mask).to(device, non_blocking=True), rows.to(device, non_blocking=True))
+
+
+def head_model(
+    name: str, tok2vec: Tok2Vec, build: Callable[..., nn.Module], collate: Callable[..., Arguments], dtype: str
+) -> Model:
+    """A trainable head over an embedding.
+
+    build: makes the module from `input_size` and the hyperparameters that the component gives at initialization. The
+        module takes (x, mask) for predictions, a tuple of tensors with one row per document, and (x, mask, *arguments)
+        for the loss.
+    collate: (targets, padding) -> arguments.
+
+    The model is used as
+        predict(docs) -> Prediction
+        predict((docs, targets)) -> loss
+        begin_update((docs, targets)) -> loss, backprop(weight of the loss)
+        initialize(X=docs, Y=hyperparameters)
+    A loss is a tensor that stays on its device until somebody reads it.
+    """
+    return Model(
+        name,
+        head_forward,
+        init=initialize,
+        layers=[tok2vec],
+        shims=[TorchShim(build, dtype=dtype)],
+        refs={"tok2vec": tok2vec},
+        attrs={"dropout_rate": 0.0, "collate": collate, "change": change},
+    )
+
+
+def tok2vec_model(
+    name: str, tok2vec: Tok2Vec, build: Callable[..., nn.Module], dtype: str, frozen: bool
+) -> Tok2Vec:
+    """An encoder over an embedding as a tok2vec of its own."""
+    return Model(
+        name,
+        tok2vec_forward,
+        init=initialize,
+        layers=[tok2vec],
+        shims=[TorchShim(build, dtype=dtype, frozen=frozen)],
+        refs={"tok2vec": tok2vec},
+        dims={"nO": None},
+        attrs={"dropout_rate": 0.0},
+    )
+
+
+def initialize(model: Model, X: Optional[List[Doc]] = None, Y: Optional[Dict[str, Any]] = None) -> None:
+    """Initialize the embedding, then build the module for its width."""
+    tok2vec: Tok2Vec = model.get_ref("tok2vec")
+    tok2vec.initialize(X=X)
+    width = tok2vec.maybe_get_dim("nO")
+    if width is None:
+        if not X:
+            raise ValueError(f"{model.name}: the width of the embedding is unknown; initialize with some documents")
+        width = tok2vec.predict(X[:1])[0].shape[1]
+    shim = get_shim(model)
+    shim.initialize(input_size=int(width), **(Y or {}))
+    if "nO" in model.dim_names:
+        model.set_dim("nO", int(shim.module.output_size), force=True)  # type: ignore[arg-type]
+
+
+def change(model: Model, method: str, **hyperparameters: Any) -> None:
+    """Change the shape of a module that may be trained already; before initialization there is nothing to change."""
+    if get_shim(model).is_initialized:
+        get_shim(model).change(method, **hyperparameters)
+
+
+def get_shim(model: Model) -> TorchShim:
+    shim = model.shims[0]
+    assert isinstance(shim, TorchShim)
+    return shim
+
+
+def head_forward(
+    model: Model, X: Union[List[Doc], Tuple[List[Doc], Any]], is_train: bool
+) -> Tuple[Any, Callable[[float], Any]]:
+    if not isinstance(X, tuple):
+        return predict(model, X), _no_backprop
+    docs, targets = X
+    vectors, backprop_vectors = model.get_ref("tok2vec")(docs, is_train)
+    shim, lengths = get_shim(model), [len(doc) for doc in docs]
+    if not any(lengths):
+        # A shared embedding waits for a gradient from every component, even for one of nothing.
+        return torch.zeros(()), lambda weight: backprop_vectors(vectors)
+    flat = xp2torch(model.ops.flatten(vectors), device=get_torch_default_device())
+    shape = padding(lengths, flat.device)
+    arguments = (shape.pad(flat), shape.mask, *model.attrs["collate"](targets, shape))
+    if not is_train:
+        return shim.predict(arguments), _no_backprop
+    loss, backprop_loss = shim.begin_update(arguments, model.attrs["dropout_rate"])
+
+    def backprop(weight: float = 1.0) -> Any:
+        d_padded = backprop_loss(weight)
+        return backprop_vectors(_unflatten(model, shape, d_padded, lengths, vectors))
+
+    return loss.detach(), backprop
+
+
+def tok2vec_forward(
+    model: Tok2Vec, docs: List[Doc], is_train: bool
+) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], Any]]:
+    vectors, backprop_vectors = model.get_ref("tok2vec")(docs, is_train)
+    shim, lengths = get_shim(model), [len(doc) for doc in docs]
+    if not any(lengths):
+        return [model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs], lambda d_encoded: backprop_vectors(vectors)
+    flat = xp2torch(model.ops.flatten(vectors), device=get_torch_default_device())
+    shape = padding(lengths, flat.device)
+    arguments = (shape.pad(flat), shape.mask)
+    if is_train:
+        encoded, backprop_encoded = shim.begin_update(arguments, model.attrs["dropout_rate"])
+    else:
+        encoded, backprop_encoded = shim.predict(arguments), _no_backprop
+
+    def backprop(d_encoded: List[Floats2d]) -> Any:
+        gradient = shape.pad(xp2torch(model.ops.flatten(d_encoded), device=flat.device))
+        return backprop_vectors(_unflatten(model, shape, backprop_encoded(gradient), lengths, vectors))
+
+    return _split(model, shape.flatten(encoded.detach().float()), lengths), backprop
+
+
+def predict(model: Model, docs: List[Doc]) -> Prediction:
+    """Predictions of all documents, in order, each as a tuple of arrays with the document's own row."""
+    shim, tok2vec = get_shim(model), model.get_ref("tok2vec")
+    vectors = tok2vec.predict(docs)
+    order = sorted(range(len(docs)), key=lambda i: len(docs[i]))
+    lengths = [len(docs[i]) for i in order]
+    if not any(lengths):
+        flat = torch.zeros((0, int(shim.cfg["input_size"])), device=get_torch_default_device())
+    else:
+        flat = xp2torch(model.ops.flatten([vectors[i] for i in order]), device=get_torch_default_device())
+    outputs: List[Tuple[Tensor, ...]] = []
+    done = 0
+    for chunk in _chunks(lengths):
+        shape = padding(chunk, flat.device)
+        rows = flat[done : done + sum(chunk)]
+        done += sum(chunk)
+        output = shim.predict((shape.pad(rows), shape.mask))
+        outputs.append(tuple(tensor.to("cpu", non_blocking=True) for tensor in output))
+    if flat.is_cuda:
+        torch.cuda.synchronize()
+    by_length = [row for output in outputs for row in zip(*(tensor.numpy() for tensor in output), strict=True)]
+    predictions: Prediction = [()] * len(docs)
+    for i, row in zip(order, by_length, strict=True):
+        predictions[i] = row
+    return predictions
+
+
+def _chunks(lengths: List[int]) -> Iterator[List[int]]:
+    """Cut ascending lengths into batches of at most PREDICT_TOKENS tokens with their padding."""
+    chunk: List[int] = []
+    for length in lengths:
+        if chunk and length * (len(chunk) + 1) > PREDICT_TOKENS:
+            yield chunk
+            chunk = []
+        chunk.append(length)
+    if chunk:
+        yield chunk
+
+
+def token_tags(targets: List[np.ndarray], shape: Padding) -> Arguments:
+    """Tags of all tokens (B, T), and whether any of them is missing; `targets` are the tag indices of each document."""
+    flat = np.concatenate(targets)
+    tags = torch.from_numpy(flat).to(shape.mask.device, non_blocking=True)
+    return shape.pad(tags, fill=MISSING), bool((flat == MISSING).any())
+
+
+def _split(model: Model, flat: Tensor, lengths: List[int]) -> List[Floats2d]:
+    parts: List[Floats2d] = model.ops.unflatten(torch2xp(flat.contiguous(), ops=model.ops), lengths)
+    return parts
+
+
+def _unflatten(
+    model: Model, shape: Padding, padded: Optional[Tensor], lengths: List[int], vectors: List[Floats2d]
+) -> List[Floats2d]:
+    """The gradient of the module's input as one array a document; a frozen module has none to give."""
+    if padded is None:
+        return [model.ops.alloc2f(*array.shape) for array in vectors]
+    return _split(model, shape.flatten(padded), lengths)
+
+
+def _no_backprop(*args: Any) -> None:
+    return None

@@ -1,0 +1,74 @@
+"""A corpus reader that puts gold annotation onto the documents the pipeline sees."""
+
+from functools import partial
+from pathlib import Path
+from typing import Callable, Dict, Iterator, List, Optional
+
+from spacy.language import Language
+from spacy.tokens import Doc
+from spacy.training import Corpus, Example
+from spacy.training.augment import dont_augment
+from spacy.util import registry
+
+
+@registry.readers("spacy_ner_arch.Corpus.v1")
+def create_corpus(
+    path: Optional[Path],
+    copy: List[str] = [],  # noqa: B006 - read from configs, where a default is written as a list
+    gold_preproc: bool = False,
+    max_length: int = 0,
+    limit: int = 0,
+    augmenter: Optional[Callable] = None,
+) -> Callable[[Language], Iterator[Example]]:
+    """spacy.Corpus.v1, with gold annotation copied to the predicted documents, where components find it as if another
+    component had set it: for components that build on annotation of others, or to score them apart from those others.
+
+    path: .spacy file or folder of such.
+    copy: any of "ents" (entities) and "heads" (dependency tree and sentence starts).
+    The other arguments are those of spacy.Corpus.v1.
+    """
+    unknown = sorted(set(copy) - set(COPIERS))
+    if unknown:
+        raise ValueError(f"spacy_ner_arch.Corpus.v1 cannot copy {unknown}; it knows {sorted(COPIERS)}")
+    if path is None:
+        raise ValueError("spacy_ner_arch.Corpus.v1: no path; set [paths] train and dev, or --paths.train and --paths.dev")
+    corpus = Corpus(
+        path,
+        gold_preproc=gold_preproc,
+        max_length=max_length,
+        limit=limit,
+        augmenter=augmenter or dont_augment,
+    )
+    return partial(read_corpus, corpus, copy)
+
+
+def read_corpus(corpus: Corpus, copy: List[str], nlp: Language) -> Iterator[Example]:
+    for example in corpus(nlp):
+        for name in copy:
+            COPIERS[name](example)
+        yield example
+
+
+def copy_ents(example: Example) -> None:
+    """Gold entities that align with the predicted tokens."""
+    example.predicted.set_ents(example.get_aligned_spans_y2x(example.reference.ents), default="outside")
+
+
+def copy_heads(example: Example) -> None:
+    """Gold tree where it aligns; a token without a counterpart of its own attaches to itself. Without any gold tree
+    nothing is copied, so that a component that needs one says so."""
+    reference, predicted = example.reference, example.predicted
+    if not reference.has_annotation("DEP"):
+        return
+    heads, deps = example.get_aligned_parse(projectivize=False)
+    annotated = Doc(
+        predicted.vocab,
+        words=[token.text for token in predicted],
+        spaces=[bool(token.whitespace_) for token in predicted],
+        heads=[i if head is None else head for i, head in enumerate(heads)],
+        deps=[dep or "" for dep in deps],
+    )
+    predicted.from_array(["HEAD", "DEP"], annotated.to_array(["HEAD", "DEP"]))
+
+
+COPIERS: Dict[str, Callable[[Example], None]] = {"ents": copy_ents, "heads": copy_heads}

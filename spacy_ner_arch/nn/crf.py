@@ -1,0 +1,181 @@
+"""Linear-chain conditional random field: a faster, stricter `torchcrf.CRF` with the same signatures and state."""
+
+from typing import List, Optional, Sequence, Tuple
+
+import torch
+import torchcrf
+from torch import Tensor
+
+from ..tags import MISSING, legality, split_tag
+from .forward_backward import FORBIDDEN, log_alpha_beta, log_partition
+from .viterbi import best_path
+
+
+class LinearChainCRF(torchcrf.CRF):
+    """A score for every tag sequence: sum of emissions, transitions, one start and one end score.
+
+    The parameters (`start_transitions`, `transitions`, `end_transitions`) and their initial values are those of
+    pytorch-crf, so a state dict of either loads into the other. Different from it: the loss has a closed-form gradient,
+    sequences without a step are allowed, tags may be missing, and with `labels` only well-formed tag sequences exist,
+    in the normaliser as in decoding.
+
+    num_tags: K.
+    batch_first: whether tensors are (B, T, ...) rather than (T, B, ...), as in pytorch-crf.
+    labels: names of the K tags in order (`O`, `B-PER`, ...); None puts no constraint on the sequences.
+    scheme: `BILUO` or `BIO`, how to read `labels`.
+
+    Masks are True on the steps of a sequence and False on the padding behind it. A hole in a mask is an error (checked on the CPU only).
+    Source: Lafferty, McCallum and Pereira 2001; Lample et al. 2016.
+    """
+
+    def __init__(
+        self,
+        num_tags: int,
+        batch_first: bool = False,
+        labels: Optional[Sequence[str]] = None,
+        scheme: Optional[str] = None,
+    ) -> None:
+        super().__init__(num_tags, batch_first)
+        if (labels is None) != (scheme is None):
+            raise ValueError("LinearChainCRF: labels and scheme go together; give both or neither")
+        if labels is not None and len(labels) != num_tags:
+            raise ValueError(f"LinearChainCRF: {len(labels)} labels for {num_tags} tags")
+        self.labels = None if labels is None else list(labels)
+        self.scheme = scheme
+        # Constants, not parameters, and not part of the state.
+        for name, allowed in zip(("start", "transition", "end"), self._allowed(), strict=True):
+            self.register_buffer(f"{name}_penalty", torch.where(allowed, 0.0, FORBIDDEN), persistent=False)
+        self.register_buffer("continuation", self._continuation(), persistent=False)
+
+    def _allowed(self) -> Tuple[Tensor, Tensor, Tensor]:
+        if self.labels is None or self.scheme is None:
+            k = self.num_tags
+            return torch.ones(k).bool(), torch.ones(k, k).bool(), torch.ones(k).bool()
+        start, transition, end = map(torch.from_numpy, legality(self.labels, self.scheme))
+        return start, transition, end
+
+    def _continuation(self) -> Tensor:
+        """(K, K) bool: the second tag would lengthen the entity that the first one is in. Under BILUO an entity says
+        itself where it ends, so nothing lengthens it."""
+        names = [split_tag(name) for name in self.labels or []]
+        if self.scheme != "BIO":
+            return torch.zeros(self.num_tags, self.num_tags, dtype=torch.bool)
+        return torch.tensor([[b == "I" and la == lb for b, lb in names] for _, la in names])
+
+    def forward(
+        self,
+        emissions: Tensor,
+        tags: Tensor,
+        mask: Optional[Tensor] = None,
+        reduction: str = "sum",
+        partial: bool = False,
+    ) -> Tensor:
+        """Log likelihood of the tags.
+
+        emissions: (B, T, K) if batch_first; computed in at least float32 whatever their type.
+        tags: (B, T) int64; with `partial`, -1 where the tag is unknown: then the likelihood of everything known, summed
+            over all legal ways to fill the gaps.
+        mask: (B, T), all True if None.
+        reduction: `none` (B,), `sum`, `mean` over sequences, `token_mean`.
+        partial: whether any tag may be missing; costs a second forward-backward pass.
+        """
+        if reduction not in ("none", "sum", "mean", "token_mean"):
+            raise ValueError(f"invalid reduction: {reduction}")
+        emissions, mask = self._batch_first(emissions, mask)
+        tags = tags if self.batch_first else tags.transpose(0, 1)
+        if tags.shape != mask.shape:
+            raise ValueError(f"tags have shape {tuple(tags.shape)}, emissions and mask {tuple(mask.shape)}")
+        lengths = mask.sum(1)
+        scores, transitions = self._scores(emissions, lengths)
+        if partial:
+            compatible = (tags == MISSING).unsqueeze(-1) | (tags.unsqueeze(-1) == torch.arange(self.num_tags).to(tags))
+            known = scores.masked_fill(~compatible, FORBIDDEN)
+            both = log_partition(torch.cat([scores, known]), transitions, lengths.repeat(2))
+            all_paths, gold = both.chunk(2)
+        else:
+            all_paths = log_partition(scores, transitions, lengths)
+            gold = self._path_scores(scores, transitions, tags, mask).double().sum(1)
+        llh = (gold - all_paths).to(scores.dtype)
+        if reduction == "none":
+            return llh
+        if reduction == "mean":
+            return llh.mean()
+        return llh.sum() if reduction == "sum" else llh.sum() / mask.sum()
+
+    def decode(self, emissions: Tensor, mask: Optional[Tensor] = None) -> List[List[int]]:
+        """The best tag sequence of each row, as lists (one copy to the host)."""
+        _, lengths_mask = self._batch_first(emissions, mask)
+        tags = self.best_tags(emissions, mask).tolist()
+        return [row[:length] for row, length in zip(tags, lengths_mask.sum(1).tolist(), strict=True)]
+
+    def best_tags(self, emissions: Tensor, mask: Optional[Tensor] = None) -> Tensor:
+        """The best tag sequence of each row: (B, T) int64 (batch first, always), arbitrary in the padding."""
+        with torch.no_grad():
+            emissions, mask = self._batch_first(emissions, mask)
+            lengths = mask.sum(1)
+            return best_path(*self._scores(emissions, lengths), lengths)
+
+    def entity_log_marginals(
+        self, emissions: Tensor, tags: Tensor, mask: Optional[Tensor] = None
+    ) -> Tuple[Tensor, Tensor]:
+        """What is needed for the exact probability of every entity of one tag sequence, summed over all sequences.
+
+        An entity of `tags` on the tokens a..b (inclusive) has the probability exp(opening[:, a] + closing[:, b]).
+        tags: (B, T), for example from `best_tags` (batch first, always).
+        Returns opening and closing, (B, T) float64.
+        """
+        with torch.no_grad():
+            emissions, mask = self._batch_first(emissions, mask)
+            lengths = mask.sum(1)
+            scores, transitions = self._scores(emissions, lengths)
+            alpha, beta, total = log_alpha_beta(scores, transitions, lengths)
+            along = self._path_scores(scores, transitions, tags, mask).double().cumsum(1)
+            opening = alpha.gather(2, tags.unsqueeze(-1)).squeeze(-1) - along
+            after = self._log_ending(scores, transitions, tags, beta, lengths)
+            return opening, along + after - total.unsqueeze(1)
+
+    def _log_ending(
+        self, scores: Tensor, transitions: Tensor, tags: Tensor, beta: Tensor, lengths: Tensor
+    ) -> Tensor:
+        """(B, T): log of all continuations behind step t in which the entity at t is not lengthened."""
+        free = beta.gather(2, tags.unsqueeze(-1)).squeeze(-1)
+        if self.scheme != "BIO":
+            return free
+        gamma = beta[:, 1:] + scores[:, 1:].double()
+        onward = transitions[tags[:, :-1]].double() + gamma
+        ending = onward.masked_fill(self.continuation[tags[:, :-1]], FORBIDDEN).logsumexp(-1)
+        has_next = torch.arange(1, scores.shape[1], device=scores.device) < lengths.unsqueeze(1)
+        return torch.cat([torch.where(has_next, ending, free[:, :-1]), free[:, -1:]], dim=1)
+
+    def _path_scores(self, scores: Tensor, transitions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
+        """(B, T): what each step of the given path adds to its score, 0 in the padding."""
+        tags = tags.masked_fill(~mask, 0)
+        steps = scores.gather(2, tags.unsqueeze(-1)).squeeze(-1)
+        moves = transitions[tags[:, :-1], tags[:, 1:]]
+        return (steps + torch.nn.functional.pad(moves, (1, 0))).masked_fill(~mask, 0.0)
+
+    def _scores(self, emissions: Tensor, lengths: Tensor) -> Tuple[Tensor, Tensor]:
+        """Emissions with start and end scores added to each row's first and last step, and the transitions; all
+        illegal ones forbidden."""
+        transitions = self.transitions.to(emissions.dtype) + self.transition_penalty
+        steps = torch.arange(emissions.shape[1], device=emissions.device)
+        first = (steps == 0).unsqueeze(-1) * (self.start_transitions + self.start_penalty)
+        last = (steps == lengths.unsqueeze(1) - 1).unsqueeze(-1) * (self.end_transitions + self.end_penalty)
+        return emissions + first + last, transitions
+
+    def _batch_first(self, emissions: Tensor, mask: Optional[Tensor]) -> Tuple[Tensor, Tensor]:
+        if emissions.dim() != 3 or emissions.shape[2] != self.num_tags:
+            raise ValueError(f"emissions must be 3-d with {self.num_tags} tags last, got {tuple(emissions.shape)}")
+        if not self.batch_first:
+            emissions = emissions.transpose(0, 1)
+            mask = None if mask is None else mask.transpose(0, 1)
+        if mask is None:
+            mask = torch.ones(emissions.shape[:2], dtype=torch.bool, device=emissions.device)
+        if mask.shape != emissions.shape[:2]:
+            raise ValueError(f"mask has shape {tuple(mask.shape)}, emissions {tuple(emissions.shape)}")
+        mask = mask.bool()
+        # On a GPU the check would make the host wait; there the caller is trusted.
+        if mask.device.type == "cpu" and (mask[:, 1:] & ~mask[:, :-1]).any():
+            raise ValueError("mask has a hole: padding may only stand behind the last step of a sequence")
+        wide = emissions if emissions.dtype == torch.float64 else emissions.float()
+        return wide, mask

@@ -1,0 +1,133 @@
+"""Sequence labelling heads: an encoder, a linear layer, and a CRF or a softmax over tags."""
+
+from typing import Callable, Dict, Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..tags import MISSING, OUTSIDE, split_tag
+from .crf import LinearChainCRF
+from .dropout import dropout
+
+Encoder = Callable[[int], nn.Module]
+# Tags (B, T), then `opening` and `closing` of LinearChainCRF.entity_log_marginals, (B, T).
+Prediction = Tuple[Tensor, Tensor, Tensor]
+
+
+class CRFTagger(nn.Module):
+    """Emissions from a linear layer over the encoder's output, scored as sequences by a linear-chain CRF.
+
+    input_size: width D of the token vectors.
+    tags, scheme: names of the K tags, and how to read them.
+    encoder: builder of a module (B, T, D), mask -> (B, T, `output_size`); None for none.
+    dropout_rate: before the linear layer; None for the rate of `[training] dropout`.
+    loss_scale: constant factor of the loss.
+
+    Shape: x (B, T, D), mask (B, T); targets (B, T) int64, MISSING where unknown.
+    Returns the loss, summed over the sequences, when targets are given; a Prediction when not.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        tags: Sequence[str],
+        scheme: str,
+        *,
+        encoder: Optional[Encoder] = None,
+        dropout_rate: Optional[float] = None,
+        loss_scale: float = 0.001,
+    ) -> None:
+        super().__init__()
+        self.encoder = None if encoder is None else encoder(input_size)
+        width = input_size if self.encoder is None else int(self.encoder.output_size)  # type: ignore[arg-type]
+        self.dropout = dropout(dropout_rate)
+        self.output = nn.Linear(width, len(tags))
+        self.crf = LinearChainCRF(len(tags), batch_first=True, labels=tags, scheme=scheme)
+        self.loss_scale = loss_scale
+
+    def forward(
+        self, x: Tensor, mask: Tensor, targets: Optional[Tensor] = None, partial: bool = False
+    ) -> Tensor | Prediction:
+        if self.encoder is not None:
+            x = self.encoder(x, mask)
+        emissions = self.output(self.dropout(x))
+        with torch.autocast(x.device.type, enabled=False):
+            if targets is None:
+                return self.predict(emissions.float(), mask)
+            return self.loss(emissions.float(), mask, targets, partial) * self.loss_scale
+
+    def loss(self, emissions: Tensor, mask: Tensor, targets: Tensor, partial: bool) -> Tensor:
+        return -self.crf(emissions, targets, mask, partial=partial)
+
+    def predict(self, emissions: Tensor, mask: Tensor) -> Prediction:
+        tags = self.crf.best_tags(emissions, mask)
+        return (tags, *self.crf.entity_log_marginals(emissions, tags, mask))
+
+    def replace_tags(self, tags: Sequence[str], scheme: str) -> None:
+        """Grow (or reorder) the output to other tags; what was learned about the tags that stay is kept exactly."""
+        kept = [(tags.index(name), i) for i, name in enumerate(self.crf.labels or []) if name in tags]
+        new, old = (torch.tensor(side, device=self.output.weight.device) for side in zip(*kept, strict=True))
+        output = nn.Linear(self.output.in_features, len(tags)).to(self.output.weight)
+        crf = LinearChainCRF(len(tags), batch_first=True, labels=tags, scheme=scheme).to(self.output.weight)
+        with torch.no_grad():
+            output.weight[new], output.bias[new] = self.output.weight[old], self.output.bias[old]
+            crf.start_transitions[new] = self.crf.start_transitions[old]
+            crf.end_transitions[new] = self.crf.end_transitions[old]
+            crf.transitions[new[:, None], new] = self.crf.transitions[old[:, None], old]
+        self.output, self.crf = output, crf
+
+
+class SoftmaxTagger(CRFTagger):
+    """The same with an independent softmax for every token; predictions are the best legal tag sequence all the same.
+
+    The CRF has constant zero transitions here: what remains of it are the rules of the tag scheme, by which it decodes
+    and gives the exact probability of each entity among the well-formed sequences.
+
+    label_smoothing: share of the target probability that is spread over all tags.
+    class_weights: factor of a token's loss by the label of its gold tag (`O` outside); 1 for labels not named.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        tags: Sequence[str],
+        scheme: str,
+        *,
+        encoder: Optional[Encoder] = None,
+        dropout_rate: Optional[float] = None,
+        loss_scale: float = 0.001,
+        label_smoothing: float = 0.0,
+        class_weights: Optional[Dict[str, float]] = None,
+    ) -> None:
+        super().__init__(
+            input_size, tags, scheme, encoder=encoder, dropout_rate=dropout_rate, loss_scale=loss_scale
+        )
+        self.label_smoothing = label_smoothing
+        self.class_weights = class_weights or {}
+        self.weights: Tensor
+        self._set_constants(tags)
+
+    def loss(self, emissions: Tensor, mask: Tensor, targets: Tensor, partial: bool) -> Tensor:
+        return F.cross_entropy(
+            emissions.flatten(0, 1),
+            targets.masked_fill(~mask, MISSING).flatten(),
+            weight=self.weights,
+            ignore_index=MISSING,
+            label_smoothing=self.label_smoothing,
+            reduction="sum",
+        )
+
+    def replace_tags(self, tags: Sequence[str], scheme: str) -> None:
+        super().replace_tags(tags, scheme)
+        self._set_constants(tags)
+
+    def _set_constants(self, tags: Sequence[str]) -> None:
+        for parameter in self.crf.parameters():
+            parameter.requires_grad_(False).zero_()
+        labels = [split_tag(tag)[1] or OUTSIDE for tag in tags]
+        unknown = sorted(set(self.class_weights) - set(labels))
+        if unknown:
+            raise ValueError(f"class_weights names {unknown}, which are no labels; labels are {sorted(set(labels))}")
+        weights = self.output.weight.new_tensor([self.class_weights.get(label, 1.0) for label in labels])
+        self.register_buffer("weights", weights, persistent=False)

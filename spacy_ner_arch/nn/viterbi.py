@@ -1,0 +1,39 @@
+"""The best path of a linear chain."""
+
+import torch
+from torch import Tensor
+
+from .forward_backward import reverse_steps
+
+
+def best_path(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Tensor:
+    """Tags of the highest-scoring path of each sequence: (B, T) int64, arbitrary in the padding.
+
+    No back pointers are kept: along the one best path, finding the best predecessor again from the stored scores is
+    cheaper than recording it for every tag of every step. Nothing is read by the host.
+
+    emissions: (B, T, K) with the start and end scores added to the first and last step.
+    transitions: (K, K), from row to column.
+    lengths: (B,) on the same device.
+    """
+    time_major = emissions.transpose(0, 1)
+    into = transitions.t().contiguous()
+    scores = torch.empty_like(time_major, memory_format=torch.contiguous_format)
+    scores[0] = time_major[0]
+    candidates = emissions.new_empty(emissions.shape[0], *transitions.shape)
+    rows = scores.unbind()
+    for previous, current, emission in zip(rows, rows[1:], time_major[1:], strict=False):
+        torch.add(previous.unsqueeze(1), into, out=candidates)
+        torch.amax(candidates, -1, out=current)
+        current.add_(emission)
+
+    # Reversed within its length, every sequence is traced back from step 0, whatever its length.
+    scores = reverse_steps(scores, lengths)
+    tags = torch.empty(scores.shape[:2], dtype=torch.long, device=scores.device)
+    from_tag = torch.empty_like(scores[0])
+    steps = tags.unbind()
+    torch.argmax(scores[0], -1, out=steps[0])
+    for tag, predecessor, score in zip(steps, steps[1:], scores[1:], strict=False):
+        torch.index_select(into, 0, tag, out=from_tag)
+        torch.argmax(from_tag.add_(score), -1, out=predecessor)
+    return reverse_steps(tags, lengths).t()

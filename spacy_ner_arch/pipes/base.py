@@ -1,0 +1,159 @@
+"""What all components of this package share: labels, initialization, updates, errors."""
+
+import math
+import warnings
+from itertools import islice
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
+
+from spacy.errors import Errors
+from spacy.language import Language
+from spacy.pipeline import TrainablePipe
+from spacy.tokens import Doc, Span
+from spacy.training import Example, validate_examples, validate_get_examples
+from spacy.vocab import Vocab
+from thinc.api import Model, Optimizer, set_dropout_rate
+
+# Documents from which the widths of the layers are read.
+SHAPE_SAMPLE = 10
+
+if not Span.has_extension("score"):
+    Span.set_extension("score", default=None)
+
+
+class TorchPipe(TrainablePipe):
+    """A component over a model of `bridge.head_model`.
+
+    A subclass says what its labels are in the data (`find_labels`), what the model has to know about them
+    (`hyperparameters`), what the targets of examples are (`targets`), and how predictions become annotations
+    (`set_annotations`).
+    """
+
+    def __init__(self, vocab: Vocab, model: Model, name: str, *, scorer: Optional[Callable], **cfg: Any) -> None:
+        self.vocab = vocab
+        self.model = model
+        self.name = name
+        self.scorer = scorer
+        self.cfg: Dict[str, Any] = {**cfg, "labels": []}
+        self._updates = 0
+
+    # For the subclass
+
+    def find_labels(self, examples: Iterable[Example]) -> List[str]:
+        """All labels in the annotation of the examples, in a fixed order."""
+        raise NotImplementedError(Errors.E931.format(parent="TorchPipe", method="find_labels", name=self.name))
+
+    def hyperparameters(self) -> Dict[str, Any]:
+        """What the model is built from besides its config: json values that follow from the labels."""
+        raise NotImplementedError(Errors.E931.format(parent="TorchPipe", method="hyperparameters", name=self.name))
+
+    def targets(self, examples: Sequence[Example]) -> Any:
+        """The gold annotation of the examples, as the model's collate function takes it."""
+        raise NotImplementedError(Errors.E931.format(parent="TorchPipe", method="targets", name=self.name))
+
+    # Labels
+
+    @property
+    def labels(self) -> Tuple[str, ...]:
+        """Labels the component predicts."""
+        return tuple(self.cfg["labels"])
+
+    @property
+    def label_data(self) -> List[str]:
+        """Labels as `spacy init labels` writes them, for [initialize.components.NAME.labels]."""
+        return list(self.labels)
+
+    def add_label(self, label: str) -> int:
+        """Add a label; a trained model grows and keeps what it knows about the others. Returns 0 if it was there."""
+        if not isinstance(label, str):
+            raise ValueError(Errors.E187)
+        if label in self.labels:
+            return 0
+        self.cfg["labels"].append(label)
+        self.vocab.strings.add(label)
+        self.model.attrs["change"](self.model, "replace_tags", **self.hyperparameters())
+        return 1
+
+    @property
+    def is_resizable(self) -> bool:
+        return True
+
+    # Learning
+
+    def initialize(
+        self,
+        get_examples: Callable[[], Iterable[Example]],
+        *,
+        nlp: Optional[Language] = None,
+        labels: Optional[Sequence[str]] = None,
+    ) -> None:
+        """Collect the labels and build the model.
+
+        labels: from [initialize.components.NAME.labels]; None reads them from all examples.
+        """
+        validate_get_examples(get_examples, f"{type(self).__name__}.initialize")
+        found = self.find_labels(get_examples())
+        for label in found if labels is None else labels:
+            self.add_label(label)
+        ignored = sorted(set(found) - set(self.labels))
+        if ignored:
+            warnings.warn(
+                f"{self.name}: the corpus has labels that are not to be learned and count as unlabelled: {ignored}",
+                stacklevel=2,
+            )
+        if not self.labels:
+            raise ValueError(
+                f"{self.name}: no label in the training corpus. Check that it was converted with its annotation, or "
+                f"give [initialize.components.{self.name}.labels], or call add_label before initializing"
+            )
+        sample = list(islice((eg.x for eg in get_examples() if len(eg.x)), SHAPE_SAMPLE))
+        if not sample:
+            raise ValueError(f"{self.name}: the training corpus has no document with a token")
+        self.model.initialize(X=sample, Y=self.hyperparameters())
+
+    def get_loss(self, examples: Iterable[Example], scores: Any = None) -> float:  # type: ignore[override]
+        """The loss on the examples, without learning from them."""
+        examples = list(examples)
+        validate_examples(examples, f"{type(self).__name__}.get_loss")
+        return float(self.model.predict(([eg.predicted for eg in examples], self.targets(examples))))
+
+    def update(  # type: ignore[override]
+        self,
+        examples: Iterable[Example],
+        *,
+        drop: float = 0.0,
+        sgd: Optional[Optimizer] = None,
+        losses: Optional[Dict[str, float]] = None,
+    ) -> Dict[str, float]:
+        """Learn from a batch; as in every component of spaCy. A loss that is not finite raises, and changes nothing."""
+        losses = {} if losses is None else losses
+        losses.setdefault(self.name, 0.0)
+        examples = list(examples)
+        validate_examples(examples, f"{type(self).__name__}.update")
+        if not examples:
+            return losses
+        set_dropout_rate(self.model, drop)
+        docs = [eg.predicted for eg in examples]
+        loss, backprop = self.model.begin_update((docs, self.targets(examples)))
+        # The one number that the host reads: before the backward pass, which then runs on while the host goes on.
+        value = float(loss)
+        if not math.isfinite(value):
+            raise ValueError(
+                f"{self.name}: the loss is {value} in update {self._updates + 1}, on {len(docs)} documents, the first "
+                f"being {docs[0].text[:60]!r}. Nothing was changed by this update; lower [training.optimizer] "
+                "learn_rate, or look for extreme inputs"
+            )
+        backprop(1.0)
+        if sgd not in (None, False):
+            self.finish_update(sgd)
+        losses[self.name] += value
+        return losses
+
+    def finish_update(self, sgd: Optimizer) -> None:
+        self._updates += 1
+        self.model.finish_update(sgd)
+
+    # Predicting
+
+    def predict(self, docs: Iterable[Doc]) -> Any:
+        """Predictions of the model, one tuple of arrays per document."""
+        return self.model.predict(list(docs))

@@ -1,0 +1,261 @@
+"""How a torch module lives inside a thinc model.
+
+thinc knows parameters one array at a time. A torch module wants more: one optimiser step for all its parameters, clipping
+by their global norm, mixed precision. The shim is where the two agree: thinc's optimiser keeps the rates, this file takes
+the step.
+"""
+
+import contextlib
+import copy
+import functools
+import json
+import os
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as safetensors_load
+from safetensors.torch import save as safetensors_save
+from thinc.api import Optimizer, Shim, get_torch_default_device
+from torch import Tensor, nn
+
+from .nn.dropout import set_dropout
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+# OpenMP threads do not survive a fork, and the child waits for them forever: nlp.pipe(n_process=2) would hang.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=functools.partial(torch.set_num_threads, 1))
+
+
+class TorchShim(Shim):
+    """A torch module, built late, trained with thinc's optimiser settings, stored as safetensors.
+
+    build: module-level function (or a partial of one) that makes the module from the hyperparameters given to
+        `initialize`; they are stored with the weights, so that loading builds the same module.
+    dtype: `float32`, or `bfloat16` or `float16` for autocast, the latter with loss scaling.
+    frozen: run without a graph, in evaluation mode, and never change a weight.
+
+    The optimiser is AdamW with the rate, betas, eps and L2 of `[training.optimizer]` (as decoupled weight decay, not on
+    biases and normalisation weights), and gradients are clipped by their norm over all parameters of the module. A step
+    with a gradient that is not finite changes nothing: under float16 it is counted in `skipped_steps`, otherwise the next
+    update raises.
+    """
+
+    def __init__(self, build: Callable[..., nn.Module], *, dtype: str = "float32", frozen: bool = False) -> None:
+        super().__init__(None)
+        if dtype not in DTYPES:
+            raise ValueError(f"unknown dtype {dtype!r}; known are {', '.join(DTYPES)}")
+        self.build = build
+        self.dtype = dtype
+        self.frozen = frozen
+        self.skipped_steps = 0
+        self._forget_optimizer()
+
+    # Building
+
+    @property
+    def is_initialized(self) -> bool:
+        return self._model is not None
+
+    @property
+    def module(self) -> nn.Module:
+        if self._model is None:
+            raise ValueError("the model is not initialized: call nlp.initialize() or load a trained pipeline")
+        module: nn.Module = self._model
+        return module
+
+    def initialize(self, **hyperparameters: Any) -> None:
+        """Build the module; the hyperparameters must be json values."""
+        self.cfg = hyperparameters
+        self._model = self.build(**hyperparameters).to(get_torch_default_device())
+        self._forget_optimizer()
+
+    def change(self, method: str, **hyperparameters: Any) -> None:
+        """Call a method of the module that changes its shape, and remember the new hyperparameters."""
+        getattr(self.module, method)(**hyperparameters)
+        self.cfg.update(hyperparameters)
+        self._forget_optimizer()
+
+    def _forget_optimizer(self) -> None:
+        self._optimizer: Optional[torch.optim.Optimizer] = None
+        self._settings: Optional[Optimizer] = None
+        self._updates = 0
+        self._overflow: Optional[Tensor] = None
+        self._scaler: Optional[torch.amp.GradScaler] = None
+
+    # Running
+
+    def _autocast(self, device: torch.device) -> torch.autocast:
+        return torch.autocast(device.type, DTYPES[self.dtype], enabled=self.dtype != "float32")
+
+    def predict(self, args: Tuple[Any, ...]) -> Any:
+        """The module's output in evaluation mode, without a graph."""
+        self.module.eval()
+        with torch.inference_mode(), self._autocast(args[0].device):
+            return self.module(*args)
+
+    def begin_update(self, args: Tuple[Any, ...], dropout: float = 0.0) -> Tuple[Any, Callable[[Any], Optional[Tensor]]]:
+        """Run the module in training mode.
+
+        args: of the module; the first is a float tensor.
+        dropout: rate of this update for every `TrainingDropout`.
+        Returns the output, and a callback from its gradient (a number for a loss, else a tensor) to that of the first
+        argument; gradients of the weights add up until `finish_update`.
+        """
+        if self.frozen:
+            return self.predict(args), _no_gradient
+        self._raise_if_overflowed()
+        self.module.train()
+        set_dropout(self.module, dropout)
+        x = args[0].detach().requires_grad_()
+        with self._autocast(x.device):
+            output = self.module(x, *args[1:])
+        return output, functools.partial(self._backprop, x, output)
+
+    def _backprop(self, x: Tensor, output: Tensor, gradient: Any) -> Optional[Tensor]:
+        gradient = torch.as_tensor(gradient, dtype=output.dtype, device=output.device)
+        if self.dtype != "float16":
+            output.backward(gradient.expand_as(output))
+            return x.grad
+        scale = self._get_scaler(x.device).scale(x.new_ones(()))
+        output.backward((gradient * scale).expand_as(output))
+        # What goes back to thinc is unscaled at once, and zero where it overflowed; the weights wait for finish_update.
+        return None if x.grad is None else (x.grad / scale).nan_to_num(0.0, 0.0, 0.0)
+
+    def _get_scaler(self, device: torch.device) -> torch.amp.GradScaler:
+        if self._scaler is None:
+            self._scaler = torch.amp.GradScaler(device.type)
+        return self._scaler
+
+    # Learning
+
+    def finish_update(self, optimizer: Optimizer) -> None:
+        """One step for all parameters from the gradients gathered since the last one."""
+        parameters = {name: p for name, p in self.module.named_parameters() if p.grad is not None}
+        if self.frozen or not parameters:
+            return
+        step = self._get_optimizer(optimizer)
+        self._updates += 1
+        if self._scaler is not None:
+            self._scaler.unscale_(step)
+        limit = optimizer.grad_clip or float("inf")
+        norm = nn.utils.clip_grad_norm_(parameters.values(), limit, foreach=True)
+        overflow = (~norm.isfinite()).float()
+        # The fused step looks at this flag on the device and leaves everything as it is where it is set.
+        step.found_inf = overflow  # type: ignore[attr-defined]
+        step.grad_scale = None  # type: ignore[attr-defined]
+        step.step()
+        step.zero_grad(set_to_none=True)
+        if self._scaler is not None:
+            self._scaler.update()
+        self._overflow = overflow
+        if optimizer.averages is not None:
+            self._average(optimizer.averages, parameters)
+
+    def _get_optimizer(self, settings: Optimizer) -> torch.optim.Optimizer:
+        """AdamW with the present rates of thinc's optimiser; a new one if the settings come from another object, whose
+        state would otherwise be mixed up with this one's."""
+        if self._optimizer is None or self._settings is not settings:
+            if settings.use_radam or not (settings.b1 and settings.b2) or not settings.L2_is_weight_decay:
+                raise ValueError(
+                    "spacy_ner_arch trains with Adam.v1 and L2_is_weight_decay = true; change [training.optimizer]"
+                )
+            trained = [p for p in self.module.parameters() if p.requires_grad]
+            groups: List[Dict[str, Any]] = [
+                {"params": [p for p in trained if p.dim() > 1], "decays": True},
+                {"params": [p for p in trained if p.dim() <= 1], "decays": False},
+            ]
+            self._optimizer = torch.optim.AdamW([g for g in groups if g["params"]], fused=True)
+            self._settings = settings
+            self._updates = 0
+        for group in self._optimizer.param_groups:
+            group["lr"] = settings.learn_rate
+            group["betas"] = (settings.b1, settings.b2)
+            group["eps"] = settings.eps
+            group["weight_decay"] = settings.L2 if group["decays"] else 0.0
+        return self._optimizer
+
+    def _raise_if_overflowed(self) -> None:
+        """Read the flag of the last step, long since computed, so that the device does not wait for the host."""
+        if self._overflow is None:
+            return
+        overflowed, self._overflow = bool(self._overflow), None
+        if overflowed and self.dtype == "float16":
+            self.skipped_steps += 1
+        elif overflowed:
+            raise ValueError(
+                f"a gradient was not finite in update {self._updates}, which was skipped: the weights are those of the "
+                "update before; lower [training.optimizer] learn_rate or grad_clip, or look for extreme inputs"
+            )
+
+    def _average(self, averages: Dict[Any, Any], parameters: Dict[str, nn.Parameter]) -> None:
+        """Running averages as thinc keeps them, in the optimiser's own dictionary, for all parameters at once."""
+        share = 1.0 - min((1.0 + self._updates) / (10.0 + self._updates), 0.9999)
+        for name, parameter in parameters.items():
+            kept = averages.get(self._key(name))
+            if kept is None or kept.shape != parameter.shape:
+                averages[self._key(name)] = parameter.detach().clone()
+        kept = [averages[self._key(name)] for name in parameters]
+        torch._foreach_lerp_(kept, [p.detach() for p in parameters.values()], share)
+
+    def _key(self, name: str) -> Tuple[str, str]:
+        # thinc's keys are (number of the node, name): a string can never collide with one.
+        return f"torch-{self.id}", name
+
+    @contextlib.contextmanager
+    def use_params(self, params: Dict[Any, Any]) -> Iterator[None]:
+        """Swap in the averages found in `params` for the time of the context."""
+        named = [] if self._model is None else list(self.module.named_parameters())
+        swapped = [(p, params[self._key(name)]) for name, p in named if self._key(name) in params]
+        swapped = [(p, average) for p, average in swapped if p.shape == average.shape]
+        own = [p.detach().clone() for p, _ in swapped]
+        with torch.no_grad():
+            for p, average in swapped:
+                p.copy_(average)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for (p, _), weight in zip(swapped, own, strict=True):
+                    p.copy_(weight)
+
+    # Moving and storing
+
+    def copy(self) -> "TorchShim":
+        copied = TorchShim(self.build, dtype=self.dtype, frozen=self.frozen)
+        copied.cfg = copy.deepcopy(self.cfg)
+        copied._model = copy.deepcopy(self._model)
+        return copied
+
+    def to_device(self, device_type: str, device_id: int) -> None:
+        self.module.to("cpu" if device_type == "cpu" else f"cuda:{device_id}")
+        self._forget_optimizer()
+
+    def __getstate__(self) -> Dict[str, Any]:
+        # A spawned process gets the weights, not the half-done training.
+        state = {**self.__dict__, "_optimizer": None, "_settings": None, "_overflow": None, "_scaler": None}
+        return state
+
+    def to_bytes(self) -> bytes:
+        """safetensors with the hyperparameters as json in its header; empty before initialization."""
+        if self._model is None:
+            return b""
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self._model.state_dict().items()}
+        return safetensors_save(weights, {"hyperparameters": json.dumps(self.cfg)})
+
+    def from_bytes(self, data: bytes) -> "TorchShim":
+        if not data:
+            return self
+        try:
+            weights = safetensors_load(data)
+        except SafetensorError as error:
+            raise ValueError(f"the weights of the model are damaged ({error}); train or download it again") from error
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        self.initialize(**json.loads(header["__metadata__"]["hyperparameters"]))
+        self.module.load_state_dict(weights)
+        return self
+
+
+def _no_gradient(gradient: Any) -> None:
+    return None

@@ -1,0 +1,105 @@
+"""Entities as tags, one a token: names of the tags, which may follow which, spans to tags and back.
+
+BILUO: B-X I-X.. L-X for an entity of several tokens, U-X for one of a single token, O outside.
+BIO (IOB2): B-X I-X.. , O outside.
+"""
+
+from typing import Iterable, List, NamedTuple, Sequence, Tuple
+
+import numpy as np
+
+SCHEMES = ("BILUO", "BIO")
+OUTSIDE = "O"
+MISSING = -1
+Span = Tuple[int, int, str]
+
+
+class Legality(NamedTuple):
+    """What a well-formed tag sequence may do. K tags: start (K,), transition (K, K) from row to column, end (K,)."""
+
+    start: np.ndarray
+    transition: np.ndarray
+    end: np.ndarray
+
+
+def check_scheme(scheme: str) -> str:
+    if scheme not in SCHEMES:
+        raise ValueError(f"unknown tag scheme {scheme!r}; known are {', '.join(SCHEMES)}")
+    return scheme
+
+
+def tag_names(labels: Iterable[str], scheme: str) -> List[str]:
+    """All tags of the labels: O first, then the prefixes of each label in turn."""
+    prefixes = "BILU" if check_scheme(scheme) == "BILUO" else "BI"
+    return [OUTSIDE] + [f"{prefix}-{label}" for label in labels for prefix in prefixes]
+
+
+def split_tag(name: str) -> Tuple[str, str]:
+    """Prefix and label of a tag: `B-PER` -> (`B`, `PER`), `O` -> (`O`, ``)."""
+    prefix, _, label = name.partition("-")
+    return prefix, label
+
+
+def legality(names: Sequence[str], scheme: str) -> Legality:
+    """The legal starts, transitions and ends of the tags, in the order of `names`."""
+    prefixes = np.array([split_tag(name)[0] for name in names])
+    labels = np.array([split_tag(name)[1] for name in names])
+    same_label = labels[:, None] == labels[None, :]
+    if check_scheme(scheme) == "BILUO":
+        opened, continuing = np.isin(prefixes, ["B", "I"]), np.isin(prefixes, ["I", "L"])
+        # An open entity must be continued by its own label, and nothing else can be continued.
+        transition = np.where(opened[:, None], continuing[None, :] & same_label, ~continuing[None, :])
+        return Legality(~continuing, transition, ~opened)
+    continuing = prefixes == "I"
+    transition = ~continuing[None, :] | ((prefixes != OUTSIDE)[:, None] & same_label)
+    return Legality(~continuing, transition, np.ones(len(names), dtype=bool))
+
+
+def encode(length: int, spans: Iterable[Span], scheme: str) -> List[str]:
+    """Names of the tags of a document of `length` tokens with the given flat spans (start, end exclusive, label)."""
+    tags = [OUTSIDE] * length
+    for start, end, label in spans:
+        if check_scheme(scheme) == "BILUO":
+            prefixes = "U" if end - start == 1 else "B" + "I" * (end - start - 2) + "L"
+        else:
+            prefixes = "B" + "I" * (end - start - 1)
+        tags[start:end] = [f"{prefix}-{label}" for prefix in prefixes]
+    return tags
+
+
+def decode(tags: np.ndarray, names: Sequence[str]) -> List[Span]:
+    """Spans of a legal tag sequence, given as indices into the names, of which the first is O."""
+    parts = [split_tag(name) for name in names]
+    spans: List[Span] = []
+    for i in np.flatnonzero(tags).tolist():
+        prefix, label = parts[tags[i]]
+        if prefix in "BU":
+            spans.append((i, i + 1, label))
+        else:
+            spans[-1] = (spans[-1][0], i + 1, label)
+    return spans
+
+
+def relax(tags: np.ndarray, legal: Legality) -> np.ndarray:
+    """Make known tags that no legal sequence agrees with MISSING; all others stay.
+
+    tags: (T,) indices, MISSING where unknown. A copy is returned only where something had to change.
+    """
+    known = tags != MISSING
+    if known.all() and (
+        not len(tags)
+        or (legal.start[tags[0]] and legal.end[tags[-1]] and legal.transition[tags[:-1], tags[1:]].all())
+    ):
+        return tags
+    relaxed = tags.copy()
+    reachable = legal.start
+    for t, tag in enumerate(tags):
+        if t:
+            reachable = legal.transition[reachable].any(0)
+        if t == len(tags) - 1:
+            reachable = reachable & legal.end
+        if tag != MISSING and reachable[tag]:
+            reachable = np.arange(len(reachable)) == tag
+        else:
+            relaxed[t] = MISSING
+    return relaxed
