@@ -1,7 +1,6 @@
 """Registered models of the components: an embedding, an optional encoder and a head."""
 
 from functools import partial
-from typing import Dict, Optional
 
 from spacy.util import registry
 from thinc.api import Model
@@ -14,8 +13,8 @@ from .nn.taggers import CRFTagger, SoftmaxTagger
 @registry.architectures("spacy_ner_arch.CRF.v1")
 def crf(
     tok2vec: Tok2Vec,
-    encoder: Optional[Encoder] = None,
-    dropout: Optional[float] = None,
+    encoder: Encoder | None = None,
+    dropout: float | None = None,
     loss_scale: float = 0.001,
     dtype: str = "float32",
 ) -> Model:
@@ -35,11 +34,11 @@ def crf(
 @registry.architectures("spacy_ner_arch.Softmax.v1")
 def softmax(
     tok2vec: Tok2Vec,
-    encoder: Optional[Encoder] = None,
-    dropout: Optional[float] = None,
+    encoder: Encoder | None = None,
+    dropout: float | None = None,
     loss_scale: float = 0.001,
     label_smoothing: float = 0.0,
-    class_weights: Optional[Dict[str, float]] = None,
+    class_weights: dict[str, float] | None = None,
     dtype: str = "float32",
 ) -> Model:
     """Sequence labelling with a softmax per token, decoded to the best well-formed tag sequence, for `sequence_ner`.

@@ -1,16 +1,17 @@
 """Documents on one side, a torch module on the other: padding, one border crossing each way, and the gradient back.
 
-A model of this package is a thinc model with one layer, the embedding (`tok2vec`), and one shim, the module with encoder
-and head. Everything behind the embedding is one autograd graph.
+A model of this package is a thinc model with one layer, the embedding (`tok2vec`), and one shim, the module with
+encoder and head. Everything behind the embedding is one autograd graph.
 """
 
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from spacy.tokens import Doc
 from thinc.api import Model, get_torch_default_device, torch2xp, xp2torch
-from thinc.types import Floats2d
+from thinc.types import Floats2d, Ints1d
 from torch import Tensor, nn
 
 from .shim import TorchShim
@@ -19,11 +20,11 @@ from .tags import MISSING
 # Prediction runs on documents of like length, at most so many padded tokens at a time: enough to keep a GPU busy.
 PREDICT_TOKENS = 16_384
 
-Tok2Vec = Model[List[Doc], List[Floats2d]]
+Tok2Vec = Model[list[Doc], list[Floats2d]]
 # Row i of each array belongs to document i.
-Prediction = List[Tuple[np.ndarray, ...]]
+Prediction = list[tuple[np.ndarray, ...]]
 # What a collate function makes of the targets of a batch: further arguments of the module.
-Arguments = Tuple[Any, ...]
+Arguments = tuple[Any, ...]
 
 
 class Padding(NamedTuple):
@@ -43,7 +44,7 @@ class Padding(NamedTuple):
 
 
 def padding(lengths: Sequence[int], device: torch.device) -> Padding:
-    """The padding of documents of these lengths; at least one step wide, so that empty documents are no special case."""
+    """Padding of documents of these lengths, at least one step wide, so that empty ones are no special case."""
     mask = np.arange(max(1, *lengths)) < np.asarray(lengths, dtype=np.int64).reshape(-1, 1)
     rows = torch.from_numpy(np.flatnonzero(mask))
     return Padding(torch.from_numpy(mask).to(device, non_blocking=True), rows.to(device, non_blocking=True))
@@ -77,9 +78,7 @@ def head_model(
     )
 
 
-def tok2vec_model(
-    name: str, tok2vec: Tok2Vec, build: Callable[..., nn.Module], dtype: str, frozen: bool
-) -> Tok2Vec:
+def tok2vec_model(name: str, tok2vec: Tok2Vec, build: Callable[..., nn.Module], dtype: str, frozen: bool) -> Tok2Vec:
     """An encoder over an embedding as a tok2vec of its own."""
     return Model(
         name,
@@ -93,7 +92,7 @@ def tok2vec_model(
     )
 
 
-def initialize(model: Model, X: Optional[List[Doc]] = None, Y: Optional[Dict[str, Any]] = None) -> None:
+def initialize(model: Model, X: list[Doc] | None = None, Y: dict[str, Any] | None = None) -> None:
     """Initialize the embedding, then build the module for its width."""
     tok2vec: Tok2Vec = model.get_ref("tok2vec")
     tok2vec.initialize(X=X)
@@ -121,8 +120,8 @@ def get_shim(model: Model) -> TorchShim:
 
 
 def head_forward(
-    model: Model, X: Union[List[Doc], Tuple[List[Doc], Any]], is_train: bool
-) -> Tuple[Any, Callable[[float], Any]]:
+    model: Model, X: list[Doc] | tuple[list[Doc], Any], is_train: bool
+) -> tuple[Any, Callable[[float], Any]]:
     if not isinstance(X, tuple):
         return predict(model, X), _no_backprop
     docs, targets = X
@@ -146,8 +145,8 @@ def head_forward(
 
 
 def tok2vec_forward(
-    model: Tok2Vec, docs: List[Doc], is_train: bool
-) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], Any]]:
+    model: Tok2Vec, docs: list[Doc], is_train: bool
+) -> tuple[list[Floats2d], Callable[[list[Floats2d]], Any]]:
     vectors, backprop_vectors = model.get_ref("tok2vec")(docs, is_train)
     shim, lengths = get_shim(model), [len(doc) for doc in docs]
     if not any(lengths):
@@ -160,14 +159,14 @@ def tok2vec_forward(
     else:
         encoded, backprop_encoded = shim.predict(arguments), _no_backprop
 
-    def backprop(d_encoded: List[Floats2d]) -> Any:
+    def backprop(d_encoded: list[Floats2d]) -> Any:
         gradient = shape.pad(xp2torch(model.ops.flatten(d_encoded), device=flat.device))
         return backprop_vectors(_unflatten(model, shape, backprop_encoded(gradient), lengths, vectors))
 
     return _split(model, shape.flatten(encoded.detach().float()), lengths), backprop
 
 
-def predict(model: Model, docs: List[Doc]) -> Prediction:
+def predict(model: Model, docs: list[Doc]) -> Prediction:
     """Predictions of all documents, in order, each as a tuple of arrays with the document's own row."""
     shim, tok2vec = get_shim(model), model.get_ref("tok2vec")
     vectors = tok2vec.predict(docs)
@@ -177,7 +176,7 @@ def predict(model: Model, docs: List[Doc]) -> Prediction:
         flat = torch.zeros((0, int(shim.cfg["input_size"])), device=get_torch_default_device())
     else:
         flat = xp2torch(model.ops.flatten([vectors[i] for i in order]), device=get_torch_default_device())
-    outputs: List[Tuple[Tensor, ...]] = []
+    outputs: list[tuple[Tensor, ...]] = []
     done = 0
     for chunk in _chunks(lengths):
         shape = padding(chunk, flat.device)
@@ -194,9 +193,9 @@ def predict(model: Model, docs: List[Doc]) -> Prediction:
     return predictions
 
 
-def _chunks(lengths: List[int]) -> Iterator[List[int]]:
+def _chunks(lengths: list[int]) -> Iterator[list[int]]:
     """Cut ascending lengths into batches of at most PREDICT_TOKENS tokens with their padding."""
-    chunk: List[int] = []
+    chunk: list[int] = []
     for length in lengths:
         if chunk and length * (len(chunk) + 1) > PREDICT_TOKENS:
             yield chunk
@@ -206,21 +205,21 @@ def _chunks(lengths: List[int]) -> Iterator[List[int]]:
         yield chunk
 
 
-def token_tags(targets: List[np.ndarray], shape: Padding) -> Arguments:
+def token_tags(targets: list[np.ndarray], shape: Padding) -> Arguments:
     """Tags of all tokens (B, T), and whether any of them is missing; `targets` are the tag indices of each document."""
     flat = np.concatenate(targets)
     tags = torch.from_numpy(flat).to(shape.mask.device, non_blocking=True)
     return shape.pad(tags, fill=MISSING), bool((flat == MISSING).any())
 
 
-def _split(model: Model, flat: Tensor, lengths: List[int]) -> List[Floats2d]:
-    parts: List[Floats2d] = model.ops.unflatten(torch2xp(flat.contiguous(), ops=model.ops), lengths)
-    return parts
+def _split(model: Model, flat: Tensor, lengths: list[int]) -> list[Floats2d]:
+    array = cast(Floats2d, torch2xp(flat.contiguous(), ops=model.ops))
+    return model.ops.unflatten(array, cast(Ints1d, lengths))
 
 
 def _unflatten(
-    model: Model, shape: Padding, padded: Optional[Tensor], lengths: List[int], vectors: List[Floats2d]
-) -> List[Floats2d]:
+    model: Model, shape: Padding, padded: Tensor | None, lengths: list[int], vectors: list[Floats2d]
+) -> list[Floats2d]:
     """The gradient of the module's input as one array a document; a frozen module has none to give."""
     if padded is None:
         return [model.ops.alloc2f(*array.shape) for array in vectors]

@@ -1,8 +1,9 @@
 """A corpus reader that puts gold annotation onto the documents the pipeline sees."""
 
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Optional
+from typing import Any
 
 from spacy.language import Language
 from spacy.tokens import Doc
@@ -13,12 +14,12 @@ from spacy.util import registry
 
 @registry.readers("spacy_ner_arch.Corpus.v1")
 def create_corpus(
-    path: Optional[Path],
-    copy: List[str] = [],  # noqa: B006 - read from configs, where a default is written as a list
+    path: Path | None,
+    copy: list[str] = [],  # noqa: B006 - read from configs, where a default is written as a list
     gold_preproc: bool = False,
     max_length: int = 0,
     limit: int = 0,
-    augmenter: Optional[Callable] = None,
+    augmenter: Callable | None = None,
 ) -> Callable[[Language], Iterator[Example]]:
     """spacy.Corpus.v1, with gold annotation copied to the predicted documents, where components find it as if another
     component had set it: for components that build on annotation of others, or to score them apart from those others.
@@ -31,7 +32,9 @@ def create_corpus(
     if unknown:
         raise ValueError(f"spacy_ner_arch.Corpus.v1 cannot copy {unknown}; it knows {sorted(COPIERS)}")
     if path is None:
-        raise ValueError("spacy_ner_arch.Corpus.v1: no path; set [paths] train and dev, or --paths.train and --paths.dev")
+        raise ValueError(
+            "spacy_ner_arch.Corpus.v1: no path; set [paths] train and dev, or --paths.train and --paths.dev"
+        )
     corpus = Corpus(
         path,
         gold_preproc=gold_preproc,
@@ -42,7 +45,7 @@ def create_corpus(
     return partial(read_corpus, corpus, copy)
 
 
-def read_corpus(corpus: Corpus, copy: List[str], nlp: Language) -> Iterator[Example]:
+def read_corpus(corpus: Corpus, copy: list[str], nlp: Language) -> Iterator[Example]:
     for example in corpus(nlp):
         for name in copy:
             COPIERS[name](example)
@@ -61,7 +64,7 @@ def copy_heads(example: Example) -> None:
     if not reference.has_annotation("DEP"):
         return
     heads, deps = example.get_aligned_parse(projectivize=False)
-    annotated = Doc(
+    annotated: Any = Doc(
         predicted.vocab,
         words=[token.text for token in predicted],
         spaces=[bool(token.whitespace_) for token in predicted],
@@ -71,4 +74,4 @@ def copy_heads(example: Example) -> None:
     predicted.from_array(["HEAD", "DEP"], annotated.to_array(["HEAD", "DEP"]))
 
 
-COPIERS: Dict[str, Callable[[Example], None]] = {"ents": copy_ents, "heads": copy_heads}
+COPIERS: dict[str, Callable[[Example], None]] = {"ents": copy_ents, "heads": copy_heads}

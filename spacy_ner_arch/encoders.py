@@ -1,7 +1,7 @@
 """Registered encoders: builders of torch modules that turn token vectors into token vectors in context."""
 
+from collections.abc import Callable
 from functools import partial
-from typing import Callable, Optional
 
 from spacy.util import registry
 from torch import nn
@@ -14,7 +14,7 @@ Encoder = Callable[[int], nn.Module]
 
 
 @registry.architectures("spacy_ner_arch.BiLSTM.v1")
-def bilstm(hidden_size: int = 200, depth: int = 1, dropout: Optional[float] = None) -> Encoder:
+def bilstm(hidden_size: int = 200, depth: int = 1, dropout: float | None = None) -> Encoder:
     """Bidirectional LSTM.
 
     hidden_size: width of each direction's state; token vectors become twice as wide.

@@ -1,8 +1,8 @@
 """How a torch module lives inside a thinc model.
 
-thinc knows parameters one array at a time. A torch module wants more: one optimiser step for all its parameters, clipping
-by their global norm, mixed precision. The shim is where the two agree: thinc's optimiser keeps the rates, this file takes
-the step.
+thinc knows parameters one array at a time. A torch module wants more: one optimiser step for all its parameters,
+clipping by their global norm, mixed precision. The shim is where the two agree: thinc's optimiser keeps the rates, this
+file takes the step.
 """
 
 import contextlib
@@ -10,7 +10,8 @@ import copy
 import functools
 import json
 import os
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -38,8 +39,8 @@ class TorchShim(Shim):
 
     The optimiser is AdamW with the rate, betas, eps and L2 of `[training.optimizer]` (as decoupled weight decay, not on
     biases and normalisation weights), and gradients are clipped by their norm over all parameters of the module. A step
-    with a gradient that is not finite changes nothing: under float16 it is counted in `skipped_steps`, otherwise the next
-    update raises.
+    with a gradient that is not finite changes nothing: under float16 it is counted in `skipped_steps`, otherwise the
+    next update raises.
     """
 
     def __init__(self, build: Callable[..., nn.Module], *, dtype: str = "float32", frozen: bool = False) -> None:
@@ -78,24 +79,24 @@ class TorchShim(Shim):
         self._forget_optimizer()
 
     def _forget_optimizer(self) -> None:
-        self._optimizer: Optional[torch.optim.Optimizer] = None
-        self._settings: Optional[Optimizer] = None
+        self._optimizer: torch.optim.Optimizer | None = None
+        self._settings: Optimizer | None = None
         self._updates = 0
-        self._overflow: Optional[Tensor] = None
-        self._scaler: Optional[torch.amp.GradScaler] = None
+        self._overflow: Tensor | None = None
+        self._scaler: torch.amp.GradScaler | None = None
 
     # Running
 
     def _autocast(self, device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, DTYPES[self.dtype], enabled=self.dtype != "float32")
 
-    def predict(self, args: Tuple[Any, ...]) -> Any:
+    def predict(self, args: tuple[Any, ...]) -> Any:
         """The module's output in evaluation mode, without a graph."""
         self.module.eval()
         with torch.inference_mode(), self._autocast(args[0].device):
             return self.module(*args)
 
-    def begin_update(self, args: Tuple[Any, ...], dropout: float = 0.0) -> Tuple[Any, Callable[[Any], Optional[Tensor]]]:
+    def begin_update(self, args: tuple[Any, ...], dropout: float = 0.0) -> tuple[Any, Callable[[Any], Tensor | None]]:
         """Run the module in training mode.
 
         args: of the module; the first is a float tensor.
@@ -113,7 +114,7 @@ class TorchShim(Shim):
             output = self.module(x, *args[1:])
         return output, functools.partial(self._backprop, x, output)
 
-    def _backprop(self, x: Tensor, output: Tensor, gradient: Any) -> Optional[Tensor]:
+    def _backprop(self, x: Tensor, output: Tensor, gradient: Any) -> Tensor | None:
         gradient = torch.as_tensor(gradient, dtype=output.dtype, device=output.device)
         if self.dtype != "float16":
             output.backward(gradient.expand_as(output))
@@ -162,7 +163,7 @@ class TorchShim(Shim):
                     "spacy_ner_arch trains with Adam.v1 and L2_is_weight_decay = true; change [training.optimizer]"
                 )
             trained = [p for p in self.module.parameters() if p.requires_grad]
-            groups: List[Dict[str, Any]] = [
+            groups: list[dict[str, Any]] = [
                 {"params": [p for p in trained if p.dim() > 1], "decays": True},
                 {"params": [p for p in trained if p.dim() <= 1], "decays": False},
             ]
@@ -189,7 +190,7 @@ class TorchShim(Shim):
                 "update before; lower [training.optimizer] learn_rate or grad_clip, or look for extreme inputs"
             )
 
-    def _average(self, averages: Dict[Any, Any], parameters: Dict[str, nn.Parameter]) -> None:
+    def _average(self, averages: dict[Any, Any], parameters: dict[str, nn.Parameter]) -> None:
         """Running averages as thinc keeps them, in the optimiser's own dictionary, for all parameters at once."""
         share = 1.0 - min((1.0 + self._updates) / (10.0 + self._updates), 0.9999)
         for name, parameter in parameters.items():
@@ -199,12 +200,12 @@ class TorchShim(Shim):
         kept = [averages[self._key(name)] for name in parameters]
         torch._foreach_lerp_(kept, [p.detach() for p in parameters.values()], share)
 
-    def _key(self, name: str) -> Tuple[str, str]:
+    def _key(self, name: str) -> tuple[str, str]:
         # thinc's keys are (number of the node, name): a string can never collide with one.
         return f"torch-{self.id}", name
 
     @contextlib.contextmanager
-    def use_params(self, params: Dict[Any, Any]) -> Iterator[None]:
+    def use_params(self, params: dict[Any, Any]) -> Iterator[None]:
         """Swap in the averages found in `params` for the time of the context."""
         named = [] if self._model is None else list(self.module.named_parameters())
         swapped = [(p, params[self._key(name)]) for name, p in named if self._key(name) in params]
@@ -232,7 +233,7 @@ class TorchShim(Shim):
         self.module.to("cpu" if device_type == "cpu" else f"cuda:{device_id}")
         self._forget_optimizer()
 
-    def __getstate__(self) -> Dict[str, Any]:
+    def __getstate__(self) -> dict[str, Any]:
         # A spawned process gets the weights, not the half-done training.
         state = {**self.__dict__, "_optimizer": None, "_settings": None, "_overflow": None, "_scaler": None}
         return state

@@ -4,14 +4,15 @@ BILUO: B-X I-X.. L-X for an entity of several tokens, U-X for one of a single to
 BIO (IOB2): B-X I-X.. , O outside.
 """
 
-from typing import Iterable, List, NamedTuple, Sequence, Tuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 SCHEMES = ("BILUO", "BIO")
 OUTSIDE = "O"
 MISSING = -1
-Span = Tuple[int, int, str]
+Span = tuple[int, int, str]
 
 
 class Legality(NamedTuple):
@@ -28,13 +29,13 @@ def check_scheme(scheme: str) -> str:
     return scheme
 
 
-def tag_names(labels: Iterable[str], scheme: str) -> List[str]:
+def tag_names(labels: Iterable[str], scheme: str) -> list[str]:
     """All tags of the labels: O first, then the prefixes of each label in turn."""
     prefixes = "BILU" if check_scheme(scheme) == "BILUO" else "BI"
     return [OUTSIDE] + [f"{prefix}-{label}" for label in labels for prefix in prefixes]
 
 
-def split_tag(name: str) -> Tuple[str, str]:
+def split_tag(name: str) -> tuple[str, str]:
     """Prefix and label of a tag: `B-PER` -> (`B`, `PER`), `O` -> (`O`, ``)."""
     prefix, _, label = name.partition("-")
     return prefix, label
@@ -55,7 +56,7 @@ def legality(names: Sequence[str], scheme: str) -> Legality:
     return Legality(~continuing, transition, np.ones(len(names), dtype=bool))
 
 
-def encode(length: int, spans: Iterable[Span], scheme: str) -> List[str]:
+def encode(length: int, spans: Iterable[Span], scheme: str) -> list[str]:
     """Names of the tags of a document of `length` tokens with the given flat spans (start, end exclusive, label)."""
     tags = [OUTSIDE] * length
     for start, end, label in spans:
@@ -67,10 +68,10 @@ def encode(length: int, spans: Iterable[Span], scheme: str) -> List[str]:
     return tags
 
 
-def decode(tags: np.ndarray, names: Sequence[str]) -> List[Span]:
+def decode(tags: np.ndarray, names: Sequence[str]) -> list[Span]:
     """Spans of a legal tag sequence, given as indices into the names, of which the first is O."""
     parts = [split_tag(name) for name in names]
-    spans: List[Span] = []
+    spans: list[Span] = []
     for i in np.flatnonzero(tags).tolist():
         prefix, label = parts[tags[i]]
         if prefix in "BU":
@@ -87,8 +88,7 @@ def relax(tags: np.ndarray, legal: Legality) -> np.ndarray:
     """
     known = tags != MISSING
     if known.all() and (
-        not len(tags)
-        or (legal.start[tags[0]] and legal.end[tags[-1]] and legal.transition[tags[:-1], tags[1:]].all())
+        not len(tags) or (legal.start[tags[0]] and legal.end[tags[-1]] and legal.transition[tags[:-1], tags[1:]].all())
     ):
         return tags
     relaxed = tags.copy()

@@ -1,6 +1,6 @@
 """Linear-chain conditional random field: a faster, stricter `torchcrf.CRF` with the same signatures and state."""
 
-from typing import List, Optional, Sequence, Tuple
+from collections.abc import Sequence
 
 import torch
 import torchcrf
@@ -24,7 +24,8 @@ class LinearChainCRF(torchcrf.CRF):
     labels: names of the K tags in order (`O`, `B-PER`, ...); None puts no constraint on the sequences.
     scheme: `BILUO` or `BIO`, how to read `labels`.
 
-    Masks are True on the steps of a sequence and False on the padding behind it. A hole in a mask is an error (checked on the CPU only).
+    Masks are True on the steps of a sequence and False on the padding behind it. A hole in a mask is an error (checked
+    on the CPU only).
     Source: Lafferty, McCallum and Pereira 2001; Lample et al. 2016.
     """
 
@@ -32,8 +33,8 @@ class LinearChainCRF(torchcrf.CRF):
         self,
         num_tags: int,
         batch_first: bool = False,
-        labels: Optional[Sequence[str]] = None,
-        scheme: Optional[str] = None,
+        labels: Sequence[str] | None = None,
+        scheme: str | None = None,
     ) -> None:
         super().__init__(num_tags, batch_first)
         if (labels is None) != (scheme is None):
@@ -47,7 +48,7 @@ class LinearChainCRF(torchcrf.CRF):
             self.register_buffer(f"{name}_penalty", torch.where(allowed, 0.0, FORBIDDEN), persistent=False)
         self.register_buffer("continuation", self._continuation(), persistent=False)
 
-    def _allowed(self) -> Tuple[Tensor, Tensor, Tensor]:
+    def _allowed(self) -> tuple[Tensor, Tensor, Tensor]:
         if self.labels is None or self.scheme is None:
             k = self.num_tags
             return torch.ones(k).bool(), torch.ones(k, k).bool(), torch.ones(k).bool()
@@ -66,7 +67,7 @@ class LinearChainCRF(torchcrf.CRF):
         self,
         emissions: Tensor,
         tags: Tensor,
-        mask: Optional[Tensor] = None,
+        mask: Tensor | None = None,
         reduction: str = "sum",
         partial: bool = False,
     ) -> Tensor:
@@ -102,13 +103,13 @@ class LinearChainCRF(torchcrf.CRF):
             return llh.mean()
         return llh.sum() if reduction == "sum" else llh.sum() / mask.sum()
 
-    def decode(self, emissions: Tensor, mask: Optional[Tensor] = None) -> List[List[int]]:
+    def decode(self, emissions: Tensor, mask: Tensor | None = None) -> list[list[int]]:
         """The best tag sequence of each row, as lists (one copy to the host)."""
         _, lengths_mask = self._batch_first(emissions, mask)
         tags = self.best_tags(emissions, mask).tolist()
         return [row[:length] for row, length in zip(tags, lengths_mask.sum(1).tolist(), strict=True)]
 
-    def best_tags(self, emissions: Tensor, mask: Optional[Tensor] = None) -> Tensor:
+    def best_tags(self, emissions: Tensor, mask: Tensor | None = None) -> Tensor:
         """The best tag sequence of each row: (B, T) int64 (batch first, always), arbitrary in the padding."""
         with torch.no_grad():
             emissions, mask = self._batch_first(emissions, mask)
@@ -116,8 +117,8 @@ class LinearChainCRF(torchcrf.CRF):
             return best_path(*self._scores(emissions, lengths), lengths)
 
     def entity_log_marginals(
-        self, emissions: Tensor, tags: Tensor, mask: Optional[Tensor] = None
-    ) -> Tuple[Tensor, Tensor]:
+        self, emissions: Tensor, tags: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """What is needed for the exact probability of every entity of one tag sequence, summed over all sequences.
 
         An entity of `tags` on the tokens a..b (inclusive) has the probability exp(opening[:, a] + closing[:, b]).
@@ -134,9 +135,7 @@ class LinearChainCRF(torchcrf.CRF):
             after = self._log_ending(scores, transitions, tags, beta, lengths)
             return opening, along + after - total.unsqueeze(1)
 
-    def _log_ending(
-        self, scores: Tensor, transitions: Tensor, tags: Tensor, beta: Tensor, lengths: Tensor
-    ) -> Tensor:
+    def _log_ending(self, scores: Tensor, transitions: Tensor, tags: Tensor, beta: Tensor, lengths: Tensor) -> Tensor:
         """(B, T): log of all continuations behind step t in which the entity at t is not lengthened."""
         free = beta.gather(2, tags.unsqueeze(-1)).squeeze(-1)
         if self.scheme != "BIO":
@@ -154,7 +153,7 @@ class LinearChainCRF(torchcrf.CRF):
         moves = transitions[tags[:, :-1], tags[:, 1:]]
         return (steps + torch.nn.functional.pad(moves, (1, 0))).masked_fill(~mask, 0.0)
 
-    def _scores(self, emissions: Tensor, lengths: Tensor) -> Tuple[Tensor, Tensor]:
+    def _scores(self, emissions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Emissions with start and end scores added to each row's first and last step, and the transitions; all
         illegal ones forbidden."""
         transitions = self.transitions.to(emissions.dtype) + self.transition_penalty
@@ -163,7 +162,7 @@ class LinearChainCRF(torchcrf.CRF):
         last = (steps == lengths.unsqueeze(1) - 1).unsqueeze(-1) * (self.end_transitions + self.end_penalty)
         return emissions + first + last, transitions
 
-    def _batch_first(self, emissions: Tensor, mask: Optional[Tensor]) -> Tuple[Tensor, Tensor]:
+    def _batch_first(self, emissions: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         if emissions.dim() != 3 or emissions.shape[2] != self.num_tags:
             raise ValueError(f"emissions must be 3-d with {self.num_tags} tags last, got {tuple(emissions.shape)}")
         if not self.batch_first:

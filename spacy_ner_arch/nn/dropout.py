@@ -1,7 +1,5 @@
 """Dropout that takes its rate from the pipeline's training settings."""
 
-from typing import Optional
-
 from torch import nn
 
 
@@ -12,7 +10,7 @@ class TrainingDropout(nn.Dropout):
         super().__init__(0.0)
 
 
-def dropout(rate: Optional[float]) -> nn.Dropout:
+def dropout(rate: float | None) -> nn.Dropout:
     """Dropout of a fixed rate, or of the rate of `[training] dropout` if None."""
     return TrainingDropout() if rate is None else nn.Dropout(rate)
 

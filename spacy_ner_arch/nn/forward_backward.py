@@ -8,7 +8,7 @@ Letters: B sequences, T steps, K tags. Emissions here already hold the start and
 and forbidden tags and transitions are large negative constants (finite: autograd through -inf gives NaN).
 """
 
-from typing import Any, List, NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -72,7 +72,7 @@ def scaled_messages(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> 
     before, after = torch.empty_like(factors), torch.empty_like(factors)
     scale = factors.new_empty(steps, 2, batch, 1)
     before[0] = 1.0
-    state: Optional[Tensor] = None
+    state: Tensor | None = None
     # Views taken once: indexing inside the loop would cost as much as the arithmetic.
     views = zip(factors.unbind(), before.unbind(), after.unbind(), scale.unbind(), strict=True)
     for factor, before_emission, after_emission, total in views:
@@ -105,17 +105,17 @@ def scaled_messages(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> 
     )
 
 
-def log_messages(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+def log_messages(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The same recursions in log space and double precision, for the few sequences that need them.
 
     Returns log alpha and log beta, (T, B, K), and the log partition, (B,), all float64.
     """
     time_major = emissions.double().transpose(0, 1)
     scores = transitions.double()
-    alphas: List[Tensor] = [time_major[0]]
+    alphas: list[Tensor] = [time_major[0]]
     for emission in time_major[1:]:
         alphas.append((alphas[-1].unsqueeze(-1) + scores).logsumexp(1) + emission)
-    betas: List[Tensor] = [torch.zeros_like(time_major[0])]
+    betas: list[Tensor] = [torch.zeros_like(time_major[0])]
     for emission in reverse_steps(time_major, lengths)[:-1]:
         betas.append(((betas[-1] + emission).unsqueeze(1) + scores).logsumexp(-1))
     alpha = torch.stack(alphas)
@@ -138,7 +138,7 @@ class LogPartition(torch.autograd.Function):
         # i -> j at step t is used alpha[t-1, i] * matrix[i, j] * gamma[t, j] / (its sum over i and j) times.
         left = messages.alpha[:-1]
         right = messages.gamma[1:] / (total * messages.alpha_scale / messages.gamma_scale)[1:]
-        uses: Optional[Tensor] = None
+        uses: Tensor | None = None
         rescued = (~messages.reliable).nonzero().squeeze(1)
         if len(rescued):
             exact, exact_marginals, uses = exact_statistics(emissions[rescued], transitions, lengths[rescued])
@@ -146,13 +146,14 @@ class LogPartition(torch.autograd.Function):
             marginals = marginals.index_copy(1, rescued, exact_marginals.to(marginals.dtype))
         real = inside(lengths, emissions.shape[1]).unsqueeze(-1)
         marginals = marginals.masked_fill_(~real, 0.0)
-        right = torch.where(real[1:] & messages.reliable.unsqueeze(-1), right, 0.0)
+        counted = real[1:] & messages.reliable.unsqueeze(-1)
+        left, right = torch.where(counted, left, 0.0), torch.where(counted, right, 0.0)
         ctx.save_for_backward(marginals, left, right, transitions, rescued, uses)
         return log_partition
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tuple[Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         marginals, left, right, transitions, rescued, uses = ctx.saved_tensors
         tags = transitions.shape[0]
         weight = grad.to(marginals.dtype).unsqueeze(-1)
@@ -163,7 +164,7 @@ class LogPartition(torch.autograd.Function):
         return (marginals * weight).transpose(0, 1), d_transitions, None
 
 
-def exact_statistics(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+def exact_statistics(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """log Z (B,), marginals (T, B, K) and expected uses of each transition (B, K, K), from the log messages."""
     alpha, beta, log_partition = log_messages(emissions, transitions, lengths)
     gamma = beta + emissions.double().transpose(0, 1)
@@ -186,7 +187,7 @@ def log_partition(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Te
     return result
 
 
-def log_alpha_beta(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+def log_alpha_beta(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Log messages of every step, batch first: alpha (B, T, K), beta (B, T, K), log partition (B,), all float64."""
     messages = scaled_messages(emissions, transitions, lengths)
     alpha = messages.alpha.double().log() + messages.log_alpha_scale.unsqueeze(-1)

@@ -1,7 +1,5 @@
 """Bidirectional LSTM over padded batches."""
 
-from typing import Optional
-
 import torch
 from torch import Tensor, nn
 
@@ -25,7 +23,7 @@ class BiLSTM(nn.Module):
     """
 
     def __init__(
-        self, input_size: int, *, hidden_size: int = 200, depth: int = 1, dropout_rate: Optional[float] = None
+        self, input_size: int, *, hidden_size: int = 200, depth: int = 1, dropout_rate: float | None = None
     ) -> None:
         super().__init__()
         if hidden_size < 1 or depth < 1:

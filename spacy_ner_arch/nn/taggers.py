@@ -1,6 +1,6 @@
 """Sequence labelling heads: an encoder, a linear layer, and a CRF or a softmax over tags."""
 
-from typing import Callable, Dict, Optional, Sequence, Tuple
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from .dropout import dropout
 
 Encoder = Callable[[int], nn.Module]
 # Tags (B, T), then `opening` and `closing` of LinearChainCRF.entity_log_marginals, (B, T).
-Prediction = Tuple[Tensor, Tensor, Tensor]
+Prediction = tuple[Tensor, Tensor, Tensor]
 
 
 class CRFTagger(nn.Module):
@@ -34,8 +34,8 @@ class CRFTagger(nn.Module):
         tags: Sequence[str],
         scheme: str,
         *,
-        encoder: Optional[Encoder] = None,
-        dropout_rate: Optional[float] = None,
+        encoder: Encoder | None = None,
+        dropout_rate: float | None = None,
         loss_scale: float = 0.001,
     ) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class CRFTagger(nn.Module):
         self.loss_scale = loss_scale
 
     def forward(
-        self, x: Tensor, mask: Tensor, targets: Optional[Tensor] = None, partial: bool = False
+        self, x: Tensor, mask: Tensor, targets: Tensor | None = None, partial: bool = False
     ) -> Tensor | Prediction:
         if self.encoder is not None:
             x = self.encoder(x, mask)
@@ -94,15 +94,13 @@ class SoftmaxTagger(CRFTagger):
         tags: Sequence[str],
         scheme: str,
         *,
-        encoder: Optional[Encoder] = None,
-        dropout_rate: Optional[float] = None,
+        encoder: Encoder | None = None,
+        dropout_rate: float | None = None,
         loss_scale: float = 0.001,
         label_smoothing: float = 0.0,
-        class_weights: Optional[Dict[str, float]] = None,
+        class_weights: dict[str, float] | None = None,
     ) -> None:
-        super().__init__(
-            input_size, tags, scheme, encoder=encoder, dropout_rate=dropout_rate, loss_scale=loss_scale
-        )
+        super().__init__(input_size, tags, scheme, encoder=encoder, dropout_rate=dropout_rate, loss_scale=loss_scale)
         self.label_smoothing = label_smoothing
         self.class_weights = class_weights or {}
         self.weights: Tensor

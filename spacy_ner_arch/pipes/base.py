@@ -2,8 +2,9 @@
 
 import math
 import warnings
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
-from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any
 
 from spacy.errors import Errors
 from spacy.language import Language
@@ -28,21 +29,21 @@ class TorchPipe(TrainablePipe):
     (`set_annotations`).
     """
 
-    def __init__(self, vocab: Vocab, model: Model, name: str, *, scorer: Optional[Callable], **cfg: Any) -> None:
+    def __init__(self, vocab: Vocab, model: Model, name: str, *, scorer: Callable | None, **cfg: Any) -> None:
         self.vocab = vocab
         self.model = model
         self.name = name
         self.scorer = scorer
-        self.cfg: Dict[str, Any] = {**cfg, "labels": []}
+        self.cfg: dict[str, Any] = {**cfg, "labels": []}
         self._updates = 0
 
     # For the subclass
 
-    def find_labels(self, examples: Iterable[Example]) -> List[str]:
+    def find_labels(self, examples: Iterable[Example]) -> list[str]:
         """All labels in the annotation of the examples, in a fixed order."""
         raise NotImplementedError(Errors.E931.format(parent="TorchPipe", method="find_labels", name=self.name))
 
-    def hyperparameters(self) -> Dict[str, Any]:
+    def hyperparameters(self) -> dict[str, Any]:
         """What the model is built from besides its config: json values that follow from the labels."""
         raise NotImplementedError(Errors.E931.format(parent="TorchPipe", method="hyperparameters", name=self.name))
 
@@ -53,12 +54,12 @@ class TorchPipe(TrainablePipe):
     # Labels
 
     @property
-    def labels(self) -> Tuple[str, ...]:
+    def labels(self) -> tuple[str, ...]:
         """Labels the component predicts."""
         return tuple(self.cfg["labels"])
 
     @property
-    def label_data(self) -> List[str]:
+    def label_data(self) -> list[str]:
         """Labels as `spacy init labels` writes them, for [initialize.components.NAME.labels]."""
         return list(self.labels)
 
@@ -83,8 +84,8 @@ class TorchPipe(TrainablePipe):
         self,
         get_examples: Callable[[], Iterable[Example]],
         *,
-        nlp: Optional[Language] = None,
-        labels: Optional[Sequence[str]] = None,
+        nlp: Language | None = None,
+        labels: Sequence[str] | None = None,
     ) -> None:
         """Collect the labels and build the model.
 
@@ -110,20 +111,20 @@ class TorchPipe(TrainablePipe):
             raise ValueError(f"{self.name}: the training corpus has no document with a token")
         self.model.initialize(X=sample, Y=self.hyperparameters())
 
-    def get_loss(self, examples: Iterable[Example], scores: Any = None) -> float:  # type: ignore[override]
+    def get_loss(self, examples: Iterable[Example], scores: Any = None) -> float:
         """The loss on the examples, without learning from them."""
         examples = list(examples)
         validate_examples(examples, f"{type(self).__name__}.get_loss")
         return float(self.model.predict(([eg.predicted for eg in examples], self.targets(examples))))
 
-    def update(  # type: ignore[override]
+    def update(
         self,
         examples: Iterable[Example],
         *,
         drop: float = 0.0,
-        sgd: Optional[Optimizer] = None,
-        losses: Optional[Dict[str, float]] = None,
-    ) -> Dict[str, float]:
+        sgd: Optimizer | None = None,
+        losses: dict[str, float] | None = None,
+    ) -> dict[str, float]:
         """Learn from a batch; as in every component of spaCy. A loss that is not finite raises, and changes nothing."""
         losses = {} if losses is None else losses
         losses.setdefault(self.name, 0.0)

@@ -3,7 +3,8 @@
 import math
 import warnings
 from collections import Counter
-from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from spacy.attrs import ENT_IOB, ENT_TYPE, ORTH
@@ -51,7 +52,7 @@ hidden_size = 200
     default_score_weights={"ents_f": 1.0, "ents_p": 0.0, "ents_r": 0.0, "ents_per_type": None},
 )
 def make_sequence_ner(
-    nlp: Language, name: str, model: Model, scheme: str, overwrite_ents: bool, scorer: Optional[Callable]
+    nlp: Language, name: str, model: Model, scheme: str, overwrite_ents: bool, scorer: Callable | None
 ) -> "SequenceNER":
     """Named entity recognition by labelling every token.
 
@@ -76,21 +77,21 @@ class SequenceNER(TorchPipe):
         *,
         scheme: str = "BILUO",
         overwrite_ents: bool = False,
-        scorer: Optional[Callable] = None,
+        scorer: Callable | None = None,
     ) -> None:
         super().__init__(vocab, model, name, scorer=scorer, scheme=check_scheme(scheme), overwrite_ents=overwrite_ents)
 
     @property
-    def tags(self) -> List[str]:
+    def tags(self) -> list[str]:
         """Names of the model's tags, in order."""
         return tag_names(self.labels, self.cfg["scheme"])
 
-    def hyperparameters(self) -> Dict[str, Any]:
+    def hyperparameters(self) -> dict[str, Any]:
         return {"tags": self.tags, "scheme": self.cfg["scheme"]}
 
     # Learning
 
-    def find_labels(self, examples: Iterable[Example]) -> List[str]:
+    def find_labels(self, examples: Iterable[Example]) -> list[str]:
         """Labels of all gold entities, sorted; warns about entities that the tokenizer makes unlearnable."""
         counts: Counter[str] = Counter()
         misaligned = 0
@@ -107,13 +108,13 @@ class SequenceNER(TorchPipe):
             )
         return sorted(counts)
 
-    def targets(self, examples: Sequence[Example]) -> List[np.ndarray]:
+    def targets(self, examples: Sequence[Example]) -> list[np.ndarray]:
         """Indices of the gold tags of every example, MISSING where nothing is known."""
         index = {tag: i for i, tag in enumerate(self.tags)}
         legal = legality(self.tags, self.cfg["scheme"])
         return [self._target(eg, index, legal) for eg in examples]
 
-    def _target(self, eg: Example, index: Dict[str, int], legal: Legality) -> np.ndarray:
+    def _target(self, eg: Example, index: dict[str, int], legal: Legality) -> np.ndarray:
         spans, known = gold_entities(eg)
         names = encode(len(eg.predicted), spans, self.cfg["scheme"])
         # An entity of a label that is not ours is certainly none of ours.
@@ -130,7 +131,7 @@ class SequenceNER(TorchPipe):
 
     # Predicting
 
-    def set_annotations(self, docs: Iterable[Doc], scores: Sequence[Tuple[np.ndarray, ...]]) -> None:
+    def set_annotations(self, docs: Iterable[Doc], scores: Sequence[tuple[np.ndarray, ...]]) -> None:
         """Write the entities and their probabilities onto the documents."""
         names = self.tags
         for doc, (tags, opening, closing) in zip(docs, scores, strict=True):
@@ -143,7 +144,7 @@ class SequenceNER(TorchPipe):
                     entities.append(span)
             doc.set_ents(kept + entities, blocked=blocked, default="outside")
 
-    def _present(self, doc: Doc) -> Tuple[List[Span], List[Span], Optional[np.ndarray]]:
+    def _present(self, doc: Doc) -> tuple[list[Span], list[Span], np.ndarray | None]:
         """Entities and blocked tokens that another component has set and that stay, and which tokens are left free;
         None for all of them, the common case."""
         if self.cfg["overwrite_ents"] or not doc.has_annotation("ENT_IOB"):
@@ -154,7 +155,7 @@ class SequenceNER(TorchPipe):
         return list(doc.ents), blocked, ~taken
 
 
-def gold_entities(eg: Example) -> Tuple[List[TagSpan], np.ndarray]:
+def gold_entities(eg: Example) -> tuple[list[TagSpan], np.ndarray]:
     """Gold entities on the predicted tokens, and which of these tokens are annotated at all."""
     if same_tokens(eg):
         spans = [(ent.start, ent.end, ent.label_) for ent in eg.reference.ents]

@@ -1,0 +1,25 @@
+# quickstart: virtual environment, install, train and evaluate on the embedded sample, label a sentence.
+# test: linters and the fast tests. test-all: everything, the workflows included.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+
+.PHONY: quickstart test test-all lint
+quickstart: $(VENV)/installed
+	$(PY) -m spacy project run quickstart
+
+test: lint
+	$(PY) -m pytest -q -m "not slow"
+
+test-all: lint
+	$(PY) -m pytest -q
+
+lint: $(VENV)/installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+$(VENV)/installed: setup.py pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@

@@ -1,0 +1,143 @@
+"""`python -m spacy ner-arch`: thin sub-commands; spaCy imports this file at every call of its own command line."""
+
+from pathlib import Path
+from typing import Any
+
+import srsly
+import typer
+from spacy.cli._util import app as spacy_app
+from spacy.cli._util import setup_gpu
+from typer import Argument, Option
+from wasabi import Printer, msg
+
+app = typer.Typer(name="ner-arch", help="Convert, fetch and evaluate corpora for spacy_ner_arch.", no_args_is_help=True)
+spacy_app.add_typer(app)
+
+
+@app.command("convert")
+def convert_cli(
+    # fmt: off
+    inputs: list[Path] = Argument(..., help="Corpus files", exists=True, dir_okay=False),
+    output_dir: Path = Argument(..., help="Folder for the .spacy files", file_okay=False),
+    format: str = Option(..., "--format", "-f", help="conll (columns) or conllu"),
+    lang: str = Option("en", "--lang", "-l", help="Language of the tokenizer that the entities are to align with"),
+    name: str = Option("", "--name", help="Name of the output, instead of that of the one input"),
+    split: float = Option(0.0, "--split", help="Share of the documents of the one input to cut off as dev.spacy"),
+    seed: int = Option(0, "--seed", help="Seed of that split"),
+    n_sents: int = Option(1, "--n-sents", "-n", help="Sentences per Doc"),
+    documents: bool = Option(False, "--documents", help="One Doc per document of the source"),
+    column: int = Option(-1, "--column", help="conll: column of the entity tags, from 0; negative from the end"),
+    on_error: str = Option("raise", "--on-error", help="What to do with a malformed sentence: raise or skip (counted)"),
+    # fmt: on
+) -> None:
+    """Convert annotated corpora into OUTPUT_DIR/<name of the input>.spacy, for `spacy train`.
+
+    Entities, and trees where the format has them, are kept; by default each sentence becomes one Doc. Nothing is
+    written for an input with an error.
+    """
+    from spacy.util import get_lang_class
+    from tqdm import tqdm
+
+    from .formats import FormatError, Report, read_docs, split_docs, write_docbin
+
+    if len(inputs) > 1 and (name or split):
+        msg.fail("--name and --split take one input file", exits=1)
+    stems = [name or path.stem for path in inputs]
+    if len(set(stems)) < len(stems):
+        msg.fail(f"Two inputs would both become {max(stems, key=stems.count)}.spacy; convert them apart", exits=1)
+    nlp = get_lang_class(lang)()
+    options: dict[str, Any] = {"on_error": on_error, **({"column": column} if format == "conll" else {})}
+    for path, stem in zip(inputs, stems, strict=True):
+        report = Report()
+        try:
+            reader = read_docs(
+                path,
+                nlp.vocab,
+                format,
+                report,
+                n_sents=n_sents,
+                documents=documents,
+                tokenizer=nlp.tokenizer,
+                **options,
+            )
+            docs = list(tqdm(reader, desc=path.name, unit=" docs", disable=None))
+            if not docs:
+                raise ValueError(f"{path}: no sentence was read")
+            parts = {stem: docs}
+            if split:
+                parts[stem], parts["dev"] = split_docs(docs, split, seed)
+        except (FormatError, ValueError) as error:
+            msg.fail(f"Cannot convert {path}", str(error), exits=1)
+        msg.divider(str(path))
+        print(report.summary())
+        for part, part_docs in parts.items():
+            write_docbin(part_docs, output_dir / f"{part}.spacy")
+            msg.good(f"{output_dir / part}.spacy: {len(part_docs)} docs")
+
+
+@app.command("fetch")
+def fetch_cli(corpus: str = Argument(..., help="Folder of the corpus below assets/ in project.yml")) -> None:
+    """Fetch the files of a corpus that are missing below assets/; files that are there are never replaced."""
+    from .fetch import FetchError, fetch, find_assets
+
+    try:
+        for description in sorted({asset.get("description", "") for asset in find_assets(Path.cwd(), corpus)}):
+            msg.info(description)
+        for line in fetch(Path.cwd(), corpus):
+            msg.text(line)
+    except FetchError as error:
+        msg.fail("A file is missing", str(error), exits=1)
+
+
+@app.command("label")
+def label_cli(
+    model: str = Argument(..., help="Model name or path"),
+    texts: list[str] = Argument(..., help="Texts to label"),
+) -> None:
+    """Print the entities that a trained pipeline finds in a text, with their labels and probabilities."""
+    from spacy.util import load_model
+
+    for doc in load_model(model).pipe(texts):
+        msg.divider(doc.text)
+        Printer().table(
+            [(ent.text, ent.label_, "" if ent._.score is None else f"{ent._.score:.3f}") for ent in doc.ents],
+            header=("entity", "label", "probability"),
+            aligns=("l", "l", "r"),
+        )
+
+
+@app.command("evaluate")
+def evaluate_cli(
+    # fmt: off
+    model: str = Argument(..., help="Model name or path"),
+    corpus: Path = Argument(..., help="Corpus in .spacy format", exists=True),
+    output: Path | None = Option(None, "--output", "-o", help="JSON file for the scores", dir_okay=False),
+    gold_preproc: bool = Option(False, "--gold-preproc", "-G", help="Predict on gold sentences and tokens"),
+    use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
+    # fmt: on
+) -> None:
+    """Evaluate a trained pipeline: precision, recall, F1 and support per entity label, with micro, macro and weighted
+    averages. The JSON file has spaCy's score keys, between 0 and 1, and the table."""
+    from spacy.util import load_model
+
+    from .corpora import create_corpus
+    from .report import entity_table
+
+    setup_gpu(use_gpu, silent=False)
+    nlp = load_model(model)
+    examples = list(create_corpus(corpus, gold_preproc=gold_preproc)(nlp))
+    scores = nlp.evaluate(examples)
+    rows = entity_table(examples)
+    if rows:
+        print_scores(rows)
+    else:
+        msg.warn(f"{corpus}: neither a gold nor a predicted entity")
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        srsly.write_json(output, {**scores, "ents_table": [row._asdict() for row in rows]})
+        msg.good(f"Saved scores to {output}")
+
+
+def print_scores(rows: list[Any]) -> None:
+    percent = [(row.name, *(f"{100 * value:.2f}" for value in row[1:4]), row.support) for row in rows]
+    Printer().table(percent, header=("", "P", "R", "F", "support"), aligns=("l", "r", "r", "r", "r"))

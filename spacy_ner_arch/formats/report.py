@@ -1,0 +1,147 @@
+"""What a reader tells about a file: counts, repairs, what it left out, and why it gave up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from spacy_ner_arch.formats.sentence import Sentence
+
+KEPT_REASONS = 5
+SHOWN_CHARACTERS = 200
+ON_ERROR = ("raise", "skip")
+
+Repair = tuple[int, str]
+"""The number of a line and the kind of repair made there."""
+
+
+class FormatError(ValueError):
+    """A file is not what its format says. The message tells where, what and what to do.
+
+    path, line_number, line: the place, and the line as it stands in the file.
+    reason: what is wrong there.
+    remedy: what the user can do about it.
+    """
+
+    def __init__(self, path: str | Path, line_number: int, line: str, reason: str, remedy: str) -> None:
+        # The bare fields go to the base class so that the error survives pickling.
+        super().__init__(path, line_number, line, reason, remedy)
+        self.path = path
+        self.line_number = line_number
+        self.line = line
+        self.reason = reason
+        self.remedy = remedy
+
+    @property
+    def short(self) -> str:
+        """The place and the reason, on one line."""
+        return f"{self.path}:{self.line_number}: {self.reason}"
+
+    def __str__(self) -> str:
+        cut = len(self.line) > SHOWN_CHARACTERS
+        shown = repr(self.line[:SHOWN_CHARACTERS]) + (" ..." if cut else "")
+        return f"{self.short}\n  line: {shown}\n  remedy: {self.remedy}"
+
+
+@dataclass
+class Report:
+    """Counts of what was read. One report may be handed to the readers of several files.
+
+    documents, sentences, tokens: what the readers yielded.
+    missing: tokens among them without entity annotation.
+    entities: by label.
+    schemes: number of files by tagging scheme.
+    repairs, first_repairs: by kind, how many and the place of the first.
+    comments: lines taken for comments in a format that has no other mark for them.
+    skipped, reasons: sentences left out, and why for the first few of them.
+    alignment_checked, misaligned: entities compared with a tokenizer, and those among them whose
+        bounds fall inside one of its tokens, so that training cannot use them.
+    """
+
+    documents: int = 0
+    sentences: int = 0
+    tokens: int = 0
+    missing: int = 0
+    entities: Counter[str] = field(default_factory=Counter)
+    schemes: Counter[str] = field(default_factory=Counter)
+    repairs: Counter[str] = field(default_factory=Counter)
+    first_repairs: dict[str, str] = field(default_factory=dict)
+    comments: int = 0
+    skipped: int = 0
+    reasons: list[str] = field(default_factory=list)
+    alignment_checked: int = 0
+    misaligned: int = 0
+
+    def add_sentence(self, sentence: Sentence) -> None:
+        """Count a sentence with its tokens and entities."""
+        self.sentences += 1
+        self.tokens += len(sentence.words)
+        self.missing += len(sentence.missing)
+        self.entities.update(label for _, _, label in sentence.spans)
+
+    def add_repairs(self, path: str | Path, repairs: Iterable[Repair]) -> None:
+        """Count repairs made in a file."""
+        for line_number, kind in repairs:
+            self.repairs[kind] += 1
+            self.first_repairs.setdefault(kind, f"{path}:{line_number}")
+
+    def add_skipped(self, error: FormatError) -> None:
+        """Count a sentence that was left out, and keep the reason if it is among the first."""
+        self.skipped += 1
+        if len(self.reasons) < KEPT_REASONS:
+            self.reasons.append(error.short)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Name and value of every count that a user should see; zeros only where they inform."""
+        rows = [
+            ("documents", str(self.documents)),
+            ("sentences", str(self.sentences)),
+            ("tokens", str(self.tokens)),
+            ("entities", str(self.entities.total())),
+        ]
+        rows += [(f"entities {label}", str(n)) for label, n in sorted(self.entities.items())]
+        rows += [(f"files tagged {scheme}", str(n)) for scheme, n in sorted(self.schemes.items())]
+        if self.missing:
+            rows.append(("tokens without entity annotation", str(self.missing)))
+        rows += [
+            (f"repaired: {kind}", f"{n} (first at {self.first_repairs[kind]})")
+            for kind, n in sorted(self.repairs.items())
+        ]
+        if self.comments:
+            rows.append(("comment lines", str(self.comments)))
+        rows.append(("skipped sentences", str(self.skipped)))
+        rows += [("skipped", reason) for reason in self.reasons]
+        if self.alignment_checked:
+            share = f"{self.misaligned} of {self.alignment_checked}"
+            rows.append(("entities that do not align with the tokenizer", share))
+        return rows
+
+    def summary(self) -> str:
+        """The rows as text, one per line, values in one column."""
+        rows = self.rows()
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def check_on_error(on_error: str) -> None:
+    """Raise ValueError if `on_error` is not something a reader can do about an error."""
+    if on_error not in ON_ERROR:
+        raise ValueError(f"on_error is {on_error!r}; it must be one of {', '.join(ON_ERROR)}")
+
+
+@contextmanager
+def skipped_if_bad(report: Report, on_error: str) -> Iterator[None]:
+    """Guard the reading of one sentence: its FormatError is raised, or counted as a skip.
+
+    report: where a skip is counted.
+    on_error: "raise" or "skip".
+    """
+    try:
+        yield
+    except FormatError as error:
+        if on_error == "raise":
+            raise
+        report.add_skipped(error)

@@ -1,0 +1,73 @@
+"""Scores as tables."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from spacy.training import Example
+
+from .tags import OUTSIDE, encode
+
+
+class Row(NamedTuple):
+    """One line of a table: precision, recall and F1 between 0 and 1, and the number of gold entities."""
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+def entity_table(examples: Iterable[Example]) -> list[Row]:
+    """Entity scores per label, then micro, macro and weighted averages (seqeval, strict).
+
+    Counted as `spacy evaluate` counts: a prediction is right if borders and label are right, and one that touches a
+    token without gold annotation is neither right nor wrong. No rows if there is no entity, gold or predicted.
+    """
+    from seqeval.metrics import classification_report
+    from seqeval.scheme import IOB2
+
+    gold, predicted = [], []
+    for example in examples:
+        if example.reference.has_annotation("ENT_IOB"):
+            gold_tags, predicted_tags = tag_rows(example)
+            gold.append(gold_tags)
+            predicted.append(predicted_tags)
+    if all(tag == OUTSIDE for row in gold + predicted for tag in row):
+        return []
+    # The lenient mode, which is the default, would count a lone I- as an entity.
+    table = classification_report(gold, predicted, mode="strict", scheme=IOB2, output_dict=True, zero_division=0)
+    return [
+        Row(name, float(row["precision"]), float(row["recall"]), float(row["f1-score"]), int(row["support"]))
+        for name, row in table.items()
+    ]
+
+
+def tag_rows(example: Example) -> tuple[list[str], list[str]]:
+    """BIO tags of the gold tokens and of the predictions on them.
+
+    A prediction that cannot be written there, for it overlaps another one once aligned, is a mistake all the same: it
+    is put on a token of its own behind the end.
+    """
+    reference = example.reference
+    placed: list[tuple[int, int, str]] = []
+    homeless: list[str] = []
+    taken: set[int] = set()
+    # Right ones first, so that a wrong one never takes their place.
+    golds = {(ent.start, ent.end, ent.label_) for ent in reference.ents}
+    aligned = []
+    for ent in example.predicted.ents:
+        tokens = example.alignment.x2y[ent.start : ent.end]
+        if len(tokens):
+            span = (int(tokens[0]), int(tokens[-1]) + 1, ent.label_)
+            if all(token.ent_iob for token in reference[span[0] : span[1]]):
+                aligned.append(span)
+    for span in sorted(aligned, key=lambda span: span not in golds):
+        if taken.isdisjoint(range(*span[:2])):
+            taken.update(range(*span[:2]))
+            placed.append(span)
+        else:
+            homeless.append(span[2])
+    extra = [f"B-{label}" for label in homeless]
+    gold_tags = encode(len(reference), golds, "BIO") + [OUTSIDE] * len(extra)
+    return gold_tags, encode(len(reference), placed, "BIO") + extra

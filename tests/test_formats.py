@@ -1,0 +1,683 @@
+"""The readers of corpora: no token and no entity is lost, and nothing goes wrong in silence."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import spacy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from spacy.tokens import Doc, DocBin
+from spacy.training import Corpus
+from spacy.vocab import Vocab
+
+from spacy_ner_arch.formats import (
+    FORMATS,
+    FormatError,
+    Report,
+    Sentence,
+    make_doc,
+    read_conll,
+    read_conllu,
+    read_docs,
+    split_docs,
+    write_docbin,
+)
+from spacy_ner_arch.formats.tags import (
+    END_STARTS,
+    FOREIGN_END,
+    INSIDE_STARTS,
+    MISSING,
+    NOT_CLOSED,
+    OUTSIDE,
+    Tag,
+    decode,
+    detect_scheme,
+    parse_tag,
+)
+
+SCHEMES = ("IOB1", "IOB2", "BILUO", "BIOES")
+
+# One sentence in every scheme: two entities side by side, one of a single word at the end.
+WORDS = ["Ada", "Moss", "Berta", "Quill", "met", "Tarn"]
+SPANS = [(0, 2, "PER"), (2, 4, "PER"), (5, 6, "LOC")]
+TAGS = {
+    "IOB1": "I-PER I-PER B-PER I-PER O I-LOC",
+    "IOB2": "B-PER I-PER B-PER I-PER O B-LOC",
+    "BILUO": "B-PER L-PER B-PER L-PER O U-LOC",
+    "BIOES": "B-PER E-PER B-PER E-PER O S-LOC",
+}
+
+
+def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def columns(words: list[str], tags: list[str], separator: str = " ") -> str:
+    return "".join(f"{word}{separator}{tag}\n" for word, tag in zip(words, tags, strict=True))
+
+
+def read_tags(folder: Path, *sentences: str) -> tuple[list[Sentence], Report]:
+    """Read sentences given by their tags only; the words do not matter."""
+    texts = (columns([f"w{i}" for i, _ in enumerate(s.split())], s.split()) for s in sentences)
+    report = Report()
+    document = next(read_conll(write(folder / "tags.conll", "\n".join(texts)), report))
+    return document, report
+
+
+def rows(*lines: str) -> str:
+    """CoNLL-U lines from short ones: id, form, head, relation, MISC."""
+    text = ""
+    for line in lines:
+        word_id, form, head, relation, misc = line.split()
+        upos, xpos = ("_", "_") if head == "_" else ("NOUN", "NN")
+        cells = [word_id, form, form.lower(), upos, xpos, "_", head, relation, "_", misc]
+        text += "\t".join(cells) + "\n"
+    return text + "\n"
+
+
+TREE = rows("1 Quill 2 nsubj NE=B-PER", "2 slept 0 root SpaceAfter=No", "3 . 2 punct _")
+
+
+# Columns: schemes
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("separator", [" ", "\t", "   "])
+def test_every_scheme_gives_the_same_entities(tmp_path: Path, scheme: str, separator: str) -> None:
+    report = Report()
+    path = write(tmp_path / "a.conll", columns(WORDS, TAGS[scheme].split(), separator))
+    [[sentence]] = read_conll(path, report)
+    assert sentence.words == WORDS
+    assert sentence.spans == SPANS
+    assert sentence.spaces is None
+    assert report.schemes == {scheme: 1}
+    assert not report.repairs
+    assert (report.documents, report.sentences, report.tokens) == (1, 1, 6)
+    assert report.entities == {"PER": 2, "LOC": 1}
+
+
+def test_scheme_is_that_of_the_whole_file(tmp_path: Path) -> None:
+    """The first sentence alone would be IOB2; the end tag comes later."""
+    sentences, report = read_tags(tmp_path, "B-X I-X L-X O", "O O U-Y")
+    assert [s.spans for s in sentences] == [[(0, 3, "X")], [(2, 3, "Y")]]
+    assert report.schemes == {"BILUO": 1}
+    assert not report.repairs
+
+
+@pytest.mark.parametrize(
+    ("tags", "scheme"),
+    [
+        ("I-X I-X O", "IOB1"),
+        ("I-X B-X I-Y", "IOB1"),
+        ("B-X I-X O", "IOB2"),
+        # A B- where IOB1 writes I-: neither fits, so the I- is the mistake.
+        ("I-X O B-X", "IOB2"),
+        ("I-X B-Y", "IOB2"),
+        ("O O -", "IOB2"),
+    ],
+)
+def test_iob1_or_iob2(tags: str, scheme: str) -> None:
+    assert detect_scheme([parsed(tags)]) == scheme
+
+
+def parsed(tags: str) -> list[Tag]:
+    return [tag for tag in map(parse_tag, tags.split()) if tag is not None]
+
+
+tag_rows = st.lists(
+    st.one_of(
+        st.sampled_from([OUTSIDE, MISSING]),
+        st.builds(Tag, st.sampled_from("BI"), st.sampled_from("XY")),
+    ),
+    max_size=8,
+)
+
+
+@given(tag_rows)
+def test_iob1_and_iob2_mean_the_same_entities(tags: list[Tag]) -> None:
+    """The choice between the two decides what is a mistake, never what is an entity."""
+    spans = decode(tags, "IOB1").spans
+    assert spans == decode(tags, "IOB2").spans
+    sentence = Sentence(["w"] * len(tags), spans=spans)
+    written = ["O" if tag == MISSING else "-".join(filter(None, tag)) for tag in tags]
+    fitting = [scheme for scheme in ("IOB1", "IOB2") if encode(sentence, scheme) == written]
+    if spans and fitting:
+        assert fitting == [detect_scheme([tags])]
+        assert not decode(tags, detect_scheme([tags])).repairs
+
+
+@pytest.mark.parametrize(
+    ("tags", "spans", "repairs"),
+    [
+        # IOB2
+        ("B-X O I-X", [(0, 1, "X"), (2, 3, "X")], {INSIDE_STARTS: 1}),
+        ("B-X I-Y I-Y", [(0, 1, "X"), (1, 3, "Y")], {INSIDE_STARTS: 1}),
+        # BILUO
+        ("B-X I-X O U-X", [(0, 2, "X"), (3, 4, "X")], {NOT_CLOSED: 1}),
+        ("U-X B-X", [(0, 1, "X"), (1, 2, "X")], {NOT_CLOSED: 1}),
+        ("U-X I-X L-X", [(0, 1, "X"), (1, 3, "X")], {INSIDE_STARTS: 1}),
+        ("U-X O L-X", [(0, 1, "X"), (2, 3, "X")], {END_STARTS: 1}),
+        # IOB2 next to BIOES, and BILUO next to BIOES
+        ("B-X E-X O B-Y O", [(0, 2, "X"), (3, 4, "Y")], {NOT_CLOSED: 1}),
+        ("B-X E-X S-X B-Y L-Y", [(0, 2, "X"), (2, 3, "X"), (3, 5, "Y")], {FOREIGN_END: 1}),
+    ],
+)
+def test_what_breaks_the_scheme_is_repaired_and_counted(
+    tmp_path: Path, tags: str, spans: list[tuple[int, int, str]], repairs: dict[str, int]
+) -> None:
+    [sentence], report = read_tags(tmp_path, tags)
+    assert sentence.spans == spans
+    assert report.repairs == repairs
+    assert all(kind in report.summary() for kind in repairs)
+
+
+def test_report_tells_where_the_first_repair_is(tmp_path: Path) -> None:
+    _, report = read_tags(tmp_path, "B-X O", "O I-X", "I-X O")
+    assert report.repairs == {INSIDE_STARTS: 2}
+    assert report.first_repairs[INSIDE_STARTS].endswith("tags.conll:5")
+
+
+def test_label_may_hold_hyphens(tmp_path: Path) -> None:
+    [sentence], _ = read_tags(tmp_path, "B-creative-work I-creative-work")
+    assert sentence.spans == [(0, 2, "creative-work")]
+
+
+# Columns: documents, tokens, lines
+
+
+@pytest.mark.parametrize("mark", ["-DOCSTART- -X- -X- O", "-DOCSTART- O", "-DOCSTART-", "-DOCSTART-\t-X-\tO"])
+def test_document_marks_are_no_tokens(tmp_path: Path, mark: str) -> None:
+    sentence = "Ada NNP B-NP B-PER\nsang VBD B-VP O\n"
+    text = f"{mark}\n\n{sentence}\n{sentence}\n{mark}\n{sentence}{mark}\n\n{mark}\n"
+    report = Report()
+    documents = list(read_conll(write(tmp_path / "a.conll", text), report))
+    assert [len(document) for document in documents] == [2, 1]
+    assert {word for d in documents for s in d for word in s.words} == {"Ada", "sang"}
+    assert (report.documents, report.sentences, report.tokens) == (2, 3, 6)
+
+
+def test_sentences_before_the_first_mark_are_a_document(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.conll", "Ada B-PER\n\n-DOCSTART- O\n\nsang O\n")
+    assert [len(document) for document in read_conll(path, Report())] == [1, 1]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("tail", ["", "{e}", "{e} \t{e}{e}"])
+def test_line_ends_marks_and_blanks(tmp_path: Path, end: str, encoding: str, tail: str) -> None:
+    text = end.join(["Ada B-PER  ", "sang O\t", " ", "", "Tarn B-LOC"]) + tail.format(e=end)
+    [document] = read_conll(write(tmp_path / "a.conll", text, encoding), Report())
+    assert [s.words for s in document] == [["Ada", "sang"], ["Tarn"]]
+    assert [s.spans for s in document] == [[(0, 1, "PER")], [(0, 1, "LOC")]]
+
+
+@pytest.mark.parametrize("odd", ["\u00a0", "a\u00a0b", "\u2028", "\x85", "\x1c", "\ufe0f", "#"])
+@pytest.mark.parametrize("separator", [" ", "\t"])
+def test_odd_tokens_stay_whole(tmp_path: Path, odd: str, separator: str) -> None:
+    words = [odd, "sang", odd]
+    path = write(tmp_path / "a.conll", columns(words, ["B-X", "O", "O"], separator))
+    [[sentence]] = read_conll(path, Report())
+    assert sentence.words == words
+
+
+def test_tabs_allow_spaces_in_tokens(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.conll", "Nova Tarn\tB-LOC\nsang\tO\n")
+    [[sentence]] = read_conll(path, Report())
+    assert sentence.words == ["Nova Tarn", "sang"]
+
+
+def test_comments_are_counted_and_hash_tokens_kept(tmp_path: Path) -> None:
+    text = "# id 7 from=nowhere\n# O\t\nAda B-PER\n# O\n\n# a remark\n\n# id 8\nsang O\n"
+    report = Report()
+    [document] = read_conll(write(tmp_path / "a.conll", text), report)
+    assert [s.words for s in document] == [["#", "Ada", "#"], ["sang"]]
+    assert report.comments == 3
+    assert "comment lines" in report.summary()
+
+
+def test_entity_column_is_chosen(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.conll", "Ada B-PER NNP\nsang O VBD\n")
+    for column in (1, -2):
+        [[sentence]] = read_conll(path, Report(), column=column)
+        assert sentence.spans == [(0, 1, "PER")]
+
+
+@pytest.mark.parametrize("column", [3, -4, 0, -3])
+def test_absent_column_tells_how_many_there_are(tmp_path: Path, column: int) -> None:
+    path = write(tmp_path / "a.conll", "Ada B-PER NNP\nsang O VBD\n")
+    with pytest.raises(FormatError, match="3 columns"):
+        list(read_conll(path, Report(), column=column))
+
+
+def test_tokens_without_tags_are_an_error(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.conll", "Ada\nsang\n")
+    with pytest.raises(FormatError, match="1 columns"):
+        list(read_conll(path, Report()))
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "-DOCSTART- O\n"])
+def test_file_without_tokens(tmp_path: Path, text: str) -> None:
+    report = Report()
+    assert list(read_conll(write(tmp_path / "a.conll", text), report)) == []
+    assert (report.documents, report.sentences) == (0, 0)
+
+
+# Columns: errors
+
+MALFORMED = {
+    "no prefix": (b"Moss PER", "not an entity tag"),
+    "unknown prefix": (b"Moss X-PER", "not an entity tag"),
+    "no label": (b"Moss B-", "not an entity tag"),
+    "prefix only": (b"Moss B", "not an entity tag"),
+    "too few columns": (b"Moss", "1 columns where most lines of the file have 2"),
+    "too many columns": (b"Moss NNP B-PER", "3 columns where most lines of the file have 2"),
+    "empty token": (b"\tB-PER", "token is empty"),
+    "not UTF-8": (b"M\xf6ss B-PER", "not UTF-8"),
+    "stray CR": (b"Moss\rO O", "carriage return"),
+    "comment inside": (b"# Moss is here", "4 columns where most"),
+}
+
+
+@pytest.mark.parametrize("kind", MALFORMED)
+def test_malformed_line_is_an_error_with_its_place(tmp_path: Path, kind: str) -> None:
+    line, reason = MALFORMED[kind]
+    path = tmp_path / "bad.conll"
+    path.write_bytes(b"Ada B-PER\nsang O\n\nBerta B-PER\n" + line + b"\n\nTarn B-LOC\n")
+    with pytest.raises(FormatError, match=reason) as caught:
+        list(read_conll(path, Report()))
+    error = caught.value
+    shown = line.decode("utf-8", errors="backslashreplace")
+    assert (error.path, error.line_number, error.line) == (path, 5, shown)
+    assert f"{path}:5: " in str(error)
+    assert repr(shown) in str(error)
+    assert f"remedy: {error.remedy}" in str(error) and error.remedy
+
+
+@pytest.mark.parametrize("kind", MALFORMED)
+def test_malformed_sentence_is_skipped_whole_and_counted(tmp_path: Path, kind: str) -> None:
+    line, reason = MALFORMED[kind]
+    path = tmp_path / "bad.conll"
+    path.write_bytes(b"Ada B-PER\nsang O\n\nBerta B-PER\n" + line + b"\n\nTarn B-LOC\n")
+    report = Report()
+    [document] = read_conll(path, report, on_error="skip")
+    assert [s.words for s in document] == [["Ada", "sang"], ["Tarn"]]
+    assert (report.skipped, report.sentences, report.tokens) == (1, 2, 3)
+    assert report.entities == {"PER": 1, "LOC": 1}
+    [shown] = report.reasons
+    assert shown.startswith(f"{path}:5: ") and reason in shown
+    assert shown in report.summary()
+
+
+def test_only_the_first_reasons_are_kept(tmp_path: Path) -> None:
+    report = Report()
+    path = write(tmp_path / "a.conll", "Ada O\n\n" + "Moss PER\n\n" * 9)
+    list(read_conll(path, report, on_error="skip"))
+    assert report.skipped == 9
+    assert len(report.reasons) == 5
+
+
+def test_error_survives_pickling_and_shortens_long_lines() -> None:
+    error = FormatError("a.conll", 3, "x" * 999, "too long", "cut it")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+    assert len(str(error)) < 300
+
+
+def test_what_cannot_be_done_is_said_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="raise, skip"):
+        read_conll(tmp_path / "a.conll", Report(), on_error="ignore")
+    with pytest.raises(ValueError, match="raise, skip"):
+        read_conllu(tmp_path / "a.conllu", Report(), on_error="ignore")
+    with pytest.raises(ValueError, match="regular file"):
+        read_conll(tmp_path, Report())
+
+
+# CoNLL-U
+
+
+def test_conllu_keeps_tree_tags_and_text(tmp_path: Path) -> None:
+    report = Report()
+    [[sentence]] = read_conllu(write(tmp_path / "a.conllu", TREE), report)
+    assert sentence.words == ["Quill", "slept", "."]
+    assert sentence.spaces == [True, False, True]
+    assert sentence.spans == [(0, 1, "PER")]
+    assert sentence.heads == [1, 1, 1]
+    assert sentence.deps == ["nsubj", "root", "punct"]
+    assert sentence.pos == ["NOUN"] * 3
+    assert sentence.tags == ["NN"] * 3
+    assert sentence.lemmas == ["quill", "slept", "."]
+    doc = make_doc(Vocab(), [sentence, sentence])
+    assert doc.text == "Quill slept. Quill slept. "
+    assert not doc.has_unknown_spaces
+    assert [token.head.i for token in doc] == [1, 1, 1, 4, 4, 4]
+    assert [token.dep_ for token in doc][:3] == ["nsubj", "ROOT", "punct"]
+    assert [sent.start for sent in doc.sents] == [0, 3]
+    assert (doc[3].lemma_, doc[3].pos_, doc[3].tag_) == ("quill", "NOUN", "NN")
+
+
+def test_conllu_documents_and_comments(tmp_path: Path) -> None:
+    text = f"# newdoc id = 1\n# text = x\n{TREE}# sent_id = 2\n{TREE}# newdoc\n\n# newdocs\n{TREE}"
+    report = Report()
+    documents = list(read_conllu(write(tmp_path / "a.conllu", text.strip()), report))
+    assert [len(document) for document in documents] == [2, 1]
+    assert (report.documents, report.sentences) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("range_line", "text"),
+    [
+        ("2-3 didn't _ _ _", "We didn't sing."),
+        ("2-3 didn't _ _ SpaceAfter=No", "We didn'tsing."),
+        ("2-3 dint _ _ _", "We did n't sing."),
+    ],
+)
+def test_ranges_tell_the_spacing_of_their_words(tmp_path: Path, range_line: str, text: str) -> None:
+    lines = [
+        "1 We 4 nsubj _",
+        range_line,
+        "2 did 4 aux _",
+        "3 n't 4 advmod _",
+        "3.1 ghost _ _ NE=B-PER",
+        "4 sing 0 root SpaceAfter=No",
+        "5 . 4 punct SpaceAfter=No",
+    ]
+    report = Report()
+    [[sentence]] = read_conllu(write(tmp_path / "a.conllu", rows(*lines)), report)
+    assert sentence.words == ["We", "did", "n't", "sing", "."]
+    assert sentence.spans == []
+    assert make_doc(Vocab(), [sentence]).text == text
+    assert report.repairs.total() == ("dint" in range_line)
+
+
+def test_conllu_key_missing_tags_and_repairs(tmp_path: Path) -> None:
+    lines = ["1 Ada 2 x Ent=I-PER", "2 met 0 root Ent=-", "3 Tarn 2 x Ent=O|NE=B-PER", "4 . 2 x _"]
+    report = Report()
+    path = write(tmp_path / "a.conllu", rows(*lines))
+    [[sentence]] = read_conllu(path, report, misc_key="Ent")
+    assert sentence.spans == [(0, 1, "PER")]
+    assert sentence.missing == [1]
+    assert report.missing == 1
+    assert report.repairs == {INSIDE_STARTS: 1}
+
+
+def test_conllu_without_trees_and_tags(tmp_path: Path) -> None:
+    text = rows("1 Ada _ _ NE=B-PER", "2 sang _ _ _")
+    [[sentence]] = read_conllu(write(tmp_path / "a.conllu", text), Report())
+    assert sentence.heads is sentence.deps is sentence.pos is sentence.tags is None
+    doc = make_doc(Vocab(), [sentence])
+    assert not doc.has_annotation("DEP")
+    assert [ent.text for ent in doc.ents] == ["Ada"]
+
+
+BAD_SENTENCES = {
+    "head out of range": (["1 a 2 x _", "2 b 0 root _", "3 c 4 x _"], 5, "out of range"),
+    "no root": (["1 a 2 x _", "2 b 1 x _"], 3, "no root"),
+    "two roots": (["1 a 0 root _", "2 b 0 root _"], 4, "2 roots, the words 1, 2"),
+    "cycle": (["1 a 0 root _", "2 b 3 x _", "3 c 2 x _"], 4, "cycle, the words 2, 3"),
+    "own head": (["1 a 0 root _", "2 b 2 x _"], 4, "cycle"),
+    "head not a number": (["1 a 0 root _", "2 b ? x _"], 4, "not a number"),
+    "head left out": (["1 a 0 root _", "2 b _ x _"], 4, "not a number"),
+    "no relation": (["1 a 0 root _", "2 b 1 _ _"], 4, "no relation"),
+    "id not a number": (["1 a 0 root _", "x b 1 x _"], 4, "the id 'x' where 2 is due"),
+    "id left out": (["1 a 0 root _", "3 b 1 x _"], 4, "the id '3' where 2 is due"),
+    "range too long": (["1-3 ab _ _ _", "1 a 0 root _", "2 b 1 x _"], 3, "range 1-3"),
+    "range too late": (["1 a 0 root _", "2 b 1 x _", "1-2 ab _ _ _"], 5, "range 1-2"),
+    "ranges overlap": (
+        ["1-2 ab _ _ _", "1 a 0 root _", "2-3 bc _ _ _", "2 b 1 x _", "3 c 1 x _"],
+        5,
+        "range 2-3",
+    ),
+    "no words": (["1.1 a _ _ _"], 3, "without words"),
+    "unreadable tag": (["1 a 0 root NE=PER"], 3, "'PER' under NE"),
+    "other scheme": (["1 a 0 root NE=U-PER"], 3, "'U-PER' under NE"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_SENTENCES)
+def test_bad_conllu_sentences(tmp_path: Path, kind: str) -> None:
+    lines, line_number, reason = BAD_SENTENCES[kind]
+    text = f"# newdoc\n# sent_id = 1\n{rows(*lines)}{TREE}"
+    path = write(tmp_path / "bad.conllu", text)
+    with pytest.raises(FormatError, match=reason) as caught:
+        list(read_conllu(path, Report()))
+    assert f"{path}:{line_number}: " in str(caught.value)
+    assert repr(text.split("\n")[line_number - 1]) in str(caught.value)
+    report = Report()
+    [[sentence]] = read_conllu(path, report, on_error="skip")
+    assert sentence.words == ["Quill", "slept", "."]
+    assert report.skipped == 1
+    assert reason in report.summary()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("\tNOUN\t", "\tTHING\t", "'THING' is not a universal part of speech"),
+        ("\tNOUN\t", "\t\t", "empty column"),
+        ("\tNOUN\t", " NOUN ", "8 columns where CoNLL-U has 10"),
+        ("Quill", "Qu\rill", "carriage return"),
+    ],
+)
+def test_bad_conllu_columns(tmp_path: Path, old: str, new: str, reason: str) -> None:
+    path = write(tmp_path / "bad.conllu", TREE.replace(old, new, 1))
+    with pytest.raises(FormatError, match=reason):
+        list(read_conllu(path, Report()))
+
+
+def test_non_projective_tree_is_one_sentence(tmp_path: Path) -> None:
+    text = rows("1 a 3 x _", "2 b 4 x _", "3 c 0 root _", "4 d 1 x _")
+    [[sentence]] = read_conllu(write(tmp_path / "a.conllu", text), Report())
+    doc = make_doc(Vocab(), [sentence, sentence])
+    assert [sent.start for sent in doc.sents] == [0, 4]
+
+
+# Docs
+
+
+def test_doc_of_columns_keeps_gold_tokens_in_training(tmp_path: Path) -> None:
+    nlp = spacy.blank("en")
+    path = write(tmp_path / "a.conll", "Tarn-born B-MISC\ndidn't O\n")
+    docs = list(read_docs(path, nlp.vocab, "conll", Report(), tokenizer=nlp.tokenizer))
+    assert docs[0].has_unknown_spaces
+    write_docbin(docs, tmp_path / "a.spacy")
+    [example] = Corpus(tmp_path / "a.spacy")(nlp)
+    assert [token.text for token in example.predicted] == ["Tarn-born", "didn't"]
+    assert example.get_aligned_ner() == ["U-MISC", "O"]
+
+
+def test_missing_tags_stay_missing(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.conll", "Ada B-PER\nMoss I-PER\nmet -\nTarn B-LOC\n. O\n")
+    report = Report()
+    [doc] = read_docs(path, Vocab(), "conll", report)
+    assert [token.ent_iob_ for token in doc] == ["B", "I", "", "B", "O"]
+    write_docbin([doc], tmp_path / "a.spacy")
+    [loaded] = DocBin().from_disk(tmp_path / "a.spacy").get_docs(Vocab())
+    assert [token.ent_iob for token in loaded] == [3, 1, 0, 3, 2]
+    assert report.missing == 1
+    assert ("tokens without entity annotation", "1") in report.rows()
+
+
+def test_sentences_without_a_layer_make_a_doc_without_it() -> None:
+    bare = Sentence(["Ada", "sang"])
+    full = Sentence(["Tarn"], [False], heads=[0], deps=["root"], pos=["NOUN"], tags=["NN"])
+    doc = make_doc(Vocab(), [bare, full])
+    assert doc.has_unknown_spaces
+    assert [sent.start for sent in doc.sents] == [0, 2]
+    assert not any(doc.has_annotation(layer) for layer in ("DEP", "POS", "TAG", "LEMMA"))
+    assert len(make_doc(Vocab(), [])) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "lengths"),
+    [
+        ({}, [[1], [2], [3], [4]]),
+        ({"n_sents": 2}, [[1, 2], [3], [4]]),
+        ({"n_sents": 9}, [[1, 2, 3], [4]]),
+        ({"documents": True}, [[1, 2, 3], [4]]),
+    ],
+)
+def test_grouping(tmp_path: Path, options: dict[str, Any], lengths: list[list[int]]) -> None:
+    sentences = ["Ada B-PER\n" * n for n in (1, 2, 3)]
+    text = "\n".join([*sentences, "-DOCSTART- O\n", "Ada B-PER\n" * 4])
+    path = write(tmp_path / "a.conll", text)
+    docs = list(read_docs(path, Vocab(), "conll", Report(), **options))
+    assert [[len(sent) for sent in doc.sents] for doc in docs] == lengths
+    assert [len(doc.ents) for doc in docs] == [sum(sents) for sents in lengths]
+
+
+def test_wrong_arguments_of_read_docs(tmp_path: Path) -> None:
+    path = tmp_path / "a.conll"
+    with pytest.raises(ValueError, match="unknown format 'brat'; known are conll, conllu"):
+        read_docs(path, Vocab(), "brat", Report())
+    with pytest.raises(ValueError, match="at least 1"):
+        read_docs(path, Vocab(), "conll", Report(), n_sents=0)
+    with pytest.raises(ValueError, match="not both"):
+        read_docs(path, Vocab(), "conll", Report(), n_sents=2, documents=True)
+    with pytest.raises(TypeError, match="misc_key"):
+        read_docs(path, Vocab(), "conll", Report(), misc_key="NE")
+    assert sorted(FORMATS) == ["conll", "conllu"]
+
+
+def test_options_reach_the_reader(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.conll", "Ada B-PER NNP\nsang O VBD\n")
+    [doc] = read_docs(path, Vocab(), "conll", Report(), column=1)
+    assert [ent.label_ for ent in doc.ents] == ["PER"]
+
+
+def test_entities_that_do_not_align_are_counted(tmp_path: Path) -> None:
+    """The tokenizer leaves "Xyz1Tarn" whole, so the entity inside of it cannot be trained."""
+    nlp = spacy.blank("en")
+    text = rows("1 Ada 2 x NE=B-PER", "2 Xyz1 0 root SpaceAfter=No", "3 Tarn 2 x NE=B-LOC")
+    path = write(tmp_path / "a.conllu", text)
+    report = Report()
+    [doc] = read_docs(path, nlp.vocab, "conllu", report, tokenizer=nlp.tokenizer)
+    assert len(doc.ents) == 2
+    assert (report.misaligned, report.alignment_checked) == (1, 2)
+    assert ("entities that do not align with the tokenizer", "1 of 2") in report.rows()
+
+
+def test_split_is_deterministic_and_keeps_order() -> None:
+    vocab = Vocab()
+    docs = [Doc(vocab, words=[str(i)]) for i in range(50)]
+    train, dev = split_docs(iter(docs), 0.2, seed=1)
+    assert (len(train), len(dev)) == (40, 10)
+    for part in (train, dev):
+        assert [docs.index(doc) for doc in part] == sorted(docs.index(doc) for doc in part)
+    assert set(train) | set(dev) == set(docs)
+    assert split_docs(docs, 0.2, seed=1) == (train, dev)
+    assert split_docs(docs, 0.2, seed=2) != (train, dev)
+
+
+@pytest.mark.parametrize(("n", "share", "n_dev"), [(0, 0.5, 0), (1, 0.9, 0), (2, 0.1, 1), (3, 0.9, 2)])
+def test_split_of_few_docs_leaves_no_part_empty(n: int, share: float, n_dev: int) -> None:
+    vocab = Vocab()
+    train, dev = split_docs([Doc(vocab, words=["a"]) for _ in range(n)], share, seed=0)
+    assert (len(train), len(dev)) == (n - n_dev, n_dev)
+
+
+@pytest.mark.parametrize("share", [0, 1, -0.1, 20])
+def test_split_refuses_shares_that_are_none(share: float) -> None:
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        split_docs([], share, seed=0)
+
+
+@pytest.mark.parametrize("text", [TREE * 2, TREE.replace("SpaceAfter=No", "_")])
+def test_docbin_round_trip(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path / "a.conllu", text)
+    docs = list(read_docs(path, Vocab(), "conllu", Report(), documents=True))
+    docs[0].user_data["origin"] = "invented"
+    target = tmp_path / "made" / "a.spacy"
+    assert write_docbin(docs, target) == 1
+    [doc] = DocBin().from_disk(target).get_docs(Vocab())
+    assert doc.to_json() == docs[0].to_json()
+    assert doc.user_data["origin"] == "invented"
+    assert doc.has_unknown_spaces == docs[0].has_unknown_spaces
+
+
+def test_docbin_of_columns_keeps_sentence_starts(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.conll", "Ada B-PER\nsang O\n\nTarn B-LOC\n")
+    write_docbin(read_docs(path, Vocab(), "conll", Report(), documents=True), tmp_path / "a.spacy")
+    [doc] = DocBin().from_disk(tmp_path / "a.spacy").get_docs(Vocab())
+    assert doc.has_unknown_spaces
+    assert [sent.text for sent in doc.sents] == ["Ada sang", "Tarn"]
+
+
+def test_failed_writing_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write(tmp_path / "a.conll", "Ada B-PER\n\nMoss PER\n")
+    target = write(tmp_path / "a.spacy", "old")
+    with pytest.raises(FormatError):
+        write_docbin(read_docs(source, Vocab(), "conll", Report()), target)
+
+    def fail(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="no space left"):
+        write_docbin([], target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.conll", "a.spacy"]
+    assert target.read_text() == "old"
+
+
+# Property: what is written in any scheme is read back
+
+odd_characters = st.sampled_from("\u00a0\u2028\u2029\u3000\u200b\ufe0f\x0b\x0c\x1c\x85#-O")
+characters = st.characters(exclude_categories=["Cs", "Cc"], exclude_characters=" \ufeff")
+tokens = st.text(st.one_of(odd_characters, characters), min_size=1, max_size=4)
+
+
+@st.composite
+def annotated(draw: st.DrawFn) -> Sentence:
+    """A sentence with flat entities, some of them side by side."""
+    words = draw(st.lists(tokens, min_size=1, max_size=8))
+    bounds = draw(st.lists(st.integers(0, len(words)), unique=True).map(sorted))
+    labels = st.sampled_from(["PER", "creative-work", "地点", None])
+    pieces = [(start, end, draw(labels)) for start, end in zip(bounds, bounds[1:], strict=False)]
+    return Sentence(words, spans=[(start, end, label) for start, end, label in pieces if label])
+
+
+def encode(sentence: Sentence, scheme: str) -> list[str]:
+    """Write the tags of a sentence in a scheme."""
+    tags = ["O"] * len(sentence.words)
+    before = (0, 0, "")
+    for start, end, label in sentence.spans:
+        first, last = {"BILUO": ("B", "L"), "BIOES": ("B", "E")}.get(scheme, ("B", "I"))
+        if scheme == "IOB1" and before[1:] != (start, label):
+            first = "I"
+        prefixes = [first, *"I" * (end - start - 2), last]
+        if end - start == 1:
+            prefixes = [{"BILUO": "U", "BIOES": "S"}.get(scheme, first)]
+        tags[start:end] = [f"{prefix}-{label}" for prefix in prefixes]
+        before = (start, end, label)
+    return tags
+
+
+@pytest.fixture(scope="module")
+def column_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("property") / "a.conll"
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    sentences=st.lists(annotated(), min_size=1, max_size=4),
+    separator=st.sampled_from([" ", "\t"]),
+    end=st.sampled_from(["\n", "\r\n"]),
+)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_no_token_and_no_entity_is_lost(
+    column_file: Path, scheme: str, sentences: list[Sentence], separator: str, end: str
+) -> None:
+    blocks = [columns(s.words, encode(s, scheme), separator) for s in sentences]
+    write(column_file, "\n".join(blocks).replace("\n", end))
+    report = Report()
+    [document] = read_conll(column_file, report)
+    assert document == sentences
+    assert not report.repairs
+    assert report.comments == report.skipped == 0
+    if report.entities:
+        assert report.schemes == {scheme: 1}
+    doc = make_doc(Vocab(), document)
+    assert [token.text for token in doc] == [word for s in sentences for word in s.words]
+    assert len(doc.ents) == report.entities.total()
+    assert [len(sent) for sent in doc.sents] == [len(s.words) for s in sentences]
