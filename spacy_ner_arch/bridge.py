@@ -94,7 +94,7 @@ def tok2vec_model(name: str, tok2vec: Tok2Vec, build: Callable[..., nn.Module], 
 
 def initialize(model: Model, X: list[Doc] | None = None, Y: dict[str, Any] | None = None) -> None:
     """Initialize the embedding, then build the module for its width."""
-    tok2vec: Tok2Vec = model.get_ref("tok2vec")
+    tok2vec: Tok2Vec = model.layers[0]
     tok2vec.initialize(X=X)
     width = tok2vec.maybe_get_dim("nO")
     if width is None:
@@ -114,6 +114,7 @@ def change(model: Model, method: str, **hyperparameters: Any) -> None:
 
 
 def get_shim(model: Model) -> TorchShim:
+    """The torch side of a model of this package."""
     shim = model.shims[0]
     assert isinstance(shim, TorchShim)
     return shim
@@ -122,14 +123,15 @@ def get_shim(model: Model) -> TorchShim:
 def head_forward(
     model: Model, X: list[Doc] | tuple[list[Doc], Any], is_train: bool
 ) -> tuple[Any, Callable[[float], Any]]:
+    # Before the embedding, whose own message would not say what to do.
+    get_shim(model).require_module()
     if not isinstance(X, tuple):
         return predict(model, X), _no_backprop
     docs, targets = X
-    vectors, backprop_vectors = model.get_ref("tok2vec")(docs, is_train)
     shim, lengths = get_shim(model), [len(doc) for doc in docs]
     if not any(lengths):
-        # A shared embedding waits for a gradient from every component, even for one of nothing.
-        return torch.zeros(()), lambda weight: backprop_vectors(vectors)
+        return torch.zeros(()), _no_backprop
+    vectors, backprop_vectors = model.layers[0](docs, is_train)
     flat = xp2torch(model.ops.flatten(vectors), device=get_torch_default_device())
     shape = padding(lengths, flat.device)
     arguments = (shape.pad(flat), shape.mask, *model.attrs["collate"](targets, shape))
@@ -147,10 +149,11 @@ def head_forward(
 def tok2vec_forward(
     model: Tok2Vec, docs: list[Doc], is_train: bool
 ) -> tuple[list[Floats2d], Callable[[list[Floats2d]], Any]]:
-    vectors, backprop_vectors = model.get_ref("tok2vec")(docs, is_train)
     shim, lengths = get_shim(model), [len(doc) for doc in docs]
+    shim.require_module()
     if not any(lengths):
-        return [model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs], lambda d_encoded: backprop_vectors(vectors)
+        return [model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs], _no_backprop
+    vectors, backprop_vectors = model.layers[0](docs, is_train)
     flat = xp2torch(model.ops.flatten(vectors), device=get_torch_default_device())
     shape = padding(lengths, flat.device)
     arguments = (shape.pad(flat), shape.mask)
@@ -168,7 +171,7 @@ def tok2vec_forward(
 
 def predict(model: Model, docs: list[Doc]) -> Prediction:
     """Predictions of all documents, in order, each as a tuple of arrays with the document's own row."""
-    shim, tok2vec = get_shim(model), model.get_ref("tok2vec")
+    shim, tok2vec = get_shim(model), model.layers[0]
     vectors = tok2vec.predict(docs)
     order = sorted(range(len(docs)), key=lambda i: len(docs[i]))
     lengths = [len(docs[i]) for i in order]

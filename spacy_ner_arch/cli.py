@@ -70,6 +70,8 @@ def convert_cli(
             msg.fail(f"Cannot convert {path}", str(error), exits=1)
         msg.divider(str(path))
         print(report.summary())
+        if not report.entities:
+            msg.warn("No entity was read: check the column or key that the entities are expected in")
         for part, part_docs in parts.items():
             write_docbin(part_docs, output_dir / f"{part}.spacy")
             msg.good(f"{output_dir / part}.spacy: {len(part_docs)} docs")
@@ -118,6 +120,7 @@ def evaluate_cli(
 ) -> None:
     """Evaluate a trained pipeline: precision, recall, F1 and support per entity label, with micro, macro and weighted
     averages. The JSON file has spaCy's score keys, between 0 and 1, and the table."""
+    from spacy.scorer import Scorer
     from spacy.util import load_model
 
     from .corpora import create_corpus
@@ -126,7 +129,10 @@ def evaluate_cli(
     setup_gpu(use_gpu, silent=False)
     nlp = load_model(model)
     examples = list(create_corpus(corpus, gold_preproc=gold_preproc)(nlp))
-    scores = nlp.evaluate(examples)
+    # Not nlp.evaluate: it leaves nothing of the predictions, and the table would need a second run.
+    for example, doc in zip(examples, nlp.pipe(example.predicted for example in examples), strict=True):
+        example.predicted = doc
+    scores = Scorer(nlp).score(examples)
     rows = entity_table(examples)
     if rows:
         print_scores(rows)

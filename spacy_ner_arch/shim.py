@@ -61,6 +61,10 @@ class TorchShim(Shim):
 
     @property
     def module(self) -> nn.Module:
+        return self.require_module()
+
+    def require_module(self) -> nn.Module:
+        """The module; raises before initialization."""
         if self._model is None:
             raise ValueError("the model is not initialized: call nlp.initialize() or load a trained pipeline")
         module: nn.Module = self._model

@@ -79,27 +79,3 @@ def decode(tags: np.ndarray, names: Sequence[str]) -> list[Span]:
         else:
             spans[-1] = (spans[-1][0], i + 1, label)
     return spans
-
-
-def relax(tags: np.ndarray, legal: Legality) -> np.ndarray:
-    """Make known tags that no legal sequence agrees with MISSING; all others stay.
-
-    tags: (T,) indices, MISSING where unknown. A copy is returned only where something had to change.
-    """
-    known = tags != MISSING
-    if known.all() and (
-        not len(tags) or (legal.start[tags[0]] and legal.end[tags[-1]] and legal.transition[tags[:-1], tags[1:]].all())
-    ):
-        return tags
-    relaxed = tags.copy()
-    reachable = legal.start
-    for t, tag in enumerate(tags):
-        if t:
-            reachable = legal.transition[reachable].any(0)
-        if t == len(tags) - 1:
-            reachable = reachable & legal.end
-        if tag != MISSING and reachable[tag]:
-            reachable = np.arange(len(reachable)) == tag
-        else:
-            relaxed[t] = MISSING
-    return relaxed

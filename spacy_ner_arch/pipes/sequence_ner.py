@@ -14,7 +14,7 @@ from spacy.training import Example
 from spacy.vocab import Vocab
 from thinc.api import Config, Model
 
-from ..tags import MISSING, OUTSIDE, Legality, check_scheme, decode, encode, legality, relax, tag_names
+from ..tags import MISSING, OUTSIDE, check_scheme, decode, encode, tag_names
 from ..tags import Span as TagSpan
 from .base import TorchPipe
 
@@ -111,23 +111,15 @@ class SequenceNER(TorchPipe):
     def targets(self, examples: Sequence[Example]) -> list[np.ndarray]:
         """Indices of the gold tags of every example, MISSING where nothing is known."""
         index = {tag: i for i, tag in enumerate(self.tags)}
-        legal = legality(self.tags, self.cfg["scheme"])
-        return [self._target(eg, index, legal) for eg in examples]
-
-    def _target(self, eg: Example, index: dict[str, int], legal: Legality) -> np.ndarray:
-        spans, known = gold_entities(eg)
-        names = encode(len(eg.predicted), spans, self.cfg["scheme"])
-        # An entity of a label that is not ours is certainly none of ours.
-        tags = np.array([index.get(name, index[OUTSIDE]) for name in names], dtype=np.int64)
-        tags[~known] = MISSING
-        relaxed = relax(tags, legal)
-        if (relaxed != tags).any():
-            warnings.warn(
-                f"{self.name}: some known tags of {eg.reference.text[:60]!r} fit no sequence of entities; they are "
-                "treated as not annotated",
-                stacklevel=2,
-            )
-        return relaxed
+        targets = []
+        for eg in examples:
+            spans, known = gold_entities(eg)
+            names = encode(len(eg.predicted), spans, self.cfg["scheme"])
+            # An entity of a label that is not ours is certainly none of ours.
+            tags = np.array([index.get(name, index[OUTSIDE]) for name in names], dtype=np.int64)
+            tags[~known] = MISSING
+            targets.append(tags)
+        return targets
 
     # Predicting
 

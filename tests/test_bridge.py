@@ -1,0 +1,226 @@
+"""From documents to a torch module and back: padding, batching, gradients, shared encoders."""
+
+import numpy as np
+import pytest
+import spacy
+import torch
+from conftest import make_examples, make_nlp, train
+from spacy.tokens import Doc
+from thinc.api import Config
+
+from spacy_ner_arch import bridge
+from spacy_ner_arch.bridge import padding
+
+
+def test_padding_round_trip():
+    shape = padding([2, 0, 3], torch.device("cpu"))
+    flat = torch.randn(5, 4)
+    padded = shape.pad(flat)
+    assert padded.shape == (3, 3, 4)
+    assert torch.equal(padded[2], flat[2:]) and (padded[~shape.mask] == 0).all()
+    assert torch.equal(shape.flatten(padded), flat)
+    assert padding([0], torch.device("cpu")).mask.shape == (1, 1)
+
+
+def words(nlp, *lengths):
+    return [Doc(nlp.vocab, words=[f"w{i * 31 % 17}" for i in range(n)]) for n in lengths]
+
+
+def test_predictions_do_not_depend_on_the_batch(trained, monkeypatch):
+    """Sorted by length and cut into batches, each document gets its own prediction back, in its place."""
+    pipe = trained.get_pipe("sequence_ner")
+    docs = words(trained, 3, 0, 40, 1, 7, 0, 12)
+    alone = [pipe.predict([doc])[0] for doc in docs]
+    monkeypatch.setattr(bridge, "PREDICT_TOKENS", 30)
+    for together, single, doc in zip(pipe.predict(docs), alone, docs, strict=True):
+        for a, b in zip(together, single, strict=True):
+            assert np.allclose(a[: len(doc)], b[: len(doc)], atol=1e-4)
+
+
+@pytest.mark.parametrize("head", ["CRF", "Softmax"])
+def test_gradient_of_the_embedding_is_right(head):
+    """By finite differences through the whole model, documents of several lengths, one of them empty."""
+    nlp = make_nlp(head)
+    examples = make_examples(nlp)[:3]
+    nlp.initialize(lambda: examples)
+    pipe = nlp.get_pipe("sequence_ner")
+    docs = [eg.predicted for eg in examples] + [Doc(nlp.vocab)]
+    targets = [*pipe.targets(examples), np.zeros(0, dtype=np.int64)]
+    tok2vec = pipe.model.get_ref("tok2vec")
+    node = next(node for node in tok2vec.walk() if node.has_param("b"))
+    _, backprop = pipe.model.begin_update((docs, targets))
+    backprop(1.0)
+    gradient = node.get_grad("b").copy()
+    index = np.unravel_index(np.abs(gradient).argmax(), gradient.shape)
+    losses = []
+    for delta in (1e-3, -1e-3):
+        node.get_param("b")[index] += delta
+        losses.append(float(pipe.model.predict((docs, targets))))
+        node.get_param("b")[index] -= delta
+    assert np.isclose((losses[0] - losses[1]) / 2e-3, gradient[index], rtol=0.05)
+
+
+@pytest.mark.parametrize("head", ["CRF", "Softmax"])
+def test_loss_does_not_depend_on_sub_batches(head):
+    nlp = make_nlp(head)
+    examples = make_examples(nlp)
+    nlp.initialize(lambda: examples)
+    pipe = nlp.get_pipe("sequence_ner")
+    parts = pipe.get_loss(examples[:2]) + pipe.get_loss(examples[2:])
+    assert np.isclose(pipe.get_loss(examples), parts, rtol=1e-5)
+
+
+SHARED = """
+[nlp]
+lang = "en"
+pipeline = ["tok2vec","first","second","tagger"]
+
+[components]
+
+[components.tok2vec]
+factory = "tok2vec"
+
+[components.tok2vec.model]
+@architectures = "spacy_ner_arch.TorchTok2Vec.v1"
+frozen = false
+
+[components.tok2vec.model.tok2vec]
+@architectures = "spacy.MultiHashEmbed.v2"
+width = 16
+attrs = ["NORM"]
+rows = [100]
+include_static_vectors = false
+
+[components.tok2vec.model.encoder]
+@architectures = "spacy_ner_arch.BiLSTM.v1"
+hidden_size = 8
+dropout = 0.0
+
+[components.first]
+factory = "sequence_ner"
+
+[components.first.model]
+@architectures = "spacy_ner_arch.CRF.v1"
+
+[components.first.model.tok2vec]
+@architectures = "spacy.Tok2VecListener.v1"
+width = 16
+
+[components.second]
+factory = "sequence_ner"
+
+[components.second.model]
+@architectures = "spacy_ner_arch.Softmax.v1"
+
+[components.second.model.tok2vec]
+@architectures = "spacy.Tok2VecListener.v1"
+width = 16
+
+[components.tagger]
+factory = "tagger"
+
+[components.tagger.model]
+@architectures = "spacy.Tagger.v2"
+
+[components.tagger.model.tok2vec]
+@architectures = "spacy.Tok2VecListener.v1"
+width = 16
+"""
+
+
+def shared_pipeline(pipeline):
+    config = Config().from_str(SHARED)
+    config["nlp"]["pipeline"] = pipeline
+    config["components"] = {name: config["components"][name] for name in pipeline}
+    nlp = spacy.util.load_model_from_config(config, auto_fill=True)
+    examples = make_examples(nlp)
+    for eg in examples:
+        for token in eg.reference:
+            token.tag_ = "NAME" if token.ent_type else "WORD"
+    nlp.initialize(lambda: examples)
+    return nlp, examples
+
+
+def encoder_gradients(nlp, examples):
+    nlp.update(examples, sgd=False)
+    module = nlp.get_pipe("tok2vec").model.shims[0].module
+    return torch.cat([p.grad.flatten() for p in module.parameters()])
+
+
+def test_gradients_of_all_components_reach_a_shared_encoder():
+    nlp, examples = shared_pipeline(["tok2vec", "first", "second", "tagger"])
+    output = nlp.get_pipe("tagger").model.get_ref("softmax")
+    output.set_param("W", np.random.default_rng(0).normal(size=output.get_param("W").shape).astype("f"))
+    both = encoder_gradients(nlp, examples)
+    parts = []
+    for name in ["first", "second", "tagger"]:
+        single, _ = shared_pipeline(["tok2vec", name])
+        single.get_pipe("tok2vec").model.from_bytes(nlp.get_pipe("tok2vec").model.to_bytes())
+        single.get_pipe(name).model.from_bytes(nlp.get_pipe(name).model.to_bytes())
+        parts.append(encoder_gradients(single, examples))
+    assert all(part.abs().sum() > 0 for part in parts)
+    assert torch.allclose(both, sum(parts), atol=1e-6)
+
+
+def test_shared_encoder_learns_and_survives_the_disk(copy_of):
+    nlp, examples = shared_pipeline(["tok2vec", "first", "tagger"])
+    train(nlp, examples, steps=80)
+    scores = nlp.evaluate(examples)
+    assert scores["ents_f"] == 1.0 and scores["tag_acc"] == 1.0
+    docs = [eg.predicted.copy() for eg in examples]
+    loaded = copy_of(nlp)
+    for doc in docs:
+        assert [e.text for e in loaded(doc.text).ents] == [e.text for e in nlp(doc.text).ents]
+
+
+def test_replace_listeners_makes_a_component_stand_alone(copy_of):
+    nlp, examples = shared_pipeline(["tok2vec", "first"])
+    train(nlp, examples)
+    expected = [[ent.text for ent in nlp(eg.text).ents] for eg in examples]
+    nlp.replace_listeners("tok2vec", "first", ["model.tok2vec"])
+    nlp.remove_pipe("tok2vec")
+    assert [[ent.text for ent in nlp(eg.text).ents] for eg in examples] == expected
+    assert [[ent.text for ent in copy_of(nlp)(eg.text).ents] for eg in examples] == expected
+
+
+def test_a_batch_without_tokens_changes_nothing_and_breaks_nothing():
+    nlp, examples = shared_pipeline(["tok2vec", "first"])
+    empty = spacy.training.Example(Doc(nlp.vocab), Doc(nlp.vocab))
+    losses = nlp.update([empty], sgd=False)
+    assert losses["first"] == 0.0
+    nlp.update(examples, sgd=False)
+
+
+def test_frozen_encoder_passes_no_gradient():
+    config = Config().from_str(SHARED)
+    config["nlp"]["pipeline"] = ["tok2vec", "first"]
+    config["components"] = {name: config["components"][name] for name in ["tok2vec", "first"]}
+    config["components"]["tok2vec"]["model"]["frozen"] = True
+    nlp = spacy.util.load_model_from_config(config, auto_fill=True)
+    examples = make_examples(nlp)
+    optimizer = nlp.initialize(lambda: examples)
+    before = nlp.get_pipe("tok2vec").model.to_bytes()
+    for _ in range(3):
+        nlp.update(examples, sgd=optimizer)
+    before_module, after_module = (
+        spacy.util.srsly.msgpack_loads(data)["shims"] for data in (before, nlp.get_pipe("tok2vec").model.to_bytes())
+    )
+    assert before_module == after_module
+
+
+def test_number_of_nodes_is_the_same_before_and_after_initialization():
+    nlp = make_nlp()
+    model = nlp.get_pipe("sequence_ner").model
+    before = len(list(model.walk()))
+    nlp.initialize(lambda: make_examples(nlp))
+    assert len(list(model.walk())) == before
+
+
+def test_model_copies_are_independent(trained):
+    model = trained.get_pipe("sequence_ner").model
+    docs = words(trained, 4, 2)
+    copied = model.copy()
+    expected = [a.tolist() for a in model.predict(docs)[0]]
+    assert [a.tolist() for a in copied.predict(docs)[0]] == expected
+    copied.shims[0].module.output.weight.data.zero_()
+    assert [a.tolist() for a in model.predict(docs)[0]] == expected

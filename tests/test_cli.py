@@ -1,0 +1,166 @@
+"""`python -m spacy ner-arch`, as called from a shell."""
+
+import hashlib
+
+import pytest
+import spacy
+import srsly
+from conftest import TRAIN, make_examples
+from spacy.cli import app
+from spacy.tokens import Doc, DocBin, Span
+from spacy.training import Example
+from typer.testing import CliRunner
+
+import spacy_ner_arch.cli  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
+from spacy_ner_arch.report import entity_table
+
+COLUMNS = "-DOCSTART- -X- O\n\nAnna NN B-PER\nBrandt NN I-PER\nslept VB O\n\nin IN O\nTarvik NN B-LOC\n\n"
+
+
+def run(*args, code=0):
+    result = CliRunner().invoke(app, ["ner-arch", *map(str, args)])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def read(path):
+    nlp = spacy.blank("en")
+    return list(DocBin().from_disk(path).get_docs(nlp.vocab))
+
+
+def test_convert(tmp_path):
+    (tmp_path / "a.txt").write_text(COLUMNS)
+    (tmp_path / "b.txt").write_text(COLUMNS.replace("Tarvik", "Brenna"))
+    output = run("convert", tmp_path / "a.txt", tmp_path / "b.txt", tmp_path / "out", "--format", "conll")
+    docs = read(tmp_path / "out" / "a.spacy")
+    assert [[(ent.text, ent.label_) for ent in doc.ents] for doc in docs] == [
+        [("Anna Brandt", "PER")],
+        [("Tarvik", "LOC")],
+    ]
+    assert len(read(tmp_path / "out" / "b.spacy")) == 2
+    assert "sentences" in output and "entities PER" in output
+
+
+def test_convert_keeps_sentence_starts_in_longer_docs(tmp_path):
+    (tmp_path / "a.txt").write_text(COLUMNS)
+    for options in (["--documents"], ["--n-sents", "2"]):
+        run("convert", tmp_path / "a.txt", tmp_path, "--format", "conll", *options)
+        (doc,) = read(tmp_path / "a.spacy")
+        assert [len(sent) for sent in doc.sents] == [3, 2]
+
+
+def test_convert_names_and_splits(tmp_path):
+    (tmp_path / "valid.txt").write_text(COLUMNS * 10)
+    run("convert", tmp_path / "valid.txt", tmp_path, "--format", "conll", "--name", "test")
+    assert len(read(tmp_path / "test.spacy")) == 20
+    run("convert", tmp_path / "valid.txt", tmp_path, "--format", "conll", "--name", "train", "--split", "0.1")
+    assert len(read(tmp_path / "train.spacy")) == 18 and len(read(tmp_path / "dev.spacy")) == 2
+
+
+def test_convert_stops_at_a_malformed_line_or_counts_it(tmp_path):
+    (tmp_path / "bad.txt").write_text(COLUMNS + "Olaf NN X-PER\n")
+    output = run("convert", tmp_path / "bad.txt", tmp_path / "out", "--format", "conll", code=1)
+    assert "bad.txt:10" in output.replace("\n", "") and "Olaf NN X-PER" in output
+    assert not (tmp_path / "out").exists()
+    output = run("convert", tmp_path / "bad.txt", tmp_path / "out", "--format", "conll", "--on-error", "skip")
+    assert "skipped sentences" in output and len(read(tmp_path / "out" / "bad.spacy")) == 2
+
+
+@pytest.mark.parametrize(
+    "inputs, options, message",
+    [
+        (["a.txt", "b.txt"], ["--name", "x"], "take one input"),
+        (["a.txt", "sub/a.txt"], [], "both become a.spacy"),
+        (["a.txt"], ["--format", "brat"], "unknown format 'brat'; known are conll, conllu"),
+        (["empty.txt"], [], "no sentence was read"),
+    ],
+)
+def test_convert_refuses(tmp_path, inputs, options, message):
+    (tmp_path / "sub").mkdir()
+    for name in ("a.txt", "b.txt", "sub/a.txt"):
+        (tmp_path / name).write_text(COLUMNS)
+    (tmp_path / "empty.txt").write_text("\n")
+    formats = [] if "--format" in options else ["--format", "conll"]
+    output = run("convert", *(tmp_path / name for name in inputs), tmp_path / "out", *formats, *options, code=1)
+    assert message in " ".join(output.split())
+
+
+def test_evaluate_and_label(trained, tmp_path):
+    trained.to_disk(tmp_path / "model")
+    DocBin(docs=[eg.reference for eg in make_examples(trained)]).to_disk(tmp_path / "gold.spacy")
+    output = run("evaluate", tmp_path / "model", tmp_path / "gold.spacy", "-o", tmp_path / "new" / "scores.json")
+    assert "micro avg" in output and "weighted avg" in output and "100.00" in output
+    scores = srsly.read_json(tmp_path / "new" / "scores.json")
+    assert scores["ents_f"] == 1.0 and scores["ents_per_type"]["PER"]["f"] == 1.0
+    assert {row["name"]: row["support"] for row in scores["ents_table"]}["LOC"] == 4
+    output = run("label", tmp_path / "model", TRAIN[0][0])
+    assert "Anna Brandt" in output and "PER" in output
+
+
+def test_table_counts_as_spacy_does():
+    """Predictions on other tokens than the gold ones, overlapping once aligned, on tokens without annotation."""
+    nlp = spacy.blank("en")
+    gold = Doc(nlp.vocab, words=["New", "York", "-", "based", "Acme", "met", "Olaf"], spaces=[1, 0, 0, 1, 1, 1, 0])
+    gold.set_ents([Span(gold, 0, 2, "LOC"), Span(gold, 4, 5, "ORG")], missing=[gold[6:7]], default="outside")
+    predicted = Doc(nlp.vocab, words=["New", "Y", "ork-", "based", "Acme", "met", "Olaf"], spaces=[1, 0, 0, 1, 1, 1, 0])
+    predicted.set_ents(
+        [
+            Span(predicted, 0, 2, "LOC"),
+            Span(predicted, 2, 3, "LOC"),
+            Span(predicted, 4, 5, "PER"),
+            Span(predicted, 6, 7, "PER"),
+        ]
+    )
+    examples = [Example(predicted, gold)]
+    rows = {row.name: row for row in entity_table(examples)}
+    scores = spacy.scorer.get_ner_prf(examples)
+    micro = rows["micro avg"]
+    assert (micro.precision, micro.recall) == pytest.approx((scores["ents_p"], scores["ents_r"]))
+    assert micro.f1 == pytest.approx(scores["ents_f"]) and 0 < micro.f1 < 1
+    assert entity_table([]) == []
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    content = b"hello"
+    (tmp_path / "served.txt").write_bytes(content)
+    assets = [
+        {
+            "dest": f"assets/tiny/{name}",
+            "url": (tmp_path / "served.txt").as_uri(),
+            "checksum": hashlib.md5(content).hexdigest(),
+            "description": "A tiny corpus, licence: none.",
+        }
+        for name in ("a.txt", "b.txt")
+    ]
+    srsly.write_yaml(tmp_path / "project.yml", {"assets": assets})
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_fetch_gets_what_is_missing_and_replaces_nothing(project):
+    (project / "assets" / "tiny").mkdir(parents=True)
+    (project / "assets" / "tiny" / "a.txt").write_text("my own")
+    output = " ".join(run("fetch", "tiny").split())
+    assert "licence: none" in output and "differs from the published file" in output
+    assert (project / "assets" / "tiny" / "a.txt").read_text() == "my own"
+    assert (project / "assets" / "tiny" / "b.txt").read_text() == "hello"
+
+
+def test_fetch_says_where_to_put_a_file_by_hand(project):
+    (project / "served.txt").unlink()
+    output = " ".join(run("fetch", "tiny", code=1).split())
+    assert "could not be fetched" in output and "put it at" in output
+    assert list((project / "assets" / "tiny").iterdir()) == []
+
+
+def test_fetch_refuses_another_file_than_the_published_one(project):
+    (project / "served.txt").write_text("something else")
+    assert "is not the published file" in " ".join(run("fetch", "tiny", code=1).split())
+    assert list((project / "assets" / "tiny").iterdir()) == []
+
+
+def test_fetch_knows_its_corpora(project, monkeypatch, tmp_path_factory):
+    assert "known are tiny" in " ".join(run("fetch", "huge", code=1).split())
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert "no project.yml" in run("fetch", "tiny", code=1)

@@ -1,0 +1,64 @@
+"""A level imports only levels below it, so that every file can be read knowing only what lies beneath."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "spacy_ner_arch"
+LEVELS = {
+    "__init__": 0,
+    "tags": 0,
+    "nn": 0,
+    "shim": 1,
+    "bridge": 2,
+    "formats": 1,
+    "fetch": 1,
+    "encoders": 3,
+    "architectures": 4,
+    "corpora": 1,
+    "pipes": 3,
+    "report": 3,
+    "cli": 5,
+}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path):
+    """Modules that a file imports, those of the package by the name of their room; imports in functions included."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name
+        elif isinstance(node, ast.ImportFrom):
+            depth = len(path.relative_to(PACKAGE).parts)
+            if node.level == 0:
+                yield node.module
+            elif node.level == depth:
+                yield f"spacy_ner_arch.{node.module}"
+            else:
+                yield f"spacy_ner_arch.{room(path)}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(PACKAGE)) for path in FILES])
+def test_imports_go_down(path):
+    for name in imported(path):
+        parts = name.split(".")
+        if parts[0] == "spacy_ner_arch" and len(parts) > 1 and parts[1] != room(path):
+            assert LEVELS[parts[1]] < LEVELS[room(path)] or LEVELS[room(path)] == 0, f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(PACKAGE)) for path in FILES])
+def test_sides_are_kept_apart(path):
+    heads = {name.split(".")[0] for name in imported(path)}
+    if room(path) == "nn":
+        assert not heads & {"spacy", "thinc", "spacy_transformers"}
+    if room(path) in ("pipes", "formats", "corpora", "fetch", "tags"):
+        assert "torch" not in heads
+    if room(path) == "__init__":
+        assert not heads
+    assert "crf" not in heads, "pytorch-crf installs a stray top-level module of that name"

@@ -1,0 +1,299 @@
+"""The component as a user of spaCy meets it."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import spacy
+from conftest import TRAIN, entities, make_examples, make_nlp, small_model, train
+from spacy.tokens import Doc, DocBin, Span
+from spacy.training import Example
+
+TEXTS = [text for text, _ in TRAIN]
+
+
+def predicted(nlp, text=TEXTS[0]):
+    return nlp(Doc(nlp.vocab, words=text.split(" ")))
+
+
+@pytest.mark.parametrize("scheme", ["BILUO", "BIO"])
+@pytest.mark.parametrize("head", ["CRF", "Softmax"])
+def test_learns_and_says_how_sure_it_is(head, scheme):
+    nlp = make_nlp(head, scheme=scheme)
+    examples = make_examples(nlp)
+    train(nlp, examples)
+    assert nlp.get_pipe("sequence_ner").labels == ("LOC", "ORG", "PER")
+    for text, spans in TRAIN:
+        doc = predicted(nlp, text)
+        assert entities(doc) == spans
+        assert all(0.5 < ent._.score <= 1 for ent in doc.ents)
+    scores = nlp.evaluate(examples)
+    assert scores["ents_f"] == 1.0 and set(scores["ents_per_type"]) == {"PER", "LOC", "ORG"}
+
+
+def test_add_pipe_without_a_config():
+    nlp = spacy.blank("en")
+    nlp.add_pipe("sequence_ner")
+    examples = make_examples(nlp)
+    train(nlp, examples, steps=15)
+    assert nlp.evaluate(examples)["ents_f"] == 1.0
+
+
+def test_disk_bytes_processes_and_batches(trained, tmp_path):
+    expected = [[(e.text, e.label_, e._.score) for e in doc.ents] for doc in trained.pipe(TEXTS)]
+    assert any(expected)
+    trained.to_disk(tmp_path)
+    from_bytes = make_nlp().from_bytes(trained.to_bytes())
+    for nlp, settings in [
+        (spacy.load(tmp_path), {}),
+        (from_bytes, {}),
+        (trained, {"n_process": 2, "batch_size": 2}),
+        (trained, {"batch_size": 1}),
+    ]:
+        got = [[(e.text, e.label_, e._.score) for e in doc.ents] for doc in nlp.pipe(TEXTS, **settings)]
+        for doc, expected_doc in zip(got, expected, strict=True):
+            assert [e[:2] for e in doc] == [e[:2] for e in expected_doc]
+            assert np.allclose([e[2] for e in doc], [e[2] for e in expected_doc], atol=1e-5)
+    assert (tmp_path / "sequence_ner" / "model").exists()
+
+
+def test_scores_survive_a_docbin(trained):
+    doc = trained(TEXTS[0])
+    loaded = next(DocBin(docs=[doc], store_user_data=True).get_docs(trained.vocab))
+    assert [ent._.score for ent in loaded.ents] == [ent._.score for ent in doc.ents]
+
+
+@pytest.mark.timeout(120)
+def test_processes_do_not_hang_after_torch_has_worked(tmp_path, trained):
+    """In a process of its own: the fork comes after torch has run with several threads."""
+    trained.to_disk(tmp_path)
+    code = (
+        "import spacy, torch; torch.set_num_threads(2); torch.randn(512, 512) @ torch.randn(512, 512)\n"
+        f"nlp = spacy.load({str(tmp_path)!r}); texts = {TEXTS!r} * 3; list(nlp.pipe(texts))\n"
+        "print(sum(len(doc.ents) for doc in nlp.pipe(texts, n_process=2, batch_size=4)))"
+    )
+    environment = {"OMP_NUM_THREADS": "2", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["Anna"], [" "], ["\n\n", " \t"], ["\u200b", "\U0001f9ff\ufe0f", "ｆｕｌｌ", "\x07", "नमस्ते"], ["x" * 5000]],
+    ids=["empty", "one token", "whitespace", "whitespaces", "unseen characters", "long word"],
+)
+def test_odd_documents(trained, words):
+    doc = trained(Doc(trained.vocab, words=words))
+    assert len(doc) == len(words) and all(token.ent_iob for token in doc)
+    docs = list(trained.pipe([Doc(trained.vocab, words=words), predicted(trained)]))
+    assert entities(docs[1]) == TRAIN[0][1]
+
+
+def test_a_document_of_20000_tokens(trained):
+    doc = trained(Doc(trained.vocab, words=TEXTS[0].split(" ") * 3334))
+    assert len(doc) > 20_000 and all(math.isfinite(ent._.score) for ent in doc.ents)
+    found = {(ent.start % 6, ent.label_) for ent in doc.ents[100:-100]}
+    assert (0, "PER") in found and (4, "LOC") in found
+
+
+def test_training_on_a_long_and_an_empty_document():
+    nlp = make_nlp()
+    long_text = (" ".join(TEXTS[:1] * 800), [(i * 6, i * 6 + 2, "PER") for i in range(800)])
+    examples = [*make_examples(nlp, [long_text]), Example(Doc(nlp.vocab), Doc(nlp.vocab))]
+    train(nlp, examples, steps=3)
+    assert math.isfinite(nlp.get_pipe("sequence_ner").get_loss(examples))
+
+
+def test_entities_that_are_there_stay_or_go():
+    ruler_patterns = [{"label": "WORD", "pattern": "Anna"}, {"label": "VERB", "pattern": "lives"}]
+    for overwrite, expected in [
+        (False, [(0, 1, "WORD"), (2, 3, "VERB"), (4, 5, "LOC")]),
+        (True, [(0, 2, "PER"), (4, 5, "LOC")]),
+    ]:
+        nlp = make_nlp(overwrite_ents=overwrite)
+        train(nlp, make_examples(nlp))
+        ruler = nlp.add_pipe("entity_ruler", before="sequence_ner")
+        ruler.add_patterns(ruler_patterns)
+        assert entities(predicted(nlp)) == expected
+    after = nlp.add_pipe("entity_ruler", "after")
+    after.add_patterns([{"label": "VERB", "pattern": "lives"}])
+    assert entities(predicted(nlp)) == [(0, 2, "PER"), (2, 3, "VERB"), (4, 5, "LOC")]
+
+
+def test_blocked_tokens_stay_blocked(trained):
+    doc = Doc(trained.vocab, words=TEXTS[0].split(" "))
+    doc.set_ents([], blocked=[doc[0:1]], default="missing")
+    assert entities(trained(doc)) == [(4, 5, "LOC")]
+    assert doc[0].ent_iob == 3 and doc[0].ent_type == 0
+
+
+@pytest.mark.parametrize("head", ["CRF", "Softmax"])
+def test_partial_annotation_teaches_what_is_known(head):
+    """Of four copies of a sentence one is annotated. Where nothing is said of the entity in the others, it is learned;
+    where they say that there is none, they outvote the one."""
+    found = {}
+    for default in ["missing", "outside"]:
+        nlp = make_nlp(head)
+        examples = make_examples(nlp, TRAIN[1:2] * 4)
+        for eg in examples[1:]:
+            eg.reference.set_ents([], missing=[eg.reference[1:2]], default="outside") if default == "missing" else (
+                eg.reference.set_ents([], default="outside")
+            )
+        train(nlp, examples)
+        found[default] = entities(predicted(nlp, TEXTS[1]))
+    assert found == {"missing": TRAIN[1][1], "outside": []}
+
+
+def test_tokens_that_do_not_align_are_missing_and_reported():
+    nlp = make_nlp()
+    reference = Doc(nlp.vocab, words=["Anna", "-", "Brandt", "came"], spaces=[False, False, True, False])
+    reference.set_ents([Span(reference, 0, 1, "PER")], default="outside")
+    example = Example(Doc(nlp.vocab, words=["Anna-Brandt", "came"]), reference)
+    with pytest.warns(UserWarning, match="1 of 1 gold entities do not align"):
+        nlp.initialize(lambda: [example])
+    assert nlp.get_pipe("sequence_ner").targets([example])[0].tolist() == [-1, 0]
+
+
+def test_gold_entities_of_other_labels_count_as_outside():
+    nlp = make_nlp()
+    examples = make_examples(nlp)
+    with pytest.warns(UserWarning, match=r"not to be learned and count as unlabelled: \['LOC', 'ORG'\]"):
+        nlp.get_pipe("sequence_ner").initialize(lambda: examples, nlp=nlp, labels=["PER"])
+    pipe = nlp.get_pipe("sequence_ner")
+    assert pipe.labels == ("PER",) and pipe.label_data == ["PER"]
+    assert pipe.targets(examples[1:2])[0].tolist() == [0] * 5
+
+
+def test_a_label_that_occurs_once():
+    nlp = make_nlp()
+    train(nlp, make_examples(nlp))
+    assert "ORG" in nlp.get_pipe("sequence_ner").labels
+    assert entities(predicted(nlp, TEXTS[2])) == TRAIN[2][1]
+
+
+def test_a_corpus_without_entities_is_refused():
+    nlp = make_nlp()
+    with pytest.raises(ValueError, match="sequence_ner: no label in the training corpus. Check that it was converted"):
+        nlp.initialize(lambda: make_examples(nlp, [("Nothing happened .", [])]))
+
+
+def test_a_corpus_without_tokens_is_refused():
+    nlp = make_nlp()
+    nlp.get_pipe("sequence_ner").add_label("PER")
+    with pytest.raises(ValueError, match="no document with a token"):
+        nlp.initialize(lambda: [Example(Doc(nlp.vocab), Doc(nlp.vocab))])
+
+
+def test_overlapping_gold_entities_are_refused():
+    nlp = make_nlp()
+    with pytest.raises(ValueError, match="E1010"):
+        make_examples(nlp, [("a b c", [(0, 2, "X"), (1, 3, "X")])])
+
+
+def test_predicting_before_initialization_says_what_to_do():
+    nlp = make_nlp()
+    with pytest.raises(ValueError, match="not initialized: call nlp.initialize"):
+        nlp.get_pipe("sequence_ner").predict([Doc(nlp.vocab, words=["a"])])
+
+
+def test_a_loss_that_is_not_finite_stops_before_anything_changes():
+    nlp = make_nlp()
+    examples = make_examples(nlp)
+    optimizer = nlp.initialize(lambda: examples)
+    for _ in range(2):
+        nlp.update(examples, sgd=optimizer)
+    pipe = nlp.get_pipe("sequence_ner")
+    before = pipe.model.to_bytes()
+    pipe.model.shims[0].module.output.bias.data[0] = float("nan")
+    broken = pipe.model.to_bytes()
+    with pytest.raises(ValueError, match=r"sequence_ner: the loss is nan in update 3, on 5 documents.*'Anna Brandt"):
+        nlp.update(examples, sgd=optimizer)
+    assert pipe.model.to_bytes() == broken != before
+
+
+def test_add_label_keeps_what_was_learned(trained, copy_of):
+    nlp = copy_of(trained)
+    pipe = nlp.get_pipe("sequence_ner")
+    before = {name: p.detach().clone() for name, p in pipe.model.shims[0].module.named_parameters()}
+    assert pipe.add_label("WORK") == 1 and pipe.add_label("WORK") == 0
+    module = pipe.model.shims[0].module
+    old = len(before["output.bias"])
+    assert len(module.output.bias) == old + 4
+    assert (module.output.weight[:old] == before["output.weight"]).all()
+    assert (module.crf.transitions[:old, :old] == before["crf.transitions"]).all()
+    examples = make_examples(nlp, [*TRAIN, ("Anna wrote Nightfall .", [(0, 1, "PER"), (2, 3, "WORK")])])
+    optimizer = nlp.resume_training()
+    optimizer.learn_rate = 0.01
+    for _ in range(40):
+        nlp.update(examples, sgd=optimizer)
+    assert nlp.evaluate(examples)["ents_f"] == 1.0
+    assert entities(predicted(copy_of(nlp), "Anna wrote Nightfall .")) == [(0, 1, "PER"), (2, 3, "WORK")]
+
+
+def test_sourced_and_selected(trained):
+    nlp = spacy.blank("en")
+    nlp.add_pipe("sequence_ner", source=trained)
+    assert entities(predicted(nlp)) == TRAIN[0][1]
+    with nlp.select_pipes(disable=["sequence_ner"]):
+        assert entities(predicted(nlp)) == []
+
+
+def test_update_is_reproducible_under_a_seed():
+    def run():
+        spacy.util.fix_random_seed(3)
+        nlp = make_nlp()
+        examples = make_examples(nlp)
+        optimizer = nlp.initialize(lambda: examples)
+        return [nlp.update(examples, sgd=optimizer, drop=0.3)["sequence_ner"] for _ in range(5)]
+
+    assert run() == run()
+
+
+def test_accumulated_gradients_give_the_same_step():
+    """One update of four documents, or four of one before the step."""
+
+    def run(cuts):
+        spacy.util.fix_random_seed(3)
+        nlp = make_nlp()
+        examples = make_examples(nlp)[:4]
+        optimizer = nlp.initialize(lambda: examples)
+        for _ in range(3):
+            for cut in np.array_split(np.arange(4), cuts):
+                nlp.update([examples[i] for i in cut], sgd=False)
+            for _, pipe in nlp.pipeline:
+                pipe.finish_update(optimizer)
+        return nlp.get_pipe("sequence_ner").model.shims[0].module.output.weight.detach().numpy()
+
+    assert np.allclose(run(1), run(4), atol=1e-5)
+
+
+def test_class_weights_name_labels():
+    model = {**small_model("Softmax"), "class_weights": {"PERSON": 2.0}}
+    nlp = spacy.blank("en")
+    nlp.add_pipe("sequence_ner", config={"model": model})
+    with pytest.raises(ValueError, match=r"class_weights names \['PERSON'\].*'PER'"):
+        nlp.initialize(lambda: make_examples(nlp))
+
+
+def test_class_weights_and_smoothing_change_the_loss():
+    def loss(**settings):
+        spacy.util.fix_random_seed(0)
+        nlp = spacy.blank("en")
+        nlp.add_pipe("sequence_ner", config={"model": {**small_model("Softmax"), **settings}})
+        examples = make_examples(nlp)
+        nlp.initialize(lambda: examples)
+        return nlp.get_pipe("sequence_ner").get_loss(examples)
+
+    weighted = loss(class_weights={"O": 2.0, "PER": 2.0, "LOC": 2.0, "ORG": 2.0})
+    assert np.isclose(weighted, 2 * loss(), rtol=1e-4)
+    assert not np.isclose(loss(label_smoothing=0.3), loss(), rtol=1e-3)
+
+
+def test_unknown_scheme_is_refused_when_the_pipeline_is_made():
+    with pytest.raises(ValueError, match="'IOB'; known are BILUO, BIO"):
+        make_nlp(scheme="IOB")

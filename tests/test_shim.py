@@ -1,0 +1,227 @@
+"""The torch module inside a thinc model: steps, averages, precision, storage."""
+
+import copy
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from thinc.api import Adam, RAdam
+
+from spacy_ner_arch.nn.dropout import dropout
+from spacy_ner_arch.shim import TorchShim
+
+
+class Toy(torch.nn.Module):
+    def __init__(self, input_size: int) -> None:
+        super().__init__()
+        self.dropout = dropout(None)
+        self.fixed_dropout = dropout(0.25)
+        self.norm = torch.nn.LayerNorm(input_size)
+        self.linear = torch.nn.Linear(input_size, 3)
+
+    def forward(self, x):
+        return self.linear(self.norm(self.dropout(x))).square().sum()
+
+
+def make(**settings):
+    torch.manual_seed(0)
+    shim = TorchShim(Toy, **settings)
+    shim.initialize(input_size=5)
+    return shim
+
+
+def optimizer(**settings):
+    return Adam(0.01, **{"use_averages": False, "L2": 0.0, **settings})
+
+
+def weights(shim):
+    return {name: p.detach().clone() for name, p in shim.module.named_parameters()}
+
+
+def update(shim, settings, x, weight=1.0):
+    _, backprop = shim.begin_update((x,))
+    gradient = backprop(weight)
+    shim.finish_update(settings)
+    return gradient
+
+
+def test_step_is_adamw_with_thincs_settings():
+    shim, x = make(), torch.randn(4, 5)
+    module = copy.deepcopy(shim.module)
+    reference = torch.optim.AdamW(
+        [
+            {"params": [module.linear.weight], "weight_decay": 0.1},
+            {"params": [module.norm.weight, module.norm.bias, module.linear.bias], "weight_decay": 0.0},
+        ],
+        lr=0.01,
+    )
+    settings = optimizer(L2=0.1, grad_clip=0.5)
+    for step in range(3):
+        settings.learn_rate = 0.01 * (step + 1)  # a schedule
+        update(shim, settings, x)
+        for group in reference.param_groups:
+            group["lr"] = settings.learn_rate
+        module(x).backward()
+        # By the norm over all parameters, not of each.
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 0.5)
+        reference.step()
+        reference.zero_grad()
+    for name, p in module.named_parameters():
+        assert torch.allclose(p, weights(shim)[name], atol=1e-6), name
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_gradient_is_the_sum_over_sub_batches(dtype):
+    x = torch.randn(4, 5)
+    whole, parts = make(dtype=dtype), make(dtype=dtype)
+    expected = update(whole, optimizer(), x, 0.001)
+    assert expected.abs().max() > 0
+    gradients = []
+    for part in x.chunk(2):
+        gradients.append(parts.begin_update((part,))[1](0.001))
+    parts.finish_update(optimizer())
+    tolerance = 1e-6 if dtype == "float32" else 2e-2
+    assert torch.allclose(torch.cat(gradients), expected, rtol=tolerance, atol=tolerance * 0.001)
+    for name, p in weights(whole).items():
+        assert torch.allclose(p, weights(parts)[name], atol=1e-6 if dtype == "float32" else 1e-3), name
+
+
+def test_mixed_precision_gives_unscaled_gradients():
+    x = torch.randn(4, 5)
+    expected = update(make(), optimizer(), x)
+    # A loss as small as those of our heads, or the first scale of 65,536 would overflow.
+    assert torch.allclose(1000 * update(make(dtype="float16"), optimizer(), x, 0.001), expected, rtol=0.05, atol=0.05)
+
+
+def test_loss_weight_scales_the_gradient():
+    x = torch.randn(4, 5)
+    assert torch.allclose(update(make(), optimizer(), x, 3.0), 3 * update(make(), optimizer(), x), rtol=1e-5)
+
+
+def test_float16_skips_overflows_and_counts_them():
+    shim, settings = make(dtype="float16"), optimizer()
+    before = weights(shim)
+    gradient = update(shim, settings, torch.randn(4, 5), weight=1e30)
+    assert gradient.isfinite().all()
+    assert all(torch.equal(p, before[name]) for name, p in weights(shim).items())
+    update(shim, settings, torch.randn(4, 5), weight=0.001)
+    assert shim.skipped_steps == 1
+    assert any(not torch.equal(p, before[name]) for name, p in weights(shim).items())
+
+
+def test_float32_stops_at_a_gradient_that_is_not_finite_and_keeps_the_weights():
+    shim, settings = make(), optimizer()
+    update(shim, settings, torch.randn(4, 5))
+    before = weights(shim)
+    update(shim, settings, torch.randn(4, 5), weight=float("inf"))
+    assert all(torch.equal(p, before[name]) for name, p in weights(shim).items())
+    with pytest.raises(ValueError, match="not finite in update 2, which was skipped"):
+        shim.begin_update((torch.randn(4, 5),))
+
+
+def test_averages_are_thincs_and_reach_the_weights():
+    shim, settings, x = make(), optimizer(use_averages=True), torch.randn(4, 5)
+    average = {}
+    for step in range(1, 4):
+        update(shim, settings, x)
+        decay = (1 + step) / (10 + step)
+        for name, p in weights(shim).items():
+            average[name] = p if step == 1 else average[name] + (1 - decay) * (p - average[name])
+    own = weights(shim)
+    with shim.use_params(settings.averages):
+        for name, p in weights(shim).items():
+            assert torch.allclose(p, average[name], atol=1e-6)
+            assert not torch.equal(p, own[name])
+    assert all(torch.equal(p, own[name]) for name, p in weights(shim).items())
+
+
+def test_averages_come_back_after_an_error():
+    shim, settings = make(), optimizer(use_averages=True)
+    update(shim, settings, torch.randn(4, 5))
+    update(shim, settings, torch.randn(4, 5))
+    own = weights(shim)
+    with pytest.raises(KeyError), shim.use_params(settings.averages):
+        raise KeyError
+    assert all(torch.equal(p, own[name]) for name, p in weights(shim).items())
+
+
+def test_another_optimizer_starts_afresh():
+    """nlp.initialize() and spacy train make an optimiser each: the second must not inherit the first one's moments."""
+    x = torch.randn(4, 5)
+    shim = make()
+    update(shim, optimizer(), x)
+    fresh = TorchShim(Toy).from_bytes(shim.to_bytes())
+    update(shim, optimizer(), x)
+    update(fresh, optimizer(), x)
+    for name, p in weights(fresh).items():
+        assert torch.allclose(p, weights(shim)[name], atol=1e-7)
+
+
+def test_other_optimizers_are_refused():
+    shim = make()
+    with pytest.raises(ValueError, match="Adam.v1"):
+        update(shim, RAdam(0.01), torch.randn(2, 5))
+
+
+def test_training_dropout_is_set_and_a_fixed_one_is_not():
+    shim = make()
+    shim.begin_update((torch.randn(2, 5),), dropout=0.75)
+    assert shim.module.dropout.p == 0.75 and shim.module.fixed_dropout.p == 0.25
+
+
+def test_frozen_neither_learns_nor_drops():
+    shim, x = make(frozen=True), torch.randn(4, 5)
+    before = weights(shim)
+    output, backprop = shim.begin_update((x,), dropout=0.9)
+    assert torch.equal(output, shim.predict((x,))) and not output.requires_grad
+    assert backprop(1.0) is None
+    shim.finish_update(optimizer())
+    assert all(torch.equal(p, before[name]) for name, p in weights(shim).items())
+
+
+def test_round_trip_is_exact_and_rebuilds_from_the_hyperparameters():
+    shim, x = make(), torch.randn(4, 5)
+    data = shim.to_bytes()
+    loaded = TorchShim(Toy).from_bytes(data)
+    assert torch.equal(loaded.predict((x,)), shim.predict((x,)))
+    assert loaded.to_bytes() == data
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    assert json.loads(header["__metadata__"]["hyperparameters"]) == {"input_size": 5}
+
+
+def test_before_initialization():
+    shim = TorchShim(Toy)
+    assert shim.to_bytes() == b"" and not TorchShim(Toy).from_bytes(b"").is_initialized
+    with pytest.raises(ValueError, match="not initialized: call nlp.initialize"):
+        shim.predict((torch.zeros(1, 5),))
+
+
+@pytest.mark.parametrize("damage", [lambda d: d[:-7], lambda d: d[:40], lambda d: b"\xff" * 100])
+def test_damaged_weights_are_a_clear_error(damage):
+    with pytest.raises(ValueError, match="damaged"):
+        TorchShim(Toy).from_bytes(damage(make().to_bytes()))
+
+
+class Bomb:
+    def __reduce__(self):
+        return (pytest.fail, ("a pickle was run",))
+
+
+def test_a_pickle_is_never_run():
+    with pytest.raises(ValueError, match="damaged"):
+        TorchShim(Toy).from_bytes(pickle.dumps(Bomb()))
+
+
+def test_copies_are_independent():
+    shim = make()
+    copied = shim.copy()
+    update(copied, optimizer(), torch.randn(4, 5))
+    assert copied.id != shim.id
+    assert not np.allclose(weights(shim)["linear.weight"], weights(copied)["linear.weight"])
+
+
+def test_unknown_dtype():
+    with pytest.raises(ValueError, match="'half'; known are float32, bfloat16, float16"):
+        TorchShim(Toy, dtype="half")

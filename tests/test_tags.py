@@ -1,0 +1,46 @@
+"""Spans to tags and back, and which sequences are legal."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spacy_ner_arch.tags import SCHEMES, decode, encode, legality, tag_names
+
+
+@st.composite
+def flat_spans(draw):
+    length = draw(st.integers(0, 12))
+    borders = sorted(draw(st.sets(st.integers(0, length), max_size=8)))
+    spans = [(a, b, draw(st.sampled_from(["X", "Y-Z"]))) for a, b in zip(borders, borders[1:], strict=False)]
+    return length, draw(st.lists(st.sampled_from(spans), unique=True)) if spans else []
+
+
+@given(flat_spans(), st.sampled_from(SCHEMES))
+def test_round_trip(document, scheme):
+    length, spans = document
+    names = tag_names(["X", "Y-Z"], scheme)
+    tags = np.array([names.index(tag) for tag in encode(length, spans, scheme)], dtype=np.int64)
+    assert decode(tags, names) == sorted(spans)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_legal_sequences_are_those_of_some_spans(scheme):
+    """Every legal sequence encodes spans, and no other sequence does: checked over all sequences of four tokens."""
+    names = tag_names(["X", "Y"], scheme)
+    legal = legality(names, scheme)
+    for tags in itertools.product(range(len(names)), repeat=4 if scheme == "BIO" else 3):
+        array = np.array(tags)
+        is_legal = legal.start[tags[0]] and legal.end[tags[-1]] and legal.transition[array[:-1], array[1:]].all()
+        try:
+            rebuilt = encode(len(tags), decode(array, names), scheme)
+        except IndexError:  # an inner tag without a beginning
+            rebuilt = []
+        assert is_legal == ([names[tag] for tag in tags] == rebuilt)
+
+
+def test_unknown_scheme():
+    with pytest.raises(ValueError, match="'IOBES'; known are BILUO, BIO"):
+        tag_names(["X"], "IOBES")
