@@ -39,6 +39,7 @@ setup(
             "sequence_ner = spacy_ner_arch.pipes.sequence_ner:make_sequence_ner",
         ],
         "spacy_architectures": [
+            "spacy_ner_arch.WordCharEmbed.v1 = spacy_ner_arch.embeddings:word_char_embed",
             "spacy_ner_arch.BiLSTM.v1 = spacy_ner_arch.encoders:bilstm",
             "spacy_ner_arch.TorchTok2Vec.v1 = spacy_ner_arch.encoders:torch_tok2vec",
             "spacy_ner_arch.CRF.v1 = spacy_ner_arch.architectures:crf",

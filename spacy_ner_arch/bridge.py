@@ -132,7 +132,7 @@ def head_forward(
     if not any(lengths):
         return torch.zeros(()), _no_backprop
     vectors, backprop_vectors = model.layers[0](docs, is_train)
-    flat = xp2torch(model.ops.flatten(vectors), device=get_torch_default_device())
+    flat = join(model, vectors)
     shape = padding(lengths, flat.device)
     arguments = (shape.pad(flat), shape.mask, *model.attrs["collate"](targets, shape))
     if not is_train:
@@ -154,7 +154,7 @@ def tok2vec_forward(
     if not any(lengths):
         return [model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs], _no_backprop
     vectors, backprop_vectors = model.layers[0](docs, is_train)
-    flat = xp2torch(model.ops.flatten(vectors), device=get_torch_default_device())
+    flat = join(model, vectors)
     shape = padding(lengths, flat.device)
     arguments = (shape.pad(flat), shape.mask)
     if is_train:
@@ -163,10 +163,10 @@ def tok2vec_forward(
         encoded, backprop_encoded = shim.predict(arguments), _no_backprop
 
     def backprop(d_encoded: list[Floats2d]) -> Any:
-        gradient = shape.pad(xp2torch(model.ops.flatten(d_encoded), device=flat.device))
+        gradient = shape.pad(join(model, d_encoded))
         return backprop_vectors(_unflatten(model, shape, backprop_encoded(gradient), lengths, vectors))
 
-    return _split(model, shape.flatten(encoded.detach().float()), lengths), backprop
+    return split_flat(model, shape.flatten(encoded.detach().float()), lengths), backprop
 
 
 def predict(model: Model, docs: list[Doc]) -> Prediction:
@@ -178,7 +178,7 @@ def predict(model: Model, docs: list[Doc]) -> Prediction:
     if not any(lengths):
         flat = torch.zeros((0, int(shim.cfg["input_size"])), device=get_torch_default_device())
     else:
-        flat = xp2torch(model.ops.flatten([vectors[i] for i in order]), device=get_torch_default_device())
+        flat = join(model, [vectors[i] for i in order])
     outputs: list[tuple[Tensor, ...]] = []
     done = 0
     for chunk in _chunks(lengths):
@@ -215,7 +215,13 @@ def token_tags(targets: list[np.ndarray], shape: Padding) -> Arguments:
     return shape.pad(tags, fill=MISSING), bool((flat == MISSING).any())
 
 
-def _split(model: Model, flat: Tensor, lengths: list[int]) -> list[Floats2d]:
+def join(model: Model, arrays: list[Floats2d]) -> Tensor:
+    """One tensor (N, D) of the arrays of all documents."""
+    return xp2torch(model.ops.flatten(arrays), device=get_torch_default_device())
+
+
+def split_flat(model: Model, flat: Tensor, lengths: list[int]) -> list[Floats2d]:
+    """The rows (N, D) as one array per document, views of one piece of memory."""
     array = cast(Floats2d, torch2xp(flat.contiguous(), ops=model.ops))
     return model.ops.unflatten(array, cast(Ints1d, lengths))
 
@@ -226,7 +232,7 @@ def _unflatten(
     """The gradient of the module's input as one array a document; a frozen module has none to give."""
     if padded is None:
         return [model.ops.alloc2f(*array.shape) for array in vectors]
-    return _split(model, shape.flatten(padded), lengths)
+    return split_flat(model, shape.flatten(padded), lengths)
 
 
 def _no_backprop(*args: Any) -> None:

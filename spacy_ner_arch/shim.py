@@ -103,7 +103,7 @@ class TorchShim(Shim):
     def begin_update(self, args: tuple[Any, ...], dropout: float = 0.0) -> tuple[Any, Callable[[Any], Tensor | None]]:
         """Run the module in training mode.
 
-        args: of the module; the first is a float tensor.
+        args: of the module, tensors first; the gradient of the first one is asked for if it has numbers.
         dropout: rate of this update for every `TrainingDropout`.
         Returns the output, and a callback from its gradient (a number for a loss, else a tensor) to that of the first
         argument; gradients of the weights add up until `finish_update`.
@@ -113,7 +113,7 @@ class TorchShim(Shim):
         self._raise_if_overflowed()
         self.module.train()
         set_dropout(self.module, dropout)
-        x = args[0].detach().requires_grad_()
+        x = args[0].detach().requires_grad_(args[0].is_floating_point())
         with self._autocast(x.device):
             output = self.module(x, *args[1:])
         return output, functools.partial(self._backprop, x, output)
@@ -123,7 +123,7 @@ class TorchShim(Shim):
         if self.dtype != "float16":
             output.backward(gradient.expand_as(output))
             return x.grad
-        scale = self._get_scaler(x.device).scale(x.new_ones(()))
+        scale = self._get_scaler(x.device).scale(output.new_ones((), dtype=torch.float32))
         output.backward((gradient * scale).expand_as(output))
         # What goes back to thinc is unscaled at once, and zero where it overflowed; the weights wait for finish_update.
         return None if x.grad is None else (x.grad / scale).nan_to_num(0.0, 0.0, 0.0)

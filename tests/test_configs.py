@@ -14,7 +14,8 @@ from spacy.util import load_config
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.cfg"))
 SMALL = {
-    "components.sequence_ner.model.tok2vec.width": 16,
+    "components.sequence_ner.model.tok2vec.word_width": 16,
+    "components.sequence_ner.model.tok2vec.unknown_rate": 0.0,
     "components.sequence_ner.model.encoder.hidden_size": 12,
     "training.optimizer.learn_rate": 0.01,
     "training.dropout": 0.1,

@@ -14,6 +14,7 @@ LEVELS = {
     "bridge": 2,
     "formats": 1,
     "fetch": 1,
+    "embeddings": 3,
     "encoders": 3,
     "architectures": 4,
     "corpora": 1,

@@ -27,11 +27,7 @@ DEFAULT_MODEL = Config().from_str(
 @architectures = "spacy_ner_arch.CRF.v1"
 
 [model.tok2vec]
-@architectures = "spacy.MultiHashEmbed.v2"
-width = 128
-attrs = ["NORM", "PREFIX", "SUFFIX", "SHAPE"]
-rows = [5000, 1000, 2500, 2500]
-include_static_vectors = false
+@architectures = "spacy_ner_arch.WordCharEmbed.v1"
 
 [model.encoder]
 @architectures = "spacy_ner_arch.BiLSTM.v1"

@@ -1,0 +1,133 @@
+"""Registered embeddings: models of documents to one vector a token, in place of spaCy's MultiHashEmbed."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from spacy.attrs import ORTH, intify_attr
+from spacy.tokens import Doc
+from spacy.util import registry
+from spacy.vocab import Vocab
+from thinc.api import Model, get_torch_default_device
+from thinc.types import Floats2d
+
+from .bridge import Tok2Vec, get_shim, join, split_flat
+from .nn.embed import WordEmbedding
+from .shim import TorchShim
+
+# Of a longer word, the first and the last half of these.
+MAX_CHARACTERS = 24
+CHARACTER_ROWS = 1024
+
+
+@registry.architectures("spacy_ner_arch.WordCharEmbed.v1")
+def word_char_embed(
+    word_width: int = 100,
+    word_rows: int = 20_000,
+    features: list[str] = ["SHAPE", "PREFIX", "SUFFIX"],  # noqa: B006 - read from configs, where it is written as a list
+    feature_width: int = 32,
+    feature_rows: int = 4_000,
+    character_width: int = 30,
+    filters: int = 64,
+    unknown_rate: float = 1.0,
+    word_attr: str = "NORM",
+    include_static_vectors: bool = False,
+) -> Tok2Vec:
+    """Words, some of their attributes, and their characters, with a vector of its own for words not seen in training.
+
+    word_width, word_rows: width and rows of the hashed table of words.
+    word_attr: attribute of the token that is its identity, for example NORM, LOWER or ORTH.
+    features: further attributes of the token, each with a hashed table of `feature_rows` rows, `feature_width` wide.
+    character_width, filters: width of a character, and filters of the CNN over them; 0 filters leave them out.
+    unknown_rate: in training, a word that occurs n times in 100,000 is taken for an unknown one with the probability
+        unknown_rate / (unknown_rate + n).
+    include_static_vectors: append the vectors of [initialize] vectors, as they are.
+    Source: Ma and Hovy 2016; the replacement of rare words Kiperwasser and Goldberg 2016.
+    """
+    build = partial(
+        WordEmbedding,
+        word_width=word_width,
+        word_rows=word_rows,
+        features=len(features),
+        feature_width=feature_width,
+        feature_rows=feature_rows,
+        character_width=character_width,
+        filters=filters,
+        unknown_rate=unknown_rate,
+    )
+    return Model(
+        "word_char_embed",
+        forward,
+        init=initialize,
+        dims={"nO": None},
+        shims=[TorchShim(build)],
+        attrs={
+            "attributes": [intify_attr(attr) for attr in (word_attr, *features)],
+            "static_vectors": include_static_vectors,
+        },
+    )
+
+
+def initialize(model: Tok2Vec, X: list[Doc] | None = None, Y: Any = None) -> None:
+    width = 0
+    if model.attrs["static_vectors"]:
+        if not X or not X[0].vocab.vectors_length:
+            raise ValueError(
+                "spacy_ner_arch.WordCharEmbed.v1: include_static_vectors is set but the pipeline has no vectors; set "
+                "[paths] vectors to a pipeline that has, or include_static_vectors = false"
+            )
+        width = X[0].vocab.vectors_length
+    get_shim(model).initialize(vector_width=width)
+    model.set_dim("nO", int(get_shim(model).module.output_size), force=True)  # type: ignore[arg-type]
+
+
+def forward(model: Tok2Vec, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Any]:
+    shim, lengths = get_shim(model), [len(doc) for doc in docs]
+    shim.require_module()
+    if not any(lengths):
+        return [model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs], _no_input
+    arguments = token_arrays(docs, model.attrs["attributes"], model.attrs["static_vectors"])
+    tensors = tuple(torch.from_numpy(array).to(get_torch_default_device(), non_blocking=True) for array in arguments)
+    if not is_train:
+        return split_flat(model, shim.predict(tensors), lengths), _no_input
+    output, backprop_output = shim.begin_update(tensors)
+
+    def backprop(d_vectors: list[Floats2d]) -> list[Doc]:
+        backprop_output(join(model, d_vectors))
+        return []
+
+    return split_flat(model, output.detach(), lengths), backprop
+
+
+def token_arrays(docs: Sequence[Doc], attributes: list[int], static_vectors: bool) -> tuple[np.ndarray, ...]:
+    """What the module reads of the tokens: keys, characters of the different words, which of these each token is, and
+    static vectors; one array each for the whole batch."""
+    columns = np.concatenate([doc.to_array([ORTH, *attributes]) for doc in docs])
+    words, which = np.unique(columns[:, 0], return_inverse=True)
+    vocab = docs[0].vocab
+    characters = np.zeros((len(words), MAX_CHARACTERS), dtype=np.int64)
+    for row, word in zip(characters, words.tolist(), strict=True):
+        codes = character_codes(vocab.strings[word])
+        row[: len(codes)] = codes
+    longest = max(1, int((characters != 0).sum(1).max()))
+    vectors = static_rows(vocab, columns[:, 0]) if static_vectors else np.zeros((len(columns), 0), dtype=np.float32)
+    return columns[:, 1:].astype(np.int64), characters[:, :longest], which.reshape(-1), vectors
+
+
+def character_codes(word: str) -> list[int]:
+    """Codes of the characters, 1 to CHARACTER_ROWS - 1: common scripts as they are, all others folded onto the rest."""
+    if len(word) > MAX_CHARACTERS:
+        word = word[: MAX_CHARACTERS // 2] + word[-MAX_CHARACTERS // 2 :]
+    half = CHARACTER_ROWS // 2
+    return [code if 0 < code < half else half + code % half for code in map(ord, word)]
+
+
+def static_rows(vocab: Vocab, keys: np.ndarray) -> np.ndarray:
+    rows = vocab.vectors.get_batch(keys.tolist())
+    return np.ascontiguousarray(rows.get() if hasattr(rows, "get") else rows, dtype=np.float32)
+
+
+def _no_input(d_vectors: Any) -> list[Doc]:
+    return []

@@ -1,0 +1,133 @@
+"""Words as vectors without a vocabulary: hashed identity and features, characters, one vector for the unknown."""
+
+
+import torch
+from torch import Tensor, nn
+
+# Odd 64-bit constants for multiplicative hashing (golden ratio and the mixers of splitmix64), as signed numbers.
+MIXERS = (-7046029254386353131, -4658895280553007687, -7723592293110705685, 7664345821815920749)
+
+
+def hash_rows(keys: Tensor, rows: int, count: int) -> Tensor:
+    """`count` table rows for each 64-bit key: (...) int64 -> (..., count) int64 below `rows`."""
+    mixers = torch.tensor(MIXERS[:count], device=keys.device)
+    mixed = keys.unsqueeze(-1) * mixers
+    return ((mixed >> 31) & 0xFFFFFFFF) % rows
+
+
+class HashEmbedding(nn.Module):
+    """Sum of a few hashed rows of one table, so that hardly two keys share all of theirs (Bloom embeddings).
+
+    Shape: keys (N,) int64 -> (N, width). Source: Serrà and Karatzoglou 2017.
+    """
+
+    def __init__(self, width: int, rows: int, hashes: int = 2) -> None:
+        super().__init__()
+        self.hashes = hashes
+        self.table = nn.Embedding(rows, width)
+        nn.init.uniform_(self.table.weight, -(width**-0.5), width**-0.5)
+
+    def forward(self, keys: Tensor) -> Tensor:
+        return self.table(hash_rows(keys, self.table.num_embeddings, self.hashes)).sum(-2)
+
+
+class WordCounts(nn.Module):
+    """How often each word occurred in training, approximately: a count-min sketch, which never counts too low.
+
+    Source: Cormode and Muthukrishnan 2005.
+    """
+
+    def __init__(self, size: int = 2**17, hashes: int = 3) -> None:
+        super().__init__()
+        self.counts: Tensor
+        self.total: Tensor
+        self.register_buffer("counts", torch.zeros(hashes, size, dtype=torch.int32))
+        self.register_buffer("total", torch.zeros((), dtype=torch.int64))
+
+    def _cells(self, keys: Tensor) -> Tensor:
+        return hash_rows(keys, self.counts.shape[1], self.counts.shape[0]).t()
+
+    def add(self, keys: Tensor) -> None:
+        cells = self._cells(keys)
+        self.counts.scatter_add_(1, cells, torch.ones_like(cells, dtype=torch.int32))
+        self.total += keys.numel()
+
+    def forward(self, keys: Tensor) -> Tensor:
+        """(N,) occurrences so far."""
+        return self.counts.gather(1, self._cells(keys)).amin(0)
+
+
+class CharacterCNN(nn.Module):
+    """Largest response of each filter over the characters of a word.
+
+    Shape: characters (U, L) int64, 0 behind the end -> (U, filters).
+    Source: Ma and Hovy 2016.
+    """
+
+    def __init__(self, rows: int, width: int, filters: int, window: int = 3) -> None:
+        super().__init__()
+        self.output_size = filters
+        self.table = nn.Embedding(rows, width, padding_idx=0)
+        bound = (3 / width) ** 0.5
+        nn.init.uniform_(self.table.weight, -bound, bound)
+        self.table.weight.data[0] = 0.0
+        self.convolution = nn.Conv1d(width, filters, window, padding=window // 2)
+
+    def forward(self, characters: Tensor) -> Tensor:
+        x = self.convolution(self.table(characters).transpose(1, 2))
+        return x.masked_fill((characters == 0).unsqueeze(1), -1e4).amax(-1).relu()
+
+
+class WordEmbedding(nn.Module):
+    """Concatenation of the word, some features of it, its characters, and optionally a pretrained vector.
+
+    A word that training has not seen gets one common vector in place of its own, instead of rows that were learned for
+    others. So that this vector, and the reliance on everything else, is learned, training words are replaced by it at
+    random, the more so the rarer they are: with probability `unknown_rate / (unknown_rate + n)`, n being how often the
+    word occurs in 100,000.
+
+    word_width, word_rows: of the table of words.
+    features, feature_width, feature_rows: number of features, and the size of the table of each.
+    character_width, filters: of the character CNN; 0 filters for none.
+    vector_width: of pretrained vectors; 0 for none.
+
+    Shape: keys (N, 1 + features) int64, the word first; characters (U, L) of the different words; which (N,) of these
+        each token is; vectors (N, vector_width) -> (N, output_size)
+    """
+
+    def __init__(
+        self,
+        *,
+        word_width: int,
+        word_rows: int,
+        features: int,
+        feature_width: int,
+        feature_rows: int,
+        character_width: int,
+        filters: int,
+        unknown_rate: float,
+        vector_width: int = 0,
+    ) -> None:
+        super().__init__()
+        self.unknown_rate = unknown_rate
+        self.words = HashEmbedding(word_width, word_rows)
+        self.unknown = nn.Parameter(torch.zeros(word_width))
+        self.seen = WordCounts()
+        self.features = nn.ModuleList(HashEmbedding(feature_width, feature_rows) for _ in range(features))
+        self.characters = CharacterCNN(1024, character_width, filters) if filters else None
+        self.output_size = word_width + features * feature_width + filters + vector_width
+
+    def forward(self, keys: Tensor, characters: Tensor, which: Tensor, vectors: Tensor) -> Tensor:
+        words = keys[:, 0]
+        if self.training:
+            self.seen.add(words)
+        count = self.seen(words)
+        unknown = count == 0
+        if self.training and self.unknown_rate:
+            per_100k = count * (100_000 / self.seen.total.clamp_min(1))
+            unknown = torch.rand_like(per_100k) < self.unknown_rate / (self.unknown_rate + per_100k)
+        parts = [torch.where(unknown.unsqueeze(-1), self.unknown, self.words(words))]
+        parts += [embed(column) for embed, column in zip(self.features, keys[:, 1:].unbind(1), strict=True)]
+        if self.characters is not None:
+            parts.append(self.characters(characters).index_select(0, which))
+        return torch.cat([*parts, vectors], dim=-1)
