@@ -1,6 +1,5 @@
 """Words as vectors without a vocabulary: hashed identity and features, characters, one vector for the unknown."""
 
-
 import torch
 from torch import Tensor, nn
 

@@ -1,0 +1,84 @@
+"""The workflows of project.yml, run on the sample as the README says."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import srsly
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copy(ROOT / "project.yml", folder)
+    shutil.copytree(ROOT / "configs", folder / "configs")
+    shutil.copytree(ROOT / "assets" / "sample", folder / "assets" / "sample")
+    return folder
+
+
+def spacy_project(folder, *args):
+    command = [sys.executable, "-m", "spacy", "project", *args]
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "2"}
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", sorted(path.stem for path in (ROOT / "configs").glob("*.cfg")))
+def test_quickstart(project, config):
+    done = spacy_project(project, "run", "quickstart", "--vars.config", config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    scores = srsly.read_json(project / "metrics" / f"sample-{config}.json")
+    assert scores["ents_f"] > 0.85
+    assert "Tarvik Museum of Glass" in done.stdout and "micro avg" in done.stdout
+
+
+@pytest.mark.slow
+def test_train_conll_says_where_the_files_go(project):
+    """Without a network, or with one: in either case nothing half-made is left."""
+    broken = srsly.read_yaml(project / "project.yml")
+    for asset in broken["assets"]:
+        asset["url"] = (project / "nowhere" / "file.txt").as_uri()
+    srsly.write_yaml(project / "project.yml", broken)
+    done = spacy_project(project, "run", "train-conll")
+    assert done.returncode != 0
+    assert "put it at" in " ".join((done.stdout + done.stderr).split())
+    assert not any(path.is_file() for path in (project / "assets" / "conll2003").iterdir())
+
+
+def test_readme_has_the_workflows_of_the_project():
+    """`python -m spacy project document --output README.md` writes them."""
+    project = srsly.read_yaml(ROOT / "project.yml")
+    readme = (ROOT / "README.md").read_text(encoding="utf8")
+    for command in project["commands"]:
+        assert f"| `{command['name']}` | {command['help']} |" in readme
+    for name, steps in project["workflows"].items():
+        assert f"| `{name}` | {' &rarr; '.join(f'`{step}`' for step in steps)} |" in readme
+
+
+def test_every_path_in_the_readmes_exists():
+    for readme in (ROOT / "README.md", ROOT / "CONTRIBUTING.md"):
+        for path in re.findall(r"\]\(([\w./-]+)\)", readme.read_text(encoding="utf8")):
+            assert (ROOT / path).exists(), f"{readme.name} names {path}"
+
+
+def test_every_entry_point_loads():
+    from importlib.metadata import distribution
+
+    import spacy_ner_arch  # noqa: F401 - the package whose entry points they are
+
+    points = distribution("spacy-ner-arch").entry_points
+    assert {point.group for point in points} == {
+        "spacy_factories",
+        "spacy_architectures",
+        "spacy_readers",
+        "spacy_cli",
+    }
+    for point in points:
+        assert point.load() is not None
