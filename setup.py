@@ -17,8 +17,10 @@ setup(
     license="MIT",
     license_files=["LICENSE"],
     python_requires=">=3.10",
-    packages=find_packages(include=["spacy_ner_arch", "spacy_ner_arch.*"]),
-    package_data={"spacy_ner_arch": ["py.typed"]},
+    # The configs are installed inside the package, where `ner-arch init-config` finds them.
+    packages=[*find_packages(include=["spacy_ner_arch", "spacy_ner_arch.*"]), "spacy_ner_arch.configs"],
+    package_dir={"spacy_ner_arch.configs": "configs"},
+    package_data={"spacy_ner_arch": ["py.typed"], "spacy_ner_arch.configs": ["*.cfg"]},
     install_requires=[
         "spacy>=3.8.2,<3.9",
         "thinc>=8.3.4,<8.4",

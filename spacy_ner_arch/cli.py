@@ -19,7 +19,7 @@ def convert_cli(
     # fmt: off
     inputs: list[Path] = Argument(..., help="Corpus files", exists=True, dir_okay=False),
     output_dir: Path = Argument(..., help="Folder for the .spacy files", file_okay=False),
-    format: str = Option(..., "--format", "-f", help="conll (columns) or conllu"),
+    format: str = Option(..., "--format", "-f", help="conll (columns), conllu, or offsets (json lines of texts)"),
     lang: str = Option("en", "--lang", "-l", help="Language of the tokenizer that the entities are to align with"),
     name: str = Option("", "--name", help="Name of the output, instead of that of the one input"),
     split: float = Option(0.0, "--split", help="Share of the documents of the one input to cut off as dev.spacy"),
@@ -91,6 +91,53 @@ def fetch_cli(corpus: str = Argument(..., help="Folder of the corpus below asset
         msg.fail("A file is missing", str(error), exits=1)
 
 
+@app.command("init-config")
+def init_config_cli(
+    # fmt: off
+    output: Path = Argument(..., help="Config file to write, or - for the terminal", allow_dash=True, dir_okay=False),
+    head: str = Option("crf", "--head", help="crf or softmax"),
+    encoder: str = Option("none", "--encoder", help="Name or folder of a transformer; none for a BiLSTM from scratch"),
+    lang: str = Option("en", "--lang", "-l", help="Language code, with its tokenizer"),
+    # fmt: on
+) -> None:
+    """Write a complete config for your own data; train with `spacy train CONFIG --paths.train ... --paths.dev ...`."""
+    from .init_config import make_config
+
+    try:
+        config = make_config(head, None if encoder == "none" else encoder, lang)
+    except ValueError as error:
+        msg.fail("Cannot make a config", str(error), exits=1)
+    if str(output) == "-":
+        print(config.to_str())
+        return
+    output.parent.mkdir(parents=True, exist_ok=True)
+    config.to_disk(output)
+    msg.good(f"Saved config to {output}")
+    msg.text(f"python -m spacy train {output} --output training --paths.train train.spacy --paths.dev dev.spacy")
+
+
+@app.command("report")
+def report_cli(
+    # fmt: off
+    model: str = Argument(..., help="Model name or path"),
+    corpus: Path = Argument(..., help="Corpus in .spacy format", exists=True),
+    output: Path = Option(..., "--output", "-o", help="Folder for index.html", file_okay=False),
+    log: Path | None = Option(None, "--log", help="What `spacy train` printed, or its json lines", exists=True),
+    use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
+    # fmt: on
+) -> None:
+    """Write one html page on a trained pipeline: scores, confusions, calibration of the probabilities, thresholds,
+    learned transitions, training curve, worst errors."""
+    from .report import write_report
+
+    nlp, examples = predict(model, corpus, use_gpu)
+    try:
+        page = write_report(nlp, examples, output, log)
+    except (ValueError, ImportError) as error:
+        msg.fail("Cannot write the report", str(error), exits=1)
+    msg.good(f"Saved report to {page}")
+
+
 @app.command("label")
 def label_cli(
     model: str = Argument(..., help="Model name or path"),
@@ -121,17 +168,10 @@ def evaluate_cli(
     """Evaluate a trained pipeline: precision, recall, F1 and support per entity label, with micro, macro and weighted
     averages. The JSON file has spaCy's score keys, between 0 and 1, and the table."""
     from spacy.scorer import Scorer
-    from spacy.util import load_model
 
-    from .corpora import create_corpus
     from .report import entity_table
 
-    setup_gpu(use_gpu, silent=False)
-    nlp = load_model(model)
-    examples = list(create_corpus(corpus, gold_preproc=gold_preproc)(nlp))
-    # Not nlp.evaluate: it leaves nothing of the predictions, and the table would need a second run.
-    for example, doc in zip(examples, nlp.pipe(example.predicted for example in examples), strict=True):
-        example.predicted = doc
+    nlp, examples = predict(model, corpus, use_gpu, gold_preproc)
     scores = Scorer(nlp).score(examples)
     rows = entity_table(examples)
     if rows:
@@ -147,3 +187,18 @@ def evaluate_cli(
 def print_scores(rows: list[Any]) -> None:
     percent = [(row.name, *(f"{100 * value:.2f}" for value in row[1:4]), row.support) for row in rows]
     Printer().table(percent, header=("", "P", "R", "F", "support"), aligns=("l", "r", "r", "r", "r"))
+
+
+def predict(model: str, corpus: Path, use_gpu: int, gold_preproc: bool = False) -> tuple[Any, list[Any]]:
+    """The pipeline, and the examples of the corpus with its predictions on them."""
+    from spacy.util import load_model
+
+    from .corpora import create_corpus
+
+    setup_gpu(use_gpu, silent=False)
+    nlp = load_model(model)
+    examples = list(create_corpus(corpus, gold_preproc=gold_preproc)(nlp))
+    # Not nlp.evaluate: it predicts on copies and throws them away.
+    for example, doc in zip(examples, nlp.pipe(example.predicted for example in examples), strict=True):
+        example.predicted = doc
+    return nlp, examples

@@ -71,7 +71,7 @@ def test_convert_stops_at_a_malformed_line_or_counts_it(tmp_path):
     [
         (["a.txt", "b.txt"], ["--name", "x"], "take one input"),
         (["a.txt", "sub/a.txt"], [], "both become a.spacy"),
-        (["a.txt"], ["--format", "brat"], "unknown format 'brat'; known are conll, conllu"),
+        (["a.txt"], ["--format", "brat"], "unknown format 'brat'; known are conll, conllu, offsets"),
         (["empty.txt"], [], "no sentence was read"),
     ],
 )

@@ -1,6 +1,8 @@
 """The readers of corpora: no token and no entity is lost, and nothing goes wrong in silence."""
 
+import json
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,6 @@ from spacy.training import Corpus
 from spacy.vocab import Vocab
 
 from spacy_ner_arch.formats import (
-    FORMATS,
     FormatError,
     Report,
     Sentence,
@@ -537,7 +538,6 @@ def test_wrong_arguments_of_read_docs(tmp_path: Path) -> None:
         read_docs(path, Vocab(), "conll", Report(), n_sents=2, documents=True)
     with pytest.raises(TypeError, match="misc_key"):
         read_docs(path, Vocab(), "conll", Report(), misc_key="NE")
-    assert sorted(FORMATS) == ["conll", "conllu"]
 
 
 def test_options_reach_the_reader(tmp_path: Path) -> None:
@@ -681,3 +681,60 @@ def test_no_token_and_no_entity_is_lost(
     assert [token.text for token in doc] == [word for s in sentences for word in s.words]
     assert len(doc.ents) == report.entities.total()
     assert [len(sent) for sent in doc.sents] == [len(s.words) for s in sentences]
+
+
+def read_offset_lines(tmp_path, *lines, **options):
+    path = tmp_path / "texts.jsonl"
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines), encoding="utf8")
+    nlp = spacy.blank("en")
+    report = Report()
+    docs = list(read_docs(path, nlp.vocab, "offsets", report, tokenizer=nlp.tokenizer, **options))
+    return docs, report
+
+
+def test_offsets_in_every_spelling(tmp_path):
+    text = "Anna Brandt left Tarvik."
+    spans = [[0, 11, "PER"], [17, 23, "LOC"]]
+    objects = [{"start": start, "end": end, "label": label} for start, end, label in spans]
+    lines = [
+        {"text": text, key: value} for key in ("entities", "spans", "label", "labels") for value in (spans, objects)
+    ]
+    docs, report = read_offset_lines(tmp_path, *lines, {"text": "Nothing."}, {"text": ""})
+    assert [[(ent.text, ent.label_) for ent in doc.ents] for doc in docs] == [
+        [("Anna Brandt", "PER"), ("Tarvik", "LOC")]
+    ] * 8 + [[]]
+    assert docs[0].text == text
+    assert (report.documents, report.misaligned, report.alignment_checked) == (9, 0, 16)
+
+
+def test_offsets_within_a_token_leave_it_without_annotation(tmp_path):
+    (doc,), report = read_offset_lines(tmp_path, {"text": "In Tarviknow it is", "entities": [[3, 9, "LOC"]]})
+    assert report.misaligned == 1
+    assert [token.ent_iob for token in doc] == [2, 0, 2, 2]
+
+
+@pytest.mark.parametrize(
+    "line, reason",
+    [
+        ("no json", "not json"),
+        ('["text"]', 'no object with a "text"'),
+        ({"text": 3}, 'no object with a "text"'),
+        ({"text": "Anna", "entities": [[0, 9, "PER"]]}, "outside of the text of 4 characters"),
+        ({"text": "Anna", "entities": [[2, 2, "PER"]]}, "is empty"),
+        ({"text": "Anna", "entities": [[0, 4]]}, "neither"),
+        ({"text": "Anna", "entities": [[0, True, "PER"]]}, "neither"),
+        ({"text": "Anna", "entities": "PER"}, "neither"),
+        ({"text": "Anna B", "entities": [[0, 4, "PER"], [3, 6, "ORG"]]}, "overlap at character 3"),
+    ],
+)
+def test_offsets_that_cannot_be_meant(tmp_path, line, reason):
+    with pytest.raises(FormatError, match=re.escape(reason)) as caught:
+        read_offset_lines(tmp_path, {"text": "fine"}, line)
+    assert caught.value.line_number == 2 and "remedy" in str(caught.value)
+    docs, report = read_offset_lines(tmp_path, {"text": "fine"}, line, on_error="skip")
+    assert len(docs) == 1 and report.skipped == 1
+
+
+def test_offsets_need_a_tokenizer(tmp_path):
+    with pytest.raises(ValueError, match="needs a tokenizer"):
+        read_docs(tmp_path / "x", spacy.blank("en").vocab, "offsets", Report())

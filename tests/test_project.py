@@ -40,6 +40,16 @@ def test_quickstart(project, config):
 
 
 @pytest.mark.slow
+def test_train_custom(project):
+    """On the corpora that the quickstart made, as if they were the user's own."""
+    spacy_project(project, "run", "convert-sample")
+    settings = {"train": "corpus/sample/dev.spacy", "dev": "corpus/sample/test.spacy", "lang": "de", "head": "softmax"}
+    done = spacy_project(project, "run", "train-custom", *(x for k, v in settings.items() for x in (f"--vars.{k}", v)))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert srsly.read_json(project / "metrics" / "custom.json")["ents_f"] > 0.5
+
+
+@pytest.mark.slow
 def test_train_conll_says_where_the_files_go(project):
     """Without a network, or with one: in either case nothing half-made is left."""
     broken = srsly.read_yaml(project / "project.yml")

@@ -13,13 +13,14 @@ from spacy.vocab import Vocab
 
 from spacy_ner_arch.formats.conll import read_conll
 from spacy_ner_arch.formats.conllu import read_conllu
+from spacy_ner_arch.formats.offsets import read_offsets
 from spacy_ner_arch.formats.report import Report
 from spacy_ner_arch.formats.sentence import Sentence, make_doc
 
 Reader = Callable[..., Iterator[list[Sentence]]]
 Tokenizer = Callable[[str], Doc]
 
-FORMATS: dict[str, Reader] = {"conll": read_conll, "conllu": read_conllu}
+FORMATS: dict[str, Reader] = {"conll": read_conll, "conllu": read_conllu, "offsets": read_offsets}
 
 
 def read_docs(
@@ -54,6 +55,12 @@ def read_docs(
         raise ValueError(f"n_sents is {n_sents}; it must be at least 1")
     if documents and n_sents != 1:
         raise ValueError("give n_sents or documents, not both")
+    if format == "offsets":
+        # This format has no tokens of its own. Its reader counts what does not align with those it is given.
+        if tokenizer is None:
+            raise ValueError("the format offsets needs a tokenizer")
+        source = read_offsets(path, report, tokenizer=tokenizer, **options)
+        return _make_docs(source, vocab, report, 1, None)
     source = FORMATS[format](path, report, **options)
     return _make_docs(source, vocab, report, None if documents else n_sents, tokenizer)
 

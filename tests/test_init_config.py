@@ -1,0 +1,84 @@
+"""`ner-arch init-config`: a config that trains as it stands."""
+
+import pytest
+import spacy
+from conftest import entities, make_examples
+from spacy.cli.init_config import fill_config
+from spacy.tokens import Doc, DocBin
+from spacy.training.initialize import init_nlp
+from spacy.training.loop import train
+from spacy.util import load_config
+from thinc.api import Config
+from transformers import BertConfig, BertModel, BertTokenizerFast
+
+from spacy_ner_arch.init_config import make_config
+
+
+@pytest.fixture(scope="module")
+def transformer(tmp_path_factory):
+    """A tiny transformer with random weights, in a folder as a hub would give it."""
+    folder = tmp_path_factory.mktemp("transformer")
+    letters = "abcdefghijklmnopqrstuvwxyz."
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    (folder / "vocab.txt").write_text("\n".join(pieces))
+    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    BertModel(BertConfig(vocab_size=len(pieces), **sizes)).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("encoder", [None, "roberta-base"])
+@pytest.mark.parametrize("head", ["crf", "softmax"])
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_is_complete(head, encoder, lang, tmp_path):
+    make_config(head, encoder, lang).to_disk(tmp_path / "made.cfg")
+    fill_config(tmp_path / "filled.cfg", tmp_path / "made.cfg", silent=True)
+    made, filled = load_config(tmp_path / "made.cfg"), load_config(tmp_path / "filled.cfg")
+    assert made == filled
+    assert made["nlp"]["lang"] == lang
+
+
+CHINESE = [
+    ("王小明住在塔维克。", [(0, 3, "PER"), (5, 8, "LOC")]),
+    ("今天下雨。", []),
+    ("塔维克很安静。", [(0, 3, "LOC")]),
+]
+
+
+def test_other_languages_by_characters(tmp_path):
+    """Without word segmentation: spaCy's Chinese tokenizer gives characters."""
+    nlp = spacy.blank("zh")
+    docs = [nlp(text) for text, _ in CHINESE]
+    for doc, (_, spans) in zip(docs, CHINESE, strict=True):
+        doc.set_ents([doc.char_span(start, end, label=label) for start, end, label in spans])
+    DocBin(docs=docs).to_disk(tmp_path / "train.spacy")
+    config = make_config("crf", None, "zh")
+    config["paths"].update({"train": str(tmp_path / "train.spacy"), "dev": str(tmp_path / "train.spacy")})
+    config["training"].update({"max_steps": 60, "eval_frequency": 30})
+    trained, _ = train(init_nlp(config), tmp_path)
+    loaded = spacy.load(tmp_path / "model-best")
+    for text, spans in CHINESE:
+        assert [(ent.start_char, ent.end_char, ent.label_) for ent in loaded(text).ents] == spans
+
+
+def test_a_transformer_trains(transformer, tmp_path):
+    examples = make_examples(spacy.blank("en"))
+    DocBin(docs=[eg.reference for eg in examples]).to_disk(tmp_path / "train.spacy")
+    config = make_config("crf", str(transformer), "en")
+    config["paths"].update({"train": str(tmp_path / "train.spacy"), "dev": str(tmp_path / "train.spacy")})
+    config["training"].update({"max_steps": 150, "eval_frequency": 75})
+    config["training"]["optimizer"]["learn_rate"].update({"initial_rate": 0.005, "warmup_steps": 10})
+    train(init_nlp(Config(config)), tmp_path)
+    nlp = spacy.load(tmp_path / "model-best")
+    assert nlp.meta["performance"]["ents_f"] > 0.9
+    doc = nlp(Doc(nlp.vocab, words=[token.text for token in examples[0].reference]))
+    assert entities(doc) and doc._.trf_data is None
+
+
+@pytest.mark.parametrize(
+    "head, lang, message",
+    [("span", "en", "unknown head 'span'; known are crf, softmax"), ("crf", "tlh", "spaCy has no language 'tlh'")],
+)
+def test_refuses(head, lang, message):
+    with pytest.raises(ValueError, match=message):
+        make_config(head, None, lang)
