@@ -32,7 +32,7 @@ setup(
         "numpy>=1.24",
     ],
     extras_require={
-        "dev": ["pytest>=8", "pytest-timeout", "hypothesis", "ruff", "mypy"],
+        "dev": ["build", "pytest>=8", "pytest-timeout", "hypothesis", "ruff", "mypy", "matplotlib>=3.8"],
         "viz": ["matplotlib>=3.8"],
         "cuda12x": ["cupy-cuda12x>=13"],
     },

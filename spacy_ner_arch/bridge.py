@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from .shim import TorchShim
 from .tags import MISSING
 
-# Prediction runs on documents of like length, at most so many padded tokens at a time: enough to keep a GPU busy.
+# Prediction runs on documents of like length: batches of at most so many tokens with their padding, and of so much
+# padding as is cheaper than another batch.
 PREDICT_TOKENS = 16_384
+PREDICT_PADDING = 128
 
 Tok2Vec = Model[list[Doc], list[Floats2d]]
 # Row i of each array belongs to document i.
@@ -197,13 +199,16 @@ def predict(model: Model, docs: list[Doc]) -> Prediction:
 
 
 def _chunks(lengths: list[int]) -> Iterator[list[int]]:
-    """Cut ascending lengths into batches of at most PREDICT_TOKENS tokens with their padding."""
+    """Cut ascending lengths into batches with little padding."""
     chunk: list[int] = []
+    real = 0
     for length in lengths:
-        if chunk and length * (len(chunk) + 1) > PREDICT_TOKENS:
+        padded = length * (len(chunk) + 1)
+        if chunk and (padded > PREDICT_TOKENS or padded - real - length > PREDICT_PADDING + real // 10):
             yield chunk
-            chunk = []
+            chunk, real = [], 0
         chunk.append(length)
+        real += length
     if chunk:
         yield chunk
 

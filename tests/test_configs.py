@@ -95,3 +95,18 @@ def test_averages_are_what_is_stored(config_path, corpus, tmp_path):
     nlp, _ = train(init_nlp(config), tmp_path)
     stored = spacy.load(tmp_path / "model-last").get_pipe("sequence_ner").model.shims[0].module.output.weight
     assert not (stored == nlp.get_pipe("sequence_ner").model.shims[0].module.output.weight).all()
+
+
+def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_last_good_model(corpus, tmp_path):
+    """`spacy train` with a rate that explodes after some good steps."""
+    overrides = {**SMALL, "paths.train": str(corpus), "paths.dev": str(corpus), "training.eval_frequency": 20}
+    config = load_config(ROOT / "configs" / "bilstm_crf.cfg", overrides=overrides, interpolate=False)
+    config["training"]["optimizer"]["learn_rate"] = [0.01] * 41 + [1e30] * 1000
+    nlp = init_nlp(config)
+    with pytest.raises(
+        ValueError, match=r"sequence_ner: .*not finite|sequence_ner: the loss is (nan|inf) in update 4\d"
+    ):
+        train(nlp, tmp_path)
+    best = spacy.load(tmp_path / "model-best")
+    assert best.meta["performance"]["ents_f"] > 0.5
+    assert all(p.isfinite().all() for p in best.get_pipe("sequence_ner").model.shims[0].module.parameters())

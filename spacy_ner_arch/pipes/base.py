@@ -134,7 +134,10 @@ class TorchPipe(TrainablePipe):
             return losses
         set_dropout_rate(self.model, drop)
         docs = [eg.predicted for eg in examples]
-        loss, backprop = self.model.begin_update((docs, self.targets(examples)))
+        try:
+            loss, backprop = self.model.begin_update((docs, self.targets(examples)))
+        except ValueError as error:  # the model does not know the name of its component
+            raise ValueError(f"{self.name}: {error}") from error
         # The one number that the host reads: before the backward pass, which then runs on while the host goes on.
         value = float(loss)
         if not math.isfinite(value):
