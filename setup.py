@@ -50,6 +50,9 @@ setup(
         "spacy_readers": [
             "spacy_ner_arch.Corpus.v1 = spacy_ner_arch.corpora:create_corpus",
         ],
+        "spacy_callbacks": [
+            "spacy_ner_arch.Calibrate.v1 = spacy_ner_arch.training:create_calibrate",
+        ],
         "spacy_cli": [
             "ner-arch = spacy_ner_arch.cli:app",
         ],

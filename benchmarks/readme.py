@@ -23,8 +23,8 @@ def section(script: Path) -> str:
     title, _, prose = text.partition("\n")
     rows = read_rows(script.stem)
     columns = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in HIDDEN]
-    machines = sorted({f"{row['cores']} cores, Python {row['python']}" for row in rows})
-    lines = [f"## {title}", prose, "", f"Machine: {'; '.join(machines)}.", ""]
+    machines = sorted({f"cores used: {row['cores']}, Python {row['python']}" for row in rows})
+    lines = [f"## {title}", prose, "", f"{'; '.join(machines)}.", ""]
     lines += ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
     lines += ["| " + " | ".join(str(row.get(column, "")) for column in columns) + " |" for row in rows]
     return "\n".join(lines)

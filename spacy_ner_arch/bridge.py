@@ -76,7 +76,7 @@ def head_model(
         layers=[tok2vec],
         shims=[TorchShim(build, dtype=dtype)],
         refs={"tok2vec": tok2vec},
-        attrs={"dropout_rate": 0.0, "collate": collate, "change": change},
+        attrs={"dropout_rate": 0.0, "collate": collate, "change": change, "calibrate": calibrate},
     )
 
 
@@ -113,6 +113,23 @@ def change(model: Model, method: str, **hyperparameters: Any) -> None:
     """Change the shape of a module that may be trained already; before initialization there is nothing to change."""
     if get_shim(model).is_initialized:
         get_shim(model).change(method, **hyperparameters)
+
+
+def calibrate(model: Model, docs: list[Doc], targets: Sequence[Any]) -> None:
+    """Fit what turns the scores of a tagger into probabilities on documents that it was not trained on."""
+    shim, batches = get_shim(model), []
+    order = sorted((i for i in range(len(docs)) if len(docs[i])), key=lambda i: len(docs[i]))
+    done = 0
+    for lengths in _chunks([len(docs[i]) for i in order]):
+        chunk = order[done : done + len(lengths)]
+        done += len(lengths)
+        flat = join(model, model.layers[0].predict([docs[i] for i in chunk]))
+        shape = padding(lengths, flat.device)
+        # Cloned, for autograd takes no tensor that was made in inference mode.
+        emissions = shim.run("emissions", (shape.pad(flat), shape.mask)).clone()
+        batches.append((emissions, shape.mask, *model.attrs["collate"]([targets[i] for i in chunk], shape)))
+    if batches:
+        shim.module.calibrate(batches)  # type: ignore[operator]
 
 
 def get_shim(model: Model) -> TorchShim:

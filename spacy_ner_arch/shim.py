@@ -96,9 +96,13 @@ class TorchShim(Shim):
 
     def predict(self, args: tuple[Any, ...]) -> Any:
         """The module's output in evaluation mode, without a graph."""
+        return self.run("forward", args)
+
+    def run(self, method: str, args: tuple[Any, ...]) -> Any:
+        """The same for any method of the module."""
         self.module.eval()
         with torch.inference_mode(), self._autocast(args[0].device):
-            return self.module(*args)
+            return getattr(self.module, method)(*args)
 
     def begin_update(self, args: tuple[Any, ...], dropout: float = 0.0) -> tuple[Any, Callable[[Any], Tensor | None]]:
         """Run the module in training mode.

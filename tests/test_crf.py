@@ -254,3 +254,16 @@ def test_half_precision_is_computed_in_float32():
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("scheme", [None, *SCHEMES])
+def test_temperature_divides_all_scores(scheme):
+    crf, scaled = make(scheme), make(scheme)
+    for parameter in scaled.parameters():
+        parameter.data /= 3
+    emissions = torch.randn(2, 5, crf.num_tags, dtype=torch.float64)
+    tags = crf.best_tags(emissions)
+    assert torch.allclose(crf(emissions, tags, temperature=3.0), scaled(emissions / 3, tags))
+    ours = crf.entity_log_marginals(emissions, tags, temperature=3.0)
+    theirs = scaled.entity_log_marginals(emissions / 3, tags)
+    assert all(torch.allclose(a, b) for a, b in zip(ours, theirs, strict=True))

@@ -88,6 +88,7 @@ def test_every_entry_point_loads():
         "spacy_factories",
         "spacy_architectures",
         "spacy_readers",
+        "spacy_callbacks",
         "spacy_cli",
     }
     for point in points:

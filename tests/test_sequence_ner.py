@@ -11,6 +11,8 @@ from conftest import TRAIN, entities, make_examples, make_nlp, small_model, trai
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 
+from spacy_ner_arch.training import create_calibrate
+
 TEXTS = [text for text, _ in TRAIN]
 
 
@@ -297,3 +299,49 @@ def test_class_weights_and_smoothing_change_the_loss():
 def test_unknown_scheme_is_refused_when_the_pipeline_is_made():
     with pytest.raises(ValueError, match="'IOB'; known are BILUO, BIO"):
         make_nlp(scheme="IOB")
+
+
+@pytest.mark.parametrize("head", ["CRF", "Softmax"])
+def test_calibration_changes_how_sure_the_model_is_and_nothing_else(head, copy_of):
+    """Half of the names of the held-out corpus are no entities there: a model that is sure of all is too sure."""
+    nlp = make_nlp(head)
+    train(nlp, make_examples(nlp))
+    pipe = nlp.get_pipe("sequence_ner")
+    held_out = make_examples(nlp) + make_examples(nlp, [(text, []) for text in TEXTS])
+    before = [predicted(nlp, text) for text in TEXTS]
+    weights = {name: p.detach().clone() for name, p in pipe.model.shims[0].module.named_parameters()}
+    pipe.calibrate(held_out)
+    after = [predicted(nlp, text) for text in TEXTS]
+    assert [entities(doc) for doc in after] == [entities(doc) for doc in before]
+    scores = [[ent._.score for doc in docs for ent in doc.ents] for docs in (before, after)]
+    assert np.mean(scores[0]) > 0.9 and np.mean(scores[1]) < 0.8
+    assert all((p == weights[name]).all() for name, p in pipe.model.shims[0].module.named_parameters())
+    assert all(p.grad is None for p in pipe.model.shims[0].module.parameters())
+    loaded = copy_of(nlp)
+    assert [ent._.score for ent in predicted(loaded).ents] == pytest.approx([ent._.score for ent in after[0].ents])
+
+
+def test_calibration_needs_no_annotation_to_survive():
+    nlp = make_nlp()
+    train(nlp, make_examples(nlp), steps=5)
+    pipe = nlp.get_pipe("sequence_ner")
+    pipe.calibrate([])
+    pipe.calibrate([Example(Doc(nlp.vocab), Doc(nlp.vocab))])
+    pipe.model.shims[0].module.output.bias.data[0] = float("nan")
+    pipe.calibrate(make_examples(nlp))
+    assert pipe.model.shims[0].module.temperature == 1.0
+
+
+def test_calibration_before_storing_runs_the_components_in_front(tmp_path):
+    """By the callback of the configs, for a component that listens to another one."""
+    examples_path = tmp_path / "held-out.spacy"
+    nlp = make_nlp()
+    train(nlp, make_examples(nlp))
+    held_out = make_examples(nlp) + make_examples(nlp, [(text, []) for text in TEXTS])
+    DocBin(docs=[eg.reference for eg in held_out]).to_disk(examples_path)
+    nlp.add_pipe("sentencizer", first=True)
+    assert create_calibrate(None)(nlp) is nlp
+    module = nlp.get_pipe("sequence_ner").model.shims[0].module
+    assert module.temperature == 1.0
+    assert create_calibrate(examples_path)(nlp) is nlp
+    assert module.temperature > 1.2

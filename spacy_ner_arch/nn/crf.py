@@ -70,6 +70,7 @@ class LinearChainCRF(torchcrf.CRF):
         mask: Tensor | None = None,
         reduction: str = "sum",
         partial: bool = False,
+        temperature: Tensor | float = 1.0,
     ) -> Tensor:
         """Log likelihood of the tags.
 
@@ -79,6 +80,7 @@ class LinearChainCRF(torchcrf.CRF):
         mask: (B, T), all True if None.
         reduction: `none` (B,), `sum`, `mean` over sequences, `token_mean`.
         partial: whether any tag may be missing; costs a second forward-backward pass.
+        temperature: divides all scores; above 1, the model is less sure of itself.
         """
         if reduction not in ("none", "sum", "mean", "token_mean"):
             raise ValueError(f"invalid reduction: {reduction}")
@@ -87,7 +89,7 @@ class LinearChainCRF(torchcrf.CRF):
         if tags.shape != mask.shape:
             raise ValueError(f"tags have shape {tuple(tags.shape)}, emissions and mask {tuple(mask.shape)}")
         lengths = mask.sum(1)
-        scores, transitions = self._scores(emissions, lengths)
+        scores, transitions = self._scores(emissions, lengths, temperature)
         if partial:
             compatible = (tags == MISSING).unsqueeze(-1) | (tags.unsqueeze(-1) == torch.arange(self.num_tags).to(tags))
             known = scores.masked_fill(~compatible, FORBIDDEN)
@@ -117,18 +119,19 @@ class LinearChainCRF(torchcrf.CRF):
             return best_path(*self._scores(emissions, lengths), lengths)
 
     def entity_log_marginals(
-        self, emissions: Tensor, tags: Tensor, mask: Tensor | None = None
+        self, emissions: Tensor, tags: Tensor, mask: Tensor | None = None, temperature: Tensor | float = 1.0
     ) -> tuple[Tensor, Tensor]:
         """What is needed for the exact probability of every entity of one tag sequence, summed over all sequences.
 
         An entity of `tags` on the tokens a..b (inclusive) has the probability exp(opening[:, a] + closing[:, b]).
         tags: (B, T), for example from `best_tags` (batch first, always).
+        temperature: divides all scores.
         Returns opening and closing, (B, T) float64.
         """
         with torch.no_grad():
             emissions, mask = self._batch_first(emissions, mask)
             lengths = mask.sum(1)
-            scores, transitions = self._scores(emissions, lengths)
+            scores, transitions = self._scores(emissions, lengths, temperature)
             alpha, beta, total = log_alpha_beta(scores, transitions, lengths)
             along = self._path_scores(scores, transitions, tags, mask).double().cumsum(1)
             opening = alpha.gather(2, tags.unsqueeze(-1)).squeeze(-1) - along
@@ -153,14 +156,16 @@ class LinearChainCRF(torchcrf.CRF):
         moves = transitions[tags[:, :-1], tags[:, 1:]]
         return (steps + torch.nn.functional.pad(moves, (1, 0))).masked_fill(~mask, 0.0)
 
-    def _scores(self, emissions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def _scores(self, emissions: Tensor, lengths: Tensor, temperature: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
         """Emissions with start and end scores added to each row's first and last step, and the transitions; all
-        illegal ones forbidden."""
-        transitions = self.transitions.to(emissions.dtype) + self.transition_penalty
+        divided by the temperature, and all illegal ones forbidden."""
+        transitions = self.transitions.to(emissions.dtype) / temperature + self.transition_penalty
         steps = torch.arange(emissions.shape[1], device=emissions.device)
-        first = (steps == 0).unsqueeze(-1) * (self.start_transitions + self.start_penalty)
-        last = (steps == lengths.unsqueeze(1) - 1).unsqueeze(-1) * (self.end_transitions + self.end_penalty)
-        return emissions + first + last, transitions
+        first = (steps == 0).unsqueeze(-1) * (self.start_transitions / temperature + self.start_penalty)
+        last = (steps == lengths.unsqueeze(1) - 1).unsqueeze(-1) * (
+            self.end_transitions / temperature + self.end_penalty
+        )
+        return emissions / temperature + first + last, transitions
 
     def _batch_first(self, emissions: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         if emissions.dim() != 3 or emissions.shape[2] != self.num_tags:

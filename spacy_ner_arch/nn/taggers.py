@@ -45,24 +45,57 @@ class CRFTagger(nn.Module):
         self.output = nn.Linear(width, len(tags))
         self.crf = LinearChainCRF(len(tags), batch_first=True, labels=tags, scheme=scheme)
         self.loss_scale = loss_scale
+        self.temperature: Tensor
+        self.register_buffer("temperature", torch.ones(()))
 
     def forward(
         self, x: Tensor, mask: Tensor, targets: Tensor | None = None, partial: bool = False
     ) -> Tensor | Prediction:
-        if self.encoder is not None:
-            x = self.encoder(x, mask)
-        emissions = self.output(self.dropout(x))
+        emissions = self.emissions(x, mask)
         with torch.autocast(x.device.type, enabled=False):
             if targets is None:
-                return self.predict(emissions.float(), mask)
-            return self.loss(emissions.float(), mask, targets, partial) * self.loss_scale
+                return self.predict(emissions, mask)
+            return self.loss(emissions, mask, targets, partial) * self.loss_scale
+
+    def emissions(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Scores of the tags at every token, (B, T, K) float32."""
+        if self.encoder is not None:
+            x = self.encoder(x, mask)
+        return self.output(self.dropout(x)).float()
 
     def loss(self, emissions: Tensor, mask: Tensor, targets: Tensor, partial: bool) -> Tensor:
         return -self.crf(emissions, targets, mask, partial=partial)
 
     def predict(self, emissions: Tensor, mask: Tensor) -> Prediction:
         tags = self.crf.best_tags(emissions, mask)
-        return (tags, *self.crf.entity_log_marginals(emissions, tags, mask))
+        return (tags, *self.crf.entity_log_marginals(emissions, tags, mask, self.temperature))
+
+    def calibrate(self, batches: Sequence[tuple[Tensor, Tensor, Tensor, bool]]) -> None:
+        """Set the temperature to that at which the given sequences are most likely. It changes no prediction, only how
+        sure the model is of it.
+
+        batches: emissions, mask, targets and whether any target is missing, of data that was not trained on.
+        Source: Guo et al. 2017.
+        """
+        log_temperature = torch.zeros((), device=self.temperature.device, requires_grad=True)
+        optimizer = torch.optim.LBFGS([log_temperature], max_iter=20, line_search_fn="strong_wolfe")
+        tokens = sum(int(mask.sum()) for _, mask, _, _ in batches)
+
+        def closure() -> float:
+            optimizer.zero_grad()
+            total = 0.0
+            for emissions, mask, targets, partial in batches:
+                temperature = log_temperature.exp()
+                loss = -self.crf(emissions, targets, mask, partial=partial, temperature=temperature) / tokens
+                loss.backward()
+                total += float(loss.detach())
+            return total
+
+        with torch.enable_grad():
+            optimizer.step(closure)
+        self.crf.zero_grad()
+        if log_temperature.isfinite():
+            self.temperature.copy_(log_temperature.detach().exp())
 
     def replace_tags(self, tags: Sequence[str], scheme: str) -> None:
         """Grow (or reorder) the output to other tags; what was learned about the tags that stay is kept exactly."""

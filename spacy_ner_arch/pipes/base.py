@@ -111,6 +111,11 @@ class TorchPipe(TrainablePipe):
             raise ValueError(f"{self.name}: the training corpus has no document with a token")
         self.model.initialize(X=sample, Y=self.hyperparameters())
 
+    def calibrate(self, examples: Iterable[Example]) -> None:
+        """Fit the probabilities, not the predictions, on examples that were not trained on."""
+        examples = list(examples)
+        self.model.attrs["calibrate"](self.model, [eg.predicted for eg in examples], self.targets(examples))
+
     def get_loss(self, examples: Iterable[Example], scores: Any = None) -> float:
         """The loss on the examples, without learning from them."""
         examples = list(examples)

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from spacy.training import Example
 
-from .tags import OUTSIDE, encode
+from ..tags import OUTSIDE, encode
+from .matches import Kind, match
 
 
 class Row(NamedTuple):
@@ -49,25 +50,21 @@ def tag_rows(example: Example) -> tuple[list[str], list[str]]:
     A prediction that cannot be written there, for it overlaps another one once aligned, is a mistake all the same: it
     is put on a token of its own behind the end.
     """
-    reference = example.reference
+    golds = [(ent.start, ent.end, ent.label_) for ent in example.reference.ents]
     placed: list[tuple[int, int, str]] = []
     homeless: list[str] = []
     taken: set[int] = set()
     # Right ones first, so that a wrong one never takes their place.
-    golds = {(ent.start, ent.end, ent.label_) for ent in reference.ents}
-    aligned = []
-    for ent in example.predicted.ents:
-        tokens = example.alignment.x2y[ent.start : ent.end]
-        if len(tokens):
-            span = (int(tokens[0]), int(tokens[-1]) + 1, ent.label_)
-            if all(token.ent_iob for token in reference[span[0] : span[1]]):
-                aligned.append(span)
-    for span in sorted(aligned, key=lambda span: span not in golds):
-        if taken.isdisjoint(range(*span[:2])):
-            taken.update(range(*span[:2]))
-            placed.append(span)
+    for pair in sorted(match(example), key=lambda pair: pair.kind is not Kind.RIGHT):
+        if pair.predicted is None:
+            continue
+        start, end, label = pair.predicted.start, pair.predicted.end, pair.predicted.label
+        if taken.isdisjoint(range(start, end)):
+            taken.update(range(start, end))
+            placed.append((start, end, label))
         else:
-            homeless.append(span[2])
+            homeless.append(label)
     extra = [f"B-{label}" for label in homeless]
-    gold_tags = encode(len(reference), golds, "BIO") + [OUTSIDE] * len(extra)
-    return gold_tags, encode(len(reference), placed, "BIO") + extra
+    length = len(example.reference)
+    gold_tags = encode(length, golds, "BIO") + [OUTSIDE] * len(extra)
+    return gold_tags, encode(length, placed, "BIO") + extra
