@@ -46,7 +46,7 @@ def reliability(result: Calibration) -> str:
         lower.set_yscale("log")
         lower.set(xlabel="confidence", ylabel="entities", ylim=(0.5, 6 * counts.max()))
         lower.yaxis.set_major_formatter("{x:.0f}")
-        lower.yaxis.set_minor_locator(empty_locator())
+        lower.minorticks_off()
 
     return svg("reliability", (WIDTH, 4.6), "Reliability diagram and histogram of confidences", draw)
 
@@ -56,12 +56,6 @@ def wilson(share: np.ndarray, counts: np.ndarray, z: float = 1.96) -> tuple[np.n
     centre = share + z**2 / (2 * counts)
     half = z * np.sqrt(share * (1 - share) / counts + z**2 / (4 * counts**2))
     return (centre - half) / (1 + z**2 / counts), (centre + half) / (1 + z**2 / counts)
-
-
-def empty_locator() -> "object":
-    from matplotlib.ticker import NullLocator
-
-    return NullLocator()
 
 
 def threshold_scores(curve: ThresholdCurve) -> str:
