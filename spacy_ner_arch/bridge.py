@@ -80,14 +80,14 @@ def head_model(
     )
 
 
-def tok2vec_model(name: str, tok2vec: Tok2Vec, build: Callable[..., nn.Module], dtype: str, frozen: bool) -> Tok2Vec:
+def tok2vec_model(name: str, tok2vec: Tok2Vec, build: Callable[..., nn.Module], dtype: str) -> Tok2Vec:
     """An encoder over an embedding as a tok2vec of its own."""
     return Model(
         name,
         tok2vec_forward,
         init=initialize,
         layers=[tok2vec],
-        shims=[TorchShim(build, dtype=dtype, frozen=frozen)],
+        shims=[TorchShim(build, dtype=dtype)],
         refs={"tok2vec": tok2vec},
         dims={"nO": None},
         attrs={"dropout_rate": 0.0},
@@ -139,11 +139,15 @@ def get_shim(model: Model) -> TorchShim:
     return shim
 
 
+def check_initialized(model: Model) -> None:
+    """Raise before the embedding does, whose own message would not say what to do."""
+    assert get_shim(model).module is not None
+
+
 def head_forward(
     model: Model, X: list[Doc] | tuple[list[Doc], Any], is_train: bool
 ) -> tuple[Any, Callable[[float], Any]]:
-    # Before the embedding, whose own message would not say what to do.
-    get_shim(model).require_module()
+    check_initialized(model)
     if not isinstance(X, tuple):
         return predict(model, X), _no_backprop
     docs, targets = X
@@ -160,7 +164,7 @@ def head_forward(
 
     def backprop(weight: float = 1.0) -> Any:
         d_padded = backprop_loss(weight)
-        return backprop_vectors(_unflatten(model, shape, d_padded, lengths, vectors))
+        return backprop_vectors(split_flat(model, shape.flatten(cast(Tensor, d_padded)), lengths))
 
     return loss.detach(), backprop
 
@@ -169,7 +173,7 @@ def tok2vec_forward(
     model: Tok2Vec, docs: list[Doc], is_train: bool
 ) -> tuple[list[Floats2d], Callable[[list[Floats2d]], Any]]:
     shim, lengths = get_shim(model), [len(doc) for doc in docs]
-    shim.require_module()
+    check_initialized(model)
     if not any(lengths):
         return [model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs], _no_backprop
     vectors, backprop_vectors = model.layers[0](docs, is_train)
@@ -183,7 +187,8 @@ def tok2vec_forward(
 
     def backprop(d_encoded: list[Floats2d]) -> Any:
         gradient = shape.pad(join(model, d_encoded))
-        return backprop_vectors(_unflatten(model, shape, backprop_encoded(gradient), lengths, vectors))
+        d_padded = cast(Tensor, backprop_encoded(gradient))
+        return backprop_vectors(split_flat(model, shape.flatten(d_padded), lengths))
 
     return split_flat(model, shape.flatten(encoded.detach().float()), lengths), backprop
 
@@ -246,15 +251,6 @@ def split_flat(model: Model, flat: Tensor, lengths: list[int]) -> list[Floats2d]
     """The rows (N, D) as one array per document, views of one piece of memory."""
     array = cast(Floats2d, torch2xp(flat.contiguous(), ops=model.ops))
     return model.ops.unflatten(array, cast(Ints1d, lengths))
-
-
-def _unflatten(
-    model: Model, shape: Padding, padded: Tensor | None, lengths: list[int], vectors: list[Floats2d]
-) -> list[Floats2d]:
-    """The gradient of the module's input as one array a document; a frozen module has none to give."""
-    if padded is None:
-        return [model.ops.alloc2f(*array.shape) for array in vectors]
-    return split_flat(model, shape.flatten(padded), lengths)
 
 
 def _no_backprop(*args: Any) -> None:

@@ -42,10 +42,17 @@ def convert_cli(
 
     if len(inputs) > 1 and (name or split):
         msg.fail("--name and --split take one input file", exits=1)
+    if format == "offsets" and (n_sents != 1 or documents or column != -1):
+        msg.fail("--n-sents, --documents and --column are not for offsets: each text becomes one Doc", exits=1)
     stems = [name or path.stem for path in inputs]
     if len(set(stems)) < len(stems):
         msg.fail(f"Two inputs would both become {max(stems, key=stems.count)}.spacy; convert them apart", exits=1)
-    nlp = get_lang_class(lang)()
+    if split and stems == ["dev"]:
+        msg.fail("--split writes dev.spacy; give the other part another --name", exits=1)
+    try:
+        nlp = get_lang_class(lang)()
+    except ImportError as error:
+        msg.fail(f"spaCy has no language {lang!r}, or needs a package for it", str(error), exits=1)
     options: dict[str, Any] = {"on_error": on_error, **({"column": column} if format == "conll" else {})}
     for path, stem in zip(inputs, stems, strict=True):
         report = Report()

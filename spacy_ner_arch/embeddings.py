@@ -9,17 +9,15 @@ import torch
 from spacy.attrs import ORTH, intify_attr
 from spacy.tokens import Doc
 from spacy.util import registry
-from spacy.vocab import Vocab
-from thinc.api import Model, get_torch_default_device
+from thinc.api import Model, get_torch_default_device, xp2torch
 from thinc.types import Floats2d
 
-from .bridge import Tok2Vec, get_shim, join, split_flat
-from .nn.embed import WordEmbedding
+from .bridge import Tok2Vec, check_initialized, get_shim, join, split_flat
+from .nn.embed import CHARACTER_ROWS, WordEmbedding
 from .shim import TorchShim
 
 # Of a longer word, the first and the last half of these.
 MAX_CHARACTERS = 24
-CHARACTER_ROWS = 1024
 
 
 @registry.architectures("spacy_ner_arch.WordCharEmbed.v1")
@@ -46,6 +44,10 @@ def word_char_embed(
     include_static_vectors: append the vectors of [initialize] vectors, as they are.
     Source: Ma and Hovy 2016; the replacement of rare words Kiperwasser and Goldberg 2016.
     """
+    attributes = {name: intify_attr(name) for name in (word_attr, *features)}
+    unknown = [name for name, attribute in attributes.items() if attribute is None]
+    if unknown:
+        raise ValueError(f"spacy_ner_arch.WordCharEmbed.v1: tokens have no such attributes in spaCy: {unknown}")
     build = partial(
         WordEmbedding,
         word_width=word_width,
@@ -64,7 +66,7 @@ def word_char_embed(
         dims={"nO": None},
         shims=[TorchShim(build)],
         attrs={
-            "attributes": [intify_attr(attr) for attr in (word_attr, *features)],
+            "attributes": list(attributes.values()),
             "static_vectors": include_static_vectors,
         },
     )
@@ -85,14 +87,20 @@ def initialize(model: Tok2Vec, X: list[Doc] | None = None, Y: Any = None) -> Non
 
 def forward(model: Tok2Vec, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Any]:
     shim, lengths = get_shim(model), [len(doc) for doc in docs]
-    shim.require_module()
+    check_initialized(model)
     if not any(lengths):
         return [model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs], _no_input
-    arguments = token_arrays(docs, model.attrs["attributes"], model.attrs["static_vectors"])
-    tensors = tuple(torch.from_numpy(array).to(get_torch_default_device(), non_blocking=True) for array in arguments)
+    device = get_torch_default_device()
+    words, *arrays = token_arrays(docs, model.attrs["attributes"])
+    tensors = [torch.from_numpy(array).to(device, non_blocking=True) for array in arrays]
+    if model.attrs["static_vectors"]:
+        rows = docs[0].vocab.vectors.get_batch(words.tolist())
+        tensors.append(xp2torch(rows, device=device).float())
+    else:
+        tensors.append(torch.zeros((len(words), 0), device=device))
     if not is_train:
-        return split_flat(model, shim.predict(tensors), lengths), _no_input
-    output, backprop_output = shim.begin_update(tensors)
+        return split_flat(model, shim.predict(tuple(tensors)), lengths), _no_input
+    output, backprop_output = shim.begin_update(tuple(tensors))
 
     def backprop(d_vectors: list[Floats2d]) -> list[Doc]:
         backprop_output(join(model, d_vectors))
@@ -101,9 +109,9 @@ def forward(model: Tok2Vec, docs: list[Doc], is_train: bool) -> tuple[list[Float
     return split_flat(model, output.detach(), lengths), backprop
 
 
-def token_arrays(docs: Sequence[Doc], attributes: list[int], static_vectors: bool) -> tuple[np.ndarray, ...]:
-    """What the module reads of the tokens: keys, characters of the different words, which of these each token is, and
-    static vectors; one array each for the whole batch."""
+def token_arrays(docs: Sequence[Doc], attributes: list[int]) -> tuple[np.ndarray, ...]:
+    """What is to be known of the tokens, one array each for the whole batch: ids of the words; keys of the attributes;
+    characters of the different words; which of these each token is."""
     columns = np.concatenate([doc.to_array([ORTH, *attributes]) for doc in docs])
     words, which = np.unique(columns[:, 0], return_inverse=True)
     vocab = docs[0].vocab
@@ -112,8 +120,7 @@ def token_arrays(docs: Sequence[Doc], attributes: list[int], static_vectors: boo
         codes = character_codes(vocab.strings[word])
         row[: len(codes)] = codes
     longest = max(1, int((characters != 0).sum(1).max()))
-    vectors = static_rows(vocab, columns[:, 0]) if static_vectors else np.zeros((len(columns), 0), dtype=np.float32)
-    return columns[:, 1:].astype(np.int64), characters[:, :longest], which.reshape(-1), vectors
+    return columns[:, 0], columns[:, 1:].astype(np.int64), characters[:, :longest], which.reshape(-1)
 
 
 def character_codes(word: str) -> list[int]:
@@ -122,11 +129,6 @@ def character_codes(word: str) -> list[int]:
         word = word[: MAX_CHARACTERS // 2] + word[-MAX_CHARACTERS // 2 :]
     half = CHARACTER_ROWS // 2
     return [code if 0 < code < half else half + code % half for code in map(ord, word)]
-
-
-def static_rows(vocab: Vocab, keys: np.ndarray) -> np.ndarray:
-    rows = vocab.vectors.get_batch(keys.tolist())
-    return np.ascontiguousarray(rows.get() if hasattr(rows, "get") else rows, dtype=np.float32)
 
 
 def _no_input(d_vectors: Any) -> list[Doc]:

@@ -26,12 +26,11 @@ def bilstm(hidden_size: int = 200, depth: int = 1, dropout: float | None = None)
 
 
 @registry.architectures("spacy_ner_arch.TorchTok2Vec.v1")
-def torch_tok2vec(tok2vec: Tok2Vec, encoder: Encoder, dtype: str = "float32", frozen: bool = False) -> Tok2Vec:
+def torch_tok2vec(tok2vec: Tok2Vec, encoder: Encoder, dtype: str = "float32") -> Tok2Vec:
     """An encoder over an embedding as a tok2vec layer, for sharing it between components or using it in spaCy's own.
 
     tok2vec: the embedding, any of spaCy's or a listener.
     encoder: for example spacy_ner_arch.BiLSTM.v1.
     dtype: float32, or bfloat16 or float16 for mixed precision.
-    frozen: keep the encoder as it is and pass no gradient to the embedding.
     """
-    return tok2vec_model("torch_tok2vec", tok2vec, encoder, dtype, frozen)
+    return tok2vec_model("torch_tok2vec", tok2vec, encoder, dtype)

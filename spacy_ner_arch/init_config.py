@@ -14,7 +14,10 @@ CONFIG_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parent.paren
 
 def shipped_config(name: str) -> Path:
     """Path of a config that comes with the package."""
-    return next(folder / name for folder in CONFIG_FOLDERS if (folder / name).exists())
+    for folder in CONFIG_FOLDERS:
+        if (folder / name).exists():
+            return folder / name
+    raise ValueError(f"the installation lacks the config {name}; install spacy-ner-arch again")
 
 
 def make_config(head: str, encoder: str | None, lang: str) -> Config:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from .nn.dropout import set_dropout
 
+MAX_SKIPPED = 50
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 # OpenMP threads do not survive a fork, and the child waits for them forever: nlp.pipe(n_process=2) would hang.
@@ -39,8 +40,8 @@ class TorchShim(Shim):
 
     The optimiser is AdamW with the rate, betas, eps and L2 of `[training.optimizer]` (as decoupled weight decay, not on
     biases and normalisation weights), and gradients are clipped by their norm over all parameters of the module. A step
-    with a gradient that is not finite changes nothing: under float16 it is counted in `skipped_steps`, otherwise the
-    next update raises.
+    with a gradient that is not finite changes nothing. It is counted in `skipped_steps`; the next update raises, under
+    float16 only after MAX_SKIPPED such steps in a row.
     """
 
     def __init__(self, build: Callable[..., nn.Module], *, dtype: str = "float32", frozen: bool = False) -> None:
@@ -61,9 +62,6 @@ class TorchShim(Shim):
 
     @property
     def module(self) -> nn.Module:
-        return self.require_module()
-
-    def require_module(self) -> nn.Module:
         """The module; raises before initialization."""
         if self._model is None:
             raise ValueError("the model is not initialized: call nlp.initialize() or load a trained pipeline")
@@ -88,11 +86,14 @@ class TorchShim(Shim):
         self._updates = 0
         self._overflow: Tensor | None = None
         self._scaler: torch.amp.GradScaler | None = None
+        self._skipped_in_a_row = 0
 
     # Running
 
     def _autocast(self, device: torch.device) -> torch.autocast:
-        return torch.autocast(device.type, DTYPES[self.dtype], enabled=self.dtype != "float32")
+        # CPUs have no LSTM in half precision: there, the same weights run in float32.
+        enabled = self.dtype == "bfloat16" or (self.dtype == "float16" and device.type != "cpu")
+        return torch.autocast(device.type, DTYPES[self.dtype], enabled=enabled)
 
     def predict(self, args: tuple[Any, ...]) -> Any:
         """The module's output in evaluation mode, without a graph."""
@@ -114,7 +115,6 @@ class TorchShim(Shim):
         """
         if self.frozen:
             return self.predict(args), _no_gradient
-        self._raise_if_overflowed()
         self.module.train()
         set_dropout(self.module, dropout)
         x = args[0].detach().requires_grad_(args[0].is_floating_point())
@@ -123,12 +123,13 @@ class TorchShim(Shim):
         return output, functools.partial(self._backprop, x, output)
 
     def _backprop(self, x: Tensor, output: Tensor, gradient: Any) -> Tensor | None:
-        gradient = torch.as_tensor(gradient, dtype=output.dtype, device=output.device)
+        self._raise_if_overflowed()
+        gradient = torch.as_tensor(gradient, dtype=torch.float32, device=output.device)
         if self.dtype != "float16":
-            output.backward(gradient.expand_as(output))
+            output.backward(gradient.to(output.dtype).expand_as(output))
             return x.grad
         scale = self._get_scaler(x.device).scale(output.new_ones((), dtype=torch.float32))
-        output.backward((gradient * scale).expand_as(output))
+        output.backward((gradient * scale).to(output.dtype).expand_as(output))
         # What goes back to thinc is unscaled at once, and zero where it overflowed; the weights wait for finish_update.
         return None if x.grad is None else (x.grad / scale).nan_to_num(0.0, 0.0, 0.0)
 
@@ -158,7 +159,7 @@ class TorchShim(Shim):
         step.zero_grad(set_to_none=True)
         if self._scaler is not None:
             self._scaler.update()
-        self._overflow = overflow
+        self._overflow = overflow.to("cpu", non_blocking=True)
         if optimizer.averages is not None:
             self._average(optimizer.averages, parameters)
 
@@ -186,13 +187,15 @@ class TorchShim(Shim):
         return self._optimizer
 
     def _raise_if_overflowed(self) -> None:
-        """Read the flag of the last step, long since computed, so that the device does not wait for the host."""
+        """Look at the flag of the last step. It was sent to the host then, and the host has read a loss since, which
+        came behind it: nobody waits."""
         if self._overflow is None:
             return
         overflowed, self._overflow = bool(self._overflow), None
-        if overflowed and self.dtype == "float16":
-            self.skipped_steps += 1
-        elif overflowed:
+        self._skipped_in_a_row = self._skipped_in_a_row + 1 if overflowed else 0
+        self.skipped_steps += overflowed
+        # Under float16 the scale of the loss is still looking for its place.
+        if self._skipped_in_a_row > (MAX_SKIPPED if self.dtype == "float16" else 0):
             raise ValueError(
                 f"a gradient was not finite in update {self._updates}, which was skipped: the weights are those of the "
                 "update before; lower [training.optimizer] learn_rate or grad_clip, or look for extreme inputs"
@@ -238,6 +241,8 @@ class TorchShim(Shim):
         return copied
 
     def to_device(self, device_type: str, device_id: int) -> None:
+        if self._model is None:
+            return
         self.module.to("cpu" if device_type == "cpu" else f"cuda:{device_id}")
         self._forget_optimizer()
 
@@ -255,6 +260,7 @@ class TorchShim(Shim):
 
     def from_bytes(self, data: bytes) -> "TorchShim":
         if not data:
+            self._model = None
             return self
         try:
             weights = safetensors_load(data)

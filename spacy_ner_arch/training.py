@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from spacy.language import Language
 from spacy.training import Corpus, Example
@@ -11,7 +12,8 @@ from spacy.util import registry
 
 @registry.callbacks("spacy_ner_arch.Calibrate.v1")
 def create_calibrate(path: Path | None, limit: int = 0) -> Callable[[Language], Language]:
-    """For [training.before_to_disk]: fit the probabilities of all components that have some before they are stored.
+    """For [training.before_to_disk]: fit the probabilities of all components that have some before they are stored,
+    except frozen ones.
 
     A trained network is surer of itself than it should be. One number per component, the temperature, is set so that
     documents not trained on become most likely. It changes no prediction, only `span._.score`.
@@ -26,11 +28,17 @@ def create_calibrate(path: Path | None, limit: int = 0) -> Callable[[Language], 
 def calibrate(path: Path | None, limit: int, nlp: Language) -> Language:
     if path is None:
         return nlp
-    references = list(Corpus(path, limit=limit)(nlp))
+    frozen = nlp.config["training"].get("frozen_components", [])
+    due = [name for name, pipe in nlp.pipeline if hasattr(pipe, "calibrate") and name not in frozen]
+    references = list(Corpus(path, limit=limit)(nlp)) if due else []
     docs = [eg.predicted for eg in references]
-    for _, pipe in nlp.pipeline:
-        if hasattr(pipe, "calibrate"):
+    pipe: Any
+    for name, pipe in nlp.pipeline:
+        if name in due:
             pipe.calibrate([Example(doc, eg.reference) for doc, eg in zip(docs, references, strict=True)])
+            due.remove(name)
+        if not due:
+            break
         # What the components behind this one build on.
         docs = list(pipe.pipe(docs)) if hasattr(pipe, "pipe") else [pipe(doc) for doc in docs]
     return nlp

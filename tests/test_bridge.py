@@ -82,7 +82,6 @@ factory = "tok2vec"
 
 [components.tok2vec.model]
 @architectures = "spacy_ner_arch.TorchTok2Vec.v1"
-frozen = false
 
 [components.tok2vec.model.tok2vec]
 @architectures = "spacy.MultiHashEmbed.v2"
@@ -189,23 +188,6 @@ def test_a_batch_without_tokens_changes_nothing_and_breaks_nothing():
     losses = nlp.update([empty], sgd=False)
     assert losses["first"] == 0.0
     nlp.update(examples, sgd=False)
-
-
-def test_frozen_encoder_passes_no_gradient():
-    config = Config().from_str(SHARED)
-    config["nlp"]["pipeline"] = ["tok2vec", "first"]
-    config["components"] = {name: config["components"][name] for name in ["tok2vec", "first"]}
-    config["components"]["tok2vec"]["model"]["frozen"] = True
-    nlp = spacy.util.load_model_from_config(config, auto_fill=True)
-    examples = make_examples(nlp)
-    optimizer = nlp.initialize(lambda: examples)
-    before = nlp.get_pipe("tok2vec").model.to_bytes()
-    for _ in range(3):
-        nlp.update(examples, sgd=optimizer)
-    before_module, after_module = (
-        spacy.util.srsly.msgpack_loads(data)["shims"] for data in (before, nlp.get_pipe("tok2vec").model.to_bytes())
-    )
-    assert before_module == after_module
 
 
 def test_number_of_nodes_is_the_same_before_and_after_initialization():

@@ -73,6 +73,9 @@ def test_convert_stops_at_a_malformed_line_or_counts_it(tmp_path):
         (["a.txt", "sub/a.txt"], [], "both become a.spacy"),
         (["a.txt"], ["--format", "brat"], "unknown format 'brat'; known are conll, conllu, offsets"),
         (["empty.txt"], [], "no sentence was read"),
+        (["a.txt"], ["--lang", "xx2"], "no language 'xx2'"),
+        (["a.txt"], ["--name", "dev", "--split", "0.5"], "give the other part another --name"),
+        (["a.txt"], ["--format", "offsets", "--n-sents", "3"], "each text becomes one Doc"),
     ],
 )
 def test_convert_refuses(tmp_path, inputs, options, message):

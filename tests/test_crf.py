@@ -267,3 +267,12 @@ def test_temperature_divides_all_scores(scheme):
     ours = crf.entity_log_marginals(emissions, tags, temperature=3.0)
     theirs = scaled.entity_log_marginals(emissions / 3, tags)
     assert all(torch.allclose(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_the_best_path_of_a_long_sequence_is_the_best():
+    """Sums of float32 grow coarse; against the same in float64."""
+    exact = make("BILUO")
+    crf = LinearChainCRF(exact.num_tags, batch_first=True, labels=exact.labels, scheme="BILUO")
+    crf.load_state_dict(exact.state_dict())
+    emissions = torch.randn(1, 50_000, crf.num_tags) * 5
+    assert torch.equal(crf.best_tags(emissions), exact.best_tags(emissions.double()))

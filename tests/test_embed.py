@@ -8,8 +8,8 @@ from conftest import entities, make_examples, train
 from spacy.tokens import Doc
 from thinc.api import get_current_ops
 
-from spacy_ner_arch.embeddings import CHARACTER_ROWS, MAX_CHARACTERS, character_codes, token_arrays, word_char_embed
-from spacy_ner_arch.nn.embed import CharacterCNN, HashEmbedding, WordCounts, WordEmbedding, hash_rows
+from spacy_ner_arch.embeddings import MAX_CHARACTERS, character_codes, token_arrays, word_char_embed
+from spacy_ner_arch.nn.embed import CHARACTER_ROWS, CharacterCNN, HashEmbedding, WordCounts, WordEmbedding, hash_rows
 
 SIZES = {
     "word_width": 6,
@@ -118,8 +118,9 @@ def test_the_unknown_vector_learns():
 def test_token_arrays():
     nlp = spacy.blank("en")
     docs = [Doc(nlp.vocab, words=["Anna", "saw", "Anna"]), Doc(nlp.vocab), Doc(nlp.vocab, words=["ü"])]
-    columns, characters, which, vectors = token_arrays(docs, [spacy.attrs.NORM, spacy.attrs.SHAPE], False)
-    assert columns.shape == (4, 2) and vectors.shape == (4, 0) and characters.shape == (3, 4)
+    words, columns, characters, which = token_arrays(docs, [spacy.attrs.NORM, spacy.attrs.SHAPE])
+    assert [nlp.vocab.strings[word] for word in words.tolist()] == ["Anna", "saw", "Anna", "ü"]
+    assert columns.shape == (4, 2) and characters.shape == (3, 4)
     assert [characters[i].tolist() for i in which] == [
         [*map(ord, "Anna")],
         [*map(ord, "saw"), 0],
@@ -157,6 +158,11 @@ def test_static_vectors_are_appended_as_they_are():
 def test_missing_static_vectors_are_a_clear_error():
     with pytest.raises(ValueError, match="include_static_vectors is set but the pipeline has no vectors"):
         word_char_embed(include_static_vectors=True).initialize(X=[spacy.blank("en")("a")])
+
+
+def test_unknown_attributes_are_a_clear_error():
+    with pytest.raises(ValueError, match=r"no such attributes in spaCy: \['FOO'\]"):
+        word_char_embed(features=["SHAPE", "FOO"])
 
 
 def test_pipeline_with_static_vectors_survives_the_disk(tmp_path):

@@ -164,7 +164,7 @@ def test_tokens_that_do_not_align_are_missing_and_reported():
 def test_gold_entities_of_other_labels_count_as_outside():
     nlp = make_nlp()
     examples = make_examples(nlp)
-    with pytest.warns(UserWarning, match=r"not to be learned and count as unlabelled: \['LOC', 'ORG'\]"):
+    with pytest.warns(UserWarning, match=r"learned as nothing: \['LOC', 'ORG'\]"):
         nlp.get_pipe("sequence_ner").initialize(lambda: examples, nlp=nlp, labels=["PER"])
     pipe = nlp.get_pipe("sequence_ner")
     assert pipe.labels == ("PER",) and pipe.label_data == ["PER"]
@@ -235,6 +235,32 @@ def test_add_label_keeps_what_was_learned(trained, copy_of):
         nlp.update(examples, sgd=optimizer)
     assert nlp.evaluate(examples)["ents_f"] == 1.0
     assert entities(predicted(copy_of(nlp), "Anna wrote Nightfall .")) == [(0, 1, "PER"), (2, 3, "WORK")]
+
+
+@pytest.mark.filterwarnings("error")
+def test_resuming_says_once_of_a_label_that_was_not_added(trained, copy_of):
+    nlp = copy_of(trained)
+    examples = make_examples(nlp, [("Anna wrote Nightfall .", [(2, 3, "WORK")])])
+    optimizer = nlp.resume_training()
+    with pytest.warns(UserWarning, match=r"learned as nothing: \['WORK'\]; call add_label"):
+        nlp.update(examples, sgd=optimizer)
+    nlp.update(examples, sgd=optimizer)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_broken_weights_are_an_error_and_no_entity(trained, copy_of, value):
+    nlp = copy_of(trained)
+    nlp.get_pipe("sequence_ner").model.shims[0].module.output.bias.data[2] = value
+    with pytest.raises(ValueError, match="sequence_ner: scores are not finite for 'Anna Brandt"):
+        predicted(nlp)
+
+
+def test_settings_of_the_config_win_over_what_was_stored(trained, tmp_path):
+    trained.to_disk(tmp_path)
+    nlp = spacy.load(tmp_path, config={"components": {"sequence_ner": {"overwrite_ents": True}}})
+    doc = Doc(nlp.vocab, words=TEXTS[0].split(" "))
+    doc.set_ents([Span(doc, 0, 1, "OTHER")])
+    assert entities(nlp(doc)) == TRAIN[0][1]
 
 
 def test_sourced_and_selected(trained):
@@ -325,7 +351,11 @@ def test_calibration_needs_no_annotation_to_survive():
     nlp = make_nlp()
     train(nlp, make_examples(nlp), steps=5)
     pipe = nlp.get_pipe("sequence_ner")
+    module = pipe.model.shims[0].module
+    module.temperature.fill_(1.0)
     pipe.calibrate([])
+    unannotated = Doc(nlp.vocab, words=["a", "b"])
+    pipe.calibrate([Example(unannotated.copy(), unannotated)])
     pipe.calibrate([Example(Doc(nlp.vocab), Doc(nlp.vocab))])
     pipe.model.shims[0].module.output.bias.data[0] = float("nan")
     pipe.calibrate(make_examples(nlp))
@@ -343,5 +373,15 @@ def test_calibration_before_storing_runs_the_components_in_front(tmp_path):
     assert create_calibrate(None)(nlp) is nlp
     module = nlp.get_pipe("sequence_ner").model.shims[0].module
     assert module.temperature == 1.0
+    nlp.config["training"]["frozen_components"] = ["sequence_ner"]
+    create_calibrate(examples_path)(nlp)
+    assert module.temperature == 1.0
+    nlp.config["training"]["frozen_components"] = []
+    nlp.add_pipe("after_all", last=True)
     assert create_calibrate(examples_path)(nlp) is nlp
     assert module.temperature > 1.2
+
+
+@spacy.Language.component("after_all")
+def fail(doc):
+    raise AssertionError("what stands behind the last component to calibrate need not run")

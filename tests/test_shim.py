@@ -118,7 +118,24 @@ def test_float32_stops_at_a_gradient_that_is_not_finite_and_keeps_the_weights():
     update(shim, settings, torch.randn(4, 5), weight=float("inf"))
     assert all(torch.equal(p, before[name]) for name, p in weights(shim).items())
     with pytest.raises(ValueError, match="not finite in update 2, which was skipped"):
-        shim.begin_update((torch.randn(4, 5),))
+        update(shim, settings, torch.randn(4, 5))
+
+
+def test_float16_stops_when_nothing_but_overflows_comes():
+    shim, settings = make(dtype="float16"), optimizer()
+    with pytest.raises(ValueError, match="not finite in update 51"):
+        for _ in range(100):
+            update(shim, settings, torch.randn(4, 5), weight=float("inf"))
+    assert shim.skipped_steps == 51
+
+
+def test_small_gradients_survive_float16():
+    """Those of a loss scaled by 0.001 would be cut off if they were cast before they are scaled."""
+    x = torch.randn(4, 5)
+    expected = update(make(), optimizer(), x, 1e-8)
+    assert torch.allclose(
+        1e8 * update(make(dtype="float16"), optimizer(), x, 1e-8), 1e8 * expected, rtol=0.02, atol=1e-2
+    )
 
 
 def test_averages_are_thincs_and_reach_the_weights():
@@ -193,6 +210,8 @@ def test_round_trip_is_exact_and_rebuilds_from_the_hyperparameters():
 
 def test_before_initialization():
     shim = TorchShim(Toy)
+    shim.to_device("cpu", -1)
+    assert not make().from_bytes(b"").is_initialized
     assert shim.to_bytes() == b"" and not TorchShim(Toy).from_bytes(b"").is_initialized
     with pytest.raises(ValueError, match="not initialized: call nlp.initialize"):
         shim.predict((torch.zeros(1, 5),))

@@ -91,7 +91,9 @@ class LinearChainCRF(torchcrf.CRF):
         lengths = mask.sum(1)
         scores, transitions = self._scores(emissions, lengths, temperature)
         if partial:
-            compatible = (tags == MISSING).unsqueeze(-1) | (tags.unsqueeze(-1) == torch.arange(self.num_tags).to(tags))
+            compatible = (tags == MISSING).unsqueeze(-1) | (
+                tags.unsqueeze(-1) == torch.arange(self.num_tags, device=tags.device)
+            )
             known = scores.masked_fill(~compatible, FORBIDDEN)
             both = log_partition(torch.cat([scores, known]), transitions, lengths.repeat(2))
             all_paths, gold = both.chunk(2)

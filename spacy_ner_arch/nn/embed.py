@@ -3,14 +3,15 @@
 import torch
 from torch import Tensor, nn
 
+CHARACTER_ROWS = 1024
 # Odd 64-bit constants for multiplicative hashing (golden ratio and the mixers of splitmix64), as signed numbers.
 MIXERS = (-7046029254386353131, -4658895280553007687, -7723592293110705685, 7664345821815920749)
 
 
 def hash_rows(keys: Tensor, rows: int, count: int) -> Tensor:
     """`count` table rows for each 64-bit key: (...) int64 -> (..., count) int64 below `rows`."""
-    mixers = torch.tensor(MIXERS[:count], device=keys.device)
-    mixed = keys.unsqueeze(-1) * mixers
+    # The constants stay numbers: a tensor of them would have to be sent to the GPU every time.
+    mixed = torch.stack([keys * mixer for mixer in MIXERS[:count]], dim=-1)
     return ((mixed >> 31) & 0xFFFFFFFF) % rows
 
 
@@ -113,7 +114,7 @@ class WordEmbedding(nn.Module):
         self.unknown = nn.Parameter(torch.zeros(word_width))
         self.seen = WordCounts()
         self.features = nn.ModuleList(HashEmbedding(feature_width, feature_rows) for _ in range(features))
-        self.characters = CharacterCNN(1024, character_width, filters) if filters else None
+        self.characters = CharacterCNN(CHARACTER_ROWS, character_width, filters) if filters else None
         self.output_size = word_width + features * feature_width + filters + vector_width
 
     def forward(self, keys: Tensor, characters: Tensor, which: Tensor, vectors: Tensor) -> Tensor:

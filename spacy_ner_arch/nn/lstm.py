@@ -7,7 +7,7 @@ from .dropout import dropout
 
 
 class BiLSTM(nn.Module):
-    """Dropout, then `depth` bidirectional LSTM layers with dropout between them.
+    """`depth` bidirectional LSTM layers, dropout before each of them.
 
     The backward direction reads each sequence reversed within its own length, so padding stands behind the last word in
     both directions and never reaches a state. On a CPU this is 1.2 to 2 times as fast as packed sequences, and
@@ -16,7 +16,7 @@ class BiLSTM(nn.Module):
     input_size: width D of the token vectors.
     hidden_size: width of the state of each direction; the output is twice as wide.
     depth: number of layers.
-    dropout: rate, or None for the rate of `[training] dropout`.
+    dropout_rate: rate, or None for the rate of `[training] dropout`.
 
     Shape: x (B, T, D), mask (B, T) True on tokens -> (B, T, 2 * hidden_size), arbitrary in the padding.
     Source: Graves and Schmidhuber 2005; Huang, Xu and Yu 2015.

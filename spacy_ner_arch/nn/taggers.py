@@ -10,6 +10,9 @@ from ..tags import MISSING, OUTSIDE, split_tag
 from .crf import LinearChainCRF
 from .dropout import dropout
 
+# Bounds of what calibration may set: a few sentences that are all right would make a model absolutely sure.
+TEMPERATURES = (0.5, 10.0)
+
 Encoder = Callable[[int], nn.Module]
 # Tags (B, T), then `opening` and `closing` of LinearChainCRF.entity_log_marginals, (B, T).
 Prediction = tuple[Tensor, Tensor, Tensor]
@@ -74,9 +77,13 @@ class CRFTagger(nn.Module):
         """Set the temperature to that at which the given sequences are most likely. It changes no prediction, only how
         sure the model is of it.
 
-        batches: emissions, mask, targets and whether any target is missing, of data that was not trained on.
+        batches: emissions, mask, targets and whether any target is missing, of data that was not trained on. Without a
+            known target everything stays as it is.
         Source: Guo et al. 2017.
         """
+        batches = [batch for batch in batches if (batch[2][batch[1]] != MISSING).any()]
+        if not batches:
+            return
         log_temperature = torch.zeros((), device=self.temperature.device, requires_grad=True)
         optimizer = torch.optim.LBFGS([log_temperature], max_iter=20, line_search_fn="strong_wolfe")
         tokens = sum(int(mask.sum()) for _, mask, _, _ in batches)
@@ -95,7 +102,7 @@ class CRFTagger(nn.Module):
             optimizer.step(closure)
         self.crf.zero_grad()
         if log_temperature.isfinite():
-            self.temperature.copy_(log_temperature.detach().exp())
+            self.temperature.copy_(log_temperature.detach().exp().clamp(*TEMPERATURES))
 
     def replace_tags(self, tags: Sequence[str], scheme: str) -> None:
         """Grow (or reorder) the output to other tags; what was learned about the tags that stay is kept exactly."""

@@ -5,6 +5,9 @@ from torch import Tensor
 
 from .forward_backward import reverse_steps
 
+# A constant per row changes no comparison, and keeps the sums of long sequences small enough for float32.
+RESCALE_EVERY = 32
+
 
 def best_path(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Tensor:
     """Tags of the highest-scoring path of each sequence: (B, T) int64, arbitrary in the padding.
@@ -22,10 +25,12 @@ def best_path(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Tensor
     scores[0] = time_major[0]
     candidates = emissions.new_empty(emissions.shape[0], *transitions.shape)
     rows = scores.unbind()
-    for previous, current, emission in zip(rows, rows[1:], time_major[1:], strict=False):
+    for step, (previous, current, emission) in enumerate(zip(rows, rows[1:], time_major[1:], strict=False)):
         torch.add(previous.unsqueeze(1), into, out=candidates)
         torch.amax(candidates, -1, out=current)
         current.add_(emission)
+        if step % RESCALE_EVERY == 0:
+            current.sub_(current.amax(-1, keepdim=True))
 
     # Reversed within its length, every sequence is traced back from step 0, whatever its length.
     scores = reverse_steps(scores, lengths)

@@ -36,6 +36,7 @@ class TorchPipe(TrainablePipe):
         self.scorer = scorer
         self.cfg: dict[str, Any] = {**cfg, "labels": []}
         self._updates = 0
+        self._reported: set[str] = set()
 
     # For the subclass
 
@@ -74,6 +75,17 @@ class TorchPipe(TrainablePipe):
         self.model.attrs["change"](self.model, "replace_tags", **self.hyperparameters())
         return 1
 
+    def warn_of_labels(self, gold: Iterable[str]) -> None:
+        """Say once of every gold label that it is none of the component's."""
+        unknown = set(gold) - set(self.labels) - self._reported
+        if unknown:
+            self._reported |= unknown
+            warnings.warn(
+                f"{self.name}: gold labels that are none of its labels are learned as nothing: {sorted(unknown)}; call "
+                f"add_label, or add them to [initialize.components.{self.name}.labels]",
+                stacklevel=3,
+            )
+
     @property
     def is_resizable(self) -> bool:
         return True
@@ -95,12 +107,7 @@ class TorchPipe(TrainablePipe):
         found = self.find_labels(get_examples())
         for label in found if labels is None else labels:
             self.add_label(label)
-        ignored = sorted(set(found) - set(self.labels))
-        if ignored:
-            warnings.warn(
-                f"{self.name}: the corpus has labels that are not to be learned and count as unlabelled: {ignored}",
-                stacklevel=2,
-            )
+        self.warn_of_labels(found)
         if not self.labels:
             raise ValueError(
                 f"{self.name}: no label in the training corpus. Check that it was converted with its annotation, or "
@@ -130,7 +137,7 @@ class TorchPipe(TrainablePipe):
         sgd: Optimizer | None = None,
         losses: dict[str, float] | None = None,
     ) -> dict[str, float]:
-        """Learn from a batch; as in every component of spaCy. A loss that is not finite raises, and changes nothing."""
+            # The one number that the host reads: before the backward pass, which goes on without it.
         losses = {} if losses is None else losses
         losses.setdefault(self.name, 0.0)
         examples = list(examples)
@@ -141,17 +148,17 @@ class TorchPipe(TrainablePipe):
         docs = [eg.predicted for eg in examples]
         try:
             loss, backprop = self.model.begin_update((docs, self.targets(examples)))
+            # The one number that the host reads: before the backward pass, which runs on while the host goes on.
+            value = float(loss)
+            if not math.isfinite(value):
+                raise ValueError(
+                    f"the loss is {value} in update {self._updates + 1}, on {len(docs)} documents, the first being "
+                    f"{docs[0].text[:60]!r}. No weight was changed by this update; lower [training.optimizer] "
+                    "learn_rate, or look for extreme inputs"
+                )
+            backprop(1.0)
         except ValueError as error:  # the model does not know the name of its component
             raise ValueError(f"{self.name}: {error}") from error
-        # The one number that the host reads: before the backward pass, which then runs on while the host goes on.
-        value = float(loss)
-        if not math.isfinite(value):
-            raise ValueError(
-                f"{self.name}: the loss is {value} in update {self._updates + 1}, on {len(docs)} documents, the first "
-                f"being {docs[0].text[:60]!r}. Nothing was changed by this update; lower [training.optimizer] "
-                "learn_rate, or look for extreme inputs"
-            )
-        backprop(1.0)
         if sgd not in (None, False):
             self.finish_update(sgd)
         losses[self.name] += value

@@ -75,7 +75,8 @@ class SequenceNER(TorchPipe):
         overwrite_ents: bool = False,
         scorer: Callable | None = None,
     ) -> None:
-        super().__init__(vocab, model, name, scorer=scorer, scheme=check_scheme(scheme), overwrite_ents=overwrite_ents)
+        super().__init__(vocab, model, name, scorer=scorer, scheme=check_scheme(scheme))
+        self.overwrite_ents = overwrite_ents
 
     @property
     def tags(self) -> list[str]:
@@ -111,6 +112,7 @@ class SequenceNER(TorchPipe):
         for eg in examples:
             spans, known = gold_entities(eg)
             names = encode(len(eg.predicted), spans, self.cfg["scheme"])
+            self.warn_of_labels({label for _, _, label in spans})
             # An entity of a label that is not ours is certainly none of ours.
             tags = np.array([index.get(name, index[OUTSIDE]) for name in names], dtype=np.int64)
             tags[~known] = MISSING
@@ -123,6 +125,8 @@ class SequenceNER(TorchPipe):
         """Write the entities and their probabilities onto the documents."""
         names = self.tags
         for doc, (tags, opening, closing) in zip(docs, scores, strict=True):
+            if not np.isfinite(opening[: len(doc)]).all():
+                raise ValueError(f"{self.name}: scores are not finite for {doc.text[:60]!r}; the weights are broken")
             kept, blocked, free = self._present(doc)
             entities = []
             for start, end, label in decode(tags[: len(doc)], names):
@@ -135,7 +139,7 @@ class SequenceNER(TorchPipe):
     def _present(self, doc: Doc) -> tuple[list[Span], list[Span], np.ndarray | None]:
         """Entities and blocked tokens that another component has set and that stay, and which tokens are left free;
         None for all of them, the common case."""
-        if self.cfg["overwrite_ents"] or not doc.has_annotation("ENT_IOB"):
+        if self.overwrite_ents or not doc.has_annotation("ENT_IOB"):
             return [], [], None
         iob, label = doc.to_array([ENT_IOB, ENT_TYPE]).T
         taken = (iob == IOB_INSIDE) | (iob == IOB_BEGIN)
