@@ -137,7 +137,7 @@ class TorchPipe(TrainablePipe):
         sgd: Optimizer | None = None,
         losses: dict[str, float] | None = None,
     ) -> dict[str, float]:
-            # The one number that the host reads: before the backward pass, which goes on without it.
+        """Learn from a batch; as in every component of spaCy. A loss that is not finite raises and changes no weight."""
         losses = {} if losses is None else losses
         losses.setdefault(self.name, 0.0)
         examples = list(examples)
