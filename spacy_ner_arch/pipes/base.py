@@ -137,7 +137,7 @@ class TorchPipe(TrainablePipe):
         sgd: Optimizer | None = None,
         losses: dict[str, float] | None = None,
     ) -> dict[str, float]:
-        """Learn from a batch; as in every component of spaCy. A loss that is not finite raises and changes no weight."""
+        """Learn from a batch; as in every component of spaCy. A loss that is not finite raises, no weight changed."""
         losses = {} if losses is None else losses
         losses.setdefault(self.name, 0.0)
         examples = list(examples)
