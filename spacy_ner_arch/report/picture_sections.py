@@ -84,5 +84,5 @@ def learned(nlp: Language) -> str:
 def training(log: TrainingLog) -> str:
     """Losses and scores of the training."""
     best = max(range(len(log.steps)), key=lambda i: log.score[i])
-    text = f"{len(log.steps)} evaluations; best score {log.score[best]:.4g} at step {log.steps[best]}."
+    text = f"{len(log.steps)} evaluations; best score {log.score[best]:.4g}, first at step {log.steps[best]}."
     return paragraph(text) + figure(pictures.training(log))
