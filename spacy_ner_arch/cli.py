@@ -78,7 +78,7 @@ def convert_cli(
         msg.divider(str(path))
         print(report.summary())
         if not report.entities:
-            msg.warn("No entity was read: check the column or key that the entities are expected in")
+            msg.warn("No entity was read: check the column (conll) or the key (conllu, offsets) that they stand under")
         for part, part_docs in parts.items():
             write_docbin(part_docs, output_dir / f"{part}.spacy")
             msg.good(f"{output_dir / part}.spacy: {len(part_docs)} docs")
@@ -120,7 +120,8 @@ def init_config_cli(
     output.parent.mkdir(parents=True, exist_ok=True)
     config.to_disk(output)
     msg.good(f"Saved config to {output}")
-    msg.text(f"python -m spacy train {output} --output training --paths.train train.spacy --paths.dev dev.spacy")
+    paths = "--paths.train corpus/train.spacy --paths.dev corpus/dev.spacy"
+    msg.text(f"python -m spacy train {output} --output training {paths}")
 
 
 @app.command("report")
@@ -151,9 +152,7 @@ def label_cli(
     texts: list[str] = Argument(..., help="Texts to label"),
 ) -> None:
     """Print the entities that a trained pipeline finds in a text, with their labels and probabilities."""
-    from spacy.util import load_model
-
-    for doc in load_model(model).pipe(texts):
+    for doc in load(model).pipe(texts):
         msg.divider(doc.text)
         Printer().table(
             [(ent.text, ent.label_, "" if ent._.score is None else f"{ent._.score:.3f}") for ent in doc.ents],
@@ -196,14 +195,22 @@ def print_scores(rows: list[Any]) -> None:
     Printer().table(percent, header=("", "P", "R", "F", "support"), aligns=("l", "r", "r", "r", "r"))
 
 
-def predict(model: str, corpus: Path, use_gpu: int, gold_preproc: bool = False) -> tuple[Any, list[Any]]:
-    """The pipeline, and the examples of the corpus with its predictions on them."""
+def load(model: str) -> Any:
+    """The pipeline, or one line on why there is none."""
     from spacy.util import load_model
 
+    try:
+        return load_model(model)
+    except OSError as error:
+        msg.fail(f"{model} is no pipeline: give a folder such as training/model-best", str(error), exits=1)
+
+
+def predict(model: str, corpus: Path, use_gpu: int, gold_preproc: bool = False) -> tuple[Any, list[Any]]:
+    """The pipeline, and the examples of the corpus with its predictions on them."""
     from .corpora import create_corpus
 
     setup_gpu(use_gpu, silent=False)
-    nlp = load_model(model)
+    nlp = load(model)
     examples = list(create_corpus(corpus, gold_preproc=gold_preproc)(nlp))
     # Not nlp.evaluate: it predicts on copies and throws them away.
     for example, doc in zip(examples, nlp.pipe(example.predicted for example in examples), strict=True):

@@ -100,6 +100,14 @@ def test_evaluate_and_label(trained, tmp_path):
     assert "Anna Brandt" in output and "PER" in output
 
 
+@pytest.mark.parametrize("command", ["evaluate", "label"])
+def test_what_is_no_pipeline_is_a_clear_error(tmp_path, command):
+    DocBin().to_disk(tmp_path / "corpus.spacy")
+    for model in (tmp_path / "corpus.spacy", tmp_path / "nowhere"):
+        output = run(command, model, tmp_path / "corpus.spacy", code=1)
+        assert "is no pipeline: give a folder such as" in " ".join(output.split())
+
+
 def test_table_counts_as_spacy_does():
     """Predictions on other tokens than the gold ones, overlapping once aligned, on tokens without annotation."""
     nlp = spacy.blank("en")

@@ -32,7 +32,7 @@ def spacy_project(folder, *args):
 @pytest.mark.slow
 @pytest.mark.parametrize("config", sorted(path.stem for path in (ROOT / "configs").glob("*.cfg")))
 def test_quickstart(project, config):
-    done = spacy_project(project, "run", "quickstart", "--vars.config", config)
+    done = spacy_project(project, "run", "quickstart", ".", "--vars.config", config)
     assert done.returncode == 0, done.stdout + done.stderr
     scores = srsly.read_json(project / "metrics" / f"sample-{config}.json")
     assert scores["ents_f"] > 0.85
@@ -44,7 +44,9 @@ def test_train_custom(project):
     """On the corpora that the quickstart made, as if they were the user's own."""
     spacy_project(project, "run", "convert-sample")
     settings = {"train": "corpus/sample/dev.spacy", "dev": "corpus/sample/test.spacy", "lang": "de", "head": "softmax"}
-    done = spacy_project(project, "run", "train-custom", *(x for k, v in settings.items() for x in (f"--vars.{k}", v)))
+    done = spacy_project(
+        project, "run", "train-custom", ".", *(x for k, v in settings.items() for x in (f"--vars.{k}", v))
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert srsly.read_json(project / "metrics" / "custom.json")["ents_f"] > 0.5
 
