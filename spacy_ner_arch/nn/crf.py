@@ -161,13 +161,18 @@ class LinearChainCRF(torchcrf.CRF):
     def _scores(self, emissions: Tensor, lengths: Tensor, temperature: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
         """Emissions with start and end scores added to each row's first and last step, and the transitions; all
         divided by the temperature, and all illegal ones forbidden."""
-        transitions = self.transitions.to(emissions.dtype) / temperature + self.transition_penalty
-        steps = torch.arange(emissions.shape[1], device=emissions.device)
-        first = (steps == 0).unsqueeze(-1) * (self.start_transitions / temperature + self.start_penalty)
-        last = (steps == lengths.unsqueeze(1) - 1).unsqueeze(-1) * (
-            self.end_transitions / temperature + self.end_penalty
-        )
-        return emissions / temperature + first + last, transitions
+        start, transitions, end = self.start_transitions, self.transitions.to(emissions.dtype), self.end_transitions
+        if isinstance(temperature, Tensor) or temperature != 1.0:
+            start, transitions, end = start / temperature, transitions / temperature, end / temperature
+            scores = emissions / temperature
+        else:
+            scores = emissions.clone()
+        batch = torch.arange(len(lengths), device=emissions.device)
+        scores[:, 0] += (start + self.start_penalty).to(scores.dtype)
+        # In sequences without a step this lands in the padding.
+        ends = (end + self.end_penalty).to(scores.dtype).expand(len(lengths), -1)
+        scores.index_put_((batch, (lengths - 1).clamp_min(0)), ends, accumulate=True)
+        return scores, (transitions + self.transition_penalty).to(scores.dtype)
 
     def _batch_first(self, emissions: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         if emissions.dim() != 3 or emissions.shape[2] != self.num_tags:

@@ -32,6 +32,7 @@ class Messages(NamedTuple):
     gamma_scale: Tensor  # (T, B, 1), likewise
     log_alpha_scale: Tensor  # (T, B) float64: log of all factors divided out of alpha[t]
     log_beta_scale: Tensor  # (T, B) float64: log of all factors divided out of beta[t]
+    overlap: Tensor  # (T, B, K), alpha * beta: the marginals up to a factor per row
     log_partition: Tensor  # (B,) float64
     reliable: Tensor  # (B,) bool, False where single precision does not suffice
 
@@ -89,9 +90,10 @@ def scaled_messages(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> 
     log_gamma = (gamma_scale.squeeze(-1).double().log() + offset).masked_fill(~real, 0.0)
     # The first step of alpha has no transition, so it takes no share of the shift.
     log_partition = (log_alpha.sum(0) - shift).masked_fill(lengths == 0, 0.0)
-    overlap = (alpha * beta).sum(-1)
+    overlap = alpha * beta
+    total = overlap.sum(-1)
     spread = shift - torch.where(transitions > FORBIDDEN / 2, transitions, shift).amin()
-    fine = (row_max - row_min <= SAFE_SPREAD) & (overlap > 0) & overlap.isfinite()
+    fine = (row_max - row_min <= SAFE_SPREAD) & (total > 0) & total.isfinite()
     return Messages(
         alpha=alpha,
         gamma=reverse_steps(after[:, 1], lengths),
@@ -100,6 +102,7 @@ def scaled_messages(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> 
         gamma_scale=gamma_scale,
         log_alpha_scale=log_alpha.cumsum(0) - shift,
         log_beta_scale=log_gamma.sum(0) - log_gamma.cumsum(0),
+        overlap=overlap,
         log_partition=log_partition,
         reliable=(fine | ~real).all(0) & (spread <= SAFE_SPREAD),
     )
@@ -132,9 +135,8 @@ class LogPartition(torch.autograd.Function):
     def forward(ctx: Any, emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Tensor:
         messages = scaled_messages(emissions, transitions, lengths)
         log_partition = messages.log_partition
-        overlap = messages.alpha * messages.beta
-        total = overlap.sum(-1, keepdim=True)
-        marginals = overlap / total
+        total = messages.overlap.sum(-1, keepdim=True)
+        marginals = messages.overlap / total
         # i -> j at step t is used alpha[t-1, i] * matrix[i, j] * gamma[t, j] / (its sum over i and j) times.
         left = messages.alpha[:-1]
         right = messages.gamma[1:] / (total * messages.alpha_scale / messages.gamma_scale)[1:]
@@ -146,8 +148,9 @@ class LogPartition(torch.autograd.Function):
             marginals = marginals.index_copy(1, rescued, exact_marginals.to(marginals.dtype))
         real = inside(lengths, emissions.shape[1]).unsqueeze(-1)
         marginals = marginals.masked_fill_(~real, 0.0)
-        counted = real[1:] & messages.reliable.unsqueeze(-1)
-        left, right = torch.where(counted, left, 0.0), torch.where(counted, right, 0.0)
+        if len(rescued):  # what they were multiplied from may be NaN
+            left = torch.where(messages.reliable.unsqueeze(-1), left, 0.0)
+        right = torch.where(real[1:] & messages.reliable.unsqueeze(-1), right, 0.0)
         ctx.save_for_backward(marginals, left, right, transitions, rescued, uses)
         return log_partition
 
