@@ -385,3 +385,11 @@ def test_calibration_before_storing_runs_the_components_in_front(tmp_path):
 @spacy.Language.component("after_all")
 def fail(doc):
     raise AssertionError("what stands behind the last component to calibrate need not run")
+
+
+def test_a_damaged_folder_is_named(trained, tmp_path):
+    trained.to_disk(tmp_path)
+    path = tmp_path / "sequence_ner" / "model"
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(ValueError, match=r"sequence_ner: .*sequence_ner is damaged .*train or download it again"):
+        spacy.load(tmp_path)

@@ -173,3 +173,12 @@ class TorchPipe(TrainablePipe):
     def predict(self, docs: Iterable[Doc]) -> Any:
         """Predictions of the model, one tuple of arrays per document."""
         return self.model.predict(list(docs))
+
+    # Storing
+
+    def from_disk(self, path: Any, *, exclude: Iterable[str] = ()) -> "TorchPipe":
+        """Load the component; a damaged folder is an error that names it, and nothing in it is ever executed."""
+        try:
+            return super().from_disk(path, exclude=exclude)
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {path} is damaged ({error}); train or download it again") from error
