@@ -106,7 +106,7 @@ def initialize(model: Model, X: list[Doc] | None = None, Y: dict[str, Any] | Non
     shim = get_shim(model)
     shim.initialize(input_size=int(width), **(Y or {}))
     if "nO" in model.dim_names:
-        model.set_dim("nO", int(shim.module.output_size), force=True)  # type: ignore[arg-type]
+        model.set_dim("nO", shim.output_size, force=True)
 
 
 def change(model: Model, method: str, **hyperparameters: Any) -> None:
@@ -129,7 +129,7 @@ def calibrate(model: Model, docs: list[Doc], targets: Sequence[Any]) -> None:
         emissions = shim.run("emissions", (shape.pad(flat), shape.mask)).clone()
         batches.append((emissions, shape.mask, *model.attrs["collate"]([targets[i] for i in chunk], shape)))
     if batches:
-        shim.module.calibrate(batches)  # type: ignore[operator]
+        cast(Any, shim.module).calibrate(batches)
 
 
 def get_shim(model: Model) -> TorchShim:

@@ -82,7 +82,7 @@ def initialize(model: Tok2Vec, X: list[Doc] | None = None, Y: Any = None) -> Non
             )
         width = X[0].vocab.vectors_length
     get_shim(model).initialize(vector_width=width)
-    model.set_dim("nO", int(get_shim(model).module.output_size), force=True)  # type: ignore[arg-type]
+    model.set_dim("nO", get_shim(model).output_size, force=True)
 
 
 def forward(model: Tok2Vec, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Any]:

@@ -11,7 +11,7 @@ import functools
 import json
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -67,6 +67,11 @@ class TorchShim(Shim):
             raise ValueError("the model is not initialized: call nlp.initialize() or load a trained pipeline")
         module: nn.Module = self._model
         return module
+
+    @property
+    def output_size(self) -> int:
+        """Width of what an encoder or embedding returns."""
+        return cast(int, self.module.output_size)
 
     def initialize(self, **hyperparameters: Any) -> None:
         """Build the module; the hyperparameters must be json values."""

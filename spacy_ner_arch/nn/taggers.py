@@ -1,6 +1,7 @@
 """Sequence labelling heads: an encoder, a linear layer, and a CRF or a softmax over tags."""
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +44,7 @@ class CRFTagger(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = None if encoder is None else encoder(input_size)
-        width = input_size if self.encoder is None else int(self.encoder.output_size)  # type: ignore[arg-type]
+        width = input_size if self.encoder is None else cast(int, self.encoder.output_size)
         self.dropout = dropout(dropout_rate)
         self.output = nn.Linear(width, len(tags))
         self.crf = LinearChainCRF(len(tags), batch_first=True, labels=tags, scheme=scheme)

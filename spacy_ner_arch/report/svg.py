@@ -25,7 +25,7 @@ SETTINGS: dict[Any, Any] = {
 def require_matplotlib() -> None:
     """Raises an ImportError that says what to install if matplotlib is missing."""
     try:
-        import matplotlib  # noqa: F401
+        import matplotlib  # noqa: F401 - only whether it is there
     except ImportError as error:
         raise ImportError('the report needs matplotlib: pip install "spacy-ner-arch[viz]"') from error
 
