@@ -44,6 +44,9 @@ setup(
             "spacy_ner_arch.WordCharEmbed.v1 = spacy_ner_arch.embeddings:word_char_embed",
             "spacy_ner_arch.BiLSTM.v1 = spacy_ner_arch.encoders:bilstm",
             "spacy_ner_arch.TorchTok2Vec.v1 = spacy_ner_arch.encoders:torch_tok2vec",
+            "spacy_ner_arch.TransformerModel.v1 = spacy_ner_arch.transformer:transformer_model",
+            "spacy_ner_arch.TransformerListener.v1 = spacy_ner_arch.transformer:transformer_listener",
+            "spacy_ner_arch.TransformerTok2Vec.v1 = spacy_ner_arch.transformer:transformer_tok2vec",
             "spacy_ner_arch.CRF.v1 = spacy_ner_arch.architectures:crf",
             "spacy_ner_arch.Softmax.v1 = spacy_ner_arch.architectures:softmax",
         ],
@@ -51,7 +54,8 @@ setup(
             "spacy_ner_arch.Corpus.v1 = spacy_ner_arch.corpora:create_corpus",
         ],
         "spacy_callbacks": [
-            "spacy_ner_arch.Calibrate.v1 = spacy_ner_arch.training:create_calibrate",
+            "spacy_ner_arch.Calibrate.v1 = spacy_ner_arch.calibration:create_calibrate",
+            "spacy_ner_arch.Stages.v1 = spacy_ner_arch.stages:create_stages",
         ],
         "spacy_cli": [
             "ner-arch = spacy_ner_arch.cli:app",

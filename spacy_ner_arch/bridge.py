@@ -120,7 +120,7 @@ def calibrate(model: Model, docs: list[Doc], targets: Sequence[Any]) -> None:
     shim, batches = get_shim(model), []
     order = sorted((i for i in range(len(docs)) if len(docs[i])), key=lambda i: len(docs[i]))
     done = 0
-    for lengths in _chunks([len(docs[i]) for i in order]):
+    for lengths in chunks([len(docs[i]) for i in order]):
         chunk = order[done : done + len(lengths)]
         done += len(lengths)
         flat = join(model, model.layers[0].predict([docs[i] for i in chunk]))
@@ -205,7 +205,7 @@ def predict(model: Model, docs: list[Doc]) -> Prediction:
         flat = join(model, [vectors[i] for i in order])
     outputs: list[tuple[Tensor, ...]] = []
     done = 0
-    for chunk in _chunks(lengths):
+    for chunk in chunks(lengths):
         shape = padding(chunk, flat.device)
         rows = flat[done : done + sum(chunk)]
         done += sum(chunk)
@@ -220,7 +220,7 @@ def predict(model: Model, docs: list[Doc]) -> Prediction:
     return predictions
 
 
-def _chunks(lengths: list[int]) -> Iterator[list[int]]:
+def chunks(lengths: list[int]) -> Iterator[list[int]]:
     """Cut ascending lengths into batches with little padding."""
     chunk: list[int] = []
     real = 0

@@ -35,7 +35,7 @@ def word_char_embed(
 ) -> Tok2Vec:
     """Words, some of their attributes, and their characters, with a vector of its own for words not seen in training.
 
-    word_width, word_rows: width and rows of the hashed table of words.
+    word_width, word_rows: width and rows of the hashed table of words; a width of 0 leaves it out.
     word_attr: attribute of the token that is its identity, for example NORM, LOWER or ORTH.
     features: further attributes of the token, each with a hashed table of `feature_rows` rows, `feature_width` wide.
     character_width, filters: width of a character, and filters of the CNN over them; 0 filters leave them out.
@@ -129,6 +129,33 @@ def character_codes(word: str) -> list[int]:
         word = word[: MAX_CHARACTERS // 2] + word[-MAX_CHARACTERS // 2 :]
     half = CHARACTER_ROWS // 2
     return [code if 0 < code < half else half + code % half for code in map(ord, word)]
+
+
+def concatenate(first: Tok2Vec, second: Tok2Vec) -> Tok2Vec:
+    """Two embeddings side by side."""
+    return Model(
+        "concatenate_vectors", concatenate_forward, init=initialize_layers, layers=[first, second], dims={"nO": None}
+    )
+
+
+def initialize_layers(model: Tok2Vec, X: list[Doc] | None = None, Y: Any = None) -> None:
+    for layer in model.layers:
+        layer.initialize(X=X)
+    model.set_dim("nO", sum(layer.get_dim("nO") for layer in model.layers), force=True)
+
+
+def concatenate_forward(model: Tok2Vec, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Any]:
+    lengths = [len(doc) for doc in docs]
+    outputs, backprops = zip(*(layer(docs, is_train) for layer in model.layers), strict=True)
+    parts = [join(model, output) for output in outputs]
+
+    def backprop(d_vectors: list[Floats2d]) -> Any:
+        d_parts = join(model, d_vectors).split([part.shape[1] for part in parts], dim=1)
+        for backprop_layer, d_part in zip(backprops, d_parts, strict=True):
+            d_docs = backprop_layer(split_flat(model, d_part, lengths))
+        return d_docs
+
+    return split_flat(model, torch.cat(parts, dim=1), lengths), backprop
 
 
 def _no_input(d_vectors: Any) -> list[Doc]:

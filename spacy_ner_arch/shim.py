@@ -10,7 +10,8 @@ import copy
 import functools
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -30,18 +31,27 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=functools.partial(torch.set_num_threads, 1))
 
 
+@dataclass
+class ParameterGroup:
+    """Parameters of one module that are trained alike; None stands for what `[training.optimizer]` says."""
+
+    names: frozenset[str]
+    learn_rate: float | None = None
+    weight_decay: float | None = None
+
+
 class TorchShim(Shim):
     """A torch module, built late, trained with thinc's optimiser settings, stored as safetensors.
 
     build: module-level function (or a partial of one) that makes the module from the hyperparameters given to
         `initialize`; they are stored with the weights, so that loading builds the same module.
     dtype: `float32`, or `bfloat16` or `float16` for autocast, the latter with loss scaling.
-    frozen: run without a graph, in evaluation mode, and never change a weight.
+    frozen: never change a weight; without anything to pass a gradient on to, run without a graph, in evaluation mode.
 
     The optimiser is AdamW with the rate, betas, eps and L2 of `[training.optimizer]` (as decoupled weight decay, not on
-    biases and normalisation weights), and gradients are clipped by their norm over all parameters of the module. A step
-    with a gradient that is not finite changes nothing. It is counted in `skipped_steps`; the next update raises, under
-    float16 only after MAX_SKIPPED such steps in a row.
+    biases and normalisation weights), rate and decay overruled by `train_groups`. Gradients are clipped by their norm
+    over all parameters of the module. A step with a gradient that is not finite changes nothing. It is counted in
+    `skipped_steps`; the next update raises, under float16 only after MAX_SKIPPED such steps in a row.
     """
 
     def __init__(self, build: Callable[..., nn.Module], *, dtype: str = "float32", frozen: bool = False) -> None:
@@ -51,6 +61,7 @@ class TorchShim(Shim):
         self.build = build
         self.dtype = dtype
         self.frozen = frozen
+        self.groups: Sequence[ParameterGroup] | None = None
         self.skipped_steps = 0
         self._forget_optimizer()
 
@@ -118,7 +129,7 @@ class TorchShim(Shim):
         Returns the output, and a callback from its gradient (a number for a loss, else a tensor) to that of the first
         argument; gradients of the weights add up until `finish_update`.
         """
-        if self.frozen:
+        if self.frozen and not args[0].is_floating_point():
             return self.predict(args), _no_gradient
         self.module.train()
         set_dropout(self.module, dropout)
@@ -144,6 +155,15 @@ class TorchShim(Shim):
         return self._scaler
 
     # Learning
+
+    def train_groups(self, groups: Sequence[ParameterGroup]) -> None:
+        """From the next update on, train these parameters and no others, with an optimiser that starts afresh."""
+        trained = frozenset[str]().union(*(group.names for group in groups))
+        for name, parameter in self.module.named_parameters():
+            parameter.requires_grad_(name in trained)
+        self.groups = groups
+        self.frozen = not trained
+        self._optimizer = None
 
     def finish_update(self, optimizer: Optimizer) -> None:
         """One step for all parameters from the gradients gathered since the last one."""
@@ -171,24 +191,27 @@ class TorchShim(Shim):
     def _get_optimizer(self, settings: Optimizer) -> torch.optim.Optimizer:
         """AdamW with the present rates of thinc's optimiser; a new one if the settings come from another object, whose
         state would otherwise be mixed up with this one's."""
-        if self._optimizer is None or self._settings is not settings:
+        if self._settings is not settings:
             if settings.use_radam or not (settings.b1 and settings.b2) or not settings.L2_is_weight_decay:
                 raise ValueError(
                     "spacy_ner_arch trains with Adam.v1 and L2_is_weight_decay = true; change [training.optimizer]"
                 )
-            trained = [p for p in self.module.parameters() if p.requires_grad]
-            groups: list[dict[str, Any]] = [
-                {"params": [p for p in trained if p.dim() > 1], "decays": True},
-                {"params": [p for p in trained if p.dim() <= 1], "decays": False},
-            ]
-            self._optimizer = torch.optim.AdamW([g for g in groups if g["params"]], fused=True)
-            self._settings = settings
-            self._updates = 0
-        for group in self._optimizer.param_groups:
-            group["lr"] = settings.learn_rate
-            group["betas"] = (settings.b1, settings.b2)
-            group["eps"] = settings.eps
-            group["weight_decay"] = settings.L2 if group["decays"] else 0.0
+            self._settings, self._optimizer, self._updates = settings, None, 0
+        if self._optimizer is None:
+            named = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+            parameters: list[dict[str, Any]] = []
+            for group in self.groups or [ParameterGroup(frozenset(named))]:
+                own = [named[name] for name in named if name in group.names]
+                parameters.append({"params": [p for p in own if p.dim() > 1], "group": group, "decays": True})
+                parameters.append({"params": [p for p in own if p.dim() <= 1], "group": group, "decays": False})
+            self._optimizer = torch.optim.AdamW([g for g in parameters if g["params"]], fused=True)
+        for part in self._optimizer.param_groups:
+            group = part["group"]
+            part["lr"] = settings.learn_rate if group.learn_rate is None else group.learn_rate
+            part["betas"] = (settings.b1, settings.b2)
+            part["eps"] = settings.eps
+            decay = settings.L2 if group.weight_decay is None else group.weight_decay
+            part["weight_decay"] = decay if part["decays"] else 0.0
         return self._optimizer
 
     def _raise_if_overflowed(self) -> None:

@@ -7,9 +7,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import spacy
+import torch
 from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.api import Config
+from tokenizers import ByteLevelBPETokenizer
+from transformers import (
+    BertConfig,
+    BertModel,
+    BertTokenizerFast,
+    RobertaConfig,
+    RobertaModel,
+    RobertaTokenizerFast,
+)
 
 TRAIN = [
     ("Anna Brandt lives in Tarvik .", [(0, 2, "PER"), (4, 5, "LOC")]),
@@ -51,6 +61,34 @@ def make_examples(nlp, data=TRAIN) -> list[Example]:
     return examples
 
 
+LISTENERS = {
+    "ours": {"@architectures": "spacy_ner_arch.TransformerListener.v1"},
+    "stock": {
+        "@architectures": "spacy-transformers.TransformerListener.v1",
+        "grad_factor": 1.0,
+        "pooling": {"@layers": "reduce_mean.v1"},
+    },
+}
+MODELS = {
+    "ours": {"@architectures": "spacy_ner_arch.TransformerModel.v1", "window": 64, "overlap": 16},
+    "stock": {
+        "@architectures": "spacy-transformers.TransformerModel.v3",
+        "get_spans": {"@span_getters": "spacy-transformers.doc_spans.v1"},
+    },
+}
+
+
+def transformer_nlp(folder, listener: str = "ours", model: str = "ours", dropout: float = 0.1):
+    """Transformer and CRF, each part ours or that of spacy-transformers."""
+    rates = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), dropout)
+    nlp = spacy.blank("en")
+    nlp.add_pipe("transformer", config={"model": {**MODELS[model], "name": str(folder), "transformer_config": rates}})
+    head = {"@architectures": "spacy_ner_arch.CRF.v1", "tok2vec": LISTENERS[listener]}
+    nlp.add_pipe("sequence_ner", config={"model": head})
+    nlp.add_pipe("doc_cleaner", config={"attrs": {"_.trf_data": None}})
+    return nlp
+
+
 def make_nlp(head: str = "CRF", **settings):
     nlp = spacy.blank("en")
     nlp.add_pipe("sequence_ner", config={"model": small_model(head), **settings})
@@ -75,6 +113,28 @@ def trained():
     nlp = make_nlp()
     train(nlp, make_examples(nlp))
     return nlp
+
+
+@pytest.fixture(scope="session")
+def tiny_transformers(tmp_path_factory):
+    """Tiny transformers with random weights, in folders as a hub would give them: uncased word pieces, and bytes."""
+    folders = {kind: tmp_path_factory.mktemp(kind) for kind in ("bert", "roberta")}
+    letters = "abcdefghijklmnopqrstuvwxyz."
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    (folders["bert"] / "vocab.txt").write_text("\n".join(pieces))
+    BertTokenizerFast(str(folders["bert"] / "vocab.txt")).save_pretrained(folders["bert"])
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    torch.manual_seed(0)
+    BertModel(BertConfig(vocab_size=len(pieces), **sizes)).save_pretrained(folders["bert"])
+
+    tokenizer = ByteLevelBPETokenizer()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    tokenizer.train_from_iterator([text for text, _ in TRAIN], vocab_size=300, special_tokens=special)
+    tokenizer.save_model(str(folders["roberta"]))
+    RobertaTokenizerFast.from_pretrained(folders["roberta"]).save_pretrained(folders["roberta"])
+    config = RobertaConfig(vocab_size=tokenizer.get_vocab_size(), max_position_embeddings=130, **sizes)
+    RobertaModel(config).save_pretrained(folders["roberta"])
+    return folders
 
 
 @pytest.fixture

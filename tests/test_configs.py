@@ -1,5 +1,6 @@
 """Every shipped config: complete, and good for everything that spaCy does with a pipeline."""
 
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -9,19 +10,47 @@ from spacy.cli.init_config import fill_config
 from spacy.tokens import Doc, DocBin
 from spacy.training.initialize import init_nlp
 from spacy.training.loop import train
-from spacy.util import load_config
+from spacy.util import load_config, set_dot_to_object
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.cfg"))
+# What is set in all configs that have it.
 SMALL = {
-    "components.sequence_ner.model.tok2vec.word_width": 16,
-    "components.sequence_ner.model.tok2vec.unknown_rate": 0.0,
-    "components.sequence_ner.model.encoder.hidden_size": 12,
+    "components.*.tok2vec.word_width": 16,
+    "components.*.unknown_rate": 0.0,
+    "components.*.hidden_size": 12,
+    "components.transformer.model.window": 64,
+    "components.transformer.model.overlap": 16,
+    "components.transformer.model.transformer_config": {"hidden_dropout_prob": 0.0},
     "training.optimizer.learn_rate": 0.01,
+    "training.before_update.*.warmup_steps": 5,
+    "training.before_update.*.initial_rate": 0.01,
+    "training.before_update.*.learn_rate": 0.01,
+    "training.before_update.stages.new_layers.steps": 20,
+    "training.before_update.stages.all.steps": 80,
     "training.dropout": 0.1,
     "training.max_steps": 100,
     "training.eval_frequency": 50,
 }
+
+
+def small_config(path, corpus, transformer, **settings):
+    """A shipped config, made small and quick."""
+    config = load_config(path, interpolate=False)
+    paths = {"paths.train": str(corpus), "paths.dev": str(corpus), "paths.encoder": str(transformer)}
+    for pattern, value in {**SMALL, **paths, **settings}.items():
+        for key, old in list(leaves(config)):
+            if fnmatch(key, pattern) and not (old is None and key != pattern):
+                set_dot_to_object(config, key, value)
+    return config
+
+
+def leaves(section, prefix=""):
+    for key, value in section.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +66,10 @@ def config_path(request):
 
 
 @pytest.fixture(scope="module")
-def trained_folder(config_path, corpus, tmp_path_factory):
+def trained_folder(config_path, corpus, tiny_transformers, tmp_path_factory):
     """Trained as `spacy train` does, until it knows the corpus by heart."""
     output = tmp_path_factory.mktemp(config_path.stem)
-    config = load_config(
-        config_path, overrides={"paths.train": str(corpus), "paths.dev": str(corpus), **SMALL}, interpolate=False
-    )
-    train(init_nlp(config), output)
+    train(init_nlp(small_config(config_path, corpus, tiny_transformers["bert"])), output)
     return output
 
 
@@ -78,29 +104,21 @@ def test_trained_pipeline(trained_folder):
     assert not nlp("").ents and len(nlp("Anna")) == 1
 
 
-def test_averages_are_what_is_stored(config_path, corpus, tmp_path):
+def test_averages_are_what_is_stored(config_path, corpus, tiny_transformers, tmp_path):
     """Stored weights are the averages, not those of the last step."""
-    config = load_config(
-        config_path,
-        overrides={
-            "paths.train": str(corpus),
-            "paths.dev": str(corpus),
-            **SMALL,
-            "training.max_steps": 4,
-            "training.eval_frequency": 2,
-            "training.optimizer.use_averages": True,
-        },
-        interpolate=False,
-    )
+    settings = {"training.max_steps": 4, "training.eval_frequency": 2, "training.optimizer.use_averages": True}
+    stages = {"training.before_update.stages.new_layers.steps": 2}
+    config = small_config(config_path, corpus, tiny_transformers["bert"], **settings, **stages)
     nlp, _ = train(init_nlp(config), tmp_path)
-    stored = spacy.load(tmp_path / "model-last").get_pipe("sequence_ner").model.shims[0].module.output.weight
-    assert not (stored == nlp.get_pipe("sequence_ner").model.shims[0].module.output.weight).all()
+    loaded = spacy.load(tmp_path / "model-last")
+    for name in {"transformer", "sequence_ner"} & set(nlp.pipe_names):
+        stored, last = (p.get_pipe(name).model.shims[0].module.state_dict() for p in (loaded, nlp))
+        assert any(not stored[key].equal(last[key]) for key in stored), name
 
 
 def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_last_good_model(corpus, tmp_path):
     """`spacy train` with a rate that explodes after some good steps."""
-    overrides = {**SMALL, "paths.train": str(corpus), "paths.dev": str(corpus), "training.eval_frequency": 20}
-    config = load_config(ROOT / "configs" / "bilstm_crf.cfg", overrides=overrides, interpolate=False)
+    config = small_config(ROOT / "configs" / "bilstm_crf.cfg", corpus, None, **{"training.eval_frequency": 20})
     config["training"]["optimizer"]["learn_rate"] = [0.01] * 41 + [1e30] * 1000
     nlp = init_nlp(config)
     with pytest.raises(

@@ -89,7 +89,7 @@ def run(module, words):
 
 def test_unseen_words_share_one_vector():
     module = WordEmbedding(**SIZES, unknown_rate=0.0)
-    module.unknown.data.fill_(9.0)
+    module.words.unknown.data.fill_(9.0)
     known, unseen = keys(5)[:5], keys(5, seed=1)[:5]
     run(module.train(), known)
     out = run(module.eval(), torch.cat([known, unseen]))
@@ -100,10 +100,10 @@ def test_unseen_words_share_one_vector():
 def test_rare_words_are_taken_for_unknown_as_often_as_promised():
     torch.manual_seed(0)
     module = WordEmbedding(**SIZES, unknown_rate=2.0).train()
-    module.unknown.data.fill_(9.0)
+    module.words.unknown.data.fill_(9.0)
     rare, frequent = torch.tensor([11]), torch.tensor([12])
-    module.seen.add(torch.cat([rare, frequent.repeat(999)]))  # 100 and 99,900 in 100,000
-    module.seen.add = lambda words: None
+    module.words.seen.add(torch.cat([rare, frequent.repeat(999)]))  # 100 and 99,900 in 100,000
+    module.words.seen.add = lambda words: None
     dropped = (run(module, rare.repeat(20_000))[:, 0] == 9.0).float().mean()
     assert abs(dropped - 2 / 102) < 0.004
     assert (run(module, frequent.repeat(20_000))[:, 0] == 9.0).float().mean() < 0.001
@@ -112,7 +112,7 @@ def test_rare_words_are_taken_for_unknown_as_often_as_promised():
 def test_the_unknown_vector_learns():
     module = WordEmbedding(**SIZES, unknown_rate=1e9).train()
     run(module, keys(20)).sum().backward()
-    assert (module.unknown.grad != 0).all()
+    assert (module.words.unknown.grad != 0).all()
 
 
 def test_token_arrays():
@@ -188,7 +188,7 @@ def test_only_training_counts_words():
     docs = [nlp("Anna saw Tarvik"), nlp("")]
     model.initialize(X=docs)
     model.predict(docs)
-    seen = model.shims[0].module.seen
+    seen = model.shims[0].module.words.seen
     assert seen.total == 0
     vectors, backprop = model.begin_update(docs)
     assert seen.total == 3

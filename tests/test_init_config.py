@@ -9,22 +9,8 @@ from spacy.training.initialize import init_nlp
 from spacy.training.loop import train
 from spacy.util import load_config
 from thinc.api import Config
-from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from spacy_ner_arch.init_config import make_config
-
-
-@pytest.fixture(scope="module")
-def transformer(tmp_path_factory):
-    """A tiny transformer with random weights, in a folder as a hub would give it."""
-    folder = tmp_path_factory.mktemp("transformer")
-    letters = "abcdefghijklmnopqrstuvwxyz."
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
-    (folder / "vocab.txt").write_text("\n".join(pieces))
-    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    BertModel(BertConfig(vocab_size=len(pieces), **sizes)).save_pretrained(folder)
-    return folder
 
 
 @pytest.mark.parametrize("encoder", [None, "roberta-base"])
@@ -61,13 +47,14 @@ def test_other_languages_by_characters(tmp_path):
         assert [(ent.start_char, ent.end_char, ent.label_) for ent in loaded(text).ents] == spans
 
 
-def test_a_transformer_trains(transformer, tmp_path):
+def test_a_transformer_trains(tiny_transformers, tmp_path):
     examples = make_examples(spacy.blank("en"))
     DocBin(docs=[eg.reference for eg in examples]).to_disk(tmp_path / "train.spacy")
-    config = make_config("crf", str(transformer), "en")
+    config = make_config("crf", str(tiny_transformers["bert"]), "en")
     config["paths"].update({"train": str(tmp_path / "train.spacy"), "dev": str(tmp_path / "train.spacy")})
     config["training"].update({"max_steps": 150, "eval_frequency": 75})
-    config["training"]["optimizer"]["learn_rate"].update({"initial_rate": 0.005, "warmup_steps": 10})
+    for group in config["training"]["before_update"]["stages"]["all"]["groups"].values():
+        group["learn_rate"].update({"initial_rate": 0.005, "warmup_steps": 10, "total_steps": 150})
     train(init_nlp(Config(config)), tmp_path)
     nlp = spacy.load(tmp_path / "model-best")
     assert nlp.meta["performance"]["ents_f"] > 0.9

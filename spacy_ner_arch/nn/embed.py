@@ -78,15 +78,38 @@ class CharacterCNN(nn.Module):
         return x.masked_fill((characters == 0).unsqueeze(1), -1e4).amax(-1).relu()
 
 
+class RareWordEmbedding(nn.Module):
+    """Words, with one common vector for those that training has not seen, instead of rows that were learned for others.
+
+    So that this vector, and the reliance on everything else, is learned, training words are replaced by it at random,
+    the more so the rarer they are: with probability `unknown_rate / (unknown_rate + n)`, n being how often the word
+    occurs in 100,000.
+
+    Shape: words (N,) int64 -> (N, width). Source: Kiperwasser and Goldberg 2016.
+    """
+
+    def __init__(self, width: int, rows: int, unknown_rate: float) -> None:
+        super().__init__()
+        self.unknown_rate = unknown_rate
+        self.known = HashEmbedding(width, rows)
+        self.unknown = nn.Parameter(torch.zeros(width))
+        self.seen = WordCounts()
+
+    def forward(self, words: Tensor) -> Tensor:
+        if self.training:
+            self.seen.add(words)
+        count = self.seen(words)
+        unknown = count == 0
+        if self.training and self.unknown_rate:
+            per_100k = count * (100_000 / self.seen.total.clamp_min(1))
+            unknown = torch.rand_like(per_100k) < self.unknown_rate / (self.unknown_rate + per_100k)
+        return torch.where(unknown.unsqueeze(-1), self.unknown, self.known(words))
+
+
 class WordEmbedding(nn.Module):
     """Concatenation of the word, some features of it, its characters, and optionally a pretrained vector.
 
-    A word that training has not seen gets one common vector in place of its own, instead of rows that were learned for
-    others. So that this vector, and the reliance on everything else, is learned, training words are replaced by it at
-    random, the more so the rarer they are: with probability `unknown_rate / (unknown_rate + n)`, n being how often the
-    word occurs in 100,000.
-
-    word_width, word_rows: of the table of words.
+    word_width, word_rows: of the table of words; a width of 0 for none.
     features, feature_width, feature_rows: number of features, and the size of the table of each.
     character_width, filters: of the character CNN; 0 filters for none.
     vector_width: of pretrained vectors; 0 for none.
@@ -109,24 +132,13 @@ class WordEmbedding(nn.Module):
         vector_width: int = 0,
     ) -> None:
         super().__init__()
-        self.unknown_rate = unknown_rate
-        self.words = HashEmbedding(word_width, word_rows)
-        self.unknown = nn.Parameter(torch.zeros(word_width))
-        self.seen = WordCounts()
+        self.words = RareWordEmbedding(word_width, word_rows, unknown_rate) if word_width else None
         self.features = nn.ModuleList(HashEmbedding(feature_width, feature_rows) for _ in range(features))
         self.characters = CharacterCNN(CHARACTER_ROWS, character_width, filters) if filters else None
         self.output_size = word_width + features * feature_width + filters + vector_width
 
     def forward(self, keys: Tensor, characters: Tensor, which: Tensor, vectors: Tensor) -> Tensor:
-        words = keys[:, 0]
-        if self.training:
-            self.seen.add(words)
-        count = self.seen(words)
-        unknown = count == 0
-        if self.training and self.unknown_rate:
-            per_100k = count * (100_000 / self.seen.total.clamp_min(1))
-            unknown = torch.rand_like(per_100k) < self.unknown_rate / (self.unknown_rate + per_100k)
-        parts = [torch.where(unknown.unsqueeze(-1), self.unknown, self.words(words))]
+        parts = [] if self.words is None else [self.words(keys[:, 0])]
         parts += [embed(column) for embed, column in zip(self.features, keys[:, 1:].unbind(1), strict=True)]
         if self.characters is not None:
             parts.append(self.characters(characters).index_select(0, which))

@@ -1,4 +1,4 @@
-"""Registered parts of [training]."""
+"""Registered callback that fits probabilities before a model is stored."""
 
 from collections.abc import Callable
 from functools import partial

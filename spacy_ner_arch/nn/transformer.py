@@ -1,0 +1,63 @@
+"""A pretrained transformer that gives one vector a word."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+POOLINGS = ("mean", "first", "first_last")
+
+
+class WordTransformer(nn.Module):
+    """A transformer of Hugging Face, its word pieces pooled to words.
+
+    config: of the transformer, as a dictionary.
+    pooling: what a word gets from its word pieces: their mean, the first, or first and last side by side.
+
+    Shape: pieces (S, L) int64; mask (S, L) bool; rows (P,) places among the S * L of the pieces of all words, word by
+        word; words (P,) the word that each of these belongs to; counts (N,) of pieces in each word -> (N, output_size).
+        A word without pieces gets zeros.
+    """
+
+    def __init__(self, config: dict[str, Any], pooling: str) -> None:
+        super().__init__()
+        from transformers import AutoConfig, AutoModel
+
+        settings = {key: value for key, value in config.items() if key != "model_type"}
+        self.transformer = AutoModel.from_config(AutoConfig.for_model(config["model_type"], **settings))
+        # A layer behind the first piece of a sentence, for which words have no use.
+        if getattr(self.transformer, "pooler", None) is not None:
+            self.transformer.pooler = None
+        self.pooling = pooling
+        self.output_size = self.transformer.config.hidden_size * (2 if pooling == "first_last" else 1)
+
+    @property
+    def max_pieces(self) -> int | None:
+        """Longest input, special pieces included; None if there is no limit."""
+        positions = getattr(self.transformer.config, "max_position_embeddings", -1)
+        for module in self.transformer.modules():
+            if (
+                isinstance(module, nn.Embedding)
+                and module.num_embeddings == positions
+                and module.padding_idx is not None
+            ):
+                positions -= module.padding_idx + 1  # RoBERTa counts from behind the padding
+        return positions if positions > 0 else None
+
+    def forward(self, pieces: Tensor, mask: Tensor, rows: Tensor, words: Tensor, counts: Tensor) -> Tensor:
+        hidden = self.transformer(input_ids=pieces, attention_mask=mask.long()).last_hidden_state.flatten(0, 1)
+        if self.pooling == "mean":
+            total = hidden.new_zeros(len(counts), hidden.shape[1]).index_add(0, words, hidden.index_select(0, rows))
+            return total / counts.clamp_min(1).unsqueeze(1)
+        after = counts.cumsum(0)
+        picked = self._pick(hidden, rows, after - counts, counts)
+        if self.pooling == "first":
+            return picked
+        return torch.cat([picked, self._pick(hidden, rows, after - 1, counts)], dim=1)
+
+    def _pick(self, hidden: Tensor, rows: Tensor, which: Tensor, counts: Tensor) -> Tensor:
+        """One piece of each word."""
+        # A word without pieces may point behind or before the list: to any piece, which is then not used.
+        padded = torch.cat([rows, rows.new_zeros(1)])
+        picked = hidden.index_select(0, padded[which])
+        return torch.where((counts > 0).unsqueeze(1), picked, picked.new_zeros(()))

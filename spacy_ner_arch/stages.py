@@ -1,0 +1,155 @@
+"""Stages of training: which parameters are trained when, and at what rate."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from spacy.language import Language
+from spacy.util import registry
+from thinc.api import Model
+from thinc.schedules import constant
+
+from .shim import ParameterGroup, TorchShim
+
+STAGE_KEYS = {"steps", "groups"}
+GROUP_KEYS = {"match", "learn_rate", "weight_decay"}
+
+
+@registry.callbacks("spacy_ner_arch.Stages.v1")
+def create_stages(stages: dict[str, dict[str, Any]]) -> Callable[[Language, dict[str, Any]], None]:
+    """For [training.before_update]: train in stages, each with its own groups of parameters and their rates.
+
+    With one stage, this gives groups of parameters rates of their own (discriminative fine-tuning). With several, what
+    a stage does not name rests: a transformer that rests runs without dropout and without a graph, and its vectors are
+    computed once. Every stage starts with a fresh optimiser state and with its schedules at their beginning.
+
+    stages: by any name, in order. Each has
+        steps: number of updates; null for as long as training lasts.
+        groups: by name. A group has
+            match: regular expression, searched for in `component.layer.parameter`; null for all parameters of the
+                component that the group is named for. A parameter belongs to the first group that it matches.
+            learn_rate: number or schedule; null for that of [training.optimizer].
+            weight_decay: on weights, never on biases and normalization; null for L2 of [training.optimizer].
+    The other settings of [training.optimizer] hold for all groups; gradients are clipped by their norm over all
+    parameters of a component.
+
+    Raises ValueError before the first update if a group matches no parameter.
+    Source: Howard and Ruder 2018; two stages for a transformer under a BiLSTM-CRF, NER-Research.
+    """
+    check(stages)
+    return Stages(stages)
+
+
+class Stages:
+    """The callback, which keeps where training is."""
+
+    def __init__(self, stages: dict[str, dict[str, Any]]) -> None:
+        self.stages = stages
+        self._starts: list[tuple[int, str]] = []
+        self._current: str | None = None
+        self._running: list[tuple[Iterator[float], list[ParameterGroup]]] = []
+
+    def __call__(self, nlp: Language, info: dict[str, Any]) -> None:
+        step = info["step"]
+        if step == 0:
+            self._begin(nlp)
+        due = [name for start, name in self._starts if start <= step][-1]
+        if due != self._current:
+            self._current = due
+            self._enter(nlp, due)
+        for rates, groups in self._running:
+            rate = next(rates)
+            for group in groups:
+                group.learn_rate = rate
+
+    def _begin(self, nlp: Language) -> None:
+        """Lay out the stages, all of them checked before anything is trained."""
+        self._current = None
+        self._starts = []
+        start = 0
+        for name, stage in self.stages.items():
+            find_groups(nlp, name, stage)
+            self._starts.append((start, name))
+            start += stage.get("steps") or 0
+        begin, name = self._starts[-1]
+        end = nlp.config["training"].get("max_steps") or 0
+        if end and begin >= end:
+            raise ValueError(
+                f"stage {name!r} would begin at step {begin}, but training ends at {end}: lower the steps of the "
+                "stages before it or raise [training] max_steps"
+            )
+
+    def _enter(self, nlp: Language, name: str) -> None:
+        stage = self.stages[name]
+        by_shim: dict[TorchShim, list[ParameterGroup]] = {shim: [] for _, shim in torch_shims(nlp)}
+        self._running = []
+        for group_name, parts in find_groups(nlp, name, stage).items():
+            settings = stage["groups"][group_name]
+            groups = []
+            for shim, names in parts.items():
+                group = ParameterGroup(names, weight_decay=settings.get("weight_decay"))
+                by_shim[shim].append(group)
+                groups.append(group)
+            rate = settings.get("learn_rate")
+            if rate is not None:
+                self._running.append((constant(rate) if isinstance(rate, (int, float)) else rate, groups))
+        for shim, groups in by_shim.items():
+            shim.train_groups(groups)
+
+
+def check(stages: dict[str, dict[str, Any]]) -> None:
+    """Raise ValueError for what is no stage."""
+    if not stages:
+        raise ValueError("spacy_ner_arch.Stages.v1: no stage; give [training.before_update.stages.NAME]")
+    *earlier, _ = stages
+    for name, stage in stages.items():
+        where = f"[training.before_update.stages.{name}]"
+        unknown = set(stage) - STAGE_KEYS
+        if unknown or not stage.get("groups"):
+            raise ValueError(
+                f"{where}: a stage has steps and groups, {'but not' if unknown else 'here without'} "
+                f"{', '.join(sorted(unknown)) or 'groups'}"
+            )
+        steps = stage.get("steps")
+        if steps is None and name in earlier or steps is not None and (not isinstance(steps, int) or steps < 1):
+            raise ValueError(f"{where}: steps = {steps}; only the last stage may go on without an end")
+        for group_name, group in stage["groups"].items():
+            unknown = set(group) - GROUP_KEYS
+            if unknown:
+                raise ValueError(f"{where[:-1]}.groups.{group_name}]: unknown settings {', '.join(sorted(unknown))}")
+
+
+def torch_shims(nlp: Language) -> Iterator[tuple[str, TorchShim]]:
+    """All torch modules of the pipeline with their names, `component.layer`."""
+    for component, pipe in nlp.pipeline:
+        model = getattr(pipe, "model", None)
+        for node in model.walk() if isinstance(model, Model) else ():
+            for shim in node.shims:
+                if isinstance(shim, TorchShim) and shim.is_initialized:
+                    yield f"{component}.{node.name}", shim
+
+
+def find_groups(nlp: Language, name: str, stage: dict[str, Any]) -> dict[str, dict[TorchShim, frozenset[str]]]:
+    """For each group of a stage, names of its parameters in the modules of the pipeline."""
+    patterns = {
+        group: re.compile(settings.get("match") or rf"^{re.escape(group)}\.")
+        for group, settings in stage["groups"].items()
+    }
+    found: dict[str, dict[TorchShim, frozenset[str]]] = {group: {} for group in patterns}
+    layers = set()
+    for layer, shim in torch_shims(nlp):
+        layers.add(layer)
+        own: dict[str, list[str]] = {}
+        for parameter, _ in shim.module.named_parameters():
+            group = next((g for g, pattern in patterns.items() if pattern.search(f"{layer}.{parameter}")), None)
+            if group is not None:
+                own.setdefault(group, []).append(parameter)
+        for group, parameters in own.items():
+            found[group][shim] = frozenset(parameters)
+    for group, parts in found.items():
+        if not parts:
+            raise ValueError(
+                f"[training.before_update.stages.{name}.groups.{group}] matches no parameter; there are "
+                f"{', '.join(sorted(layers)) or 'no layers of spacy_ner_arch'}"
+            )
+    return found

@@ -1,0 +1,172 @@
+"""Stages of training: what rests does not move, what is named moves at its own rate."""
+
+import pytest
+import torch
+from conftest import make_examples, transformer_nlp
+from spacy.util import registry
+from thinc.api import Adam, warmup_linear
+
+from spacy_ner_arch.stages import create_stages, torch_shims
+
+
+def make(folder, stages, max_steps=0, **settings):
+    """A pipeline and a function for one step of `spacy train`."""
+    nlp = transformer_nlp(folder, dropout=0.0)
+    nlp.config["training"]["max_steps"] = max_steps
+    nlp.initialize(lambda: make_examples(nlp))
+    callback = create_stages(stages)
+    optimizer = Adam(0.01, **{"L2": 0.0, "use_averages": False, "grad_clip": 1.0, **settings})
+
+    def step(number, parts=1):
+        callback(nlp, {"step": number, "epoch": 0})
+        examples = make_examples(nlp)
+        for i in range(parts):
+            nlp.update(examples[i::parts], sgd=False, drop=0.0)
+        for name in ("transformer", "sequence_ner"):
+            nlp.get_pipe(name).finish_update(optimizer)
+        optimizer.step_schedules()
+
+    return nlp, step
+
+
+def weights(nlp):
+    return {
+        f"{layer}.{name}": p.detach().clone()
+        for layer, shim in torch_shims(nlp)
+        for name, p in shim.module.named_parameters()
+    }
+
+
+def moved(before, after):
+    return {name for name, weight in after.items() if not torch.equal(before[name], weight)}
+
+
+def test_what_a_stage_does_not_name_rests(tiny_transformers):
+    """First the head, then the transformer's output and the transitions, then everything."""
+    stages = {
+        "head": {"steps": 2, "groups": {"sequence_ner": {}}},
+        "some": {
+            "steps": 2,
+            "groups": {"dense": {"match": r"transformer\..*output\.dense"}, "crf": {"match": "transitions"}},
+        },
+        "all": {"groups": {"transformer": {}, "sequence_ner": {}}},
+    }
+    nlp, step = make(tiny_transformers["bert"], stages)
+    transformer = nlp.get_pipe("transformer").model.shims[0]
+    start = weights(nlp)
+    step(0)
+    step(1)
+    first = weights(nlp)
+    assert transformer.frozen and not transformer.module.training
+    assert {name.split(".")[0] for name in moved(start, first)} == {"sequence_ner"}
+    step(2)
+    step(3)
+    second = weights(nlp)
+    assert not transformer.frozen
+    named = {name for name in second if "output.dense" in name or "transitions" in name}
+    assert moved(first, second) == named and {name.split(".")[0] for name in named} == {"transformer", "sequence_ner"}
+    step(4)
+    used = {name for name in second if "position_embeddings" not in name and "word_embeddings" not in name}
+    assert moved(second, weights(nlp)) >= {name for name in used if name.endswith("weight") and "LayerNorm" not in name}
+
+
+def test_rates_and_decay_of_groups(tiny_transformers):
+    """Each group gets its own; biases and normalization never decay; schedules begin with the stage."""
+    stages = {
+        "one": {"steps": 1, "groups": {"sequence_ner": {"learn_rate": 0.5}}},
+        "two": {
+            "groups": {
+                "embeddings": {"match": "embeddings", "weight_decay": 0.3},
+                "transformer": {"learn_rate": warmup_linear(0.1, 2, 4), "weight_decay": 0.2},
+                "sequence_ner": {"learn_rate": 0.05},
+            }
+        },
+    }
+    nlp, step = make(tiny_transformers["bert"], stages, L2=0.1)
+
+    def settings(name):
+        shim = nlp.get_pipe(name).model.shims[0]
+        names = {p: n for n, p in shim.module.named_parameters()}
+        return {names[p]: (g["lr"], g["weight_decay"]) for g in shim._optimizer.param_groups for p in g["params"]}
+
+    step(0)
+    assert set(settings("sequence_ner").values()) == {(0.5, 0.1), (0.5, 0.0)}
+    for number, rate in ((1, 0.0), (2, 0.05), (3, 0.1), (4, 0.05)):
+        step(number)
+        found = settings("transformer")
+        assert found["transformer.embeddings.word_embeddings.weight"] == (0.01, 0.3)
+        assert found["transformer.embeddings.LayerNorm.weight"] == (0.01, 0.0)
+        assert found["transformer.encoder.layer.0.output.dense.weight"] == (rate, 0.2)
+        assert found["transformer.encoder.layer.0.output.dense.bias"] == (rate, 0.0)
+        assert settings("sequence_ner")["output.weight"] == (0.05, 0.1)
+
+
+def test_a_stage_starts_with_a_fresh_optimizer(tiny_transformers):
+    stages = {"one": {"steps": 2, "groups": {"sequence_ner": {}}}, "two": {"groups": {"sequence_ner": {}}}}
+    nlp, step = make(tiny_transformers["bert"], stages)
+    shim = nlp.get_pipe("sequence_ner").model.shims[0]
+    counts = []
+    for number in range(4):
+        step(number)
+        counts.append(float(next(iter(shim._optimizer.state.values()))["step"]))
+    assert counts == [1, 2, 1, 2]
+
+
+def test_sub_batches_change_nothing(tiny_transformers):
+    """accumulate_gradient = 1 and 4, through both stages."""
+    stages = {
+        "head": {"steps": 2, "groups": {"sequence_ner": {}}},
+        "all": {"groups": {"sequence_ner": {}, "transformer": {}}},
+    }
+    results = []
+    for parts in (1, 4):
+        torch.manual_seed(0)
+        # An eps that is large beside rounding errors, which Adam would blow up where a gradient is nearly zero.
+        nlp, step = make(tiny_transformers["bert"], stages, eps=1e-3)
+        for number in range(4):
+            step(number, parts)
+        results.append(weights(nlp))
+    for name, weight in results[0].items():
+        torch.testing.assert_close(weight, results[1][name], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "stages, message",
+    [
+        ({}, "no stage"),
+        ({"a": {"steps": 3}}, r"stages\.a\]: a stage has steps and groups, here without groups"),
+        ({"a": {"step": 3, "groups": {"x": {}}}}, "but not step"),
+        ({"a": {"groups": {"x": {}}}, "b": {"groups": {"x": {}}}}, "only the last stage may go on without an end"),
+        ({"a": {"steps": 0, "groups": {"x": {}}}}, "steps = 0"),
+        ({"a": {"groups": {"x": {"rate": 1}}}}, r"stages\.a\.groups\.x\]: unknown settings rate"),
+    ],
+)
+def test_what_is_no_stage(stages, message):
+    with pytest.raises(ValueError, match=message):
+        registry.callbacks.get("spacy_ner_arch.Stages.v1")(stages)
+
+
+@pytest.mark.parametrize(
+    "groups, message",
+    [
+        (
+            {"ner": {}},
+            r"stages\.late\.groups\.ner\] matches no parameter; there are sequence_ner\.crf_tagger, transformer",
+        ),
+        ({"sequence_ner": {}, "x": {"match": "layer.7"}}, r"groups\.x\] matches no parameter"),
+    ],
+)
+def test_a_group_that_matches_nothing_is_found_before_the_first_update(tiny_transformers, groups, message):
+    stages = {"early": {"steps": 5, "groups": {"sequence_ner": {}}}, "late": {"groups": groups}}
+    nlp, step = make(tiny_transformers["bert"], stages)
+    before = weights(nlp)
+    with pytest.raises(ValueError, match=message):
+        step(0)
+    assert not moved(before, weights(nlp))
+
+
+def test_a_stage_that_never_begins(tiny_transformers):
+    stages = {"early": {"steps": 5, "groups": {"sequence_ner": {}}}, "late": {"groups": {"transformer": {}}}}
+    _, step = make(tiny_transformers["bert"], stages, max_steps=5)
+    with pytest.raises(ValueError, match="stage 'late' would begin at step 5, but training ends at 5"):
+        step(0)
