@@ -102,8 +102,8 @@ def fetch_cli(corpus: str = Argument(..., help="Folder of the corpus below asset
 def init_config_cli(
     # fmt: off
     output: Path = Argument(..., help="Config file to write, or - for the terminal", allow_dash=True, dir_okay=False),
-    head: str = Option("crf", "--head", help="crf or softmax"),
-    encoder: str = Option("none", "--encoder", help="Name or folder of a transformer; none for a BiLSTM from scratch"),
+    config_name: str = Option("bilstm_crf", "--config", "-c", help="Name of a shipped config, without .cfg"),
+    encoder: str | None = Option(None, "--encoder", help="Name or folder of a transformer, for transformer configs"),
     lang: str = Option("en", "--lang", "-l", help="Language code, with its tokenizer"),
     # fmt: on
 ) -> None:
@@ -111,7 +111,7 @@ def init_config_cli(
     from .init_config import make_config
 
     try:
-        config = make_config(head, None if encoder == "none" else encoder, lang)
+        config = make_config(config_name, encoder, lang)
     except ValueError as error:
         msg.fail("Cannot make a config", str(error), exits=1)
     if str(output) == "-":

@@ -92,7 +92,7 @@ class Stages:
                 groups.append(group)
             rate = settings.get("learn_rate")
             if rate is not None:
-                self._running.append((constant(rate) if isinstance(rate, (int, float)) else rate, groups))
+                self._running.append((iter(constant(rate) if isinstance(rate, (int, float)) else rate), groups))
         for shim, groups in by_shim.items():
             shim.train_groups(groups)
 

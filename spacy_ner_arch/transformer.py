@@ -262,7 +262,7 @@ def _doc_data(vectors: Floats2d) -> TransformerData:
     if not len(vectors):
         return TransformerData.empty()
     output = ModelOutput()
-    output["last_hidden_state"] = vectors[None]
+    output["last_hidden_state"] = vectors.reshape((1, *vectors.shape))
     return TransformerData(WordpieceBatch.empty(), output, _alignment(len(vectors)))
 
 
@@ -321,7 +321,7 @@ def word_rows(data: TransformerData | None, ops: Ops, width: int) -> Floats2d:
     """(words, D) of one document."""
     if data is None or not data.model_output:
         return ops.alloc2f(0, width)
-    return cast(Floats2d, data.model_output.last_hidden_state[0])
+    return cast(Floats2d, data.model_output["last_hidden_state"][0])
 
 
 def replace_listener(model: Model[list[Doc], FullTransformerBatch]) -> Tok2Vec:

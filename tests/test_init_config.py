@@ -10,18 +10,19 @@ from spacy.training.loop import train
 from spacy.util import load_config
 from thinc.api import Config
 
-from spacy_ner_arch.init_config import make_config
+from spacy_ner_arch.init_config import make_config, shipped_configs
 
 
-@pytest.mark.parametrize("encoder", [None, "roberta-base"])
-@pytest.mark.parametrize("head", ["crf", "softmax"])
+@pytest.mark.parametrize("encoder", [None, "some-transformer"])
+@pytest.mark.parametrize("name", shipped_configs())
 @pytest.mark.parametrize("lang", ["en", "zh"])
-def test_is_complete(head, encoder, lang, tmp_path):
-    make_config(head, encoder, lang).to_disk(tmp_path / "made.cfg")
+def test_is_complete(name, encoder, lang, tmp_path):
+    make_config(name, encoder, lang).to_disk(tmp_path / "made.cfg")
     fill_config(tmp_path / "filled.cfg", tmp_path / "made.cfg", silent=True)
     made, filled = load_config(tmp_path / "made.cfg"), load_config(tmp_path / "filled.cfg")
     assert made == filled
-    assert made["nlp"]["lang"] == lang
+    assert made["nlp"]["lang"] == lang and made["paths"]["train"] is None
+    assert encoder is None or made["paths"]["encoder"] == encoder
 
 
 CHINESE = [
@@ -38,7 +39,7 @@ def test_other_languages_by_characters(tmp_path):
     for doc, (_, spans) in zip(docs, CHINESE, strict=True):
         doc.set_ents([doc.char_span(start, end, label=label) for start, end, label in spans])
     DocBin(docs=docs).to_disk(tmp_path / "train.spacy")
-    config = make_config("crf", None, "zh")
+    config = make_config("bilstm_crf", None, "zh")
     config["paths"].update({"train": str(tmp_path / "train.spacy"), "dev": str(tmp_path / "train.spacy")})
     config["training"].update({"max_steps": 60, "eval_frequency": 30})
     trained, _ = train(init_nlp(config), tmp_path)
@@ -50,7 +51,7 @@ def test_other_languages_by_characters(tmp_path):
 def test_a_transformer_trains(tiny_transformers, tmp_path):
     examples = make_examples(spacy.blank("en"))
     DocBin(docs=[eg.reference for eg in examples]).to_disk(tmp_path / "train.spacy")
-    config = make_config("crf", str(tiny_transformers["bert"]), "en")
+    config = make_config("transformer_crf", str(tiny_transformers["bert"]), "en")
     config["paths"].update({"train": str(tmp_path / "train.spacy"), "dev": str(tmp_path / "train.spacy")})
     config["training"].update({"max_steps": 150, "eval_frequency": 75})
     for group in config["training"]["before_update"]["stages"]["all"]["groups"].values():
@@ -63,9 +64,9 @@ def test_a_transformer_trains(tiny_transformers, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "head, lang, message",
-    [("span", "en", "unknown head 'span'; known are crf, softmax"), ("crf", "tlh", "spaCy has no language 'tlh'")],
+    "name, lang, message",
+    [("spam", "en", "unknown config 'spam'; known are bilstm, bilstm_crf"), ("bilstm_crf", "tlh", "spaCy has no language 'tlh'")],
 )
-def test_refuses(head, lang, message):
+def test_refuses(name, lang, message):
     with pytest.raises(ValueError, match=message):
-        make_config(head, None, lang)
+        make_config(name, None, lang)

@@ -43,7 +43,7 @@ def test_quickstart(project, config):
 def test_train_custom(project):
     """On the corpora that the quickstart made, as if they were the user's own."""
     spacy_project(project, "run", "convert-sample")
-    settings = {"train": "corpus/sample/dev.spacy", "dev": "corpus/sample/test.spacy", "lang": "de", "head": "softmax"}
+    settings = {"train": "corpus/sample/dev.spacy", "dev": "corpus/sample/test.spacy", "lang": "de", "config": "bilstm"}
     done = spacy_project(
         project, "run", "train-custom", ".", *(x for k, v in settings.items() for x in (f"--vars.{k}", v))
     )
