@@ -52,15 +52,26 @@ def padding(lengths: Sequence[int], device: torch.device) -> Padding:
     return Padding(torch.from_numpy(mask).to(device, non_blocking=True), rows.to(device, non_blocking=True))
 
 
+def no_context(model: Model, docs: Sequence[Doc], shape: "Padding") -> Arguments:
+    """Nothing but the vectors."""
+    return ()
+
+
 def head_model(
-    name: str, tok2vec: Tok2Vec, build: Callable[..., nn.Module], collate: Callable[..., Arguments], dtype: str
+    name: str,
+    tok2vec: Tok2Vec,
+    build: Callable[..., nn.Module],
+    collate: Callable[..., Arguments],
+    dtype: str,
+    context: Callable[[Model, Sequence[Doc], "Padding"], Arguments] = no_context,
 ) -> Model:
     """A trainable head over an embedding.
 
     build: makes the module from `input_size` and the hyperparameters that the component gives at initialization. The
-        module takes (x, mask) for predictions, a tuple of tensors with one row per document, and (x, mask, *arguments)
-        for the loss.
+        module takes (x, mask, *context) for predictions, a tuple of tensors with one row per document, and (x, mask,
+        *context, *arguments) for the loss.
     collate: (targets, padding) -> arguments.
+    context: (model, docs, padding) -> what the module has to know of the documents besides their vectors.
 
     The model is used as
         predict(docs) -> Prediction
@@ -76,7 +87,13 @@ def head_model(
         layers=[tok2vec],
         shims=[TorchShim(build, dtype=dtype)],
         refs={"tok2vec": tok2vec},
-        attrs={"dropout_rate": 0.0, "collate": collate, "change": change, "calibrate": calibrate},
+        attrs={
+            "dropout_rate": 0.0,
+            "collate": collate,
+            "context": context,
+            "change": change,
+            "calibrate": calibrate,
+        },
     )
 
 
@@ -126,7 +143,8 @@ def calibrate(model: Model, docs: list[Doc], targets: Sequence[Any]) -> None:
         flat = join(model, model.layers[0].predict([docs[i] for i in chunk]))
         shape = padding(lengths, flat.device)
         # Cloned, for autograd takes no tensor that was made in inference mode.
-        emissions = shim.run("emissions", (shape.pad(flat), shape.mask)).clone()
+        context = model.attrs["context"](model, [docs[i] for i in chunk], shape)
+        emissions = shim.run("emissions", (shape.pad(flat), shape.mask, *context)).clone()
         batches.append((emissions, shape.mask, *model.attrs["collate"]([targets[i] for i in chunk], shape)))
     if batches:
         cast(Any, shim.module).calibrate(batches)
@@ -157,7 +175,8 @@ def head_forward(
     vectors, backprop_vectors = model.layers[0](docs, is_train)
     flat = join(model, vectors)
     shape = padding(lengths, flat.device)
-    arguments = (shape.pad(flat), shape.mask, *model.attrs["collate"](targets, shape))
+    context = model.attrs["context"](model, docs, shape)
+    arguments = (shape.pad(flat), shape.mask, *context, *model.attrs["collate"](targets, shape))
     if not is_train:
         return shim.predict(arguments), _no_backprop
     loss, backprop_loss = shim.begin_update(arguments, model.attrs["dropout_rate"])
@@ -204,12 +223,14 @@ def predict(model: Model, docs: list[Doc]) -> Prediction:
     else:
         flat = join(model, [vectors[i] for i in order])
     outputs: list[tuple[Tensor, ...]] = []
-    done = 0
+    done = first = 0
     for chunk in chunks(lengths):
         shape = padding(chunk, flat.device)
         rows = flat[done : done + sum(chunk)]
         done += sum(chunk)
-        output = shim.predict((shape.pad(rows), shape.mask))
+        context = model.attrs["context"](model, [docs[i] for i in order[first : first + len(chunk)]], shape)
+        first += len(chunk)
+        output = shim.predict((shape.pad(rows), shape.mask, *context))
         outputs.append(tuple(tensor.to("cpu", non_blocking=True) for tensor in output))
     if flat.is_cuda:
         torch.cuda.synchronize()

@@ -62,6 +62,7 @@ class TorchShim(Shim):
         self.dtype = dtype
         self.frozen = frozen
         self.groups: Sequence[ParameterGroup] | None = None
+        self.constants = frozenset[str]()
         self.skipped_steps = 0
         self._forget_optimizer()
 
@@ -88,6 +89,11 @@ class TorchShim(Shim):
         """Build the module; the hyperparameters must be json values."""
         self.cfg = hyperparameters
         self._model = self.build(**hyperparameters).to(get_torch_default_device())
+        # What the module itself keeps constant stays so in all stages of training.
+        self.constants = frozenset(name for name, p in self.module.named_parameters() if not p.requires_grad)
+        self.groups = None
+        if self.frozen:
+            self.module.requires_grad_(False)
         self._forget_optimizer()
 
     def change(self, method: str, **hyperparameters: Any) -> None:
@@ -158,7 +164,7 @@ class TorchShim(Shim):
 
     def train_groups(self, groups: Sequence[ParameterGroup]) -> None:
         """From the next update on, train these parameters and no others, with an optimiser that starts afresh."""
-        trained = frozenset[str]().union(*(group.names for group in groups))
+        trained = frozenset[str]().union(*(group.names for group in groups)) - self.constants
         for name, parameter in self.module.named_parameters():
             parameter.requires_grad_(name in trained)
         self.groups = groups
@@ -266,6 +272,7 @@ class TorchShim(Shim):
         copied = TorchShim(self.build, dtype=self.dtype, frozen=self.frozen)
         copied.cfg = copy.deepcopy(self.cfg)
         copied._model = copy.deepcopy(self._model)
+        copied.groups, copied.constants = self.groups, self.constants
         return copied
 
     def to_device(self, device_type: str, device_id: int) -> None:

@@ -105,7 +105,7 @@ class CRFTagger(nn.Module):
         if log_temperature.isfinite():
             self.temperature.copy_(log_temperature.detach().exp().clamp(*TEMPERATURES))
 
-    def replace_tags(self, tags: Sequence[str], scheme: str) -> None:
+    def resize(self, tags: Sequence[str], scheme: str) -> None:
         """Grow (or reorder) the output to other tags; what was learned about the tags that stay is kept exactly."""
         kept = [(tags.index(name), i) for i, name in enumerate(self.crf.labels or []) if name in tags]
         new, old = (torch.tensor(side, device=self.output.weight.device) for side in zip(*kept, strict=True))
@@ -157,8 +157,8 @@ class SoftmaxTagger(CRFTagger):
             reduction="sum",
         )
 
-    def replace_tags(self, tags: Sequence[str], scheme: str) -> None:
-        super().replace_tags(tags, scheme)
+    def resize(self, tags: Sequence[str], scheme: str) -> None:
+        super().resize(tags, scheme)
         self._set_constants(tags)
 
     def _set_constants(self, tags: Sequence[str]) -> None:

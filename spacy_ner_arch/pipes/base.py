@@ -72,7 +72,7 @@ class TorchPipe(TrainablePipe):
             return 0
         self.cfg["labels"].append(label)
         self.vocab.strings.add(label)
-        self.model.attrs["change"](self.model, "replace_tags", **self.hyperparameters())
+        self.model.attrs["change"](self.model, "resize", **self.hyperparameters())
         return 1
 
     def warn_of_labels(self, gold: Iterable[str]) -> None:
@@ -117,11 +117,6 @@ class TorchPipe(TrainablePipe):
         if not sample:
             raise ValueError(f"{self.name}: the training corpus has no document with a token")
         self.model.initialize(X=sample, Y=self.hyperparameters())
-
-    def calibrate(self, examples: Iterable[Example]) -> None:
-        """Fit the probabilities, not the predictions, on examples that were not trained on."""
-        examples = list(examples)
-        self.model.attrs["calibrate"](self.model, [eg.predicted for eg in examples], self.targets(examples))
 
     def get_loss(self, examples: Iterable[Example], scores: Any = None) -> float:
         """The loss on the examples, without learning from them."""

@@ -119,6 +119,11 @@ class SequenceNER(TorchPipe):
             targets.append(tags)
         return targets
 
+    def calibrate(self, examples: Iterable[Example]) -> None:
+        """Fit the probabilities, not the predictions, on examples that were not trained on."""
+        examples = list(examples)
+        self.model.attrs["calibrate"](self.model, [eg.predicted for eg in examples], self.targets(examples))
+
     # Predicting
 
     def set_annotations(self, docs: Iterable[Doc], scores: Sequence[tuple[np.ndarray, ...]]) -> None:
