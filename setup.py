@@ -39,6 +39,7 @@ setup(
     entry_points={
         "spacy_factories": [
             "sequence_ner = spacy_ner_arch.pipes.sequence_ner:make_sequence_ner",
+            "span_ner = spacy_ner_arch.pipes.span_ner:make_span_ner",
         ],
         "spacy_architectures": [
             "spacy_ner_arch.WordCharEmbed.v1 = spacy_ner_arch.embeddings:word_char_embed",
@@ -48,10 +49,14 @@ setup(
             "spacy_ner_arch.TransformerListener.v1 = spacy_ner_arch.transformer:transformer_listener",
             "spacy_ner_arch.TransformerTok2Vec.v1 = spacy_ner_arch.transformer:transformer_tok2vec",
             "spacy_ner_arch.CRF.v1 = spacy_ner_arch.architectures:crf",
+            "spacy_ner_arch.Span.v1 = spacy_ner_arch.architectures:span",
             "spacy_ner_arch.Softmax.v1 = spacy_ner_arch.architectures:softmax",
         ],
         "spacy_readers": [
             "spacy_ner_arch.Corpus.v1 = spacy_ner_arch.corpora:create_corpus",
+        ],
+        "spacy_scorers": [
+            "spacy_ner_arch.span_scorer.v1 = spacy_ner_arch.scorers:make_span_scorer",
         ],
         "spacy_callbacks": [
             "spacy_ner_arch.Calibrate.v1 = spacy_ner_arch.calibration:create_calibrate",

@@ -30,7 +30,8 @@ from thinc.api import Adam, Config
 from transformer import CORPUS, SPACY_NER, STOCK_LISTENER, STOCK_MODEL, minilm
 from transformers import AutoModel, AutoTokenizer
 
-from spacy_ner_arch.bridge import padding, token_tags
+from spacy_ner_arch.bridge import padding
+from spacy_ner_arch.collate import token_tags
 from spacy_ner_arch.nn.taggers import CRFTagger
 from spacy_ner_arch.tags import tag_names
 

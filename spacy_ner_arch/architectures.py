@@ -5,8 +5,10 @@ from functools import partial
 from spacy.util import registry
 from thinc.api import Model
 
-from .bridge import Tok2Vec, head_model, token_tags
+from .bridge import Tok2Vec, head_model
+from .collate import span_candidates, span_classes, token_tags
 from .encoders import Encoder
+from .nn.spans import SpanClassifier
 from .nn.taggers import CRFTagger, SoftmaxTagger
 
 
@@ -56,3 +58,46 @@ def softmax(
         class_weights=class_weights,
     )
     return head_model("softmax_tagger", tok2vec, build, token_tags, dtype)
+
+
+@registry.architectures("spacy_ner_arch.Span.v1")
+def span(
+    tok2vec: Tok2Vec,
+    encoder: Encoder | None = None,
+    dropout: float | None = None,
+    hidden_size: int | None = None,
+    attention: bool = True,
+    length_size: int = 50,
+    relu_length_size: int = 0,
+    negative_weight: float = 0.5,
+    boundary_smoothing: float = 0.0,
+    loss_scale: float = 0.001,
+    dtype: str = "float32",
+) -> Model:
+    """Classification of every span, for `span_ner`.
+
+    A span is seen as its first and its last token and, by argument, the attention-weighted mean of its tokens and its
+    length. SpanSynLSTM has attention and length_size; SpanNER length_size and relu_length_size, without attention.
+
+    hidden_size: width of the hidden layer; null for that of the span's representation.
+    attention: whether the mean of the tokens is part of it.
+    length_size: width of an embedding of the length; 0 leaves it out.
+    relu_length_size: width of a second one, behind a ReLU; 0 leaves it out.
+    negative_weight: factor of the loss of spans that are no entity.
+    boundary_smoothing: share of an entity's target probability that spans one token longer or shorter get.
+    The other arguments are those of spacy_ner_arch.CRF.v1; the dropout is that of the hidden layer.
+    Source: Fu, Huang and Liu 2021; Zhu and Li 2022.
+    """
+    build = partial(
+        SpanClassifier,
+        encoder=encoder,
+        dropout_rate=dropout,
+        hidden_size=hidden_size,
+        attention=attention,
+        length_size=length_size,
+        relu_length_size=relu_length_size,
+        negative_weight=negative_weight,
+        boundary_smoothing=boundary_smoothing,
+        loss_scale=loss_scale,
+    )
+    return head_model("span_classifier", tok2vec, build, span_classes, dtype, span_candidates)

@@ -15,7 +15,6 @@ from thinc.types import Floats2d, Ints1d
 from torch import Tensor, nn
 
 from .shim import TorchShim
-from .tags import MISSING
 
 # Prediction runs on documents of like length: batches of at most so many tokens with their padding, and of so much
 # padding as is cheaper than another batch.
@@ -254,13 +253,6 @@ def chunks(lengths: list[int]) -> Iterator[list[int]]:
         real += length
     if chunk:
         yield chunk
-
-
-def token_tags(targets: list[np.ndarray], shape: Padding) -> Arguments:
-    """Tags of all tokens (B, T), and whether any of them is missing; `targets` are the tag indices of each document."""
-    flat = np.concatenate(targets)
-    tags = torch.from_numpy(flat).to(shape.mask.device, non_blocking=True)
-    return shape.pad(tags, fill=MISSING), bool((flat == MISSING).any())
 
 
 def join(model: Model, arrays: list[Floats2d]) -> Tensor:

@@ -13,13 +13,15 @@ from wasabi import Printer, msg
 app = typer.Typer(name="ner-arch", help="Convert, fetch and evaluate corpora for spacy_ner_arch.", no_args_is_help=True)
 spacy_app.add_typer(app)
 
+FORMAT_HELP = "conll (columns), conllu, offsets (json lines of texts), or spans (json lines of tokens; spans may nest)"
+
 
 @app.command("convert")
 def convert_cli(
     # fmt: off
     inputs: list[Path] = Argument(..., help="Corpus files", exists=True, dir_okay=False),
     output_dir: Path = Argument(..., help="Folder for the .spacy files", file_okay=False),
-    format: str = Option(..., "--format", "-f", help="conll (columns), conllu, or offsets (json lines of texts)"),
+    format: str = Option(..., "--format", "-f", help=FORMAT_HELP),
     lang: str = Option("en", "--lang", "-l", help="Language of the tokenizer that the entities are to align with"),
     name: str = Option("", "--name", help="Name of the output, instead of that of the one input"),
     split: float = Option(0.0, "--split", help="Share of the documents of the one input to cut off as dev.spacy"),
@@ -78,7 +80,7 @@ def convert_cli(
         msg.divider(str(path))
         print(report.summary())
         if not report.entities:
-            msg.warn("No entity was read: check the column (conll) or the key (conllu, offsets) that they stand under")
+            msg.warn("No entity was read: check the column (conll) or the key (other formats) that they stand under")
         for part, part_docs in parts.items():
             write_docbin(part_docs, output_dir / f"{part}.spacy")
             msg.good(f"{output_dir / part}.spacy: {len(part_docs)} docs")

@@ -7,7 +7,7 @@ import pytest
 import spacy
 from conftest import TRAIN, entities, make_examples
 from spacy.cli.init_config import fill_config
-from spacy.tokens import Doc, DocBin
+from spacy.tokens import Doc, DocBin, Span
 from spacy.training.initialize import init_nlp
 from spacy.training.loop import train
 from spacy.util import load_config, set_dot_to_object
@@ -55,9 +55,20 @@ def leaves(section, prefix=""):
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
+    """The entities once as such and once as spans, one of these inside of another."""
     path = tmp_path_factory.mktemp("corpus") / "train.spacy"
-    DocBin(docs=[eg.reference for eg in make_examples(spacy.blank("en"))]).to_disk(path)
+    docs = [eg.reference for eg in make_examples(spacy.blank("en"))]
+    for doc in docs:
+        doc.spans["sc"] = [*doc.ents, *(Span(doc, ent.end - 1, ent.end, "LAST") for ent in doc.ents)]
+    DocBin(docs=docs).to_disk(path)
     return path
+
+
+def found(nlp, doc):
+    """What the component is there to find."""
+    if nlp.meta["performance"].get("spans_sc_f") is None:
+        return entities(doc)
+    return [(span.start, span.end, span.label_) for span in doc.spans["sc"] if span.label_ != "LAST"]
 
 
 @pytest.fixture(scope="module", params=CONFIGS, ids=[path.stem for path in CONFIGS])
@@ -79,10 +90,11 @@ def test_filling_changes_nothing(config_path, tmp_path):
     assert load_config(filled) == load_config(config_path)
 
 
-def test_default_paths_are_those_of_the_quickstart(config_path):
+def test_default_paths_are_those_of_the_workflows(config_path):
     config = load_config(config_path)
-    assert config["paths"]["train"] == "corpus/sample/train.spacy"
-    assert config["paths"]["dev"] == "corpus/sample/dev.spacy"
+    folder = "nested" if config_path.stem == "span_nested" else "sample"
+    assert config["paths"]["train"] == f"corpus/{folder}/train.spacy"
+    assert config["paths"]["dev"] == f"corpus/{folder}/dev.spacy"
     assert {"encoder", "vectors"} <= set(config["paths"])
 
 
@@ -93,15 +105,16 @@ def test_the_last_step_is_scored(config_path):
 
 def test_trained_pipeline(trained_folder):
     nlp = spacy.load(trained_folder / "model-best")
-    assert nlp.meta["performance"]["ents_f"] == 1.0
+    scores = nlp.meta["performance"]
+    assert scores.get("spans_sc_f", scores.get("ents_f")) == 1.0
     words = [text.split(" ") for text, _ in TRAIN]
     docs = [Doc(nlp.vocab, words=w) for w in words]
-    assert [entities(doc) for doc in nlp.pipe(docs)] == [spans for _, spans in TRAIN]
+    assert [found(nlp, doc) for doc in nlp.pipe(docs)] == [spans for _, spans in TRAIN]
     other = spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())
     for model in (nlp, other):
         docs = [Doc(nlp.vocab, words=w) for w in words]
-        assert [entities(doc) for doc in model.pipe(docs, n_process=2)] == [spans for _, spans in TRAIN]
-    assert not nlp("").ents and len(nlp("Anna")) == 1
+        assert [found(nlp, doc) for doc in model.pipe(docs, n_process=2)] == [spans for _, spans in TRAIN]
+    assert not found(nlp, nlp("")) and len(nlp("Anna")) == 1
 
 
 def test_averages_are_what_is_stored(config_path, corpus, tiny_transformers, tmp_path):
@@ -111,7 +124,7 @@ def test_averages_are_what_is_stored(config_path, corpus, tiny_transformers, tmp
     config = small_config(config_path, corpus, tiny_transformers["bert"], **settings, **stages)
     nlp, _ = train(init_nlp(config), tmp_path)
     loaded = spacy.load(tmp_path / "model-last")
-    for name in {"transformer", "sequence_ner"} & set(nlp.pipe_names):
+    for name in {"transformer", "sequence_ner", "span_ner"} & set(nlp.pipe_names):
         stored, last = (p.get_pipe(name).model.shims[0].module.state_dict() for p in (loaded, nlp))
         assert any(not stored[key].equal(last[key]) for key in stored), name
 

@@ -9,6 +9,9 @@ PACKAGE = Path(__file__).parent.parent / "spacy_ner_arch"
 LEVELS = {
     "__init__": 0,
     "tags": 0,
+    "span_decoding": 0,
+    "scorers": 1,
+    "collate": 3,
     "nn": 0,
     "shim": 1,
     "bridge": 2,

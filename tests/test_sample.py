@@ -7,11 +7,14 @@ import json
 import os
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+
+from spacy_ner_arch.formats import Report, read_conllu, read_spans
 
 ASSETS = Path(__file__).parents[1] / "assets"
 SAMPLE = ASSETS / "sample"
@@ -200,6 +203,22 @@ def test_conllu_and_jsonl_agree(rows: Rows, blocks: Blocks) -> None:
                 tags[start:end] = [f"B-{label}"] + [f"I-{label}"] * (end - start - 1)
             assert [misc(fields).get("NE", "O") for fields in table] == tags
             assert is_iob2(tags)
+
+
+def test_readers_agree(rows: Rows) -> None:
+    """What the two files mean is also the same to those who convert them."""
+    for split in DOCUMENTS:
+        reports = Report(), Report()
+        trees = list(read_conllu(SAMPLE / f"{split}.conllu", reports[0]))
+        spans = list(read_spans(SAMPLE / f"{split}.jsonl", reports[1]))
+        assert [len(document) for document in trees] == [len(document) for document in spans]
+        for tree, nested in zip(chain.from_iterable(trees), chain.from_iterable(spans), strict=True):
+            assert (tree.words, tree.spaces, tree.spans) == (nested.words, nested.spaces, nested.spans)
+        found = [sentence.nested for document in spans for sentence in document]
+        assert found == [[tuple(span) for span in row["spans"]] for row in rows[split]]
+        assert reports[0].entities == reports[1].entities
+        assert reports[1].only_spans == sum(len(row["spans"]) - len(outermost(row)) for row in rows[split]) > 0
+        assert not reports[1].repairs and not reports[1].many_labels
 
 
 def test_text(rows: Rows, blocks: Blocks) -> None:

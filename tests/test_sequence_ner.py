@@ -10,6 +10,7 @@ import spacy
 from conftest import TRAIN, entities, make_examples, make_nlp, small_model, train
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
+
 from spacy_ner_arch.calibration import create_calibrate
 
 TEXTS = [text for text, _ in TRAIN]

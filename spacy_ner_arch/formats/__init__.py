@@ -6,10 +6,12 @@ from spacy_ner_arch.formats.docbin import write_docbin
 from spacy_ner_arch.formats.docs import FORMATS, count_misaligned, read_docs, split_docs
 from spacy_ner_arch.formats.offsets import read_offsets
 from spacy_ner_arch.formats.report import FormatError, Report
-from spacy_ner_arch.formats.sentence import Sentence, make_doc
+from spacy_ner_arch.formats.sentence import SPANS_KEY, Sentence, make_doc
+from spacy_ner_arch.formats.spans import read_spans
 
 __all__ = [
     "FORMATS",
+    "SPANS_KEY",
     "FormatError",
     "Report",
     "Sentence",
@@ -19,6 +21,7 @@ __all__ = [
     "read_conllu",
     "read_docs",
     "read_offsets",
+    "read_spans",
     "split_docs",
     "write_docbin",
 ]

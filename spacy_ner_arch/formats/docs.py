@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from spacy.tokens import Doc
+from spacy.tokens import Doc, Span
 from spacy.training import Example
 from spacy.vocab import Vocab
 
@@ -15,12 +15,18 @@ from spacy_ner_arch.formats.conll import read_conll
 from spacy_ner_arch.formats.conllu import read_conllu
 from spacy_ner_arch.formats.offsets import read_offsets
 from spacy_ner_arch.formats.report import Report
-from spacy_ner_arch.formats.sentence import Sentence, make_doc
+from spacy_ner_arch.formats.sentence import SPANS_KEY, Sentence, make_doc
+from spacy_ner_arch.formats.spans import read_spans
 
 Reader = Callable[..., Iterator[list[Sentence]]]
 Tokenizer = Callable[[str], Doc]
 
-FORMATS: dict[str, Reader] = {"conll": read_conll, "conllu": read_conllu, "offsets": read_offsets}
+FORMATS: dict[str, Reader] = {
+    "conll": read_conll,
+    "conllu": read_conllu,
+    "offsets": read_offsets,
+    "spans": read_spans,
+}
 
 
 def read_docs(
@@ -42,8 +48,8 @@ def read_docs(
     report: what is read is counted here.
     n_sents: up to so many consecutive sentences of one document make one Doc.
     documents: each document of the source makes one Doc, however long.
-    tokenizer: the tokenizer of that pipeline. If given, entities of Docs with known spaces are
-        compared with its tokens, and those that do not align are counted: training loses them.
+    tokenizer: the tokenizer of that pipeline. If given, entities (or spans, where the format has them) of Docs with
+        known spaces are compared with its tokens, and those that do not align are counted: training loses them.
     options: options of the reader of the format.
     Yields the Docs in the order of the file, none of them empty.
     Raises FormatError while reading, see the readers; ValueError for an unknown format, for
@@ -76,7 +82,7 @@ def _make_docs(
         for group in _group(document, n_sents or len(document)):
             doc = make_doc(vocab, group)
             if tokenizer is not None and not doc.has_unknown_spaces:
-                report.alignment_checked += len(doc.ents)
+                report.alignment_checked += len(_annotated_spans(doc))
                 report.misaligned += count_misaligned(doc, tokenizer)
             yield doc
 
@@ -89,12 +95,17 @@ def _group(sentences: list[Sentence], size: int) -> Iterator[list[Sentence]]:
 def count_misaligned(doc: Doc, tokenizer: Tokenizer) -> int:
     """Count the entities whose bounds are no token bounds once the text is tokenised anew.
 
-    doc: a Doc with entities and known spaces.
+    doc: a Doc with known spaces. If it has spans that may overlap, these are counted; its entities are among them.
     tokenizer: makes a Doc from the text.
     Returns their number.
     """
     example = Example(tokenizer(doc.text), doc)
-    return len(doc.ents) - len(example.get_aligned_spans_y2x(doc.ents))
+    spans = _annotated_spans(doc)
+    return len(spans) - len(example.get_aligned_spans_y2x(spans, allow_overlap=True))
+
+
+def _annotated_spans(doc: Doc) -> Sequence[Span]:
+    return list(doc.spans[SPANS_KEY]) if SPANS_KEY in doc.spans else doc.ents
 
 
 def split_docs(docs: Iterable[Doc], share: float, seed: int) -> tuple[list[Doc], list[Doc]]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from spacy_ner_arch.formats.sentence import Sentence
+from spacy_ner_arch.formats.sentence import SPANS_KEY, Sentence
 
 KEPT_REASONS = 5
 SHOWN_CHARACTERS = 200
@@ -53,12 +53,15 @@ class Report:
     documents, sentences, tokens: what the readers yielded.
     missing: tokens among them without entity annotation.
     entities: by label.
+    spans: spans that may overlap, by label, in formats that have them.
+    only_spans: those among them that are no entities as well, since entities do not overlap.
+    many_labels: the places that carry more than one label.
     schemes: number of files by tagging scheme.
     repairs, first_repairs: by kind, how many and the place of the first.
     comments: lines taken for comments in a format that has no other mark for them.
     skipped, reasons: sentences left out, and why for the first few of them.
-    alignment_checked, misaligned: entities compared with a tokenizer, and those among them whose
-        bounds fall inside one of its tokens, so that training cannot use them.
+    alignment_checked, misaligned: entities (in formats with spans, all spans) compared with a tokenizer, and those
+        among them whose bounds fall inside one of its tokens, so that training cannot use them.
     """
 
     documents: int = 0
@@ -66,6 +69,9 @@ class Report:
     tokens: int = 0
     missing: int = 0
     entities: Counter[str] = field(default_factory=Counter)
+    spans: Counter[str] = field(default_factory=Counter)
+    only_spans: int = 0
+    many_labels: int = 0
     schemes: Counter[str] = field(default_factory=Counter)
     repairs: Counter[str] = field(default_factory=Counter)
     first_repairs: dict[str, str] = field(default_factory=dict)
@@ -81,6 +87,11 @@ class Report:
         self.tokens += len(sentence.words)
         self.missing += len(sentence.missing)
         self.entities.update(label for _, _, label in sentence.spans)
+        if sentence.nested is not None:
+            self.spans.update(label for _, _, label in sentence.nested)
+            self.only_spans += len(sentence.nested) - len(sentence.spans)
+            labels = Counter((start, end) for start, end, _ in sentence.nested)
+            self.many_labels += sum(n > 1 for n in labels.values())
 
     def add_repairs(self, path: str | Path, repairs: Iterable[Repair]) -> None:
         """Count repairs made in a file."""
@@ -103,6 +114,9 @@ class Report:
             ("entities", str(self.entities.total())),
         ]
         rows += [(f"entities {label}", str(n)) for label, n in sorted(self.entities.items())]
+        if self.spans:
+            rows.append((f"spans in doc.spans[{SPANS_KEY!r}]", str(self.spans.total())))
+            rows += [(f"spans {label}", str(n)) for label, n in sorted(self.spans.items())]
         rows += [(f"files tagged {scheme}", str(n)) for scheme, n in sorted(self.schemes.items())]
         if self.missing:
             rows.append(("tokens without entity annotation", str(self.missing)))
@@ -116,7 +130,11 @@ class Report:
         rows += [("skipped", reason) for reason in self.reasons]
         if self.alignment_checked:
             share = f"{self.misaligned} of {self.alignment_checked}"
-            rows.append(("entities that do not align with the tokenizer", share))
+            rows.append((f"{'spans' if self.spans else 'entities'} that do not align with the tokenizer", share))
+        if self.spans:
+            rows.append(("spans left out of doc.ents, only in doc.spans", str(self.only_spans)))
+        if self.many_labels:
+            rows.append(("spans with more than one label", str(self.many_labels)))
         return rows
 
     def summary(self) -> str:

@@ -13,6 +13,9 @@ from spacy.vocab import Vocab
 T = TypeVar("T")
 LabelledSpan = tuple[int, int, str]
 
+# The key that spaCy's own components for spans read and write.
+SPANS_KEY = "sc"
+
 
 @dataclass
 class Sentence:
@@ -24,7 +27,8 @@ class Sentence:
     missing: the words for which the source says nothing about entities; outside all spans.
     heads: for each word the index of its head; the root points to itself.
     deps, pos, tags, lemmas: one value for each word, "" where the source has none.
-        These and `heads` are None if the source has no such layer.
+    nested: all spans in any order, each once. They may overlap and carry several labels; `spans` are some of them.
+        This, `heads`, `deps`, `pos`, `tags` and `lemmas` are None if the source has no such layer.
     """
 
     words: list[str]
@@ -36,6 +40,7 @@ class Sentence:
     pos: list[str] | None = None
     tags: list[str] | None = None
     lemmas: list[str] | None = None
+    nested: list[LabelledSpan] | None = None
 
 
 def make_doc(vocab: Vocab, sentences: Sequence[Sentence]) -> Doc:
@@ -49,8 +54,10 @@ def make_doc(vocab: Vocab, sentences: Sequence[Sentence]) -> Doc:
     Every token gets an entity annotation ("O" outside of entities) except those in `missing`,
     which stay without one: a model is neither rewarded nor punished for them.
 
-    A layer (tree, part of speech, tag, lemma) is set if all sentences have it, else left out.
+    A layer (tree, part of speech, tag, lemma, nested spans) is set if all sentences have it, else left out.
     The relation "root" is written "ROOT", the name that spaCy's parser gives it.
+    Nested spans stand in `doc.spans[SPANS_KEY]`, by start, end and label. (DocBin keeps them; `Span.as_doc` does not,
+    so that spaCy's corpus reader loses them where it splits Docs, with `max_length` or `gold_preproc`.)
 
     vocab: the vocabulary of the pipeline that will use the Doc.
     sentences: the sentences in order; none gives an empty Doc.
@@ -76,6 +83,10 @@ def make_doc(vocab: Vocab, sentences: Sequence[Sentence]) -> Doc:
         entities += [Span(doc, offset + start, offset + end, label=label) for start, end, label in sentence.spans]
         missing += [Span(doc, offset + i, offset + i + 1) for i in sentence.missing]
     doc.set_ents(entities, missing=missing, default="outside")
+    nested = _joined([_shifted_spans(s.nested, start) for start, s in _with_starts(sentences)])
+    if nested is not None:
+        # Also without any span: then nothing in the Doc is one, whereas a Doc without the key tells nothing.
+        doc.spans[SPANS_KEY] = [Span(doc, start, end, label=label) for start, end, label in sorted(nested)]
     return doc
 
 
@@ -91,6 +102,10 @@ def _with_starts(sentences: Sequence[Sentence]) -> list[tuple[int, Sentence]]:
 
 def _shifted(heads: list[int] | None, offset: int) -> list[int] | None:
     return None if heads is None else [head + offset for head in heads]
+
+
+def _shifted_spans(spans: list[LabelledSpan] | None, offset: int) -> list[LabelledSpan] | None:
+    return None if spans is None else [(offset + start, offset + end, label) for start, end, label in spans]
 
 
 def _joined(layers: Sequence[list[T] | None]) -> list[T] | None:

@@ -1,13 +1,10 @@
 """`sequence_ner`: entities by labelling tokens."""
 
 import math
-import warnings
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from spacy.attrs import ENT_IOB, ENT_TYPE, ORTH
 from spacy.language import Language
 from spacy.tokens import Doc, Span
 from spacy.training import Example
@@ -15,11 +12,8 @@ from spacy.vocab import Vocab
 from thinc.api import Config, Model
 
 from ..tags import MISSING, OUTSIDE, check_scheme, decode, encode, tag_names
-from ..tags import Span as TagSpan
 from .base import TorchPipe
-
-# Values of spaCy's ENT_IOB.
-IOB_MISSING, IOB_INSIDE, IOB_BEGIN = 0, 1, 3
+from .entities import count_labels, entities_of, gold_entities, present_entities
 
 DEFAULT_MODEL = Config().from_str(
     """
@@ -90,20 +84,7 @@ class SequenceNER(TorchPipe):
 
     def find_labels(self, examples: Iterable[Example]) -> list[str]:
         """Labels of all gold entities, sorted; warns about entities that the tokenizer makes unlearnable."""
-        counts: Counter[str] = Counter()
-        misaligned = 0
-        for eg in examples:
-            gold = eg.reference.ents
-            counts.update(ent.label_ for ent in gold)
-            if gold and not same_tokens(eg):
-                misaligned += len(gold) - len(eg.get_aligned_spans_y2x(gold))
-        if misaligned:
-            warnings.warn(
-                f"{self.name}: {misaligned} of {sum(counts.values())} gold entities do not align with the tokens of "
-                "the pipeline's tokenizer; their tokens are treated as not annotated",
-                stacklevel=2,
-            )
-        return sorted(counts)
+        return sorted(count_labels(examples, entities_of, self.name))
 
     def targets(self, examples: Sequence[Example]) -> list[np.ndarray]:
         """Indices of the gold tags of every example, MISSING where nothing is known."""
@@ -132,7 +113,7 @@ class SequenceNER(TorchPipe):
         for doc, (tags, opening, closing) in zip(docs, scores, strict=True):
             if not np.isfinite(opening[: len(doc)]).all():
                 raise ValueError(f"{self.name}: scores are not finite for {doc.text[:60]!r}; the weights are broken")
-            kept, blocked, free = self._present(doc)
+            kept, blocked, free = ([], [], None) if self.overwrite_ents else present_entities(doc)
             entities = []
             for start, end, label in decode(tags[: len(doc)], names):
                 if free is None or free[start:end].all():
@@ -140,27 +121,3 @@ class SequenceNER(TorchPipe):
                     span._.score = min(1.0, math.exp(opening[start] + closing[end - 1]))
                     entities.append(span)
             doc.set_ents(kept + entities, blocked=blocked, default="outside")
-
-    def _present(self, doc: Doc) -> tuple[list[Span], list[Span], np.ndarray | None]:
-        """Entities and blocked tokens that another component has set and that stay, and which tokens are left free;
-        None for all of them, the common case."""
-        if self.overwrite_ents or not doc.has_annotation("ENT_IOB"):
-            return [], [], None
-        iob, label = doc.to_array([ENT_IOB, ENT_TYPE]).T
-        taken = (iob == IOB_INSIDE) | (iob == IOB_BEGIN)
-        blocked = [doc[i : i + 1] for i in np.flatnonzero((iob == IOB_BEGIN) & (label == 0)).tolist()]
-        return list(doc.ents), blocked, ~taken
-
-
-def gold_entities(eg: Example) -> tuple[list[TagSpan], np.ndarray]:
-    """Gold entities on the predicted tokens, and which of these tokens are annotated at all."""
-    if same_tokens(eg):
-        spans = [(ent.start, ent.end, ent.label_) for ent in eg.reference.ents]
-        return spans, eg.reference.to_array(ENT_IOB) != IOB_MISSING
-    spans = [(ent.start, ent.end, ent.label_) for ent in eg.get_aligned_spans_y2x(eg.reference.ents)]
-    return spans, np.array([tag is not None for tag in eg.get_aligned_ner()], dtype=bool)
-
-
-def same_tokens(eg: Example) -> bool:
-    """Whether both sides have the same tokens, so that nothing need be aligned."""
-    return np.array_equal(eg.predicted.to_array(ORTH), eg.reference.to_array(ORTH))

@@ -1,0 +1,210 @@
+"""Span classification: a score of every label for every span of up to a number of tokens.
+
+The first layer is linear in the parts of a span, so each part is multiplied once per token, and spans only add rows of
+these tables (`span_logits.py`).
+
+Letters: B documents, T tokens with padding, N tokens without, D width of a token, W longest span in tokens, S spans,
+H width of the hidden layer, K labels. Class 0 is "not an entity", the labels are the classes 1 to K.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .dropout import dropout
+from .span_logits import Block, Candidates, Chunk, SpanList, SpanLogits
+
+# Tokens whose tables exist at the same time: three rows of the hidden width for each.
+PIECE_TOKENS = 4096
+# Spans whose start or end differs by one: what is added to start and width.
+NEIGHBOURS = ((-1, 1), (1, -1), (0, 1), (0, -1))
+
+Encoder = Callable[[int], nn.Module]
+
+
+class SpanClassifier(nn.Module):
+    """Classifies spans by their ends, optionally the attention-weighted mean of their tokens, and their length.
+
+        v(i, j) = [u_i ; u_j ; sum over i..j of softmax(w . u_t) u_t ; E[j - i + 1] ; ReLU(R[j - i + 1])]
+        logits = W2 . Dropout(GELU(W1 v + b1)) + b2
+
+    input_size: width D of the token vectors.
+    labels: names of the K labels.
+    max_width: longest span in tokens.
+    encoder: builder of a module (B, T, D), mask -> (B, T, `output_size`); None for none.
+    dropout_rate: on the hidden layer; None for the rate of `[training] dropout`.
+    hidden_size: width H of the hidden layer; None for that of v.
+    attention: whether the mean of the tokens is part of v.
+    length_size: width of the length embedding E; 0 leaves it out.
+    relu_length_size: width of the length embedding R; 0 leaves it out.
+    negative_weight: factor of the loss of spans that are no entity.
+    boundary_smoothing: share of an entity's target probability that its neighbours (start or end differs by one) get.
+    loss_scale: constant factor of the loss.
+    chunk_spans: about how many spans are computed at the same time; None for 320 on a CPU and 2048 elsewhere.
+
+    SpanSynLSTM is `attention` and `length_size`; SpanNER is `length_size` and `relu_length_size` without attention.
+
+    Shape: x (B, T, D), mask (B, T) True on tokens, padding behind them; the host reads the B lengths. Returns log
+    probabilities (B, T, W, K + 1), in which [b, i, w - 1] is the span of w tokens that begins at token i, W =
+    min(max_width, T), and what is no candidate is certainly no entity; the loss when gold spans are given.
+    Source: Fu, Huang and Liu 2021 (SpanNER); SpanSynLSTM; Zhu and Li 2022 (boundary smoothing).
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        *,
+        labels: Sequence[str],
+        max_width: int,
+        encoder: Encoder | None = None,
+        dropout_rate: float | None = None,
+        hidden_size: int | None = None,
+        attention: bool = True,
+        length_size: int = 50,
+        relu_length_size: int = 0,
+        negative_weight: float = 0.5,
+        boundary_smoothing: float = 0.0,
+        loss_scale: float = 0.001,
+        chunk_spans: int | None = None,
+    ) -> None:
+        super().__init__()
+        if not labels or max_width < 1:
+            raise ValueError(f"SpanClassifier: labels and max_width must not be empty, got {labels} and {max_width}")
+        if not 0.0 <= boundary_smoothing < 1.0:
+            raise ValueError(f"SpanClassifier: boundary_smoothing must be in [0, 1), got {boundary_smoothing}")
+        self.encoder = None if encoder is None else encoder(input_size)
+        width = input_size if self.encoder is None else cast(int, self.encoder.output_size)
+        # Widths of the parts of v: start, end, mean, E, R.
+        self.parts = [width, width, width if attention else 0, length_size, relu_length_size]
+        self.hidden = nn.Linear(sum(self.parts), sum(self.parts) if hidden_size is None else hidden_size)
+        self.attention = nn.Linear(width, 1, bias=False) if attention else None
+        self.length = nn.Embedding(max_width, length_size) if length_size else None
+        self.relu_length = nn.Embedding(max_width, relu_length_size) if relu_length_size else None
+        self.dropout = dropout(dropout_rate)
+        self.output = nn.Linear(self.hidden.out_features, 1 + len(labels))
+        self.labels = list(labels)
+        self.max_width = max_width
+        self.negative_weight = negative_weight
+        self.boundary_smoothing = boundary_smoothing
+        self.loss_scale = loss_scale
+        self.chunk_spans = chunk_spans
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor,
+        candidates: Candidates | None = None,
+        documents: Tensor | None = None,
+        starts: Tensor | None = None,
+        widths: Tensor | None = None,
+        classes: Tensor | None = None,
+        missing: Tensor | None = None,
+    ) -> Tensor | tuple[Tensor]:
+        """Predictions, or the loss when gold spans are given.
+
+        candidates: the spans to look at; None for all of up to max_width tokens.
+        documents, starts, widths, classes: (G,) int64, the gold spans: number of the document in the batch, first
+            token, width in tokens, class from 1 to K. Those that are no candidates (too wide, say) are ignored.
+        missing: (B, T) bool, tokens without annotation; spans touching one have no loss. None for no such token.
+        """
+        logits, spans = self.logits(x, mask, candidates)
+        with torch.autocast(x.device.type, enabled=False):
+            if documents is None:
+                nothing = logits.new_full((logits.shape[1],), -torch.inf)
+                nothing[0] = 0.0
+                return (spans.scatter(logits.log_softmax(-1), nothing),)
+            assert starts is not None and widths is not None and classes is not None
+            token = spans.offsets[documents] + starts
+            untaught = None if missing is None else spans.touched(missing)
+            return self.loss(logits, spans, token, widths, classes, untaught) * self.loss_scale
+
+    def logits(self, x: Tensor, mask: Tensor, candidates: Candidates | None = None) -> tuple[Tensor, SpanList]:
+        """Logits (S, K + 1) in at least float32, and the spans that they belong to."""
+        spans = SpanList(mask, self.max_width, candidates)
+        if self.encoder is not None:
+            x = self.encoder(x, mask)
+        x = x.flatten(0, 1).index_select(0, spans.rows)
+        with torch.autocast(x.device.type, enabled=False):
+            length = self._length_table()
+        # Without any span one empty piece, so that there is a gradient to pass on.
+        pieces = list(spans.cut(0, len(spans), len(spans), PIECE_TOKENS)) or [Block(0, 0, 0, 0)]
+        logits = [self._piece(x[piece.low : piece.high], length, spans, piece) for piece in pieces]
+        return (logits[0] if len(logits) == 1 else torch.cat(logits)), spans
+
+    def loss(
+        self, logits: Tensor, spans: SpanList, token: Tensor, width: Tensor, label: Tensor, untaught: Tensor | None
+    ) -> Tensor:
+        """Weighted cross entropy, summed over the spans that are not `untaught` (S,).
+
+        token, width, label: (G,), the gold spans; several labels of one span share its target probability equally.
+        """
+        if not len(spans):
+            return logits.sum()
+        # The targets are class 0 but for a few entries, each a share of one label in one span.
+        row, found = spans.find(token, width)
+        share = found.to(logits.dtype)
+        labels_of_span = logits.new_zeros(len(spans)).index_add(0, row, share)
+        share = share / labels_of_span[row].clamp_min(1)
+        rows, shares = [row], [share]
+        if self.boundary_smoothing:
+            for later, longer in NEIGHBOURS:
+                row, found = spans.find(token + later, width + longer)
+                moved = share * found * (self.boundary_smoothing / len(NEIGHBOURS))
+                shares[0] = shares[0] - moved
+                rows.append(row)
+                shares.append(moved)
+        row, share, label = torch.cat(rows), torch.cat(shares), label.repeat(len(rows))
+        weight = torch.full_like(labels_of_span, self.negative_weight).masked_fill(labels_of_span > 0, 1.0)
+        if untaught is not None:
+            weight = weight.masked_fill(untaught, 0.0)
+        nothing = logits[:, 0]
+        all_nothing = weight * (logits.logsumexp(-1) - nothing)
+        return all_nothing.sum() - (weight[row] * share * (logits[row, label] - nothing[row])).sum()
+
+    def resize(self, labels: Sequence[str], max_width: int) -> None:
+        """Grow (or reorder) the output to other labels; what was learned about those that stay is kept exactly."""
+        if max_width != self.max_width:
+            raise ValueError(f"the model knows spans of up to {self.max_width} tokens; max_width cannot change")
+        kept = [(0, 0)] + [(labels.index(name) + 1, i + 1) for i, name in enumerate(self.labels) if name in labels]
+        new, old = (torch.tensor(side, device=self.output.weight.device) for side in zip(*kept, strict=True))
+        output = nn.Linear(self.output.in_features, 1 + len(labels)).to(self.output.weight)
+        with torch.no_grad():
+            output.weight[new], output.bias[new] = self.output.weight[old], self.output.bias[old]
+        self.output, self.labels = output, list(labels)
+
+    def _length_table(self) -> Tensor:
+        """(max_width, H): what the length of a span, and the bias, add to its hidden layer."""
+        *_, length_weight, relu_weight = self.hidden.weight.split(self.parts, dim=1)
+        table = self.hidden.bias.expand(self.max_width, -1)
+        if self.length is not None:
+            table = table + F.linear(self.length.weight, length_weight)
+        if self.relu_length is not None:
+            table = table + F.linear(self.relu_length.weight.relu(), relu_weight)
+        return table
+
+    def _piece(self, x: Tensor, length: Tensor, spans: SpanList, piece: Block) -> Tensor:
+        """Logits of the spans of one piece; x (n, D) are its tokens."""
+        start_weight, end_weight, mean_weight, *_ = self.hidden.weight.split(self.parts, dim=1)
+        tables = [F.linear(x, start_weight), F.linear(x, end_weight)]
+        if self.attention is not None:
+            tables.append(F.linear(x, mean_weight))
+        size = self.chunk_spans or (320 if x.device.type == "cpu" else 2048)
+        chunks = [
+            Chunk(
+                spans.token[block.first : block.last] - block.low,
+                spans.width[block.first : block.last],
+                slice(block.low - piece.low, block.high - piece.low),
+            )
+            for block in spans.cut(piece.first, piece.last, size, max(1, size // 4))
+        ]
+        rate = self.dropout.p if self.training else 0.0
+        seed = int(torch.randint(2**62, ())) if rate else 0
+        with torch.autocast(x.device.type, enabled=False):
+            wide = torch.promote_types(x.dtype, torch.float32)
+            tables = [table.to(wide) for table in tables]
+            if self.attention is not None:
+                tables.append(self.attention(x.to(wide)).squeeze(1))
+            return SpanLogits.apply(chunks, rate, seed, length, self.output.weight, self.output.bias, *tables)

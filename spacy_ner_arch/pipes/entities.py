@@ -1,0 +1,74 @@
+"""Entities on documents: gold ones on the tokens of the pipeline, and those that another component has set."""
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from spacy.attrs import ENT_IOB, ENT_TYPE, ORTH
+from spacy.tokens import Doc, Span
+from spacy.training import Example
+
+# Values of spaCy's ENT_IOB.
+IOB_MISSING, IOB_INSIDE, IOB_BEGIN = 0, 1, 3
+
+# Start, end (exclusive) and label.
+LabelledSpan = tuple[int, int, str]
+
+
+def same_tokens(eg: Example) -> bool:
+    """Whether both sides have the same tokens, so that nothing need be aligned."""
+    return np.array_equal(eg.predicted.to_array(ORTH), eg.reference.to_array(ORTH))
+
+
+def align(eg: Example, gold: Sequence[Span]) -> list[LabelledSpan]:
+    """Gold spans on the predicted tokens, those that align; they may overlap."""
+    if not same_tokens(eg):
+        gold = eg.get_aligned_spans_y2x(gold, allow_overlap=True)
+    return [(span.start, span.end, span.label_) for span in gold]
+
+
+def entities_of(doc: Doc) -> Sequence[Span]:
+    return doc.ents
+
+
+def gold_entities(eg: Example) -> tuple[list[LabelledSpan], np.ndarray]:
+    """Gold entities on the predicted tokens, and which of these tokens are annotated at all."""
+    if same_tokens(eg):
+        annotated = eg.reference.to_array(ENT_IOB) != IOB_MISSING
+    else:
+        annotated = np.array([tag is not None for tag in eg.get_aligned_ner()], dtype=bool)
+    return align(eg, eg.reference.ents), annotated
+
+
+def count_labels(examples: Iterable[Example], gold: Callable[[Doc], Sequence[Span]], name: str) -> Counter[str]:
+    """How many gold spans of each label there are; warns about those that the tokenizer makes unlearnable.
+
+    gold: the gold spans of a reference document.
+    name: of the component, for the warning.
+    """
+    counts: Counter[str] = Counter()
+    misaligned = 0
+    for eg in examples:
+        spans = gold(eg.reference)
+        counts.update(span.label_ for span in spans)
+        if spans and not same_tokens(eg):
+            misaligned += len(spans) - len(align(eg, spans))
+    if misaligned:
+        warnings.warn(
+            f"{name}: {misaligned} of {sum(counts.values())} gold entities do not align with the tokens of the "
+            "pipeline's tokenizer; their tokens are treated as not annotated",
+            stacklevel=3,
+        )
+    return counts
+
+
+def present_entities(doc: Doc) -> tuple[list[Span], list[Span], np.ndarray | None]:
+    """Entities and blocked tokens that another component has set, and which tokens are left free; None for all of
+    them, the common case."""
+    if not doc.has_annotation("ENT_IOB"):
+        return [], [], None
+    iob, label = doc.to_array([ENT_IOB, ENT_TYPE]).T
+    taken = (iob == IOB_INSIDE) | (iob == IOB_BEGIN)
+    blocked = [doc[i : i + 1] for i in np.flatnonzero((iob == IOB_BEGIN) & (label == 0)).tolist()]
+    return list(doc.ents), blocked, ~taken

@@ -1,0 +1,80 @@
+"""Spans as arrays: gold ones, and the way from scores of all spans of a document to entities that do not overlap.
+
+Letters: T tokens, W longest span in tokens; [i, w - 1] is the span of w tokens that begins at token i.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+# Start, end (exclusive) and class.
+Entity = tuple[int, int, int]
+
+
+class GoldSpans(NamedTuple):
+    """Gold spans of one document."""
+
+    spans: np.ndarray  # (n, 3) int64: first token, width in tokens, number of the label from 1
+    annotated: np.ndarray  # (T,) bool, tokens about which anything is known
+
+
+def decode_exact(labels: np.ndarray, gains: np.ndarray) -> list[Entity]:
+    """The set of spans without overlap whose gains have the greatest sum.
+
+    With softmax scores this is the likeliest way to give every span a class, among those without overlap. Takes time
+    in proportion to the number of spans with a positive gain; the others can only make the sum smaller.
+
+    labels: (T, W), class of each span.
+    gains: (T, W), log odds of that class against none; -inf for what is no span.
+    Returns the entities by their start.
+    """
+    starts, ends = positive(gains)
+    # In order of their ends: the best choice among the first n spans is known when the next one asks for it.
+    order = np.lexsort((-starts, ends))
+    starts, ends = starts[order], ends[order]
+    compatible = np.searchsorted(ends, starts, side="right").tolist()
+    best, taken = [0.0], []
+    for n, gain in zip(compatible, gains[starts, ends - starts - 1].astype(np.float64).tolist(), strict=True):
+        taken.append(best[n] + gain > best[-1])
+        best.append(max(best[-1], best[n] + gain))
+    chosen = []
+    n = len(taken)
+    while n:
+        if taken[n - 1]:
+            chosen.append(n - 1)
+            n = compatible[n - 1]
+        else:
+            n -= 1
+    return entities(labels, starts[chosen[::-1]], ends[chosen[::-1]])
+
+
+def decode_greedy(labels: np.ndarray, gains: np.ndarray, probabilities: np.ndarray) -> list[Entity]:
+    """Spans with a positive gain by falling probability, but for those that overlap one chosen before.
+
+    labels, gains: as for `decode_exact`.
+    probabilities: (T, W), of the class of each span, or their logarithms. Of equal ones the earlier and shorter span
+        goes first.
+    Returns the entities by their start.
+    """
+    starts, ends = positive(gains)
+    order = np.argsort(-probabilities[starts, ends - starts - 1], kind="stable")
+    occupied = bytearray(len(gains))
+    chosen = []
+    for n, start, end in zip(order.tolist(), starts[order].tolist(), ends[order].tolist(), strict=True):
+        if occupied.find(1, start, end) < 0:
+            occupied[start:end] = b"\1" * (end - start)
+            chosen.append(n)
+    chosen.sort()
+    return entities(labels, starts[chosen], ends[chosen])
+
+
+def positive(gains: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Start and end of the spans with a positive gain, by start and length."""
+    starts, widths = np.nonzero(gains > 0)
+    return starts, starts + widths + 1
+
+
+def entities(labels: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> list[Entity]:
+    """The given spans with their classes."""
+    classes = labels[starts, ends - starts - 1]
+    return list(zip(starts.tolist(), ends.tolist(), classes.tolist(), strict=True))

@@ -1,0 +1,522 @@
+"""Span classification against one span at a time in float64, its loss against dense targets, decoding by search."""
+
+import itertools
+from collections import defaultdict
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from torch.nn import functional as F
+
+from spacy_ner_arch.nn import spans as spans_module
+from spacy_ner_arch.nn.dropout import set_dropout
+from spacy_ner_arch.nn.lstm import BiLSTM
+from spacy_ner_arch.nn.span_logits import Chunk, SpanList, SpanLogits, chunk_logits
+from spacy_ner_arch.nn.spans import SpanClassifier
+from spacy_ner_arch.span_decoding import decode_exact, decode_greedy
+
+FEATURES = {
+    "endpoints": {"attention": False, "length_size": 0},
+    "attention": {"length_size": 0},
+    "SpanSynLSTM": {},
+    "SpanNER": {"attention": False, "relu_length_size": 4},
+    "all": {"relu_length_size": 4},
+}
+LENGTHS = [5, 1, 0, 7, 2]
+LABELS = ["A", "B", "C"]
+
+
+def make(seed=0, max_width=3, width=4, **settings):
+    torch.manual_seed(seed)
+    settings = {"dropout_rate": 0.0, "loss_scale": 1.0, "length_size": 5, **settings}
+    module = SpanClassifier(width, labels=LABELS, max_width=max_width, **settings).double()
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=0.7)
+    return module
+
+
+def mask_of(lengths):
+    return torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1)
+
+
+def batch(lengths=LENGTHS, width=4, seed=1):
+    torch.manual_seed(seed)
+    mask = mask_of(lengths)
+    x = torch.randn(*mask.shape, width, dtype=torch.float64).masked_fill(~mask.unsqueeze(-1), torch.nan)
+    return x.requires_grad_(), mask
+
+
+def all_spans(mask, max_width):
+    """(document, start, width) of every span, in the order of the module."""
+    return [
+        (b, i, w)
+        for b, length in enumerate(mask.sum(1).tolist())
+        for i in range(length)
+        for w in range(1, min(max_width, length - i) + 1)
+    ]
+
+
+def reference_logits(module, x, spans):
+    """Concatenate the features of each span and multiply, one span after the other."""
+    rows = []
+    for b, i, w in spans:
+        tokens = x[b, i : i + w]
+        features = [tokens[0], tokens[-1]]
+        if module.attention is not None:
+            features.append((tokens @ module.attention.weight[0]).softmax(0) @ tokens)
+        if module.length is not None:
+            features.append(module.length.weight[w - 1])
+        if module.relu_length is not None:
+            features.append(module.relu_length.weight[w - 1].relu())
+        rows.append(module.output(F.gelu(module.hidden(torch.cat(features)))))
+    return torch.stack(rows)
+
+
+def reference_loss(module, logits, spans, gold, missing=None):
+    """Cross entropy with a written-out target distribution for each span.
+
+    gold: set of (document, start, width, class).
+    """
+    labels_of = defaultdict(set)
+    for b, i, w, label in gold:
+        if (b, i, w) in spans:
+            labels_of[b, i, w].add(label)
+    target = torch.zeros_like(logits)
+    for (b, i, w), labels in labels_of.items():
+        for label in labels:
+            neighbours = [(b, i - 1, w + 1), (b, i + 1, w - 1), (b, i, w + 1), (b, i, w - 1)]
+            neighbours = [n for n in neighbours if n in spans]
+            moved = module.boundary_smoothing / 4
+            target[spans.index((b, i, w)), label] += (1 - moved * len(neighbours)) / len(labels)
+            for neighbour in neighbours:
+                target[spans.index(neighbour), label] += moved / len(labels)
+    target[:, 0] = 1 - target.sum(1)
+    total = logits.new_zeros(())
+    for row, (b, i, w) in enumerate(spans):
+        if missing is None or not missing[b, i : i + w].any():
+            weight = 1.0 if labels_of[b, i, w] else module.negative_weight
+            total = total - weight * (target[row] * logits[row].log_softmax(0)).sum()
+    return total * module.loss_scale
+
+
+def span_logits(module, x, mask, candidates=None):
+    """Logits on the grid (B, T, W, K + 1); 0 and, for the labels, -inf where there is no span."""
+    logits, spans = module.logits(x, mask, candidates)
+    return spans.scatter(logits, logits.new_tensor([0.0, *[-torch.inf] * (logits.shape[1] - 1)]))
+
+
+def columns(gold):
+    """Gold spans as the module wants them."""
+    return tuple(torch.tensor(sorted(gold), dtype=torch.long).reshape(-1, len(LABELS) + 1).unbind(1))
+
+
+def assert_same_gradients(ours, theirs, x, module):
+    inputs = [x, *module.parameters()]
+    pairs = zip(
+        torch.autograd.grad(ours, inputs, retain_graph=True),
+        torch.autograd.grad(theirs, inputs, retain_graph=True),
+        strict=True,
+    )
+    for a, b in pairs:
+        # Nothing flows into the padding; the reference never touched it.
+        assert torch.allclose(a, b, atol=1e-10)
+
+
+@pytest.mark.parametrize("chunk_spans", [1, 5, None])
+@pytest.mark.parametrize("features", FEATURES)
+def test_logits_and_gradients_equal_the_reference(features, chunk_spans):
+    module = make(chunk_spans=chunk_spans, **FEATURES[features])
+    x, mask = batch()
+    spans = all_spans(mask, 3)
+    ours, _ = module.logits(x, mask)
+    theirs = reference_logits(module, x, spans)
+    assert torch.allclose(ours, theirs)
+    weights = torch.randn_like(ours)
+    assert_same_gradients((ours * weights).sum(), (theirs * weights).sum(), x, module)
+
+
+@pytest.mark.parametrize("max_width", [1, 2, 6, 20])
+def test_widths(max_width):
+    module = make(max_width=max_width, chunk_spans=4)
+    x, mask = batch()
+    spans = all_spans(mask, max_width)
+    dense = span_logits(module, x, mask)
+    assert dense.shape == (5, 7, min(max_width, 7), 4)
+    expected = torch.full_like(dense, -torch.inf)
+    expected[..., 0] = 0.0
+    for (b, i, w), logits in zip(spans, reference_logits(module, x, spans), strict=True):
+        expected[b, i, w - 1] = logits
+    assert torch.allclose(dense, expected)
+
+
+def test_long_batches_in_pieces(monkeypatch):
+    module = make(chunk_spans=4)
+    x, mask = batch()
+    whole, _ = module.logits(x, mask)
+    monkeypatch.setattr(spans_module, "PIECE_TOKENS", 2)
+    pieces, spans = module.logits(x, mask)
+    assert len(list(spans.cut(0, len(spans), len(spans), 2))) > 3
+    assert torch.allclose(whole, pieces)
+    weights = torch.randn_like(whole)
+    assert_same_gradients((whole * weights).sum(), (pieces * weights).sum(), x, module)
+
+
+@pytest.mark.parametrize("size, reach", [(1, 1), (3, 100), (100, 2), (7, 3)])
+def test_blocks_cover_every_span_once(size, reach):
+    spans = SpanList(mask_of(LENGTHS), 3)
+    blocks = list(spans.cut(2, 25, size, reach))
+    assert [block.first for block in blocks] == [2, *(block.last for block in blocks[:-1])] and blocks[-1].last == 25
+    for block in blocks:
+        token, width = spans.token[block.first : block.last], spans.width[block.first : block.last]
+        assert 1 <= len(token) <= size and token.max() - token.min() < reach
+        assert block.low == token.min() and block.high == (token + width).max()
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+@pytest.mark.parametrize("attention", [True, False])
+def test_gradcheck(attention, rate):
+    torch.manual_seed(0)
+    spans = SpanList(mask_of([3, 2]), 2)
+    chunks = [
+        Chunk(spans.token[b.first : b.last] - b.low, spans.width[b.first : b.last], slice(b.low, b.high))
+        for b in spans.cut(0, len(spans), 3, 3)
+    ]
+    assert len(chunks) > 2
+    shapes = [(2, 3), (4, 3), (4,), (5, 3), (5, 3)] + [(5, 3), (5,)] * attention
+    inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    assert torch.autograd.gradcheck(lambda *inputs: SpanLogits.apply(chunks, rate, 11, *inputs), inputs)
+    for frozen in range(len(inputs)):
+        inputs[frozen].requires_grad_(False)
+        assert torch.autograd.gradcheck(lambda *inputs: SpanLogits.apply(chunks, rate, 11, *inputs), inputs)
+        inputs[frozen].requires_grad_()
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_dropout_drops_that_share_and_keeps_the_mean(rate):
+    spans, width = 400, 500
+    chunk = Chunk(torch.zeros(spans, dtype=torch.long), torch.ones(spans, dtype=torch.long), slice(0, 1))
+    table = torch.full((1, width), 2.0)
+    weight, zeros = torch.eye(width), torch.zeros(1, width)
+    hidden = chunk_logits(chunk, rate, 3, zeros, weight, zeros[0], table, zeros)
+    full = F.gelu(torch.tensor(2.0))
+    assert hidden.unique().tolist() == [0.0, pytest.approx(full.item() / (1 - rate), rel=1e-4)]
+    share = (hidden == 0).float()
+    assert abs(share.mean() - rate) < 5 * (rate * (1 - rate) / share.numel()) ** 0.5
+    for axis in (0, 1):  # by unit and by span
+        assert (share.mean(axis) - rate).abs().max() < 6 * (rate * (1 - rate) / share.shape[axis]) ** 0.5
+    assert not torch.equal(hidden, chunk_logits(chunk, rate, 4, zeros, weight, zeros[0], table, zeros))
+
+
+def test_dropout_everything():
+    chunk = Chunk(torch.zeros(4, dtype=torch.long), torch.ones(4, dtype=torch.long), slice(0, 1))
+    ones, bias = torch.ones(1, 3), torch.tensor([1.0, 2.0])
+    assert (chunk_logits(chunk, 1.0, 3, ones, torch.ones(2, 3), bias, ones, ones) == bias).all()
+
+
+def test_dropout_follows_the_settings_and_the_seed():
+    module = make(dropout_rate=None)
+    x, mask = batch()
+    still = span_logits(module, x, mask)
+    set_dropout(module, 0.4)
+    torch.manual_seed(3)
+    first, second = span_logits(module, x, mask), span_logits(module, x, mask)
+    torch.manual_seed(3)
+    assert torch.equal(first, span_logits(module, x, mask))
+    assert not torch.equal(first, second) and not torch.equal(first, still)
+    assert torch.equal(span_logits(module.eval(), x, mask), still)
+
+
+def test_padding_does_not_matter():
+    module = make()
+    x, mask = batch()
+    wide = F.pad(x, (0, 0, 0, 4), value=torch.nan)
+    for narrow, padded in zip(module(x, mask), module(wide, F.pad(mask, (0, 4))), strict=True):
+        assert torch.equal(narrow, padded[:, :7])
+    for b, length in enumerate(LENGTHS):
+        alone = module(x[b : b + 1, : max(length, 1)], mask[b : b + 1, : max(length, 1)])
+        for together, part in zip(module(x, mask), alone, strict=True):
+            if length:
+                assert torch.allclose(together[b, :length, : part.shape[2]], part[0])
+
+
+def test_predictions():
+    module = make()
+    x, mask = batch()
+    (predicted,) = module(x, mask)
+    logits = span_logits(module, x, mask)
+    exists = torch.zeros(5, 7, 3, dtype=torch.bool)
+    for b, i, w in all_spans(mask, 3):
+        exists[b, i, w - 1] = True
+    assert torch.allclose(predicted[exists], logits[exists].log_softmax(-1))
+    assert (predicted[~exists] == torch.tensor([0.0] + [-torch.inf] * 3)).all()
+
+
+GOLD = {(0, 1, 2, 1), (0, 4, 1, 3), (1, 0, 1, 2), (3, 0, 3, 1), (3, 5, 2, 2), (4, 0, 2, 3)}
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize(
+    "gold",
+    [
+        GOLD,
+        set(),
+        {(0, 1, 2, 1), (0, 1, 2, 3), (3, 4, 3, 1)},  # two labels on one span
+        {(0, 0, 5, 1), (3, 2, 4, 2), (3, 0, 6, 1), (3, 0, 7, 3), (3, 1, 3, 2), (0, 1, 2, 2)},  # too wide
+        {(3, 1, 1, 1), (3, 1, 2, 1), (3, 1, 3, 2), (3, 2, 2, 1), (3, 2, 1, 3), (3, 3, 1, 3)},  # neighbours
+    ],
+)
+@pytest.mark.parametrize("gap", [False, True])
+def test_loss_equals_dense_targets(gold, smoothing, gap):
+    module = make(boundary_smoothing=smoothing, negative_weight=0.4, loss_scale=0.1, chunk_spans=4)
+    x, mask = batch()
+    missing = None
+    if gap:
+        missing = torch.zeros_like(mask)
+        missing[0, 2] = missing[3, 6] = missing[2, 0] = True
+    spans = all_spans(mask, 3)
+    ours = module(x, mask, None, *columns(gold), missing)
+    theirs = reference_loss(module, reference_logits(module, x, spans), spans, gold, missing)
+    assert torch.allclose(ours, theirs)
+    assert_same_gradients(ours, theirs, x, module)
+
+
+def test_smoothing_changes_the_loss():
+    plain, smooth = make(), make(boundary_smoothing=0.3)
+    x, mask = batch()
+    assert not torch.isclose(plain(x, mask, None, *columns(GOLD)), smooth(x, mask, None, *columns(GOLD)))
+
+
+def test_no_loss_without_annotation():
+    module = make()
+    x, mask = batch()
+    missing = mask.clone()
+    missing[3] = False
+    module(x, mask, None, *columns(GOLD), missing).backward()
+    assert (x.grad[3] != 0).all() and (x.grad[[0, 1, 2, 4]] == 0).all()
+    assert module(x, mask, None, *columns(GOLD), mask) == 0
+
+
+def test_losses_add_up():
+    module = make(boundary_smoothing=0.2)
+    x, mask = batch()
+    parts = 0
+    for b, length in enumerate(LENGTHS):
+        if length:
+            own = {(0, i, w, k) for d, i, w, k in GOLD if d == b}
+            parts = parts + module(x[b : b + 1, :length], mask[b : b + 1, :length], None, *columns(own))
+    assert torch.allclose(module(x, mask, None, *columns(GOLD)), parts)
+
+
+def test_a_list_of_candidates_is_the_grid_on_those_spans():
+    module = make(max_width=6, boundary_smoothing=0.3, chunk_spans=6)
+    x, mask = batch()
+    spans = all_spans(mask, 6)
+    everything = tuple(torch.tensor(spans[::-1] + spans[:4]).unbind(1))  # in any order, some of them twice
+    full = span_logits(module, x, mask)
+    assert torch.equal(span_logits(module, x, mask, everything), full)
+    assert torch.equal(module(x, mask, everything, *columns(GOLD)), module(x, mask, None, *columns(GOLD)))
+
+    some = sorted({*spans[::3], (3, 0, 6), (0, 1, 2)})
+    candidates = tuple(torch.tensor(some).unbind(1))
+    dense = span_logits(module, x, mask, candidates)
+    for b, i, w in spans:
+        if (b, i, w) in some:
+            assert torch.allclose(dense[b, i, w - 1], full[b, i, w - 1])
+        else:
+            assert dense[b, i, w - 1].tolist() == [0.0] + [-torch.inf] * 3
+    ours = module(x, mask, candidates, *columns(GOLD))
+    theirs = reference_loss(module, reference_logits(module, x, some), some, GOLD)
+    assert 0 < len({gold[:3] for gold in GOLD} & set(some)) < len(GOLD)
+    assert torch.allclose(ours, theirs)
+    assert_same_gradients(ours, theirs, x, module)
+
+
+def test_candidates_far_apart():
+    module = make(max_width=300)
+    x, mask = batch([2000])
+    some = [(0, 0, 1), (0, 3, 300), (0, 900, 250), (0, 1700, 300), (0, 1999, 1)]
+    logits, _ = module.logits(x, mask, tuple(torch.tensor(some).unbind(1)))
+    assert torch.allclose(logits, reference_logits(module, x, some))
+
+
+@pytest.mark.parametrize("bad", [(0, 0, 4), (0, 4, 2), (0, -1, 2), (0, 0, 0), (2, 0, 1)])
+def test_bad_candidates(bad):
+    x, mask = batch()
+    with pytest.raises(ValueError, match="have 1 to 3 tokens"):
+        make()(x, mask, candidates=tuple(torch.tensor([bad, (0, 0, 1)]).unbind(1)))
+
+
+def test_nothing_to_look_at():
+    module = make()
+    x, mask = batch()
+    nothing = tuple(torch.zeros(3, 0, dtype=torch.long))
+    for (prediction,) in (module(x, torch.zeros_like(mask)), module(x, mask, nothing)):
+        assert prediction.shape == (5, 7, 3, 4) and (prediction[..., 0] == 0).all()
+    # There is a graph for the gradient to go back through all the same.
+    module(x, mask, nothing, *columns(GOLD)).backward()
+    assert (x.grad == 0).all()
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4, -1e4])
+def test_extreme_attention(offset):
+    """Single precision against double, where a softmax over the document would be 0 / 0."""
+    exact = make(max_width=6)
+    x, mask = batch([40])
+    with torch.no_grad():
+        exact.attention.weight.zero_()[0, 0] = 1.0
+        x[0, :, 0] = offset + torch.linspace(-300.0, 300.0, 40)[torch.randperm(40)]
+        exact.hidden.weight[:, [0, 4, 8]] = 0.0  # what was made so large is seen by the attention alone
+    single = make(max_width=6).float()
+    single.load_state_dict(exact.state_dict())
+    ours, _ = single.logits(x.float().detach(), mask)
+    theirs, _ = exact.logits(x, mask)
+    assert torch.allclose(ours.double(), theirs, rtol=1e-4, atol=1e-3 if offset else 1e-4)
+
+
+def test_half_precision():
+    module = make(hidden_size=64, width=16).float()
+    x, mask = batch(width=16)
+    x = x.detach().float().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        half = module(x, mask, None, *columns(GOLD))
+        logits = span_logits(module, x, mask)
+    full = module(x, mask, None, *columns(GOLD))
+    assert half.dtype == logits.dtype == torch.float32
+    assert half != full and torch.isclose(half, full, rtol=0.05)
+    (a,), (b,) = torch.autograd.grad(half, x), torch.autograd.grad(full, x)
+    assert F.cosine_similarity(a.flatten(), b.flatten(), dim=0) > 0.99
+
+
+def test_encoder():
+    def encoder(width):
+        return BiLSTM(width, hidden_size=3, dropout_rate=0.0)
+
+    module = make(encoder=encoder)
+    x, mask = batch()
+    x = x.detach().nan_to_num()
+    encoded = module.encoder(x, mask)
+    spans = all_spans(mask, 3)
+    assert torch.allclose(module.logits(x, mask)[0], reference_logits(module, encoded, spans))
+
+
+def test_new_labels_keep_the_old_ones():
+    module = make()
+    x, mask = batch()
+    before = span_logits(module, x, mask)
+    module.resize(labels=["C", "D", "A", "B"], max_width=3)
+    after = span_logits(module, x, mask)
+    assert torch.allclose(after[..., [0, 3, 4, 1]], before)
+    assert module.labels == ["C", "D", "A", "B"]
+
+
+def test_it_learns():
+    """Brackets around anything: both ends and the length tell the entity, its tokens do not."""
+    torch.manual_seed(0)
+    module = SpanClassifier(8, labels=["X", "Y"], max_width=4, dropout_rate=0.1, hidden_size=32, length_size=4)
+    tokens = torch.randn(16, 12, 8)
+    gold = {(b, int(i), w, w - 1) for b in range(16) for i, w in zip([0, 5, 9], [2, 3, 2], strict=True)}
+    for b, i, w, _ in gold:
+        tokens[b, i, 0], tokens[b, i + w - 1, 1] = 3.0, 3.0
+    mask, optimizer = torch.ones(16, 12).bool(), torch.optim.AdamW(module.parameters(), lr=0.01)
+    for _ in range(60):
+        optimizer.zero_grad()
+        module(tokens, mask, None, *columns({(*span, 0)[:4] for span in gold})).backward()
+        optimizer.step()
+    with torch.no_grad():
+        scores = module.eval()(tokens, mask)[0].numpy()
+    label, best = scores[..., 1:].argmax(-1) + 1, scores[..., 1:].max(-1)
+    gain = best - scores[..., 0]
+    for b in range(16):
+        expected = sorted((i, i + w, k) for d, i, w, k in gold if d == b)
+        assert decode_exact(label[b], gain[b]) == decode_greedy(label[b], gain[b], best[b]) == expected
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"labels": []}, "must not be empty"),
+        ({"max_width": 0}, "must not be empty"),
+        ({"boundary_smoothing": 1.0}, "boundary_smoothing must be in"),
+    ],
+)
+def test_bad_settings(settings, message):
+    with pytest.raises(ValueError, match=message):
+        SpanClassifier(4, **{"labels": LABELS, "max_width": 3, **settings})
+
+
+# Decoding
+
+
+def overlap(a, b):
+    return a[0] < b[1] and b[0] < a[1]
+
+
+@st.composite
+def scored(draw, tokens=5):
+    """Labels, gains and probabilities of all spans of a document; small whole numbers, so that there are ties."""
+    shape = draw(st.integers(0, tokens)), draw(st.integers(1, 3))
+    gains = draw(arrays(np.float32, shape, elements=st.integers(-2, 4).map(float)))
+    outside = np.add.outer(np.arange(shape[0]), np.arange(shape[1])) >= shape[0]
+    gains[outside] = -np.inf
+    probabilities = draw(arrays(np.float32, shape, elements=st.sampled_from([0.3, 0.5, 0.75, 0.9])))
+    return draw(arrays(np.int64, shape, elements=st.integers(1, 9))), gains, probabilities
+
+
+def value(gains, entities):
+    return sum(float(gains[start, end - start - 1]) for start, end, _ in entities)
+
+
+def check(entities, labels, gains):
+    assert entities == sorted(entities)
+    assert not any(overlap(a, b) for a, b in itertools.combinations(entities, 2))
+    for start, end, label in entities:
+        assert gains[start, end - start - 1] > 0 and labels[start, end - start - 1] == label
+
+
+@settings(max_examples=200, deadline=None)
+@given(scored())
+def test_exact_decoding_equals_exhaustive_search(document):
+    labels, gains, _ = document
+    every = [(int(i), int(i + w + 1), 0) for i, w in zip(*np.nonzero(np.isfinite(gains)), strict=True)]
+
+    def best(first):
+        """The greatest sum over all sets of spans that begin at `first` or later, none of them overlapping."""
+        choices = [value(gains, [span]) + best(span[1]) for span in every if span[0] >= first]
+        return max([0.0, *choices])
+
+    entities = decode_exact(labels, gains)
+    check(entities, labels, gains)
+    assert value(gains, entities) == best(0)
+
+
+@settings(max_examples=200, deadline=None)
+@given(scored(tokens=9))
+def test_greedy_decoding_leaves_out_what_overlaps_something_likelier(document):
+    labels, gains, probabilities = document
+    entities = decode_greedy(labels, gains, probabilities)
+    check(entities, labels, gains)
+    for i, w in zip(*np.nonzero(gains > 0), strict=True):
+        rivals = [e for e in entities if overlap(e, (i, i + w + 1))]
+        assert rivals and max(probabilities[s, e - s - 1] for s, e, _ in rivals) >= probabilities[i, w]
+
+
+def test_greedy_is_not_exact():
+    gains = np.array([[-9, 3], [-9, 4], [-9, 3], [-9, -np.inf]], dtype=np.float32)
+    labels, probabilities = np.ones((4, 2), dtype=np.int64), np.exp(np.minimum(gains, 0) - 1 / (1 + np.exp(gains)))
+    assert decode_exact(labels, gains) == [(0, 2, 1), (2, 4, 1)]
+    assert decode_greedy(labels, gains, probabilities) == [(1, 3, 1)]
+
+
+def test_a_long_document_is_decoded_like_its_parts():
+    rng = np.random.default_rng(0)
+    gains = rng.normal(size=(40, 10)).astype(np.float32)
+    gains[np.add.outer(np.arange(40), np.arange(10)) >= 40] = -np.inf
+    labels, probabilities = rng.integers(1, 5, (40, 10)), rng.random((40, 10))
+    long = [np.tile(array, (500, 1)) for array in (labels, gains, probabilities)]
+    for decode, arguments in ((decode_exact, 2), (decode_greedy, 3)):
+        part = decode(*[labels, gains, probabilities][:arguments])
+        expected = [(start + 40 * n, end + 40 * n, label) for n in range(500) for start, end, label in part]
+        assert decode(*long[:arguments]) == expected
