@@ -142,13 +142,30 @@ def batched(examples: list[Example], size: int) -> list[list[Example]]:
     return batches
 
 
-def make_systems(examples: list[Example]) -> dict[str, Any]:
-    ours = Pipeline(make_pipeline(OURS_MODEL, "sequence_ner", {"model": OURS_HEAD}, examples))
+def ours(examples: list[Example]) -> Pipeline:
+    return Pipeline(make_pipeline(OURS_MODEL, "sequence_ner", {"model": OURS_HEAD}, examples))
+
+
+def stock_transformer(examples: list[Example]) -> Pipeline:
+    head = {"model": {**OURS_HEAD, "tok2vec": STOCK_LISTENER}}
+    return Pipeline(make_pipeline(STOCK_MODEL, "sequence_ner", head, examples))
+
+
+def spacy_ner(examples: list[Example]) -> Pipeline:
     ner = {"model": {**SPACY_NER["model"], "tok2vec": STOCK_LISTENER}}
-    stock = Pipeline(make_pipeline(STOCK_MODEL, "ner", ner, examples))
-    mixed_head = {"model": {**OURS_HEAD, "tok2vec": STOCK_LISTENER}}
-    mixed = Pipeline(make_pipeline(STOCK_MODEL, "sequence_ner", mixed_head, examples))
-    return {"plain PyTorch": Plain(ours), "ours": ours, "our CRF, stock transformer": mixed, "spacy ner": stock}
+    return Pipeline(make_pipeline(STOCK_MODEL, "ner", ner, examples))
+
+
+def plain(examples: list[Example]) -> Plain:
+    return Plain(ours(examples))
+
+
+SYSTEMS: dict[str, Callable[[list[Example]], Any]] = {
+    "plain PyTorch": plain,
+    "ours": ours,
+    "our CRF, stock transformer": stock_transformer,
+    "spacy ner": spacy_ner,
+}
 
 
 def seconds(run: Callable[[], None]) -> float:
@@ -177,7 +194,7 @@ def peak_memory(name: str) -> int:
 
 def train_alone(name: str) -> None:
     batches = training_batches()
-    system = make_systems(read("dev"))[name]
+    system = SYSTEMS[name](read("dev"))
     prepared: Any = [system.prepare(batch) for batch in batches] if isinstance(system, Plain) else batches
     for _ in range(2):
         system.train(prepared)
@@ -189,9 +206,9 @@ def main() -> None:
     if len(sys.argv) > 1:
         return train_alone(sys.argv[1])
     train, test = training_batches(), read("dev")[:1000]
-    systems = make_systems(test)
-    plain = systems["plain PyTorch"]
-    prepared = [plain.prepare(batch) for batch in train], [plain.prepare(batch) for batch in batched(test, 2000)]
+    systems = {name: make(test) for name, make in SYSTEMS.items()}
+    prepare = systems["plain PyTorch"].prepare
+    prepared = [prepare(batch) for batch in train], [prepare(batch) for batch in batched(test, 2000)]
     times: dict[tuple[str, str], list[float]] = {}
     for _ in range(ROUNDS + 1):
         for name, system in systems.items():

@@ -4,7 +4,7 @@ A model of this package is a thinc model with one layer, the embedding (`tok2vec
 encoder and head. Everything behind the embedding is one autograd graph.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -14,12 +14,8 @@ from thinc.api import Model, get_torch_default_device, torch2xp, xp2torch
 from thinc.types import Floats2d, Ints1d
 from torch import Tensor, nn
 
+from .batching import chunks
 from .shim import TorchShim
-
-# Prediction runs on documents of like length: batches of at most so many tokens with their padding, and of so much
-# padding as is cheaper than another batch.
-PREDICT_TOKENS = 16_384
-PREDICT_PADDING = 128
 
 Tok2Vec = Model[list[Doc], list[Floats2d]]
 # Row i of each array belongs to document i.
@@ -136,7 +132,7 @@ def calibrate(model: Model, docs: list[Doc], targets: Sequence[Any]) -> None:
     shim, batches = get_shim(model), []
     order = sorted((i for i in range(len(docs)) if len(docs[i])), key=lambda i: len(docs[i]))
     done = 0
-    for lengths in chunks([len(docs[i]) for i in order]):
+    for lengths in chunks([len(docs[i]) for i in order], model.ops.device_type != "cpu"):
         chunk = order[done : done + len(lengths)]
         done += len(lengths)
         flat = join(model, model.layers[0].predict([docs[i] for i in chunk]))
@@ -223,7 +219,7 @@ def predict(model: Model, docs: list[Doc]) -> Prediction:
         flat = join(model, [vectors[i] for i in order])
     outputs: list[tuple[Tensor, ...]] = []
     done = first = 0
-    for chunk in chunks(lengths):
+    for chunk in chunks(lengths, flat.is_cuda):
         shape = padding(chunk, flat.device)
         rows = flat[done : done + sum(chunk)]
         done += sum(chunk)
@@ -238,21 +234,6 @@ def predict(model: Model, docs: list[Doc]) -> Prediction:
     for i, row in zip(order, by_length, strict=True):
         predictions[i] = row
     return predictions
-
-
-def chunks(lengths: list[int]) -> Iterator[list[int]]:
-    """Cut ascending lengths into batches with little padding."""
-    chunk: list[int] = []
-    real = 0
-    for length in lengths:
-        padded = length * (len(chunk) + 1)
-        if chunk and (padded > PREDICT_TOKENS or padded - real - length > PREDICT_PADDING + real // 10):
-            yield chunk
-            chunk, real = [], 0
-        chunk.append(length)
-        real += length
-    if chunk:
-        yield chunk
 
 
 def join(model: Model, arrays: list[Floats2d]) -> Tensor:

@@ -24,11 +24,11 @@ from thinc.types import Floats2d, Ragged
 from torch import Tensor
 from transformers.file_utils import ModelOutput
 
-from .bridge import Tok2Vec, chunks, get_shim, join, split_flat
+from .bridge import Tok2Vec, get_shim, join, split_flat
 from .embeddings import concatenate
 from .nn.transformer import POOLINGS, WordTransformer
 from .shim import TorchShim
-from .wordpieces import Window, WordPieces
+from .wordpieces import WordPieces
 
 Backprop = Any
 
@@ -152,10 +152,12 @@ def load_pretrained(name: str, tokenizer_config: dict[str, Any], transformer_con
 def forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[FullTransformerBatch, Backprop]:
     shim = get_shim(model)
     lengths = [len(doc) for doc in docs]
+    if not any(lengths):
+        return WordBatch([model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs]), _no_backprop
     if is_train and not shim.frozen:
         cache: VectorCache = model.attrs["cache"]
         cache.clear()
-        vectors, backprop_vectors = shim.begin_update(collate(model, make_windows(model, docs)))
+        vectors, backprop_vectors = shim.begin_update(arguments(model, docs))
         batch = WordBatch(split_flat(model, vectors.detach().float(), lengths))
 
         def backprop(gradient: Tensor) -> list[Doc]:
@@ -169,25 +171,15 @@ def forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[FullTransfor
 
 
 def predict(model: Model, docs: Sequence[Doc]) -> Tensor:
-    """Vectors (N, D) of all words, computed on windows of like length."""
-    windows = sorted(make_windows(model, docs), key=lambda window: len(window.pieces))
-    outputs = []
-    done = 0
-    for lengths in chunks([len(window.pieces) for window in windows]):
-        outputs.append(get_shim(model).predict(collate(model, windows[done : done + len(lengths)])).float())
-        done += len(lengths)
-    # Where the words of the windows, in the order in which they were computed, belong.
-    order = np.concatenate([np.arange(window.first, window.first + len(window.counts)) for window in windows])
-    return torch.cat(outputs)[torch.from_numpy(order.argsort()).to(outputs[0].device)]
+    """Vectors (N, D) of all words."""
+    return cast(Tensor, get_shim(model).predict(arguments(model, docs))).float()
 
 
-def make_windows(model: Model, docs: Sequence[Doc]) -> list[Window]:
+def arguments(model: Model, docs: Sequence[Doc]) -> tuple[Any, ...]:
+    """What the module has to know of the documents."""
     pieces = cast(WordPieces, model.shims[1])
-    return pieces.windows([doc for doc in docs if len(doc)], model.attrs["window"], model.attrs["overlap"])
-
-
-def collate(model: Model, windows: Sequence[Window]) -> tuple[Tensor, ...]:
-    return cast(WordPieces, model.shims[1]).collate(windows, get_torch_default_device())
+    windows = pieces.windows([doc for doc in docs if len(doc)], model.attrs["window"], model.attrs["overlap"])
+    return pieces.collate(windows, get_torch_default_device())
 
 
 class VectorCache:

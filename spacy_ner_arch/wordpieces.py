@@ -14,6 +14,9 @@ from spacy.tokens import Doc
 from thinc.api import Shim
 from torch import Tensor
 
+from .batching import chunks
+from .nn.transformer import Pieces
+
 # Words whose pieces are remembered.
 MAX_REMEMBERED = 500_000
 
@@ -90,8 +93,19 @@ class WordPieces(Shim):
             self._remembered.update(zip(new, map(tuple, cut), strict=True))
         return [[self._remembered[key] for key in row] for row in keys]
 
-    def collate(self, windows: Sequence[Window], device: torch.device) -> tuple[Tensor, ...]:
-        """Arguments of a WordTransformer, its words being those of the windows in their order."""
+    def collate(self, windows: Sequence[Window], device: torch.device) -> tuple[Tensor, list[Pieces]]:
+        """Arguments of a WordTransformer: the windows in batches of like length, and the place of each word in them."""
+        windows = sorted(windows, key=lambda window: len(window.pieces))
+        batches: list[Pieces] = []
+        done = 0
+        for lengths in chunks([len(window.pieces) for window in windows], device.type != "cpu"):
+            batches.append(self._pad(windows[done : done + len(lengths)], device))
+            done += len(lengths)
+        order = np.concatenate([np.arange(window.first, window.first + len(window.counts)) for window in windows])
+        return torch.from_numpy(order.argsort()).to(device, non_blocking=True), batches
+
+    def _pad(self, windows: Sequence[Window], device: torch.device) -> Pieces:
+        """One batch, its words being those of the windows in their order."""
         lengths = np.array([len(window.pieces) for window in windows])
         mask = np.arange(lengths.max()) < lengths[:, None]
         pieces = np.full(mask.shape, self.tokenizer.pad_token_id or 0, dtype=np.int64)
@@ -103,7 +117,7 @@ class WordPieces(Shim):
         rows = np.arange(owned.sum()) + np.repeat(starts - (owned.cumsum() - owned), owned)
         words = np.repeat(np.arange(len(counts)), counts)
         arrays = (pieces, mask, rows, words, counts)
-        return tuple(torch.from_numpy(array).to(device, non_blocking=True) for array in arrays)
+        return Pieces(*(torch.from_numpy(array).to(device, non_blocking=True) for array in arrays))
 
     # What thinc asks of a shim
 

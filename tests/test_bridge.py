@@ -8,7 +8,7 @@ from conftest import make_examples, make_nlp, train
 from spacy.tokens import Doc
 from thinc.api import Config
 
-from spacy_ner_arch import bridge
+from spacy_ner_arch import batching
 from spacy_ner_arch.bridge import padding
 
 
@@ -31,7 +31,7 @@ def test_predictions_do_not_depend_on_the_batch(trained, monkeypatch):
     pipe = trained.get_pipe("sequence_ner")
     docs = words(trained, 3, 0, 40, 1, 7, 0, 12)
     alone = [pipe.predict([doc])[0] for doc in docs]
-    monkeypatch.setattr(bridge, "PREDICT_TOKENS", 30)
+    monkeypatch.setattr(batching, "CPU_STEPS", 30)
     for together, single, doc in zip(pipe.predict(docs), alone, docs, strict=True):
         for a, b in zip(together, single, strict=True):
             assert np.allclose(a[: len(doc)], b[: len(doc)], atol=1e-4)

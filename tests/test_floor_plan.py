@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "spacy_ner_arch"
 LEVELS = {
     "__init__": 0,
     "tags": 0,
+    "batching": 0,
     "span_decoding": 0,
     "scorers": 1,
     "collate": 3,

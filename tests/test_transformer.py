@@ -122,6 +122,17 @@ def test_windows_cover_every_word_once(counts, room, overlap):
         assert sum(counts[start:end]) <= room
 
 
+def test_windows_of_like_length_are_read_together(tiny_transformers):
+    """Short words are no reason for as much padding as the longest has pieces."""
+    nlp = spacy.blank("en")
+    docs = [Doc(nlp.vocab, words=["a" * n]) for n in (1, 50, 2, 1) * 20]
+    pieces = make_model(tiny_transformers["bert"]).shims[1]
+    order, batches = pieces.collate(pieces.windows(docs, 64, 16), torch.device("cpu"))
+    assert sorted(order.tolist()) == list(range(80)) and len(batches) > 1
+    padding = sum(int((~batch.mask).sum()) for batch in batches)
+    assert padding < 200 < sum(batch.mask.numel() for batch in batches)
+
+
 def test_bad_window_is_refused(tiny_transformers):
     with pytest.raises(ValueError, match="window = 1000, but it takes 128 word pieces"):
         make_model(tiny_transformers["roberta"], window=1000)
@@ -281,7 +292,9 @@ def test_frozen_vectors_are_computed_once(tiny_transformers, monkeypatch):
     monkeypatch.setattr(
         WordTransformer,
         "forward",
-        lambda self, *args, forward=WordTransformer.forward: calls.append(len(args[0])) or forward(self, *args),
+        lambda self, order, batches, forward=WordTransformer.forward: (
+            calls.append(sum(len(batch.ids) for batch in batches)) or forward(self, order, batches)
+        ),
     )
     nlp = spacy.blank("en")
     first = vectors_of(model, texts(nlp), True)

@@ -1,11 +1,22 @@
 """A pretrained transformer that gives one vector a word."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 POOLINGS = ("mean", "first", "first_last")
+
+
+class Pieces(NamedTuple):
+    """Word pieces of S windows of L places, and which of them belong to which of N words."""
+
+    ids: Tensor  # (S, L) int64
+    mask: Tensor  # (S, L) bool
+    rows: Tensor  # (P,) int64, places among the S * L of the pieces of all words, word by word
+    words: Tensor  # (P,) int64, the word that each of these belongs to
+    counts: Tensor  # (N,) int64, pieces of each word
 
 
 class WordTransformer(nn.Module):
@@ -14,9 +25,8 @@ class WordTransformer(nn.Module):
     config: of the transformer, as a dictionary.
     pooling: what a word gets from its word pieces: their mean, the first, or first and last side by side.
 
-    Shape: pieces (S, L) int64; mask (S, L) bool; rows (P,) places among the S * L of the pieces of all words, word by
-        word; words (P,) the word that each of these belongs to; counts (N,) of pieces in each word -> (N, output_size).
-        A word without pieces gets zeros.
+    Shape: order (N,) int64, the place of each word among those of all batches -> (N, output_size). A word without
+        pieces gets zeros.
     """
 
     def __init__(self, config: dict[str, Any], pooling: str) -> None:
@@ -44,8 +54,13 @@ class WordTransformer(nn.Module):
                 positions -= module.padding_idx + 1  # RoBERTa counts from behind the padding
         return positions if positions > 0 else None
 
-    def forward(self, pieces: Tensor, mask: Tensor, rows: Tensor, words: Tensor, counts: Tensor) -> Tensor:
-        hidden = self.transformer(input_ids=pieces, attention_mask=mask.long()).last_hidden_state.flatten(0, 1)
+    def forward(self, order: Tensor, batches: Sequence[Pieces]) -> Tensor:
+        return torch.cat([self.read(pieces) for pieces in batches]).index_select(0, order)
+
+    def read(self, pieces: Pieces) -> Tensor:
+        """Vectors (N, output_size) of the words of one batch."""
+        ids, mask, rows, words, counts = pieces
+        hidden = self.transformer(input_ids=ids, attention_mask=mask.long()).last_hidden_state.flatten(0, 1)
         if self.pooling == "mean":
             total = hidden.new_zeros(len(counts), hidden.shape[1]).index_add(0, words, hidden.index_select(0, rows))
             return total / counts.clamp_min(1).unsqueeze(1)
