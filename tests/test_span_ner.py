@@ -1,5 +1,7 @@
 """`span_ner` as a user of spaCy meets it: flat and nested, thresholds, suggesters, odd input."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import spacy
@@ -11,8 +13,10 @@ from spacy.training import Example
 
 from spacy_ner_arch.bridge import padding
 from spacy_ner_arch.collate import span_classes
+from spacy_ner_arch.formats import Report, read_docs
 from spacy_ner_arch.pipes.span_ner import touches
 
+SAMPLE = Path(__file__).parent.parent / "assets" / "sample"
 # Of each text, spans that nest, and one with two labels.
 NESTED = [
     ("The Museum of Tarvik closed .", [(0, 4, "ORG"), (3, 4, "LOC"), (3, 4, "TOWN")]),
@@ -229,3 +233,24 @@ def test_targets_of_a_batch(nested):
     names = [component.labels[i - 1] for i in classes.tolist()]
     got = list(zip(starts.tolist(), (starts + widths).tolist(), names, strict=True))
     assert sorted(got) == sorted(span for _, spans in NESTED for span in spans)
+
+
+def test_nested_spans_of_the_sample():
+    """From the embedded json lines to scores on sentences that were not trained on."""
+    nlp = spacy.blank("en")
+    words = {"@architectures": "spacy_ner_arch.WordCharEmbed.v1", "word_width": 32}
+    model = {**small_model("Span"), "tok2vec": words, "hidden_size": 64}
+    model["encoder"]["hidden_size"] = 40
+    nlp.add_pipe("span_ner", config={"model": model, "decode": "nested"})
+
+    def read(part):
+        docs = read_docs(SAMPLE / f"{part}.jsonl", nlp.vocab, "spans", Report())
+        return [Example(Doc(nlp.vocab, words=[token.text for token in doc]), doc) for doc in docs]
+
+    train_examples, test_examples = read("train")[:400], read("test")
+    assert sum(len(eg.y.spans["sc"]) - len(eg.y.ents) for eg in test_examples) > 10, "some of them nest"
+    optimizer = nlp.initialize(lambda: train_examples)
+    optimizer.learn_rate = 0.01
+    for step in range(120):
+        nlp.update(train_examples[step * 40 % 400 :][:40], sgd=optimizer, drop=0.2)
+    assert nlp.evaluate(test_examples)["spans_sc_f"] > 0.7
