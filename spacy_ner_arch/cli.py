@@ -173,26 +173,34 @@ def evaluate_cli(
     use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
     # fmt: on
 ) -> None:
-    """Evaluate a trained pipeline: precision, recall, F1 and support per entity label, with micro, macro and weighted
-    averages. The JSON file has spaCy's score keys, between 0 and 1, and the table."""
+    """Evaluate a trained pipeline: precision, recall, F1 and support per entity label, with averages, for doc.ents and
+    for every key of doc.spans that it sets. The JSON file has spaCy's score keys, between 0 and 1, and the tables."""
     from spacy.scorer import Scorer
 
-    from .report import entity_table
+    from .report import entity_table, span_tables
 
     nlp, examples = predict(model, corpus, use_gpu, gold_preproc)
     scores = Scorer(nlp).score(examples)
-    rows = entity_table(examples)
-    if rows:
-        print_scores(rows)
-    else:
+    tables = {f"spans_{key}_table": rows for key, rows in span_tables(examples).items()}
+    # A pipeline that only sets doc.spans has no score of entities.
+    if scores.get("ents_f") is not None or not tables:
+        tables["ents_table"] = entity_table(examples)
+    if not any(tables.values()):
         msg.warn(f"{corpus}: neither a gold nor a predicted entity")
+    for name, rows in tables.items():
+        if len(tables) > 1:
+            msg.divider(name.removesuffix("_table"))
+        print_scores(rows)
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
-        srsly.write_json(output, {**scores, "ents_table": [row._asdict() for row in rows]})
+        as_json = {name: [row._asdict() for row in rows] for name, rows in tables.items()}
+        srsly.write_json(output, {**scores, **as_json})
         msg.good(f"Saved scores to {output}")
 
 
 def print_scores(rows: list[Any]) -> None:
+    if not rows:
+        return
     percent = [(row.name, *(f"{100 * value:.2f}" for value in row[1:4]), row.support) for row in rows]
     Printer().table(percent, header=("", "P", "R", "F", "support"), aligns=("l", "r", "r", "r", "r"))
 

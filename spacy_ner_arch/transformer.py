@@ -152,9 +152,7 @@ def load_pretrained(name: str, tokenizer_config: dict[str, Any], transformer_con
 def forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[FullTransformerBatch, Backprop]:
     shim = get_shim(model)
     lengths = [len(doc) for doc in docs]
-    if not any(lengths):
-        return WordBatch([model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs]), _no_backprop
-    if is_train and not shim.frozen:
+    if is_train and not shim.frozen and any(lengths):
         cache: VectorCache = model.attrs["cache"]
         cache.clear()
         vectors, backprop_vectors = shim.begin_update(arguments(model, docs))
@@ -172,6 +170,8 @@ def forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[FullTransfor
 
 def predict(model: Model, docs: Sequence[Doc]) -> Tensor:
     """Vectors (N, D) of all words."""
+    if not any(len(doc) for doc in docs):
+        return torch.zeros((0, model.get_dim("nO")), device=get_torch_default_device())
     return cast(Tensor, get_shim(model).predict(arguments(model, docs))).float()
 
 
@@ -189,12 +189,15 @@ class VectorCache:
         self.limit = limit
         self.clear()
 
-    def clear(self) -> None:
+    def clear(self, module: Any = None) -> None:
+        self._module = module
         self._vectors: dict[bytes, Floats2d] = {}
         self._bytes = 0
 
     def get(self, model: Model, docs: Sequence[Doc]) -> list[Floats2d]:
         """Vectors of the documents, computed where they are not known."""
+        if self._module is not get_shim(model).module:  # other weights were loaded
+            self.clear(get_shim(model).module)
         # The training loop makes new documents for every update: what makes two of them the same is their text.
         keys = [doc.to_array([ORTH, SPACY]).tobytes() for doc in docs]
         new = [i for i, key in enumerate(keys) if key not in self._vectors]

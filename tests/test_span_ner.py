@@ -5,13 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import spacy
+import srsly
 import torch
 from conftest import TRAIN, entities, make_examples, small_model, train
 from spacy.cli.find_threshold import find_threshold
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
+from typer.testing import CliRunner
 
 from spacy_ner_arch.bridge import padding
+from spacy_ner_arch.cli import app
 from spacy_ner_arch.collate import span_classes
 from spacy_ner_arch.formats import Report, read_docs
 from spacy_ner_arch.pipes.span_ner import touches
@@ -115,6 +118,24 @@ def test_find_threshold_of_spacy(nested, tmp_path):
         str(tmp_path / "model"), tmp_path / "dev.spacy", "span_ner", "threshold", "spans_sc_f", n_trials=5
     )
     assert score == 1.0 and scores[0.0] < 0.5 and scores[1.0] == 0.0 and 0 < best < 1
+
+
+def test_evaluate_prints_the_spans(nested, tmp_path):
+    """Per label, and no table of entities, which such a pipeline does not set; the same numbers as spaCy's."""
+    nested.to_disk(tmp_path / "model")
+    examples = nested_examples(nested)
+    wrong = examples[1].reference
+    wrong.spans["sc"] = [Span(wrong, 0, 2, "PER"), *list(wrong.spans["sc"])[1:]]
+    DocBin(docs=[eg.reference for eg in examples]).to_disk(tmp_path / "gold.spacy")
+    arguments = ["evaluate", tmp_path / "model", tmp_path / "gold.spacy", "-o", tmp_path / "scores.json"]
+    result = CliRunner().invoke(app, list(map(str, arguments)))
+    assert result.exit_code == 0 and "TOWN" in result.output, result.output
+    scores = srsly.read_json(tmp_path / "scores.json")
+    table = {row["name"]: row for row in scores["spans_sc_table"]}
+    assert "ents_table" not in scores and table["PER"]["support"] == 3 and table["PER"]["f1"] == pytest.approx(2 / 3)
+    assert table["micro avg"]["f1"] == pytest.approx(scores["spans_sc_f"]) and scores["spans_sc_f"] < 1.0
+    for label, row in scores["spans_sc_per_type"].items():
+        assert table[label]["f1"] == pytest.approx(row["f"])
 
 
 def test_suggester(recwarn):

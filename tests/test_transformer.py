@@ -303,6 +303,12 @@ def test_frozen_vectors_are_computed_once(tiny_transformers, monkeypatch):
     assert sum(calls) == 5
     for a, b in zip(first, again, strict=True):
         assert (a == b).all()
+    with_empty = vectors_of(model, [Doc(nlp.vocab), *texts(nlp)], True)
+    assert sum(calls) == 5 and (with_empty[1] == first[0]).all()
+    model.from_bytes(make_model(tiny_transformers["bert"], frozen=True).to_bytes())
+    vectors_of(model, texts(nlp), True)
+    assert sum(calls) == 10, "other weights"
+    calls.clear()
     full = make_model(tiny_transformers["bert"], frozen=True, cache_mib=0)
     calls.clear()
     vectors_of(full, texts(nlp), True)

@@ -3,7 +3,7 @@
 from .calibration import Calibration, calibration
 from .confusion import Confusion, confusion
 from .page import write_report
-from .tables import Row, entity_table
+from .tables import Row, entity_table, span_tables
 from .thresholds import Point, ThresholdCurve, threshold_curve
 from .training_log import TrainingLog, read_log
 
@@ -17,6 +17,7 @@ __all__ = [
     "calibration",
     "confusion",
     "entity_table",
+    "span_tables",
     "read_log",
     "threshold_curve",
     "write_report",

@@ -1,7 +1,7 @@
 """Scores as tables."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from spacy.training import Example
 
@@ -42,6 +42,31 @@ def entity_table(examples: Iterable[Example]) -> list[Row]:
         Row(name, float(row["precision"]), float(row["recall"]), float(row["f1-score"]), int(row["support"]))
         for name, row in table.items()
     ]
+
+
+def span_tables(examples: Iterable[Example]) -> dict[str, list[Row]]:
+    """For each key under which both gold and predicted documents have spans: scores per label, with micro and macro
+    averages. Spans may nest and overlap; one is right if borders and label are."""
+    found: dict[str, set[tuple[int, str, int, int]]] = {}
+    wanted: dict[str, set[tuple[int, str, int, int]]] = {}
+    for number, example in enumerate(examples):
+        for key in set(example.predicted.spans) & set(example.reference.spans):
+            for doc, spans in ((example.predicted, found), (example.reference, wanted)):
+                places = ((number, s.label_, s.start_char, s.end_char) for s in doc.spans[key])
+                spans.setdefault(key, set()).update(places)
+    return {key: _rows(found[key], wanted[key]) for key in sorted(found) if found[key] or wanted[key]}
+
+
+def _rows(found: set[tuple[int, str, int, int]], wanted: set[tuple[int, str, int, int]]) -> list[Row]:
+    def row(name: str, label: str | None = None) -> Row:
+        predicted, gold = ([span for span in spans if label in (None, span[1])] for spans in (found, wanted))
+        right = len(set(predicted) & set(gold))
+        precision, recall = right / max(1, len(predicted)), right / max(1, len(gold))
+        return Row(name, precision, recall, 2 * right / max(1, len(predicted) + len(gold)), len(gold))
+
+    labels = [row(label, label) for label in sorted({span[1] for span in found | wanted})]
+    precision, recall, f1 = (sum(cast(float, line[i]) for line in labels) / len(labels) for i in (1, 2, 3))
+    return [*labels, row("micro avg"), Row("macro avg", precision, recall, f1, len(wanted))]
 
 
 def tag_rows(example: Example) -> tuple[list[str], list[str]]:
