@@ -24,6 +24,7 @@ setup(
     install_requires=[
         "spacy>=3.8.2,<3.9",
         "thinc>=8.3.4,<8.4",
+        "confection>=1.3.4",  # keeps the order of sections, which is that of the stages of training
         "spacy-transformers>=1.3.9,<1.5",
         "torch>=2.5",
         "pytorch-crf>=0.7.2,<0.8",

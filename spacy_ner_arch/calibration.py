@@ -28,7 +28,7 @@ def create_calibrate(path: Path | None, limit: int = 0) -> Callable[[Language], 
 def calibrate(path: Path | None, limit: int, nlp: Language) -> Language:
     if path is None:
         return nlp
-    frozen = nlp.config["training"].get("frozen_components", [])
+    frozen = nlp.config.interpolate()["training"].get("frozen_components", [])
     due = [name for name, pipe in nlp.pipeline if hasattr(pipe, "calibrate") and name not in frozen]
     references = list(Corpus(path, limit=limit)(nlp)) if due else []
     docs = [eg.predicted for eg in references]

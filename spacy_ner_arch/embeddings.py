@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -141,7 +141,13 @@ def concatenate(first: Tok2Vec, second: Tok2Vec) -> Tok2Vec:
 def initialize_layers(model: Tok2Vec, X: list[Doc] | None = None, Y: Any = None) -> None:
     for layer in model.layers:
         layer.initialize(X=X)
-    model.set_dim("nO", sum(layer.get_dim("nO") for layer in model.layers), force=True)
+    widths = [layer.maybe_get_dim("nO") for layer in model.layers]
+    if None in widths:
+        raise ValueError(
+            f"the width of {model.layers[widths.index(None)].name} is unknown: the component that it listens to must "
+            "stand before this one in the pipeline"
+        )
+    model.set_dim("nO", sum(cast(list[int], widths)), force=True)
 
 
 def concatenate_forward(model: Tok2Vec, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Any]:

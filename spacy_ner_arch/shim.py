@@ -89,11 +89,11 @@ class TorchShim(Shim):
         """Build the module; the hyperparameters must be json values."""
         self.cfg = hyperparameters
         self._model = self.build(**hyperparameters).to(get_torch_default_device())
-        # What the module itself keeps constant stays so in all stages of training.
-        self.constants = frozenset(name for name, p in self.module.named_parameters() if not p.requires_grad)
-        self.groups = None
         if self.frozen:
             self.module.requires_grad_(False)
+        # What is constant from the start stays so in all stages of training.
+        self.constants = frozenset(name for name, p in self.module.named_parameters() if not p.requires_grad)
+        self.groups = None
         self._forget_optimizer()
 
     def change(self, method: str, **hyperparameters: Any) -> None:
@@ -174,7 +174,12 @@ class TorchShim(Shim):
     def finish_update(self, optimizer: Optimizer) -> None:
         """One step for all parameters from the gradients gathered since the last one."""
         parameters = {name: p for name, p in self.module.named_parameters() if p.grad is not None}
+        if optimizer.averages is not None:
+            # Also of what rests for now, else its averages would lag behind for good.
+            known = {n: p for n, p in self.module.named_parameters() if self._key(n) in optimizer.averages}
         if self.frozen or not parameters:
+            if optimizer.averages is not None and known:
+                self._average(optimizer.averages, known)
             return
         step = self._get_optimizer(optimizer)
         self._updates += 1
@@ -192,7 +197,7 @@ class TorchShim(Shim):
             self._scaler.update()
         self._overflow = overflow.to("cpu", non_blocking=True)
         if optimizer.averages is not None:
-            self._average(optimizer.averages, parameters)
+            self._average(optimizer.averages, {**known, **parameters})
 
     def _get_optimizer(self, settings: Optimizer) -> torch.optim.Optimizer:
         """AdamW with the present rates of thinc's optimiser; a new one if the settings come from another object, whose

@@ -23,6 +23,10 @@ def create_stages(stages: dict[str, dict[str, Any]]) -> Callable[[Language, dict
     a stage does not name rests: a transformer that rests runs without dropout and without a graph, and its vectors are
     computed once. Every stage starts with a fresh optimiser state and with its schedules at their beginning.
 
+    It rules the torch modules of this package; other components of the pipeline, spaCy's own ones and stock
+    transformers, are trained all the time at the rate of [training.optimizer]. What the last stage has set holds for
+    updates after training, too, until the pipeline is loaded anew.
+
     stages: by any name, in order. Each has
         steps: number of updates; null for as long as training lasts.
         groups: by name. A group has
@@ -31,7 +35,7 @@ def create_stages(stages: dict[str, dict[str, Any]]) -> Callable[[Language, dict
             learn_rate: number or schedule; null for that of [training.optimizer].
             weight_decay: on weights, never on biases and normalization; null for L2 of [training.optimizer].
     The other settings of [training.optimizer] hold for all groups; gradients are clipped by their norm over all
-    parameters of a component.
+    parameters of a module (the transformer, a head with its encoder).
 
     Raises ValueError before the first update if a group matches no parameter.
     Source: Howard and Ruder 2018; two stages for a transformer under a BiLSTM-CRF, NER-Research.
@@ -72,7 +76,7 @@ class Stages:
             self._starts.append((start, name))
             start += stage.get("steps") or 0
         begin, name = self._starts[-1]
-        end = nlp.config["training"].get("max_steps") or 0
+        end = nlp.config.interpolate()["training"].get("max_steps") or 0
         if end and begin >= end:
             raise ValueError(
                 f"stage {name!r} would begin at step {begin}, but training ends at {end}: lower the steps of the "
@@ -131,10 +135,13 @@ def torch_shims(nlp: Language) -> Iterator[tuple[str, TorchShim]]:
 
 def find_groups(nlp: Language, name: str, stage: dict[str, Any]) -> dict[str, dict[TorchShim, frozenset[str]]]:
     """For each group of a stage, names of its parameters in the modules of the pipeline."""
-    patterns = {
-        group: re.compile(settings.get("match") or rf"^{re.escape(group)}\.")
-        for group, settings in stage["groups"].items()
-    }
+    patterns = {}
+    for group, settings in stage["groups"].items():
+        try:
+            patterns[group] = re.compile(settings.get("match") or rf"^{re.escape(group)}\.")
+        except re.error as error:
+            where = f"[training.before_update.stages.{name}.groups.{group}]"
+            raise ValueError(f"{where}: match is no regular expression: {error}") from error
     found: dict[str, dict[TorchShim, frozenset[str]]] = {group: {} for group in patterns}
     layers = set()
     for layer, shim in torch_shims(nlp):

@@ -6,6 +6,7 @@ pooled to words in the module, behind one border crossing for a whole batch inst
 weights live in TorchShim.
 """
 
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,11 @@ from .shim import TorchShim
 from .wordpieces import WordPieces
 
 Backprop = Any
+MISSING_VECTORS = (
+    "a document has no vectors of the transformer: put the component `transformer` into the pipeline before the one "
+    "that listens to it, and into annotating_components where that one is"
+)
+LISTENER = "spacy_ner_arch.TransformerListener.v1"
 
 
 @registry.architectures("spacy_ner_arch.TransformerModel.v1")
@@ -54,8 +60,8 @@ def transformer_model(
     overlap: word pieces that neighbouring windows share.
     dtype: float32, or bfloat16 or float16 for mixed precision.
     frozen: use the transformer as it is. It then runs without dropout and without a graph.
-    cache_mib: memory for the vectors of training documents while the transformer is frozen, always or for a stage of
-        training; documents beyond it are computed anew.
+    cache_mib: memory, on the device, for the vectors of training documents while the transformer is frozen, always or
+        for a stage of training; documents beyond it are computed anew.
     tokenizer_config, transformer_config: settings for the tokenizer and the model, as Hugging Face knows them.
     """
     if pooling not in POOLINGS:
@@ -119,13 +125,23 @@ def initialize(
     if shim.is_initialized:
         return
     tokenizer, pretrained = load_pretrained(name, tokenizer_config, transformer_config)
+    if pretrained.config.is_encoder_decoder:
+        raise ValueError(f"transformer {name}: it has a decoder, and words need an encoder alone; choose another one")
     shim.initialize(config=pretrained.config.to_diff_dict() | {"model_type": pretrained.config.model_type})
     module = cast(WordTransformer, shim.module)
-    module.transformer.load_state_dict(pretrained.state_dict(), strict=False)
+    missing = module.transformer.load_state_dict(pretrained.state_dict(), strict=False).missing_keys
+    if missing:
+        raise ValueError(f"transformer {name}: it has no weights for {', '.join(missing[:3])}; choose another one")
     cast(WordPieces, pieces).initialize(tokenizer)
-    limit = module.max_pieces
-    if limit is not None and model.attrs["window"] > limit:
-        raise ValueError(f"transformer {name}: window = {model.attrs['window']}, but it takes {limit} word pieces")
+    window, overlap, limit = model.attrs["window"], model.attrs["overlap"], module.max_pieces
+    if limit is not None and window > limit:
+        raise ValueError(f"transformer {name}: window = {window}, but it takes {limit} word pieces")
+    room = cast(WordPieces, pieces).room(window)
+    if not 0 <= overlap < room:
+        raise ValueError(
+            f"transformer {name}: overlap = {overlap} and window = {window}, in which {room} pieces of words have "
+            "place; overlap must be less than that, and not negative"
+        )
     model.set_dim("nO", shim.output_size, force=True)
 
 
@@ -212,8 +228,9 @@ class VectorCache:
                 self._vectors.update({keys[i]: found[keys[i]] for i in new})
         return [found[key] for key in keys]
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "VectorCache":
-        return VectorCache(self.limit)
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Neither copies nor other processes get the vectors.
+        return VectorCache, (self.limit,)
 
 
 # Between the component and the heads
@@ -226,15 +243,15 @@ class WordBatch(FullTransformerBatch):
     """
 
     def __init__(self, vectors: Sequence[Floats2d]) -> None:
+        self.gradients: list[Tensor] = []
+        self.width = vectors[0].shape[1] if vectors else 0
         super().__init__(
             spans=[],
             wordpieces=WordpieceBatch.empty(),
             model_output=ModelOutput(),
             align=_alignment(0),
-            cached_doc_data=DocVectors(self, vectors),
+            cached_doc_data=DocVectors(self.gradients, vectors),
         )
-        self.gradients: list[Tensor] = []
-        self.width = vectors[0].shape[1]
 
     def unsplit_by_doc(self, arrays: list[list[Any]]) -> Tensor:  # type: ignore[override]
         """The gradient (N, D) of all words: from our listeners, which left it here, and from those of
@@ -246,11 +263,15 @@ class WordBatch(FullTransformerBatch):
 
 
 class DocVectors(list[TransformerData]):
-    """Vectors of documents, in the form that the listeners of spacy-transformers expect."""
+    """Vectors of documents, in the form that the listeners of spacy-transformers expect.
 
-    def __init__(self, batch: WordBatch, vectors: Sequence[Floats2d]) -> None:
+    gradients: where our listeners leave theirs, for the whole batch. Not the batch itself: a circle of references
+        would hold its memory until the garbage collector comes by.
+    """
+
+    def __init__(self, gradients: list[Tensor], vectors: Sequence[Floats2d]) -> None:
         super().__init__(map(_doc_data, vectors))
-        self.batch = batch
+        self.gradients = gradients
 
 
 def _doc_data(vectors: Floats2d) -> TransformerData:
@@ -277,12 +298,12 @@ def listen(model: WordListener, docs: list[Doc], is_train: bool) -> tuple[list[F
     received = is_train and model._batch_id is not None
     datas: Any = model._outputs if received else [doc._.trf_data for doc in docs]
     if any(data is None and len(doc) for doc, data in zip(docs, datas, strict=True)):
-        raise ValueError(
-            "a document has no vectors of the transformer: put the component `transformer` into the pipeline before "
-            "this one, and into annotating_components if a component is there that listens to it"
-        )
+        if is_train:
+            raise ValueError(MISSING_VECTORS)
+        # spaCy's components run their models once when they are initialized, on documents that no transformer has read.
+        warnings.warn(f"{MISSING_VECTORS}; zeros are taken for them", stacklevel=2)
     width = model.get_dim("nO")
-    vectors = [word_rows(data, model.ops, width) for data in datas]
+    vectors = [word_rows(data, model.ops, width, len(doc)) for data, doc in zip(datas, docs, strict=True)]
     if not received:
         return vectors, _no_backprop
     model.verify_inputs(docs)
@@ -293,7 +314,7 @@ def listen(model: WordListener, docs: list[Doc], is_train: bool) -> tuple[list[F
         )
 
     def backprop(gradients: list[Floats2d]) -> Any:
-        datas.batch.gradients.append(join(model, gradients))
+        datas.gradients.append(join(model, gradients))
         return model.backprop_and_clear([])
 
     return vectors, backprop
@@ -312,10 +333,10 @@ def word_vectors(model: Model, batch: WordBatch, is_train: bool) -> tuple[list[F
     return [word_rows(data, model.ops, width) for data in batch.doc_data], partial(join, model)
 
 
-def word_rows(data: TransformerData | None, ops: Ops, width: int) -> Floats2d:
-    """(words, D) of one document."""
+def word_rows(data: TransformerData | None, ops: Ops, width: int, words: int = 0) -> Floats2d:
+    """(words, D) of one document; zeros if there is nothing."""
     if data is None or not data.model_output:
-        return ops.alloc2f(0, width)
+        return ops.alloc2f(words, width)
     return cast(Floats2d, data.model_output["last_hidden_state"][0])
 
 
@@ -323,12 +344,25 @@ def replace_listener(model: Model[list[Doc], FullTransformerBatch]) -> Tok2Vec:
     return own_transformer(model)
 
 
-def replace_listener_cfg(transformer: dict[str, Any], listener: dict[str, Any]) -> dict[str, Any]:
+def replace_listener_cfg(transformer: dict[str, Any], tok2vec: dict[str, Any]) -> dict[str, Any]:
+    """The block that takes the place of the listener's, which is `tok2vec` or somewhere in it."""
+    listener = find_listener(tok2vec)
+    if listener is None:
+        raise ValueError(
+            f"the transformer can only take the place of {LISTENER}; use it in the config of the component"
+        )
     return {
         "@architectures": "spacy_ner_arch.TransformerTok2Vec.v1",
         "transformer": transformer,
         "features": listener.get("features"),
     }
+
+
+def find_listener(block: dict[str, Any]) -> dict[str, Any] | None:
+    if block.get("@architectures") == LISTENER:
+        return block
+    inner = (find_listener(value) for value in block.values() if isinstance(value, dict))
+    return next((listener for listener in inner if listener is not None), None)
 
 
 def _no_backprop(gradient: Any) -> list[Doc]:

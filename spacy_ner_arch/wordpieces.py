@@ -51,11 +51,15 @@ class WordPieces(Shim):
     def initialize(self, tokenizer: Any) -> None:
         """Take a tokenizer into use."""
         self._model = tokenizer
-        self._remembered.clear()
+        self._remembered = {}
         alone = tokenizer.encode("a", add_special_tokens=False)
         framed = tokenizer.encode("a")
         start = next(i for i in range(len(framed)) if framed[i : i + len(alone)] == alone)
         self.prefix, self.suffix = framed[:start], framed[start + len(alone) :]
+
+    def room(self, size: int) -> int:
+        """Pieces of words that have place in a window of so many, special ones included."""
+        return size - len(self.prefix) - len(self.suffix)
 
     def windows(self, docs: Sequence[Doc], size: int, overlap: int) -> list[Window]:
         """All words of the documents in windows of at most `size` pieces, special ones included.
@@ -63,7 +67,7 @@ class WordPieces(Shim):
         The windows of a document share about `overlap` pieces, and a word is taken from the window where it stands
         farther from the edge. Only of a word that is longer than a window, the rest is cut off.
         """
-        room = size - len(self.prefix) - len(self.suffix)
+        room = self.room(size)
         windows = []
         before = 0  # words of the documents before
         for doc, words in zip(docs, self._cut(docs), strict=True):
@@ -83,15 +87,16 @@ class WordPieces(Shim):
             array = doc.to_array([ORTH, SPACY])
             keys.append(list(zip(array[:, 0].tolist(), [False, *map(bool, array[:-1, 1].tolist())], strict=False)))
         if len(self._remembered) > MAX_REMEMBERED:
-            self._remembered.clear()
-        new = list({key for row in keys for key in row if key not in self._remembered})
+            self._remembered = {}
+        remembered = self._remembered
+        new = list({key for row in keys for key in row if key not in remembered})
         if new:
             strings = docs[0].vocab.strings
             texts = [" " * space + strings[orth] for orth, space in new]
             options = {"add_special_tokens": False, "return_attention_mask": False, "return_token_type_ids": False}
             cut = self.tokenizer(texts, **options)["input_ids"]
-            self._remembered.update(zip(new, map(tuple, cut), strict=True))
-        return [[self._remembered[key] for key in row] for row in keys]
+            remembered.update(zip(new, map(tuple, cut), strict=True))
+        return [[remembered[key] for key in row] for row in keys]
 
     def collate(self, windows: Sequence[Window], device: torch.device) -> tuple[Tensor, list[Pieces]]:
         """Arguments of a WordTransformer: the windows in batches of like length, and the place of each word in them."""

@@ -78,11 +78,12 @@ MODELS = {
 }
 
 
-def transformer_nlp(folder, listener: str = "ours", model: str = "ours", dropout: float = 0.1):
-    """Transformer and CRF, each part ours or that of spacy-transformers."""
+def transformer_nlp(folder, listener: str = "ours", model: str = "ours", dropout: float = 0.1, **settings):
+    """Transformer and CRF, each part ours or that of spacy-transformers; settings of the transformer."""
     rates = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), dropout)
     nlp = spacy.blank("en")
-    nlp.add_pipe("transformer", config={"model": {**MODELS[model], "name": str(folder), "transformer_config": rates}})
+    block = {**MODELS[model], "name": str(folder), "transformer_config": rates, **settings}
+    nlp.add_pipe("transformer", config={"model": block})
     head = {"@architectures": "spacy_ner_arch.CRF.v1", "tok2vec": LISTENERS[listener]}
     nlp.add_pipe("sequence_ner", config={"model": head})
     nlp.add_pipe("doc_cleaner", config={"attrs": {"_.trf_data": None}})

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import srsly
+from thinc.api import Config
 
 ROOT = Path(__file__).parent.parent
 
@@ -74,6 +75,14 @@ def test_readme_has_the_workflows_of_the_project():
         assert f"| `{command['name']}` | {command['help']} |" in readme
     for name, steps in project["workflows"].items():
         assert f"| `{name}` | {' &rarr; '.join(f'`{step}`' for step in steps)} |" in readme
+
+
+def test_configs_in_the_readme_can_be_read():
+    blocks = re.findall(r"```ini\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf8"), re.DOTALL)
+    for block in blocks:
+        sections = "[training]\n[components]\n" + block.replace("${components.tok2vec.model.encode.width}", "96")
+        assert Config().from_str(sections)
+    assert len(blocks) == 2
 
 
 def test_every_path_in_the_readmes_exists():

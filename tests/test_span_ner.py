@@ -211,6 +211,14 @@ def test_without_annotation_nothing_is_learned(nested):
     assert flat.get_pipe("span_ner").get_loss([Example(annotated.copy(), annotated)]) > 0.0
 
 
+def test_nested_spans_that_do_not_align_are_not_learned_as_nothing(nested):
+    gold = Doc(nested.vocab, words=["Ta", "rvik", "slept"], spaces=[False, True, False])
+    gold.spans["sc"] = [Span(gold, 1, 2, "LOC"), Span(gold, 2, 3, "PER")]
+    predicted = Doc(nested.vocab, words=["Tarvik", "slept"], spaces=[True, False])
+    (target,) = nested.get_pipe("span_ner").targets([Example(predicted, gold)])
+    assert target.annotated.tolist() == [False, True] and target.spans[:, :2].tolist() == [[1, 1]]
+
+
 def test_odd_documents(nested):
     """No token, one token, fewer tokens than max_width, in one batch with others."""
     texts = ["", "Anna", "Anna left", NESTED[0][0]]

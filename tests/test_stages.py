@@ -9,9 +9,9 @@ from thinc.api import Adam, warmup_linear
 from spacy_ner_arch.stages import create_stages, torch_shims
 
 
-def make(folder, stages, max_steps=0, **settings):
+def make(folder, stages, max_steps=0, frozen=False, with_optimizer=False, **settings):
     """A pipeline and a function for one step of `spacy train`."""
-    nlp = transformer_nlp(folder, dropout=0.0)
+    nlp = transformer_nlp(folder, dropout=0.0, frozen=frozen)
     nlp.config["training"]["max_steps"] = max_steps
     nlp.initialize(lambda: make_examples(nlp))
     callback = create_stages(stages)
@@ -26,7 +26,7 @@ def make(folder, stages, max_steps=0, **settings):
             nlp.get_pipe(name).finish_update(optimizer)
         optimizer.step_schedules()
 
-    return nlp, step
+    return (nlp, step, optimizer) if with_optimizer else (nlp, step)
 
 
 def weights(nlp):
@@ -68,6 +68,33 @@ def test_what_a_stage_does_not_name_rests(tiny_transformers):
     step(4)
     used = {name for name in second if "position_embeddings" not in name and "word_embeddings" not in name}
     assert moved(second, weights(nlp)) >= {name for name in used if name.endswith("weight") and "LayerNorm" not in name}
+
+
+def test_what_is_frozen_in_the_config_stays_frozen(tiny_transformers):
+    nlp, step = make(
+        tiny_transformers["bert"], {"all": {"groups": {"transformer": {}, "sequence_ner": {}}}}, frozen=True
+    )
+    before = weights(nlp)
+    for number in range(2):
+        step(number)
+    assert {name.split(".")[0] for name in moved(before, weights(nlp))} == {"sequence_ner"}
+
+
+def test_averages_of_what_rests_go_on(tiny_transformers):
+    stages = {"one": {"steps": 3, "groups": {"sequence_ner": {}}}, "two": {"groups": {"transformer": {}}}}
+    nlp, step, optimizer = make(tiny_transformers["bert"], stages, use_averages=True, with_optimizer=True)
+    shim = nlp.get_pipe("sequence_ner").model.shims[0]
+    name, weight = "output.weight", shim.module.output.weight
+
+    def distance():
+        return float((optimizer.averages[f"torch-{shim.id}", name] - weight).norm())
+
+    for number in range(3):
+        step(number)
+    lag = distance()
+    for number in range(3, 40):
+        step(number)
+    assert distance() < lag / 2
 
 
 def test_rates_and_decay_of_groups(tiny_transformers):
@@ -154,6 +181,7 @@ def test_what_is_no_stage(stages, message):
             r"stages\.late\.groups\.ner\] matches no parameter; there are sequence_ner\.crf_tagger, transformer",
         ),
         ({"sequence_ner": {}, "x": {"match": "layer.7"}}, r"groups\.x\] matches no parameter"),
+        ({"x": {"match": "("}}, r"groups\.x\]: match is no regular expression"),
     ],
 )
 def test_a_group_that_matches_nothing_is_found_before_the_first_update(tiny_transformers, groups, message):

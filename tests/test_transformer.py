@@ -1,6 +1,7 @@
 """The transformer: pieces to words, windows, one crossing for a batch, the stock component and its listeners."""
 
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -133,6 +134,36 @@ def test_windows_of_like_length_are_read_together(tiny_transformers):
     assert padding < 200 < sum(batch.mask.numel() for batch in batches)
 
 
+def test_components_of_spacy_listen_too(tiny_transformers):
+    nlp = transformer_nlp(tiny_transformers["bert"], "ours", dropout=0.0)
+    tagger = {"@architectures": "spacy.Tagger.v2", "nO": None, "normalize": False, "tok2vec": LISTENERS["ours"]}
+    nlp.add_pipe("tagger", config={"model": tagger}, before="doc_cleaner")
+    examples = make_examples(nlp)
+    for eg in examples:
+        for token in eg.reference:
+            token.tag_ = "A" if token.is_title else "B"
+    with pytest.warns(UserWarning, match="zeros are taken"):  # spaCy runs the model once, before any transformer
+        optimizer = nlp.initialize(lambda: examples)
+    nlp.update(examples, sgd=optimizer)
+    assert nlp.get_pipe("transformer").listening_components == ["sequence_ner", "tagger"]
+    assert nlp(texts(nlp)[0])[0].tag_ in ("A", "B")
+
+
+@pytest.mark.parametrize("window, overlap", [(2, 0), (1, 0), (64, 62), (64, -1)])
+def test_a_window_without_room(tiny_transformers, window, overlap):
+    with pytest.raises(ValueError, match=f"overlap = {overlap} and window = {window}"):
+        make_model(tiny_transformers["bert"], window=window, overlap=overlap)
+
+
+def test_nothing_holds_a_batch(tiny_transformers):
+    """Memory of a batch is free when the last document lets go of it, not when the garbage collector comes by."""
+    model = make_model(tiny_transformers["bert"])
+    batch, _ = model(texts(spacy.blank("en")), False)
+    gone = weakref.ref(batch)
+    del batch
+    assert gone() is None
+
+
 def test_bad_window_is_refused(tiny_transformers):
     with pytest.raises(ValueError, match="window = 1000, but it takes 128 word pieces"):
         make_model(tiny_transformers["roberta"], window=1000)
@@ -253,6 +284,8 @@ def test_trains_stores_and_loads(tiny_transformers, tmp_path):
     assert all(doc._.trf_data is None for doc in docs)
     alone = [loaded(doc) for doc in texts(loaded)]
     assert [entities(doc) for doc in alone] == [spans for _, spans in TRAIN]
+    with pytest.raises(ValueError, match="can only take the place of spacy_ner_arch.TransformerListener.v1"):
+        nlp.get_pipe("transformer").model.attrs["replace_listener_cfg"]({}, LISTENERS["stock"])
     loaded.replace_listeners("transformer", "sequence_ner", ["model.tok2vec"])
     loaded.remove_pipe("transformer")
     assert [entities(doc) for doc in loaded.pipe(texts(loaded))] == [spans for _, spans in TRAIN]
@@ -264,8 +297,10 @@ def test_trains_stores_and_loads(tiny_transformers, tmp_path):
 def test_the_transformer_must_have_run(tiny_transformers):
     nlp = transformer_nlp(tiny_transformers["bert"], "ours")
     nlp.initialize(lambda: make_examples(nlp))
-    with pytest.raises(ValueError, match="put the component `transformer` into the pipeline before"):
+    with pytest.warns(UserWarning, match="put the component `transformer` into the pipeline before"):
         nlp.get_pipe("sequence_ner")(texts(nlp)[0])
+    with pytest.raises(ValueError, match="put the component `transformer` into the pipeline before"):
+        nlp.get_pipe("sequence_ner").update(make_examples(nlp))
 
 
 def test_our_listener_refuses_another_model(tiny_transformers):

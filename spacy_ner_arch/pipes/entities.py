@@ -28,6 +28,17 @@ def align(eg: Example, gold: Sequence[Span]) -> list[LabelledSpan]:
     return [(span.start, span.end, span.label_) for span in gold]
 
 
+def touched_by_others(eg: Example, gold: Sequence[Span]) -> np.ndarray:
+    """(T,) bool, predicted tokens that gold spans touch which do not align: about them nothing right can be said."""
+    touched = np.zeros(len(eg.predicted), dtype=bool)
+    for span in () if same_tokens(eg) else gold:
+        if not eg.get_aligned_spans_y2x([span], allow_overlap=True):
+            around = eg.predicted.char_span(span.start_char, span.end_char, alignment_mode="expand")
+            if around is not None:
+                touched[around.start : around.end] = True
+    return touched
+
+
 def entities_of(doc: Doc) -> Sequence[Span]:
     return doc.ents
 

@@ -14,7 +14,7 @@ from thinc.api import Config, Model
 
 from ..span_decoding import GoldSpans, decode_exact, decode_greedy
 from .base import TorchPipe
-from .entities import align, count_labels, entities_of, gold_entities, present_entities
+from .entities import align, count_labels, entities_of, gold_entities, present_entities, touched_by_others
 
 DECODE = ("exact", "greedy", "nested")
 
@@ -135,10 +135,16 @@ class SpanNER(TorchPipe):
 
     def find_labels(self, examples: Iterable[Example]) -> list[str]:
         """Labels of all gold spans, sorted; warns about spans that cannot be learned."""
-        examples = list(examples)
-        counts = count_labels(examples, self.gold_spans, self.name)
         limit = self.cfg["max_width"]
-        too_wide = sum(len(span) > limit for eg in examples for span in self.gold_spans(eg.reference))
+        too_wide = 0
+
+        def gold(doc: Doc) -> Sequence[Span]:
+            nonlocal too_wide
+            spans = self.gold_spans(doc)
+            too_wide += sum(len(span) > limit for span in spans)
+            return spans
+
+        counts = count_labels(examples, gold, self.name)
         if too_wide:
             warnings.warn(
                 f"{self.name}: {too_wide} of {sum(counts.values())} gold spans are longer than max_width = {limit} "
@@ -153,8 +159,10 @@ class SpanNER(TorchPipe):
         targets = []
         for eg in examples:
             if self.is_nested:
-                known = self.cfg["spans_key"] in eg.reference.spans
-                spans, annotated = align(eg, self.gold_spans(eg.reference)), np.full(len(eg.predicted), known)
+                gold = self.gold_spans(eg.reference)
+                spans, annotated = align(eg, gold), ~touched_by_others(eg, gold)
+                if self.cfg["spans_key"] not in eg.reference.spans:
+                    annotated[:] = False
             else:
                 spans, annotated = gold_entities(eg)
             self.warn_of_labels({label for _, _, label in spans})
