@@ -35,8 +35,8 @@ def predict(nlp: spacy.Language, words: list[list[str]]) -> None:
 
 def peak_memory(folder: str) -> int:
     """MiB of a fresh process that loads the pipeline and predicts."""
-    code = f"import prediction, resource, spacy; prediction.predict(spacy.load({folder!r}), prediction.read_words()); "
-    code += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    code = f"import prediction, rows, spacy; prediction.predict(spacy.load({folder!r}), prediction.read_words()); "
+    code += "print(rows.peak_memory_mib())"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
     )

@@ -36,6 +36,12 @@ def add_row(benchmark: str, **row: Any) -> None:
     print(row)
 
 
+def peak_memory_mib() -> int:
+    """Of this process since it began. (Not ru_maxrss, which a child inherits from whoever started it.)"""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) // 1024
+
+
 def median_ms(run: Callable[[], Any], repeats: int = 9) -> float:
     """Median time of a call in milliseconds, after two calls that do not count."""
     run()

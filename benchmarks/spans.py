@@ -12,7 +12,6 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "2")
 
-import resource
 import statistics
 import subprocess
 import sys
@@ -20,7 +19,7 @@ import time
 from pathlib import Path
 
 import torch
-from rows import add_row, has_row
+from rows import add_row, has_row, peak_memory_mib
 from torch import Tensor, nn
 
 from spacy_ner_arch.nn.spans import SpanClassifier
@@ -80,10 +79,6 @@ class Work:
         self.module(self.x, *self.arguments).backward()
 
 
-def memory_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def grown_by(*names: str) -> int:
     """What a fresh process needs more than it had when it was ready to start."""
     done = subprocess.run(
@@ -96,15 +91,15 @@ def alone(names: list[str]) -> None:
     if names[0] == "curve":
         module = SpanClassifier(D, labels=list("abcd"), max_width=W).eval()
         x, mask = torch.randn(1, int(names[1]), D), torch.ones(1, int(names[1]), dtype=torch.bool)
-        before = memory_mib()
+        before = peak_memory_mib()
         with torch.inference_mode():
             module(x, mask)
     else:
         work = Work(*names)
-        before = memory_mib()
+        before = peak_memory_mib()
         for _ in range(3):
             work.step()
-    print(round(memory_mib() - before))
+    print(peak_memory_mib() - before)
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ process of its own that does the training rounds of that system alone.
 
 import os
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -25,7 +24,7 @@ os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "2")
 
 import spacy
 import torch
-from rows import add_row
+from rows import add_row, has_row, peak_memory_mib
 from spacy.tokens import Doc
 from spacy.training import Corpus, Example
 from spacy.training.batchers import minibatch_by_padded_size
@@ -203,13 +202,21 @@ def train_alone(name: str) -> None:
     prepared: Any = [system.prepare(batch) for batch in batches] if isinstance(system, Plain) else batches
     for _ in range(2):
         system.train(prepared)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    print(peak_memory_mib())
 
 
 def main() -> None:
     torch.set_num_threads(THREADS)
     if len(sys.argv) > 1:
         return train_alone(sys.argv[1])
+    if not has_row("transformer_speed"):
+        measure_speed()
+    for name in SYSTEMS:
+        if not has_row("transformer_speed", system=f"{name}, memory"):
+            add_row("transformer_speed", system=f"{name}, memory", train_peak_memory_mib=peak_memory(name))
+
+
+def measure_speed() -> None:
     train, test = training_batches(), read("dev")[:600]
     systems = {name: make(test) for name, make in SYSTEMS.items()}
     prepare = systems["plain PyTorch"].prepare
@@ -231,7 +238,7 @@ def main() -> None:
             figures[f"{work}_words_per_s"] = round(count / statistics.median(spent))
             ratios = [b / a for a, b in zip(spent, reference, strict=True)]
             figures[f"{work}_ratio"] = round(statistics.median(ratios), 2)
-        add_row("transformer_speed", system=name, **figures, peak_memory_mib=peak_memory(name), threads=THREADS)
+        add_row("transformer_speed", system=name, **figures, threads=THREADS)
 
 
 if __name__ == "__main__":
