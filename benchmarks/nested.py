@@ -17,7 +17,7 @@ from typing import Any
 
 from rows import add_row, has_row
 from spacy.util import load_config, set_dot_to_object
-from transformer import HEAD_RATE, ROOT, STOCK_LISTENER, STOCK_MODEL, TRANSFORMER_RATE, WARMUP, minilm, run
+from transformer import ROOT, STOCK_LISTENER, STOCK_MODEL, TRANSFORMER_RATE, WARMUP, minilm, run, use_budget
 
 CORPUS = ROOT / "corpus" / "gum_nested"
 SENTENCES, STEPS = 4000, 900
@@ -27,15 +27,11 @@ THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6)
 def make_config(name: str) -> Any:
     """The config of a row."""
     config = load_config(ROOT / "configs" / "span_nested.cfg", interpolate=False)
-    groups = config["training"]["before_update"]["stages"]["all"]["groups"]
-    for group, rate in (("transformer", TRANSFORMER_RATE), ("span_ner", HEAD_RATE)):
-        groups[group]["learn_rate"].update({"initial_rate": rate, "warmup_steps": WARMUP})
+    use_budget(config, "span_ner")
     settings = {
-        "paths.encoder": "training/minilm",
         "paths.train": str(CORPUS / "train.spacy"),
         "paths.dev": str(CORPUS / "dev.spacy"),
         "corpora.train.limit": SENTENCES,
-        "corpora.dev.limit": 100,
         "training.max_steps": STEPS,
         "training.eval_frequency": STEPS,
     }

@@ -74,16 +74,22 @@ def make_config(head: str, way: str) -> Any:
     config = load_config(ROOT / "configs" / f"{'transformer_crf' if head in PEERS else head}.cfg", interpolate=False)
     source = load_config(ROOT / "configs" / f"{TRAINING[way]}.cfg", interpolate=False)
     config["training"]["before_update"] = source["training"]["before_update"]
-    head_rate = TRANSFORMER_RATE if way == "one rate" else HEAD_RATE
     stages = config["training"]["before_update"]["stages"]
-    for group, rate in (("transformer", TRANSFORMER_RATE), ("sequence_ner", head_rate)):
-        stages["all"]["groups"][group]["learn_rate"].update({"initial_rate": rate, "warmup_steps": WARMUP})
+    use_budget(config, "sequence_ner", TRANSFORMER_RATE if way == "one rate" else HEAD_RATE)
     if way == "two-stage":
         stages["new_layers"]["steps"] = FIRST_STAGE
-        stages["new_layers"]["groups"]["sequence_ner"]["learn_rate"] = head_rate
+        stages["new_layers"]["groups"]["sequence_ner"]["learn_rate"] = HEAD_RATE
         stages["all"]["steps"] = STEPS - FIRST_STAGE
     if head in PEERS:
         use_spacy_ner(config, stock=head == "spacy ner")
+    return config
+
+
+def use_budget(config: Any, component: str, head_rate: float = HEAD_RATE) -> None:
+    """The transformer, corpus, rates and steps of all rows."""
+    groups = config["training"]["before_update"]["stages"]["all"]["groups"]
+    for group, rate in (("transformer", TRANSFORMER_RATE), (component, head_rate)):
+        groups[group]["learn_rate"].update({"initial_rate": rate, "warmup_steps": WARMUP})
     settings = {
         "paths.encoder": "training/minilm",
         "paths.train": str(CORPUS / "train.spacy"),
@@ -96,7 +102,6 @@ def make_config(head: str, way: str) -> Any:
     }
     for key, value in settings.items():
         set_dot_to_object(config, key, value)
-    return config
 
 
 def use_spacy_ner(config: Any, stock: bool) -> None:
