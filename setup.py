@@ -41,6 +41,7 @@ setup(
         "spacy_factories": [
             "sequence_ner = spacy_ner_arch.pipes.sequence_ner:make_sequence_ner",
             "span_ner = spacy_ner_arch.pipes.span_ner:make_span_ner",
+            "relation_extractor = spacy_ner_arch.pipes.relation_extractor:make_relation_extractor",
         ],
         "spacy_architectures": [
             "spacy_ner_arch.WordCharEmbed.v1 = spacy_ner_arch.embeddings:word_char_embed",
@@ -52,12 +53,22 @@ setup(
             "spacy_ner_arch.CRF.v1 = spacy_ner_arch.architectures:crf",
             "spacy_ner_arch.Span.v1 = spacy_ner_arch.architectures:span",
             "spacy_ner_arch.Softmax.v1 = spacy_ner_arch.architectures:softmax",
+            "spacy_ner_arch.RelationBiLSTM.v1 = spacy_ner_arch.relation_architectures:relation_bilstm",
+            "spacy_ner_arch.RelationBiLSTMAttention.v1 = spacy_ner_arch.relation_architectures:relation_bilstm_att",
+            "spacy_ner_arch.RelationACNN.v1 = spacy_ner_arch.relation_architectures:relation_acnn",
+            "spacy_ner_arch.RelationSoftmax.v1 = spacy_ner_arch.relation_architectures:relation_softmax",
+            "spacy_ner_arch.RelationMultitask.v1 = spacy_ner_arch.relation_architectures:relation_multitask",
+            "spacy_ner_arch.RelationMarkers.v1 = spacy_ner_arch.relation_architectures:relation_markers",
+        ],
+        "spacy_misc": [
+            "spacy_ner_arch.EntityPairs.v1 = spacy_ner_arch.candidates:create_entity_pairs",
         ],
         "spacy_readers": [
             "spacy_ner_arch.Corpus.v1 = spacy_ner_arch.corpora:create_corpus",
         ],
         "spacy_scorers": [
             "spacy_ner_arch.span_scorer.v1 = spacy_ner_arch.scorers:make_span_scorer",
+            "spacy_ner_arch.relation_scorer.v1 = spacy_ner_arch.scorers:make_relation_scorer",
         ],
         "spacy_callbacks": [
             "spacy_ner_arch.Calibrate.v1 = spacy_ner_arch.calibration:create_calibrate",

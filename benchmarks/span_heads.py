@@ -47,10 +47,14 @@ def main() -> None:
         peak = run("train", folder / "train.cfg", "--output", folder, "--system.seed", 0)
         minutes = round((time.perf_counter() - start) / 60, 1)
         scores = {
-            f"{part}_{decode}": evaluate(folder, part, decode) for decode in ("greedy", "exact") for part in ("dev", "test")
+            f"{part}_{decode}": evaluate(folder, part, decode)
+            for decode in ("greedy", "exact")
+            for part in ("dev", "test")
         }
         threads = int(os.environ.get("OMP_NUM_THREADS", "2"))
-        add_row("span_heads", features=features, seed=0, **scores, minutes=minutes, peak_memory_mib=peak, threads=threads)
+        add_row(
+            "span_heads", features=features, seed=0, **scores, minutes=minutes, peak_memory_mib=peak, threads=threads
+        )
 
 
 if __name__ == "__main__":

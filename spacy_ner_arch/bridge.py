@@ -164,10 +164,11 @@ def head_forward(
     if not isinstance(X, tuple):
         return predict(model, X), _no_backprop
     docs, targets = X
-    shim, lengths = get_shim(model), [len(doc) for doc in docs]
-    if not any(lengths):
+    shim = get_shim(model)
+    if not any(len(doc) for doc in docs):
         return torch.zeros(()), _no_backprop
     vectors, backprop_vectors = model.layers[0](docs, is_train)
+    lengths = [len(rows) for rows in vectors]
     flat = join(model, vectors)
     shape = padding(lengths, flat.device)
     context = model.attrs["context"](model, docs, shape)
@@ -211,8 +212,8 @@ def predict(model: Model, docs: list[Doc]) -> Prediction:
     """Predictions of all documents, in order, each as a tuple of arrays with the document's own row."""
     shim, tok2vec = get_shim(model), model.layers[0]
     vectors = tok2vec.predict(docs)
-    order = sorted(range(len(docs)), key=lambda i: len(docs[i]))
-    lengths = [len(docs[i]) for i in order]
+    order = sorted(range(len(docs)), key=lambda i: len(vectors[i]))
+    lengths = [len(vectors[i]) for i in order]
     if not any(lengths):
         flat = torch.zeros((0, int(shim.cfg["input_size"])), device=get_torch_default_device())
     else:

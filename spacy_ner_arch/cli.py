@@ -13,7 +13,10 @@ from wasabi import Printer, msg
 app = typer.Typer(name="ner-arch", help="Convert, fetch and evaluate corpora for spacy_ner_arch.", no_args_is_help=True)
 spacy_app.add_typer(app)
 
-FORMAT_HELP = "conll (columns), conllu, offsets (json lines of texts), or spans (json lines of tokens; spans may nest)"
+FORMAT_HELP = (
+    "conll (columns), conllu, offsets (json lines of texts), spans (json lines of tokens; spans may nest, relations), "
+    "spert (json with relations), or semeval (relations of SemEval-2010 task 8)"
+)
 
 
 @app.command("convert")
@@ -34,8 +37,8 @@ def convert_cli(
 ) -> None:
     """Convert annotated corpora into OUTPUT_DIR/<name of the input>.spacy, for `spacy train`.
 
-    Entities, and trees where the format has them, are kept; by default each sentence becomes one Doc. Nothing is
-    written for an input with an error.
+    Entities, and trees and relations where the format has them, are kept; by default each sentence becomes one Doc.
+    Nothing is written for an input with an error.
     """
     from spacy.util import get_lang_class
     from tqdm import tqdm
@@ -153,7 +156,7 @@ def label_cli(
     model: str = Argument(..., help="Model name or path"),
     texts: list[str] = Argument(..., help="Texts to label"),
 ) -> None:
-    """Print the entities that a trained pipeline finds in a text, with their labels and probabilities."""
+    """Print the entities and relations that a trained pipeline finds in a text, with labels and probabilities."""
     for doc in load(model).pipe(texts):
         msg.divider(doc.text)
         Printer().table(
@@ -161,6 +164,12 @@ def label_cli(
             header=("entity", "label", "probability"),
             aligns=("l", "l", "r"),
         )
+        if doc._.has("relations") and doc._.relations:
+            Printer().table(
+                [(r.head.text, r.label, r.tail.text, f"{r.score:.3f}") for r in doc._.relations],
+                header=("head", "relation", "tail", "probability"),
+                aligns=("l", "l", "l", "r"),
+            )
 
 
 @app.command("evaluate")
@@ -170,23 +179,33 @@ def evaluate_cli(
     corpus: Path = Argument(..., help="Corpus in .spacy format", exists=True),
     output: Path | None = Option(None, "--output", "-o", help="JSON file for the scores", dir_okay=False),
     gold_preproc: bool = Option(False, "--gold-preproc", "-G", help="Predict on gold sentences and tokens"),
+    gold_entities: bool = Option(False, "--gold-entities", help="Find relations between gold entities"),
+    code: Path | None = Option(
+        None, "--code", "-c", help="Python file with registered functions of yours", exists=True
+    ),
     use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
     # fmt: on
 ) -> None:
-    """Evaluate a trained pipeline: precision, recall, F1 and support per entity label, with averages, for doc.ents and
-    for every key of doc.spans that it sets. The JSON file has spaCy's score keys, between 0 and 1, and the tables."""
+    """Evaluate a trained pipeline: precision, recall, F1 and support per label, with averages, for the entities, the
+    spans and the relations that it sets. The JSON file has spaCy's score keys, between 0 and 1, and the tables."""
+    from spacy.cli._util import import_code
     from spacy.scorer import Scorer
 
-    from .report import entity_table, span_tables
+    from .report import entity_table, relation_table, span_tables
 
-    nlp, examples = predict(model, corpus, use_gpu, gold_preproc)
+    import_code(code)
+    nlp, examples = predict(model, corpus, use_gpu, gold_preproc, gold_entities)
     scores = Scorer(nlp).score(examples)
     tables = {f"spans_{key}_table": rows for key, rows in span_tables(examples).items()}
-    # A pipeline that only sets doc.spans has no score of entities.
+    extractors = [pipe for name, pipe in nlp.pipeline if nlp.get_pipe_meta(name).factory == "relation_extractor"]
+    if extractors:
+        symmetric = {label for pipe in extractors for label in pipe.cfg["symmetric"]}
+        tables["rel_table"] = relation_table(examples, sorted(symmetric))
+    # A pipeline that sets no doc.ents has no score of entities.
     if scores.get("ents_f") is not None or not tables:
         tables["ents_table"] = entity_table(examples)
     if not any(tables.values()):
-        msg.warn(f"{corpus}: neither a gold nor a predicted entity")
+        msg.warn(f"{corpus}: nothing to compare; it has no gold annotation of what the pipeline finds")
     for name, rows in tables.items():
         if len(tables) > 1:
             msg.divider(name.removesuffix("_table"))
@@ -215,13 +234,21 @@ def load(model: str) -> Any:
         msg.fail(f"{model} is no pipeline: give a folder such as training/model-best", str(error), exits=1)
 
 
-def predict(model: str, corpus: Path, use_gpu: int, gold_preproc: bool = False) -> tuple[Any, list[Any]]:
+def predict(
+    model: str, corpus: Path, use_gpu: int, gold_preproc: bool = False, gold_entities: bool = False
+) -> tuple[Any, list[Any]]:
     """The pipeline, and the examples of the corpus with its predictions on them."""
     from .corpora import create_corpus
 
     setup_gpu(use_gpu, silent=False)
     nlp = load(model)
-    examples = list(create_corpus(corpus, gold_preproc=gold_preproc)(nlp))
+    copied = []
+    if gold_entities:
+        copied = ["ents"]
+        nlp.disable_pipes(*(name for name in nlp.pipe_names if "doc.ents" in nlp.get_pipe_meta(name).assigns))
+        if not any("token.is_sent_start" in nlp.get_pipe_meta(name).assigns for name in nlp.pipe_names):
+            copied.append("sents")
+    examples = list(create_corpus(corpus, copy=copied, gold_preproc=gold_preproc)(nlp))
     # Not nlp.evaluate: it predicts on copies and throws them away.
     for example, doc in zip(examples, nlp.pipe(example.predicted for example in examples), strict=True):
         example.predicted = doc

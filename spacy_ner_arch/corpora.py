@@ -25,7 +25,8 @@ def create_corpus(
     component had set it: for components that build on annotation of others, or to score them apart from those others.
 
     path: .spacy file or folder of such.
-    copy: any of "ents" (entities) and "heads" (dependency tree and sentence starts).
+    copy: any of "ents" (entities), "heads" (dependency tree and sentence starts) and "sents" (sentence starts alone,
+        where "heads" copies no tree).
     The other arguments are those of spacy.Corpus.v1.
     """
     unknown = sorted(set(copy) - set(COPIERS))
@@ -74,4 +75,21 @@ def copy_heads(example: Example) -> None:
     predicted.from_array(["HEAD", "DEP"], annotated.to_array(["HEAD", "DEP"]))
 
 
-COPIERS: dict[str, Callable[[Example], None]] = {"ents": copy_ents, "heads": copy_heads}
+def copy_sents(example: Example) -> None:
+    """Gold sentence starts where they align; a sentence that starts within a predicted token is joined to the one
+    before. Without any gold sentence starts nothing is copied, nor onto a tree, which has its own."""
+    reference, predicted = example.reference, example.predicted
+    if not reference.has_annotation("SENT_START") or predicted.has_annotation("DEP"):
+        return
+    to_predicted, to_reference = example.alignment.y2x, example.alignment.x2y
+    starts = {0}
+    for sent in reference.sents:
+        # Of several predicted tokens for one the first; of one for several only if it begins with this one.
+        first = to_predicted[sent.start][:1]
+        if len(first) and to_reference[int(first[0])][0] == sent.start:
+            starts.add(int(first[0]))
+    for token in predicted:
+        token.is_sent_start = token.i in starts
+
+
+COPIERS: dict[str, Callable[[Example], None]] = {"ents": copy_ents, "heads": copy_heads, "sents": copy_sents}

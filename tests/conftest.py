@@ -29,6 +29,15 @@ TRAIN = [
     ("Quist left Brenna for Tarvik with Anna .", [(0, 1, "PER"), (2, 3, "LOC"), (4, 5, "LOC"), (6, 7, "PER")]),
 ]
 
+# Of the documents of TRAIN: numbers of head and tail among the entities, and the label.
+RELATIONS = [
+    [(0, 1, "LIVES_IN")],
+    [],
+    [(1, 0, "WORKS_FOR")],
+    [],
+    [(0, 1, "LEFT"), (0, 3, "WITH")],
+]
+
 SMALL_MODEL = """
 [model]
 @architectures = "spacy_ner_arch.{head}.v1"
@@ -48,6 +57,17 @@ hidden_size = 12
 
 def small_model(head: str = "CRF") -> dict:
     return Config().from_str(SMALL_MODEL.format(head=head))["model"]
+
+
+def set_relations(docs, relations=RELATIONS) -> None:
+    """Between the entities that are there."""
+    for doc, triples in zip(docs, relations, strict=True):
+        doc._.relations = [(doc.ents[head], doc.ents[tail], label) for head, tail, label in triples]
+
+
+def relations(doc) -> list[tuple]:
+    """Tokens of head and tail, and the label."""
+    return [(r.head.start, r.head.end, r.tail.start, r.tail.end, r.label) for r in doc._.relations]
 
 
 def make_examples(nlp, data=TRAIN) -> list[Example]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import spacy
-from conftest import TRAIN, entities, make_examples
+from conftest import TRAIN, entities, make_examples, relations, set_relations
 from spacy.cli.init_config import fill_config
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training.initialize import init_nlp
@@ -19,6 +19,8 @@ SMALL = {
     "components.*.tok2vec.word_width": 16,
     "components.*.unknown_rate": 0.0,
     "components.*.hidden_size": 12,
+    "components.*.filters": 12,
+    "components.*.depth": 1,
     "components.transformer.model.window": 64,
     "components.transformer.model.overlap": 16,
     "components.transformer.model.transformer_config": {"hidden_dropout_prob": 0.0},
@@ -55,20 +57,35 @@ def leaves(section, prefix=""):
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """The entities once as such and once as spans, one of these inside of another."""
+    """The entities once as such and once as spans, one of these inside of another, and relations."""
     path = tmp_path_factory.mktemp("corpus") / "train.spacy"
-    docs = [eg.reference for eg in make_examples(spacy.blank("en"))]
+    docs = gold_docs(spacy.blank("en"))
     for doc in docs:
         doc.spans["sc"] = [*doc.ents, *(Span(doc, ent.end - 1, ent.end, "LAST") for ent in doc.ents)]
-    DocBin(docs=docs).to_disk(path)
+    DocBin(docs=docs, store_user_data=True).to_disk(path)
     return path
 
 
+def gold_docs(nlp):
+    docs = [eg.reference for eg in make_examples(nlp)]
+    set_relations(docs)
+    return docs
+
+
 def found(nlp, doc):
-    """What the component is there to find."""
-    if nlp.meta["performance"].get("spans_sc_f") is None:
-        return entities(doc)
-    return [(span.start, span.end, span.label_) for span in doc.spans["sc"] if span.label_ != "LAST"]
+    """What the pipeline is there to find."""
+    if "relation_extractor" in nlp.pipe_names:
+        return entities(doc), sorted(relations(doc))
+    return entities(doc) or [(s.start, s.end, s.label_) for s in doc.spans.get("sc", ()) if s.label_ != "LAST"]
+
+
+def given(nlp):
+    """Documents as the pipeline takes them: without entities, unless it only looks for relations between them."""
+    docs = [Doc(nlp.vocab, words=text.split(" ")) for text, _ in TRAIN]
+    if not {"sequence_ner", "span_ner"} & set(nlp.pipe_names):
+        for doc, (_, spans) in zip(docs, TRAIN, strict=True):
+            doc.set_ents([Span(doc, *span) for span in spans])
+    return docs
 
 
 @pytest.fixture(scope="module", params=CONFIGS, ids=[path.stem for path in CONFIGS])
@@ -93,6 +110,7 @@ def test_filling_changes_nothing(config_path, tmp_path):
 def test_default_paths_are_those_of_the_workflows(config_path):
     config = load_config(config_path)
     folder = "nested" if config_path.stem == "span_nested" else "sample"
+    folder += "_relations" * config_path.stem.startswith("relation")
     assert config["paths"]["train"] == f"corpus/{folder}/train.spacy"
     assert config["paths"]["dev"] == f"corpus/{folder}/dev.spacy"
     assert {"encoder", "vectors"} <= set(config["paths"])
@@ -106,15 +124,13 @@ def test_the_last_step_is_scored(config_path):
 def test_trained_pipeline(trained_folder):
     nlp = spacy.load(trained_folder / "model-best")
     scores = nlp.meta["performance"]
-    assert scores.get("spans_sc_f", scores.get("ents_f")) == 1.0
-    words = [text.split(" ") for text, _ in TRAIN]
-    docs = [Doc(nlp.vocab, words=w) for w in words]
-    assert [found(nlp, doc) for doc in nlp.pipe(docs)] == [spans for _, spans in TRAIN]
+    assert [scores[key] for key in ("ents_f", "spans_sc_f", "rel_strict_f") if key in scores] == [1.0]
+    wanted = [found(nlp, doc) for doc in gold_docs(nlp)]
+    assert [found(nlp, doc) for doc in nlp.pipe(given(nlp))] == wanted
     other = spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())
     for model in (nlp, other):
-        docs = [Doc(nlp.vocab, words=w) for w in words]
-        assert [found(nlp, doc) for doc in model.pipe(docs, n_process=2)] == [spans for _, spans in TRAIN]
-    assert not found(nlp, nlp("")) and len(nlp("Anna")) == 1
+        assert [found(nlp, doc) for doc in model.pipe(given(nlp), n_process=2)] == wanted
+    assert not any(found(nlp, nlp(""))) and len(nlp("Anna")) == 1
 
 
 def test_averages_are_what_is_stored(config_path, corpus, tiny_transformers, tmp_path):
@@ -124,7 +140,7 @@ def test_averages_are_what_is_stored(config_path, corpus, tiny_transformers, tmp
     config = small_config(config_path, corpus, tiny_transformers["bert"], **settings, **stages)
     nlp, _ = train(init_nlp(config), tmp_path)
     loaded = spacy.load(tmp_path / "model-last")
-    for name in {"transformer", "sequence_ner", "span_ner"} & set(nlp.pipe_names):
+    for name in {"transformer", "sequence_ner", "span_ner", "relation_extractor"} & set(nlp.pipe_names):
         stored, last = (p.get_pipe(name).model.shims[0].module.state_dict() for p in (loaded, nlp))
         assert any(not stored[key].equal(last[key]) for key in stored), name
 

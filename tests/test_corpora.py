@@ -62,8 +62,44 @@ def test_copies_align_where_the_tokenizer_differs(tmp_path):
     assert predicted[0].head.text == "see" and predicted[4].dep_ == "obj"
 
 
+def test_sentence_starts_without_a_tree(corpus):
+    predicted = read(corpus, ["sents"]).predicted
+    assert [sent.text for sent in predicted.sents] == ["Anna Brandt slept .", "She dreamt ."]
+    assert not predicted.has_annotation("DEP")
+
+
+@pytest.mark.parametrize("copy", [["heads", "sents"], ["sents", "heads"]])
+def test_a_tree_has_its_own_sentence_starts(corpus, copy):
+    starts = [token.is_sent_start for token in read(corpus, ["heads"]).predicted]
+    predicted = read(corpus, copy).predicted
+    assert predicted.has_annotation("DEP")
+    assert [token.is_sent_start for token in predicted] == starts
+
+
+def test_without_gold_sentence_starts_there_are_none(tmp_path):
+    nlp = spacy.blank("en")
+    DocBin(docs=[Doc(nlp.vocab, words=["a", "b"]), Doc(nlp.vocab)]).to_disk(tmp_path / "bare.spacy")
+    for example in create_corpus(tmp_path / "bare.spacy", copy=["sents", "heads"])(nlp):
+        assert all(token.is_sent_start is None for token in example.predicted[1:])
+
+
+def test_sentence_starts_align_where_the_tokenizer_differs(tmp_path):
+    """One gold word that becomes two starts one sentence; a start within a predicted token is lost."""
+    nlp = spacy.blank("en")
+    doc = Doc(
+        nlp.vocab,
+        words=["Cannot", "be", ".", "Cannot", "be", "1b", "2c", "."],
+        spaces=[True, False, True, True, True, False, False, False],
+        sent_starts=[True, False, False, True, False, False, True, False],
+    )
+    DocBin(docs=[doc]).to_disk(tmp_path / "gold.spacy")
+    predicted = read(tmp_path / "gold.spacy", ["sents"]).predicted
+    assert [token.text for token in predicted] == ["Can", "not", "be", ".", "Can", "not", "be", "1b2c", "."]
+    assert [sent.start for sent in predicted.sents] == [0, 4]
+
+
 def test_bad_arguments(corpus):
-    with pytest.raises(ValueError, match=r"cannot copy \['tags'\]; it knows \['ents', 'heads'\]"):
+    with pytest.raises(ValueError, match=r"cannot copy \['tags'\]; it knows \['ents', 'heads', 'sents'\]"):
         create_corpus(corpus, copy=["tags"])
     with pytest.raises(ValueError, match="--paths.train"):
         create_corpus(None)

@@ -26,11 +26,14 @@ from spacy_ner_arch.formats import (
     read_conll,
     read_conllu,
     read_docs,
+    read_semeval,
     read_spans,
+    read_spert,
     split_docs,
     write_docbin,
 )
-from spacy_ner_arch.formats.spans import DUPLICATE, widest_apart
+from spacy_ner_arch.formats.semeval import TOKEN_SPLIT
+from spacy_ner_arch.formats.spans import DUPLICATE, DUPLICATE_RELATION, widest_apart
 from spacy_ner_arch.formats.tags import (
     END_STARTS,
     FOREIGN_END,
@@ -43,6 +46,7 @@ from spacy_ner_arch.formats.tags import (
     detect_scheme,
     parse_tag,
 )
+from spacy_ner_arch.relations import has_relations
 
 SCHEMES = ("IOB1", "IOB2", "BILUO", "BIOES")
 
@@ -838,6 +842,10 @@ def test_spans_that_do_not_align_are_counted(tmp_path: Path) -> None:
     assert ("spans that do not align with the tokenizer", "1 of 3") in report.rows()
 
 
+def related(*relations: Any) -> dict[str, Any]:
+    return {"tokens": ["a", "b"], "spans": [[0, 1, "X"], [1, 2, "X"]], "relations": list(relations)}
+
+
 BAD_SPAN_LINES = {
     "no json": ("{", "not json"),
     "endless number": ("1" * 9999, "not json"),
@@ -862,6 +870,15 @@ BAD_SPAN_LINES = {
     "end before start": ({"tokens": ["a", "b"], "spans": [[1, 0, "X"]]}, "has no token"),
     "negative": ({"tokens": ["a"], "spans": [[-1, 1, "X"]]}, "the span [-1, 1, 'X'] has a negative start"),
     "past the end": ({"tokens": ["a", "b"], "spans": [[1, 3, "X"]]}, "[1, 3, 'X'] reaches past the end"),
+    "relations as object": ({"tokens": ["a"], "spans": [], "relations": {}}, '"relations" is no list'),
+    "relation as object": (related({}), "the relation {} is not [head, tail, label]"),
+    "relation of two": (related([0, 1]), "the relation [0, 1] is not [head, tail, label]"),
+    "relation of four": (related([0, 1, "r", 1.0]), "is not [head, tail, label]"),
+    "relation without label": (related([0, 1, ""]), "the relation [0, 1, ''] has a label that is no text"),
+    "relation with surrogate": (related([0, 1, "\ud800"]), "has a label that is no text"),
+    "head past the spans": (related([2, 0, "r"]), "[2, 0, 'r'] has a head or a tail that is none of the 2 spans"),
+    "negative tail": (related([0, -1, "r"]), "none of the 2 spans, counted from 0"),
+    "true for 1 in relation": (related([0, True, "r"]), "no whole number"),
     "past the end, length": ({"tokens": ["a", "b"], "spans": [[1, 3, "X"]]}, "the sentence of 2 tokens"),
 }
 
@@ -978,3 +995,331 @@ def test_no_token_and_no_span_is_lost(
 
 def repr_of(sentence: tuple[list[str], set[tuple[int, int, str]]]) -> str:
     return repr((sentence[0], sorted(sentence[1])))
+
+
+# Relations
+
+ADA, UPPER_TARN, TARN = (0, 1, "PER"), (2, 4, "LOC"), (3, 4, "LOC")
+HOME = {
+    "doc": "a",
+    "tokens": ["Ada", "left", "Upper", "Tarn", "."],
+    "spans": [[2, 4, "LOC"], [2, 4, "LOC"], [3, 4, "LOC"], [0, 1, "PER"]],
+    # The second span stands twice; the numbers of the others stay.
+    "relations": [[3, 1, "left"], [3, 2, "left"], [2, 0, "in"], [3, 0, "left"], [3, 3, "self"]],
+}
+
+
+def relations_of(doc: Doc) -> list[tuple[int, int, str, int, int, str, str]]:
+    return [
+        (r.head.start, r.head.end, r.head.label_, r.tail.start, r.tail.end, r.tail.label_, r.label)
+        for r in doc._.relations
+    ]
+
+
+def test_relations_of_span_lines(tmp_path: Path) -> None:
+    path = span_lines(tmp_path / "a.jsonl", {**HOME, "relations": []}, HOME)
+    report = Report()
+    [[none, sentence]] = read_spans(path, report)
+    assert none.relations == []
+    assert sentence.nested == [UPPER_TARN, TARN, ADA] and sentence.spans == [ADA, UPPER_TARN]
+    assert sentence.relations == [
+        (ADA, UPPER_TARN, "left"),
+        (ADA, TARN, "left"),
+        (TARN, UPPER_TARN, "in"),
+        (ADA, ADA, "self"),
+    ]
+    assert report.relations == {"left": 2, "in": 1, "self": 1}
+    rows = report.rows()
+    assert ("relations", "4") in rows and ("relations left", "2") in rows
+    assert (f"repaired: {DUPLICATE_RELATION}", f"1 (first at {path}:2)") in rows
+    assert rows[-1] == ("relations with an argument left out of doc.ents", "2")
+    [doc] = read_docs(path, Vocab(), "spans", Report(), documents=True)
+    assert relations_of(doc) == [
+        (5, 6, "PER", 7, 9, "LOC", "left"),
+        (5, 6, "PER", 8, 9, "LOC", "left"),
+        (8, 9, "LOC", 7, 9, "LOC", "in"),
+        (5, 6, "PER", 5, 6, "PER", "self"),
+    ]
+    write_docbin([doc], tmp_path / "a.spacy")
+    [loaded] = DocBin().from_disk(tmp_path / "a.spacy").get_docs(Vocab())
+    assert relations_of(loaded) == relations_of(doc)
+
+
+def test_without_the_layer_no_relations_are_set(tmp_path: Path) -> None:
+    bare = {key: value for key, value in HOME.items() if key != "relations"}
+    path = span_lines(tmp_path / "a.jsonl", HOME, {**bare, "relations": None}, {**bare, "doc": "b"})
+    report = Report()
+    assert not any(has_relations(doc) for doc in read_docs(path, Vocab(), "spans", report, documents=True))
+    # Dropped because the other sentence of their Doc does not tell; alone they stand.
+    assert ("relations dropped, as other sentences of the Doc have none", "4") in report.rows()
+    assert ("sentences annotated with relations", "1 of 3") in report.rows()
+    report = Report()
+    docs = list(read_docs(path, Vocab(), "spans", report))
+    assert [has_relations(doc) for doc in docs] == [True, False, False]
+    assert report.relations_dropped == 0
+    report = Report()
+    list(read_spans(span_lines(tmp_path / "b.jsonl", bare), report))
+    assert not any("relation" in name for name, _ in report.rows())
+
+
+def test_relations_that_do_not_align_are_counted(tmp_path: Path) -> None:
+    """The tokenizer leaves "Xyz1Tarn" whole."""
+    nlp = spacy.blank("en")
+    line = {
+        "tokens": ["Ada", "Xyz1", "Tarn"],
+        "spaces": [True, False, False],
+        "spans": [[0, 1, "PER"], [1, 3, "ORG"], [2, 3, "LOC"]],
+        "relations": [[0, 1, "a"], [0, 2, "a"], [2, 2, "a"]],
+    }
+    report = Report()
+    path = span_lines(tmp_path / "a.jsonl", line, {**line, "spaces": None})
+    list(read_docs(path, nlp.vocab, "spans", report, tokenizer=nlp.tokenizer))
+    assert ("relations whose arguments do not align with the tokenizer", "2 of 3") in report.rows()
+
+
+def test_sample_has_relations(tmp_path: Path) -> None:
+    path = Path(__file__).parent.parent / "assets" / "sample" / "dev.jsonl"
+    report = Report()
+    docs = list(read_docs(path, Vocab(), "spans", report, documents=True))
+    given = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert sum(len(doc._.relations) for doc in docs) == report.relations.total()
+    assert report.relations.total() == sum(len(row["relations"]) for row in given) > 0
+    assert report.relations_beside_entities == report.relations_dropped == 0
+
+
+# SpERT
+
+
+def spert_object(**changes: Any) -> dict[str, Any]:
+    entities = [{"type": "LOC", "start": 2, "end": 4}, {"type": "PER", "start": 0, "end": 1, "more": 1}]
+    relations = [{"type": "left", "head": 1, "tail": 0}]
+    return {"tokens": HOME["tokens"], "entities": entities, "relations": relations, "orig_id": 7, **changes}
+
+
+def test_spert(tmp_path: Path) -> None:
+    nested = {"type": "LOC", "start": 3, "end": 4}
+    twice = spert_object(entities=[*spert_object()["entities"], nested], relations=spert_object()["relations"] * 2)
+    items = [spert_object(), twice, spert_object(entities=[], relations=[])]
+    path = write(tmp_path / "a.json", json.dumps(items, indent=1), "utf-8-sig")
+    report = Report()
+    documents = list(read_spert(path, report))
+    assert [len(document) for document in documents] == [1, 1, 1]
+    [[flat], [overlaps], [empty]] = documents
+    assert flat.words == HOME["tokens"] and flat.spaces is None
+    assert flat.spans == overlaps.spans == [ADA, UPPER_TARN]
+    assert flat.nested == [UPPER_TARN, ADA] and overlaps.nested == [UPPER_TARN, ADA, TARN]
+    assert flat.relations == overlaps.relations == [(ADA, UPPER_TARN, "left")]
+    assert empty.nested == empty.relations == empty.spans == []
+    assert (report.documents, report.sentences, report.relations) == (3, 3, {"left": 2})
+    assert (f"repaired: {DUPLICATE_RELATION}", f"1 (first at {path}:2)") in report.rows()
+
+
+BAD_SPERT_OBJECTS = {
+    "no object": ([], "no object with"),
+    "no tokens": (spert_object(tokens=None), 'no "tokens"'),
+    "other format": ({"tokens": ["a"], "spans": []}, 'no list of "entities"; that of a sentence without any is []'),
+    "no relations": (spert_object(relations=None), 'no list of "relations"'),
+    "entity as list": (spert_object(entities=[[0, 1, "PER"]]), 'in "entities" is no object with start, end, type'),
+    "past the end": (spert_object(entities=[{"type": "X", "start": 4, "end": 6}]), "the span [4, 6, 'X'] reaches past"),
+    "no tail": (spert_object(relations=[{"type": "left", "head": 1}]), "is no object with head, tail, type"),
+    "no such entity": (spert_object(relations=[{"type": "r", "head": 1, "tail": 2}]), "none of the 2 spans"),
+    "number as label": (spert_object(relations=[{"type": 3, "head": 1, "tail": 0}]), "label that is no text"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_SPERT_OBJECTS)
+def test_bad_spert_objects(tmp_path: Path, kind: str) -> None:
+    item, reason = BAD_SPERT_OBJECTS[kind]
+    path = write(tmp_path / "bad.json", json.dumps([spert_object(), item, spert_object()]))
+    with pytest.raises(FormatError, match=re.escape(reason)) as caught:
+        list(read_spert(path, Report()))
+    assert f"{path}:2: object 2: " in str(caught.value) and "remedy: write a list of objects" in str(caught.value)
+    report = Report()
+    assert len(list(read_spert(path, report, on_error="skip"))) == 2
+    assert (report.skipped, report.sentences, report.relations.total()) == (1, 2, 2)
+    assert reason in report.summary()
+
+
+@pytest.mark.parametrize(
+    ("content", "line_number", "reason"),
+    [
+        (b'[\n{"tokens": [}', 2, "not json"),
+        (b'{"tokens": ["a"]}\n{"tokens": ["b"]}\n', 2, "not json"),
+        (b"", 1, "not json"),
+        (b"[" + b"1" * 9999 + b"]", 1, "not json"),
+        (b'{"tokens": ["a"]}', 1, "no json list"),
+        (b'[\n"M\xf6ss"]', 2, "not UTF-8"),
+    ],
+)
+def test_spert_file_that_is_no_list(tmp_path: Path, content: bytes, line_number: int, reason: str) -> None:
+    path = tmp_path / "bad.json"
+    path.write_bytes(content)
+    for on_error in ("raise", "skip"):
+        with pytest.raises(FormatError, match=reason) as caught:
+            list(read_spert(path, Report(), on_error=on_error))
+        assert caught.value.line_number == line_number
+    with pytest.raises(ValueError, match="raise, skip"):
+        read_spert(path, Report(), on_error="ignore")
+
+
+# SemEval
+
+
+def marked(text: str, relation: str = "Other", number: int = 1) -> str:
+    return f'{number}\t"{text}"\n{relation}\nComment: invented\n\n'
+
+
+JAR = "The <e1>jam jar</e1>'s <e2>lid</e2>."
+
+
+def test_semeval(tmp_path: Path) -> None:
+    texts = [
+        marked(JAR, "Component-Whole(e2,e1)"),
+        marked("An <e2>odd</e2>  order:\u00a0<e1>first</e1>", "Cause-Effect(e2,e1)"),
+        marked(JAR, "Component-Whole(e1,e2)"),
+        marked(JAR),
+    ]
+    path = write(tmp_path / "a.txt", "".join(texts).replace("\n", "\r\n"))
+    report = Report()
+    documents = list(read_semeval(path, report))
+    assert [len(document) for document in documents] == [1] * 4
+    [[jar], [odd], [turned], [none]] = documents
+    assert jar.words == ["The", "jam", "jar", "'s", "lid", "."]
+    assert jar.spaces is None and jar.nested is None
+    assert jar.spans == [(1, 3, "NOMINAL"), (4, 5, "NOMINAL")]
+    assert jar.relations == [((4, 5, "NOMINAL"), (1, 3, "NOMINAL"), "Component-Whole")]
+    assert turned.relations == [((1, 3, "NOMINAL"), (4, 5, "NOMINAL"), "Component-Whole")]
+    assert none.relations == []
+    assert odd.words == ["An", "odd", "order", ":", "first"]
+    assert odd.relations == [((1, 2, "NOMINAL"), (4, 5, "NOMINAL"), "Cause-Effect")]
+    assert (report.documents, report.sentences, report.tokens) == (4, 4, 23)
+    assert report.relations == {"Component-Whole": 2, "Cause-Effect": 1}
+    assert not report.repairs
+
+
+def test_semeval_splits_words_at_the_borders_of_nominals(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", marked("pre<e1>Tarn</e1><e2>Quill</e2>post end"))
+    report = Report()
+    [[sentence]] = read_semeval(path, report)
+    assert sentence.words == ["pre", "Tarn", "Quill", "post", "end"]
+    assert sentence.spans == [(1, 2, "NOMINAL"), (2, 3, "NOMINAL")]
+    assert report.repairs == {TOKEN_SPLIT: 1}
+    # Training keeps these tokens, so that the nominals are not lost.
+    nlp = spacy.blank("en")
+    write_docbin(read_docs(path, nlp.vocab, "semeval", Report(), tokenizer=nlp.tokenizer), tmp_path / "a.spacy")
+    [example] = Corpus(tmp_path / "a.spacy")(nlp)
+    assert [token.text for token in example.predicted] == sentence.words
+    assert has_relations(example.reference)
+
+
+BAD_SEMEVAL = {
+    "no number": (marked(JAR)[2:], 5, "no number, tab and text in quotes"),
+    "no quotes": (f"1\t{JAR}\nOther\n\n", 5, "no number, tab and text in quotes"),
+    "no marks": (marked("The lid."), 5, "the marks are missing"),
+    "no second nominal": (marked("The <e1>lid</e1>."), 5, "the marks are <e1> </e1> where"),
+    "overlap": (marked("The <e1>jam <e2>jar</e1> lid</e2>."), 5, "the marks are <e1> <e2> </e1> </e2> where"),
+    "nominal twice": (marked(f"{JAR} <e1>x</e1>"), 5, "<e1> </e1> <e2> </e2> <e1> </e1> where"),
+    "empty nominal": (marked("The <e1> </e1><e2>lid</e2>."), 5, "the nominal e1 has no word"),
+    "no relation": (f'1\t"{JAR}"\n\n', 5, "no relation on the line below"),
+    "comment for relation": (f'1\t"{JAR}"\nComment:\n\n', 6, "'Comment:' is no relation of e1 and e2"),
+    "no direction": (marked(JAR, "Component-Whole"), 6, "'Component-Whole' is no relation of e1 and e2"),
+    "relation to itself": (marked(JAR, "Cause-Effect(e1,e1)"), 6, "is no relation of e1 and e2"),
+    "no blank line": (marked(JAR)[:-1] + marked(JAR), 8, "neither a comment nor a blank line"),
+    "no comment": (f'1\t"{JAR}"\nOther\n2\t"{JAR}"\nOther\n\n', 7, "neither a comment nor a blank line"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_SEMEVAL)
+def test_bad_semeval_texts(tmp_path: Path, kind: str) -> None:
+    text, line_number, reason = BAD_SEMEVAL[kind]
+    path = write(tmp_path / "bad.txt", marked(JAR) + text + marked(JAR))
+    with pytest.raises(FormatError, match=re.escape(reason)) as caught:
+        list(read_semeval(path, Report()))
+    assert caught.value.line_number == line_number and caught.value.remedy
+    report = Report()
+    assert len(list(read_semeval(path, report, on_error="skip"))) == 2
+    assert (report.skipped, report.sentences) == (1, 2)
+    assert reason in report.summary()
+
+
+def test_semeval_file_that_is_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "bad.txt"
+    path.write_bytes(marked(JAR).encode("utf-8").replace(b"jar", b"j\xf6r"))
+    with pytest.raises(FormatError, match="not UTF-8"):
+        list(read_semeval(path, Report()))
+    with pytest.raises(ValueError, match="raise, skip"):
+        read_semeval(path, Report(), on_error="ignore")
+
+
+@pytest.mark.parametrize("format", ["spert", "semeval"])
+def test_convert_relations(tmp_path: Path, format: str) -> None:
+    content = {"spert": json.dumps([spert_object()]), "semeval": marked(JAR, "Component-Whole(e2,e1)")}[format]
+    path = write(tmp_path / "a.txt", content)
+    result = CliRunner().invoke(app, ["ner-arch", "convert", str(path), str(tmp_path / "out"), "--format", format])
+    assert result.exit_code == 0, result.output
+    assert re.search(r"relations +1\n", result.output)
+    [doc] = DocBin().from_disk(tmp_path / "out" / "a.spacy").get_docs(Vocab())
+    [relation] = doc._.relations
+    expected = {"spert": ("Ada", "left", "Upper Tarn"), "semeval": ("lid", "Component-Whole", "jam jar")}[format]
+    assert (relation.head.text, relation.label, relation.tail.text) == expected
+
+
+@st.composite
+def overlapping_related(draw: st.DrawFn) -> Sentence:
+    """A sentence with spans that nest, cross and stand twice, and relations between any of them."""
+    sentence = draw(overlapping())
+    spans = st.sampled_from(sentence.nested) if sentence.nested else st.nothing()
+    names = st.sampled_from(["in", "地点"])
+    sentence.relations = draw(st.lists(st.tuples(spans, spans, names), max_size=6)) if sentence.nested else []
+    return sentence
+
+
+@settings(deadline=None, max_examples=60)
+@given(sentences=st.lists(overlapping_related(), min_size=1, max_size=4), data=st.data())
+@pytest.mark.parametrize("format", ["spans", "spert"])
+def test_no_relation_is_lost(
+    tmp_path_factory: pytest.TempPathFactory, format: str, sentences: list[Sentence], data: st.DataObject
+) -> None:
+    """From the file through joined sentences and DocBin, whichever of two equal spans a relation names."""
+    path = tmp_path_factory.getbasetemp() / f"property.{format}"
+    lines = []
+    for s in sentences:
+        places: dict[Any, list[int]] = {}
+        for i, span in enumerate(s.nested or []):
+            places.setdefault(span, []).append(i)
+
+        def place(span: Any, places: dict[Any, list[int]] = places) -> int:
+            return data.draw(st.sampled_from(places[span]))
+
+        relations = [(place(head), place(tail), label) for head, tail, label in s.relations or []]
+        lines.append({"doc": 1, "tokens": s.words, "spans": s.nested, "relations": relations})
+    if format == "spans":
+        write(path, "\n".join(json.dumps(line) for line in lines))
+    else:
+        items = [
+            {
+                "tokens": line["tokens"],
+                "entities": [dict(zip(("start", "end", "type"), span, strict=True)) for span in line["spans"]],
+                "relations": [dict(zip(("head", "tail", "type"), row, strict=True)) for row in line["relations"]],
+            }
+            for line in lines
+        ]
+        write(path, json.dumps(items, ensure_ascii=False))
+    report = Report()
+    write_docbin(read_docs(path, Vocab(), format, report, documents=True), path.with_suffix(".spacy"))
+    loaded = list(DocBin().from_disk(path.with_suffix(".spacy")).get_docs(Vocab()))
+    found = []
+    expected = []
+    start = 0
+    for doc_number, doc in enumerate(loaded):
+        found += [(doc_number, *relation) for relation in relations_of(doc)]
+    for number, s in enumerate(sentences):
+        for (h0, h1, h), (t0, t1, t), label in dict.fromkeys(s.relations or []):
+            doc_number, shift = (0, start) if format == "spans" else (number, 0)
+            expected.append((doc_number, h0 + shift, h1 + shift, h, t0 + shift, t1 + shift, t, label))
+        start += len(s.words)
+    assert found == expected
+    assert report.relations.total() == len(expected)
+    assert report.relations.total() + report.repairs[DUPLICATE_RELATION] == sum(
+        len(s.relations or []) for s in sentences
+    )

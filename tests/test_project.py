@@ -103,6 +103,7 @@ def test_every_entry_point_loads():
         "spacy_readers",
         "spacy_scorers",
         "spacy_callbacks",
+        "spacy_misc",
         "spacy_cli",
     }
     for point in points:

@@ -15,8 +15,11 @@ from spacy_ner_arch.formats.conll import read_conll
 from spacy_ner_arch.formats.conllu import read_conllu
 from spacy_ner_arch.formats.offsets import read_offsets
 from spacy_ner_arch.formats.report import Report
+from spacy_ner_arch.formats.semeval import read_semeval
 from spacy_ner_arch.formats.sentence import SPANS_KEY, Sentence, make_doc
 from spacy_ner_arch.formats.spans import read_spans
+from spacy_ner_arch.formats.spert import read_spert
+from spacy_ner_arch.relations import relation_keys
 
 Reader = Callable[..., Iterator[list[Sentence]]]
 Tokenizer = Callable[[str], Doc]
@@ -25,7 +28,9 @@ FORMATS: dict[str, Reader] = {
     "conll": read_conll,
     "conllu": read_conllu,
     "offsets": read_offsets,
+    "semeval": read_semeval,
     "spans": read_spans,
+    "spert": read_spert,
 }
 
 
@@ -48,8 +53,9 @@ def read_docs(
     report: what is read is counted here.
     n_sents: up to so many consecutive sentences of one document make one Doc.
     documents: each document of the source makes one Doc, however long.
-    tokenizer: the tokenizer of that pipeline. If given, entities (or spans, where the format has them) of Docs with
-        known spaces are compared with its tokens, and those that do not align are counted: training loses them.
+    tokenizer: the tokenizer of that pipeline. If given, entities (or spans, where the format has them) and relations of
+        Docs with known spaces are compared with its tokens, and those that do not align are counted: training loses
+        them.
     options: options of the reader of the format.
     Yields the Docs in the order of the file, none of them empty.
     Raises FormatError while reading, see the readers; ValueError for an unknown format, for
@@ -81,9 +87,13 @@ def _make_docs(
     for document in source:
         for group in _group(document, n_sents or len(document)):
             doc = make_doc(vocab, group)
+            if any(sentence.relations is None for sentence in group):
+                report.relations_dropped += sum(len(sentence.relations or ()) for sentence in group)
             if tokenizer is not None and not doc.has_unknown_spaces:
                 report.alignment_checked += len(_annotated_spans(doc))
                 report.misaligned += count_misaligned(doc, tokenizer)
+                report.relations_checked += len(relation_keys(doc))
+                report.relations_misaligned += count_misaligned_relations(doc, tokenizer)
             yield doc
 
 
@@ -102,6 +112,23 @@ def count_misaligned(doc: Doc, tokenizer: Tokenizer) -> int:
     example = Example(tokenizer(doc.text), doc)
     spans = _annotated_spans(doc)
     return len(spans) - len(example.get_aligned_spans_y2x(spans, allow_overlap=True))
+
+
+def count_misaligned_relations(doc: Doc, tokenizer: Tokenizer) -> int:
+    """Count the relations with an argument whose bounds are no token bounds once the text is tokenised anew.
+
+    doc: a Doc with known spaces.
+    tokenizer: makes a Doc from the text.
+    Returns their number.
+    """
+    keys = relation_keys(doc)
+    if not keys:
+        return 0
+    anew = tokenizer(doc.text)
+    return sum(
+        anew.char_span(head_start, head_end) is None or anew.char_span(tail_start, tail_end) is None
+        for head_start, head_end, _, tail_start, tail_end, _, _ in keys
+    )
 
 
 def _annotated_spans(doc: Doc) -> Sequence[Span]:

@@ -56,12 +56,17 @@ class Report:
     spans: spans that may overlap, by label, in formats that have them.
     only_spans: those among them that are no entities as well, since entities do not overlap.
     many_labels: the places that carry more than one label.
+    relations: by label, in formats that have them.
+    related_sentences: sentences that are annotated with relations, be it with none.
+    relations_beside_entities: relations with an argument that is no entity, since entities do not overlap.
+    relations_dropped: relations of sentences that share a Doc with others that are not annotated with relations.
     schemes: number of files by tagging scheme.
     repairs, first_repairs: by kind, how many and the place of the first.
     comments: lines taken for comments in a format that has no other mark for them.
     skipped, reasons: sentences left out, and why for the first few of them.
     alignment_checked, misaligned: entities (in formats with spans, all spans) compared with a tokenizer, and those
         among them whose bounds fall inside one of its tokens, so that training cannot use them.
+    relations_checked, relations_misaligned: the same of relations, for the bounds of their arguments.
     """
 
     documents: int = 0
@@ -72,6 +77,10 @@ class Report:
     spans: Counter[str] = field(default_factory=Counter)
     only_spans: int = 0
     many_labels: int = 0
+    relations: Counter[str] = field(default_factory=Counter)
+    related_sentences: int = 0
+    relations_beside_entities: int = 0
+    relations_dropped: int = 0
     schemes: Counter[str] = field(default_factory=Counter)
     repairs: Counter[str] = field(default_factory=Counter)
     first_repairs: dict[str, str] = field(default_factory=dict)
@@ -80,6 +89,8 @@ class Report:
     reasons: list[str] = field(default_factory=list)
     alignment_checked: int = 0
     misaligned: int = 0
+    relations_checked: int = 0
+    relations_misaligned: int = 0
 
     def add_sentence(self, sentence: Sentence) -> None:
         """Count a sentence with its tokens and entities."""
@@ -92,6 +103,11 @@ class Report:
             self.only_spans += len(sentence.nested) - len(sentence.spans)
             labels = Counter((start, end) for start, end, _ in sentence.nested)
             self.many_labels += sum(n > 1 for n in labels.values())
+        if sentence.relations is not None:
+            self.related_sentences += 1
+            self.relations.update(label for _, _, label in sentence.relations)
+            entities = set(sentence.spans)
+            self.relations_beside_entities += sum(not {head, tail} <= entities for head, tail, _ in sentence.relations)
 
     def add_repairs(self, path: str | Path, repairs: Iterable[Repair]) -> None:
         """Count repairs made in a file."""
@@ -117,6 +133,9 @@ class Report:
         if self.spans:
             rows.append((f"spans in doc.spans[{SPANS_KEY!r}]", str(self.spans.total())))
             rows += [(f"spans {label}", str(n)) for label, n in sorted(self.spans.items())]
+        if self.related_sentences:
+            rows.append(("relations", str(self.relations.total())))
+            rows += [(f"relations {label}", str(n)) for label, n in sorted(self.relations.items())]
         rows += [(f"files tagged {scheme}", str(n)) for scheme, n in sorted(self.schemes.items())]
         if self.missing:
             rows.append(("tokens without entity annotation", str(self.missing)))
@@ -135,6 +154,19 @@ class Report:
             rows.append(("spans left out of doc.ents, only in doc.spans", str(self.only_spans)))
         if self.many_labels:
             rows.append(("spans with more than one label", str(self.many_labels)))
+        return rows + self._relation_rows()
+
+    def _relation_rows(self) -> list[tuple[str, str]]:
+        rows = []
+        if self.relations_checked:
+            share = f"{self.relations_misaligned} of {self.relations_checked}"
+            rows.append(("relations whose arguments do not align with the tokenizer", share))
+        if 0 < self.related_sentences < self.sentences:
+            rows.append(("sentences annotated with relations", f"{self.related_sentences} of {self.sentences}"))
+        if self.relations_dropped:
+            rows.append(("relations dropped, as other sentences of the Doc have none", str(self.relations_dropped)))
+        if self.relations_beside_entities:
+            rows.append(("relations with an argument left out of doc.ents", str(self.relations_beside_entities)))
         return rows
 
     def summary(self) -> str:

@@ -10,8 +10,11 @@ from typing import TypeVar
 from spacy.tokens import Doc, Span
 from spacy.vocab import Vocab
 
+from spacy_ner_arch.relations import Relation, set_relations
+
 T = TypeVar("T")
 LabelledSpan = tuple[int, int, str]
+LabelledPair = tuple[LabelledSpan, LabelledSpan, str]
 
 # The key that spaCy's own components for spans read and write.
 SPANS_KEY = "sc"
@@ -28,7 +31,8 @@ class Sentence:
     heads: for each word the index of its head; the root points to itself.
     deps, pos, tags, lemmas: one value for each word, "" where the source has none.
     nested: all spans in any order, each once. They may overlap and carry several labels; `spans` are some of them.
-        This, `heads`, `deps`, `pos`, `tags` and `lemmas` are None if the source has no such layer.
+    relations: the relations as (head, tail, label), each once; head and tail are spans, not always among `spans`.
+        This, `nested`, `heads`, `deps`, `pos`, `tags` and `lemmas` are None if the source has no such layer.
     """
 
     words: list[str]
@@ -41,6 +45,7 @@ class Sentence:
     tags: list[str] | None = None
     lemmas: list[str] | None = None
     nested: list[LabelledSpan] | None = None
+    relations: list[LabelledPair] | None = None
 
 
 def make_doc(vocab: Vocab, sentences: Sequence[Sentence]) -> Doc:
@@ -54,10 +59,11 @@ def make_doc(vocab: Vocab, sentences: Sequence[Sentence]) -> Doc:
     Every token gets an entity annotation ("O" outside of entities) except those in `missing`,
     which stay without one: a model is neither rewarded nor punished for them.
 
-    A layer (tree, part of speech, tag, lemma, nested spans) is set if all sentences have it, else left out.
+    A layer (tree, part of speech, tag, lemma, nested spans, relations) is set if all sentences have it, else left out.
     The relation "root" is written "ROOT", the name that spaCy's parser gives it.
     Nested spans stand in `doc.spans[SPANS_KEY]`, by start, end and label. (DocBin keeps them; `Span.as_doc` does not,
     so that spaCy's corpus reader loses them where it splits Docs, with `max_length` or `gold_preproc`.)
+    Relations stand in `doc._.relations`, see `spacy_ner_arch.relations`.
 
     vocab: the vocabulary of the pipeline that will use the Doc.
     sentences: the sentences in order; none gives an empty Doc.
@@ -87,6 +93,9 @@ def make_doc(vocab: Vocab, sentences: Sequence[Sentence]) -> Doc:
     if nested is not None:
         # Also without any span: then nothing in the Doc is one, whereas a Doc without the key tells nothing.
         doc.spans[SPANS_KEY] = [Span(doc, start, end, label=label) for start, end, label in sorted(nested)]
+    relations = _joined([_placed_relations(doc, s.relations, start) for start, s in _with_starts(sentences)])
+    if relations is not None:
+        set_relations(doc, relations)
     return doc
 
 
@@ -106,6 +115,17 @@ def _shifted(heads: list[int] | None, offset: int) -> list[int] | None:
 
 def _shifted_spans(spans: list[LabelledSpan] | None, offset: int) -> list[LabelledSpan] | None:
     return None if spans is None else [(offset + start, offset + end, label) for start, end, label in spans]
+
+
+def _placed_relations(doc: Doc, relations: list[LabelledPair] | None, offset: int) -> list[Relation] | None:
+    if relations is None:
+        return None
+
+    def place(span: LabelledSpan) -> Span:
+        start, end, label = span
+        return Span(doc, offset + start, offset + end, label=label)
+
+    return [Relation(place(head), place(tail), label) for head, tail, label in relations]
 
 
 def _joined(layers: Sequence[list[T] | None]) -> list[T] | None:

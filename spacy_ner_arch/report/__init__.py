@@ -3,7 +3,7 @@
 from .calibration import Calibration, calibration
 from .confusion import Confusion, confusion
 from .page import write_report
-from .tables import Row, entity_table, span_tables
+from .tables import Row, entity_table, relation_table, span_tables
 from .thresholds import Point, ThresholdCurve, threshold_curve
 from .training_log import TrainingLog, read_log
 
@@ -19,6 +19,7 @@ __all__ = [
     "entity_table",
     "span_tables",
     "read_log",
+    "relation_table",
     "threshold_curve",
     "write_report",
 ]

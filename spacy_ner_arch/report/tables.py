@@ -1,10 +1,12 @@
 """Scores as tables."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, cast
 
+from spacy.scorer import PRFScore
 from spacy.training import Example
 
+from ..scorers import count_relations
 from ..tags import OUTSIDE, encode
 from .matches import Kind, match
 
@@ -67,6 +69,25 @@ def _rows(found: set[tuple[int, str, int, int]], wanted: set[tuple[int, str, int
     labels = [row(label, label) for label in sorted({span[1] for span in found | wanted})]
     precision, recall, f1 = (sum(cast(float, line[i]) for line in labels) / len(labels) for i in (1, 2, 3))
     return [*labels, row("micro avg"), Row("macro avg", precision, recall, f1, len(wanted))]
+
+
+def relation_table(examples: Iterable[Example], symmetric: Sequence[str] = ()) -> list[Row]:
+    """Relation scores per label, then micro and macro averages, in which the borders of both entities must be right;
+    `strict` is the micro average in which their types must be right, too. Every gold relation counts.
+
+    symmetric: labels that hold in both directions.
+    """
+    per_type, strict = count_relations(examples, symmetric)
+    if not per_type:
+        return []
+
+    def row(name: str, score: PRFScore) -> Row:
+        return Row(name, score.precision, score.recall, score.fscore, score.tp + score.fn)
+
+    labels = [row(label, score) for label, score in per_type.items()]
+    precision, recall, f1 = (sum(cast(float, line[i]) for line in labels) / len(labels) for i in (1, 2, 3))
+    micro = row("micro avg", sum(per_type.values(), PRFScore()))
+    return [*labels, micro, Row("macro avg", precision, recall, f1, micro.support), row("strict", strict)]
 
 
 def tag_rows(example: Example) -> tuple[list[str], list[str]]:

@@ -1,0 +1,174 @@
+"""Pairs of entities classified by the states of a BiLSTM over their sentences. Letters as in `pairs.py`."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .lstm import BiLSTM
+from .pairs import PairClassifier, Pairs, distances, mean_rows, pieces, region_rows, take, token_rows, wide
+
+
+class PairBiLSTM(PairClassifier):
+    """A BiLSTM over the region of a pair, and a linear layer.
+
+        z = [t1; t2; last state of each direction; mean of e1's states; mean of e2's states]
+        logits = W Dropout(z) + b
+
+    t is the embedding of an entity's type. Each region is read once, whatever the number of its pairs.
+
+    hidden_size: width of the state of each direction.
+    depth: number of layers.
+    Other arguments and shapes: see PairClassifier. Dropout is before each layer too.
+    Source: the BiLSTM of NERE; Zhang et al. 2015 (bidirectional LSTM for relations).
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        *,
+        labels: Sequence[str],
+        types: Sequence[str],
+        symmetric: Sequence[str] = (),
+        multi_label: bool = False,
+        dropout_rate: float | None = None,
+        hidden_size: int = 200,
+        depth: int = 2,
+        type_size: int = 50,
+        negative_weight: float = 1.0,
+        class_weights: dict[str, float] | None = None,
+        loss_scale: float = 0.001,
+    ) -> None:
+        super().__init__(
+            input_size,
+            labels=labels,
+            types=types,
+            symmetric=symmetric,
+            multi_label=multi_label,
+            dropout_rate=dropout_rate,
+            type_size=type_size,
+            negative_weight=negative_weight,
+            class_weights=class_weights,
+            loss_scale=loss_scale,
+        )
+        self.lstm = BiLSTM(input_size, hidden_size=hidden_size, depth=depth, dropout_rate=dropout_rate)
+        self.output = self.output_layer(2 * type_size + 6 * hidden_size)
+
+    def logits(self, x: Tensor, mask: Tensor, pairs: Pairs) -> Tensor:
+        assert self.output is not None
+        states = self._states(x, pairs)
+        with torch.autocast(x.device.type, enabled=False):
+            states = states.to(wide(states))
+            last = pairs.region_ends - pairs.region_starts - 1
+            first = pairs.longest * torch.arange(len(last), device=x.device)
+            forward, backward = states.chunk(2, dim=1)
+            lasts = torch.cat([forward.index_select(0, first + last), backward.index_select(0, first)], dim=1)
+            means = [mean_rows(states, *state_rows(pairs, end, pairs.regions)) for end in (pairs.heads, pairs.tails)]
+            z = torch.cat([*self.type_parts(pairs), take(lasts, pairs.regions), *means], dim=1)
+            return self.output(self.dropout(z)).to(wide(x))
+
+    def _states(self, x: Tensor, pairs: Pairs) -> Tensor:
+        """States of all regions, (G * L, 2 * hidden_size), arbitrary behind the end of a region."""
+        flat, states = x.flatten(0, 1), []
+        everything = torch.arange(len(pairs.region_starts), device=x.device)
+        for piece in pieces(len(everything), pairs.longest, x.device):
+            rows, inside = region_rows(pairs, everything[piece], x.shape[1])
+            tokens = flat.index_select(0, rows.flatten()).view(*rows.shape, -1)
+            states.append(run(self.lstm, tokens, inside).flatten(0, 1))
+        return states[0] if len(states) == 1 else torch.cat(states)
+
+
+class PairBiLSTMAttention(PairClassifier):
+    """A BiLSTM over the region of a pair as seen from its entities, its states weighted by attention; a linear layer.
+
+        H = BiLSTM([token; position to e1; position to e2])
+        r = tanh(sum_t alpha_t H_t)     alpha = softmax over the region of w . tanh(H_t)
+        z = [t1; t2; r; mean of e1's states; mean of e2's states]
+        logits = W Dropout(z) + b
+
+    t is the embedding of an entity's type. Every pair has a row of its own; a piece of them is computed at a time.
+
+    hidden_size: width of the state of each direction.
+    position_size: width of the embedding of a distance to an entity, one table for each of the two.
+    max_distance: tokens from which on all distances are the same.
+    Other arguments and shapes: see PairClassifier. Dropout is before the BiLSTM too.
+    Source: Zhou et al. 2016.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        *,
+        labels: Sequence[str],
+        types: Sequence[str],
+        symmetric: Sequence[str] = (),
+        multi_label: bool = False,
+        dropout_rate: float | None = None,
+        hidden_size: int = 200,
+        position_size: int = 25,
+        max_distance: int = 50,
+        type_size: int = 50,
+        negative_weight: float = 1.0,
+        class_weights: dict[str, float] | None = None,
+        loss_scale: float = 0.001,
+    ) -> None:
+        super().__init__(
+            input_size,
+            labels=labels,
+            types=types,
+            symmetric=symmetric,
+            multi_label=multi_label,
+            dropout_rate=dropout_rate,
+            type_size=type_size,
+            negative_weight=negative_weight,
+            class_weights=class_weights,
+            loss_scale=loss_scale,
+        )
+        if position_size < 1 or max_distance < 1:
+            raise ValueError(
+                "PairBiLSTMAttention: position_size and max_distance must be positive, "
+                f"got {position_size} and {max_distance}"
+            )
+        self.max_distance = max_distance
+        self.head_position = nn.Embedding(2 * max_distance + 1, position_size)
+        self.tail_position = nn.Embedding(2 * max_distance + 1, position_size)
+        self.lstm = BiLSTM(input_size + 2 * position_size, hidden_size=hidden_size, dropout_rate=dropout_rate)
+        self.query = nn.Linear(2 * hidden_size, 1, bias=False)
+        self.output = self.output_layer(2 * type_size + 6 * hidden_size)
+
+    def logits(self, x: Tensor, mask: Tensor, pairs: Pairs) -> Tensor:
+        assert self.output is not None
+        cuts = pieces(len(pairs.heads), pairs.longest, x.device)
+        z = torch.cat([self._piece(x, pairs, piece) for piece in cuts])
+        with torch.autocast(x.device.type, enabled=False):
+            return self.output(self.dropout(torch.cat([*self.type_parts(pairs), z], dim=1))).to(wide(x))
+
+    def _piece(self, x: Tensor, pairs: Pairs, piece: slice) -> Tensor:
+        """z without the types, (p, 6 * hidden_size), for p of the pairs."""
+        heads, tails, regions = pairs.heads[piece], pairs.tails[piece], pairs.regions[piece]
+        rows, inside = region_rows(pairs, regions, x.shape[1])
+        parts = [x.flatten(0, 1).index_select(0, rows.flatten())]
+        for ends, table in ((heads, self.head_position), (tails, self.tail_position)):
+            parts.append(take(table.weight, distances(pairs, regions, ends, self.max_distance).flatten()))
+        states = run(self.lstm, torch.cat(parts, dim=1).view(*rows.shape, -1), inside)
+        with torch.autocast(x.device.type, enabled=False):
+            states = states.to(wide(states))
+            score = self.query(states.tanh()).squeeze(2).masked_fill(~inside, -torch.inf)
+            seen = (score.softmax(1).unsqueeze(1) @ states).squeeze(1).tanh()
+            own = torch.arange(len(regions), device=x.device)
+            flat = states.flatten(0, 1)
+            means = [mean_rows(flat, *state_rows(pairs, ends, regions, own)) for ends in (heads, tails)]
+            return torch.cat([seen, *means], dim=1)
+
+
+def run(lstm: BiLSTM, x: Tensor, mask: Tensor) -> Tensor:
+    """States, on a CPU in single precision: most have no LSTM in half, whatever autocast says."""
+    with torch.autocast("cpu", enabled=False):
+        return lstm(x.to(wide(x)), mask)
+
+
+def state_rows(pairs: Pairs, entities: Tensor, regions: Tensor, numbers: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """`token_rows` of entities in a table of L rows for each region, or for each of the given numbers."""
+    offset = pairs.region_starts[regions]
+    starts, ends = pairs.starts[entities] - offset, pairs.ends[entities] - offset
+    return token_rows(regions if numbers is None else numbers, starts, ends, pairs.longest, pairs.widest)

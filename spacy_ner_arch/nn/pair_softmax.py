@@ -1,0 +1,190 @@
+"""Pairs of entities classified by the means of their tokens and of their sentences.
+
+The first layer is linear in the parts of a pair, so each part is multiplied once per entity or region, and pairs only
+add rows. Letters as in `pairs.py`, and H width of the hidden layer.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .pairs import PairClassifier, Pairs, mean_rows, pieces, region_rows, regrown, wide
+from .transe import TransE, corrupt_labels
+
+
+class PairSoftmax(PairClassifier):
+    """A hidden layer over both entities and their context, and a linear layer over it and the entity types.
+
+        f = LN(GELU(W LN([Dropout(e1); Dropout(e2); Dropout(c)]) + b))
+        logits = W' Dropout([LN([t1; t2]); f]) + b'
+
+    e is the mean of an entity's tokens, c that of the region, t the embedding of an entity's type. Dropout is drawn
+    once per entity and region, so that with gain g and bias s of the first LN
+
+        W LN(z) = (W diag(g) z - mean(z) W g) / sigma(z) + W s
+
+    needs only sigma for each pair: the mean is that of the parts' means.
+
+    hidden_size: width H of the hidden layer; None for D.
+    Other arguments and shapes: see PairClassifier.
+    Source: BERTSoftmax of NERE; Wu and He 2019 (R-BERT) is much like it.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        *,
+        labels: Sequence[str],
+        types: Sequence[str],
+        symmetric: Sequence[str] = (),
+        multi_label: bool = False,
+        dropout_rate: float | None = None,
+        hidden_size: int | None = None,
+        type_size: int = 50,
+        negative_weight: float = 1.0,
+        class_weights: dict[str, float] | None = None,
+        loss_scale: float = 0.001,
+    ) -> None:
+        super().__init__(
+            input_size,
+            labels=labels,
+            types=types,
+            symmetric=symmetric,
+            multi_label=multi_label,
+            dropout_rate=dropout_rate,
+            type_size=type_size,
+            negative_weight=negative_weight,
+            class_weights=class_weights,
+            loss_scale=loss_scale,
+        )
+        hidden_size = input_size if hidden_size is None else hidden_size
+        self.norm = nn.LayerNorm(3 * input_size)
+        self.hidden = nn.Linear(3 * input_size, hidden_size)
+        self.hidden_norm = nn.LayerNorm(hidden_size)
+        self.type_norm = nn.LayerNorm(2 * type_size) if type_size else None
+        self.output = self.output_layer(2 * type_size + hidden_size)
+
+    def logits(self, x: Tensor, mask: Tensor, pairs: Pairs) -> Tensor:
+        # In single precision throughout: what is multiplied is one row per entity and region, and a mean is subtracted.
+        with torch.autocast(x.device.type, enabled=False):
+            types = None
+            if self.type_norm is not None:
+                types = self.type_norm(torch.cat(self.type_parts(pairs), dim=1))
+            table, rows, scale = self._sums(x.to(wide(x)), pairs)
+            logits = [
+                self._classify(table, rows[piece], scale[piece], None if types is None else types[piece])
+                for piece in pieces(len(rows), 1, x.device)
+            ]
+            return logits[0] if len(logits) == 1 else torch.cat(logits)
+
+    def _sums(self, x: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor]:
+        """A table (2 E + G, H) of which three rows (P, 3) add up to W diag(g) z - mean(z) W g; 1 / sigma(z) (P, 1)."""
+        entities = self.dropout(self.mean_entities(x, pairs))
+        everything = torch.arange(len(pairs.region_starts), device=x.device)
+        contexts = self.dropout(mean_rows(x.flatten(0, 1), *region_rows(pairs, everything, x.shape[1])))
+
+        weight = self.hidden.weight * self.norm.weight
+        gain = weight.sum(1)
+        parts = zip((entities, entities, contexts), weight.split(self.input_size, dim=1), strict=True)
+        table = torch.cat([F.linear(part, own) - torch.outer(part.mean(1) / 3, gain) for part, own in parts])
+        several = len(entities)
+        rows = torch.stack([pairs.heads, several + pairs.tails, 2 * several + pairs.regions], dim=1)
+
+        both = torch.cat([entities, entities, contexts])
+        mean = both.mean(1).index_select(0, rows.flatten()).view(rows.shape)
+        within = both.var(1, correction=0).index_select(0, rows.flatten()).view(rows.shape)
+        variance = within.mean(1, keepdim=True) + mean.var(1, correction=0, keepdim=True)
+        return table, rows, (variance + self.norm.eps).rsqrt()
+
+    def _hidden(self, table: Tensor, rows: Tensor, scale: Tensor) -> Tensor:
+        """W LN(z) + b of some of the pairs, (p, H)."""
+        constant = F.linear(self.norm.bias, self.hidden.weight, self.hidden.bias)
+        scale = scale.expand(rows.shape).contiguous()
+        return F.embedding_bag(rows, table, mode="sum", per_sample_weights=scale) + constant
+
+    def _classify(self, table: Tensor, rows: Tensor, scale: Tensor, types: Tensor | None) -> Tensor:
+        """Logits of some of the pairs, (p, C)."""
+        assert self.output is not None
+        f = self.hidden_norm(F.gelu(self._hidden(table, rows, scale)))
+        type_weight, weight = self.output.weight.split([2 * self.type_size, f.shape[1]], dim=1)
+        # Contiguous, for the gradient of a slice takes ten times as long.
+        logits = F.linear(self.dropout(f), weight.contiguous(), self.output.bias)
+        return logits if types is None else logits + F.linear(self.dropout(types), type_weight.contiguous())
+
+
+class PairMultitask(PairSoftmax):
+    """PairSoftmax that also learns its relations as ways from one entity to the other.
+
+    For each gold relation, e without dropout:
+
+        d(r) = ||e1 + LN(l_r) - e2||^2        hinge = max(0, d(gold) - d(corrupt) + 1)
+
+    The corrupt label is drawn from those that the pair has not. Symmetric labels, whose way would lead both to and fro,
+    take no part; nor does anything where there is but one label.
+
+    transe_weight: factor of a relation's hinge beside its cross entropy. Both are sums times `loss_scale` (labels of
+        one pair share its hinge, as they share its target). The published 1e-5 (alone) and 0.01 (joint) weigh two
+        means, over the pairs with a relation and over all pairs: they mean the same here if every pair has a relation,
+        and else are to be multiplied by the number of all pairs for each that has one.
+    Other arguments and shapes: see PairSoftmax. `parts` has the term as `transe`.
+    Source: BERTMultitask of NERE; Bordes et al. 2013 (TransE).
+    """
+
+    terms = ("transe",)
+
+    def __init__(
+        self,
+        input_size: int,
+        *,
+        labels: Sequence[str],
+        types: Sequence[str],
+        symmetric: Sequence[str] = (),
+        multi_label: bool = False,
+        dropout_rate: float | None = None,
+        hidden_size: int | None = None,
+        type_size: int = 50,
+        transe_weight: float = 1e-5,
+        negative_weight: float = 1.0,
+        class_weights: dict[str, float] | None = None,
+        loss_scale: float = 0.001,
+    ) -> None:
+        super().__init__(
+            input_size,
+            labels=labels,
+            types=types,
+            symmetric=symmetric,
+            multi_label=multi_label,
+            dropout_rate=dropout_rate,
+            hidden_size=hidden_size,
+            type_size=type_size,
+            negative_weight=negative_weight,
+            class_weights=class_weights,
+            loss_scale=loss_scale,
+        )
+        if not 0.0 <= transe_weight < math.inf:
+            raise ValueError(f"PairMultitask: transe_weight must be finite and not negative, got {transe_weight}")
+        self.transe_weight = transe_weight
+        self.transe = TransE(len(labels), input_size)
+
+    def additional_losses(
+        self, x: Tensor, pairs: Pairs, rows: Tensor, classes: Tensor, held: Tensor
+    ) -> dict[str, Tensor]:
+        entities = self.mean_entities(x, pairs)
+        heads, tails = pairs.heads[rows], pairs.tails[rows]
+        difference = entities.index_select(0, heads) - entities.index_select(0, tails)
+        # A mean over the pairs of a batch would depend on how it is cut: this is a sum, as the loss is.
+        corrupt, exists = self.corrupt(held.index_select(0, rows))
+        share = exists & ~self.both_ways[classes]
+        weight = share / held.sum(1)[rows]
+        return {"transe": self.transe_weight * (weight * self.transe(difference, classes, corrupt)).sum()}
+
+    def corrupt(self, held: Tensor) -> tuple[Tensor, Tensor]:
+        """A wrong label for each row of held (g, K), and whether there is any."""
+        return corrupt_labels(held)
+
+    def _resize_labels(self, labels: Sequence[str]) -> None:
+        super()._resize_labels(labels)
+        self.transe.labels = regrown(self.transe.labels, labels, self.labels)

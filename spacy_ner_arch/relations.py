@@ -1,0 +1,114 @@
+"""Relations between spans of a document: `doc._.relations`, and how they are stored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from numbers import Real
+from reprlib import repr as short_repr
+from typing import Any, NamedTuple
+
+from spacy.tokens import Doc, Span
+
+# A key of the shape of spaCy's own extension attributes: with a plain string, `Span.as_doc(copy_user_data=True)` would
+# carry the offsets into the shorter text as they are, where they mean other characters. This one it leaves out.
+USER_DATA_KEY: Any = ("._.", "spacy_ner_arch.relations", None, None)
+
+RelationKey = tuple[int, int, str, int, int, str, str]
+"""Start and end of the head in characters, its label, the same of the tail, and the label of the relation."""
+
+
+class Relation(NamedTuple):
+    """A directed relation.
+
+    head, tail: its arguments; they may overlap, be the same span, and need be neither in doc.ents nor in doc.spans.
+    label: its label.
+    score: its probability, or None, as for gold relations.
+    """
+
+    head: Span
+    tail: Span
+    label: str
+    score: float | None = None
+
+
+def get_relations(doc: Doc) -> list[Relation]:
+    """The relations of a Doc, in the order in which they were set; none if they were never set.
+
+    Kept are the bounds and labels of the arguments. They are stored as characters, since token indices change when
+    tokens are merged or split, and as plain numbers and strings in doc.user_data, so that they survive
+    `Doc.to_bytes`, `DocBin(store_user_data=True)`, copying and other processes.
+    They are lost in a DocBin without user data, in `Span.as_doc` and with it where spaCy's corpus reader splits Docs
+    (`max_length` above 0 or `gold_preproc`), and, with a warning, in `Doc.from_docs`.
+
+    Raises ValueError if the bounds of an argument are no token bounds any more.
+    """
+    return [_make_relation(doc, row) for row in doc.user_data.get(USER_DATA_KEY, ())]
+
+
+def set_relations(doc: Doc, relations: Iterable[Relation | tuple[Any, ...]]) -> None:
+    """Replace the relations of a Doc. One that is given twice is kept once, with its first score.
+
+    relations: Relations or tuples (head, tail, label[, score]). None at all says that the Doc has no relation,
+        which is more than never setting them: see `has_relations`.
+    Raises ValueError, and changes nothing, if an argument is empty or no span of this text and its tokens, a label is
+        not a text or empty, or a score not finite.
+    """
+    rows: dict[RelationKey, float | None] = {}
+    for item in relations:
+        relation = Relation(*item)
+        key = _make_key(doc, relation)
+        rows.setdefault(key, None if relation.score is None else float(relation.score))
+    # A new list: copies of a Doc share the old one.
+    doc.user_data[USER_DATA_KEY] = [[*key, score] for key, score in rows.items()]
+
+
+def has_relations(doc: Doc) -> bool:
+    """Tell whether relations were set, also if there is none of them."""
+    return USER_DATA_KEY in doc.user_data
+
+
+def relation_keys(doc: Doc) -> list[RelationKey]:
+    """What is stored of each relation but its score, without a check against the tokens. No key stands twice."""
+    # After DocBin the rows are tuples.
+    return [tuple(row[:-1]) for row in doc.user_data.get(USER_DATA_KEY, ())]
+
+
+def _make_relation(doc: Doc, row: list[Any]) -> Relation:
+    head_start, head_end, head_label, tail_start, tail_end, tail_label, label, score = row
+    head = doc.char_span(head_start, head_end, label=head_label)
+    tail = doc.char_span(tail_start, tail_end, label=tail_label)
+    if head is None or tail is None:
+        raise ValueError(
+            f"doc._.relations: {label} from {doc.text[head_start:head_end]!r} to {doc.text[tail_start:tail_end]!r} in "
+            f"{short_repr(doc.text)}: the bounds of an argument are no token bounds any more. Set relations after "
+            f"merging and splitting tokens, or read them as characters with spacy_ner_arch.relations.relation_keys"
+        )
+    return Relation(head, tail, label, score)
+
+
+def _make_key(doc: Doc, relation: Relation) -> RelationKey:
+    head, tail, label, score = relation
+
+    def fail(reason: str) -> ValueError:
+        return ValueError(f"doc._.relations: {label!r} from {head!r} to {tail!r}: {reason}")
+
+    if not isinstance(label, str) or not label:
+        raise fail("the label must be a text, not empty")
+    if score is not None and not (isinstance(score, Real) and math.isfinite(score)):
+        raise fail(f"the score {score!r} must be None or a finite number")
+    for span in (head, tail):
+        if not isinstance(span, Span):
+            raise fail("an argument is no Span; give doc[2:4] or one of doc.ents")
+        if span.start_char >= span.end_char:
+            raise fail("an argument is empty")
+        if span.doc is not doc and span.doc.text != doc.text:
+            raise fail("an argument is a span of another text; take it from this Doc")
+        if span.doc is not doc and doc.char_span(span.start_char, span.end_char) is None:
+            raise fail("an argument is a span of a Doc with other tokens, whose bounds are none here")
+    return head.start_char, head.end_char, head.label_, tail.start_char, tail.end_char, tail.label_, label
+
+
+# Another package may have taken the name; the functions above work all the same.
+if not Doc.has_extension("relations"):
+    Doc.set_extension("relations", getter=get_relations, setter=set_relations)
