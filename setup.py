@@ -46,6 +46,7 @@ setup(
         "spacy_architectures": [
             "spacy_ner_arch.WordCharEmbed.v1 = spacy_ner_arch.embeddings:word_char_embed",
             "spacy_ner_arch.BiLSTM.v1 = spacy_ner_arch.encoders:bilstm",
+            "spacy_ner_arch.SynLSTM.v1 = spacy_ner_arch.encoders:syn_lstm",
             "spacy_ner_arch.TorchTok2Vec.v1 = spacy_ner_arch.encoders:torch_tok2vec",
             "spacy_ner_arch.TransformerModel.v1 = spacy_ner_arch.transformer:transformer_model",
             "spacy_ner_arch.TransformerListener.v1 = spacy_ner_arch.transformer:transformer_listener",

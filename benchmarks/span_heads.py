@@ -3,9 +3,10 @@
 Entity F1, in percent, of `configs/span.cfg` with the features of both published systems, on the transformer, corpus and
 steps of the table of heads above (the model of the last step): attention and the length's embedding (SpanSynLSTM), or
 the length's embedding twice, once through ReLU (SpanNER). All gold entities count, also those longer than `max_width`.
-`exact`: the likeliest set of spans that do not overlap; `greedy`: by falling probability.
+`exact`: the likeliest set of spans that do not overlap; `greedy`: by falling probability. Rows with more than a name
+change what they say.
 
-    python benchmarks/span_heads.py [SpanSynLSTM] [SpanNER]
+    python benchmarks/span_heads.py [NAME...]
 """
 
 import json
@@ -19,11 +20,20 @@ from spacy.util import load_config
 from spans import FEATURES
 from transformer import CORPUS, FOLDER, ROOT, minilm, run, use_budget
 
+# Name of the row: features, what is changed in the model, rate of the head.
+RUNS: dict[str, tuple[str, dict[str, float], float]] = {
+    "SpanSynLSTM": ("SpanSynLSTM", {}, 2e-3),
+    "SpanNER": ("SpanNER", {}, 2e-3),
+    "SpanNER, rate of the head 1e-3": ("SpanNER", {}, 1e-3),
+    "SpanNER, rate of the head 1e-3, boundary smoothing 0.1": ("SpanNER", {"boundary_smoothing": 0.1}, 1e-3),
+}
 
-def make_config(features: str) -> Any:
+
+def make_config(name: str) -> Any:
     config = load_config(ROOT / "configs" / "span.cfg", interpolate=False)
-    config["components"]["span_ner"]["model"].update(FEATURES[features])
-    use_budget(config, "span_ner")
+    features, settings, rate = RUNS[name]
+    config["components"]["span_ner"]["model"].update({**FEATURES[features], **settings})
+    use_budget(config, "span_ner", rate)
     return config
 
 
@@ -37,10 +47,10 @@ def evaluate(folder: Any, part: str, decode: str) -> float:
 
 def main() -> None:
     minilm()
-    for features in FEATURES:
+    for features in RUNS:
         if (sys.argv[1:] and features not in sys.argv[1:]) or has_row("span_heads", features=features, seed=0):
             continue
-        folder = FOLDER / f"span-{features}"
+        folder = FOLDER / f"span-{features}".replace(" ", "-").replace(",", "")
         folder.mkdir(parents=True, exist_ok=True)
         make_config(features).to_disk(folder / "train.cfg")
         start = time.perf_counter()

@@ -66,7 +66,7 @@ class Work:
         self.gold = tuple(torch.tensor([(b, i, 2, 1 + i % K) for b in range(B) for i in (3, 17, 30)]).unbind(1))
         if system == "ours":
             self.module = SpanClassifier(D, labels=list("abcd"), max_width=W, dropout_rate=0.1, **FEATURES[features])
-            self.arguments = (torch.ones(B, T, dtype=torch.bool), None, *self.gold)
+            self.arguments = (torch.ones(B, T, dtype=torch.bool), None, None, *self.gold)
         else:
             spans = [(b, i, w) for b in range(B) for i in range(T) for w in range(1, min(W, T - i) + 1)]
             classes = {(b, i, w): label for b, i, w, label in zip(*map(torch.Tensor.tolist, self.gold), strict=True)}

@@ -32,9 +32,9 @@ from thinc.api import Adam, Config
 from transformer import CORPUS, SPACY_NER, STOCK_LISTENER, STOCK_MODEL, minilm
 from transformers import AutoModel, AutoTokenizer
 
-from spacy_ner_arch.bridge import padding
 from spacy_ner_arch.collate import token_tags
 from spacy_ner_arch.nn.taggers import CRFTagger
+from spacy_ner_arch.padding import padding
 from spacy_ner_arch.tags import tag_names
 
 THREADS = int(os.environ["OMP_NUM_THREADS"])
@@ -115,7 +115,7 @@ class Plain:
         self.transformer.train()
         self.head.train()
         for *inputs, shape, tags, missing in prepared:
-            loss = self.head(self.words(*inputs, shape), shape.mask, tags, missing)
+            loss = self.head(self.words(*inputs, shape), shape.mask, None, tags, missing)
             loss.item()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)

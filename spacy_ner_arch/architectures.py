@@ -7,7 +7,7 @@ from thinc.api import Model
 
 from .bridge import Tok2Vec, head_model
 from .collate import span_candidates, span_classes, token_tags
-from .encoders import Encoder
+from .encoders import Encoder, encoder_context
 from .nn.spans import SpanClassifier
 from .nn.taggers import CRFTagger, SoftmaxTagger
 
@@ -30,7 +30,7 @@ def crf(
     Source: Lample et al. 2016.
     """
     build = partial(CRFTagger, encoder=encoder, dropout_rate=dropout, loss_scale=loss_scale)
-    return head_model("crf_tagger", tok2vec, build, token_tags, dtype)
+    return head_model("crf_tagger", tok2vec, build, token_tags, dtype, encoder_context(encoder))
 
 
 @registry.architectures("spacy_ner_arch.Softmax.v1")
@@ -57,7 +57,7 @@ def softmax(
         label_smoothing=label_smoothing,
         class_weights=class_weights,
     )
-    return head_model("softmax_tagger", tok2vec, build, token_tags, dtype)
+    return head_model("softmax_tagger", tok2vec, build, token_tags, dtype, encoder_context(encoder))
 
 
 @registry.architectures("spacy_ner_arch.Span.v1")
@@ -100,4 +100,4 @@ def span(
         boundary_smoothing=boundary_smoothing,
         loss_scale=loss_scale,
     )
-    return head_model("span_classifier", tok2vec, build, span_classes, dtype, span_candidates)
+    return head_model("span_classifier", tok2vec, build, span_classes, dtype, encoder_context(encoder, span_candidates))

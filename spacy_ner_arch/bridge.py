@@ -5,7 +5,7 @@ encoder and head. Everything behind the embedding is one autograd graph.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from thinc.types import Floats2d, Ints1d
 from torch import Tensor, nn
 
 from .batching import chunks
+from .padding import Padding, padding
 from .shim import TorchShim
 
 Tok2Vec = Model[list[Doc], list[Floats2d]]
@@ -24,30 +25,11 @@ Prediction = list[tuple[np.ndarray, ...]]
 Arguments = tuple[Any, ...]
 
 
-class Padding(NamedTuple):
-    """Where the tokens of a batch stand: flat rows (N, D) on one side, (B, T, D) on the other."""
-
-    mask: Tensor  # (B, T) bool
-    rows: Tensor  # (N,) place of each token among the B * T
-
-    def pad(self, flat: Tensor, fill: float = 0) -> Tensor:
-        """(N, ...) -> (B, T, ...)"""
-        padded = flat.new_full((self.mask.numel(), *flat.shape[1:]), fill)
-        return padded.index_copy(0, self.rows, flat).view(*self.mask.shape, *flat.shape[1:])
-
-    def flatten(self, padded: Tensor) -> Tensor:
-        """(B, T, ...) -> (N, ...)"""
-        return padded.flatten(0, 1).index_select(0, self.rows)
+# (model, docs, padding) -> what the module has to know of the documents besides their vectors.
+Context = Callable[[Model, Sequence[Doc], Padding], Arguments]
 
 
-def padding(lengths: Sequence[int], device: torch.device) -> Padding:
-    """Padding of documents of these lengths, at least one step wide, so that empty ones are no special case."""
-    mask = np.arange(max(1, *lengths)) < np.asarray(lengths, dtype=np.int64).reshape(-1, 1)
-    rows = torch.from_numpy(np.flatnonzero(mask))
-    return Padding(torch.from_numpy(mask).to(device, non_blocking=True), rows.to(device, non_blocking=True))
-
-
-def no_context(model: Model, docs: Sequence[Doc], shape: "Padding") -> Arguments:
+def no_context(model: Model, docs: Sequence[Doc], shape: Padding) -> Arguments:
     """Nothing but the vectors."""
     return ()
 
@@ -58,7 +40,7 @@ def head_model(
     build: Callable[..., nn.Module],
     collate: Callable[..., Arguments],
     dtype: str,
-    context: Callable[[Model, Sequence[Doc], "Padding"], Arguments] = no_context,
+    context: Context = no_context,
 ) -> Model:
     """A trainable head over an embedding.
 
@@ -66,7 +48,7 @@ def head_model(
         module takes (x, mask, *context) for predictions, a tuple of tensors with one row per document, and (x, mask,
         *context, *arguments) for the loss.
     collate: (targets, padding) -> arguments.
-    context: (model, docs, padding) -> what the module has to know of the documents besides their vectors.
+    context: further arguments that follow from the documents.
 
     The model is used as
         predict(docs) -> Prediction
@@ -92,8 +74,10 @@ def head_model(
     )
 
 
-def tok2vec_model(name: str, tok2vec: Tok2Vec, build: Callable[..., nn.Module], dtype: str) -> Tok2Vec:
-    """An encoder over an embedding as a tok2vec of its own."""
+def tok2vec_model(
+    name: str, tok2vec: Tok2Vec, build: Callable[..., nn.Module], dtype: str, context: Context = no_context
+) -> Tok2Vec:
+    """An encoder over an embedding as a tok2vec of its own; the module takes (x, mask, *context)."""
     return Model(
         name,
         tok2vec_forward,
@@ -102,7 +86,7 @@ def tok2vec_model(name: str, tok2vec: Tok2Vec, build: Callable[..., nn.Module], 
         shims=[TorchShim(build, dtype=dtype)],
         refs={"tok2vec": tok2vec},
         dims={"nO": None},
-        attrs={"dropout_rate": 0.0},
+        attrs={"dropout_rate": 0.0, "context": context},
     )
 
 
@@ -194,7 +178,7 @@ def tok2vec_forward(
     vectors, backprop_vectors = model.layers[0](docs, is_train)
     flat = join(model, vectors)
     shape = padding(lengths, flat.device)
-    arguments = (shape.pad(flat), shape.mask)
+    arguments = (shape.pad(flat), shape.mask, *model.attrs["context"](model, docs, shape))
     if is_train:
         encoded, backprop_encoded = shim.begin_update(arguments, model.attrs["dropout_rate"])
     else:

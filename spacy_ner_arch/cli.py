@@ -180,9 +180,8 @@ def evaluate_cli(
     output: Path | None = Option(None, "--output", "-o", help="JSON file for the scores", dir_okay=False),
     gold_preproc: bool = Option(False, "--gold-preproc", "-G", help="Predict on gold sentences and tokens"),
     gold_entities: bool = Option(False, "--gold-entities", help="Find relations between gold entities"),
-    code: Path | None = Option(
-        None, "--code", "-c", help="Python file with registered functions of yours", exists=True
-    ),
+    gold_trees: bool = Option(False, "--gold-trees", help="Give the components gold dependency trees"),
+    code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
     use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
     # fmt: on
 ) -> None:
@@ -194,7 +193,7 @@ def evaluate_cli(
     from .report import entity_table, relation_table, span_tables
 
     import_code(code)
-    nlp, examples = predict(model, corpus, use_gpu, gold_preproc, gold_entities)
+    nlp, examples = predict(model, corpus, use_gpu, gold_preproc, gold_entities, gold_trees)
     scores = Scorer(nlp).score(examples)
     tables = {f"spans_{key}_table": rows for key, rows in span_tables(examples).items()}
     extractors = [pipe for name, pipe in nlp.pipeline if nlp.get_pipe_meta(name).factory == "relation_extractor"]
@@ -235,21 +234,33 @@ def load(model: str) -> Any:
 
 
 def predict(
-    model: str, corpus: Path, use_gpu: int, gold_preproc: bool = False, gold_entities: bool = False
+    model: str,
+    corpus: Path,
+    use_gpu: int,
+    gold_preproc: bool = False,
+    gold_entities: bool = False,
+    gold_trees: bool = False,
 ) -> tuple[Any, list[Any]]:
-    """The pipeline, and the examples of the corpus with its predictions on them."""
+    """The pipeline, and the examples of the corpus with its predictions on them. Where the corpus gives something, the
+    components that would find it are left out."""
     from .corpora import create_corpus
 
     setup_gpu(use_gpu, silent=False)
     nlp = load(model)
     copied = []
-    if gold_entities:
-        copied = ["ents"]
-        nlp.disable_pipes(*(name for name in nlp.pipe_names if "doc.ents" in nlp.get_pipe_meta(name).assigns))
-        if not any("token.is_sent_start" in nlp.get_pipe_meta(name).assigns for name in nlp.pipe_names):
-            copied.append("sents")
+    for wanted, attribute, layer in ((gold_entities, "doc.ents", "ents"), (gold_trees, "token.head", "heads")):
+        if wanted:
+            copied.append(layer)
+            nlp.disable_pipes(*assigning(nlp, attribute))
+    if gold_entities and not gold_trees and not assigning(nlp, "token.is_sent_start"):
+        copied.append("sents")
     examples = list(create_corpus(corpus, copy=copied, gold_preproc=gold_preproc)(nlp))
     # Not nlp.evaluate: it predicts on copies and throws them away.
     for example, doc in zip(examples, nlp.pipe(example.predicted for example in examples), strict=True):
         example.predicted = doc
     return nlp, examples
+
+
+def assigning(nlp: Any, attribute: str) -> list[str]:
+    """Components that say that they set an attribute."""
+    return [name for name in nlp.pipe_names if attribute in nlp.get_pipe_meta(name).assigns]

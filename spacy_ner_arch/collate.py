@@ -7,7 +7,8 @@ import torch
 from spacy.tokens import Doc
 from thinc.api import Model, NumpyOps
 
-from .bridge import Arguments, Padding
+from .bridge import Arguments
+from .padding import Padding
 from .span_decoding import GoldSpans
 from .tags import MISSING
 

@@ -7,9 +7,10 @@ import torch
 from spacy.tokens import Doc
 from thinc.api import Model
 
-from .bridge import Arguments, Padding
+from .bridge import Arguments
 from .candidates import Candidates, GoldPairs, PairFinder
 from .nn.pairs import Pairs
+from .padding import Padding
 
 
 def pair_candidates(model: Model, docs: Sequence[Doc], shape: Padding) -> Arguments:

@@ -65,6 +65,15 @@ def set_relations(docs, relations=RELATIONS) -> None:
         doc._.relations = [(doc.ents[head], doc.ents[tail], label) for head, tail, label in triples]
 
 
+def set_trees(docs) -> None:
+    """The first word of a document is its root, and every other one depends on the word before it."""
+    for doc in docs:
+        deps = ["ROOT" if token.i == 0 else "next" if token.is_lower else "name" for token in doc]
+        heads = [max(token.i - 1, 0) for token in doc]
+        tree = Doc(doc.vocab, words=[token.text for token in doc], heads=heads, deps=deps)
+        doc.from_array(["HEAD", "DEP"], tree.to_array(["HEAD", "DEP"]))
+
+
 def relations(doc) -> list[tuple]:
     """Tokens of head and tail, and the label."""
     return [(r.head.start, r.head.end, r.tail.start, r.tail.end, r.label) for r in doc._.relations]

@@ -9,7 +9,7 @@ from spacy.tokens import Doc
 from thinc.api import Config
 
 from spacy_ner_arch import batching
-from spacy_ner_arch.bridge import padding
+from spacy_ner_arch.padding import padding
 
 
 def test_padding_round_trip():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import spacy
-from conftest import TRAIN, entities, make_examples, relations, set_relations
+from conftest import TRAIN, entities, make_examples, relations, set_relations, set_trees
 from spacy.cli.init_config import fill_config
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training.initialize import init_nlp
@@ -57,7 +57,7 @@ def leaves(section, prefix=""):
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """The entities once as such and once as spans, one of these inside of another, and relations."""
+    """The entities once as such and once as spans, one of these inside of another; relations, and trees."""
     path = tmp_path_factory.mktemp("corpus") / "train.spacy"
     docs = gold_docs(spacy.blank("en"))
     for doc in docs:
@@ -69,6 +69,7 @@ def corpus(tmp_path_factory):
 def gold_docs(nlp):
     docs = [eg.reference for eg in make_examples(nlp)]
     set_relations(docs)
+    set_trees(docs)
     return docs
 
 

@@ -50,3 +50,11 @@ def test_padding_reaches_no_state_and_gets_no_gradient():
 def test_sizes_are_checked():
     with pytest.raises(ValueError, match="must be positive, got 0 and 1"):
         BiLSTM(7, hidden_size=0)
+
+
+def test_half_precision_on_a_cpu():
+    x, mask = batch()
+    lstm = BiLSTM(7, hidden_size=6, dropout_rate=0.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = lstm(x.bfloat16(), mask)
+    assert torch.allclose(out[mask], lstm(x, mask)[mask], atol=0.05)

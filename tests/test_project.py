@@ -30,10 +30,22 @@ def spacy_project(folder, *args):
     )
 
 
+# Those that need no transformer.
+CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.cfg") if "Transformer" not in path.read_text())
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "config", sorted(path.stem for path in (ROOT / "configs").glob("*.cfg") if '"transformer"' not in path.read_text())
-)
+@pytest.mark.parametrize("config", [name for name in CONFIGS if name.startswith("relation")])
+def test_quickstart_relations(project, config):
+    done = spacy_project(project, "run", "quickstart-relations", ".", "--vars.relation_config", config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    scores = srsly.read_json(project / "metrics" / f"sample-{config}.json")
+    assert scores["rel_strict_f"] > 0.5
+    assert "works_for" in done.stdout and "macro avg" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [name for name in CONFIGS if not name.startswith("relation")])
 def test_quickstart(project, config):
     done = spacy_project(project, "run", "quickstart", ".", "--vars.config", config)
     assert done.returncode == 0, done.stdout + done.stderr

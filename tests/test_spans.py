@@ -104,7 +104,7 @@ def reference_loss(module, logits, spans, gold, missing=None):
 
 def span_logits(module, x, mask, candidates=None):
     """Logits on the grid (B, T, W, K + 1); 0 and, for the labels, -inf where there is no span."""
-    logits, spans = module.logits(x, mask, candidates)
+    logits, spans = module.logits(x, mask, None, candidates)
     return spans.scatter(logits, logits.new_tensor([0.0, *[-torch.inf] * (logits.shape[1] - 1)]))
 
 
@@ -277,7 +277,7 @@ def test_loss_equals_dense_targets(gold, smoothing, gap):
         missing = torch.zeros_like(mask)
         missing[0, 2] = missing[3, 6] = missing[2, 0] = True
     spans = all_spans(mask, 3)
-    ours = module(x, mask, None, *columns(gold), missing)
+    ours = module(x, mask, None, None, *columns(gold), missing)
     theirs = reference_loss(module, reference_logits(module, x, spans), spans, gold, missing)
     assert torch.allclose(ours, theirs)
     assert_same_gradients(ours, theirs, x, module)
@@ -286,7 +286,7 @@ def test_loss_equals_dense_targets(gold, smoothing, gap):
 def test_smoothing_changes_the_loss():
     plain, smooth = make(), make(boundary_smoothing=0.3)
     x, mask = batch()
-    assert not torch.isclose(plain(x, mask, None, *columns(GOLD)), smooth(x, mask, None, *columns(GOLD)))
+    assert not torch.isclose(plain(x, mask, None, None, *columns(GOLD)), smooth(x, mask, None, None, *columns(GOLD)))
 
 
 def test_no_loss_without_annotation():
@@ -294,9 +294,9 @@ def test_no_loss_without_annotation():
     x, mask = batch()
     missing = mask.clone()
     missing[3] = False
-    module(x, mask, None, *columns(GOLD), missing).backward()
+    module(x, mask, None, None, *columns(GOLD), missing).backward()
     assert (x.grad[3] != 0).all() and (x.grad[[0, 1, 2, 4]] == 0).all()
-    assert module(x, mask, None, *columns(GOLD), mask) == 0
+    assert module(x, mask, None, None, *columns(GOLD), mask) == 0
 
 
 def test_losses_add_up():
@@ -306,8 +306,8 @@ def test_losses_add_up():
     for b, length in enumerate(LENGTHS):
         if length:
             own = {(0, i, w, k) for d, i, w, k in GOLD if d == b}
-            parts = parts + module(x[b : b + 1, :length], mask[b : b + 1, :length], None, *columns(own))
-    assert torch.allclose(module(x, mask, None, *columns(GOLD)), parts)
+            parts = parts + module(x[b : b + 1, :length], mask[b : b + 1, :length], None, None, *columns(own))
+    assert torch.allclose(module(x, mask, None, None, *columns(GOLD)), parts)
 
 
 def test_a_list_of_candidates_is_the_grid_on_those_spans():
@@ -317,7 +317,7 @@ def test_a_list_of_candidates_is_the_grid_on_those_spans():
     everything = tuple(torch.tensor(spans[::-1] + spans[:4]).unbind(1))  # in any order, some of them twice
     full = span_logits(module, x, mask)
     assert torch.equal(span_logits(module, x, mask, everything), full)
-    assert torch.equal(module(x, mask, everything, *columns(GOLD)), module(x, mask, None, *columns(GOLD)))
+    assert torch.equal(module(x, mask, None, everything, *columns(GOLD)), module(x, mask, None, None, *columns(GOLD)))
 
     some = sorted({*spans[::3], (3, 0, 6), (0, 1, 2)})
     candidates = tuple(torch.tensor(some).unbind(1))
@@ -327,7 +327,7 @@ def test_a_list_of_candidates_is_the_grid_on_those_spans():
             assert torch.allclose(dense[b, i, w - 1], full[b, i, w - 1])
         else:
             assert dense[b, i, w - 1].tolist() == [0.0] + [-torch.inf] * 3
-    ours = module(x, mask, candidates, *columns(GOLD))
+    ours = module(x, mask, None, candidates, *columns(GOLD))
     theirs = reference_loss(module, reference_logits(module, x, some), some, GOLD)
     assert 0 < len({gold[:3] for gold in GOLD} & set(some)) < len(GOLD)
     assert torch.allclose(ours, theirs)
@@ -338,7 +338,7 @@ def test_candidates_far_apart():
     module = make(max_width=300)
     x, mask = batch([2000])
     some = [(0, 0, 1), (0, 3, 300), (0, 900, 250), (0, 1700, 300), (0, 1999, 1)]
-    logits, _ = module.logits(x, mask, tuple(torch.tensor(some).unbind(1)))
+    logits, _ = module.logits(x, mask, None, tuple(torch.tensor(some).unbind(1)))
     assert torch.allclose(logits, reference_logits(module, x, some))
 
 
@@ -353,10 +353,10 @@ def test_nothing_to_look_at():
     module = make()
     x, mask = batch()
     nothing = tuple(torch.zeros(3, 0, dtype=torch.long))
-    for (prediction,) in (module(x, torch.zeros_like(mask)), module(x, mask, nothing)):
+    for (prediction,) in (module(x, torch.zeros_like(mask)), module(x, mask, None, nothing)):
         assert prediction.shape == (5, 7, 3, 4) and (prediction[..., 0] == 0).all()
     # There is a graph for the gradient to go back through all the same.
-    module(x, mask, nothing, *columns(GOLD)).backward()
+    module(x, mask, None, nothing, *columns(GOLD)).backward()
     assert (x.grad == 0).all()
 
 
@@ -381,9 +381,9 @@ def test_half_precision():
     x, mask = batch(width=16)
     x = x.detach().float().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
-        half = module(x, mask, None, *columns(GOLD))
+        half = module(x, mask, None, None, *columns(GOLD))
         logits = span_logits(module, x, mask)
-    full = module(x, mask, None, *columns(GOLD))
+    full = module(x, mask, None, None, *columns(GOLD))
     assert half.dtype == logits.dtype == torch.float32
     assert half != full and torch.isclose(half, full, rtol=0.05)
     (a,), (b,) = torch.autograd.grad(half, x), torch.autograd.grad(full, x)
@@ -423,7 +423,7 @@ def test_it_learns():
     mask, optimizer = torch.ones(16, 12).bool(), torch.optim.AdamW(module.parameters(), lr=0.01)
     for _ in range(60):
         optimizer.zero_grad()
-        module(tokens, mask, None, *columns({(*span, 0)[:4] for span in gold})).backward()
+        module(tokens, mask, None, None, *columns({(*span, 0)[:4] for span in gold})).backward()
         optimizer.step()
     with torch.no_grad():
         scores = module.eval()(tokens, mask)[0].numpy()

@@ -36,7 +36,7 @@ class BiLSTM(nn.Module):
         for lstm in (*self.forward_layers, *self.backward_layers):
             initialize_lstm(lstm)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor, graph: None = None) -> Tensor:
         batch, steps = mask.shape
         here = torch.arange(steps, device=x.device)
         length = mask.sum(1, keepdim=True)
@@ -46,9 +46,12 @@ class BiLSTM(nn.Module):
         def reverse(y: Tensor) -> Tensor:
             return y.flatten(0, 1).index_select(0, rows).view(y.shape)
 
-        for forward, backward in zip(self.forward_layers, self.backward_layers, strict=True):
-            x = self.dropout(x)
-            x = torch.cat([forward(x)[0], reverse(backward(reverse(x))[0])], dim=-1)
+        # Most CPUs have no LSTM in half precision, whatever autocast says.
+        with torch.autocast("cpu", enabled=False):
+            x = x.to(torch.promote_types(x.dtype, torch.float32)) if x.device.type == "cpu" else x
+            for forward, backward in zip(self.forward_layers, self.backward_layers, strict=True):
+                x = self.dropout(x)
+                x = torch.cat([forward(x)[0], reverse(backward(reverse(x))[0])], dim=-1)
         return x
 
 

@@ -74,7 +74,7 @@ class PairBiLSTM(PairClassifier):
         for piece in pieces(len(everything), pairs.longest, x.device):
             rows, inside = region_rows(pairs, everything[piece], x.shape[1])
             tokens = flat.index_select(0, rows.flatten()).view(*rows.shape, -1)
-            states.append(run(self.lstm, tokens, inside).flatten(0, 1))
+            states.append(self.lstm(tokens, inside).flatten(0, 1))
         return states[0] if len(states) == 1 else torch.cat(states)
 
 
@@ -150,7 +150,7 @@ class PairBiLSTMAttention(PairClassifier):
         parts = [x.flatten(0, 1).index_select(0, rows.flatten())]
         for ends, table in ((heads, self.head_position), (tails, self.tail_position)):
             parts.append(take(table.weight, distances(pairs, regions, ends, self.max_distance).flatten()))
-        states = run(self.lstm, torch.cat(parts, dim=1).view(*rows.shape, -1), inside)
+        states = self.lstm(torch.cat(parts, dim=1).view(*rows.shape, -1), inside)
         with torch.autocast(x.device.type, enabled=False):
             states = states.to(wide(states))
             score = self.query(states.tanh()).squeeze(2).masked_fill(~inside, -torch.inf)
@@ -159,12 +159,6 @@ class PairBiLSTMAttention(PairClassifier):
             flat = states.flatten(0, 1)
             means = [mean_rows(flat, *state_rows(pairs, ends, regions, own)) for ends in (heads, tails)]
             return torch.cat([seen, *means], dim=1)
-
-
-def run(lstm: BiLSTM, x: Tensor, mask: Tensor) -> Tensor:
-    """States, on a CPU in single precision: most have no LSTM in half, whatever autocast says."""
-    with torch.autocast("cpu", enabled=False):
-        return lstm(x.to(wide(x)), mask)
 
 
 def state_rows(pairs: Pairs, entities: Tensor, regions: Tensor, numbers: Tensor | None = None) -> tuple[Tensor, Tensor]:

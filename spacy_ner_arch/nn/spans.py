@@ -8,7 +8,7 @@ H width of the hidden layer, K labels. Class 0 is "not an entity", the labels ar
 """
 
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ class SpanClassifier(nn.Module):
     input_size: width D of the token vectors.
     labels: names of the K labels.
     max_width: longest span in tokens.
-    encoder: builder of a module (B, T, D), mask -> (B, T, `output_size`); None for none.
+    encoder: builder of a module (B, T, D), mask, graph -> (B, T, `output_size`); None for none.
     dropout_rate: on the hidden layer; None for the rate of `[training] dropout`.
     hidden_size: width H of the hidden layer; None for that of v.
     attention: whether the mean of the tokens is part of v.
@@ -96,6 +96,7 @@ class SpanClassifier(nn.Module):
         self,
         x: Tensor,
         mask: Tensor,
+        graph: Any = None,
         candidates: Candidates | None = None,
         documents: Tensor | None = None,
         starts: Tensor | None = None,
@@ -105,12 +106,13 @@ class SpanClassifier(nn.Module):
     ) -> Tensor | tuple[Tensor]:
         """Predictions, or the loss when gold spans are given.
 
+        graph: as the encoder takes it.
         candidates: the spans to look at; None for all of up to max_width tokens.
         documents, starts, widths, classes: (G,) int64, the gold spans: number of the document in the batch, first
             token, width in tokens, class from 1 to K. Those that are no candidates (too wide, say) are ignored.
         missing: (B, T) bool, tokens without annotation; spans touching one have no loss. None for no such token.
         """
-        logits, spans = self.logits(x, mask, candidates)
+        logits, spans = self.logits(x, mask, graph, candidates)
         with torch.autocast(x.device.type, enabled=False):
             if documents is None:
                 nothing = logits.new_full((logits.shape[1],), -torch.inf)
@@ -121,11 +123,13 @@ class SpanClassifier(nn.Module):
             untaught = None if missing is None else spans.touched(missing)
             return self.loss(logits, spans, token, widths, classes, untaught) * self.loss_scale
 
-    def logits(self, x: Tensor, mask: Tensor, candidates: Candidates | None = None) -> tuple[Tensor, SpanList]:
+    def logits(
+        self, x: Tensor, mask: Tensor, graph: Any = None, candidates: Candidates | None = None
+    ) -> tuple[Tensor, SpanList]:
         """Logits (S, K + 1) in at least float32, and the spans that they belong to."""
         spans = SpanList(mask, self.max_width, candidates)
         if self.encoder is not None:
-            x = self.encoder(x, mask)
+            x = self.encoder(x, mask, graph)
         x = x.flatten(0, 1).index_select(0, spans.rows)
         with torch.autocast(x.device.type, enabled=False):
             length = self._length_table()

@@ -1,7 +1,7 @@
 """Sequence labelling heads: an encoder, a linear layer, and a CRF or a softmax over tags."""
 
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +24,11 @@ class CRFTagger(nn.Module):
 
     input_size: width D of the token vectors.
     tags, scheme: names of the K tags, and how to read them.
-    encoder: builder of a module (B, T, D), mask -> (B, T, `output_size`); None for none.
+    encoder: builder of a module (B, T, D), mask, graph -> (B, T, `output_size`); None for none.
     dropout_rate: before the linear layer; None for the rate of `[training] dropout`.
     loss_scale: constant factor of the loss.
 
-    Shape: x (B, T, D), mask (B, T); targets (B, T) int64, MISSING where unknown.
+    Shape: x (B, T, D), mask (B, T), graph as the encoder takes it; targets (B, T) int64, MISSING where unknown.
     Returns the loss, summed over the sequences, when targets are given; a Prediction when not.
     """
 
@@ -53,18 +53,18 @@ class CRFTagger(nn.Module):
         self.register_buffer("temperature", torch.ones(()))
 
     def forward(
-        self, x: Tensor, mask: Tensor, targets: Tensor | None = None, partial: bool = False
+        self, x: Tensor, mask: Tensor, graph: Any = None, targets: Tensor | None = None, partial: bool = False
     ) -> Tensor | Prediction:
-        emissions = self.emissions(x, mask)
+        emissions = self.emissions(x, mask, graph)
         with torch.autocast(x.device.type, enabled=False):
             if targets is None:
                 return self.predict(emissions, mask)
             return self.loss(emissions, mask, targets, partial) * self.loss_scale
 
-    def emissions(self, x: Tensor, mask: Tensor) -> Tensor:
+    def emissions(self, x: Tensor, mask: Tensor, graph: Any = None) -> Tensor:
         """Scores of the tags at every token, (B, T, K) float32."""
         if self.encoder is not None:
-            x = self.encoder(x, mask)
+            x = self.encoder(x, mask, graph)
         return self.output(self.dropout(x)).float()
 
     def loss(self, emissions: Tensor, mask: Tensor, targets: Tensor, partial: bool) -> Tensor:
