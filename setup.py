@@ -61,7 +61,11 @@ setup(
             "spacy_ner_arch.RelationMultitask.v1 = spacy_ner_arch.relation_architectures:relation_multitask",
             "spacy_ner_arch.RelationMarkers.v1 = spacy_ner_arch.relation_architectures:relation_markers",
         ],
+        "spacy_loggers": [
+            "spacy_ner_arch.ConsoleLogger.v1 = spacy_ner_arch.loggers:create_console_logger",
+        ],
         "spacy_misc": [
+            "spacy_ner_arch.LearnedWeight.v1 = spacy_ner_arch.loss_weights:create_learned_weight",
             "spacy_ner_arch.EntityPairs.v1 = spacy_ner_arch.candidates:create_entity_pairs",
         ],
         "spacy_readers": [

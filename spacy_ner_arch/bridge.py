@@ -70,6 +70,7 @@ def head_model(
             "context": context,
             "change": change,
             "calibrate": calibrate,
+            "read_loss": read_loss,
         },
     )
 
@@ -109,6 +110,15 @@ def change(model: Model, method: str, **hyperparameters: Any) -> None:
     """Change the shape of a module that may be trained already; before initialization there is nothing to change."""
     if get_shim(model).is_initialized:
         get_shim(model).change(method, **hyperparameters)
+
+
+def read_loss(model: Model, loss: Tensor) -> tuple[float, dict[str, float]]:
+    """The loss of an update, and what the module says that it holds besides, by name: all in one trip to the host."""
+    module: Any = get_shim(model).module
+    parts: dict[str, Tensor] = getattr(module, "parts", {})
+    module.parts = {}
+    value, *others = torch.stack([loss.float(), *(part.float() for part in parts.values())]).tolist()
+    return value, dict(zip(parts, others, strict=True))
 
 
 def calibrate(model: Model, docs: list[Doc], targets: Sequence[Any]) -> None:

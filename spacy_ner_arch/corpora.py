@@ -1,5 +1,6 @@
 """A corpus reader that puts gold annotation onto the documents the pipeline sees."""
 
+import random
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from spacy.util import registry
 def create_corpus(
     path: Path | None,
     copy: list[str] = [],  # noqa: B006 - read from configs, where a default is written as a list
+    share: float = 1.0,
     gold_preproc: bool = False,
     max_length: int = 0,
     limit: int = 0,
@@ -27,11 +29,15 @@ def create_corpus(
     path: .spacy file or folder of such.
     copy: any of "ents" (entities), "heads" (dependency tree and sentence starts) and "sents" (sentence starts alone,
         where "heads" copies no tree).
+    share: of the documents that get them, drawn anew in every pass over the corpus; on the others it is left to
+        annotating components.
     The other arguments are those of spacy.Corpus.v1.
     """
     unknown = sorted(set(copy) - set(COPIERS))
     if unknown:
         raise ValueError(f"spacy_ner_arch.Corpus.v1 cannot copy {unknown}; it knows {sorted(COPIERS)}")
+    if not 0 <= share <= 1:
+        raise ValueError(f"spacy_ner_arch.Corpus.v1: share = {share}; it is between 0 and 1")
     if path is None:
         raise ValueError(
             "spacy_ner_arch.Corpus.v1: no path; set [paths] train and dev, or --paths.train and --paths.dev"
@@ -43,12 +49,12 @@ def create_corpus(
         limit=limit,
         augmenter=augmenter or dont_augment,
     )
-    return partial(read_corpus, corpus, copy)
+    return partial(read_corpus, corpus, copy, share)
 
 
-def read_corpus(corpus: Corpus, copy: list[str], nlp: Language) -> Iterator[Example]:
+def read_corpus(corpus: Corpus, copy: list[str], share: float, nlp: Language) -> Iterator[Example]:
     for example in corpus(nlp):
-        for name in copy:
+        for name in copy if random.random() < share else ():
             COPIERS[name](example)
         yield example
 

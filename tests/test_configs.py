@@ -19,6 +19,7 @@ SMALL = {
     "components.*.tok2vec.word_width": 16,
     "components.*.unknown_rate": 0.0,
     "components.*.hidden_size": 12,
+    "components.*.tok2vec.width": 24,
     "components.*.filters": 12,
     "components.*.depth": 1,
     "components.transformer.model.window": 64,
@@ -111,7 +112,7 @@ def test_filling_changes_nothing(config_path, tmp_path):
 def test_default_paths_are_those_of_the_workflows(config_path):
     config = load_config(config_path)
     folder = "nested" if config_path.stem == "span_nested" else "sample"
-    folder += "_relations" * config_path.stem.startswith("relation")
+    folder += "_relations" * config_path.stem.startswith(("relation", "joint"))
     assert config["paths"]["train"] == f"corpus/{folder}/train.spacy"
     assert config["paths"]["dev"] == f"corpus/{folder}/dev.spacy"
     assert {"encoder", "vectors"} <= set(config["paths"])
@@ -125,7 +126,7 @@ def test_the_last_step_is_scored(config_path):
 def test_trained_pipeline(trained_folder):
     nlp = spacy.load(trained_folder / "model-best")
     scores = nlp.meta["performance"]
-    assert [scores[key] for key in ("ents_f", "spans_sc_f", "rel_strict_f") if key in scores] == [1.0]
+    assert {scores[key] for key in ("ents_f", "spans_sc_f", "rel_strict_f") if key in scores} == {1.0}
     wanted = [found(nlp, doc) for doc in gold_docs(nlp)]
     assert [found(nlp, doc) for doc in nlp.pipe(given(nlp))] == wanted
     other = spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())

@@ -15,6 +15,8 @@ LEVELS = {
     "scorers": 1,
     "collate": 3,
     "candidates": 2,
+    "loss_weights": 1,
+    "loggers": 1,
     "trees": 1,
     "padding": 0,
     "collate_pairs": 3,

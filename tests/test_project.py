@@ -115,6 +115,7 @@ def test_every_entry_point_loads():
         "spacy_readers",
         "spacy_scorers",
         "spacy_callbacks",
+        "spacy_loggers",
         "spacy_misc",
         "spacy_cli",
     }

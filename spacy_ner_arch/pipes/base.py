@@ -14,6 +14,8 @@ from spacy.training import Example, validate_examples, validate_get_examples
 from spacy.vocab import Vocab
 from thinc.api import Model, Optimizer, set_dropout_rate
 
+from ..loss_weights import make_loss_weight
+
 # Documents from which the widths of the layers are read.
 SHAPE_SAMPLE = 10
 
@@ -29,11 +31,18 @@ class TorchPipe(TrainablePipe):
     (`set_annotations`).
     """
 
-    def __init__(self, vocab: Vocab, model: Model, name: str, *, scorer: Callable | None, **cfg: Any) -> None:
+    def __init__(
+        self, vocab: Vocab, model: Model, name: str, *, scorer: Callable | None, loss_weight: Any = 1.0, **cfg: Any
+    ) -> None:
         self.vocab = vocab
         self.model = model
         self.name = name
         self.scorer = scorer
+        try:
+            self.loss_weight = make_loss_weight(loss_weight)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        self._weighs = loss_weight != 1.0
         self.cfg: dict[str, Any] = {**cfg, "labels": []}
         self._updates = 0
         self._reported: set[str] = set()
@@ -117,6 +126,12 @@ class TorchPipe(TrainablePipe):
         if not sample:
             raise ValueError(f"{self.name}: the training corpus has no document with a token")
         self.model.initialize(X=sample, Y=self.hyperparameters())
+        if self._weighs and not any(node.name.endswith("-listener") for node in self.model.walk()):
+            warnings.warn(
+                f"{self.name}: loss_weight acts on weights that it shares with other components, and this one shares "
+                "none; let its tok2vec be a listener, such as spacy_ner_arch.TransformerListener.v1",
+                stacklevel=2,
+            )
 
     def get_loss(self, examples: Iterable[Example], scores: Any = None) -> float:
         """The loss on the examples, without learning from them."""
@@ -143,20 +158,26 @@ class TorchPipe(TrainablePipe):
         docs = [eg.predicted for eg in examples]
         try:
             loss, backprop = self.model.begin_update((docs, self.targets(examples)))
-            # The one number that the host reads: before the backward pass, which runs on while the host goes on.
-            value = float(loss)
+            # All that the host reads: before the backward pass, which runs on while the host goes on.
+            value, parts = self.model.attrs["read_loss"](self.model, loss)
             if not math.isfinite(value):
                 raise ValueError(
                     f"the loss is {value} in update {self._updates + 1}, on {len(docs)} documents, the first being "
                     f"{docs[0].text[:60]!r}. No weight was changed by this update; lower [training.optimizer] "
                     "learn_rate, or look for extreme inputs"
                 )
-            backprop(1.0)
+            weight = self.loss_weight.value()
+            backprop(weight)
         except ValueError as error:  # the model does not know the name of its component
             raise ValueError(f"{self.name}: {error}") from error
         if sgd not in (None, False):
             self.finish_update(sgd)
+        self.loss_weight.learn(value)
         losses[self.name] += value
+        for part, part_value in parts.items():
+            losses[part] = losses.get(part, 0.0) + part_value
+        if self._weighs:
+            losses[f"{self.name}_weight"] = weight
         return losses
 
     def finish_update(self, sgd: Optimizer) -> None:

@@ -45,6 +45,7 @@ DEFAULT_MODEL = Config().from_str(
         "threshold": 0.5,
         "type_pairs": "all",
         "negative_ratio": None,
+        "loss_weight": 1.0,
         "scorer": {"@scorers": "spacy_ner_arch.relation_scorer.v1"},
     },
     default_score_weights={
@@ -67,6 +68,7 @@ def make_relation_extractor(
     threshold: float,
     type_pairs: str | list[list[str]],
     negative_ratio: float | None,
+    loss_weight: Any,
     scorer: Callable | None,
 ) -> "RelationExtractor":
     """Relation extraction: a label, or none, for every candidate pair of the entities on the document.
@@ -88,6 +90,8 @@ def make_relation_extractor(
         corpus; or a list of [type of head, type of tail].
     negative_ratio: in training, look at no more pairs without a relation than so many for each one with a relation,
         drawn anew for every batch; null for all.
+    loss_weight: factor of the loss where the component shares an encoder with others: a number, a schedule, or
+        spacy_ner_arch.LearnedWeight.v1.
     """
     return RelationExtractor(
         nlp.vocab,
@@ -100,6 +104,7 @@ def make_relation_extractor(
         threshold=threshold,
         type_pairs=type_pairs,
         negative_ratio=negative_ratio,
+        loss_weight=loss_weight,
         scorer=scorer,
     )
 
@@ -120,6 +125,7 @@ class RelationExtractor(TorchPipe):
         threshold: float = 0.5,
         type_pairs: str | Sequence[Sequence[str]] = "all",
         negative_ratio: float | None = None,
+        loss_weight: Any = 1.0,
         scorer: Callable | None = None,
     ) -> None:
         if direction not in DIRECTION:
@@ -132,7 +138,17 @@ class RelationExtractor(TorchPipe):
             )
         given = None if isinstance(type_pairs, str) else [list(pair) for pair in type_pairs]
         settings = {"direction": direction, "symmetric": list(symmetric), "multi_label": multi_label}
-        super().__init__(vocab, model, name, scorer=scorer, **settings, threshold=threshold, types=[], type_pairs=given)
+        super().__init__(
+            vocab,
+            model,
+            name,
+            scorer=scorer,
+            loss_weight=loss_weight,
+            **settings,
+            threshold=threshold,
+            types=[],
+            type_pairs=given,
+        )
         self.learns_type_pairs = type_pairs == "learned"
         self.negative_ratio = negative_ratio
         self.finder = PairFinder(candidates, self.cfg)

@@ -37,12 +37,19 @@ hidden_size = 200
         "model": DEFAULT_MODEL,
         "scheme": "BILUO",
         "overwrite_ents": False,
+        "loss_weight": 1.0,
         "scorer": {"@scorers": "spacy.ner_scorer.v1"},
     },
     default_score_weights={"ents_f": 1.0, "ents_p": 0.0, "ents_r": 0.0, "ents_per_type": None},
 )
 def make_sequence_ner(
-    nlp: Language, name: str, model: Model, scheme: str, overwrite_ents: bool, scorer: Callable | None
+    nlp: Language,
+    name: str,
+    model: Model,
+    scheme: str,
+    overwrite_ents: bool,
+    loss_weight: Any,
+    scorer: Callable | None,
 ) -> "SequenceNER":
     """Named entity recognition by labelling every token.
 
@@ -50,9 +57,19 @@ def make_sequence_ner(
     scheme: BILUO or BIO, the tags of an entity's tokens.
     overwrite_ents: whether to replace entities that are there already (from an entity ruler, say); if not, they stay,
         and predictions that overlap them are dropped.
+    loss_weight: factor of the loss where the component shares an encoder with others: a number, a schedule, or
+        spacy_ner_arch.LearnedWeight.v1.
     scorer: spaCy's scorer of entities.
     """
-    return SequenceNER(nlp.vocab, model, name, scheme=scheme, overwrite_ents=overwrite_ents, scorer=scorer)
+    return SequenceNER(
+        nlp.vocab,
+        model,
+        name,
+        scheme=scheme,
+        overwrite_ents=overwrite_ents,
+        loss_weight=loss_weight,
+        scorer=scorer,
+    )
 
 
 class SequenceNER(TorchPipe):
@@ -67,9 +84,10 @@ class SequenceNER(TorchPipe):
         *,
         scheme: str = "BILUO",
         overwrite_ents: bool = False,
+        loss_weight: Any = 1.0,
         scorer: Callable | None = None,
     ) -> None:
-        super().__init__(vocab, model, name, scorer=scorer, scheme=check_scheme(scheme))
+        super().__init__(vocab, model, name, scorer=scorer, loss_weight=loss_weight, scheme=check_scheme(scheme))
         self.overwrite_ents = overwrite_ents
 
     @property

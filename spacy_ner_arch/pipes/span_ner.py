@@ -44,6 +44,7 @@ hidden_size = 200
         "spans_key": "sc",
         "suggester": None,
         "overwrite_ents": False,
+        "loss_weight": 1.0,
         "scorer": {"@scorers": "spacy_ner_arch.span_scorer.v1"},
     },
     default_score_weights={"ents_f": 1.0, "ents_p": 0.0, "ents_r": 0.0, "ents_per_type": None},
@@ -58,6 +59,7 @@ def make_span_ner(
     spans_key: str,
     suggester: Callable | None,
     overwrite_ents: bool,
+    loss_weight: Any,
     scorer: Callable | None,
 ) -> "SpanNER":
     """Named entity recognition by classifying spans.
@@ -75,6 +77,8 @@ def make_span_ner(
     suggester: a span suggester of spaCy that names the candidates; null for all spans of up to max_width tokens.
     overwrite_ents: for exact and greedy, whether to replace entities that are there already; if not, they stay, and
         nothing is predicted over them.
+    loss_weight: factor of the loss where the component shares an encoder with others: a number, a schedule, or
+        spacy_ner_arch.LearnedWeight.v1.
     """
     return SpanNER(
         nlp.vocab,
@@ -86,6 +90,7 @@ def make_span_ner(
         spans_key=spans_key,
         suggester=suggester,
         overwrite_ents=overwrite_ents,
+        loss_weight=loss_weight,
         scorer=scorer,
     )
 
@@ -106,6 +111,7 @@ class SpanNER(TorchPipe):
         spans_key: str = "sc",
         suggester: Callable | None = None,
         overwrite_ents: bool = False,
+        loss_weight: Any = 1.0,
         scorer: Callable | None = None,
     ) -> None:
         if decode not in DECODE:
@@ -113,7 +119,7 @@ class SpanNER(TorchPipe):
         if max_width < 1 or not 0 <= threshold <= 1:
             raise ValueError(f"{name}: max_width = {max_width} and threshold = {threshold}; they are 1 or more, 0 to 1")
         settings = {"decode": decode, "max_width": max_width, "threshold": threshold, "spans_key": spans_key}
-        super().__init__(vocab, model, name, scorer=scorer, **settings)
+        super().__init__(vocab, model, name, scorer=scorer, loss_weight=loss_weight, **settings)
         self.overwrite_ents = overwrite_ents
         self.model.attrs["suggester"] = suggester
         self.model.attrs["max_width"] = max_width

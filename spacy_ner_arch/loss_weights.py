@@ -1,0 +1,89 @@
+"""How much the loss of a component counts where it shares an encoder with others."""
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from spacy.util import registry
+from thinc.schedules import constant
+
+# Beyond these bounds a weight would run away while its loss nears zero.
+LOW, HIGH = -3.0, 3.0
+
+
+class LossWeight(Protocol):
+    """Factor of a component's loss in the next update."""
+
+    def value(self) -> float:
+        """The factor."""
+
+    def learn(self, loss: float) -> None:
+        """See the loss of this update, without the factor."""
+
+
+class ScheduledWeight:
+    """A number, or one after the other of a schedule."""
+
+    def __init__(self, values: Iterator[float]) -> None:
+        self._values = values
+        self._value: float | None = None
+
+    def value(self) -> float:
+        if self._value is None:
+            self._value = checked(next(self._values), least=0.0)
+        return self._value
+
+    def learn(self, loss: float) -> None:
+        self._value = None
+
+
+class LearnedWeight:
+    """exp(-s), where s minimises exp(-s) L + s: the larger the loss, the less it counts."""
+
+    def __init__(self, learn_rate: float) -> None:
+        self.learn_rate = learn_rate
+        self.s = 0.0
+
+    def value(self) -> float:
+        return math.exp(-self.s)
+
+    def learn(self, loss: float) -> None:
+        if not loss:  # nothing to learn from
+            return
+        # The gradient of s has the sign of (1 - exp(-s) L). Cut off after the step: a bound inside of the loss would
+        # have no gradient, and s would never leave it.
+        self.s = min(HIGH, max(LOW, self.s - self.learn_rate * (1.0 - math.exp(-self.s) * loss)))
+
+
+@registry.misc("spacy_ner_arch.LearnedWeight.v1")
+def create_learned_weight(learn_rate: float = 0.01) -> LearnedWeight:
+    """For `loss_weight` of a component: a factor exp(-s) of its loss L that is learned with it, by exp(-s) L + s. It
+    starts at 1, stays between exp(-3) and exp(3), and rests in updates without anything to learn from.
+
+    learn_rate: of s, by plain gradient descent.
+    Source: Kendall, Gal and Cipolla 2018.
+    """
+    if not 0 < learn_rate < math.inf:
+        raise ValueError(f"spacy_ner_arch.LearnedWeight.v1: learn_rate = {learn_rate} is not positive and finite")
+    return LearnedWeight(learn_rate)
+
+
+def make_loss_weight(setting: float | Iterable[float] | LearnedWeight) -> LossWeight:
+    """What a component uses.
+
+    setting: a number above 0, a schedule of numbers, which may be 0 for a time, or spacy_ner_arch.LearnedWeight.v1.
+    """
+    if isinstance(setting, LearnedWeight):
+        return setting
+    if isinstance(setting, (int, float)):
+        return ScheduledWeight(iter(constant(checked(setting))))
+    return ScheduledWeight(iter(setting))
+
+
+def checked(weight: float, least: float | None = None) -> float:
+    """The weight, if it is finite and positive, or not less than `least`."""
+    if not math.isfinite(weight) or (weight <= 0 if least is None else weight < least):
+        raise ValueError(
+            f"loss_weight = {weight} is not positive and finite; to train without a component, leave it out"
+        )
+    return float(weight)

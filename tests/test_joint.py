@@ -1,0 +1,147 @@
+"""Entities and relations over one encoder: weights of losses, what reaches the encoder, the training log."""
+
+import io
+import math
+
+import pytest
+import spacy
+from conftest import make_examples, make_nlp, set_relations, small_model
+from spacy.training.initialize import init_nlp
+from spacy.training.loop import train
+from test_configs import ROOT, corpus, small_config  # noqa: F401 - a fixture
+from thinc.api import Config
+from thinc.schedules import warmup_linear
+
+from spacy_ner_arch.loggers import create_console_logger
+from spacy_ner_arch.loss_weights import LearnedWeight, create_learned_weight, make_loss_weight
+
+LISTENER = {"@architectures": "spacy.Tok2VecListener.v1", "width": 24}
+
+
+def joint_nlp(ner_weight=1.0, relation_weight=1.0):
+    nlp = spacy.blank("en")
+    model = small_model()
+    shared = {key: model[key] for key in ("tok2vec", "encoder")}
+    nlp.add_pipe("tok2vec", config={"model": {"@architectures": "spacy_ner_arch.TorchTok2Vec.v1", **shared}})
+    crf = {"@architectures": "spacy_ner_arch.CRF.v1", "tok2vec": LISTENER}
+    nlp.add_pipe("sequence_ner", config={"model": crf, "loss_weight": ner_weight})
+    softmax = {"@architectures": "spacy_ner_arch.RelationSoftmax.v1", "tok2vec": LISTENER}
+    nlp.add_pipe("relation_extractor", config={"model": softmax, "loss_weight": relation_weight})
+    return nlp
+
+
+def related(nlp):
+    examples = make_examples(nlp)
+    set_relations([eg.reference for eg in examples])
+    for eg in examples:
+        eg.predicted.set_ents(eg.get_aligned_spans_y2x(eg.reference.ents), default="outside")
+    return examples
+
+
+def encoder_gradients(nlp, examples):
+    """Of the shared encoder, after one update that changes nothing."""
+    module = nlp.get_pipe("tok2vec").model.shims[0].module
+    module.zero_grad()
+    losses = nlp.update(examples, sgd=False, drop=0.0)
+    return {name: p.grad.clone() for name, p in module.named_parameters()}, losses
+
+
+def test_the_encoder_gets_the_weighted_sum_of_both_gradients():
+    gradients = {}
+    for weights in ((1.0, 1e-9), (1e-9, 1.0), (2.0, 5.0)):
+        nlp = joint_nlp(*weights)
+        spacy.util.fix_random_seed(0)
+        nlp.initialize(lambda nlp=nlp: related(nlp))
+        gradients[weights], losses = encoder_gradients(nlp, related(nlp))
+        assert losses["sequence_ner"] > 0 and losses["relation_extractor"] > 0
+    entities, relations, both = gradients.values()
+    for name in both:
+        assert entities[name].abs().sum() > 0 and relations[name].abs().sum() > 0
+        assert both[name].allclose(2 * entities[name] + 5 * relations[name], rtol=1e-3, atol=1e-8)
+
+
+def test_annotation_of_one_kind_teaches_that_task():
+    nlp = joint_nlp()
+    examples = related(nlp)
+    nlp.initialize(lambda: examples)
+    _, losses = encoder_gradients(nlp, make_examples(nlp))
+    assert losses["sequence_ner"] > 0 and losses["relation_extractor"] == 0
+    for eg in examples:
+        eg.reference.set_ents([], default="missing")
+    gradients, losses = encoder_gradients(nlp, examples)
+    assert losses["sequence_ner"] == 0 and losses["relation_extractor"] > 0
+    assert all(gradient.abs().sum() > 0 for gradient in gradients.values())
+
+
+def test_learned_weights_move_against_their_losses():
+    learned = {"@misc": "spacy_ner_arch.LearnedWeight.v1", "learn_rate": 0.5}
+    nlp = joint_nlp(learned, dict(learned))
+    examples = related(nlp)
+    optimizer = nlp.initialize(lambda: examples)
+    losses = nlp.update(examples, sgd=optimizer)
+    assert losses["sequence_ner_weight"] == losses["relation_extractor_weight"] == 1.0
+    losses = nlp.update(related(nlp), sgd=optimizer)
+    # Losses far below 1 are worth more.
+    assert losses["sequence_ner"] < 0.5 and losses["sequence_ner_weight"] > 1.0
+    resting = nlp.update(make_examples(nlp), sgd=optimizer)["relation_extractor_weight"]
+    assert nlp.update(related(nlp), sgd=optimizer)["relation_extractor_weight"] == resting
+
+
+def test_learned_weights_find_their_minimum_and_stay_within_bounds():
+    weight = LearnedWeight(0.1)
+    for _ in range(500):
+        weight.learn(0.25)
+    assert weight.value() == pytest.approx(4.0, rel=1e-3)  # exp(-s) = 1 / L
+    for loss, bound in ((1e-9, math.exp(3)), (1e9, math.exp(-3))):
+        for _ in range(2000):
+            weight.learn(loss)
+        assert weight.value() == pytest.approx(bound)
+    weight.learn(0.0)
+    assert weight.value() == pytest.approx(math.exp(-3))
+    for _ in range(500):
+        weight.learn(1.0)
+    assert weight.value() == pytest.approx(1.0, rel=1e-2)  # it comes back from a bound
+
+
+def test_scheduled_weights():
+    weight = make_loss_weight(warmup_linear(1.0, 2, 4))
+    seen = []
+    for _ in range(4):
+        assert weight.value() == weight.value()
+        seen.append(weight.value())
+        weight.learn(1.0)
+    assert seen == [0.0, 0.5, 1.0, 0.5]
+    with pytest.raises(ValueError, match="loss_weight = -1"):
+        make_loss_weight(iter([-1.0])).value()
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, math.nan, math.inf])
+def test_refuses_weights(weight):
+    with pytest.raises(ValueError, match="loss_weight = .* is not positive and finite"):
+        make_loss_weight(weight)
+    if math.isfinite(weight):  # others are no values of a config
+        with pytest.raises(ValueError, match="sequence_ner: loss_weight = .* is not positive and finite"):
+            joint_nlp(weight)
+    with pytest.raises(ValueError, match="learn_rate"):
+        create_learned_weight(weight)
+
+
+def test_a_weight_without_anything_shared_is_told():
+    nlp = make_nlp(loss_weight=2.0)
+    examples = make_examples(nlp)
+    with pytest.warns(UserWarning, match="sequence_ner: loss_weight acts on weights that it shares"):
+        nlp.initialize(lambda: examples)
+
+
+def test_the_log_shows_parts_and_weights(corpus, tiny_transformers, tmp_path):  # noqa: F811
+    settings = {"training.max_steps": 2, "training.eval_frequency": 1}
+    config = small_config(ROOT / "configs" / "joint_transe.cfg", corpus, tiny_transformers["bert"], **settings)
+    config["components"]["relation_extractor"]["loss_weight"] = 5.0
+    out = io.StringIO()
+    train(init_nlp(Config(config)), tmp_path, stdout=out)
+    rows = [line for line in out.getvalue().splitlines() if "transe" in line]
+    assert rows and "relation_extractor_weight 5" in rows[-1]
+    out = io.StringIO()
+    log, _ = create_console_logger()(spacy.blank("en"), out, out)
+    log(None)
+    assert "weight" not in out.getvalue()
