@@ -115,8 +115,8 @@ def change(model: Model, method: str, **hyperparameters: Any) -> None:
 def read_loss(model: Model, loss: Tensor) -> tuple[float, dict[str, float]]:
     """The loss of an update, and what the module says that it holds besides, by name: all in one trip to the host."""
     module: Any = get_shim(model).module
-    parts: dict[str, Tensor] = getattr(module, "parts", {})
-    module.parts = {}
+    parts: dict[str, Tensor] = getattr(module, "loss_parts", {})
+    module.loss_parts = {}
     value, *others = torch.stack([loss.float(), *(part.float() for part in parts.values())]).tolist()
     return value, dict(zip(parts, others, strict=True))
 

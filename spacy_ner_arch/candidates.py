@@ -41,11 +41,12 @@ class GoldPairs(NamedTuple):
 
 @registry.misc("spacy_ner_arch.EntityPairs.v1")
 def create_entity_pairs(
-    within: str = "document", max_distance: int | None = None, spans_key: str | None = None
+    within: str = "sentence", max_distance: int | None = None, spans_key: str | None = None
 ) -> "EntityPairs":
     """All ordered pairs of two different entities.
 
-    within: "document", or "sentence" for pairs whose entities begin in the same one.
+    within: "sentence" for pairs whose entities begin in the same one, which another component has to set; "document"
+        for all. Models judge a pair by all the sentences that it spans, so distant ones are slow.
     max_distance: at most so many tokens lie between the two entities; null for any number.
     spans_key: take the entities from doc.spans[spans_key], where they may overlap, instead of doc.ents.
     """
@@ -60,7 +61,7 @@ def create_entity_pairs(
 class EntityPairs:
     """What `spacy_ner_arch.EntityPairs.v1` makes; called with a document."""
 
-    within: str = "document"
+    within: str = "sentence"
     max_distance: int | None = None
     spans_key: str | None = None
 
@@ -121,19 +122,26 @@ class PairFinder:
         return bool(self.settings["direction"] == "labels")
 
     def __call__(self, doc: Doc) -> Candidates:
-        entities, pairs, regions = self.generate(doc)
-        kept = np.ones(len(pairs), dtype=bool)
-        if self.once:
-            kept &= pairs[:, 0] < pairs[:, 1]
+        candidates = self.generate(doc)
+        pairs = candidates.pairs
+        kept = pairs[:, 0] < pairs[:, 1] if self.once else np.ones(len(pairs), dtype=bool)
         if self.settings["type_pairs"] is not None:
-            labels = [span.label_ for span in entities]
-            related = [self._may_be_related(labels[head], labels[tail]) for head, tail in pairs.tolist()]
-            kept &= np.array(related, dtype=bool)
-        return Candidates(entities, pairs[kept], regions[kept])
+            kept &= self.may_be_related(candidates) | (self.once and self.may_be_related(candidates, inverse=True))
+        return Candidates(candidates.entities, pairs[kept], candidates.regions[kept])
 
-    def _may_be_related(self, head: str, tail: str) -> bool:
-        allowed = self.settings["type_pairs"]
-        return [head, tail] in allowed or (self.once and [tail, head] in allowed)
+    def may_be_related(self, candidates: Candidates, inverse: bool = False, symmetric: bool = False) -> np.ndarray:
+        """(P,) bool: whether the types of a pair are allowed, the second entity being the head if `inverse`, or either
+        of them if `symmetric`."""
+        if self.settings["type_pairs"] is None or not len(candidates.pairs):
+            return np.ones(len(candidates.pairs), dtype=bool)
+        allowed = set(map(tuple, self.settings["type_pairs"]))
+        names = sorted({span.label_ for span in candidates.entities})
+        table = np.array([[(head, tail) in allowed for tail in names] for head in names], dtype=bool)
+        if symmetric:
+            table |= table.T
+        numbers = np.array([names.index(span.label_) for span in candidates.entities], dtype=np.int64)
+        heads, tails = candidates.pairs.T[::-1] if inverse else candidates.pairs.T
+        return table[numbers[heads], numbers[tails]]
 
     def type_numbers(self, entities: Sequence[Span]) -> list[int]:
         """Numbers of the types, from 1; 0 for one that the model does not know."""

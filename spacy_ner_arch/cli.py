@@ -136,6 +136,7 @@ def report_cli(
     corpus: Path = Argument(..., help="Corpus in .spacy format", exists=True),
     output: Path = Option(..., "--output", "-o", help="Folder for index.html", file_okay=False),
     log: Path | None = Option(None, "--log", help="What `spacy train` printed, or its json lines", exists=True),
+    code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
     use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
     # fmt: on
 ) -> None:
@@ -143,7 +144,10 @@ def report_cli(
     learned transitions, training curve, worst errors."""
     from .report import write_report
 
-    nlp, examples = predict(model, corpus, use_gpu)
+    nlp = load(model, use_gpu, code)
+    if not assigning(nlp, "doc.ents"):
+        msg.fail("The report is about entities, and no component of this pipeline finds any", exits=1)
+    examples = predict(nlp, corpus, [])
     try:
         page = write_report(nlp, examples, output, log)
     except (ValueError, ImportError) as error:
@@ -155,18 +159,22 @@ def report_cli(
 def label_cli(
     model: str = Argument(..., help="Model name or path"),
     texts: list[str] = Argument(..., help="Texts to label"),
+    code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
 ) -> None:
     """Print the entities and relations that a trained pipeline finds in a text, with labels and probabilities."""
-    for doc in load(model).pipe(texts):
+    from .relations import get_relations
+
+    for doc in load(model, code=code).pipe(texts):
         msg.divider(doc.text)
         Printer().table(
             [(ent.text, ent.label_, "" if ent._.score is None else f"{ent._.score:.3f}") for ent in doc.ents],
             header=("entity", "label", "probability"),
             aligns=("l", "l", "r"),
         )
-        if doc._.has("relations") and doc._.relations:
+        relations = get_relations(doc)
+        if relations:
             Printer().table(
-                [(r.head.text, r.label, r.tail.text, f"{r.score:.3f}") for r in doc._.relations],
+                [(r.head.text, r.label, r.tail.text, "" if r.score is None else f"{r.score:.3f}") for r in relations],
                 header=("head", "relation", "tail", "probability"),
                 aligns=("l", "l", "l", "r"),
             )
@@ -187,19 +195,27 @@ def evaluate_cli(
 ) -> None:
     """Evaluate a trained pipeline: precision, recall, F1 and support per label, with averages, for the entities, the
     spans and the relations that it sets. The JSON file has spaCy's score keys, between 0 and 1, and the tables."""
-    from spacy.cli._util import import_code
     from spacy.scorer import Scorer
 
     from .report import entity_table, relation_table, span_tables
 
-    import_code(code)
-    nlp, examples = predict(model, corpus, use_gpu, gold_preproc, gold_entities, gold_trees)
-    scores = Scorer(nlp).score(examples)
-    tables = {f"spans_{key}_table": rows for key, rows in span_tables(examples).items()}
+    nlp = load(model, use_gpu, code)
     extractors = [pipe for name, pipe in nlp.pipeline if nlp.get_pipe_meta(name).factory == "relation_extractor"]
+    if gold_entities and not extractors:
+        msg.fail("--gold-entities is for pipelines that find relations; this one finds none", exits=1)
+    if gold_preproc and extractors:
+        msg.fail("--gold-preproc would lose the gold relations, which spaCy does not keep for sentences", exits=1)
+    copied = (["ents", "spans"] if gold_entities else []) + ["heads"] * gold_trees
+    examples = predict(nlp, corpus, copied, gold_preproc)
+    scores = Scorer(nlp).score(examples)
+    tables = {}
+    if not gold_entities:
+        tables = {f"spans_{key}_table": rows for key, rows in span_tables(examples).items()}
     if extractors:
         symmetric = {label for pipe in extractors for label in pipe.cfg["symmetric"]}
         tables["rel_table"] = relation_table(examples, sorted(symmetric))
+        if not any(pipe.finder.generate(eg.predicted).entities for pipe in extractors for eg in examples):
+            msg.warn("No document has an entity: give --gold-entities, or put an entity component into the pipeline")
     # A pipeline that sets no doc.ents has no score of entities.
     if scores.get("ents_f") is not None or not tables:
         tables["ents_table"] = entity_table(examples)
@@ -223,42 +239,35 @@ def print_scores(rows: list[Any]) -> None:
     Printer().table(percent, header=("", "P", "R", "F", "support"), aligns=("l", "r", "r", "r", "r"))
 
 
-def load(model: str) -> Any:
+def load(model: str, use_gpu: int = -1, code: Path | None = None) -> Any:
     """The pipeline, or one line on why there is none."""
+    from spacy.cli._util import import_code
     from spacy.util import load_model
 
+    setup_gpu(use_gpu, silent=False)
+    import_code(code)
     try:
         return load_model(model)
     except OSError as error:
         msg.fail(f"{model} is no pipeline: give a folder such as training/model-best", str(error), exits=1)
 
 
-def predict(
-    model: str,
-    corpus: Path,
-    use_gpu: int,
-    gold_preproc: bool = False,
-    gold_entities: bool = False,
-    gold_trees: bool = False,
-) -> tuple[Any, list[Any]]:
-    """The pipeline, and the examples of the corpus with its predictions on them. Where the corpus gives something, the
-    components that would find it are left out."""
+def predict(nlp: Any, corpus: Path, copied: list[str], gold_preproc: bool = False) -> list[Any]:
+    """The examples of a corpus with the predictions on them. What is copied from its gold side is left to no component
+    to find."""
     from .corpora import create_corpus
 
-    setup_gpu(use_gpu, silent=False)
-    nlp = load(model)
-    copied = []
-    for wanted, attribute, layer in ((gold_entities, "doc.ents", "ents"), (gold_trees, "token.head", "heads")):
-        if wanted:
-            copied.append(layer)
-            nlp.disable_pipes(*assigning(nlp, attribute))
-    if gold_entities and not gold_trees and not assigning(nlp, "token.is_sent_start"):
-        copied.append("sents")
+    setters = {"ents": "doc.ents", "spans": "doc.spans", "heads": "token.head"}
+    nlp.disable_pipes(*{name for layer in copied for name in assigning(nlp, setters[layer])})
+    if "ents" in copied and "heads" not in copied and not assigning(nlp, "token.is_sent_start"):
+        copied = [*copied, "sents"]
     examples = list(create_corpus(corpus, copy=copied, gold_preproc=gold_preproc)(nlp))
+    if "heads" in copied and not any(eg.reference.has_annotation("DEP") for eg in examples):
+        msg.fail(f"--gold-trees: {corpus} has no dependency trees", exits=1)
     # Not nlp.evaluate: it predicts on copies and throws them away.
     for example, doc in zip(examples, nlp.pipe(example.predicted for example in examples), strict=True):
         example.predicted = doc
-    return nlp, examples
+    return examples
 
 
 def assigning(nlp: Any, attribute: str) -> list[str]:

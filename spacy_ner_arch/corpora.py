@@ -27,8 +27,8 @@ def create_corpus(
     component had set it: for components that build on annotation of others, or to score them apart from those others.
 
     path: .spacy file or folder of such.
-    copy: any of "ents" (entities), "heads" (dependency tree and sentence starts) and "sents" (sentence starts alone,
-        where "heads" copies no tree).
+    copy: any of "ents" (entities), "spans" (all of doc.spans), "heads" (dependency tree and sentence starts) and
+        "sents" (sentence starts alone, where "heads" copies no tree).
     share: of the documents that get them, drawn anew in every pass over the corpus; on the others it is left to
         annotating components.
     The other arguments are those of spacy.Corpus.v1.
@@ -62,6 +62,12 @@ def read_corpus(corpus: Corpus, copy: list[str], share: float, nlp: Language) ->
 def copy_ents(example: Example) -> None:
     """Gold entities that align with the predicted tokens."""
     example.predicted.set_ents(example.get_aligned_spans_y2x(example.reference.ents), default="outside")
+
+
+def copy_spans(example: Example) -> None:
+    """Gold spans that align with the predicted tokens, under all keys."""
+    for key, group in example.reference.spans.items():
+        example.predicted.spans[key] = example.get_aligned_spans_y2x(group, allow_overlap=True)
 
 
 def copy_heads(example: Example) -> None:
@@ -98,4 +104,9 @@ def copy_sents(example: Example) -> None:
         token.is_sent_start = token.i in starts
 
 
-COPIERS: dict[str, Callable[[Example], None]] = {"ents": copy_ents, "heads": copy_heads, "sents": copy_sents}
+COPIERS: dict[str, Callable[[Example], None]] = {
+    "ents": copy_ents,
+    "spans": copy_spans,
+    "heads": copy_heads,
+    "sents": copy_sents,
+}

@@ -23,6 +23,13 @@ def marked_pairs(tok2vec: Tok2Vec, marks: Sequence[str], context: int) -> Tok2Ve
     marks: words that stand before and behind the head, and before and behind the tail.
     context: tokens of a pair's sentences that are kept on either side of it.
     """
+    if len(marks) != 4 or not all(word.strip() for word in marks):
+        raise ValueError(f"spacy_ner_arch.RelationMarkers.v1: marks = {list(marks)}; give four words")
+    if any(node.name.endswith("-listener") for node in tok2vec.walk()):
+        raise ValueError(
+            "spacy_ner_arch.RelationMarkers.v1: its tok2vec reads marked copies, which no other component knows; take "
+            "spacy_ner_arch.TransformerTok2Vec.v1 instead of a listener"
+        )
     return Model(
         "marked_pairs",
         forward,

@@ -9,6 +9,7 @@ from reprlib import repr as short_repr
 from typing import Any, NamedTuple
 
 from spacy.tokens import Doc, Span
+from spacy.training import Example
 
 # A key of the shape of spaCy's own extension attributes: with a plain string, `Span.as_doc(copy_user_data=True)` would
 # carry the offsets into the shorter text as they are, where they mean other characters. This one it leaves out.
@@ -72,6 +73,23 @@ def relation_keys(doc: Doc) -> list[RelationKey]:
     """What is stored of each relation but its score, without a check against the tokens. No key stands twice."""
     # After DocBin the rows are tuples.
     return [tuple(row[:-1]) for row in doc.user_data.get(USER_DATA_KEY, ())]
+
+
+def aligned_keys(example: Example) -> list[RelationKey]:
+    """`relation_keys` of the gold side of an example, in characters of its predicted side. An argument that does not
+    align with the predicted tokens gets negative offsets, so that its relation is there but equals none."""
+    reference, predicted = example.reference, example.predicted
+    keys = relation_keys(reference)
+    same_text = reference.text == predicted.text
+
+    def align(start: int, end: int) -> tuple[int, int]:
+        span = (predicted if same_text else reference).char_span(start, end)
+        if span is not None and not same_text:
+            spans = example.get_aligned_spans_y2x([span], allow_overlap=True)
+            span = spans[0] if spans else None
+        return (-1 - start, -1 - end) if span is None else (span.start_char, span.end_char)
+
+    return [(*align(*key[:2]), key[2], *align(*key[3:5]), key[5], key[6]) for key in keys]
 
 
 def _make_relation(doc: Doc, row: list[Any]) -> Relation:

@@ -5,11 +5,10 @@ from typing import Any
 
 from spacy.pipeline.spancat import spancat_score
 from spacy.scorer import PRFScore, get_ner_prf
-from spacy.tokens import Doc
 from spacy.training import Example
 from spacy.util import registry
 
-from .relations import has_relations, relation_keys
+from .relations import RelationKey, aligned_keys, has_relations, relation_keys
 
 
 @registry.scorers("spacy_ner_arch.span_scorer.v1")
@@ -30,7 +29,7 @@ def make_relation_scorer() -> Callable[..., dict[str, Any]]:
     rel_macro_f: mean of the F of all labels, each as much as the other.
     rel_strict_p, _r, _f: the types of its entities must be right as well.
     rel_per_type: p, r and f of each label (boundary).
-    None each if no example has gold relations, or knows that there are none.
+    None each if there is no relation, gold or predicted, in examples whose gold side says something about relations.
     """
     return score_relations
 
@@ -58,7 +57,8 @@ def count_relations(examples: Iterable[Example], symmetric: Sequence[str] = ()) 
     for example in examples:
         if not has_relations(example.reference):
             continue
-        gold, predicted = (directed(doc, symmetric) for doc in (example.reference, example.predicted))
+        gold = directed(aligned_keys(example), symmetric)
+        predicted = directed(relation_keys(example.predicted), symmetric)
         strict.score_set(predicted, gold)
         gold, predicted = (set(map(boundaries, relations)) for relations in (gold, predicted))
         for label in {relation[-1] for relation in gold | predicted}:
@@ -67,11 +67,10 @@ def count_relations(examples: Iterable[Example], symmetric: Sequence[str] = ()) 
     return {label: per_type[label] for label in sorted(per_type)}, strict
 
 
-def directed(doc: Doc, symmetric: Sequence[str]) -> set[tuple]:
+def directed(keys: Iterable[RelationKey], symmetric: Sequence[str]) -> set[tuple]:
     """Relations as offsets, types and label, symmetric ones always with the earlier entity first."""
     return {
-        (*sorted((key[:3], key[3:6])), key[6]) if key[6] in symmetric else (key[:3], key[3:6], key[6])
-        for key in relation_keys(doc)
+        (*sorted((key[:3], key[3:6])), key[6]) if key[6] in symmetric else (key[:3], key[3:6], key[6]) for key in keys
     }
 
 

@@ -11,6 +11,8 @@ import numpy as np
 
 SCHEMES = ("BILUO", "BIO")
 OUTSIDE = "O"
+# What the name of a class ends in that is a label from the later of two entities to the earlier one.
+INVERSE = "^-1"
 MISSING = -1
 Span = tuple[int, int, str]
 

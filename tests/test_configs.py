@@ -87,6 +87,8 @@ def given(nlp):
     if not {"sequence_ner", "span_ner"} & set(nlp.pipe_names):
         for doc, (_, spans) in zip(docs, TRAIN, strict=True):
             doc.set_ents([Span(doc, *span) for span in spans])
+            for token in doc:
+                token.is_sent_start = token.i == 0
     return docs
 
 

@@ -99,7 +99,7 @@ def test_sentence_starts_align_where_the_tokenizer_differs(tmp_path):
 
 
 def test_bad_arguments(corpus):
-    with pytest.raises(ValueError, match=r"cannot copy \['tags'\]; it knows \['ents', 'heads', 'sents'\]"):
+    with pytest.raises(ValueError, match=r"cannot copy \['tags'\]; it knows \['ents', 'heads', 'sents', 'spans'\]"):
         create_corpus(corpus, copy=["tags"])
     with pytest.raises(ValueError, match="--paths.train"):
         create_corpus(None)

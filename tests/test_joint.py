@@ -15,6 +15,7 @@ from thinc.schedules import warmup_linear
 from spacy_ner_arch.loggers import create_console_logger
 from spacy_ner_arch.loss_weights import LearnedWeight, create_learned_weight, make_loss_weight
 
+DOCUMENT = {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "document"}
 LISTENER = {"@architectures": "spacy.Tok2VecListener.v1", "width": 24}
 
 
@@ -26,7 +27,9 @@ def joint_nlp(ner_weight=1.0, relation_weight=1.0):
     crf = {"@architectures": "spacy_ner_arch.CRF.v1", "tok2vec": LISTENER}
     nlp.add_pipe("sequence_ner", config={"model": crf, "loss_weight": ner_weight})
     softmax = {"@architectures": "spacy_ner_arch.RelationSoftmax.v1", "tok2vec": LISTENER}
-    nlp.add_pipe("relation_extractor", config={"model": softmax, "loss_weight": relation_weight})
+    nlp.add_pipe(
+        "relation_extractor", config={"model": softmax, "candidates": DOCUMENT, "loss_weight": relation_weight}
+    )
     return nlp
 
 

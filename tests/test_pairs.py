@@ -316,11 +316,11 @@ def test_the_loss(name, weighted):
     x, mask, pairs = batch(name)
     for kept in (None, [0, 4, 7, 9, 10]):
         kept, rows, classes = gold_of(kept=kept)
-        ours = module(x, mask, pairs, kept, rows, classes) - sum(module.parts.values())
+        ours = module(x, mask, pairs, kept, rows, classes) - sum(module.loss_parts.values())
         theirs = reference_loss(module, reference_logits(module, x)[kept], rows, classes) * module.loss_scale
         assert torch.allclose(ours, theirs)
     if name != "multitask":
-        assert module.parts == {}
+        assert module.loss_parts == {}
         assert_same_gradients(ours, theirs, x, module)
 
 
@@ -331,7 +331,7 @@ def test_several_labels_share_the_target(name):
     x, mask, pairs = batch(name)
     kept, rows, classes = gold_of(documents)
     assert len(rows) == 9
-    ours = module(x, mask, pairs, kept, rows, classes) - sum(module.parts.values())
+    ours = module(x, mask, pairs, kept, rows, classes) - sum(module.loss_parts.values())
     theirs = reference_loss(module, reference_logits(module, x), rows, classes)
     assert torch.allclose(ours, theirs)
 
@@ -346,7 +346,7 @@ def test_a_sigmoid_for_each_label(name, weighted):
     kept, rows, classes = gold_of(documents)
     logits = reference_logits(module, x)
     assert logits.shape == (11, 3)
-    ours = module(x, mask, pairs, kept, rows, classes) - sum(module.parts.values())
+    ours = module(x, mask, pairs, kept, rows, classes) - sum(module.loss_parts.values())
     assert torch.allclose(ours, reference_loss(module, logits, rows, classes))
     odds, probabilities = (prediction.flatten(0, 1)[pairs.slots] for prediction in module(x, mask, pairs))
     assert torch.allclose(odds, logits) and torch.allclose(probabilities, logits.sigmoid())
@@ -449,7 +449,7 @@ def assert_no_loss(module, x, mask, pairs):
     loss = module(x, mask, pairs, *gold_of([], kept=[]))
     loss.backward()
     assert loss == 0 and loss.shape == () and x.grad.shape == x.shape and (x.grad == 0).all()
-    assert module.parts == dict.fromkeys(module.terms, 0)
+    assert module.loss_parts == dict.fromkeys(module.terms, 0)
 
 
 def test_select():
@@ -519,12 +519,14 @@ def test_transe(symmetric):
     held = {(*relation[:3], k) for relation in gold for k in [relation[3]]}
     assert exists.all() and not any((*g[:3], int(w)) in held for g, w in zip(gold, wrong, strict=True))
     term = reference_transe(module, x, documents, gold, wrong) * 0.1
-    assert term > 0 and torch.allclose(module.parts["transe"], term) and not module.parts["transe"].requires_grad
+    assert (
+        term > 0 and torch.allclose(module.loss_parts["transe"], term) and not module.loss_parts["transe"].requires_grad
+    )
     theirs = reference_loss(module, reference_logits(module, x), rows, classes) * 0.1 + term
     assert torch.allclose(ours, theirs)
     assert_same_gradients(ours, theirs, x, module)
     module(x, mask, pairs)
-    assert module.parts == {}
+    assert module.loss_parts == {}
 
 
 def test_transe_needs_a_wrong_label():
@@ -532,7 +534,7 @@ def test_transe_needs_a_wrong_label():
     x, mask, pairs = batch("multitask")
     kept, rows, classes = gold_of()
     module(x, mask, pairs, kept, rows, torch.zeros_like(classes))
-    assert module.parts == {"transe": 0}
+    assert module.loss_parts == {"transe": 0}
 
 
 def test_corrupt_labels_are_uniform():

@@ -35,7 +35,7 @@ CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.cfg") if "Tran
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", [name for name in CONFIGS if name.startswith("relation")])
+@pytest.mark.parametrize("config", [name for name in CONFIGS if name.startswith(("relation", "joint"))])
 def test_quickstart_relations(project, config):
     done = spacy_project(project, "run", "quickstart-relations", ".", "--vars.relation_config", config)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -45,7 +45,7 @@ def test_quickstart_relations(project, config):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", [name for name in CONFIGS if not name.startswith("relation")])
+@pytest.mark.parametrize("config", [name for name in CONFIGS if not name.startswith(("relation", "joint"))])
 def test_quickstart(project, config):
     done = spacy_project(project, "run", "quickstart", ".", "--vars.config", config)
     assert done.returncode == 0, done.stdout + done.stderr

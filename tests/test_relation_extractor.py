@@ -1,5 +1,6 @@
 """The component `relation_extractor`: candidates, learning, annotation, scores."""
 
+import numpy as np
 import pytest
 import spacy
 from conftest import TRAIN, make_examples, relations, set_relations, small_model
@@ -8,6 +9,8 @@ from spacy.training import Example
 from thinc.api import Config
 
 from spacy_ner_arch.candidates import create_entity_pairs
+from spacy_ner_arch.corpora import copy_spans
+from spacy_ner_arch.marked_pairs import mark
 from spacy_ner_arch.scorers import score_relations
 
 MODEL = """
@@ -31,9 +34,12 @@ hidden_size = 12
 """
 
 
+DOCUMENT = {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "document"}
+
+
 def make_nlp(**settings):
     nlp = spacy.blank("en")
-    nlp.add_pipe("relation_extractor", config={**Config().from_str(MODEL), **settings})
+    nlp.add_pipe("relation_extractor", config={**Config().from_str(MODEL), "candidates": DOCUMENT, **settings})
     return nlp
 
 
@@ -142,13 +148,13 @@ def test_candidates():
     nlp = spacy.blank("en")
     doc = Doc(nlp.vocab, words=list("abcdefgh"), sent_starts=[True, False, False, False, True, False, False, False])
     doc.set_ents([Span(doc, 0, 2, "P"), Span(doc, 3, 4, "L"), Span(doc, 6, 7, "L")])
-    found = create_entity_pairs()(doc)
+    found = create_entity_pairs(within="document")(doc)
     assert found.pairs.tolist() == [[0, 1], [0, 2], [1, 0], [1, 2], [2, 0], [2, 1]]
     assert found.regions.tolist() == [[0, 4], [0, 8], [0, 4], [0, 8], [0, 8], [0, 8]]
-    assert create_entity_pairs(within="sentence")(doc).pairs.tolist() == [[0, 1], [1, 0]]
-    assert create_entity_pairs(max_distance=2)(doc).pairs.tolist() == [[0, 1], [1, 0], [1, 2], [2, 1]]
+    assert create_entity_pairs()(doc).pairs.tolist() == [[0, 1], [1, 0]]
+    assert create_entity_pairs("document", max_distance=2)(doc).pairs.tolist() == [[0, 1], [1, 0], [1, 2], [2, 1]]
     doc.spans["sc"] = [Span(doc, 1, 2, "Y"), Span(doc, 0, 2, "X"), Span(doc, 0, 2, "Y")]
-    overlapping = create_entity_pairs(spans_key="sc", max_distance=0)(doc)
+    overlapping = create_entity_pairs("document", spans_key="sc", max_distance=0)(doc)
     assert [(e.start, e.end, e.label_) for e in overlapping.entities] == [(0, 2, "X"), (0, 2, "Y"), (1, 2, "Y")]
     assert len(overlapping.pairs) == 6
     assert create_entity_pairs(spans_key="other")(doc).pairs.shape == (0, 2)
@@ -180,7 +186,7 @@ def test_without_candidates_a_shared_encoder_learns_from_the_others(tiny_transfo
     listener = {"@architectures": "spacy_ner_arch.TransformerListener.v1"}
     nlp.add_pipe("sequence_ner", config={"model": {"@architectures": "spacy_ner_arch.CRF.v1", "tok2vec": listener}})
     model = {"@architectures": "spacy_ner_arch.RelationSoftmax.v1", "tok2vec": listener}
-    nlp.add_pipe("relation_extractor", config={"model": model})
+    nlp.add_pipe("relation_extractor", config={"model": model, "candidates": DOCUMENT})
     examples = related(nlp)
     optimizer = nlp.initialize(lambda: examples)
     module = nlp.get_pipe("transformer").model.shims[0].module
@@ -208,7 +214,7 @@ def test_only_documents_with_annotation_teach():
 
 def test_tells_what_it_cannot_learn():
     """Relations whose argument is no entity, beyond the candidates, between an entity and itself; unseen labels."""
-    nlp = make_nlp(candidates={"@misc": "spacy_ner_arch.EntityPairs.v1", "max_distance": 1})
+    nlp = make_nlp(candidates={**DOCUMENT, "max_distance": 1})
     examples = related(nlp)
     reference = examples[0].reference
     ents = reference.ents
@@ -228,7 +234,8 @@ def test_types_unseen_in_training_are_no_obstacle():
     fit(nlp, examples)
     doc = Doc(nlp.vocab, words=TRAIN[0][0].split(" "))
     doc.set_ents([Span(doc, 0, 2, "ALIEN"), Span(doc, 4, 5, "PLANET")])
-    assert isinstance(nlp(doc)._.relations, list)
+    with pytest.warns(UserWarning, match="types that it was not trained on .*ALIEN.*PLANET"):
+        assert isinstance(nlp(doc)._.relations, list)
 
 
 def test_learned_type_pairs_are_kept(tmp_path):
@@ -279,10 +286,156 @@ def test_behind_an_entity_component(tmp_path):
     """Text to entities to relations, and `spacy find-threshold` on the way."""
     nlp = spacy.blank("en")
     nlp.add_pipe("sequence_ner", config={"model": small_model()})
-    nlp.add_pipe("relation_extractor", config=Config().from_str(MODEL))
+    nlp.add_pipe("relation_extractor", config={**Config().from_str(MODEL), "candidates": DOCUMENT})
     fit(nlp, related(nlp), 120)
     docs = list(nlp.pipe([Doc(nlp.vocab, words=text.split(" ")) for text, _ in TRAIN]))
     gold = [eg.reference for eg in related(nlp)]
     assert [sorted(relations(doc)) for doc in docs] == [sorted(relations(doc)) for doc in gold]
     scores = nlp.evaluate(related(nlp, gold=False))
     assert scores["ents_f"] == scores["rel_strict_f"] == 1.0
+
+
+def chosen(nlp, odds, spans, words=5):
+    """Relations that the component makes of hand-made odds (P, classes)."""
+    pipe = nlp.get_pipe("relation_extractor")
+    doc = Doc(nlp.vocab, words=["w"] * words)
+    doc.set_ents([Span(doc, *span) for span in spans])
+    odds = np.array(odds, dtype="f")
+    pipe.set_annotations([doc], [(odds, 1 / (1 + np.exp(-odds)))])
+    return relations(doc)
+
+
+PEOPLE = [(0, 1, "PER"), (2, 3, "PER")]
+
+
+def with_labels(*labels, types=("LOC", "PER"), **settings):
+    pipe_nlp = make_nlp(**settings)
+    pipe = pipe_nlp.get_pipe("relation_extractor")
+    pipe.cfg["types"] = list(types)
+    for label in labels:
+        pipe.add_label(label)
+    return pipe_nlp
+
+
+def test_a_symmetric_label_leaves_nothing_for_the_other_order():
+    """Else the second best label of the mirrored pair would be a relation of its own."""
+    nlp = with_labels("LIKES", "WITH", symmetric=["WITH"])
+    assert chosen(nlp, [[0.4, 5.0], [0.4, 5.0]], PEOPLE) == [(0, 1, 2, 3, "WITH")]
+    assert chosen(nlp, [[6.0, 5.0], [0.4, 5.0]], PEOPLE) == [(0, 1, 2, 3, "LIKES")]
+    both = with_labels("LIKES", "WITH", symmetric=["WITH"], multi_label=True)
+    assert chosen(both, [[-1, 5.0], [0.4, 5.0]], PEOPLE) == [(0, 1, 2, 3, "WITH"), (2, 3, 0, 1, "LIKES")]
+
+
+def test_type_pairs_hold_for_each_direction():
+    nlp = with_labels("IN", type_pairs=[["PER", "LOC"]], direction="labels")
+    backwards = [(0, 1, "LOC"), (2, 3, "PER")]
+    assert chosen(nlp, [[5.0, 1.0]], backwards) == []
+    assert chosen(nlp, [[1.0, 5.0]], backwards) == [(2, 3, 0, 1, "IN")]
+    near = with_labels("NEAR", type_pairs=[["PER", "LOC"]], direction="labels", symmetric=["NEAR"])
+    assert chosen(near, [[5.0]], backwards) == [(0, 1, 2, 3, "NEAR")]
+
+
+def test_relations_of_other_labels_stay():
+    nlp = with_labels("LIKES")
+    doc = Doc(nlp.vocab, words=["w"] * 5)
+    doc.set_ents([Span(doc, *span) for span in PEOPLE])
+    doc._.relations = [(*doc.ents, "LIKES"), (*doc.ents, "KNOWS")]
+    nlp.get_pipe("relation_extractor").set_annotations([doc], [(np.full((2, 1), -9.0), np.zeros((2, 1)))])
+    assert relations(doc) == [(0, 1, 2, 3, "KNOWS")]
+
+
+def test_class_weights_hold_in_both_directions():
+    model = Config().from_str(MODEL)["model"]
+    nlp = spacy.blank("en")
+    config = {"model": {**model, "class_weights": {"LEFT": 5.0}}, "direction": "labels", "candidates": DOCUMENT}
+    nlp.add_pipe("relation_extractor", config=config)
+    fit(nlp, related(nlp), 1)
+    pipe = nlp.get_pipe("relation_extractor")
+    module = pipe.model.shims[0].module
+    assert dict(zip(module.labels, module.weights.tolist(), strict=True))["LEFT^-1"] == 5.0
+
+
+def test_gold_relations_on_other_tokens_and_other_spaces():
+    """What aligns is learned and right, what does not is missed; and said."""
+    nlp = make_nlp()
+    reference = Doc(nlp.vocab, words=["Anna", ",", "of", "Rome", "-", "based", "Acme"], spaces=[True] * 7)
+    reference.set_ents([Span(reference, 0, 1, "PER"), Span(reference, 3, 4, "LOC"), Span(reference, 6, 7, "ORG")])
+    person, place, company = reference.ents
+    reference._.relations = [(person, company, "FOR"), (company, place, "IN")]
+    words, spaces = ["Anna", ",", "of", "Rome-based", "Acme"], [False, True, True, True, False]
+    example = Example(Doc(nlp.vocab, words=words, spaces=spaces), reference)
+    example.predicted.set_ents([Span(example.predicted, 0, 1, "PER"), Span(example.predicted, 4, 5, "ORG")])
+    with pytest.warns(UserWarning, match="1 of 2 gold relations are no candidates"):
+        nlp.initialize(lambda: [example])
+    (gold,) = nlp.get_pipe("relation_extractor").targets([example])
+    assert (gold.total, gold.rows.tolist(), gold.classes.tolist()) == (2, [0], [0])
+    head, tail = example.predicted.ents
+    example.predicted._.relations = [(head, tail, "FOR")]
+    scores = score_relations([example])
+    assert (scores["rel_strict_p"], scores["rel_strict_r"]) == (1.0, 0.5)
+
+
+def test_entities_from_doc_spans():
+    """One inside of another."""
+    nlp = make_nlp(candidates={**DOCUMENT, "spans_key": "sc"})
+    examples = make_examples(nlp)
+    for eg in examples:
+        doc = eg.reference
+        doc.spans["sc"] = [span for ent in doc.ents for span in (ent, Span(doc, ent.end - 1, ent.end, "LAST"))]
+        doc._.relations = [(ent, Span(doc, ent.end - 1, ent.end, "LAST"), "ENDS") for ent in doc.ents if len(ent) > 1]
+        copy_spans(eg)
+    fit(nlp, examples)
+    predicted = [eg.predicted.copy() for eg in examples]
+    docs = list(nlp.pipe(predicted))
+    assert [sorted(relations(doc)) for doc in docs] == [sorted(relations(eg.reference)) for eg in examples]
+
+
+def test_negative_ratio_samples_in_updates_only():
+    nlp = make_nlp(negative_ratio=1.0)
+    examples = related(nlp)
+    fit(nlp, examples, 1)
+    pipe = nlp.get_pipe("relation_extractor")
+    assert [len(gold.kept) for gold in pipe.targets(examples)] == [2, 0, 2, 0, 12]
+    assert [len(gold.kept) for gold in pipe.update_targets(examples)] == [2, 0, 2, 0, 4]
+    for gold in pipe.update_targets(examples):
+        assert set(gold.kept[gold.rows]) <= set(gold.kept) and (np.diff(gold.kept) > 0).all()
+    assert pipe.get_loss(examples) == pipe.get_loss(examples)
+
+
+def test_refuses_labels():
+    nlp = make_nlp(symmetric=["TYPO"])
+    examples = related(nlp)
+    with pytest.raises(ValueError, match=r"symmetric names \['TYPO'\], which are no labels"):
+        nlp.initialize(lambda: examples)
+    with pytest.raises(ValueError, match=r"'x\^-1' ends in"):
+        make_nlp(direction="labels").get_pipe("relation_extractor").add_label("x^-1")
+
+
+@pytest.mark.parametrize(
+    "model, message",
+    [
+        ({"marks": ["@"]}, "marks = .* give four words"),
+        ({"tok2vec": {"@architectures": "spacy_ner_arch.TransformerListener.v1"}}, "instead of a listener"),
+    ],
+)
+def test_refuses_marks(model, message):
+    inner = Config().from_str(MODEL)["model"]["tok2vec"]
+    settings = {"@architectures": "spacy_ner_arch.RelationMarkers.v1", "tok2vec": inner, **model}
+    with pytest.raises(ValueError, match=message):
+        make_nlp(model=settings)
+
+
+def test_marks():
+    """Overlapping entities, and windows around a pair."""
+    vocab = spacy.blank("en").vocab
+    doc = Doc(vocab, words=list("abcdefgh"))
+    doc.set_ents([Span(doc, 2, 4, "P"), Span(doc, 5, 6, "L")])
+    (first, head, tail), (second, *_) = mark(doc, create_entity_pairs("document")(doc), ["<", ">", "[", "]"], 1)
+    assert first.text.strip() == "b < c d > e [ f ] g" and (first[head].text, first[tail].text) == ("<", "[")
+    assert second.text.strip() == "b [ c d ] e < f > g"
+    doc.spans["sc"] = [Span(doc, 2, 4, "P"), Span(doc, 3, 4, "L")]
+    nested = create_entity_pairs("document", spans_key="sc")(doc)
+    assert [copy.text.strip() for copy, *_ in mark(doc, nested, ["<", ">", "[", "]"], 1)] == [
+        "b < c [ d ] > e",
+        "b [ c < d > ] e",
+    ]

@@ -129,7 +129,7 @@ class PairMultitask(PairSoftmax):
         one pair share its hinge, as they share its target). The published 1e-5 (alone) and 0.01 (joint) weigh two
         means, over the pairs with a relation and over all pairs: they mean the same here if every pair has a relation,
         and else are to be multiplied by the number of all pairs for each that has one.
-    Other arguments and shapes: see PairSoftmax. `parts` has the term as `transe`.
+    Other arguments and shapes: see PairSoftmax. `loss_parts` has the term as `transe`.
     Source: BERTMultitask of NERE; Bordes et al. 2013 (TransE).
     """
 

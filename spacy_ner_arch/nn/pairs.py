@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..tags import INVERSE
 from .dropout import dropout
 
 # Steps (pairs or regions times L) whose states exist at the same time.
@@ -65,13 +66,14 @@ class PairClassifier(nn.Module):
     dropout_rate: None for the rate of `[training] dropout`.
     type_size: width of the embedding of entity types, for models that look at them; 0 for none.
     negative_weight: factor of the loss of pairs without a relation.
-    class_weights: factor by gold label; 1 for labels not named. With `multi_label`, of the label's own term.
+    class_weights: factor by gold label, in both of its directions; 1 for labels not named. With `multi_label`, of the
+        label's own term.
     loss_scale: constant factor of the loss.
 
     Shape: x (B, T, D), mask (B, T) True on tokens. With `kept`, returns the loss, summed over these pairs: cross
-    entropy, or binary cross entropy summed over labels; `parts` then has what else is in it, by name. Without, returns
-    odds log p_k - log p_0 (with `multi_label` log p_k - log(1 - p_k)) and probabilities p_k, both (B, most, K), in
-    which a document's pairs stand where `slots` says; elsewhere -inf and 0.
+    entropy, or binary cross entropy summed over labels; `loss_parts` then has what else is in it, by name. Without,
+    returns odds log p_k - log p_0 (with `multi_label` log p_k - log(1 - p_k)) and probabilities p_k, both (B, most, K),
+    in which a document's pairs stand where `slots` says; elsewhere -inf and 0.
     """
 
     # Names of the additional terms of the loss.
@@ -101,11 +103,14 @@ class PairClassifier(nn.Module):
         self.dropout = dropout(dropout_rate)
         self.type_size = type_size
         self.type_vectors = nn.Embedding(1 + len(types), type_size) if type_size else None
+        if self.type_vectors is not None:
+            # Of a type that is unknown, about which training says nothing.
+            nn.init.zeros_(self.type_vectors.weight[0])
         self.output: nn.Linear | None = None
         self.negative_weight = negative_weight
         self.class_weights = class_weights or {}
         self.loss_scale = loss_scale
-        self.parts: dict[str, Tensor] = {}
+        self.loss_parts: dict[str, Tensor] = {}
         self.weights: Tensor
         self.both_ways: Tensor
         self.types = list(types)
@@ -127,7 +132,7 @@ class PairClassifier(nn.Module):
         rows, classes: (g,) int64, the gold relations, none of them twice: place of the pair in `kept`, label from 0 to
             K - 1. Several labels of one pair share its target probability equally, or are all on.
         """
-        self.parts = {}
+        self.loss_parts = {}
         if kept is None:
             return self.predict(x, mask, pairs)
         assert rows is not None and classes is not None
@@ -135,7 +140,7 @@ class PairClassifier(nn.Module):
         if not len(kept):
             # No loss, but a gradient: an encoder that others share waits for it.
             nothing = x.flatten()[:0].sum(dtype=wide(x))
-            self.parts = dict.fromkeys(self.terms, nothing.detach())
+            self.loss_parts = dict.fromkeys(self.terms, nothing.detach())
             return nothing
         logits = self.logits(x, mask, pairs)
         with torch.autocast(x.device.type, enabled=False):
@@ -143,7 +148,7 @@ class PairClassifier(nn.Module):
             held = held.index_put((rows, classes), logits.new_ones(len(rows)))
             terms = self.additional_losses(x, pairs, rows, classes, held)
             terms = {name: term * self.loss_scale for name, term in terms.items()}
-            self.parts = {name: term.detach() for name, term in terms.items()}
+            self.loss_parts = {name: term.detach() for name, term in terms.items()}
             return sum(terms.values(), self.loss(logits, held) * self.loss_scale)
 
     def logits(self, x: Tensor, mask: Tensor, pairs: Pairs) -> Tensor:
@@ -218,8 +223,9 @@ class PairClassifier(nn.Module):
             self.output = regrown(self.output, [*first, *labels], [*first, *self.labels])
 
     def _check(self, labels: Sequence[str], symmetric: Sequence[str]) -> None:
+        known = {label.removesuffix(INVERSE) for label in labels}
         for name, given in (("class_weights", self.class_weights), ("symmetric", symmetric)):
-            unknown = sorted(set(given) - set(labels))
+            unknown = sorted(set(given) - known)
             if unknown:
                 raise ValueError(f"{name} names {unknown}, which are no labels; labels are {sorted(labels)}")
         for label, weight in self.class_weights.items():
@@ -229,7 +235,7 @@ class PairClassifier(nn.Module):
     def _set_constants(self, labels: Sequence[str], symmetric: Sequence[str]) -> None:
         self.labels, self.symmetric = list(labels), list(symmetric)
         like = next(self.parameters(), torch.zeros(()))
-        weights = like.new_tensor([self.class_weights.get(label, 1.0) for label in labels])
+        weights = like.new_tensor([self.class_weights.get(label.removesuffix(INVERSE), 1.0) for label in labels])
         self.register_buffer("weights", weights, persistent=False)
         both_ways = torch.tensor([label in symmetric for label in labels], device=like.device)
         self.register_buffer("both_ways", both_ways, persistent=False)

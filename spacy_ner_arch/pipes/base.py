@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any
 
+import numpy as np
 from spacy.errors import Errors
 from spacy.language import Language
 from spacy.pipeline import TrainablePipe
@@ -60,6 +61,10 @@ class TorchPipe(TrainablePipe):
     def targets(self, examples: Sequence[Example]) -> Any:
         """The gold annotation of the examples, as the model's collate function takes it."""
         raise NotImplementedError(Errors.E931.format(parent="TorchPipe", method="targets", name=self.name))
+
+    def update_targets(self, examples: Sequence[Example]) -> Any:
+        """The same for an update, where it is another: a sample, say."""
+        return self.targets(examples)
 
     # Labels
 
@@ -157,7 +162,7 @@ class TorchPipe(TrainablePipe):
         set_dropout_rate(self.model, drop)
         docs = [eg.predicted for eg in examples]
         try:
-            loss, backprop = self.model.begin_update((docs, self.targets(examples)))
+            loss, backprop = self.model.begin_update((docs, self.update_targets(examples)))
             # All that the host reads: before the backward pass, which runs on while the host goes on.
             value, parts = self.model.attrs["read_loss"](self.model, loss)
             if not math.isfinite(value):
@@ -188,7 +193,14 @@ class TorchPipe(TrainablePipe):
 
     def predict(self, docs: Iterable[Doc]) -> Any:
         """Predictions of the model, one tuple of arrays per document."""
-        return self.model.predict(list(docs))
+        try:
+            return self.model.predict(list(docs))
+        except ValueError as error:  # the model does not know the name of its component
+            raise ValueError(f"{self.name}: {error}") from error
+
+    def check_finite(self, doc: Doc, scores: np.ndarray) -> None:
+        if np.isnan(scores).any():
+            raise ValueError(f"{self.name}: scores are not finite for {doc.text[:60]!r}; the weights are broken")
 
     # Storing
 
@@ -198,3 +210,9 @@ class TorchPipe(TrainablePipe):
             return super().from_disk(path, exclude=exclude)
         except ValueError as error:
             raise ValueError(f"{self.name}: {path} is damaged ({error}); train or download it again") from error
+
+
+def log_odds(threshold: float) -> float:
+    """The least log odds that a probability from 0 to 1 asks for: 0 and 1, which have none, become odds that nothing
+    falls short of or reaches."""
+    return math.log(max(threshold, 1e-30)) - math.log(max(1 - threshold, 1e-30))

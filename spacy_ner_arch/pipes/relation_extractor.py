@@ -13,13 +13,20 @@ from spacy.vocab import Vocab
 from thinc.api import Config, Model
 
 from ..candidates import Candidates, GoldPairs, PairFinder
-from ..relations import Relation, has_relations, relation_keys
-from .base import TorchPipe
+from ..relations import (
+    Relation,
+    RelationKey,
+    aligned_keys,
+    get_relations,
+    has_relations,
+    relation_keys,
+    set_relations,
+)
+from ..tags import INVERSE
+from .base import TorchPipe, log_odds
 
 DIRECTION = ("pairs", "labels")
 TYPE_PAIRS = ("all", "learned")
-# What the name of a class ends in that stands for a label from the later entity to the earlier one.
-INVERSE = "^-1"
 
 DEFAULT_MODEL = Config().from_str(
     """
@@ -88,8 +95,9 @@ def make_relation_extractor(
         find-threshold` tunes it.
     type_pairs: "all"; "learned" for candidates with types of head and tail that have a relation in the training
         corpus; or a list of [type of head, type of tail].
-    negative_ratio: in training, look at no more pairs without a relation than so many for each one with a relation,
-        drawn anew for every batch; null for all.
+    negative_ratio: in training, look at no more pairs without a relation than so many for each one with a relation in
+        the same document (at least for one), drawn anew for every update; null for all. It saves nothing under
+        spacy_ner_arch.RelationMarkers.v1, which reads all pairs.
     loss_weight: factor of the loss where the component shares an encoder with others: a number, a schedule, or
         spacy_ner_arch.LearnedWeight.v1.
     """
@@ -159,29 +167,48 @@ class RelationExtractor(TorchPipe):
     # What the model is built from
 
     @property
-    def classes(self) -> list[str]:
-        """What the model tells apart: the labels, those with a direction twice if a pair is seen in one order only."""
-        if not self.finder.once:
-            return list(self.labels)
-        return [name for label in self.labels for name in self._names(label)]
-
-    def _names(self, label: str) -> list[str]:
-        return [label] if label in self.cfg["symmetric"] else [label, label + INVERSE]
+    def classes(self) -> list[tuple[str, bool]]:
+        """What the model tells apart: labels, and whether the second entity of a pair is the head. Where each two
+        entities are seen once only, a label with a direction is two classes."""
+        ways = (False, True) if self.finder.once else (False,)
+        return [
+            (label, inverse)
+            for label in self.labels
+            for inverse in (ways if label not in self.cfg["symmetric"] else (False,))
+        ]
 
     def hyperparameters(self) -> dict[str, Any]:
-        both_ways = [] if self.finder.once else [label for label in self.labels if label in self.cfg["symmetric"]]
         return {
-            "labels": self.classes,
+            "labels": [label + INVERSE * inverse for label, inverse in self.classes],
             "types": list(self.cfg["types"]),
-            "symmetric": both_ways,
+            "symmetric": [label for label in self.labels if label in self.cfg["symmetric"]],
             "multi_label": self.cfg["multi_label"],
         }
 
+    def add_label(self, label: str) -> int:
+        if self.finder.once and isinstance(label, str) and label.endswith(INVERSE):
+            raise ValueError(
+                f'{self.name}: the label {label!r} ends in {INVERSE!r}; rename it, or set direction = "pairs"'
+            )
+        return super().add_label(label)
+
     # Learning
+
+    def initialize(
+        self,
+        get_examples: Callable[[], Iterable[Example]],
+        *,
+        nlp: Language | None = None,
+        labels: Sequence[str] | None = None,
+    ) -> None:
+        super().initialize(get_examples, nlp=nlp, labels=labels)
+        unknown = sorted(set(self.cfg["symmetric"]) - set(self.labels))
+        if unknown:
+            raise ValueError(f"{self.name}: symmetric names {unknown}, which are no labels; these are {self.labels}")
 
     def find_labels(self, examples: Iterable[Example]) -> list[str]:
         """Labels of all gold relations, sorted; learns the types of entities and, if asked for, which of them are
-        related; warns about relations that are no candidates."""
+        related; warns about relations that cannot be found."""
         labels, types, type_pairs = set[str](), set[str](), set[tuple[str, str]]()
         total = outside = 0
         for eg in examples:
@@ -191,12 +218,13 @@ class RelationExtractor(TorchPipe):
             types.update(span.label_ for span in candidates.entities)
             type_pairs.update((key[2], key[5]) for key in gold)
             total += len(gold)
-            outside += len(gold) - len({number for number, _, _ in self._find(gold, candidates)})
+            aligned = [key[0] >= 0 and key[3] >= 0 for key in aligned_keys(eg)]
+            outside += len(gold) - sum({i: aligned[i] for i, _, _ in self._find(gold, candidates)}.values())
         if outside:
             warnings.warn(
                 f"{self.name}: {outside} of {total} gold relations are no candidates, because an argument is no entity "
-                f"of the document, or because of type_pairs or [components.{self.name}.candidates]; they cannot be "
-                "found and count as missed",
+                "of the document or does not align with the tokens of the pipeline, or because of type_pairs or "
+                f"[components.{self.name}.candidates]; they cannot be found and count as missed",
                 stacklevel=2,
             )
         self.cfg["types"] += sorted(types - set(self.cfg["types"]))
@@ -207,29 +235,45 @@ class RelationExtractor(TorchPipe):
     def targets(self, examples: Sequence[Example]) -> list[GoldPairs]:
         """Gold relations of every example among the candidates of its predicted document."""
         targets, known, found = [], 0, 0
-        numbers = {name: i for i, name in enumerate(self.classes)}
+        numbers = {way: i for i, way in enumerate(self.classes)}
         for eg in examples:
             candidates = self.finder(eg.predicted)
-            gold = relation_keys(eg.reference)
+            gold = aligned_keys(eg)
             self.warn_of_labels({key[-1] for key in gold})
+            self._warn_of_types(candidates)
             known, found = known + len(gold), found + len(candidates.entities)
-            rows = [(row, numbers[name]) for _, row, name in self._find(gold, candidates) if name in numbers]
-            pairs, classes = np.array(sorted(set(rows)), dtype=np.int64).reshape(-1, 2).T
+            rows = {(row, numbers[way]) for _, row, way in self._find(gold, candidates) if way in numbers}
+            pairs, classes = np.array(sorted(rows), dtype=np.int64).reshape(-1, 2).T
             # A document without annotation teaches nothing, not even that nothing is related.
-            kept = self._sample(len(candidates.pairs), pairs) if has_relations(eg.reference) else pairs[:0]
-            targets.append(GoldPairs(len(candidates.pairs), kept, np.searchsorted(kept, pairs), classes))
+            kept = np.arange(len(candidates.pairs)) if has_relations(eg.reference) else pairs[:0]
+            targets.append(GoldPairs(len(candidates.pairs), kept, pairs, classes))
         if known and not found and "entities" not in self._reported:
             self._reported.add("entities")
             warnings.warn(
                 f"{self.name}: a batch has {known} gold relations, but its documents no entity. Use the reader "
-                'spacy_ner_arch.Corpus.v1 with copy = ["ents"], or put an entity component before this one and into '
-                "[training] annotating_components",
+                'spacy_ner_arch.Corpus.v1 with copy = ["ents"] (or "spans", for candidates from doc.spans), or put an '
+                "entity component before this one and into [training] annotating_components",
                 stacklevel=3,
             )
         return targets
 
-    def _find(self, gold: Sequence[tuple], candidates: Candidates) -> Iterator[tuple[int, int, str]]:
-        """Number of the gold relation, place of the pair and name of the class, of those that are candidates."""
+    def update_targets(self, examples: Sequence[Example]) -> list[GoldPairs]:
+        """The same, with as many pairs without a relation as negative_ratio leaves."""
+        targets = self.targets(examples)
+        return targets if self.negative_ratio is None else [self._sample(gold) for gold in targets]
+
+    def _sample(self, gold: GoldPairs) -> GoldPairs:
+        assert self.negative_ratio is not None
+        related = np.unique(gold.rows)
+        others = np.setdiff1d(gold.kept, related)
+        most = math.ceil(self.negative_ratio * max(1, len(related)))
+        kept = np.union1d(related, np.random.permutation(others)[:most])
+        return gold._replace(kept=kept, rows=np.searchsorted(kept, gold.rows))
+
+    def _find(self, gold: Sequence[RelationKey], candidates: Candidates) -> Iterator[tuple[int, int, tuple[str, bool]]]:
+        """Number of the gold relation, place of the pair and the class, of those that are candidates."""
+        if not gold:
+            return
         row = {pair: i for i, pair in enumerate(map(tuple, candidates.pairs.tolist()))}
         entities: dict[tuple[int, int], list[int]] = {}
         for i, span in enumerate(candidates.entities):
@@ -240,64 +284,64 @@ class RelationExtractor(TorchPipe):
             there = entities.get((start, end), [])
             return min(there, key=lambda i: candidates.entities[i].label_ != label, default=None)
 
-        for number, (*ends, label) in enumerate(gold):
-            head, tail = entity(*ends[:3]), entity(*ends[3:])
-            ways = [(head, tail, label)]
-            if label in self.cfg["symmetric"]:
-                ways.append((tail, head, label))
-            elif self.finder.once:
-                ways.append((tail, head, label + INVERSE))
-            for first, second, name in ways:
-                if (first, second) in row:
-                    yield number, row[first, second], name
+        for number, key in enumerate(gold):
+            head, tail, label = entity(*key[:3]), entity(*key[3:6]), key[6]
+            if (head, tail) in row:
+                yield number, row[head, tail], (label, False)
+            if (tail, head) in row and (self.finder.once or label in self.cfg["symmetric"]):
+                yield number, row[tail, head], (label, label not in self.cfg["symmetric"])
 
-    def _sample(self, total: int, related: np.ndarray) -> np.ndarray:
-        """Candidates to learn from, in order: those with a relation, and of the others as many as is asked for."""
-        if self.negative_ratio is None:
-            return np.arange(total)
-        others = np.setdiff1d(np.arange(total), related)
-        # A document without any relation counts as one with one.
-        most = math.ceil(self.negative_ratio * max(1, len(np.unique(related))))
-        return np.union1d(related, np.random.permutation(others)[:most])
+    def _warn_of_types(self, candidates: Candidates) -> None:
+        """Say once of every type of entity that training has not seen it."""
+        unknown = {span.label_ for span in candidates.entities} - set(self.cfg["types"]) - self._reported
+        if unknown:
+            self._reported |= unknown
+            warnings.warn(
+                f"{self.name}: entities of types that it was not trained on are taken for entities of no type: "
+                f"{sorted(unknown)}; it knows {self.cfg['types']}",
+                stacklevel=3,
+            )
 
     # Predicting
 
     def set_annotations(self, docs: Iterable[Doc], scores: Sequence[tuple[np.ndarray, ...]]) -> None:
-        """Write the relations and their probabilities onto the documents."""
-        # As log odds; 0 and 1, which have none, become odds that no pair falls short of or reaches.
-        threshold = self.cfg["threshold"]
-        least = math.log(max(threshold, 1e-30)) - math.log(max(1 - threshold, 1e-30))
+        """Write the relations and their probabilities onto the documents; relations with labels of others stay."""
+        least = log_odds(self.cfg["threshold"])
         for doc, row in zip(docs, scores, strict=True):
+            relations = [relation for relation in get_relations(doc) if relation.label not in self.labels]
             candidates = self.finder(doc)
-            if not len(candidates.pairs):
-                doc._.relations = []
-                continue
-            odds, probabilities = (part[: len(candidates.pairs)] for part in row)
-            if np.isnan(odds).any():
-                raise ValueError(f"{self.name}: scores are not finite for {doc.text[:60]!r}; the weights are broken")
-            odds = self._without_mirrored(odds, candidates.pairs)
-            chosen = odds > least
-            if not self.cfg["multi_label"]:
-                chosen &= np.arange(odds.shape[1]) == odds.argmax(1)[:, None]
-            doc._.relations = [
-                self._relation(candidates, pair, self.classes[i], float(probabilities[pair, i]))
-                for pair, i in np.argwhere(chosen).tolist()
-            ]
+            if len(candidates.pairs):
+                self._warn_of_types(candidates)
+                odds, probabilities = (part[: len(candidates.pairs)] for part in row)
+                self.check_finite(doc, odds)
+                for pair, i in np.argwhere(self._choose(odds > least, odds, candidates)).tolist():
+                    relations.append(self._relation(candidates, pair, i, float(probabilities[pair, i])))
+            set_relations(doc, relations)
 
-    def _without_mirrored(self, odds: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-        """The odds, but that no symmetric label begins at the later entity if the other order is a candidate too."""
-        there = set(map(tuple, pairs.tolist()))
-        mirrored = [head > tail and (tail, head) in there for head, tail in pairs.tolist()]
-        symmetric = [label in self.cfg["symmetric"] for label in self.classes]
-        return np.where(np.outer(mirrored, symmetric), -np.inf, odds)
+    def _choose(self, likely: np.ndarray, odds: np.ndarray, candidates: Candidates) -> np.ndarray:
+        """(P, classes) bool: what holds, of what is likely enough."""
+        if not self.cfg["multi_label"]:
+            likely = likely & (np.arange(odds.shape[1]) == odds.argmax(1)[:, None])
+        for i, (label, inverse) in enumerate(self.classes):
+            symmetric = label in self.cfg["symmetric"]
+            if self.finder.once:
+                likely[:, i] &= self.finder.may_be_related(candidates, inverse, symmetric)
+            elif symmetric:
+                likely[:, i] &= ~self._is_mirrored(candidates)
+        return likely
 
-    def _relation(self, candidates: Candidates, pair: int, name: str, probability: float) -> Relation:
-        head, tail = (candidates.entities[i] for i in candidates.pairs[pair].tolist())
-        if self.finder.once and name.endswith(INVERSE):
-            return Relation(tail, head, name.removesuffix(INVERSE), probability)
-        if name in self.cfg["symmetric"] and (tail.start, tail.end) < (head.start, head.end):
-            head, tail = tail, head
-        return Relation(head, tail, name, probability)
+    def _is_mirrored(self, candidates: Candidates) -> np.ndarray:
+        """(P,) bool: whether the head is the later entity and the other order is a candidate, too."""
+        size = len(candidates.entities)
+        heads, tails = candidates.pairs.T
+        return (heads > tails) & np.isin(tails * size + heads, heads * size + tails)
+
+    def _relation(self, candidates: Candidates, pair: int, number: int, probability: float) -> Relation:
+        first, second = (candidates.entities[i] for i in candidates.pairs[pair].tolist())
+        label, inverse = self.classes[number]
+        if label in self.cfg["symmetric"]:
+            inverse = (second.start, second.end) < (first.start, first.end)
+        return Relation(second, first, label, probability) if inverse else Relation(first, second, label, probability)
 
 
 def with_sentences(doc: Doc) -> Doc:

@@ -13,7 +13,7 @@ from spacy.vocab import Vocab
 from thinc.api import Config, Model
 
 from ..span_decoding import GoldSpans, decode_exact, decode_greedy
-from .base import TorchPipe
+from .base import TorchPipe, log_odds
 from .entities import align, count_labels, entities_of, gold_entities, present_entities, touched_by_others
 
 DECODE = ("exact", "greedy", "nested")
@@ -180,13 +180,10 @@ class SpanNER(TorchPipe):
 
     def set_annotations(self, docs: Iterable[Doc], scores: Sequence[tuple[np.ndarray, ...]]) -> None:
         """Write the spans and their probabilities onto the documents."""
-        # As log odds; 0 and 1, which have none, become odds that no span falls short of or reaches.
-        threshold = self.cfg["threshold"]
-        least = math.log(max(threshold, 1e-30)) - math.log(max(1 - threshold, 1e-30))
+        least = log_odds(self.cfg["threshold"])
         for doc, row in zip(docs, scores, strict=True):
             log_probabilities = row[0][: len(doc)] if row else np.zeros((0, 1, 2))
-            if np.isnan(log_probabilities).any():
-                raise ValueError(f"{self.name}: scores are not finite for {doc.text[:60]!r}; the weights are broken")
+            self.check_finite(doc, log_probabilities)
             if self.is_nested:
                 self._set_spans(doc, log_probabilities, least)
             else:

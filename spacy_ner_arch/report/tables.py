@@ -12,7 +12,7 @@ from .matches import Kind, match
 
 
 class Row(NamedTuple):
-    """One line of a table: precision, recall and F1 between 0 and 1, and the number of gold entities."""
+    """One line of a table: precision, recall and F1 between 0 and 1, and the number of gold items."""
 
     name: str
     precision: float
