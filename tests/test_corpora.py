@@ -103,3 +103,31 @@ def test_bad_arguments(corpus):
         create_corpus(corpus, copy=["tags"])
     with pytest.raises(ValueError, match="--paths.train"):
         create_corpus(None)
+
+
+def test_spans_under_all_keys(tmp_path):
+    nlp = spacy.blank("en")
+    doc = Doc(nlp.vocab, words=["New", "York", "sleeps"])
+    doc.spans["sc"] = [Span(doc, 0, 2, "LOC"), Span(doc, 0, 1, "ADJ")]
+    doc.spans["none"] = []
+    DocBin(docs=[doc]).to_disk(tmp_path / "gold.spacy")
+    predicted = read(tmp_path / "gold.spacy", ["spans"]).predicted
+    assert [(span.text, span.label_) for span in predicted.spans["sc"]] == [("New York", "LOC"), ("New", "ADJ")]
+    assert list(predicted.spans["none"]) == []
+
+
+def test_a_share_of_the_documents_gets_them(tmp_path):
+    nlp = spacy.blank("en")
+    docs = [Doc(nlp.vocab, words=["Anna", str(i)]) for i in range(200)]
+    for doc in docs:
+        doc.set_ents([Span(doc, 0, 1, "PER")])
+    DocBin(docs=docs).to_disk(tmp_path / "gold.spacy")
+    reader = create_corpus(tmp_path / "gold.spacy", copy=["ents"], share=0.3)
+    spacy.util.fix_random_seed(0)
+    first, second = ([bool(eg.predicted.ents) for eg in reader(nlp)] for _ in range(2))
+    assert 30 < sum(first) < 90 and first != second  # drawn anew in every pass
+    for share, number in ((0.0, 0), (1.0, 200)):
+        examples = create_corpus(tmp_path / "gold.spacy", copy=["ents"], share=share)(nlp)
+        assert sum(bool(eg.predicted.ents) for eg in examples) == number
+    with pytest.raises(ValueError, match="share = 2"):
+        create_corpus(tmp_path / "gold.spacy", share=2)

@@ -1,5 +1,7 @@
 """The component `relation_extractor`: candidates, learning, annotation, scores."""
 
+import warnings
+
 import numpy as np
 import pytest
 import spacy
@@ -439,3 +441,16 @@ def test_marks():
         "b < c [ d ] > e",
         "b [ c < d > ] e",
     ]
+
+
+def test_learns_from_predicted_entities():
+    nlp = spacy.blank("en")
+    nlp.add_pipe("sequence_ner", config={"model": small_model()})
+    nlp.add_pipe("relation_extractor", config={**Config().from_str(MODEL), "candidates": DOCUMENT})
+    optimizer = nlp.initialize(lambda: related(nlp))
+    optimizer.learn_rate = 0.01
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # there is no entity yet in the first updates
+        for _ in range(120):
+            nlp.update(related(nlp, gold=False), sgd=optimizer, annotates=["sequence_ner"])
+    assert nlp.evaluate(related(nlp, gold=False))["rel_strict_f"] == 1.0
