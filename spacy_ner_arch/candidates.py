@@ -25,20 +25,6 @@ class Candidates(NamedTuple):
     regions: np.ndarray
 
 
-class GoldPairs(NamedTuple):
-    """What is taught about the candidates of a document.
-
-    total: number of candidates P.
-    kept: (n,) those to learn from.
-    rows, classes: (g,) gold relations: place among `kept`, number of the class.
-    """
-
-    total: int
-    kept: np.ndarray
-    rows: np.ndarray
-    classes: np.ndarray
-
-
 @registry.misc("spacy_ner_arch.EntityPairs.v1")
 def create_entity_pairs(
     within: str = "sentence", max_distance: int | None = None, spans_key: str | None = None

@@ -8,7 +8,8 @@ from spacy.tokens import Doc
 from thinc.api import Model
 
 from .bridge import Arguments
-from .candidates import Candidates, GoldPairs, PairFinder
+from .candidates import Candidates, PairFinder
+from .gold_pairs import GoldPairs
 from .nn.pairs import Pairs
 from .padding import Padding
 

@@ -1,6 +1,5 @@
 """`relation_extractor`: relations between the entities of a document."""
 
-import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -12,7 +11,8 @@ from spacy.training import Example
 from spacy.vocab import Vocab
 from thinc.api import Config, Model
 
-from ..candidates import Candidates, GoldPairs, PairFinder
+from ..candidates import Candidates, PairFinder
+from ..gold_pairs import Found, GoldPairs, find_relations, with_sentences
 from ..relations import (
     Relation,
     RelationKey,
@@ -260,36 +260,10 @@ class RelationExtractor(TorchPipe):
     def update_targets(self, examples: Sequence[Example]) -> list[GoldPairs]:
         """The same, with as many pairs without a relation as negative_ratio leaves."""
         targets = self.targets(examples)
-        return targets if self.negative_ratio is None else [self._sample(gold) for gold in targets]
+        return targets if self.negative_ratio is None else [gold.sample(self.negative_ratio) for gold in targets]
 
-    def _sample(self, gold: GoldPairs) -> GoldPairs:
-        assert self.negative_ratio is not None
-        related = np.unique(gold.rows)
-        others = np.setdiff1d(gold.kept, related)
-        most = math.ceil(self.negative_ratio * max(1, len(related)))
-        kept = np.union1d(related, np.random.permutation(others)[:most])
-        return gold._replace(kept=kept, rows=np.searchsorted(kept, gold.rows))
-
-    def _find(self, gold: Sequence[RelationKey], candidates: Candidates) -> Iterator[tuple[int, int, tuple[str, bool]]]:
-        """Number of the gold relation, place of the pair and the class, of those that are candidates."""
-        if not gold:
-            return
-        row = {pair: i for i, pair in enumerate(map(tuple, candidates.pairs.tolist()))}
-        entities: dict[tuple[int, int], list[int]] = {}
-        for i, span in enumerate(candidates.entities):
-            entities.setdefault((span.start_char, span.end_char), []).append(i)
-
-        def entity(start: int, end: int, label: str) -> int | None:
-            """The entity with these borders, if possible with this label."""
-            there = entities.get((start, end), [])
-            return min(there, key=lambda i: candidates.entities[i].label_ != label, default=None)
-
-        for number, key in enumerate(gold):
-            head, tail, label = entity(*key[:3]), entity(*key[3:6]), key[6]
-            if (head, tail) in row:
-                yield number, row[head, tail], (label, False)
-            if (tail, head) in row and (self.finder.once or label in self.cfg["symmetric"]):
-                yield number, row[tail, head], (label, label not in self.cfg["symmetric"])
+    def _find(self, gold: Sequence[RelationKey], candidates: Candidates) -> Iterator[Found]:
+        return find_relations(gold, candidates, self.cfg["symmetric"], self.finder.once)
 
     def _warn_of_types(self, candidates: Candidates) -> None:
         """Say once of every type of entity that training has not seen it."""
@@ -342,13 +316,3 @@ class RelationExtractor(TorchPipe):
         if label in self.cfg["symmetric"]:
             inverse = (second.start, second.end) < (first.start, first.end)
         return Relation(second, first, label, probability) if inverse else Relation(first, second, label, probability)
-
-
-def with_sentences(doc: Doc) -> Doc:
-    """A gold document, one sentence if it does not say where its sentences begin; the pipeline may know more."""
-    if doc.has_annotation("SENT_START"):
-        return doc
-    doc = doc.copy()
-    for token in doc:
-        token.is_sent_start = token.i == 0
-    return doc
