@@ -36,7 +36,7 @@ RUNS = {
 # Rates of the transformer and of what is new; steps.
 TRANSFORMER_RATE, HEAD_RATE = 1e-4, 1e-3
 STEPS = {"semeval": 1800, "conll04": 800}
-CLASSIC_STEPS = {"semeval": 3000, "conll04": 1500}
+CLASSIC_STEPS = {"semeval": 2400, "conll04": 1500}
 
 
 def make_config(corpus: str, model: str) -> Any:
