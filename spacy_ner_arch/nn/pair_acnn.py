@@ -1,7 +1,7 @@
 """Pairs of entities classified by a convolution with two kinds of attention. Letters as in `pairs.py`, F filters."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,34 +40,17 @@ class PairACNN(PairClassifier):
         self,
         input_size: int,
         *,
-        labels: Sequence[str],
-        types: Sequence[str],
-        symmetric: Sequence[str] = (),
-        multi_label: bool = False,
-        dropout_rate: float | None = None,
         filters: int = 200,
         window: int = 3,
         position_size: int = 25,
         max_distance: int = 50,
         loss: str = "hinge",
-        negative_weight: float = 1.0,
-        class_weights: dict[str, float] | None = None,
-        loss_scale: float = 0.001,
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            input_size,
-            labels=labels,
-            types=types,
-            symmetric=symmetric,
-            multi_label=multi_label,
-            dropout_rate=dropout_rate,
-            negative_weight=negative_weight,
-            class_weights=class_weights,
-            loss_scale=loss_scale,
-        )
+        super().__init__(input_size, **settings)
         if loss not in ("hinge", "cross_entropy"):
             raise ValueError(f"PairACNN: loss must be 'hinge' or 'cross_entropy', got {loss!r}")
-        if loss == "hinge" and multi_label:
+        if loss == "hinge" and self.multi_label:
             raise ValueError("PairACNN: a hinge knows one label a pair; multi_label needs loss = 'cross_entropy'")
         if window < 1 or window % 2 == 0 or filters < 1 or position_size < 1 or max_distance < 1:
             raise ValueError(
@@ -80,7 +63,7 @@ class PairACNN(PairClassifier):
         self.tail_position = nn.Embedding(2 * max_distance + 1, position_size)
         self.convolution = nn.Conv1d(input_size + 2 * position_size, filters, window, padding=window // 2)
         self.match = nn.Linear(filters, filters, bias=False)  # its weight is U
-        self.relations = nn.Embedding(1 + len(labels), filters)  # M
+        self.relations = nn.Embedding(1 + len(self.labels), filters)  # M
         self.hinge = loss == "hinge"
         self.output = None if self.hinge else self.output_layer(filters)
 

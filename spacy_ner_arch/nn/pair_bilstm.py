@@ -1,6 +1,6 @@
 """Pairs of entities classified by the states of a BiLSTM over their sentences. Letters as in `pairs.py`."""
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,30 +27,13 @@ class PairBiLSTM(PairClassifier):
         self,
         input_size: int,
         *,
-        labels: Sequence[str],
-        types: Sequence[str],
-        symmetric: Sequence[str] = (),
-        multi_label: bool = False,
         dropout_rate: float | None = None,
         hidden_size: int = 200,
         depth: int = 2,
         type_size: int = 50,
-        negative_weight: float = 1.0,
-        class_weights: dict[str, float] | None = None,
-        loss_scale: float = 0.001,
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            input_size,
-            labels=labels,
-            types=types,
-            symmetric=symmetric,
-            multi_label=multi_label,
-            dropout_rate=dropout_rate,
-            type_size=type_size,
-            negative_weight=negative_weight,
-            class_weights=class_weights,
-            loss_scale=loss_scale,
-        )
+        super().__init__(input_size, dropout_rate=dropout_rate, type_size=type_size, **settings)
         self.lstm = BiLSTM(input_size, hidden_size=hidden_size, depth=depth, dropout_rate=dropout_rate)
         self.output = self.output_layer(2 * type_size + 6 * hidden_size)
 
@@ -99,31 +82,14 @@ class PairBiLSTMAttention(PairClassifier):
         self,
         input_size: int,
         *,
-        labels: Sequence[str],
-        types: Sequence[str],
-        symmetric: Sequence[str] = (),
-        multi_label: bool = False,
         dropout_rate: float | None = None,
         hidden_size: int = 200,
         position_size: int = 25,
         max_distance: int = 50,
         type_size: int = 50,
-        negative_weight: float = 1.0,
-        class_weights: dict[str, float] | None = None,
-        loss_scale: float = 0.001,
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            input_size,
-            labels=labels,
-            types=types,
-            symmetric=symmetric,
-            multi_label=multi_label,
-            dropout_rate=dropout_rate,
-            type_size=type_size,
-            negative_weight=negative_weight,
-            class_weights=class_weights,
-            loss_scale=loss_scale,
-        )
+        super().__init__(input_size, dropout_rate=dropout_rate, type_size=type_size, **settings)
         if position_size < 1 or max_distance < 1:
             raise ValueError(
                 "PairBiLSTMAttention: position_size and max_distance must be positive, "

@@ -1,6 +1,6 @@
 """Pairs of entities classified by one vector each, which the embedding has already made."""
 
-from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -20,30 +20,8 @@ class PairMarks(PairClassifier):
     Source: Soares et al. 2019 (entity markers, entity start).
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        *,
-        labels: Sequence[str],
-        types: Sequence[str],
-        symmetric: Sequence[str] = (),
-        multi_label: bool = False,
-        dropout_rate: float | None = None,
-        negative_weight: float = 1.0,
-        class_weights: dict[str, float] | None = None,
-        loss_scale: float = 0.001,
-    ) -> None:
-        super().__init__(
-            input_size,
-            labels=labels,
-            types=types,
-            symmetric=symmetric,
-            multi_label=multi_label,
-            dropout_rate=dropout_rate,
-            negative_weight=negative_weight,
-            class_weights=class_weights,
-            loss_scale=loss_scale,
-        )
+    def __init__(self, input_size: int, **settings: Any) -> None:
+        super().__init__(input_size, **settings)
         self.output = self.output_layer(input_size)
 
     def logits(self, x: Tensor, mask: Tensor, pairs: Pairs) -> Tensor:

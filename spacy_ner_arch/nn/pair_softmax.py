@@ -6,6 +6,7 @@ add rows. Letters as in `pairs.py`, and H width of the hidden layer.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,29 +38,11 @@ class PairSoftmax(PairClassifier):
         self,
         input_size: int,
         *,
-        labels: Sequence[str],
-        types: Sequence[str],
-        symmetric: Sequence[str] = (),
-        multi_label: bool = False,
-        dropout_rate: float | None = None,
         hidden_size: int | None = None,
         type_size: int = 50,
-        negative_weight: float = 1.0,
-        class_weights: dict[str, float] | None = None,
-        loss_scale: float = 0.001,
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            input_size,
-            labels=labels,
-            types=types,
-            symmetric=symmetric,
-            multi_label=multi_label,
-            dropout_rate=dropout_rate,
-            type_size=type_size,
-            negative_weight=negative_weight,
-            class_weights=class_weights,
-            loss_scale=loss_scale,
-        )
+        super().__init__(input_size, type_size=type_size, **settings)
         hidden_size = input_size if hidden_size is None else hidden_size
         self.norm = nn.LayerNorm(3 * input_size)
         self.hidden = nn.Linear(3 * input_size, hidden_size)
@@ -135,39 +118,12 @@ class PairMultitask(PairSoftmax):
 
     terms = ("transe",)
 
-    def __init__(
-        self,
-        input_size: int,
-        *,
-        labels: Sequence[str],
-        types: Sequence[str],
-        symmetric: Sequence[str] = (),
-        multi_label: bool = False,
-        dropout_rate: float | None = None,
-        hidden_size: int | None = None,
-        type_size: int = 50,
-        transe_weight: float = 1e-5,
-        negative_weight: float = 1.0,
-        class_weights: dict[str, float] | None = None,
-        loss_scale: float = 0.001,
-    ) -> None:
-        super().__init__(
-            input_size,
-            labels=labels,
-            types=types,
-            symmetric=symmetric,
-            multi_label=multi_label,
-            dropout_rate=dropout_rate,
-            hidden_size=hidden_size,
-            type_size=type_size,
-            negative_weight=negative_weight,
-            class_weights=class_weights,
-            loss_scale=loss_scale,
-        )
+    def __init__(self, input_size: int, *, transe_weight: float = 1e-5, **settings: Any) -> None:
+        super().__init__(input_size, **settings)
         if not 0.0 <= transe_weight < math.inf:
             raise ValueError(f"PairMultitask: transe_weight must be finite and not negative, got {transe_weight}")
         self.transe_weight = transe_weight
-        self.transe = TransE(len(labels), input_size)
+        self.transe = TransE(len(self.labels), input_size)
 
     def additional_losses(
         self, x: Tensor, pairs: Pairs, rows: Tensor, classes: Tensor, held: Tensor
