@@ -77,12 +77,14 @@ def copy_heads(example: Example) -> None:
     if not reference.has_annotation("DEP"):
         return
     heads, deps = example.get_aligned_parse(projectivize=False)
+    heads = [i if head is None else head for i, head in enumerate(heads)]
     annotated: Any = Doc(
         predicted.vocab,
         words=[token.text for token in predicted],
         spaces=[bool(token.whitespace_) for token in predicted],
-        heads=[i if head is None else head for i, head in enumerate(heads)],
-        deps=[dep or "" for dep in deps],
+        heads=heads,
+        # Every token has a label, so that the tree counts as one even where nothing of it aligns.
+        deps=[dep or ("ROOT" if head == i else "dep") for i, (head, dep) in enumerate(zip(heads, deps, strict=True))],
     )
     predicted.from_array(["HEAD", "DEP"], annotated.to_array(["HEAD", "DEP"]))
 

@@ -131,3 +131,11 @@ def test_a_share_of_the_documents_gets_them(tmp_path):
         assert sum(bool(eg.predicted.ents) for eg in examples) == number
     with pytest.raises(ValueError, match="share = 2"):
         create_corpus(tmp_path / "gold.spacy", share=2)
+
+
+def test_a_tree_of_which_nothing_aligns_is_a_tree(tmp_path):
+    nlp = spacy.blank("en")
+    doc = Doc(nlp.vocab, words=["don't"], spaces=[False], heads=[0], deps=["ROOT"])
+    DocBin(docs=[doc]).to_disk(tmp_path / "gold.spacy")
+    predicted = read(tmp_path / "gold.spacy", ["heads"]).predicted
+    assert len(predicted) == 2 and predicted.has_annotation("DEP")
