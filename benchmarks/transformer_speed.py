@@ -227,7 +227,7 @@ def measure_speed() -> None:
             is_plain = name == "plain PyTorch"
             for work, run in (
                 ("train", lambda: system.train(prepared[0] if is_plain else train)),  # noqa: B023 - called at once
-                ("predict", lambda: system.predict(prepared[1] if is_plain else test)),  # noqa: B023
+                ("predict", lambda: system.predict(prepared[1] if is_plain else test)),  # noqa: B023 - the same
             ):
                 times.setdefault((name, work), []).append(seconds(run))
     counts = {"train": sum(len(eg.x) for batch in train for eg in batch), "predict": sum(len(eg.x) for eg in test)}

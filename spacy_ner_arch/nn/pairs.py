@@ -326,4 +326,5 @@ def regrown(layer: Layer, new: Sequence[str], old: Sequence[str]) -> Layer:
     with torch.no_grad():
         for parameter, known in zip(grown.parameters(), layer.parameters(), strict=True):
             parameter[now] = known[before]
+    # Of the kind of `layer`, which the branches do not tell mypy.
     return grown  # type: ignore[return-value]
