@@ -28,29 +28,33 @@ def relation_softmax(
     tok2vec: Tok2Vec,
     dropout: float | None = None,
     hidden_size: int | None = None,
+    context: str = "sentences",
     type_size: int = 50,
     negative_weight: float = 1.0,
     class_weights: dict[str, float] | None = None,
     loss_scale: float = 0.001,
     dtype: str = "float32",
 ) -> Model:
-    """Relation extraction from the mean vectors of both entities and of the sentences that they stand in, and from
-    embeddings of their types, for `relation_extractor`.
+    """Relation extraction from the mean vectors of both entities, from their context, and from embeddings of their
+    types, for `relation_extractor`.
 
     tok2vec: the embedding, any of spaCy's or a listener.
     dropout: rate; null takes that of [training].
     hidden_size: width of the hidden layer; null for that of the embedding.
+    context: "sentences" for the mean of those that the entities stand in, "between" for the largest entries of the
+        words between them.
     type_size: width of the embedding of the types.
     negative_weight: factor of the loss of pairs without a relation.
     class_weights: factor of the loss by gold label; 1 for labels not named.
     loss_scale: constant factor of the loss, which is summed over the pairs.
     dtype: float32, or bfloat16 or float16 for mixed precision.
-    Source: NERE (BERTSoftmax); Wu and He 2019.
+    Source: NERE (BERTSoftmax); Wu and He 2019; Eberts and Ulges 2020 (between).
     """
     build = partial(
         PairSoftmax,
         dropout_rate=dropout,
         hidden_size=hidden_size,
+        context=context,
         type_size=type_size,
         negative_weight=negative_weight,
         class_weights=class_weights,
@@ -65,6 +69,7 @@ def relation_multitask(
     transe_weight: float = 1e-5,
     dropout: float | None = None,
     hidden_size: int | None = None,
+    context: str = "sentences",
     type_size: int = 50,
     negative_weight: float = 1.0,
     class_weights: dict[str, float] | None = None,
@@ -83,6 +88,7 @@ def relation_multitask(
         transe_weight=transe_weight,
         dropout_rate=dropout,
         hidden_size=hidden_size,
+        context=context,
         type_size=type_size,
         negative_weight=negative_weight,
         class_weights=class_weights,

@@ -13,7 +13,7 @@ from spacy_ner_arch.nn.dropout import set_dropout
 from spacy_ner_arch.nn.pair_acnn import PairACNN, unit
 from spacy_ner_arch.nn.pair_bilstm import PairBiLSTM, PairBiLSTMAttention
 from spacy_ner_arch.nn.pair_marks import PairMarks
-from spacy_ner_arch.nn.pair_softmax import PairMultitask, PairSoftmax
+from spacy_ner_arch.nn.pair_softmax import PairMultitask, PairSoftmax, largest_entries
 from spacy_ner_arch.nn.pairs import Pairs
 from spacy_ner_arch.nn.transe import TransE, corrupt_labels
 
@@ -24,6 +24,7 @@ SMALL_ACNN = {"filters": 5, "position_size": 3, "max_distance": 2}
 MODELS = {
     "softmax": (PairSoftmax, {"type_size": 3}),
     "softmax without types": (PairSoftmax, {"type_size": 0, "hidden_size": 4}),
+    "softmax, between": (PairSoftmax, {"type_size": 3, "context": "between"}),
     "multitask": (PairMultitask, {"type_size": 3, "transe_weight": 0.3}),
     "bilstm": (PairBiLSTM, {"type_size": 3, "hidden_size": 4}),
     "attention": (PairBiLSTMAttention, {"type_size": 3, "hidden_size": 4, "position_size": 3, "max_distance": 2}),
@@ -161,7 +162,11 @@ def norm(layer, x):
 
 def softmax_pair(module, tokens, start, end, head, tail):
     e1, e2 = (torch.stack([tokens[t] for t in range(s, e)]).mean(0) for s, e, _ in (head, tail))
-    c = torch.stack([tokens[t] for t in range(start, end)]).mean(0)
+    if module.context == "between":
+        between = [tokens[t] for t in range(min(head[1], tail[1]), max(head[0], tail[0]))]
+        c = torch.stack(between).max(0).values if between else torch.zeros(WIDTH, dtype=tokens.dtype)
+    else:
+        c = torch.stack([tokens[t] for t in range(start, end)]).mean(0)
     parts = [norm(module.hidden_norm, F.gelu(module.hidden(norm(module.norm, torch.cat([e1, e2, c])))))]
     if module.type_norm is not None:
         types = torch.cat([module.type_vectors.weight[head[2]], module.type_vectors.weight[tail[2]]])
@@ -206,7 +211,7 @@ def acnn_pair(module, tokens, start, end, head, tail):
     x = seen_from(module, tokens, start, end, head, tail)
     e1, e2 = (tokens[s:e].mean(0) for s, e, _ in (head, tail))
     alpha = ((tokens[start:end] @ e1).softmax(0) + (tokens[start:end] @ e2).softmax(0)) / 2
-    r = alpha.unsqueeze(1) * x
+    r = len(alpha) * alpha.unsqueeze(1) * x
     c = module.convolution(r.T).T.tanh()
     a = (c @ module.match.weight @ module.relations.weight.T).softmax(0)
     v = (c.T @ a).max(1).values
@@ -287,6 +292,17 @@ def test_logits_and_gradients_equal_the_formulas(name):
     assert_same_gradients((ours * weights).sum(), (theirs * weights).sum(), x, module)
 
 
+@pytest.mark.parametrize("longest", [1, 2, 7, 8, 9])
+def test_largest_entries(longest):
+    table = torch.randn(9, 3)
+    spans = [(start, length) for start in range(9) for length in range(-2, min(longest, 9 - start) + 1)]
+    starts, lengths = torch.tensor(spans).unbind(1)
+    found = largest_entries(table, starts, lengths, longest)
+    for (start, length), row in zip(spans, found, strict=True):
+        expected = table[start : start + length].amax(0) if length > 0 else torch.zeros(3)
+        assert torch.equal(row, expected)
+
+
 @pytest.mark.parametrize("window", [1, 5])
 def test_other_windows(window):
     module = make("acnn", window=window)
@@ -294,7 +310,9 @@ def test_other_windows(window):
     assert torch.allclose(module.logits(x, mask, pairs), reference_logits(module, x))
 
 
-@pytest.mark.parametrize("name", ["softmax", "softmax without types", "bilstm", "attention", "acnn"])
+@pytest.mark.parametrize(
+    "name", ["softmax", "softmax without types", "softmax, between", "bilstm", "attention", "acnn"]
+)
 def test_in_pieces(name, monkeypatch):
     module = make(name)
     x, mask, pairs = batch(name)
@@ -658,6 +676,7 @@ def test_bad_growth_changes_nothing():
         ("softmax", {"class_weights": {"owns": -1.0}}, "finite and not negative"),
         ("softmax", {"class_weights": {"owns": math.nan}}, "finite and not negative"),
         ("softmax", {"negative_weight": math.inf}, "finite and not negative"),
+        ("softmax", {"context": "before"}, "context must be"),
         ("multitask", {"transe_weight": -1.0}, "finite and not negative"),
         ("attention", {"position_size": 0}, "must be positive"),
         ("acnn", {"window": 2}, "window must be odd"),

@@ -15,6 +15,14 @@ def hash_rows(keys: Tensor, rows: int, count: int) -> Tensor:
     return ((mixed >> 31) & 0xFFFFFFFF) % rows
 
 
+def unit_embedding(rows: int, width: int) -> nn.Embedding:
+    """A table whose rows have length one, about: PyTorch's own would drown the token vectors that stand beside them."""
+    table = nn.Embedding(rows, width)
+    bound = (3 / width) ** 0.5
+    nn.init.uniform_(table.weight, -bound, bound)
+    return table
+
+
 class HashEmbedding(nn.Module):
     """Sum of a few hashed rows of one table, so that hardly two keys share all of theirs (Bloom embeddings).
 

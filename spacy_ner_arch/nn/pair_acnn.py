@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .embed import unit_embedding
 from .pairs import PairClassifier, Pairs, distances, pieces, region_rows, regrown, wide
 
 
@@ -14,7 +15,7 @@ class PairACNN(PairClassifier):
     """A convolution over tokens that matter to the entities, pooled over places that matter to the relations.
 
         x_t = [token; position to e1; position to e2]
-        R_t = alpha_t x_t     alpha_t = (softmax_t(token_t . e1) + softmax_t(token_t . e2)) / 2
+        R_t = L alpha_t x_t     alpha_t = (softmax_t(token_t . e1) + softmax_t(token_t . e2)) / 2
         C = tanh(conv(R))     (L, F), zeros around the region
         A = softmax over the region of C U M^T     (L, K + 1), M the vectors of the relations, class 0 among them
         v = largest entry by class of C^T A     (F,)
@@ -22,8 +23,9 @@ class PairACNN(PairClassifier):
     hinge: d(y) = |v / |v| - M_y / |M_y||; loss max(0, 1 + d(gold) - min over the wrong y of d(y)); logits -d.
     cross_entropy: logits = W Dropout(v) + b.
 
-    e is the mean of an entity's tokens. The convolution is linear: it projects each token and each distance once, and
-    pairs add up what they weigh.
+    e is the mean of an entity's tokens, L here the tokens of the region: without it what the convolution sees is the
+    smaller the longer the region, and v hardly differs from one pair to another. The convolution is linear: it projects
+    each token and each distance once, and pairs add up what they weigh.
 
     filters: number F of filters.
     window: tokens that a filter sees, an odd number.
@@ -59,8 +61,8 @@ class PairACNN(PairClassifier):
             )
         self.max_distance = max_distance
         self.position_size = position_size
-        self.head_position = nn.Embedding(2 * max_distance + 1, position_size)
-        self.tail_position = nn.Embedding(2 * max_distance + 1, position_size)
+        self.head_position = unit_embedding(2 * max_distance + 1, position_size)
+        self.tail_position = unit_embedding(2 * max_distance + 1, position_size)
         self.convolution = nn.Conv1d(input_size + 2 * position_size, filters, window, padding=window // 2)
         self.match = nn.Linear(filters, filters, bias=False)  # its weight is U
         self.relations = nn.Embedding(1 + len(self.labels), filters)  # M
@@ -107,7 +109,7 @@ class PairACNN(PairClassifier):
             own = scores.flatten().index_select(0, places.flatten()).view(rows.shape)
             return own.masked_fill(~inside, -torch.inf).softmax(1)
 
-        alpha = (attention(heads) + attention(tails)) / 2
+        alpha = inside.sum(1, keepdim=True) * (attention(heads) + attention(tails)) / 2
         # Rows of the table that stand for a place: token, distance to e1, distance to e2.
         first, kinds = scores.shape[1], 2 * self.max_distance + 1
         to_head = distances(pairs, regions, heads, self.max_distance)

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .embed import unit_embedding
 from .lstm import BiLSTM
 from .pairs import PairClassifier, Pairs, distances, mean_rows, pieces, region_rows, take, token_rows, wide
 
@@ -96,8 +97,8 @@ class PairBiLSTMAttention(PairClassifier):
                 f"got {position_size} and {max_distance}"
             )
         self.max_distance = max_distance
-        self.head_position = nn.Embedding(2 * max_distance + 1, position_size)
-        self.tail_position = nn.Embedding(2 * max_distance + 1, position_size)
+        self.head_position = unit_embedding(2 * max_distance + 1, position_size)
+        self.tail_position = unit_embedding(2 * max_distance + 1, position_size)
         self.lstm = BiLSTM(input_size + 2 * position_size, hidden_size=hidden_size, dropout_rate=dropout_rate)
         self.query = nn.Linear(2 * hidden_size, 1, bias=False)
         self.output = self.output_layer(2 * type_size + 6 * hidden_size)

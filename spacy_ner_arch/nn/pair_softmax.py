@@ -1,4 +1,4 @@
-"""Pairs of entities classified by the means of their tokens and of their sentences.
+"""Pairs of entities classified by the means of their tokens and by what stands around or between them.
 
 The first layer is linear in the parts of a pair, so each part is multiplied once per entity or region, and pairs only
 add rows. Letters as in `pairs.py`, and H width of the hidden layer.
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .pairs import PairClassifier, Pairs, mean_rows, pieces, region_rows, regrown, wide
+from .pairs import PairClassifier, Pairs, mean_rows, pieces, region_rows, regrown, take, wide
 from .transe import TransE, corrupt_labels
 
 
@@ -22,16 +22,18 @@ class PairSoftmax(PairClassifier):
         f = LN(GELU(W LN([Dropout(e1); Dropout(e2); Dropout(c)]) + b))
         logits = W' Dropout([LN([t1; t2]); f]) + b'
 
-    e is the mean of an entity's tokens, c that of the region, t the embedding of an entity's type. Dropout is drawn
-    once per entity and region, so that with gain g and bias s of the first LN
+    e is the mean of an entity's tokens, t the embedding of an entity's type. The context c is the mean of the region,
+    or the largest entries of the tokens between the two entities (zeros where there are none). Dropout is drawn once
+    per entity and context, so that with gain g and bias s of the first LN
 
         W LN(z) = (W diag(g) z - mean(z) W g) / sigma(z) + W s
 
     needs only sigma for each pair: the mean is that of the parts' means.
 
     hidden_size: width H of the hidden layer; None for D.
+    context: `sentences` or `between`.
     Other arguments and shapes: see PairClassifier.
-    Source: BERTSoftmax of NERE; Wu and He 2019 (R-BERT) is much like it.
+    Source: BERTSoftmax of NERE, and Wu and He 2019 (R-BERT) is much like it; `between` from Eberts and Ulges 2020.
     """
 
     def __init__(
@@ -39,10 +41,14 @@ class PairSoftmax(PairClassifier):
         input_size: int,
         *,
         hidden_size: int | None = None,
+        context: str = "sentences",
         type_size: int = 50,
         **settings: Any,
     ) -> None:
         super().__init__(input_size, type_size=type_size, **settings)
+        if context not in ("sentences", "between"):
+            raise ValueError(f"{type(self).__name__}: context must be 'sentences' or 'between', got {context!r}")
+        self.context = context
         hidden_size = input_size if hidden_size is None else hidden_size
         self.norm = nn.LayerNorm(3 * input_size)
         self.hidden = nn.Linear(3 * input_size, hidden_size)
@@ -64,23 +70,36 @@ class PairSoftmax(PairClassifier):
             return logits[0] if len(logits) == 1 else torch.cat(logits)
 
     def _sums(self, x: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor]:
-        """A table (2 E + G, H) of which three rows (P, 3) add up to W diag(g) z - mean(z) W g; 1 / sigma(z) (P, 1)."""
+        """A table of which three rows (P, 3) add up to W diag(g) z - mean(z) W g; 1 / sigma(z) (P, 1). Its rows (., H)
+        are those of all heads, of all tails, and of all contexts."""
         entities = self.dropout(self.mean_entities(x, pairs))
-        everything = torch.arange(len(pairs.region_starts), device=x.device)
-        contexts = self.dropout(mean_rows(x.flatten(0, 1), *region_rows(pairs, everything, x.shape[1])))
+        contexts, own_context = self._contexts(x, pairs)
+        contexts = self.dropout(contexts)
 
         weight = self.hidden.weight * self.norm.weight
         gain = weight.sum(1)
         parts = zip((entities, entities, contexts), weight.split(self.input_size, dim=1), strict=True)
         table = torch.cat([F.linear(part, own) - torch.outer(part.mean(1) / 3, gain) for part, own in parts])
         several = len(entities)
-        rows = torch.stack([pairs.heads, several + pairs.tails, 2 * several + pairs.regions], dim=1)
+        rows = torch.stack([pairs.heads, several + pairs.tails, 2 * several + own_context], dim=1)
 
         both = torch.cat([entities, entities, contexts])
         mean = both.mean(1).index_select(0, rows.flatten()).view(rows.shape)
         within = both.var(1, correction=0).index_select(0, rows.flatten()).view(rows.shape)
         variance = within.mean(1, keepdim=True) + mean.var(1, correction=0, keepdim=True)
         return table, rows, (variance + self.norm.eps).rsqrt()
+
+    def _contexts(self, x: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
+        """Contexts (., D), and which of them is that of each pair (P,)."""
+        if self.context == "sentences":
+            everything = torch.arange(len(pairs.region_starts), device=x.device)
+            return mean_rows(x.flatten(0, 1), *region_rows(pairs, everything, x.shape[1])), pairs.regions
+        heads, tails = pairs.heads, pairs.tails
+        first = pairs.ends[heads].minimum(pairs.ends[tails])
+        last = pairs.starts[heads].maximum(pairs.starts[tails])
+        offset = x.shape[1] * pairs.documents[heads]
+        between = largest_entries(x.flatten(0, 1), offset + first, last - first, pairs.longest)
+        return between, torch.arange(len(heads), device=x.device)
 
     def _hidden(self, table: Tensor, rows: Tensor, scale: Tensor) -> Tensor:
         """W LN(z) + b of some of the pairs, (p, H)."""
@@ -96,6 +115,28 @@ class PairSoftmax(PairClassifier):
         # Contiguous, for the gradient of a slice takes ten times as long.
         logits = F.linear(self.dropout(f), weight.contiguous(), self.output.bias)
         return logits if types is None else logits + F.linear(self.dropout(types), type_weight.contiguous())
+
+
+def largest_entries(table: Tensor, starts: Tensor, lengths: Tensor, longest: int) -> Tensor:
+    """Largest entries of `lengths` (n,) rows from `starts` on, (n, width); zeros where there are none.
+
+    Level k holds the largest entries of 2^k rows; any number of rows is two of these, which may overlap: the time does
+    not depend on the lengths.
+    """
+    levels = [table]
+    while 2 ** len(levels) <= longest:
+        half = 2 ** (len(levels) - 1)
+        last = levels[-1]
+        levels.append(torch.cat([last[:-half].maximum(last[half:]), last[-half:]]))
+    # Exact for integers, unlike the logarithm of a float.
+    powers = 2 ** torch.arange(1, len(levels), device=table.device)
+    level = (lengths.unsqueeze(1) >= powers).sum(1)
+    left = level * len(table) + starts
+    right = left + lengths - 2**level
+    nothing = lengths < 1
+    every = torch.cat(levels)
+    ends = [take(every, place.masked_fill(nothing, 0)) for place in (left, right)]
+    return ends[0].maximum(ends[1]).masked_fill(nothing.unsqueeze(1), 0.0)
 
 
 class PairMultitask(PairSoftmax):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .dropout import dropout
+from .embed import unit_embedding
 from .graph import GCN, tree_edges
 from .syn_lstm_cell import ReadingOrder, SynLSTMRecurrence, reading_order
 
@@ -113,8 +114,8 @@ class SynLSTMEncoder(nn.Module):
         dropout_rate: float | None = None,
     ) -> None:
         super().__init__()
-        self.dep = label_embedding(label_rows, dep_size) if dep_size else None
-        self.pos = label_embedding(label_rows, pos_size) if pos_size else None
+        self.dep = unit_embedding(label_rows, dep_size) if dep_size else None
+        self.pos = unit_embedding(label_rows, pos_size) if pos_size else None
         width = input_size + dep_size + pos_size
         self.gcn = GCN(
             width,
@@ -139,11 +140,3 @@ class SynLSTMEncoder(nn.Module):
         nodes = self.dropout(torch.cat(parts, dim=-1))
         edges = tree_edges(graph.heads, graph.deps, mask, order.rows)
         return self.dropout(self.lstm.read(nodes, self.gcn(nodes, edges), order))
-
-
-def label_embedding(rows: int, width: int) -> nn.Embedding:
-    """A table whose rows have length one, about."""
-    table = nn.Embedding(rows, width)
-    bound = (3 / width) ** 0.5
-    nn.init.uniform_(table.weight, -bound, bound)
-    return table
