@@ -91,7 +91,7 @@ def scores(folder: Path, corpus: str, part: str) -> dict[str, float]:
 def end_to_end(entities: Path, relations: Path) -> dict[str, float]:
     """Strict F1 of relations between the entities that another pipeline finds."""
     finder, nlp = spacy.load(entities / "model-last"), spacy.load(relations / "model-last")
-    examples = list(create_corpus(ROOT / "corpus" / "conll04" / "test.spacy")(nlp))
+    examples = list(create_corpus(ROOT / "corpus" / "conll04" / "test.spacy", copy=["sents"])(nlp))
     words = [[token.text for token in example.predicted] for example in examples]
     found = list(finder.pipe(Doc(finder.vocab, words=row) for row in words))
     for example, doc in zip(examples, found, strict=True):

@@ -36,10 +36,7 @@ CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.cfg") if "Tran
 
 @pytest.mark.slow
 @pytest.mark.parametrize("config", [name for name in CONFIGS if name.startswith(("relation", "joint"))])
-def test_quickstart_relations(project, config, request):
-    if config == "relation_acnn":
-        # Its attention scales what the convolution sees by one over the length of the sentence.
-        request.applymarker(pytest.mark.xfail(strict=True, reason="it learns too slowly for 400 steps"))
+def test_quickstart_relations(project, config):
     done = spacy_project(project, "run", "quickstart-relations", ".", "--vars.relation_config", config)
     assert done.returncode == 0, done.stdout + done.stderr
     scores = srsly.read_json(project / "metrics" / f"sample-{config}.json")
@@ -55,6 +52,19 @@ def test_quickstart(project, config):
     scores = srsly.read_json(project / "metrics" / f"sample-{config}.json")
     assert scores["ents_f"] > 0.85
     assert "Tarvik Museum of Glass" in done.stdout and "micro avg" in done.stdout
+
+
+@pytest.mark.slow
+def test_train_syn(project):
+    """On the sample, with fewer steps than for a treebank."""
+    config = Config().from_disk(project / "configs" / "synlstm_crf.cfg", interpolate=False)
+    config["training"].update({"max_steps": 400, "eval_frequency": 100})
+    config.to_disk(project / "configs" / "short.cfg")
+    done = spacy_project(project, "run", "train-syn", ".", "--vars.syn_config", "short")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in ("treebank-short", "treebank-short-gold-trees"):
+        scores = srsly.read_json(project / "metrics" / f"{name}.json")
+        assert scores["ents_f"] > 0.85
 
 
 @pytest.mark.slow
