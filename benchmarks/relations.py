@@ -4,9 +4,9 @@ F1, in percent, of the shipped configs, the model of the last step; one seed. `s
 official macro F1 over nine relations, direction counted, and micro F1 beside it; a tenth of the training part is the
 development part. `conll04`: micro F1 over all relations. Models with a transformer have MiniLM (see below); the others
 are trained from scratch. `tutorial` is the model of spaCy's tutorial (mean vectors, sigmoid, squared error) over the
-same transformer with the same rates and steps. `end to end` has no gold entities: those of
-`configs/transformer_crf.cfg`, trained on the same sentences; `strict` with types. The corpora are those of
-`python -m spacy project run train-relations` and `train-semeval`.
+same transformer with the same rates and steps; `sentences` is `relation_softmax.cfg` with `context = "sentences"`.
+`end to end` has no gold entities: those of `configs/transformer_crf.cfg`, trained on the same sentences; `strict` with
+types. The corpora are those of `python -m spacy project run train-relations` and `train-semeval`.
 
     python benchmarks/relations.py [CORPUS/MODEL...]
 """
@@ -28,10 +28,11 @@ from transformer import FOLDER, ROOT, minilm, run
 from spacy_ner_arch.corpora import create_corpus
 
 CLASSIC = ("relation_bilstm", "relation_bilstm_att", "relation_acnn")
-TRANSFORMER = ("relation_softmax", "relation_multitask", "relation_markers")
+SENTENCES = "relation_softmax, sentences"
+SOFTMAX = ("relation_softmax", SENTENCES, "relation_multitask")
 RUNS = {
-    "semeval": (*CLASSIC, *TRANSFORMER),
-    "conll04": (*CLASSIC, "relation_softmax", "relation_multitask", "tutorial", "transformer_crf"),
+    "semeval": (*CLASSIC, *SOFTMAX, "relation_markers"),
+    "conll04": (*CLASSIC, *SOFTMAX, "tutorial", "transformer_crf"),
 }
 # Rates of the transformer and of what is new; steps.
 TRANSFORMER_RATE, HEAD_RATE = 1e-4, 1e-3
@@ -40,9 +41,8 @@ CLASSIC_STEPS = {"semeval": 2400, "conll04": 1500}
 
 
 def make_config(corpus: str, model: str) -> Any:
-    config = load_config(
-        ROOT / "configs" / f"{'relation_softmax' if model == 'tutorial' else model}.cfg", interpolate=False
-    )
+    name = "relation_softmax" if model in ("tutorial", SENTENCES) else model
+    config = load_config(ROOT / "configs" / f"{name}.cfg", interpolate=False)
     classic = model in CLASSIC
     steps = (CLASSIC_STEPS if classic else STEPS)[corpus]
     settings: dict[str, Any] = {
@@ -56,6 +56,8 @@ def make_config(corpus: str, model: str) -> Any:
     component = "sequence_ner" if model == "transformer_crf" else "relation_extractor"
     if corpus == "semeval":
         settings["components.relation_extractor.direction"] = "labels"
+    if model == SENTENCES:
+        settings["components.relation_extractor.model.context"] = "sentences"
     if model == "tutorial":
         listener = config["components"]["relation_extractor"]["model"]["tok2vec"]
         config["components"]["relation_extractor"]["model"] = {
@@ -74,6 +76,10 @@ def make_config(corpus: str, model: str) -> Any:
         set_dot_to_object(config, key, value)
     assert component in config["components"]
     return config
+
+
+def trained(corpus: str, model: str) -> Path:
+    return FOLDER / f"{corpus}-{model}".replace(", ", "-")
 
 
 def scores(folder: Path, corpus: str, part: str) -> dict[str, float]:
@@ -107,7 +113,7 @@ def main() -> None:
     threads = int(os.environ.get("OMP_NUM_THREADS", "2"))
     for corpus, models in RUNS.items():
         for model in models:
-            folder = FOLDER / f"{corpus}-{model}"
+            folder = trained(corpus, model)
             if (sys.argv[1:] and f"{corpus}/{model}" not in sys.argv[1:]) or (
                 has_row("relations", corpus=corpus, model=model) or (folder / "entities.json").exists()
             ):
@@ -127,10 +133,10 @@ def main() -> None:
             else:
                 found = {**scores(folder, corpus, "dev"), **scores(folder, corpus, "test")}
                 add_row("relations", corpus=corpus, model=model, seed=0, **found, **figures)
-    ner = FOLDER / "conll04-transformer_crf"
-    for model in ("relation_softmax", "relation_multitask", "tutorial"):
+    ner = trained("conll04", "transformer_crf")
+    for model in (*SOFTMAX, "tutorial"):
         name = f"transformer_crf, {model}, end to end"
-        folder = FOLDER / f"conll04-{model}"
+        folder = trained("conll04", model)
         if all((path / "model-last").exists() for path in (ner, folder)) and not has_row("relations", model=name):
             add_row("relations", corpus="conll04", model=name, seed=0, **end_to_end(ner, folder), threads=threads)
 

@@ -171,6 +171,7 @@ def relation_acnn(
     window: int = 3,
     position_size: int = 25,
     max_distance: int = 50,
+    pooling: str = "attention",
     loss: str = "hinge",
     dropout: float | None = None,
     negative_weight: float = 1.0,
@@ -178,11 +179,11 @@ def relation_acnn(
     loss_scale: float = 0.001,
     dtype: str = "float32",
 ) -> Model:
-    """Relation extraction with a convolution between two attentions: of the entities to the tokens, and of the labels
-    to the filters.
+    """Relation extraction with a convolution over the tokens, weighted by the attention of the entities.
 
     filters: of the convolution.
     window: tokens that a filter sees.
+    pooling: "attention" of the labels to the places, as published, or "max", the largest entry of each filter.
     loss: "hinge" on the distances to the vectors of the labels, as published, or "cross_entropy".
     The other arguments are those of spacy_ner_arch.RelationBiLSTMAttention.v1.
     Source: Wang et al. 2016.
@@ -193,6 +194,7 @@ def relation_acnn(
         window=window,
         position_size=position_size,
         max_distance=max_distance,
+        pooling=pooling,
         loss=loss,
         dropout_rate=dropout,
         negative_weight=negative_weight,

@@ -1,5 +1,6 @@
-"""Pairs of entities classified by a convolution with two kinds of attention. Letters as in `pairs.py`, F filters."""
+"""Pairs of entities classified by a convolution with one or two kinds of attention. Letters as in `pairs.py`, F filters."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -15,22 +16,26 @@ class PairACNN(PairClassifier):
     """A convolution over tokens that matter to the entities, pooled over places that matter to the relations.
 
         x_t = [token; position to e1; position to e2]
-        R_t = L alpha_t x_t     alpha_t = (softmax_t(token_t . e1) + softmax_t(token_t . e2)) / 2
+        R_t = L alpha_t x_t     alpha_t = (softmax_t(token_t . e1 / sqrt(D)) + softmax_t(token_t . e2 / sqrt(D))) / 2
         C = tanh(conv(R))     (L, F), zeros around the region
-        A = softmax over the region of C U M^T     (L, K + 1), M the vectors of the relations, class 0 among them
+
+    attention: A = softmax over the region of C U M^T     (L, K + 1), M the vectors of the relations, class 0 among them
         v = largest entry by class of C^T A     (F,)
+    max: v = largest entry of C by place     (F,)
 
     hinge: d(y) = |v / |v| - M_y / |M_y||; loss max(0, 1 + d(gold) - min over the wrong y of d(y)); logits -d.
     cross_entropy: logits = W Dropout(v) + b.
 
     e is the mean of an entity's tokens, L here the tokens of the region: without it what the convolution sees is the
-    smaller the longer the region, and v hardly differs from one pair to another. The convolution is linear: it projects
+    smaller the longer the region, and v hardly differs from one pair to another; without the root, alpha has learned
+    entities in no time that leave nothing of the words around them. The convolution is linear: it projects
     each token and each distance once, and pairs add up what they weigh.
 
     filters: number F of filters.
     window: tokens that a filter sees, an odd number.
     position_size: width of the embedding of a distance to an entity, one table for each of the two.
     max_distance: tokens from which on all distances are the same.
+    pooling: `attention`, as published, or `max`.
     loss: `hinge`, for one label a pair, or `cross_entropy`.
     dropout_rate: on what the convolution sees of the tokens, drawn once per token, and on v (only for cross entropy: a
         hinge looks at nothing but its direction); None for the rate of `[training] dropout`.
@@ -46,10 +51,13 @@ class PairACNN(PairClassifier):
         window: int = 3,
         position_size: int = 25,
         max_distance: int = 50,
+        pooling: str = "attention",
         loss: str = "hinge",
         **settings: Any,
     ) -> None:
         super().__init__(input_size, **settings)
+        if pooling not in ("attention", "max"):
+            raise ValueError(f"PairACNN: pooling must be 'attention' or 'max', got {pooling!r}")
         if loss not in ("hinge", "cross_entropy"):
             raise ValueError(f"PairACNN: loss must be 'hinge' or 'cross_entropy', got {loss!r}")
         if loss == "hinge" and self.multi_label:
@@ -64,9 +72,10 @@ class PairACNN(PairClassifier):
         self.head_position = unit_embedding(2 * max_distance + 1, position_size)
         self.tail_position = unit_embedding(2 * max_distance + 1, position_size)
         self.convolution = nn.Conv1d(input_size + 2 * position_size, filters, window, padding=window // 2)
-        self.match = nn.Linear(filters, filters, bias=False)  # its weight is U
-        self.relations = nn.Embedding(1 + len(self.labels), filters)  # M
         self.hinge = loss == "hinge"
+        attention = pooling == "attention"
+        self.match = nn.Linear(filters, filters, bias=False) if attention else None  # its weight is U
+        self.relations = nn.Embedding(1 + len(self.labels), filters) if attention or self.hinge else None  # M
         self.output = None if self.hinge else self.output_layer(filters)
 
     def logits(self, x: Tensor, mask: Tensor, pairs: Pairs) -> Tensor:
@@ -74,12 +83,13 @@ class PairACNN(PairClassifier):
         with torch.autocast(x.device.type, enabled=False):
             # What is multiplied must be a number, in padding too.
             x = x.to(wide(x)).masked_fill(~mask.unsqueeze(-1), 0.0)
-            scores = self.mean_entities(x, pairs) @ x.flatten(0, 1).T
+            scores = self.mean_entities(x, pairs) @ x.flatten(0, 1).T / math.sqrt(self.input_size)
             table = self._table(x)
             cuts = pieces(len(pairs.heads), pairs.longest, x.device)
             pooled = torch.cat([self._piece(scores, table, x.shape[1], pairs, piece) for piece in cuts])
             if self.output is not None:
                 return self.output(self.dropout(pooled))
+            assert self.relations is not None
             apart = unit(pooled).unsqueeze(1) - unit(self.relations.weight)
             return -torch.linalg.vector_norm(apart, dim=-1)
 
@@ -128,14 +138,18 @@ class PairACNN(PairClassifier):
             per_sample_weights=weight.flatten(0, 1).flatten(1),
         )
         c = (convolved + cast(Tensor, self.convolution.bias)).tanh().view(*rows.shape, -1)
+        outside = ~inside.unsqueeze(-1)
+        if self.match is None or self.relations is None:
+            return c.masked_fill(outside, -torch.inf).amax(1)
         match = c @ self.match(self.relations.weight).T
-        match = match.masked_fill(~inside.unsqueeze(-1), -torch.inf).softmax(1)
-        return (c.mT @ match).amax(2)
+        return (c.mT @ match.masked_fill(outside, -torch.inf).softmax(1)).amax(2)
 
     def _resize_labels(self, labels: Sequence[str]) -> None:
-        """New relations begin with the vector of class 0: with another, v of every pair would be another. Without a
+        """With vectors of relations, new ones begin with the vector of class 0: with another, v of every pair would be another. Without a
         label that was known, v may change, as the pooling asks all relations."""
         super()._resize_labels(labels)
+        if self.relations is None:
+            return
         nothing = self.relations.weight[0].detach()
         relations = regrown(self.relations, ["", *labels], ["", *self.labels])
         with torch.no_grad():
