@@ -74,7 +74,10 @@ def make_config(corpus: str, trees: str, model: str) -> Any:
     config = load_config(ROOT / "configs" / f"{head}.cfg", interpolate=False)
     component = "span_ner" if model.endswith("span") else "sequence_ner"
     if trees == "predicted":
-        config["components"]["parser"] = {"source": str(parser_folder(corpus) / "model-best")}
+        config["components"]["parser"] = {
+            "source": str(parser_folder(corpus) / "model-best"),
+            "replace_listeners": ["model.tok2vec"],
+        }
         config["training"]["frozen_components"] = ["parser"]
     else:
         del config["components"]["parser"]

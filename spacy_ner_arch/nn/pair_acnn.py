@@ -1,4 +1,4 @@
-"""Pairs of entities classified by a convolution with one or two kinds of attention. Letters as in `pairs.py`, F filters."""
+"""Pairs of entities classified by a convolution with attention. Letters as in `pairs.py`, F filters."""
 
 import math
 from collections.abc import Sequence
@@ -145,8 +145,8 @@ class PairACNN(PairClassifier):
         return (c.mT @ match.masked_fill(outside, -torch.inf).softmax(1)).amax(2)
 
     def _resize_labels(self, labels: Sequence[str]) -> None:
-        """With vectors of relations, new ones begin with the vector of class 0: with another, v of every pair would be another. Without a
-        label that was known, v may change, as the pooling asks all relations."""
+        """New relations begin with the vector of class 0, if they have vectors: with another, v of every pair would be
+        another. Without a label that was known, v may change, as the attention of the pooling asks all relations."""
         super()._resize_labels(labels)
         if self.relations is None:
             return
