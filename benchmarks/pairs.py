@@ -1,9 +1,9 @@
 """Pairs of entities in one document
 
 `PairSoftmax`, forward and backward, over all 3,540 ordered pairs of 60 entities in a document of 300 tokens, 384 wide,
-median of the milliseconds, systems in turn. `plain` pools both entities and their sentences anew for every pair and
-multiplies what it has concatenated; `products` is no more than its products, with everything pooled beforehand. One
-sentence, or twelve.
+median of the milliseconds, systems in turn. `plain` pools both entities and their context (the mean of their sentences,
+or the largest entries of the words between them) anew for every pair and multiplies what it has concatenated;
+`products` is no more than its products, with everything pooled beforehand. One sentence, or twelve.
 
     python benchmarks/pairs.py
 """
@@ -14,6 +14,7 @@ os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "2")
 
 import statistics
 import time
+from itertools import product
 
 import spacy
 import torch
@@ -34,23 +35,32 @@ def candidates(sentences: int) -> Pairs:
     vocab = spacy.blank("en").vocab
     doc = Doc(vocab, words=["word"] * T, sent_starts=[i % (T // sentences) == 0 for i in range(T)])
     doc.set_ents([Span(doc, 5 * i, 5 * i + 1 + i % 3, "ABCD"[i % 4]) for i in range(E)])
-    return collate_pairs([EntityPairs()(doc)], [1 + i % 4 for i in range(E)], torch.device("cpu"))
+    return collate_pairs([EntityPairs(within="document")(doc)], [1 + i % 4 for i in range(E)], torch.device("cpu"))
 
 
-def pool(x: Tensor, starts: Tensor, ends: Tensor, longest: int) -> Tensor:
-    """Means of x[start:end], a few rows at a time."""
-    means = []
+def pool(x: Tensor, starts: Tensor, ends: Tensor, longest: int, largest: bool = False) -> Tensor:
+    """Means, or largest entries, of x[start:end], a few rows at a time."""
+    results = []
     for first, last in zip(starts.split(128), ends.split(128), strict=True):
         rows = first.unsqueeze(1) + torch.arange(longest)
         inside = (rows < last.unsqueeze(1)).unsqueeze(2)
-        means.append((x[rows.clamp_max(T - 1)] * inside).sum(1) / inside.sum(1))
-    return torch.cat(means)
+        values = x[rows.clamp_max(T - 1)]
+        if largest:
+            values = values.masked_fill(~inside, -torch.inf).amax(1)
+            results.append(values.masked_fill(~inside.any(1), 0.0))
+        else:
+            results.append((values * inside).sum(1) / inside.sum(1))
+    return torch.cat(results)
 
 
-def pooled(x: Tensor, pairs: Pairs) -> Tensor:
-    ends = [pool(x, pairs.starts[end], pairs.ends[end], pairs.widest) for end in (pairs.heads, pairs.tails)]
-    regions = pool(x, pairs.region_starts[pairs.regions], pairs.region_ends[pairs.regions], pairs.longest)
-    return torch.cat([*ends, regions], dim=1)
+def pooled(x: Tensor, pairs: Pairs, context: str) -> Tensor:
+    starts, ends = ([side[pairs.heads], side[pairs.tails]] for side in (pairs.starts, pairs.ends))
+    parts = [pool(x, start, end, pairs.widest) for start, end in zip(starts, ends, strict=True)]
+    if context == "between":
+        parts.append(pool(x, torch.minimum(*ends), torch.maximum(*starts), pairs.longest, largest=True))
+    else:
+        parts.append(pool(x, pairs.region_starts[pairs.regions], pairs.region_ends[pairs.regions], pairs.longest))
+    return torch.cat(parts, dim=1)
 
 
 def plain_logits(model: PairSoftmax, parts: Tensor, pairs: Pairs) -> Tensor:
@@ -59,22 +69,22 @@ def plain_logits(model: PairSoftmax, parts: Tensor, pairs: Pairs) -> Tensor:
     return model.output(model.dropout(torch.cat([model.type_norm(torch.cat(types, dim=1)), hidden], dim=1)))
 
 
-def measure(sentences: int) -> dict[str, float]:
+def measure(context: str, sentences: int) -> dict[str, float]:
     """Medians of the milliseconds of each system."""
     torch.manual_seed(0)
     pairs, x = candidates(sentences), torch.randn(1, T, D, requires_grad=True)
-    model = PairSoftmax(D, labels=list("abcde"), types=list("ABCD"), dropout_rate=0.1)
+    model = PairSoftmax(D, labels=list("abcde"), types=list("ABCD"), context=context, dropout_rate=0.1)
     kept = torch.arange(len(pairs.heads))
     rows = kept[::20]
     held = torch.zeros(len(kept), 5).index_put((rows, rows % 5), torch.ones(len(rows)))
-    ready = pooled(x[0], pairs).detach().requires_grad_()
+    ready = pooled(x[0], pairs, context).detach().requires_grad_()
     mask = torch.ones(1, T, dtype=torch.bool)
     model.eval()
     assert torch.allclose(model.logits(x, mask, pairs), plain_logits(model, ready, pairs), atol=1e-4)
     model.train()
     systems = {
         "ours": lambda: model(x, mask, pairs, kept, rows, rows % 5),
-        "plain": lambda: model.loss(plain_logits(model, pooled(x[0], pairs), pairs), held) * model.loss_scale,
+        "plain": lambda: model.loss(plain_logits(model, pooled(x[0], pairs, context), pairs), held) * model.loss_scale,
         "products": lambda: model.loss(plain_logits(model, ready, pairs), held) * model.loss_scale,
     }
     times: dict[str, list[float]] = {name: [] for name in systems}
@@ -88,11 +98,11 @@ def measure(sentences: int) -> dict[str, float]:
 
 def main() -> None:
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    for sentences in (1, 12):
-        if not has_row("pairs", sentences=sentences):
-            medians = measure(sentences)
+    for context, sentences in product(("sentences", "between"), (1, 12)):
+        if not has_row("pairs", context=context, sentences=sentences):
+            medians = measure(context, sentences)
             ratio = round(medians["plain_ms"] / medians["ours_ms"], 1)
-            add_row("pairs", sentences=sentences, **medians, ratio=ratio)
+            add_row("pairs", context=context, sentences=sentences, **medians, ratio=ratio)
 
 
 if __name__ == "__main__":
