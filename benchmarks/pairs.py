@@ -2,7 +2,7 @@
 
 `PairSoftmax`, forward and backward, over all 3,540 ordered pairs of 60 entities in a document of 300 tokens, 384 wide,
 median of the milliseconds, systems in turn. `plain` pools both entities and their context (the mean of their sentences,
-or the largest entries of the words between them) anew for every pair and multiplies what it has concatenated;
+or the maximum over the words between them) anew for every pair and multiplies what it has concatenated;
 `products` is no more than its products, with everything pooled beforehand. One sentence, or twelve.
 
     python benchmarks/pairs.py
@@ -38,14 +38,14 @@ def candidates(sentences: int) -> Pairs:
     return collate_pairs([EntityPairs(within="document")(doc)], [1 + i % 4 for i in range(E)], torch.device("cpu"))
 
 
-def pool(x: Tensor, starts: Tensor, ends: Tensor, longest: int, largest: bool = False) -> Tensor:
-    """Means, or largest entries, of x[start:end], a few rows at a time."""
+def pool(x: Tensor, starts: Tensor, ends: Tensor, longest: int, maximum: bool = False) -> Tensor:
+    """Means, or maxima, of x[start:end], a few rows at a time."""
     results = []
     for first, last in zip(starts.split(128), ends.split(128), strict=True):
         rows = first.unsqueeze(1) + torch.arange(longest)
         inside = (rows < last.unsqueeze(1)).unsqueeze(2)
         values = x[rows.clamp_max(T - 1)]
-        if largest:
+        if maximum:
             values = values.masked_fill(~inside, -torch.inf).amax(1)
             results.append(values.masked_fill(~inside.any(1), 0.0))
         else:
@@ -57,7 +57,7 @@ def pooled(x: Tensor, pairs: Pairs, context: str) -> Tensor:
     starts, ends = ([side[pairs.heads], side[pairs.tails]] for side in (pairs.starts, pairs.ends))
     parts = [pool(x, start, end, pairs.widest) for start, end in zip(starts, ends, strict=True)]
     if context == "between":
-        parts.append(pool(x, torch.minimum(*ends), torch.maximum(*starts), pairs.longest, largest=True))
+        parts.append(pool(x, torch.minimum(*ends), torch.maximum(*starts), pairs.longest, maximum=True))
     else:
         parts.append(pool(x, pairs.region_starts[pairs.regions], pairs.region_ends[pairs.regions], pairs.longest))
     return torch.cat(parts, dim=1)

@@ -5,8 +5,9 @@ official macro F1 over nine relations, direction counted, and micro F1 beside it
 development part. `conll04`: micro F1 over all relations. Models with a transformer have MiniLM (see below); the others
 are trained from scratch. `tutorial` is the model of spaCy's tutorial (mean vectors, sigmoid, squared error) over the
 same transformer with the same rates and steps; `sentences` is `relation_softmax.cfg` with `context = "sentences"`.
-`end to end` has no gold entities: those of `configs/transformer_crf.cfg`, trained on the same sentences; `strict` with
-types. The corpora are those of `python -m spacy project run train-relations` and `train-semeval`.
+`end to end` has no gold entities (but gold sentences): those of `configs/transformer_crf.cfg`, trained on the same
+sentences; `strict` with types. The corpora are those of `python -m spacy project run train-relations` and
+`train-semeval`.
 
     python benchmarks/relations.py [CORPUS/MODEL...]
 """
@@ -137,7 +138,8 @@ def main() -> None:
     for model in (*SOFTMAX, "tutorial"):
         name = f"transformer_crf, {model}, end to end"
         folder = trained("conll04", model)
-        if all((path / "model-last").exists() for path in (ner, folder)) and not has_row("relations", model=name):
+        finished = (ner / "entities.json").exists() and has_row("relations", corpus="conll04", model=model)
+        if finished and not has_row("relations", model=name):
             add_row("relations", corpus="conll04", model=name, seed=0, **end_to_end(ner, folder), threads=threads)
 
 

@@ -41,7 +41,7 @@ def relation_softmax(
     tok2vec: the embedding, any of spaCy's or a listener.
     dropout: rate; null takes that of [training].
     hidden_size: width of the hidden layer; null for that of the embedding.
-    context: "sentences" for the mean of those that the entities stand in, "between" for the largest entries of the
+    context: "sentences" for the mean of those that the entities stand in, "between" for the maximum over the
         words between them.
     type_size: width of the embedding of the types.
     negative_weight: factor of the loss of pairs without a relation.
@@ -183,7 +183,7 @@ def relation_acnn(
 
     filters: of the convolution.
     window: tokens that a filter sees.
-    pooling: "attention" of the labels to the places, as published, or "max", the largest entry of each filter.
+    pooling: "attention" of the labels to the places, as published, or "max", the maximum of each filter.
     loss: "hinge" on the distances to the vectors of the labels, as published, or "cross_entropy".
     The other arguments are those of spacy_ner_arch.RelationBiLSTMAttention.v1.
     Source: Wang et al. 2016.

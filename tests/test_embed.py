@@ -9,7 +9,15 @@ from spacy.tokens import Doc
 from thinc.api import get_current_ops
 
 from spacy_ner_arch.embeddings import MAX_CHARACTERS, character_codes, token_arrays, word_char_embed
-from spacy_ner_arch.nn.embed import CHARACTER_ROWS, CharacterCNN, HashEmbedding, WordCounts, WordEmbedding, hash_rows
+from spacy_ner_arch.nn.embed import (
+    CHARACTER_ROWS,
+    CharacterCNN,
+    HashEmbedding,
+    WordCounts,
+    WordEmbedding,
+    hash_rows,
+    unit_embedding,
+)
 
 SIZES = {
     "word_width": 6,
@@ -37,6 +45,12 @@ def test_hashed_rows_spread_evenly():
         assert counts.min() > 120 and counts.max() < 300
     agreeing = (rows[:, 0] == rows[:, 1]).float().mean()
     assert 0.005 < agreeing < 0.015, "the hashes of a key are independent"
+
+
+@pytest.mark.parametrize("width", [8, 50])
+def test_unit_embedding(width):
+    lengths = unit_embedding(500, width).weight.norm(dim=1)
+    assert 0.95 < lengths.mean() < 1.05 and lengths.max() < 2
 
 
 def test_hash_embedding_tells_keys_apart():

@@ -13,7 +13,7 @@ from spacy_ner_arch.nn.dropout import set_dropout
 from spacy_ner_arch.nn.pair_acnn import PairACNN, unit
 from spacy_ner_arch.nn.pair_bilstm import PairBiLSTM, PairBiLSTMAttention
 from spacy_ner_arch.nn.pair_marks import PairMarks
-from spacy_ner_arch.nn.pair_softmax import PairMultitask, PairSoftmax, largest_entries
+from spacy_ner_arch.nn.pair_softmax import PairMultitask, PairSoftmax, max_rows
 from spacy_ner_arch.nn.pairs import Pairs
 from spacy_ner_arch.nn.transe import TransE, corrupt_labels
 
@@ -25,17 +25,18 @@ MODELS = {
     "softmax": (PairSoftmax, {"type_size": 3}),
     "softmax without types": (PairSoftmax, {"type_size": 0, "hidden_size": 4}),
     "softmax, between": (PairSoftmax, {"type_size": 3, "context": "between"}),
+    "multitask, between": (PairMultitask, {"type_size": 3, "transe_weight": 0.3, "context": "between"}),
     "multitask": (PairMultitask, {"type_size": 3, "transe_weight": 0.3}),
     "bilstm": (PairBiLSTM, {"type_size": 3, "hidden_size": 4}),
     "attention": (PairBiLSTMAttention, {"type_size": 3, "hidden_size": 4, "position_size": 3, "max_distance": 2}),
     "acnn": (PairACNN, SMALL_ACNN),
     "acnn, cross entropy": (PairACNN, {**SMALL_ACNN, "loss": "cross_entropy"}),
-    "acnn, largest": (PairACNN, {**SMALL_ACNN, "pooling": "max"}),
-    "acnn, largest, cross entropy": (PairACNN, {**SMALL_ACNN, "pooling": "max", "loss": "cross_entropy"}),
+    "acnn, max": (PairACNN, {**SMALL_ACNN, "pooling": "max"}),
+    "acnn, max, cross entropy": (PairACNN, {**SMALL_ACNN, "pooling": "max", "loss": "cross_entropy"}),
     "marks": (PairMarks, {}),
 }
-ROOMY = {"softmax without types": {"hidden_size": 16}, "acnn": {"filters": 16}}
-SEVERAL = [name for name in MODELS if name not in ("acnn", "acnn, largest")]  # models that know several labels a pair
+WIDER = {"softmax without types": {"hidden_size": 16}, "acnn": {"filters": 16}}
+SEVERAL = [name for name in MODELS if name not in ("acnn", "acnn, max")]  # models that know several labels a pair
 every_model = pytest.mark.parametrize("name", MODELS)
 
 
@@ -299,11 +300,11 @@ def test_logits_and_gradients_equal_the_formulas(name):
 
 
 @pytest.mark.parametrize("longest", [1, 2, 7, 8, 9])
-def test_largest_entries(longest):
+def test_max_rows(longest):
     table = torch.randn(9, 3)
     spans = [(start, length) for start in range(9) for length in range(-2, min(longest, 9 - start) + 1)]
     starts, lengths = torch.tensor(spans).unbind(1)
-    found = largest_entries(table, starts, lengths, longest)
+    found = max_rows(table, starts, lengths, longest)
     for (start, length), row in zip(spans, found, strict=True):
         expected = table[start : start + length].amax(0) if length > 0 else torch.zeros(3)
         assert torch.equal(row, expected)
@@ -317,7 +318,7 @@ def test_other_windows(window):
 
 
 @pytest.mark.parametrize(
-    "name", ["softmax", "softmax without types", "softmax, between", "bilstm", "attention", "acnn"]
+    "name", ["softmax", "softmax without types", "softmax, between", "bilstm", "attention", "acnn", "acnn, max"]
 )
 def test_in_pieces(name, monkeypatch):
     module = make(name)
@@ -343,7 +344,7 @@ def test_the_loss(name, weighted):
         ours = module(x, mask, pairs, kept, rows, classes) - sum(module.loss_parts.values())
         theirs = reference_loss(module, reference_logits(module, x)[kept], rows, classes) * module.loss_scale
         assert torch.allclose(ours, theirs)
-    if name != "multitask":
+    if not name.startswith("multitask"):
         assert module.loss_parts == {}
         assert_same_gradients(ours, theirs, x, module)
 
@@ -439,7 +440,7 @@ def test_the_order_of_documents_does_not_matter(name):
 @every_model
 def test_losses_add_up(name):
     module = make(name)
-    if name == "multitask":
+    if name.startswith("multitask"):
         module.corrupt = lambda held: (held.argmin(1), held.min(1).values == 0)
     whole = module(*batch(name), *gold_of())
     parts = [
@@ -501,10 +502,12 @@ def test_dropout():
         assert torch.equal(module.eval().logits(x, mask, pairs), still)
 
 
-def test_dropout_of_the_softmax_model_is_drawn_once_per_entity_and_region():
-    """With whole entities and regions dropped or doubled, the hidden layer is the formula's of what is left of them."""
-    module = make("softmax")
+@pytest.mark.parametrize("context", ["sentences", "between"])
+def test_dropout_of_the_softmax_model_is_drawn_once_per_entity_and_context(context):
+    """With parts of entities and contexts dropped or doubled, the hidden layer is the formula's of what is left."""
+    module = make("softmax", context=context)
     x, mask, pairs = batch("softmax")
+    contexts, own = module._contexts(x, pairs)
     drawn = []
 
     class Draw(torch.nn.Module):
@@ -515,10 +518,10 @@ def test_dropout_of_the_softmax_model_is_drawn_once_per_entity_and_region():
     module.dropout = Draw()
     hidden = module._hidden(*module._sums(x, pairs))
     entities = module.mean_entities(x, pairs) * drawn[0]
-    assert [len(mask) for mask in drawn] == [len(pairs.starts), len(pairs.region_starts)]
+    number = len(pairs.region_starts) if context == "sentences" else 11
+    assert [len(mask) for mask in drawn] == [len(pairs.starts), number]
     for p in range(11):
-        g = pairs.regions[p]
-        c = x[pairs.region_documents[g], pairs.region_starts[g] : pairs.region_ends[g]].mean(0) * drawn[1][g]
+        c = contexts[own[p]] * drawn[1][own[p]]
         z = torch.cat([entities[pairs.heads[p]], entities[pairs.tails[p]], c])
         assert torch.allclose(hidden[p], module.hidden(norm(module.norm, z)))
 
@@ -704,7 +707,7 @@ def test_half_precision(name):
     module = make(name, double=False)
     x, mask, pairs = batch(name)
     x = x.detach().float().requires_grad_()
-    if name == "multitask":
+    if name.startswith("multitask"):
         module.corrupt = lambda held: (held.argmin(1), held.min(1).values == 0)
     with torch.autocast("cpu", torch.bfloat16):
         half, logits = module(x, mask, pairs, *gold_of()), module.logits(x, mask, pairs)
@@ -742,7 +745,7 @@ def test_the_host_waits_for_nothing(name):
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "marks"])  # which is but a linear layer
 def test_it_learns(name):
     """With a few more units than the formulas are tested with, where these are too few to learn anything."""
-    module = make(name, double=False, **ROOMY.get(name, {}))
+    module = make(name, double=False, **WIDER.get(name, {}))
     x, mask, pairs = batch(name)
     x = x.detach().float()
     kept, rows, classes = gold_of()

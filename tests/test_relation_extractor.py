@@ -97,6 +97,22 @@ def test_learns(settings, tmp_path):
         assert all(0.5 < relation.score <= 1 for doc in docs for relation in doc._.relations)
 
 
+@pytest.mark.parametrize("settings", [{}, {"pooling": "max"}, {"pooling": "max", "loss": "cross_entropy"}], ids=str)
+def test_acnn_is_kept(settings, tmp_path):
+    """As published, and with what that leaves out: on disk, and with a label more."""
+    tok2vec = Config().from_str(MODEL)["model"]["tok2vec"]
+    model = {"@architectures": "spacy_ner_arch.RelationACNN.v1", "tok2vec": tok2vec, "filters": 32, **settings}
+    nlp = make_nlp(model=model)
+    examples = related(nlp)
+    fit(nlp, examples, 120)
+    gold = [sorted(relations(eg.reference)) for eg in examples]
+    nlp.to_disk(tmp_path)
+    for trained in (nlp, spacy.load(tmp_path)):
+        assert [sorted(relations(doc)) for doc in predict(trained, examples)] == gold
+    nlp.get_pipe("relation_extractor").add_label("NEW")
+    assert [sorted(relations(doc)) for doc in predict(nlp, examples)] == gold
+
+
 def test_a_relation_the_other_way_round_is_another_one():
     """Head and tail are told apart by what they are, not by which comes first."""
     nlp = make_nlp(direction="labels")

@@ -16,7 +16,7 @@ def hash_rows(keys: Tensor, rows: int, count: int) -> Tensor:
 
 
 def unit_embedding(rows: int, width: int) -> nn.Embedding:
-    """A table whose rows have length one, about: PyTorch's own would drown the token vectors that stand beside them."""
+    """A table whose rows have a length of about 1: PyTorch's N(0, 1) would drown the token vectors beside them."""
     table = nn.Embedding(rows, width)
     bound = (3 / width) ** 0.5
     nn.init.uniform_(table.weight, -bound, bound)

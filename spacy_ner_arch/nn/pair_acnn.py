@@ -13,7 +13,8 @@ from .pairs import PairClassifier, Pairs, distances, pieces, region_rows, regrow
 
 
 class PairACNN(PairClassifier):
-    """A convolution over tokens that matter to the entities, pooled over places that matter to the relations.
+    """A convolution over tokens weighted by the attention of the entities; pooling by the attention of the relations,
+    or by the maximum.
 
         x_t = [token; position to e1; position to e2]
         R_t = L alpha_t x_t     alpha_t = (softmax_t(token_t . e1 / sqrt(D)) + softmax_t(token_t . e2 / sqrt(D))) / 2
@@ -21,15 +22,15 @@ class PairACNN(PairClassifier):
 
     attention: A = softmax over the region of C U M^T     (L, K + 1), M the vectors of the relations, class 0 among them
         v = largest entry by class of C^T A     (F,)
-    max: v = largest entry of C by place     (F,)
+    max: v = maximum of C over the region     (F,)
 
     hinge: d(y) = |v / |v| - M_y / |M_y||; loss max(0, 1 + d(gold) - min over the wrong y of d(y)); logits -d.
     cross_entropy: logits = W Dropout(v) + b.
 
-    e is the mean of an entity's tokens, L here the tokens of the region: without it what the convolution sees is the
-    smaller the longer the region, and v hardly differs from one pair to another; without the root, alpha has learned
-    entities in no time that leave nothing of the words around them. The convolution is linear: it projects
-    each token and each distance once, and pairs add up what they weigh.
+    e is the mean of an entity's tokens, L here the tokens of the region. The factor L keeps the scale of what the
+    convolution sees independent of that length: without it, v hardly differs between pairs. The root keeps the softmax
+    from collapsing onto the entities themselves. The convolution is linear: it projects each token and each distance
+    once, and pairs add up what they weigh.
 
     filters: number F of filters.
     window: tokens that a filter sees, an odd number.
@@ -145,8 +146,9 @@ class PairACNN(PairClassifier):
         return (c.mT @ match.masked_fill(outside, -torch.inf).softmax(1)).amax(2)
 
     def _resize_labels(self, labels: Sequence[str]) -> None:
-        """New relations begin with the vector of class 0, if they have vectors: with another, v of every pair would be
-        another. Without a label that was known, v may change, as the attention of the pooling asks all relations."""
+        """The vectors of new relations, if there are any, begin as that of class 0: pooling by attention asks all
+        relations, and with another vector v of every pair would be another. Without a label that was known, v may
+        change."""
         super()._resize_labels(labels)
         if self.relations is None:
             return

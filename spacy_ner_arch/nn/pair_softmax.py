@@ -1,6 +1,6 @@
 """Pairs of entities classified by the means of their tokens and by what stands around or between them.
 
-The first layer is linear in the parts of a pair, so each part is multiplied once per entity or region, and pairs only
+The first layer is linear in the parts of a pair, so each part is multiplied once per entity and context, and pairs only
 add rows. Letters as in `pairs.py`, and H width of the hidden layer.
 """
 
@@ -23,8 +23,8 @@ class PairSoftmax(PairClassifier):
         logits = W' Dropout([LN([t1; t2]); f]) + b'
 
     e is the mean of an entity's tokens, t the embedding of an entity's type. The context c is the mean of the region,
-    or the largest entries of the tokens between the two entities (zeros where there are none). Dropout is drawn once
-    per entity and context, so that with gain g and bias s of the first LN
+    or the element-wise maximum over the tokens between the two entities (zeros where there are none), which is of one
+    pair alone. Dropout is drawn once per entity and context, so that with gain g and bias s of the first LN
 
         W LN(z) = (W diag(g) z - mean(z) W g) / sigma(z) + W s
 
@@ -57,7 +57,7 @@ class PairSoftmax(PairClassifier):
         self.output = self.output_layer(2 * type_size + hidden_size)
 
     def logits(self, x: Tensor, mask: Tensor, pairs: Pairs) -> Tensor:
-        # In single precision throughout: what is multiplied is one row per entity and region, and a mean is subtracted.
+        # In single precision throughout: what is multiplied is a row per entity and context, and a mean is subtracted.
         with torch.autocast(x.device.type, enabled=False):
             types = None
             if self.type_norm is not None:
@@ -98,7 +98,7 @@ class PairSoftmax(PairClassifier):
         first = pairs.ends[heads].minimum(pairs.ends[tails])
         last = pairs.starts[heads].maximum(pairs.starts[tails])
         offset = x.shape[1] * pairs.documents[heads]
-        between = largest_entries(x.flatten(0, 1), offset + first, last - first, pairs.longest)
+        between = max_rows(x.flatten(0, 1), offset + first, last - first, pairs.longest)
         return between, torch.arange(len(heads), device=x.device)
 
     def _hidden(self, table: Tensor, rows: Tensor, scale: Tensor) -> Tensor:
@@ -117,11 +117,11 @@ class PairSoftmax(PairClassifier):
         return logits if types is None else logits + F.linear(self.dropout(types), type_weight.contiguous())
 
 
-def largest_entries(table: Tensor, starts: Tensor, lengths: Tensor, longest: int) -> Tensor:
-    """Largest entries of `lengths` (n,) rows from `starts` on, (n, width); zeros where there are none.
+def max_rows(table: Tensor, starts: Tensor, lengths: Tensor, longest: int) -> Tensor:
+    """Element-wise maximum over `lengths` (n,) rows from `starts` on, (n, width); zeros where there are none.
 
-    Level k holds the largest entries of 2^k rows; any number of rows is two of these, which may overlap: the time does
-    not depend on the lengths.
+    A sparse table: level k holds the maximum over 2^k rows from each row on, and any number of rows is two of these,
+    which may overlap. The time does not depend on the lengths.
     """
     levels = [table]
     while 2 ** len(levels) <= longest:
