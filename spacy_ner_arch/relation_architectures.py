@@ -216,7 +216,7 @@ def relation_markers(
     dtype: str = "float32",
 ) -> Model:
     """Relation extraction from a copy of the sentences for each pair, with marks around its two entities: the vectors
-    of the marks before them are classified. The most exact of these models, and the slowest: its transformer reads as
+    of the marks before them are classified. The slowest of these models: its transformer reads as
     many copies as there are pairs.
 
     tok2vec: reads the copies, so it is a model of its own and no listener: spacy_ner_arch.TransformerTok2Vec.v1.
