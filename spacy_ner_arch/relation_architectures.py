@@ -41,8 +41,8 @@ def relation_softmax(
     tok2vec: the embedding, any of spaCy's or a listener.
     dropout: rate; null takes that of [training].
     hidden_size: width of the hidden layer; null for that of the embedding.
-    context: "sentences" for the mean of those that the entities stand in, "between" for the maximum over the
-        words between them.
+    context: "sentences" for the mean of those that the entities stand in, "between" for the maximum over the words
+        between them.
     type_size: width of the embedding of the types.
     negative_weight: factor of the loss of pairs without a relation.
     class_weights: factor of the loss by gold label; 1 for labels not named.
@@ -216,8 +216,8 @@ def relation_markers(
     dtype: str = "float32",
 ) -> Model:
     """Relation extraction from a copy of the sentences for each pair, with marks around its two entities: the vectors
-    of the marks before them are classified. The slowest of these models: its transformer reads as
-    many copies as there are pairs.
+    of the marks before them are classified. The slowest of these models: its transformer reads as many copies as there
+    are pairs.
 
     tok2vec: reads the copies, so it is a model of its own and no listener: spacy_ner_arch.TransformerTok2Vec.v1.
     marks: words before and behind the head, before and behind the tail, which the transformer should know.
