@@ -14,6 +14,7 @@ pipelines `apart` one after the other; scores have the gold sentences.
 """
 
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable
@@ -133,6 +134,13 @@ def words_per_second(pipelines: list[Language]) -> int:
     return round(1000 * sum(map(len, words)) / ms)
 
 
+def last_weights(folder: Path) -> str:
+    """Of the entities' and of the relations' loss in the last update, if they are anything but 1."""
+    log = (folder / "train.log").read_text(encoding="utf8")
+    found = [re.findall(rf"{name}_weight ([\d.e-]+)", log) for name in (ENTITIES, RELATIONS)]
+    return ":".join(weights[-1] for weights in found if weights)
+
+
 def train(model: str, seed: int) -> list[Path]:
     folders = []
     for part in PARTS if model.startswith("apart") else ("",):
@@ -145,7 +153,7 @@ def train(model: str, seed: int) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         make_config(model, part).to_disk(folder / "train.cfg")
         start = time.perf_counter()
-        run("train", folder / "train.cfg", "--output", folder, "--system.seed", seed)
+        run("train", folder / "train.cfg", "--output", folder, "--system.seed", seed, log=folder / "train.log")
         srsly.write_json(folder / "minutes.json", (time.perf_counter() - start) / 60)
     return folders
 
@@ -162,7 +170,10 @@ def main() -> None:
         pipelines = load(folders)
         found = {**scores(pipelines, "dev"), **scores(pipelines, "test")}
         speed = words_per_second(pipelines)
-        add_row("joint", model=model, seed=seed, **found, words_per_second=speed, minutes=minutes, threads=threads)
+        where = {"words_per_second": speed, "minutes": minutes, "threads": threads}
+        if model == "learned":
+            where["last_weights"] = last_weights(folders[0])
+        add_row("joint", model=model, seed=seed, **found, **where)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -127,11 +128,13 @@ def use_spacy_ner(config: Any, stock: bool) -> None:
     config["training"]["optimizer"]["learn_rate"] = {**schedule, "initial_rate": HEAD_RATE}
 
 
-def run(*args: object) -> int:
-    """One command of spaCy; returns its peak memory in MiB."""
+def run(*args: object, log: Path | None = None) -> int:
+    """One command of spaCy, its output in a file if one is given; returns its peak memory in MiB."""
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}
-    process = subprocess.Popen([sys.executable, "-m", "spacy", *map(str, args)], cwd=ROOT, env=environment)
-    _, status, usage = os.wait4(process.pid, 0)
+    command = [sys.executable, "-m", "spacy", *map(str, args)]
+    with open(log, "w", encoding="utf8") if log else nullcontext() as output:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output)
+        _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"failed: {' '.join(map(str, args))}")
     return usage.ru_maxrss // 1024

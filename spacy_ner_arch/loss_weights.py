@@ -38,11 +38,16 @@ class ScheduledWeight:
 
 
 class LearnedWeight:
-    """exp(-s), where s minimises exp(-s) L + s: the larger the loss, the less it counts."""
+    """exp(-s), where s minimises exp(-s) L + s: the larger the loss, the less it counts.
+
+    L is in units of the first loss. Losses are sums times a constant of the model's choice: as they come, one that is
+    always below exp(-3) would drive s to its bound whatever it does.
+    """
 
     def __init__(self, learn_rate: float) -> None:
         self.learn_rate = learn_rate
         self.s = 0.0
+        self._unit = 0.0
 
     def value(self) -> float:
         return math.exp(-self.s)
@@ -50,15 +55,18 @@ class LearnedWeight:
     def learn(self, loss: float) -> None:
         if not loss:  # nothing to learn from
             return
+        self._unit = self._unit or loss
         # The gradient of s has the sign of (1 - exp(-s) L). Cut off after the step: a bound inside of the loss would
         # have no gradient, and s would never leave it.
-        self.s = min(HIGH, max(LOW, self.s - self.learn_rate * (1.0 - math.exp(-self.s) * loss)))
+        gradient = 1.0 - math.exp(-self.s) * loss / self._unit
+        self.s = min(HIGH, max(LOW, self.s - self.learn_rate * gradient))
 
 
 @registry.misc("spacy_ner_arch.LearnedWeight.v1")
 def create_learned_weight(learn_rate: float = 0.01) -> LearnedWeight:
-    """For `loss_weight` of a component: a factor exp(-s) of its loss L that is learned with it, by exp(-s) L + s. It
-    starts at 1, stays between exp(-3) and exp(3), and rests in updates without anything to learn from.
+    """For `loss_weight` of a component: a factor exp(-s) of its loss L that is learned with it, by exp(-s) L + s, where
+    L is in units of its first value. The factor starts at 1, stays between exp(-3) and exp(3), and rests in updates
+    without anything to learn from.
 
     learn_rate: of s, by plain gradient descent.
     Source: Kendall, Gal and Cipolla 2018.
