@@ -7,8 +7,7 @@ Weights are those of the entities' and of the relations' loss, with TransE that 
 sentences and over pairs, of which there are nine for each relation, where the published ones weigh means; only their
 ratio matters to Adam. `learned` as in `LearnedWeight.v1`. `apart` are the same two components in two pipelines with a
 transformer each, each chosen by its own score; `half the steps` so that both together take as many as the joint one.
-`joint_bilstm` has no transformer. `words_per_second` is measured on the test part without sentence boundaries, the two
-pipelines `apart` one after the other; scores have the gold sentences.
+`joint_bilstm` has no transformer. Documents have their gold sentences.
 
     python benchmarks/joint.py [MODEL/SEED...]
 """
@@ -24,7 +23,7 @@ from typing import Any
 import spacy
 import srsly
 import torch
-from rows import add_row, has_row, median_ms
+from rows import add_row, has_row
 from spacy.language import Language
 from spacy.scorer import get_ner_prf
 from spacy.tokens import Doc
@@ -127,25 +126,21 @@ def scores(pipelines: list[Language], part: str) -> dict[str, float]:
     return {f"{part}_{name}": round(100 * result[key], 2) for name, key in names.items()}
 
 
-def words_per_second(pipelines: list[Language]) -> int:
-    words = [[token.text for token in example.reference] for example in gold(pipelines[0], "test")]
-    vocab = pipelines[0].vocab
-    ms = median_ms(lambda: predict(pipelines, [Doc(vocab, words=sentence) for sentence in words]), repeats=5)
-    return round(1000 * sum(map(len, words)) / ms)
-
-
 def last_weights(folder: Path) -> str:
-    """Of the entities' and of the relations' loss in the last update, if they are anything but 1."""
+    """Of the entities' and of the relations' loss, in the last update."""
     log = (folder / "train.log").read_text(encoding="utf8")
     found = [re.findall(rf"{name}_weight ([\d.e-]+)", log) for name in (ENTITIES, RELATIONS)]
-    return ":".join(weights[-1] for weights in found if weights)
+    return ":".join(weights[-1] for weights in found)
+
+
+def work_folder(model: str, part: str, seed: int) -> Path:
+    return FOLDER / f"joint-{model}-{part}-{seed}".replace(":", "-").replace(", ", "-")
 
 
 def train(model: str, seed: int) -> list[Path]:
     folders = []
     for part in PARTS if model.startswith("apart") else ("",):
-        name = f"joint-{model}-{part}-{seed}".replace(":", "-").replace(", ", "-")
-        folder = FOLDER / name
+        folder = work_folder(model, part, seed)
         folders.append(folder)
         # A model on disk alone proves nothing: training writes one at its very start.
         if (folder / "minutes.json").exists():
@@ -169,10 +164,8 @@ def main() -> None:
         minutes = round(sum(srsly.read_json(folder / "minutes.json") for folder in folders), 1)
         pipelines = load(folders)
         found = {**scores(pipelines, "dev"), **scores(pipelines, "test")}
-        speed = words_per_second(pipelines)
-        where = {"words_per_second": speed, "minutes": minutes, "threads": threads}
-        if model == "learned":
-            where["last_weights"] = last_weights(folders[0])
+        weights = last_weights(folders[0]) if model == "learned" else ""
+        where = {"last_weights": weights, "minutes": minutes, "threads": threads}
         add_row("joint", model=model, seed=seed, **found, **where)
 
 
