@@ -13,8 +13,8 @@ from spacy_ner_arch.nn.dropout import set_dropout
 from spacy_ner_arch.nn.pair_acnn import PairACNN, unit
 from spacy_ner_arch.nn.pair_bilstm import PairBiLSTM, PairBiLSTMAttention
 from spacy_ner_arch.nn.pair_marks import PairMarks
-from spacy_ner_arch.nn.pair_softmax import PairMultitask, PairSoftmax, max_rows
-from spacy_ner_arch.nn.pairs import Pairs
+from spacy_ner_arch.nn.pair_softmax import PairMultitask, PairSoftmax
+from spacy_ner_arch.nn.pairs import Pairs, max_rows
 from spacy_ner_arch.nn.transe import TransE, corrupt_labels
 
 WIDTH = 6

@@ -1,4 +1,4 @@
-"""Pairs of entities classified by a convolution with attention. Letters as in `pairs.py`, F filters."""
+"""Pairs of entities classified by a convolution with attention. Letters as in `pair_classifier.py`, F filters."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .embed import unit_embedding
-from .pairs import PairClassifier, Pairs, distances, pieces, region_rows, regrown, wide
+from .pair_classifier import PairClassifier, regrown
+from .pairs import Pairs, distances, pieces, region_rows, wide
 
 
 class PairACNN(PairClassifier):

@@ -1,4 +1,4 @@
-"""Pairs of entities classified by the states of a BiLSTM over their sentences. Letters as in `pairs.py`."""
+"""Pairs of entities classified by the states of a BiLSTM over their sentences. Letters as in `pair_classifier.py`."""
 
 from typing import Any
 
@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from .embed import unit_embedding
 from .lstm import BiLSTM
-from .pairs import PairClassifier, Pairs, distances, mean_rows, pieces, region_rows, take, token_rows, wide
+from .pair_classifier import PairClassifier
+from .pairs import Pairs, distances, mean_rows, pieces, region_rows, take, token_rows, wide
 
 
 class PairBiLSTM(PairClassifier):

@@ -4,7 +4,8 @@ from typing import Any
 
 from torch import Tensor
 
-from .pairs import PairClassifier, Pairs, wide
+from .pair_classifier import PairClassifier
+from .pairs import Pairs, wide
 
 
 class PairMarks(PairClassifier):

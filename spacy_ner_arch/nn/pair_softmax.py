@@ -1,7 +1,7 @@
 """Pairs of entities classified by the means of their tokens and by what stands around or between them.
 
 The first layer is linear in the parts of a pair, so each part is multiplied once per entity and context, and pairs only
-add rows. Letters as in `pairs.py`, and H width of the hidden layer.
+add rows. Letters as in `pair_classifier.py`, and H width of the hidden layer.
 """
 
 import math
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .pairs import PairClassifier, Pairs, mean_rows, pieces, region_rows, regrown, take, wide
+from .pair_classifier import PairClassifier, regrown
+from .pairs import Pairs, max_rows, mean_rows, pieces, region_rows, wide
 from .transe import TransE, corrupt_labels
 
 
@@ -115,28 +116,6 @@ class PairSoftmax(PairClassifier):
         # Contiguous, for the gradient of a slice takes ten times as long.
         logits = F.linear(self.dropout(f), weight.contiguous(), self.output.bias)
         return logits if types is None else logits + F.linear(self.dropout(types), type_weight.contiguous())
-
-
-def max_rows(table: Tensor, starts: Tensor, lengths: Tensor, longest: int) -> Tensor:
-    """Element-wise maximum over `lengths` (n,) rows from `starts` on, (n, width); zeros where there are none.
-
-    A sparse table: level k holds the maximum over 2^k rows from each row on, and any number of rows is two of these,
-    which may overlap. The time does not depend on the lengths.
-    """
-    levels = [table]
-    while 2 ** len(levels) <= longest:
-        half = 2 ** (len(levels) - 1)
-        last = levels[-1]
-        levels.append(torch.cat([last[:-half].maximum(last[half:]), last[-half:]]))
-    # Exact for integers, unlike the logarithm of a float.
-    powers = 2 ** torch.arange(1, len(levels), device=table.device)
-    level = (lengths.unsqueeze(1) >= powers).sum(1)
-    left = level * len(table) + starts
-    right = left + lengths - 2**level
-    nothing = lengths < 1
-    every = torch.cat(levels)
-    ends = [take(every, place.masked_fill(nothing, 0)) for place in (left, right)]
-    return ends[0].maximum(ends[1]).masked_fill(nothing.unsqueeze(1), 0.0)
 
 
 class PairMultitask(PairSoftmax):
