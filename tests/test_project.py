@@ -68,6 +68,31 @@ def test_train_syn(project):
 
 
 @pytest.mark.slow
+def test_train_joint(project):
+    """On the sample in the files of CoNLL04, with fewer steps."""
+    for part in ("train", "dev", "test"):
+        lines = (project / "assets" / "sample" / f"{part}.jsonl").read_text(encoding="utf8").splitlines()
+        (project / "assets" / "conll04").mkdir(exist_ok=True)
+        srsly.write_json(project / "assets" / "conll04" / f"conll04_{part}.json", list(map(as_spert, lines)))
+    config = Config().from_disk(project / "configs" / "joint_bilstm.cfg", interpolate=False)
+    config["training"].update({"max_steps": 400, "eval_frequency": 100})
+    config.to_disk(project / "configs" / "short.cfg")
+    done = spacy_project(project, "run", "train-joint", ".", "--vars.joint_config", "short")
+    assert done.returncode == 0, done.stdout + done.stderr
+    scores = srsly.read_json(project / "metrics" / "conll04-short.json")
+    assert scores["ents_f"] > 0.85 and scores["rel_strict_f"] > 0.5
+
+
+def as_spert(line):
+    sentence = srsly.json_loads(line)
+    return {
+        "tokens": sentence["tokens"],
+        "entities": [{"start": start, "end": end, "type": label} for start, end, label in sentence["spans"]],
+        "relations": [{"head": head, "tail": tail, "type": label} for head, tail, label in sentence["relations"]],
+    }
+
+
+@pytest.mark.slow
 def test_train_custom(project):
     """On the corpora that the quickstart made, as if they were the user's own."""
     spacy_project(project, "run", "convert-sample")
