@@ -10,7 +10,7 @@ from spacy.cli._util import setup_gpu
 from typer import Argument, Option
 from wasabi import Printer, msg
 
-app = typer.Typer(name="ner-arch", help="Convert, fetch and evaluate corpora for spacy_ner_arch.", no_args_is_help=True)
+app = typer.Typer(name="ner-arch", help="Corpora, configs and scores for spacy_ner_arch.", no_args_is_help=True)
 spacy_app.add_typer(app)
 
 FORMAT_HELP = (
@@ -203,6 +203,9 @@ def evaluate_cli(
     extractors = [pipe for name, pipe in nlp.pipeline if nlp.get_pipe_meta(name).factory == "relation_extractor"]
     if gold_entities and not extractors:
         msg.fail("--gold-entities is for pipelines that find relations; this one finds none", exits=1)
+    if extractors and not gold_entities and not (assigning(nlp, "doc.ents") or assigning(nlp, "doc.spans")):
+        msg.info("No component of this pipeline finds entities: relations are scored between gold ones")
+        gold_entities = True
     if gold_preproc and extractors:
         msg.fail("--gold-preproc would lose the gold relations, which spaCy does not keep for sentences", exits=1)
     copied = (["ents", "spans"] if gold_entities else []) + ["heads"] * gold_trees

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 import spacy
 import srsly
-from conftest import TRAIN, make_examples
+from conftest import TRAIN, make_examples, make_nlp, set_relations, train
 from spacy.cli import app
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
@@ -98,6 +98,29 @@ def test_evaluate_and_label(trained, tmp_path):
     assert {row["name"]: row["support"] for row in scores["ents_table"]}["LOC"] == 4
     output = run("label", tmp_path / "model", TRAIN[0][0])
     assert "Anna Brandt" in output and "PER" in output
+
+
+def test_evaluate_relations(tmp_path):
+    """Between gold entities if asked, or if the pipeline finds none itself."""
+    document = {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "document"}
+    nlp = make_nlp()
+    nlp.add_pipe("relation_extractor", config={"candidates": document})
+    examples = make_examples(nlp)
+    set_relations([eg.reference for eg in examples])
+    for eg in examples:
+        eg.predicted.set_ents(eg.get_aligned_spans_y2x(eg.reference.ents), default="outside")
+    train(nlp, examples)
+    gold = tmp_path / "gold.spacy"
+    DocBin(docs=[eg.reference for eg in examples], store_user_data=True).to_disk(gold)
+    nlp.to_disk(tmp_path / "both")
+    nlp.remove_pipe("sequence_ner")
+    nlp.to_disk(tmp_path / "relations")
+    for model, options in (("both", []), ("both", ["--gold-entities"]), ("relations", [])):
+        output = run("evaluate", tmp_path / model, gold, "-o", tmp_path / "scores.json", *options)
+        assert ("between gold ones" in output) == (model == "relations")
+        scores = srsly.read_json(tmp_path / "scores.json")
+        assert scores["rel_strict_f"] == 1.0
+        assert (scores.get("ents_f") is not None) == (model == "both" and not options)
 
 
 @pytest.mark.parametrize("command", ["evaluate", "label"])
