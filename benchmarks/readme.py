@@ -13,7 +13,8 @@ HIDDEN = ("command", "cores", "python")
 INTRODUCTION = """# Benchmarks
 
 Made by `python benchmarks/readme.py` from the rows in `results/`, which the scripts here append, one for each finished
-run; a run whose row is there is not repeated. Accuracy needs the corpora of the project's workflows below `assets/`.
+run; where a script takes names of runs, one whose row is there is not repeated. Accuracy needs the corpora below
+`assets/`: those of the project's workflows are fetched by them; the others are public, and each script names its files.
 """
 
 

@@ -1,13 +1,13 @@
 """Relations between gold entities
 
-F1, in percent, of the shipped configs, the model of the last step; one seed. `semeval`: SemEval-2010 task 8, the
-official macro F1 over nine relations, direction counted, and micro F1 beside it; a tenth of the training part is the
-development part. `conll04`: micro F1 over all relations. Models with a transformer have MiniLM (see below); the others
-are trained from scratch. `tutorial` is the model of spaCy's tutorial (mean vectors, sigmoid, squared error) over the
-same transformer with the same rates and steps; `sentences` is `relation_softmax.cfg` with `context = "sentences"`.
-`end to end` has no gold entities (but gold sentences): those of `configs/transformer_crf.cfg`, trained on the same
-sentences; `strict` with types. The corpora are those of `python -m spacy project run train-relations` and
-`train-semeval`.
+F1, in percent, of the shipped configs with the steps, batches and rates given in this script, the model of the last
+step; one seed. `semeval`: SemEval-2010 task 8, the official macro F1 over nine relations, direction counted, and micro
+F1 beside it, with `direction = "labels"`; a tenth of the training part is the development part. `conll04`: micro F1
+over all relations. Models with a transformer have MiniLM (see below); the others are trained from scratch. `tutorial`
+is the model of spaCy's tutorial (mean vectors, sigmoid, squared error) over the same transformer with the same rates
+and steps; `sentences` is `relation_softmax.cfg` with `context = "sentences"`. `end to end` has no gold entities (but
+gold sentences): those of `configs/transformer_crf.cfg`, trained on the same sentences; `strict` with types. The corpora
+are those of `python -m spacy project run train-relations` and `train-semeval`.
 
     python benchmarks/relations.py [CORPUS/MODEL...]
 """

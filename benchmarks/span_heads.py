@@ -1,7 +1,7 @@
 """CoNLL-2003 with a span head
 
 Entity F1, in percent, of `configs/span.cfg` with the features of both published systems, on the transformer, corpus and
-steps of the table of heads above (the model of the last step): attention and the length's embedding (SpanSynLSTM), or
+steps of transformer.py (the model of the last step): attention and the length's embedding (SpanSynLSTM), or
 the length's embedding twice, once through ReLU (SpanNER). All gold entities count, also those longer than `max_width`.
 `exact`: the likeliest set of spans that do not overlap; `greedy`: by falling probability. Rows with more than a name
 change what they say.
