@@ -25,7 +25,7 @@ def crf(
     tok2vec: the embedding, any of spaCy's or a listener.
     encoder: for example spacy_ner_arch.BiLSTM.v1, or null.
     dropout: rate before the output layer; null takes that of [training].
-    loss_scale: constant factor of the negative log likelihood, which is summed over the sentences.
+    loss_scale: constant factor of the negative log likelihood, which is summed over the documents.
     dtype: float32, or bfloat16 or float16 for mixed precision; the CRF itself always computes in float32 or better.
     Source: Lample et al. 2016.
     """

@@ -10,16 +10,16 @@ from typing import Any, cast
 import numpy as np
 import torch
 from spacy.tokens import Doc
-from thinc.api import Model, get_torch_default_device, torch2xp, xp2torch
+from thinc.api import Model, torch2xp, xp2torch
 from thinc.types import Floats2d, Ints1d
 from torch import Tensor, nn
 
 from .batching import chunks
 from .padding import Padding, padding
-from .shim import TorchShim
+from .shim import TorchShim, default_device
 
 Tok2Vec = Model[list[Doc], list[Floats2d]]
-# Row i of each array belongs to document i.
+# Of each document, its rows of what the module returns.
 Prediction = list[tuple[np.ndarray, ...]]
 # What a collate function makes of the targets of a batch: further arguments of the module.
 Arguments = tuple[Any, ...]
@@ -125,16 +125,14 @@ def calibrate(model: Model, docs: list[Doc], targets: Sequence[Any]) -> None:
     """Fit what turns the scores of a tagger into probabilities on documents that it was not trained on."""
     shim, batches = get_shim(model), []
     order = sorted((i for i in range(len(docs)) if len(docs[i])), key=lambda i: len(docs[i]))
-    done = 0
-    for lengths in chunks([len(docs[i]) for i in order], model.ops.device_type != "cpu"):
-        chunk = order[done : done + len(lengths)]
-        done += len(lengths)
-        flat = join(model, model.layers[0].predict([docs[i] for i in chunk]))
-        shape = padding(lengths, flat.device)
+    for chunk in chunks([len(docs[i]) for i in order], shim.device.type != "cpu"):
+        batch = [docs[i] for i in order[chunk]]
+        flat = join(model, model.layers[0].predict(batch))
+        shape = padding([len(doc) for doc in batch], flat.device)
+        context = model.attrs["context"](model, batch, shape)
         # Cloned, for autograd takes no tensor that was made in inference mode.
-        context = model.attrs["context"](model, [docs[i] for i in chunk], shape)
         emissions = shim.run("emissions", (shape.pad(flat), shape.mask, *context)).clone()
-        batches.append((emissions, shape.mask, *model.attrs["collate"]([targets[i] for i in chunk], shape)))
+        batches.append((emissions, shape.mask, *model.attrs["collate"]([targets[i] for i in order[chunk]], shape)))
     if batches:
         cast(Any, shim.module).calibrate(batches)
 
@@ -144,6 +142,12 @@ def get_shim(model: Model) -> TorchShim:
     shim = model.shims[0]
     assert isinstance(shim, TorchShim)
     return shim
+
+
+def device_of(model: Model) -> torch.device:
+    """Where the first torch module of the model is."""
+    shims = (shim for node in model.walk() for shim in node.shims if isinstance(shim, TorchShim))
+    return next((shim.device for shim in shims if shim.is_initialized), default_device())
 
 
 def check_initialized(model: Model) -> None:
@@ -209,17 +213,16 @@ def predict(model: Model, docs: list[Doc]) -> Prediction:
     order = sorted(range(len(docs)), key=lambda i: len(vectors[i]))
     lengths = [len(vectors[i]) for i in order]
     if not any(lengths):
-        flat = torch.zeros((0, int(shim.cfg["input_size"])), device=get_torch_default_device())
+        flat = torch.zeros((0, int(shim.cfg["input_size"])), device=shim.device)
     else:
         flat = join(model, [vectors[i] for i in order])
     outputs: list[tuple[Tensor, ...]] = []
-    done = first = 0
-    for chunk in chunks(lengths, flat.is_cuda):
-        shape = padding(chunk, flat.device)
-        rows = flat[done : done + sum(chunk)]
-        done += sum(chunk)
-        context = model.attrs["context"](model, [docs[i] for i in order[first : first + len(chunk)]], shape)
-        first += len(chunk)
+    done = 0
+    for chunk in chunks(lengths, flat.device.type != "cpu"):
+        shape = padding(lengths[chunk], flat.device)
+        rows = flat[done : done + sum(lengths[chunk])]
+        done += len(rows)
+        context = model.attrs["context"](model, [docs[i] for i in order[chunk]], shape)
         output = shim.predict((shape.pad(rows), shape.mask, *context))
         outputs.append(tuple(tensor.to("cpu", non_blocking=True) for tensor in output))
     if flat.is_cuda:
@@ -233,7 +236,7 @@ def predict(model: Model, docs: list[Doc]) -> Prediction:
 
 def join(model: Model, arrays: list[Floats2d]) -> Tensor:
     """One tensor (N, D) of the arrays of all documents."""
-    return xp2torch(model.ops.flatten(arrays), device=get_torch_default_device())
+    return xp2torch(model.ops.flatten(arrays), device=device_of(model))
 
 
 def split_flat(model: Model, flat: Tensor, lengths: list[int]) -> list[Floats2d]:

@@ -2,23 +2,24 @@
 
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from spacy.language import Language
 from spacy.training import Corpus, Example
-from spacy.util import registry
+from spacy.util import registry, resolve_dot_names
 
 
 @registry.callbacks("spacy_ner_arch.Calibrate.v1")
-def create_calibrate(path: Path | None, limit: int = 0) -> Callable[[Language], Language]:
-    """For [training.before_to_disk]: fit the probabilities of all components that have some before they are stored,
-    except frozen ones.
+def create_calibrate(path: Path | None = None, limit: int = 0) -> Callable[[Language], Language]:
+    """For [training.before_to_disk]: fit the probabilities of the `sequence_ner` components before they are stored,
+    except frozen ones. (Those of `span_ner` and `relation_extractor` stay as the model gives them.)
 
     A trained network is surer of itself than it should be. One number per component, the temperature, is set so that
     documents not trained on become most likely. It changes no prediction, only `span._.score`.
 
-    path: a corpus in .spacy format, usually the development corpus; null leaves everything as it is.
+    path: a corpus in .spacy format; null for the development corpus of the config, as its own reader gives it.
     limit: use at most so many documents of it; 0 for all.
     Source: Guo et al. 2017.
     """
@@ -26,16 +27,18 @@ def create_calibrate(path: Path | None, limit: int = 0) -> Callable[[Language], 
 
 
 def calibrate(path: Path | None, limit: int, nlp: Language) -> Language:
-    if path is None:
-        return nlp
-    frozen = nlp.config.interpolate()["training"].get("frozen_components", [])
+    config = nlp.config.interpolate()
+    frozen = config["training"].get("frozen_components", [])
     due = [name for name, pipe in nlp.pipeline if hasattr(pipe, "calibrate") and name not in frozen]
-    references = list(Corpus(path, limit=limit)(nlp)) if due else []
-    docs = [eg.predicted for eg in references]
+    if not due:
+        return nlp
+    corpus: Any = Corpus(path) if path else resolve_dot_names(config, [config["training"]["dev_corpus"]])[0]
+    examples = list(islice(corpus(nlp), limit or None))
+    docs = [eg.predicted for eg in examples]
     pipe: Any
     for name, pipe in nlp.pipeline:
         if name in due:
-            pipe.calibrate([Example(doc, eg.reference) for doc, eg in zip(docs, references, strict=True)])
+            pipe.calibrate([Example(doc, eg.reference) for doc, eg in zip(docs, examples, strict=True)])
             due.remove(name)
         if not due:
             break

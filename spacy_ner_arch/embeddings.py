@@ -9,7 +9,8 @@ import torch
 from spacy.attrs import ORTH, intify_attr
 from spacy.tokens import Doc
 from spacy.util import registry
-from thinc.api import Model, get_torch_default_device, xp2torch
+from spacy.vectors import Mode
+from thinc.api import Model, xp2torch
 from thinc.types import Floats2d
 
 from .bridge import Tok2Vec, check_initialized, get_shim, join, split_flat
@@ -90,14 +91,12 @@ def forward(model: Tok2Vec, docs: list[Doc], is_train: bool) -> tuple[list[Float
     check_initialized(model)
     if not any(lengths):
         return [model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs], _no_input
-    device = get_torch_default_device()
-    words, *arrays = token_arrays(docs, model.attrs["attributes"])
-    tensors = [torch.from_numpy(array).to(device, non_blocking=True) for array in arrays]
+    arrays = token_arrays(docs, model.attrs["attributes"])
+    tensors = [torch.from_numpy(array).to(shim.device, non_blocking=True) for array in arrays]
     if model.attrs["static_vectors"]:
-        rows = docs[0].vocab.vectors.get_batch(words.tolist())
-        tensors.append(xp2torch(rows, device=device).float())
+        tensors.append(static_vectors(docs, shim.device))
     else:
-        tensors.append(torch.zeros((len(words), 0), device=device))
+        tensors.append(torch.zeros((sum(lengths), 0), device=shim.device))
     if not is_train:
         return split_flat(model, shim.predict(tuple(tensors)), lengths), _no_input
     output, backprop_output = shim.begin_update(tuple(tensors))
@@ -110,8 +109,8 @@ def forward(model: Tok2Vec, docs: list[Doc], is_train: bool) -> tuple[list[Float
 
 
 def token_arrays(docs: Sequence[Doc], attributes: list[int]) -> tuple[np.ndarray, ...]:
-    """What is to be known of the tokens, one array each for the whole batch: ids of the words; keys of the attributes;
-    characters of the different words; which of these each token is."""
+    """What is to be known of the tokens, one array each for the whole batch: keys of the attributes; characters of the
+    different words; which of these each token is."""
     columns = np.concatenate([doc.to_array([ORTH, *attributes]) for doc in docs])
     words, which = np.unique(columns[:, 0], return_inverse=True)
     vocab = docs[0].vocab
@@ -120,7 +119,20 @@ def token_arrays(docs: Sequence[Doc], attributes: list[int]) -> tuple[np.ndarray
         codes = character_codes(vocab.strings[word])
         row[: len(codes)] = codes
     longest = max(1, int((characters != 0).sum(1).max()))
-    return columns[:, 0], columns[:, 1:].astype(np.int64), characters[:, :longest], which.reshape(-1)
+    return columns[:, 1:].astype(np.int64), characters[:, :longest], which.reshape(-1)
+
+
+def static_vectors(docs: Sequence[Doc], device: torch.device) -> torch.Tensor:
+    """The vectors (N, D) that the vocabulary has for the tokens of the batch; zeros for words that it has none for."""
+    vectors = docs[0].vocab.vectors
+    keys, which = np.unique(np.concatenate([doc.to_array([vectors.attr]) for doc in docs]), return_inverse=True)
+    if vectors.mode == Mode.floret:
+        table = vectors.get_batch(keys.tolist())
+    else:
+        rows = vectors.find(keys=keys.tolist())
+        table = vectors.data[rows]
+        table[rows < 0] = 0
+    return xp2torch(table, device=device).float()[torch.from_numpy(which.reshape(-1)).to(device)]
 
 
 def character_codes(word: str) -> list[int]:

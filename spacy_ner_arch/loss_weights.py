@@ -1,11 +1,10 @@
 """How much the loss of a component counts where it shares an encoder with others."""
 
 import math
-from collections.abc import Iterable, Iterator
-from typing import Protocol
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 from spacy.util import registry
-from thinc.schedules import constant
 
 # Beyond these bounds a weight would run away while its loss nears zero.
 LOW, HIGH = -3.0, 3.0
@@ -18,23 +17,25 @@ class LossWeight(Protocol):
         """The factor."""
 
     def learn(self, loss: float) -> None:
-        """See the loss of this update, without the factor."""
+        """See the loss of a whole update, without the factor."""
 
 
 class ScheduledWeight:
-    """A number, or one after the other of a schedule."""
+    """One number after the other, then the last for good."""
 
-    def __init__(self, values: Iterator[float]) -> None:
-        self._values = values
-        self._value: float | None = None
+    def __init__(self, values: Iterable[float]) -> None:
+        self._values = iter(values)
+        self._value = checked(next(self._values), least=0.0)
 
     def value(self) -> float:
-        if self._value is None:
-            self._value = checked(next(self._values), least=0.0)
         return self._value
 
     def learn(self, loss: float) -> None:
-        self._value = None
+        self._value = checked(next(self._values, self._value), least=0.0)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # thinc's schedules are generators, which no other process can be given.
+        return {"_values": iter(()), "_value": self._value}
 
 
 class LearnedWeight:
@@ -69,6 +70,7 @@ def create_learned_weight(learn_rate: float = 0.01) -> LearnedWeight:
     without anything to learn from.
 
     learn_rate: of s, by plain gradient descent.
+    A stored pipeline does not hold s: training that goes on starts it anew.
     Source: Kendall, Gal and Cipolla 2018.
     """
     if not 0 < learn_rate < math.inf:
@@ -83,9 +85,7 @@ def make_loss_weight(setting: float | Iterable[float] | LearnedWeight) -> LossWe
     """
     if isinstance(setting, LearnedWeight):
         return setting
-    if isinstance(setting, (int, float)):
-        return ScheduledWeight(iter(constant(checked(setting))))
-    return ScheduledWeight(iter(setting))
+    return ScheduledWeight([checked(setting)] if isinstance(setting, (int, float)) else setting)
 
 
 def checked(weight: float, least: float | None = None) -> float:

@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, cast
 
 import torch
@@ -60,7 +61,7 @@ class TorchShim(Shim):
             raise ValueError(f"unknown dtype {dtype!r}; known are {', '.join(DTYPES)}")
         self.build = build
         self.dtype = dtype
-        self.frozen = frozen
+        self.frozen = self._always_frozen = frozen
         self.groups: Sequence[ParameterGroup] | None = None
         self.constants = frozenset[str]()
         self.skipped_steps = 0
@@ -81,6 +82,12 @@ class TorchShim(Shim):
         return module
 
     @property
+    def device(self) -> torch.device:
+        """Where the module is: thinc's present device is one of each thread, and a pipeline may be called from any."""
+        tensors = chain(self.module.parameters(), self.module.buffers())
+        return next((tensor.device for tensor in tensors), default_device())
+
+    @property
     def output_size(self) -> int:
         """Width of what an encoder or embedding returns."""
         return cast(int, self.module.output_size)
@@ -88,7 +95,8 @@ class TorchShim(Shim):
     def initialize(self, **hyperparameters: Any) -> None:
         """Build the module; the hyperparameters must be json values."""
         self.cfg = hyperparameters
-        self._model = self.build(**hyperparameters).to(get_torch_default_device())
+        self._model = self.build(**hyperparameters).to(default_device())
+        self.frozen = self._always_frozen
         if self.frozen:
             self.module.requires_grad_(False)
         # What is constant from the start stays so in all stages of training.
@@ -130,7 +138,7 @@ class TorchShim(Shim):
     def begin_update(self, args: tuple[Any, ...], dropout: float = 0.0) -> tuple[Any, Callable[[Any], Tensor | None]]:
         """Run the module in training mode.
 
-        args: of the module, tensors first; the gradient of the first one is asked for if it has numbers.
+        args: of the module, tensors first; the gradient of the first one is asked for if it is floating point.
         dropout: rate of this update for every `TrainingDropout`.
         Returns the output, and a callback from its gradient (a number for a loss, else a tensor) to that of the first
         argument; gradients of the weights add up until `finish_update`.
@@ -142,6 +150,8 @@ class TorchShim(Shim):
         x = args[0].detach().requires_grad_(args[0].is_floating_point())
         with self._autocast(x.device):
             output = self.module(x, *args[1:])
+        if not output.requires_grad:  # nothing to learn, nobody to tell
+            return output, _no_gradient
         return output, functools.partial(self._backprop, x, output)
 
     def _backprop(self, x: Tensor, output: Tensor, gradient: Any) -> Tensor | None:
@@ -274,10 +284,10 @@ class TorchShim(Shim):
     # Moving and storing
 
     def copy(self) -> "TorchShim":
-        copied = TorchShim(self.build, dtype=self.dtype, frozen=self.frozen)
+        copied = TorchShim(self.build, dtype=self.dtype, frozen=self._always_frozen)
         copied.cfg = copy.deepcopy(self.cfg)
         copied._model = copy.deepcopy(self._model)
-        copied.groups, copied.constants = self.groups, self.constants
+        copied.groups, copied.constants, copied.frozen = self.groups, self.constants, self.frozen
         return copied
 
     def to_device(self, device_type: str, device_id: int) -> None:
@@ -310,6 +320,12 @@ class TorchShim(Shim):
         self.initialize(**json.loads(header["__metadata__"]["hyperparameters"]))
         self.module.load_state_dict(weights)
         return self
+
+
+def default_device() -> torch.device:
+    """Where thinc would put a module, or the CPU where that is Apple's GPU, which has no double precision."""
+    device = get_torch_default_device()
+    return device if device.type == "cuda" else torch.device("cpu")
 
 
 def _no_gradient(gradient: Any) -> None:

@@ -20,7 +20,7 @@ from spacy.tokens import Doc
 from spacy.util import registry
 from spacy_transformers.data_classes import FullTransformerBatch, TransformerData, WordpieceBatch
 from spacy_transformers.layers import TransformerListener
-from thinc.api import Model, Ops, chain, get_torch_default_device, xp2torch
+from thinc.api import Model, Ops, chain, xp2torch
 from thinc.types import Floats2d, Ragged
 from torch import Tensor
 from transformers.file_utils import ModelOutput
@@ -127,7 +127,10 @@ def initialize(
     tokenizer, pretrained = load_pretrained(name, tokenizer_config, transformer_config)
     if pretrained.config.is_encoder_decoder:
         raise ValueError(f"transformer {name}: it has a decoder, and words need an encoder alone; choose another one")
-    shim.initialize(config=pretrained.config.to_diff_dict() | {"model_type": pretrained.config.model_type})
+    # What the diff leaves out.
+    rest = {key: value for key, value in transformer_config.items() if key == "attn_implementation"}
+    config = pretrained.config.to_diff_dict() | {"model_type": pretrained.config.model_type} | rest
+    shim.initialize(config=config)
     module = cast(WordTransformer, shim.module)
     missing = module.transformer.load_state_dict(pretrained.state_dict(), strict=False).missing_keys
     if missing:
@@ -187,7 +190,7 @@ def forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[FullTransfor
 def predict(model: Model, docs: Sequence[Doc]) -> Tensor:
     """Vectors (N, D) of all words."""
     if not any(len(doc) for doc in docs):
-        return torch.zeros((0, model.get_dim("nO")), device=get_torch_default_device())
+        return torch.zeros((0, model.get_dim("nO")), device=get_shim(model).device)
     return cast(Tensor, get_shim(model).predict(arguments(model, docs))).float()
 
 
@@ -195,7 +198,7 @@ def arguments(model: Model, docs: Sequence[Doc]) -> tuple[Any, ...]:
     """What the module has to know of the documents."""
     pieces = cast(WordPieces, model.shims[1])
     windows = pieces.windows([doc for doc in docs if len(doc)], model.attrs["window"], model.attrs["overlap"])
-    return pieces.collate(windows, get_torch_default_device())
+    return pieces.collate(windows, get_shim(model).device)
 
 
 class VectorCache:

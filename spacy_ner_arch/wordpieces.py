@@ -101,11 +101,8 @@ class WordPieces(Shim):
     def collate(self, windows: Sequence[Window], device: torch.device) -> tuple[Tensor, list[Pieces]]:
         """Arguments of a WordTransformer: the windows in batches of like length, and the place of each word in them."""
         windows = sorted(windows, key=lambda window: len(window.pieces))
-        batches: list[Pieces] = []
-        done = 0
-        for lengths in chunks([len(window.pieces) for window in windows], device.type != "cpu"):
-            batches.append(self._pad(windows[done : done + len(lengths)], device))
-            done += len(lengths)
+        lengths = [len(window.pieces) for window in windows]
+        batches = [self._pad(windows[chunk], device) for chunk in chunks(lengths, device.type != "cpu")]
         order = np.concatenate([np.arange(window.first, window.first + len(window.counts)) for window in windows])
         return torch.from_numpy(order.argsort()).to(device, non_blocking=True), batches
 

@@ -6,9 +6,10 @@ import spacy
 import torch
 from conftest import entities, make_examples, train
 from spacy.tokens import Doc
+from spacy.vectors import Vectors
 from thinc.api import get_current_ops
 
-from spacy_ner_arch.embeddings import MAX_CHARACTERS, character_codes, token_arrays, word_char_embed
+from spacy_ner_arch.embeddings import MAX_CHARACTERS, character_codes, static_vectors, token_arrays, word_char_embed
 from spacy_ner_arch.nn.embed import (
     CHARACTER_ROWS,
     CharacterCNN,
@@ -132,8 +133,7 @@ def test_the_unknown_vector_learns():
 def test_token_arrays():
     nlp = spacy.blank("en")
     docs = [Doc(nlp.vocab, words=["Anna", "saw", "Anna"]), Doc(nlp.vocab), Doc(nlp.vocab, words=["ü"])]
-    words, columns, characters, which = token_arrays(docs, [spacy.attrs.NORM, spacy.attrs.SHAPE])
-    assert [nlp.vocab.strings[word] for word in words.tolist()] == ["Anna", "saw", "Anna", "ü"]
+    columns, characters, which = token_arrays(docs, [spacy.attrs.NORM, spacy.attrs.SHAPE])
     assert columns.shape == (4, 2) and characters.shape == (3, 4)
     assert [characters[i].tolist() for i in which] == [
         [*map(ord, "Anna")],
@@ -167,6 +167,34 @@ def test_static_vectors_are_appended_as_they_are():
     (out,) = model.predict(docs)
     assert out.shape == (3, model.get_dim("nO")) and model.get_dim("nO") == 100 + 3 * 32 + 7
     assert out[:, -7:].tolist() == [[4.0] * 7, [0.0] * 7, [6.0] * 7]
+
+
+def test_words_without_a_static_vector_have_zeros():
+    """In a table without a row to spare; looked up by the attribute that it was made for."""
+    nlp = spacy.blank("en")
+    data = np.arange(1, 7, dtype="f").reshape(2, 3)
+    docs = [Doc(nlp.vocab, words=["Anna", "unheard-of", "Tarvik", "Anna", "anna"])]
+    for attr, words, last in (("ORTH", ["Tarvik", "Anna"], [0, 0, 0]), ("LOWER", ["tarvik", "anna"], [4, 5, 6])):
+        nlp.vocab.vectors = Vectors(strings=nlp.vocab.strings, data=data, keys=words, attr=attr)
+        found = static_vectors(docs, torch.device("cpu")).tolist()
+        assert found == [[4, 5, 6], [0, 0, 0], [1, 2, 3], [4, 5, 6], last]
+
+
+def test_static_vectors_alone(tmp_path):
+    """Nothing to learn in the embedding."""
+    nlp = with_vectors()
+    embedding = {
+        "@architectures": "spacy_ner_arch.WordCharEmbed.v1",
+        "word_width": 0,
+        "features": [],
+        "filters": 0,
+        "include_static_vectors": True,
+    }
+    nlp.add_pipe("sequence_ner", config={"model": {"@architectures": "spacy_ner_arch.CRF.v1", "tok2vec": embedding}})
+    examples = make_examples(nlp)
+    optimizer = nlp.initialize(lambda: examples)
+    first = nlp.update(examples, sgd=optimizer)["sequence_ner"]
+    assert nlp.update(examples, sgd=optimizer)["sequence_ner"] < first
 
 
 def test_missing_static_vectors_are_a_clear_error():

@@ -734,6 +734,8 @@ def test_offsets_within_a_token_leave_it_without_annotation(tmp_path):
         ({"text": "Anna", "entities": [[0, 4]]}, "neither"),
         ({"text": "Anna", "entities": [[0, True, "PER"]]}, "neither"),
         ({"text": "Anna", "entities": "PER"}, "neither"),
+        ({"text": "Anna \ud800"}, "half of a character"),
+        ({"text": "Anna", "entities": [[0, 4, "\ud800"]]}, "neither"),
         ({"text": "Anna B", "entities": [[0, 4, "PER"], [3, 6, "ORG"]]}, "overlap at character 3"),
     ],
 )

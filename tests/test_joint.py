@@ -2,6 +2,7 @@
 
 import io
 import math
+import pickle
 
 import pytest
 import spacy
@@ -122,6 +123,49 @@ def test_scheduled_weights():
         seen.append(weight.value())
         weight.learn(1.0)
     assert seen == [0.0, 0.5, 1.0, 0.5]
+    ending = make_loss_weight([3.0, 4.0])
+    for value in (3.0, 4.0, 4.0):
+        assert ending.value() == value
+        ending.learn(1.0)
+
+
+def test_weights_move_once_an_update_however_it_is_cut():
+    for parts in (1, 2, 4):
+        nlp = joint_nlp([1.0, 2.0, 3.0, 4.0, 5.0], {"@misc": "spacy_ner_arch.LearnedWeight.v1", "learn_rate": 0.5})
+        examples = related(nlp)
+        optimizer = nlp.initialize(lambda examples=examples: examples)
+        units = []
+        for step in range(3):
+            losses = {}
+            for part in range(parts):
+                nlp.update(examples[part::parts], sgd=False, losses=losses)
+            assert losses["sequence_ner_weight"] == step + 1
+            for name in ("tok2vec", "sequence_ner", "relation_extractor"):
+                nlp.get_pipe(name).finish_update(optimizer)
+            units.append(losses["relation_extractor"])
+        # The unit is the loss of the whole first update.
+        assert nlp.get_pipe("relation_extractor").loss_weight._unit == pytest.approx(units[0])
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [
+        2.0,
+        {"@misc": "spacy_ner_arch.LearnedWeight.v1"},
+        {"@schedules": "warmup_linear.v1", "initial_rate": 1.0, "warmup_steps": 2, "total_steps": 4},
+    ],
+    ids=["fixed", "learned", "schedule"],
+)
+def test_components_can_be_sent_to_other_processes(weight):
+    """As `nlp.pipe(n_process=2)` does where processes are not forked."""
+    nlp = joint_nlp(weight, 5.0)
+    examples = related(nlp)
+    nlp.initialize(lambda: examples)
+    for name in ("sequence_ner", "relation_extractor"):
+        pipe = nlp.get_pipe(name)
+        copied = pickle.loads(pickle.dumps(pipe))
+        assert copied.loss_weight.value() == pipe.loss_weight.value()
+        assert copied.labels == pipe.labels
     with pytest.raises(ValueError, match="loss_weight = -1"):
         make_loss_weight(iter([-1.0])).value()
 

@@ -370,9 +370,7 @@ def test_calibration_before_storing_runs_the_components_in_front(tmp_path):
     held_out = make_examples(nlp) + make_examples(nlp, [(text, []) for text in TEXTS])
     DocBin(docs=[eg.reference for eg in held_out]).to_disk(examples_path)
     nlp.add_pipe("sentencizer", first=True)
-    assert create_calibrate(None)(nlp) is nlp
     module = nlp.get_pipe("sequence_ner").model.shims[0].module
-    assert module.temperature == 1.0
     nlp.config["training"]["frozen_components"] = ["sequence_ner"]
     create_calibrate(examples_path)(nlp)
     assert module.temperature == 1.0

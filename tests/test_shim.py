@@ -251,6 +251,14 @@ def test_a_pickle_is_never_run():
         TorchShim(Toy).from_bytes(pickle.dumps(Bomb()))
 
 
+def test_what_rested_in_a_stage_learns_again_when_built_anew():
+    shim = make()
+    shim.train_groups([])
+    assert shim.frozen and shim.copy().frozen
+    shim.from_bytes(shim.to_bytes())
+    assert not shim.frozen and not shim.constants
+
+
 def test_copies_are_independent():
     shim = make()
     copied = shim.copy()

@@ -381,3 +381,15 @@ def test_copies(tiny_transformers):
     for other in (model.copy(), pickle.loads(pickle.dumps(model))):
         for a, b in zip(model.predict(docs), other.predict(docs), strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_the_attention_that_was_asked_for_is_kept(tiny_transformers):
+    docs = texts(spacy.blank("en"))
+    settings = {"transformer_config": {"attn_implementation": "eager"}}
+    model = make_model(tiny_transformers["bert"], **settings)
+    loaded = transformer_model("nowhere").from_bytes(model.to_bytes())
+    for shim in (model.shims[0], loaded.shims[0]):
+        assert shim.module.transformer.config._attn_implementation == "eager"
+    default = make_model(tiny_transformers["bert"])
+    assert default.shims[0].module.transformer.config._attn_implementation != "eager"
+    np.testing.assert_allclose(vectors_of(model, docs)[0], vectors_of(default, docs)[0], atol=2e-6)

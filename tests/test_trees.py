@@ -3,10 +3,11 @@
 import pytest
 import spacy
 from conftest import TRAIN, entities, make_examples, set_trees, small_model
-from spacy.tokens import Doc, Span
+from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 from torch import device
 
+from spacy_ner_arch.calibration import create_calibrate
 from spacy_ner_arch.corpora import copy_heads
 from spacy_ner_arch.padding import padding
 from spacy_ner_arch.trees import read_trees
@@ -28,6 +29,23 @@ def parsed(nlp, gold=True):
     for eg in examples if gold else ():
         copy_heads(eg)
     return examples
+
+
+def test_calibration_sees_what_training_is_scored_on(tmp_path):
+    """The gold trees that the reader of the development corpus copies: no component sets any."""
+    nlp = make_nlp()
+    examples = parsed(nlp)
+    fit(nlp, examples)
+    path = tmp_path / "dev.spacy"
+    DocBin(docs=[eg.reference for eg in examples]).to_disk(path)
+    nlp.config["corpora"] = {
+        "dev": {"@readers": "spacy_ner_arch.Corpus.v1", "path": str(path), "copy": ["heads"]},
+        "train": None,
+    }
+    module = nlp.get_pipe("sequence_ner").model.shims[0].module
+    assert create_calibrate()(nlp) is nlp and module.temperature != 1.0
+    with pytest.raises(ValueError, match="no dependency tree"):
+        create_calibrate(path)(nlp)
 
 
 def fit(nlp, examples, steps=80, **settings):

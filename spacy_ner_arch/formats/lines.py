@@ -8,6 +8,7 @@ within tokens. Here only LF and CRLF end a line, and only space and tab are blan
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,8 @@ from typing import NamedTuple
 from spacy_ner_arch.formats.report import FormatError
 
 BLANKS = " \t"
+# Half of a character, which json can write and UTF-8 cannot.
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Fault(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any
 
 from spacy.tokens import Doc
 
-from spacy_ner_arch.formats.lines import Line, raise_faults, read_lines
+from spacy_ner_arch.formats.lines import SURROGATE, Line, raise_faults, read_lines
 from spacy_ner_arch.formats.report import FormatError, Report, check_on_error, skipped_if_bad
 from spacy_ner_arch.formats.sentence import LabelledSpan, Sentence
 
@@ -65,6 +65,8 @@ def _parse(path: Path, line: Line) -> tuple[str, list[LabelledSpan]]:
     if not isinstance(record, dict) or not isinstance(record.get("text"), str):
         raise fail('no object with a "text"')
     text = record["text"]
+    if SURROGATE.search(text):
+        raise fail("the text has half of a character (a lone surrogate)")
     items: Any = next((record[key] for key in ENTITY_KEYS if record.get(key) is not None), [])
     entities = [_entity(item) for item in items] if isinstance(items, list) else [None]
     spans = [entity for entity in entities if entity is not None]
@@ -88,7 +90,8 @@ def _entity(item: Any) -> LabelledSpan | None:
     start, end, label = item[:3]
     # bool is an int to Python, but no offset.
     numbers = type(start) is int and type(end) is int
-    return (start, end, label) if numbers and isinstance(label, str) and label else None
+    named = isinstance(label, str) and label and not SURROGATE.search(label)
+    return (start, end, label) if numbers and named else None
 
 
 def _align(doc: Doc, entities: list[LabelledSpan], report: Report) -> Sentence:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from itertools import groupby
 from operator import itemgetter
@@ -11,7 +10,7 @@ from pathlib import Path
 from reprlib import repr as short_repr
 from typing import Any
 
-from spacy_ner_arch.formats.lines import BLANKS, Line, raise_faults, read_lines
+from spacy_ner_arch.formats.lines import BLANKS, SURROGATE, Line, raise_faults, read_lines
 from spacy_ner_arch.formats.report import FormatError, Report, check_on_error, skipped_if_bad
 from spacy_ner_arch.formats.sentence import LabelledPair, LabelledSpan, Sentence
 
@@ -22,9 +21,6 @@ REMEDY = (
 )
 DUPLICATE = "span that stands twice, kept once"
 DUPLICATE_RELATION = "relation that stands twice, kept once"
-
-# Half of a character, which json can write and UTF-8 cannot.
-SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def read_spans(path: str | Path, report: Report, *, on_error: str = "raise") -> Iterator[list[Sentence]]:

@@ -46,9 +46,12 @@ class BiLSTM(nn.Module):
         def reverse(y: Tensor) -> Tensor:
             return y.flatten(0, 1).index_select(0, rows).view(y.shape)
 
-        # Most CPUs have no LSTM in half precision, whatever autocast says.
-        with torch.autocast("cpu", enabled=False):
-            x = x.to(torch.promote_types(x.dtype, torch.float32)) if x.device.type == "cpu" else x
+        # Most CPUs have no LSTM in half precision. That of cuDNN is float16 under any autocast, and without the scaled
+        # gradients that float16 needs where bfloat16 is asked for.
+        kind = x.device.type
+        half = kind != "cpu" and torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
+        with torch.autocast(kind, enabled=half):
+            x = x if half else x.to(torch.promote_types(x.dtype, torch.float32))
             for forward, backward in zip(self.forward_layers, self.backward_layers, strict=True):
                 x = self.dropout(x)
                 x = torch.cat([forward(x)[0], reverse(backward(reverse(x))[0])], dim=-1)

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .embed import unit_embedding
-from .pair_classifier import PairClassifier, regrown
+from .growth import regrown
+from .pair_classifier import PairClassifier
 from .pairs import Pairs, distances, pieces, region_rows, wide
 
 

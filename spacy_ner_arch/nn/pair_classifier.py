@@ -8,7 +8,6 @@ Letters as in `pairs.py`, and D width of a token, n pairs to learn from, K label
 
 import math
 from collections.abc import Sequence
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +15,8 @@ from torch.nn import functional as F
 
 from ..tags import INVERSE
 from .dropout import dropout
+from .growth import regrown
 from .pairs import Pairs, mean_rows, take, token_rows, wide
-
-Layer = TypeVar("Layer", nn.Linear, nn.Embedding)
 
 
 class PairClassifier(nn.Module):
@@ -223,24 +221,3 @@ class PairClassifier(nn.Module):
         """Means of the tokens of the entities, (E, D) in at least float32."""
         rows, inside = token_rows(pairs.documents, pairs.starts, pairs.ends, x.shape[1], pairs.widest)
         return mean_rows(x.flatten(0, 1), rows, inside)
-
-
-def kept_rows(new: Sequence[str], old: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Where the names that stay stand now, and where they stood."""
-    kept = [(new.index(name), i) for i, name in enumerate(old) if name in new]
-    return [now for now, _ in kept], [before for _, before in kept]
-
-
-def regrown(layer: Layer, new: Sequence[str], old: Sequence[str]) -> Layer:
-    """A linear layer or an embedding with a row for each of the new names; rows of names that stay are the same."""
-    grown: nn.Linear | nn.Embedding
-    if isinstance(layer, nn.Linear):
-        grown = nn.Linear(layer.in_features, len(new)).to(layer.weight)
-    else:
-        grown = nn.Embedding(len(new), layer.embedding_dim).to(layer.weight)
-    now, before = kept_rows(new, old)
-    with torch.no_grad():
-        for parameter, known in zip(grown.parameters(), layer.parameters(), strict=True):
-            parameter[now] = known[before]
-    # Of the kind of `layer`, which the branches do not tell mypy.
-    return grown  # type: ignore[return-value]

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .pair_classifier import PairClassifier, regrown
+from .growth import regrown
+from .pair_classifier import PairClassifier
 from .pairs import Pairs, max_rows, mean_rows, pieces, region_rows, wide
 from .transe import TransE, corrupt_labels
 
@@ -93,8 +94,12 @@ class PairSoftmax(PairClassifier):
     def _contexts(self, x: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
         """Contexts (., D), and which of them is that of each pair (P,)."""
         if self.context == "sentences":
-            everything = torch.arange(len(pairs.region_starts), device=x.device)
-            return mean_rows(x.flatten(0, 1), *region_rows(pairs, everything, x.shape[1])), pairs.regions
+            every = torch.arange(len(pairs.region_starts), device=x.device)
+            means = [
+                mean_rows(x.flatten(0, 1), *region_rows(pairs, every[piece], x.shape[1]))
+                for piece in pieces(len(every), pairs.longest, x.device)
+            ]
+            return torch.cat(means), pairs.regions
         heads, tails = pairs.heads, pairs.tails
         first = pairs.ends[heads].minimum(pairs.ends[tails])
         last = pairs.starts[heads].maximum(pairs.starts[tails])

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .dropout import dropout
+from .growth import regrown
 from .span_logits import Block, Candidates, Chunk, SpanList, SpanLogits
 
 # Tokens whose tables exist at the same time: three rows of the hidden width for each.
@@ -172,12 +173,8 @@ class SpanClassifier(nn.Module):
         """Grow (or reorder) the output to other labels; what was learned about those that stay is kept exactly."""
         if max_width != self.max_width:
             raise ValueError(f"the model knows spans of up to {self.max_width} tokens; max_width cannot change")
-        kept = [(0, 0)] + [(labels.index(name) + 1, i + 1) for i, name in enumerate(self.labels) if name in labels]
-        new, old = (torch.tensor(side, device=self.output.weight.device) for side in zip(*kept, strict=True))
-        output = nn.Linear(self.output.in_features, 1 + len(labels)).to(self.output.weight)
-        with torch.no_grad():
-            output.weight[new], output.bias[new] = self.output.weight[old], self.output.bias[old]
-        self.output, self.labels = output, list(labels)
+        self.output = regrown(self.output, ["", *labels], ["", *self.labels])
+        self.labels = list(labels)
 
     def _length_table(self) -> Tensor:
         """(max_width, H): what the length of a span, and the bias, add to its hidden layer."""

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from ..tags import MISSING, OUTSIDE, split_tag
 from .crf import LinearChainCRF
 from .dropout import dropout
+from .growth import kept_rows, regrown
 
 # Bounds of what calibration may set: a few sentences that are all right would make a model absolutely sure.
 TEMPERATURES = (0.5, 10.0)
@@ -107,16 +108,14 @@ class CRFTagger(nn.Module):
 
     def resize(self, tags: Sequence[str], scheme: str) -> None:
         """Grow (or reorder) the output to other tags; what was learned about the tags that stay is kept exactly."""
-        kept = [(tags.index(name), i) for i, name in enumerate(self.crf.labels or []) if name in tags]
-        new, old = (torch.tensor(side, device=self.output.weight.device) for side in zip(*kept, strict=True))
-        output = nn.Linear(self.output.in_features, len(tags)).to(self.output.weight)
+        before = self.crf.labels or []
         crf = LinearChainCRF(len(tags), batch_first=True, labels=tags, scheme=scheme).to(self.output.weight)
+        new, old = map(torch.tensor, kept_rows(tags, before))
         with torch.no_grad():
-            output.weight[new], output.bias[new] = self.output.weight[old], self.output.bias[old]
             crf.start_transitions[new] = self.crf.start_transitions[old]
             crf.end_transitions[new] = self.crf.end_transitions[old]
             crf.transitions[new[:, None], new] = self.crf.transitions[old[:, None], old]
-        self.output, self.crf = output, crf
+        self.output, self.crf = regrown(self.output, tags, before), crf
 
 
 class SoftmaxTagger(CRFTagger):

@@ -22,7 +22,7 @@ class Pieces(NamedTuple):
 class WordTransformer(nn.Module):
     """A transformer of Hugging Face, its word pieces pooled to words.
 
-    config: of the transformer, as a dictionary.
+    config: of the transformer, as a dictionary, with its `model_type` and by choice `attn_implementation`.
     pooling: what a word gets from its word pieces: their mean, the first, or first and last side by side.
 
     Shape: order (N,) int64, the place of each word among those of all batches -> (N, output_size). A word without
@@ -33,8 +33,11 @@ class WordTransformer(nn.Module):
         super().__init__()
         from transformers import AutoConfig, AutoModel
 
-        settings = {key: value for key, value in config.items() if key != "model_type"}
-        self.transformer = AutoModel.from_config(AutoConfig.for_model(config["model_type"], **settings))
+        settings = dict(config)
+        # No settings of a config to Hugging Face, but of a model.
+        attention = settings.pop("attn_implementation", None)
+        chosen = AutoConfig.for_model(settings.pop("model_type"), **settings)
+        self.transformer = AutoModel.from_config(chosen, **({"attn_implementation": attention} if attention else {}))
         # A layer behind the first piece of a sentence, for which words have no use.
         if getattr(self.transformer, "pooler", None) is not None:
             self.transformer.pooler = None

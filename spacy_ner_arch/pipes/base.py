@@ -46,6 +46,7 @@ class TorchPipe(TrainablePipe):
         self._weighs = loss_weight != 1.0
         self.cfg: dict[str, Any] = {**cfg, "labels": []}
         self._updates = 0
+        self._loss = 0.0  # of this update, which may come in parts
         self._reported: set[str] = set()
 
     # For the subclass
@@ -175,18 +176,21 @@ class TorchPipe(TrainablePipe):
             backprop(weight)
         except ValueError as error:  # the model does not know the name of its component
             raise ValueError(f"{self.name}: {error}") from error
-        if sgd not in (None, False):
-            self.finish_update(sgd)
-        self.loss_weight.learn(value)
         losses[self.name] += value
+        self._loss += value
         for part, part_value in parts.items():
             losses[part] = losses.get(part, 0.0) + part_value
         if self._weighs:
             losses[f"{self.name}_weight"] = weight
+        if sgd not in (None, False):
+            self.finish_update(sgd)
         return losses
 
     def finish_update(self, sgd: Optimizer) -> None:
+        """Change the weights by the gradients of all calls of `update` since the last one."""
         self._updates += 1
+        self.loss_weight.learn(self._loss)
+        self._loss = 0.0
         self.model.finish_update(sgd)
 
     # Predicting
@@ -199,7 +203,8 @@ class TorchPipe(TrainablePipe):
             raise ValueError(f"{self.name}: {error}") from error
 
     def check_finite(self, doc: Doc, scores: np.ndarray) -> None:
-        if np.isnan(scores).any():
+        """Raise for NaN and inf; -inf is the logarithm of 0."""
+        if not (scores < np.inf).all():
             raise ValueError(f"{self.name}: scores are not finite for {doc.text[:60]!r}; the weights are broken")
 
     # Storing
@@ -208,8 +213,10 @@ class TorchPipe(TrainablePipe):
         """Load the component; a damaged folder is an error that names it, and nothing in it is ever executed."""
         try:
             return super().from_disk(path, exclude=exclude)
-        except ValueError as error:
-            raise ValueError(f"{self.name}: {path} is damaged ({error}); train or download it again") from error
+        except (ValueError, RuntimeError) as error:  # torch's own is of the second kind
+            raise ValueError(
+                f"{self.name}: {path} is damaged or does not fit its config ({error}); train or download it again"
+            ) from error
 
 
 def log_odds(threshold: float) -> float:

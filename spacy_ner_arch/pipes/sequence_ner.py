@@ -129,8 +129,7 @@ class SequenceNER(TorchPipe):
         """Write the entities and their probabilities onto the documents."""
         names = self.tags
         for doc, (tags, opening, closing) in zip(docs, scores, strict=True):
-            if not np.isfinite(opening[: len(doc)]).all():
-                raise ValueError(f"{self.name}: scores are not finite for {doc.text[:60]!r}; the weights are broken")
+            self.check_finite(doc, opening[: len(doc)])
             kept, blocked, free = ([], [], None) if self.overwrite_ents else present_entities(doc)
             entities = []
             for start, end, label in decode(tags[: len(doc)], names):
