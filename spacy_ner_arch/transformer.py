@@ -28,7 +28,7 @@ from transformers.file_utils import ModelOutput
 from .bridge import Tok2Vec, get_shim, join, split_flat
 from .embeddings import concatenate
 from .nn.transformer import POOLINGS, WordTransformer
-from .shim import TorchShim
+from .shim import TorchShim, default_device
 from .wordpieces import WordPieces
 
 Backprop = Any
@@ -261,7 +261,7 @@ class WordBatch(FullTransformerBatch):
         spacy-transformers, which give (1, words, D) for each document with a word."""
         gradients = self.gradients
         if arrays:
-            gradients = [*gradients, torch.cat([xp2torch(array[0][0]) for array in arrays])]
+            gradients = [*gradients, torch.cat([xp2torch(array[0][0], device=default_device()) for array in arrays])]
         return cast(Tensor, sum(gradients[1:], start=gradients[0]))
 
 
