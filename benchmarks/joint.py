@@ -78,9 +78,9 @@ def make_config(model: str, part: str) -> Any:
         for group, values in groups.items():
             rate = TRANSFORMER_RATE if group == "transformer" else HEAD_RATE
             values["learn_rate"].update({"initial_rate": rate, "warmup_steps": steps // 10})
-    if model in WEIGHTS:
-        entities, relations = WEIGHTS[model]
-        settings |= {f"components.{ENTITIES}.loss_weight": entities, f"components.{RELATIONS}.loss_weight": relations}
+    weights = WEIGHTS.get(model.removeprefix("apart, "), WEIGHTS["1:1"])
+    for component, weight in zip((ENTITIES, RELATIONS), weights, strict=True):
+        config["components"][component]["loss_weight"] = weight
     if model.endswith("TransE"):
         # Within the loss of the relations, which the weight above multiplies.
         settings[f"components.{RELATIONS}.model.transe_weight"] = 0.01 / 0.89
@@ -92,8 +92,6 @@ def make_config(model: str, part: str) -> Any:
         score = "ents_f" if part == "entities" else "rel_strict_f"
         others = dict.fromkeys(config["training"]["score_weights"])
         settings["training.score_weights"] = {**others, score: 1.0}
-        if model == "apart, learned":
-            settings[f"components.{PARTS[part]}.loss_weight"] = LEARNED
         if part == "relations":
             settings["corpora.dev.copy"] = ["ents", "sents"]
     for key, value in settings.items():

@@ -70,7 +70,10 @@ def create_learned_weight(learn_rate: float = 0.01) -> LearnedWeight:
     without anything to learn from.
 
     learn_rate: of s, by plain gradient descent.
-    A stored pipeline does not hold s: training that goes on starts it anew.
+
+    Where all weights rise, as the losses fall, they are also a rate that rises: Adam goes by the gradients of the last
+    thousand updates. A stored pipeline does not hold s: training that goes on starts it anew.
+
     Source: Kendall, Gal and Cipolla 2018.
     """
     if not 0 < learn_rate < math.inf:
