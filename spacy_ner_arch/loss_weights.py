@@ -67,13 +67,11 @@ class LearnedWeight:
 def create_learned_weight(learn_rate: float = 0.01) -> LearnedWeight:
     """For `loss_weight` of a component: a factor exp(-s) of its loss L that is learned with it, by exp(-s) L + s, where
     L is in units of its first value. The factor starts at 1, stays between exp(-3) and exp(3), and rests in updates
-    without anything to learn from.
+    without anything to learn from. Where all weights rise, as the losses fall, they are also a rate that rises: Adam
+    goes by the gradients of the last thousand updates. A stored pipeline does not hold s: training that goes on starts
+    anew.
 
     learn_rate: of s, by plain gradient descent.
-
-    Where all weights rise, as the losses fall, they are also a rate that rises: Adam goes by the gradients of the last
-    thousand updates. A stored pipeline does not hold s: training that goes on starts it anew.
-
     Source: Kendall, Gal and Cipolla 2018.
     """
     if not 0 < learn_rate < math.inf:
