@@ -20,7 +20,7 @@ from rows import add_row
 from spacy.tokens import Doc
 
 THREADS = int(os.environ["OMP_NUM_THREADS"])
-ROUNDS = 9
+ROUNDS = 5
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from spacy.language import Language
 from spacy.training import Corpus, Example
-from spacy.util import registry, resolve_dot_names
+from spacy.util import dot_to_object, registry
 
 
 @registry.callbacks("spacy_ner_arch.Calibrate.v1")
@@ -20,7 +20,7 @@ def create_calibrate(path: Path | None = None, limit: int = 0) -> Callable[[Lang
     documents not trained on become most likely. It changes no prediction, only `span._.score`.
 
     path: a corpus in .spacy format; null for the development corpus of the config, as its own reader gives it.
-    limit: use at most so many documents of it; 0 for all.
+    limit: use at most so many examples of it; 0 for all.
     Source: Guo et al. 2017.
     """
     return partial(calibrate, path, limit)
@@ -32,8 +32,10 @@ def calibrate(path: Path | None, limit: int, nlp: Language) -> Language:
     due = [name for name, pipe in nlp.pipeline if hasattr(pipe, "calibrate") and name not in frozen]
     if not due:
         return nlp
-    corpus: Any = Corpus(path) if path else resolve_dot_names(config, [config["training"]["dev_corpus"]])[0]
-    examples = list(islice(corpus(nlp), limit or None))
+    # Of the corpora no other: a reader may be slow to make.
+    reader = {} if path else {"reader": dot_to_object(config, config["training"]["dev_corpus"])}
+    corpus: Any = Corpus(path) if path else registry.resolve(reader)["reader"]
+    examples = list(islice(corpus(nlp), limit if limit > 0 else None))
     docs = [eg.predicted for eg in examples]
     pipe: Any
     for name, pipe in nlp.pipeline:

@@ -187,7 +187,11 @@ def evaluate_cli(
     corpus: Path = Argument(..., help="Corpus in .spacy format", exists=True),
     output: Path | None = Option(None, "--output", "-o", help="JSON file for the scores", dir_okay=False),
     gold_preproc: bool = Option(False, "--gold-preproc", "-G", help="Predict on gold sentences and tokens"),
-    gold_entities: bool = Option(False, "--gold-entities", help="Find relations between gold entities"),
+    gold_entities: bool | None = Option(
+        None,
+        "--gold-entities/--no-gold-entities",
+        help="Find relations between gold entities; if not said, where no component sets any",
+    ),
     gold_trees: bool = Option(False, "--gold-trees", help="Give the components gold dependency trees"),
     code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
     use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
@@ -203,8 +207,8 @@ def evaluate_cli(
     extractors = [pipe for name, pipe in nlp.pipeline if nlp.get_pipe_meta(name).factory == "relation_extractor"]
     if gold_entities and not extractors:
         msg.fail("--gold-entities is for pipelines that find relations; this one finds none", exits=1)
-    if extractors and not gold_entities and not (assigning(nlp, "doc.ents") or assigning(nlp, "doc.spans")):
-        msg.info("No component of this pipeline finds entities: relations are scored between gold ones")
+    if gold_entities is None and extractors and not (assigning(nlp, "doc.ents") or assigning(nlp, "doc.spans")):
+        msg.warn("No component of this pipeline finds entities: relations are scored between gold ones")
         gold_entities = True
     if gold_preproc and extractors:
         msg.fail("--gold-preproc would lose the gold relations, which spaCy does not keep for sentences", exits=1)

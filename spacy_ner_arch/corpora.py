@@ -54,7 +54,7 @@ def create_corpus(
 
 def read_corpus(corpus: Corpus, copy: list[str], share: float, nlp: Language) -> Iterator[Example]:
     for example in corpus(nlp):
-        for name in copy if random.random() < share else ():
+        for name in copy if share == 1 or random.random() < share else ():
             COPIERS[name](example)
         yield example
 

@@ -9,7 +9,7 @@ import torch
 from spacy.attrs import ORTH, intify_attr
 from spacy.tokens import Doc
 from spacy.util import registry
-from spacy.vectors import Mode
+from spacy.vectors import Mode, Vectors
 from thinc.api import Model, xp2torch
 from thinc.types import Floats2d
 
@@ -125,13 +125,14 @@ def token_arrays(docs: Sequence[Doc], attributes: list[int]) -> tuple[np.ndarray
 def static_vectors(docs: Sequence[Doc], device: torch.device) -> torch.Tensor:
     """The vectors (N, D) that the vocabulary has for the tokens of the batch; zeros for words that it has none for."""
     vectors = docs[0].vocab.vectors
-    keys, which = np.unique(np.concatenate([doc.to_array([vectors.attr]) for doc in docs]), return_inverse=True)
-    if vectors.mode == Mode.floret:
-        table = vectors.get_batch(keys.tolist())
-    else:
+    attribute = getattr(vectors, "attr", ORTH)
+    keys, which = np.unique(np.concatenate([doc.to_array([attribute]) for doc in docs]), return_inverse=True)
+    if isinstance(vectors, Vectors) and vectors.mode == Mode.default:
         rows = vectors.find(keys=keys.tolist())
         table = vectors.data[rows]
         table[rows < 0] = 0
+    else:  # of a kind that has a vector for every word
+        table = vectors.get_batch(keys.tolist())
     return xp2torch(table, device=device).float()[torch.from_numpy(which.reshape(-1)).to(device)]
 
 

@@ -21,7 +21,7 @@ Encoder = Callable[[int], nn.Module]
 
 @registry.architectures("spacy_ner_arch.BiLSTM.v1")
 def bilstm(hidden_size: int = 200, depth: int = 1, dropout: float | None = None) -> Encoder:
-    """Bidirectional LSTM.
+    """Bidirectional LSTM; in float32 where `dtype` is bfloat16, and on a CPU always.
 
     hidden_size: width of each direction's state; token vectors become twice as wide.
     depth: number of layers.

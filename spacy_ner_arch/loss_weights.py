@@ -8,6 +8,8 @@ from spacy.util import registry
 
 # Beyond these bounds a weight would run away while its loss nears zero.
 LOW, HIGH = -3.0, 3.0
+# Updates whose mean loss is the unit: one alone may be of few or of short documents.
+FIRST = 10
 
 
 class LossWeight(Protocol):
@@ -25,7 +27,10 @@ class ScheduledWeight:
 
     def __init__(self, values: Iterable[float]) -> None:
         self._values = iter(values)
-        self._value = checked(next(self._values), least=0.0)
+        first = next(self._values, None)
+        if first is None:
+            raise ValueError("loss_weight: the schedule is empty")
+        self._value = checked(first, least=0.0)
 
     def value(self) -> float:
         return self._value
@@ -34,29 +39,31 @@ class ScheduledWeight:
         self._value = checked(next(self._values, self._value), least=0.0)
 
     def __getstate__(self) -> dict[str, Any]:
-        # thinc's schedules are generators, which no other process can be given.
+        # thinc's schedules are generators, which nothing can copy: other processes, and copies, keep the last value.
         return {"_values": iter(()), "_value": self._value}
 
 
 class LearnedWeight:
     """exp(-s), where s minimises exp(-s) L + s: the larger the loss, the less it counts.
 
-    L is in units of the first loss. Losses are sums times a constant of the model's choice: as they come, one that is
-    always below exp(-3) would drive s to its bound whatever it does.
+    L is in units of the mean of the first losses. Losses are sums times a constant of the model's choice: as they come,
+    one that is always below exp(-3) would drive s to its bound whatever it does.
     """
 
     def __init__(self, learn_rate: float) -> None:
         self.learn_rate = learn_rate
         self.s = 0.0
-        self._unit = 0.0
+        self._unit, self._seen = 0.0, 0
 
     def value(self) -> float:
         return math.exp(-self.s)
 
     def learn(self, loss: float) -> None:
-        if not loss:  # nothing to learn from
+        if loss <= 0:  # nothing to learn from
             return
-        self._unit = self._unit or loss
+        if self._seen < FIRST:
+            self._seen += 1
+            self._unit += (loss - self._unit) / self._seen
         # The gradient of s has the sign of (1 - exp(-s) L). Cut off after the step: a bound inside of the loss would
         # have no gradient, and s would never leave it.
         gradient = 1.0 - math.exp(-self.s) * loss / self._unit
@@ -66,7 +73,7 @@ class LearnedWeight:
 @registry.misc("spacy_ner_arch.LearnedWeight.v1")
 def create_learned_weight(learn_rate: float = 0.01) -> LearnedWeight:
     """For `loss_weight` of a component: a factor exp(-s) of its loss L that is learned with it, by exp(-s) L + s, where
-    L is in units of its first value. The factor starts at 1, stays between exp(-3) and exp(3), and rests in updates
+    L is in units of its first values. The factor starts at 1, stays between exp(-3) and exp(3), and rests in updates
     without anything to learn from. Where all weights rise, as the losses fall, they are also a rate that rises: Adam
     goes by the gradients of the last thousand updates. A stored pipeline does not hold s: training that goes on starts
     anew.

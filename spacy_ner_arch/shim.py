@@ -318,7 +318,10 @@ class TorchShim(Shim):
             raise ValueError(f"the weights of the model are damaged ({error}); train or download it again") from error
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         self.initialize(**json.loads(header["__metadata__"]["hyperparameters"]))
-        self.module.load_state_dict(weights)
+        try:
+            self.module.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(f"the weights are not those of this model: {error}") from error
         return self
 
 

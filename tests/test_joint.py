@@ -14,7 +14,7 @@ from thinc.api import Config
 from thinc.schedules import warmup_linear
 
 from spacy_ner_arch.loggers import create_console_logger
-from spacy_ner_arch.loss_weights import LearnedWeight, create_learned_weight, make_loss_weight
+from spacy_ner_arch.loss_weights import FIRST, LearnedWeight, create_learned_weight, make_loss_weight
 
 DOCUMENT = {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "document"}
 LISTENER = {"@architectures": "spacy.Tok2VecListener.v1", "width": 24}
@@ -97,10 +97,13 @@ def test_learned_weights_move_against_their_losses():
 
 def test_learned_weights_find_their_minimum_and_stay_within_bounds():
     weight = LearnedWeight(0.1)
-    first = 0.002  # the unit
+    first = 0.002
     weight.learn(0.0)
     weight.learn(first)
     assert weight.value() == 1.0
+    for _ in range(FIRST):  # of which the unit is the mean
+        weight.learn(first)
+    assert weight.value() == pytest.approx(1.0)
     for _ in range(500):
         weight.learn(first / 4)
     assert weight.value() == pytest.approx(4.0, rel=1e-3)  # exp(-s) = first / L
@@ -115,6 +118,14 @@ def test_learned_weights_find_their_minimum_and_stay_within_bounds():
     assert weight.value() == pytest.approx(1.0, rel=1e-2)  # it comes back from a bound
 
 
+def test_one_odd_batch_at_the_start_is_no_unit():
+    weight = LearnedWeight(0.01)
+    weight.learn(1e-6)
+    for _ in range(300):
+        weight.learn(0.02)
+    assert 0.5 < weight.value() < 2.0
+
+
 def test_scheduled_weights():
     weight = make_loss_weight(warmup_linear(1.0, 2, 4))
     seen = []
@@ -127,6 +138,10 @@ def test_scheduled_weights():
     for value in (3.0, 4.0, 4.0):
         assert ending.value() == value
         ending.learn(1.0)
+    with pytest.raises(ValueError, match="loss_weight = -1"):
+        make_loss_weight(iter([-1.0]))
+    with pytest.raises(ValueError, match="the schedule is empty"):
+        make_loss_weight([])
 
 
 def test_weights_move_once_an_update_however_it_is_cut():
@@ -143,8 +158,8 @@ def test_weights_move_once_an_update_however_it_is_cut():
             for name in ("tok2vec", "sequence_ner", "relation_extractor"):
                 nlp.get_pipe(name).finish_update(optimizer)
             units.append(losses["relation_extractor"])
-        # The unit is the loss of the whole first update.
-        assert nlp.get_pipe("relation_extractor").loss_weight._unit == pytest.approx(units[0])
+        # The unit is the mean loss of whole updates.
+        assert nlp.get_pipe("relation_extractor").loss_weight._unit == pytest.approx(sum(units) / 3)
 
 
 @pytest.mark.parametrize(
@@ -163,11 +178,11 @@ def test_components_can_be_sent_to_other_processes(weight):
     nlp.initialize(lambda: examples)
     for name in ("sequence_ner", "relation_extractor"):
         pipe = nlp.get_pipe(name)
+        pipe.loss_weight.learn(1.0)
         copied = pickle.loads(pickle.dumps(pipe))
-        assert copied.loss_weight.value() == pipe.loss_weight.value()
+        assert copied.loss_weight.value() == pipe.loss_weight.value() > 0
+        copied.loss_weight.learn(1.0)
         assert copied.labels == pipe.labels
-    with pytest.raises(ValueError, match="loss_weight = -1"):
-        make_loss_weight(iter([-1.0])).value()
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, math.nan, math.inf])

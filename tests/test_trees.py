@@ -31,7 +31,7 @@ def parsed(nlp, gold=True):
     return examples
 
 
-def test_calibration_sees_what_training_is_scored_on(tmp_path):
+def test_calibration_sees_what_training_is_scored_on(tmp_path, monkeypatch):
     """The gold trees that the reader of the development corpus copies: no component sets any."""
     nlp = make_nlp()
     examples = parsed(nlp)
@@ -46,6 +46,11 @@ def test_calibration_sees_what_training_is_scored_on(tmp_path):
     assert create_calibrate()(nlp) is nlp and module.temperature != 1.0
     with pytest.raises(ValueError, match="no dependency tree"):
         create_calibrate(path)(nlp)
+    seen = []
+    monkeypatch.setattr(nlp.get_pipe("sequence_ner"), "calibrate", lambda examples: seen.append(len(examples)))
+    for limit in (1, 0):
+        create_calibrate(limit=limit)(nlp)
+    assert seen == [1, len(examples)]
 
 
 def fit(nlp, examples, steps=80, **settings):

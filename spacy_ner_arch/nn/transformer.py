@@ -1,5 +1,6 @@
 """A pretrained transformer that gives one vector a word."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -37,7 +38,18 @@ class WordTransformer(nn.Module):
         # No settings of a config to Hugging Face, but of a model.
         attention = settings.pop("attn_implementation", None)
         chosen = AutoConfig.for_model(settings.pop("model_type"), **settings)
-        self.transformer = AutoModel.from_config(chosen, **({"attn_implementation": attention} if attention else {}))
+        try:
+            self.transformer = AutoModel.from_config(
+                chosen, **({"attn_implementation": attention} if attention else {})
+            )
+        except (ImportError, ValueError) as error:
+            if not attention:
+                raise
+            # The weights are the same for all of them.
+            warnings.warn(
+                f"attn_implementation = {attention!r} cannot be had here ({error}): the default", stacklevel=2
+            )
+            self.transformer = AutoModel.from_config(chosen)
         # A layer behind the first piece of a sentence, for which words have no use.
         if getattr(self.transformer, "pooler", None) is not None:
             self.transformer.pooler = None

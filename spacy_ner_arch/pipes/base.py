@@ -213,7 +213,7 @@ class TorchPipe(TrainablePipe):
         """Load the component; a damaged folder is an error that names it, and nothing in it is ever executed."""
         try:
             return super().from_disk(path, exclude=exclude)
-        except (ValueError, RuntimeError) as error:  # torch's own is of the second kind
+        except ValueError as error:
             raise ValueError(
                 f"{self.name}: {path} is damaged or does not fit its config ({error}); train or download it again"
             ) from error
