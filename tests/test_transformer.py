@@ -393,3 +393,7 @@ def test_the_attention_that_was_asked_for_is_kept(tiny_transformers):
     default = make_model(tiny_transformers["bert"])
     assert default.shims[0].module.transformer.config._attn_implementation != "eager"
     np.testing.assert_allclose(vectors_of(model, docs)[0], vectors_of(default, docs)[0], atol=2e-6)
+    # On a machine that lacks it, another one with the same weights.
+    config = {**model.shims[0].cfg["config"], "attn_implementation": "flash_attention_2"}
+    with pytest.warns(UserWarning, match="'flash_attention_2' is not to be had here"):
+        WordTransformer(config, "mean")

@@ -35,20 +35,17 @@ class WordTransformer(nn.Module):
         from transformers import AutoConfig, AutoModel
 
         settings = dict(config)
-        # No settings of a config to Hugging Face, but of a model.
+        # To Hugging Face no setting of a config, but of a model.
         attention = settings.pop("attn_implementation", None)
+        wanted = {"attn_implementation": attention} if attention else {}
         chosen = AutoConfig.for_model(settings.pop("model_type"), **settings)
         try:
-            self.transformer = AutoModel.from_config(
-                chosen, **({"attn_implementation": attention} if attention else {})
-            )
+            self.transformer = AutoModel.from_config(chosen, **wanted)
         except (ImportError, ValueError) as error:
-            if not attention:
+            if not wanted:
                 raise
-            # The weights are the same for all of them.
-            warnings.warn(
-                f"attn_implementation = {attention!r} cannot be had here ({error}): the default", stacklevel=2
-            )
+            # The weights are the same whatever the implementation.
+            warnings.warn(f"attn_implementation = {attention!r} is not to be had here: {error}", stacklevel=2)
             self.transformer = AutoModel.from_config(chosen)
         # A layer behind the first piece of a sentence, for which words have no use.
         if getattr(self.transformer, "pooler", None) is not None:
