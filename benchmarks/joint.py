@@ -5,10 +5,11 @@ entities that were found, over all gold relations (`boundary` labels and borders
 training part, and the model of the step with the best mean of entity F1 and strict relation F1 on the development part.
 Weights are those of the entities' and of the relations' loss, with TransE that of the third. They weigh sums over
 sentences and over pairs, of which there are nine for each relation, where the published ones weigh means; only their
-ratio matters to Adam. `learned` as in `LearnedWeight.v1`. `apart` are the same two components in two pipelines with a
-transformer each, each chosen by its own score; `half the steps` so that both together take as many as the joint one;
-`apart, learned` with a learned weight in each, which is then no balance but a rate that rises as the loss falls.
-`joint_bilstm` has no transformer. Documents have their gold sentences.
+ratio matters to Adam. `learned` as in `LearnedWeight.v1`; its rows were measured when the unit of a loss was its first
+value, and not the mean of its first ten. `apart` are the same two components in two pipelines with a transformer each,
+each chosen by its own score; `half the steps` so that both together take as many as the joint one; `apart, learned`
+with a learned weight in each, which is then no balance but a rate that rises as the loss falls. `joint_bilstm` has no
+transformer. Documents have their gold sentences.
 
     python benchmarks/joint.py [MODEL/SEED...]
 """
