@@ -13,7 +13,7 @@ from conll2003 import CORPUS, ROOT
 from rows import add_row, has_row
 from spacy.training import Corpus, Example
 
-from spacy_ner_arch.report import calibration, threshold_curve
+from spacy_ner_arch.evaluation.report import calibration, threshold_curve
 
 
 def predict(nlp: spacy.Language) -> list[Example]:

@@ -33,7 +33,7 @@ from spacy.training import Example
 from spacy.util import load_config, set_dot_to_object
 from transformer import FOLDER, ROOT, minilm, run
 
-from spacy_ner_arch.corpora import create_corpus
+from spacy_ner_arch.training.corpus import create_corpus
 
 ENTITIES, RELATIONS = "sequence_ner", "relation_extractor"
 LEARNED = {"@misc": "spacy_ner_arch.LearnedWeight.v1"}

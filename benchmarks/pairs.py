@@ -23,8 +23,8 @@ from spacy.tokens import Doc, Span
 from torch import Tensor
 from torch.nn import functional as F
 
-from spacy_ner_arch.candidates import EntityPairs
-from spacy_ner_arch.collate_pairs import collate_pairs
+from spacy_ner_arch.annotation.candidates import EntityPairs
+from spacy_ner_arch.bridge.collate_pairs import collate_pairs
 from spacy_ner_arch.nn.pair_softmax import PairSoftmax
 from spacy_ner_arch.nn.pairs import Pairs
 

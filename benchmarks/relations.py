@@ -26,7 +26,7 @@ from spacy.tokens import Doc, Span
 from spacy.util import load_config, set_dot_to_object
 from transformer import FOLDER, ROOT, minilm, run
 
-from spacy_ner_arch.corpora import create_corpus
+from spacy_ner_arch.training.corpus import create_corpus
 
 CLASSIC = ("relation_bilstm", "relation_bilstm_att", "relation_acnn")
 SENTENCES = "relation_softmax, sentences"

@@ -18,7 +18,7 @@ from rows import add_row, has_row
 from spacy.tokens import Doc
 from transformer import CORPUS, FOLDER
 
-from spacy_ner_arch.corpora import create_corpus
+from spacy_ner_arch.training.corpus import create_corpus
 
 PIPELINES = {
     "transformer_crf": "transformer_crf-discriminative-0",

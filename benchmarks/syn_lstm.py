@@ -26,9 +26,9 @@ from spacy.scorer import get_ner_prf
 from spacy.util import load_config, set_dot_to_object
 from torch import nn
 
-from spacy_ner_arch.corpora import create_corpus
 from spacy_ner_arch.nn.lstm import BiLSTM
 from spacy_ner_arch.nn.syn_lstm import SynLSTMEncoder
+from spacy_ner_arch.training.corpus import create_corpus
 
 ROOT = Path(__file__).parent.parent
 # Folder below assets/, language, and what stands before the name of a part.

@@ -32,10 +32,10 @@ from thinc.api import Adam, Config
 from transformer import CORPUS, SPACY_NER, STOCK_LISTENER, STOCK_MODEL, minilm
 from transformers import AutoModel, AutoTokenizer
 
-from spacy_ner_arch.collate import token_tags
+from spacy_ner_arch.annotation.tags import tag_names
+from spacy_ner_arch.bridge.collate import token_tags
+from spacy_ner_arch.nn.batch import padding
 from spacy_ner_arch.nn.taggers import CRFTagger
-from spacy_ner_arch.padding import padding
-from spacy_ner_arch.tags import tag_names
 
 THREADS = int(os.environ["OMP_NUM_THREADS"])
 ROUNDS, BATCHES, SIZE = 5, 10, 500

@@ -8,10 +8,10 @@ from spacy.util import registry
 from thinc.api import Model
 from torch import Tensor, nn
 
-from spacy_ner_arch.bridge import Tok2Vec
+from spacy_ner_arch.architectures.relations import relation_model
+from spacy_ner_arch.bridge.head import Tok2Vec
 from spacy_ner_arch.nn.pair_classifier import PairClassifier
 from spacy_ner_arch.nn.pairs import Pairs
-from spacy_ner_arch.relation_architectures import relation_model
 
 
 class TutorialClassifier(PairClassifier):

@@ -8,8 +8,8 @@ from conftest import make_examples, make_nlp, train
 from spacy.tokens import Doc
 from thinc.api import Config
 
-from spacy_ner_arch import batching
-from spacy_ner_arch.padding import padding
+from spacy_ner_arch.nn import batching
+from spacy_ner_arch.nn.batch import padding
 
 
 def test_padding_round_trip():

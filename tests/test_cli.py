@@ -11,8 +11,8 @@ from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 from typer.testing import CliRunner
 
-import spacy_ner_arch.cli  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
-from spacy_ner_arch.report import entity_table
+import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
+from spacy_ner_arch.evaluation.report import entity_table
 
 COLUMNS = "-DOCSTART- -X- O\n\nAnna NN B-PER\nBrandt NN I-PER\nslept VB O\n\nin IN O\nTarvik NN B-LOC\n\n"
 

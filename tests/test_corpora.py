@@ -4,7 +4,7 @@ import pytest
 import spacy
 from spacy.tokens import Doc, DocBin, Span
 
-from spacy_ner_arch.corpora import create_corpus
+from spacy_ner_arch.training.corpus import create_corpus
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import pytest
 import torch
 import torchcrf
 
+from spacy_ner_arch.annotation.tags import MISSING, decode, legality, tag_names
 from spacy_ner_arch.nn.crf import LinearChainCRF
 from spacy_ner_arch.nn.forward_backward import log_partition
-from spacy_ner_arch.tags import MISSING, decode, legality, tag_names
 
 SCHEMES = ["BILUO", "BIO"]
 

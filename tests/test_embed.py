@@ -9,7 +9,13 @@ from spacy.tokens import Doc
 from spacy.vectors import Vectors
 from thinc.api import get_current_ops
 
-from spacy_ner_arch.embeddings import MAX_CHARACTERS, character_codes, static_vectors, token_arrays, word_char_embed
+from spacy_ner_arch.architectures.embeddings import (
+    MAX_CHARACTERS,
+    character_codes,
+    static_vectors,
+    token_arrays,
+    word_char_embed,
+)
 from spacy_ner_arch.nn.embed import (
     CHARACTER_ROWS,
     CharacterCNN,

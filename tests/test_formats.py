@@ -16,7 +16,8 @@ from spacy.training import Corpus
 from spacy.vocab import Vocab
 from typer.testing import CliRunner
 
-import spacy_ner_arch.cli  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
+import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
+from spacy_ner_arch.annotation.relations import has_relations
 from spacy_ner_arch.formats import (
     SPANS_KEY,
     FormatError,
@@ -46,7 +47,6 @@ from spacy_ner_arch.formats.tags import (
     detect_scheme,
     parse_tag,
 )
-from spacy_ner_arch.relations import has_relations
 
 SCHEMES = ("IOB1", "IOB2", "BILUO", "BIOES")
 

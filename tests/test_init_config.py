@@ -10,7 +10,7 @@ from spacy.training.loop import train
 from spacy.util import load_config
 from thinc.api import Config
 
-from spacy_ner_arch.init_config import make_config, shipped_configs
+from spacy_ner_arch.cli.configs import make_config, shipped_configs
 
 
 @pytest.mark.parametrize("encoder", [None, "some-transformer"])

@@ -13,8 +13,8 @@ from test_configs import ROOT, corpus, small_config  # noqa: F401 - a fixture
 from thinc.api import Config
 from thinc.schedules import warmup_linear
 
-from spacy_ner_arch.loggers import create_console_logger
-from spacy_ner_arch.loss_weights import FIRST, LearnedWeight, create_learned_weight, make_loss_weight
+from spacy_ner_arch.training.loggers import create_console_logger
+from spacy_ner_arch.training.loss_weights import FIRST, LearnedWeight, create_learned_weight, make_loss_weight
 
 DOCUMENT = {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "document"}
 LISTENER = {"@architectures": "spacy.Tok2VecListener.v1", "width": 24}

@@ -10,10 +10,10 @@ from spacy.tokens import Doc, Span
 from spacy.training import Example
 from thinc.api import Config
 
-from spacy_ner_arch.candidates import create_entity_pairs
-from spacy_ner_arch.corpora import copy_spans
-from spacy_ner_arch.marked_pairs import mark
-from spacy_ner_arch.scorers import score_relations
+from spacy_ner_arch.annotation.candidates import create_entity_pairs
+from spacy_ner_arch.bridge.marked_copies import mark
+from spacy_ner_arch.evaluation.scorers import score_relations
+from spacy_ner_arch.training.corpus import copy_spans
 
 MODEL = """
 [model]

@@ -13,7 +13,7 @@ from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Corpus
 from spacy.vocab import Vocab
 
-from spacy_ner_arch.relations import USER_DATA_KEY, Relation, has_relations, relation_keys
+from spacy_ner_arch.annotation.relations import USER_DATA_KEY, Relation, has_relations, relation_keys
 
 WORDS = ["Anna", "Brandt", "lives", "in", "Tarvik", "."]
 KEY = (0, 11, "PER", 21, 27, "LOC", "lives_in")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from spacy.tokens import Doc, Span
 from spacy.vocab import Vocab
 
-from spacy_ner_arch.relations import Relation
+from spacy_ner_arch.annotation.relations import Relation
 from spacy_ner_arch.render import render_relations
 from spacy_ner_arch.render.arcs import Link, set_arcs
 from spacy_ner_arch.render.colours import PALETTE, choose_colours

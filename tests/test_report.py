@@ -17,7 +17,7 @@ from spacy.training import Example
 from spacy.vocab import Vocab
 
 import spacy_ner_arch.pipes.base  # noqa: F401 - registers the extension `score`
-from spacy_ner_arch.report import (
+from spacy_ner_arch.evaluation.report import (
     calibration,
     confusion,
     entity_table,
@@ -25,10 +25,10 @@ from spacy_ner_arch.report import (
     threshold_curve,
     write_report,
 )
-from spacy_ner_arch.report.matches import Kind, match
-from spacy_ner_arch.report.mistakes import MOST_TOKENS, worst
-from spacy_ner_arch.report.thresholds import shortest
-from spacy_ner_arch.report.transitions import transitions
+from spacy_ner_arch.evaluation.report.matches import Kind, match
+from spacy_ner_arch.evaluation.report.mistakes import MOST_TOKENS, worst
+from spacy_ner_arch.evaluation.report.thresholds import shortest
+from spacy_ner_arch.evaluation.report.transitions import transitions
 
 VOCAB = Vocab()
 TABLE = """\x1b[38;5;4mℹ Pipeline: ['tok2vec', 'sequence_ner']\x1b[0m

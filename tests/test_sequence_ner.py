@@ -11,7 +11,7 @@ from conftest import TRAIN, entities, make_examples, make_nlp, small_model, trai
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 
-from spacy_ner_arch.calibration import create_calibrate
+from spacy_ner_arch.training.calibration import create_calibrate
 
 TEXTS = [text for text, _ in TRAIN]
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from thinc.api import Adam, RAdam
 
+from spacy_ner_arch.bridge.shim import TorchShim
 from spacy_ner_arch.nn.dropout import dropout
-from spacy_ner_arch.shim import TorchShim
 
 
 class Toy(torch.nn.Module):

@@ -13,10 +13,10 @@ from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 from typer.testing import CliRunner
 
-from spacy_ner_arch.cli import app
-from spacy_ner_arch.collate import span_classes
+from spacy_ner_arch.bridge.collate import span_classes
+from spacy_ner_arch.cli.app import app
 from spacy_ner_arch.formats import Report, read_docs
-from spacy_ner_arch.padding import padding
+from spacy_ner_arch.nn.batch import padding
 from spacy_ner_arch.pipes.span_ner import touches
 
 SAMPLE = Path(__file__).parent.parent / "assets" / "sample"

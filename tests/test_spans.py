@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch.nn import functional as F
 
+from spacy_ner_arch.annotation.spans import decode_exact, decode_greedy
 from spacy_ner_arch.nn import spans as spans_module
 from spacy_ner_arch.nn.dropout import set_dropout
 from spacy_ner_arch.nn.lstm import BiLSTM
 from spacy_ner_arch.nn.span_logits import Chunk, SpanList, SpanLogits, chunk_logits
 from spacy_ner_arch.nn.spans import SpanClassifier
-from spacy_ner_arch.span_decoding import decode_exact, decode_greedy
 
 FEATURES = {
     "endpoints": {"attention": False, "length_size": 0},

@@ -6,7 +6,7 @@ from conftest import make_examples, transformer_nlp
 from spacy.util import registry
 from thinc.api import Adam, warmup_linear
 
-from spacy_ner_arch.stages import create_stages, torch_shims
+from spacy_ner_arch.training.stages import create_stages, torch_shims
 
 
 def make(folder, stages, max_steps=0, frozen=False, with_optimizer=False, **settings):

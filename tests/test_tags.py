@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spacy_ner_arch.tags import SCHEMES, decode, encode, legality, tag_names
+from spacy_ner_arch.annotation.tags import SCHEMES, decode, encode, legality, tag_names
 
 
 @st.composite

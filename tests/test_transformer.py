@@ -15,9 +15,9 @@ from spacy.training import Example
 from thinc.api import Adam
 from transformers import AutoModel
 
+from spacy_ner_arch.bridge.transformer import transformer_model, transformer_tok2vec
+from spacy_ner_arch.bridge.wordpieces import cover
 from spacy_ner_arch.nn.transformer import WordTransformer
-from spacy_ner_arch.transformer import transformer_model, transformer_tok2vec
-from spacy_ner_arch.wordpieces import cover
 
 ODD = ["Ana", "\x00", "\u200b", "ä" * 3, " ", "\ufffd", "你好", "end"]
 

@@ -7,10 +7,10 @@ from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 from torch import device
 
-from spacy_ner_arch.calibration import create_calibrate
-from spacy_ner_arch.corpora import copy_heads
-from spacy_ner_arch.padding import padding
-from spacy_ner_arch.trees import read_trees
+from spacy_ner_arch.annotation.trees import read_trees
+from spacy_ner_arch.nn.batch import padding
+from spacy_ner_arch.training.calibration import create_calibrate
+from spacy_ner_arch.training.corpus import copy_heads
 
 SYN_LSTM = {"@architectures": "spacy_ner_arch.SynLSTM.v1", "hidden_size": 12, "dep_size": 8}
 

@@ -11,6 +11,7 @@ from spacy.tokens import Doc, Span
 from spacy.training import Example
 from spacy.vocab import Vocab
 
+from spacy_ner_arch.annotation.relations import relation_keys
 from spacy_ner_arch.formats.conll import read_conll
 from spacy_ner_arch.formats.conllu import read_conllu
 from spacy_ner_arch.formats.offsets import read_offsets
@@ -19,7 +20,6 @@ from spacy_ner_arch.formats.semeval import read_semeval
 from spacy_ner_arch.formats.sentence import SPANS_KEY, Sentence, make_doc
 from spacy_ner_arch.formats.spans import read_spans
 from spacy_ner_arch.formats.spert import read_spert
-from spacy_ner_arch.relations import relation_keys
 
 Reader = Callable[..., Iterator[list[Sentence]]]
 Tokenizer = Callable[[str], Doc]

@@ -10,7 +10,7 @@ from typing import TypeVar
 from spacy.tokens import Doc, Span
 from spacy.vocab import Vocab
 
-from spacy_ner_arch.relations import Relation, set_relations
+from spacy_ner_arch.annotation.relations import Relation, set_relations
 
 T = TypeVar("T")
 LabelledSpan = tuple[int, int, str]
@@ -63,7 +63,7 @@ def make_doc(vocab: Vocab, sentences: Sequence[Sentence]) -> Doc:
     The relation "root" is written "ROOT", the name that spaCy's parser gives it.
     Nested spans stand in `doc.spans[SPANS_KEY]`, by start, end and label. (DocBin keeps them; `Span.as_doc` does not,
     so that spaCy's corpus reader loses them where it splits Docs, with `max_length` or `gold_preproc`.)
-    Relations stand in `doc._.relations`, see `spacy_ner_arch.relations`.
+    Relations stand in `doc._.relations`, see `spacy_ner_arch.annotation.relations`.
 
     vocab: the vocabulary of the pipeline that will use the Doc.
     sentences: the sentences in order; none gives an empty Doc.

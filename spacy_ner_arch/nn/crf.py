@@ -6,7 +6,7 @@ import torch
 import torchcrf
 from torch import Tensor
 
-from ..tags import MISSING, legality, split_tag
+from ..annotation.tags import MISSING, legality, split_tag
 from .forward_backward import FORBIDDEN, log_alpha_beta, log_partition
 from .viterbi import best_path
 

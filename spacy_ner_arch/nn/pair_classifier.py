@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..tags import INVERSE
+from ..annotation.tags import INVERSE
 from .dropout import dropout
 from .growth import regrown
 from .pairs import Pairs, mean_rows, take, token_rows, wide

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..tags import MISSING, OUTSIDE, split_tag
+from ..annotation.tags import MISSING, OUTSIDE, split_tag
 from .crf import LinearChainCRF
 from .dropout import dropout
 from .growth import kept_rows, regrown

@@ -15,7 +15,7 @@ from spacy.training import Example, validate_examples, validate_get_examples
 from spacy.vocab import Vocab
 from thinc.api import Model, Optimizer, set_dropout_rate
 
-from ..loss_weights import make_loss_weight
+from ..training.loss_weights import make_loss_weight
 
 # Documents from which the widths of the layers are read.
 SHAPE_SAMPLE = 10

@@ -11,9 +11,9 @@ from spacy.training import Example
 from spacy.vocab import Vocab
 from thinc.api import Config, Model
 
-from ..candidates import Candidates, PairFinder
-from ..gold_pairs import Found, GoldPairs, find_relations, with_sentences
-from ..relations import (
+from ..annotation.candidates import Candidates, PairFinder
+from ..annotation.gold_relations import Found, GoldPairs, find_relations, with_sentences
+from ..annotation.relations import (
     Relation,
     RelationKey,
     aligned_keys,
@@ -22,7 +22,7 @@ from ..relations import (
     relation_keys,
     set_relations,
 )
-from ..tags import INVERSE
+from ..annotation.tags import INVERSE
 from .base import TorchPipe, log_odds
 
 DIRECTION = ("pairs", "labels")

@@ -11,9 +11,9 @@ from spacy.training import Example
 from spacy.vocab import Vocab
 from thinc.api import Config, Model
 
-from ..tags import MISSING, OUTSIDE, check_scheme, decode, encode, tag_names
+from ..annotation.entities import count_labels, entities_of, gold_entities, present_entities
+from ..annotation.tags import MISSING, OUTSIDE, check_scheme, decode, encode, tag_names
 from .base import TorchPipe
-from .entities import count_labels, entities_of, gold_entities, present_entities
 
 DEFAULT_MODEL = Config().from_str(
     """

@@ -12,9 +12,9 @@ from spacy.training import Example
 from spacy.vocab import Vocab
 from thinc.api import Config, Model
 
-from ..span_decoding import GoldSpans, decode_exact, decode_greedy
+from ..annotation.entities import align, count_labels, entities_of, gold_entities, present_entities, touched_by_others
+from ..annotation.spans import GoldSpans, decode_exact, decode_greedy
 from .base import TorchPipe, log_odds
-from .entities import align, count_labels, entities_of, gold_entities, present_entities, touched_by_others
 
 DECODE = ("exact", "greedy", "nested")
 

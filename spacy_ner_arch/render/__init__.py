@@ -5,7 +5,7 @@ from string import Template
 
 from spacy.tokens import Doc, Span
 
-from ..relations import Relation, get_relations, has_relations
+from ..annotation.relations import Relation, get_relations, has_relations
 from .arcs import ARC_SIZE, Link, set_arcs
 from .colours import choose_colours
 from .drawing import Captions, clean, draw

@@ -7,10 +7,10 @@ import torch
 from spacy.tokens import Doc
 from thinc.api import Model, NumpyOps
 
-from .bridge import Arguments
-from .padding import Padding
-from .span_decoding import GoldSpans
-from .tags import MISSING
+from ..annotation.spans import GoldSpans
+from ..annotation.tags import MISSING
+from ..nn.batch import Padding
+from .head import Arguments
 
 
 def token_tags(targets: list[np.ndarray], shape: Padding) -> Arguments:

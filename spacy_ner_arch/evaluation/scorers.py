@@ -8,7 +8,7 @@ from spacy.scorer import PRFScore, get_ner_prf
 from spacy.training import Example
 from spacy.util import registry
 
-from .relations import RelationKey, aligned_keys, has_relations, relation_keys
+from ..annotation.relations import RelationKey, aligned_keys, has_relations, relation_keys
 
 
 @registry.scorers("spacy_ner_arch.span_scorer.v1")

@@ -8,8 +8,8 @@ from spacy.tokens import Doc
 from thinc.api import Model
 from thinc.types import Floats2d
 
-from .bridge import Tok2Vec
-from .candidates import Candidates
+from ..annotation.candidates import Candidates
+from .head import Tok2Vec
 
 # Copies that are read at the same time in prediction.
 CHUNK = 256

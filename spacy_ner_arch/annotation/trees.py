@@ -7,8 +7,8 @@ import torch
 from spacy.attrs import DEP, HEAD, POS
 from spacy.tokens import Doc
 
-from .nn.syn_lstm import Graph
-from .padding import Padding
+from ..nn.batch import Padding
+from ..nn.syn_lstm import Graph
 
 MISSING = ("error", "chain")
 

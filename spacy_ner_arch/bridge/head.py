@@ -14,8 +14,8 @@ from thinc.api import Model, torch2xp, xp2torch
 from thinc.types import Floats2d, Ints1d
 from torch import Tensor, nn
 
-from .batching import chunks
-from .padding import Padding, padding
+from ..nn.batch import Padding, padding
+from ..nn.batching import chunks
 from .shim import TorchShim, default_device
 
 Tok2Vec = Model[list[Doc], list[Floats2d]]

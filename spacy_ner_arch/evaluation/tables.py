@@ -6,9 +6,9 @@ from typing import NamedTuple, cast
 from spacy.scorer import PRFScore
 from spacy.training import Example
 
-from ..scorers import count_relations
-from ..tags import OUTSIDE, encode
-from .matches import Kind, match
+from ..annotation.tags import OUTSIDE, encode
+from .report.matches import Kind, match
+from .scorers import count_relations
 
 
 class Row(NamedTuple):

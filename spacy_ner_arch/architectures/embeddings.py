@@ -13,9 +13,9 @@ from spacy.vectors import Mode, Vectors
 from thinc.api import Model, xp2torch
 from thinc.types import Floats2d
 
-from .bridge import Tok2Vec, check_initialized, get_shim, join, split_flat
-from .nn.embed import CHARACTER_ROWS, WordEmbedding
-from .shim import TorchShim
+from ..bridge.head import Tok2Vec, check_initialized, get_shim, join, split_flat
+from ..bridge.shim import TorchShim
+from ..nn.embed import CHARACTER_ROWS, WordEmbedding
 
 # Of a longer word, the first and the last half of these.
 MAX_CHARACTERS = 24

@@ -8,11 +8,11 @@ import numpy as np
 from spacy.language import Language
 from spacy.training import Example
 
+from ..tables import entity_table
 from .confusion import ELSEWHERE, confusion
 from .markup import facts, paragraph, percent, table
 from .matches import judged
 from .mistakes import Excerpt, palette, render, worst
-from .tables import entity_table
 
 AVERAGES = ("micro avg", "macro avg", "weighted avg")
 NOTHING = paragraph("There is no entity, neither gold nor predicted.")

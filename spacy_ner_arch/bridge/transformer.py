@@ -25,9 +25,9 @@ from thinc.types import Floats2d, Ragged
 from torch import Tensor
 from transformers.file_utils import ModelOutput
 
-from .bridge import Tok2Vec, get_shim, join, split_flat
-from .embeddings import concatenate
-from .nn.transformer import POOLINGS, WordTransformer
+from ..architectures.embeddings import concatenate
+from ..nn.transformer import POOLINGS, WordTransformer
+from .head import Tok2Vec, get_shim, join, split_flat
 from .shim import TorchShim, default_device
 from .wordpieces import WordPieces
 

@@ -9,7 +9,7 @@ from spacy.util import registry
 from thinc.api import Model
 from thinc.schedules import constant
 
-from .shim import ParameterGroup, TorchShim
+from ..bridge.shim import ParameterGroup, TorchShim
 
 STAGE_KEYS = {"steps", "groups"}
 GROUP_KEYS = {"match", "learn_rate", "weight_decay"}

@@ -7,11 +7,11 @@ import torch
 from spacy.tokens import Doc
 from thinc.api import Model
 
-from .bridge import Arguments
-from .candidates import Candidates, PairFinder
-from .gold_pairs import GoldPairs
-from .nn.pairs import Pairs
-from .padding import Padding
+from ..annotation.candidates import Candidates, PairFinder
+from ..annotation.gold_relations import GoldPairs
+from ..nn.batch import Padding
+from ..nn.pairs import Pairs
+from .head import Arguments
 
 
 def pair_candidates(model: Model, docs: Sequence[Doc], shape: Padding) -> Arguments:

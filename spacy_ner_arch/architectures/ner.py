@@ -5,11 +5,11 @@ from functools import partial
 from spacy.util import registry
 from thinc.api import Model
 
-from .bridge import Tok2Vec, head_model
-from .collate import span_candidates, span_classes, token_tags
+from ..bridge.collate import span_candidates, span_classes, token_tags
+from ..bridge.head import Tok2Vec, head_model
+from ..nn.spans import SpanClassifier
+from ..nn.taggers import CRFTagger, SoftmaxTagger
 from .encoders import Encoder, encoder_context
-from .nn.spans import SpanClassifier
-from .nn.taggers import CRFTagger, SoftmaxTagger
 
 
 @registry.architectures("spacy_ner_arch.CRF.v1")

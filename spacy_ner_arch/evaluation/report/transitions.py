@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from spacy.language import Language
 
-from ..tags import legality
+from ...annotation.tags import legality
 
 
 @dataclass(frozen=True)

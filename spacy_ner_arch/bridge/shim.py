@@ -22,7 +22,7 @@ from safetensors.torch import save as safetensors_save
 from thinc.api import Optimizer, Shim, get_torch_default_device
 from torch import Tensor, nn
 
-from .nn.dropout import set_dropout
+from ..nn.dropout import set_dropout
 
 MAX_SKIPPED = 50
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -7,13 +7,13 @@ from spacy.util import registry
 from thinc.api import Model
 from torch import nn
 
-from .bridge import Tok2Vec, head_model
-from .collate_pairs import pair_candidates, related_pairs
-from .marked_pairs import marked_pairs
-from .nn.pair_acnn import PairACNN
-from .nn.pair_bilstm import PairBiLSTM, PairBiLSTMAttention
-from .nn.pair_marks import PairMarks
-from .nn.pair_softmax import PairMultitask, PairSoftmax
+from ..bridge.collate_pairs import pair_candidates, related_pairs
+from ..bridge.head import Tok2Vec, head_model
+from ..bridge.marked_copies import marked_pairs
+from ..nn.pair_acnn import PairACNN
+from ..nn.pair_bilstm import PairBiLSTM, PairBiLSTMAttention
+from ..nn.pair_marks import PairMarks
+from ..nn.pair_softmax import PairMultitask, PairSoftmax
 
 
 def relation_model(name: str, tok2vec: Tok2Vec, build: Callable[..., nn.Module], dtype: str) -> Model:

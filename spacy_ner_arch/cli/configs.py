@@ -7,7 +7,7 @@ from spacy.util import load_config
 from thinc.api import Config
 
 # In an installation the configs lie inside the package, in a checkout beside it.
-CONFIG_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parent.parent / "configs")
+CONFIG_FOLDERS = (Path(__file__).parents[1] / "configs", Path(__file__).parents[2] / "configs")
 
 
 def shipped_configs() -> dict[str, Path]:

@@ -13,7 +13,7 @@ from spacy.training import Example
 
 # A key of the shape of spaCy's own extension attributes: with a plain string, `Span.as_doc(copy_user_data=True)` would
 # carry the offsets into the shorter text as they are, where they mean other characters. This one it leaves out.
-USER_DATA_KEY: Any = ("._.", "spacy_ner_arch.relations", None, None)
+USER_DATA_KEY: Any = ("._.", "spacy_ner_arch.annotation.relations", None, None)
 
 RelationKey = tuple[int, int, str, int, int, str, str]
 """Start and end of the head in characters, its label, the same of the tail, and the label of the relation."""
@@ -100,7 +100,8 @@ def _make_relation(doc: Doc, row: list[Any]) -> Relation:
         raise ValueError(
             f"doc._.relations: {label} from {doc.text[head_start:head_end]!r} to {doc.text[tail_start:tail_end]!r} in "
             f"{short_repr(doc.text)}: the bounds of an argument are no token bounds any more. Set relations after "
-            f"merging and splitting tokens, or read them as characters with spacy_ner_arch.relations.relation_keys"
+            f"merging and splitting tokens, or read them as characters with "
+            "spacy_ner_arch.annotation.relations.relation_keys"
         )
     return Relation(head, tail, label, score)
 

@@ -43,7 +43,7 @@ def convert_cli(
     from spacy.util import get_lang_class
     from tqdm import tqdm
 
-    from .formats import FormatError, Report, read_docs, split_docs, write_docbin
+    from ..formats import FormatError, Report, read_docs, split_docs, write_docbin
 
     if len(inputs) > 1 and (name or split):
         msg.fail("--name and --split take one input file", exits=1)
@@ -113,7 +113,7 @@ def init_config_cli(
     # fmt: on
 ) -> None:
     """Write a complete config for your own data; train with `spacy train CONFIG --paths.train ... --paths.dev ...`."""
-    from .init_config import make_config
+    from .configs import make_config
 
     try:
         config = make_config(config_name, encoder, lang)
@@ -142,7 +142,7 @@ def report_cli(
 ) -> None:
     """Write one html page on a trained pipeline: scores, confusions, calibration of the probabilities, thresholds,
     learned transitions, training curve, worst errors."""
-    from .report import write_report
+    from ..evaluation.report import write_report
 
     nlp = load(model, use_gpu, code)
     if not assigning(nlp, "doc.ents"):
@@ -162,7 +162,7 @@ def label_cli(
     code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
 ) -> None:
     """Print the entities and relations that a trained pipeline finds in a text, with labels and probabilities."""
-    from .relations import get_relations
+    from ..annotation.relations import get_relations
 
     for doc in load(model, code=code).pipe(texts):
         msg.divider(doc.text)
@@ -201,7 +201,7 @@ def evaluate_cli(
     spans and the relations that it sets. The JSON file has spaCy's score keys, between 0 and 1, and the tables."""
     from spacy.scorer import Scorer
 
-    from .report import entity_table, relation_table, span_tables
+    from ..evaluation.report import entity_table, relation_table, span_tables
 
     nlp = load(model, use_gpu, code)
     extractors = [pipe for name, pipe in nlp.pipeline if nlp.get_pipe_meta(name).factory == "relation_extractor"]
@@ -262,7 +262,7 @@ def load(model: str, use_gpu: int = -1, code: Path | None = None) -> Any:
 def predict(nlp: Any, corpus: Path, copied: list[str], gold_preproc: bool = False) -> list[Any]:
     """The examples of a corpus with the predictions on them. What is copied from its gold side is left to no component
     to find."""
-    from .corpora import create_corpus
+    from ..training.corpus import create_corpus
 
     setters = {"ents": "doc.ents", "spans": "doc.spans", "heads": "token.head"}
     nlp.disable_pipes(*{name for layer in copied for name in assigning(nlp, setters[layer])})

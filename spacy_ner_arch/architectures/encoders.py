@@ -9,11 +9,11 @@ from spacy.util import registry
 from thinc.api import Model
 from torch import nn
 
-from .bridge import Arguments, Context, Tok2Vec, tok2vec_model
-from .nn.lstm import BiLSTM
-from .nn.syn_lstm import SynLSTMEncoder
-from .padding import Padding
-from .trees import MISSING, read_trees
+from ..annotation.trees import MISSING, read_trees
+from ..bridge.head import Arguments, Context, Tok2Vec, tok2vec_model
+from ..nn.batch import Padding
+from ..nn.lstm import BiLSTM
+from ..nn.syn_lstm import SynLSTMEncoder
 
 # Width of the token vectors -> module (B, T, D), mask (B, T), graph -> (B, T, module.output_size).
 Encoder = Callable[[int], nn.Module]

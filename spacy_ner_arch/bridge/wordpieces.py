@@ -14,8 +14,8 @@ from spacy.tokens import Doc
 from thinc.api import Shim
 from torch import Tensor
 
-from .batching import chunks
-from .nn.transformer import Pieces
+from ..nn.batching import chunks
+from ..nn.transformer import Pieces
 
 # Words whose pieces are remembered.
 MAX_REMEMBERED = 500_000
