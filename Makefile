@@ -1,10 +1,11 @@
 # quickstart: virtual environment, install, train and evaluate on the embedded sample, label a sentence.
-# test: linters and the fast tests. test-all: everything, the workflows included.
+# test: linters and the fast tests. test-all: all tests, with the workflows.
+# configs: write configs/ from the template spacy_ner_arch/cli/config.cfg.jinja.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: quickstart test test-all lint
+.PHONY: quickstart test test-all lint configs
 quickstart: $(VENV)/installed
 	$(PY) -m spacy project run quickstart
 
@@ -18,6 +19,9 @@ lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+configs: $(VENV)/installed
+	$(PY) -m spacy_ner_arch.cli.configs configs
 
 $(VENV)/installed: setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -20,7 +20,10 @@ setup(
     # The configs are installed inside the package, where `ner-arch init-config` finds them.
     packages=[*find_packages(include=["spacy_ner_arch", "spacy_ner_arch.*"]), "spacy_ner_arch.configs"],
     package_dir={"spacy_ner_arch.configs": "configs"},
-    package_data={"spacy_ner_arch": ["py.typed"], "spacy_ner_arch.configs": ["*.cfg"]},
+    package_data={
+        "spacy_ner_arch": ["py.typed", "evaluation/*.jinja", "cli/*.jinja"],
+        "spacy_ner_arch.configs": ["*.cfg"],
+    },
     install_requires=[
         "spacy>=3.8.2,<3.9",
         "thinc>=8.3.4,<8.4",
@@ -33,14 +36,15 @@ setup(
         "numpy>=1.24",
     ],
     extras_require={
-        "dev": ["build", "pytest>=8", "pytest-timeout", "hypothesis", "ruff", "mypy", "matplotlib>=3.8"],
-        "viz": ["matplotlib>=3.8"],
+        "dev": ["build", "pytest>=8", "pytest-timeout", "pytest-xdist", "hypothesis", "ruff", "mypy", "import-linter", "matplotlib>=3.8"],
+        "viz": ["matplotlib>=3.8", "scikit-learn>=1.3"],
         "cuda12x": ["cupy-cuda12x>=13"],
     },
     entry_points={
         "spacy_factories": [
             "sequence_ner = spacy_ner_arch.pipes.sequence_ner:make_sequence_ner",
             "span_ner = spacy_ner_arch.pipes.span_ner:make_span_ner",
+            "nested_ner = spacy_ner_arch.pipes.nested_ner:make_nested_ner",
             "relation_extractor = spacy_ner_arch.pipes.relation_extractor:make_relation_extractor",
         ],
         "spacy_architectures": [
@@ -48,18 +52,19 @@ setup(
             "spacy_ner_arch.BiLSTM.v1 = spacy_ner_arch.architectures.encoders:bilstm",
             "spacy_ner_arch.SynLSTM.v1 = spacy_ner_arch.architectures.encoders:syn_lstm",
             "spacy_ner_arch.TorchTok2Vec.v1 = spacy_ner_arch.architectures.encoders:torch_tok2vec",
-            "spacy_ner_arch.TransformerModel.v1 = spacy_ner_arch.bridge.transformer:transformer_model",
-            "spacy_ner_arch.TransformerListener.v1 = spacy_ner_arch.bridge.transformer:transformer_listener",
-            "spacy_ner_arch.TransformerTok2Vec.v1 = spacy_ner_arch.bridge.transformer:transformer_tok2vec",
+            "spacy_ner_arch.TransformerModel.v1 = spacy_ner_arch.architectures.transformer:transformer_model",
+            "spacy_ner_arch.TransformerListener.v1 = spacy_ner_arch.architectures.transformer:transformer_listener",
+            "spacy_ner_arch.TransformerTok2Vec.v1 = spacy_ner_arch.architectures.transformer:transformer_tok2vec",
             "spacy_ner_arch.CRF.v1 = spacy_ner_arch.architectures.ner:crf",
             "spacy_ner_arch.Span.v1 = spacy_ner_arch.architectures.ner:span",
             "spacy_ner_arch.Softmax.v1 = spacy_ner_arch.architectures.ner:softmax",
-            "spacy_ner_arch.RelationBiLSTM.v1 = spacy_ner_arch.architectures.relations:relation_bilstm",
-            "spacy_ner_arch.RelationBiLSTMAttention.v1 = spacy_ner_arch.architectures.relations:relation_bilstm_att",
-            "spacy_ner_arch.RelationACNN.v1 = spacy_ner_arch.architectures.relations:relation_acnn",
-            "spacy_ner_arch.RelationSoftmax.v1 = spacy_ner_arch.architectures.relations:relation_softmax",
-            "spacy_ner_arch.RelationMultitask.v1 = spacy_ner_arch.architectures.relations:relation_multitask",
-            "spacy_ner_arch.RelationMarkers.v1 = spacy_ner_arch.architectures.relations:relation_markers",
+            "spacy_ner_arch.Relations.v1 = spacy_ner_arch.architectures.relations:relations",
+            "spacy_ner_arch.SoftmaxPairs.v1 = spacy_ner_arch.architectures.relations:softmax_pairs",
+            "spacy_ner_arch.MultitaskPairs.v1 = spacy_ner_arch.architectures.relations:multitask_pairs",
+            "spacy_ner_arch.BiLSTMPairs.v1 = spacy_ner_arch.architectures.relations:bilstm_pairs",
+            "spacy_ner_arch.BiLSTMAttentionPairs.v1 = spacy_ner_arch.architectures.relations:bilstm_attention_pairs",
+            "spacy_ner_arch.ACNNPairs.v1 = spacy_ner_arch.architectures.relations:acnn_pairs",
+            "spacy_ner_arch.MarkerPairs.v1 = spacy_ner_arch.architectures.relations:marker_pairs",
         ],
         "spacy_loggers": [
             "spacy_ner_arch.ConsoleLogger.v1 = spacy_ner_arch.training.loggers:create_console_logger",
@@ -72,7 +77,6 @@ setup(
             "spacy_ner_arch.Corpus.v1 = spacy_ner_arch.training.corpus:create_corpus",
         ],
         "spacy_scorers": [
-            "spacy_ner_arch.span_scorer.v1 = spacy_ner_arch.evaluation.scorers:make_span_scorer",
             "spacy_ner_arch.relation_scorer.v1 = spacy_ner_arch.evaluation.scorers:make_relation_scorer",
         ],
         "spacy_callbacks": [

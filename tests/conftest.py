@@ -10,7 +10,7 @@ import spacy
 import torch
 from spacy.tokens import Doc
 from spacy.training import Example
-from thinc.api import Config
+from thinc.api import Config, fix_random_seed
 from tokenizers import ByteLevelBPETokenizer
 from transformers import (
     BertConfig,
@@ -135,6 +135,12 @@ def train(nlp, examples, steps: int = 60, learn_rate: float = 0.01) -> None:
 
 def entities(doc) -> list[tuple]:
     return [(ent.start, ent.end, ent.label_) for ent in doc.ents]
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """The same random numbers in every test, whatever ran before it."""
+    fix_random_seed(0)
 
 
 @pytest.fixture(scope="session")

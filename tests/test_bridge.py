@@ -5,21 +5,49 @@ import pytest
 import spacy
 import torch
 from conftest import make_examples, make_nlp, train
+from hypothesis import given
+from hypothesis import strategies as st
 from spacy.tokens import Doc
+from spacy.training import Example
 from thinc.api import Config
 
-from spacy_ner_arch.nn import batching
-from spacy_ner_arch.nn.batch import padding
+from spacy_ner_arch.nn import batch as batch_module
+from spacy_ner_arch.nn.batch import cut, make_batch
+
+CPU = torch.device("cpu")
 
 
 def test_padding_round_trip():
-    shape = padding([2, 0, 3], torch.device("cpu"))
+    batch = make_batch([2, 0, 3], CPU)
     flat = torch.randn(5, 4)
-    padded = shape.pad(flat)
+    padded = batch.pad(flat)
     assert padded.shape == (3, 3, 4)
-    assert torch.equal(padded[2], flat[2:]) and (padded[~shape.mask] == 0).all()
-    assert torch.equal(shape.flatten(padded), flat)
-    assert padding([0], torch.device("cpu")).mask.shape == (1, 1)
+    assert torch.equal(padded[2], flat[2:]) and (padded[~batch.mask] == 0).all()
+    assert torch.equal(batch.flatten(padded), flat)
+    assert make_batch([0], CPU).mask.shape == (1, 1)
+
+
+@given(st.lists(st.integers(0, 3000), max_size=80))
+def test_cut_batches_have_little_padding(lengths):
+    groups = cut(lengths, CPU)
+    assert sorted(i for group in groups for i in group) == list(range(len(lengths)))
+    for group in groups:
+        padded, total = len(group) * max((lengths[i] for i in group), default=0), sum(lengths[i] for i in group)
+        assert len(group) <= 1 or padded <= batch_module.CPU_TOKENS
+        assert padded - total <= batch_module.CPU_PADDING + total // 10
+    if len(groups) == 1:
+        assert groups[0] == list(range(len(lengths)))
+
+
+def test_one_long_document_is_not_padded_with_short_ones(trained):
+    """63 documents of 10 tokens and one of 3,000 would be 192,000 padded tokens."""
+    seen = []
+    pipe = trained.get_pipe("sequence_ner")
+    hook = pipe.head.module.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[:2].numel()))
+    pipe.predict(words(trained, *[10] * 63, 3000))
+    pipe.get_loss([Example(doc, doc) for doc in words(trained, *[10] * 63, 3000)])
+    hook.remove()
+    assert sum(seen) == 2 * (630 + 3000)
 
 
 def words(nlp, *lengths):
@@ -30,11 +58,11 @@ def test_predictions_do_not_depend_on_the_batch(trained, monkeypatch):
     """Sorted by length and cut into batches, each document gets its own prediction back, in its place."""
     pipe = trained.get_pipe("sequence_ner")
     docs = words(trained, 3, 0, 40, 1, 7, 0, 12)
-    alone = [pipe.predict([doc])[0] for doc in docs]
-    monkeypatch.setattr(batching, "CPU_STEPS", 30)
-    for together, single, doc in zip(pipe.predict(docs), alone, docs, strict=True):
+    alone = [pipe.predict([doc])[1][0] for doc in docs]
+    monkeypatch.setattr(batch_module, "CPU_TOKENS", 30)
+    for together, single, doc in zip(pipe.predict(docs)[1], alone, docs, strict=True):
         for a, b in zip(together, single, strict=True):
-            assert np.allclose(a[: len(doc)], b[: len(doc)], atol=1e-4)
+            assert len(a) == len(doc) and np.allclose(a, b, atol=1e-4)
 
 
 @pytest.mark.parametrize("head", ["CRF", "Softmax"])
@@ -45,17 +73,17 @@ def test_gradient_of_the_embedding_is_right(head):
     nlp.initialize(lambda: examples)
     pipe = nlp.get_pipe("sequence_ner")
     docs = [eg.predicted for eg in examples] + [Doc(nlp.vocab)]
-    targets = [*pipe.targets(examples), np.zeros(0, dtype=np.int64)]
+    targets = [*pipe.find_targets(examples, None), np.zeros(0, dtype=np.int64)]
     tok2vec = pipe.model.get_ref("tok2vec")
     node = next(node for node in tok2vec.walk() if node.has_param("b"))
-    _, backprop = pipe.model.begin_update((docs, targets))
+    _, backprop = pipe.model.begin_update((docs, None, targets))
     backprop(1.0)
     gradient = node.get_grad("b").copy()
     index = np.unravel_index(np.abs(gradient).argmax(), gradient.shape)
     losses = []
     for delta in (1e-3, -1e-3):
         node.get_param("b")[index] += delta
-        losses.append(float(pipe.model.predict((docs, targets))))
+        losses.append(pipe.model.predict((docs, None, targets)).total)
         node.get_param("b")[index] -= delta
     assert np.isclose((losses[0] - losses[1]) / 2e-3, gradient[index], rtol=0.05)
 
@@ -184,7 +212,7 @@ def test_replace_listeners_makes_a_component_stand_alone(copy_of):
 
 def test_a_batch_without_tokens_changes_nothing_and_breaks_nothing():
     nlp, examples = shared_pipeline(["tok2vec", "first"])
-    empty = spacy.training.Example(Doc(nlp.vocab), Doc(nlp.vocab))
+    empty = Example(Doc(nlp.vocab), Doc(nlp.vocab))
     losses = nlp.update([empty], sgd=False)
     assert losses["first"] == 0.0
     nlp.update(examples, sgd=False)
@@ -202,7 +230,7 @@ def test_model_copies_are_independent(trained):
     model = trained.get_pipe("sequence_ner").model
     docs = words(trained, 4, 2)
     copied = model.copy()
-    expected = [a.tolist() for a in model.predict(docs)[0]]
-    assert [a.tolist() for a in copied.predict(docs)[0]] == expected
+    expected = [a.tolist() for a in model.predict((docs, None, None))[0]]
+    assert [a.tolist() for a in copied.predict((docs, None, None))[0]] == expected
     copied.shims[0].module.output.weight.data.zero_()
-    assert [a.tolist() for a in model.predict(docs)[0]] == expected
+    assert [a.tolist() for a in model.predict((docs, None, None))[0]] == expected

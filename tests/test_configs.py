@@ -1,4 +1,4 @@
-"""Every shipped config: complete, and good for everything that spaCy does with a pipeline."""
+"""Every shipped config: complete, and fit for all that spaCy does with a pipeline."""
 
 from fnmatch import fnmatch
 from pathlib import Path
@@ -12,9 +12,11 @@ from spacy.training.initialize import init_nlp
 from spacy.training.loop import train
 from spacy.util import load_config, set_dot_to_object
 
+from spacy_ner_arch.cli.configs import PRESETS, make_preset
+
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.cfg"))
-# What is set in all configs that have it.
+# Settings of all configs that have them.
 SMALL = {
     "components.*.tok2vec.word_width": 16,
     "components.*.unknown_rate": 0.0,
@@ -38,7 +40,7 @@ SMALL = {
 
 
 def small_config(path, corpus, transformer, **settings):
-    """A shipped config, made small and quick."""
+    """A shipped config with small layers and few steps."""
     config = load_config(path, interpolate=False)
     paths = {"paths.train": str(corpus), "paths.dev": str(corpus), "paths.encoder": str(transformer)}
     for pattern, value in {**SMALL, **paths, **settings}.items():
@@ -58,7 +60,7 @@ def leaves(section, prefix=""):
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """The entities once as such and once as spans, one of these inside of another; relations, and trees."""
+    """Entities, the same entities as spans with others nested in them, relations and trees."""
     path = tmp_path_factory.mktemp("corpus") / "train.spacy"
     docs = gold_docs(spacy.blank("en"))
     for doc in docs:
@@ -75,16 +77,16 @@ def gold_docs(nlp):
 
 
 def found(nlp, doc):
-    """What the pipeline is there to find."""
+    """What the pipeline finds."""
     if "relation_extractor" in nlp.pipe_names:
         return entities(doc), sorted(relations(doc))
     return entities(doc) or [(s.start, s.end, s.label_) for s in doc.spans.get("sc", ()) if s.label_ != "LAST"]
 
 
 def given(nlp):
-    """Documents as the pipeline takes them: without entities, unless it only looks for relations between them."""
+    """Input documents: with entities and sentences only for a pipeline that finds relations between given entities."""
     docs = [Doc(nlp.vocab, words=text.split(" ")) for text, _ in TRAIN]
-    if not {"sequence_ner", "span_ner"} & set(nlp.pipe_names):
+    if not {"sequence_ner", "span_ner", "nested_ner"} & set(nlp.pipe_names):
         for doc, (_, spans) in zip(docs, TRAIN, strict=True):
             doc.set_ents([Span(doc, *span) for span in spans])
             for token in doc:
@@ -99,7 +101,7 @@ def config_path(request):
 
 @pytest.fixture(scope="module")
 def trained_folder(config_path, corpus, tiny_transformers, tmp_path_factory):
-    """Trained as `spacy train` does, until it knows the corpus by heart."""
+    """Train as `spacy train` does, until the pipeline overfits the corpus."""
     output = tmp_path_factory.mktemp(config_path.stem)
     train(init_nlp(small_config(config_path, corpus, tiny_transformers["bert"])), output)
     return output
@@ -111,9 +113,18 @@ def test_filling_changes_nothing(config_path, tmp_path):
     assert load_config(filled) == load_config(config_path)
 
 
+def test_is_generated_from_the_template(config_path):
+    """`make configs` writes the files."""
+    assert config_path.read_text(encoding="utf8") == make_preset(config_path.stem)
+
+
+def test_every_preset_is_shipped():
+    assert {path.stem for path in CONFIGS} == set(PRESETS)
+
+
 def test_default_paths_are_those_of_the_workflows(config_path):
     config = load_config(config_path)
-    folder = "nested" if config_path.stem == "span_nested" else "sample"
+    folder = "nested" if config_path.stem == "nested" else "sample"
     folder += "_relations" * config_path.stem.startswith(("relation", "joint"))
     assert config["paths"]["train"] == f"corpus/{folder}/train.spacy"
     assert config["paths"]["dev"] == f"corpus/{folder}/dev.spacy"
@@ -128,7 +139,7 @@ def test_the_last_step_is_scored(config_path):
 def test_trained_pipeline(trained_folder):
     nlp = spacy.load(trained_folder / "model-best")
     scores = nlp.meta["performance"]
-    # What the best model was chosen by.
+    # The scores by which the best model was chosen.
     chosen_by = [key for key, weight in nlp.config["training"]["score_weights"].items() if weight]
     assert {scores[key] for key in chosen_by} == {1.0}
     wanted = [found(nlp, doc) for doc in gold_docs(nlp)]
@@ -140,19 +151,20 @@ def test_trained_pipeline(trained_folder):
 
 
 def test_averages_are_what_is_stored(config_path, corpus, tiny_transformers, tmp_path):
-    """Stored weights are the averages, not those of the last step."""
+    """The stored weights are the averages, not the weights of the last step."""
     settings = {"training.max_steps": 4, "training.eval_frequency": 2, "training.optimizer.use_averages": True}
     stages = {"training.before_update.stages.new_layers.steps": 2}
     config = small_config(config_path, corpus, tiny_transformers["bert"], **settings, **stages)
     nlp, _ = train(init_nlp(config), tmp_path)
     loaded = spacy.load(tmp_path / "model-last")
-    for name in {"transformer", "sequence_ner", "span_ner", "relation_extractor"} & set(nlp.pipe_names):
-        stored, last = (p.get_pipe(name).model.shims[0].module.state_dict() for p in (loaded, nlp))
+    for name in {"transformer", "sequence_ner", "span_ner", "nested_ner", "relation_extractor"} & set(nlp.pipe_names):
+        shims = [next(shim for node in p.get_pipe(name).model.walk() for shim in node.shims) for p in (loaded, nlp)]
+        stored, last = (shim.module.state_dict() for shim in shims)
         assert any(not stored[key].equal(last[key]) for key in stored), name
 
 
 def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_last_good_model(corpus, tmp_path):
-    """`spacy train` with a rate that explodes after some good steps."""
+    """`spacy train` with a rate that becomes huge after some good steps."""
     config = small_config(ROOT / "configs" / "bilstm_crf.cfg", corpus, None, **{"training.eval_frequency": 20})
     config["training"]["optimizer"]["learn_rate"] = [0.01] * 41 + [1e30] * 1000
     nlp = init_nlp(config)

@@ -1,4 +1,4 @@
-"""Words, features and characters as vectors; the word that was never seen."""
+"""Vectors of words, features and characters, and the vector of unknown words."""
 
 import numpy as np
 import pytest
@@ -9,13 +9,8 @@ from spacy.tokens import Doc
 from spacy.vectors import Vectors
 from thinc.api import get_current_ops
 
-from spacy_ner_arch.architectures.embeddings import (
-    MAX_CHARACTERS,
-    character_codes,
-    static_vectors,
-    token_arrays,
-    word_char_embed,
-)
+from spacy_ner_arch.architectures.embeddings import word_char_embed
+from spacy_ner_arch.bridge.word_embedding import MAX_CHARACTERS, character_codes, static_vectors, token_arrays
 from spacy_ner_arch.nn.embed import (
     CHARACTER_ROWS,
     CharacterCNN,
@@ -38,13 +33,13 @@ SIZES = {
 
 
 def keys(n, seed=0):
-    """Like spaCy's: 64 bits, most of them random, some small (names of symbols)."""
+    """Keys as spaCy makes them: random 64-bit numbers, and the small numbers of built-in symbols."""
     generator = np.random.default_rng(seed)
     large = generator.integers(0, 2**64 - 1, size=n, dtype=np.uint64).astype(np.int64)
     return torch.from_numpy(np.concatenate([large, np.arange(1, 100)]))
 
 
-def test_hashed_rows_spread_evenly():
+def test_hashed_rows_are_spread_evenly():
     rows = hash_rows(keys(20_000), 100, 4)
     assert rows.shape == (20_099, 4) and rows.min() >= 0 and rows.max() < 100
     for column in rows.t():
@@ -60,14 +55,14 @@ def test_unit_embedding(width):
     assert 0.95 < lengths.mean() < 1.05 and lengths.max() < 2
 
 
-def test_hash_embedding_tells_keys_apart():
+def test_hash_embedding_separates_keys():
     embed, some = HashEmbedding(8, 1000), keys(500)
     vectors = embed(some)
     assert torch.equal(vectors[:3], embed(some[:3]))
     assert len(torch.unique(vectors, dim=0)) > 590
 
 
-def test_counts_are_never_too_low_and_hardly_ever_too_high():
+def test_counts_are_never_too_low_and_rarely_too_high():
     counts, words = WordCounts(), keys(20_000)
     assert (counts(words) == 0).all()
     for repeat in range(3):
@@ -80,7 +75,7 @@ def test_counts_are_never_too_low_and_hardly_ever_too_high():
     assert counts.total == 17_500
 
 
-def test_repeated_words_of_one_batch_all_count():
+def test_repeated_words_of_a_batch_are_all_counted():
     counts, word = WordCounts(), torch.tensor([7])
     counts.add(word.repeat(5))
     assert counts(word) == 5
@@ -115,10 +110,10 @@ def test_unseen_words_share_one_vector():
     run(module.train(), known)
     out = run(module.eval(), torch.cat([known, unseen]))
     assert (out[:5, :6] != 9.0).any() and (out[5:, :6] == 9.0).all()
-    assert len(torch.unique(out[5:, 6:10], dim=0)) > 1, "their features stay their own"
+    assert len(torch.unique(out[5:, 6:10], dim=0)) > 1, "features of unseen words still differ"
 
 
-def test_rare_words_are_taken_for_unknown_as_often_as_promised():
+def test_rare_words_become_unknown_with_the_documented_probability():
     torch.manual_seed(0)
     module = WordEmbedding(**SIZES, unknown_rate=2.0).train()
     module.words.unknown.data.fill_(9.0)
@@ -130,7 +125,7 @@ def test_rare_words_are_taken_for_unknown_as_often_as_promised():
     assert (run(module, frequent.repeat(20_000))[:, 0] == 9.0).float().mean() < 0.001
 
 
-def test_the_unknown_vector_learns():
+def test_the_unknown_vector_is_trained():
     module = WordEmbedding(**SIZES, unknown_rate=1e9).train()
     run(module, keys(20)).sum().backward()
     assert (module.words.unknown.grad != 0).all()
@@ -150,7 +145,7 @@ def test_token_arrays():
     assert columns[0].tolist() == columns[2].tolist() != columns[1].tolist()
 
 
-def test_character_codes_fit_their_table():
+def test_character_codes_fit_into_the_table():
     assert len(character_codes("x" * 1000)) == MAX_CHARACTERS
     assert character_codes("a" * 500 + "b" * 500)[:: MAX_CHARACTERS - 1] == [ord("a"), ord("b")]
     for text in ["नमस्ते", "東京都", "\U0001f9ff", "\x00", "\x07"]:
@@ -165,7 +160,7 @@ def with_vectors(width=7):
     return nlp
 
 
-def test_static_vectors_are_appended_as_they_are():
+def test_static_vectors_are_appended_unchanged():
     nlp = with_vectors()
     model = word_char_embed(include_static_vectors=True, filters=0)
     docs = [Doc(nlp.vocab, words=["Anna", "unheard-of", "Tarvik"])]
@@ -176,7 +171,7 @@ def test_static_vectors_are_appended_as_they_are():
 
 
 def test_words_without_a_static_vector_have_zeros():
-    """In a table without a row to spare; looked up by the attribute that it was made for."""
+    """The table has no spare row. Words are looked up by the attribute of the table."""
     nlp = spacy.blank("en")
     data = np.arange(1, 7, dtype="f").reshape(2, 3)
     docs = [Doc(nlp.vocab, words=["Anna", "unheard-of", "Tarvik", "Anna", "anna"])]
@@ -187,7 +182,7 @@ def test_words_without_a_static_vector_have_zeros():
 
 
 def test_static_vectors_alone(tmp_path):
-    """Nothing to learn in the embedding."""
+    """The embedding has no trainable weight."""
     nlp = with_vectors()
     embedding = {
         "@architectures": "spacy_ner_arch.WordCharEmbed.v1",
@@ -213,7 +208,7 @@ def test_unknown_attributes_are_a_clear_error():
         word_char_embed(features=["SHAPE", "FOO"])
 
 
-def test_pipeline_with_static_vectors_survives_the_disk(tmp_path):
+def test_pipeline_with_static_vectors_loads_from_disk(tmp_path):
     nlp = with_vectors()
     embedding = {
         "@architectures": "spacy_ner_arch.WordCharEmbed.v1",

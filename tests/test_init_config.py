@@ -1,28 +1,189 @@
-"""`ner-arch init-config`: a config that trains as it stands."""
+"""`ner-arch init-config`: every cell of the grid gives a complete config that trains."""
+
+from itertools import product
 
 import pytest
 import spacy
 from conftest import entities, make_examples
-from spacy.cli.init_config import fill_config
 from spacy.tokens import Doc, DocBin
 from spacy.training.initialize import init_nlp
 from spacy.training.loop import train
-from spacy.util import load_config
+from spacy.util import get_sourced_components, load_config_from_str, load_model_from_config
 from thinc.api import Config
 
-from spacy_ner_arch.cli.configs import make_config, shipped_configs
+from spacy_ner_arch.cli.configs import (
+    EMBEDDINGS,
+    ENCODERS,
+    GPU_SCALE,
+    HEADS,
+    PRESETS,
+    RELATIONS,
+    WORD_WIDTH,
+    Cell,
+    describe,
+    find_cell,
+    make_config,
+)
 
 
-@pytest.mark.parametrize("encoder", [None, "some-transformer"])
-@pytest.mark.parametrize("name", shipped_configs())
+def does_not_fit(embedding, encoder, head, relations):
+    """Cells without a pipeline: nothing to find, and marked copies without trees or without context."""
+    markers = relations == "markers" and (encoder == "synlstm" or (embedding, encoder) == ("words", "none"))
+    return head == relations == "none" or markers
+
+
+ALL = list(product(EMBEDDINGS, ENCODERS, HEADS, RELATIONS))
+GRID = [cell for cell in ALL if not does_not_fit(*cell)]
+
+
+def marked_slow(cell):
+    """All heads and all pair models run with the fast tests; most of their combinations do not."""
+    _, _, head, relations = cell
+    fast = relations == "none" or head == "none" or (head, relations) in {("crf", "softmax"), ("nested", "markers")}
+    return pytest.param(*cell, marks=[] if fast else pytest.mark.slow, id="-".join(cell))
+
+
+@pytest.fixture(scope="module")
+def parser_folder(tmp_path_factory):
+    """A pipeline with a parser, trained on two tokens."""
+    nlp = spacy.blank("en")
+    nlp.add_pipe("parser").add_label("ROOT")
+    nlp.initialize()
+    folder = tmp_path_factory.mktemp("parser")
+    nlp.to_disk(folder)
+    return folder
+
+
+def check_complete(text):
+    """Load a config, with defaults for missing settings, and check that none was missing."""
+    config = load_config_from_str(text)
+    filled = load_model_from_config(config, auto_fill=True).config
+    filled["components"].update(get_sourced_components(config))
+    assert filled == config
+    return config
+
+
+@pytest.mark.parametrize("embedding, encoder, head, relations", map(marked_slow, GRID))
+def test_every_cell_is_complete(embedding, encoder, head, relations):
+    config = check_complete(make_config(Cell(embedding, encoder, head, relations)))
+    assert sum(weight or 0 for weight in config["training"]["score_weights"].values()) == 1.0
+    assert set(config["nlp"]["pipeline"]) == set(config["components"])
+
+
+@pytest.mark.parametrize("cell", [cell for cell in ALL if does_not_fit(*cell)], ids="-".join)
+def test_cells_that_do_not_fit_name_a_remedy(cell):
+    with pytest.raises(ValueError, match=r"give --|give another --"):
+        Cell(*cell)
+
+
+@pytest.mark.parametrize("relations", ["none", "softmax"])
+@pytest.mark.parametrize("embedding", EMBEDDINGS)
+def test_gold_trees_are_read_from_the_corpus(embedding, relations):
+    config = check_complete(make_config(Cell(embedding, "synlstm", "crf", relations, trees="gold")))
+    for corpus in config["corpora"].values():
+        assert corpus["@readers"] == "spacy_ner_arch.Corpus.v1" and "heads" in corpus["copy"]
+    assert not {"parser", "sentencizer"} & set(config["nlp"]["pipeline"])
+
+
+@pytest.mark.parametrize("relations", ["none", "softmax"])
+@pytest.mark.parametrize("embedding", EMBEDDINGS)
+def test_trees_from_the_parser_of_another_pipeline(embedding, relations, parser_folder):
+    config = check_complete(make_config(Cell(embedding, "synlstm", "span", relations, trees=str(parser_folder))))
+    assert config["components"]["parser"]["source"] == str(parser_folder)
+    assert config["training"]["annotating_components"] == config["training"]["frozen_components"] == ["parser"]
+    assert config["nlp"]["pipeline"][0] == "parser"
+
+
+def test_a_parser_that_is_trained_over_a_transformer_has_its_own_rate():
+    """The optimizer's rate holds for components that are not in the stages; that of a transformer is too low."""
+    rates = [
+        check_complete(make_config(Cell("transformer", encoder, "crf")))["training"]["optimizer"]["learn_rate"]
+        for encoder in ("bilstm", "synlstm")
+    ]
+    assert rates == [0.00005, 0.001]
+
+
+@pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("lang", ["en", "zh"])
-def test_is_complete(name, encoder, lang, tmp_path):
-    make_config(name, encoder, lang).to_disk(tmp_path / "made.cfg")
-    fill_config(tmp_path / "filled.cfg", tmp_path / "made.cfg", silent=True)
-    made, filled = load_config(tmp_path / "made.cfg"), load_config(tmp_path / "filled.cfg")
-    assert made == filled
-    assert made["nlp"]["lang"] == lang and made["paths"]["train"] is None
-    assert encoder is None or made["paths"]["encoder"] == encoder
+def test_presets_in_other_languages(name, lang):
+    config = check_complete(make_config(PRESETS[name].cell, lang=lang))
+    assert config["nlp"]["lang"] == lang and config["paths"]["train"] is None
+    blank = spacy.blank(lang).config
+    assert config["nlp"]["tokenizer"] == blank["nlp"]["tokenizer"]
+    assert config["initialize"]["tokenizer"] == blank["initialize"].get("tokenizer", {})
+
+
+@pytest.mark.parametrize("name", ["joint", "joint_bilstm", "relation_markers", "synlstm_span"])
+def test_gpu_settings(name):
+    cpu, gpu = (check_complete(make_config(PRESETS[name].cell, gpu=gpu)) for gpu in (False, True))
+    assert gpu["training"]["batcher"]["size"] == GPU_SCALE * cpu["training"]["batcher"]["size"]
+    assert gpu["nlp"]["batch_size"] == GPU_SCALE * cpu["nlp"]["batch_size"]
+    assert '"float32"' in cpu.to_str() and '"bfloat16"' in gpu.to_str() and '"float32"' not in gpu.to_str()
+
+
+def test_transformer_and_vectors():
+    config = check_complete(make_config(PRESETS["span"].cell, transformer="some/model"))
+    assert config["paths"]["encoder"] == "some/model"
+    for name in ("bilstm_crf", "joint_bilstm", "relation_acnn"):
+        text = make_config(PRESETS[name].cell, vectors="some_vectors")
+        assert check_complete(text)["paths"]["vectors"] == "some_vectors"
+        assert "include_static_vectors = true" in text and "include_static_vectors = false" not in text
+
+
+def test_width_of_shared_words_without_encoder():
+    """The config of the listeners states it; spaCy does not check it."""
+    config = load_config_from_str(make_config(Cell("words", "none", "crf", "bilstm")))
+    assert config["components"]["sequence_ner"]["model"]["tok2vec"]["width"] == WORD_WIDTH
+    nlp = load_model_from_config(config)
+    examples = make_examples(nlp)
+    tok2vec = nlp.get_pipe("tok2vec")
+    tok2vec.initialize(lambda: examples, nlp=nlp)
+    assert tok2vec.predict([examples[0].predicted])[0].shape[1] == WORD_WIDTH
+
+
+def test_find_cell():
+    assert find_cell() == PRESETS["bilstm_crf"].cell
+    assert find_cell("joint") == PRESETS["joint"].cell
+    assert find_cell("joint", encoder="bilstm", relations=None) == Cell("transformer", "bilstm", "crf", "softmax")
+    assert find_cell(embedding="transformer") == PRESETS["transformer_crf"].cell
+    assert find_cell(relations="softmax") == PRESETS["joint_bilstm"].cell
+    assert find_cell(head="none", relations="acnn") == PRESETS["relation_acnn"].cell
+    assert find_cell(head="none", relations="markers", embedding="words").encoder == "bilstm"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_described_options_give_the_same_cell(name):
+    options = describe(PRESETS[name].cell).split()
+    choices = {key.removeprefix("--"): value for key, value in zip(options[::2], options[1::2], strict=True)}
+    assert find_cell(**choices) == PRESETS[name].cell
+
+
+@pytest.mark.parametrize(
+    "choices, message",
+    [
+        ({"preset": "spam"}, "unknown --config spam; known are bilstm_crf, bilstm"),
+        ({"encoder": "roberta-base"}, "unknown --encoder roberta-base; known are none, bilstm, synlstm"),
+        ({"head": "spam"}, "unknown --head spam; known are crf"),
+        ({"trees": "gold"}, "--trees is for --encoder synlstm; the encoder is bilstm"),
+    ],
+)
+def test_refused_choices(choices, message):
+    with pytest.raises(ValueError, match=message):
+        find_cell(**choices)
+
+
+@pytest.mark.parametrize(
+    "cell, options, message",
+    [
+        (Cell("words", "bilstm", "crf"), {"lang": "tlh"}, "spaCy has no language 'tlh'"),
+        (Cell("words", "bilstm", "crf"), {"transformer": "x"}, "--transformer is for --embedding transformer"),
+        (Cell("transformer", "none", "crf"), {"vectors": "x"}, "--vectors is for --embedding words"),
+        (Cell("words", "none", "crf", "acnn"), {"vectors": "x"}, "needs an encoder: give --encoder bilstm"),
+    ],
+)
+def test_refused_options(cell, options, message):
+    with pytest.raises(ValueError, match=message):
+        make_config(cell, **options)
 
 
 CHINESE = [
@@ -39,8 +200,8 @@ def test_other_languages_by_characters(tmp_path):
     for doc, (_, spans) in zip(docs, CHINESE, strict=True):
         doc.set_ents([doc.char_span(start, end, label=label) for start, end, label in spans])
     DocBin(docs=docs).to_disk(tmp_path / "train.spacy")
-    config = make_config("bilstm_crf", None, "zh")
-    config["paths"].update({"train": str(tmp_path / "train.spacy"), "dev": str(tmp_path / "train.spacy")})
+    corpus = str(tmp_path / "train.spacy")
+    config = load_config_from_str(make_config(PRESETS["bilstm_crf"].cell, lang="zh", train=corpus, dev=corpus))
     config["training"].update({"max_steps": 60, "eval_frequency": 30})
     trained, _ = train(init_nlp(config), tmp_path)
     loaded = spacy.load(tmp_path / "model-best")
@@ -51,8 +212,9 @@ def test_other_languages_by_characters(tmp_path):
 def test_a_transformer_trains(tiny_transformers, tmp_path):
     examples = make_examples(spacy.blank("en"))
     DocBin(docs=[eg.reference for eg in examples]).to_disk(tmp_path / "train.spacy")
-    config = make_config("transformer_crf", str(tiny_transformers["bert"]), "en")
-    config["paths"].update({"train": str(tmp_path / "train.spacy"), "dev": str(tmp_path / "train.spacy")})
+    corpus, folder = str(tmp_path / "train.spacy"), str(tiny_transformers["bert"])
+    text = make_config(PRESETS["transformer_crf"].cell, transformer=folder, train=corpus, dev=corpus)
+    config = load_config_from_str(text)
     config["training"].update({"max_steps": 150, "eval_frequency": 75})
     for group in config["training"]["before_update"]["stages"]["all"]["groups"].values():
         group["learn_rate"].update({"initial_rate": 0.005, "warmup_steps": 10, "total_steps": 150})
@@ -61,15 +223,3 @@ def test_a_transformer_trains(tiny_transformers, tmp_path):
     assert nlp.meta["performance"]["ents_f"] > 0.9
     doc = nlp(Doc(nlp.vocab, words=[token.text for token in examples[0].reference]))
     assert entities(doc) and doc._.trf_data is None
-
-
-@pytest.mark.parametrize(
-    "name, lang, message",
-    [
-        ("spam", "en", "unknown config 'spam'; known are bilstm, bilstm_crf"),
-        ("bilstm", "tlh", "spaCy has no language 'tlh'"),
-    ],
-)
-def test_refuses(name, lang, message):
-    with pytest.raises(ValueError, match=message):
-        make_config(name, None, lang)

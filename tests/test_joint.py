@@ -1,36 +1,35 @@
-"""Entities and relations over one encoder: weights of losses, what reaches the encoder, the training log."""
+"""Entities and relations over one encoder: loss weights, gradients of the encoder, the training log."""
 
 import io
 import math
 import pickle
+import re
 
 import pytest
 import spacy
 from conftest import make_examples, make_nlp, set_relations, small_model
+from spacy.tokens import DocBin
 from spacy.training.initialize import init_nlp
 from spacy.training.loop import train
-from test_configs import ROOT, corpus, small_config  # noqa: F401 - a fixture
-from thinc.api import Config
 from thinc.schedules import warmup_linear
 
 from spacy_ner_arch.training.loggers import create_console_logger
 from spacy_ner_arch.training.loss_weights import FIRST, LearnedWeight, create_learned_weight, make_loss_weight
 
 DOCUMENT = {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "document"}
+SOFTMAX = "spacy_ner_arch.SoftmaxPairs.v1"
 LISTENER = {"@architectures": "spacy.Tok2VecListener.v1", "width": 24}
 
 
-def joint_nlp(ner_weight=1.0, relation_weight=1.0):
+def joint_nlp(ner_weight=1.0, relation_weight=1.0, pairs=SOFTMAX):
     nlp = spacy.blank("en")
     model = small_model()
     shared = {key: model[key] for key in ("tok2vec", "encoder")}
     nlp.add_pipe("tok2vec", config={"model": {"@architectures": "spacy_ner_arch.TorchTok2Vec.v1", **shared}})
     crf = {"@architectures": "spacy_ner_arch.CRF.v1", "tok2vec": LISTENER}
     nlp.add_pipe("sequence_ner", config={"model": crf, "loss_weight": ner_weight})
-    softmax = {"@architectures": "spacy_ner_arch.RelationSoftmax.v1", "tok2vec": LISTENER}
-    nlp.add_pipe(
-        "relation_extractor", config={"model": softmax, "candidates": DOCUMENT, "loss_weight": relation_weight}
-    )
+    model = {"@architectures": "spacy_ner_arch.Relations.v1", "tok2vec": LISTENER, "pairs": {"@architectures": pairs}}
+    nlp.add_pipe("relation_extractor", config={"model": model, "candidates": DOCUMENT, "loss_weight": relation_weight})
     return nlp
 
 
@@ -43,7 +42,7 @@ def related(nlp):
 
 
 def encoder_gradients(nlp, examples):
-    """Of the shared encoder, after one update that changes nothing."""
+    """Gradients of the shared encoder and losses, in an update that changes no weight."""
     module = nlp.get_pipe("tok2vec").model.shims[0].module
     module.zero_grad()
     losses = nlp.update(examples, sgd=False, drop=0.0)
@@ -64,7 +63,7 @@ def test_the_encoder_gets_the_weighted_sum_of_both_gradients():
         assert both[name].allclose(2 * entities[name] + 5 * relations[name], rtol=1e-3, atol=1e-8)
 
 
-def test_annotation_of_one_kind_teaches_that_task():
+def test_documents_with_one_kind_of_annotation_train_that_task():
     nlp = joint_nlp()
     examples = related(nlp)
     nlp.initialize(lambda: examples)
@@ -84,15 +83,15 @@ def test_learned_weights_move_against_their_losses():
     optimizer = nlp.initialize(lambda: examples)
     losses = nlp.update(examples, sgd=optimizer)
     assert losses["sequence_ner_weight"] == losses["relation_extractor_weight"] == 1.0
-    assert losses["sequence_ner"] != 1.0  # whatever it is, it is the unit
+    assert losses["sequence_ner"] != 1.0  # it is the unit, whatever its value
     losses = nlp.update(related(nlp), sgd=optimizer)
     assert losses["sequence_ner_weight"] == losses["relation_extractor_weight"] == 1.0
     for _ in range(10):
         losses = nlp.update(related(nlp), sgd=optimizer)
-    # Losses that have fallen are worth more.
+    # Losses that have fallen get larger weights.
     assert losses["sequence_ner_weight"] > 1.0 and losses["relation_extractor_weight"] > 1.0
-    resting = nlp.update(make_examples(nlp), sgd=optimizer)["relation_extractor_weight"]
-    assert nlp.update(related(nlp), sgd=optimizer)["relation_extractor_weight"] == resting
+    unchanged = nlp.update(make_examples(nlp), sgd=optimizer)["relation_extractor_weight"]
+    assert nlp.update(related(nlp), sgd=optimizer)["relation_extractor_weight"] == unchanged
 
 
 def test_learned_weights_find_their_minimum_and_stay_within_bounds():
@@ -101,7 +100,7 @@ def test_learned_weights_find_their_minimum_and_stay_within_bounds():
     weight.learn(0.0)
     weight.learn(first)
     assert weight.value() == 1.0
-    for _ in range(FIRST):  # of which the unit is the mean
+    for _ in range(FIRST):  # the unit is their mean
         weight.learn(first)
     assert weight.value() == pytest.approx(1.0)
     for _ in range(500):
@@ -115,10 +114,10 @@ def test_learned_weights_find_their_minimum_and_stay_within_bounds():
     assert weight.value() == pytest.approx(math.exp(-3))
     for _ in range(500):
         weight.learn(first)
-    assert weight.value() == pytest.approx(1.0, rel=1e-2)  # it comes back from a bound
+    assert weight.value() == pytest.approx(1.0, rel=1e-2)  # it does not stay at its bound
 
 
-def test_one_odd_batch_at_the_start_is_no_unit():
+def test_the_unit_is_a_mean_of_several_batches():
     weight = LearnedWeight(0.01)
     weight.learn(1e-6)
     for _ in range(300):
@@ -144,7 +143,7 @@ def test_scheduled_weights():
         make_loss_weight([])
 
 
-def test_weights_move_once_an_update_however_it_is_cut():
+def test_weights_change_once_per_update_however_it_is_cut():
     for parts in (1, 2, 4):
         nlp = joint_nlp([1.0, 2.0, 3.0, 4.0, 5.0], {"@misc": "spacy_ner_arch.LearnedWeight.v1", "learn_rate": 0.5})
         examples = related(nlp)
@@ -172,7 +171,7 @@ def test_weights_move_once_an_update_however_it_is_cut():
     ids=["fixed", "learned", "schedule"],
 )
 def test_components_can_be_sent_to_other_processes(weight):
-    """As `nlp.pipe(n_process=2)` does where processes are not forked."""
+    """`nlp.pipe(n_process=2)` pickles them where processes are not forked."""
     nlp = joint_nlp(weight, 5.0)
     examples = related(nlp)
     nlp.initialize(lambda: examples)
@@ -186,31 +185,36 @@ def test_components_can_be_sent_to_other_processes(weight):
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, math.nan, math.inf])
-def test_refuses_weights(weight):
+def test_bad_weights(weight):
     with pytest.raises(ValueError, match="loss_weight = .* is not positive and finite"):
         make_loss_weight(weight)
-    if math.isfinite(weight):  # others are no values of a config
+    if math.isfinite(weight):  # a config cannot contain the others
         with pytest.raises(ValueError, match="sequence_ner: loss_weight = .* is not positive and finite"):
             joint_nlp(weight)
     with pytest.raises(ValueError, match="learn_rate"):
         create_learned_weight(weight)
 
 
-def test_a_weight_without_anything_shared_is_told():
+def test_warning_about_a_weight_of_a_component_that_shares_nothing():
     nlp = make_nlp(loss_weight=2.0)
     examples = make_examples(nlp)
-    with pytest.warns(UserWarning, match="sequence_ner: loss_weight acts on weights that it shares"):
+    with pytest.warns(UserWarning, match="sequence_ner: loss_weight acts on weights that are shared"):
         nlp.initialize(lambda: examples)
 
 
-def test_the_log_shows_parts_and_weights(corpus, tiny_transformers, tmp_path):  # noqa: F811
-    settings = {"training.max_steps": 2, "training.eval_frequency": 1}
-    config = small_config(ROOT / "configs" / "joint_transe.cfg", corpus, tiny_transformers["bert"], **settings)
-    config["components"]["relation_extractor"]["loss_weight"] = 5.0
+def test_the_log_shows_parts_and_weights(tmp_path):
+    corpus = tmp_path / "corpus.spacy"
+    nlp = joint_nlp(relation_weight=5.0, pairs="spacy_ner_arch.MultitaskPairs.v1")
+    DocBin(docs=[eg.reference for eg in related(nlp)], store_user_data=True).to_disk(corpus)
+    config = nlp.config.copy()
+    for name in ("train", "dev"):
+        config["corpora"][name] = {"@readers": "spacy_ner_arch.Corpus.v1", "path": str(corpus), "copy": ["ents"]}
+    logger = {"@loggers": "spacy_ner_arch.ConsoleLogger.v1"}
+    config["training"] |= {"max_steps": 2, "eval_frequency": 1, "logger": logger}
     out = io.StringIO()
-    train(init_nlp(Config(config)), tmp_path, stdout=out)
-    rows = [line for line in out.getvalue().splitlines() if "transe" in line]
-    assert rows and "relation_extractor_weight 5" in rows[-1]
+    train(init_nlp(config), stdout=out)
+    rows = re.findall(r"^ +transe (\S+), relation_extractor_weight 5$", out.getvalue(), re.MULTILINE)
+    assert len(rows) == 3 and all(float(term) > 0 for term in rows)
     out = io.StringIO()
     log, _ = create_console_logger()(spacy.blank("en"), out, out)
     log(None)

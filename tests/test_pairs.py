@@ -1,42 +1,50 @@
-"""Models of relations against one pair at a time in float64, written from the formulas with plain loops."""
+"""Compare the pair models with plain loops over one pair at a time, written from the formulas, in float64."""
 
 import math
+from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from spacy_ner_arch.annotation.gold_relations import GoldPairs
 from spacy_ner_arch.nn import pairs as pairs_module
+from spacy_ner_arch.nn.batch import Batch, make_batch
 from spacy_ner_arch.nn.dropout import set_dropout
-from spacy_ner_arch.nn.pair_acnn import PairACNN, unit
-from spacy_ner_arch.nn.pair_bilstm import PairBiLSTM, PairBiLSTMAttention
-from spacy_ner_arch.nn.pair_marks import PairMarks
-from spacy_ner_arch.nn.pair_softmax import PairMultitask, PairSoftmax
-from spacy_ner_arch.nn.pairs import Pairs, max_rows
+from spacy_ner_arch.nn.lstm import BiLSTM
+from spacy_ner_arch.nn.pair_acnn import ACNNPairs, unit
+from spacy_ner_arch.nn.pair_bilstm import BiLSTMAttentionPairs, BiLSTMPairs
+from spacy_ner_arch.nn.pair_markers import MarkerPairs
+from spacy_ner_arch.nn.pair_softmax import MultitaskPairs, SoftmaxPairs
+from spacy_ner_arch.nn.pairs import PairTargets, make_pairs, max_rows
 from spacy_ner_arch.nn.transe import TransE, corrupt_labels
 
+CPU = torch.device("cpu")
 WIDTH = 6
 LABELS = ["kills", "knows", "owns"]
 TYPES = ["PER", "LOC"]
+SENTENCES = {"type_size": 3, "context": "sentences"}
+BETWEEN = {"type_size": 3, "context": "between"}
 SMALL_ACNN = {"filters": 5, "position_size": 3, "max_distance": 2}
 MODELS = {
-    "softmax": (PairSoftmax, {"type_size": 3}),
-    "softmax without types": (PairSoftmax, {"type_size": 0, "hidden_size": 4}),
-    "softmax, between": (PairSoftmax, {"type_size": 3, "context": "between"}),
-    "multitask, between": (PairMultitask, {"type_size": 3, "transe_weight": 0.3, "context": "between"}),
-    "multitask": (PairMultitask, {"type_size": 3, "transe_weight": 0.3}),
-    "bilstm": (PairBiLSTM, {"type_size": 3, "hidden_size": 4}),
-    "attention": (PairBiLSTMAttention, {"type_size": 3, "hidden_size": 4, "position_size": 3, "max_distance": 2}),
-    "acnn": (PairACNN, SMALL_ACNN),
-    "acnn, cross entropy": (PairACNN, {**SMALL_ACNN, "loss": "cross_entropy"}),
-    "acnn, max": (PairACNN, {**SMALL_ACNN, "pooling": "max"}),
-    "acnn, max, cross entropy": (PairACNN, {**SMALL_ACNN, "pooling": "max", "loss": "cross_entropy"}),
-    "marks": (PairMarks, {}),
+    "softmax": (SoftmaxPairs, SENTENCES),
+    "softmax without types": (SoftmaxPairs, {**SENTENCES, "type_size": 0, "hidden_size": 4}),
+    "softmax, between": (SoftmaxPairs, BETWEEN),
+    "multitask, between": (MultitaskPairs, {**BETWEEN, "transe_weight": 0.3}),
+    "multitask": (MultitaskPairs, {**SENTENCES, "transe_weight": 0.3}),
+    "bilstm": (BiLSTMPairs, {"type_size": 3, "hidden_size": 4}),
+    "attention": (BiLSTMAttentionPairs, {"type_size": 3, "hidden_size": 4, "position_size": 3, "max_distance": 2}),
+    "acnn": (ACNNPairs, SMALL_ACNN),
+    "acnn, cross entropy": (ACNNPairs, {**SMALL_ACNN, "loss": "cross_entropy"}),
+    "acnn, max": (ACNNPairs, {**SMALL_ACNN, "pooling": "max"}),
+    "acnn, max, cross entropy": (ACNNPairs, {**SMALL_ACNN, "pooling": "max", "loss": "cross_entropy"}),
+    "markers": (MarkerPairs, {}),
 }
-WIDER = {"softmax without types": {"hidden_size": 16}, "acnn": {"filters": 16}}
-SEVERAL = [name for name in MODELS if name not in ("acnn", "acnn, max")]  # models that know several labels a pair
+WIDER = {"softmax without types": {"hidden_size": 16}, "acnn": {"filters": 16}, "acnn, max": {"filters": 16}}
+MULTI_LABEL = [name for name in MODELS if name not in ("acnn", "acnn, max")]  # models that allow several labels a pair
 every_model = pytest.mark.parametrize("name", MODELS)
 
 
@@ -45,6 +53,15 @@ class Document(NamedTuple):
     entities: list  # (start, end, type)
     pairs: list  # (head, tail)
     gold: set  # (head, tail, label)
+
+
+class Found(NamedTuple):
+    """The part of annotation.candidates.Candidates that the modules read."""
+
+    types: np.ndarray
+    bounds: np.ndarray
+    pairs: np.ndarray
+    regions: np.ndarray
 
 
 DOCUMENTS = [
@@ -60,6 +77,15 @@ DOCUMENTS = [
     Document([3], [(0, 2, 1)], [], set()),
     Document([1], [(0, 1, 2)], [(0, 0)], set()),
 ]
+SEVERAL_LABELS = [document._replace(gold=document.gold | {(1, 0, 0), (1, 0, 2)}) for document in DOCUMENTS]
+
+
+def some_pairs(documents, chosen):
+    """The documents with only some of their pairs, by number over all documents."""
+    numbered = iter(range(sum(len(document.pairs) for document in documents)))
+    return [
+        document._replace(pairs=[pair for pair in document.pairs if next(numbered) in chosen]) for document in documents
+    ]
 
 
 def make(name, seed=0, double=True, **settings):
@@ -84,67 +110,53 @@ def region(document, pair):
     return min(start for start, _ in touched), max(end for _, end in touched)
 
 
-def collate(documents):
-    entities, pairs, reverse, slots, regions = [], [], [], [], {}
-    most = max([1, *(len(document.pairs) for document in documents)])
-    for b, document in enumerate(documents):
-        first_entity, first_pair = len(entities), len(pairs)
-        entities += [(b, *entity) for entity in document.entities]
-        for p, (head, tail) in enumerate(document.pairs):
-            row = regions.setdefault((b, *region(document, (head, tail))), len(regions))
-            pairs.append((first_entity + head, first_entity + tail, row))
-            turned = (tail, head)
-            reverse.append(first_pair + (document.pairs.index(turned) if turned in document.pairs else p))
-            slots.append(b * most + p)
+def find(document):
+    """Candidates of a document."""
 
-    def columns(rows, number):
-        return torch.tensor(rows, dtype=torch.long).reshape(-1, number).unbind(1)
+    def rows(values):
+        return np.array(values, dtype=np.int64).reshape(-1, 2)
 
-    return Pairs(
-        *columns(entities, 4)[:3],
-        columns(entities, 4)[3],
-        *columns(pairs, 3),
-        *columns(list(regions), 3),
-        *columns(reverse, 1),
-        *columns(slots, 1),
-        most,
-        max([end - start for _, start, end, _ in entities], default=0),
-        max([end - start for _, start, end in regions], default=0),
+    return Found(
+        np.array([kind for *_, kind in document.entities], dtype=np.int64),
+        rows([entity[:2] for entity in document.entities]),
+        rows(document.pairs),
+        rows([region(document, pair) for pair in document.pairs]),
     )
 
 
-def batch(name, documents=DOCUMENTS, seed=1):
-    """x, mask and pairs; padding is NaN, so that nobody looks at it."""
-    pairs = collate(documents)
-    if name == "marks":
-        lengths = [len(document.pairs) for document in documents]
-        steps = pairs.most
-    else:
-        lengths = [sum(document.sentences) for document in documents]
-        steps = max(lengths)
-    mask = torch.arange(steps) < torch.tensor(lengths).unsqueeze(1)
-    x = torch.full((*mask.shape, WIDTH), torch.nan, dtype=torch.float64)
-    for b, length in enumerate(lengths):
-        torch.manual_seed(seed + 1000 * length + DOCUMENTS.index(documents[b]))
-        x[b, :length] = torch.randn(length, WIDTH, dtype=torch.float64)
-    return x.requires_grad_(), mask, pairs
+def find_gold(document):
+    """Gold relations of a document among its candidates."""
+    gold = [(row, k) for row, pair in enumerate(document.pairs) for k in range(3) if (*pair, k) in document.gold]
+    return GoldPairs(*np.array(gold, dtype=np.int64).reshape(-1, 2).T)
 
 
-def gold_of(documents=DOCUMENTS, kept=None):
-    """kept, rows, classes."""
-    pairs = [(b, *pair) for b, document in enumerate(documents) for pair in document.pairs]
-    kept = list(range(len(pairs))) if kept is None else kept
-    gold = [
-        (row, label)
-        for row, pair in enumerate(kept)
-        for label in range(len(LABELS))
-        if (*pairs[pair][1:], label) in documents[pairs[pair][0]].gold
-    ]
-    rows, classes = torch.tensor(gold, dtype=torch.long).reshape(-1, 2).unbind(1)
-    return torch.tensor(kept, dtype=torch.long), rows, classes
+def make_inputs(module, documents=DOCUMENTS, gold=False, padding=0, seed=1):
+    """Token vectors and batch. The padding is NaN, so that a model that reads it fails."""
+    lengths = [sum(document.sentences) for document in documents]
+    batch = make_batch(lengths, CPU)
+    if padding:
+        mask = F.pad(batch.mask, (0, padding))
+        batch = Batch(batch.lengths, mask, mask.flatten().nonzero().squeeze(1))
+    items = [find(document) for document in documents]
+    batch = module.collate(batch, items, [find_gold(document) for document in documents] if gold else None)
+    x = torch.full((*batch.mask.shape, WIDTH), torch.nan, dtype=torch.float64)
+    for b, document in enumerate(documents):
+        torch.manual_seed(seed + 1000 * lengths[b] + len(document.entities))
+        x[b, : lengths[b]] = torch.randn(lengths[b], WIDTH, dtype=torch.float64)
+    return x.requires_grad_(), batch
 
 
-# The formulas, for one pair
+def rest_of(loss):
+    """The loss without its additional terms."""
+    return loss.total - sum(loss.parts.values())
+
+
+def first_wrong(held):
+    """A replacement of `MultitaskPairs.corrupt` that is not random."""
+    return held.argmin(1), held.min(1).values == 0
+
+
+# The formulas for one pair
 
 
 def run_lstm(lstm, x):
@@ -227,28 +239,40 @@ def acnn_pair(module, tokens, start, end, head, tail):
     return -torch.stack([(v / v.norm() - m / m.norm()).norm() for m in module.relations.weight])
 
 
-PAIRS = {PairSoftmax: softmax_pair, PairMultitask: softmax_pair, PairBiLSTM: bilstm_pair}
-PAIRS |= {PairBiLSTMAttention: attention_pair, PairACNN: acnn_pair}
+def marker_pair(module, tokens, start, end, head, tail):
+    return module.output(torch.cat([tokens[head[0]], tokens[tail[0]]]))
+
+
+FORMULAS = {
+    SoftmaxPairs: softmax_pair,
+    MultitaskPairs: softmax_pair,
+    BiLSTMPairs: bilstm_pair,
+    BiLSTMAttentionPairs: attention_pair,
+    ACNNPairs: acnn_pair,
+    MarkerPairs: marker_pair,
+}
 
 
 def reference_logits(module, x, documents=DOCUMENTS):
-    rows = []
-    for b, document in enumerate(documents):
-        for p, pair in enumerate(document.pairs):
-            if isinstance(module, PairMarks):
-                rows.append(module.output(x[b, p]))
-                continue
-            head, tail = (document.entities[e] for e in pair)
-            rows.append(PAIRS[type(module)](module, x[b], *region(document, pair), head, tail))
-    return torch.stack(rows)
+    return torch.stack(
+        [
+            FORMULAS[type(module)](module, x[b], *region(document, pair), *(document.entities[e] for e in pair))
+            for b, document in enumerate(documents)
+            for pair in document.pairs
+        ]
+    )
 
 
-def reference_loss(module, logits, rows, classes):
-    """Of each pair by itself; logits (n, C)."""
+def labels_of_pairs(documents=DOCUMENTS):
+    """Gold labels of each pair."""
+    return [[k for k in range(3) if (*pair, k) in document.gold] for document in documents for pair in document.pairs]
+
+
+def reference_loss(module, logits, labels):
+    """Sum over the pairs; logits (P, C), labels of each pair."""
     total = logits.new_zeros(())
     weight_of = [module.class_weights.get(label, 1.0) for label in module.labels]
-    for row, scores in enumerate(logits):
-        held = [int(k) for r, k in zip(rows, classes, strict=True) if r == row]
+    for scores, held in zip(logits, labels, strict=True):
         if module.multi_label:
             for k, score in enumerate(scores):
                 if k in held:
@@ -268,7 +292,7 @@ def reference_loss(module, logits, rows, classes):
 
 
 def reference_transe(module, x, documents, gold, corrupt):
-    """gold: (document, head, tail, label), corrupt: a wrong label for each."""
+    """gold: (document, head, tail, label); corrupt: a wrong label for each."""
     total = x.new_zeros(())
     for (b, head, tail, label), wrong in zip(gold, corrupt, strict=True):
         if module.labels[label] in module.symmetric:
@@ -276,7 +300,7 @@ def reference_transe(module, x, documents, gold, corrupt):
         e1, e2 = (x[b, s:e].mean(0) for s, e, _ in (documents[b].entities[e] for e in (head, tail)))
         right, other = (norm(module.transe.norm, module.transe.labels.weight[k]) for k in (label, wrong))
         share = sum(relation[:3] == (b, head, tail) for relation in gold)
-        d_right, d_other = ((e1 + way - e2).square().sum() for way in (right, other))
+        d_right, d_other = ((e1 + translation - e2).square().sum() for translation in (right, other))
         total = total + (d_right - d_other + 1).clamp_min(0) / share
     return total * module.transe_weight
 
@@ -289,14 +313,31 @@ def assert_same_gradients(ours, theirs, x, module):
         assert torch.allclose(a, b, atol=1e-9)
 
 
-@every_model
-def test_logits_and_gradients_equal_the_formulas(name):
-    module = make(name)
-    x, mask, pairs = batch(name)
-    ours, theirs = module.logits(x, mask, pairs), reference_logits(module, x)
-    assert ours.shape == (11, 4) and torch.allclose(ours, theirs)
-    weights = torch.randn_like(ours)
-    assert_same_gradients((ours * weights).sum(), (theirs * weights).sum(), x, module)
+# Batches
+
+
+def test_make_pairs():
+    pairs = make_pairs([find(document) for document in DOCUMENTS], CPU)
+    entities, rows, regions = [], [], []
+    for b, document in enumerate(DOCUMENTS):
+        first_entity = len(entities)
+        entities += [(b, *entity) for entity in document.entities]
+        for head, tail in document.pairs:
+            rows.append((first_entity + head, first_entity + tail))
+            regions.append((b, *region(document, (head, tail))))
+    assert torch.stack(pairs[:4], 1).tolist() == list(map(list, entities))
+    assert torch.stack([pairs.heads, pairs.tails], 1).tolist() == list(map(list, rows))
+    every_region = torch.stack([pairs.region_documents, pairs.region_starts, pairs.region_ends], 1)
+    assert every_region[pairs.regions].tolist() == list(map(list, regions))
+    assert len(every_region) == len(set(regions)), "each region is kept once"
+    assert (pairs.widest, pairs.longest) == (3, 9)
+
+
+def test_collate():
+    batch = make_inputs(make("softmax"), gold=True)[1]
+    assert batch.counts.tolist() == [7, 0, 3, 0, 1]
+    assert batch.targets.rows.tolist() == [0, 4, 6, 7, 9] and batch.targets.classes.tolist() == [0, 2, 1, 1, 2]
+    assert make_inputs(make("softmax"))[1].targets is None
 
 
 @pytest.mark.parametrize("longest", [1, 2, 7, 8, 9])
@@ -310,23 +351,36 @@ def test_max_rows(longest):
         assert torch.equal(row, expected)
 
 
+# All models
+
+
+@every_model
+def test_logits_and_gradients_equal_the_formulas(name):
+    module = make(name)
+    x, batch = make_inputs(module)
+    ours, theirs = module.logits(x, batch), reference_logits(module, x)
+    assert ours.shape == (11, 4) and torch.allclose(ours, theirs)
+    weights = torch.randn_like(ours)
+    assert_same_gradients((ours * weights).sum(), (theirs * weights).sum(), x, module)
+
+
 @pytest.mark.parametrize("window", [1, 5])
 def test_other_windows(window):
     module = make("acnn", window=window)
-    x, mask, pairs = batch("acnn")
-    assert torch.allclose(module.logits(x, mask, pairs), reference_logits(module, x))
+    x, batch = make_inputs(module)
+    assert torch.allclose(module.logits(x, batch), reference_logits(module, x))
 
 
 @pytest.mark.parametrize(
     "name", ["softmax", "softmax without types", "softmax, between", "bilstm", "attention", "acnn", "acnn, max"]
 )
-def test_in_pieces(name, monkeypatch):
+def test_computing_in_pieces_changes_nothing(name, monkeypatch):
     module = make(name)
-    x, mask, pairs = batch(name)
-    whole = module.logits(x, mask, pairs)
-    steps = 1 if name.startswith("softmax") else pairs.longest
+    x, batch = make_inputs(module)
+    whole = module.logits(x, batch)
+    steps = 1 if name.startswith("softmax") else batch.items.longest
     monkeypatch.setattr(pairs_module, "CPU_STEPS", 2 * steps)
-    cut = module.logits(x, mask, pairs)
+    cut = module.logits(x, batch)
     assert len(list(pairs_module.pieces(11, steps, x.device))) == 6
     assert torch.allclose(whole, cut)
     weights = torch.randn_like(whole)
@@ -335,233 +389,212 @@ def test_in_pieces(name, monkeypatch):
 
 @every_model
 @pytest.mark.parametrize("weighted", [False, True])
-def test_the_loss(name, weighted):
+def test_loss(name, weighted):
     settings = {"negative_weight": 0.4, "class_weights": {"owns": 3.0}, "loss_scale": 0.1} if weighted else {}
     module = make(name, **settings)
-    x, mask, pairs = batch(name)
-    for kept in (None, [0, 4, 7, 9, 10]):
-        kept, rows, classes = gold_of(kept=kept)
-        ours = module(x, mask, pairs, kept, rows, classes) - sum(module.loss_parts.values())
-        theirs = reference_loss(module, reference_logits(module, x)[kept], rows, classes) * module.loss_scale
-        assert torch.allclose(ours, theirs)
-    if not name.startswith("multitask"):
-        assert module.loss_parts == {}
-        assert_same_gradients(ours, theirs, x, module)
+    for documents in (DOCUMENTS, some_pairs(DOCUMENTS, {0, 4, 7, 9, 10})):
+        x, batch = make_inputs(module, documents, gold=True)
+        loss = module(x, batch)
+        theirs = reference_loss(module, reference_logits(module, x, documents), labels_of_pairs(documents))
+        theirs = theirs * module.loss_scale
+        assert torch.allclose(rest_of(loss), theirs)
+        if not name.startswith("multitask"):
+            assert loss.parts == {}
+            assert_same_gradients(loss.total, theirs, x, module)
 
 
 @every_model
-def test_several_labels_share_the_target(name):
-    documents = [document._replace(gold=document.gold | {(1, 0, 0), (1, 0, 2)}) for document in DOCUMENTS]
+def test_several_labels_share_the_target_probability(name):
     module = make(name, class_weights={"owns": 3.0})
-    x, mask, pairs = batch(name)
-    kept, rows, classes = gold_of(documents)
-    assert len(rows) == 9
-    ours = module(x, mask, pairs, kept, rows, classes) - sum(module.loss_parts.values())
-    theirs = reference_loss(module, reference_logits(module, x), rows, classes)
-    assert torch.allclose(ours, theirs)
+    x, batch = make_inputs(module, SEVERAL_LABELS, gold=True)
+    assert len(batch.targets.rows) == 9
+    theirs = reference_loss(module, reference_logits(module, x), labels_of_pairs(SEVERAL_LABELS))
+    assert torch.allclose(rest_of(module(x, batch)), theirs)
 
 
-@pytest.mark.parametrize("name", SEVERAL)
+@pytest.mark.parametrize("name", MULTI_LABEL)
 @pytest.mark.parametrize("weighted", [False, True])
-def test_a_sigmoid_for_each_label(name, weighted):
+def test_multi_label_has_a_sigmoid_for_each_label(name, weighted):
     settings = {"negative_weight": 0.4, "class_weights": {"owns": 3.0}} if weighted else {}
-    documents = [document._replace(gold=document.gold | {(1, 0, 0), (1, 0, 2)}) for document in DOCUMENTS]
     module = make(name, multi_label=True, **settings)
-    x, mask, pairs = batch(name)
-    kept, rows, classes = gold_of(documents)
+    x, batch = make_inputs(module, SEVERAL_LABELS, gold=True)
     logits = reference_logits(module, x)
     assert logits.shape == (11, 3)
-    ours = module(x, mask, pairs, kept, rows, classes) - sum(module.loss_parts.values())
-    assert torch.allclose(ours, reference_loss(module, logits, rows, classes))
-    odds, probabilities = (prediction.flatten(0, 1)[pairs.slots] for prediction in module(x, mask, pairs))
-    assert torch.allclose(odds, logits) and torch.allclose(probabilities, logits.sigmoid())
+    theirs = reference_loss(module, logits, labels_of_pairs(SEVERAL_LABELS))
+    assert torch.allclose(rest_of(module(x, batch)), theirs)
+    yes, no = module.predict(x, batch)
+    assert torch.allclose(yes - no, logits) and torch.allclose(yes.exp(), logits.sigmoid())
 
 
 @every_model
 def test_predictions(name):
     module = make(name)
-    x, mask, pairs = batch(name)
-    odds, probabilities = module(x, mask, pairs)
-    assert odds.shape == probabilities.shape == (5, 7, 3)
+    x, batch = make_inputs(module)
+    yes, no = module(x, batch)
+    assert yes.shape == no.shape == (11, 3) and batch.counts.sum() == 11
     expected = reference_logits(module, x).softmax(1)
-    empty = torch.ones(35, dtype=torch.bool)
-    empty[pairs.slots] = False
-    assert torch.allclose(probabilities.flatten(0, 1)[pairs.slots], expected[:, 1:])
-    assert torch.allclose(odds.flatten(0, 1)[pairs.slots], (expected[:, 1:] / expected[:, :1]).log())
-    assert (odds.flatten(0, 1)[empty] == -torch.inf).all() and (probabilities.flatten(0, 1)[empty] == 0).all()
+    assert torch.allclose(yes, expected[:, 1:].log()) and torch.allclose(no, expected[:, :1].log().expand(-1, 3))
 
 
-@pytest.mark.parametrize("multi_label", [False, True])
-def test_symmetric_labels_are_averaged(multi_label):
-    module = make("softmax", symmetric=["knows"], multi_label=multi_label)
-    x, mask, pairs = batch("softmax")
-    odds, probabilities = (prediction.flatten(0, 1)[pairs.slots] for prediction in module(x, mask, pairs))
-    logits = reference_logits(module, x)
-    yes = logits.sigmoid() if multi_label else logits.softmax(1)[:, 1:]
-    no = 1 - yes if multi_label else logits.softmax(1)[:, :1].expand(-1, 3)
-    for p, turned in enumerate(pairs.reverse.tolist()):
-        for k in range(3):
-            others = {p, turned} if k == 1 else {p}
-            y, n = (sum(column[q, k].item() for q in others) / len(others) for column in (yes, no))
-            assert probabilities[p, k].item() == pytest.approx(y)
-            assert odds[p, k].item() == pytest.approx(math.log(y / n))
-    assert odds[0, 1] == odds[1, 1] and odds[0, 0] != odds[1, 0]
+@every_model
+def test_encoder(name):
+    """A model with an encoder equals the model without one on the states of the encoder."""
+    module = make(name, encoder=partial(BiLSTM, hidden_size=4))
+    x, batch = make_inputs(module, gold=True)
+    x = x.detach().nan_to_num()  # encoders may read the padding, which the bridge fills with zeros
+    assert module.width == module.encoder.output_size == 8
+    if name.startswith("multitask"):
+        module.corrupt = first_wrong
+    whole, logits = module(x, batch), module.logits(module.encode(x, batch), batch)
+    assert whole.total.isfinite() and logits.isfinite().all()
+    gradients = torch.autograd.grad(whole.total, module.encoder.parameters())
+    assert all(gradient.isfinite().all() and gradient.abs().sum() > 0 for gradient in gradients)
+    states = torch.stack(
+        [
+            F.pad(run_lstm(module.encoder, row[:length]), (0, 0, 0, x.shape[1] - length))
+            for row, length in zip(x, batch.lengths.tolist(), strict=True)
+        ]
+    )
+    encoder, module.encoder = module.encoder, None
+    assert torch.allclose(module.logits(states, batch), logits)
+    assert torch.allclose(module(states, batch).total, whole.total)
+    batch.targets = None
+    expected = module(states, batch)
+    module.encoder = encoder
+    assert all(torch.allclose(a, b) for a, b in zip(module(x, batch), expected, strict=True))
 
 
 @every_model
 def test_other_documents_and_padding_do_not_matter(name):
     module = make(name)
-    x, mask, pairs = batch(name)
-    together = module(x, mask, pairs)
-    if name != "marks":  # whose steps are pairs
-        padded = F.pad(x, (0, 0, 0, 4), value=torch.nan)
-        for a, b in zip(together, module(padded, F.pad(mask, (0, 4)), pairs), strict=True):
+    x, batch = make_inputs(module)
+    together = module(x, batch)
+
+    def assert_same(others):
+        for a, b in zip(together, others, strict=True):
             assert torch.allclose(a, b)
-    wider = pairs._replace(widest=pairs.widest + 3, longest=pairs.longest + 4)
-    for a, b in zip(together, module(x, mask, wider), strict=True):
-        assert torch.allclose(a, b)
-    for b, document in enumerate(DOCUMENTS):
-        alone = module(*batch(name, [document]))
-        for whole, own in zip(together, alone, strict=True):
-            n = len(document.pairs)
-            assert torch.allclose(whole[b, :n], own[0, :n])
+
+    assert_same(module(*make_inputs(module, padding=4)))
+    batch.items = batch.items._replace(widest=batch.items.widest + 3, longest=batch.items.longest + 4)
+    assert_same(module(x, batch))
+    alone = [module(*make_inputs(module, [document])) for document in DOCUMENTS]
+    assert_same([torch.cat(parts) for parts in zip(*alone, strict=True)])
 
 
 @every_model
 def test_the_order_of_documents_does_not_matter(name):
-    """An attention query per place in the batch would show here."""
     module = make(name)
-    x, mask, pairs = batch(name)
-    turned = batch(name, DOCUMENTS[::-1])
-    for a, b in zip(module(x, mask, pairs), module(*turned), strict=True):
-        assert torch.allclose(a, b.flip(0))
+    x, batch = make_inputs(module)
+    turned = module(*make_inputs(module, DOCUMENTS[::-1]))
+    ends = batch.counts[::-1].cumsum().tolist()
+    for a, b in zip(module(x, batch), turned, strict=True):
+        parts = [b[end - count : end] for end, count in zip(ends, batch.counts[::-1], strict=True)]
+        assert torch.allclose(a, torch.cat(parts[::-1]))
 
 
 @every_model
 def test_losses_add_up(name):
     module = make(name)
     if name.startswith("multitask"):
-        module.corrupt = lambda held: (held.argmin(1), held.min(1).values == 0)
-    whole = module(*batch(name), *gold_of())
-    parts = [
-        module(*batch(name, documents), *gold_of(documents))
-        for documents in (DOCUMENTS[:1], DOCUMENTS[1:2], DOCUMENTS[2:])
-    ]
-    assert torch.allclose(whole, sum(parts))
-    x, mask, pairs = batch(name)
-    halves = [module(x, mask, pairs, *gold_of(kept=kept)) for kept in ([0, 2, 4, 6, 8, 10], [1, 3, 5, 7, 9])]
-    assert torch.allclose(whole, sum(halves))
+        module.corrupt = first_wrong
+
+    def loss(documents):
+        return module(*make_inputs(module, documents, gold=True)).total
+
+    whole = loss(DOCUMENTS)
+    assert torch.allclose(whole, loss(DOCUMENTS[:1]) + loss(DOCUMENTS[1:2]) + loss(DOCUMENTS[2:]))
+    even, odd = some_pairs(DOCUMENTS, range(0, 11, 2)), some_pairs(DOCUMENTS, range(1, 11, 2))
+    assert torch.allclose(whole, loss(even) + loss(odd))
 
 
 @every_model
-@pytest.mark.parametrize("documents", [DOCUMENTS[1:2], DOCUMENTS[3:4], [DOCUMENTS[1], DOCUMENTS[3]]])
-def test_no_pairs(name, documents):
+@pytest.mark.parametrize(
+    "documents",
+    [DOCUMENTS[1:2], DOCUMENTS[3:4], [DOCUMENTS[1], DOCUMENTS[3]], some_pairs(DOCUMENTS, ())],
+    ids=["no entity", "one entity", "both", "no pair"],
+)
+def test_without_pairs(name, documents):
     module = make(name)
-    x, mask, pairs = batch(name, documents)
-    odds, probabilities = module(x, mask, pairs)
-    assert odds.shape == probabilities.shape == (len(documents), 1, 3)
-    assert (odds == -torch.inf).all() and (probabilities == 0).all()
-    assert_no_loss(module, x, mask, pairs)
-
-
-@every_model
-def test_nothing_kept(name):
-    module = make(name)
-    assert_no_loss(module, *batch(name))
-
-
-def assert_no_loss(module, x, mask, pairs):
-    loss = module(x, mask, pairs, *gold_of([], kept=[]))
-    loss.backward()
-    assert loss == 0 and loss.shape == () and x.grad.shape == x.shape and (x.grad == 0).all()
-    assert module.loss_parts == dict.fromkeys(module.terms, 0)
-
-
-def test_select():
-    pairs = collate(DOCUMENTS)
-    some = pairs.select(torch.tensor([8, 2]))
-    assert some.heads.tolist() == [pairs.heads[8], pairs.heads[2]] and some.slots.tolist() == [15, 2]
-    assert some.tails.tolist() == [pairs.tails[8], pairs.tails[2]] and some.most == 7
-    assert some.starts is pairs.starts and some.region_ends is pairs.region_ends
+    yes, no = module(*make_inputs(module, documents))
+    assert yes.shape == no.shape == (0, 3)
+    x, batch = make_inputs(module, documents, gold=True)
+    loss = module(x, batch)
+    loss.total.backward()
+    assert loss.total == 0 and loss.total.shape == () and x.grad.shape == x.shape and (x.grad == 0).all()
+    assert loss.parts == dict.fromkeys(module.terms, 0)
 
 
 # Single models
 
 
-def test_dropout():
-    for name in MODELS:
-        module = make(name, dropout_rate=None)
-        x, mask, pairs = batch(name)
-        still = module.logits(x, mask, pairs)
-        set_dropout(module, 0.4)
-        torch.manual_seed(3)
-        first, second = module.logits(x, mask, pairs), module.logits(x, mask, pairs)
-        torch.manual_seed(3)
-        assert torch.equal(first, module.logits(x, mask, pairs))
-        assert not torch.equal(first, second) and not torch.equal(first, still)
-        assert torch.equal(module.eval().logits(x, mask, pairs), still)
+@every_model
+def test_dropout(name):
+    module = make(name, dropout_rate=None)
+    x, batch = make_inputs(module)
+    still = module.logits(x, batch)
+    set_dropout(module, 0.4)
+    torch.manual_seed(3)
+    first, second = module.logits(x, batch), module.logits(x, batch)
+    torch.manual_seed(3)
+    assert torch.equal(first, module.logits(x, batch))
+    assert not torch.equal(first, second) and not torch.equal(first, still)
+    assert torch.equal(module.eval().logits(x, batch), still)
 
 
 @pytest.mark.parametrize("context", ["sentences", "between"])
-def test_dropout_of_the_softmax_model_is_drawn_once_per_entity_and_context(context):
-    """With parts of entities and contexts dropped or doubled, the hidden layer is the formula's of what is left."""
+def test_dropout_of_the_softmax_model_is_sampled_once_per_entity_and_context(context):
+    """With elements of entities and contexts set to zero or doubled, the hidden layer still equals the formula."""
     module = make("softmax", context=context)
-    x, mask, pairs = batch("softmax")
+    x, batch = make_inputs(module)
+    pairs = batch.items
     contexts, own = module._contexts(x, pairs)
-    drawn = []
+    sampled = []
 
-    class Draw(torch.nn.Module):
+    class Sample(torch.nn.Module):
         def forward(self, y):
-            drawn.append(2.0 * torch.randint(0, 2, y.shape).to(y))
-            return y * drawn[-1]
+            sampled.append(2.0 * torch.randint(0, 2, y.shape).to(y))
+            return y * sampled[-1]
 
-    module.dropout = Draw()
+    module.dropout = Sample()
     hidden = module._hidden(*module._sums(x, pairs))
-    entities = module.mean_entities(x, pairs) * drawn[0]
+    entities = module.mean_entities(x, pairs) * sampled[0]
     number = len(pairs.region_starts) if context == "sentences" else 11
-    assert [len(mask) for mask in drawn] == [len(pairs.starts), number]
+    assert [len(factors) for factors in sampled] == [len(pairs.starts), number]
     for p in range(11):
-        c = contexts[own[p]] * drawn[1][own[p]]
+        c = contexts[own[p]] * sampled[1][own[p]]
         z = torch.cat([entities[pairs.heads[p]], entities[pairs.tails[p]], c])
         assert torch.allclose(hidden[p], module.hidden(norm(module.norm, z)))
 
 
 @pytest.mark.parametrize("symmetric", [(), ("knows",)])
-def test_transe(symmetric):
-    documents = [document._replace(gold=document.gold | {(1, 0, 0), (1, 0, 2)}) for document in DOCUMENTS]
+def test_transe_term(symmetric):
     module = make("multitask", symmetric=symmetric, loss_scale=0.1)
-    x, mask, pairs = batch("multitask")
-    kept, rows, classes = gold_of(documents)
-    names = [(b, *pair) for b, document in enumerate(documents) for pair in document.pairs]
-    gold = [(*names[row], int(k)) for row, k in zip(rows.tolist(), classes, strict=True)]
-    drawn = []
+    x, batch = make_inputs(module, SEVERAL_LABELS, gold=True)
+    names = [(b, *pair) for b, document in enumerate(DOCUMENTS) for pair in document.pairs]
+    gold = [(*names[row], k) for row, k in zip(*(column.tolist() for column in batch.targets), strict=True)]
+    sampled = []
 
     def corrupt(held):
-        drawn.append(corrupt_labels(held))
-        return drawn[-1]
+        sampled.append(corrupt_labels(held))
+        return sampled[-1]
 
     module.corrupt = corrupt
-    ours = module(x, mask, pairs, kept, rows, classes)
-    (wrong, exists) = drawn[0]
-    held = {(*relation[:3], k) for relation in gold for k in [relation[3]]}
-    assert exists.all() and not any((*g[:3], int(w)) in held for g, w in zip(gold, wrong, strict=True))
-    term = reference_transe(module, x, documents, gold, wrong) * 0.1
-    assert (
-        term > 0 and torch.allclose(module.loss_parts["transe"], term) and not module.loss_parts["transe"].requires_grad
-    )
-    theirs = reference_loss(module, reference_logits(module, x), rows, classes) * 0.1 + term
-    assert torch.allclose(ours, theirs)
-    assert_same_gradients(ours, theirs, x, module)
-    module(x, mask, pairs)
-    assert module.loss_parts == {}
+    total, parts = module(x, batch)
+    (wrong, exists) = sampled[0]
+    assert exists.all() and not {(*relation[:3], int(k)) for relation, k in zip(gold, wrong, strict=True)} & set(gold)
+    term = reference_transe(module, x, DOCUMENTS, gold, wrong) * 0.1
+    assert term > 0 and torch.allclose(parts["transe"], term) and not parts["transe"].requires_grad
+    theirs = reference_loss(module, reference_logits(module, x), labels_of_pairs(SEVERAL_LABELS)) * 0.1 + term
+    assert torch.allclose(total, theirs)
+    assert_same_gradients(total, theirs, x, module)
 
 
-def test_transe_needs_a_wrong_label():
+def test_transe_term_is_zero_with_a_single_label():
     module = make("multitask", labels=["kills"])
-    x, mask, pairs = batch("multitask")
-    kept, rows, classes = gold_of()
-    module(x, mask, pairs, kept, rows, torch.zeros_like(classes))
-    assert module.loss_parts == {"transe": 0}
+    x, batch = make_inputs(module, gold=True)
+    rows, classes = batch.targets
+    batch.targets = PairTargets(rows, torch.zeros_like(classes))
+    assert module(x, batch).parts == {"transe": 0}
 
 
 def test_corrupt_labels_are_uniform():
@@ -574,7 +607,7 @@ def test_corrupt_labels_are_uniform():
     assert (wrong.view(3000, 3)[:, 1] == 2).all()
 
 
-def test_transe_alone():
+def test_transe():
     torch.manual_seed(0)
     module = TransE(3, 4)
     with torch.no_grad():
@@ -582,43 +615,42 @@ def test_transe_alone():
         module.labels.weight[1] = torch.tensor([-1.0, 1.0, -1.0, 1.0])
     difference = torch.tensor([[-1.0, 1.0, -1.0, 1.0]])
     zero, one = torch.tensor([0]), torch.tensor([1])
-    assert module(difference, zero, one) == 0  # exactly the way of label 0
+    assert module(difference, zero, one) == 0, "the entities differ by the translation of label 0"
     assert module(difference, one, zero).item() == pytest.approx(17, abs=1e-3)
 
 
-def test_a_hinge_that_is_satisfied_has_no_gradient():
+def test_a_satisfied_hinge_has_no_gradient():
     module = make("acnn")
-    x, mask, pairs = batch("acnn")
-    with torch.no_grad():  # whatever is attended to, all that is pooled is the same: the vector of class 0
+    with torch.no_grad():  # the pooled vector of every pair has the direction of class 0
         module.convolution.weight.zero_()
         module.convolution.bias.fill_(0.5)
         module.relations.weight.fill_(-1.0)[0] = 1.0
-    kept, rows, classes = gold_of()
-    none = torch.zeros(0, dtype=torch.long)
-    loss = module(x, mask, pairs, kept, none, none)
+    unrelated = [document._replace(gold=set()) for document in DOCUMENTS]
+    x, batch = make_inputs(module, unrelated, gold=True)
+    loss = module(x, batch).total
     assert loss == 0
     for gradient in torch.autograd.grad(loss, [x, *module.parameters()]):
         assert (gradient == 0).all()
     # The distance to the right class is 2, that to the nearest wrong one 0.
-    assert module(x, mask, pairs, kept, rows, classes).item() == pytest.approx(3 * len(rows))
+    x, batch = make_inputs(module, gold=True)
+    assert module(x, batch).total.item() == pytest.approx(3 * len(batch.targets.rows))
 
 
 @pytest.mark.parametrize("zero", ["relations", "pooled", "both", "same"])
-def test_gradient_of_the_hinge_at_zero(zero):
+def test_gradient_of_the_hinge_is_finite_at_zero(zero):
     module = make("acnn")
-    x, mask, pairs = batch("acnn")
     with torch.no_grad():
         if zero in ("relations", "both"):
             module.relations.weight.zero_()
         if zero in ("pooled", "both"):
             module.convolution.weight.zero_()
             module.convolution.bias.zero_()
-        if zero == "same":  # what is pooled lies on the vector of a relation
+        if zero == "same":  # the pooled vector has the direction of a relation
             module.relations.weight.fill_(1.0)
             module.convolution.weight.zero_()
             module.convolution.bias.fill_(0.5)
-    loss = module(x, mask, pairs, *gold_of())
-    for gradient in torch.autograd.grad(loss, [x, *module.parameters()]):
+    x, batch = make_inputs(module, gold=True)
+    for gradient in torch.autograd.grad(module(x, batch).total, [x, *module.parameters()]):
         assert gradient.isfinite().all() and gradient.abs().max() < 1e3
 
 
@@ -633,30 +665,28 @@ def test_unit():
 @every_model
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_new_labels_and_types_keep_the_old_scores(name, multi_label):
-    if multi_label and name not in SEVERAL:
-        pytest.skip("one label a pair")
+    if multi_label and name not in MULTI_LABEL:
+        pytest.skip("one label per pair")
     module = make(name, multi_label=multi_label, symmetric=["owns"], class_weights={"knows": 2.0})
-    x, mask, pairs = batch(name)
-    before, odds = module.logits(x, mask, pairs).detach(), module(x, mask, pairs)[0].detach()
+    x, batch = make_inputs(module)
+    before = module.logits(x, batch).detach()
     labels, types = ["owns", "new", "kills", "knows"], ["ORG", "LOC", "PER"]
     module.resize(labels=labels, types=types, symmetric=["owns", "new"], multi_label=multi_label)
-    moved = pairs._replace(types=torch.tensor([0, 3, 2])[pairs.types])
+    batch.items = batch.items._replace(types=torch.tensor([0, 3, 2])[batch.items.types])
     places = [2, 3, 0] if multi_label else [0, 3, 4, 1]
-    assert torch.allclose(module.logits(x, mask, moved)[:, places], before)
-    # Odds of a symmetric label are of averages, in which the new class has its share.
-    assert torch.allclose(module(x, mask, moved)[0][..., [2, 3]], odds[..., [0, 1]])
+    assert torch.allclose(module.logits(x, batch)[:, places], before)
     assert module.labels == labels and module.types == types and module.symmetric == ["owns", "new"]
     assert module.weights.tolist() == [1, 1, 1, 2] and module.both_ways.tolist() == [True, True, False, False]
 
-    # What is new can be learned.
-    kept = torch.tensor([0, 3])
-    rows, classes = torch.tensor([0, 1]), torch.tensor([1, 2])
+    # New labels can be learned.
+    x, batch = make_inputs(module, some_pairs(DOCUMENTS, {0, 3}))
+    batch.targets = PairTargets(torch.tensor([0, 1]), torch.tensor([1, 2]))
     optimizer = torch.optim.Adam(module.parameters(), lr=0.02)
     for _ in range(60):
         optimizer.zero_grad()
-        module(x, mask, moved, kept, rows, classes).backward()
+        module(x, batch).total.backward()
         optimizer.step()
-    learned = module.logits(x, mask, moved)[kept].argmax(1)
+    learned = module.logits(x, batch).argmax(1)
     assert learned.tolist() == ([1, 2] if multi_label else [2, 3])
 
 
@@ -667,7 +697,7 @@ def test_growing_the_label_vectors():
     assert torch.equal(module.transe.labels.weight[[0, 2]], before[[2, 0]])
 
 
-def test_bad_growth_changes_nothing():
+def test_an_error_while_growing_changes_nothing():
     module = make("softmax", class_weights={"owns": 2.0})
     with pytest.raises(ValueError, match="multi_label = False"):
         module.resize(LABELS, TYPES, [], True)
@@ -691,7 +721,7 @@ def test_bad_growth_changes_nothing():
         ("acnn", {"window": 2}, "window must be odd"),
         ("acnn", {"pooling": "mean"}, "pooling must be"),
         ("acnn", {"loss": "mse"}, "loss must be"),
-        ("acnn", {"multi_label": True}, "one label a pair"),
+        ("acnn", {"multi_label": True}, "allows one label per pair"),
     ],
 )
 def test_bad_settings(name, settings, message):
@@ -705,27 +735,28 @@ def test_bad_settings(name, settings, message):
 @every_model
 def test_half_precision(name):
     module = make(name, double=False)
-    x, mask, pairs = batch(name)
-    x = x.detach().float().requires_grad_()
     if name.startswith("multitask"):
-        module.corrupt = lambda held: (held.argmin(1), held.min(1).values == 0)
+        module.corrupt = first_wrong
+    x, with_gold = make_inputs(module, gold=True)
+    _, without_gold = make_inputs(module)
+    x = x.detach().float().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
-        half, logits = module(x, mask, pairs, *gold_of()), module.logits(x, mask, pairs)
-        odds, probabilities = module(x, mask, pairs)
-    full = module(x, mask, pairs, *gold_of())
-    assert half.dtype == logits.dtype == odds.dtype == probabilities.dtype == torch.float32
+        half, logits = module(x, with_gold).total, module.logits(x, with_gold)
+        yes, no = module(x, without_gold)
+    full = module(x, with_gold).total
+    assert half.dtype == logits.dtype == yes.dtype == no.dtype == torch.float32
     assert torch.isclose(half, full, rtol=0.05)
     (gradient,) = torch.autograd.grad(half, x)
-    assert gradient[mask].isfinite().all()
+    assert gradient[with_gold.mask].isfinite().all()
 
 
 class NoSync(TorchDispatchMode):
-    """Raises where a GPU would have to tell the host something."""
+    """Raise on every operation for which the host would wait for a GPU."""
 
     def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
         name = function.overloadpacket.__name__
         assert name not in ("_local_scalar_dense", "item", "nonzero", "masked_select", "_unique2", "unique_dim"), name
-        if name in ("index", "index_put"):
+        if name in ("index", "index_put", "index_put_"):
             assert all(i is None or i.dtype != torch.bool for i in arguments[1]), "a mask as an index"
         return function(*arguments, **(keywords or {}))
 
@@ -733,27 +764,28 @@ class NoSync(TorchDispatchMode):
 @every_model
 def test_the_host_waits_for_nothing(name):
     module = make(name, symmetric=["knows"])
-    x, mask, pairs = batch(name)
-    gold = gold_of()
+    x, with_gold = make_inputs(module, gold=True)
+    _, without_gold = make_inputs(module)
     with NoSync():
-        module(x, mask, pairs, *gold)
-        module(x, mask, pairs)
+        module(x, with_gold)
+        module(x, without_gold)
+        batch = make_batch(with_gold.lengths, CPU)
+        module.collate(batch, [find(document) for document in DOCUMENTS], [find_gold(doc) for doc in DOCUMENTS])
     with pytest.raises(AssertionError, match="a mask as an index"), NoSync():
-        x[mask]
+        x[with_gold.mask]
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "marks"])  # which is but a linear layer
-def test_it_learns(name):
-    """With a few more units than the formulas are tested with, where these are too few to learn anything."""
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "markers"])  # a linear layer alone
+def test_learning(name):
+    """Some models need more units than in the other tests."""
     module = make(name, double=False, **WIDER.get(name, {}))
-    x, mask, pairs = batch(name)
+    x, batch = make_inputs(module, gold=True)
     x = x.detach().float()
-    kept, rows, classes = gold_of()
     optimizer = torch.optim.Adam(module.parameters(), lr=0.05)
     for _ in range(100):
         optimizer.zero_grad()
-        module(x, mask, pairs, kept, rows, classes).backward()
+        module(x, batch).total.backward()
         optimizer.step()
     module.eval()
-    expected = torch.zeros(11, dtype=torch.long).index_put((rows,), classes + 1)
-    assert torch.equal(module.logits(x, mask, pairs).argmax(1), expected)
+    expected = torch.tensor([max([k + 1 for k in held], default=0) for held in labels_of_pairs()])
+    assert torch.equal(module.logits(x, batch).argmax(1), expected)

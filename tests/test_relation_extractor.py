@@ -1,52 +1,83 @@
-"""The component `relation_extractor`: candidates, learning, annotation, scores."""
+"""The component `relation_extractor`: candidates, training, annotation, scores."""
 
+import json
 import warnings
 
 import numpy as np
 import pytest
 import spacy
-from conftest import TRAIN, make_examples, relations, set_relations, small_model
+from conftest import TRAIN, make_examples, relations, set_relations, set_trees, small_model
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from spacy.tokens import Doc, Span
 from spacy.training import Example
+from spacy.util import filter_spans
+from spacy.vocab import Vocab
 from thinc.api import Config
 
-from spacy_ner_arch.annotation.candidates import create_entity_pairs
+from spacy_ner_arch.annotation.candidates import Candidates, create_entity_pairs, reverse_rows
+from spacy_ner_arch.annotation.gold_relations import GoldPairs, sample_negatives
+from spacy_ner_arch.bridge import marked_copies
 from spacy_ner_arch.bridge.marked_copies import mark
 from spacy_ner_arch.evaluation.scorers import score_relations
 from spacy_ner_arch.training.corpus import copy_spans
 
-MODEL = """
-[model]
-@architectures = "spacy_ner_arch.RelationSoftmax.v1"
-type_size = 8
-
-[model.tok2vec]
-@architectures = "spacy_ner_arch.TorchTok2Vec.v1"
-
-[model.tok2vec.tok2vec]
+BLOCKS = Config().from_str(
+    """
+[embedding]
 @architectures = "spacy.MultiHashEmbed.v2"
 width = 16
 attrs = ["NORM", "SHAPE"]
 rows = [200, 100]
 include_static_vectors = false
 
-[model.tok2vec.encoder]
+[bilstm]
 @architectures = "spacy_ner_arch.BiLSTM.v1"
 hidden_size = 12
+
+[synlstm]
+@architectures = "spacy_ner_arch.SynLSTM.v1"
+hidden_size = 12
+graph_layers = 1
+dep_size = 8
+
+[softmax]
+@architectures = "spacy_ner_arch.SoftmaxPairs.v1"
+context = "sentences"
+type_size = 8
+
+[acnn]
+@architectures = "spacy_ner_arch.ACNNPairs.v1"
+filters = 32
+
+[markers]
+@architectures = "spacy_ner_arch.MarkerPairs.v1"
 """
-
-
+)
+ENCODED = {
+    "@architectures": "spacy_ner_arch.TorchTok2Vec.v1",
+    "tok2vec": BLOCKS["embedding"],
+    "encoder": BLOCKS["bilstm"],
+}
 DOCUMENT = {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "document"}
+
+
+def relation_model(pairs="softmax", tok2vec=ENCODED, **settings):
+    return {"@architectures": "spacy_ner_arch.Relations.v1", "tok2vec": tok2vec, "pairs": BLOCKS[pairs], **settings}
 
 
 def make_nlp(**settings):
     nlp = spacy.blank("en")
-    nlp.add_pipe("relation_extractor", config={**Config().from_str(MODEL), "candidates": DOCUMENT, **settings})
+    nlp.add_pipe("relation_extractor", config={"model": relation_model(), "candidates": DOCUMENT, **settings})
     return nlp
 
 
 def related(nlp, gold=True):
-    """Examples with relations, and by choice with gold entities on the predicted side."""
+    """Examples with relations.
+
+    gold: whether the predicted documents have the gold entities.
+    """
     examples = make_examples(nlp)
     set_relations([eg.reference for eg in examples])
     for eg in examples if gold else ():
@@ -63,13 +94,22 @@ def fit(nlp, examples, steps=60):
     return losses
 
 
-def predict(nlp, examples):
+def unannotated(nlp, examples):
+    """Documents with the gold entities alone."""
     docs = []
     for eg in examples:
         doc = Doc(nlp.vocab, words=[token.text for token in eg.reference])
         doc.set_ents([Span(doc, ent.start, ent.end, ent.label_) for ent in eg.reference.ents])
         docs.append(doc)
-    return list(nlp.pipe(docs))
+    return docs
+
+
+def predict(nlp, examples):
+    return list(nlp.pipe(unannotated(nlp, examples)))
+
+
+def assert_learned(docs, examples):
+    assert [sorted(relations(doc)) for doc in docs] == [sorted(relations(eg.reference)) for eg in examples]
 
 
 @pytest.mark.parametrize(
@@ -85,36 +125,56 @@ def predict(nlp, examples):
     ],
     ids=str,
 )
-def test_learns(settings, tmp_path):
+def test_learning(settings, tmp_path):
     nlp = make_nlp(**settings)
     examples = related(nlp)
     fit(nlp, examples, 120)
     nlp.to_disk(tmp_path)
-    gold = [sorted(relations(eg.reference)) for eg in examples]
     for trained in (nlp, spacy.load(tmp_path), make_nlp(**settings).from_bytes(nlp.to_bytes())):
         docs = predict(trained, examples)
-        assert [sorted(relations(doc)) for doc in docs] == gold
+        assert_learned(docs, examples)
         assert all(0.5 < relation.score <= 1 for doc in docs for relation in doc._.relations)
 
 
-@pytest.mark.parametrize("settings", [{}, {"pooling": "max"}, {"pooling": "max", "loss": "cross_entropy"}], ids=str)
-def test_acnn_is_kept(settings, tmp_path):
-    """As published, and with what that leaves out: on disk, and with a label more."""
-    tok2vec = Config().from_str(MODEL)["model"]["tok2vec"]
-    model = {"@architectures": "spacy_ner_arch.RelationACNN.v1", "tok2vec": tok2vec, "filters": 32, **settings}
-    nlp = make_nlp(model=model)
+@pytest.mark.parametrize("pairs, encoder", [("softmax", "bilstm"), ("softmax", "synlstm"), ("markers", "bilstm")])
+def test_encoders(pairs, encoder, tmp_path):
+    """Relations.v1 with an encoder; the documents have trees for the one that reads them."""
+    nlp = make_nlp(model=relation_model(pairs, BLOCKS["embedding"], encoder=BLOCKS[encoder]))
     examples = related(nlp)
+    set_trees([eg.predicted for eg in examples])
     fit(nlp, examples, 120)
-    gold = [sorted(relations(eg.reference)) for eg in examples]
+    module = nlp.get_pipe("relation_extractor").head.module
+    assert module.encoder.output_size == module.width == 24
     nlp.to_disk(tmp_path)
     for trained in (nlp, spacy.load(tmp_path)):
-        assert [sorted(relations(doc)) for doc in predict(trained, examples)] == gold
+        docs = unannotated(trained, examples)
+        set_trees(docs)
+        assert_learned(list(trained.pipe(docs)), examples)
+
+
+def test_an_encoder_without_its_trees_is_an_error():
+    nlp = make_nlp(model=relation_model(tok2vec=BLOCKS["embedding"], encoder=BLOCKS["synlstm"]))
+    examples = related(nlp)
+    nlp.initialize(lambda: examples)
+    with pytest.raises(ValueError, match="relation_extractor: no dependency tree"):
+        nlp.update(examples)
+
+
+@pytest.mark.parametrize("settings", [{}, {"pooling": "max"}, {"pooling": "max", "loss": "cross_entropy"}], ids=str)
+def test_acnn(settings, tmp_path):
+    """Its layers depend on the settings; test them on disk and with a new label."""
+    nlp = make_nlp(model=relation_model(pairs="acnn") | {"pairs": {**BLOCKS["acnn"], **settings}})
+    examples = related(nlp)
+    fit(nlp, examples, 120)
+    nlp.to_disk(tmp_path)
+    for trained in (nlp, spacy.load(tmp_path)):
+        assert_learned(predict(trained, examples), examples)
     nlp.get_pipe("relation_extractor").add_label("NEW")
-    assert [sorted(relations(doc)) for doc in predict(nlp, examples)] == gold
+    assert_learned(predict(nlp, examples), examples)
 
 
-def test_a_relation_the_other_way_round_is_another_one():
-    """Head and tail are told apart by what they are, not by which comes first."""
+def test_direction_of_a_relation():
+    """The head may be the later entity."""
     nlp = make_nlp(direction="labels")
     data = [
         ("Anna likes Bert .", [(0, 1, "PER"), (2, 3, "PER")]),
@@ -129,7 +189,7 @@ def test_a_relation_the_other_way_round_is_another_one():
     assert [relations(doc) for doc in predict(nlp, examples)] == [[(0, 1, 2, 3, "MOVES")], [(2, 3, 0, 1, "MOVES")]]
 
 
-def test_symmetric_labels_are_stored_once_and_scored_both_ways():
+def test_symmetric_labels_are_scored_in_both_directions():
     nlp = make_nlp(symmetric=["WITH"])
     doc, other = (Doc(nlp.vocab, words=["Anna", "and", "Bert"]) for _ in range(2))
     for target, order in ((doc, (0, 2)), (other, (2, 0))):
@@ -140,7 +200,7 @@ def test_symmetric_labels_are_stored_once_and_scored_both_ways():
 
 
 def test_scores_count_every_gold_relation():
-    """Right; right but for a type; with a wrong label; missed; and a document without gold annotation."""
+    """One correct, one with a wrong type, one with a wrong label, one missed; and a document without annotation."""
     nlp = spacy.blank("en")
     words = list("abcdefgh")
     gold, predicted, plain = (Doc(nlp.vocab, words=words) for _ in range(3))
@@ -162,6 +222,9 @@ def test_scores_count_every_gold_relation():
     assert set(score_relations([Example(predicted, plain)]).values()) == {None}
 
 
+# Candidates
+
+
 def test_candidates():
     nlp = spacy.blank("en")
     doc = Doc(nlp.vocab, words=list("abcdefgh"), sent_starts=[True, False, False, False, True, False, False, False])
@@ -169,6 +232,7 @@ def test_candidates():
     found = create_entity_pairs(within="document")(doc)
     assert found.pairs.tolist() == [[0, 1], [0, 2], [1, 0], [1, 2], [2, 0], [2, 1]]
     assert found.regions.tolist() == [[0, 4], [0, 8], [0, 4], [0, 8], [0, 8], [0, 8]]
+    assert found.bounds.tolist() == [[0, 2], [3, 4], [6, 7]]
     assert create_entity_pairs()(doc).pairs.tolist() == [[0, 1], [1, 0]]
     assert create_entity_pairs("document", max_distance=2)(doc).pairs.tolist() == [[0, 1], [1, 0], [1, 2], [2, 1]]
     doc.spans["sc"] = [Span(doc, 1, 2, "Y"), Span(doc, 0, 2, "X"), Span(doc, 0, 2, "Y")]
@@ -176,14 +240,123 @@ def test_candidates():
     assert [(e.start, e.end, e.label_) for e in overlapping.entities] == [(0, 2, "X"), (0, 2, "Y"), (1, 2, "Y")]
     assert len(overlapping.pairs) == 6
     assert create_entity_pairs(spans_key="other")(doc).pairs.shape == (0, 2)
-    unset = Doc(nlp.vocab, words=["a", "b"])
-    assert create_entity_pairs(within="sentence")(Doc(nlp.vocab)).pairs.shape == (0, 2)
+
+
+def test_sentences_are_needed_for_two_entities_only():
+    doc = Doc(Vocab(), words=["a", "b", "c"])
+    find = create_entity_pairs(within="sentence")
+    assert find(Doc(doc.vocab)).pairs.shape == find(doc).pairs.shape == (0, 2)
+    doc.set_ents([Span(doc, 0, 1, "P")])
+    lonely = find(doc)
+    assert len(lonely.entities) == 1 and lonely.pairs.shape == lonely.regions.shape == (0, 2)
+    doc.set_ents([Span(doc, 0, 1, "P"), Span(doc, 2, 3, "P")])
     with pytest.raises(ValueError, match="no sentences are set on .*sentencizer"):
-        create_entity_pairs(within="sentence")(unset)
+        find(doc)
+    nlp = make_nlp(candidates={**DOCUMENT, "within": "sentence"})
+    examples = related(nlp)
+    for token in (token for eg in examples for token in eg.predicted):
+        token.is_sent_start = token.i == 0
+    fit(nlp, examples, 1)
+    # A trained pipeline takes plain text.
+    assert nlp("Anna lives in Tarvik . She left .")._.relations == []
+    two = Doc(nlp.vocab, words=["Anna", "Brandt"])
+    two.set_ents([Span(two, 0, 1, "PER"), Span(two, 1, 2, "PER")])
+    with pytest.raises(ValueError, match="relation_extractor: candidates within a sentence"):
+        nlp(two)
+
+
+@st.composite
+def documents(draw):
+    """A Doc with sentences or none, flat doc.ents, and doc.spans that may overlap and repeat their bounds."""
+    length = draw(st.integers(1, 12))
+    starts = draw(st.none() | st.lists(st.booleans(), min_size=length, max_size=length))
+    doc = Doc(Vocab(), words=["w"] * length, sent_starts=starts and [True, *starts[1:]])
+    bounds = st.tuples(st.integers(0, length - 1), st.integers(1, 4), st.sampled_from("AB"))
+    spans = [Span(doc, i, min(length, i + n), label) for i, n, label in draw(st.lists(bounds, max_size=7))]
+    doc.spans["sc"] = spans
+    doc.set_ents(filter_spans(spans))
+    return doc
+
+
+def brute_force(doc, within, max_distance, spans_key):
+    """Pairs of bounds and regions, from the definition."""
+    spans = doc.spans[spans_key] if spans_key else doc.ents
+    spans = sorted(spans, key=lambda span: (span.start, span.end, span.label_))
+    sentences = list(doc.sents) if doc.has_annotation("SENT_START") else [doc[:]]
+
+    def sentence(token):
+        return next(sent for sent in sentences if sent.start <= token < sent.end)
+
+    found = []
+    for i, head in enumerate(spans):
+        for j, tail in enumerate(spans):
+            between = max(head.start, tail.start) - min(head.end, tail.end)
+            together = sentence(head.start) == sentence(tail.start) or within == "document"
+            if i != j and together and (max_distance is None or between <= max_distance):
+                first, last = min(head.start, tail.start), max(head.end, tail.end) - 1
+                found.append([i, j, sentence(first).start, sentence(last).end])
+    return [(span.start, span.end, span.label_) for span in spans], found
+
+
+@hypothesis_settings(deadline=None, max_examples=300)
+@given(
+    doc=documents(),
+    within=st.sampled_from(["document", "sentence"]),
+    max_distance=st.none() | st.integers(0, 5),
+    spans_key=st.sampled_from([None, "sc"]),
+)
+def test_candidates_equal_their_definition(doc, within, max_distance, spans_key):
+    if within == "sentence" and not doc.has_annotation("SENT_START"):
+        within = "document"
+    spans, expected = brute_force(doc, within, max_distance, spans_key)
+    found = create_entity_pairs(within, max_distance, spans_key)(doc)
+    assert [(span.start, span.end, span.label_) for span in found.entities] == spans
+    assert np.concatenate([found.pairs, found.regions], axis=1).tolist() == expected
+    assert found.pairs.dtype == found.regions.dtype == found.bounds.dtype == np.int64
+
+
+def test_candidates_are_generated_once_per_document():
+    nlp = make_nlp(negative_ratio=1.0)
+    examples = related(nlp)
+    nlp.initialize(lambda: examples)
+    pipe = nlp.get_pipe("relation_extractor")
+    generate, calls = pipe.generate_candidates, []
+
+    def count(doc):
+        calls.append(doc)
+        return generate(doc)
+
+    pipe.generate_candidates = count
+    pipe.update(examples)
+    assert len(calls) == len(examples) and {id(doc) for doc in calls} == {id(eg.predicted) for eg in examples}
+    calls.clear()
+    docs = predict(nlp, examples)
+    assert len(calls) == len(docs) and {id(doc) for doc in calls} == {id(doc) for doc in docs}
+
+
+def test_sampling_of_negative_pairs():
+    pairs = np.stack([np.arange(10), np.arange(10) + 1], axis=1)
+    candidates = Candidates([], pairs, pairs + 5)
+    gold = GoldPairs(np.array([2, 2, 7]), np.array([0, 1, 0]))
+    seen = set()
+    for _ in range(200):
+        some, kept = sample_negatives(candidates, gold, 1.5)
+        assert len(some.pairs) == 5 and (np.diff(some.pairs[:, 0]) > 0).all()
+        assert (some.regions == some.pairs + 5).all()
+        assert some.pairs[kept.rows, 0].tolist() == [2, 2, 7] and kept.classes is gold.classes
+        seen |= set(some.pairs[:, 0].tolist())
+    assert seen == set(range(10)), "the sample is random"
+    none = GoldPairs(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+    assert len(sample_negatives(candidates, none, 3.0)[0].pairs) == 3
+    assert len(sample_negatives(candidates, gold, 99.0)[0].pairs) == 10
+    assert len(sample_negatives(candidates, gold, 0.0)[0].pairs) == 2
+
+
+# Training
 
 
 def test_documents_without_candidates():
-    """No token, no entity, one entity: no relation, and none of them keeps the others from being learned."""
+    """Documents without a token, without an entity and with one entity do not disturb the others."""
     nlp = make_nlp()
     examples = related(nlp)
     fit(nlp, examples)
@@ -196,15 +369,14 @@ def test_documents_without_candidates():
     assert nlp.get_pipe("relation_extractor").get_loss(examples) == pytest.approx(before, rel=0.5)
 
 
-def test_without_candidates_a_shared_encoder_learns_from_the_others(tiny_transformers):
-    """The last listener carries the gradient of all: it must not keep it when it has no pair of its own."""
+def test_a_shared_encoder_is_trained_in_updates_without_candidates(tiny_transformers):
+    """The last listener passes on the gradients of all, so it must do so without a pair of its own."""
     nlp = spacy.blank("en")
     block = {"@architectures": "spacy_ner_arch.TransformerModel.v1", "name": str(tiny_transformers["bert"])}
     nlp.add_pipe("transformer", config={"model": {**block, "window": 64, "overlap": 16}})
     listener = {"@architectures": "spacy_ner_arch.TransformerListener.v1"}
     nlp.add_pipe("sequence_ner", config={"model": {"@architectures": "spacy_ner_arch.CRF.v1", "tok2vec": listener}})
-    model = {"@architectures": "spacy_ner_arch.RelationSoftmax.v1", "tok2vec": listener}
-    nlp.add_pipe("relation_extractor", config={"model": model, "candidates": DOCUMENT})
+    nlp.add_pipe("relation_extractor", config={"model": relation_model(tok2vec=listener), "candidates": DOCUMENT})
     examples = related(nlp)
     optimizer = nlp.initialize(lambda: examples)
     module = nlp.get_pipe("transformer").model.shims[0].module
@@ -216,7 +388,7 @@ def test_without_candidates_a_shared_encoder_learns_from_the_others(tiny_transfo
     assert any(not p.equal(before[name]) for name, p in module.named_parameters())
 
 
-def test_only_documents_with_annotation_teach():
+def test_documents_without_annotation_are_not_negative():
     nlp = make_nlp()
     examples = related(nlp)
     fit(nlp, examples)
@@ -230,8 +402,8 @@ def test_only_documents_with_annotation_teach():
     assert pipe.get_loss(silent) > pipe.get_loss(examples) > 0
 
 
-def test_tells_what_it_cannot_learn():
-    """Relations whose argument is no entity, beyond the candidates, between an entity and itself; unseen labels."""
+def test_warnings_about_gold_relations_that_cannot_be_learned():
+    """An argument that is not an entity, a pair that is too distant, an entity with itself, an unknown label."""
     nlp = make_nlp(candidates={**DOCUMENT, "max_distance": 1})
     examples = related(nlp)
     reference = examples[0].reference
@@ -239,24 +411,27 @@ def test_tells_what_it_cannot_learn():
     reference._.relations = [(ents[0], ents[1], "FAR"), (ents[0], ents[0], "SELF"), (ents[0], reference[5:6], "NONE")]
     with pytest.warns(UserWarning, match="4 of 6 gold relations are no candidates"):
         optimizer = nlp.initialize(lambda: examples)
-    with pytest.warns(UserWarning, match=r"gold labels that are none of its labels .*\['NEW'\]"):
+    with pytest.warns(UserWarning, match=r"gold labels that it does not have .*\['NEW'\]"):
         examples[2].reference._.relations = [(*examples[2].reference.ents, "NEW")]
         nlp.update(examples, sgd=optimizer)
-    with pytest.warns(UserWarning, match='a batch has 4 gold relations, but its documents no entity.*copy = ."ents"'):
+    nlp.get_pipe("relation_extractor").add_label("LIVES_IN")  # of the next batch
+    with pytest.warns(
+        UserWarning, match='a batch has 4 gold relations, but its documents have no entity.*copy = ."ents"'
+    ):
         nlp.update(related(nlp, gold=False), sgd=optimizer)
 
 
-def test_types_unseen_in_training_are_no_obstacle():
+def test_unknown_entity_types():
     nlp = make_nlp()
     examples = related(nlp)
     fit(nlp, examples)
     doc = Doc(nlp.vocab, words=TRAIN[0][0].split(" "))
     doc.set_ents([Span(doc, 0, 2, "ALIEN"), Span(doc, 4, 5, "PLANET")])
-    with pytest.warns(UserWarning, match="types that it was not trained on .*ALIEN.*PLANET"):
+    with pytest.warns(UserWarning, match="not in the training corpus .*ALIEN.*PLANET"):
         assert isinstance(nlp(doc)._.relations, list)
 
 
-def test_learned_type_pairs_are_kept(tmp_path):
+def test_learned_type_pairs(tmp_path):
     nlp = make_nlp(type_pairs="learned")
     examples = related(nlp)
     fit(nlp, examples, 1)
@@ -264,7 +439,103 @@ def test_learned_type_pairs_are_kept(tmp_path):
     assert sorted(map(tuple, pairs)) == [("PER", "LOC"), ("PER", "ORG"), ("PER", "PER")]
     nlp.to_disk(tmp_path)
     loaded = spacy.load(tmp_path).get_pipe("relation_extractor")
-    assert len(loaded.finder(predict(nlp, examples)[2]).pairs) == 1
+    assert len(loaded.find_items(predict(nlp, examples)[2:3])[0].pairs) == 1
+
+
+def test_learned_type_pairs_grow_in_another_initialization():
+    nlp = make_nlp(type_pairs="learned")
+    examples = related(nlp)
+    nlp.initialize(lambda: examples[:1])
+    pipe = nlp.get_pipe("relation_extractor")
+    assert pipe.cfg["type_pairs"] == [["PER", "LOC"]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # no gold relation is outside of the type pairs, since these are learned
+        nlp.initialize(lambda: examples)
+    assert pipe.cfg["type_pairs"] == [["PER", "LOC"], ["PER", "ORG"], ["PER", "PER"]]
+
+
+@pytest.mark.parametrize(
+    "type_pairs, expected",
+    [
+        ("all", None),
+        ("learned", [["PER", "LOC"], ["PER", "ORG"], ["PER", "PER"]]),
+        ([["PER", "LOC"], ["PER", "PER"]], [["PER", "LOC"], ["PER", "PER"]]),
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore:relation_extractor. 1 of 4 gold relations are no candidates")
+def test_label_data(type_pairs, expected):
+    """Label data make up for what the examples of an initialization lack, as with a streamed corpus."""
+    nlp = make_nlp(type_pairs=type_pairs)
+    examples = related(nlp)
+    nlp.initialize(lambda: examples)
+    data = nlp.get_pipe("relation_extractor").label_data
+    assert data == {
+        "labels": ["LEFT", "LIVES_IN", "WITH", "WORKS_FOR"],
+        "types": ["LOC", "ORG", "PER"],
+        "type_pairs": expected,
+    }
+    streaming = make_nlp(type_pairs=type_pairs)
+    streaming.config["initialize"]["components"] = {"relation_extractor": {"labels": json.loads(json.dumps(data))}}
+    shown = related(streaming)
+    optimizer = streaming.initialize(lambda: shown[:1])
+    pipe = streaming.get_pipe("relation_extractor")
+    assert pipe.label_data == data
+    module = pipe.head.module
+    assert module.labels == data["labels"] and module.types == data["types"]
+    optimizer.learn_rate = 0.01
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # every label and type is known
+        for _ in range(120):
+            streaming.update(shown, sgd=optimizer)
+    if isinstance(type_pairs, list):  # they exclude the relation between an organization and a person
+        shown[2].reference._.relations = []
+    assert_learned(predict(streaming, shown), shown)
+
+
+def test_label_data_do_not_widen_given_type_pairs():
+    nlp = make_nlp(type_pairs=[["PER", "LOC"]])
+    pipe = nlp.get_pipe("relation_extractor")
+    examples = related(nlp)[:1]
+    data = {"labels": ["LIVES_IN"], "types": ["LOC", "PER"], "type_pairs": [["LOC", "LOC"]]}
+    pipe.initialize(lambda: examples, labels=data)
+    assert pipe.cfg["type_pairs"] == [["PER", "LOC"]]
+
+
+def test_a_list_of_labels():
+    nlp = make_nlp()
+    pipe = nlp.get_pipe("relation_extractor")
+    examples = related(nlp)
+    with pytest.warns(UserWarning, match=r"gold labels that it does not have .*\['LEFT', 'WITH'\]"):
+        pipe.initialize(lambda: examples, labels=["WORKS_FOR", "LIVES_IN"])
+    assert pipe.labels == ("WORKS_FOR", "LIVES_IN") and pipe.cfg["types"] == ["LOC", "ORG", "PER"]
+
+
+def test_types_can_be_added(copy_of):
+    nlp = make_nlp(type_pairs="learned")
+    examples = related(nlp)
+    fit(nlp, examples, 120)
+    pipe = nlp.get_pipe("relation_extractor")
+    before = [odds for odds, _ in pipe.predict([eg.predicted for eg in examples])[1]]
+    pipe.add_types(["PER", "ANIMAL", "AGE"], [("ANIMAL", "LOC"), ("PER", "LOC")])
+    assert pipe.cfg["types"] == pipe.head.module.types == ["LOC", "ORG", "PER", "ANIMAL", "AGE"]
+    assert pipe.cfg["type_pairs"] == [["PER", "LOC"], ["PER", "ORG"], ["PER", "PER"], ["ANIMAL", "LOC"]]
+    after = [odds for odds, _ in pipe.predict([eg.predicted for eg in examples])[1]]
+    for a, b in zip(before, after, strict=True):
+        assert np.allclose(a, b, atol=1e-5)
+    animal = {"words": ["Rex", "lives", "in", "Tarvik", "."], "ents": ["B-ANIMAL", "O", "O", "B-LOC", "O"]}
+    reference, predicted = (Doc(nlp.vocab, **animal) for _ in range(2))
+    reference._.relations = [(*reference.ents, "LIVES_IN")]
+    row = pipe.head.module.type_vectors.weight[4].detach().clone()
+    optimizer = nlp.resume_training()
+    optimizer.learn_rate = 0.01
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the type is known now
+        for _ in range(30):
+            nlp.update([*examples, Example(predicted, reference)], sgd=optimizer)
+    assert not row.equal(pipe.head.module.type_vectors.weight[4])
+    for trained in (nlp, copy_of(nlp)):
+        assert relations(trained(Doc(trained.vocab, **animal))) == [(0, 1, 3, 4, "LIVES_IN")]
 
 
 def test_no_label_is_an_error():
@@ -295,16 +566,15 @@ def test_labels_can_be_added(copy_of):
         ({"candidates": {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "page"}}, "unknown within = 'page'"),
     ],
 )
-def test_refuses(settings, message):
+def test_bad_settings(settings, message):
     with pytest.raises(ValueError, match=message):
         make_nlp(**settings)
 
 
-def test_behind_an_entity_component(tmp_path):
-    """Text to entities to relations, and `spacy find-threshold` on the way."""
+def test_behind_an_entity_component():
     nlp = spacy.blank("en")
     nlp.add_pipe("sequence_ner", config={"model": small_model()})
-    nlp.add_pipe("relation_extractor", config={**Config().from_str(MODEL), "candidates": DOCUMENT})
+    nlp.add_pipe("relation_extractor", config={"model": relation_model(), "candidates": DOCUMENT})
     fit(nlp, related(nlp), 120)
     docs = list(nlp.pipe([Doc(nlp.vocab, words=text.split(" ")) for text, _ in TRAIN]))
     gold = [eg.reference for eg in related(nlp)]
@@ -313,13 +583,17 @@ def test_behind_an_entity_component(tmp_path):
     assert scores["ents_f"] == scores["rel_strict_f"] == 1.0
 
 
+# Annotation
+
+
 def chosen(nlp, odds, spans, words=5):
-    """Relations that the component makes of hand-made odds (P, classes)."""
+    """Relations that the component sets for given odds (P, classes)."""
     pipe = nlp.get_pipe("relation_extractor")
     doc = Doc(nlp.vocab, words=["w"] * words)
     doc.set_ents([Span(doc, *span) for span in spans])
     odds = np.array(odds, dtype="f")
-    pipe.set_annotations([doc], [(odds, 1 / (1 + np.exp(-odds)))])
+    yes, no = -np.logaddexp(0, -odds), -np.logaddexp(0, odds)
+    pipe.set_annotations([doc], (pipe.find_items([doc]), [(yes, no)]))
     return relations(doc)
 
 
@@ -335,8 +609,8 @@ def with_labels(*labels, types=("LOC", "PER"), **settings):
     return pipe_nlp
 
 
-def test_a_symmetric_label_leaves_nothing_for_the_other_order():
-    """Else the second best label of the mirrored pair would be a relation of its own."""
+def test_a_symmetric_label_wins_both_orders_of_a_pair():
+    """The second best label of the mirrored pair is not a relation."""
     nlp = with_labels("LIKES", "WITH", symmetric=["WITH"])
     assert chosen(nlp, [[0.4, 5.0], [0.4, 5.0]], PEOPLE) == [(0, 1, 2, 3, "WITH")]
     assert chosen(nlp, [[6.0, 5.0], [0.4, 5.0]], PEOPLE) == [(0, 1, 2, 3, "LIKES")]
@@ -344,13 +618,57 @@ def test_a_symmetric_label_leaves_nothing_for_the_other_order():
     assert chosen(both, [[-1, 5.0], [0.4, 5.0]], PEOPLE) == [(0, 1, 2, 3, "WITH"), (2, 3, 0, 1, "LIKES")]
 
 
-def test_type_pairs_hold_for_each_direction():
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_symmetric_labels_get_the_average_of_both_orders(multi_label):
+    nlp = with_labels("LIKES", "WITH", symmetric=["WITH"], multi_label=multi_label)
+    pipe = nlp.get_pipe("relation_extractor")
+    doc = Doc(nlp.vocab, words=["w"] * 5)
+    doc.set_ents([Span(doc, i, i + 1, "PER") for i in (0, 2, 4)])
+    found = pipe.find_items([doc])[0].select(np.array([0, 1, 2, 3, 5]))  # the last pair has no reverse
+    pairs = found.pairs.tolist()
+    reverse = reverse_rows(found)
+    turned = [pairs.index([tail, head]) if [tail, head] in pairs else i for i, (head, tail) in enumerate(pairs)]
+    assert reverse.tolist() == turned and turned[4] != 4 and len({*turned} & {1, 3}) > 0
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(5, 2 if multi_label else 3))
+    yes, no = 1 / (1 + np.exp(-logits)), 1 / (1 + np.exp(logits))
+    if not multi_label:
+        shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        yes, no = shares[:, 1:], np.repeat(shares[:, :1], 2, axis=1)
+    odds, probabilities = pipe._average_symmetric(np.log(yes), np.log(no), reverse)
+    for i, other in enumerate(turned):
+        assert probabilities[i, 0] == pytest.approx(yes[i, 0])
+        assert odds[i, 0] == pytest.approx(np.log(yes[i, 0] / no[i, 0]))
+        p, q = (part[i, 1] + part[other, 1] for part in (yes, no))
+        assert probabilities[i, 1] == pytest.approx(p / 2) and odds[i, 1] == pytest.approx(np.log(p / q))
+
+
+BACKWARDS = [(0, 1, "LOC"), (2, 3, "PER")]
+
+
+def test_type_pairs_apply_to_each_direction():
+    """A forbidden direction never wins, and does not keep an allowed label above the threshold from winning."""
     nlp = with_labels("IN", type_pairs=[["PER", "LOC"]], direction="labels")
-    backwards = [(0, 1, "LOC"), (2, 3, "PER")]
-    assert chosen(nlp, [[5.0, 1.0]], backwards) == []
-    assert chosen(nlp, [[1.0, 5.0]], backwards) == [(2, 3, 0, 1, "IN")]
+    assert chosen(nlp, [[5.0, -1.0]], BACKWARDS) == []
+    assert chosen(nlp, [[5.0, 1.0]], BACKWARDS) == chosen(nlp, [[1.0, 5.0]], BACKWARDS) == [(2, 3, 0, 1, "IN")]
     near = with_labels("NEAR", type_pairs=[["PER", "LOC"]], direction="labels", symmetric=["NEAR"])
-    assert chosen(near, [[5.0]], backwards) == [(0, 1, 2, 3, "NEAR")]
+    assert chosen(near, [[5.0]], BACKWARDS) == [(0, 1, 2, 3, "NEAR")]
+
+
+def test_type_pairs_apply_to_each_direction_of_several_labels():
+    """Classes: IN, inverse of IN, NEAR, AT, inverse of AT."""
+    pairs = {"type_pairs": [["PER", "LOC"]], "direction": "labels", "symmetric": ["NEAR"]}
+    nlp = with_labels("IN", "NEAR", "AT", **pairs)
+    assert chosen(nlp, [[9.0, 0.5, 1.0, 9.0, 0.7]], BACKWARDS) == [(0, 1, 2, 3, "NEAR")]
+    assert chosen(nlp, [[9.0, 0.5, 0.4, 9.0, 0.7]], BACKWARDS) == [(2, 3, 0, 1, "AT")]
+    assert chosen(nlp, [[9.0, -0.5, -0.4, 9.0, -0.7]], BACKWARDS) == []
+    several = with_labels("IN", "NEAR", "AT", **pairs, multi_label=True)
+    found = chosen(several, [[9.0, 0.5, 1.0, 9.0, 0.7]], BACKWARDS)
+    assert found == [(2, 3, 0, 1, "IN"), (0, 1, 2, 3, "NEAR"), (2, 3, 0, 1, "AT")]
+    # No direction is allowed: the two entities are not a candidate.
+    pipe = nlp.get_pipe("relation_extractor")
+    doc = Doc(nlp.vocab, words=["w"] * 5, ents=["B-PER", "O", "B-PER", "O", "O"])
+    assert len(pipe.find_items([doc])[0].pairs) == 0
 
 
 def test_relations_of_other_labels_stay():
@@ -358,23 +676,20 @@ def test_relations_of_other_labels_stay():
     doc = Doc(nlp.vocab, words=["w"] * 5)
     doc.set_ents([Span(doc, *span) for span in PEOPLE])
     doc._.relations = [(*doc.ents, "LIKES"), (*doc.ents, "KNOWS")]
-    nlp.get_pipe("relation_extractor").set_annotations([doc], [(np.full((2, 1), -9.0), np.zeros((2, 1)))])
+    pipe = nlp.get_pipe("relation_extractor")
+    pipe.set_annotations([doc], (pipe.find_items([doc]), [(np.full((2, 1), -9.0), np.full((2, 1), -0.1))]))
     assert relations(doc) == [(0, 1, 2, 3, "KNOWS")]
 
 
-def test_class_weights_hold_in_both_directions():
-    model = Config().from_str(MODEL)["model"]
-    nlp = spacy.blank("en")
-    config = {"model": {**model, "class_weights": {"LEFT": 5.0}}, "direction": "labels", "candidates": DOCUMENT}
-    nlp.add_pipe("relation_extractor", config=config)
+def test_class_weights_apply_to_both_directions():
+    nlp = make_nlp(model=relation_model(class_weights={"LEFT": 5.0}), direction="labels")
     fit(nlp, related(nlp), 1)
-    pipe = nlp.get_pipe("relation_extractor")
-    module = pipe.model.shims[0].module
+    module = nlp.get_pipe("relation_extractor").head.module
     assert dict(zip(module.labels, module.weights.tolist(), strict=True))["LEFT^-1"] == 5.0
 
 
 def test_gold_relations_on_other_tokens_and_other_spaces():
-    """What aligns is learned and right, what does not is missed; and said."""
+    """Arguments that align are used; a relation with one that does not is reported and counts as missed."""
     nlp = make_nlp()
     reference = Doc(nlp.vocab, words=["Anna", ",", "of", "Rome", "-", "based", "Acme"], spaces=[True] * 7)
     reference.set_ents([Span(reference, 0, 1, "PER"), Span(reference, 3, 4, "LOC"), Span(reference, 6, 7, "ORG")])
@@ -385,8 +700,8 @@ def test_gold_relations_on_other_tokens_and_other_spaces():
     example.predicted.set_ents([Span(example.predicted, 0, 1, "PER"), Span(example.predicted, 4, 5, "ORG")])
     with pytest.warns(UserWarning, match="1 of 2 gold relations are no candidates"):
         nlp.initialize(lambda: [example])
-    (gold,) = nlp.get_pipe("relation_extractor").targets([example])
-    assert (gold.total, gold.rows.tolist(), gold.classes.tolist()) == (2, [0], [0])
+    _, (found,), (gold,) = nlp.get_pipe("relation_extractor").model_input([example])
+    assert (len(found.pairs), gold.rows.tolist(), gold.classes.tolist()) == (2, [0], [0])
     head, tail = example.predicted.ents
     example.predicted._.relations = [(head, tail, "FOR")]
     scores = score_relations([example])
@@ -394,7 +709,7 @@ def test_gold_relations_on_other_tokens_and_other_spaces():
 
 
 def test_entities_from_doc_spans():
-    """One inside of another."""
+    """Entities inside other entities."""
     nlp = make_nlp(candidates={**DOCUMENT, "spans_key": "sc"})
     examples = make_examples(nlp)
     for eg in examples:
@@ -404,23 +719,42 @@ def test_entities_from_doc_spans():
         copy_spans(eg)
     fit(nlp, examples)
     predicted = [eg.predicted.copy() for eg in examples]
-    docs = list(nlp.pipe(predicted))
-    assert [sorted(relations(doc)) for doc in docs] == [sorted(relations(eg.reference)) for eg in examples]
+    assert_learned(list(nlp.pipe(predicted)), examples)
 
 
-def test_negative_ratio_samples_in_updates_only():
+def test_negative_ratio_applies_to_updates_only():
     nlp = make_nlp(negative_ratio=1.0)
     examples = related(nlp)
     fit(nlp, examples, 1)
     pipe = nlp.get_pipe("relation_extractor")
-    assert [len(gold.kept) for gold in pipe.targets(examples)] == [2, 0, 2, 0, 12]
-    assert [len(gold.kept) for gold in pipe.update_targets(examples)] == [2, 0, 2, 0, 4]
-    for gold in pipe.update_targets(examples):
-        assert set(gold.kept[gold.rows]) <= set(gold.kept) and (np.diff(gold.kept) > 0).all()
+    _, every, gold = pipe.model_input(examples)
+    assert [len(found.pairs) for found in every] == [2, 0, 2, 0, 12]
+    _, some, kept = pipe.model_input(examples, sample=True)
+    assert [len(found.pairs) for found in some] == [2, 0, 2, 0, 4]
+    for whole, part, before, after in zip(every, some, gold, kept, strict=True):
+        assert whole.pairs[before.rows].tolist() == part.pairs[after.rows].tolist()
     assert pipe.get_loss(examples) == pipe.get_loss(examples)
 
 
-def test_refuses_labels():
+def test_markers_copy_sampled_pairs_only(monkeypatch):
+    nlp = make_nlp(model=relation_model("markers"), negative_ratio=1.0)
+    examples = related(nlp)
+    optimizer = nlp.initialize(lambda: examples)
+    copies = []
+
+    def count(*args, **settings):
+        copies.append(mark(*args, **settings))
+        return copies[-1]
+
+    monkeypatch.setattr(marked_copies, "mark", count)
+    nlp.update(examples, sgd=optimizer)
+    assert [len(made) for made in copies] == [2, 0, 2, 0, 4]
+    copies.clear()
+    nlp.get_pipe("relation_extractor").get_loss(examples)
+    assert [len(made) for made in copies] == [2, 0, 2, 0, 12]
+
+
+def test_bad_labels():
     nlp = make_nlp(symmetric=["TYPO"])
     examples = related(nlp)
     with pytest.raises(ValueError, match=r"symmetric names \['TYPO'\], which are no labels"):
@@ -429,30 +763,77 @@ def test_refuses_labels():
         make_nlp(direction="labels").get_pipe("relation_extractor").add_label("x^-1")
 
 
+EMBED_CNN = {
+    "@architectures": "spacy.HashEmbedCNN.v2",
+    "width": 8,
+    "depth": 1,
+    "embed_size": 50,
+    "window_size": 1,
+    "maxout_pieces": 2,
+    "subword_features": True,
+    "pretrained_vectors": None,
+}
+OVER_OUR_ENCODER = {
+    "@architectures": "spacy.Tagger.v2",
+    "tok2vec": {
+        "@architectures": "spacy_ner_arch.TorchTok2Vec.v1",
+        "tok2vec": EMBED_CNN,
+        "encoder": {"@architectures": "spacy_ner_arch.BiLSTM.v1", "hidden_size": 4},
+    },
+}
+
+
+@pytest.mark.parametrize("model", [EMBED_CNN, OVER_OUR_ENCODER, small_model("CRF")])
+def test_a_model_that_does_not_fit_is_an_error(model):
+    message = "relation_extractor: its model .* does not classify pairs; .*spacy_ner_arch.Relations.v1"
+    with pytest.raises(ValueError, match=message):
+        make_nlp(model=model)
+
+
+# Markers
+
+
 @pytest.mark.parametrize(
-    "model, message",
+    "marks, tok2vec, message",
     [
-        ({"marks": ["@"]}, "marks = .* give four words"),
-        ({"tok2vec": {"@architectures": "spacy_ner_arch.TransformerListener.v1"}}, "instead of a listener"),
+        (["@"], ENCODED, "marks = .* give four words"),
+        (["@", " ", "#", "#"], ENCODED, "marks = .* give four words"),
+        (["@"] * 4, {"@architectures": "spacy_ner_arch.TransformerListener.v1"}, "instead of a listener"),
     ],
 )
-def test_refuses_marks(model, message):
-    inner = Config().from_str(MODEL)["model"]["tok2vec"]
-    settings = {"@architectures": "spacy_ner_arch.RelationMarkers.v1", "tok2vec": inner, **model}
+def test_bad_markers(marks, tok2vec, message):
+    pairs = {**BLOCKS["markers"], "marks": marks}
     with pytest.raises(ValueError, match=message):
-        make_nlp(model=settings)
+        make_nlp(model=relation_model(tok2vec=tok2vec) | {"pairs": pairs})
+
+
+def test_predictions_of_markers_do_not_depend_on_other_documents(monkeypatch):
+    nlp = make_nlp(model=relation_model("markers"), symmetric=["WITH"])
+    examples = related(nlp)
+    fit(nlp, examples, 5)
+    pipe = nlp.get_pipe("relation_extractor")
+    docs = [eg.predicted for eg in examples]
+    together = pipe.predict(docs)[1]
+    alone = [pipe.predict([doc])[1][0] for doc in docs]
+    monkeypatch.setattr(marked_copies, "CHUNK", 3)
+    for whole, own, cut in zip(together, alone, pipe.predict(docs)[1], strict=True):
+        assert len(whole) == len(own) == len(cut)
+        for parts in zip(whole, own, cut, strict=True):
+            assert np.allclose(parts[0], parts[1], atol=1e-5) and np.allclose(parts[0], parts[2], atol=1e-5)
 
 
 def test_marks():
-    """Overlapping entities, and windows around a pair."""
+    """Overlapping entities, and the context of a pair."""
     vocab = spacy.blank("en").vocab
     doc = Doc(vocab, words=list("abcdefgh"))
     doc.set_ents([Span(doc, 2, 4, "P"), Span(doc, 5, 6, "L")])
-    (first, head, tail), (second, *_) = mark(doc, create_entity_pairs("document")(doc), ["<", ">", "[", "]"], 1)
+    found = create_entity_pairs("document")(doc)._replace(types=np.array([1, 2]))
+    (first, (head, tail), types), (second, _, turned) = mark(doc, found, ["<", ">", "[", "]"], 1)
     assert first.text.strip() == "b < c d > e [ f ] g" and (first[head].text, first[tail].text) == ("<", "[")
     assert second.text.strip() == "b [ c d ] e < f > g"
+    assert types.tolist() == [1, 2] and turned.tolist() == [2, 1]
     doc.spans["sc"] = [Span(doc, 2, 4, "P"), Span(doc, 3, 4, "L")]
-    nested = create_entity_pairs("document", spans_key="sc")(doc)
+    nested = create_entity_pairs("document", spans_key="sc")(doc)._replace(types=np.array([1, 2]))
     assert [copy.text.strip() for copy, *_ in mark(doc, nested, ["<", ">", "[", "]"], 1)] == [
         "b < c [ d ] > e",
         "b [ c < d > ] e",
@@ -462,11 +843,11 @@ def test_marks():
 def test_learns_from_predicted_entities():
     nlp = spacy.blank("en")
     nlp.add_pipe("sequence_ner", config={"model": small_model()})
-    nlp.add_pipe("relation_extractor", config={**Config().from_str(MODEL), "candidates": DOCUMENT})
+    nlp.add_pipe("relation_extractor", config={"model": relation_model(), "candidates": DOCUMENT})
     optimizer = nlp.initialize(lambda: related(nlp))
     optimizer.learn_rate = 0.01
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # there is no entity yet in the first updates
+        warnings.simplefilter("ignore", UserWarning)  # the first updates have no entity
         for _ in range(120):
             nlp.update(related(nlp, gold=False), sgd=optimizer, annotates=["sequence_ner"])
     assert nlp.evaluate(related(nlp, gold=False))["rel_strict_f"] == 1.0

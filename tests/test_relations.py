@@ -1,4 +1,4 @@
-"""doc._.relations: what is set comes back, by whatever way a Doc travels, and what cannot be meant is refused."""
+"""doc._.relations: reading, setting, storing, and errors."""
 
 import copy
 import pickle
@@ -37,7 +37,7 @@ def plain(doc: Doc) -> list[tuple]:
     ]
 
 
-def test_what_is_set_comes_back(doc: Doc) -> None:
+def test_set_and_get(doc: Doc) -> None:
     [relation] = doc._.relations
     assert relation == (Span(doc, 0, 2, "PER"), Span(doc, 4, 5, "LOC"), "lives_in", 0.5)
     assert relation.head.text == "Anna Brandt" and relation.tail.label_ == "LOC"
@@ -45,17 +45,17 @@ def test_what_is_set_comes_back(doc: Doc) -> None:
     assert doc.user_data[USER_DATA_KEY] == [[*KEY, 0.5]]
 
 
-def test_none_and_never_set_are_told_apart(doc: Doc) -> None:
+def test_an_empty_list_differs_from_never_set(doc: Doc) -> None:
     doc._.relations = []
     bare = Doc(doc.vocab, words=WORDS)
     assert has_relations(doc) and not has_relations(bare)
     assert doc._.relations == bare._.relations == relation_keys(doc) == relation_keys(bare) == []
-    assert not has_relations(bare), "reading is not setting"
+    assert not has_relations(bare), "reading does not set them"
     [loaded] = DocBin(docs=[doc], store_user_data=True).get_docs(Vocab())
     assert has_relations(loaded)
 
 
-def test_what_is_allowed(doc: Doc) -> None:
+def test_allowed_relations(doc: Doc) -> None:
     whole, part, self = doc[0:5], Span(doc, 0, 1, "PER"), Span(doc, 4, 5)
     score = np.float32(0.5)
     relations = [(whole, part, "a"), (part, whole, "a"), (whole, part, "b", score), (self, self, "a")]
@@ -74,7 +74,7 @@ def test_duplicates_are_kept_once_with_the_first_score(doc: Doc) -> None:
     assert len(doc._.relations) == 2
 
 
-def test_spans_of_a_doc_of_the_same_text(doc: Doc) -> None:
+def test_spans_of_another_doc_with_the_same_text(doc: Doc) -> None:
     other = Doc(Vocab(), words=["Anna", "Brandt", "lives", "in", "Tar", "vik."], spaces=[True] * 4 + [False] * 2)
     doc._.relations = [(Span(other, 0, 2, "PER"), other[4:6], "does")]
     assert doc._.relations == [(Span(doc, 0, 2, "PER"), doc[4:6], "does", None)]
@@ -87,14 +87,14 @@ def test_spans_of_a_doc_of_the_same_text(doc: Doc) -> None:
     [
         (lambda doc: (doc[0:1], doc[1:1], "a"), "an argument is empty"),
         (lambda doc: (doc[0:1], Doc(doc.vocab, words=["Anna"])[0:1], "a"), "span of another text"),
-        (lambda doc: (doc[0:1], doc[1], "a"), "no Span"),
-        (lambda doc: (doc[0:1], doc[1:2], ""), "'' from Anna to Brandt: the label must be a text"),
-        (lambda doc: (doc[0:1], doc[1:2], 7), "the label must be a text"),
+        (lambda doc: (doc[0:1], doc[1], "a"), "not a Span"),
+        (lambda doc: (doc[0:1], doc[1:2], ""), "'' from Anna to Brandt: the label must be a non-empty string"),
+        (lambda doc: (doc[0:1], doc[1:2], 7), "the label must be a non-empty string"),
         (lambda doc: (doc[0:1], doc[1:2], "a", float("nan")), "the score nan must be None or a finite number"),
         (lambda doc: (doc[0:1], doc[1:2], "a", "0.5"), "the score '0.5'"),
     ],
 )
-def test_what_is_refused_changes_nothing(doc: Doc, make: Callable, reason: str) -> None:
+def test_an_error_changes_nothing(doc: Doc, make: Callable, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         doc._.relations = [(doc[0:1], doc[1:2], "fine"), make(doc)]
     assert relation_keys(doc) == [KEY]
@@ -151,7 +151,7 @@ def test_relations_survive_other_processes() -> None:
 
 
 def test_where_relations_are_lost(doc: Doc, tmp_path) -> None:
-    """This is said in `get_relations`; correct it there when this fails."""
+    """If this fails, correct the docstring of `get_relations`."""
     path = tmp_path / "a.spacy"
     DocBin(docs=[doc], store_user_data=True).to_disk(path)
     nlp = spacy.blank("en")
@@ -174,7 +174,7 @@ scores = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 
 @st.composite
 def related(draw: st.DrawFn) -> Doc:
-    """A Doc with relations between any spans of it, with and without labels."""
+    """A Doc with relations between random spans, with and without labels."""
     tokens = draw(st.lists(st.tuples(words, st.booleans()), min_size=1, max_size=8))
     doc = Doc(Vocab(), words=[word for word, _ in tokens], spaces=[space for _, space in tokens])
     bounds = st.lists(st.integers(0, len(doc)), min_size=2, max_size=2, unique=True).map(sorted)
@@ -193,7 +193,7 @@ def test_no_relation_is_lost(tmp_path_factory: pytest.TempPathFactory, way: str,
     assert plain(moved) == before
     assert relation_keys(moved) == relation_keys(doc)
     assert len(set(relation_keys(doc))) == len(before)
-    # Setting what was read changes nothing, also across Docs of one text.
+    # Setting the relations of another Doc with this text gives the same user data.
     stored = doc.user_data[USER_DATA_KEY]
     doc._.relations = moved._.relations
     assert doc.user_data[USER_DATA_KEY] == stored

@@ -1,4 +1,4 @@
-"""The page on a trained pipeline, and the numbers in it."""
+"""Scores, statistics and the report page of a trained pipeline."""
 
 import json
 import re
@@ -11,24 +11,21 @@ import spacy
 from conftest import TRAIN, make_examples, make_nlp
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spacy.scorer import get_ner_prf
-from spacy.tokens import Doc, Span
+from seqeval.metrics import classification_report
+from seqeval.scheme import IOB2
+from spacy.language import Language
+from spacy.scorer import Scorer, get_ner_prf
+from spacy.tokens import Doc, Span, SpanGroup
 from spacy.training import Example
 from spacy.vocab import Vocab
 
 import spacy_ner_arch.pipes.base  # noqa: F401 - registers the extension `score`
-from spacy_ner_arch.evaluation.report import (
-    calibration,
-    confusion,
-    entity_table,
-    read_log,
-    threshold_curve,
-    write_report,
-)
-from spacy_ner_arch.evaluation.report.matches import Kind, match
-from spacy_ner_arch.evaluation.report.mistakes import MOST_TOKENS, worst
-from spacy_ner_arch.evaluation.report.thresholds import shortest
-from spacy_ner_arch.evaluation.report.transitions import transitions
+from spacy_ner_arch.annotation.tags import encode
+from spacy_ner_arch.evaluation.items import Kind, entity_items, match, match_all, relation_items, span_items
+from spacy_ner_arch.evaluation.measures import calibration, confusion, probabilities, threshold_curve
+from spacy_ner_arch.evaluation.report import excerpt, transitions, write_report
+from spacy_ner_arch.evaluation.tables import Row, entity_table, relation_table, span_tables
+from spacy_ner_arch.evaluation.training_log import read_log
 
 VOCAB = Vocab()
 TABLE = """\x1b[38;5;4mℹ Pipeline: ['tok2vec', 'sequence_ner']\x1b[0m
@@ -46,7 +43,7 @@ JSON_LINES = [
 
 
 def document(length, entities, missing=()):
-    """A document with entities (start, end, label, score)."""
+    """Return a document with entities (start, end, label[, score])."""
     doc = Doc(VOCAB, words=[f"w{i}" for i in range(length)])
     spans = []
     for start, end, label, *score in entities:
@@ -62,10 +59,18 @@ def example(length, predicted, gold, missing=()):
 
 
 def scored(pairs):
-    """One document with an entity on each second token: (score, whether it is right)."""
+    """Return one document with an entity on every second token, from (score, whether it is right)."""
     predicted = [(2 * i, 2 * i + 1, "X", score) for i, (score, _) in enumerate(pairs)]
     gold = [(2 * i, 2 * i + 1, "X" if right else "Y") for i, (_, right) in enumerate(pairs)]
     return [example(2 * len(pairs), predicted, gold)]
+
+
+def matches(*examples):
+    return match_all(map(entity_items, examples))
+
+
+def found(pairs):
+    return probabilities(matches(*scored(pairs)))
 
 
 def predictions(nlp, data=TRAIN):
@@ -79,7 +84,7 @@ def predictions(nlp, data=TRAIN):
 
 
 def spans_of(length, labels):
-    """Entities that do not overlap, from a label or None for each token and whether an entity begins there."""
+    """Return flat entities for a label or None per token; equal neighbours with equal flags form one entity."""
     spans, start = [], 0
     for i in range(1, length + 1):
         if i == length or labels[i] != labels[start]:
@@ -94,8 +99,8 @@ LABELS = st.lists(st.tuples(st.sampled_from([None, "X", "Y"]), st.booleans()), m
 
 @settings(max_examples=60, deadline=None)
 @given(LABELS, LABELS, st.lists(st.integers(1, 3), min_size=4, max_size=8), st.sets(st.integers(0, 7), max_size=2))
-def test_everything_counts_as_spacy_does(gold, predicted, cuts, missing):
-    """On other tokens than the gold ones, with tokens that are not annotated."""
+def test_all_counts_equal_those_of_spacy(gold, predicted, cuts, missing):
+    """The tokens differ from the gold ones, and some tokens have no annotation."""
     reference = Doc(VOCAB, words=list("abcdefgh"), spaces=[False] * 8)
     golds = [span for span in spans_of(8, gold) if missing.isdisjoint(range(*span[:2]))]
     blanks = [reference[i : i + 1] for i in sorted(missing)]
@@ -107,16 +112,14 @@ def test_everything_counts_as_spacy_does(gold, predicted, cuts, missing):
     other = Doc(VOCAB, words=words, spaces=[False] * len(words))
     other.set_ents([Span(other, *span) for span in spans_of(len(words), predicted[: len(words)])])
     eg = Example(other, reference)
-    matches = match(eg)
-    kinds = [pair.kind for pair in matches]
-    assert sum(pair.gold is not None for pair in matches) == len(golds)
-    counts = confusion([eg]).counts
-    size = len(confusion([eg]).labels)
-    assert counts[:size].sum() == len(golds)
-    assert counts[:, :size].sum() == sum(pair.predicted is not None for pair in matches)
+    pairs = matches(eg)
+    kinds = [pair.kind for pair in pairs]
+    judged = sum(pair.predicted is not None for pair in pairs)
+    assert sum(pair.gold is not None for pair in pairs) == len(golds)
+    labels, counts = confusion(pairs)
+    assert counts[: len(labels)].sum() == len(golds) and counts[:, : len(labels)].sum() == judged
     scores = get_ner_prf([eg])
     if scores["ents_p"] is not None:
-        judged = sum(pair.predicted is not None for pair in matches)
         right = kinds.count(Kind.RIGHT)
         assert scores["ents_p"] == pytest.approx(right / judged if judged else 0.0)
         assert scores["ents_r"] == pytest.approx(right / len(golds) if golds else 0.0)
@@ -140,44 +143,148 @@ def test_confusion_of_each_kind():
         gold=[
             (0, 2, "A"),  # right
             (3, 4, "A"),  # taken for B
-            (6, 8, "A"),  # borders wrong, same label
-            (10, 13, "A"),  # borders wrong, other label
+            (6, 8, "A"),  # wrong boundaries
+            (10, 13, "A"),  # wrong label and boundaries
             (14, 15, "B"),  # missed; the prediction at 16 is spurious
             (18, 19, "B"),  # under one prediction with the next: missed,
             (20, 22, "A"),  # because the label of this one is right
         ],
         missing=[23],  # so that the prediction there is not judged
     )
-    result = confusion([eg])
-    assert result.labels == ["A", "B"]
-    assert result.counts.tolist() == [
-        # A, B, borders, borders and label, missed
+    labels, counts = confusion(matches(eg))
+    assert labels == ["A", "B"]
+    assert counts.tolist() == [
+        # A, B, wrong boundaries, wrong label and boundaries, missed
         [1, 1, 2, 1, 0],
         [0, 0, 0, 0, 2],
         [2, 0, 0, 0, 0],
         [0, 1, 0, 0, 0],
         [0, 1, 0, 0, 0],
     ]
-    assert [pair.kind.value for pair in match(eg)] == [
-        "right",
-        "label",
-        "borders",
-        "borders and label",
-        "missed",
-        "spurious",
-        "missed",
-        "borders",
-    ]
+    kinds = [pair.kind for pair in matches(eg)]
+    assert {kind: kinds.count(kind) for kind in Kind} == {
+        Kind.RIGHT: 1,
+        Kind.LABEL: 1,
+        Kind.BOUNDARIES: 2,
+        Kind.BOTH: 1,
+        Kind.MISSED: 2,
+        Kind.SPURIOUS: 1,
+    }
     assert confusion([]).labels == []
 
 
-# Confidences
+# Tables
+
+
+def test_labels_are_compared_exactly():
+    """seqeval strips "-" from labels."""
+    eg = example(4, [(0, 1, "A-"), (2, 3, "B")], [(0, 1, "A"), (2, 3, "B")])
+    rows = {row.name: row for row in entity_table([eg])}
+    assert rows["A"] == Row("A", 0.0, 0.0, 0.0, 1) and rows["A-"] == Row("A-", 0.0, 0.0, 0.0, 0)
+    assert rows["B"] == pytest.approx(("B", 1.0, 1.0, 1.0, 1)) and rows["micro avg"].f1 == pytest.approx(0.5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(LABELS, LABELS), min_size=1, max_size=3))
+def test_entity_table_agrees_with_seqeval(documents):
+    sides = [[spans_of(8, side) for side in document] for document in documents]
+    table = entity_table([example(8, predicted, gold) for gold, predicted in sides])
+    if not any(spans for document in sides for spans in document):
+        assert table == []
+        return
+    gold, predicted = ([encode(8, spans, "BIO") for spans in side] for side in zip(*sides, strict=True))
+    expected = classification_report(gold, predicted, mode="strict", scheme=IOB2, output_dict=True, zero_division=0)
+    assert [row.name for row in table] == list(expected)
+    for row in table:
+        assert row[1:] == pytest.approx(tuple(expected[row.name].values()))
+
+
+def test_a_second_prediction_on_the_same_gold_token_is_wrong():
+    gold = Doc(VOCAB, words=["ab", "c"])
+    gold.set_ents([Span(gold, 0, 1, "X")], default="outside")
+    predicted = Doc(VOCAB, words=["a", "b", "c"], spaces=[False, True, False])
+    predicted.set_ents([Span(predicted, 0, 1, "X"), Span(predicted, 1, 2, "X")])
+    eg = Example(predicted, gold)
+    micro = next(row for row in entity_table([eg]) if row.name == "micro avg")
+    assert micro.precision == pytest.approx(get_ner_prf([eg])["ents_p"]) == pytest.approx(0.5)
+    assert [pair.kind for pair in matches(eg)] == [Kind.RIGHT, Kind.SPURIOUS]
+
+
+def with_spans(spans, scores=None):
+    doc = Doc(VOCAB, words=[f"w{i}" for i in range(8)])
+    doc.spans["sc"] = SpanGroup(doc, spans=[Span(doc, *span) for span in spans])
+    if scores is not None:
+        doc.spans["sc"].attrs["scores"] = np.array(scores)
+    return doc
+
+
+def nested():
+    """A nested span that is right, two labels on one span of which one is right, and a missed span."""
+    predicted = with_spans([(0, 4, "A"), (1, 3, "B"), (1, 3, "A"), (5, 6, "A")], [0.9, 0.8, 0.6, 0.3])
+    return Example(predicted, with_spans([(0, 4, "A"), (1, 3, "B"), (4, 7, "A"), (7, 8, "B")]))
+
+
+def test_spans():
+    unannotated = Example(with_spans([(0, 1, "A")]), Doc(VOCAB, words=["w"] * 8))
+    examples = [nested(), unannotated]
+    tables = span_tables(examples)
+    rows = {row.name: row for row in tables.pop("sc")}
+    assert not tables
+    scores = Scorer.score_spans(
+        examples,
+        "spans_sc",
+        getter=lambda doc, _: doc.spans.get("sc", []),
+        has_annotation=lambda doc: "sc" in doc.spans,
+        allow_overlap=True,
+    )
+    assert rows["micro avg"][1:4] == pytest.approx([scores[f"spans_sc_{name}"] for name in "prf"])
+    assert rows["A"] == pytest.approx(("A", 1 / 3, 1 / 2, 2 / 5, 2)) and rows["micro avg"].support == 4
+    pairs = match(0, *span_items(nested(), "sc"))
+    assert [pair.kind for pair in pairs] == [Kind.RIGHT, Kind.RIGHT, Kind.BOUNDARIES, Kind.MISSED, Kind.SPURIOUS]
+    assert probabilities(pairs).scores.tolist() == [0.9, 0.8, 0.3, 0.6]
+
+
+def related(gold, predicted):
+    """A document with entities at tokens 0, 2 and 4, and relations (head, tail, label[, score])."""
+    docs = [document(6, [(0, 1, "P"), (2, 3, "Q"), (4, 5, "P")]) for _ in range(2)]
+    for doc, relations in zip(docs, (gold, predicted), strict=True):
+        doc._.relations = [(doc.ents[head], doc.ents[tail], *rest) for head, tail, *rest in relations]
+    return Example(docs[1], docs[0])
+
+
+def test_relations():
+    eg = related(
+        [(0, 1, "R"), (1, 2, "R"), (2, 0, "S")],
+        [(0, 1, "R", 0.9), (1, 2, "T", 0.7), (0, 2, "S", 0.6), (1, 0, "R", 0.2)],
+    )
+    pairs = match(0, *relation_items(eg))
+    assert [pair.kind for pair in pairs] == [Kind.RIGHT, Kind.LABEL, Kind.MISSED, Kind.SPURIOUS, Kind.SPURIOUS]
+    assert pairs[0].gold.types == ("P", "Q")
+    rows = {row.name: row for row in relation_table([eg])}
+    assert rows["micro avg"] == pytest.approx(("micro avg", 1 / 4, 1 / 3, 2 / 7, 3))
+    assert rows["strict"] == pytest.approx(("strict", 1 / 4, 1 / 3, 2 / 7, 3))
+    assert {row.name for row in relation_table([eg])} >= {"R", "S", "T", "macro avg", "weighted avg"}
+    # A symmetric relation is right in both directions.
+    symmetric = match(0, *relation_items(eg, ["S"]))
+    assert [pair.kind for pair in symmetric].count(Kind.RIGHT) == 2
+    assert {row.name: row.f1 for row in relation_table([eg], ["S"])}["S"] == pytest.approx(1.0)
+    without = Example(eg.predicted, document(6, []))
+    assert relation_items(without) == ([], []) and relation_table([without]) == []
+
+
+def test_relations_are_compared_after_merging_tokens():
+    eg = related([(0, 1, "R"), (1, 2, "R")], [(0, 1, "R", 0.9), (1, 2, "R", 0.8)])
+    with eg.predicted.retokenize() as retokenizer:
+        retokenizer.merge(eg.predicted[0:2])
+    assert [pair.kind for pair in match(0, *relation_items(eg))] == [Kind.MISSED, Kind.RIGHT, Kind.SPURIOUS]
+
+
+# Probabilities
 
 
 def test_calibration_by_hand():
-    examples = scored([(0.1, False), (0.3, True), (0.7, True), (0.9, True), (1.0, False)])
-    result = calibration(examples, bins=2)
-    assert result.edges.tolist() == [0.0, 0.5, 1.0]
+    result = calibration(found([(0.1, False), (0.3, True), (0.7, True), (0.9, True), (1.0, False)]), bins=2)
+    assert result.lower.tolist() == [0.0, 0.5] and result.width == 0.5
     assert result.counts.tolist() == [2, 3]
     assert result.confidence == pytest.approx([0.2, 2.6 / 3])
     assert result.accuracy == pytest.approx([0.5, 2 / 3])
@@ -185,84 +292,65 @@ def test_calibration_by_hand():
     assert result.brier == pytest.approx((0.01 + 0.49 + 0.09 + 0.01 + 1.0) / 5)
 
 
-def test_a_bin_holds_its_upper_edge():
-    result = calibration(scored([(0.0, False), (0.5, True), (1.0, True)]), bins=2)
+def test_a_bin_contains_its_upper_edge():
+    result = calibration(found([(0.0, False), (0.5, True), (1.0, True)]), bins=2)
     assert result.counts.tolist() == [2, 1]
 
 
-def test_bins_of_equal_mass_never_split_equal_confidences():
-    pairs = [(0.2, True), (0.5, False), (0.5, True), (0.5, True), (0.9, True), (0.95, True)]
-    result = calibration(scored(pairs), bins=3, equal_mass=True)
-    assert result.counts.tolist() == [4, 2] and result.edges.tolist() == [0.0, 0.5, 0.95]
-    assert calibration(scored([(0.0, False), (0.0, True)]), equal_mass=True).counts.tolist() == [2]
-    spread = [(i / 30, True) for i in range(30)]
-    assert calibration(scored(spread), equal_mass=True).counts.tolist() == [2] * 15
+def test_empty_bins_are_left_out():
+    result = calibration(found([(0.05, False), (0.95, True)]), bins=10)
+    assert result.counts.tolist() == [1, 1] and result.lower == pytest.approx([0.0, 0.9])
 
 
-@pytest.mark.parametrize("equal_mass", [False, True])
-def test_perfect_calibration(equal_mass):
+def test_perfect_calibration():
     pairs = [(share / 10, i < share) for share in range(1, 11) for i in range(10)]
-    assert calibration(scored(pairs), equal_mass=equal_mass, bins=10).ece == pytest.approx(0)
+    assert calibration(found(pairs), bins=10).ece == pytest.approx(0)
 
 
-def test_entities_without_score_are_counted_apart():
-    examples = [example(6, [(0, 1, "X", 0.5), (2, 3, "X")], [(0, 1, "X"), (2, 3, "X")])]
-    assert calibration(examples).unscored == threshold_curve(examples).unscored == 1
-    assert calibration(examples).counts.sum() == 1
-    nothing = calibration([])
-    assert np.isnan([nothing.ece, nothing.brier]).all() and not nothing.counts.any()
+def test_predictions_without_probability_are_counted_separately():
+    eg = example(6, [(0, 1, "X", 0.5), (2, 3, "X")], [(0, 1, "X"), (2, 3, "X")])
+    result = probabilities(matches(eg))
+    assert result.unscored == 1 and result.scores.tolist() == [0.5] and result.gold == 2
 
 
-def test_what_is_no_probability_or_no_bin_is_refused():
-    for score in (1.5, -0.1, float("nan")):
-        with pytest.raises(ValueError, match="must be a probability"):
-            calibration(scored([(score, True)]))
-    with pytest.raises(ValueError, match="bins=0"):
-        calibration([], bins=0)
+@pytest.mark.parametrize("score", [1.5, -0.1, float("nan")])
+def test_scores_that_are_no_probabilities_are_refused(score):
+    with pytest.raises(ValueError, match="must be a probability, but document 1 has"):
+        found([(score, True)])
 
 
 def test_thresholds():
-    curve = threshold_curve(scored([(0.2, False), (0.412, True), (0.6, False), (0.8, True), (0.8, True), (0.9, True)]))
+    curve = threshold_curve(found([(0.2, False), (0.412, True), (0.6, False), (0.8, True), (0.8, True), (0.9, True)]))
     assert curve.thresholds.tolist() == [0.2, 0.412, 0.6, 0.8, 0.9]
     assert curve.kept.tolist() == [6, 5, 4, 3, 1]
     assert curve.precision == pytest.approx([4 / 6, 4 / 5, 3 / 4, 1, 1])
     assert curve.recall == pytest.approx([4 / 6, 4 / 6, 3 / 6, 3 / 6, 1 / 6])
-    # 0.4 keeps the same entities as 0.412, 0.7 the same as 0.8.
-    assert curve.at_precision(0.75) == pytest.approx((0.4, 0.8, 4 / 6, 8 / 11, 5))
-    assert curve.at_precision(1.0).threshold == 0.8
-    assert curve.at_precision(0.5).threshold == 0
-    assert curve.best() == curve.at_precision(0.75)
-    wrong = threshold_curve(scored([(0.5, False)]))
-    assert wrong.at_precision(0.9) is None
-    assert threshold_curve([]).best() is None and threshold_curve([]).at_precision(0.0) is None
-
-
-@given(st.floats(0, 1), st.floats(0, 1))
-def test_shortest_number_between(one, other):
-    below, above = sorted([one, other])
-    if below < above:
-        assert below < shortest(below, above) <= above
+    assert curve.f1 == pytest.approx([8 / 12, 8 / 11, 6 / 10, 6 / 9, 2 / 7])
+    assert [curve.at_precision(target) for target in (0.5, 0.75, 1.0, 1.1)] == [0, 1, 3, None]
 
 
 # Errors
 
 
-def test_the_worst_come_first():
-    few = example(6, [(0, 1, "X", 0.9)], [(0, 1, "Y")])
-    bold = example(6, [(0, 1, "X", 0.99)], [(0, 1, "Y")])
-    many = example(6, [(0, 1, "X", 0.2)], [(0, 1, "Y"), (2, 3, "Y")])
-    fine = example(6, [(0, 1, "X", 0.2)], [(0, 1, "X")])
-    assert [part.number for part in worst([few, bold, fine, many])] == [4, 2, 1]
-    assert len(worst([few] * 60)) == 50
+def test_excerpts_are_cut_at_spaces():
+    text = "word " * 100 + "Anna" + " between" * 50 + " Tarvik" + " word" * 100
+    anna, tarvik = text.index("Anna"), text.index("Tarvik")
+    pieces = excerpt(text, [(anna, anna + 4, "gold head"), (tarvik, tarvik + 6, "gold tail")])
+    assert [classes for _, classes in pieces] == ["", "gold head", "", "gold tail", ""]
+    texts = [piece for piece, _ in pieces]
+    assert texts[1] == "Anna" and texts[3] == "Tarvik"
+    assert texts[0].startswith(" … word word") and texts[0].endswith("word ") and len(texts[0]) < 100
+    assert texts[2].startswith(" between") and " … between" in texts[2] and texts[2].endswith("between ")
+    assert texts[4].startswith(" word") and texts[4].endswith("word … ")
 
 
-def test_long_documents_are_cut():
-    length = 5 * MOST_TOKENS
-    eg = example(length, [], [(10, 11, "X"), (15, 16, "X"), (250, 251, "X")])
-    assert [(part.start, part.end, len(part.mistakes)) for part in worst([eg])] == [(0, 28, 2), (238, 263, 1)]
-    for token in eg.reference:
-        token.is_sent_start = token.i % 30 == 0
-    assert [(part.start, part.end) for part in worst([eg])] == [(0, 30), (240, 270)]
+def test_excerpts_mark_overlapping_places():
+    assert excerpt("Anna Brandt left .", [(0, 11, "gold"), (5, 16, "predicted")]) == [
+        ("Anna ", "gold"),
+        ("Brandt", "gold predicted"),
+        (" left", "predicted"),
+        (" .", ""),
+    ]
 
 
 # Logs
@@ -271,13 +359,19 @@ def test_long_documents_are_cut():
 def test_table_of_a_log(tmp_path):
     path = tmp_path / "log.txt"
     for encoding in ("utf-8", "utf-8-sig", "utf-16"):
-        # Of two trainings the last counts.
+        # The last of two trainings counts.
         path.write_text(TABLE.replace("10.50", "99.00") + TABLE, encoding=encoding)
         log = read_log(path)
         assert log.steps == [0, 100] and log.score == [0.0, 0.5]
-        assert [name for name, _ in log.losses] == ["tok2vec", "seque..."]
-        assert log.losses[1].values == pytest.approx([10.5, float("nan")], nan_ok=True)
-        assert dict(log.scores) == {"ents_f": [0.0, 50.0], "ents_p": [0.0, 60.0], "ents_r": [0.0, 42.86]}
+        assert list(log.losses) == ["tok2vec", "seque..."]
+        assert log.losses["seque..."] == pytest.approx([10.5, float("nan")], nan_ok=True)
+        assert log.scores == {"ents_f": [0.0, 50.0], "ents_p": [0.0, 60.0], "ents_r": [0.0, 42.86]}
+
+
+def test_equal_names_of_columns_are_numbered(tmp_path):
+    path = tmp_path / "log.txt"
+    path.write_text(TABLE.replace("LOSS TOK2VEC", "LOSS SEQUE..."), encoding="utf-8")
+    assert list(read_log(path).losses) == ["seque... (1)", "seque... (2)"]
 
 
 def test_json_lines_of_a_log(tmp_path):
@@ -285,8 +379,8 @@ def test_json_lines_of_a_log(tmp_path):
     path.write_text("\n".join(map(json.dumps, JSON_LINES)) + '\n{"epoch": 2, "st')
     log = read_log(str(path))
     assert log.steps == [0, 10] and log.score == [0.0, 0.5]
-    assert dict(log.losses) == {"ner": [3.5, 1.5]}
-    assert dict(log.scores)["ents_f"] == [0.0, 50.0]
+    assert log.losses == {"ner": [3.5, 1.5]}
+    assert log.scores["ents_f"] == [0.0, 50.0]
 
 
 @pytest.mark.parametrize(
@@ -303,7 +397,7 @@ def test_json_lines_of_a_log(tmp_path):
         "".join(TABLE.splitlines(keepends=True)[:3]).encode(),
     ],
 )
-def test_no_log(tmp_path, content, trained):
+def test_files_that_are_no_log_are_refused(tmp_path, content, trained):
     path = tmp_path / "story.txt"
     path.write_bytes(content)
     with pytest.raises(ValueError, match="story.txt is no training log"):
@@ -313,13 +407,13 @@ def test_no_log(tmp_path, content, trained):
     assert not (tmp_path / "out").exists()
 
 
-# The page
+# Page
 
 VOID = {"meta", "br"}
 
 
 class Page(HTMLParser):
-    """Tags and their attributes; fails on elements that are not closed in order."""
+    """Collect tags with their attributes, and texts. Fails if elements are not closed in order."""
 
     def __init__(self, text):
         super().__init__()
@@ -347,7 +441,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def wrong(trained):
-    """Predictions that do not fit the gold side, with what html and matplotlib could stumble over."""
+    """Predictions that do not fit the gold side, with characters that HTML and matplotlib treat specially."""
     data = [(text, [(*span[:2], span[2].replace("PER", "ORG")) for span in spans]) for text, spans in TRAIN]
     return predictions(trained, [*data, ("<script>alert(1)</script> met Tarvik & Anna .", [(0, 1, "<b>$x_")])])
 
@@ -358,8 +452,8 @@ def test_page(trained, wrong, tmp_path):
     assert path == tmp_path / "new" / "out" / "index.html" and [path] == list(path.parent.iterdir())
     text = path.read_text(encoding="utf-8")
     page = Page(text)
-    assert page.sections() == ["summary", "scores", "confusions", "confidence", "transitions", "training", "errors"]
-    # Nothing from elsewhere, nothing that runs, nothing that names the day.
+    assert page.sections() == ["task0", "transitions", "training"]
+    # The page loads nothing, runs nothing and does not contain the date.
     for tag, attributes in page.tags:
         assert tag not in ("script", "link", "iframe", "img", "object")
         assert not any(name.startswith("on") for name in attributes)
@@ -370,10 +464,24 @@ def test_page(trained, wrong, tmp_path):
     assert len(ids) == len(set(ids))
     assert {attributes["href"][1:] for _, attributes in page.tags if "href" in attributes} <= set(ids)
     assert "<script>alert(1)</script>" in "".join(page.texts) and "<b>$x_" in page.texts
-    # Pictures keep their text.
-    assert sum(tag == "svg" for tag, _ in page.tags) == 4
+    assert sum(tag == "svg" for tag, _ in page.tags) == 3
+    # The text of figures is kept as text.
     assert "B-PER" in page.texts and "perfectly calibrated" in page.texts
-    assert sum(attributes.get("class") == "entity wrong" for _, attributes in page.tags) > 4
+    marks = [attributes["class"] for tag, attributes in page.tags if tag == "mark"]
+    assert marks.count("gold predicted") >= 3
+
+
+def test_page_on_spans_and_relations(tmp_path):
+    Language.component("fixed_spans", func=lambda doc: doc, assigns=["doc.spans"])
+    Language.component("fixed_relations", func=lambda doc: doc, assigns=["doc._.relations"])
+    nlp = spacy.blank("en")
+    nlp.add_pipe("fixed_spans")
+    nlp.add_pipe("fixed_relations")
+    eg = related([(0, 1, "R"), (1, 2, "R"), (2, 0, "S")], [(0, 1, "R", 0.9), (1, 2, "<i>T", 0.7), (1, 0, "R", 0.2)])
+    page = Page(write_report(nlp, [nested(), eg], tmp_path).read_text(encoding="utf-8"))
+    assert page.sections() == ["task0", "task1"] and {"Spans “sc”", "Relations", "<i>T"} <= set(page.texts)
+    marks = [attributes["class"] for tag, attributes in page.tags if tag == "mark"]
+    assert {"predicted", "gold", "gold head predicted", "gold predicted tail", "gold head", "gold tail"} <= set(marks)
 
 
 def test_same_page_twice(trained, wrong, tmp_path):
@@ -408,53 +516,71 @@ def ruler():
     return nlp
 
 
-@pytest.mark.parametrize("make", [spacy_ner, ruler, lambda: spacy.blank("en")], ids=["ner", "ruler", "nothing"])
-def test_pipelines_without_scores_and_transitions(make, tmp_path):
+@pytest.mark.parametrize("make", [spacy_ner, ruler], ids=["ner", "ruler"])
+def test_pipelines_without_probabilities_and_transitions(make, tmp_path):
     nlp = make()
     text = write_report(nlp, predictions(nlp), tmp_path).read_text(encoding="utf-8")
-    assert Page(text).sections() == ["summary", "scores", "confusions", "confidence", "transitions", "errors"]
-    assert "No component has learned transitions" in text
-    assert "has a confidence" in text or "no predicted entity" in text
+    assert Page(text).sections() == ["task0"]
+    assert "No prediction has a probability" in text
 
 
-def test_scores_need_not_even_be_registered(tmp_path):
+def test_pipeline_that_sets_nothing(tmp_path):
+    nlp = spacy.blank("en")
+    text = write_report(nlp, predictions(nlp), tmp_path).read_text(encoding="utf-8")
+    assert Page(text).sections() == [] and "set no entities, spans or relations" in text
+
+
+def test_probabilities_that_are_all_wrong(tmp_path):
+    text = write_report(ruler(), scored([(0.5, False), (0.7, False)]), tmp_path).read_text(encoding="utf-8")
+    page = Page(text)
+    assert sum(tag == "svg" for tag, _ in page.tags) == 1 and "threshold" not in text.split("<main>")[1]
+
+
+def test_the_extension_of_scores_may_be_missing(tmp_path):
     extension = Span.remove_extension("score")
     try:
-        write_report(ruler(), predictions(ruler()), tmp_path)
-        assert calibration(predictions(ruler())).unscored == 3
+        examples = predictions(ruler())
+        write_report(ruler(), examples, tmp_path)
+        assert probabilities(matches(*examples)).unscored == 3
     finally:
         Span.set_extension("score", default=extension[0])
 
 
-def test_no_document(trained, tmp_path):
+def test_empty_corpus(trained, tmp_path):
     text = write_report(trained, [], tmp_path).read_text(encoding="utf-8")
-    assert "neither gold nor predicted" in text and "There is no mistake" in text
+    assert "neither gold nor predicted" in text
     Page(text)
 
 
+def test_no_errors(trained, tmp_path):
+    text = write_report(trained, predictions(trained), tmp_path).read_text(encoding="utf-8")
+    assert "There is no error" in text and "<mark" not in text
+
+
 def test_learned_transitions(trained):
-    (learned,) = transitions(trained)
-    crf = trained.get_pipe("sequence_ner").model.shims[0].module.crf
-    assert learned.component == "sequence_ner" and learned.tags == crf.labels
-    scores, size = learned.scores, len(crf.labels)
+    ((component, tags, scores),) = transitions(trained)
+    crf = trained.get_pipe("sequence_ner").head.module.crf
+    assert component == "sequence_ner" and tags == crf.labels
+    size = len(crf.labels)
     assert scores.shape == (size + 1, size + 1) and np.isnan(scores[0, -1])
-    begin, last = learned.tags.index("B-PER"), learned.tags.index("L-PER")
+    begin, last = tags.index("B-PER"), tags.index("L-PER")
     assert scores[1 + begin, last] == pytest.approx(crf.transitions[begin, last].item())
     assert scores[0, begin] == pytest.approx(crf.start_transitions[begin].item())
     assert scores[1 + last, -1] == pytest.approx(crf.end_transitions[last].item())
-    # Into the middle of an entity, out of it, and the end inside one.
+    # Entering the middle of an entity, leaving it there, and ending the text there.
     assert np.isnan([scores[0, last], scores[1 + begin, 0], scores[1 + begin, -1]]).all()
 
 
 def test_softmax_and_uninitialized_models_have_no_transitions():
     nlp = make_nlp("Softmax")
-    assert transitions(nlp) == []
+    assert list(transitions(nlp)) == []
     nlp.initialize(lambda: make_examples(nlp))
-    assert transitions(nlp) == []
+    assert list(transitions(nlp)) == []
 
 
-def test_missing_matplotlib(trained, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r'pip install "spacy-ner-arch\[viz\]"'):
+@pytest.mark.parametrize("package", ["matplotlib", "sklearn"])
+def test_missing_package(trained, tmp_path, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=rf'{package}: pip install "spacy-ner-arch\[viz\]"'):
         write_report(trained, [], tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -11,7 +11,7 @@ from conftest import TRAIN, entities, make_examples, make_nlp, small_model, trai
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 
-from spacy_ner_arch.training.calibration import create_calibrate
+from spacy_ner_arch.training.calibration import create_calibrate, held_out_batches
 
 TEXTS = [text for text, _ in TRAIN]
 
@@ -158,17 +158,17 @@ def test_tokens_that_do_not_align_are_missing_and_reported():
     example = Example(Doc(nlp.vocab, words=["Anna-Brandt", "came"]), reference)
     with pytest.warns(UserWarning, match="1 of 1 gold entities do not align"):
         nlp.initialize(lambda: [example])
-    assert nlp.get_pipe("sequence_ner").targets([example])[0].tolist() == [-1, 0]
+    assert nlp.get_pipe("sequence_ner").find_targets([example], None)[0].tolist() == [-1, 0]
 
 
 def test_gold_entities_of_other_labels_count_as_outside():
     nlp = make_nlp()
     examples = make_examples(nlp)
-    with pytest.warns(UserWarning, match=r"learned as nothing: \['LOC', 'ORG'\]"):
+    with pytest.warns(UserWarning, match=r"learned as negative: \['LOC', 'ORG'\]"):
         nlp.get_pipe("sequence_ner").initialize(lambda: examples, nlp=nlp, labels=["PER"])
     pipe = nlp.get_pipe("sequence_ner")
     assert pipe.labels == ("PER",) and pipe.label_data == ["PER"]
-    assert pipe.targets(examples[1:2])[0].tolist() == [0] * 5
+    assert pipe.find_targets(examples[1:2], None)[0].tolist() == [0] * 5
 
 
 def test_a_label_that_occurs_once():
@@ -242,7 +242,7 @@ def test_resuming_says_once_of_a_label_that_was_not_added(trained, copy_of):
     nlp = copy_of(trained)
     examples = make_examples(nlp, [("Anna wrote Nightfall .", [(2, 3, "WORK")])])
     optimizer = nlp.resume_training()
-    with pytest.warns(UserWarning, match=r"learned as nothing: \['WORK'\]; call add_label"):
+    with pytest.warns(UserWarning, match=r"learned as negative: \['WORK'\]; call add_label"):
         nlp.update(examples, sgd=optimizer)
     nlp.update(examples, sgd=optimizer)
 
@@ -327,6 +327,10 @@ def test_unknown_scheme_is_refused_when_the_pipeline_is_made():
         make_nlp(scheme="IOB")
 
 
+def calibrate(nlp, examples):
+    nlp.get_pipe("sequence_ner").head.calibrate(held_out_batches(nlp, "sequence_ner", examples))
+
+
 @pytest.mark.parametrize("head", ["CRF", "Softmax"])
 def test_calibration_changes_how_sure_the_model_is_and_nothing_else(head, copy_of):
     """Half of the names of the held-out corpus are no entities there: a model that is sure of all is too sure."""
@@ -336,7 +340,7 @@ def test_calibration_changes_how_sure_the_model_is_and_nothing_else(head, copy_o
     held_out = make_examples(nlp) + make_examples(nlp, [(text, []) for text in TEXTS])
     before = [predicted(nlp, text) for text in TEXTS]
     weights = {name: p.detach().clone() for name, p in pipe.model.shims[0].module.named_parameters()}
-    pipe.calibrate(held_out)
+    calibrate(nlp, held_out)
     after = [predicted(nlp, text) for text in TEXTS]
     assert [entities(doc) for doc in after] == [entities(doc) for doc in before]
     scores = [[ent._.score for doc in docs for ent in doc.ents] for docs in (before, after)]
@@ -353,12 +357,12 @@ def test_calibration_needs_no_annotation_to_survive():
     pipe = nlp.get_pipe("sequence_ner")
     module = pipe.model.shims[0].module
     module.temperature.fill_(1.0)
-    pipe.calibrate([])
+    calibrate(nlp, [])
     unannotated = Doc(nlp.vocab, words=["a", "b"])
-    pipe.calibrate([Example(unannotated.copy(), unannotated)])
-    pipe.calibrate([Example(Doc(nlp.vocab), Doc(nlp.vocab))])
+    calibrate(nlp, [Example(unannotated.copy(), unannotated)])
+    calibrate(nlp, [Example(Doc(nlp.vocab), Doc(nlp.vocab))])
     pipe.model.shims[0].module.output.bias.data[0] = float("nan")
-    pipe.calibrate(make_examples(nlp))
+    calibrate(nlp, make_examples(nlp))
     assert pipe.model.shims[0].module.temperature == 1.0
 
 

@@ -1,5 +1,6 @@
-"""Span classification against one span at a time in float64, its loss against dense targets, decoding by search."""
+"""The span classifier compared with one span at a time in float64 and with dense targets; decoding with search."""
 
+import contextlib
 import itertools
 from collections import defaultdict
 
@@ -11,13 +12,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch.nn import functional as F
 
-from spacy_ner_arch.annotation.spans import decode_exact, decode_greedy
+from spacy_ner_arch.annotation.spans import GoldSpans, decode_exact, decode_greedy
 from spacy_ner_arch.nn import spans as spans_module
+from spacy_ner_arch.nn.batch import make_batch
 from spacy_ner_arch.nn.dropout import set_dropout
 from spacy_ner_arch.nn.lstm import BiLSTM
 from spacy_ner_arch.nn.span_logits import Chunk, SpanList, SpanLogits, chunk_logits
 from spacy_ner_arch.nn.spans import SpanClassifier
 
+CPU = torch.device("cpu")
 FEATURES = {
     "endpoints": {"attention": False, "length_size": 0},
     "attention": {"length_size": 0},
@@ -27,6 +30,8 @@ FEATURES = {
 }
 LENGTHS = [5, 1, 0, 7, 2]
 LABELS = ["A", "B", "C"]
+# (document, start, width, class)
+GOLD = {(0, 1, 2, 1), (0, 4, 1, 3), (1, 0, 1, 2), (3, 0, 3, 1), (3, 5, 2, 2), (4, 0, 2, 3)}
 
 
 def make(seed=0, max_width=3, width=4, **settings):
@@ -38,25 +43,55 @@ def make(seed=0, max_width=3, width=4, **settings):
     return module
 
 
-def mask_of(lengths):
-    return torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1)
-
-
-def batch(lengths=LENGTHS, width=4, seed=1):
+def vectors(lengths=LENGTHS, width=4, seed=1):
+    """Random token vectors (B, T, width) with NaN in the padding."""
     torch.manual_seed(seed)
-    mask = mask_of(lengths)
+    mask = make_batch(lengths, CPU).mask
     x = torch.randn(*mask.shape, width, dtype=torch.float64).masked_fill(~mask.unsqueeze(-1), torch.nan)
-    return x.requires_grad_(), mask
+    return x.requires_grad_()
 
 
-def all_spans(mask, max_width):
+def collate(module, lengths=LENGTHS, candidates=None, gold=None, missing=(), device=CPU):
+    """A batch of the module.
+
+    candidates: (document, start, width), or None for all spans.
+    gold: (document, start, width, class), or None to predict.
+    missing: (document, token) without annotation.
+    """
+    items = targets = None
+    if candidates is not None:
+        items = [
+            np.array([(i, i + w) for d, i, w in candidates if d == b], dtype=np.int64).reshape(-1, 2)
+            for b in range(len(lengths))
+        ]
+    if gold is not None:
+        targets = []
+        for b, length in enumerate(lengths):
+            annotated = np.array([(b, i) not in missing for i in range(length)], dtype=bool)
+            rows = np.array(sorted(row for d, *row in gold if d == b), dtype=np.int64).reshape(-1, 3)
+            targets.append(GoldSpans(rows, annotated))
+    return module.collate(make_batch(lengths, device), items, targets)
+
+
+def loss_of(module, x, gold, lengths=LENGTHS, candidates=None, missing=()):
+    loss = module(x, collate(module, lengths, candidates, gold, missing))
+    assert loss.parts == {}
+    return loss.total
+
+
+def all_spans(max_width, lengths=LENGTHS):
     """(document, start, width) of every span, in the order of the module."""
     return [
         (b, i, w)
-        for b, length in enumerate(mask.sum(1).tolist())
+        for b, length in enumerate(lengths)
         for i in range(length)
         for w in range(1, min(max_width, length - i) + 1)
     ]
+
+
+def row_of(b, i, lengths=LENGTHS):
+    """Number of token i of document b over all documents."""
+    return sum(lengths[:b]) + i
 
 
 def reference_logits(module, x, spans):
@@ -75,11 +110,8 @@ def reference_logits(module, x, spans):
     return torch.stack(rows)
 
 
-def reference_loss(module, logits, spans, gold, missing=None):
-    """Cross entropy with a written-out target distribution for each span.
-
-    gold: set of (document, start, width, class).
-    """
+def reference_loss(module, logits, spans, gold, missing=()):
+    """Cross entropy with an explicit target distribution for each span."""
     labels_of = defaultdict(set)
     for b, i, w, label in gold:
         if (b, i, w) in spans:
@@ -96,21 +128,16 @@ def reference_loss(module, logits, spans, gold, missing=None):
     target[:, 0] = 1 - target.sum(1)
     total = logits.new_zeros(())
     for row, (b, i, w) in enumerate(spans):
-        if missing is None or not missing[b, i : i + w].any():
+        if not {(b, t) for t in range(i, i + w)} & set(missing):
             weight = 1.0 if labels_of[b, i, w] else module.negative_weight
             total = total - weight * (target[row] * logits[row].log_softmax(0)).sum()
     return total * module.loss_scale
 
 
-def span_logits(module, x, mask, candidates=None):
-    """Logits on the grid (B, T, W, K + 1); 0 and, for the labels, -inf where there is no span."""
-    logits, spans = module.logits(x, mask, None, candidates)
-    return spans.scatter(logits, logits.new_tensor([0.0, *[-torch.inf] * (logits.shape[1] - 1)]))
-
-
-def columns(gold):
-    """Gold spans as the module wants them."""
-    return tuple(torch.tensor(sorted(gold), dtype=torch.long).reshape(-1, len(LABELS) + 1).unbind(1))
+def grid(module, x, batch):
+    """Logits on the grid (N, W, K + 1); 0 for class 0 and -inf for the labels where there is no span."""
+    logits = module.logits(x, batch)
+    return batch.items.scatter(logits, logits.new_tensor([0.0, *[-torch.inf] * (logits.shape[1] - 1)]))
 
 
 def assert_same_gradients(ours, theirs, x, module):
@@ -121,18 +148,16 @@ def assert_same_gradients(ours, theirs, x, module):
         strict=True,
     )
     for a, b in pairs:
-        # Nothing flows into the padding; the reference never touched it.
+        # The reference never uses the padding, so this also checks that no gradient flows into it.
         assert torch.allclose(a, b, atol=1e-10)
 
 
 @pytest.mark.parametrize("chunk_spans", [1, 5, None])
 @pytest.mark.parametrize("features", FEATURES)
 def test_logits_and_gradients_equal_the_reference(features, chunk_spans):
-    module = make(chunk_spans=chunk_spans, **FEATURES[features])
-    x, mask = batch()
-    spans = all_spans(mask, 3)
-    ours, _ = module.logits(x, mask)
-    theirs = reference_logits(module, x, spans)
+    module, x = make(chunk_spans=chunk_spans, **FEATURES[features]), vectors()
+    ours = module.logits(x, collate(module))
+    theirs = reference_logits(module, x, all_spans(3))
     assert torch.allclose(ours, theirs)
     weights = torch.randn_like(ours)
     assert_same_gradients((ours * weights).sum(), (theirs * weights).sum(), x, module)
@@ -140,25 +165,24 @@ def test_logits_and_gradients_equal_the_reference(features, chunk_spans):
 
 @pytest.mark.parametrize("max_width", [1, 2, 6, 20])
 def test_widths(max_width):
-    module = make(max_width=max_width, chunk_spans=4)
-    x, mask = batch()
-    spans = all_spans(mask, max_width)
-    dense = span_logits(module, x, mask)
-    assert dense.shape == (5, 7, min(max_width, 7), 4)
+    module, x = make(max_width=max_width, chunk_spans=4), vectors()
+    spans = all_spans(max_width)
+    dense = grid(module, x, collate(module))
+    assert dense.shape == (sum(LENGTHS), min(max_width, 7), 4)
     expected = torch.full_like(dense, -torch.inf)
     expected[..., 0] = 0.0
     for (b, i, w), logits in zip(spans, reference_logits(module, x, spans), strict=True):
-        expected[b, i, w - 1] = logits
+        expected[row_of(b, i), w - 1] = logits
     assert torch.allclose(dense, expected)
 
 
-def test_long_batches_in_pieces(monkeypatch):
-    module = make(chunk_spans=4)
-    x, mask = batch()
-    whole, _ = module.logits(x, mask)
+def test_long_batches_are_computed_in_pieces(monkeypatch):
+    module, x = make(chunk_spans=4), vectors()
+    batch = collate(module)
+    whole = module.logits(x, batch)
     monkeypatch.setattr(spans_module, "PIECE_TOKENS", 2)
-    pieces, spans = module.logits(x, mask)
-    assert len(list(spans.cut(0, len(spans), len(spans), 2))) > 3
+    pieces = module.logits(x, batch)
+    assert len(list(batch.items.cut(0, len(batch.items), len(batch.items), 2))) > 3
     assert torch.allclose(whole, pieces)
     weights = torch.randn_like(whole)
     assert_same_gradients((whole * weights).sum(), (pieces * weights).sum(), x, module)
@@ -166,7 +190,7 @@ def test_long_batches_in_pieces(monkeypatch):
 
 @pytest.mark.parametrize("size, reach", [(1, 1), (3, 100), (100, 2), (7, 3)])
 def test_blocks_cover_every_span_once(size, reach):
-    spans = SpanList(mask_of(LENGTHS), 3)
+    spans = SpanList(make_batch(LENGTHS, CPU), 3)
     blocks = list(spans.cut(2, 25, size, reach))
     assert [block.first for block in blocks] == [2, *(block.last for block in blocks[:-1])] and blocks[-1].last == 25
     for block in blocks:
@@ -179,7 +203,7 @@ def test_blocks_cover_every_span_once(size, reach):
 @pytest.mark.parametrize("attention", [True, False])
 def test_gradcheck(attention, rate):
     torch.manual_seed(0)
-    spans = SpanList(mask_of([3, 2]), 2)
+    spans = SpanList(make_batch([3, 2], CPU), 2)
     chunks = [
         Chunk(spans.token[b.first : b.last] - b.low, spans.width[b.first : b.last], slice(b.low, b.high))
         for b in spans.cut(0, len(spans), 3, 3)
@@ -195,7 +219,7 @@ def test_gradcheck(attention, rate):
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
-def test_dropout_drops_that_share_and_keeps_the_mean(rate):
+def test_dropout_zeroes_the_given_share_and_keeps_the_mean(rate):
     spans, width = 400, 500
     chunk = Chunk(torch.zeros(spans, dtype=torch.long), torch.ones(spans, dtype=torch.long), slice(0, 1))
     table = torch.full((1, width), 2.0)
@@ -210,51 +234,45 @@ def test_dropout_drops_that_share_and_keeps_the_mean(rate):
     assert not torch.equal(hidden, chunk_logits(chunk, rate, 4, zeros, weight, zeros[0], table, zeros))
 
 
-def test_dropout_everything():
+def test_dropout_of_rate_one():
     chunk = Chunk(torch.zeros(4, dtype=torch.long), torch.ones(4, dtype=torch.long), slice(0, 1))
     ones, bias = torch.ones(1, 3), torch.tensor([1.0, 2.0])
     assert (chunk_logits(chunk, 1.0, 3, ones, torch.ones(2, 3), bias, ones, ones) == bias).all()
 
 
 def test_dropout_follows_the_settings_and_the_seed():
-    module = make(dropout_rate=None)
-    x, mask = batch()
-    still = span_logits(module, x, mask)
+    module, x = make(dropout_rate=None), vectors()
+    batch = collate(module)
+    without = module.logits(x, batch)
     set_dropout(module, 0.4)
     torch.manual_seed(3)
-    first, second = span_logits(module, x, mask), span_logits(module, x, mask)
+    first, second = module.logits(x, batch), module.logits(x, batch)
     torch.manual_seed(3)
-    assert torch.equal(first, span_logits(module, x, mask))
-    assert not torch.equal(first, second) and not torch.equal(first, still)
-    assert torch.equal(span_logits(module.eval(), x, mask), still)
+    assert torch.equal(first, module.logits(x, batch))
+    assert not torch.equal(first, second) and not torch.equal(first, without)
+    assert torch.equal(module.eval().logits(x, batch), without)
 
 
-def test_padding_does_not_matter():
-    module = make()
-    x, mask = batch()
-    wide = F.pad(x, (0, 0, 0, 4), value=torch.nan)
-    for narrow, padded in zip(module(x, mask), module(wide, F.pad(mask, (0, 4))), strict=True):
-        assert torch.equal(narrow, padded[:, :7])
+def test_predictions_do_not_depend_on_the_batch():
+    module, x = make(max_width=6), vectors()
+    (together,) = module(x, collate(module))
     for b, length in enumerate(LENGTHS):
-        alone = module(x[b : b + 1, : max(length, 1)], mask[b : b + 1, : max(length, 1)])
-        for together, part in zip(module(x, mask), alone, strict=True):
-            if length:
-                assert torch.allclose(together[b, :length, : part.shape[2]], part[0])
+        (alone,) = module(x[b : b + 1, : max(length, 1)], collate(module, [length]))
+        assert alone.shape == (length, min(6, max(length, 1)), 4)
+        rows = together[row_of(b, 0) : row_of(b, length)]
+        assert torch.allclose(rows[:, : alone.shape[1]], alone)
+        assert (rows[:, alone.shape[1] :, 0] == 0).all()
 
 
-def test_predictions():
-    module = make()
-    x, mask = batch()
-    (predicted,) = module(x, mask)
-    logits = span_logits(module, x, mask)
-    exists = torch.zeros(5, 7, 3, dtype=torch.bool)
-    for b, i, w in all_spans(mask, 3):
-        exists[b, i, w - 1] = True
+def test_predictions_are_log_probabilities():
+    module, x = make(), vectors()
+    (predicted,) = module(x, collate(module))
+    logits = grid(module, x, collate(module))
+    exists = torch.zeros(sum(LENGTHS), 3, dtype=torch.bool)
+    for b, i, w in all_spans(3):
+        exists[row_of(b, i), w - 1] = True
     assert torch.allclose(predicted[exists], logits[exists].log_softmax(-1))
     assert (predicted[~exists] == torch.tensor([0.0] + [-torch.inf] * 3)).all()
-
-
-GOLD = {(0, 1, 2, 1), (0, 4, 1, 3), (1, 0, 1, 2), (3, 0, 3, 1), (3, 5, 2, 2), (4, 0, 2, 3)}
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
@@ -268,66 +286,54 @@ GOLD = {(0, 1, 2, 1), (0, 4, 1, 3), (1, 0, 1, 2), (3, 0, 3, 1), (3, 5, 2, 2), (4
         {(3, 1, 1, 1), (3, 1, 2, 1), (3, 1, 3, 2), (3, 2, 2, 1), (3, 2, 1, 3), (3, 3, 1, 3)},  # neighbours
     ],
 )
-@pytest.mark.parametrize("gap", [False, True])
-def test_loss_equals_dense_targets(gold, smoothing, gap):
-    module = make(boundary_smoothing=smoothing, negative_weight=0.4, loss_scale=0.1, chunk_spans=4)
-    x, mask = batch()
-    missing = None
-    if gap:
-        missing = torch.zeros_like(mask)
-        missing[0, 2] = missing[3, 6] = missing[2, 0] = True
-    spans = all_spans(mask, 3)
-    ours = module(x, mask, None, None, *columns(gold), missing)
+@pytest.mark.parametrize("missing", [(), ((0, 2), (3, 6))])
+def test_loss_equals_dense_targets(gold, smoothing, missing):
+    module, x = make(boundary_smoothing=smoothing, negative_weight=0.4, loss_scale=0.1, chunk_spans=4), vectors()
+    spans = all_spans(3)
+    ours = loss_of(module, x, gold, missing=missing)
     theirs = reference_loss(module, reference_logits(module, x, spans), spans, gold, missing)
     assert torch.allclose(ours, theirs)
     assert_same_gradients(ours, theirs, x, module)
 
 
-def test_smoothing_changes_the_loss():
-    plain, smooth = make(), make(boundary_smoothing=0.3)
-    x, mask = batch()
-    assert not torch.isclose(plain(x, mask, None, None, *columns(GOLD)), smooth(x, mask, None, None, *columns(GOLD)))
+def test_boundary_smoothing_changes_the_loss():
+    x = vectors()
+    assert not torch.isclose(loss_of(make(), x, GOLD), loss_of(make(boundary_smoothing=0.3), x, GOLD))
 
 
 def test_no_loss_without_annotation():
-    module = make()
-    x, mask = batch()
-    missing = mask.clone()
-    missing[3] = False
-    module(x, mask, None, None, *columns(GOLD), missing).backward()
+    module, x = make(), vectors()
+    tokens = [(b, i) for b, length in enumerate(LENGTHS) for i in range(length)]
+    loss_of(module, x, GOLD, missing=[token for token in tokens if token[0] != 3]).backward()
     assert (x.grad[3] != 0).all() and (x.grad[[0, 1, 2, 4]] == 0).all()
-    assert module(x, mask, None, None, *columns(GOLD), mask) == 0
+    assert loss_of(module, x, GOLD, missing=tokens) == 0
 
 
-def test_losses_add_up():
-    module = make(boundary_smoothing=0.2)
-    x, mask = batch()
+def test_losses_of_documents_add_up():
+    module, x = make(boundary_smoothing=0.2), vectors()
     parts = 0
     for b, length in enumerate(LENGTHS):
-        if length:
-            own = {(0, i, w, k) for d, i, w, k in GOLD if d == b}
-            parts = parts + module(x[b : b + 1, :length], mask[b : b + 1, :length], None, None, *columns(own))
-    assert torch.allclose(module(x, mask, None, None, *columns(GOLD)), parts)
+        own = {(0, i, w, k) for d, i, w, k in GOLD if d == b}
+        parts = parts + loss_of(module, x[b : b + 1, : max(length, 1)], own, [length])
+    assert torch.allclose(loss_of(module, x, GOLD), parts)
 
 
-def test_a_list_of_candidates_is_the_grid_on_those_spans():
-    module = make(max_width=6, boundary_smoothing=0.3, chunk_spans=6)
-    x, mask = batch()
-    spans = all_spans(mask, 6)
-    everything = tuple(torch.tensor(spans[::-1] + spans[:4]).unbind(1))  # in any order, some of them twice
-    full = span_logits(module, x, mask)
-    assert torch.equal(span_logits(module, x, mask, everything), full)
-    assert torch.equal(module(x, mask, None, everything, *columns(GOLD)), module(x, mask, None, None, *columns(GOLD)))
+def test_candidates_select_spans_of_the_grid():
+    module, x = make(max_width=6, boundary_smoothing=0.3, chunk_spans=6), vectors()
+    spans = all_spans(6)
+    everything = spans[::-1] + spans[:4]  # in any order, some of them twice
+    full = grid(module, x, collate(module))
+    assert torch.equal(grid(module, x, collate(module, candidates=everything)), full)
+    assert torch.equal(loss_of(module, x, GOLD, candidates=everything), loss_of(module, x, GOLD))
 
     some = sorted({*spans[::3], (3, 0, 6), (0, 1, 2)})
-    candidates = tuple(torch.tensor(some).unbind(1))
-    dense = span_logits(module, x, mask, candidates)
+    dense = grid(module, x, collate(module, candidates=some))
     for b, i, w in spans:
         if (b, i, w) in some:
-            assert torch.allclose(dense[b, i, w - 1], full[b, i, w - 1])
+            assert torch.allclose(dense[row_of(b, i), w - 1], full[row_of(b, i), w - 1])
         else:
-            assert dense[b, i, w - 1].tolist() == [0.0] + [-torch.inf] * 3
-    ours = module(x, mask, None, candidates, *columns(GOLD))
+            assert dense[row_of(b, i), w - 1].tolist() == [0.0] + [-torch.inf] * 3
+    ours = loss_of(module, x, GOLD, candidates=some)
     theirs = reference_loss(module, reference_logits(module, x, some), some, GOLD)
     assert 0 < len({gold[:3] for gold in GOLD} & set(some)) < len(GOLD)
     assert torch.allclose(ours, theirs)
@@ -335,98 +341,113 @@ def test_a_list_of_candidates_is_the_grid_on_those_spans():
 
 
 def test_candidates_far_apart():
-    module = make(max_width=300)
-    x, mask = batch([2000])
+    module, x = make(max_width=300), vectors([2000])
     some = [(0, 0, 1), (0, 3, 300), (0, 900, 250), (0, 1700, 300), (0, 1999, 1)]
-    logits, _ = module.logits(x, mask, None, tuple(torch.tensor(some).unbind(1)))
+    logits = module.logits(x, collate(module, [2000], some))
     assert torch.allclose(logits, reference_logits(module, x, some))
 
 
 @pytest.mark.parametrize("bad", [(0, 0, 4), (0, 4, 2), (0, -1, 2), (0, 0, 0), (2, 0, 1)])
-def test_bad_candidates(bad):
-    x, mask = batch()
+def test_candidates_outside_the_limits_are_an_error(bad):
     with pytest.raises(ValueError, match="have 1 to 3 tokens"):
-        make()(x, mask, candidates=tuple(torch.tensor([bad, (0, 0, 1)]).unbind(1)))
+        collate(make(), candidates=[bad, (0, 0, 1)])
 
 
-def test_nothing_to_look_at():
+def test_batches_without_a_span():
     module = make()
-    x, mask = batch()
-    nothing = tuple(torch.zeros(3, 0, dtype=torch.long))
-    for (prediction,) in (module(x, torch.zeros_like(mask)), module(x, mask, None, nothing)):
-        assert prediction.shape == (5, 7, 3, 4) and (prediction[..., 0] == 0).all()
-    # There is a graph for the gradient to go back through all the same.
-    module(x, mask, None, nothing, *columns(GOLD)).backward()
+    (prediction,) = module(vectors([0, 0]), collate(module, [0, 0]))
+    assert prediction.shape == (0, 1, 4)
+    x = vectors()
+    (prediction,) = module(x, collate(module, candidates=[]))
+    assert prediction.shape == (15, 3, 4) and (prediction[..., 0] == 0).all()
+    # There is still a graph for the gradient.
+    loss_of(module, x, GOLD, candidates=[]).backward()
     assert (x.grad == 0).all()
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e4, -1e4])
-def test_extreme_attention(offset):
-    """Single precision against double, where a softmax over the document would be 0 / 0."""
-    exact = make(max_width=6)
-    x, mask = batch([40])
+def test_extreme_attention_scores(offset):
+    """In float32 a softmax over the whole document would be 0 / 0 for some spans."""
+    exact, x = make(max_width=6), vectors([40])
     with torch.no_grad():
         exact.attention.weight.zero_()[0, 0] = 1.0
         x[0, :, 0] = offset + torch.linspace(-300.0, 300.0, 40)[torch.randperm(40)]
-        exact.hidden.weight[:, [0, 4, 8]] = 0.0  # what was made so large is seen by the attention alone
+        exact.hidden.weight[:, [0, 4, 8]] = 0.0  # only the attention reads the large values
     single = make(max_width=6).float()
     single.load_state_dict(exact.state_dict())
-    ours, _ = single.logits(x.float().detach(), mask)
-    theirs, _ = exact.logits(x, mask)
+    ours = single.logits(x.float().detach(), collate(single, [40]))
+    theirs = exact.logits(x, collate(exact, [40]))
     assert torch.allclose(ours.double(), theirs, rtol=1e-4, atol=1e-3 if offset else 1e-4)
 
 
-def test_half_precision():
+def test_bfloat16_autocast():
     module = make(hidden_size=64, width=16).float()
-    x, mask = batch(width=16)
-    x = x.detach().float().requires_grad_()
+    x = vectors(width=16).detach().float().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
-        half = module(x, mask, None, None, *columns(GOLD))
-        logits = span_logits(module, x, mask)
-    full = module(x, mask, None, None, *columns(GOLD))
+        half = loss_of(module, x, GOLD)
+        logits = module.logits(x, collate(module))
+    full = loss_of(module, x, GOLD)
     assert half.dtype == logits.dtype == torch.float32
     assert half != full and torch.isclose(half, full, rtol=0.05)
     (a,), (b,) = torch.autograd.grad(half, x), torch.autograd.grad(full, x)
     assert F.cosine_similarity(a.flatten(), b.flatten(), dim=0) > 0.99
 
 
-def test_encoder():
-    def encoder(width):
-        return BiLSTM(width, hidden_size=3, dropout_rate=0.0)
+def bilstm(width):
+    return BiLSTM(width, hidden_size=3, dropout_rate=0.0)
 
-    module = make(encoder=encoder)
-    x, mask = batch()
-    x = x.detach().nan_to_num()
-    encoded = module.encoder(x, mask)
-    spans = all_spans(mask, 3)
-    assert torch.allclose(module.logits(x, mask)[0], reference_logits(module, encoded, spans))
+
+def test_encoder():
+    module, x = make(encoder=bilstm), vectors().detach().nan_to_num()
+    batch = collate(module)
+    expected = reference_logits(module, module.encoder(x, batch), all_spans(3))
+    assert torch.allclose(module.logits(x, batch), expected)
+
+
+@pytest.mark.parametrize("encoder", [None, bilstm])
+def test_the_host_never_waits_for_the_device(encoder, monkeypatch):
+    """On the meta device, which has shapes but no values, every read of a value by the host raises."""
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: contextlib.nullcontext())  # unknown to autocast
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)
+    device = torch.device("meta")
+    module = make(encoder=encoder, boundary_smoothing=0.2, chunk_spans=4).to(device)
+    x = vectors().to(device).detach().requires_grad_()
+    for candidates in (None, all_spans(3)[::2]):
+        batch = collate(module, LENGTHS, candidates, GOLD, [(0, 2)], device)
+        module(x, batch).total.backward()
+        assert x.grad.shape == x.shape
+        assert module(x, collate(module, LENGTHS, candidates, device=device))[0].shape == (15, 3, 4)
+    with pytest.raises(RuntimeError, match="meta"):
+        int(batch.mask.sum())
 
 
 def test_new_labels_keep_the_old_ones():
-    module = make()
-    x, mask = batch()
-    before = span_logits(module, x, mask)
+    module, x = make(), vectors()
+    before = module.logits(x, collate(module))
     module.resize(labels=["C", "D", "A", "B"], max_width=3)
-    after = span_logits(module, x, mask)
+    after = module.logits(x, collate(module))
     assert torch.allclose(after[..., [0, 3, 4, 1]], before)
     assert module.labels == ["C", "D", "A", "B"]
+    with pytest.raises(ValueError, match="built for spans of up to 3 tokens; max_width cannot change"):
+        module.resize(labels=LABELS, max_width=4)
 
 
 def test_it_learns():
-    """Brackets around anything: both ends and the length tell the entity, its tokens do not."""
+    """Learn brackets: the two ends and the length determine the entity, the tokens between them do not."""
     torch.manual_seed(0)
     module = SpanClassifier(8, labels=["X", "Y"], max_width=4, dropout_rate=0.1, hidden_size=32, length_size=4)
     tokens = torch.randn(16, 12, 8)
     gold = {(b, int(i), w, w - 1) for b in range(16) for i, w in zip([0, 5, 9], [2, 3, 2], strict=True)}
     for b, i, w, _ in gold:
         tokens[b, i, 0], tokens[b, i + w - 1, 1] = 3.0, 3.0
-    mask, optimizer = torch.ones(16, 12).bool(), torch.optim.AdamW(module.parameters(), lr=0.01)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=0.01)
     for _ in range(60):
         optimizer.zero_grad()
-        module(tokens, mask, None, None, *columns({(*span, 0)[:4] for span in gold})).backward()
+        loss_of(module, tokens, gold, [12] * 16).backward()
         optimizer.step()
     with torch.no_grad():
-        scores = module.eval()(tokens, mask)[0].numpy()
+        (predicted,) = module.eval()(tokens, collate(module, [12] * 16))
+    scores = predicted.view(16, 12, 4, 3).numpy()
     label, best = scores[..., 1:].argmax(-1) + 1, scores[..., 1:].max(-1)
     gain = best - scores[..., 0]
     for b in range(16):
@@ -442,7 +463,7 @@ def test_it_learns():
         ({"boundary_smoothing": 1.0}, "boundary_smoothing must be in"),
     ],
 )
-def test_bad_settings(settings, message):
+def test_wrong_settings_are_an_error(settings, message):
     with pytest.raises(ValueError, match=message):
         SpanClassifier(4, **{"labels": LABELS, "max_width": 3, **settings})
 
@@ -456,7 +477,7 @@ def overlap(a, b):
 
 @st.composite
 def scored(draw, tokens=5):
-    """Labels, gains and probabilities of all spans of a document; small whole numbers, so that there are ties."""
+    """Labels, gains and probabilities of all spans of a document. The gains are small integers, so ties occur."""
     shape = draw(st.integers(0, tokens)), draw(st.integers(1, 3))
     gains = draw(arrays(np.float32, shape, elements=st.integers(-2, 4).map(float)))
     outside = np.add.outer(np.arange(shape[0]), np.arange(shape[1])) >= shape[0]
@@ -483,7 +504,7 @@ def test_exact_decoding_equals_exhaustive_search(document):
     every = [(int(i), int(i + w + 1), 0) for i, w in zip(*np.nonzero(np.isfinite(gains)), strict=True)]
 
     def best(first):
-        """The greatest sum over all sets of spans that begin at `first` or later, none of them overlapping."""
+        """The greatest sum over all sets of non-overlapping spans that begin at `first` or later."""
         choices = [value(gains, [span]) + best(span[1]) for span in every if span[0] >= first]
         return max([0.0, *choices])
 
@@ -494,7 +515,7 @@ def test_exact_decoding_equals_exhaustive_search(document):
 
 @settings(max_examples=200, deadline=None)
 @given(scored(tokens=9))
-def test_greedy_decoding_leaves_out_what_overlaps_something_likelier(document):
+def test_greedy_decoding_drops_spans_that_overlap_a_more_probable_one(document):
     labels, gains, probabilities = document
     entities = decode_greedy(labels, gains, probabilities)
     check(entities, labels, gains)
@@ -510,7 +531,7 @@ def test_greedy_is_not_exact():
     assert decode_greedy(labels, gains, probabilities) == [(1, 3, 1)]
 
 
-def test_a_long_document_is_decoded_like_its_parts():
+def test_a_long_document_decodes_like_its_parts():
     rng = np.random.default_rng(0)
     gains = rng.normal(size=(40, 10)).astype(np.float32)
     gains[np.add.outer(np.arange(40), np.arange(10)) >= 40] = -np.inf

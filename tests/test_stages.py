@@ -161,9 +161,9 @@ def test_sub_batches_change_nothing(tiny_transformers):
     "stages, message",
     [
         ({}, "no stage"),
-        ({"a": {"steps": 3}}, r"stages\.a\]: a stage has steps and groups, here without groups"),
-        ({"a": {"step": 3, "groups": {"x": {}}}}, "but not step"),
-        ({"a": {"groups": {"x": {}}}, "b": {"groups": {"x": {}}}}, "only the last stage may go on without an end"),
+        ({"a": {"steps": 3}}, r"stages\.a\]: a stage has steps and groups; missing are groups"),
+        ({"a": {"step": 3, "groups": {"x": {}}}}, "unknown are step"),
+        ({"a": {"groups": {"x": {}}}, "b": {"groups": {"x": {}}}}, "only the last stage may be null"),
         ({"a": {"steps": 0, "groups": {"x": {}}}}, "steps = 0"),
         ({"a": {"groups": {"x": {"rate": 1}}}}, r"stages\.a\.groups\.x\]: unknown settings rate"),
     ],
@@ -181,7 +181,7 @@ def test_what_is_no_stage(stages, message):
             r"stages\.late\.groups\.ner\] matches no parameter; there are sequence_ner\.crf_tagger, transformer",
         ),
         ({"sequence_ner": {}, "x": {"match": "layer.7"}}, r"groups\.x\] matches no parameter"),
-        ({"x": {"match": "("}}, r"groups\.x\]: match is no regular expression"),
+        ({"x": {"match": "("}}, r"groups\.x\]: match is not a regular expression"),
     ],
 )
 def test_a_group_that_matches_nothing_is_found_before_the_first_update(tiny_transformers, groups, message):

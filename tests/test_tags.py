@@ -1,4 +1,4 @@
-"""Spans to tags and back, and which sequences are legal."""
+"""Conversion between spans and tags, and legal tag sequences."""
 
 import itertools
 
@@ -27,8 +27,8 @@ def test_round_trip(document, scheme):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_legal_sequences_are_those_of_some_spans(scheme):
-    """Every legal sequence encodes spans, and no other sequence does: checked over all sequences of four tokens."""
+def test_a_sequence_is_legal_if_it_encodes_spans(scheme):
+    """Checked over all sequences of three (BILUO) or four (BIO) tokens."""
     names = tag_names(["X", "Y"], scheme)
     legal = legality(names, scheme)
     for tags in itertools.product(range(len(names)), repeat=4 if scheme == "BIO" else 3):
@@ -36,7 +36,7 @@ def test_legal_sequences_are_those_of_some_spans(scheme):
         is_legal = legal.start[tags[0]] and legal.end[tags[-1]] and legal.transition[array[:-1], array[1:]].all()
         try:
             rebuilt = encode(len(tags), decode(array, names), scheme)
-        except IndexError:  # an inner tag without a beginning
+        except IndexError:  # an inside tag without a first tag
             rebuilt = []
         assert is_legal == ([names[tag] for tag in tags] == rebuilt)
 

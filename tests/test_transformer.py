@@ -15,7 +15,7 @@ from spacy.training import Example
 from thinc.api import Adam
 from transformers import AutoModel
 
-from spacy_ner_arch.bridge.transformer import transformer_model, transformer_tok2vec
+from spacy_ner_arch.architectures.transformer import transformer_model, transformer_tok2vec
 from spacy_ner_arch.bridge.wordpieces import cover
 from spacy_ner_arch.nn.transformer import WordTransformer
 
@@ -165,7 +165,7 @@ def test_nothing_holds_a_batch(tiny_transformers):
 
 
 def test_bad_window_is_refused(tiny_transformers):
-    with pytest.raises(ValueError, match="window = 1000, but it takes 128 word pieces"):
+    with pytest.raises(ValueError, match="window = 1000, but it takes at most 128 word pieces"):
         make_model(tiny_transformers["roberta"], window=1000)
     with pytest.raises(ValueError, match="unknown pooling 'last'; known are mean, first, first_last"):
         transformer_model("x", pooling="last")
@@ -174,9 +174,9 @@ def test_bad_window_is_refused(tiny_transformers):
 @pytest.mark.parametrize(
     "missing, message",
     [
-        ("model.safetensors", "is not a complete model of Hugging Face; it holds .*config.json"),
-        ("config.json", "is not a complete model"),
-        ("vocab.txt tokenizer.json", "is not a complete model"),
+        ("model.safetensors", "is not a complete Hugging Face model; it contains .*config.json"),
+        ("config.json", "is not a complete Hugging Face model"),
+        ("vocab.txt tokenizer.json", "is not a complete Hugging Face model"),
     ],
 )
 def test_incomplete_folder(tiny_transformers, tmp_path, missing, message):
@@ -190,7 +190,7 @@ def test_incomplete_folder(tiny_transformers, tmp_path, missing, message):
 
 def test_unknown_name(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ValueError, match="'no-such-model': it is no folder, and cannot be had from the hub"):
+    with pytest.raises(ValueError, match="'no-such-model': it is not a folder, and the Hugging Face hub did not give it"):
         make_model("no-such-model")
     with pytest.raises(ValueError, match="there is no such folder"):
         make_model("/no/such/folder")
@@ -284,7 +284,7 @@ def test_trains_stores_and_loads(tiny_transformers, tmp_path):
     assert all(doc._.trf_data is None for doc in docs)
     alone = [loaded(doc) for doc in texts(loaded)]
     assert [entities(doc) for doc in alone] == [spans for _, spans in TRAIN]
-    with pytest.raises(ValueError, match="can only take the place of spacy_ner_arch.TransformerListener.v1"):
+    with pytest.raises(ValueError, match="can only replace spacy_ner_arch.TransformerListener.v1"):
         nlp.get_pipe("transformer").model.attrs["replace_listener_cfg"]({}, LISTENERS["stock"])
     loaded.replace_listeners("transformer", "sequence_ner", ["model.tok2vec"])
     loaded.remove_pipe("transformer")
@@ -395,5 +395,5 @@ def test_the_attention_that_was_asked_for_is_kept(tiny_transformers):
     np.testing.assert_allclose(vectors_of(model, docs)[0], vectors_of(default, docs)[0], atol=2e-6)
     # On a machine that lacks it, another one with the same weights.
     config = {**model.shims[0].cfg["config"], "attn_implementation": "flash_attention_2"}
-    with pytest.warns(UserWarning, match="'flash_attention_2' is not to be had here"):
+    with pytest.warns(UserWarning, match="'flash_attention_2' is not available"):
         WordTransformer(config, "mean")

@@ -1,14 +1,13 @@
-"""Syn-LSTM inside a pipeline: where its trees come from, and what happens without one."""
+"""The Syn-LSTM in a pipeline: sources of its trees, and documents without one."""
 
+import numpy as np
 import pytest
 import spacy
 from conftest import TRAIN, entities, make_examples, set_trees, small_model
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
-from torch import device
 
-from spacy_ner_arch.annotation.trees import read_trees
-from spacy_ner_arch.nn.batch import padding
+from spacy_ner_arch.annotation.trees import read_tree
 from spacy_ner_arch.training.calibration import create_calibrate
 from spacy_ner_arch.training.corpus import copy_heads
 
@@ -31,8 +30,8 @@ def parsed(nlp, gold=True):
     return examples
 
 
-def test_calibration_sees_what_training_is_scored_on(tmp_path, monkeypatch):
-    """The gold trees that the reader of the development corpus copies: no component sets any."""
+def test_calibration_reads_the_development_corpus_as_training_does(tmp_path, monkeypatch):
+    """No component sets trees; the reader of the development corpus copies the gold ones."""
     nlp = make_nlp()
     examples = parsed(nlp)
     fit(nlp, examples)
@@ -47,7 +46,8 @@ def test_calibration_sees_what_training_is_scored_on(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="no dependency tree"):
         create_calibrate(path)(nlp)
     seen = []
-    monkeypatch.setattr(nlp.get_pipe("sequence_ner"), "calibrate", lambda examples: seen.append(len(examples)))
+    head = nlp.get_pipe("sequence_ner").head
+    monkeypatch.setattr(head, "calibrate", lambda batches: seen.append(sum(len(b.lengths) for _, b in batches)))
     for limit in (1, 0):
         create_calibrate(limit=limit)(nlp)
     assert seen == [1, len(examples)]
@@ -71,13 +71,13 @@ def test_learns_under_every_head(factory, head, edge_labels, copy_of):
         assert [entities(doc) for doc in docs] == [spans for _, spans in TRAIN]
 
 
-def test_reads_the_trees_of_a_parser_that_is_trained_beside_it():
+def test_trees_of_a_parser_in_the_same_training():
     nlp = make_nlp(parser=True)
     examples = parsed(nlp, gold=False)
     optimizer = nlp.initialize(lambda: examples)
     optimizer.learn_rate = 0.01
     for _ in range(80):
-        # New documents every time, as a corpus gives them: the parser of spaCy does not take those that have a tree.
+        # New documents for every update, as a corpus reader makes them: spaCy's parser rejects documents with a tree.
         nlp.update(parsed(nlp, gold=False), sgd=optimizer, annotates=["parser"])
     docs = list(nlp.pipe([Doc(nlp.vocab, words=text.split(" ")) for text, _ in TRAIN]))
     assert [entities(doc) for doc in docs] == [spans for _, spans in TRAIN]
@@ -85,7 +85,7 @@ def test_reads_the_trees_of_a_parser_that_is_trained_beside_it():
     assert not list(nlp("").ents)
 
 
-def test_without_a_tree():
+def test_documents_without_a_tree():
     nlp = make_nlp()
     fit(nlp, parsed(nlp), 1)
     with pytest.raises(ValueError, match="no dependency tree on 'Anna left.*put a parser into the pipeline before"):
@@ -98,8 +98,8 @@ def test_without_a_tree():
     assert [entities(doc) for doc in docs] == [spans for _, spans in TRAIN]
 
 
-def test_finds_what_only_the_tree_tells():
-    """The same words in all documents; the entity is the root."""
+def test_learns_from_the_tree_alone():
+    """All documents have the same words; the entity is the root."""
     nlp = make_nlp()
     examples = []
     for root in range(5):
@@ -117,7 +117,7 @@ def tree(eg):
     return eg.reference.to_array(["HEAD", "DEP"])
 
 
-def test_as_a_shared_layer_of_its_own():
+def test_learns_as_a_tok2vec_layer():
     """In TorchTok2Vec.v1, under a head without an encoder."""
     nlp = spacy.blank("en")
     model = small_model()
@@ -134,26 +134,50 @@ def test_as_a_shared_layer_of_its_own():
     assert [entities(doc) for doc in docs] == [spans for _, spans in TRAIN]
 
 
-def test_trees_as_tensors():
-    """Several roots, labels unseen in training, documents without a token, parts of speech."""
+def test_trees_as_arrays():
+    """Several roots, labels, documents without a token, parts of speech."""
     vocab = spacy.blank("en").vocab
     doc = Doc(vocab, words=list("abcd"), heads=[1, 1, 2, 2], deps=["x", "ROOT", "ROOT", "new"], pos=["NOUN"] * 4)
-    docs = [doc, Doc(vocab), Doc(vocab, words=["e"], heads=[0], deps=["ROOT"], pos=["VERB"])]
-    shape = padding([4, 0, 1], device("cpu"))
-    graph = read_trees(docs, shape, "error", 100, pos=True)
-    assert graph.heads[0].tolist() == [1, 1, 2, 2] and graph.heads[2, 0] == 0
-    assert graph.deps[0, 1] == graph.deps[0, 2] == graph.deps[2, 0] != graph.deps[0, 0]
-    assert graph.pos[0].unique().numel() == 1 and graph.pos[0, 0] != graph.pos[2, 0]
-    assert graph.deps.min() >= 0 and graph.deps.max() < 100
-    assert read_trees(docs, shape, "error", 100, pos=False).pos is None
-    bare = [Doc(vocab, words=list("abc"))]
-    chain = read_trees(bare, padding([3], device("cpu")), "chain", 100, pos=False)
-    assert chain.heads.tolist() == [[0, 0, 1]]
+    one = Doc(vocab, words=["e"], heads=[0], deps=["ROOT"], pos=["VERB"])
+    heads, deps, pos = tree = read_tree(doc, "error", True)
+    assert tree.dtype == np.int64 and (tree >= 0).all()
+    assert heads.tolist() == [1, 1, 2, 2]
+    assert deps[1] == deps[2] and len(set(deps.tolist())) == 3
+    assert len(set(pos.tolist())) == 1
+    other = read_tree(one, "error", True)
+    assert other[0].tolist() == [0] and other[1, 0] == deps[1] and other[2, 0] != pos[0]
+    for missing in ("error", "chain"):
+        assert read_tree(Doc(vocab), missing, True).shape == (3, 0)
+
+
+def test_trees_of_documents_without_annotation():
+    bare = Doc(spacy.blank("en").vocab, words=list("abc"))
+    assert read_tree(bare, "chain", False).tolist() == [[0, 0, 1], [0, 0, 0], [0, 0, 0]]
+    with pytest.raises(ValueError, match='no dependency tree on .a b c.*or set missing = "chain" in the block'):
+        read_tree(bare, "error", False)
     with pytest.raises(ValueError, match="no parts of speech on 'a b c.*put a tagger or morphologizer"):
-        read_trees(bare, padding([3], device("cpu")), "chain", 100, pos=True)
+        read_tree(bare, "chain", True)
 
 
-def test_refuses():
+def test_parts_of_speech_reach_the_encoder():
+    """All documents have the same words and trees; only the part of speech marks the entity."""
+    nlp = make_nlp(pos_size=4)
+    examples = []
+    for noun in range(5):
+        tree = {"heads": [0] * 5, "deps": ["ROOT", *["dep"] * 4]}
+        pos = ["NOUN" if i == noun else "VERB" for i in range(5)]
+        reference, predicted = (Doc(nlp.vocab, words=["word"] * 5, pos=pos, **tree) for _ in range(2))
+        reference.set_ents([Span(reference, noun, noun + 1, "NOUN")], default="outside")
+        examples.append(Example(predicted, reference))
+    fit(nlp, examples)
+    docs = list(nlp.pipe(eg.predicted.copy() for eg in examples))
+    assert [entities(doc) for doc in docs] == [[(noun, noun + 1, "NOUN")] for noun in range(5)]
+    without = Doc(nlp.vocab, words=["word"] * 5, **tree)
+    with pytest.raises(ValueError, match="sequence_ner: no parts of speech on"):
+        nlp(without)
+
+
+def test_wrong_settings_are_an_error():
     with pytest.raises(ValueError, match="unknown missing = 'guess'"):
         make_nlp(missing="guess")
     with pytest.raises(ValueError, match="edge_labels"):

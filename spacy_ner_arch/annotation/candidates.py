@@ -1,8 +1,8 @@
-"""Candidates of relation extraction: the pairs of entities that a relation is looked for between."""
+"""Candidates of relation extraction: the pairs of entities that are classified."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from spacy.attrs import SENT_START
@@ -16,13 +16,29 @@ class Candidates(NamedTuple):
     """Entities and ordered pairs of a document.
 
     entities: in the order of the text.
-    pairs: (P, 2) int64, head and tail as places in `entities`.
-    regions: (P, 2) int64, the tokens [start, end) of the sentences that a pair spans; the document if it has none.
+    pairs: (P, 2) int64, head and tail as indices into `entities`.
+    regions: (P, 2) int64, the tokens [start, end) by which a pair is judged, such as the sentences that it spans.
+    types: (E,) int64, numbers of the entity types for the model; the component fills them in.
     """
 
     entities: Sequence[Span]
     pairs: np.ndarray
     regions: np.ndarray
+    types: np.ndarray = np.zeros(0, dtype=np.int64)
+
+    @property
+    def bounds(self) -> np.ndarray:
+        """(E, 2) int64, first token and exclusive end of the entities."""
+        return token_bounds(self.entities)
+
+    def select(self, kept: np.ndarray) -> "Candidates":
+        """Some of the pairs, by index or mask, with all entities."""
+        return self._replace(pairs=self.pairs[kept], regions=self.regions[kept])
+
+
+def token_bounds(spans: Sequence[Span]) -> np.ndarray:
+    """(n, 2) int64, first token and exclusive end of the spans."""
+    return np.array([(span.start, span.end) for span in spans], dtype=np.int64).reshape(-1, 2)
 
 
 @registry.misc("spacy_ner_arch.EntityPairs.v1")
@@ -31,9 +47,9 @@ def create_entity_pairs(
 ) -> "EntityPairs":
     """All ordered pairs of two different entities.
 
-    within: "sentence" for pairs whose entities begin in the same one, which another component has to set; "document"
-        for all. Models judge a pair by all the sentences that it spans, so distant ones are slow.
-    max_distance: at most so many tokens lie between the two entities; null for any number.
+    within: "sentence" for pairs whose entities begin in the same sentence (sentences must be set by another component),
+        "document" for all pairs. A pair is judged by all sentences that it spans, so distant pairs are slow.
+    max_distance: most tokens between the two entities; null for any number.
     spans_key: take the entities from doc.spans[spans_key], where they may overlap, instead of doc.ents.
     """
     if within not in WITHIN:
@@ -45,38 +61,44 @@ def create_entity_pairs(
 
 @dataclass(frozen=True)
 class EntityPairs:
-    """What `spacy_ner_arch.EntityPairs.v1` makes; called with a document."""
+    """Candidate generator of `spacy_ner_arch.EntityPairs.v1`: Doc -> Candidates. Time is linear in the pairs."""
 
     within: str = "sentence"
     max_distance: int | None = None
     spans_key: str | None = None
 
     def entities(self, doc: Doc) -> Sequence[Span]:
-        """Entities of the document, in the order of the text."""
+        """Entities of the document in the order of the text."""
         if self.spans_key is None:
             return doc.ents
         return sorted(doc.spans.get(self.spans_key, ()), key=lambda span: (span.start, span.end, span.label_))
 
     def __call__(self, doc: Doc) -> Candidates:
         entities = self.entities(doc)
-        bounds = np.array([(span.start, span.end) for span in entities], dtype=np.int64).reshape(-1, 2)
-        starts, ends = bounds.T
+        nothing = np.zeros((0, 2), dtype=np.int64)
+        if len(entities) < 2:
+            return Candidates(entities, nothing, nothing)
+        starts, ends = token_bounds(entities).T
         begins, stops = self._sentences(doc)
-        allowed = ~np.eye(len(bounds), dtype=bool)
+        # The entities are sorted by start, so the later partners of each entity are one range.
+        last = np.full(len(starts), len(starts))
         if self.within == "sentence":
-            allowed &= begins[starts][:, None] == begins[starts]
+            last = np.searchsorted(begins[starts], begins[starts], side="right")
         if self.max_distance is not None:
-            between = np.maximum(starts[:, None], starts) - np.minimum(ends[:, None], ends)
-            allowed &= between <= self.max_distance
-        heads, tails = np.nonzero(allowed)
-        first = np.minimum(starts[heads], starts[tails])
-        last = np.maximum(ends[heads], ends[tails]) - 1
-        return Candidates(entities, np.stack([heads, tails], 1), np.stack([begins[first], stops[last]], 1))
+            last = np.minimum(last, np.searchsorted(starts, ends + self.max_distance, side="right"))
+        here = np.arange(len(starts))
+        counts = np.maximum(last - here - 1, 0)
+        first = np.repeat(here, counts)
+        second = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts) + first + 1
+        pairs = np.stack([np.concatenate([first, second]), np.concatenate([second, first])], axis=1)
+        pairs = pairs[np.lexsort(pairs.T[::-1])]
+        low, high = starts[pairs].min(1), ends[pairs].max(1) - 1
+        return Candidates(entities, pairs, np.stack([begins[low], stops[high]], axis=1))
 
     def _sentences(self, doc: Doc) -> tuple[np.ndarray, np.ndarray]:
-        """Of each token, the first token of its sentence and the one behind its last."""
+        """For each token, the first token of its sentence and the exclusive end."""
         if not doc.has_annotation("SENT_START"):
-            if self.within == "sentence" and len(doc):
+            if self.within == "sentence":
                 raise ValueError(
                     f"candidates within a sentence, but no sentences are set on {doc.text[:60]!r}: put a sentencizer "
                     "or a parser before this component (in training, also into annotating_components), or set within "
@@ -90,46 +112,29 @@ class EntityPairs:
         return borders[number], borders[number + 1]
 
 
-@dataclass
-class PairFinder:
-    """Candidates of a component: those of a generator, as far as its settings allow.
+def has_allowed_types(
+    candidates: Candidates, type_pairs: Collection[tuple[str, str]] | None, inverse: bool = False
+) -> np.ndarray:
+    """(P,) bool: whether the types of head and tail are an allowed pair.
 
-    generate: document -> Candidates.
-    settings: of the component, read at every call, since loading changes them: `types` are the types of entities that
-        the model knows, `type_pairs` those of head and tail that may be related (None for all), and `direction` is
-        "labels" if each two entities are looked at once, the earlier one as head.
+    type_pairs: allowed (type of the head, type of the tail); None for all.
+    inverse: take the second entity of each pair as the head.
     """
+    if type_pairs is None or not len(candidates.pairs):
+        return np.ones(len(candidates.pairs), dtype=bool)
+    names = sorted({span.label_ for span in candidates.entities})
+    table = np.array([[(head, tail) in type_pairs for tail in names] for head in names], dtype=bool)
+    number = {name: i for i, name in enumerate(names)}
+    types = np.array([number[span.label_] for span in candidates.entities], dtype=np.int64)
+    heads, tails = candidates.pairs.T[::-1] if inverse else candidates.pairs.T
+    return table[types[heads], types[tails]]
 
-    generate: Callable[[Doc], Candidates]
-    settings: dict[str, Any]
 
-    @property
-    def once(self) -> bool:
-        return bool(self.settings["direction"] == "labels")
-
-    def __call__(self, doc: Doc) -> Candidates:
-        candidates = self.generate(doc)
-        pairs = candidates.pairs
-        kept = pairs[:, 0] < pairs[:, 1] if self.once else np.ones(len(pairs), dtype=bool)
-        if self.settings["type_pairs"] is not None:
-            kept &= self.may_be_related(candidates) | (self.once and self.may_be_related(candidates, inverse=True))
-        return Candidates(candidates.entities, pairs[kept], candidates.regions[kept])
-
-    def may_be_related(self, candidates: Candidates, inverse: bool = False, symmetric: bool = False) -> np.ndarray:
-        """(P,) bool: whether the types of a pair are allowed, the second entity being the head if `inverse`, or either
-        of them if `symmetric`."""
-        if self.settings["type_pairs"] is None or not len(candidates.pairs):
-            return np.ones(len(candidates.pairs), dtype=bool)
-        allowed = set(map(tuple, self.settings["type_pairs"]))
-        names = sorted({span.label_ for span in candidates.entities})
-        table = np.array([[(head, tail) in allowed for tail in names] for head in names], dtype=bool)
-        if symmetric:
-            table |= table.T
-        numbers = np.array([names.index(span.label_) for span in candidates.entities], dtype=np.int64)
-        heads, tails = candidates.pairs.T[::-1] if inverse else candidates.pairs.T
-        return table[numbers[heads], numbers[tails]]
-
-    def type_numbers(self, entities: Sequence[Span]) -> list[int]:
-        """Numbers of the types, from 1; 0 for one that the model does not know."""
-        numbers = {name: i for i, name in enumerate(self.settings["types"], start=1)}
-        return [numbers.get(span.label_, 0) for span in entities]
+def reverse_rows(candidates: Candidates) -> np.ndarray:
+    """(P,) row of each pair with head and tail exchanged, or its own row if that is no candidate."""
+    heads, tails = candidates.pairs.T
+    own = np.arange(len(heads))
+    number, mirrored = (first * len(candidates.entities) + second for first, second in ((heads, tails), (tails, heads)))
+    order = np.argsort(number)
+    place = order[np.searchsorted(number, mirrored, sorter=order).clip(max=max(0, len(own) - 1))]
+    return np.where(number[place] == mirrored, place, own)

@@ -1,4 +1,4 @@
-"""Entities on documents: gold ones on the tokens of the pipeline, and those that another component has set."""
+"""Gold entities aligned with the tokens of the pipeline, and entities set by other components."""
 
 import warnings
 from collections import Counter
@@ -17,19 +17,22 @@ LabelledSpan = tuple[int, int, str]
 
 
 def same_tokens(eg: Example) -> bool:
-    """Whether both sides have the same tokens, so that nothing need be aligned."""
+    """Whether both sides have the same tokens, so that no alignment is needed."""
     return np.array_equal(eg.predicted.to_array(ORTH), eg.reference.to_array(ORTH))
 
 
 def align(eg: Example, gold: Sequence[Span]) -> list[LabelledSpan]:
-    """Gold spans on the predicted tokens, those that align; they may overlap."""
+    """Gold spans whose bounds match the predicted tokens; they may overlap."""
     if not same_tokens(eg):
         gold = eg.get_aligned_spans_y2x(gold, allow_overlap=True)
     return [(span.start, span.end, span.label_) for span in gold]
 
 
-def touched_by_others(eg: Example, gold: Sequence[Span]) -> np.ndarray:
-    """(T,) bool, predicted tokens that gold spans touch which do not align: about them nothing right can be said."""
+def misaligned_tokens(eg: Example, gold: Sequence[Span]) -> np.ndarray:
+    """Mark predicted tokens that overlap a gold span whose bounds do not match the tokenization, (T,) bool.
+
+    They are excluded from the loss.
+    """
     touched = np.zeros(len(eg.predicted), dtype=bool)
     for span in () if same_tokens(eg) else gold:
         if not eg.get_aligned_spans_y2x([span], allow_overlap=True):
@@ -40,11 +43,12 @@ def touched_by_others(eg: Example, gold: Sequence[Span]) -> np.ndarray:
 
 
 def entities_of(doc: Doc) -> Sequence[Span]:
+    """Entities of a document."""
     return doc.ents
 
 
 def gold_entities(eg: Example) -> tuple[list[LabelledSpan], np.ndarray]:
-    """Gold entities on the predicted tokens, and which of these tokens are annotated at all."""
+    """Gold entities on the predicted tokens, and which of these tokens are annotated, (T,) bool."""
     if same_tokens(eg):
         annotated = eg.reference.to_array(ENT_IOB) != IOB_MISSING
     else:
@@ -53,7 +57,7 @@ def gold_entities(eg: Example) -> tuple[list[LabelledSpan], np.ndarray]:
 
 
 def count_labels(examples: Iterable[Example], gold: Callable[[Doc], Sequence[Span]], name: str) -> Counter[str]:
-    """How many gold spans of each label there are; warns about those that the tokenizer makes unlearnable.
+    """Count the gold spans of each label; warn about spans whose bounds do not match the tokenization.
 
     gold: the gold spans of a reference document.
     name: of the component, for the warning.
@@ -75,8 +79,7 @@ def count_labels(examples: Iterable[Example], gold: Callable[[Doc], Sequence[Spa
 
 
 def present_entities(doc: Doc) -> tuple[list[Span], list[Span], np.ndarray | None]:
-    """Entities and blocked tokens that another component has set, and which tokens are left free; None for all of
-    them, the common case."""
+    """Entities and blocked tokens set by another component, and which tokens are free, (T,) bool; None if all are."""
     if not doc.has_annotation("ENT_IOB"):
         return [], [], None
     iob, label = doc.to_array([ENT_IOB, ENT_TYPE]).T

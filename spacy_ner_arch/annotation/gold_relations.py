@@ -1,4 +1,4 @@
-"""Gold relations among the candidates of a document."""
+"""Gold relations among the candidate pairs of a document."""
 
 import math
 from collections.abc import Collection, Iterator, Sequence
@@ -10,40 +10,38 @@ from spacy.tokens import Doc
 from .candidates import Candidates
 from .relations import RelationKey
 
-# Number of a gold relation, place of its pair among the candidates, its label, and whether the second entity of the
-# pair is the head.
+# Index of a gold relation, row of its pair among the candidates, its label, and whether the second entity of the pair
+# is the head.
 Found = tuple[int, int, tuple[str, bool]]
 
 
 class GoldPairs(NamedTuple):
-    """What is taught about the candidates of a document.
+    """Gold relations of a document, each once.
 
-    total: number of candidates P.
-    kept: (n,) those to learn from.
-    rows, classes: (g,) gold relations: place among `kept`, number of the class.
+    rows: (g,) int64, row of the pair among the candidates.
+    classes: (g,) int64, class from 0.
     """
 
-    total: int
-    kept: np.ndarray
     rows: np.ndarray
     classes: np.ndarray
 
-    def sample(self, ratio: float) -> "GoldPairs":
-        """With no more pairs without a relation than `ratio` for each one with a relation, at least for one."""
-        related = np.unique(self.rows)
-        others = np.setdiff1d(self.kept, related)
-        chosen = np.random.permutation(others)[: math.ceil(ratio * max(1, len(related)))]
-        kept = np.union1d(related, chosen)
-        return self._replace(kept=kept, rows=np.searchsorted(kept, self.rows))
+
+def sample_negatives(candidates: Candidates, gold: GoldPairs, ratio: float) -> tuple[Candidates, GoldPairs]:
+    """Keep all related pairs, and at most `ratio` random unrelated pairs for each related one (at least for one)."""
+    related = np.unique(gold.rows)
+    others = np.setdiff1d(np.arange(len(candidates.pairs)), related)
+    sampled = np.random.permutation(others)[: math.ceil(ratio * max(1, len(related)))]
+    kept = np.union1d(related, sampled)
+    return candidates.select(kept), gold._replace(rows=np.searchsorted(kept, gold.rows))
 
 
 def find_relations(
     gold: Sequence[RelationKey], candidates: Candidates, symmetric: Collection[str], once: bool
 ) -> Iterator[Found]:
-    """Those gold relations that are candidates.
+    """Find the gold relations whose pairs are candidates.
 
     symmetric: labels that hold in both directions; they are found at both orders of a pair.
-    once: whether every two entities are one candidate only, which then stands for both directions.
+    once: whether each two entities are one candidate, which covers both directions.
     """
     if not gold:
         return
@@ -53,7 +51,7 @@ def find_relations(
         entities.setdefault((span.start_char, span.end_char), []).append(i)
 
     def entity(start: int, end: int, label: str) -> int | None:
-        """The entity with these borders, if possible with this label."""
+        """The entity with these bounds, preferably with this label."""
         there = entities.get((start, end), [])
         return min(there, key=lambda i: candidates.entities[i].label_ != label, default=None)
 
@@ -66,7 +64,7 @@ def find_relations(
 
 
 def with_sentences(doc: Doc) -> Doc:
-    """A gold document, one sentence if it does not say where its sentences begin; the pipeline may know more."""
+    """A gold document without sentence boundaries as one sentence, since a component may set them later."""
     if doc.has_annotation("SENT_START"):
         return doc
     doc = doc.copy()

@@ -1,4 +1,4 @@
-"""Spans as arrays: gold ones, and the way from scores of all spans of a document to entities that do not overlap.
+"""Spans as arrays: gold spans, and decoding of span scores to entities that do not overlap.
 
 Letters: T tokens, W longest span in tokens; [i, w - 1] is the span of w tokens that begins at token i.
 """
@@ -15,21 +15,21 @@ class GoldSpans(NamedTuple):
     """Gold spans of one document."""
 
     spans: np.ndarray  # (n, 3) int64: first token, width in tokens, number of the label from 1
-    annotated: np.ndarray  # (T,) bool, tokens about which anything is known
+    annotated: np.ndarray  # (T,) bool, tokens with annotation
 
 
 def decode_exact(labels: np.ndarray, gains: np.ndarray) -> list[Entity]:
-    """The set of spans without overlap whose gains have the greatest sum.
+    """Find the set of non-overlapping spans with the greatest sum of gains.
 
-    With softmax scores this is the likeliest way to give every span a class, among those without overlap. Takes time
-    in proportion to the number of spans with a positive gain; the others can only make the sum smaller.
+    With softmax scores this is the most probable assignment of a class to every span without overlaps. Only spans with
+    a positive gain matter, and time is proportional to their number.
 
     labels: (T, W), class of each span.
-    gains: (T, W), log odds of that class against none; -inf for what is no span.
-    Returns the entities by their start.
+    gains: (T, W), log odds of that class against no entity; -inf for positions that are no span.
+    Returns the entities in order of their starts.
     """
     starts, ends = positive(gains)
-    # In order of their ends: the best choice among the first n spans is known when the next one asks for it.
+    # Sorted by their ends, so that the best choice among the first n spans is known when span n needs it.
     order = np.lexsort((-starts, ends))
     starts, ends = starts[order], ends[order]
     compatible = np.searchsorted(ends, starts, side="right").tolist()
@@ -49,12 +49,11 @@ def decode_exact(labels: np.ndarray, gains: np.ndarray) -> list[Entity]:
 
 
 def decode_greedy(labels: np.ndarray, gains: np.ndarray, probabilities: np.ndarray) -> list[Entity]:
-    """Spans with a positive gain by falling probability, but for those that overlap one chosen before.
+    """Choose spans with a positive gain in order of falling probability, without those that overlap a chosen one.
 
     labels, gains: as for `decode_exact`.
-    probabilities: (T, W), of the class of each span, or their logarithms. Of equal ones the earlier and shorter span
-        goes first.
-    Returns the entities by their start.
+    probabilities: (T, W), of the class of each span, or their logarithms. Ties go to the earlier, then shorter span.
+    Returns the entities in order of their starts.
     """
     starts, ends = positive(gains)
     order = np.argsort(-probabilities[starts, ends - starts - 1], kind="stable")
@@ -69,7 +68,7 @@ def decode_greedy(labels: np.ndarray, gains: np.ndarray, probabilities: np.ndarr
 
 
 def positive(gains: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Start and end of the spans with a positive gain, by start and length."""
+    """Starts and ends of the spans with a positive gain, sorted by start and length."""
     starts, widths = np.nonzero(gains > 0)
     return starts, starts + widths + 1
 

@@ -1,4 +1,4 @@
-"""Entities as tags, one a token: names of the tags, which may follow which, spans to tags and back.
+"""Tag schemes: names of the tags, legal sequences, and conversion between spans and tags.
 
 BILUO: B-X I-X.. L-X for an entity of several tokens, U-X for one of a single token, O outside.
 BIO (IOB2): B-X I-X.. , O outside.
@@ -11,14 +11,14 @@ import numpy as np
 
 SCHEMES = ("BILUO", "BIO")
 OUTSIDE = "O"
-# What the name of a class ends in that is a label from the later of two entities to the earlier one.
+# Suffix of classes whose head is the second entity of the pair.
 INVERSE = "^-1"
 MISSING = -1
 Span = tuple[int, int, str]
 
 
 class Legality(NamedTuple):
-    """What a well-formed tag sequence may do. K tags: start (K,), transition (K, K) from row to column, end (K,)."""
+    """Legal starts (K,), transitions (K, K) from row to column, and ends (K,) of K tags, all bool."""
 
     start: np.ndarray
     transition: np.ndarray
@@ -26,13 +26,14 @@ class Legality(NamedTuple):
 
 
 def check_scheme(scheme: str) -> str:
+    """Return the scheme; raise ValueError if it is unknown."""
     if scheme not in SCHEMES:
         raise ValueError(f"unknown tag scheme {scheme!r}; known are {', '.join(SCHEMES)}")
     return scheme
 
 
 def tag_names(labels: Iterable[str], scheme: str) -> list[str]:
-    """All tags of the labels: O first, then the prefixes of each label in turn."""
+    """All tags of the labels: O, then the prefixes of each label."""
     prefixes = "BILU" if check_scheme(scheme) == "BILUO" else "BI"
     return [OUTSIDE] + [f"{prefix}-{label}" for label in labels for prefix in prefixes]
 
@@ -44,13 +45,13 @@ def split_tag(name: str) -> tuple[str, str]:
 
 
 def legality(names: Sequence[str], scheme: str) -> Legality:
-    """The legal starts, transitions and ends of the tags, in the order of `names`."""
+    """Legality of the tags, in the order of `names`."""
     prefixes = np.array([split_tag(name)[0] for name in names])
     labels = np.array([split_tag(name)[1] for name in names])
     same_label = labels[:, None] == labels[None, :]
     if check_scheme(scheme) == "BILUO":
         opened, continuing = np.isin(prefixes, ["B", "I"]), np.isin(prefixes, ["I", "L"])
-        # An open entity must be continued by its own label, and nothing else can be continued.
+        # Only an open entity can be continued, and it must be, by its own label.
         transition = np.where(opened[:, None], continuing[None, :] & same_label, ~continuing[None, :])
         return Legality(~continuing, transition, ~opened)
     continuing = prefixes == "I"
@@ -59,7 +60,7 @@ def legality(names: Sequence[str], scheme: str) -> Legality:
 
 
 def encode(length: int, spans: Iterable[Span], scheme: str) -> list[str]:
-    """Names of the tags of a document of `length` tokens with the given flat spans (start, end exclusive, label)."""
+    """Tag names of a document of `length` tokens with these flat spans (start, exclusive end, label)."""
     tags = [OUTSIDE] * length
     for start, end, label in spans:
         if check_scheme(scheme) == "BILUO":
@@ -71,7 +72,7 @@ def encode(length: int, spans: Iterable[Span], scheme: str) -> list[str]:
 
 
 def decode(tags: np.ndarray, names: Sequence[str]) -> list[Span]:
-    """Spans of a legal tag sequence, given as indices into the names, of which the first is O."""
+    """Spans of a legal tag sequence, given as indices into `names`, whose first is O."""
     parts = [split_tag(name) for name in names]
     spans: list[Span] = []
     for i in np.flatnonzero(tags).tolist():

@@ -1,53 +1,53 @@
-"""Registered models of the components: an embedding, an optional encoder and a head."""
+"""Registered models that find entities: an embedding, an optional encoder and a head."""
 
 from functools import partial
 
 from spacy.util import registry
 from thinc.api import Model
 
-from ..bridge.collate import span_candidates, span_classes, token_tags
 from ..bridge.head import Tok2Vec, head_model
+from ..nn.head import EncoderBuilder
 from ..nn.spans import SpanClassifier
 from ..nn.taggers import CRFTagger, SoftmaxTagger
-from .encoders import Encoder, encoder_context
+from .encoders import trees_of
 
 
 @registry.architectures("spacy_ner_arch.CRF.v1")
 def crf(
     tok2vec: Tok2Vec,
-    encoder: Encoder | None = None,
+    encoder: EncoderBuilder | None = None,
     dropout: float | None = None,
     loss_scale: float = 0.001,
     dtype: str = "float32",
 ) -> Model:
-    """Sequence labelling with a linear-chain CRF, for `sequence_ner`.
+    """Label tokens with a linear-chain CRF, for `sequence_ner`.
 
     tok2vec: the embedding, any of spaCy's or a listener.
     encoder: for example spacy_ner_arch.BiLSTM.v1, or null.
-    dropout: rate before the output layer; null takes that of [training].
+    dropout: rate before the output layer; null for the rate of [training].
     loss_scale: constant factor of the negative log likelihood, which is summed over the documents.
-    dtype: float32, or bfloat16 or float16 for mixed precision; the CRF itself always computes in float32 or better.
+    dtype: float32, or bfloat16 or float16 for mixed precision; the CRF itself computes in float32 and float64.
     Source: Lample et al. 2016.
     """
     build = partial(CRFTagger, encoder=encoder, dropout_rate=dropout, loss_scale=loss_scale)
-    return head_model("crf_tagger", tok2vec, build, token_tags, dtype, encoder_context(encoder))
+    return head_model("crf_tagger", tok2vec, build, "tokens", dtype, trees_of(encoder))
 
 
 @registry.architectures("spacy_ner_arch.Softmax.v1")
 def softmax(
     tok2vec: Tok2Vec,
-    encoder: Encoder | None = None,
+    encoder: EncoderBuilder | None = None,
     dropout: float | None = None,
     loss_scale: float = 0.001,
     label_smoothing: float = 0.0,
     class_weights: dict[str, float] | None = None,
     dtype: str = "float32",
 ) -> Model:
-    """Sequence labelling with a softmax per token, decoded to the best well-formed tag sequence, for `sequence_ner`.
+    """Label tokens with a softmax each, and decode to the best legal tag sequence, for `sequence_ner`.
 
-    label_smoothing: share of the target probability spread over all tags.
+    label_smoothing: share of the target probability that is spread over all tags.
     class_weights: factor of the loss by gold label, `O` for tokens outside; 1 for labels not named.
-    The other arguments are those of spacy_ner_arch.CRF.v1.
+    Other arguments: see spacy_ner_arch.CRF.v1.
     """
     build = partial(
         SoftmaxTagger,
@@ -57,13 +57,13 @@ def softmax(
         label_smoothing=label_smoothing,
         class_weights=class_weights,
     )
-    return head_model("softmax_tagger", tok2vec, build, token_tags, dtype, encoder_context(encoder))
+    return head_model("softmax_tagger", tok2vec, build, "tokens", dtype, trees_of(encoder))
 
 
 @registry.architectures("spacy_ner_arch.Span.v1")
 def span(
     tok2vec: Tok2Vec,
-    encoder: Encoder | None = None,
+    encoder: EncoderBuilder | None = None,
     dropout: float | None = None,
     hidden_size: int | None = None,
     attention: bool = True,
@@ -74,18 +74,19 @@ def span(
     loss_scale: float = 0.001,
     dtype: str = "float32",
 ) -> Model:
-    """Classification of every span, for `span_ner`.
+    """Classify every span, for `span_ner` and `nested_ner`.
 
-    A span is seen as its first and its last token and, by argument, the attention-weighted mean of its tokens and its
-    length. SpanSynLSTM has attention and length_size; SpanNER length_size and relu_length_size, without attention.
+    A span is represented by its first and last token and, by argument, the attention-weighted mean of its tokens and
+    its length. SpanSynLSTM uses attention and length_size; SpanNER length_size and relu_length_size, without attention.
 
-    hidden_size: width of the hidden layer; null for that of the span's representation.
-    attention: whether the mean of the tokens is part of it.
-    length_size: width of an embedding of the length; 0 leaves it out.
-    relu_length_size: width of a second one, behind a ReLU; 0 leaves it out.
+    dropout: rate on the hidden layer; null for the rate of [training].
+    hidden_size: width of the hidden layer; null for the width of the span's representation.
+    attention: include the attention-weighted mean of the tokens.
+    length_size: width of an embedding of the length; 0 for none.
+    relu_length_size: width of a second one, followed by a ReLU; 0 for none.
     negative_weight: factor of the loss of spans that are no entity.
-    boundary_smoothing: share of an entity's target probability that spans one token longer or shorter get.
-    The other arguments are those of spacy_ner_arch.CRF.v1; the dropout is that of the hidden layer.
+    boundary_smoothing: share of an entity's target probability that is moved to spans one token longer or shorter.
+    Other arguments: see spacy_ner_arch.CRF.v1.
     Source: Fu, Huang and Liu 2021; Zhu and Li 2022.
     """
     build = partial(
@@ -100,4 +101,4 @@ def span(
         boundary_smoothing=boundary_smoothing,
         loss_scale=loss_scale,
     )
-    return head_model("span_classifier", tok2vec, build, span_classes, dtype, encoder_context(encoder, span_candidates))
+    return head_model("span_classifier", tok2vec, build, "spans", dtype, trees_of(encoder))

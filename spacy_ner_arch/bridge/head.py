@@ -1,11 +1,12 @@
-"""Documents on one side, a torch module on the other: padding, one border crossing each way, and the gradient back.
+"""A head or an encoder over an embedding as a thinc model.
 
-A model of this package is a thinc model with one layer, the embedding (`tok2vec`), and one shim, the module with
-encoder and head. Everything behind the embedding is one autograd graph.
+A document becomes token vectors in the embedding (`tok2vec`, the only layer). The vectors of a batch are padded into
+one tensor, on which the torch module runs. In training its gradient is split back per document and passed to the
+embedding.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -14,48 +15,56 @@ from thinc.api import Model, torch2xp, xp2torch
 from thinc.types import Floats2d, Ints1d
 from torch import Tensor, nn
 
-from ..nn.batch import Padding, padding
-from ..nn.batching import chunks
+from ..annotation.trees import read_tree
+from ..nn.batch import Batch, cut, make_batch, send
+from ..nn.head import Head, Loss
 from .shim import TorchShim, default_device
 
 Tok2Vec = Model[list[Doc], list[Floats2d]]
-# Of each document, its rows of what the module returns.
-Prediction = list[tuple[np.ndarray, ...]]
-# What a collate function makes of the targets of a batch: further arguments of the module.
-Arguments = tuple[Any, ...]
+# For each document, its rows of everything that the head predicts.
+Predictions = list[tuple[np.ndarray, ...]]
 
 
-# (model, docs, padding) -> what the module has to know of the documents besides their vectors.
-Context = Callable[[Model, Sequence[Doc], Padding], Arguments]
+class HeadInput(NamedTuple):
+    """Input of a head's model.
+
+    docs: the documents.
+    items: of each document, what the head classifies (candidate spans or pairs); None for its tokens.
+    targets: gold annotation of each document, for the loss; None to predict.
+    """
+
+    docs: list[Doc]
+    items: list[Any] | None = None
+    targets: list[Any] | None = None
 
 
-def no_context(model: Model, docs: Sequence[Doc], shape: Padding) -> Arguments:
-    """Nothing but the vectors."""
-    return ()
+class UpdateLoss(NamedTuple):
+    """Loss of an update, and its further terms by name, on the host."""
+
+    total: float
+    parts: dict[str, float]
 
 
 def head_model(
     name: str,
     tok2vec: Tok2Vec,
-    build: Callable[..., nn.Module],
-    collate: Callable[..., Arguments],
+    build: Callable[..., Head],
+    classifies: str,
     dtype: str,
-    context: Context = no_context,
-) -> Model:
+    trees: dict[str, Any] | None = None,
+) -> Model[HeadInput, Any]:
     """A trainable head over an embedding.
 
-    build: makes the module from `input_size` and the hyperparameters that the component gives at initialization. The
-        module takes (x, mask, *context) for predictions, a tuple of tensors with one row per document, and (x, mask,
-        *context, *arguments) for the loss.
-    collate: (targets, padding) -> arguments.
-    context: further arguments that follow from the documents.
+    build: makes the head from `input_size` and the hyperparameters that the component gives at initialization.
+    classifies: tokens, spans or pairs; components check that it is theirs.
+    dtype: float32, or bfloat16 or float16 for mixed precision.
+    trees: arguments of `annotation.trees.read_tree` if the encoder reads dependency trees; else None.
 
     The model is used as
-        predict(docs) -> Prediction
-        predict((docs, targets)) -> loss
-        begin_update((docs, targets)) -> loss, backprop(weight of the loss)
+        predict(HeadInput(docs, items)) -> Predictions
+        predict(HeadInput(docs, items, targets)) -> UpdateLoss
+        begin_update(HeadInput(docs, items, targets)) -> UpdateLoss, backprop(weight of the loss)
         initialize(X=docs, Y=hyperparameters)
-    A loss is a tensor that stays on its device until somebody reads it.
     """
     return Model(
         name,
@@ -64,21 +73,14 @@ def head_model(
         layers=[tok2vec],
         shims=[TorchShim(build, dtype=dtype)],
         refs={"tok2vec": tok2vec},
-        attrs={
-            "dropout_rate": 0.0,
-            "collate": collate,
-            "context": context,
-            "change": change,
-            "calibrate": calibrate,
-            "read_loss": read_loss,
-        },
+        attrs={"classifies": classifies, "dropout_rate": 0.0, "trees": trees},
     )
 
 
 def tok2vec_model(
-    name: str, tok2vec: Tok2Vec, build: Callable[..., nn.Module], dtype: str, context: Context = no_context
+    name: str, tok2vec: Tok2Vec, build: Callable[..., nn.Module], dtype: str, trees: dict[str, Any] | None = None
 ) -> Tok2Vec:
-    """An encoder over an embedding as a tok2vec of its own; the module takes (x, mask, *context)."""
+    """An encoder over an embedding as a tok2vec layer; arguments as for `head_model`."""
     return Model(
         name,
         tok2vec_forward,
@@ -87,7 +89,7 @@ def tok2vec_model(
         shims=[TorchShim(build, dtype=dtype)],
         refs={"tok2vec": tok2vec},
         dims={"nO": None},
-        attrs={"dropout_rate": 0.0, "context": context},
+        attrs={"dropout_rate": 0.0, "trees": trees},
     )
 
 
@@ -106,35 +108,117 @@ def initialize(model: Model, X: list[Doc] | None = None, Y: dict[str, Any] | Non
         model.set_dim("nO", shim.output_size, force=True)
 
 
-def change(model: Model, method: str, **hyperparameters: Any) -> None:
-    """Change the shape of a module that may be trained already; before initialization there is nothing to change."""
-    if get_shim(model).is_initialized:
-        get_shim(model).change(method, **hyperparameters)
+def head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> tuple[Any, Callable[[float], Any]]:
+    shim = get_shim(model)
+    shim.check_initialized()
+    docs, items, targets = inputs
+    if targets is None:
+        return predict(model, docs, items), no_backprop
+    if not any(len(doc) for doc in docs):
+        return UpdateLoss(0.0, {}), no_backprop
+    vectors, backprop_vectors = model.layers[0](docs, is_train)
+    losses: list[Loss] = []
+    backprops = []
+    for group, x, batch in make_batches(model, docs, vectors, items, targets):
+        if is_train:
+            loss, backprop_loss = shim.begin_update((x, batch), model.attrs["dropout_rate"])
+            backprops.append((group, batch, backprop_loss))
+        else:
+            loss = shim.predict((x, batch))
+        losses.append(loss)
+
+    def backprop(weight: float = 1.0) -> Any:
+        gradients: list[Any] = [None] * len(docs)
+        for group, batch, backprop_loss in backprops:
+            d_x = cast(Tensor, backprop_loss(weight))
+            place(gradients, group, split(model, batch.flatten(d_x), batch.lengths.tolist()))
+        return backprop_vectors(gradients)
+
+    return read_loss(losses), backprop
 
 
-def read_loss(model: Model, loss: Tensor) -> tuple[float, dict[str, float]]:
-    """The loss of an update, and what the module says that it holds besides, by name: all in one trip to the host."""
-    module: Any = get_shim(model).module
-    parts: dict[str, Tensor] = getattr(module, "loss_parts", {})
-    module.loss_parts = {}
-    value, *others = torch.stack([loss.float(), *(part.float() for part in parts.values())]).tolist()
-    return value, dict(zip(parts, others, strict=True))
+def tok2vec_forward(
+    model: Tok2Vec, docs: list[Doc], is_train: bool
+) -> tuple[list[Floats2d], Callable[[list[Floats2d]], Any]]:
+    shim = get_shim(model)
+    shim.check_initialized()
+    if not any(len(doc) for doc in docs):
+        return [model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs], no_backprop
+    vectors, backprop_vectors = model.layers[0](docs, is_train)
+    encoded: list[Any] = [None] * len(docs)
+    backprops = []
+    for group, x, batch in make_batches(model, docs, vectors):
+        if is_train:
+            states, backprop_states = shim.begin_update((x, batch), model.attrs["dropout_rate"])
+            backprops.append((group, batch, backprop_states))
+        else:
+            states = shim.predict((x, batch))
+        place(encoded, group, split(model, batch.flatten(states.detach().float()), batch.lengths.tolist()))
+
+    def backprop(d_encoded: list[Floats2d]) -> Any:
+        gradients: list[Any] = [None] * len(docs)
+        for group, batch, backprop_states in backprops:
+            d_states = batch.pad(join(model, [d_encoded[i] for i in group]))
+            d_x = cast(Tensor, backprop_states(d_states))
+            place(gradients, group, split(model, batch.flatten(d_x), batch.lengths.tolist()))
+        return backprop_vectors(gradients)
+
+    return encoded, backprop
 
 
-def calibrate(model: Model, docs: list[Doc], targets: Sequence[Any]) -> None:
-    """Fit what turns the scores of a tagger into probabilities on documents that it was not trained on."""
-    shim, batches = get_shim(model), []
-    order = sorted((i for i in range(len(docs)) if len(docs[i])), key=lambda i: len(docs[i]))
-    for chunk in chunks([len(docs[i]) for i in order], shim.device.type != "cpu"):
-        batch = [docs[i] for i in order[chunk]]
-        flat = join(model, model.layers[0].predict(batch))
-        shape = padding([len(doc) for doc in batch], flat.device)
-        context = model.attrs["context"](model, batch, shape)
-        # Cloned, for autograd takes no tensor that was made in inference mode.
-        emissions = shim.run("emissions", (shape.pad(flat), shape.mask, *context)).clone()
-        batches.append((emissions, shape.mask, *model.attrs["collate"]([targets[i] for i in order[chunk]], shape)))
-    if batches:
-        cast(Any, shim.module).calibrate(batches)
+def predict(model: Model, docs: list[Doc], items: list[Any] | None) -> Predictions:
+    """Predictions for each document, copied to the host once for the whole batch."""
+    shim = get_shim(model)
+    outputs = []
+    for group, x, batch in make_batches(model, docs, model.layers[0].predict(docs), items):
+        output = shim.predict((x, batch))
+        counts = batch.lengths if batch.counts is None else batch.counts
+        outputs.append((group, counts, [part.to("cpu", non_blocking=True) for part in output]))
+    if shim.device.type == "cuda":
+        torch.cuda.current_stream(shim.device).synchronize()
+    predictions: Predictions = [()] * len(docs)
+    for group, counts, output in outputs:
+        rows = [np.split(part.numpy(), counts.cumsum()[:-1]) for part in output]
+        place(predictions, group, list(zip(*rows, strict=True)))
+    return predictions
+
+
+def predict_batches(model: Model, inputs: HeadInput) -> Iterator[tuple[Tensor, Batch]]:
+    """Token vectors and batches of the head, with the embedding in evaluation mode."""
+    vectors = model.layers[0].predict(inputs.docs)
+    for _, x, batch in make_batches(model, inputs.docs, vectors, inputs.items, inputs.targets):
+        yield x, batch
+
+
+def make_batches(
+    model: Model,
+    docs: Sequence[Doc],
+    vectors: Sequence[Floats2d],
+    items: Sequence[Any] | None = None,
+    targets: Sequence[Any] | None = None,
+) -> Iterator[tuple[list[int], Tensor, Batch]]:
+    """Cut documents into batches with little padding.
+
+    Yields the indices of the documents of a batch, their padded token vectors (B, T, D), and the batch.
+    """
+    shim = get_shim(model)
+    lengths = [len(rows) for rows in vectors]
+    for group in cut(lengths, shim.device) if docs else ():
+        batch = make_batch([lengths[i] for i in group], shim.device)
+        if model.attrs["trees"] is not None:
+            trees = [read_tree(docs[i], **model.attrs["trees"]) for i in group]
+            batch.trees = send(np.concatenate(trees, axis=1), shim.device)
+        if isinstance(shim.module, Head):
+            batch = shim.module.collate(batch, pick(items, group), pick(targets, group))
+        yield group, batch.pad(join(model, [vectors[i] for i in group])), batch
+
+
+def read_loss(losses: Sequence[Loss]) -> UpdateLoss:
+    """Sum the losses of all batches of an update, with one copy to the host."""
+    names = list(losses[0].parts)
+    rows = [torch.stack([loss.total.detach().float(), *(loss.parts[key].float() for key in names)]) for loss in losses]
+    total, *parts = torch.stack(rows).sum(0).tolist()
+    return UpdateLoss(total, dict(zip(names, parts, strict=True)))
 
 
 def get_shim(model: Model) -> TorchShim:
@@ -145,93 +229,9 @@ def get_shim(model: Model) -> TorchShim:
 
 
 def device_of(model: Model) -> torch.device:
-    """Where the first torch module of the model is."""
+    """Device of the first torch module of the model."""
     shims = (shim for node in model.walk() for shim in node.shims if isinstance(shim, TorchShim))
     return next((shim.device for shim in shims if shim.is_initialized), default_device())
-
-
-def check_initialized(model: Model) -> None:
-    """Raise before the embedding does, whose own message would not say what to do."""
-    assert get_shim(model).module is not None
-
-
-def head_forward(
-    model: Model, X: list[Doc] | tuple[list[Doc], Any], is_train: bool
-) -> tuple[Any, Callable[[float], Any]]:
-    check_initialized(model)
-    if not isinstance(X, tuple):
-        return predict(model, X), _no_backprop
-    docs, targets = X
-    shim = get_shim(model)
-    if not any(len(doc) for doc in docs):
-        return torch.zeros(()), _no_backprop
-    vectors, backprop_vectors = model.layers[0](docs, is_train)
-    lengths = [len(rows) for rows in vectors]
-    flat = join(model, vectors)
-    shape = padding(lengths, flat.device)
-    context = model.attrs["context"](model, docs, shape)
-    arguments = (shape.pad(flat), shape.mask, *context, *model.attrs["collate"](targets, shape))
-    if not is_train:
-        return shim.predict(arguments), _no_backprop
-    loss, backprop_loss = shim.begin_update(arguments, model.attrs["dropout_rate"])
-
-    def backprop(weight: float = 1.0) -> Any:
-        d_padded = backprop_loss(weight)
-        return backprop_vectors(split_flat(model, shape.flatten(cast(Tensor, d_padded)), lengths))
-
-    return loss.detach(), backprop
-
-
-def tok2vec_forward(
-    model: Tok2Vec, docs: list[Doc], is_train: bool
-) -> tuple[list[Floats2d], Callable[[list[Floats2d]], Any]]:
-    shim, lengths = get_shim(model), [len(doc) for doc in docs]
-    check_initialized(model)
-    if not any(lengths):
-        return [model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs], _no_backprop
-    vectors, backprop_vectors = model.layers[0](docs, is_train)
-    flat = join(model, vectors)
-    shape = padding(lengths, flat.device)
-    arguments = (shape.pad(flat), shape.mask, *model.attrs["context"](model, docs, shape))
-    if is_train:
-        encoded, backprop_encoded = shim.begin_update(arguments, model.attrs["dropout_rate"])
-    else:
-        encoded, backprop_encoded = shim.predict(arguments), _no_backprop
-
-    def backprop(d_encoded: list[Floats2d]) -> Any:
-        gradient = shape.pad(join(model, d_encoded))
-        d_padded = cast(Tensor, backprop_encoded(gradient))
-        return backprop_vectors(split_flat(model, shape.flatten(d_padded), lengths))
-
-    return split_flat(model, shape.flatten(encoded.detach().float()), lengths), backprop
-
-
-def predict(model: Model, docs: list[Doc]) -> Prediction:
-    """Predictions of all documents, in order, each as a tuple of arrays with the document's own row."""
-    shim, tok2vec = get_shim(model), model.layers[0]
-    vectors = tok2vec.predict(docs)
-    order = sorted(range(len(docs)), key=lambda i: len(vectors[i]))
-    lengths = [len(vectors[i]) for i in order]
-    if not any(lengths):
-        flat = torch.zeros((0, int(shim.cfg["input_size"])), device=shim.device)
-    else:
-        flat = join(model, [vectors[i] for i in order])
-    outputs: list[tuple[Tensor, ...]] = []
-    done = 0
-    for chunk in chunks(lengths, flat.device.type != "cpu"):
-        shape = padding(lengths[chunk], flat.device)
-        rows = flat[done : done + sum(lengths[chunk])]
-        done += len(rows)
-        context = model.attrs["context"](model, [docs[i] for i in order[chunk]], shape)
-        output = shim.predict((shape.pad(rows), shape.mask, *context))
-        outputs.append(tuple(tensor.to("cpu", non_blocking=True) for tensor in output))
-    if flat.is_cuda:
-        torch.cuda.synchronize()
-    by_length = [row for output in outputs for row in zip(*(tensor.numpy() for tensor in output), strict=True)]
-    predictions: Prediction = [()] * len(docs)
-    for i, row in zip(order, by_length, strict=True):
-        predictions[i] = row
-    return predictions
 
 
 def join(model: Model, arrays: list[Floats2d]) -> Tensor:
@@ -239,11 +239,23 @@ def join(model: Model, arrays: list[Floats2d]) -> Tensor:
     return xp2torch(model.ops.flatten(arrays), device=device_of(model))
 
 
-def split_flat(model: Model, flat: Tensor, lengths: list[int]) -> list[Floats2d]:
-    """The rows (N, D) as one array per document, views of one piece of memory."""
+def split(model: Model, flat: Tensor, lengths: list[int]) -> list[Floats2d]:
+    """The rows (N, D) as one array per document; the arrays are views of the same memory."""
     array = cast(Floats2d, torch2xp(flat.contiguous(), ops=model.ops))
     return model.ops.unflatten(array, cast(Ints1d, lengths))
 
 
-def _no_backprop(*args: Any) -> None:
+def pick(values: Sequence[Any] | None, group: Sequence[int]) -> list[Any] | None:
+    """The values of some documents."""
+    return None if values is None else [values[i] for i in group]
+
+
+def place(values: list[Any], group: Sequence[int], new: Sequence[Any]) -> None:
+    """Set the values of some documents."""
+    for i, value in zip(group, new, strict=True):
+        values[i] = value
+
+
+def no_backprop(*args: Any) -> None:
+    """The backward pass of a call that was not for training."""
     return None

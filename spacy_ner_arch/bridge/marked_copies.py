@@ -1,109 +1,96 @@
-"""One row for each candidate pair of entities, from a copy of its sentences with marks around both."""
+"""Marked copies of documents: one copy of the text around a pair, with marks before and after both entities."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from spacy.tokens import Doc
+from spacy.tokens import Doc, Span
 from thinc.api import Model
-from thinc.types import Floats2d
 
 from ..annotation.candidates import Candidates
-from .head import Tok2Vec
+from ..annotation.gold_relations import GoldPairs
+from .head import HeadInput, Predictions, no_backprop
 
-# Copies that are read at the same time in prediction.
+# Copies that are encoded at the same time in prediction.
 CHUNK = 256
 
 
-def marked_pairs(tok2vec: Tok2Vec, marks: Sequence[str], context: int) -> Tok2Vec:
-    """Vectors of the opening marks of both entities, side by side, for each candidate pair: (P, 2D) for each document,
-    as if the pairs were its tokens.
+def with_marked_copies(head: Model[HeadInput, Any], marks: Sequence[str], context: int) -> Model[HeadInput, Any]:
+    """Run a head on one marked copy for each candidate pair. In a copy, the opening marks stand in for the entities.
 
-    tok2vec: reads the marked copies, so it cannot be shared with a component that reads the text as it is.
-    marks: words that stand before and behind the head, and before and behind the tail.
-    context: tokens of a pair's sentences that are kept on either side of it.
+    head: a model of bridge.head. Its tok2vec reads the copies, so it cannot be a listener.
+    marks: words before and after the head, and before and after the tail.
+    context: tokens of the pair's region that are kept on either side of it.
     """
     if len(marks) != 4 or not all(word.strip() for word in marks):
-        raise ValueError(f"spacy_ner_arch.RelationMarkers.v1: marks = {list(marks)}; give four words")
-    if any(node.name.endswith("-listener") for node in tok2vec.walk()):
+        raise ValueError(f"spacy_ner_arch.MarkerPairs.v1: marks = {list(marks)}; give four words")
+    if any(node.name.endswith("-listener") for node in head.walk()):
         raise ValueError(
-            "spacy_ner_arch.RelationMarkers.v1: its tok2vec reads marked copies, which no other component knows; take "
-            "spacy_ner_arch.TransformerTok2Vec.v1 instead of a listener"
+            "spacy_ner_arch.MarkerPairs.v1: the tok2vec must read marked copies, which a shared component never sees; "
+            "use spacy_ner_arch.TransformerTok2Vec.v1 instead of a listener"
         )
     return Model(
-        "marked_pairs",
-        forward,
-        init=initialize,
-        layers=[tok2vec],
-        dims={"nO": None},
-        # The component sets it.
-        attrs={"pair_finder": None, "marks": list(marks), "context": context},
+        "marked_copies", forward, init=initialize, layers=[head], attrs={"marks": list(marks), "context": context}
     )
 
 
-def initialize(model: Tok2Vec, X: list[Doc] | None = None, Y: Any = None) -> None:
-    tok2vec: Tok2Vec = model.layers[0]
-    tok2vec.initialize(X=X)
-    width = tok2vec.maybe_get_dim("nO")
-    if width is None:
-        width = tok2vec.predict((X or [])[:1])[0].shape[1]
-    model.set_dim("nO", 2 * width)
+def initialize(model: Model[HeadInput, Any], X: list[Doc] | None = None, Y: Any = None) -> None:
+    model.layers[0].initialize(X=X, Y=Y)
 
 
-def forward(model: Tok2Vec, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Callable]:
-    found = [model.attrs["pair_finder"](doc) for doc in docs]
-    counts = [len(candidates.pairs) for candidates in found]
-    marked = [
-        copy
-        for doc, candidates in zip(docs, found, strict=True)
-        for copy in mark(doc, candidates, model.attrs["marks"], model.attrs["context"])
-    ]
-    if not marked:
-        return [model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs], lambda gradients: docs
-    rows: Any
-    backprop_rows = None
-    if is_train:
-        rows, backprop_rows = read(model, marked, True)
-    else:
-        pieces = [marked[first : first + CHUNK] for first in range(0, len(marked), CHUNK)]
-        rows = model.ops.xp.concatenate([read(model, piece, False)[0] for piece in pieces])
+def forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> tuple[Any, Callable]:
+    head = model.layers[0]
+    docs, items, targets = inputs
+    found: list[Candidates] = items or []
+    copies = [copy for doc, pairs in zip(docs, found, strict=True) for copy in mark(doc, pairs, **model.attrs)]
+    marked = [mark_candidates(copy, opening, types) for copy, opening, types in copies]
+    texts = [copy for copy, _, _ in copies]
+    if targets is not None:
+        gold = [one for pairs, gold in zip(found, targets, strict=True) for one in split_targets(pairs, gold)]
+        loss, backprop_loss = head(HeadInput(texts, marked, gold), is_train)
 
-    def backprop(gradients: list[Floats2d]) -> list[Doc]:
-        assert backprop_rows is not None
-        backprop_rows(model.ops.flatten(gradients))
-        return docs
+        def backprop(weight: float = 1.0) -> list[Doc]:
+            backprop_loss(weight)
+            return docs
 
-    return model.ops.unflatten(rows, cast(Any, counts)), backprop
+        return loss, backprop
+    rows: Predictions = []
+    for first in range(0, len(copies), CHUNK):
+        rows += head.predict(HeadInput(texts[first : first + CHUNK], marked[first : first + CHUNK]))
+    ends = np.cumsum([len(pairs.pairs) for pairs in found])
+    return [join_rows(rows[end - len(pairs.pairs) : end]) for pairs, end in zip(found, ends, strict=True)], no_backprop
 
 
-def read(model: Tok2Vec, marked: Sequence[tuple[Doc, int, int]], is_train: bool) -> tuple[Floats2d, Callable]:
-    """Vectors (copies, 2D) of the opening marks."""
-    vectors, backprop_vectors = model.layers[0]([copy for copy, _, _ in marked], is_train)
-    lengths = np.array([len(copy) for copy, _, _ in marked])
-    opening = np.array([(head, tail) for _, head, tail in marked]) + (lengths.cumsum() - lengths)[:, None]
-    places = model.ops.asarray(opening.reshape(-1))
-    flat = model.ops.flatten(vectors)
-    rows = flat[places].reshape(len(marked), -1)
-
-    def backprop(d_rows: Floats2d) -> None:
-        d_flat: Any = model.ops.alloc2f(*flat.shape)
-        # No token is an opening mark twice.
-        d_flat[places] = d_rows.reshape((-1, flat.shape[1]))
-        backprop_vectors(model.ops.unflatten(d_flat, cast(Any, lengths.tolist())))
-
-    return rows, backprop
+def join_rows(rows: Predictions) -> tuple[np.ndarray, ...]:
+    """Predictions of a document from those of its copies."""
+    return tuple(np.concatenate(parts) for parts in zip(*rows, strict=True))
 
 
-def mark(doc: Doc, candidates: Candidates, marks: Sequence[str], context: int) -> list[tuple[Doc, int, int]]:
-    """A copy of its sentences for each pair, and the places of both opening marks in it."""
+def mark_candidates(copy: Doc, opening: tuple[int, int], types: np.ndarray) -> Candidates:
+    """The only candidate of a copy: its opening marks, and the whole copy as their region."""
+    marks = [Span(copy, place, place + 1) for place in opening]
+    return Candidates(marks, np.array([[0, 1]]), np.array([[0, len(copy)]]), types)
+
+
+def split_targets(candidates: Candidates, gold: GoldPairs) -> list[GoldPairs]:
+    """The gold relations of each pair alone."""
+    classes = [gold.classes[gold.rows == pair] for pair in range(len(candidates.pairs))]
+    return [GoldPairs(np.zeros_like(own), own) for own in classes]
+
+
+def mark(
+    doc: Doc, candidates: Candidates, marks: Sequence[str], context: int
+) -> list[tuple[Doc, tuple[int, int], np.ndarray]]:
+    """For each pair, a copy of its region, the places of both opening marks, and the types of both entities."""
     words, spaces = [token.text for token in doc], [bool(token.whitespace_) for token in doc]
-    bounds = [(span.start, span.end) for span in candidates.entities]
+    bounds = candidates.bounds.tolist()
     copies = []
     for pair, region in zip(candidates.pairs.tolist(), candidates.regions.tolist(), strict=True):
         ends = [bounds[i] for i in pair]
         first = max(region[0], min(start for start, _ in ends) - context)
         last = min(region[1], max(end for _, end in ends) + context)
-        # At one place: closing marks, the inner entity's first, then opening ones, the wider entity's first.
+        # At one place: closing marks first, the inner entity's before the outer's; then opening marks, the outer's
+        # first.
         events = [(end, 0, -start, -i) for i, (start, end) in enumerate(ends)]
         events += [(start, 1, -end, i) for i, (start, end) in enumerate(ends)]
         places = [0, 0]
@@ -121,5 +108,6 @@ def mark(doc: Doc, candidates: Candidates, marks: Sequence[str], context: int) -
             copy_spaces.append(True)
         copy_words += words[done:last]
         copy_spaces += spaces[done:last]
-        copies.append((Doc(doc.vocab, words=copy_words, spaces=copy_spaces), places[0], places[1]))
+        copy = Doc(doc.vocab, words=copy_words, spaces=copy_spaces)
+        copies.append((copy, (places[0], places[1]), candidates.types[pair]))
     return copies

@@ -1,8 +1,7 @@
-"""How a torch module lives inside a thinc model.
+"""A torch module inside a thinc model.
 
-thinc knows parameters one array at a time. A torch module wants more: one optimiser step for all its parameters,
-clipping by their global norm, mixed precision. The shim is where the two agree: thinc's optimiser keeps the rates, this
-file takes the step.
+thinc updates each parameter array on its own. The shim updates all parameters of a module together: one optimiser step
+with the settings of thinc's optimiser, clipping by the global gradient norm, mixed precision.
 """
 
 import contextlib
@@ -10,7 +9,7 @@ import copy
 import functools
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, cast
@@ -27,14 +26,14 @@ from ..nn.dropout import set_dropout
 MAX_SKIPPED = 50
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-# OpenMP threads do not survive a fork, and the child waits for them forever: nlp.pipe(n_process=2) would hang.
+# OpenMP threads do not survive a fork: without this nlp.pipe(n_process=2) would hang.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=functools.partial(torch.set_num_threads, 1))
 
 
 @dataclass
 class ParameterGroup:
-    """Parameters of one module that are trained alike; None stands for what `[training.optimizer]` says."""
+    """Parameters of one module with the same settings; None means the value of `[training.optimizer]`."""
 
     names: frozenset[str]
     learn_rate: float | None = None
@@ -42,17 +41,19 @@ class ParameterGroup:
 
 
 class TorchShim(Shim):
-    """A torch module, built late, trained with thinc's optimiser settings, stored as safetensors.
+    """A torch module that is built at initialization and stored as safetensors.
 
-    build: module-level function (or a partial of one) that makes the module from the hyperparameters given to
-        `initialize`; they are stored with the weights, so that loading builds the same module.
-    dtype: `float32`, or `bfloat16` or `float16` for autocast, the latter with loss scaling.
-    frozen: never change a weight; without anything to pass a gradient on to, run without a graph, in evaluation mode.
+    build: module-level function, class, or partial that makes the module from the hyperparameters given to
+    `initialize`.
+        They are stored with the weights, so that loading builds the same module.
+    dtype: `float32`, or `bfloat16` or `float16` for autocast; float16 uses loss scaling.
+    frozen: do not train the weights. If the input needs no gradient either, run in evaluation mode without a graph.
 
-    The optimiser is AdamW with the rate, betas, eps and L2 of `[training.optimizer]` (as decoupled weight decay, not on
-    biases and normalisation weights), rate and decay overruled by `train_groups`. Gradients are clipped by their norm
-    over all parameters of the module. A step with a gradient that is not finite changes nothing. It is counted in
-    `skipped_steps`; the next update raises, under float16 only after MAX_SKIPPED such steps in a row.
+    The optimiser is AdamW with the rate, betas, eps and L2 of `[training.optimizer]` (as decoupled weight decay,
+    without biases and normalization weights); `train_groups` can override rate and decay. Gradients are clipped by
+    their norm over all parameters of the module. A step with a gradient that is not finite changes nothing and is
+    counted in `skipped_steps`; the next update raises ValueError, under float16 only after MAX_SKIPPED such steps in a
+    row.
     """
 
     def __init__(self, build: Callable[..., nn.Module], *, dtype: str = "float32", frozen: bool = False) -> None:
@@ -75,37 +76,41 @@ class TorchShim(Shim):
 
     @property
     def module(self) -> nn.Module:
-        """The module; raises before initialization."""
-        if self._model is None:
-            raise ValueError("the model is not initialized: call nlp.initialize() or load a trained pipeline")
+        """The module; raises ValueError before initialization."""
+        self.check_initialized()
         module: nn.Module = self._model
         return module
 
+    def check_initialized(self) -> None:
+        """Raise ValueError before initialization."""
+        if self._model is None:
+            raise ValueError("the model is not initialized: call nlp.initialize() or load a trained pipeline")
+
     @property
     def device(self) -> torch.device:
-        """Where the module is: thinc's present device is one of each thread, and a pipeline may be called from any."""
+        """Device of the module. (thinc's current device differs between threads.)"""
         tensors = chain(self.module.parameters(), self.module.buffers())
         return next((tensor.device for tensor in tensors), default_device())
 
     @property
     def output_size(self) -> int:
-        """Width of what an encoder or embedding returns."""
+        """Output width of an encoder or embedding."""
         return cast(int, self.module.output_size)
 
     def initialize(self, **hyperparameters: Any) -> None:
-        """Build the module; the hyperparameters must be json values."""
+        """Build the module; the hyperparameters must be JSON values."""
         self.cfg = hyperparameters
         self._model = self.build(**hyperparameters).to(default_device())
         self.frozen = self._always_frozen
         if self.frozen:
             self.module.requires_grad_(False)
-        # What is constant from the start stays so in all stages of training.
+        # Parameters that are constant from the start stay constant in all stages of training.
         self.constants = frozenset(name for name, p in self.module.named_parameters() if not p.requires_grad)
         self.groups = None
         self._forget_optimizer()
 
     def change(self, method: str, **hyperparameters: Any) -> None:
-        """Call a method of the module that changes its shape, and remember the new hyperparameters."""
+        """Call a method of the module that changes its shape, and store the new hyperparameters."""
         getattr(self.module, method)(**hyperparameters)
         self.cfg.update(hyperparameters)
         self._forget_optimizer()
@@ -121,27 +126,30 @@ class TorchShim(Shim):
     # Running
 
     def _autocast(self, device: torch.device) -> torch.autocast:
-        # CPUs have no LSTM in half precision: there, the same weights run in float32.
+        # float16 is for GPUs; on a CPU the module runs in float32.
         enabled = self.dtype == "bfloat16" or (self.dtype == "float16" and device.type != "cpu")
         return torch.autocast(device.type, DTYPES[self.dtype], enabled=enabled)
 
     def predict(self, args: tuple[Any, ...]) -> Any:
-        """The module's output in evaluation mode, without a graph."""
-        return self.run("forward", args)
-
-    def run(self, method: str, args: tuple[Any, ...]) -> Any:
-        """The same for any method of the module."""
+        """Run the module in evaluation mode, without a graph."""
         self.module.eval()
         with torch.inference_mode(), self._autocast(args[0].device):
-            return getattr(self.module, method)(*args)
+            return self.module(*args)
+
+    def calibrate(self, batches: Iterable[Any]) -> None:
+        """Call `calibrate` of a head, in evaluation mode."""
+        self.module.eval()
+        with torch.no_grad(), self._autocast(self.device):
+            cast(Any, self.module).calibrate(batches)
 
     def begin_update(self, args: tuple[Any, ...], dropout: float = 0.0) -> tuple[Any, Callable[[Any], Tensor | None]]:
         """Run the module in training mode.
 
-        args: of the module, tensors first; the gradient of the first one is asked for if it is floating point.
+        args: arguments of the module. The first one is a tensor; its gradient is computed if it is floating point.
         dropout: rate of this update for every `TrainingDropout`.
-        Returns the output, and a callback from its gradient (a number for a loss, else a tensor) to that of the first
-        argument; gradients of the weights add up until `finish_update`.
+        Returns the output, and a callback from its gradient (a number for a loss, else a tensor) to the gradient of the
+        first argument. If the output is a tuple, such as a Loss, its first element has the gradient. Gradients of the
+        weights add up until `finish_update`.
         """
         if self.frozen and not args[0].is_floating_point():
             return self.predict(args), _no_gradient
@@ -150,19 +158,22 @@ class TorchShim(Shim):
         x = args[0].detach().requires_grad_(args[0].is_floating_point())
         with self._autocast(x.device):
             output = self.module(x, *args[1:])
-        if not output.requires_grad:  # nothing to learn, nobody to tell
+        source = output[0] if isinstance(output, tuple) else output
+        if not source.requires_grad:  # everything is frozen
             return output, _no_gradient
-        return output, functools.partial(self._backprop, x, output)
+        return output, functools.partial(self._backprop, x, source)
 
     def _backprop(self, x: Tensor, output: Tensor, gradient: Any) -> Tensor | None:
         self._raise_if_overflowed()
-        gradient = torch.as_tensor(gradient, dtype=torch.float32, device=output.device)
+        if not isinstance(gradient, Tensor):  # fill a scalar on the device: a copy from the host would wait
+            gradient = torch.full((), gradient, dtype=torch.float32, device=output.device)
         if self.dtype != "float16":
             output.backward(gradient.to(output.dtype).expand_as(output))
             return x.grad
         scale = self._get_scaler(x.device).scale(output.new_ones((), dtype=torch.float32))
         output.backward((gradient * scale).to(output.dtype).expand_as(output))
-        # What goes back to thinc is unscaled at once, and zero where it overflowed; the weights wait for finish_update.
+        # Unscale the gradient for thinc now, with zeros where it overflowed; that of the weights waits for
+        # finish_update.
         return None if x.grad is None else (x.grad / scale).nan_to_num(0.0, 0.0, 0.0)
 
     def _get_scaler(self, device: torch.device) -> torch.amp.GradScaler:
@@ -173,7 +184,7 @@ class TorchShim(Shim):
     # Learning
 
     def train_groups(self, groups: Sequence[ParameterGroup]) -> None:
-        """From the next update on, train these parameters and no others, with an optimiser that starts afresh."""
+        """From the next update on, train only these parameters, with a fresh optimiser state."""
         trained = frozenset[str]().union(*(group.names for group in groups)) - self.constants
         for name, parameter in self.module.named_parameters():
             parameter.requires_grad_(name in trained)
@@ -182,10 +193,10 @@ class TorchShim(Shim):
         self._optimizer = None
 
     def finish_update(self, optimizer: Optimizer) -> None:
-        """One step for all parameters from the gradients gathered since the last one."""
+        """Update all parameters by the gradients since the last step."""
         parameters = {name: p for name, p in self.module.named_parameters() if p.grad is not None}
         if optimizer.averages is not None:
-            # Also of what rests for now, else its averages would lag behind for good.
+            # Include parameters that are frozen in this stage; otherwise their averages would lag behind.
             known = {n: p for n, p in self.module.named_parameters() if self._key(n) in optimizer.averages}
         if self.frozen or not parameters:
             if optimizer.averages is not None and known:
@@ -198,7 +209,7 @@ class TorchShim(Shim):
         limit = optimizer.grad_clip or float("inf")
         norm = nn.utils.clip_grad_norm_(parameters.values(), limit, foreach=True)
         overflow = (~norm.isfinite()).float()
-        # The fused step looks at this flag on the device and leaves everything as it is where it is set.
+        # The fused step reads this flag on the device and changes nothing if it is set.
         step.found_inf = overflow  # type: ignore[attr-defined]
         step.grad_scale = None  # type: ignore[attr-defined]
         step.step()
@@ -210,12 +221,11 @@ class TorchShim(Shim):
             self._average(optimizer.averages, {**known, **parameters})
 
     def _get_optimizer(self, settings: Optimizer) -> torch.optim.Optimizer:
-        """AdamW with the present rates of thinc's optimiser; a new one if the settings come from another object, whose
-        state would otherwise be mixed up with this one's."""
+        """AdamW with the current rates of thinc's optimiser; a new one if `settings` is another object than before."""
         if self._settings is not settings:
             if settings.use_radam or not (settings.b1 and settings.b2) or not settings.L2_is_weight_decay:
                 raise ValueError(
-                    "spacy_ner_arch trains with Adam.v1 and L2_is_weight_decay = true; change [training.optimizer]"
+                    "spacy_ner_arch trains with Adam.v1 and L2_is_weight_decay = true only; change [training.optimizer]"
                 )
             self._settings, self._optimizer, self._updates = settings, None, 0
         if self._optimizer is None:
@@ -236,14 +246,13 @@ class TorchShim(Shim):
         return self._optimizer
 
     def _raise_if_overflowed(self) -> None:
-        """Look at the flag of the last step. It was sent to the host then, and the host has read a loss since, which
-        came behind it: nobody waits."""
+        """Check the flag of the last step. The host has read a loss since, so the copy of the flag is finished."""
         if self._overflow is None:
             return
         overflowed, self._overflow = bool(self._overflow), None
         self._skipped_in_a_row = self._skipped_in_a_row + 1 if overflowed else 0
         self.skipped_steps += overflowed
-        # Under float16 the scale of the loss is still looking for its place.
+        # Under float16 the loss scale must adapt first.
         if self._skipped_in_a_row > (MAX_SKIPPED if self.dtype == "float16" else 0):
             raise ValueError(
                 f"a gradient was not finite in update {self._updates}, which was skipped: the weights are those of the "
@@ -251,7 +260,7 @@ class TorchShim(Shim):
             )
 
     def _average(self, averages: dict[Any, Any], parameters: dict[str, nn.Parameter]) -> None:
-        """Running averages as thinc keeps them, in the optimiser's own dictionary, for all parameters at once."""
+        """Update the running averages in thinc's optimiser, by thinc's formula, for all parameters at once."""
         share = 1.0 - min((1.0 + self._updates) / (10.0 + self._updates), 0.9999)
         for name, parameter in parameters.items():
             kept = averages.get(self._key(name))
@@ -261,12 +270,12 @@ class TorchShim(Shim):
         torch._foreach_lerp_(kept, [p.detach() for p in parameters.values()], share)
 
     def _key(self, name: str) -> tuple[str, str]:
-        # thinc's keys are (number of the node, name): a string can never collide with one.
+        # thinc's keys begin with the number of a node; a string cannot collide with them.
         return f"torch-{self.id}", name
 
     @contextlib.contextmanager
     def use_params(self, params: dict[Any, Any]) -> Iterator[None]:
-        """Swap in the averages found in `params` for the time of the context."""
+        """Use the averages in `params` as weights within the context."""
         named = [] if self._model is None else list(self.module.named_parameters())
         swapped = [(p, params[self._key(name)]) for name, p in named if self._key(name) in params]
         swapped = [(p, average) for p, average in swapped if p.shape == average.shape]
@@ -297,12 +306,12 @@ class TorchShim(Shim):
         self._forget_optimizer()
 
     def __getstate__(self) -> dict[str, Any]:
-        # A spawned process gets the weights, not the half-done training.
+        # A spawned process gets the weights but no optimiser state.
         state = {**self.__dict__, "_optimizer": None, "_settings": None, "_overflow": None, "_scaler": None}
         return state
 
     def to_bytes(self) -> bytes:
-        """safetensors with the hyperparameters as json in its header; empty before initialization."""
+        """Weights as safetensors, with the hyperparameters as JSON in the header; empty before initialization."""
         if self._model is None:
             return b""
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self._model.state_dict().items()}
@@ -326,7 +335,7 @@ class TorchShim(Shim):
 
 
 def default_device() -> torch.device:
-    """Where thinc would put a module, or the CPU where that is Apple's GPU, which has no double precision."""
+    """thinc's current device, or the CPU instead of Apple's GPU, which has no float64."""
     device = get_torch_default_device()
     return device if device.type == "cuda" else torch.device("cpu")
 

@@ -1,4 +1,4 @@
-"""Words of documents to the word pieces of a transformer, in windows that it can take."""
+"""Words of documents as word pieces of a transformer, in windows of limited length."""
 
 import tempfile
 from collections.abc import Sequence
@@ -14,58 +14,58 @@ from spacy.tokens import Doc
 from thinc.api import Shim
 from torch import Tensor
 
-from ..nn.batching import chunks
+from ..nn.batch import cut, send
 from ..nn.transformer import Pieces
 
-# Words whose pieces are remembered.
-MAX_REMEMBERED = 500_000
+# Words whose pieces are cached.
+MAX_CACHED = 500_000
 
 
 class Window(NamedTuple):
-    """One input of the transformer, and which words take their vectors from it."""
+    """One input of the transformer, and the words that take their vectors from it."""
 
     pieces: list[int]
-    start: int  # place in `pieces` of the first piece of the first of these words
-    first: int  # number of the first of these words, among all words of the batch
+    start: int  # index in `pieces` of the first piece of these words
+    first: int  # index of the first of these words among all words of the batch
     counts: list[int]  # pieces of each of these words
 
 
 class WordPieces(Shim):
-    """A tokenizer of Hugging Face, to be kept in a thinc model: it is stored with it.
+    """A Hugging Face tokenizer that is stored with a thinc model.
 
-    Every word is cut up on its own, with the space that stands before it, as Hugging Face does with words. So no
-    piece belongs to two words, no word can be shifted against its pieces, and words are cut only once.
+    Each word is tokenized on its own, with the space before it. So no piece belongs to two words, words and pieces
+    cannot get misaligned, and the pieces of a word can be cached.
     """
 
     def __init__(self) -> None:
         super().__init__(None)
-        self._remembered: dict[tuple[int, bool], tuple[int, ...]] = {}
+        self._cached: dict[tuple[int, bool], tuple[int, ...]] = {}
 
     @property
     def tokenizer(self) -> Any:
-        """The tokenizer; raises before initialization."""
+        """The tokenizer; raises ValueError before initialization."""
         if self._model is None:
             raise ValueError("the model is not initialized: call nlp.initialize() or load a trained pipeline")
         return self._model
 
     def initialize(self, tokenizer: Any) -> None:
-        """Take a tokenizer into use."""
+        """Set the tokenizer."""
         self._model = tokenizer
-        self._remembered = {}
+        self._cached = {}
         alone = tokenizer.encode("a", add_special_tokens=False)
         framed = tokenizer.encode("a")
         start = next(i for i in range(len(framed)) if framed[i : i + len(alone)] == alone)
         self.prefix, self.suffix = framed[:start], framed[start + len(alone) :]
 
     def room(self, size: int) -> int:
-        """Pieces of words that have place in a window of so many, special ones included."""
+        """How many pieces of words fit into a window of `size` pieces, special ones included."""
         return size - len(self.prefix) - len(self.suffix)
 
     def windows(self, docs: Sequence[Doc], size: int, overlap: int) -> list[Window]:
         """All words of the documents in windows of at most `size` pieces, special ones included.
 
-        The windows of a document share about `overlap` pieces, and a word is taken from the window where it stands
-        farther from the edge. Only of a word that is longer than a window, the rest is cut off.
+        Neighbouring windows of a document share about `overlap` pieces, and a word is taken from the window where it is
+        farther from the edge. A word that is longer than a window is cut off.
         """
         room = self.room(size)
         windows = []
@@ -86,48 +86,48 @@ class WordPieces(Shim):
         for doc in docs:
             array = doc.to_array([ORTH, SPACY])
             keys.append(list(zip(array[:, 0].tolist(), [False, *map(bool, array[:-1, 1].tolist())], strict=False)))
-        if len(self._remembered) > MAX_REMEMBERED:
-            self._remembered = {}
-        remembered = self._remembered
-        new = list({key for row in keys for key in row if key not in remembered})
+        if len(self._cached) > MAX_CACHED:
+            self._cached = {}
+        cached = self._cached
+        new = list({key for row in keys for key in row if key not in cached})
         if new:
             strings = docs[0].vocab.strings
             texts = [" " * space + strings[orth] for orth, space in new]
             options = {"add_special_tokens": False, "return_attention_mask": False, "return_token_type_ids": False}
             cut = self.tokenizer(texts, **options)["input_ids"]
-            remembered.update(zip(new, map(tuple, cut), strict=True))
-        return [[remembered[key] for key in row] for row in keys]
+            cached.update(zip(new, map(tuple, cut), strict=True))
+        return [[cached[key] for key in row] for row in keys]
 
     def collate(self, windows: Sequence[Window], device: torch.device) -> tuple[Tensor, list[Pieces]]:
-        """Arguments of a WordTransformer: the windows in batches of like length, and the place of each word in them."""
-        windows = sorted(windows, key=lambda window: len(window.pieces))
-        lengths = [len(window.pieces) for window in windows]
-        batches = [self._pad(windows[chunk], device) for chunk in chunks(lengths, device.type != "cpu")]
-        order = np.concatenate([np.arange(window.first, window.first + len(window.counts)) for window in windows])
-        return torch.from_numpy(order.argsort()).to(device, non_blocking=True), batches
+        """Arguments of a WordTransformer: the order of the words, and the windows in batches with little padding."""
+        groups = cut([len(window.pieces) for window in windows], device)
+        batches = [self._pad([windows[i] for i in group], device) for group in groups]
+        chosen = [windows[i] for group in groups for i in group]
+        order = np.concatenate([np.arange(window.first, window.first + len(window.counts)) for window in chosen])
+        return send(order.argsort(), device), batches
 
     def _pad(self, windows: Sequence[Window], device: torch.device) -> Pieces:
-        """One batch, its words being those of the windows in their order."""
+        """One batch; its words are those of the windows in their order."""
         lengths = np.array([len(window.pieces) for window in windows])
         mask = np.arange(lengths.max()) < lengths[:, None]
         pieces = np.full(mask.shape, self.tokenizer.pad_token_id or 0, dtype=np.int64)
         pieces[mask] = list(chain.from_iterable(window.pieces for window in windows))
         counts = np.array(list(chain.from_iterable(window.counts for window in windows)), dtype=np.int64)
-        # The pieces of a window's words stand in one row, one after the other.
+        # The pieces of the words of a window are consecutive.
         owned = np.array([sum(window.counts) for window in windows])
         starts = np.arange(len(windows)) * mask.shape[1] + [window.start for window in windows]
         rows = np.arange(owned.sum()) + np.repeat(starts - (owned.cumsum() - owned), owned)
         words = np.repeat(np.arange(len(counts)), counts)
         arrays = (pieces, mask, rows, words, counts)
-        return Pieces(*(torch.from_numpy(array).to(device, non_blocking=True) for array in arrays))
+        return Pieces(*(send(array, device) for array in arrays))
 
-    # What thinc asks of a shim
+    # Methods of every shim
 
     def finish_update(self, optimizer: Any) -> None:
-        """Nothing to learn."""
+        """A tokenizer has no weights."""
 
     def to_device(self, device_type: str, device_id: int) -> None:
-        """Works on the host."""
+        """A tokenizer runs on the host."""
 
     def copy(self) -> "WordPieces":
         return WordPieces().from_bytes(self.to_bytes())
@@ -156,10 +156,11 @@ class WordPieces(Shim):
 
 
 def cover(counts: Sequence[int], room: int, overlap: int) -> list[tuple[int, int, int, int]]:
-    """Windows over words with so many pieces, none of more than `room`: for each (first, last, start, end), the words
-    [start, end) it holds and the words [first, last) that take their vectors from it.
+    """Cut words into windows of at most `room` pieces.
 
-    Every word is in exactly one [first, last).
+    counts: pieces of each word, none of more than `room`.
+    Returns (first, last, start, end) of each window: it contains the words [start, end), and the words [first, last)
+    take their vectors from it. Every word is in exactly one [first, last).
     """
     ends = [0, *accumulate(counts)]  # pieces before each word
     total = len(counts)
@@ -172,7 +173,7 @@ def cover(counts: Sequence[int], room: int, overlap: int) -> list[tuple[int, int
         spans.append((start, end))
         if end == total:
             break
-        # The next one shares the last `overlap` pieces, but always gets on.
+        # The next window shares the last `overlap` pieces, but begins at least one word later.
         start = max(start + 1, int(np.searchsorted(ends, ends[end] - overlap, side="left")))
         start = min(start, end)
     borders = [0]

@@ -1,18 +1,18 @@
-"""Scores as tables."""
+"""Precision, recall, F1 and support per label, with averages."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from spacy.scorer import PRFScore
 from spacy.training import Example
 
 from ..annotation.tags import OUTSIDE, encode
-from .report.matches import Kind, match
-from .scorers import count_relations
+from .items import Item, entity_items, span_items
+from .scorers import count, count_relations
 
 
 class Row(NamedTuple):
-    """One line of a table: precision, recall and F1 between 0 and 1, and the number of gold items."""
+    """A line of a table: precision, recall and F1 between 0 and 1, and the number of gold items."""
 
     name: str
     precision: float
@@ -22,95 +22,99 @@ class Row(NamedTuple):
 
 
 def entity_table(examples: Iterable[Example]) -> list[Row]:
-    """Entity scores per label, then micro, macro and weighted averages (seqeval, strict).
+    """Return the scores of doc.ents per label, then the micro, macro and weighted averages, by seqeval (strict).
 
-    Counted as `spacy evaluate` counts: a prediction is right if borders and label are right, and one that touches a
-    token without gold annotation is neither right nor wrong. No rows if there is no entity, gold or predicted.
+    An entity is right if its boundaries and its label are. Predictions that touch a token without gold annotation are
+    left out, as in `spacy evaluate`. The table is empty if there is no entity, gold or predicted.
     """
     from seqeval.metrics import classification_report
     from seqeval.scheme import IOB2
 
-    gold, predicted = [], []
-    for example in examples:
-        if example.reference.has_annotation("ENT_IOB"):
-            gold_tags, predicted_tags = tag_rows(example)
-            gold.append(gold_tags)
-            predicted.append(predicted_tags)
-    if all(tag == OUTSIDE for row in gold + predicted for tag in row):
+    sides = [entity_items(example) for example in examples if example.reference.has_annotation("ENT_IOB")]
+    labels = sorted({item.label for both in sides for items in both for item in items})
+    if not labels:
         return []
-    # The lenient mode, which is the default, would count a lone I- as an entity.
-    table = classification_report(gold, predicted, mode="strict", scheme=IOB2, output_dict=True, zero_division=0)
+    # seqeval strips "-" from labels, so `A` would equal `A-`: give it numbers.
+    codes = {label: f"{number:06}" for number, label in enumerate(labels)}
+    gold, predicted = zip(*(tag_rows(*both, codes) for both in sides), strict=True)
+    # Its default mode is lenient: it counts a lone I- as an entity.
+    table = classification_report(
+        list(gold), list(predicted), mode="strict", scheme=IOB2, output_dict=True, zero_division=0
+    )
+    names = {code: label for label, code in codes.items()}
     return [
-        Row(name, float(row["precision"]), float(row["recall"]), float(row["f1-score"]), int(row["support"]))
-        for name, row in table.items()
+        Row(names.get(name, name), float(r["precision"]), float(r["recall"]), float(r["f1-score"]), int(r["support"]))
+        for name, r in table.items()
     ]
 
 
+def tag_rows(gold: list[Item], predicted: list[Item], codes: dict[str, str]) -> tuple[list[str], list[str]]:
+    """Return the IOB2 tags of both sides over the segments between all boundaries of a document.
+
+    A prediction that overlaps another one, which alignment to gold tokens can cause, gets a segment behind the end.
+    """
+    borders = {place: i for i, place in enumerate(sorted({end for item in gold + predicted for end in item.places[0]}))}
+    sides = []
+    for items in (gold, predicted):
+        tags, extra = [OUTSIDE] * len(borders), []
+        # Right predictions first, so that a wrong one never takes their segments.
+        for item in sorted(items, key=lambda item: not any(item[:2] == other[:2] for other in gold)):
+            start, end = (borders[place] for place in item.places[0])
+            if all(tag == OUTSIDE for tag in tags[start:end]):
+                tags[start:end] = encode(end - start, [(0, end - start, codes[item.label])], "BIO")
+            else:
+                extra += [f"B-{codes[item.label]}", OUTSIDE]
+        sides.append((tags, extra))
+    (gold_tags, _), (tags, extra) = sides
+    return gold_tags + [OUTSIDE] * len(extra), tags + extra
+
+
 def span_tables(examples: Iterable[Example]) -> dict[str, list[Row]]:
-    """For each key under which both gold and predicted documents have spans: scores per label, with micro and macro
-    averages. Spans may nest and overlap; one is right if borders and label are."""
-    found: dict[str, set[tuple[int, str, int, int]]] = {}
-    wanted: dict[str, set[tuple[int, str, int, int]]] = {}
-    for number, example in enumerate(examples):
-        for key in set(example.predicted.spans) & set(example.reference.spans):
-            for doc, spans in ((example.predicted, found), (example.reference, wanted)):
-                places = ((number, s.label_, s.start_char, s.end_char) for s in doc.spans[key])
-                spans.setdefault(key, set()).update(places)
-    return {key: _rows(found[key], wanted[key]) for key in sorted(found) if found[key] or wanted[key]}
+    """Return a table for each key of doc.spans that occurs in gold and in predicted documents.
 
-
-def _rows(found: set[tuple[int, str, int, int]], wanted: set[tuple[int, str, int, int]]) -> list[Row]:
-    def row(name: str, label: str | None = None) -> Row:
-        predicted, gold = ([span for span in spans if label in (None, span[1])] for spans in (found, wanted))
-        right = len(set(predicted) & set(gold))
-        precision, recall = right / max(1, len(predicted)), right / max(1, len(gold))
-        return Row(name, precision, recall, 2 * right / max(1, len(predicted) + len(gold)), len(gold))
-
-    labels = [row(label, label) for label in sorted({span[1] for span in found | wanted})]
-    precision, recall, f1 = (sum(cast(float, line[i]) for line in labels) / len(labels) for i in (1, 2, 3))
-    return [*labels, row("micro avg"), Row("macro avg", precision, recall, f1, len(wanted))]
+    Spans may be nested and may overlap. A span is right if its boundaries and its label are. Documents whose gold side
+    does not have the key are left out, and so are keys without any span.
+    """
+    examples = list(examples)
+    keys = {key for example in examples for key in example.reference.spans}
+    keys &= {key for example in examples for key in example.predicted.spans}
+    tables = {key: rows(count(span_items(example, key) for example in examples)) for key in sorted(keys)}
+    return {key: table for key, table in tables.items() if table}
 
 
 def relation_table(examples: Iterable[Example], symmetric: Sequence[str] = ()) -> list[Row]:
-    """Relation scores per label, then micro and macro averages, in which the borders of both entities must be right;
-    `strict` is the micro average in which their types must be right, too. Every gold relation counts.
+    """Return the scores of doc._.relations per label, then the micro, macro and weighted averages, then `strict`.
+
+    A relation is right if its label and the boundaries of both entities are. `strict` is the micro average that also
+    requires the types of both entities. All gold relations count, including those whose entities were not found.
 
     symmetric: labels that hold in both directions.
     """
-    per_type, strict = count_relations(examples, symmetric)
-    if not per_type:
+    per_label, strict = count_relations(examples, symmetric)
+    return [*rows(per_label), row("strict", strict)] if per_label else []
+
+
+def rows(per_label: dict[str, PRFScore]) -> list[Row]:
+    """Return the rows of the labels, sorted by name, then the averages; no row if there is no label."""
+    if not per_label:
         return []
-
-    def row(name: str, score: PRFScore) -> Row:
-        return Row(name, score.precision, score.recall, score.fscore, score.tp + score.fn)
-
-    labels = [row(label, score) for label, score in per_type.items()]
-    precision, recall, f1 = (sum(cast(float, line[i]) for line in labels) / len(labels) for i in (1, 2, 3))
-    micro = row("micro avg", sum(per_type.values(), PRFScore()))
-    return [*labels, micro, Row("macro avg", precision, recall, f1, micro.support), row("strict", strict)]
+    labels = [row(label, score) for label, score in sorted(per_label.items())]
+    micro = row("micro avg", sum(per_label.values(), PRFScore()))
+    macro = average("macro avg", labels, [1] * len(labels))
+    return [*labels, micro, macro, average("weighted avg", labels, [label.support for label in labels])]
 
 
-def tag_rows(example: Example) -> tuple[list[str], list[str]]:
-    """BIO tags of the gold tokens and of the predictions on them.
+def row(name: str, score: PRFScore) -> Row:
+    return Row(name, score.precision, score.recall, score.fscore, score.tp + score.fn)
 
-    A prediction that cannot be written there, for it overlaps another one once aligned, is a mistake all the same: it
-    is put on a token of its own behind the end.
-    """
-    golds = [(ent.start, ent.end, ent.label_) for ent in example.reference.ents]
-    placed: list[tuple[int, int, str]] = []
-    homeless: list[str] = []
-    taken: set[int] = set()
-    # Right ones first, so that a wrong one never takes their place.
-    for pair in sorted(match(example), key=lambda pair: pair.kind is not Kind.RIGHT):
-        if pair.predicted is None:
-            continue
-        start, end, label = pair.predicted.start, pair.predicted.end, pair.predicted.label
-        if taken.isdisjoint(range(start, end)):
-            taken.update(range(start, end))
-            placed.append((start, end, label))
-        else:
-            homeless.append(label)
-    extra = [f"B-{label}" for label in homeless]
-    length = len(example.reference)
-    gold_tags = encode(length, golds, "BIO") + [OUTSIDE] * len(extra)
-    return gold_tags, encode(length, placed, "BIO") + extra
+
+def average(name: str, labels: Sequence[Row], weights: Sequence[int]) -> Row:
+    """Return the weighted mean of the rows; 0 if all weights are."""
+    shares = [weight / max(1, sum(weights)) for weight in weights]
+    return Row(
+        name,
+        sum(share * label.precision for share, label in zip(shares, labels, strict=True)),
+        sum(share * label.recall for share, label in zip(shares, labels, strict=True)),
+        sum(share * label.f1 for share, label in zip(shares, labels, strict=True)),
+        sum(label.support for label in labels),
+    )

@@ -1,24 +1,21 @@
-"""Readers of annotated corpora, and their way into spaCy's training files."""
+"""Readers of annotated corpora, one a format, and their conversion to Docs."""
 
-from spacy_ner_arch.formats.conll import read_conll
-from spacy_ner_arch.formats.conllu import read_conllu
-from spacy_ner_arch.formats.docbin import write_docbin
-from spacy_ner_arch.formats.docs import FORMATS, count_misaligned, count_misaligned_relations, read_docs, split_docs
-from spacy_ner_arch.formats.offsets import read_offsets
-from spacy_ner_arch.formats.report import FormatError, Report
-from spacy_ner_arch.formats.semeval import read_semeval
-from spacy_ner_arch.formats.sentence import SPANS_KEY, Sentence, make_doc
-from spacy_ner_arch.formats.spans import read_spans
-from spacy_ner_arch.formats.spert import read_spert
+from .conll import read_conll
+from .conllu import read_conllu
+from .counts import ReadReport
+from .docs import FORMATS, read_docs, split_docs, write_docbin
+from .json_spans import read_spans, read_spert
+from .lines import FormatError
+from .offsets import read_offsets
+from .semeval import read_semeval
+from .sentence import SPANS_KEY, Sentence, make_doc
 
 __all__ = [
     "FORMATS",
     "SPANS_KEY",
     "FormatError",
-    "Report",
+    "ReadReport",
     "Sentence",
-    "count_misaligned",
-    "count_misaligned_relations",
     "make_doc",
     "read_conll",
     "read_conllu",

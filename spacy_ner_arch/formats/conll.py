@@ -1,130 +1,161 @@
-"""Columns: one token per line, its entity tag in one of the columns, a blank line between
-sentences."""
+"""Format `conll`: columns, one token and its entity tag a line, a blank line between sentences."""
 
-from __future__ import annotations
-
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
+from typing import NamedTuple
 
-from spacy_ner_arch.formats.columns import (
-    DOCUMENT_END,
-    Layout,
-    count_comments,
-    find_layout,
-    read_sentence_lines,
-    readable_tag,
-    split_columns,
-)
-from spacy_ner_arch.formats.lines import Line, raise_faults
-from spacy_ner_arch.formats.report import (
-    FormatError,
-    Repair,
-    Report,
-    check_on_error,
-    skipped_if_bad,
-)
-from spacy_ner_arch.formats.sentence import Sentence
-from spacy_ner_arch.formats.tags import (
-    MISSING,
-    Scheme,
-    Tag,
-    decode,
-    detect_scheme,
-    parse_tag,
-    tag_remedy,
-)
+from .counts import ReadReport, Repair
+from .lines import BLANKS, Line, read_blocks
+from .schemes import MISSING, Tag, decode, detect_scheme, parse_tag, tag_remedy
+from .sentence import Sentence
+
+DOCUMENT_MARK = "-DOCSTART-"
+DOCUMENT_END: tuple[Line, ...] = ()
+COMMENT_MARK = "# "
+
+Shape = tuple[bool, int]
+"""Whether tabs separate the columns of a line, and the number of columns."""
+
+
+class Layout(NamedTuple):
+    """Layout of a file: the shape of most lines, and the index of the tag column."""
+
+    shape: Shape
+    tag: int
 
 
 def read_conll(
-    path: str | Path, report: Report, *, column: int = -1, on_error: str = "raise"
+    path: str | Path, report: ReadReport, *, column: int = -1, on_error: str = "raise"
 ) -> Iterator[list[Sentence]]:
-    """Read a file of columns. The first column is the token.
+    """Read a file of columns; the first column is the token.
 
-    Columns are separated by tabs in a line that has a tab, else by runs of spaces. Any other
-    character, a no-break space say, may be part of a token. Trailing blanks do not count. All
-    lines must have as many columns as most of them.
+    Tabs separate the columns of a line that has a tab, otherwise runs of spaces. Other characters, such as NO-BREAK
+    SPACE, may be part of a token. Trailing blanks are ignored. All lines need as many columns as most lines have.
 
-    The tags may be IOB1, IOB2, BILUO (BILOU) or BIOES (IOBES). The scheme is detected over the
-    whole file; a tag that breaks it is read in the conventional way and counted in the report as
-    a repair, a tag that is not readable in any scheme is an error. The module `tags` tells how
-    the scheme is decided and what becomes of files that mix schemes. The tag "-" means that the
-    word is not annotated.
+    The tag scheme (IOB1, IOB2, BILUO or BIOES) is detected for the whole file. A tag that breaks it is repaired and
+    counted; an unknown tag is an error. The tag "-" means that the token is not annotated. See `schemes`.
 
-    A line whose first column starts with "-DOCSTART-" ends a document and is no token, whatever
-    its other columns. A file without such lines is one document.
+    A line whose first column starts with "-DOCSTART-" ends a document. A file without such lines is one document.
+    A line before the first token of a sentence that starts with "# " is a comment and counted, unless it has the
+    columns of the other lines and a readable tag: then it is the token "#".
 
-    A line before the first token of a sentence that starts with "# " is a comment, unless it
-    looks like a token "#": it has the columns of the other lines and a readable tag. Comments
-    are counted in the report.
+    The file is read three times (layout, scheme, sentences), so that it need not fit into memory.
 
-    The file is read three times (columns, scheme, sentences), so that it need not fit in memory.
-
-    path: the file, UTF-8.
-    report: what is read is counted here.
-    column: the column of the entity tags, from 0; negative from the end.
-    on_error: "raise" an error for a malformed line, or "skip" its sentence and count it.
-    Yields the sentences of one document after the other; no document is empty.
-    Raises FormatError for a malformed line, or if the column does not exist; ValueError if
-    `on_error` is neither of the two or `path` cannot be read three times.
+    column: index of the tag column; negative indices count from the end.
+    The other arguments, results and errors are those of all readers, see `docs`. Also raises FormatError if the column
+    does not exist, and ValueError if the path is not a regular file.
     """
-    check_on_error(on_error)
     path = Path(path)
     if path.exists() and not path.is_file():
         raise ValueError(f"{path} is not a regular file; it has to be read more than once")
-    return _read_documents(path, report, column, on_error)
-
-
-def _read_documents(path: Path, report: Report, column: int, on_error: str) -> Iterator[list[Sentence]]:
     layout = find_layout(path, column, on_error)
-    scheme = detect_scheme(_file_tags(path, layout))
+    scheme = detect_scheme(
+        # Lines that cannot be read count as tokens without annotation here.
+        [_readable_tag(line, layout) or MISSING for line in lines]
+        for lines in _read_sentences(path)
+    )
     report.schemes[scheme] += 1
     document: list[Sentence] = []
-    for lines in chain(read_sentence_lines(path), [DOCUMENT_END]):
+    for lines in chain(_read_sentences(path), [DOCUMENT_END]):
         if lines == DOCUMENT_END:
             if document:
                 report.documents += 1
                 yield document
             document = []
             continue
-        token_lines = lines[count_comments(lines, layout) :]
-        report.comments += len(lines) - len(token_lines)
-        if not token_lines:
-            continue
-        with skipped_if_bad(report, on_error):
-            sentence, repairs = _parse_sentence(path, token_lines, layout, scheme)
-            report.add_sentence(sentence)
-            report.add_repairs(path, repairs)
-            document.append(sentence)
+        tokens = lines[_count_comments(lines, layout) :]
+        report.comments += len(lines) - len(tokens)
+        if tokens:
+            with report.skipping(on_error):
+                sentence, repairs = _parse_sentence(tokens, layout, scheme)
+                report.add(sentence, repairs)
+                document.append(sentence)
 
 
-def _file_tags(path: Path, layout: Layout) -> Iterator[list[Tag]]:
-    """Yield the tags of each sentence; a line that cannot be read counts as not annotated."""
-    for lines in read_sentence_lines(path):
-        yield [readable_tag(line, layout) or MISSING for line in lines]
+def find_layout(path: Path, column: int, on_error: str) -> Layout:
+    """Find the layout of most lines of a file. Without readable lines, it has no columns.
+
+    on_error: "raise" an error for an unreadable line, or "skip" it.
+    Raises FormatError if most lines have no such column, or it is the token.
+    """
+    shapes: Counter[Shape] = Counter()
+    comment_shapes: Counter[Shape] = Counter()
+    examples: dict[Shape, Line] = {}
+    for line in chain.from_iterable(_read_sentences(path)):
+        if on_error == "raise":
+            line.check()
+        if line.fault is None:
+            shape = _shape(line)
+            (comment_shapes if line.text.startswith(COMMENT_MARK) else shapes)[shape] += 1
+            examples.setdefault(shape, line)
+    if not examples:
+        return Layout((False, 0), 0)
+    [(shape, _)] = (shapes or comment_shapes).most_common(1)
+    width = shape[1]
+    index = column if column >= 0 else width + column
+    if not 0 < index < width:
+        remedy = f"choose a column from 1 to {width - 1} or from {1 - width} to -1"
+        if width == 1:
+            remedy = "give each token a column with its entity tag"
+        raise examples[shape].error(f"there is no tag column {column}: the lines have {width} columns", remedy)
+    return Layout(shape, index)
 
 
-def _parse_sentence(path: Path, lines: Sequence[Line], layout: Layout, scheme: Scheme) -> tuple[Sentence, list[Repair]]:
-    raise_faults(path, lines)
-    rows = [_checked_row(path, line, layout) for line in lines]
-    decoded = decode([tag for _, tag in rows], scheme)
-    words = [word for word, _ in rows]
-    sentence = Sentence(words, spans=decoded.spans, missing=decoded.missing)
-    return sentence, [(lines[i].number, kind) for i, kind in decoded.repairs]
+def _read_sentences(path: Path) -> Iterator[tuple[Line, ...]]:
+    """Yield the lines of each sentence, and DOCUMENT_END for document marks."""
+    for block in read_blocks(path):
+        for is_mark, lines in groupby(block, key=_is_document_mark):
+            yield DOCUMENT_END if is_mark else tuple(lines)
 
 
-def _checked_row(path: Path, line: Line, layout: Layout) -> tuple[str, Tag]:
-    """Return token and tag of a line."""
-    cells = split_columns(line.text)
-    if len(cells) != layout.width:
-        reason = f"{len(cells)} columns where most lines of the file have {layout.width}"
-        remedy = "complete the line, or put a blank line between sentences"
-        raise FormatError(path, line.number, line.text, reason, remedy)
+def _is_document_mark(line: Line) -> bool:
+    return line.text.lstrip(" ").startswith(DOCUMENT_MARK)
+
+
+def _split(line: Line) -> list[str]:
+    text = line.text.rstrip(BLANKS)
+    if "\t" in text:
+        return [cell.strip(" ") for cell in text.split("\t")]
+    return [cell for cell in text.split(" ") if cell]
+
+
+def _shape(line: Line) -> Shape:
+    return "\t" in line.text.rstrip(BLANKS), len(_split(line))
+
+
+def _readable_tag(line: Line, layout: Layout) -> Tag | None:
+    cells = _split(line)
+    return parse_tag(cells[layout.tag]) if len(cells) == layout.shape[1] else None
+
+
+def _count_comments(lines: Sequence[Line], layout: Layout) -> int:
+    """Count the comments before the first token."""
+    for n, line in enumerate(lines):
+        marked = line.fault is None and line.text.startswith(COMMENT_MARK)
+        if not marked or (_shape(line) == layout.shape and _readable_tag(line, layout)):
+            return n
+    return len(lines)
+
+
+def _parse_sentence(lines: Sequence[Line], layout: Layout, scheme: str) -> tuple[Sentence, list[Repair]]:
+    for line in lines:
+        line.check()
+    words, tags = zip(*(_parse_token(line, layout) for line in lines), strict=True)
+    decoded = decode(tags, scheme)
+    sentence = Sentence(list(words), spans=decoded.spans, missing=decoded.missing)
+    return sentence, [(lines[i], kind) for i, kind in decoded.repairs]
+
+
+def _parse_token(line: Line, layout: Layout) -> tuple[str, Tag]:
+    cells, width = _split(line), layout.shape[1]
+    if len(cells) != width:
+        reason = f"{len(cells)} columns where most lines of the file have {width}"
+        raise line.error(reason, "complete the line, or put a blank line between sentences")
     if not cells[0]:
-        reason = "the token is empty"
-        raise FormatError(path, line.number, line.text, reason, "put the token in column 0")
+        raise line.error("the token is empty", "put the token in column 0")
     tag = parse_tag(cells[layout.tag])
     if tag is None:
-        reason = f"{cells[layout.tag]!r} in column {layout.tag} is not an entity tag"
-        raise FormatError(path, line.number, line.text, reason, tag_remedy())
+        raise line.error(f"{cells[layout.tag]!r} in column {layout.tag} is not an entity tag", tag_remedy())
     return cells[0], tag

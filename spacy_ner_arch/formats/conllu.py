@@ -1,71 +1,87 @@
-"""CoNLL-U with entities: trees and tags in the ten columns, the entity tag in MISC."""
+"""Format `conllu`: CoNLL-U with trees, parts of speech and lemmas, and entity tags in the column MISC.
 
-from __future__ import annotations
+The package conllu is not used: it has no line numbers, accepts lines with missing columns and splits forms at two
+spaces.
+"""
 
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from spacy.parts_of_speech import IDS as UPOS_IDS
 
-from spacy_ner_arch.formats.conllu_rows import (
-    DEPREL,
-    FORM,
-    HEAD,
-    LEMMA,
-    MISC,
-    NUMBER,
-    UPOS,
-    XPOS,
-    Row,
-    read_rows,
-    read_spaces,
-    row_error,
-)
-from spacy_ner_arch.formats.lines import Line, raise_faults, read_blocks
-from spacy_ner_arch.formats.report import Repair, Report, check_on_error, skipped_if_bad
-from spacy_ner_arch.formats.sentence import Sentence
-from spacy_ner_arch.formats.tags import OUTSIDE, Tag, decode, parse_tag, tag_remedy
-from spacy_ner_arch.formats.tree import find_tree_fault
+from .counts import ReadReport, Repair
+from .lines import BLANKS, FormatError, Line, read_blocks
+from .schemes import OUTSIDE, Tag, decode, parse_tag, tag_remedy
+from .sentence import Sentence
 
+WIDTH = 10
+ID, FORM, LEMMA, UPOS, XPOS, HEAD, DEPREL, MISC = 0, 1, 2, 3, 4, 6, 7, 9
 ABSENT = "_"
 IOB2_PREFIXES = "BI"
 
+NUMBER = re.compile(r"[0-9]{1,9}")
+RANGE_ID = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
+EMPTY_NODE_ID = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}")
 NEW_DOCUMENT = re.compile(r"#\s*newdoc(\s|$)")
 
+EMPTY_NODE = "empty node, left out"
 RESPELLED = "multi-word range that its words do not spell, written with spaces between them"
 
 
+class Row(NamedTuple):
+    """A line, split into its ten columns."""
+
+    line: Line
+    cells: list[str]
+
+    def error(self, reason: str, remedy: str) -> FormatError:
+        """Make an error about this line."""
+        return self.line.error(reason, remedy)
+
+    def value(self, column: int) -> str:
+        """The value of a column, "" for "_"."""
+        return "" if self.cells[column] == ABSENT else self.cells[column]
+
+    @property
+    def misc(self) -> dict[str, str]:
+        """Keys and values of MISC. Of a repeated key, the last value counts."""
+        return {key: value for key, _, value in (item.partition("=") for item in self.cells[MISC].split("|"))}
+
+    @property
+    def space_after(self) -> bool:
+        """Whether a space follows."""
+        return "SpaceAfter=No" not in self.cells[MISC].split("|")
+
+
+class Range(NamedTuple):
+    """A multi-word range: its row, and the start and exclusive end of its words."""
+
+    row: Row
+    start: int
+    end: int
+
+
 def read_conllu(
-    path: str | Path, report: Report, *, misc_key: str = "NE", on_error: str = "raise"
+    path: str | Path, report: ReadReport, *, misc_key: str = "NE", on_error: str = "raise"
 ) -> Iterator[list[Sentence]]:
-    """Read a CoNLL-U file with entities: IOB2 tags under a key of MISC, as in `NE=B-PER`.
+    """Read a CoNLL-U file with IOB2 entity tags under a key of MISC, such as `NE=B-PER`.
 
-    A word without the key is outside of entities; the value "-" means that it is not annotated.
-    A tag I- that starts an entity is counted as a repair.
+    A word without the key is outside of entities. The value "-" means that it is not annotated. An I- tag that starts
+    an entity is counted as a repair.
 
-    Tokens are the syntactic words. Empty nodes (8.1) are left out. A multi-word range (3-4) is
-    no token but tells the spacing of its words: they stand together if they spell the range
-    ("do" "n't"), else with spaces between them ("de" "el" for "del", counted as a repair for the
-    text differs from the source), and SpaceAfter of the range counts after the last of them.
+    The tokens are the syntactic words. Empty nodes (8.1) are left out and counted as repairs. A multi-word range (3-4)
+    is no token but states the spaces of its words: none between them if they spell the range ("do" "n't"), otherwise
+    one ("de" "el" for "del"). The latter is counted as a repair, because the text differs from the source. SpaceAfter
+    of the range applies to its last word.
 
-    Forms, lemmas, UPOS, XPOS, heads and relations are kept; a layer that is "_" throughout a
-    sentence is taken as not there. Heads must make a tree with one root.
+    A layer that is "_" in a whole sentence is not set. Heads must form a tree with one root.
+    A comment "# newdoc" starts a document. A file without it is one document.
 
-    A comment "# newdoc" starts a document; a file without it is one document.
-
-    path: the file, UTF-8.
-    report: what is read is counted here.
-    misc_key: the key of the entity tags.
-    on_error: "raise" an error for a malformed line, or "skip" its sentence and count it.
-    Yields the sentences of one document after the other; no document is empty.
-    Raises FormatError for a malformed line, ValueError if `on_error` is neither of the two.
+    misc_key: key of the entity tags.
+    The other arguments, results and errors are those of all readers, see `docs`.
     """
-    check_on_error(on_error)
-    return _read_documents(Path(path), report, misc_key, on_error)
-
-
-def _read_documents(path: Path, report: Report, misc_key: str, on_error: str) -> Iterator[list[Sentence]]:
     report.schemes["IOB2"] += 1
     document: list[Sentence] = []
     for block in read_blocks(path):
@@ -74,90 +90,152 @@ def _read_documents(path: Path, report: Report, misc_key: str, on_error: str) ->
             yield document
             document = []
         lines = [line for line in block if not line.text.startswith("#")]
-        if not lines:
-            continue
-        with skipped_if_bad(report, on_error):
-            raise_faults(path, block)
-            sentence, repairs = _parse_sentence(path, lines, misc_key)
-            report.add_sentence(sentence)
-            report.add_repairs(path, repairs)
-            document.append(sentence)
+        if lines:
+            with report.skipping(on_error):
+                for line in block:
+                    line.check()
+                sentence, repairs = _parse_sentence(lines, misc_key)
+                report.add(sentence, repairs)
+                document.append(sentence)
     if document:
         report.documents += 1
         yield document
 
 
-def _parse_sentence(path: Path, lines: Sequence[Line], misc_key: str) -> tuple[Sentence, list[Repair]]:
-    words, ranges = read_rows(path, lines)
-    spaces, respelled = read_spaces(words, ranges)
-    decoded = decode([_tag(path, word, misc_key) for word in words], "IOB2")
-    heads = _heads(path, words)
+def _parse_sentence(lines: Sequence[Line], misc_key: str) -> tuple[Sentence, list[Repair]]:
+    words, ranges, empty_nodes = _read_rows(lines)
+    spaces, respelled = _read_spaces(words, ranges)
+    decoded = decode([_read_tag(word, misc_key) for word in words], "IOB2")
+    heads = _read_heads(words)
     sentence = Sentence(
         words=[word.cells[FORM] for word in words],
         spaces=spaces,
         spans=decoded.spans,
         missing=decoded.missing,
         heads=heads,
-        deps=None if heads is None else [_relation(path, word) for word in words],
-        pos=_layer([_upos(path, word) for word in words]),
-        tags=_layer([_value(word.cells[XPOS]) for word in words]),
-        lemmas=_layer([_lemma(word) for word in words]),
+        deps=None if heads is None else [_read_relation(word) for word in words],
+        pos=_layer([_read_upos(word) for word in words]),
+        tags=_layer([word.value(XPOS) for word in words]),
+        # In CoNLL-U, a lemma "_" of the form "_" is the character itself.
+        lemmas=_layer([word.cells[LEMMA] if word.cells[FORM] == ABSENT else word.value(LEMMA) for word in words]),
     )
-    repairs = [(words[i].line.number, kind) for i, kind in decoded.repairs]
-    return sentence, repairs + [(row.line.number, RESPELLED) for row in respelled]
-
-
-def _tag(path: Path, word: Row, misc_key: str) -> Tag:
-    entries = (entry.partition("=") for entry in word.cells[MISC].split("|"))
-    value = {key: value for key, _, value in entries}.get(misc_key)
-    tag = OUTSIDE if value is None else parse_tag(value, IOB2_PREFIXES)
-    if tag is None:
-        reason = f"{value!r} under {misc_key} in MISC is not an entity tag"
-        raise row_error(path, word, reason, tag_remedy(IOB2_PREFIXES))
-    return tag
-
-
-def _heads(path: Path, words: Sequence[Row]) -> list[int] | None:
-    """Return the heads as indices, the root pointing to itself; None without heads."""
-    cells = [word.cells[HEAD] for word in words]
-    if all(cell == ABSENT for cell in cells):
-        return None
-    for word, cell in zip(words, cells, strict=True):
-        if not NUMBER.fullmatch(cell):
-            reason = f"the head {cell!r} is not a number"
-            raise row_error(path, word, reason, "give every word of a sentence a head, or none")
-    numbers = [int(cell) for cell in cells]
-    if fault := find_tree_fault(numbers):
-        index, reason = fault
-        raise row_error(path, words[index], reason, "correct the heads, or skip such sentences")
-    return [number - 1 if number else i for i, number in enumerate(numbers)]
-
-
-def _relation(path: Path, word: Row) -> str:
-    relation = word.cells[DEPREL]
-    if relation == ABSENT:
-        reason = "a word with a head has no relation"
-        raise row_error(path, word, reason, "give every word with a head a DEPREL")
-    return relation
-
-
-def _upos(path: Path, word: Row) -> str:
-    upos = _value(word.cells[UPOS])
-    if upos not in UPOS_IDS:
-        reason = f"{upos!r} is not a universal part of speech"
-        raise row_error(path, word, reason, "put language-specific tags in XPOS, _ in UPOS")
-    return upos
-
-
-def _lemma(word: Row) -> str:
-    # By the definition of CoNLL-U, "_" as form and lemma is the character itself.
-    is_character = word.cells[FORM] == ABSENT
-    return word.cells[LEMMA] if is_character else _value(word.cells[LEMMA])
-
-
-def _value(cell: str) -> str:
-    return "" if cell == ABSENT else cell
+    repairs = [(words[i].line, kind) for i, kind in decoded.repairs]
+    repairs += [(row.line, RESPELLED) for row in respelled]
+    return sentence, repairs + [(row.line, EMPTY_NODE) for row in empty_nodes]
 
 
 def _layer(values: list[str]) -> list[str] | None:
     return values if any(values) else None
+
+
+def _read_rows(lines: Sequence[Line]) -> tuple[list[Row], list[Range], list[Row]]:
+    """Split the lines of a sentence, without comments, into words, ranges and empty nodes."""
+    words: list[Row] = []
+    ranges: list[Range] = []
+    empty_nodes: list[Row] = []
+    for line in lines:
+        row = Row(line, line.text.rstrip(BLANKS).split("\t"))
+        if len(row.cells) != WIDTH:
+            reason = f"{len(row.cells)} columns where CoNLL-U has {WIDTH}"
+            raise row.error(reason, "separate ten columns by single tabs, _ for no value")
+        if not all(row.cells):
+            raise row.error("an empty column", "write _ for a column without value")
+        word_id = row.cells[ID]
+        if EMPTY_NODE_ID.fullmatch(word_id):
+            empty_nodes.append(row)
+        elif bounds := RANGE_ID.fullmatch(word_id):
+            ranges.append(Range(row, int(bounds[1]) - 1, int(bounds[2])))
+        elif NUMBER.fullmatch(word_id) and int(word_id) == len(words) + 1:
+            words.append(row)
+        else:
+            reason = f"the id is {word_id!r}, but {len(words) + 1} is expected"
+            raise row.error(reason, "number the words of a sentence 1, 2, 3 and so on")
+    if not words:
+        raise lines[0].error("a sentence without words", "remove it, or complete it")
+    end = 0
+    for row, start, stop in ranges:
+        if not end <= start < stop <= len(words) or row.line.number > words[start].line.number:
+            reason = f"the range {row.cells[ID]} does not match the words after it"
+            raise row.error(reason, "put a range right before its words, and not inside another range")
+        end = stop
+    return words, ranges, empty_nodes
+
+
+def _read_spaces(words: Sequence[Row], ranges: Sequence[Range]) -> tuple[list[bool], list[Row]]:
+    """Whether a space follows each word, and the ranges that their words do not spell."""
+    spaces = [word.space_after for word in words]
+    respelled = []
+    for row, start, end in ranges:
+        is_spelled = "".join(word.cells[FORM] for word in words[start:end]) == row.cells[FORM]
+        if not is_spelled:
+            respelled.append(row)
+        spaces[start:end] = [not is_spelled] * (end - start - 1) + [row.space_after]
+    return spaces, respelled
+
+
+def _read_tag(word: Row, misc_key: str) -> Tag:
+    value = word.misc.get(misc_key)
+    tag = OUTSIDE if value is None else parse_tag(value, IOB2_PREFIXES)
+    if tag is None:
+        raise word.error(f"{value!r} under {misc_key} in MISC is not an entity tag", tag_remedy(IOB2_PREFIXES))
+    return tag
+
+
+def _read_upos(word: Row) -> str:
+    upos = word.value(UPOS)
+    if upos not in UPOS_IDS:
+        raise word.error(
+            f"{upos!r} is not a universal part of speech", "put language-specific tags in XPOS, and _ in UPOS"
+        )
+    return upos
+
+
+def _read_relation(word: Row) -> str:
+    if not word.value(DEPREL):
+        raise word.error("a word with a head has no relation", "give every word with a head a DEPREL")
+    return word.cells[DEPREL]
+
+
+def _read_heads(words: Sequence[Row]) -> list[int] | None:
+    """Indices of the heads, where the root is its own head. None if no word has a head."""
+    if not any(word.value(HEAD) for word in words):
+        return None
+    for word in words:
+        if not NUMBER.fullmatch(word.cells[HEAD]):
+            reason = f"the head {word.cells[HEAD]!r} is not a number"
+            raise word.error(reason, "give every word of a sentence a head, or none")
+    numbers = [int(word.cells[HEAD]) for word in words]
+    if fault := find_tree_fault(numbers):
+        index, reason = fault
+        raise words[index].error(reason, "correct the heads, or skip such sentences")
+    return [number - 1 if number else i for i, number in enumerate(numbers)]
+
+
+def find_tree_fault(heads: Sequence[int]) -> tuple[int, str] | None:
+    """Find out why heads, counted from 1 with 0 for the root, are not a tree with one root.
+
+    Returns the index of a word and the reason, or None for a tree.
+    """
+    for i, head in enumerate(heads):
+        if not 0 <= head <= len(heads):
+            return i, f"the head {head} is out of range: the sentence has {len(heads)} words"
+    roots = [i for i, head in enumerate(heads) if head == 0]
+    if not roots:
+        return 0, "the tree has no root"
+    if len(roots) > 1:
+        return roots[1], f"the tree has {len(roots)} roots, the words {_numbers(roots)}"
+    reaches_root: set[int] = set()
+    for i in range(len(heads)):
+        path = [i]
+        # Every head is in range, so the path ends at the root, at a word that reaches it, or in a cycle.
+        while path[-1] not in reaches_root and heads[path[-1]] > 0:
+            head = heads[path[-1]] - 1
+            if head in path:
+                return head, f"the tree has a cycle, the words {_numbers(sorted(path[path.index(head) :]))}"
+            path.append(head)
+        reaches_root.update(path)
+    return None
+
+
+def _numbers(indices: Sequence[int]) -> str:
+    return ", ".join(str(i + 1) for i in indices)

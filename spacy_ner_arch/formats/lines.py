@@ -1,54 +1,78 @@
-"""Numbered lines and blocks of lines of a text file, read so that no character is lost.
+"""Lines of a text file, with the place that an error message needs.
 
-Python's own notion of a line or of a blank is too wide for corpora: `str.splitlines` breaks at a
-NEXT LINE or LINE SEPARATOR character, `str.split` at a NO-BREAK SPACE, and all of these occur
-within tokens. Here only LF and CRLF end a line, and only space and tab are blank.
+Only LF and CRLF end a line, and only spaces and tabs are blank. `str.splitlines` and `str.split` would also break at
+other characters, such as NO-BREAK SPACE or LINE SEPARATOR, which occur inside tokens.
 """
 
-from __future__ import annotations
-
-import codecs
-import re
-from collections.abc import Iterable, Iterator
+from codecs import BOM_UTF8
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from spacy_ner_arch.formats.report import FormatError
-
 BLANKS = " \t"
-# Half of a character, which json can write and UTF-8 cannot.
-SURROGATE = re.compile("[\ud800-\udfff]")
+SHOWN_CHARACTERS = 200
 
 
-class Fault(NamedTuple):
-    """Why a line cannot be read, and what to do about it."""
+class FormatError(ValueError):
+    """A file does not follow its format.
 
-    reason: str
-    remedy: str
+    path, line_number, line: the place, and the text of the line.
+    reason: what is wrong there.
+    remedy: what the user can do about it.
+    """
+
+    def __init__(self, path: str | Path, line_number: int, line: str, reason: str, remedy: str) -> None:
+        # All fields go to the base class, so that the error can be pickled.
+        super().__init__(path, line_number, line, reason, remedy)
+        self.path = path
+        self.line_number = line_number
+        self.line = line
+        self.reason = reason
+        self.remedy = remedy
+
+    @property
+    def short(self) -> str:
+        """Place and reason, in one line."""
+        return f"{self.path}:{self.line_number}: {self.reason}"
+
+    def __str__(self) -> str:
+        cut = " ..." if len(self.line) > SHOWN_CHARACTERS else ""
+        return f"{self.short}\n  line: {self.line[:SHOWN_CHARACTERS]!r}{cut}\n  remedy: {self.remedy}"
 
 
 class Line(NamedTuple):
-    """A line without its end; `fault` is set if its text is not to be trusted."""
+    """A line of a file, without its line end.
 
+    path, number: the file, and the line number from 1.
+    text: the text. If the line is not UTF-8, invalid bytes are written as \\xNN.
+    fault: the error to raise when the line is used, or None. It is kept here, so that a reader can skip one sentence.
+    """
+
+    path: Path
     number: int
     text: str
-    fault: Fault | None = None
+    fault: FormatError | None = None
+
+    def error(self, reason: str, remedy: str) -> FormatError:
+        """Make an error about this line."""
+        return FormatError(self.path, self.number, self.text, reason, remedy)
+
+    def check(self) -> None:
+        """Raise the fault of the line, if it has one."""
+        if self.fault is not None:
+            raise self.fault
 
 
 def read_lines(path: str | Path) -> Iterator[Line]:
-    """Yield the lines of a UTF-8 file, with or without byte order mark, LF or CRLF.
-
-    A line that is not UTF-8 or holds a stray carriage return is yielded with its fault, so that
-    the caller can tell which sentence it spoils.
-    """
-    with Path(path).open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            content = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
-            yield _make_line(number, content.rstrip(b"\r\n"))
+    """Yield the lines of a UTF-8 file, with or without byte order mark."""
+    path = Path(path)
+    with path.open("rb") as file:
+        for number, content in enumerate(file, start=1):
+            yield _make_line(path, number, content.removeprefix(BOM_UTF8) if number == 1 else content)
 
 
 def read_blocks(path: str | Path) -> Iterator[list[Line]]:
-    """Yield the runs of lines between blank lines; no run is empty."""
+    """Yield the runs of lines between blank lines. No run is empty."""
     block: list[Line] = []
     for line in read_lines(path):
         if line.text.strip(BLANKS):
@@ -60,21 +84,14 @@ def read_blocks(path: str | Path) -> Iterator[list[Line]]:
         yield block
 
 
-def raise_faults(path: str | Path, lines: Iterable[Line]) -> None:
-    """Raise FormatError for the first line that has a fault."""
-    for line in lines:
-        if line.fault is not None:
-            raise FormatError(path, line.number, line.text, *line.fault)
-
-
-def _make_line(number: int, content: bytes) -> Line:
+def _make_line(path: Path, number: int, content: bytes) -> Line:
+    content = content.rstrip(b"\r\n")
+    line = Line(path, number, content.decode("utf-8", errors="backslashreplace"))
     try:
-        text = content.decode("utf-8")
+        content.decode("utf-8")
     except UnicodeDecodeError as error:
-        text = content.decode("utf-8", errors="backslashreplace")
         reason = f"the line is not UTF-8: {error.reason} at byte {error.start + 1} of the line"
-        return Line(number, text, Fault(reason, "convert the file to UTF-8"))
-    if "\r" in text:
-        fault = Fault("a carriage return within the line", "end all lines with LF or CRLF")
-        return Line(number, text, fault)
-    return Line(number, text)
+        return line._replace(fault=line.error(reason, "convert the file to UTF-8"))
+    if "\r" in line.text:
+        return line._replace(fault=line.error("a carriage return within the line", "end all lines with LF or CRLF"))
+    return line

@@ -1,38 +1,38 @@
-"""The common currency of the readers: one annotated sentence, and the way into a spaCy Doc."""
+"""Annotated sentences, the common output of the readers, and their conversion to a Doc."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import chain
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, chain
 from typing import TypeVar
 
 from spacy.tokens import Doc, Span
 from spacy.vocab import Vocab
 
-from spacy_ner_arch.annotation.relations import Relation, set_relations
+from ..annotation.relations import Relation, set_relations
 
 T = TypeVar("T")
 LabelledSpan = tuple[int, int, str]
+"""Start, exclusive end and label of a span, in tokens."""
 LabelledPair = tuple[LabelledSpan, LabelledSpan, str]
+"""Head, tail and label of a relation."""
 
-# The key that spaCy's own components for spans read and write.
+# The default key of spaCy's span components.
 SPANS_KEY = "sc"
 
 
 @dataclass
 class Sentence:
-    """One sentence as its source annotates it, whatever the format.
+    """Annotation of one sentence.
 
-    words: the tokens, none of them empty.
-    spaces: for each word, whether a space follows it; None if the source does not say.
-    spans: the entities as (start, end, label), end exclusive, in order, none overlapping.
-    missing: the words for which the source says nothing about entities; outside all spans.
-    heads: for each word the index of its head; the root points to itself.
-    deps, pos, tags, lemmas: one value for each word, "" where the source has none.
-    nested: all spans in any order, each once. They may overlap and carry several labels; `spans` are some of them.
-    relations: the relations as (head, tail, label), each once; head and tail are spans, not always among `spans`.
-        This, `nested`, `heads`, `deps`, `pos`, `tags` and `lemmas` are None if the source has no such layer.
+    words: the tokens; none is empty.
+    spaces: whether a space follows each token, or None if unknown.
+    spans: the entities, sorted and without overlaps.
+    missing: indices of tokens without entity annotation, outside of all entities.
+    heads: index of the head of each token; the root is its own head.
+    deps, pos, tags, lemmas: a value for each token, "" if there is none.
+    nested: all spans, each once, in any order. They may overlap; the entities are among them.
+    relations: the relations, each once. Their arguments need not be entities.
+    The layers heads, deps, pos, tags, lemmas, nested and relations are None if the source does not annotate them.
     """
 
     words: list[str]
@@ -47,90 +47,72 @@ class Sentence:
     nested: list[LabelledSpan] | None = None
     relations: list[LabelledPair] | None = None
 
+    def shifted(self, offset: int) -> "Sentence":
+        """A copy whose indices count from `offset`."""
 
-def make_doc(vocab: Vocab, sentences: Sequence[Sentence]) -> Doc:
-    """Join sentences into one Doc that keeps their tokens and where each of them starts.
+        def shift(span: LabelledSpan) -> LabelledSpan:
+            return span[0] + offset, span[1] + offset, span[2]
 
-    Spaces decide what spaCy trains on. Its training corpus keeps the tokens of a Doc whose spaces
-    are unknown (`doc.has_unknown_spaces`), and tokenises the text anew when they are known. So
-    the spaces are known only if every sentence knows its own; a guess would hand the model a text
-    that never was, tokenised in a way the source did not mean.
+        return replace(
+            self,
+            spans=[shift(span) for span in self.spans],
+            missing=[i + offset for i in self.missing],
+            heads=self.heads and [head + offset for head in self.heads],
+            nested=self.nested and [shift(span) for span in self.nested],
+            relations=self.relations and [(shift(head), shift(tail), label) for head, tail, label in self.relations],
+        )
 
-    Every token gets an entity annotation ("O" outside of entities) except those in `missing`,
-    which stay without one: a model is neither rewarded nor punished for them.
 
-    A layer (tree, part of speech, tag, lemma, nested spans, relations) is set if all sentences have it, else left out.
-    The relation "root" is written "ROOT", the name that spaCy's parser gives it.
-    Nested spans stand in `doc.spans[SPANS_KEY]`, by start, end and label. (DocBin keeps them; `Span.as_doc` does not,
-    so that spaCy's corpus reader loses them where it splits Docs, with `max_length` or `gold_preproc`.)
-    Relations stand in `doc._.relations`, see `spacy_ner_arch.annotation.relations`.
+def make_doc(vocab: Vocab, sentences: list[Sentence]) -> Doc:
+    """Join sentences into one Doc with their tokens and sentence starts.
 
-    vocab: the vocabulary of the pipeline that will use the Doc.
-    sentences: the sentences in order; none gives an empty Doc.
-    Returns the Doc.
+    Spaces are set only if all sentences state them. spaCy's corpus reader trains on the tokens of a Doc with unknown
+    spaces and tokenizes the text of all others again, so guessed spaces would change the tokens.
+
+    A layer (tree, part of speech, tag, lemma, spans, relations) is set only if all sentences have it. Spans are stored
+    in doc.spans[SPANS_KEY], sorted; relations in doc._.relations. DocBin keeps both, but `Span.as_doc` does not:
+    spaCy's corpus reader loses them with `max_length` above 0 or `gold_preproc`.
+    All tokens have entity annotation except those in `missing`. The label "root" becomes "ROOT", as in spaCy's parser.
+
+    vocab: vocabulary of the pipeline that will use the Doc.
+    sentences: the sentences in order. Without any, the Doc is empty.
     """
-    heads = _joined([_shifted(s.heads, start) for start, s in _with_starts(sentences)])
-    deps = _joined([s.deps for s in sentences])
-    has_trees = heads is not None and deps is not None
+    starts = accumulate((len(sentence.words) for sentence in sentences), initial=0)
+    parts = [sentence.shifted(start) for sentence, start in zip(sentences, starts, strict=False)]
+    heads, deps = _join(part.heads for part in parts), _join(part.deps for part in parts)
+    has_tree = heads is not None and deps is not None
     doc = Doc(
         vocab,
-        words=list(chain.from_iterable(s.words for s in sentences)),
-        spaces=_joined([s.spaces for s in sentences]),
-        sent_starts=[i == 0 for s in sentences for i in range(len(s.words))],
-        heads=heads if has_trees else None,
-        deps=["ROOT" if dep == "root" else dep for dep in deps or []] if has_trees else None,
-        pos=_joined([s.pos for s in sentences]),
-        tags=_joined([s.tags for s in sentences]),
-        lemmas=_joined([s.lemmas for s in sentences]),
+        words=[word for part in parts for word in part.words],
+        spaces=_join(part.spaces for part in parts),
+        sent_starts=[i == 0 for part in parts for i in range(len(part.words))],
+        heads=heads if has_tree else None,
+        deps=["ROOT" if dep == "root" else dep for dep in deps or ()] if has_tree else None,
+        pos=_join(part.pos for part in parts),
+        tags=_join(part.tags for part in parts),
+        lemmas=_join(part.lemmas for part in parts),
     )
-    entities: list[Span] = []
-    missing: list[Span] = []
-    for offset, sentence in _with_starts(sentences):
-        entities += [Span(doc, offset + start, offset + end, label=label) for start, end, label in sentence.spans]
-        missing += [Span(doc, offset + i, offset + i + 1) for i in sentence.missing]
-    doc.set_ents(entities, missing=missing, default="outside")
-    nested = _joined([_shifted_spans(s.nested, start) for start, s in _with_starts(sentences)])
+
+    def make_span(span: LabelledSpan) -> Span:
+        return Span(doc, span[0], span[1], label=span[2])
+
+    doc.set_ents(
+        [make_span(span) for part in parts for span in part.spans],
+        missing=[doc[i : i + 1] for part in parts for i in part.missing],
+        default="outside",
+    )
+    nested = _join(part.nested for part in parts)
     if nested is not None:
-        # Also without any span: then nothing in the Doc is one, whereas a Doc without the key tells nothing.
-        doc.spans[SPANS_KEY] = [Span(doc, start, end, label=label) for start, end, label in sorted(nested)]
-    relations = _joined([_placed_relations(doc, s.relations, start) for start, s in _with_starts(sentences)])
+        # An empty group states that there are no spans. Without the key, spans are not annotated.
+        doc.spans[SPANS_KEY] = [make_span(span) for span in sorted(nested)]
+    relations = _join(part.relations for part in parts)
     if relations is not None:
-        set_relations(doc, relations)
+        set_relations(doc, [Relation(make_span(head), make_span(tail), label) for head, tail, label in relations])
     return doc
 
 
-def _with_starts(sentences: Sequence[Sentence]) -> list[tuple[int, Sentence]]:
-    """Pair each sentence with the index of its first word in the joined text."""
-    pairs = []
-    start = 0
-    for sentence in sentences:
-        pairs.append((start, sentence))
-        start += len(sentence.words)
-    return pairs
-
-
-def _shifted(heads: list[int] | None, offset: int) -> list[int] | None:
-    return None if heads is None else [head + offset for head in heads]
-
-
-def _shifted_spans(spans: list[LabelledSpan] | None, offset: int) -> list[LabelledSpan] | None:
-    return None if spans is None else [(offset + start, offset + end, label) for start, end, label in spans]
-
-
-def _placed_relations(doc: Doc, relations: list[LabelledPair] | None, offset: int) -> list[Relation] | None:
-    if relations is None:
-        return None
-
-    def place(span: LabelledSpan) -> Span:
-        start, end, label = span
-        return Span(doc, offset + start, offset + end, label=label)
-
-    return [Relation(place(head), place(tail), label) for head, tail, label in relations]
-
-
-def _joined(layers: Sequence[list[T] | None]) -> list[T] | None:
-    """Join one layer over all sentences; None if there are none or one of them lacks it."""
-    present = [layer for layer in layers if layer is not None]
-    if not present or len(present) < len(layers):
-        return None
-    return list(chain.from_iterable(present))
+def _join(layers: Iterable[list[T] | None]) -> list[T] | None:
+    """Concatenate a layer of all sentences. Return None if a sentence lacks it or there is no sentence."""
+    given = list(layers)
+    present = [layer for layer in given if layer is not None]
+    return list(chain.from_iterable(present)) if given and len(present) == len(given) else None

@@ -1,18 +1,46 @@
-"""Flat rows of a batch, and the same rows padded to the longest document."""
+"""Batches of documents of different lengths.
+
+Letters: B documents, T tokens of the longest one, N tokens of all of them together.
+"""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+# Most padded tokens of a batch, and how many of them may be padding before another batch is cheaper. On a GPU each
+# batch costs its kernel launches, whatever its size.
+CPU_TOKENS, CPU_PADDING = 8_192, 512
+GPU_TOKENS, GPU_PADDING = 32_768, 4_096
 
-class Padding(NamedTuple):
-    """Where the tokens of a batch stand: flat rows (N, D) on one side, (B, T, D) on the other."""
 
-    mask: Tensor  # (B, T) bool
-    rows: Tensor  # (N,) place of each token among the B * T
+@dataclass
+class Batch:
+    """Everything about some documents but their token vectors, which modules take as a separate argument.
+
+    lengths: (B,) int64 on the host, so that nobody has to wait for the device to learn them.
+    mask: (B, T) bool, True on tokens and False on the padding behind them.
+    rows: (N,) int64, the place of each token in the flattened (B * T) tokens.
+    trees: (3, N) int64, see `annotation.trees.read_tree`; None unless the encoder reads trees.
+    items: what the head classifies, in its own form (spans, pairs); None for the tokens.
+    counts: (B,) rows that the head predicts for each document; the lengths unless the head says otherwise.
+    targets: the gold annotation, in the head's own form; None in prediction.
+    """
+
+    lengths: np.ndarray
+    mask: Tensor
+    rows: Tensor
+    trees: Tensor | None = None
+    items: Any = None
+    counts: np.ndarray | None = None
+    targets: Any = None
+
+    @property
+    def device(self) -> torch.device:
+        return self.mask.device
 
     def pad(self, flat: Tensor, fill: float = 0) -> Tensor:
         """(N, ...) -> (B, T, ...)"""
@@ -24,8 +52,38 @@ class Padding(NamedTuple):
         return padded.flatten(0, 1).index_select(0, self.rows)
 
 
-def padding(lengths: Sequence[int], device: torch.device) -> Padding:
-    """Padding of documents of these lengths, at least one step wide, so that empty ones are no special case."""
-    mask = np.arange(max(1, *lengths)) < np.asarray(lengths, dtype=np.int64).reshape(-1, 1)
-    rows = torch.from_numpy(np.flatnonzero(mask))
-    return Padding(torch.from_numpy(mask).to(device, non_blocking=True), rows.to(device, non_blocking=True))
+def make_batch(lengths: Sequence[int], device: torch.device) -> Batch:
+    """Batch of documents with these lengths. T is at least 1, so that empty documents need no special case."""
+    sizes = np.asarray(lengths, dtype=np.int64)
+    mask = np.arange(max(1, *lengths)) < sizes.reshape(-1, 1)
+    return Batch(sizes, send(mask, device), send(np.flatnonzero(mask), device))
+
+
+def send(array: np.ndarray, device: torch.device) -> Tensor:
+    """Copy an array to the device."""
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)
+
+
+def cut(lengths: Sequence[int], device: torch.device) -> list[list[int]]:
+    """Split documents into groups with little padding.
+
+    Returns the numbers of the documents of each group. A single group keeps the order of the documents; several groups
+    are sorted by length.
+    """
+    limit, slack = (CPU_TOKENS, CPU_PADDING) if device.type == "cpu" else (GPU_TOKENS, GPU_PADDING)
+
+    def fits(longest: int, count: int, total: int) -> bool:
+        return longest * count <= limit and longest * count - total <= slack + total // 10
+
+    if fits(max(lengths, default=0), len(lengths), sum(lengths)):
+        return [list(range(len(lengths)))]
+    groups: list[list[int]] = []
+    total = 0
+    for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        if groups and fits(lengths[i], len(groups[-1]) + 1, total + lengths[i]):
+            groups[-1].append(i)
+            total += lengths[i]
+        else:
+            groups.append([i])
+            total = lengths[i]
+    return groups

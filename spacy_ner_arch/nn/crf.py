@@ -1,4 +1,7 @@
-"""Linear-chain conditional random field: a faster, stricter `torchcrf.CRF` with the same signatures and state."""
+"""Linear-chain conditional random field: a faster and stricter `torchcrf.CRF` with the same signatures and state.
+
+Letters: B sequences, T steps, K tags.
+"""
 
 from collections.abc import Sequence
 
@@ -12,20 +15,20 @@ from .viterbi import best_path
 
 
 class LinearChainCRF(torchcrf.CRF):
-    """A score for every tag sequence: sum of emissions, transitions, one start and one end score.
+    """Score tag sequences by the sum of emissions, transitions, a start score and an end score.
 
-    The parameters (`start_transitions`, `transitions`, `end_transitions`) and their initial values are those of
-    pytorch-crf, so a state dict of either loads into the other. Different from it: the loss has a closed-form gradient,
-    sequences without a step are allowed, tags may be missing, and with `labels` only well-formed tag sequences exist,
-    in the normaliser as in decoding.
+    The parameters (`start_transitions`, `transitions`, `end_transitions`) and their initialization are those of
+    pytorch-crf, so state dicts are interchangeable. The differences: the gradient of the loss is written in closed
+    form, sequences may be empty, tags may be missing, and with `labels` illegal tag sequences have probability 0, in
+    the loss and in decoding.
 
     num_tags: K.
-    batch_first: whether tensors are (B, T, ...) rather than (T, B, ...), as in pytorch-crf.
-    labels: names of the K tags in order (`O`, `B-PER`, ...); None puts no constraint on the sequences.
-    scheme: `BILUO` or `BIO`, how to read `labels`.
+    batch_first: whether tensors are (B, T, ...) instead of (T, B, ...), as in pytorch-crf.
+    labels: names of the K tags in order (`O`, `B-PER`, ...); None allows all sequences.
+    scheme: tag scheme of `labels`, `BILUO` or `BIO`.
 
-    Masks are True on the steps of a sequence and False on the padding behind it. A hole in a mask is an error (checked
-    on the CPU only).
+    Masks are True on the steps of a sequence and False on the padding at its end. Padding between steps is an error
+    (checked on the CPU only).
     Source: Lafferty, McCallum and Pereira 2001; Lample et al. 2016.
     """
 
@@ -43,7 +46,7 @@ class LinearChainCRF(torchcrf.CRF):
             raise ValueError(f"LinearChainCRF: {len(labels)} labels for {num_tags} tags")
         self.labels = None if labels is None else list(labels)
         self.scheme = scheme
-        # Constants, not parameters, and not part of the state.
+        # Constants derived from the labels, so they are not stored in the state dict.
         for name, allowed in zip(("start", "transition", "end"), self._allowed(), strict=True):
             self.register_buffer(f"{name}_penalty", torch.where(allowed, 0.0, FORBIDDEN), persistent=False)
         self.register_buffer("continuation", self._continuation(), persistent=False)
@@ -56,8 +59,10 @@ class LinearChainCRF(torchcrf.CRF):
         return start, transition, end
 
     def _continuation(self) -> Tensor:
-        """(K, K) bool: the second tag would lengthen the entity that the first one is in. Under BILUO an entity says
-        itself where it ends, so nothing lengthens it."""
+        """(K, K) bool: whether the second tag continues the entity of the first one.
+
+        Always False under BILUO, where the last tag of an entity marks its end.
+        """
         names = [split_tag(name) for name in self.labels or []]
         if self.scheme != "BIO":
             return torch.zeros(self.num_tags, self.num_tags, dtype=torch.bool)
@@ -74,13 +79,13 @@ class LinearChainCRF(torchcrf.CRF):
     ) -> Tensor:
         """Log likelihood of the tags.
 
-        emissions: (B, T, K) if batch_first; computed in at least float32 whatever their type.
-        tags: (B, T) int64; with `partial`, -1 where the tag is unknown: then the likelihood of everything known, summed
-            over all legal ways to fill the gaps.
+        emissions: (B, T, K) if batch_first; half precision is computed in float32.
+        tags: (B, T) int64. With `partial`, -1 where the tag is missing; the likelihood is then the sum over all legal
+            values of the missing tags.
         mask: (B, T), all True if None.
-        reduction: `none` (B,), `sum`, `mean` over sequences, `token_mean`.
-        partial: whether any tag may be missing; costs a second forward-backward pass.
-        temperature: divides all scores; above 1, the model is less sure of itself.
+        reduction: `none` for (B,), `sum`, `mean` over sequences, or `token_mean`.
+        partial: whether tags may be missing; costs a second forward-backward pass.
+        temperature: divisor of all scores; above 1, probabilities become less extreme.
         """
         if reduction not in ("none", "sum", "mean", "token_mean"):
             raise ValueError(f"invalid reduction: {reduction}")
@@ -108,13 +113,13 @@ class LinearChainCRF(torchcrf.CRF):
         return llh.sum() if reduction == "sum" else llh.sum() / mask.sum()
 
     def decode(self, emissions: Tensor, mask: Tensor | None = None) -> list[list[int]]:
-        """The best tag sequence of each row, as lists (one copy to the host)."""
+        """Return the best tags of each sequence as lists, with one copy to the host."""
         _, lengths_mask = self._batch_first(emissions, mask)
         tags = self.best_tags(emissions, mask).tolist()
         return [row[:length] for row, length in zip(tags, lengths_mask.sum(1).tolist(), strict=True)]
 
     def best_tags(self, emissions: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The best tag sequence of each row: (B, T) int64 (batch first, always), arbitrary in the padding."""
+        """Return the best tags of each sequence: (B, T) int64, always batch first, arbitrary in the padding."""
         with torch.no_grad():
             emissions, mask = self._batch_first(emissions, mask)
             lengths = mask.sum(1)
@@ -123,11 +128,12 @@ class LinearChainCRF(torchcrf.CRF):
     def entity_log_marginals(
         self, emissions: Tensor, tags: Tensor, mask: Tensor | None = None, temperature: Tensor | float = 1.0
     ) -> tuple[Tensor, Tensor]:
-        """What is needed for the exact probability of every entity of one tag sequence, summed over all sequences.
+        """Compute two terms whose sum is the log probability of an entity, marginalized over all tag sequences.
 
-        An entity of `tags` on the tokens a..b (inclusive) has the probability exp(opening[:, a] + closing[:, b]).
-        tags: (B, T), for example from `best_tags` (batch first, always).
-        temperature: divides all scores.
+        An entity of `tags` on the tokens a..b (inclusive) has probability exp(opening[:, a] + closing[:, b]).
+
+        tags: (B, T), for example from `best_tags`; always batch first.
+        temperature: divisor of all scores.
         Returns opening and closing, (B, T) float64.
         """
         with torch.no_grad():
@@ -141,7 +147,7 @@ class LinearChainCRF(torchcrf.CRF):
             return opening, along + after - total.unsqueeze(1)
 
     def _log_ending(self, scores: Tensor, transitions: Tensor, tags: Tensor, beta: Tensor, lengths: Tensor) -> Tensor:
-        """(B, T): log of all continuations behind step t in which the entity at t is not lengthened."""
+        """(B, T): log sum of all continuations after step t in which the entity at t ends with t."""
         free = beta.gather(2, tags.unsqueeze(-1)).squeeze(-1)
         if self.scheme != "BIO":
             return free
@@ -152,15 +158,17 @@ class LinearChainCRF(torchcrf.CRF):
         return torch.cat([torch.where(has_next, ending, free[:, :-1]), free[:, -1:]], dim=1)
 
     def _path_scores(self, scores: Tensor, transitions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
-        """(B, T): what each step of the given path adds to its score, 0 in the padding."""
+        """(B, T): contribution of each step to the score of the given path, 0 in the padding."""
         tags = tags.masked_fill(~mask, 0)
         steps = scores.gather(2, tags.unsqueeze(-1)).squeeze(-1)
         moves = transitions[tags[:, :-1], tags[:, 1:]]
         return (steps + torch.nn.functional.pad(moves, (1, 0))).masked_fill(~mask, 0.0)
 
     def _scores(self, emissions: Tensor, lengths: Tensor, temperature: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
-        """Emissions with start and end scores added to each row's first and last step, and the transitions; all
-        divided by the temperature, and all illegal ones forbidden."""
+        """Emissions and transitions, divided by the temperature, with a large negative score where they are illegal.
+
+        The start and end scores are added to the emissions of the first and the last step.
+        """
         start, transitions, end = self.start_transitions, self.transitions.to(emissions.dtype), self.end_transitions
         if isinstance(temperature, Tensor) or temperature != 1.0:
             start, transitions, end = start / temperature, transitions / temperature, end / temperature
@@ -169,7 +177,7 @@ class LinearChainCRF(torchcrf.CRF):
             scores = emissions.clone()
         batch = torch.arange(len(lengths), device=emissions.device)
         scores[:, 0] += (start + self.start_penalty).to(scores.dtype)
-        # In sequences without a step this lands in the padding.
+        # For an empty sequence this adds to the padding, which is never read.
         ends = (end + self.end_penalty).to(scores.dtype).expand(len(lengths), -1)
         scores.index_put_((batch, (lengths - 1).clamp_min(0)), ends, accumulate=True)
         return scores, (transitions + self.transition_penalty).to(scores.dtype)
@@ -185,8 +193,8 @@ class LinearChainCRF(torchcrf.CRF):
         if mask.shape != emissions.shape[:2]:
             raise ValueError(f"mask has shape {tuple(mask.shape)}, emissions {tuple(emissions.shape)}")
         mask = mask.bool()
-        # On a GPU the check would make the host wait; there the caller is trusted.
+        # On a GPU the check would make the host wait, so it is skipped.
         if mask.device.type == "cpu" and (mask[:, 1:] & ~mask[:, :-1]).any():
-            raise ValueError("mask has a hole: padding may only stand behind the last step of a sequence")
+            raise ValueError("mask has a hole: padding must follow the last step of a sequence")
         wide = emissions if emissions.dtype == torch.float64 else emissions.float()
         return wide, mask

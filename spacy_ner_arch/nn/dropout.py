@@ -1,10 +1,10 @@
-"""Dropout that takes its rate from the pipeline's training settings."""
+"""Dropout whose rate is set by `[training] dropout`."""
 
 from torch import nn
 
 
 class TrainingDropout(nn.Dropout):
-    """Dropout whose rate is `[training] dropout`, set anew before every update (see `set_dropout`)."""
+    """Dropout with the rate of `[training] dropout`, which `set_dropout` sets before every update."""
 
     def __init__(self) -> None:
         super().__init__(0.0)
@@ -16,7 +16,7 @@ def dropout(rate: float | None) -> nn.Dropout:
 
 
 def set_dropout(module: nn.Module, rate: float) -> None:
-    """Give every `TrainingDropout` within the module the rate of this update."""
+    """Set the rate of every `TrainingDropout` in the module."""
     for layer in module.modules():
         if isinstance(layer, TrainingDropout):
             layer.p = rate

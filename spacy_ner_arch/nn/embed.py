@@ -1,22 +1,28 @@
-"""Words as vectors without a vocabulary: hashed identity and features, characters, one vector for the unknown."""
+"""Embeddings of words without a vocabulary: hashed words and features, characters, a vector for unknown words.
+
+Letters: N tokens, U different words, L characters of the longest word.
+"""
 
 import torch
 from torch import Tensor, nn
 
 CHARACTER_ROWS = 1024
-# Odd 64-bit constants for multiplicative hashing (golden ratio and the mixers of splitmix64), as signed numbers.
+# Odd 64-bit constants for multiplicative hashing (golden ratio and the mixers of splitmix64), as signed integers.
 MIXERS = (-7046029254386353131, -4658895280553007687, -7723592293110705685, 7664345821815920749)
 
 
 def hash_rows(keys: Tensor, rows: int, count: int) -> Tensor:
-    """`count` table rows for each 64-bit key: (...) int64 -> (..., count) int64 below `rows`."""
-    # The constants stay numbers: a tensor of them would have to be sent to the GPU every time.
+    """Hash each 64-bit key to `count` rows of a table: (...) int64 -> (..., count) int64 from 0 to rows - 1."""
+    # Multiply by Python integers: a tensor of the constants would be copied to the GPU in every call.
     mixed = torch.stack([keys * mixer for mixer in MIXERS[:count]], dim=-1)
     return ((mixed >> 31) & 0xFFFFFFFF) % rows
 
 
 def unit_embedding(rows: int, width: int) -> nn.Embedding:
-    """A table whose rows have a length of about 1: PyTorch's N(0, 1) would drown the token vectors beside them."""
+    """Make an embedding whose rows have a norm of about 1.
+
+    PyTorch initializes with N(0, 1), which gives a norm of sqrt(width): too large next to the token vectors.
+    """
     table = nn.Embedding(rows, width)
     bound = (3 / width) ** 0.5
     nn.init.uniform_(table.weight, -bound, bound)
@@ -24,9 +30,16 @@ def unit_embedding(rows: int, width: int) -> nn.Embedding:
 
 
 class HashEmbedding(nn.Module):
-    """Sum of a few hashed rows of one table, so that hardly two keys share all of theirs (Bloom embeddings).
+    """Embed a key as the sum of several hashed rows of one table (Bloom embedding).
 
-    Shape: keys (N,) int64 -> (N, width). Source: Serrà and Karatzoglou 2017.
+    Two keys rarely share all their rows, so the table can be smaller than the vocabulary.
+
+    width: width of the output.
+    rows: rows of the table.
+    hashes: rows that are added for each key, at most 4.
+
+    Shape: keys (N,) int64 -> (N, width).
+    Source: Serrà and Karatzoglou 2017.
     """
 
     def __init__(self, width: int, rows: int, hashes: int = 2) -> None:
@@ -40,8 +53,12 @@ class HashEmbedding(nn.Module):
 
 
 class WordCounts(nn.Module):
-    """How often each word occurred in training, approximately: a count-min sketch, which never counts too low.
+    """Count the words of the training data in a count-min sketch. A count may be too high, but never too low.
 
+    size: counters of each hash function.
+    hashes: number of hash functions, at most 4.
+
+    Shape: keys (N,) int64 -> counts (N,) int32.
     Source: Cormode and Muthukrishnan 2005.
     """
 
@@ -56,19 +73,25 @@ class WordCounts(nn.Module):
         return hash_rows(keys, self.counts.shape[1], self.counts.shape[0]).t()
 
     def add(self, keys: Tensor) -> None:
+        """Count one more occurrence of each key (N,)."""
         cells = self._cells(keys)
         self.counts.scatter_add_(1, cells, torch.ones_like(cells, dtype=torch.int32))
         self.total += keys.numel()
 
     def forward(self, keys: Tensor) -> Tensor:
-        """(N,) occurrences so far."""
+        """Return the number of occurrences of each key so far."""
         return self.counts.gather(1, self._cells(keys)).amin(0)
 
 
 class CharacterCNN(nn.Module):
-    """Largest response of each filter over the characters of a word.
+    """Convolve the characters of a word and take the maximum of each filter, followed by a ReLU.
 
-    Shape: characters (U, L) int64, 0 behind the end -> (U, filters).
+    rows: rows of the character table; row 0 is the padding.
+    width: width of a character vector.
+    filters: number of filters, the width of the output.
+    window: characters that a filter covers; an odd number.
+
+    Shape: characters (U, L) int64, padded with 0 at the end -> (U, filters).
     Source: Ma and Hovy 2016.
     """
 
@@ -87,13 +110,17 @@ class CharacterCNN(nn.Module):
 
 
 class RareWordEmbedding(nn.Module):
-    """Words, with one common vector for those that training has not seen, instead of rows that were learned for others.
+    """Embed words; all words that do not occur in the training data share one vector.
 
-    So that this vector, and the reliance on everything else, is learned, training words are replaced by it at random,
-    the more so the rarer they are: with probability `unknown_rate / (unknown_rate + n)`, n being how often the word
-    occurs in 100,000.
+    Without it, an unseen word would get hashed rows that were trained for other words. The vector is trained by
+    replacing training words at random, rare words more often: with probability `unknown_rate / (unknown_rate + n)`,
+    where n is the number of occurrences of the word per 100,000 words.
 
-    Shape: words (N,) int64 -> (N, width). Source: Kiperwasser and Goldberg 2016.
+    width, rows: size of the table of known words.
+    unknown_rate: see above; 0 for no replacement.
+
+    Shape: words (N,) int64 -> (N, width).
+    Source: Kiperwasser and Goldberg 2016.
     """
 
     def __init__(self, width: int, rows: int, unknown_rate: float) -> None:
@@ -115,15 +142,16 @@ class RareWordEmbedding(nn.Module):
 
 
 class WordEmbedding(nn.Module):
-    """Concatenation of the word, some features of it, its characters, and optionally a pretrained vector.
+    """Concatenate the vectors of a word, its features and its characters, and optionally a pretrained vector.
 
-    word_width, word_rows: of the table of words; a width of 0 for none.
+    word_width, word_rows: size of the table of words; width 0 for none.
     features, feature_width, feature_rows: number of features, and the size of the table of each.
-    character_width, filters: of the character CNN; 0 filters for none.
-    vector_width: of pretrained vectors; 0 for none.
+    character_width, filters: width of a character vector, and filters of the CNN; 0 filters for none.
+    unknown_rate: see RareWordEmbedding.
+    vector_width: width of the pretrained vectors; 0 for none.
 
-    Shape: keys (N, 1 + features) int64, the word first; characters (U, L) of the different words; which (N,) of these
-        each token is; vectors (N, vector_width) -> (N, output_size)
+    Shape: keys (N, 1 + features) int64, the word first; characters (U, L) int64 of the different words; which (N,)
+        int64, the row of `characters` for each token; vectors (N, vector_width) -> (N, output_size).
     """
 
     def __init__(

@@ -1,7 +1,6 @@
-"""Convolution over dependency trees, as lists of edges: cost and memory are linear in the tokens.
+"""Graph convolutions over dependency trees, as lists of edges: time and memory are linear in the tokens.
 
-Letters: B documents, T tokens with padding, N tokens without, M edges, K relations, D and G widths in front of and
-behind a layer.
+Letters: B documents, N tokens of all of them, M edges, K relations, D and G input and output width of a layer.
 """
 
 from typing import NamedTuple
@@ -16,12 +15,11 @@ EDGE_LABELS = ("none", "bias", "gate")
 
 
 class Edges(NamedTuple):
-    """Edges between the tokens of a batch, counted over all documents without padding, sorted by target.
+    """Edges between the N tokens of a batch, sorted by target.
 
-    Every token has an edge from itself (label 0), from its head (label 1 + 2k with k the relation of the token to its
-    head) and from each of its dependents (label 2 + 2k with k the relation of that dependent). M = 3N always: the two
-    edges that a root lacks have the target N, which is no token, so that the host need not know how many roots there
-    are.
+    Every token has an edge from itself (label 0), from its head (label 1 + 2k, k the relation of the token to its head)
+    and from each of its dependents (label 2 + 2k, k the relation of that dependent). M is always 3N: the two edges that
+    a root lacks have the target N, which is no token, so the host need not know the number of roots.
     """
 
     sources: Tensor  # (M,) int64 in 0..N-1
@@ -31,27 +29,24 @@ class Edges(NamedTuple):
     sizes: Tensor  # (N, 1) int64, edges of each token: its degree, and one for itself
 
 
-def tree_edges(heads: Tensor, relations: Tensor, mask: Tensor, rows: Tensor) -> Edges:
-    """Both directions of every arc, and an edge from each token to itself; tensor operations only, no host sync.
+def tree_edges(heads: Tensor, relations: Tensor, lengths: Tensor) -> Edges:
+    """Both directions of every arc, and an edge from each token to itself.
 
-    heads: (B, T) int64, number of the head within the document; a root is its own head. Heads outside the document are
-        an error (checked on the CPU only). No two tokens may be each other's head.
-    relations: (B, T) int64 from 0 to K - 1, of each token to its head.
-    mask: (B, T), True on tokens, padding behind them; the padding of heads and relations may hold anything.
-    rows: (N,) int64, place of each token among the B * T.
+    heads: (N,) int64, index of the head within the document; a root is its own head. A head outside the document is an
+        error (checked on the CPU only). No two tokens may be each other's head.
+    relations: (N,) int64 from 0 to K - 1, of each token to its head.
+    lengths: (B,) int64, tokens of each document.
     """
-    lengths = mask.sum(1)
-    document = rows.div(mask.shape[1], rounding_mode="floor")
-    head = heads.flatten().index_select(0, rows)
-    if mask.device.type == "cpu" and ((head < 0) | (head >= lengths[document])).any():
+    token = torch.arange(len(heads), device=heads.device)
+    first = (lengths.cumsum(0) - lengths).repeat_interleave(lengths, output_size=len(heads))
+    head = heads + first
+    if heads.device.type == "cpu" and ((heads < 0) | (heads >= lengths.repeat_interleave(lengths))).any():
         raise ValueError("a head lies outside its document")
-    head = head + (lengths.cumsum(0) - lengths)[document]
-    relation = 2 * relations.flatten().index_select(0, rows)
-    token = torch.arange(len(rows), device=rows.device)
+    relation = 2 * relations
     root = head == token
-    targets = torch.cat([token, token.masked_fill(root, len(rows)), head.masked_fill(root, len(rows))])
+    targets = torch.cat([token, token.masked_fill(root, len(heads)), head.masked_fill(root, len(heads))])
     targets, order = targets.sort(stable=True)
-    offsets = torch.searchsorted(targets, torch.arange(len(rows) + 1, device=rows.device))
+    offsets = torch.searchsorted(targets, torch.arange(len(heads) + 1, device=heads.device))
     return Edges(
         sources=torch.cat([token, head, token])[order],
         targets=targets,
@@ -62,7 +57,7 @@ def tree_edges(heads: Tensor, relations: Tensor, mask: Tensor, rows: Tensor) -> 
 
 
 class GraphConvolution(nn.Module):
-    """One layer: the mean over a token and its neighbours of their linear images, and ReLU.
+    """One layer: ReLU of the mean over a token and its neighbours of their linear projections.
 
         none:  h'_i = ReLU((sum over j in N(i) and i of h_j W + b) / (degree_i + 1))
         bias:  h'_i = ReLU( sum over j in N(i) and i of (h_j W + b_l) / (degree_i + 1))
@@ -116,11 +111,11 @@ def sum_edges(table: Tensor, rows: Tensor, edges: Edges, weights: Tensor | None)
     rows: (M,) int64, the row for each edge.
     weights: (M,); None for ones.
 
-    The edges are sorted by target, which embedding_bag sums four times as fast as index_add does, and without a row of
+    The edges are sorted by target, so embedding_bag can sum them: four times as fast as index_add, and without a row of
     memory for each edge.
     """
     sums = F.embedding_bag(rows, table, edges.offsets, mode="sum", per_sample_weights=weights)
-    return sums[:-1]  # the last one holds what roots lack
+    return sums[:-1]  # the last row holds the missing edges of the roots
 
 
 class GCN(nn.Module):
@@ -128,11 +123,11 @@ class GCN(nn.Module):
 
     input_size: width of the nodes.
     hidden_size: width of every layer.
-    layers: number of layers, the number of arcs over which tokens see each other.
+    layers: number of layers, which is how many arcs information travels.
     edge_labels, relations: see GraphConvolution.
     dropout_rate: rate, or None for the rate of `[training] dropout`.
 
-    Shape: x (N, input_size), edges -> (N, hidden_size), no value below 0.
+    Shape: x (N, input_size), edges -> (N, hidden_size), not negative.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Layers that grow with the labels of a trained model, and keep what they have learned."""
+"""Layers that grow with the labels of a trained model and keep what they learned."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -10,13 +10,13 @@ Layer = TypeVar("Layer", nn.Linear, nn.Embedding)
 
 
 def kept_rows(new: Sequence[str], old: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Where the names that stay stand now, and where they stood."""
+    """Indices of the names that stay, in the new and in the old names."""
     kept = [(new.index(name), i) for i, name in enumerate(old) if name in new]
     return [now for now, _ in kept], [before for _, before in kept]
 
 
 def regrown(layer: Layer, new: Sequence[str], old: Sequence[str]) -> Layer:
-    """A linear layer or an embedding with a row for each of the new names; rows of names that stay are the same."""
+    """Copy a linear layer or an embedding, with one row for each new name and the old rows of the names that stay."""
     grown: nn.Linear | nn.Embedding
     if isinstance(layer, nn.Linear):
         grown = nn.Linear(layer.in_features, len(new)).to(layer.weight)
@@ -26,5 +26,5 @@ def regrown(layer: Layer, new: Sequence[str], old: Sequence[str]) -> Layer:
     with torch.no_grad():
         for parameter, known in zip(grown.parameters(), layer.parameters(), strict=True):
             parameter[now] = known[before]
-    # Of the kind of `layer`, which the branches do not tell mypy.
+    # mypy cannot tell that it has the type of `layer`.
     return grown  # type: ignore[return-value]

@@ -3,22 +3,22 @@
 import torch
 from torch import Tensor, nn
 
+from .batch import Batch
 from .dropout import dropout
 
 
 class BiLSTM(nn.Module):
-    """`depth` bidirectional LSTM layers, dropout before each of them.
+    """`depth` bidirectional LSTM layers with dropout before each of them.
 
-    The backward direction reads each sequence reversed within its own length, so padding stands behind the last word in
-    both directions and never reaches a state. On a CPU this is 1.2 to 2 times as fast as packed sequences, and
-    the host need not know the lengths. Under autocast to bfloat16 it computes in float32.
+    The backward direction reads each sequence reversed within its own length, so padding never reaches a state. On a
+    CPU this is 1.2 to 2 times as fast as packed sequences. Under autocast to bfloat16 it computes in float32.
 
     input_size: width D of the token vectors.
     hidden_size: width of the state of each direction; the output is twice as wide.
     depth: number of layers.
     dropout_rate: rate, or None for the rate of `[training] dropout`.
 
-    Shape: x (B, T, D), mask (B, T) True on tokens -> (B, T, 2 * hidden_size), arbitrary in the padding.
+    Shape: x (B, T, D) -> (B, T, 2 * hidden_size), arbitrary in the padding.
     Source: Graves and Schmidhuber 2005; Huang, Xu and Yu 2015.
     """
 
@@ -36,7 +36,11 @@ class BiLSTM(nn.Module):
         for lstm in (*self.forward_layers, *self.backward_layers):
             initialize_lstm(lstm)
 
-    def forward(self, x: Tensor, mask: Tensor, graph: None = None) -> Tensor:
+    def forward(self, x: Tensor, batch: Batch) -> Tensor:
+        return self.read(x, batch.mask)
+
+    def read(self, x: Tensor, mask: Tensor) -> Tensor:
+        """States of any padded sequences; mask (B, T) True on their steps, padding behind them."""
         batch, steps = mask.shape
         here = torch.arange(steps, device=x.device)
         length = mask.sum(1, keepdim=True)
@@ -46,8 +50,8 @@ class BiLSTM(nn.Module):
         def reverse(y: Tensor) -> Tensor:
             return y.flatten(0, 1).index_select(0, rows).view(y.shape)
 
-        # Most CPUs have no LSTM in half precision. That of cuDNN is float16 under any autocast, and without the scaled
-        # gradients that float16 needs where bfloat16 is asked for.
+        # Most CPUs have no LSTM in half precision, and cuDNN computes in float16 even under autocast to bfloat16, where
+        # gradients are not scaled as float16 needs it.
         kind = x.device.type
         half = kind != "cpu" and torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
         with torch.autocast(kind, enabled=half):
@@ -59,7 +63,7 @@ class BiLSTM(nn.Module):
 
 
 def initialize_lstm(lstm: nn.LSTM) -> None:
-    """Uniform input weights, orthogonal recurrent weights, and a forget gate that starts out open (bias 1)."""
+    """Initialize input weights uniformly, recurrent weights orthogonally, and the bias of the forget gate to 1."""
     hidden = lstm.hidden_size
     for name, weight in lstm.named_parameters():
         if name.startswith("weight_ih"):
@@ -69,5 +73,5 @@ def initialize_lstm(lstm: nn.LSTM) -> None:
                 nn.init.orthogonal_(gate)
         else:
             nn.init.zeros_(weight)
-            if name.startswith("bias_ih"):  # the two biases add up
+            if name.startswith("bias_ih"):  # the cell adds both biases
                 weight.data[hidden : 2 * hidden] = 1.0

@@ -1,4 +1,4 @@
-"""Pairs of entities classified by a convolution with attention. Letters as in `pair_classifier.py`, F filters."""
+"""Pair model with an attention-based convolution (ACNN). Letters as in `pair_head.py`, and F filters."""
 
 import math
 from collections.abc import Sequence
@@ -8,15 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .batch import Batch
 from .embed import unit_embedding
 from .growth import regrown
-from .pair_classifier import PairClassifier
+from .pair_head import PairHead
 from .pairs import Pairs, distances, pieces, region_rows, wide
 
 
-class PairACNN(PairClassifier):
-    """A convolution over tokens weighted by the attention of the entities; pooling by the attention of the relations,
-    or by the maximum.
+class ACNNPairs(PairHead):
+    """A convolution over tokens that are weighted by attention to the entities, pooled by attention to the labels or by
+    the maximum.
 
         x_t = [token; position to e1; position to e2]
         R_t = L alpha_t x_t     alpha_t = (softmax_t(token_t . e1 / sqrt(D)) + softmax_t(token_t . e2 / sqrt(D))) / 2
@@ -29,20 +30,20 @@ class PairACNN(PairClassifier):
     hinge: d(y) = |v / |v| - M_y / |M_y||; loss max(0, 1 + d(gold) - min over the wrong y of d(y)); logits -d.
     cross_entropy: logits = W Dropout(v) + b.
 
-    e is the mean of an entity's tokens, L here the tokens of the region. The factor L keeps the scale of what the
-    convolution sees independent of that length: without it, v hardly differs between pairs. The root keeps the softmax
-    from collapsing onto the entities themselves. The convolution is linear: it projects each token and each distance
-    once, and pairs add up what they weigh.
+    e is the mean of an entity's tokens, L here the tokens of the region. Without the factor L the input of the
+    convolution shrinks with the length of the region, and v hardly differs between pairs. Without the root the softmax
+    collapses onto the entities. The convolution is linear, so each token and each distance is projected once, and pairs
+    sum weighted rows.
 
     filters: number F of filters.
     window: tokens that a filter sees, an odd number.
-    position_size: width of the embedding of a distance to an entity, one table for each of the two.
-    max_distance: tokens from which on all distances are the same.
+    position_size: width of the embedding of the distance to an entity; each entity has its own table.
+    max_distance: longer distances, in tokens, are clamped to this one.
     pooling: `attention`, as published, or `max`.
     loss: `hinge`, for one label a pair, or `cross_entropy`.
-    dropout_rate: on what the convolution sees of the tokens, drawn once per token, and on v (only for cross entropy: a
-        hinge looks at nothing but its direction); None for the rate of `[training] dropout`.
-    Other arguments and shapes: see PairClassifier. It does not see the types of entities.
+    dropout_rate: rate on the token vectors, sampled once per token, and on v (with cross entropy only, since the hinge
+        depends on the direction of v alone); None for the rate of `[training] dropout`.
+    Other arguments and shapes: see PairHead. Entity types are not used.
     Source: Wang et al. 2016.
     """
 
@@ -60,33 +61,36 @@ class PairACNN(PairClassifier):
     ) -> None:
         super().__init__(input_size, **settings)
         if pooling not in ("attention", "max"):
-            raise ValueError(f"PairACNN: pooling must be 'attention' or 'max', got {pooling!r}")
+            raise ValueError(f"ACNNPairs: pooling must be 'attention' or 'max', got {pooling!r}")
         if loss not in ("hinge", "cross_entropy"):
-            raise ValueError(f"PairACNN: loss must be 'hinge' or 'cross_entropy', got {loss!r}")
+            raise ValueError(f"ACNNPairs: loss must be 'hinge' or 'cross_entropy', got {loss!r}")
         if loss == "hinge" and self.multi_label:
-            raise ValueError("PairACNN: a hinge knows one label a pair; multi_label needs loss = 'cross_entropy'")
+            raise ValueError(
+                "ACNNPairs: loss = 'hinge' allows one label per pair; set loss = 'cross_entropy' for multi_label"
+            )
         if window < 1 or window % 2 == 0 or filters < 1 or position_size < 1 or max_distance < 1:
             raise ValueError(
-                "PairACNN: window must be odd, filters, position_size and max_distance positive, "
+                "ACNNPairs: window must be odd, filters, position_size and max_distance positive, "
                 f"got {window}, {filters}, {position_size} and {max_distance}"
             )
         self.max_distance = max_distance
         self.position_size = position_size
         self.head_position = unit_embedding(2 * max_distance + 1, position_size)
         self.tail_position = unit_embedding(2 * max_distance + 1, position_size)
-        self.convolution = nn.Conv1d(input_size + 2 * position_size, filters, window, padding=window // 2)
+        self.convolution = nn.Conv1d(self.width + 2 * position_size, filters, window, padding=window // 2)
         self.hinge = loss == "hinge"
         attention = pooling == "attention"
         self.match = nn.Linear(filters, filters, bias=False) if attention else None  # its weight is U
         self.relations = nn.Embedding(1 + len(self.labels), filters) if attention or self.hinge else None  # M
         self.output = None if self.hinge else self.output_layer(filters)
 
-    def logits(self, x: Tensor, mask: Tensor, pairs: Pairs) -> Tensor:
-        # In single precision throughout: attention by products of whole token vectors needs it.
+    def logits(self, x: Tensor, batch: Batch) -> Tensor:
+        pairs: Pairs = batch.items
+        # In float32 throughout: attention by products of whole token vectors needs it.
         with torch.autocast(x.device.type, enabled=False):
-            # What is multiplied must be a number, in padding too.
-            x = x.to(wide(x)).masked_fill(~mask.unsqueeze(-1), 0.0)
-            scores = self.mean_entities(x, pairs) @ x.flatten(0, 1).T / math.sqrt(self.input_size)
+            # Padding may hold NaN, which would spread through the product.
+            x = x.to(wide(x)).masked_fill(~batch.mask.unsqueeze(-1), 0.0)
+            scores = self.mean_entities(x, pairs) @ x.flatten(0, 1).T / math.sqrt(self.width)
             table = self._table(x)
             cuts = pieces(len(pairs.heads), pairs.longest, x.device)
             pooled = torch.cat([self._piece(scores, table, x.shape[1], pairs, piece) for piece in cuts])
@@ -96,18 +100,18 @@ class PairACNN(PairClassifier):
             apart = unit(pooled).unsqueeze(1) - unit(self.relations.weight)
             return -torch.linalg.vector_norm(apart, dim=-1)
 
-    def loss(self, logits: Tensor, held: Tensor) -> Tensor:
+    def pair_loss(self, logits: Tensor, held: Tensor) -> Tensor:
         if not self.hinge:
-            return super().loss(logits, held)
-        targets = self.targets(held)
+            return super().pair_loss(logits, held)
+        targets = self.target_weights(held)
         gold = torch.cat([held.sum(1, keepdim=True) == 0, held > 0], dim=1)
         nearest_wrong = logits.masked_fill(gold, -torch.inf).amax(1, keepdim=True)
         return (targets * F.relu(1 - logits + nearest_wrong)).sum()
 
     def _table(self, x: Tensor) -> Tensor:
-        """What each token, each distance to e1 and each distance to e2 adds to the convolution at every place of the
-        window, (window * (B * T + 2 * (2 * max_distance + 1)), F)."""
-        sizes = [self.input_size, self.position_size, self.position_size]
+        """Projections of each token, each distance to e1 and each distance to e2 for every place of the window,
+        (window * (B * T + 2 * (2 * max_distance + 1)), F)."""
+        sizes = [self.width, self.position_size, self.position_size]
         vectors = [self.dropout(x.flatten(0, 1)), self.head_position.weight, self.tail_position.weight]
         weights = self.convolution.weight.permute(2, 0, 1).split(sizes, dim=2)  # (window, F, size)
         return torch.cat([v @ w.mT for v, w in zip(vectors, weights, strict=True)], dim=1).flatten(0, 1)
@@ -123,12 +127,12 @@ class PairACNN(PairClassifier):
             return own.masked_fill(~inside, -torch.inf).softmax(1)
 
         alpha = inside.sum(1, keepdim=True) * (attention(heads) + attention(tails)) / 2
-        # Rows of the table that stand for a place: token, distance to e1, distance to e2.
+        # Rows of the table for each token: the token, its distance to e1, its distance to e2.
         first, kinds = scores.shape[1], 2 * self.max_distance + 1
         to_head = distances(pairs, regions, heads, self.max_distance)
         to_tail = distances(pairs, regions, tails, self.max_distance)
         there = torch.stack([rows, first + to_head, first + kinds + to_tail], dim=-1)
-        # The same for all places of the window around each place, beyond the ends with weight 0.
+        # The same for the window around each token; beyond the ends the weight is 0.
         window = self.convolution.kernel_size[0]
         half = window // 2
         there = F.pad(there, (0, 0, half, half)).unfold(1, window, 1)  # (p, L, 3, window)
@@ -148,9 +152,10 @@ class PairACNN(PairClassifier):
         return (c.mT @ match.masked_fill(outside, -torch.inf).softmax(1)).amax(2)
 
     def _resize_labels(self, labels: Sequence[str]) -> None:
-        """The vectors of new relations, if there are any, begin as that of class 0: pooling by attention asks all
-        relations, and with another vector v of every pair would be another. Without a label that was known, v may
-        change."""
+        """Initialize the vectors of new labels with that of class 0.
+
+        Pooling by attention takes the maximum over all labels, so another vector would change v of every pair.
+        """
         super()._resize_labels(labels)
         if self.relations is None:
             return
@@ -164,6 +169,6 @@ class PairACNN(PairClassifier):
 
 
 def unit(x: Tensor) -> Tensor:
-    """Rows of length 1; zeros stay zeros, with a gradient that is a number."""
+    """Normalize rows to length 1; rows of zeros stay zeros and have a finite gradient."""
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     return x / length.masked_fill(length == 0, 1.0)

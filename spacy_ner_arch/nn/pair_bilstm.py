@@ -1,27 +1,28 @@
-"""Pairs of entities classified by the states of a BiLSTM over their sentences. Letters as in `pair_classifier.py`."""
+"""Pair models with a BiLSTM over the region of a pair. Letters as in `pair_head.py`."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .batch import Batch
 from .embed import unit_embedding
 from .lstm import BiLSTM
-from .pair_classifier import PairClassifier
+from .pair_head import PairHead
 from .pairs import Pairs, distances, mean_rows, pieces, region_rows, take, token_rows, wide
 
 
-class PairBiLSTM(PairClassifier):
+class BiLSTMPairs(PairHead):
     """A BiLSTM over the region of a pair, and a linear layer.
 
         z = [t1; t2; last state of each direction; mean of e1's states; mean of e2's states]
         logits = W Dropout(z) + b
 
-    t is the embedding of an entity's type. Each region is read once, whatever the number of its pairs.
+    t is the embedding of an entity's type. Each region is encoded once, however many pairs it has.
 
     hidden_size: width of the state of each direction.
     depth: number of layers.
-    Other arguments and shapes: see PairClassifier. Dropout is before each layer too.
+    Other arguments and shapes: see PairHead. Dropout is also applied before each layer.
     Source: the BiLSTM of NERE; Zhang et al. 2015 (bidirectional LSTM for relations).
     """
 
@@ -36,11 +37,12 @@ class PairBiLSTM(PairClassifier):
         **settings: Any,
     ) -> None:
         super().__init__(input_size, dropout_rate=dropout_rate, type_size=type_size, **settings)
-        self.lstm = BiLSTM(input_size, hidden_size=hidden_size, depth=depth, dropout_rate=dropout_rate)
+        self.lstm = BiLSTM(self.width, hidden_size=hidden_size, depth=depth, dropout_rate=dropout_rate)
         self.output = self.output_layer(2 * type_size + 6 * hidden_size)
 
-    def logits(self, x: Tensor, mask: Tensor, pairs: Pairs) -> Tensor:
+    def logits(self, x: Tensor, batch: Batch) -> Tensor:
         assert self.output is not None
+        pairs: Pairs = batch.items
         states = self._states(x, pairs)
         with torch.autocast(x.device.type, enabled=False):
             states = states.to(wide(states))
@@ -59,24 +61,26 @@ class PairBiLSTM(PairClassifier):
         for piece in pieces(len(everything), pairs.longest, x.device):
             rows, inside = region_rows(pairs, everything[piece], x.shape[1])
             tokens = flat.index_select(0, rows.flatten()).view(*rows.shape, -1)
-            states.append(self.lstm(tokens, inside).flatten(0, 1))
+            states.append(self.lstm.read(tokens, inside).flatten(0, 1))
         return states[0] if len(states) == 1 else torch.cat(states)
 
 
-class PairBiLSTMAttention(PairClassifier):
-    """A BiLSTM over the region of a pair as seen from its entities, its states weighted by attention; a linear layer.
+class BiLSTMAttentionPairs(PairHead):
+    """A BiLSTM over the region of a pair with positions relative to both entities, attention over its states, a linear
+    layer.
 
         H = BiLSTM([token; position to e1; position to e2])
         r = tanh(sum_t alpha_t H_t)     alpha = softmax over the region of w . tanh(H_t)
         z = [t1; t2; r; mean of e1's states; mean of e2's states]
         logits = W Dropout(z) + b
 
-    t is the embedding of an entity's type. Every pair has a row of its own; a piece of them is computed at a time.
+    t is the embedding of an entity's type. Each pair has its own pass over the region; a piece of the pairs is computed
+    at a time.
 
     hidden_size: width of the state of each direction.
-    position_size: width of the embedding of a distance to an entity, one table for each of the two.
-    max_distance: tokens from which on all distances are the same.
-    Other arguments and shapes: see PairClassifier. Dropout is before the BiLSTM too.
+    position_size: width of the embedding of the distance to an entity; each entity has its own table.
+    max_distance: longer distances, in tokens, are clamped to this one.
+    Other arguments and shapes: see PairHead. Dropout is also applied before the BiLSTM.
     Source: Zhou et al. 2016.
     """
 
@@ -94,18 +98,19 @@ class PairBiLSTMAttention(PairClassifier):
         super().__init__(input_size, dropout_rate=dropout_rate, type_size=type_size, **settings)
         if position_size < 1 or max_distance < 1:
             raise ValueError(
-                "PairBiLSTMAttention: position_size and max_distance must be positive, "
+                "BiLSTMAttentionPairs: position_size and max_distance must be positive, "
                 f"got {position_size} and {max_distance}"
             )
         self.max_distance = max_distance
         self.head_position = unit_embedding(2 * max_distance + 1, position_size)
         self.tail_position = unit_embedding(2 * max_distance + 1, position_size)
-        self.lstm = BiLSTM(input_size + 2 * position_size, hidden_size=hidden_size, dropout_rate=dropout_rate)
+        self.lstm = BiLSTM(self.width + 2 * position_size, hidden_size=hidden_size, dropout_rate=dropout_rate)
         self.query = nn.Linear(2 * hidden_size, 1, bias=False)
         self.output = self.output_layer(2 * type_size + 6 * hidden_size)
 
-    def logits(self, x: Tensor, mask: Tensor, pairs: Pairs) -> Tensor:
+    def logits(self, x: Tensor, batch: Batch) -> Tensor:
         assert self.output is not None
+        pairs: Pairs = batch.items
         cuts = pieces(len(pairs.heads), pairs.longest, x.device)
         z = torch.cat([self._piece(x, pairs, piece) for piece in cuts])
         with torch.autocast(x.device.type, enabled=False):
@@ -118,7 +123,7 @@ class PairBiLSTMAttention(PairClassifier):
         parts = [x.flatten(0, 1).index_select(0, rows.flatten())]
         for ends, table in ((heads, self.head_position), (tails, self.tail_position)):
             parts.append(take(table.weight, distances(pairs, regions, ends, self.max_distance).flatten()))
-        states = self.lstm(torch.cat(parts, dim=1).view(*rows.shape, -1), inside)
+        states = self.lstm.read(torch.cat(parts, dim=1).view(*rows.shape, -1), inside)
         with torch.autocast(x.device.type, enabled=False):
             states = states.to(wide(states))
             score = self.query(states.tanh()).squeeze(2).masked_fill(~inside, -torch.inf)

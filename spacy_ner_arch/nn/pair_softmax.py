@@ -1,7 +1,7 @@
-"""Pairs of entities classified by the means of their tokens and by what stands around or between them.
+"""Pair models over the mean vectors of both entities and their context.
 
-The first layer is linear in the parts of a pair, so each part is multiplied once per entity and context, and pairs only
-add rows. Letters as in `pair_classifier.py`, and H width of the hidden layer.
+The first layer is linear in the parts of a pair, so each part is projected once per entity and per context, and pairs
+only add rows. Letters as in `pair_head.py`, and H width of the hidden layer.
 """
 
 import math
@@ -12,29 +12,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .batch import Batch
 from .growth import regrown
-from .pair_classifier import PairClassifier
-from .pairs import Pairs, max_rows, mean_rows, pieces, region_rows, wide
+from .pair_head import PairHead
+from .pairs import Pairs, PairTargets, max_rows, mean_rows, pieces, region_rows, wide
 from .transe import TransE, corrupt_labels
 
 
-class PairSoftmax(PairClassifier):
+class SoftmaxPairs(PairHead):
     """A hidden layer over both entities and their context, and a linear layer over it and the entity types.
 
         f = LN(GELU(W LN([Dropout(e1); Dropout(e2); Dropout(c)]) + b))
         logits = W' Dropout([LN([t1; t2]); f]) + b'
 
-    e is the mean of an entity's tokens, t the embedding of an entity's type. The context c is the mean of the region,
-    or the element-wise maximum over the tokens between the two entities (zeros where there are none), which is of one
-    pair alone. Dropout is drawn once per entity and context, so that with gain g and bias s of the first LN
+    e is the mean of an entity's tokens, t the embedding of an entity's type. The context c is the mean of the region or
+    the element-wise maximum over the tokens between the two entities (zeros without such a token). Dropout is sampled
+    once per entity and per context, so that with gain g and bias s of the first LN
 
         W LN(z) = (W diag(g) z - mean(z) W g) / sigma(z) + W s
 
-    needs only sigma for each pair: the mean is that of the parts' means.
+    only mean(z) and sigma(z) are computed for each pair, from those of its parts.
 
     hidden_size: width H of the hidden layer; None for D.
     context: `sentences` or `between`.
-    Other arguments and shapes: see PairClassifier.
+    Other arguments and shapes: see PairHead.
     Source: BERTSoftmax of NERE, and Wu and He 2019 (R-BERT) is much like it; `between` from Eberts and Ulges 2020.
     """
 
@@ -43,7 +44,7 @@ class PairSoftmax(PairClassifier):
         input_size: int,
         *,
         hidden_size: int | None = None,
-        context: str = "sentences",
+        context: str = "between",
         type_size: int = 50,
         **settings: Any,
     ) -> None:
@@ -51,15 +52,16 @@ class PairSoftmax(PairClassifier):
         if context not in ("sentences", "between"):
             raise ValueError(f"{type(self).__name__}: context must be 'sentences' or 'between', got {context!r}")
         self.context = context
-        hidden_size = input_size if hidden_size is None else hidden_size
-        self.norm = nn.LayerNorm(3 * input_size)
-        self.hidden = nn.Linear(3 * input_size, hidden_size)
+        hidden_size = self.width if hidden_size is None else hidden_size
+        self.norm = nn.LayerNorm(3 * self.width)
+        self.hidden = nn.Linear(3 * self.width, hidden_size)
         self.hidden_norm = nn.LayerNorm(hidden_size)
         self.type_norm = nn.LayerNorm(2 * type_size) if type_size else None
         self.output = self.output_layer(2 * type_size + hidden_size)
 
-    def logits(self, x: Tensor, mask: Tensor, pairs: Pairs) -> Tensor:
-        # In single precision throughout: what is multiplied is a row per entity and context, and a mean is subtracted.
+    def logits(self, x: Tensor, batch: Batch) -> Tensor:
+        pairs: Pairs = batch.items
+        # In float32 throughout: there are few products, one row per entity and context, and means are subtracted.
         with torch.autocast(x.device.type, enabled=False):
             types = None
             if self.type_norm is not None:
@@ -72,15 +74,15 @@ class PairSoftmax(PairClassifier):
             return logits[0] if len(logits) == 1 else torch.cat(logits)
 
     def _sums(self, x: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor]:
-        """A table of which three rows (P, 3) add up to W diag(g) z - mean(z) W g; 1 / sigma(z) (P, 1). Its rows (., H)
-        are those of all heads, of all tails, and of all contexts."""
+        """A table of projections (., H) of all heads, tails and contexts; the three rows of each pair (P, 3), whose sum
+        is W diag(g) z - mean(z) W g; and 1 / sigma(z), (P, 1)."""
         entities = self.dropout(self.mean_entities(x, pairs))
         contexts, own_context = self._contexts(x, pairs)
         contexts = self.dropout(contexts)
 
         weight = self.hidden.weight * self.norm.weight
         gain = weight.sum(1)
-        parts = zip((entities, entities, contexts), weight.split(self.input_size, dim=1), strict=True)
+        parts = zip((entities, entities, contexts), weight.split(self.width, dim=1), strict=True)
         table = torch.cat([F.linear(part, own) - torch.outer(part.mean(1) / 3, gain) for part, own in parts])
         several = len(entities)
         rows = torch.stack([pairs.heads, several + pairs.tails, 2 * several + own_context], dim=1)
@@ -92,7 +94,7 @@ class PairSoftmax(PairClassifier):
         return table, rows, (variance + self.norm.eps).rsqrt()
 
     def _contexts(self, x: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        """Contexts (., D), and which of them is that of each pair (P,)."""
+        """Contexts (., D), and the row of each pair's context (P,)."""
         if self.context == "sentences":
             every = torch.arange(len(pairs.region_starts), device=x.device)
             means = [
@@ -118,26 +120,25 @@ class PairSoftmax(PairClassifier):
         assert self.output is not None
         f = self.hidden_norm(F.gelu(self._hidden(table, rows, scale)))
         type_weight, weight = self.output.weight.split([2 * self.type_size, f.shape[1]], dim=1)
-        # Contiguous, for the gradient of a slice takes ten times as long.
+        # The gradient of a slice that is not contiguous takes ten times as long.
         logits = F.linear(self.dropout(f), weight.contiguous(), self.output.bias)
         return logits if types is None else logits + F.linear(self.dropout(types), type_weight.contiguous())
 
 
-class PairMultitask(PairSoftmax):
-    """PairSoftmax that also learns its relations as ways from one entity to the other.
+class MultitaskPairs(SoftmaxPairs):
+    """SoftmaxPairs with TransE as a second task: the vector of the tail should be that of the head plus the label's.
 
-    For each gold relation, e without dropout:
+    For each gold relation, with e without dropout:
 
         d(r) = ||e1 + LN(l_r) - e2||^2        hinge = max(0, d(gold) - d(corrupt) + 1)
 
-    The corrupt label is drawn from those that the pair has not. Symmetric labels, whose way would lead both to and fro,
-    take no part; nor does anything where there is but one label.
+    The corrupt label is sampled from the labels that the pair does not have. Symmetric labels are left out, since their
+    vector would point in both directions, and so is everything when there is only one label.
 
-    transe_weight: factor of a relation's hinge beside its cross entropy. Both are sums times `loss_scale` (labels of
-        one pair share its hinge, as they share its target). The published 1e-5 (alone) and 0.01 (joint) weigh two
-        means, over the pairs with a relation and over all pairs: they mean the same here if every pair has a relation,
-        and else are to be multiplied by the number of all pairs for each that has one.
-    Other arguments and shapes: see PairSoftmax. `loss_parts` has the term as `transe`.
+    transe_weight: factor of the hinge. Hinge and cross entropy are sums times `loss_scale`; several labels of one pair
+        share its hinge. The published weights, 1e-5 alone and 0.01 joint, are factors between two means, over pairs
+        with a relation and over all pairs: multiply them by the number of pairs per related pair.
+    Other arguments and shapes: see SoftmaxPairs. The training log shows the term as `transe`.
     Source: BERTMultitask of NERE; Bordes et al. 2013 (TransE).
     """
 
@@ -146,24 +147,21 @@ class PairMultitask(PairSoftmax):
     def __init__(self, input_size: int, *, transe_weight: float = 1e-5, **settings: Any) -> None:
         super().__init__(input_size, **settings)
         if not 0.0 <= transe_weight < math.inf:
-            raise ValueError(f"PairMultitask: transe_weight must be finite and not negative, got {transe_weight}")
+            raise ValueError(f"MultitaskPairs: transe_weight must be finite and not negative, got {transe_weight}")
         self.transe_weight = transe_weight
-        self.transe = TransE(len(self.labels), input_size)
+        self.transe = TransE(len(self.labels), self.width)
 
-    def additional_losses(
-        self, x: Tensor, pairs: Pairs, rows: Tensor, classes: Tensor, held: Tensor
-    ) -> dict[str, Tensor]:
+    def additional_losses(self, x: Tensor, pairs: Pairs, targets: PairTargets, held: Tensor) -> dict[str, Tensor]:
+        rows, classes = targets
         entities = self.mean_entities(x, pairs)
-        heads, tails = pairs.heads[rows], pairs.tails[rows]
-        difference = entities.index_select(0, heads) - entities.index_select(0, tails)
-        # A mean over the pairs of a batch would depend on how it is cut: this is a sum, as the loss is.
+        difference = entities.index_select(0, pairs.heads[rows]) - entities.index_select(0, pairs.tails[rows])
         corrupt, exists = self.corrupt(held.index_select(0, rows))
-        share = exists & ~self.both_ways[classes]
-        weight = share / held.sum(1)[rows]
+        weight = (exists & ~self.both_ways[classes]) / held.sum(1)[rows]
+        # A sum like the loss: a mean would depend on how batches are cut.
         return {"transe": self.transe_weight * (weight * self.transe(difference, classes, corrupt)).sum()}
 
     def corrupt(self, held: Tensor) -> tuple[Tensor, Tensor]:
-        """A wrong label for each row of held (g, K), and whether there is any."""
+        """Sample a wrong label for each row of held (g, K); see corrupt_labels."""
         return corrupt_labels(held)
 
     def _resize_labels(self, labels: Sequence[str]) -> None:

@@ -1,48 +1,68 @@
-"""Entities and candidate pairs of a batch, and the rows of their tokens in a table.
+"""Entities and candidate pairs of a batch as tensors, and operations on the rows of their tokens.
 
 Letters: B documents, T tokens with padding, E entities, P pairs, G regions, L tokens of the longest region.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from .batch import send
 
 # Steps (pairs or regions times L) whose states exist at the same time.
 CPU_STEPS, GPU_STEPS = 16_384, 131_072
 
 
 class Pairs(NamedTuple):
-    """Entities and candidate pairs of a batch, on the device of the token vectors, the pairs in order of documents.
+    """Entities and candidate pairs of a batch, on the device of the token vectors; pairs in order of documents.
 
-    A region is the sentences that a pair spans, or whatever else it is to be judged by: it holds both entities.
-    Entities may overlap, and share starts.
+    A region is the range of tokens that a pair is judged by, such as the sentences that it spans; it contains both
+    entities. Entities may overlap and start at the same token.
     """
 
     documents: Tensor  # (E,) int64, number of the document
     starts: Tensor  # (E,) first token
-    ends: Tensor  # (E,) behind the last token
-    types: Tensor  # (E,) 0 for a type that is unknown, else 1 + its number
+    ends: Tensor  # (E,) exclusive
+    types: Tensor  # (E,) number of the type from 1; 0 for a type that the model does not know
     heads: Tensor  # (P,) row of E
     tails: Tensor  # (P,) row of E
     regions: Tensor  # (P,) row of G
     region_documents: Tensor  # (G,)
     region_starts: Tensor  # (G,) first token
-    region_ends: Tensor  # (G,) behind the last token
-    reverse: Tensor  # (P,) the pair with both exchanged, or the pair itself if that is no candidate
-    slots: Tensor  # (P,) place among B * most
-    most: int  # largest number of pairs of a document, at least 1
+    region_ends: Tensor  # (G,) exclusive
     widest: int  # tokens of the longest entity
     longest: int  # L
 
-    def select(self, kept: Tensor) -> "Pairs":
-        """Only these pairs, of the same entities and regions. They keep their `slots`, places among all the pairs;
-        `reverse` has no meaning any more."""
-        pairs = (self.heads, self.tails, self.regions, self.reverse, self.slots)
-        heads, tails, regions, reverse, slots = (column.index_select(0, kept) for column in pairs)
-        return self._replace(heads=heads, tails=tails, regions=regions, reverse=reverse, slots=slots)
+
+class PairTargets(NamedTuple):
+    """Gold relations of a batch, each once."""
+
+    rows: Tensor  # (g,) int64, row of P
+    classes: Tensor  # (g,) int64, label from 0 to K - 1
+
+
+def make_pairs(candidates: Sequence[Any], device: torch.device) -> Pairs:
+    """Tensors of the candidates of all documents (annotation.candidates.Candidates), sent in one transfer."""
+    n_entities = np.array([len(found.types) for found in candidates])
+    n_pairs = np.array([len(found.pairs) for found in candidates])
+    documents = np.repeat(np.arange(len(candidates)), n_entities)
+    starts, ends = np.concatenate([found.bounds for found in candidates]).T
+    # Entities and pairs are numbered over all documents.
+    before = np.repeat(n_entities.cumsum() - n_entities, n_pairs)
+    heads, tails = np.concatenate([found.pairs for found in candidates]).T + before
+    document_of_pair = np.repeat(np.arange(len(candidates)), n_pairs)
+    spanned = np.column_stack([document_of_pair, np.concatenate([found.regions for found in candidates])])
+    regions, region_of_pair = np.unique(spanned, axis=0, return_inverse=True)
+    types = np.concatenate([found.types for found in candidates])
+    columns = [documents, starts, ends, types, heads, tails, region_of_pair.reshape(-1), *regions.T]
+    sent = send(np.concatenate(columns).astype(np.int64), device).split([len(column) for column in columns])
+    widest = int((ends - starts).max(initial=1))
+    longest = int((regions[:, 2] - regions[:, 1]).max(initial=1))
+    return Pairs._make([*sent, widest, longest])
 
 
 def wide(x: Tensor) -> torch.dtype:
@@ -51,10 +71,10 @@ def wide(x: Tensor) -> torch.dtype:
 
 
 def token_rows(numbers: Tensor, starts: Tensor, ends: Tensor, steps: int, longest: int) -> tuple[Tensor, Tensor]:
-    """Places of the tokens of some spans in a table of `steps` rows for each number, both (spans, longest).
+    """Rows of the tokens of spans in a table with `steps` rows per number.
 
-    Returns the rows, and which of them are inside their span. The others repeat its last token: padding, which may hold
-    anything, is never looked at.
+    Returns the rows, (spans, longest), and whether each is inside its span. The others repeat the last token of the
+    span, so that padding is never read.
     """
     here = starts.unsqueeze(1) + torch.arange(longest, device=starts.device)
     end = ends.unsqueeze(1)
@@ -62,18 +82,18 @@ def token_rows(numbers: Tensor, starts: Tensor, ends: Tensor, steps: int, longes
 
 
 def mean_rows(table: Tensor, rows: Tensor, inside: Tensor) -> Tensor:
-    """Means of the rows that are inside, (spans, width) in at least float32."""
+    """Mean of the rows inside each span, (spans, width) in at least float32."""
     table = table.to(wide(table))
     weight = inside.to(table.dtype)
-    # A bag sums rows of the table without a copy of each of them: regions share their tokens.
+    # embedding_bag sums rows without copying them; regions share their tokens.
     return F.embedding_bag(rows, table, mode="sum", per_sample_weights=weight / weight.sum(1, keepdim=True))
 
 
 def max_rows(table: Tensor, starts: Tensor, lengths: Tensor, longest: int) -> Tensor:
-    """Element-wise maximum over `lengths` (n,) rows from `starts` on, (n, width); zeros where there are none.
+    """Element-wise maximum over `lengths` (n,) rows from `starts` on, (n, width); zeros for ranges without a row.
 
-    A sparse table: level k holds the maximum over 2^k rows from each row on, and any number of rows is two of these,
-    which may overlap. The time does not depend on the lengths.
+    Uses a sparse table: level k contains the maximum over 2^k rows from each row on, and any range is covered by two of
+    these, which may overlap. The time does not depend on the lengths.
     """
     levels = [table]
     while 2 ** len(levels) <= longest:
@@ -103,8 +123,10 @@ def region_rows(pairs: Pairs, regions: Tensor, steps: int) -> tuple[Tensor, Tens
 
 
 def distances(pairs: Pairs, regions: Tensor, entities: Tensor, furthest: int) -> Tensor:
-    """Distance in tokens from an entity to each place of a region, (n, L): 0 within the entity, negative before it,
-    positive behind it, at most `furthest`, to which it is added: these are rows of a table of 2 * furthest + 1."""
+    """Distance in tokens from an entity to each token of a region, as rows of an embedding table, (n, L).
+
+    0 within the entity, negative before it, positive after it, clamped to +-furthest, plus furthest.
+    """
     here = pairs.region_starts[regions].unsqueeze(1) + torch.arange(pairs.longest, device=regions.device)
     before = (here - pairs.starts[entities].unsqueeze(1)).clamp_max(0)
     behind = (here - pairs.ends[entities].unsqueeze(1) + 1).clamp_min(0)
@@ -112,6 +134,6 @@ def distances(pairs: Pairs, regions: Tensor, entities: Tensor, furthest: int) ->
 
 
 def pieces(count: int, longest: int, device: torch.device) -> Iterator[slice]:
-    """Cut so many rows of `longest` steps into pieces, for their states would need GiBs at once."""
+    """Cut `count` rows of `longest` steps into pieces, since all their states at once would need gigabytes."""
     size = max(1, (CPU_STEPS if device.type == "cpu" else GPU_STEPS) // max(1, longest))
     return (slice(first, first + size) for first in range(0, count, size))

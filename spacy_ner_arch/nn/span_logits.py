@@ -1,71 +1,74 @@
-"""The hidden layer over spans, and the list of the spans it is for.
+"""The spans of a batch, and a hidden layer over them that is computed a few hundred spans at a time.
 
-What is as long as there are spans, the hidden layer, exists for a few hundred spans at a time, in training too: the
-backward pass computes it again. Letters as in `spans.py`.
+The hidden layer is as long as there are spans, so it is never kept: the backward pass computes it again. Letters as in
+`spans.py`.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# Document, start and width in tokens of each candidate, (C,) int64 each.
-Candidates = tuple[Tensor, Tensor, Tensor]
+from .batch import Batch, send
 
 
 class Block(NamedTuple):
-    """Consecutive spans of a SpanList, and the tokens that they are on."""
+    """Consecutive spans of a SpanList, and the range of tokens that they cover. Ends are exclusive."""
 
-    first: int  # the spans are those from `first` up to, not including, `last`
+    first: int
     last: int
-    low: int  # likewise
+    low: int
     high: int
 
 
 class SpanList:
-    """The candidate spans of a batch, sorted by start and width, each of them once.
+    """The candidate spans of a batch without duplicates, sorted by start and width.
 
-    Tokens are counted over all documents, padding left out.
+    Tokens are numbered over all documents, without padding.
+
+    batch: the documents.
+    max_width: longest span in tokens.
+    candidates: of each document, start and end (exclusive) of its candidates, (C, 2); None for all spans of up to
+        max_width tokens.
     """
 
     token: Tensor  # (S,) int64, first token of each span
     width: Tensor  # (S,) int64
-    rows: Tensor  # (N,) int64, place of each token among the B * T
     offsets: Tensor  # (B,) int64, first token of each document
 
-    def __init__(self, mask: Tensor, max_width: int, candidates: Candidates | None = None) -> None:
-        documents, steps = mask.shape
-        lengths = mask.sum(1).cpu()
+    def __init__(self, batch: Batch, max_width: int, candidates: Sequence[np.ndarray] | None = None) -> None:
+        lengths = torch.from_numpy(batch.lengths)
         offsets = lengths.cumsum(0) - lengths
-        tokens = torch.arange(int(lengths.sum()))
-        rows = tokens + (torch.arange(documents) * steps - offsets).repeat_interleave(lengths)
-        # One number for a span; widths from 0 to max_width + 1 have their place in it.
+        # Each span has one number as its key; widths from 0 to max_width + 1 fit into it.
         self.base = max_width + 2
         if candidates is None:
+            tokens = torch.arange(int(lengths.sum()))
             capacity = ((offsets + lengths).repeat_interleave(lengths) - tokens).clamp(max=max_width)
             token = tokens.repeat_interleave(capacity)
             before = (capacity.cumsum(0) - capacity).repeat_interleave(capacity)
             width = torch.arange(len(token)) - before + 1
         else:
-            document, start, width = (tensor.cpu() for tensor in candidates)
-            if ((start < 0) | (width < 1) | (width > max_width) | (start + width > lengths[document])).any():
+            counts = torch.tensor([len(spans) for spans in candidates])
+            start, end = torch.from_numpy(np.concatenate(candidates).astype(np.int64).reshape(-1, 2)).unbind(1)
+            width = end - start
+            limit = lengths.repeat_interleave(counts)
+            if ((start < 0) | (width < 1) | (width > max_width) | (end > limit)).any():
                 raise ValueError(f"candidates must lie within their documents and have 1 to {max_width} tokens")
-            keys = ((offsets[document] + start) * self.base + width).unique()
+            keys = ((offsets.repeat_interleave(counts) + start) * self.base + width).unique()
             token, width = keys // self.base, keys % self.base
         self._token, self._end = token, token + width
-        self.token, self.width, self.rows, self.offsets = (
-            tensor.to(mask.device, non_blocking=True) for tensor in (token, width, rows, offsets)
-        )
+        self.token, self.width, self.offsets = (send(part.numpy(), batch.device) for part in (token, width, offsets))
         self.keys = self.token * self.base + self.width
-        self.shape = (documents, steps, min(max_width, steps))
+        self.tokens, self.longest = int(lengths.sum()), min(max_width, batch.mask.shape[1])
 
     def __len__(self) -> int:
         return len(self._token)
 
     def cut(self, first: int, last: int, size: int, reach: int) -> Iterator[Block]:
-        """Blocks of at most `size` spans which begin within `reach` tokens."""
+        """Cut a range of spans into blocks of at most `size` spans that begin within `reach` tokens."""
         while first < last:
             low = int(self._token[first])
             stop = min(first + size, last, int(torch.searchsorted(self._token, low + reach)))
@@ -73,40 +76,40 @@ class SpanList:
             first = stop
 
     def find(self, token: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
-        """The number of each of these spans, and whether it is in the list at all."""
+        """The row of each of these spans, and whether it is in the list."""
         keys = token * self.base + width.clamp(0, self.base - 1)
         row = torch.searchsorted(self.keys, keys).clamp(max=len(self) - 1)
         return row, self.keys[row] == keys
 
     def touched(self, tokens: Tensor) -> Tensor:
-        """(S,) bool: whether any of the given tokens, (B, T) bool, lies in the span."""
-        before = F.pad(tokens.flatten().index_select(0, self.rows).cumsum(0), (1, 0))
+        """(S,) bool: whether the span contains any of the given tokens, (N,) bool."""
+        before = F.pad(tokens.cumsum(0), (1, 0))
         return before[self.token + self.width] > before[self.token]
 
-    def scatter(self, values: Tensor, fill: Tensor | float) -> Tensor:
-        """(S, ...) -> (B, T, W, ...) with `fill` where there is no span."""
-        places = self.shape[0] * self.shape[1] * self.shape[2]
-        filled = torch.as_tensor(fill, dtype=values.dtype, device=values.device).expand(places, *values.shape[1:])
-        cells = self.rows[self.token] * self.shape[2] + self.width - 1
-        return filled.index_copy(0, cells, values).view(*self.shape, *values.shape[1:])
+    def scatter(self, values: Tensor, fill: Tensor) -> Tensor:
+        """(S, ...) -> (N, W, ...), W the longest width of the batch, with `fill` where there is no span."""
+        filled = fill.expand(self.tokens * self.longest, *values.shape[1:])
+        cells = self.token * self.longest + self.width - 1
+        return filled.index_copy(0, cells, values).view(self.tokens, self.longest, *values.shape[1:])
 
 
 class Chunk(NamedTuple):
-    """A block as SpanLogits wants it: all that is on the device, and counted from its first token."""
+    """A block for SpanLogits: tensors on the device, tokens counted from the first one of the block."""
 
     start: Tensor  # (m,) int64, first token of each span
     width: Tensor  # (m,) int64
-    tokens: slice  # place of the block's tokens in the tables
+    tokens: slice  # the tokens of the block in the tables
 
     def window(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """Of the inputs of SpanLogits, what the block needs: the first three, and its rows of the tables."""
+        """The inputs of SpanLogits for this block: the first three, and its rows of the tables."""
         return [*inputs[:3], *(table[self.tokens] for table in inputs[3:])]
 
 
 class SpanLogits(torch.autograd.Function):
-    """Logits (S, K + 1) of the spans of all chunks, one chunk after the other, and in the backward pass again.
+    """Logits (S, K + 1) of the spans of all chunks, computed chunk by chunk in both passes.
 
-    Autograd alone would keep the hidden layer of all spans, and make a gradient as large as the tables for every chunk.
+    Plain autograd would keep the hidden layer of all spans, and allocate a gradient of the size of the tables per
+    chunk.
 
     rate, seed: of the dropout.
     inputs: `length` (W, H), `weight` (K + 1, H), `bias` (K + 1), then the tables of `hidden_layer`.
@@ -144,7 +147,8 @@ def chunk_logits(
     hidden = F.gelu(hidden_layer(chunk, length, *tables))
     if not rate:
         return torch.addmm(bias, hidden, weight.t())
-    # Drawing from 65,536 numbers takes a quarter of the time of drawing floats, which would be a third of everything.
+    # Sampling 16-bit integers takes a quarter of the time of sampling floats, which would be a third of the whole
+    # layer.
     dropped = min(round(rate * 65_536), 65_535)
     generator = torch.Generator(hidden.device).manual_seed(seed)
     bits = torch.empty((hidden.numel() + 3) // 4, dtype=torch.int64, device=hidden.device)
@@ -163,16 +167,16 @@ def hidden_layer(
 ) -> Tensor:
     """W1 v + b1 of the m spans of a chunk, (m, H).
 
-    length: (W, H), by the length of a span; holds b1.
-    start, end, mean: (n, H), what each of the n tokens of the chunk adds as first and as last token, and to the mean.
-    scores: (n,), attention of the tokens; without it (and `mean`) there is no mean.
+    length: (W, H), the part of W1 v that depends on the length of the span, with b1.
+    start, end, mean: (n, H), the parts that depend on the first token, the last token, and the mean of the tokens.
+    scores: (n,), attention scores of the tokens; None (like `mean`) to leave out the mean.
     """
     hidden = start.index_select(0, chunk.start)
     hidden += end.index_select(0, chunk.start + chunk.width - 1)
     hidden += length.index_select(0, chunk.width - 1)
     if mean is None or scores is None:
         return hidden
-    # The spans of a chunk lie close together, so that one small matrix of their weights is the fastest way to pool.
+    # The spans of a chunk are close to each other, so one small matrix of attention weights is the fastest way to pool.
     place = torch.arange(len(scores), device=scores.device) - chunk.start.unsqueeze(1)
     inside = (place >= 0) & (place < chunk.width.unsqueeze(1))
     return hidden.addmm_(torch.where(inside, scores, -torch.inf).softmax(1), mean)

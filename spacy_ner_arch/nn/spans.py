@@ -1,33 +1,44 @@
-"""Span classification: a score of every label for every span of up to a number of tokens.
+"""Span classification: a score of every label for every span of up to `max_width` tokens.
 
-The first layer is linear in the parts of a span, so each part is multiplied once per token, and spans only add rows of
+The first layer is linear in the parts of a span, so each part is projected once per token, and spans only add rows of
 these tables (`span_logits.py`).
 
-Letters: B documents, T tokens with padding, N tokens without, D width of a token, W longest span in tokens, S spans,
-H width of the hidden layer, K labels. Class 0 is "not an entity", the labels are the classes 1 to K.
+Letters: B documents, T tokens with padding, N tokens without, D width of a token vector, W longest span in tokens, S
+spans, H width of the hidden layer, K labels. Class 0 is "not an entity"; the labels are the classes 1 to K.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..annotation.spans import GoldSpans
+from .batch import Batch, send
 from .dropout import dropout
 from .growth import regrown
-from .span_logits import Block, Candidates, Chunk, SpanList, SpanLogits
+from .head import EncoderBuilder, Head, Loss
+from .span_logits import Block, Chunk, SpanList, SpanLogits
 
 # Tokens whose tables exist at the same time: three rows of the hidden width for each.
 PIECE_TOKENS = 4096
 # Spans whose start or end differs by one: what is added to start and width.
 NEIGHBOURS = ((-1, 1), (1, -1), (0, 1), (0, -1))
 
-Encoder = Callable[[int], nn.Module]
+
+class SpanTargets(NamedTuple):
+    """Gold spans of a batch. Gold spans that are no candidates are ignored."""
+
+    token: Tensor  # (G,) int64, first token, numbered over all documents
+    width: Tensor  # (G,) int64
+    label: Tensor  # (G,) int64, class from 1 to K
+    missing: Tensor | None  # (N,) bool, tokens without annotation: spans that touch one have no loss; None for none
 
 
-class SpanClassifier(nn.Module):
-    """Classifies spans by their ends, optionally the attention-weighted mean of their tokens, and their length.
+class SpanClassifier(Head):
+    """Classify spans by their first and last token, the attention-weighted mean of their tokens, and their length.
 
         v(i, j) = [u_i ; u_j ; sum over i..j of softmax(w . u_t) u_t ; E[j - i + 1] ; ReLU(R[j - i + 1])]
         logits = W2 . Dropout(GELU(W1 v + b1)) + b2
@@ -35,22 +46,23 @@ class SpanClassifier(nn.Module):
     input_size: width D of the token vectors.
     labels: names of the K labels.
     max_width: longest span in tokens.
-    encoder: builder of a module (B, T, D), mask, graph -> (B, T, `output_size`); None for none.
-    dropout_rate: on the hidden layer; None for the rate of `[training] dropout`.
-    hidden_size: width H of the hidden layer; None for that of v.
-    attention: whether the mean of the tokens is part of v.
-    length_size: width of the length embedding E; 0 leaves it out.
-    relu_length_size: width of the length embedding R; 0 leaves it out.
+    encoder: builder of the encoder; None for none.
+    dropout_rate: rate on the hidden layer; None for the rate of `[training] dropout`.
+    hidden_size: width H of the hidden layer; None for the width of v.
+    attention: include the mean of the tokens in v.
+    length_size: width of the length embedding E; 0 for none.
+    relu_length_size: width of the length embedding R; 0 for none.
     negative_weight: factor of the loss of spans that are no entity.
-    boundary_smoothing: share of an entity's target probability that its neighbours (start or end differs by one) get.
-    loss_scale: constant factor of the loss.
-    chunk_spans: about how many spans are computed at the same time; None for 320 on a CPU and 2048 elsewhere.
+    boundary_smoothing: share of an entity's target probability that is moved to its neighbours (start or end differs by
+        one).
+    loss_scale: constant factor of the loss, which is summed over the spans.
+    chunk_spans: spans that are computed at the same time; None for 320 on a CPU and 2048 elsewhere.
 
-    SpanSynLSTM is `attention` and `length_size`; SpanNER is `length_size` and `relu_length_size` without attention.
+    SpanSynLSTM uses `attention` and `length_size`; SpanNER `length_size` and `relu_length_size` without attention.
 
-    Shape: x (B, T, D), mask (B, T) True on tokens, padding behind them; the host reads the B lengths. Returns log
-    probabilities (B, T, W, K + 1), in which [b, i, w - 1] is the span of w tokens that begins at token i, W =
-    min(max_width, T), and what is no candidate is certainly no entity; the loss when gold spans are given.
+    Shape: x (B, T, D); items are the candidates of each document, see SpanList. Predictions are log probabilities
+    (N, W, K + 1) where [t, w - 1] is the span of w tokens that begins at token t; a span that is no candidate has
+    probability 1 for class 0.
     Source: Fu, Huang and Liu 2021 (SpanNER); SpanSynLSTM; Zhu and Li 2022 (boundary smoothing).
     """
 
@@ -60,7 +72,7 @@ class SpanClassifier(nn.Module):
         *,
         labels: Sequence[str],
         max_width: int,
-        encoder: Encoder | None = None,
+        encoder: EncoderBuilder | None = None,
         dropout_rate: float | None = None,
         hidden_size: int | None = None,
         attention: bool = True,
@@ -71,13 +83,12 @@ class SpanClassifier(nn.Module):
         loss_scale: float = 0.001,
         chunk_spans: int | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(input_size, encoder)
         if not labels or max_width < 1:
             raise ValueError(f"SpanClassifier: labels and max_width must not be empty, got {labels} and {max_width}")
         if not 0.0 <= boundary_smoothing < 1.0:
             raise ValueError(f"SpanClassifier: boundary_smoothing must be in [0, 1), got {boundary_smoothing}")
-        self.encoder = None if encoder is None else encoder(input_size)
-        width = input_size if self.encoder is None else cast(int, self.encoder.output_size)
+        width = self.width
         # Widths of the parts of v: start, end, mean, E, R.
         self.parts = [width, width, width if attention else 0, length_size, relu_length_size]
         self.hidden = nn.Linear(sum(self.parts), sum(self.parts) if hidden_size is None else hidden_size)
@@ -93,61 +104,48 @@ class SpanClassifier(nn.Module):
         self.loss_scale = loss_scale
         self.chunk_spans = chunk_spans
 
-    def forward(
-        self,
-        x: Tensor,
-        mask: Tensor,
-        graph: Any = None,
-        candidates: Candidates | None = None,
-        documents: Tensor | None = None,
-        starts: Tensor | None = None,
-        widths: Tensor | None = None,
-        classes: Tensor | None = None,
-        missing: Tensor | None = None,
-    ) -> Tensor | tuple[Tensor]:
-        """Predictions, or the loss when gold spans are given.
+    def collate(self, batch: Batch, items: Sequence[np.ndarray] | None, targets: Sequence[GoldSpans] | None) -> Batch:
+        batch.items = SpanList(batch, self.max_width, items)
+        if targets is not None:
+            offsets = np.repeat(batch.lengths.cumsum() - batch.lengths, [len(gold.spans) for gold in targets])
+            start, width, label = np.concatenate([gold.spans for gold in targets]).T
+            annotated = np.concatenate([gold.annotated for gold in targets])
+            columns = send(np.stack([offsets + start, width, label]), batch.device)
+            missing = None if annotated.all() else send(~annotated, batch.device)
+            batch.targets = SpanTargets._make([*columns, missing])
+        return batch
 
-        graph: as the encoder takes it.
-        candidates: the spans to look at; None for all of up to max_width tokens.
-        documents, starts, widths, classes: (G,) int64, the gold spans: number of the document in the batch, first
-            token, width in tokens, class from 1 to K. Those that are no candidates (too wide, say) are ignored.
-        missing: (B, T) bool, tokens without annotation; spans touching one have no loss. None for no such token.
-        """
-        logits, spans = self.logits(x, mask, graph, candidates)
+    def loss(self, x: Tensor, batch: Batch) -> Loss:
+        logits = self.logits(x, batch)
         with torch.autocast(x.device.type, enabled=False):
-            if documents is None:
-                nothing = logits.new_full((logits.shape[1],), -torch.inf)
-                nothing[0] = 0.0
-                return (spans.scatter(logits.log_softmax(-1), nothing),)
-            assert starts is not None and widths is not None and classes is not None
-            token = spans.offsets[documents] + starts
-            untaught = None if missing is None else spans.touched(missing)
-            return self.loss(logits, spans, token, widths, classes, untaught) * self.loss_scale
+            return Loss(self.cross_entropy(logits, batch.items, batch.targets) * self.loss_scale, {})
 
-    def logits(
-        self, x: Tensor, mask: Tensor, graph: Any = None, candidates: Candidates | None = None
-    ) -> tuple[Tensor, SpanList]:
-        """Logits (S, K + 1) in at least float32, and the spans that they belong to."""
-        spans = SpanList(mask, self.max_width, candidates)
-        if self.encoder is not None:
-            x = self.encoder(x, mask, graph)
-        x = x.flatten(0, 1).index_select(0, spans.rows)
+    def predict(self, x: Tensor, batch: Batch) -> tuple[Tensor, ...]:
+        logits = self.logits(x, batch)
+        with torch.autocast(x.device.type, enabled=False):
+            no_candidate = logits.new_full((logits.shape[1],), -torch.inf)
+            no_candidate[0] = 0.0
+            return (batch.items.scatter(logits.log_softmax(-1), no_candidate),)
+
+    def logits(self, x: Tensor, batch: Batch) -> Tensor:
+        """Logits (S, K + 1) of the candidates of the batch, in at least float32."""
+        spans: SpanList = batch.items
+        tokens = batch.flatten(self.encode(x, batch))
         with torch.autocast(x.device.type, enabled=False):
             length = self._length_table()
-        # Without any span one empty piece, so that there is a gradient to pass on.
+        # Without any span one empty piece, so that there is a gradient.
         pieces = list(spans.cut(0, len(spans), len(spans), PIECE_TOKENS)) or [Block(0, 0, 0, 0)]
-        logits = [self._piece(x[piece.low : piece.high], length, spans, piece) for piece in pieces]
-        return (logits[0] if len(logits) == 1 else torch.cat(logits)), spans
+        logits = [self._piece(tokens[piece.low : piece.high], length, spans, piece) for piece in pieces]
+        return logits[0] if len(logits) == 1 else torch.cat(logits)
 
-    def loss(
-        self, logits: Tensor, spans: SpanList, token: Tensor, width: Tensor, label: Tensor, untaught: Tensor | None
-    ) -> Tensor:
-        """Weighted cross entropy, summed over the spans that are not `untaught` (S,).
+    def cross_entropy(self, logits: Tensor, spans: SpanList, targets: SpanTargets) -> Tensor:
+        """Weighted cross entropy, summed over the spans without a missing token.
 
-        token, width, label: (G,), the gold spans; several labels of one span share its target probability equally.
+        Several labels of one span share its target probability equally.
         """
         if not len(spans):
             return logits.sum()
+        token, width, label, missing = targets
         # The targets are class 0 but for a few entries, each a share of one label in one span.
         row, found = spans.find(token, width)
         share = found.to(logits.dtype)
@@ -163,21 +161,20 @@ class SpanClassifier(nn.Module):
                 shares.append(moved)
         row, share, label = torch.cat(rows), torch.cat(shares), label.repeat(len(rows))
         weight = torch.full_like(labels_of_span, self.negative_weight).masked_fill(labels_of_span > 0, 1.0)
-        if untaught is not None:
-            weight = weight.masked_fill(untaught, 0.0)
-        nothing = logits[:, 0]
-        all_nothing = weight * (logits.logsumexp(-1) - nothing)
-        return all_nothing.sum() - (weight[row] * share * (logits[row, label] - nothing[row])).sum()
+        if missing is not None:
+            weight = weight.masked_fill(spans.touched(missing), 0.0)
+        negative = logits[:, 0]
+        all_negative = weight * (logits.logsumexp(-1) - negative)
+        return all_negative.sum() - (weight[row] * share * (logits[row, label] - negative[row])).sum()
 
-    def resize(self, labels: Sequence[str], max_width: int) -> None:
-        """Grow (or reorder) the output to other labels; what was learned about those that stay is kept exactly."""
+    def resize(self, labels: Sequence[str], max_width: int) -> None:  # type: ignore[override]
         if max_width != self.max_width:
-            raise ValueError(f"the model knows spans of up to {self.max_width} tokens; max_width cannot change")
+            raise ValueError(f"the model was built for spans of up to {self.max_width} tokens; max_width cannot change")
         self.output = regrown(self.output, ["", *labels], ["", *self.labels])
         self.labels = list(labels)
 
     def _length_table(self) -> Tensor:
-        """(max_width, H): what the length of a span, and the bias, add to its hidden layer."""
+        """(max_width, H): the part of the hidden layer that depends on the length of a span, with the bias."""
         *_, length_weight, relu_weight = self.hidden.weight.split(self.parts, dim=1)
         table = self.hidden.bias.expand(self.max_width, -1)
         if self.length is not None:

@@ -1,12 +1,12 @@
-"""The recurrence of the Syn-LSTM, both directions at once, with its hand-written gradient.
+"""The recurrence of the Syn-LSTM for both directions at once, with a hand-written gradient.
 
-The documents are read from the longest to the shortest, so that a step works on just those that are still running.
-What is computed per step is laid out in reading order: step by step, in each step the documents that run for the
-forward direction and then the same documents for the backward direction, one dense (2, n, ...) block.
+The documents are sorted from the longest to the shortest, so that each step computes only those that have not ended.
+Values per step are stored in reading order: for each step first the forward direction of the documents that have not
+ended, then the backward direction of the same documents, as one dense (2, n, ...) block.
 
-Letters: B documents, T tokens with padding, N tokens without, n documents that run in a step, D width of a token
-vector, G width of a graph vector, H width of a state. The six gates of a cell stand in the order u, i, f, o, i', u':
-the token reaches the first four, the graph the last four, the state all.
+Letters: B documents, T tokens with padding, N tokens without, n documents in a step, D width of a token vector, G width
+of a graph vector, H width of a state. The six gates of a cell have the order u, i, f, o, i', u': the token is an input
+of the first four, the graph of the last four, the state of all.
 """
 
 from typing import Any, NamedTuple
@@ -14,30 +14,31 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .batch import Batch, send
+
 
 class ReadingOrder(NamedTuple):
-    """Where everything stands: among the B * T tokens, among the N, and among the 2N states in reading order.
+    """Index tensors between the B * T padded tokens, the N tokens, and the 2N states in reading order.
 
-    The number 2N stands for no state at all; there is a row of zeros for it.
+    The number 2N means "no state"; its row is zero.
     """
 
-    runs: list[tuple[int, int]]  # (steps, documents running in each of them), the latter falling
+    runs: list[tuple[int, int]]  # (steps, documents in each of them), the number of documents falling
     shape: tuple[int, int]  # (B, T)
-    rows: Tensor  # (N,) place of each token among the B * T
     tokens: Tensor  # (2N,) for each state, direction * N + number of the token that it reads
     states: Tensor  # (2N,) the inverse
-    before: Tensor  # (2N,) for each state, the one that it follows
+    before: Tensor  # (2N,) for each state, the previous one
     outputs: Tensor  # (B * T * 2,) the state in each output
-    places: Tensor  # (2N,) for each state, the output that it is in
+    places: Tensor  # (2N,) for each state, its output
 
 
-def reading_order(mask: Tensor) -> ReadingOrder:
-    """mask: (B, T) True on tokens, padding behind them. The host reads the B lengths, and does all of this."""
-    batch, width = mask.shape
-    lengths = mask.sum(1).cpu()
+def reading_order(batch: Batch) -> ReadingOrder:
+    """Reading order of a batch, computed on the host and sent to the device in one transfer."""
+    count, width = batch.mask.shape
+    lengths = torch.from_numpy(batch.lengths)
     total = int(lengths.sum())
     longest_first = lengths.argsort(descending=True, stable=True)
-    running = torch.arange(int(lengths.max()) if batch else 0).unsqueeze(1) < lengths[longest_first]
+    running = torch.arange(int(lengths.max()) if count else 0).unsqueeze(1) < lengths[longest_first]
     documents = running.sum(1)
     begin = 2 * (documents.cumsum(0) - documents)
     step, rank = running.nonzero(as_tuple=True)
@@ -51,27 +52,23 @@ def reading_order(mask: Tensor) -> ReadingOrder:
     token = direction * total + (lengths.cumsum(0) - lengths)[document] + index
     output = 2 * (document * width + index) + direction
 
-    # Each of the last five by what it is about: a token, a state, an output.
-    rows = torch.empty(total, dtype=torch.int64)
-    rows[token[0]] = document * width + step
     tokens, states, previous, places = torch.empty(4, 2 * total, dtype=torch.int64).unbind()
     tokens[state], states[token], previous[state], places[state] = token, state, before, output
-    outputs = torch.full((2 * batch * width,), 2 * total)
+    outputs = torch.full((2 * count * width,), 2 * total)
     outputs[output] = state
-    parts = [rows, tokens, states, previous, outputs, places]
-    # One transfer for all.
-    sent = torch.cat(parts).to(mask.device, non_blocking=True).split([len(part) for part in parts])
+    parts = [tokens, states, previous, outputs, places]
+    sent = send(torch.cat(parts).numpy(), batch.device).split([len(part) for part in parts])
     values, counts = documents.unique_consecutive(return_counts=True)
     runs = list(zip(counts.tolist(), values.tolist(), strict=True))
-    return ReadingOrder(runs, (batch, width), *sent)
+    return ReadingOrder(runs, (count, width), *sent)
 
 
 class SynLSTMRecurrence(torch.autograd.Function):
-    """Outputs (B, T, 2H), zero in the padding, in at least float32. Call it with autocast off.
+    """Outputs (B, T, 2H), zero in the padding, in at least float32. Call it with autocast disabled.
 
     order: of the documents.
     x, m: (N, D) and (N, G), of the same type.
-    input_weight: (2, 4H, D), graph_weight: (2, 4H, G), both of the type of x; the directions first.
+    input_weight: (2, 4H, D), graph_weight: (2, 4H, G), both of the type of x; the first axis is the direction.
     hidden_weight: (2, 6H, H), bias: (2, 6H).
     """
 
@@ -105,7 +102,7 @@ class SynLSTMRecurrence(torch.autograd.Function):
             if state is not None and cell is not None:
                 state, cell = state[:, :documents], cell[:, :documents]
             block = gates[start:stop].view(steps, 2, documents, 6, hidden)
-            # Views taken once: indexing inside the loop would cost as much as the arithmetic.
+            # Take the views once: indexing inside the loop would cost as much as the arithmetic.
             views = zip(
                 block.flatten(3).unbind(),
                 block[:, :, :, 1:5].unbind(),
@@ -140,7 +137,7 @@ class SynLSTMRecurrence(torch.autograd.Function):
             d_states = grad.to(gates.dtype).reshape(-1, hidden).index_select(0, order.places)
             recurrent = hidden_weight.to(gates.dtype)
             d_gates = gate_gradients(order, d_states, gates, cells, squashed, recurrent)
-            # From here on token by token, so that each weight has its gradient in one product.
+            # In the order of the tokens, so that the gradient of each weight is one product.
             d_gates = d_gates.index_select(0, order.states).view(2, tokens, 6 * hidden)
             previous = states.index_select(0, order.before[order.states]).view(2, tokens, hidden)
             d_hidden_weight = torch.bmm(d_gates.transpose(1, 2), previous)
@@ -163,14 +160,15 @@ class SynLSTMRecurrence(torch.autograd.Function):
 def gate_gradients(
     order: ReadingOrder, d_states: Tensor, gates: Tensor, cells: Tensor, squashed: Tensor, recurrent: Tensor
 ) -> Tensor:
-    """(2N, 6H): gradient of what goes into the gates, in reading order like everything else here.
+    """(2N, 6H): gradient of the inputs of the gates, in reading order like all arguments.
 
     d_states: (2N, H), of the states as outputs; overwritten.
     gates: (2N, 6H), cells: (2N + 1, H), squashed: (2N, H) tanh of the cells, all as computed forwards.
     recurrent: (2, 6H, H).
     """
     hidden = recurrent.shape[2]
-    # All that needs no step before: how the cell changes with each gate's input, the state with o's and the cell.
+    # First everything that does not depend on another step: the derivatives of the cell by the input of each gate, and
+    # of the state by the input of o and by the cell.
     by_gate = gates.view(-1, 6, hidden)
     u, i, f, o, i_m, u_m = by_gate.unbind(1)
     one = gates.new_ones(())
@@ -190,7 +188,7 @@ def gate_gradients(
         shape = (steps, 2, documents, hidden)
         if d_cell is None:
             d_cell = gates.new_zeros(shape[1:])
-        else:  # documents that end here join those that go on
+        else:  # add the documents that end at this step
             d_cell = torch.nn.functional.pad(d_cell, (0, 0, 0, documents - d_cell.shape[1]))
         block = slope[start:stop].view(steps, 2, documents, 6, hidden)
         views = zip(

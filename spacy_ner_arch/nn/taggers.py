@@ -1,36 +1,39 @@
-"""Sequence labelling heads: an encoder, a linear layer, and a CRF or a softmax over tags."""
+"""Heads that label tokens: an encoder, a linear layer, and a CRF or a softmax over tags.
 
-from collections.abc import Callable, Sequence
-from typing import Any, cast
+Letters: B documents, T tokens with padding, N tokens without, D width of a token vector, K tags.
+"""
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..annotation.tags import MISSING, OUTSIDE, split_tag
+from .batch import Batch, send
 from .crf import LinearChainCRF
 from .dropout import dropout
 from .growth import kept_rows, regrown
+from .head import EncoderBuilder, Head, Loss
 
-# Bounds of what calibration may set: a few sentences that are all right would make a model absolutely sure.
+# Bounds of the calibrated temperature: on a few sentences without an error it would fall to 0.
 TEMPERATURES = (0.5, 10.0)
 
-Encoder = Callable[[int], nn.Module]
-# Tags (B, T), then `opening` and `closing` of LinearChainCRF.entity_log_marginals, (B, T).
-Prediction = tuple[Tensor, Tensor, Tensor]
 
-
-class CRFTagger(nn.Module):
-    """Emissions from a linear layer over the encoder's output, scored as sequences by a linear-chain CRF.
+class CRFTagger(Head):
+    """Score tag sequences with a linear-chain CRF over emissions from a linear layer.
 
     input_size: width D of the token vectors.
-    tags, scheme: names of the K tags, and how to read them.
-    encoder: builder of a module (B, T, D), mask, graph -> (B, T, `output_size`); None for none.
-    dropout_rate: before the linear layer; None for the rate of `[training] dropout`.
-    loss_scale: constant factor of the loss.
+    tags, scheme: names of the K tags, and their scheme (BILUO or BIO).
+    encoder: builder of the encoder; None for none.
+    dropout_rate: rate before the linear layer; None for the rate of `[training] dropout`.
+    loss_scale: constant factor of the loss, which is the negative log likelihood summed over the documents.
 
-    Shape: x (B, T, D), mask (B, T), graph as the encoder takes it; targets (B, T) int64, MISSING where unknown.
-    Returns the loss, summed over the sequences, when targets are given; a Prediction when not.
+    Shape: x (B, T, D); targets are tag indices (B, T) int64, MISSING where the tag is unknown, and whether any is
+    missing. Predictions are tags (N,) and `opening` and `closing` of LinearChainCRF.entity_log_marginals, (N,) each.
+    Source: Lample et al. 2016.
     """
 
     def __init__(
@@ -39,63 +42,64 @@ class CRFTagger(nn.Module):
         tags: Sequence[str],
         scheme: str,
         *,
-        encoder: Encoder | None = None,
+        encoder: EncoderBuilder | None = None,
         dropout_rate: float | None = None,
         loss_scale: float = 0.001,
     ) -> None:
-        super().__init__()
-        self.encoder = None if encoder is None else encoder(input_size)
-        width = input_size if self.encoder is None else cast(int, self.encoder.output_size)
+        super().__init__(input_size, encoder)
         self.dropout = dropout(dropout_rate)
-        self.output = nn.Linear(width, len(tags))
+        self.output = nn.Linear(self.width, len(tags))
         self.crf = LinearChainCRF(len(tags), batch_first=True, labels=tags, scheme=scheme)
         self.loss_scale = loss_scale
         self.temperature: Tensor
         self.register_buffer("temperature", torch.ones(()))
 
-    def forward(
-        self, x: Tensor, mask: Tensor, graph: Any = None, targets: Tensor | None = None, partial: bool = False
-    ) -> Tensor | Prediction:
-        emissions = self.emissions(x, mask, graph)
+    def collate(self, batch: Batch, items: Sequence[Any] | None, targets: Sequence[np.ndarray] | None) -> Batch:
+        if targets is not None:
+            flat = np.concatenate(targets)
+            batch.targets = batch.pad(send(flat, batch.device), fill=MISSING), bool((flat == MISSING).any())
+        return batch
+
+    def emissions(self, x: Tensor, batch: Batch) -> Tensor:
+        """Scores of the tags of every token, (B, T, K) float32."""
+        return self.output(self.dropout(self.encode(x, batch))).float()
+
+    def loss(self, x: Tensor, batch: Batch) -> Loss:
+        emissions = self.emissions(x, batch)
         with torch.autocast(x.device.type, enabled=False):
-            if targets is None:
-                return self.predict(emissions, mask)
-            return self.loss(emissions, mask, targets, partial) * self.loss_scale
+            return Loss(self.negative_log_likelihood(emissions, batch) * self.loss_scale, {})
 
-    def emissions(self, x: Tensor, mask: Tensor, graph: Any = None) -> Tensor:
-        """Scores of the tags at every token, (B, T, K) float32."""
-        if self.encoder is not None:
-            x = self.encoder(x, mask, graph)
-        return self.output(self.dropout(x)).float()
+    def negative_log_likelihood(self, emissions: Tensor, batch: Batch) -> Tensor:
+        tags, partial = batch.targets
+        return -self.crf(emissions, tags, batch.mask, partial=partial)
 
-    def loss(self, emissions: Tensor, mask: Tensor, targets: Tensor, partial: bool) -> Tensor:
-        return -self.crf(emissions, targets, mask, partial=partial)
+    def predict(self, x: Tensor, batch: Batch) -> tuple[Tensor, ...]:
+        emissions = self.emissions(x, batch)
+        with torch.autocast(x.device.type, enabled=False):
+            tags = self.crf.best_tags(emissions, batch.mask)
+            marginals = self.crf.entity_log_marginals(emissions, tags, batch.mask, self.temperature)
+        return tuple(batch.flatten(part) for part in (tags, *marginals))
 
-    def predict(self, emissions: Tensor, mask: Tensor) -> Prediction:
-        tags = self.crf.best_tags(emissions, mask)
-        return (tags, *self.crf.entity_log_marginals(emissions, tags, mask, self.temperature))
+    def calibrate(self, batches: Iterable[tuple[Tensor, Batch]]) -> None:
+        """Set the temperature that maximises the likelihood of held-out documents.
 
-    def calibrate(self, batches: Sequence[tuple[Tensor, Tensor, Tensor, bool]]) -> None:
-        """Set the temperature to that at which the given sequences are most likely. It changes no prediction, only how
-        sure the model is of it.
-
-        batches: emissions, mask, targets and whether any target is missing, of data that was not trained on. Without a
-            known target everything stays as it is.
+        The predictions stay the same; only their probabilities change. Without a known tag the temperature stays, too.
         Source: Guo et al. 2017.
         """
-        batches = [batch for batch in batches if (batch[2][batch[1]] != MISSING).any()]
-        if not batches:
+        held_out = [(self.emissions(x, batch), batch.mask, *batch.targets) for x, batch in batches]
+        held_out = [row for row in held_out if (row[2][row[1]] != MISSING).any()]
+        if not held_out:
             return
         log_temperature = torch.zeros((), device=self.temperature.device, requires_grad=True)
         optimizer = torch.optim.LBFGS([log_temperature], max_iter=20, line_search_fn="strong_wolfe")
-        tokens = sum(int(mask.sum()) for _, mask, _, _ in batches)
+        tokens = sum(int(mask.sum()) for _, mask, _, _ in held_out)
 
         def closure() -> float:
             optimizer.zero_grad()
             total = 0.0
-            for emissions, mask, targets, partial in batches:
+            for emissions, mask, tags, partial in held_out:
                 temperature = log_temperature.exp()
-                loss = -self.crf(emissions, targets, mask, partial=partial, temperature=temperature) / tokens
+                loss = -self.crf(emissions, tags, mask, partial=partial, temperature=temperature) / tokens
                 loss.backward()
                 total += float(loss.detach())
             return total
@@ -106,8 +110,7 @@ class CRFTagger(nn.Module):
         if log_temperature.isfinite():
             self.temperature.copy_(log_temperature.detach().exp().clamp(*TEMPERATURES))
 
-    def resize(self, tags: Sequence[str], scheme: str) -> None:
-        """Grow (or reorder) the output to other tags; what was learned about the tags that stay is kept exactly."""
+    def resize(self, tags: Sequence[str], scheme: str) -> None:  # type: ignore[override]
         before = self.crf.labels or []
         crf = LinearChainCRF(len(tags), batch_first=True, labels=tags, scheme=scheme).to(self.output.weight)
         new, old = map(torch.tensor, kept_rows(tags, before))
@@ -119,13 +122,14 @@ class CRFTagger(nn.Module):
 
 
 class SoftmaxTagger(CRFTagger):
-    """The same with an independent softmax for every token; predictions are the best legal tag sequence all the same.
+    """Label each token independently with a softmax; decode to the best legal tag sequence.
 
-    The CRF has constant zero transitions here: what remains of it are the rules of the tag scheme, by which it decodes
-    and gives the exact probability of each entity among the well-formed sequences.
+    The CRF has constant zero transitions: only the rules of the tag scheme are left of it, for decoding and for the
+    exact probability of each entity among the legal sequences.
 
     label_smoothing: share of the target probability that is spread over all tags.
-    class_weights: factor of a token's loss by the label of its gold tag (`O` outside); 1 for labels not named.
+    class_weights: factor of a token's loss by the label of its gold tag (`O` for tokens outside); 1 for other labels.
+    Other arguments and shapes: see CRFTagger.
     """
 
     def __init__(
@@ -134,7 +138,7 @@ class SoftmaxTagger(CRFTagger):
         tags: Sequence[str],
         scheme: str,
         *,
-        encoder: Encoder | None = None,
+        encoder: EncoderBuilder | None = None,
         dropout_rate: float | None = None,
         loss_scale: float = 0.001,
         label_smoothing: float = 0.0,
@@ -146,17 +150,18 @@ class SoftmaxTagger(CRFTagger):
         self.weights: Tensor
         self._set_constants(tags)
 
-    def loss(self, emissions: Tensor, mask: Tensor, targets: Tensor, partial: bool) -> Tensor:
+    def negative_log_likelihood(self, emissions: Tensor, batch: Batch) -> Tensor:
+        tags, _ = batch.targets
         return F.cross_entropy(
             emissions.flatten(0, 1),
-            targets.masked_fill(~mask, MISSING).flatten(),
+            tags.flatten(),
             weight=self.weights,
             ignore_index=MISSING,
             label_smoothing=self.label_smoothing,
             reduction="sum",
         )
 
-    def resize(self, tags: Sequence[str], scheme: str) -> None:
+    def resize(self, tags: Sequence[str], scheme: str) -> None:  # type: ignore[override]
         super().resize(tags, scheme)
         self._set_constants(tags)
 

@@ -1,4 +1,4 @@
-"""TransE: a relation as the way from one entity to the other."""
+"""TransE: a relation as a translation from the vector of its head to the vector of its tail."""
 
 import torch
 from torch import Tensor, nn
@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 
 class TransE(nn.Module):
-    """How much nearer, in squared distance, the right label leads from the first entity to the second than a wrong one.
+    """Margin loss between the gold label and a corrupt one, by squared distance.
 
         d(r) = ||e1 + LN(l_r) - e2||^2        hinge = max(0, d(gold) - d(corrupt) + 1)
 
@@ -23,17 +23,20 @@ class TransE(nn.Module):
         self.norm = nn.LayerNorm(size)
 
     def forward(self, difference: Tensor, gold: Tensor, corrupt: Tensor) -> Tensor:
-        ways = self.norm(self.labels.weight)
+        translations = self.norm(self.labels.weight)
 
         def distance(label: Tensor) -> Tensor:
-            return (difference + ways.index_select(0, label)).square().sum(-1)
+            return (difference + translations.index_select(0, label)).square().sum(-1)
 
         return F.relu(distance(gold) - distance(corrupt) + 1)
 
 
 def corrupt_labels(held: Tensor) -> tuple[Tensor, Tensor]:
-    """For each row of held (g, K), 1 where a pair has a label, a label that it has not, each as likely as any other,
-    and whether there is any."""
+    """Sample a negative label for each row, uniformly from the labels that the pair does not have.
+
+    held: (g, K), 1 where a pair has a label, else 0.
+    Returns the labels (g,), and whether there is such a label (g,) bool.
+    """
     draw = torch.rand_like(held).masked_fill(held > 0, -1.0)
     best = draw.max(1)
     return best.indices, best.values >= 0

@@ -1,4 +1,4 @@
-"""A pretrained transformer that gives one vector a word."""
+"""A Hugging Face transformer that returns one vector per word."""
 
 import warnings
 from collections.abc import Sequence
@@ -11,23 +11,26 @@ POOLINGS = ("mean", "first", "first_last")
 
 
 class Pieces(NamedTuple):
-    """Word pieces of S windows of L places, and which of them belong to which of N words."""
+    """Word pieces of S windows of L positions, and the P pieces that belong to the N words of these windows."""
 
     ids: Tensor  # (S, L) int64
-    mask: Tensor  # (S, L) bool
-    rows: Tensor  # (P,) int64, places among the S * L of the pieces of all words, word by word
-    words: Tensor  # (P,) int64, the word that each of these belongs to
-    counts: Tensor  # (N,) int64, pieces of each word
+    mask: Tensor  # (S, L) bool, False on padding
+    rows: Tensor  # (P,) int64, position of each piece in the flattened (S * L) windows, sorted by word
+    words: Tensor  # (P,) int64, word of each piece
+    counts: Tensor  # (N,) int64, number of pieces of each word
 
 
 class WordTransformer(nn.Module):
-    """A transformer of Hugging Face, its word pieces pooled to words.
+    """Run a Hugging Face transformer and pool the vectors of word pieces to vectors of words.
 
-    config: of the transformer, as a dictionary, with its `model_type` and by choice `attn_implementation`.
-    pooling: what a word gets from its word pieces: their mean, the first, or first and last side by side.
+    config: configuration of the transformer as a dictionary, with its `model_type` and optionally
+        `attn_implementation`.
+    pooling: vector of a word: "mean" of its pieces, "first" piece, or "first_last" (both, concatenated).
 
-    Shape: order (N,) int64, the place of each word among those of all batches -> (N, output_size). A word without
-        pieces gets zeros.
+    Warns if `attn_implementation` is not available, and uses the default.
+
+    Shape: order (N,) int64, index of each word in the concatenated words of all batches -> (N, output_size). A word
+        without pieces has zeros.
     """
 
     def __init__(self, config: dict[str, Any], pooling: str) -> None:
@@ -35,7 +38,7 @@ class WordTransformer(nn.Module):
         from transformers import AutoConfig, AutoModel
 
         settings = dict(config)
-        # To Hugging Face no setting of a config, but of a model.
+        # Hugging Face expects it as an argument of the model, not as part of the config.
         attention = settings.pop("attn_implementation", None)
         wanted = {"attn_implementation": attention} if attention else {}
         chosen = AutoConfig.for_model(settings.pop("model_type"), **settings)
@@ -44,10 +47,12 @@ class WordTransformer(nn.Module):
         except (ImportError, ValueError) as error:
             if not wanted:
                 raise
-            # The weights are the same whatever the implementation.
-            warnings.warn(f"attn_implementation = {attention!r} is not to be had here: {error}", stacklevel=2)
+            # All implementations use the same weights.
+            warnings.warn(
+                f"attn_implementation = {attention!r} is not available, the default is used: {error}", stacklevel=2
+            )
             self.transformer = AutoModel.from_config(chosen)
-        # A layer behind the first piece of a sentence, for which words have no use.
+        # The pooler is an extra layer over the first piece of a sentence; word vectors do not need it.
         if getattr(self.transformer, "pooler", None) is not None:
             self.transformer.pooler = None
         self.pooling = pooling
@@ -55,7 +60,7 @@ class WordTransformer(nn.Module):
 
     @property
     def max_pieces(self) -> int | None:
-        """Longest input, special pieces included; None if there is no limit."""
+        """Longest window in pieces, including special pieces; None if there is no limit."""
         positions = getattr(self.transformer.config, "max_position_embeddings", -1)
         for module in self.transformer.modules():
             if (
@@ -63,14 +68,14 @@ class WordTransformer(nn.Module):
                 and module.num_embeddings == positions
                 and module.padding_idx is not None
             ):
-                positions -= module.padding_idx + 1  # RoBERTa counts from behind the padding
+                positions -= module.padding_idx + 1  # RoBERTa numbers positions from padding_idx + 1
         return positions if positions > 0 else None
 
     def forward(self, order: Tensor, batches: Sequence[Pieces]) -> Tensor:
         return torch.cat([self.read(pieces) for pieces in batches]).index_select(0, order)
 
     def read(self, pieces: Pieces) -> Tensor:
-        """Vectors (N, output_size) of the words of one batch."""
+        """Return the vectors (N, output_size) of the words of one batch of windows."""
         ids, mask, rows, words, counts = pieces
         hidden = self.transformer(input_ids=ids, attention_mask=mask.long()).last_hidden_state.flatten(0, 1)
         if self.pooling == "mean":
@@ -83,8 +88,11 @@ class WordTransformer(nn.Module):
         return torch.cat([picked, self._pick(hidden, rows, after - 1, counts)], dim=1)
 
     def _pick(self, hidden: Tensor, rows: Tensor, which: Tensor, counts: Tensor) -> Tensor:
-        """One piece of each word."""
-        # A word without pieces may point behind or before the list: to any piece, which is then not used.
+        """Return the vector of one piece of each word, zeros for words without pieces.
+
+        which: (N,) int64, index of the piece in `rows`.
+        """
+        # The index of a word without pieces may be -1 or P. Both are valid in the padded list; the result is not used.
         padded = torch.cat([rows, rows.new_zeros(1)])
         picked = hidden.index_select(0, padded[which])
         return torch.where((counts > 0).unsqueeze(1), picked, picked.new_zeros(()))

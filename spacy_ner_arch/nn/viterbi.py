@@ -5,15 +5,15 @@ from torch import Tensor
 
 from .forward_backward import reverse_steps
 
-# A constant per row changes no comparison, and keeps the sums of long sequences small enough for float32.
+# Subtracting a constant from a row changes no comparison and keeps the sums of long sequences exact in float32.
 RESCALE_EVERY = 32
 
 
 def best_path(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Tensor:
     """Tags of the highest-scoring path of each sequence: (B, T) int64, arbitrary in the padding.
 
-    No back pointers are kept: along the one best path, finding the best predecessor again from the stored scores is
-    cheaper than recording it for every tag of every step. Nothing is read by the host.
+    No back pointers are stored: finding the best predecessor again along the best path is cheaper than recording it for
+    every tag of every step. The host reads nothing.
 
     emissions: (B, T, K) with the start and end scores added to the first and last step.
     transitions: (K, K), from row to column.
@@ -32,7 +32,7 @@ def best_path(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Tensor
         if step % RESCALE_EVERY == 0:
             current.sub_(current.amax(-1, keepdim=True))
 
-    # Reversed within its length, every sequence is traced back from step 0, whatever its length.
+    # In reversed order every sequence is traced back from step 0, whatever its length.
     scores = reverse_steps(scores, lengths)
     tags = torch.empty(scores.shape[:2], dtype=torch.long, device=scores.device)
     from_tag = torch.empty_like(scores[0])

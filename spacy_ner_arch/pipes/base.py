@@ -17,7 +17,7 @@ from thinc.api import Model, Optimizer, set_dropout_rate
 
 from ..training.loss_weights import make_loss_weight
 
-# Documents from which the widths of the layers are read.
+# Documents from which layers infer their widths at initialization.
 SHAPE_SAMPLE = 10
 
 if not Span.has_extension("score"):
@@ -25,12 +25,20 @@ if not Span.has_extension("score"):
 
 
 class TorchPipe(TrainablePipe):
-    """A component over a model of `bridge.head_model`.
+    """Base class of the components over a model of `bridge.head`.
 
-    A subclass says what its labels are in the data (`find_labels`), what the model has to know about them
-    (`hyperparameters`), what the targets of examples are (`targets`), and how predictions become annotations
-    (`set_annotations`).
+    A subclass finds its labels in the data (`find_labels`), gives the model its hyperparameters (`hyperparameters`) and
+    its targets (`find_targets`), and writes predictions onto documents (`set_annotations`). A component that gives the
+    model candidates to classify also defines `find_items`.
+
+    model: a model of this package for the component; ValueError for any other.
+    loss_weight: a number, a schedule, or spacy_ner_arch.LearnedWeight.v1.
+    cfg: settings that are stored with the component.
     """
+
+    # What models of the component classify, and architectures for it.
+    classifies: str
+    architectures: str
 
     def __init__(
         self, vocab: Vocab, model: Model, name: str, *, scorer: Callable | None, loss_weight: Any = 1.0, **cfg: Any
@@ -43,11 +51,23 @@ class TorchPipe(TrainablePipe):
             self.loss_weight = make_loss_weight(loss_weight)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
-        self._weighs = loss_weight != 1.0
+        self._is_weighted = loss_weight != 1.0
         self.cfg: dict[str, Any] = {**cfg, "labels": []}
         self._updates = 0
-        self._loss = 0.0  # of this update, which may come in parts
-        self._reported: set[str] = set()
+        self._loss = 0.0  # of the current update, which may have several parts
+        self._warned: set[str] = set()
+        self.head  # noqa: B018 - raises for a model that does not fit
+
+    @property
+    def head(self) -> Any:
+        """The shim that contains the torch head (bridge.shim.TorchShim)."""
+        node = next((node for node in self.model.walk() if node.attrs.get("classifies") == self.classifies), None)
+        if node is None:
+            raise ValueError(
+                f"{self.name}: its model {self.model.name!r} does not classify {self.classifies}; set [components."
+                f"{self.name}.model] @architectures to {self.architectures}"
+            )
+        return node.shims[0]
 
     # For the subclass
 
@@ -56,47 +76,61 @@ class TorchPipe(TrainablePipe):
         raise NotImplementedError(Errors.E931.format(parent="TorchPipe", method="find_labels", name=self.name))
 
     def hyperparameters(self) -> dict[str, Any]:
-        """What the model is built from besides its config: json values that follow from the labels."""
+        """Arguments of the head that depend on the labels, as JSON values."""
         raise NotImplementedError(Errors.E931.format(parent="TorchPipe", method="hyperparameters", name=self.name))
 
-    def targets(self, examples: Sequence[Example]) -> Any:
-        """The gold annotation of the examples, as the model's collate function takes it."""
-        raise NotImplementedError(Errors.E931.format(parent="TorchPipe", method="targets", name=self.name))
+    def find_items(self, docs: Sequence[Doc]) -> list[Any] | None:
+        """What the head classifies in each document; None for its tokens or all its spans."""
+        return None
 
-    def update_targets(self, examples: Sequence[Example]) -> Any:
-        """The same for an update, where it is another: a sample, say."""
-        return self.targets(examples)
+    def find_targets(self, examples: Sequence[Example], items: list[Any] | None) -> list[Any]:
+        """Gold annotation of the examples, as the head collates it."""
+        raise NotImplementedError(Errors.E931.format(parent="TorchPipe", method="find_targets", name=self.name))
+
+    def model_input(self, examples: Sequence[Example], sample: bool = False) -> tuple[list[Doc], Any, list[Any]]:
+        """Documents, items and targets of the examples.
+
+        sample: for an update, where a component may use a random part of the items.
+        """
+        docs = [eg.predicted for eg in examples]
+        items = self.find_items(docs)
+        return docs, items, self.find_targets(examples, items)
 
     # Labels
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Labels the component predicts."""
+        """Labels that the component predicts."""
         return tuple(self.cfg["labels"])
 
     @property
-    def label_data(self) -> list[str]:
-        """Labels as `spacy init labels` writes them, for [initialize.components.NAME.labels]."""
+    def label_data(self) -> Any:
+        """Everything the component learns from the corpus at initialization, as `spacy init labels` writes it."""
         return list(self.labels)
 
     def add_label(self, label: str) -> int:
-        """Add a label; a trained model grows and keeps what it knows about the others. Returns 0 if it was there."""
+        """Add a label. A trained model grows and keeps what it learned about the others. Returns 0 if it exists."""
         if not isinstance(label, str):
             raise ValueError(Errors.E187)
         if label in self.labels:
             return 0
         self.cfg["labels"].append(label)
         self.vocab.strings.add(label)
-        self.model.attrs["change"](self.model, "resize", **self.hyperparameters())
+        self._resize()
         return 1
 
+    def _resize(self) -> None:
+        """Fit a trained model to changed labels; before initialization there is nothing to do."""
+        if self.head.is_initialized:
+            self.head.change("resize", **self.hyperparameters())
+
     def warn_of_labels(self, gold: Iterable[str]) -> None:
-        """Say once of every gold label that it is none of the component's."""
-        unknown = set(gold) - set(self.labels) - self._reported
+        """Warn once about each gold label that the component does not have."""
+        unknown = set(gold) - set(self.labels) - self._warned
         if unknown:
-            self._reported |= unknown
+            self._warned |= unknown
             warnings.warn(
-                f"{self.name}: gold labels that are none of its labels are learned as nothing: {sorted(unknown)}; call "
+                f"{self.name}: gold labels that it does not have are learned as negative: {sorted(unknown)}; call "
                 f"add_label, or add them to [initialize.components.{self.name}.labels]",
                 stacklevel=3,
             )
@@ -105,18 +139,18 @@ class TorchPipe(TrainablePipe):
     def is_resizable(self) -> bool:
         return True
 
-    # Learning
+    # Training
 
     def initialize(
         self,
         get_examples: Callable[[], Iterable[Example]],
         *,
         nlp: Language | None = None,
-        labels: Sequence[str] | None = None,
+        labels: Any = None,
     ) -> None:
         """Collect the labels and build the model.
 
-        labels: from [initialize.components.NAME.labels]; None reads them from all examples.
+        labels: label data from [initialize.components.NAME.labels]; None reads the labels from all examples.
         """
         validate_get_examples(get_examples, f"{type(self).__name__}.initialize")
         found = self.find_labels(get_examples())
@@ -132,18 +166,18 @@ class TorchPipe(TrainablePipe):
         if not sample:
             raise ValueError(f"{self.name}: the training corpus has no document with a token")
         self.model.initialize(X=sample, Y=self.hyperparameters())
-        if self._weighs and not any(node.name.endswith("-listener") for node in self.model.walk()):
+        if self._is_weighted and not any(node.name.endswith("-listener") for node in self.model.walk()):
             warnings.warn(
-                f"{self.name}: loss_weight acts on weights that it shares with other components, and this one shares "
-                "none; let its tok2vec be a listener, such as spacy_ner_arch.TransformerListener.v1",
+                f"{self.name}: loss_weight acts on weights that are shared with other components, and this component "
+                "shares none; let its tok2vec be a listener, such as spacy_ner_arch.TransformerListener.v1",
                 stacklevel=2,
             )
 
     def get_loss(self, examples: Iterable[Example], scores: Any = None) -> float:
-        """The loss on the examples, without learning from them."""
+        """Loss on the examples, without training on them."""
         examples = list(examples)
         validate_examples(examples, f"{type(self).__name__}.get_loss")
-        return float(self.model.predict(([eg.predicted for eg in examples], self.targets(examples))))
+        return float(self.model.predict(self.model_input(examples)).total)
 
     def update(
         self,
@@ -153,7 +187,7 @@ class TorchPipe(TrainablePipe):
         sgd: Optimizer | None = None,
         losses: dict[str, float] | None = None,
     ) -> dict[str, float]:
-        """Learn from a batch; as in every component of spaCy. A loss that is not finite raises, no weight changed."""
+        """Train on a batch, like any component of spaCy. A loss that is not finite raises and changes no weight."""
         losses = {} if losses is None else losses
         losses.setdefault(self.name, 0.0)
         examples = list(examples)
@@ -161,33 +195,31 @@ class TorchPipe(TrainablePipe):
         if not examples:
             return losses
         set_dropout_rate(self.model, drop)
-        docs = [eg.predicted for eg in examples]
         try:
-            loss, backprop = self.model.begin_update((docs, self.update_targets(examples)))
-            # All that the host reads: before the backward pass, which runs on while the host goes on.
-            value, parts = self.model.attrs["read_loss"](self.model, loss)
-            if not math.isfinite(value):
+            # The host reads the loss here, so the backward pass can run while the host goes on.
+            loss, backprop = self.model.begin_update(self.model_input(examples, sample=True))
+            if not math.isfinite(loss.total):
                 raise ValueError(
-                    f"the loss is {value} in update {self._updates + 1}, on {len(docs)} documents, the first being "
-                    f"{docs[0].text[:60]!r}. No weight was changed by this update; lower [training.optimizer] "
-                    "learn_rate, or look for extreme inputs"
+                    f"the loss is {loss.total} in update {self._updates + 1}, on {len(examples)} documents, the first "
+                    f"being {examples[0].predicted.text[:60]!r}. No weight was changed by this update; lower "
+                    "[training.optimizer] learn_rate, or look for extreme inputs"
                 )
             weight = self.loss_weight.value()
             backprop(weight)
         except ValueError as error:  # the model does not know the name of its component
             raise ValueError(f"{self.name}: {error}") from error
-        losses[self.name] += value
-        self._loss += value
-        for part, part_value in parts.items():
-            losses[part] = losses.get(part, 0.0) + part_value
-        if self._weighs:
+        losses[self.name] += loss.total
+        self._loss += loss.total
+        for part, value in loss.parts.items():
+            losses[part] = losses.get(part, 0.0) + value
+        if self._is_weighted:
             losses[f"{self.name}_weight"] = weight
         if sgd not in (None, False):
             self.finish_update(sgd)
         return losses
 
     def finish_update(self, sgd: Optimizer) -> None:
-        """Change the weights by the gradients of all calls of `update` since the last one."""
+        """Update the weights by the gradients of all calls of `update` since the last one."""
         self._updates += 1
         self.loss_weight.learn(self._loss)
         self._loss = 0.0
@@ -196,30 +228,48 @@ class TorchPipe(TrainablePipe):
     # Predicting
 
     def predict(self, docs: Iterable[Doc]) -> Any:
-        """Predictions of the model, one tuple of arrays per document."""
+        """Items of the documents, and the predictions of the model: one tuple of arrays per document."""
+        docs = list(docs)
         try:
-            return self.model.predict(list(docs))
+            items = self.find_items(docs)
+            return items, self.model.predict((docs, items, None))
         except ValueError as error:  # the model does not know the name of its component
             raise ValueError(f"{self.name}: {error}") from error
 
     def check_finite(self, doc: Doc, scores: np.ndarray) -> None:
-        """Raise for NaN and inf; -inf is the logarithm of 0."""
+        """Raise ValueError for NaN and inf; -inf is the logarithm of 0."""
         if not (scores < np.inf).all():
             raise ValueError(f"{self.name}: scores are not finite for {doc.text[:60]!r}; the weights are broken")
 
     # Storing
 
     def from_disk(self, path: Any, *, exclude: Iterable[str] = ()) -> "TorchPipe":
-        """Load the component; a damaged folder is an error that names it, and nothing in it is ever executed."""
+        """Load the component. An error names it and the folder. Nothing in the folder is executed."""
         try:
-            return super().from_disk(path, exclude=exclude)
+            super().from_disk(path, exclude=exclude)
+            self._check_stored(exclude)
         except ValueError as error:
             raise ValueError(
                 f"{self.name}: {path} is damaged or does not fit its config ({error}); train or download it again"
             ) from error
+        return self
+
+    def from_bytes(self, data: bytes, *, exclude: Iterable[str] = ()) -> "TorchPipe":
+        """Load the component."""
+        super().from_bytes(data, exclude=exclude)
+        self._check_stored(exclude)
+        return self
+
+    def _check_stored(self, exclude: Iterable[str]) -> None:
+        """Raise ValueError if the labels of the model are not those of the component."""
+        if not self.head.is_initialized or {"model", "cfg"} & set(exclude):
+            return
+        stored = {key: value for key, value in self.head.cfg.items() if key != "input_size"}
+        expected = self.hyperparameters()
+        if stored != expected:
+            raise ValueError(f"the model was stored with {stored}, but the component has {expected}")
 
 
 def log_odds(threshold: float) -> float:
-    """The least log odds that a probability from 0 to 1 asks for: 0 and 1, which have none, become odds that nothing
-    falls short of or reaches."""
+    """Log odds of a probability threshold from 0 to 1; 0 and 1 become very large numbers."""
     return math.log(max(threshold, 1e-30)) - math.log(max(1 - threshold, 1e-30))

@@ -11,8 +11,8 @@ from spacy.training import Example
 from spacy.vocab import Vocab
 from thinc.api import Config, Model
 
-from ..annotation.candidates import Candidates, PairFinder
-from ..annotation.gold_relations import Found, GoldPairs, find_relations, with_sentences
+from ..annotation.candidates import Candidates, has_allowed_types, reverse_rows
+from ..annotation.gold_relations import Found, GoldPairs, find_relations, sample_negatives, with_sentences
 from ..annotation.relations import (
     Relation,
     RelationKey,
@@ -31,10 +31,13 @@ TYPE_PAIRS = ("all", "learned")
 DEFAULT_MODEL = Config().from_str(
     """
 [model]
-@architectures = "spacy_ner_arch.RelationBiLSTM.v1"
+@architectures = "spacy_ner_arch.Relations.v1"
 
 [model.tok2vec]
 @architectures = "spacy_ner_arch.WordCharEmbed.v1"
+
+[model.pairs]
+@architectures = "spacy_ner_arch.BiLSTMPairs.v1"
 """
 )["model"]
 
@@ -78,28 +81,28 @@ def make_relation_extractor(
     loss_weight: Any,
     scorer: Callable | None,
 ) -> "RelationExtractor":
-    """Relation extraction: a label, or none, for every candidate pair of the entities on the document.
+    """Relation extraction: classify every candidate pair of the entities on the document.
 
-    In training, too, these are the entities that are on the document: gold ones from spacy_ner_arch.Corpus.v1 with copy
-    = ["ents"], those of an entity component that is one of the annotating_components, or both.
+    In training as well, these are the entities on the predicted document: gold entities from spacy_ner_arch.Corpus.v1
+    with copy = ["ents"], those of an entity component that is an annotating component, or both.
 
-    model: a relation model such as spacy_ner_arch.RelationSoftmax.v1.
+    model: spacy_ner_arch.Relations.v1.
     candidates: for example spacy_ner_arch.EntityPairs.v1.
     direction: how a relation gets its head and its tail.
-        pairs: every ordered pair is classified, the first entity being the head.
-        labels: every two entities are classified once, in the order of the text, and each label that is not symmetric
-            stands for two classes, one for either direction.
-    symmetric: labels that hold in both directions; they are stored once, the earlier entity as head.
-    multi_label: whether a pair may have several labels; if not, it has the likeliest one or none.
-    threshold: from 0 to 1, of the probability of a label (against that of no relation, if a pair has only one); `spacy
+        pairs: every ordered pair is classified; the first entity is the head.
+        labels: each two entities are classified once, in the order of the text. A label that is not symmetric has two
+            classes, one per direction.
+    symmetric: labels that hold in both directions; they are stored once, with the earlier entity as head.
+    multi_label: whether a pair may have several labels. If not, it has the most probable one or none.
+    threshold: minimum probability of a label (against that of no relation without multi_label), from 0 to 1; `spacy
         find-threshold` tunes it.
-    type_pairs: "all"; "learned" for candidates with types of head and tail that have a relation in the training
-        corpus; or a list of [type of head, type of tail].
-    negative_ratio: in training, look at no more pairs without a relation than so many for each one with a relation in
-        the same document (at least for one), drawn anew for every update; null for all. It saves nothing under
-        spacy_ner_arch.RelationMarkers.v1, which reads all pairs.
-    loss_weight: factor of the loss where the component shares an encoder with others: a number, a schedule, or
+    type_pairs: "all"; "learned" for the type pairs of head and tail that have a relation in the training corpus; or a
+        list of [type of the head, type of the tail].
+    negative_ratio: in training, sample at most this number of pairs without a relation for each related pair of the
+        document (at least for one), anew for every update; null for all.
+    loss_weight: factor of the loss of a component that shares an encoder with others: a number, a schedule, or
         spacy_ner_arch.LearnedWeight.v1.
+    scorer: scorer of relations.
     """
     return RelationExtractor(
         nlp.vocab,
@@ -118,7 +121,10 @@ def make_relation_extractor(
 
 
 class RelationExtractor(TorchPipe):
-    """Sets `doc._.relations`, each with the probability of its label according to the model."""
+    """Set `doc._.relations`, each with the probability of its label."""
+
+    classifies = "pairs"
+    architectures = "spacy_ner_arch.Relations.v1"
 
     def __init__(
         self,
@@ -142,39 +148,40 @@ class RelationExtractor(TorchPipe):
             raise ValueError(f"{name}: type_pairs = {type_pairs!r}; give {', '.join(TYPE_PAIRS)}, or a list of pairs")
         if not 0 <= threshold <= 1 or (negative_ratio is not None and negative_ratio < 0):
             raise ValueError(
-                f"{name}: threshold = {threshold} and negative_ratio = {negative_ratio}; they are 0 to 1, 0 or more"
+                f"{name}: threshold = {threshold} must be between 0 and 1, negative_ratio = {negative_ratio} at least 0"
             )
         given = None if isinstance(type_pairs, str) else [list(pair) for pair in type_pairs]
-        settings = {"direction": direction, "symmetric": list(symmetric), "multi_label": multi_label}
         super().__init__(
             vocab,
             model,
             name,
             scorer=scorer,
             loss_weight=loss_weight,
-            **settings,
+            direction=direction,
+            symmetric=list(symmetric),
+            multi_label=multi_label,
             threshold=threshold,
             types=[],
             type_pairs=given,
         )
+        self.generate_candidates = candidates
         self.learns_type_pairs = type_pairs == "learned"
         self.negative_ratio = negative_ratio
-        self.finder = PairFinder(candidates, self.cfg)
-        for node in model.walk():
-            if "pair_finder" in node.attrs:
-                node.attrs["pair_finder"] = self.finder
 
-    # What the model is built from
+    # Classes
+
+    @property
+    def once(self) -> bool:
+        """Whether each two entities are one candidate for both directions."""
+        return bool(self.cfg["direction"] == "labels")
 
     @property
     def classes(self) -> list[tuple[str, bool]]:
-        """What the model tells apart: labels, and whether the second entity of a pair is the head. Where each two
-        entities are seen once only, a label with a direction is two classes."""
-        ways = (False, True) if self.finder.once else (False,)
+        """Classes of the model: labels, and whether the second entity of the pair is the head."""
         return [
             (label, inverse)
             for label in self.labels
-            for inverse in (ways if label not in self.cfg["symmetric"] else (False,))
+            for inverse in ((False, True) if self.once and label not in self.cfg["symmetric"] else (False,))
         ]
 
     def hyperparameters(self) -> dict[str, Any]:
@@ -186,34 +193,80 @@ class RelationExtractor(TorchPipe):
         }
 
     def add_label(self, label: str) -> int:
-        if self.finder.once and isinstance(label, str) and label.endswith(INVERSE):
+        """Add a label. A trained model grows and keeps what it learned about the others. Returns 0 if it exists."""
+        if self.once and isinstance(label, str) and label.endswith(INVERSE):
             raise ValueError(
                 f'{self.name}: the label {label!r} ends in {INVERSE!r}; rename it, or set direction = "pairs"'
             )
         return super().add_label(label)
 
-    # Learning
+    @property
+    def label_data(self) -> dict[str, Any]:
+        """Labels, entity types and learned type pairs, as `spacy init labels` writes them."""
+        return {"labels": list(self.labels), "types": list(self.cfg["types"]), "type_pairs": self.cfg["type_pairs"]}
+
+    def add_types(self, types: Iterable[str], type_pairs: Iterable[Sequence[str]] = ()) -> None:
+        """Add entity types, and type pairs unless all are allowed. A trained model grows."""
+        new = [name for name in types if name not in self.cfg["types"]]
+        self.cfg["types"] += new
+        if self.cfg["type_pairs"] is not None:
+            self.cfg["type_pairs"] += [list(pair) for pair in type_pairs if list(pair) not in self.cfg["type_pairs"]]
+        if new:
+            self._resize()
+
+    # Candidates
+
+    def find_items(self, docs: Sequence[Doc]) -> list[Candidates]:
+        """Candidates of each document that the settings allow, with the numbers of their types."""
+        return [self._allowed(self.generate_candidates(doc)) for doc in docs]
+
+    def _allowed(self, candidates: Candidates) -> Candidates:
+        numbers = {name: i for i, name in enumerate(self.cfg["types"], start=1)}
+        types = np.array([numbers.get(span.label_, 0) for span in candidates.entities], dtype=np.int64)
+        candidates = candidates._replace(types=types)
+        if self.once:
+            candidates = candidates.select(candidates.pairs[:, 0] < candidates.pairs[:, 1])
+        if self.cfg["type_pairs"] is None:
+            return candidates
+        kept = self._has_types(candidates) | (self._has_types(candidates, inverse=True) & self.once)
+        return candidates.select(kept)
+
+    def _has_types(self, candidates: Candidates, inverse: bool = False) -> np.ndarray:
+        """(P,) bool: whether type_pairs allows the types of a pair."""
+        pairs = self.cfg["type_pairs"]
+        return has_allowed_types(candidates, None if pairs is None else set(map(tuple, pairs)), inverse)
+
+    # Training
 
     def initialize(
         self,
         get_examples: Callable[[], Iterable[Example]],
         *,
         nlp: Language | None = None,
-        labels: Sequence[str] | None = None,
+        labels: Any = None,
     ) -> None:
+        """Collect labels, entity types and type pairs, and build the model.
+
+        labels: label data, or a list of labels, from [initialize.components.NAME.labels]; None reads all examples.
+        """
+        if isinstance(labels, dict):
+            self._learn_types(labels.get("types", ()), labels.get("type_pairs") or ())
+            labels = labels["labels"]
         super().initialize(get_examples, nlp=nlp, labels=labels)
         unknown = sorted(set(self.cfg["symmetric"]) - set(self.labels))
         if unknown:
-            raise ValueError(f"{self.name}: symmetric names {unknown}, which are no labels; these are {self.labels}")
+            raise ValueError(f"{self.name}: symmetric names {unknown}, which are no labels; labels are {self.labels}")
 
     def find_labels(self, examples: Iterable[Example]) -> list[str]:
-        """Labels of all gold relations, sorted; learns the types of entities and, if asked for, which of them are
-        related; warns about relations that cannot be found."""
+        """Labels of all gold relations, sorted. Adds entity types and, if asked for, type pairs; warns about relations
+        that cannot be found."""
         labels, types, type_pairs = set[str](), set[str](), set[tuple[str, str]]()
         total = outside = 0
         for eg in examples:
             gold = relation_keys(eg.reference)
-            candidates = self.finder(with_sentences(eg.reference))
+            candidates = self.generate_candidates(with_sentences(eg.reference))
+            if not self.learns_type_pairs:  # else every gold pair is allowed
+                candidates = self._allowed(candidates)
             labels.update(key[-1] for key in gold)
             types.update(span.label_ for span in candidates.entities)
             type_pairs.update((key[2], key[5]) for key in gold)
@@ -222,93 +275,115 @@ class RelationExtractor(TorchPipe):
             outside += len(gold) - sum({i: aligned[i] for i, _, _ in self._find(gold, candidates)}.values())
         if outside:
             warnings.warn(
-                f"{self.name}: {outside} of {total} gold relations are no candidates, because an argument is no entity "
-                "of the document or does not align with the tokens of the pipeline, or because of type_pairs or "
+                f"{self.name}: {outside} of {total} gold relations are no candidates, because an argument is not an "
+                "entity of the document or does not match the tokenization, or because of type_pairs or "
                 f"[components.{self.name}.candidates]; they cannot be found and count as missed",
                 stacklevel=2,
             )
-        self.cfg["types"] += sorted(types - set(self.cfg["types"]))
-        if self.learns_type_pairs:
-            self.cfg["type_pairs"] = [list(pair) for pair in sorted(type_pairs)]
+        self._learn_types(sorted(types), sorted(type_pairs))
         return sorted(labels)
 
-    def targets(self, examples: Sequence[Example]) -> list[GoldPairs]:
-        """Gold relations of every example among the candidates of its predicted document."""
+    def _learn_types(self, types: Iterable[str], type_pairs: Iterable[Sequence[str]]) -> None:
+        """Add what the corpus or the label data contain; type pairs only if they are learned."""
+        if self.learns_type_pairs and self.cfg["type_pairs"] is None:
+            self.cfg["type_pairs"] = []
+        self.add_types(types, type_pairs if self.learns_type_pairs else ())
+
+    def find_targets(self, examples: Sequence[Example], items: list[Candidates] | None) -> list[GoldPairs]:
+        """Gold relations of every example among its candidates."""
+        assert items is not None
         targets, known, found = [], 0, 0
         numbers = {way: i for i, way in enumerate(self.classes)}
-        for eg in examples:
-            candidates = self.finder(eg.predicted)
+        for eg, candidates in zip(examples, items, strict=True):
             gold = aligned_keys(eg)
             self.warn_of_labels({key[-1] for key in gold})
             self._warn_of_types(candidates)
             known, found = known + len(gold), found + len(candidates.entities)
             rows = {(row, numbers[way]) for _, row, way in self._find(gold, candidates) if way in numbers}
-            pairs, classes = np.array(sorted(rows), dtype=np.int64).reshape(-1, 2).T
-            # A document without annotation teaches nothing, not even that nothing is related.
-            kept = np.arange(len(candidates.pairs)) if has_relations(eg.reference) else pairs[:0]
-            targets.append(GoldPairs(len(candidates.pairs), kept, pairs, classes))
-        if known and not found and "entities" not in self._reported:
-            self._reported.add("entities")
+            targets.append(GoldPairs(*np.array(sorted(rows), dtype=np.int64).reshape(-1, 2).T))
+        if known and not found and "entities" not in self._warned:
+            self._warned.add("entities")
             warnings.warn(
-                f"{self.name}: a batch has {known} gold relations, but its documents no entity. Use the reader "
+                f"{self.name}: a batch has {known} gold relations, but its documents have no entity. Use the reader "
                 'spacy_ner_arch.Corpus.v1 with copy = ["ents"] (or "spans", for candidates from doc.spans), or put an '
                 "entity component before this one and into [training] annotating_components",
                 stacklevel=3,
             )
         return targets
 
-    def update_targets(self, examples: Sequence[Example]) -> list[GoldPairs]:
-        """The same, with as many pairs without a relation as negative_ratio leaves."""
-        targets = self.targets(examples)
-        return targets if self.negative_ratio is None else [gold.sample(self.negative_ratio) for gold in targets]
+    def model_input(self, examples: Sequence[Example], sample: bool = False) -> tuple[list[Doc], Any, list[Any]]:
+        docs, items, targets = super().model_input(examples)
+        # A document without annotation has no negative pairs either.
+        items = [
+            candidates if has_relations(eg.reference) else candidates.select(np.zeros(0, dtype=np.int64))
+            for eg, candidates in zip(examples, items, strict=True)
+        ]
+        if sample and self.negative_ratio is not None:
+            sampled = [sample_negatives(*row, self.negative_ratio) for row in zip(items, targets, strict=True)]
+            items, targets = [pairs for pairs, _ in sampled], [gold for _, gold in sampled]
+        return docs, items, targets
 
     def _find(self, gold: Sequence[RelationKey], candidates: Candidates) -> Iterator[Found]:
-        return find_relations(gold, candidates, self.cfg["symmetric"], self.finder.once)
+        return find_relations(gold, candidates, self.cfg["symmetric"], self.once)
 
     def _warn_of_types(self, candidates: Candidates) -> None:
-        """Say once of every type of entity that training has not seen it."""
-        unknown = {span.label_ for span in candidates.entities} - set(self.cfg["types"]) - self._reported
+        """Warn once about each entity type that is not in the training corpus."""
+        unknown = {span.label_ for span in candidates.entities} - set(self.cfg["types"]) - self._warned
         if unknown:
-            self._reported |= unknown
+            self._warned |= unknown
             warnings.warn(
-                f"{self.name}: entities of types that it was not trained on are taken for entities of no type: "
+                f"{self.name}: entity types that are not in the training corpus are treated as unknown: "
                 f"{sorted(unknown)}; it knows {self.cfg['types']}",
                 stacklevel=3,
             )
 
     # Predicting
 
-    def set_annotations(self, docs: Iterable[Doc], scores: Sequence[tuple[np.ndarray, ...]]) -> None:
-        """Write the relations and their probabilities onto the documents; relations with labels of others stay."""
-        least = log_odds(self.cfg["threshold"])
-        for doc, row in zip(docs, scores, strict=True):
+    def set_annotations(self, docs: Iterable[Doc], scores: Any) -> None:
+        """Write the relations and their probabilities onto the documents. Relations with other labels stay."""
+        items, predictions = scores
+        for doc, candidates, row in zip(docs, items, predictions, strict=True):
             relations = [relation for relation in get_relations(doc) if relation.label not in self.labels]
-            candidates = self.finder(doc)
             if len(candidates.pairs):
                 self._warn_of_types(candidates)
-                odds, probabilities = (part[: len(candidates.pairs)] for part in row)
+                yes, no = row
+                odds, probabilities = self._average_symmetric(yes, no, reverse_rows(candidates))
                 self.check_finite(doc, odds)
-                for pair, i in np.argwhere(self._choose(odds > least, odds, candidates)).tolist():
+                for pair, i in np.argwhere(self._choose(odds, candidates)).tolist():
                     relations.append(self._relation(candidates, pair, i, float(probabilities[pair, i])))
             set_relations(doc, relations)
 
-    def _choose(self, likely: np.ndarray, odds: np.ndarray, candidates: Candidates) -> np.ndarray:
-        """(P, classes) bool: what holds, of what is likely enough."""
-        if not self.cfg["multi_label"]:
-            likely = likely & (np.arange(odds.shape[1]) == odds.argmax(1)[:, None])
+    def _average_symmetric(self, yes: np.ndarray, no: np.ndarray, reverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Log odds and probabilities (P, classes). Symmetric labels get the average of a pair and its reverse.
+
+        yes, no: log probabilities (P, classes) that a label holds, and that none (or not this one) holds.
+        """
+        symmetric = np.array([label in self.cfg["symmetric"] for label, _ in self.classes])
+        if symmetric.any():
+            averages = (np.logaddexp(part, part[reverse]) - np.log(2) for part in (yes, no))
+            yes, no = (np.where(symmetric, both, part) for both, part in zip(averages, (yes, no), strict=True))
+        return yes - no, np.exp(yes)
+
+    def _choose(self, odds: np.ndarray, candidates: Candidates) -> np.ndarray:
+        """(P, classes) bool: the classes that are predicted for each pair."""
+        heads, tails = candidates.pairs.T
+        mirrored = (heads > tails) & (reverse_rows(candidates) != np.arange(len(heads)))
+        allowed = np.ones(odds.shape, dtype=bool)
         for i, (label, inverse) in enumerate(self.classes):
             symmetric = label in self.cfg["symmetric"]
-            if self.finder.once:
-                likely[:, i] &= self.finder.may_be_related(candidates, inverse, symmetric)
+            if self.once:
+                allowed[:, i] = self._has_types(candidates, inverse)
+                if symmetric:
+                    allowed[:, i] |= self._has_types(candidates, not inverse)
             elif symmetric:
-                likely[:, i] &= ~self._is_mirrored(candidates)
-        return likely
-
-    def _is_mirrored(self, candidates: Candidates) -> np.ndarray:
-        """(P,) bool: whether the head is the later entity and the other order is a candidate, too."""
-        size = len(candidates.entities)
-        heads, tails = candidates.pairs.T
-        return (heads > tails) & np.isin(tails * size + heads, heads * size + tails)
+                allowed[:, i] = ~mirrored
+        likely = odds > log_odds(self.cfg["threshold"])
+        if not self.cfg["multi_label"]:
+            # Without forbidden directions, which could otherwise be the best class. A mirrored pair of a symmetric
+            # label still competes: the label is stored at its other order.
+            ranked = np.where(allowed, odds, -np.inf) if self.once else odds
+            likely &= np.arange(odds.shape[1]) == ranked.argmax(1)[:, None]
+        return likely & allowed
 
     def _relation(self, candidates: Candidates, pair: int, number: int, probability: float) -> Relation:
         first, second = (candidates.entities[i] for i in candidates.pairs[pair].tolist())

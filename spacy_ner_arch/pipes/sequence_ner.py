@@ -51,15 +51,15 @@ def make_sequence_ner(
     loss_weight: Any,
     scorer: Callable | None,
 ) -> "SequenceNER":
-    """Named entity recognition by labelling every token.
+    """Named entity recognition by labelling tokens.
 
     model: spacy_ner_arch.CRF.v1 or spacy_ner_arch.Softmax.v1.
-    scheme: BILUO or BIO, the tags of an entity's tokens.
-    overwrite_ents: whether to replace entities that are there already (from an entity ruler, say); if not, they stay,
-        and predictions that overlap them are dropped.
-    loss_weight: factor of the loss where the component shares an encoder with others: a number, a schedule, or
+    scheme: tag scheme, BILUO or BIO.
+    overwrite_ents: whether to replace entities that are set already (by an entity ruler, say). If not, they stay, and
+        predictions that overlap them are dropped.
+    loss_weight: factor of the loss of a component that shares an encoder with others: a number, a schedule, or
         spacy_ner_arch.LearnedWeight.v1.
-    scorer: spaCy's scorer of entities.
+    scorer: scorer of entities.
     """
     return SequenceNER(
         nlp.vocab,
@@ -73,8 +73,10 @@ def make_sequence_ner(
 
 
 class SequenceNER(TorchPipe):
-    """Sets `doc.ents`, and on each of them `span._.score`: the probability that this entity, with exactly these borders
-    and this label, is in the text, according to the model."""
+    """Set `doc.ents`, and `span._.score` of each: the exact probability of this entity with these bounds and label."""
+
+    classifies = "tokens"
+    architectures = "spacy_ner_arch.CRF.v1 or spacy_ner_arch.Softmax.v1"
 
     def __init__(
         self,
@@ -92,47 +94,43 @@ class SequenceNER(TorchPipe):
 
     @property
     def tags(self) -> list[str]:
-        """Names of the model's tags, in order."""
+        """Names of the tags of the model, in order."""
         return tag_names(self.labels, self.cfg["scheme"])
 
     def hyperparameters(self) -> dict[str, Any]:
         return {"tags": self.tags, "scheme": self.cfg["scheme"]}
 
-    # Learning
+    # Training
 
     def find_labels(self, examples: Iterable[Example]) -> list[str]:
-        """Labels of all gold entities, sorted; warns about entities that the tokenizer makes unlearnable."""
+        """Labels of all gold entities, sorted. Warns about entities that do not match the tokenization."""
         return sorted(count_labels(examples, entities_of, self.name))
 
-    def targets(self, examples: Sequence[Example]) -> list[np.ndarray]:
-        """Indices of the gold tags of every example, MISSING where nothing is known."""
+    def find_targets(self, examples: Sequence[Example], items: list[Any] | None) -> list[np.ndarray]:
+        """Gold tag indices of every example, (T,) int64, MISSING where the annotation is missing."""
         index = {tag: i for i, tag in enumerate(self.tags)}
         targets = []
         for eg in examples:
             spans, known = gold_entities(eg)
             names = encode(len(eg.predicted), spans, self.cfg["scheme"])
             self.warn_of_labels({label for _, _, label in spans})
-            # An entity of a label that is not ours is certainly none of ours.
+            # Entities of labels that the component does not have are negative.
             tags = np.array([index.get(name, index[OUTSIDE]) for name in names], dtype=np.int64)
             tags[~known] = MISSING
             targets.append(tags)
         return targets
 
-    def calibrate(self, examples: Iterable[Example]) -> None:
-        """Fit the probabilities, not the predictions, on examples that were not trained on."""
-        examples = list(examples)
-        self.model.attrs["calibrate"](self.model, [eg.predicted for eg in examples], self.targets(examples))
-
     # Predicting
 
-    def set_annotations(self, docs: Iterable[Doc], scores: Sequence[tuple[np.ndarray, ...]]) -> None:
+    def set_annotations(self, docs: Iterable[Doc], scores: Any) -> None:
         """Write the entities and their probabilities onto the documents."""
         names = self.tags
-        for doc, (tags, opening, closing) in zip(docs, scores, strict=True):
-            self.check_finite(doc, opening[: len(doc)])
+        _, predictions = scores
+        for doc, (tags, opening, closing) in zip(docs, predictions, strict=True):
+            self.check_finite(doc, opening)
             kept, blocked, free = ([], [], None) if self.overwrite_ents else present_entities(doc)
             entities = []
-            for start, end, label in decode(tags[: len(doc)], names):
+            for start, end, label in decode(tags, names):
                 if free is None or free[start:end].all():
                     span = Span(doc, start, end, label=label)
                     span._.score = min(1.0, math.exp(opening[start] + closing[end - 1]))

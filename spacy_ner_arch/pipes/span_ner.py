@@ -1,4 +1,4 @@
-"""`span_ner`: entities by classifying spans, flat or nested."""
+"""`span_ner`: flat entities by classifying spans."""
 
 import math
 import warnings
@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 from spacy.language import Language
-from spacy.tokens import Doc, Span, SpanGroup
+from spacy.tokens import Doc, Span
 from spacy.training import Example
 from spacy.vocab import Vocab
-from thinc.api import Config, Model
+from thinc.api import Config, Model, NumpyOps
 
-from ..annotation.entities import align, count_labels, entities_of, gold_entities, present_entities, touched_by_others
+from ..annotation.entities import count_labels, entities_of, gold_entities, present_entities
 from ..annotation.spans import GoldSpans, decode_exact, decode_greedy
 from .base import TorchPipe, log_odds
 
-DECODE = ("exact", "greedy", "nested")
+DECODE = ("exact", "greedy")
 
 DEFAULT_MODEL = Config().from_str(
     """
@@ -35,17 +35,16 @@ hidden_size = 200
 
 @Language.factory(
     "span_ner",
-    assigns=["doc.ents", "token.ent_iob", "token.ent_type", "doc.spans", "span._.score"],
+    assigns=["doc.ents", "token.ent_iob", "token.ent_type", "span._.score"],
     default_config={
         "model": DEFAULT_MODEL,
         "decode": "exact",
         "max_width": 10,
         "threshold": 0.5,
-        "spans_key": "sc",
         "suggester": None,
         "overwrite_ents": False,
         "loss_weight": 1.0,
-        "scorer": {"@scorers": "spacy_ner_arch.span_scorer.v1"},
+        "scorer": {"@scorers": "spacy.ner_scorer.v1"},
     },
     default_score_weights={"ents_f": 1.0, "ents_p": 0.0, "ents_r": 0.0, "ents_per_type": None},
 )
@@ -56,29 +55,24 @@ def make_span_ner(
     decode: str,
     max_width: int,
     threshold: float,
-    spans_key: str,
     suggester: Callable | None,
     overwrite_ents: bool,
     loss_weight: Any,
     scorer: Callable | None,
 ) -> "SpanNER":
-    """Named entity recognition by classifying spans.
+    """Named entity recognition by classifying spans, without overlaps.
 
     model: spacy_ner_arch.Span.v1.
-    decode: what becomes of spans that are likely entities.
-        exact: the likeliest set of spans that do not overlap goes to doc.ents.
-        greedy: spans go to doc.ents by falling probability, but for those that overlap one that is there already.
-        nested: all go to doc.spans[spans_key], where they may overlap and carry several labels (the best one, and
-            those at least half as likely), and their probabilities to `doc.spans[spans_key].attrs["scores"]`; gold
-            spans are read from there as well.
-    max_width: longest span in tokens. Longer gold spans cannot be found and count as missed.
-    threshold: from 0 to 1, of the probability of a label against that of no label; `spacy find-threshold` tunes it.
-    spans_key: for nested.
-    suggester: a span suggester of spaCy that names the candidates; null for all spans of up to max_width tokens.
-    overwrite_ents: for exact and greedy, whether to replace entities that are there already; if not, they stay, and
-        nothing is predicted over them.
-    loss_weight: factor of the loss where the component shares an encoder with others: a number, a schedule, or
+    decode: how entities are chosen from overlapping candidates: "exact" for the most probable set without overlaps,
+        "greedy" for falling probability, skipping spans that overlap a chosen one.
+    max_width: longest span in tokens. Longer gold entities cannot be found and count as missed.
+    threshold: minimum probability of a label against no label, from 0 to 1; `spacy find-threshold` tunes it.
+    suggester: a span suggester of spaCy that gives the candidates; null for all spans of up to max_width tokens.
+    overwrite_ents: whether to replace entities that are set already. If not, they stay, and nothing is predicted over
+        them.
+    loss_weight: factor of the loss of a component that shares an encoder with others: a number, a schedule, or
         spacy_ner_arch.LearnedWeight.v1.
+    scorer: scorer of entities.
     """
     return SpanNER(
         nlp.vocab,
@@ -87,7 +81,6 @@ def make_span_ner(
         decode=decode,
         max_width=max_width,
         threshold=threshold,
-        spans_key=spans_key,
         suggester=suggester,
         overwrite_ents=overwrite_ents,
         loss_weight=loss_weight,
@@ -95,52 +88,39 @@ def make_span_ner(
     )
 
 
-class SpanNER(TorchPipe):
-    """Sets `doc.ents` with `span._.score`, or `doc.spans[key]` with `attrs["scores"]`: the probability of the label for
-    the span, according to the model."""
+class SpanPipe(TorchPipe):
+    """Base class of the components over a span classifier. A subclass reads gold spans (`gold_spans`)."""
+
+    classifies = "spans"
+    architectures = "spacy_ner_arch.Span.v1"
 
     def __init__(
         self,
         vocab: Vocab,
         model: Model,
-        name: str = "span_ner",
+        name: str,
         *,
-        decode: str = "exact",
-        max_width: int = 10,
-        threshold: float = 0.5,
-        spans_key: str = "sc",
-        suggester: Callable | None = None,
-        overwrite_ents: bool = False,
-        loss_weight: Any = 1.0,
-        scorer: Callable | None = None,
+        max_width: int,
+        threshold: float,
+        suggester: Callable | None,
+        **settings: Any,
     ) -> None:
-        if decode not in DECODE:
-            raise ValueError(f"{name}: unknown decode {decode!r}; known are {', '.join(DECODE)}")
         if max_width < 1 or not 0 <= threshold <= 1:
-            raise ValueError(f"{name}: max_width = {max_width} and threshold = {threshold}; they are 1 or more, 0 to 1")
-        settings = {"decode": decode, "max_width": max_width, "threshold": threshold, "spans_key": spans_key}
-        super().__init__(vocab, model, name, scorer=scorer, loss_weight=loss_weight, **settings)
-        self.overwrite_ents = overwrite_ents
-        self.model.attrs["suggester"] = suggester
-        self.model.attrs["max_width"] = max_width
-
-    @property
-    def is_nested(self) -> bool:
-        return bool(self.cfg["decode"] == "nested")
+            raise ValueError(
+                f"{name}: max_width = {max_width} must be at least 1, and threshold = {threshold} between 0 and 1"
+            )
+        super().__init__(vocab, model, name, max_width=max_width, threshold=threshold, **settings)
+        self.suggester = suggester
 
     def hyperparameters(self) -> dict[str, Any]:
         return {"labels": list(self.labels), "max_width": self.cfg["max_width"]}
 
-    # Learning
-
     def gold_spans(self, doc: Doc) -> Sequence[Span]:
         """Gold spans of a reference document."""
-        if self.is_nested:
-            return list(doc.spans.get(self.cfg["spans_key"], ()))
-        return entities_of(doc)
+        raise NotImplementedError
 
     def find_labels(self, examples: Iterable[Example]) -> list[str]:
-        """Labels of all gold spans, sorted; warns about spans that cannot be learned."""
+        """Labels of all gold spans, sorted. Warns about spans that cannot be learned."""
         limit = self.cfg["max_width"]
         too_wide = 0
 
@@ -159,43 +139,81 @@ class SpanNER(TorchPipe):
             )
         return sorted(counts)
 
-    def targets(self, examples: Sequence[Example]) -> list[GoldSpans]:
-        """The gold spans of every example on its predicted tokens."""
+    def find_items(self, docs: Sequence[Doc]) -> list[np.ndarray] | None:
+        """Start and end of the spans that the suggester gives for each document, (C, 2)."""
+        if self.suggester is None:
+            return None
+        suggested = self.suggester(docs, ops=NumpyOps())
+        spans = suggested.dataXd.reshape(-1, 2).astype(np.int64)
+        widest = int((spans[:, 1] - spans[:, 0]).max(initial=0))
+        if widest > self.cfg["max_width"]:
+            raise ValueError(
+                f"the suggester gives a span of {widest} tokens: raise max_width = {self.cfg['max_width']}"
+            )
+        return np.split(spans, suggested.lengths.cumsum()[:-1]) if len(docs) else []
+
+    def make_targets(self, spans: Sequence[tuple[int, int, str]], annotated: np.ndarray) -> GoldSpans:
+        """Targets of a document from its gold spans (start, end, label) and its annotated tokens (T,) bool."""
         numbers = {label: i for i, label in enumerate(self.labels, start=1)}
-        targets = []
-        for eg in examples:
-            if self.is_nested:
-                gold = self.gold_spans(eg.reference)
-                spans, annotated = align(eg, gold), ~touched_by_others(eg, gold)
-                if self.cfg["spans_key"] not in eg.reference.spans:
-                    annotated[:] = False
-            else:
-                spans, annotated = gold_entities(eg)
-            self.warn_of_labels({label for _, _, label in spans})
-            rows = [(start, end - start, numbers[label]) for start, end, label in spans if label in numbers]
-            targets.append(GoldSpans(np.array(rows, dtype=np.int64).reshape(-1, 3), annotated))
-        return targets
+        self.warn_of_labels({label for _, _, label in spans})
+        rows = [(start, end - start, numbers[label]) for start, end, label in spans if label in numbers]
+        return GoldSpans(np.array(rows, dtype=np.int64).reshape(-1, 3), annotated)
 
-    # Predicting
 
-    def set_annotations(self, docs: Iterable[Doc], scores: Sequence[tuple[np.ndarray, ...]]) -> None:
-        """Write the spans and their probabilities onto the documents."""
-        least = log_odds(self.cfg["threshold"])
-        for doc, row in zip(docs, scores, strict=True):
-            log_probabilities = row[0][: len(doc)] if row else np.zeros((0, 1, 2))
+class SpanNER(SpanPipe):
+    """Set `doc.ents`, and `span._.score` of each: the probability of the label for the span."""
+
+    def __init__(
+        self,
+        vocab: Vocab,
+        model: Model,
+        name: str = "span_ner",
+        *,
+        decode: str = "exact",
+        max_width: int = 10,
+        threshold: float = 0.5,
+        suggester: Callable | None = None,
+        overwrite_ents: bool = False,
+        loss_weight: Any = 1.0,
+        scorer: Callable | None = None,
+    ) -> None:
+        if decode not in DECODE:
+            remedy = "; use the factory nested_ner for overlapping spans" if decode == "nested" else ""
+            raise ValueError(f"{name}: unknown decode {decode!r}; known are {', '.join(DECODE)}{remedy}")
+        super().__init__(
+            vocab,
+            model,
+            name,
+            scorer=scorer,
+            loss_weight=loss_weight,
+            max_width=max_width,
+            threshold=threshold,
+            suggester=suggester,
+            decode=decode,
+        )
+        self.overwrite_ents = overwrite_ents
+
+    def gold_spans(self, doc: Doc) -> Sequence[Span]:
+        return entities_of(doc)
+
+    def find_targets(self, examples: Sequence[Example], items: list[np.ndarray] | None) -> list[GoldSpans]:
+        """Gold entities of every example on its predicted tokens."""
+        return [self.make_targets(*gold_entities(eg)) for eg in examples]
+
+    def set_annotations(self, docs: Iterable[Doc], scores: Any) -> None:
+        """Write the entities and their probabilities onto the documents."""
+        _, predictions = scores
+        for doc, (log_probabilities,) in zip(docs, predictions, strict=True):
             self.check_finite(doc, log_probabilities)
-            if self.is_nested:
-                self._set_spans(doc, log_probabilities, least)
-            else:
-                self._set_entities(doc, log_probabilities, least)
+            self._set_entities(doc, log_probabilities)
 
-    def _set_entities(self, doc: Doc, log_probabilities: np.ndarray, least: float) -> None:
+    def _set_entities(self, doc: Doc, log_probabilities: np.ndarray) -> None:
         kept, blocked, free = ([], [], None) if self.overwrite_ents else present_entities(doc)
         classes = log_probabilities[..., 1:].argmax(-1)
         best = np.take_along_axis(log_probabilities[..., 1:], classes[..., None], -1)[..., 0]
-        gains = best - log_probabilities[..., 0] - least
+        gains = best - log_probabilities[..., 0] - log_odds(self.cfg["threshold"])
         if free is not None:
-            gains[touches(~free, gains.shape[1])] = -np.inf
+            gains[spans_with(~free, gains.shape[1])] = -np.inf
         exact = self.cfg["decode"] == "exact"
         found = decode_exact(classes, gains) if exact else decode_greedy(classes, gains, best)
         entities = []
@@ -205,22 +223,9 @@ class SpanNER(TorchPipe):
             entities.append(span)
         doc.set_ents(kept + entities, blocked=blocked, default="outside")
 
-    def _set_spans(self, doc: Doc, log_probabilities: np.ndarray, least: float) -> None:
-        labels = log_probabilities[..., 1:]
-        likely = labels - log_probabilities[..., :1] > least
-        # Several labels of one span share its probability in training: those nearly as likely as the best one belong.
-        chosen = np.nonzero(likely & (labels >= labels.max(-1, keepdims=True) - math.log(2)))
-        spans = [
-            Span(doc, start, start + width + 1, label=self.labels[label])
-            for start, width, label in zip(*(axis.tolist() for axis in chosen), strict=True)
-        ]
-        group = SpanGroup(doc, name=self.cfg["spans_key"], spans=spans)
-        group.attrs["scores"] = np.exp(labels[chosen])
-        doc.spans[self.cfg["spans_key"]] = group
 
-
-def touches(tokens: np.ndarray, max_width: int) -> np.ndarray:
-    """(T,) bool to (T, W): whether any of the tokens lies in the span of w tokens that begins at i."""
+def spans_with(tokens: np.ndarray, max_width: int) -> np.ndarray:
+    """(T, W) bool: whether the span of w tokens that begins at token i contains any of the given tokens, (T,) bool."""
     before = np.concatenate([[0], tokens.cumsum()])
     starts = np.arange(len(tokens))[:, None]
     ends = np.minimum(starts + np.arange(1, max_width + 1), len(tokens))

@@ -1,150 +1,79 @@
-"""A picture of a document: its text, its entities as boxes and its relations as arcs."""
+"""Draw a document as a picture: its text, its entities as boxes and its relations as arcs."""
 
 from collections.abc import Mapping
-from string import Template
 
 from spacy.tokens import Doc, Span
 
 from ..annotation.relations import Relation, get_relations, has_relations
-from .arcs import ARC_SIZE, Link, set_arcs
-from .colours import choose_colours
-from .drawing import Captions, clean, draw
-from .lines import MARGIN, Entity, set_lines
-from .measure import is_right_to_left, text_width
+from .layout import lay_out
+from .svg import clean, describe, draw, tag
 
-STYLES = ("svg", "html")
-NARROWEST = 200
-CELL = "padding:.2em .8em .2em 0;text-align:start;border-bottom:1px solid #8888"
-# A url must not make the table wider than the page.
-NAME = f"{CELL};overflow-wrap:anywhere"
-
-PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8"/>
-<meta name="viewport" content="width=device-width, initial-scale=1"/>
-<title>$title</title>
-<style>
-:root { color-scheme: light dark; }
-body { margin: 0 auto; padding: 1.5rem; max-width: ${width}px; font: 16px/1.5 system-ui, Arial, sans-serif; }
-svg { border-radius: 6px; }
-</style>
-</head>
-<body>
-$content
+CELL = "padding:.2em .8em .2em 0;text-align:start;border-bottom:1px solid #8888;overflow-wrap:anywhere"
+PAGE = """<!DOCTYPE html>
+<html lang="en" style="color-scheme: light dark">
+<head><meta charset="utf-8"/><meta name="viewport" content="width=device-width"/><title>{title}</title></head>
+<body style="max-width: {width}px; margin: 0 auto; padding: 1.5rem; font: 16px/1.5 system-ui, Arial, sans-serif">
+{content}
 </body>
 </html>
-""")
+"""
 
 
 def render_relations(
     doc: Doc, *, style: str = "svg", page: bool = False, width: int = 900, colors: Mapping[str, str] | None = None
 ) -> str:
-    """Draw the tokens of a document, its entities as boxes, and above them its relations as arcs from head to tail.
+    """Draw a document with its entities as boxes and its relations as arcs from head (dot) to tail (arrowhead).
 
-    Entities are those of doc.ents and the arguments of doc._.relations; outer ones enclose inner ones. A relation
-    between two lines leaves the one at the margin and comes in on the other, with its label and its other argument on
-    both. A score is shown when the pointer rests on a relation. If most letters are of a script that is written from
-    right to left, so is the whole picture, token by token.
+    Entities are those of doc.ents and the arguments of doc._.relations. Where entities overlap, the shortest one gets
+    the box, the others get bars below the words. A relation between two lines is drawn on both, up to the margin, and
+    its label names the argument on the other line. Words and labels that are too long for a line or a box are cut; the
+    full text is shown on hover, as is the score of a relation.
+    A text that is mostly in a right-to-left script is drawn from right to left.
 
-    style: "svg" for one svg element; "html" for a div with it and a table of the relations, for who cannot see it.
-    page: whether to wrap it into a whole html document.
-    width: of a line, in pixels, at least 200. A document of one short line makes a narrower picture.
-    colors: css colours by the labels of entities and relations, such as {"PER": "#1f5fa8"}. Texts stay dark on them.
-        Other labels get one of twelve colours, in all documents the same as far as possible.
-    Returns the picture, which needs no other file.
-    Raises ValueError for an unknown style, a smaller width, or, as doc._.relations does, if tokens were merged or split
-        so that the bounds of an argument are no token bounds any more.
+    style: "svg" for an svg element, "html" for a div with the svg element and a table of the relations.
+    page: whether to return a complete html document.
+    width: maximum width of the picture in pixels, at least 200. Short texts make narrower pictures.
+    colors: css colours by entity or relation label, such as {"PER": "#1f5fa8"}. Other labels get one of twelve colours,
+        the same one in every document unless two labels would share it.
+    Returns the markup. It loads no other files.
+    Raises ValueError if the style is unknown or the width is below 200, and, like doc._.relations, if the boundaries
+        of an argument no longer match the tokens.
     """
-    if style not in STYLES:
-        raise ValueError(f"unknown style {style!r}; known are {', '.join(map(repr, STYLES))}")
-    if width < NARROWEST:
-        raise ValueError(f"a width of {width} pixels is too narrow; at least {NARROWEST} are needed")
-    relations = get_relations(doc)
-    picture = _draw(doc, relations, float(width), colors)
-    if style == "html":
-        picture = f'<div class="ner-arch-relations">\n{picture}\n{_describe(doc, relations)}\n</div>'
-    if not page:
-        return picture
-    return PAGE.substitute(title=clean(_title(doc, relations)), content=picture, width=width + 60)
-
-
-def _draw(doc: Doc, relations: list[Relation], width: float, colors: Mapping[str, str] | None) -> str:
-    spans, numbers = _find_entities(doc, relations)
-    entities = [Entity(span.start, span.end, span.label_) for span in spans]
-    links = []
-    for relation, (head, tail) in zip(relations, numbers, strict=True):
-        entities[head].arcs += 1
-        entities[tail].arcs += 1
-        links.append(Link(head, tail, relation.label, (_inline(relation.head), _inline(relation.tail))))
-    right_to_left = is_right_to_left(doc.text)
-    lines = set_lines(doc, entities, width)
-    if len(lines.levels) == 1:
-        # Nothing leaves the only line: no more room than it takes, with the labels of its arcs.
-        longest = max((text_width(link.label, ARC_SIZE) for link in links), default=0.0)
-        width = min(width, max(lines.right + MARGIN, longest + 2 * MARGIN))
-    arcs = set_arcs(lines, links, width, right_to_left)
-    entity_colours = choose_colours([entity.label for entity in entities], colors)
-    relation_colours = choose_colours([relation.label for relation in relations], colors)
-    captions = Captions(
-        title=_title(doc, relations),
-        entities=[_name(span) for span in spans],
-        entity_colours=[entity_colours[entity.label] for entity in entities],
-        relations=[
-            f"{_name(relation.head)} → {relation.label} → {_name(relation.tail)}{_score(relation, ', score ')}"
-            for relation in relations
-        ],
-        relation_colours=[relation_colours[relation.label] for relation in relations],
-    )
-    language = "" if doc.lang_ == "xx" else doc.lang_
-    return draw(lines, arcs, captions, width, language, right_to_left)
-
-
-def _find_entities(doc: Doc, relations: list[Relation]) -> tuple[list[Span], list[tuple[int, int]]]:
-    """The entities to draw, each once, and of each relation the numbers of its head and its tail among them."""
-    spans = {(span.start, span.end, span.label_): span for span in doc.ents}
-    labels = {(start, end): label for start, end, label in spans}
-
-    def key(span: Span) -> tuple[int, int, str]:
-        # An argument without a label is the entity there, if there is one.
-        return span.start, span.end, span.label_ or labels.get((span.start, span.end), "")
-
-    for relation in relations:
-        for span in (relation.head, relation.tail):
-            spans.setdefault(key(span), span)
-    order = {name: i for i, name in enumerate(sorted(spans))}
-    return [spans[name] for name in order], [(order[key(r.head)], order[key(r.tail)]) for r in relations]
-
-
-def _inline(span: Span) -> str:
-    return " ".join(span.text.split())
-
-
-def _name(span: Span) -> str:
-    return _inline(span) + (f" ({span.label_})" if span.label_ else "")
-
-
-def _score(relation: Relation, before: str = "") -> str:
-    return "" if relation.score is None else f"{before}{relation.score:.4g}"
-
-
-def _title(doc: Doc, relations: list[Relation]) -> str:
-    if not len(doc):
-        return "A document without tokens"
+    if style not in ("svg", "html"):
+        raise ValueError(f"unknown style {style!r}; known are 'svg', 'html'")
+    if width < 200:
+        raise ValueError(f"a width of {width} pixels is too narrow; at least 200 are needed")
+    spans, relations = _find_entities(doc)
     known = str(len(relations)) if has_relations(doc) else "not annotated"
-    return f"Entities and relations of a document. Tokens: {len(doc)}, relations: {known}"
+    title = f"Entities and relations of a document. Tokens: {len(doc)}, relations: {known}"
+    picture = draw(lay_out(doc, spans, relations, width), title, doc.lang_.replace("xx", ""), colors)
+    if style == "html":
+        picture = f'<div class="ner-arch-relations">\n{picture}\n{_make_table(doc, relations)}\n</div>'
+    return PAGE.format(title=clean(title), content=picture, width=width + 60) if page else picture
 
 
-def _describe(doc: Doc, relations: list[Relation]) -> str:
-    """The relations as a table."""
+def _find_entities(doc: Doc) -> tuple[list[Span], list[Relation]]:
+    """Return the entities to draw, each once, and the relations with their arguments replaced by these spans."""
+    spans = {(span.start, span.end, span.label_): span for span in doc.ents}
+    labels = {(span.start, span.end): span.label_ for span in doc.ents}
+
+    def find(span: Span) -> Span:
+        # An argument without a label is the entity with the same boundaries, if there is one.
+        label = span.label_ or labels.get((span.start, span.end), "")
+        return spans.setdefault((span.start, span.end, label), span)
+
+    relations = [
+        relation._replace(head=find(relation.head), tail=find(relation.tail)) for relation in get_relations(doc)
+    ]
+    return list(spans.values()), relations
+
+
+def _make_table(doc: Doc, relations: list[Relation]) -> str:
     if not relations:
         return "<p>No relations.</p>" if has_relations(doc) else "<p>Relations are not annotated.</p>"
-    header = "".join(f'<th scope="col" style="{CELL}">{name}</th>' for name in ("Head", "Relation", "Tail", "Score"))
-    lines = ['<table style="border-collapse:collapse">', f"<thead><tr>{header}</tr></thead>", "<tbody>"]
+    rows = [tag("tr", *(tag("th", title, style=CELL) for title in ("Head", "Relation", "Tail", "Score")))]
     for relation in relations:
-        cells = ((_name(relation.head), NAME), (relation.label, CELL), (_name(relation.tail), NAME))
-        # Each has a direction of writing of its own.
-        row = "".join(f'<td dir="auto" style="{style}">{clean(cell)}</td>' for cell, style in cells)
-        row += f'<td style="{CELL}">{_score(relation)}</td>'
-        lines.append(f"<tr>{row}</tr>")
-    return "\n".join([*lines, "</tbody>", "</table>"])
+        score = "" if relation.score is None else f"{relation.score:.4g}"
+        cells = (describe(relation.head), relation.label, describe(relation.tail), score)
+        rows.append(tag("tr", *(tag("td", clean(cell), dir="auto", style=CELL) for cell in cells)))
+    return tag("table", "\n".join(rows), style="border-collapse:collapse")

@@ -1,6 +1,6 @@
-"""Registered callback that fits probabilities before a model is stored."""
+"""Registered callback that calibrates probabilities before a pipeline is stored."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -8,19 +8,24 @@ from typing import Any
 
 from spacy.language import Language
 from spacy.training import Corpus, Example
-from spacy.util import dot_to_object, registry
+from spacy.util import dot_to_object, minibatch, registry
+from torch import Tensor
+
+from ..bridge.head import HeadInput, predict_batches
+from ..bridge.shim import TorchShim
+from ..nn.batch import Batch
+from ..nn.head import Head
 
 
 @registry.callbacks("spacy_ner_arch.Calibrate.v1")
 def create_calibrate(path: Path | None = None, limit: int = 0) -> Callable[[Language], Language]:
-    """For [training.before_to_disk]: fit the probabilities of the `sequence_ner` components before they are stored,
-    except frozen ones. (Those of `span_ner` and `relation_extractor` stay as the model gives them.)
+    """For [training.before_to_disk]: calibrate the probabilities of `sequence_ner` components before they are stored.
 
-    A trained network is surer of itself than it should be. One number per component, the temperature, is set so that
-    documents not trained on become most likely. It changes no prediction, only `span._.score`.
+    Trained networks are overconfident. One temperature per component is set to maximise the likelihood of held-out
+    documents. Only `span._.score` changes, not the predictions. Frozen components and other factories stay as they are.
 
-    path: a corpus in .spacy format; null for the development corpus of the config, as its own reader gives it.
-    limit: use at most so many examples of it; 0 for all.
+    path: held-out corpus in .spacy format; null for the development corpus of the config.
+    limit: most examples to use; 0 for all.
     Source: Guo et al. 2017.
     """
     return partial(calibrate, path, limit)
@@ -29,21 +34,33 @@ def create_calibrate(path: Path | None = None, limit: int = 0) -> Callable[[Lang
 def calibrate(path: Path | None, limit: int, nlp: Language) -> Language:
     config = nlp.config.interpolate()
     frozen = config["training"].get("frozen_components", [])
-    due = [name for name, pipe in nlp.pipeline if hasattr(pipe, "calibrate") and name not in frozen]
+    due = [name for name, pipe in nlp.pipeline if can_calibrate(pipe) and name not in frozen]
     if not due:
         return nlp
-    # Of the corpora no other: a reader may be slow to make.
+    # Resolve no other corpus; a reader may be slow to create.
     reader = {} if path else {"reader": dot_to_object(config, config["training"]["dev_corpus"])}
     corpus: Any = Corpus(path) if path else registry.resolve(reader)["reader"]
-    examples = list(islice(corpus(nlp), limit if limit > 0 else None))
-    docs = [eg.predicted for eg in examples]
-    pipe: Any
-    for name, pipe in nlp.pipeline:
-        if name in due:
-            pipe.calibrate([Example(doc, eg.reference) for doc, eg in zip(docs, examples, strict=True)])
-            due.remove(name)
-        if not due:
-            break
-        # What the components behind this one build on.
-        docs = list(pipe.pipe(docs)) if hasattr(pipe, "pipe") else [pipe(doc) for doc in docs]
+    for name in due:
+        examples = islice(corpus(nlp), limit if limit > 0 else None)
+        pipe: Any = nlp.get_pipe(name)
+        pipe.head.calibrate(held_out_batches(nlp, name, examples))
     return nlp
+
+
+def can_calibrate(pipe: Any) -> bool:
+    """Whether a component has a trained head with probabilities that can be calibrated."""
+    head = getattr(pipe, "head", None)
+    module = head.module if isinstance(head, TorchShim) and head.is_initialized else None
+    return isinstance(module, Head) and type(module).calibrate is not Head.calibrate
+
+
+def held_out_batches(nlp: Language, name: str, examples: Iterable[Example]) -> Iterator[tuple[Tensor, Batch]]:
+    """Token vectors and batches of a component, after all earlier components have run. Keeps no documents."""
+    pipe: Any = nlp.get_pipe(name)
+    earlier = nlp.pipeline[: nlp.pipe_names.index(name)]
+    for batch in minibatch(examples, nlp.batch_size):
+        docs = [eg.predicted for eg in batch]
+        for _, other in earlier:
+            docs = list(other.pipe(docs)) if hasattr(other, "pipe") else [other(doc) for doc in docs]
+        held_out = [Example(doc, eg.reference) for doc, eg in zip(docs, batch, strict=True)]
+        yield from predict_batches(pipe.model, HeadInput(*pipe.model_input(held_out)))

@@ -1,4 +1,4 @@
-"""A corpus reader that puts gold annotation onto the documents the pipeline sees."""
+"""Corpus reader that copies gold annotation to the predicted documents."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -16,21 +16,22 @@ from spacy.util import registry
 @registry.readers("spacy_ner_arch.Corpus.v1")
 def create_corpus(
     path: Path | None,
-    copy: list[str] = [],  # noqa: B006 - read from configs, where a default is written as a list
+    copy: list[str] = [],  # noqa: B006 - config defaults are lists
     share: float = 1.0,
     gold_preproc: bool = False,
     max_length: int = 0,
     limit: int = 0,
     augmenter: Callable | None = None,
 ) -> Callable[[Language], Iterator[Example]]:
-    """spacy.Corpus.v1, with gold annotation copied to the predicted documents, where components find it as if another
-    component had set it: for components that build on annotation of others, or to score them apart from those others.
+    """spacy.Corpus.v1 that copies gold annotation to the predicted documents, as if another component had set it.
 
-    path: .spacy file or folder of such.
+    Use it for components that need the annotation of others, or to score them independently of those others.
+
+    path: .spacy file or folder with .spacy files.
     copy: any of "ents" (entities), "spans" (all of doc.spans), "heads" (dependency tree and sentence starts) and
-        "sents" (sentence starts alone, where "heads" copies no tree).
-    share: of the documents that get them, drawn anew in every pass over the corpus; on the others it is left to
-        annotating components.
+        "sents" (sentence starts alone, unless "heads" copies a tree).
+    share: share of the documents that get the annotation, sampled anew in every pass over the corpus. The others are
+        left to annotating components.
     The other arguments are those of spacy.Corpus.v1.
     """
     unknown = sorted(set(copy) - set(COPIERS))
@@ -60,19 +61,19 @@ def read_corpus(corpus: Corpus, copy: list[str], share: float, nlp: Language) ->
 
 
 def copy_ents(example: Example) -> None:
-    """Gold entities that align with the predicted tokens."""
+    """Copy gold entities that align with the predicted tokens."""
     example.predicted.set_ents(example.get_aligned_spans_y2x(example.reference.ents), default="outside")
 
 
 def copy_spans(example: Example) -> None:
-    """Gold spans that align with the predicted tokens, under all keys."""
+    """Copy gold spans of all keys that align with the predicted tokens."""
     for key, group in example.reference.spans.items():
         example.predicted.spans[key] = example.get_aligned_spans_y2x(group, allow_overlap=True)
 
 
 def copy_heads(example: Example) -> None:
-    """Gold tree where it aligns; a token without a counterpart of its own attaches to itself. Without any gold tree
-    nothing is copied, so that a component that needs one says so."""
+    """Copy the gold tree where it aligns; a token that does not align becomes a root. Without a gold tree, copy
+    nothing, so that a component that needs one raises its error."""
     reference, predicted = example.reference, example.predicted
     if not reference.has_annotation("DEP"):
         return
@@ -83,22 +84,23 @@ def copy_heads(example: Example) -> None:
         words=[token.text for token in predicted],
         spaces=[bool(token.whitespace_) for token in predicted],
         heads=heads,
-        # Every token has a label, so that the tree counts as one even where nothing of it aligns.
+        # Give every token a label, so that the tree counts as annotation even if nothing aligns.
         deps=[dep or ("ROOT" if head == i else "dep") for i, (head, dep) in enumerate(zip(heads, deps, strict=True))],
     )
     predicted.from_array(["HEAD", "DEP"], annotated.to_array(["HEAD", "DEP"]))
 
 
 def copy_sents(example: Example) -> None:
-    """Gold sentence starts where they align; a sentence that starts within a predicted token is joined to the one
-    before. Without any gold sentence starts nothing is copied, nor onto a tree, which has its own."""
+    """Copy gold sentence starts where they align; a sentence that starts within a predicted token is joined to the
+    previous one. Copy nothing without gold sentence starts, or onto a tree, which has its own."""
     reference, predicted = example.reference, example.predicted
     if not reference.has_annotation("SENT_START") or predicted.has_annotation("DEP"):
         return
     to_predicted, to_reference = example.alignment.y2x, example.alignment.x2y
     starts = {0}
     for sent in reference.sents:
-        # Of several predicted tokens for one the first; of one for several only if it begins with this one.
+        # One gold token may be several predicted ones: take the first. One predicted token may be several gold ones:
+        # take it only if it begins with this one.
         first = to_predicted[sent.start][:1]
         if len(first) and to_reference[int(first[0])][0] == sent.start:
             starts.add(int(first[0]))

@@ -1,4 +1,4 @@
-"""A training log that shows the parts of losses and their weights."""
+"""Training log with the parts of losses and their weights."""
 
 import sys
 from collections.abc import Callable
@@ -17,8 +17,7 @@ Log = Callable[[dict[str, Any] | None], None]
 def create_console_logger(
     progress_bar: str | None = None, console_output: bool = True, output_file: Path | str | None = None
 ) -> Callable[..., tuple[Log, Callable[[], None]]]:
-    """spacy.ConsoleLogger.v3 with a line below each row for what is no component's loss: parts of losses such as
-    `transe`, and the weights of losses in the last update.
+    """spacy.ConsoleLogger.v3, with a further line per row for parts of losses such as `transe`, and loss weights.
 
     The arguments are those of spacy.ConsoleLogger.v3.
     """

@@ -1,4 +1,4 @@
-"""How much the loss of a component counts where it shares an encoder with others."""
+"""Factors of the losses of components that share an encoder."""
 
 import math
 from collections.abc import Iterable
@@ -6,9 +6,9 @@ from typing import Any, Protocol
 
 from spacy.util import registry
 
-# Beyond these bounds a weight would run away while its loss nears zero.
+# Bounds of s: without them a weight would grow without limit while its loss approaches zero.
 LOW, HIGH = -3.0, 3.0
-# Updates whose mean loss is the unit: one alone may be of few or of short documents.
+# Number of updates whose mean loss is the unit; a single one may have few or short documents.
 FIRST = 10
 
 
@@ -19,11 +19,11 @@ class LossWeight(Protocol):
         """The factor."""
 
     def learn(self, loss: float) -> None:
-        """See the loss of a whole update, without the factor."""
+        """Learn from the loss of a whole update, without the factor."""
 
 
 class ScheduledWeight:
-    """One number after the other, then the last for good."""
+    """The numbers of a schedule in order, then the last one."""
 
     def __init__(self, values: Iterable[float]) -> None:
         self._values = iter(values)
@@ -39,15 +39,15 @@ class ScheduledWeight:
         self._value = checked(next(self._values, self._value), least=0.0)
 
     def __getstate__(self) -> dict[str, Any]:
-        # thinc's schedules are generators, which nothing can copy: other processes, and copies, keep the last value.
+        # Generators cannot be copied or pickled: copies and other processes keep the current value.
         return {"_values": iter(()), "_value": self._value}
 
 
 class LearnedWeight:
-    """exp(-s), where s minimises exp(-s) L + s: the larger the loss, the less it counts.
+    """exp(-s), where s minimises exp(-s) L + s: a larger loss gets a smaller weight.
 
-    L is in units of the mean of the first losses. Losses are sums times a constant of the model's choice: as they come,
-    one that is always below exp(-3) would drive s to its bound whatever it does.
+    L is measured in units of the mean of the first losses. Losses are sums times a constant that each model chooses; a
+    loss that is always below exp(-3) would drive s to its bound.
     """
 
     def __init__(self, learn_rate: float) -> None:
@@ -59,24 +59,24 @@ class LearnedWeight:
         return math.exp(-self.s)
 
     def learn(self, loss: float) -> None:
-        if loss <= 0:  # nothing to learn from
+        if loss <= 0:  # a batch without items
             return
         if self._seen < FIRST:
             self._seen += 1
             self._unit += (loss - self._unit) / self._seen
-        # The gradient of s has the sign of (1 - exp(-s) L). Cut off after the step: a bound inside of the loss would
-        # have no gradient, and s would never leave it.
+        # The gradient of exp(-s) L + s is 1 - exp(-s) L. Clamp s after the step: a clamp inside the loss would have no
+        # gradient, and s would stay at its bound.
         gradient = 1.0 - math.exp(-self.s) * loss / self._unit
         self.s = min(HIGH, max(LOW, self.s - self.learn_rate * gradient))
 
 
 @registry.misc("spacy_ner_arch.LearnedWeight.v1")
 def create_learned_weight(learn_rate: float = 0.01) -> LearnedWeight:
-    """For `loss_weight` of a component: a factor exp(-s) of its loss L that is learned with it, by exp(-s) L + s, where
-    L is in units of its first values. The factor starts at 1, stays between exp(-3) and exp(3), and rests in updates
-    without anything to learn from. Where all weights rise, as the losses fall, they are also a rate that rises: Adam
-    goes by the gradients of the last thousand updates. A stored pipeline does not hold s: training that goes on starts
-    anew.
+    """For `loss_weight` of a component: a learned factor exp(-s) of its loss L, which minimises exp(-s) L + s.
+
+    L is measured in units of its first values. The factor starts at 1, stays between exp(-3) and exp(3), and does not
+    change in updates without items. When the losses fall, all factors grow, which also raises the effective learning
+    rate, since Adam normalizes by the gradients of the last thousand updates. s is not stored with the pipeline.
 
     learn_rate: of s, by plain gradient descent.
     Source: Kendall, Gal and Cipolla 2018.
@@ -87,7 +87,7 @@ def create_learned_weight(learn_rate: float = 0.01) -> LearnedWeight:
 
 
 def make_loss_weight(setting: float | Iterable[float] | LearnedWeight) -> LossWeight:
-    """What a component uses.
+    """The loss weight of a component.
 
     setting: a number above 0, a schedule of numbers, which may be 0 for a time, or spacy_ner_arch.LearnedWeight.v1.
     """
@@ -97,7 +97,7 @@ def make_loss_weight(setting: float | Iterable[float] | LearnedWeight) -> LossWe
 
 
 def checked(weight: float, least: float | None = None) -> float:
-    """The weight, if it is finite and positive, or not less than `least`."""
+    """Return the weight; raise ValueError unless it is finite and positive, or not less than `least`."""
     if not math.isfinite(weight) or (weight <= 0 if least is None else weight < least):
         raise ValueError(
             f"loss_weight = {weight} is not positive and finite; to train without a component, leave it out"

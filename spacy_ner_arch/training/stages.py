@@ -1,4 +1,4 @@
-"""Stages of training: which parameters are trained when, and at what rate."""
+"""Stages of training: which parameters are trained, from which step on, and at what rate."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -19,23 +19,23 @@ GROUP_KEYS = {"match", "learn_rate", "weight_decay"}
 def create_stages(stages: dict[str, dict[str, Any]]) -> Callable[[Language, dict[str, Any]], None]:
     """For [training.before_update]: train in stages, each with its own groups of parameters and their rates.
 
-    With one stage, this gives groups of parameters rates of their own (discriminative fine-tuning). With several, what
-    a stage does not name rests: a transformer that rests runs without dropout and without a graph, and its vectors are
-    computed once. Every stage starts with a fresh optimiser state and with its schedules at their beginning.
+    One stage gives groups of parameters their own rates (discriminative fine-tuning). With several stages, parameters
+    that the current stage does not mention are frozen. A frozen transformer runs in evaluation mode and its vectors are
+    cached. Every stage starts with a fresh optimiser state, and its schedules start at their beginning.
 
-    It rules the torch modules of this package; other components of the pipeline, spaCy's own ones and stock
-    transformers, are trained all the time at the rate of [training.optimizer]. What the last stage has set holds for
-    updates after training, too, until the pipeline is loaded anew.
+    Stages control the torch modules of this package. Other components, such as spaCy's own and stock transformers, are
+    always trained at the rate of [training.optimizer]. The settings of the last stage also hold for updates after
+    training, until the pipeline is loaded again.
 
     stages: by any name, in order. Each has
-        steps: number of updates; null for as long as training lasts.
+        steps: number of updates; null for the rest of training.
         groups: by name. A group has
-            match: regular expression, searched for in `component.layer.parameter`; null for all parameters of the
-                component that the group is named for. A parameter belongs to the first group that it matches.
+            match: regular expression that is searched in `component.layer.parameter`; null for all parameters of the
+                component with the name of the group. A parameter belongs to the first group that it matches.
             learn_rate: number or schedule; null for that of [training.optimizer].
-            weight_decay: on weights, never on biases and normalization; null for L2 of [training.optimizer].
-    The other settings of [training.optimizer] hold for all groups; gradients are clipped by their norm over all
-    parameters of a module (the transformer, a head with its encoder).
+            weight_decay: of weights, not of biases and normalization; null for L2 of [training.optimizer].
+    The other settings of [training.optimizer] hold for all groups. Gradients are clipped by their norm over all
+    parameters of a module (the transformer, or a head with its encoder).
 
     Raises ValueError before the first update if a group matches no parameter.
     Source: Howard and Ruder 2018; two stages for a transformer under a BiLSTM-CRF, NER-Research.
@@ -45,7 +45,7 @@ def create_stages(stages: dict[str, dict[str, Any]]) -> Callable[[Language, dict
 
 
 class Stages:
-    """The callback, which keeps where training is."""
+    """The callback of `spacy_ner_arch.Stages.v1`, with the current stage as its state."""
 
     def __init__(self, stages: dict[str, dict[str, Any]]) -> None:
         self.stages = stages
@@ -67,7 +67,7 @@ class Stages:
                 group.learn_rate = rate
 
     def _begin(self, nlp: Language) -> None:
-        """Lay out the stages, all of them checked before anything is trained."""
+        """Compute the first step of each stage; check all stages before training."""
         self._current = None
         self._starts = []
         start = 0
@@ -102,7 +102,7 @@ class Stages:
 
 
 def check(stages: dict[str, dict[str, Any]]) -> None:
-    """Raise ValueError for what is no stage."""
+    """Raise ValueError for invalid stages."""
     if not stages:
         raise ValueError("spacy_ner_arch.Stages.v1: no stage; give [training.before_update.stages.NAME]")
     *earlier, _ = stages
@@ -111,12 +111,12 @@ def check(stages: dict[str, dict[str, Any]]) -> None:
         unknown = set(stage) - STAGE_KEYS
         if unknown or not stage.get("groups"):
             raise ValueError(
-                f"{where}: a stage has steps and groups, {'but not' if unknown else 'here without'} "
+                f"{where}: a stage has steps and groups; {'unknown are' if unknown else 'missing are'} "
                 f"{', '.join(sorted(unknown)) or 'groups'}"
             )
         steps = stage.get("steps")
         if steps is None and name in earlier or steps is not None and (not isinstance(steps, int) or steps < 1):
-            raise ValueError(f"{where}: steps = {steps}; only the last stage may go on without an end")
+            raise ValueError(f"{where}: steps = {steps}; only the last stage may be null, for the rest of training")
         for group_name, group in stage["groups"].items():
             unknown = set(group) - GROUP_KEYS
             if unknown:
@@ -134,14 +134,14 @@ def torch_shims(nlp: Language) -> Iterator[tuple[str, TorchShim]]:
 
 
 def find_groups(nlp: Language, name: str, stage: dict[str, Any]) -> dict[str, dict[TorchShim, frozenset[str]]]:
-    """For each group of a stage, names of its parameters in the modules of the pipeline."""
+    """For each group of a stage, the names of its parameters in the modules of the pipeline."""
     patterns = {}
     for group, settings in stage["groups"].items():
         try:
             patterns[group] = re.compile(settings.get("match") or rf"^{re.escape(group)}\.")
         except re.error as error:
             where = f"[training.before_update.stages.{name}.groups.{group}]"
-            raise ValueError(f"{where}: match is no regular expression: {error}") from error
+            raise ValueError(f"{where}: match is not a regular expression: {error}") from error
     found: dict[str, dict[TorchShim, frozenset[str]]] = {group: {} for group in patterns}
     layers = set()
     for layer, shim in torch_shims(nlp):

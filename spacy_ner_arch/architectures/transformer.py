@@ -1,0 +1,79 @@
+"""Registered transformers: shared through a component, or owned by one head."""
+
+from typing import Any
+
+from spacy.tokens import Doc
+from spacy.util import registry
+from spacy_transformers.data_classes import FullTransformerBatch
+from thinc.api import Model
+
+from ..bridge.head import Tok2Vec
+from ..bridge.listener import WordListener, own_transformer
+from ..bridge.transformer import word_transformer
+from ..bridge.word_embedding import concatenate
+
+
+@registry.architectures("spacy_ner_arch.TransformerModel.v1")
+def transformer_model(
+    name: str,
+    pooling: str = "mean",
+    window: int = 256,
+    overlap: int = 64,
+    dtype: str = "float32",
+    frozen: bool = False,
+    cache_mib: int = 1024,
+    tokenizer_config: dict[str, Any] = {},  # noqa: B006 - config defaults are dictionaries
+    transformer_config: dict[str, Any] = {},  # noqa: B006
+) -> Model[list[Doc], FullTransformerBatch]:
+    """A pretrained transformer with one vector per word, for the component `transformer` of spacy-transformers.
+
+    name: of a model on the Hugging Face hub, or a folder.
+    pooling: how the word pieces of a word are pooled: mean, first, or first_last (side by side, so twice as wide).
+    window: word pieces per input of the transformer, special ones included. Longer documents are split into overlapping
+        windows; each word takes its vector from the window where it has more context.
+    overlap: word pieces that neighbouring windows share.
+    dtype: float32, or bfloat16 or float16 for mixed precision.
+    frozen: do not train the transformer. It then runs without dropout and without a graph.
+    cache_mib: memory on the device for vectors of training documents while the transformer is frozen, always or in a
+        stage of training; other documents are computed again.
+    tokenizer_config, transformer_config: settings of the tokenizer and the model, as Hugging Face knows them.
+
+    Raises ValueError for an unknown pooling; at initialization for a model that cannot be loaded, has a decoder, or
+    does not fit window and overlap.
+    """
+    return word_transformer(
+        name,
+        pooling=pooling,
+        window=window,
+        overlap=overlap,
+        dtype=dtype,
+        frozen=frozen,
+        cache_mib=cache_mib,
+        tokenizer_config=tokenizer_config,
+        transformer_config=transformer_config,
+    )
+
+
+@registry.architectures("spacy_ner_arch.TransformerListener.v1")
+def transformer_listener(features: Tok2Vec | None = None, upstream: str = "*") -> Tok2Vec:
+    """The word vectors of the component `transformer`, for a head. Only over spacy_ner_arch.TransformerModel.v1.
+
+    features: an embedding whose vectors are appended, for example spacy_ner_arch.WordCharEmbed.v1; it gives the head
+        what the transformer cannot see, such as the case of words for an uncased one.
+    upstream: name of the transformer component, if there are several.
+    """
+    listener = WordListener(upstream)
+    return listener if features is None else concatenate(listener, features)
+
+
+@registry.architectures("spacy_ner_arch.TransformerTok2Vec.v1")
+def transformer_tok2vec(
+    transformer: Model[list[Doc], FullTransformerBatch], features: Tok2Vec | None = None
+) -> Tok2Vec:
+    """A transformer as the tok2vec of one component, not shared.
+
+    transformer: spacy_ner_arch.TransformerModel.v1.
+    features: see spacy_ner_arch.TransformerListener.v1.
+    """
+    tok2vec = own_transformer(transformer)
+    return tok2vec if features is None else concatenate(tok2vec, features)

@@ -1,0 +1,161 @@
+"""How the vectors of a transformer reach the heads, and how the gradient gets back.
+
+The component `transformer` passes a WordBatch to its listeners. It has the fields that listeners of spacy-transformers
+read, so they work as well. Ours pass back one gradient for a whole batch instead of one per document.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+import torch
+from spacy.tokens import Doc
+from spacy_transformers.data_classes import FullTransformerBatch, TransformerData, WordpieceBatch
+from spacy_transformers.layers import TransformerListener
+from thinc.api import Model, Ops, chain, xp2torch
+from thinc.types import Floats2d, Ragged
+from torch import Tensor
+from transformers.file_utils import ModelOutput
+
+from .head import Tok2Vec, join, no_backprop
+from .shim import default_device
+
+MISSING_VECTORS = (
+    "a document has no vectors of the transformer: put the component `transformer` into the pipeline before the one "
+    "that listens to it, and into annotating_components where that one is"
+)
+LISTENER = "spacy_ner_arch.TransformerListener.v1"
+
+
+class WordBatch(FullTransformerBatch):
+    """Output of the transformer: the fields that spacy-transformers uses for word pieces, with one row per word.
+
+    vectors: (words, D) of each document.
+    """
+
+    def __init__(self, vectors: Sequence[Floats2d]) -> None:
+        self.gradients: list[Tensor] = []
+        self.width = vectors[0].shape[1] if vectors else 0
+        super().__init__(
+            spans=[],
+            wordpieces=WordpieceBatch.empty(),
+            model_output=ModelOutput(),
+            align=_alignment(0),
+            cached_doc_data=DocVectors(self.gradients, vectors),
+        )
+
+    def unsplit_by_doc(self, arrays: list[list[Any]]) -> Tensor:  # type: ignore[override]
+        """The gradient (N, D) of all words.
+
+        arrays: from listeners of spacy-transformers, (1, words, D) for each document with a word. Our listeners have
+            appended theirs to `gradients`.
+        """
+        gradients = self.gradients
+        if arrays:
+            gradients = [*gradients, torch.cat([xp2torch(array[0][0], device=default_device()) for array in arrays])]
+        return cast(Tensor, sum(gradients[1:], start=gradients[0]))
+
+
+class DocVectors(list[TransformerData]):
+    """Vectors of documents in the form that listeners of spacy-transformers expect.
+
+    gradients: the list of the batch to which our listeners append theirs. A reference to the batch itself would be a
+        cycle, which keeps its memory until the garbage collector runs.
+    """
+
+    def __init__(self, gradients: list[Tensor], vectors: Sequence[Floats2d]) -> None:
+        super().__init__(map(_doc_data, vectors))
+        self.gradients = gradients
+
+
+def _doc_data(vectors: Floats2d) -> TransformerData:
+    if not len(vectors):
+        return TransformerData.empty()
+    output = ModelOutput()
+    output["last_hidden_state"] = vectors.reshape((1, *vectors.shape))
+    return TransformerData(WordpieceBatch.empty(), output, _alignment(len(vectors)))
+
+
+def _alignment(words: int) -> Ragged:
+    return Ragged(cast(Any, np.arange(words)), cast(Any, np.ones(words, dtype="i")))
+
+
+class WordListener(TransformerListener):
+    """A listener that passes back the gradient of a whole batch at once."""
+
+    def __init__(self, upstream_name: str) -> None:
+        super().__init__(upstream_name)
+        self._func = listen
+
+
+def listen(model: WordListener, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Callable]:
+    received = is_train and model._batch_id is not None
+    datas: Any = model._outputs if received else [doc._.trf_data for doc in docs]
+    if any(data is None and len(doc) for doc, data in zip(docs, datas, strict=True)):
+        if is_train:
+            raise ValueError(MISSING_VECTORS)
+        # spaCy's components run their models at initialization, on documents without vectors.
+        warnings.warn(f"{MISSING_VECTORS}; zeros are taken for them", stacklevel=2)
+    width = model.get_dim("nO")
+    vectors = [word_rows(data, model.ops, width, len(doc)) for data, doc in zip(datas, docs, strict=True)]
+    if not received:
+        return vectors, no_backprop
+    model.verify_inputs(docs)
+    if not isinstance(datas, DocVectors):
+        raise ValueError(
+            "spacy_ner_arch.TransformerListener.v1 listens to spacy_ner_arch.TransformerModel.v1 only; over another "
+            "model use spacy-transformers.TransformerListener.v1"
+        )
+
+    def backprop(gradients: list[Floats2d]) -> Any:
+        datas.gradients.append(join(model, gradients))
+        return model.backprop_and_clear([])
+
+    return vectors, backprop
+
+
+def own_transformer(transformer: Model[list[Doc], FullTransformerBatch]) -> Tok2Vec:
+    """A transformer as the tok2vec of one component, not shared."""
+    return chain(transformer, Model("word_vectors", word_vectors))
+
+
+def word_vectors(model: Model, batch: WordBatch, is_train: bool) -> tuple[list[Floats2d], Callable]:
+    """Word vectors of a WordBatch."""
+    width = batch.width
+    return [word_rows(data, model.ops, width) for data in batch.doc_data], partial(join, model)
+
+
+def word_rows(data: TransformerData | None, ops: Ops, width: int, words: int = 0) -> Floats2d:
+    """Vectors (words, D) of one document; zeros without data."""
+    if data is None or not data.model_output:
+        return ops.alloc2f(words, width)
+    return cast(Floats2d, data.model_output["last_hidden_state"][0])
+
+
+def replace_listener(model: Model[list[Doc], FullTransformerBatch]) -> Tok2Vec:
+    """The layer that replaces a listener in nlp.replace_listeners."""
+    return own_transformer(model)
+
+
+def replace_listener_cfg(transformer: dict[str, Any], tok2vec: dict[str, Any]) -> dict[str, Any]:
+    """The config block that replaces that of the listener, which is `tok2vec` or a block inside it."""
+    listener = find_listener(tok2vec)
+    if listener is None:
+        raise ValueError(
+            f"the transformer can only replace {LISTENER}; use that listener in the config of the component"
+        )
+    return {
+        "@architectures": "spacy_ner_arch.TransformerTok2Vec.v1",
+        "transformer": transformer,
+        "features": listener.get("features"),
+    }
+
+
+def find_listener(block: dict[str, Any]) -> dict[str, Any] | None:
+    """The config block of our listener in a block; None if there is none."""
+    if block.get("@architectures") == LISTENER:
+        return block
+    inner = (find_listener(value) for value in block.values() if isinstance(value, dict))
+    return next((listener for listener in inner if listener is not None), None)

@@ -1,0 +1,81 @@
+"""`ner-arch evaluate`: scores per label of entities, spans and relations."""
+
+from pathlib import Path
+from typing import Any
+
+import srsly
+from typer import Argument, Option
+from wasabi import Printer, msg
+
+from .pipelines import assigning, load, predict
+
+
+def evaluate(
+    model: str = Argument(..., help="Model name or path"),
+    corpus: Path = Argument(..., help="Corpus in .spacy format", exists=True),
+    output: Path | None = Option(None, "--output", "-o", help="JSON file for the scores", dir_okay=False),
+    gold_preproc: bool = Option(False, "--gold-preproc", "-G", help="Predict on gold sentences and tokens"),
+    gold_entities: bool | None = Option(
+        None,
+        "--gold-entities/--no-gold-entities",
+        help="Find relations between gold entities in gold sentences; the default if no component finds entities",
+    ),
+    gold_trees: bool = Option(False, "--gold-trees", help="Give the components gold dependency trees"),
+    code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
+    use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
+) -> None:
+    """Evaluate a trained pipeline.
+
+    Prints precision, recall, F1 and support per label, with averages, for the entities, spans and relations that the
+    pipeline sets. The JSON file has spaCy's score keys, between 0 and 1, and the tables.
+    """
+    from spacy.scorer import Scorer
+
+    from ..evaluation.tables import entity_table, relation_table, span_tables
+
+    nlp = load(model, use_gpu, code)
+    extractors: list[Any] = [
+        pipe for name, pipe in nlp.pipeline if nlp.get_pipe_meta(name).factory == "relation_extractor"
+    ]
+    if gold_entities and not extractors:
+        msg.fail("--gold-entities is for pipelines that find relations; this one finds none", exits=1)
+    if gold_entities is None and extractors and not (assigning(nlp, "doc.ents") or assigning(nlp, "doc.spans")):
+        msg.warn("No component of this pipeline finds entities: relations are scored between gold entities")
+        gold_entities = True
+    if gold_preproc and extractors:
+        msg.fail("--gold-preproc would lose the gold relations, which spaCy does not keep for sentences", exits=1)
+    copied = ["ents", "spans"] if gold_entities else []
+    if gold_trees:
+        copied.append("heads")
+    elif gold_entities:
+        copied.append("sents")
+    examples = predict(nlp, corpus, copied, gold_preproc)
+    scores = Scorer(nlp).score(examples)
+    tables = {}
+    if not gold_entities:
+        tables = {f"spans_{key}_table": rows for key, rows in span_tables(examples).items()}
+    if extractors:
+        symmetric = {label for pipe in extractors for label in pipe.cfg["symmetric"]}
+        tables["rel_table"] = relation_table(examples, sorted(symmetric))
+        if not any(pipe.generate_candidates(eg.predicted).entities for pipe in extractors for eg in examples):
+            msg.warn("No document has an entity: give --gold-entities, or add an entity component to the pipeline")
+    # A pipeline that sets no doc.ents has no entity scores.
+    if scores.get("ents_f") is not None or not tables:
+        tables["ents_table"] = entity_table(examples)
+    if not any(tables.values()):
+        msg.warn(f"{corpus}: nothing to compare; it has no gold annotation of what the pipeline finds")
+    for name, rows in tables.items():
+        if len(tables) > 1:
+            msg.divider(name.removesuffix("_table"))
+        print_scores(rows)
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        as_json = {name: [row._asdict() for row in rows] for name, rows in tables.items()}
+        srsly.write_json(output, {**scores, **as_json})
+        msg.good(f"Saved scores to {output}")
+
+
+def print_scores(rows: list[Any]) -> None:
+    if rows:
+        percent = [(row.name, *(f"{100 * value:.2f}" for value in row[1:4]), row.support) for row in rows]
+        Printer().table(percent, header=("", "P", "R", "F", "support"), aligns=("l", "r", "r", "r", "r"))

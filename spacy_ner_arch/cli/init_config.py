@@ -1,0 +1,53 @@
+"""`ner-arch init-config`: a config for your own data."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from typer import Argument, Option
+from wasabi import msg
+
+from .configs import EMBEDDINGS, ENCODERS, HEADS, RELATIONS, describe, find_cell, make_config, notes
+
+
+TREES_HELP = (
+    "Dependency trees of synlstm: gold for those of the corpus, or a pipeline with a parser; by default a parser is "
+    "trained in the same run"
+)
+
+
+def one_of(values: Sequence[str], default: str) -> str:
+    return f"{', '.join(values)} (default: {default})"
+
+
+def init_config(
+    output: Path = Argument(..., help="Config file to write, or - for the terminal", allow_dash=True, dir_okay=False),
+    config: str | None = Option(None, "--config", "-c", help="Shipped config, which the other options change"),
+    embedding: str | None = Option(None, "--embedding", help=one_of(EMBEDDINGS, "words")),
+    encoder: str | None = Option(None, "--encoder", help=one_of(ENCODERS, "bilstm, over a transformer none")),
+    head: str | None = Option(None, "--head", help="Entities: " + one_of(HEADS, "crf")),
+    relations: str | None = Option(None, "--relations", help="Relations: " + one_of(RELATIONS, "none")),
+    trees: str | None = Option(None, "--trees", help=TREES_HELP),
+    transformer: str | None = Option(None, "--transformer", help="Name on the Hugging Face hub, or folder"),
+    vectors: str | None = Option(None, "--vectors", help="Pipeline with word vectors to add to the embedding of words"),
+    lang: str = Option("en", "--lang", "-l", help="Language code; the tokenizer is that of the language"),
+    gpu: bool = Option(False, "--gpu", "-G", help="Mixed precision (bfloat16) and larger batches, for a GPU"),
+) -> None:
+    """Write a complete config, with comments, for your own data.
+
+    Without --config, options that are not given take fitting defaults: a BiLSTM-CRF. Train with `spacy train CONFIG
+    --paths.train FILE --paths.dev FILE`.
+    """
+    try:
+        cell = find_cell(config, embedding=embedding, encoder=encoder, head=head, relations=relations, trees=trees)
+        header = [f"Made by `python -m spacy ner-arch init-config`: {describe(cell)}.", *notes(cell)]
+        text = make_config(cell, transformer=transformer, vectors=vectors, lang=lang, gpu=gpu, header=header)
+    except ValueError as error:
+        msg.fail("Cannot write a config", str(error), exits=1)
+    if str(output) == "-":
+        print(text, end="")
+        return
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(text, encoding="utf8")
+    msg.good(f"Saved config to {output}")
+    paths = "--paths.train corpus/train.spacy --paths.dev corpus/dev.spacy"
+    msg.text(f"python -m spacy train {output} --output training {paths}{' --gpu-id 0' if gpu else ''}")

@@ -1,0 +1,46 @@
+"""What several commands do with a trained pipeline."""
+
+from pathlib import Path
+
+from spacy.cli._util import import_code, setup_gpu
+from spacy.language import Language
+from spacy.training import Example
+from spacy.util import load_model
+from wasabi import msg
+
+# The attribute that a component assigns if it sets a layer of annotation.
+ASSIGNED = {"ents": "doc.ents", "spans": "doc.spans", "heads": "token.head"}
+
+
+def load(model: str, use_gpu: int = -1, code: Path | None = None) -> Language:
+    """A trained pipeline. Exits with a message if there is none."""
+    setup_gpu(use_gpu, silent=False)
+    import_code(code)
+    try:
+        return load_model(model)
+    except OSError as error:
+        msg.fail(f"{model} is no pipeline: give a folder such as training/model-best", str(error), exits=1)
+
+
+def predict(nlp: Language, corpus: Path, copied: list[str], gold_preproc: bool = False) -> list[Example]:
+    """The examples of a corpus with the predictions of a pipeline.
+
+    copied: gold annotation to copy to the documents, see spacy_ner_arch.Corpus.v1. Components that set it do not run,
+        except those that only set sentences, which keep the copied ones.
+    gold_preproc: predict on gold sentences and tokens.
+    """
+    from ..training.corpus import create_corpus
+
+    nlp.disable_pipes(*{name for layer in copied if layer in ASSIGNED for name in assigning(nlp, ASSIGNED[layer])})
+    examples = list(create_corpus(corpus, copy=copied, gold_preproc=gold_preproc)(nlp))
+    if "heads" in copied and not any(eg.reference.has_annotation("DEP") for eg in examples):
+        msg.fail(f"--gold-trees: {corpus} has no dependency trees", exits=1)
+    # nlp.evaluate does not return its predictions.
+    for example, doc in zip(examples, nlp.pipe(example.predicted for example in examples), strict=True):
+        example.predicted = doc
+    return examples
+
+
+def assigning(nlp: Language, attribute: str) -> list[str]:
+    """Names of the components that declare that they set an attribute."""
+    return [name for name in nlp.pipe_names if attribute in nlp.get_pipe_meta(name).assigns]

@@ -1,0 +1,157 @@
+"""Collect the gold and predicted entities, spans and relations of an example, and match them."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from enum import Enum
+from typing import NamedTuple
+
+from spacy.tokens import Span
+from spacy.training import Example
+
+from ..annotation.relations import USER_DATA_KEY, RelationKey, aligned_keys, has_relations
+
+
+class Item(NamedTuple):
+    """An entity, a span or a relation.
+
+    label: its label.
+    places: start and end in characters; for a relation, those of the head and those of the tail.
+    types: labels of head and tail; empty for entities and spans.
+    score: probability of a prediction; None if the component sets none.
+    """
+
+    label: str
+    places: tuple[tuple[int, int], ...]
+    types: tuple[str, ...] = ()
+    score: float | None = None
+
+
+# Gold and predicted items of one document.
+Sides = tuple[list[Item], list[Item]]
+
+
+class Kind(Enum):
+    """Result of comparing a gold item with a prediction. The report shows the values."""
+
+    RIGHT = "right"
+    LABEL = "wrong label"
+    BOUNDARIES = "wrong boundaries"
+    BOTH = "wrong label and boundaries"
+    MISSED = "missed"
+    SPURIOUS = "spurious"
+
+
+class Match(NamedTuple):
+    """A gold item and the prediction paired with it; at most one of them is None.
+
+    document: index of the document in the corpus.
+    """
+
+    document: int
+    gold: Item | None
+    predicted: Item | None
+
+    @property
+    def kind(self) -> Kind:
+        if self.gold is None:
+            return Kind.SPURIOUS
+        if self.predicted is None:
+            return Kind.MISSED
+        same_label = self.gold.label == self.predicted.label
+        if self.gold.places == self.predicted.places:
+            return Kind.RIGHT if same_label else Kind.LABEL
+        return Kind.BOUNDARIES if same_label else Kind.BOTH
+
+
+def entity_items(example: Example) -> Sides:
+    """Return the gold and predicted entities, compared the way `spacy evaluate` compares them.
+
+    Predictions are extended to whole gold tokens. A prediction that touches a token without gold annotation is neither
+    right nor wrong and is left out.
+    """
+    reference, to_gold = example.reference, example.alignment.x2y
+    predicted = []
+    for ent in example.predicted.ents:
+        tokens = to_gold[ent.start : ent.end]
+        span = reference[int(tokens[0]) : int(tokens[-1]) + 1] if len(tokens) else reference[:0]
+        if len(span) and all(token.ent_iob for token in span):
+            score = ent._.score if Span.has_extension("score") else None
+            predicted.append(Item(ent.label_, ((span.start_char, span.end_char),), score=score))
+    return [Item(ent.label_, ((ent.start_char, ent.end_char),)) for ent in reference.ents], predicted
+
+
+def span_items(example: Example, key: str) -> Sides:
+    """Return the gold and predicted spans of `doc.spans[key]`; none if the gold document does not have the key."""
+    if key not in example.reference.spans:
+        return [], []
+    gold = [Item(span.label_, ((span.start_char, span.end_char),)) for span in example.reference.spans[key]]
+    predicted = []
+    if key in example.predicted.spans:
+        group = example.predicted.spans[key]
+        scores = group.attrs.get("scores", [])
+        for span, score in zip(group, scores if len(scores) == len(group) else [None] * len(group), strict=True):
+            place = (span.start_char, span.end_char)
+            predicted.append(Item(span.label_, (place,), score=None if score is None else float(score)))
+    return unique(gold), unique(predicted)
+
+
+def relation_items(example: Example, symmetric: Sequence[str] = ()) -> Sides:
+    """Return the gold and predicted relations; none if the gold document has no annotation of relations.
+
+    symmetric: labels that hold in both directions. The earlier argument becomes the head of such a relation.
+    """
+    if not has_relations(example.reference):
+        return [], []
+
+    def item(key: RelationKey, score: float | None = None) -> Item:
+        arguments = [key[:3], key[3:6]]
+        if key[6] in symmetric:
+            arguments.sort()
+        return Item(key[6], tuple(a[:2] for a in arguments), tuple(a[2] for a in arguments), score)
+
+    # Not `get_relations`, which raises if tokens were merged after the relations were set.
+    rows = example.predicted.user_data.get(USER_DATA_KEY, ())
+    predicted = [item(tuple(key), score) for *key, score in rows]
+    return unique(map(item, aligned_keys(example))), unique(predicted)
+
+
+def unique(items: Iterable[Item]) -> list[Item]:
+    """Drop items that differ from another one in their score only."""
+    return list({item[:3]: item for item in items}.values())
+
+
+def match_all(documents: Iterable[Sides]) -> list[Match]:
+    """Match the items of every document of a corpus."""
+    return [pair for i, sides in enumerate(documents) for pair in match(i, *sides)]
+
+
+def match(document: int, gold: Sequence[Item], predicted: Sequence[Item]) -> list[Match]:
+    """Pair the gold items of a document with overlapping predictions; each item is in exactly one match.
+
+    The best pairs come first: same boundaries before other boundaries, then the same label, then the longest overlap.
+    """
+    # Gold items by the characters of their first place.
+    touching = defaultdict(set)
+    for i, wanted in enumerate(gold):
+        for character in range(*wanted.places[0]):
+            touching[character].add(i)
+    candidates = []
+    for j, found in enumerate(predicted):
+        for i in set[int]().union(*(touching[character] for character in range(*found.places[0]))):
+            wanted = gold[i]
+            if common := overlap(wanted, found):
+                candidates.append((wanted.places != found.places, wanted.label != found.label, -common, i, j))
+    partner: dict[int, int] = {}
+    taken: set[int] = set()
+    for *_, i, j in sorted(candidates):
+        if i not in partner and j not in taken:
+            partner[i] = j
+            taken.add(j)
+    matches = [Match(document, item, predicted[partner[i]] if i in partner else None) for i, item in enumerate(gold)]
+    return matches + [Match(document, None, item) for j, item in enumerate(predicted) if j not in taken]
+
+
+def overlap(one: Item, other: Item) -> int:
+    """Return the number of shared characters; 0 unless each place of one item overlaps that of the other."""
+    common = [min(a[1], b[1]) - max(a[0], b[0]) for a, b in zip(one.places, other.places, strict=True)]
+    return sum(common) if min(common) > 0 else 0

@@ -1,0 +1,186 @@
+"""Write a page on a trained pipeline: scores, confusions, calibration, errors, learned transitions, training curve."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from spacy.language import Language
+from spacy.training import Example
+
+from ..annotation.tags import legality
+from .figures import reliability, threshold_scores, training_curve
+from .items import Kind, Match, Sides, entity_items, match_all, relation_items, span_items
+from .measures import Probabilities, calibration, confusion, probabilities, threshold_curve
+from .tables import Row, entity_table, relation_table, span_tables
+from .training_log import TrainingLog, read_log
+
+# Errors that the page lists of each kind.
+MOST_ERRORS = 25
+# Characters of text shown before and after an error.
+MARGIN = 90
+PRECISIONS = (0.90, 0.95, 0.99)
+# Start, end and CSS classes of a part of a text.
+Mark = tuple[int, int, str]
+
+
+def write_report(nlp: Language, examples: Iterable[Example], output: str | Path, log: str | Path | None = None) -> Path:
+    """Write one HTML page on a pipeline and its predictions. The page needs no other file and runs no script.
+
+    nlp: the pipeline; the page shows the annotation that its components declare to set: doc.ents, doc.spans and
+        doc._.relations.
+    examples: gold documents with the predictions of the pipeline on their predicted side.
+    output: folder for `index.html`. The folder is created if necessary; an older page is replaced.
+    log: training log, see `read_log`; None leaves out its section.
+
+    Returns the path of the page. Raises ImportError if matplotlib or scikit-learn is missing, and ValueError for a file
+    that is no training log or a score outside 0 to 1. After an error nothing is written.
+    """
+    missing = [package for package in ("matplotlib", "sklearn") if find_spec(package) is None]
+    if missing:
+        raise ImportError(f'the report needs {" and ".join(missing)}: pip install "spacy-ner-arch[viz]"')
+    page = build_page(nlp, list(examples), None if log is None else read_log(log))
+    path = Path(output) / "index.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def build_page(nlp: Language, examples: Sequence[Example], log: TrainingLog | None) -> str:
+    """Return the page as HTML."""
+    environment = Environment(
+        loader=PackageLoader("spacy_ner_arch", "evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    texts = [example.reference.text for example in examples]
+    return environment.get_template("report.html.jinja").render(
+        title=f"{nlp.lang}_{nlp.meta['name']} {nlp.meta['version']}",
+        components=[(name, nlp.get_pipe_meta(name).factory) for name in nlp.pipe_names],
+        documents=len(examples),
+        tokens=sum(len(example.reference) for example in examples),
+        sections=[section(texts, f"task{i}", *task) for i, task in enumerate(find_tasks(nlp, examples))],
+        transitions=[
+            (component, tags, np.ma.masked_invalid(scores).tolist(), float(np.nanmax(np.abs(scores))))
+            for component, tags, scores in transitions(nlp)
+        ],
+        log=log,
+        training_curve=log and training_curve(log, "training-curve"),
+    )
+
+
+def find_tasks(nlp: Language, examples: Sequence[Example]) -> Iterator[tuple[str, str, list[Row], list[Sides]]]:
+    """Yield title, noun, table of scores and items of each kind of annotation that the components declare to set."""
+    assigned = {attribute for name in nlp.pipe_names for attribute in nlp.get_pipe_meta(name).assigns}
+    if "doc.ents" in assigned:
+        yield "Entities", "entity", entity_table(examples), [entity_items(example) for example in examples]
+    if "doc.spans" in assigned:
+        for key, rows in span_tables(examples).items():
+            yield f"Spans “{key}”", "span", rows, [span_items(example, key) for example in examples]
+    if "doc._.relations" in assigned:
+        settings = [getattr(pipe, "cfg", {}) for _, pipe in nlp.pipeline]
+        symmetric = sorted({label for cfg in settings for label in cfg.get("symmetric", ())})
+        items = [relation_items(example, symmetric) for example in examples]
+        yield "Relations", "relation", relation_table(examples, symmetric), items
+
+
+def section(texts: Sequence[str], name: str, title: str, noun: str, rows: list[Row], items: list[Sides]) -> dict:
+    """Return what the template shows of one kind of annotation.
+
+    texts: of the documents.
+    name: id of the section.
+    """
+    matches = match_all(items)
+    wrong = [pair for pair in matches if pair.kind not in (Kind.RIGHT, Kind.MISSED)]
+    wrong.sort(key=score_of, reverse=True)
+    missed = [pair for pair in matches if pair.kind is Kind.MISSED]
+    return {
+        "name": name,
+        "title": title,
+        "noun": noun,
+        "rows": rows,
+        "confusion": confusion(matches),
+        "probabilities": probability_section(probabilities(matches), name),
+        "errors": [
+            (header, len(pairs), [(pair, excerpt(texts[pair.document], marks(pair))) for pair in pairs[:MOST_ERRORS]])
+            for header, pairs in (("Wrong, the most probable first", wrong), ("Missed", missed))
+        ],
+    }
+
+
+def score_of(pair: Match) -> float:
+    """Return the probability of the prediction, 0 if there is none."""
+    return 0.0 if pair.predicted is None else pair.predicted.score or 0.0
+
+
+def probability_section(found: Probabilities, name: str) -> dict[str, Any] | None:
+    """Return calibration and thresholds; None without probabilities, and no thresholds if no prediction is right."""
+    if not len(found.scores):
+        return None
+    result = calibration(found)
+    part = {"found": found, "calibration": result, "reliability": reliability(result, f"{name}-reliability")}
+    if not found.right.any():
+        return {**part, "thresholds": []}
+    curve = threshold_curve(found)
+    choices: list[tuple[str, int | None]] = [("all", 0), ("best F1", int(np.argmax(curve.f1)))]
+    choices += [(f"precision ≥ {100 * target:.0f}", curve.at_precision(target)) for target in PRECISIONS]
+    thresholds = [(choice, None if i is None else [column[i] for column in curve]) for choice, i in choices]
+    return {**part, "thresholds": thresholds, "curve": threshold_scores(curve, f"{name}-thresholds")}
+
+
+def marks(pair: Match) -> Iterator[Mark]:
+    """Yield the places of both sides of a match."""
+    for side, item in (("gold", pair.gold), ("predicted", pair.predicted)):
+        places = () if item is None else item.places
+        roles = (" head", " tail") if len(places) == 2 else ("",)
+        for (start, end), role in zip(places, roles, strict=False):
+            # Gold arguments that do not align with the predicted tokens have negative offsets.
+            yield (start, end, side + role) if start >= 0 else (-1 - start, -1 - end, side + role)
+
+
+def excerpt(text: str, places: Iterable[Mark]) -> list[tuple[str, str]]:
+    """Return the text around some places, cut into pieces with the CSS classes of the places that cover each piece."""
+    places = list(places)
+    cuts = sorted({0, len(text), *(start for start, _, _ in places), *(end for _, end, _ in places)})
+    pieces = []
+    for start, end in pairwise(cuts):
+        classes = {name for low, high, role in places if low <= start and end <= high for name in role.split()}
+        pieces.append((shorten(text[start:end], start > 0, end < len(text)), " ".join(sorted(classes))))
+    return pieces
+
+
+def shorten(piece: str, keep_start: bool, keep_end: bool) -> str:
+    """Cut a long piece of text at spaces; keep the ends that other pieces follow."""
+    if len(piece) <= MARGIN * (keep_start + keep_end):
+        return piece
+    start = re.sub(r"\s+\S*$", "", piece[:MARGIN]) if keep_start else ""
+    end = re.sub(r"^\S*\s+", "", piece[-MARGIN:]) if keep_end else ""
+    return f"{start} … {end}"
+
+
+def transitions(nlp: Language) -> Iterator[tuple[str, list[str], np.ndarray]]:
+    """Yield name, tags and learned transition scores of each component with a CRF.
+
+    The scores are (K + 1, K + 1): from the start of the text and the K tags (rows) to the tags and the end of the text
+    (columns). They are NaN where the tag scheme forbids the transition. A softmax, whose transitions are all zero, is
+    left out.
+    """
+    for name, pipe in nlp.pipeline:
+        head: Any = getattr(pipe, "head", None)
+        crf = getattr(head.module, "crf", None) if getattr(head, "is_initialized", False) else None
+        if crf is None or not crf.transitions.any():
+            continue
+        parameters = (crf.start_transitions, crf.transitions, crf.end_transitions)
+        start, between, end = (parameter.detach().cpu().float().numpy() for parameter in parameters)
+        allowed = legality(crf.labels, crf.scheme)
+        scores = np.full((len(crf.labels) + 1,) * 2, np.nan)
+        scores[0, :-1] = np.where(allowed.start, start, np.nan)
+        scores[1:, :-1] = np.where(allowed.transition, between, np.nan)
+        scores[1:, -1] = np.where(allowed.end, end, np.nan)
+        yield name, list(crf.labels), scores

@@ -1,0 +1,68 @@
+"""What every head does: collate annotation, compute a loss, predict, and grow with its labels."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, cast
+
+from torch import Tensor, nn
+
+from .batch import Batch
+
+# Builds an encoder for token vectors of a given width. An encoder is a module with `output_size` and
+# `forward(x, batch)`: x (B, T, D) -> (B, T, output_size), arbitrary in the padding.
+EncoderBuilder = Callable[[int], nn.Module]
+
+
+class Loss(NamedTuple):
+    """Loss of a batch: a sum over its items times a constant, so that it does not depend on how batches are cut.
+
+    total: scalar with the gradient.
+    parts: further terms that `total` contains, by name, for the training log.
+    """
+
+    total: Tensor
+    parts: dict[str, Tensor]
+
+
+class Head(nn.Module):
+    """Base class of the heads: an optional encoder over the token vectors, and what a subclass makes of its states.
+
+    input_size: width D of the token vectors.
+    encoder: builder of the encoder; None for none.
+    """
+
+    def __init__(self, input_size: int, encoder: EncoderBuilder | None = None) -> None:
+        super().__init__()
+        self.encoder = None if encoder is None else encoder(input_size)
+        self.width = input_size if self.encoder is None else cast(int, self.encoder.output_size)
+
+    def forward(self, x: Tensor, batch: Batch) -> Loss | tuple[Tensor, ...]:
+        """The loss if the batch has targets, else the predictions. x: token vectors (B, T, D)."""
+        return self.predict(x, batch) if batch.targets is None else self.loss(x, batch)
+
+    def encode(self, x: Tensor, batch: Batch) -> Tensor:
+        """States of the tokens, (B, T, width)."""
+        return x if self.encoder is None else self.encoder(x, batch)
+
+    def collate(self, batch: Batch, items: Sequence[Any] | None, targets: Sequence[Any] | None) -> Batch:
+        """Fill in the items and the targets of a batch.
+
+        items: of each document, what the component gives the head to classify; None if it gives nothing.
+        targets: gold annotation of each document; None in prediction.
+        """
+        raise NotImplementedError
+
+    def loss(self, x: Tensor, batch: Batch) -> Loss:
+        """Loss of a batch with targets."""
+        raise NotImplementedError
+
+    def predict(self, x: Tensor, batch: Batch) -> tuple[Tensor, ...]:
+        """Predictions, one row for each item of the batch: `batch.counts` rows for each document."""
+        raise NotImplementedError
+
+    def resize(self, **hyperparameters: Any) -> None:
+        """Add (or reorder) labels; keep exactly what was learned about the ones that stay."""
+        raise NotImplementedError
+
+    def calibrate(self, batches: Iterable[tuple[Tensor, Batch]]) -> None:
+        """Fit the probabilities, but not the predictions, on held-out token vectors and batches with targets."""
+        raise NotImplementedError

@@ -1,0 +1,203 @@
+"""Classification of pairs of entities: classes, loss, predictions and growth, the same for all pair models.
+
+A pair model is a subclass that computes logits (P, C). With one label a pair, C = K + 1 and class 0 is "no relation";
+with several labels a pair, C = K.
+
+Letters as in `pairs.py`, and D width of a token vector, K labels, C classes.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..annotation.tags import INVERSE
+from .batch import Batch, send
+from .dropout import dropout
+from .growth import regrown
+from .head import EncoderBuilder, Head, Loss
+from .pairs import Pairs, PairTargets, make_pairs, mean_rows, take, token_rows, wide
+
+
+class PairHead(Head):
+    """Base class of the pair models; a subclass adds `logits`.
+
+    input_size: width of the token vectors.
+    labels: names of the K labels.
+    types: names of the entity types.
+    symmetric: labels that hold in both directions.
+    multi_label: whether a pair may have several labels (one sigmoid each) or at most one (softmax).
+    encoder: builder of the encoder; None for none. D is its output width then.
+    dropout_rate: rate, or None for the rate of `[training] dropout`.
+    type_size: width of the embedding of entity types, in models that use them; 0 for none.
+    negative_weight: factor of the loss of pairs without a relation.
+    class_weights: factor of the loss by gold label, in both of its directions; 1 for labels not named. With
+        `multi_label` the factor of the label's own term.
+    loss_scale: constant factor of the loss, which is summed over the pairs.
+
+    Shape: x (B, T, D); items are the candidates of each document, targets its gold relations
+    (annotation.gold_relations.GoldPairs). Predictions are log probabilities, (P, K) each: log p_k that a label holds,
+    and log p_0 that no label holds (with `multi_label` log(1 - p_k) that this label does not hold).
+    """
+
+    # Names of the additional terms of the loss.
+    terms: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        input_size: int,
+        *,
+        labels: Sequence[str],
+        types: Sequence[str],
+        symmetric: Sequence[str] = (),
+        multi_label: bool = False,
+        encoder: EncoderBuilder | None = None,
+        dropout_rate: float | None = None,
+        type_size: int = 0,
+        negative_weight: float = 1.0,
+        class_weights: dict[str, float] | None = None,
+        loss_scale: float = 0.001,
+    ) -> None:
+        super().__init__(input_size, encoder)
+        if not labels:
+            raise ValueError(f"{type(self).__name__}: labels must not be empty")
+        if not 0.0 <= negative_weight < math.inf:
+            raise ValueError(f"{type(self).__name__}: negative_weight must be finite and not negative")
+        self.multi_label = multi_label
+        self.dropout = dropout(dropout_rate)
+        self.type_size = type_size
+        self.type_vectors = nn.Embedding(1 + len(types), type_size) if type_size else None
+        if self.type_vectors is not None:
+            # The row of unknown types, which are never trained.
+            nn.init.zeros_(self.type_vectors.weight[0])
+        self.output: nn.Linear | None = None
+        self.negative_weight = negative_weight
+        self.class_weights = class_weights or {}
+        self.loss_scale = loss_scale
+        self.weights: Tensor
+        self.both_ways: Tensor
+        self.types = list(types)
+        self._check(labels, symmetric)
+        self._set_constants(labels, symmetric)
+
+    def collate(self, batch: Batch, items: Sequence[Any] | None, targets: Sequence[Any] | None) -> Batch:
+        assert items is not None
+        batch.items = make_pairs(items, batch.device)
+        batch.counts = np.array([len(found.pairs) for found in items])
+        if targets is not None:
+            offsets = np.repeat(batch.counts.cumsum() - batch.counts, [len(gold.rows) for gold in targets])
+            rows = np.concatenate([gold.rows for gold in targets]) + offsets
+            classes = np.concatenate([gold.classes for gold in targets])
+            batch.targets = PairTargets(*send(np.stack([rows, classes]).astype(np.int64), batch.device))
+        return batch
+
+    def loss(self, x: Tensor, batch: Batch) -> Loss:
+        pairs: Pairs = batch.items
+        if not len(pairs.heads):
+            # A gradient of zeros: a shared encoder waits for it.
+            nothing = x.flatten()[:0].sum(dtype=wide(x))
+            return Loss(nothing, dict.fromkeys(self.terms, nothing.detach()))
+        x = self.encode(x, batch)
+        logits = self.logits(x, batch)
+        with torch.autocast(x.device.type, enabled=False):
+            held = logits.new_zeros(len(pairs.heads), len(self.labels))
+            held = held.index_put(tuple(batch.targets), logits.new_ones(len(batch.targets.rows)))
+            terms = self.additional_losses(x, pairs, batch.targets, held)
+            terms = {name: term * self.loss_scale for name, term in terms.items()}
+            total = sum(terms.values(), self.pair_loss(logits, held) * self.loss_scale)
+            return Loss(total, {name: term.detach() for name, term in terms.items()})
+
+    def logits(self, x: Tensor, batch: Batch) -> Tensor:
+        """Logits (P, C) in at least float32 from encoded tokens; there is at least one pair."""
+        raise NotImplementedError
+
+    def pair_loss(self, logits: Tensor, held: Tensor) -> Tensor:
+        """Weighted loss, summed over the pairs; held (P, K) is 1 where a pair has a label and 0 elsewhere."""
+        if not self.multi_label:
+            return -(self.target_weights(held) * logits.log_softmax(-1)).sum()
+        on = held * self.weights * F.logsigmoid(logits)
+        off = (1 - held) * F.logsigmoid(-logits)
+        weight = torch.where(held.any(1, keepdim=True), 1.0, self.negative_weight)
+        return -(weight * (on + off)).sum()
+
+    def target_weights(self, held: Tensor) -> Tensor:
+        """Target probabilities of the classes, (P, K + 1), each times the weight of its class.
+
+        Several labels of one pair share its target probability equally.
+        """
+        count = held.sum(1, keepdim=True)
+        negative = self.negative_weight * (count == 0)
+        return torch.cat([negative, self.weights * held / count.clamp_min(1)], dim=1)
+
+    def additional_losses(self, x: Tensor, pairs: Pairs, targets: PairTargets, held: Tensor) -> dict[str, Tensor]:
+        """Further weighted terms of the loss, summed over the pairs, by the names in `terms`."""
+        return {}
+
+    def predict(self, x: Tensor, batch: Batch) -> tuple[Tensor, ...]:
+        if not len(batch.items.heads):
+            return (x.new_zeros((0, len(self.labels)), dtype=wide(x)),) * 2
+        logits = self.logits(self.encode(x, batch), batch)
+        with torch.autocast(x.device.type, enabled=False):
+            if self.multi_label:
+                return F.logsigmoid(logits), F.logsigmoid(-logits)
+            classes = logits.log_softmax(-1)
+            return classes[:, 1:], classes[:, :1].expand(-1, len(self.labels))
+
+    # Growing
+
+    def resize(  # type: ignore[override]
+        self, labels: Sequence[str], types: Sequence[str], symmetric: Sequence[str], multi_label: bool
+    ) -> None:
+        if multi_label != self.multi_label:
+            raise ValueError(f"the model was built with multi_label = {self.multi_label}, which cannot change")
+        self._check(labels, symmetric)
+        self._resize_labels(labels)
+        if self.type_vectors is not None:
+            self.type_vectors = regrown(self.type_vectors, ["", *types], ["", *self.types])
+        self.types = list(types)
+        self._set_constants(labels, symmetric)
+
+    def _resize_labels(self, labels: Sequence[str]) -> None:
+        if self.output is not None:
+            first = [] if self.multi_label else [""]
+            self.output = regrown(self.output, [*first, *labels], [*first, *self.labels])
+
+    def _check(self, labels: Sequence[str], symmetric: Sequence[str]) -> None:
+        known = {label.removesuffix(INVERSE) for label in labels}
+        for name, given in (("class_weights", self.class_weights), ("symmetric", symmetric)):
+            unknown = sorted(set(given) - known)
+            if unknown:
+                raise ValueError(f"{name} names {unknown}, which are no labels; labels are {sorted(labels)}")
+        for label, weight in self.class_weights.items():
+            if not 0.0 <= weight < math.inf:
+                raise ValueError(f"class_weights must be finite and not negative, got {weight} for {label!r}")
+
+    def _set_constants(self, labels: Sequence[str], symmetric: Sequence[str]) -> None:
+        self.labels, self.symmetric = list(labels), list(symmetric)
+        like = next(self.parameters(), torch.zeros(()))
+        weights = like.new_tensor([self.class_weights.get(label.removesuffix(INVERSE), 1.0) for label in labels])
+        self.register_buffer("weights", weights, persistent=False)
+        both_ways = torch.tensor([label in symmetric for label in labels], device=like.device)
+        self.register_buffer("both_ways", both_ways, persistent=False)
+
+    # Parts of pair models
+
+    def output_layer(self, width: int) -> nn.Linear:
+        """Linear layer to the logits."""
+        return nn.Linear(width, len(self.labels) + (not self.multi_label))
+
+    def type_parts(self, pairs: Pairs) -> list[Tensor]:
+        """Embeddings of the types of both entities, (P, type_size) each; an empty list without type embeddings."""
+        if self.type_vectors is None:
+            return []
+        ends = (pairs.heads, pairs.tails)
+        return [take(self.type_vectors.weight, pairs.types.index_select(0, end)) for end in ends]
+
+    def mean_entities(self, x: Tensor, pairs: Pairs) -> Tensor:
+        """Means of the tokens of the entities, (E, D) in at least float32."""
+        rows, inside = token_rows(pairs.documents, pairs.starts, pairs.ends, x.shape[1], pairs.widest)
+        return mean_rows(x.flatten(0, 1), rows, inside)

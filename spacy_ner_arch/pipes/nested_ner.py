@@ -1,0 +1,142 @@
+"""`nested_ner`: nested and overlapping entities by classifying spans."""
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from spacy.language import Language
+from spacy.tokens import Doc, Span, SpanGroup
+from spacy.training import Example
+from spacy.vocab import Vocab
+from thinc.api import Model
+
+from ..annotation.entities import align, misaligned_tokens
+from ..annotation.spans import GoldSpans
+from .base import log_odds
+from .span_ner import DEFAULT_MODEL, SpanPipe
+
+
+@Language.factory(
+    "nested_ner",
+    assigns=["doc.spans"],
+    default_config={
+        "model": DEFAULT_MODEL,
+        "max_width": 10,
+        "threshold": 0.5,
+        "spans_key": "sc",
+        "suggester": None,
+        "loss_weight": 1.0,
+        "scorer": {"@scorers": "spacy.spancat_scorer.v1"},
+    },
+    default_score_weights={"spans_sc_f": 1.0, "spans_sc_p": 0.0, "spans_sc_r": 0.0, "spans_sc_per_type": None},
+)
+def make_nested_ner(
+    nlp: Language,
+    name: str,
+    model: Model,
+    max_width: int,
+    threshold: float,
+    spans_key: str,
+    suggester: Callable | None,
+    loss_weight: Any,
+    scorer: Callable | None,
+) -> "NestedNER":
+    """Named entity recognition by classifying spans, which may overlap and have several labels.
+
+    model: spacy_ner_arch.Span.v1.
+    spans_key: key of doc.spans, for gold spans and predictions. With another key than "sc", set spans_sc_f = null and
+        spans_KEY_f = 1.0 in [training.score_weights]; otherwise training reports a score of 0.
+    Other arguments: see `span_ner`. A span has its most probable label, and the labels at least half as probable.
+    """
+    return NestedNER(
+        nlp.vocab,
+        model,
+        name,
+        max_width=max_width,
+        threshold=threshold,
+        spans_key=spans_key,
+        suggester=suggester,
+        loss_weight=loss_weight,
+        scorer=scorer,
+    )
+
+
+class NestedNER(SpanPipe):
+    """Set `doc.spans[key]`, and its `attrs["scores"]`: the probabilities of the labels for the spans."""
+
+    def __init__(
+        self,
+        vocab: Vocab,
+        model: Model,
+        name: str = "nested_ner",
+        *,
+        max_width: int = 10,
+        threshold: float = 0.5,
+        spans_key: str = "sc",
+        suggester: Callable | None = None,
+        loss_weight: Any = 1.0,
+        scorer: Callable | None = None,
+    ) -> None:
+        super().__init__(
+            vocab,
+            model,
+            name,
+            scorer=scorer,
+            loss_weight=loss_weight,
+            max_width=max_width,
+            threshold=threshold,
+            suggester=suggester,
+            spans_key=spans_key,
+        )
+
+    def initialize(
+        self,
+        get_examples: Callable[[], Iterable[Example]],
+        *,
+        nlp: Language | None = None,
+        labels: Sequence[str] | None = None,
+    ) -> None:
+        """Collect the labels and build the model; warn if the score weights are those of another spans_key."""
+        super().initialize(get_examples, nlp=nlp, labels=labels)
+        key = self.cfg["spans_key"]
+        weights = {} if nlp is None else nlp.config["training"]["score_weights"]
+        if key != "sc" and weights.get("spans_sc_f"):
+            warnings.warn(
+                f"{self.name}: spans_key = {key!r}, but [training.score_weights] has spans_sc_f; set spans_sc_f = null "
+                f"and spans_{key}_f = 1.0",
+                stacklevel=2,
+            )
+
+    def gold_spans(self, doc: Doc) -> Sequence[Span]:
+        return list(doc.spans.get(self.cfg["spans_key"], ()))
+
+    def find_targets(self, examples: Sequence[Example], items: list[np.ndarray] | None) -> list[GoldSpans]:
+        """Gold spans of every example on its predicted tokens. A document without the key is not annotated."""
+        targets = []
+        for eg in examples:
+            gold = self.gold_spans(eg.reference)
+            annotated = ~misaligned_tokens(eg, gold)
+            if self.cfg["spans_key"] not in eg.reference.spans:
+                annotated[:] = False
+            targets.append(self.make_targets(align(eg, gold), annotated))
+        return targets
+
+    def set_annotations(self, docs: Iterable[Doc], scores: Any) -> None:
+        """Write the spans and their probabilities onto the documents."""
+        least = log_odds(self.cfg["threshold"])
+        _, predictions = scores
+        for doc, (log_probabilities,) in zip(docs, predictions, strict=True):
+            self.check_finite(doc, log_probabilities)
+            labels = log_probabilities[..., 1:]
+            likely = labels - log_probabilities[..., :1] > least
+            # In training, the labels of one span share its probability, so those nearly as likely as the best belong.
+            chosen = np.nonzero(likely & (labels >= labels.max(-1, keepdims=True) - math.log(2)))
+            spans = [
+                Span(doc, start, start + width + 1, label=self.labels[label])
+                for start, width, label in zip(*(axis.tolist() for axis in chosen), strict=True)
+            ]
+            group = SpanGroup(doc, name=self.cfg["spans_key"], spans=spans)
+            group.attrs["scores"] = np.exp(labels[chosen])
+            doc.spans[self.cfg["spans_key"]] = group

@@ -1,0 +1,272 @@
+"""`nested_ner` in spaCy pipelines: overlapping spans, several labels, keys, suggesters, training from a config."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import spacy
+import srsly
+import torch
+from conftest import small_model, train
+from spacy.cli.find_threshold import find_threshold
+from spacy.cli.init_config import fill_config
+from spacy.cli.train import train as spacy_train
+from spacy.tokens import Doc, DocBin, Span
+from spacy.training import Example
+from thinc.api import fix_random_seed
+from typer.testing import CliRunner
+
+from spacy_ner_arch.cli.app import app
+from spacy_ner_arch.formats import Report, read_docs
+from spacy_ner_arch.nn.batch import make_batch
+
+SAMPLE = Path(__file__).parent.parent / "assets" / "sample"
+# Texts with nested spans and with spans that have two labels.
+NESTED = [
+    ("The Museum of Tarvik closed .", [(0, 4, "ORG"), (3, 4, "LOC"), (3, 4, "TOWN")]),
+    ("Anna left Tarvik .", [(0, 1, "PER"), (2, 3, "LOC"), (2, 3, "TOWN")]),
+    ("Nothing happened .", []),
+    ("Olaf of Brenna met Anna .", [(0, 3, "PER"), (2, 3, "LOC"), (2, 3, "TOWN"), (4, 5, "PER")]),
+]
+
+
+def make_nlp(**settings):
+    nlp = spacy.blank("en")
+    nlp.add_pipe("nested_ner", config={"model": small_model("Span"), **settings})
+    return nlp
+
+
+def make_examples(nlp, key="sc"):
+    examples = []
+    for text, spans in NESTED:
+        reference = words(nlp, text)
+        reference.spans[key] = [Span(reference, *span) for span in spans]
+        examples.append(Example(words(nlp, text), reference))
+    return examples
+
+
+def words(nlp, text):
+    return Doc(nlp.vocab, words=text.split())
+
+
+def spans_of(doc, key="sc"):
+    return [(span.start, span.end, span.label_) for span in doc.spans[key]]
+
+
+@pytest.fixture(scope="module")
+def nested():
+    """A pipeline trained until it reproduces NESTED. Read only."""
+    nlp = make_nlp(max_width=6)
+    train(nlp, make_examples(nlp), steps=120)
+    return nlp
+
+
+def test_learns_nested_spans_and_several_labels(nested, tmp_path):
+    nested.to_disk(tmp_path)
+    for nlp in (nested, spacy.load(tmp_path)):
+        for text, spans in NESTED:
+            doc = nlp(words(nlp, text))
+            assert spans_of(doc) == spans and not doc.ents
+            scores = doc.spans["sc"].attrs["scores"]
+            assert len(scores) == len(spans) and ((scores > 0.3) & (scores <= 1)).all()
+    scores = nested.evaluate(make_examples(nested))
+    assert scores["spans_sc_f"] == 1.0 and set(scores["spans_sc_per_type"]) == {"PER", "LOC", "ORG", "TOWN"}
+    assert "ents_f" not in scores or scores["ents_f"] is None
+
+
+def test_scores_are_stored_with_the_document(nested):
+    doc = nested(words(nested, NESTED[1][0]))
+    restored = Doc(nested.vocab).from_bytes(doc.to_bytes())
+    assert spans_of(restored) == spans_of(doc)
+    np.testing.assert_array_equal(restored.spans["sc"].attrs["scores"], doc.spans["sc"].attrs["scores"])
+
+
+def test_two_labels_share_the_probability(nested):
+    doc = nested(words(nested, NESTED[1][0]))
+    by_label = dict(zip([span.label_ for span in doc.spans["sc"]], doc.spans["sc"].attrs["scores"], strict=True))
+    assert by_label["PER"] > 0.8 and 0.3 < by_label["LOC"] < 0.7 and 0.3 < by_label["TOWN"] < 0.7
+
+
+@pytest.mark.parametrize("key", ["sc", "inner"])
+def test_training_from_a_filled_config_reports_a_score(key, tmp_path):
+    """spaCy fills [training.score_weights] from the factory; for another key than "sc" the user replaces them."""
+    nlp = make_nlp(spans_key=key)
+    nlp.config.to_disk(tmp_path / "base.cfg")
+    filled = fill_config(tmp_path / "filled.cfg", tmp_path / "base.cfg")[1]
+    weights = filled["training"]["score_weights"]
+    assert weights == {"spans_sc_f": 1.0, "spans_sc_p": 0.0, "spans_sc_r": 0.0, "spans_sc_per_type": None}
+    DocBin(docs=[eg.reference for eg in make_examples(nlp, key)]).to_disk(tmp_path / "corpus.spacy")
+    overrides = {f"paths.{part}": str(tmp_path / "corpus.spacy") for part in ("train", "dev")}
+    overrides |= {"training.max_steps": 90, "training.eval_frequency": 30, "training.optimizer.learn_rate": 0.01}
+    if key != "sc":
+        overrides["training.score_weights"] = {**dict.fromkeys(weights), f"spans_{key}_f": 1.0}
+    spacy_train(tmp_path / "filled.cfg", tmp_path, overrides=overrides)
+    best = spacy.load(tmp_path / "model-best")
+    performance = best.meta["performance"]
+    weights = best.config["training"]["score_weights"]
+    score = sum(performance[name] * weight for name, weight in weights.items() if weight)
+    assert score == performance[f"spans_{key}_f"] > 0.8
+    doc = best(words(best, NESTED[1][0]))
+    assert list(doc.spans) == [key] and spans_of(doc, key) == NESTED[1][1]
+
+
+def test_another_key():
+    """Gold spans and predictions have the key of the component, and other groups stay."""
+    nlp = make_nlp(spans_key="inner")
+    examples = make_examples(nlp, "inner")
+    train(nlp, examples, steps=120)
+    scores = nlp.evaluate(examples)
+    assert scores["spans_inner_f"] == 1.0 and "spans_sc_f" not in scores
+    doc = words(nlp, NESTED[0][0])
+    doc.spans["sc"] = [doc[4:6]]
+    nlp(doc)
+    assert spans_of(doc, "inner") == NESTED[0][1] and spans_of(doc) == [(4, 6, "")]
+    assert nlp.get_pipe("nested_ner").get_loss(make_examples(nlp, "sc")) == 0.0
+
+
+def test_a_higher_threshold_finds_fewer_spans(nested, copy_of):
+    nlp = copy_of(nested)
+    component, counts = nlp.get_pipe("nested_ner"), []
+    for threshold in (0.0, 0.5, 0.999999, 1.0):
+        component.cfg["threshold"] = threshold
+        counts.append(sum(len(nlp(words(nlp, text)).spans["sc"]) for text, _ in NESTED))
+    # At 0 every span of up to 6 tokens has a label.
+    assert counts[0] >= 21 + 10 + 6 + 21 and counts[1] == sum(len(spans) for _, spans in NESTED) and counts[3] == 0
+    assert counts == sorted(counts, reverse=True)
+
+
+def test_find_threshold_of_spacy(nested, tmp_path):
+    nested.to_disk(tmp_path / "model")
+    DocBin(docs=[eg.reference for eg in make_examples(nested)]).to_disk(tmp_path / "dev.spacy")
+    best, score, scores = find_threshold(
+        str(tmp_path / "model"), tmp_path / "dev.spacy", "nested_ner", "threshold", "spans_sc_f", n_trials=5
+    )
+    assert score == 1.0 and scores[0.0] < 0.5 and scores[1.0] == 0.0 and 0 < best < 1
+
+
+def test_evaluate_prints_the_spans(nested, tmp_path):
+    """A row for each label with the numbers of spaCy, and no table of entities, which the pipeline does not set."""
+    nested.to_disk(tmp_path / "model")
+    examples = make_examples(nested)
+    wrong = examples[1].reference
+    wrong.spans["sc"] = [Span(wrong, 0, 2, "PER"), *list(wrong.spans["sc"])[1:]]
+    DocBin(docs=[eg.reference for eg in examples]).to_disk(tmp_path / "gold.spacy")
+    arguments = ["evaluate", tmp_path / "model", tmp_path / "gold.spacy", "-o", tmp_path / "scores.json"]
+    result = CliRunner().invoke(app, list(map(str, arguments)))
+    assert result.exit_code == 0 and "TOWN" in result.output, result.output
+    scores = srsly.read_json(tmp_path / "scores.json")
+    table = {row["name"]: row for row in scores["spans_sc_table"]}
+    assert "ents_table" not in scores and table["PER"]["support"] == 3 and table["PER"]["f1"] == pytest.approx(2 / 3)
+    assert table["micro avg"]["f1"] == pytest.approx(scores["spans_sc_f"]) and scores["spans_sc_f"] < 1.0
+    for label, row in scores["spans_sc_per_type"].items():
+        assert table[label]["f1"] == pytest.approx(row["f"])
+
+
+def test_only_spans_of_the_suggester_are_found():
+    nlp = make_nlp(suggester={"@misc": "spacy.preset_spans_suggester.v1", "spans_key": "given"})
+    examples = make_examples(nlp)
+    for eg in examples:
+        eg.predicted.spans["given"] = [eg.predicted[s.start : s.end] for s in eg.reference.spans["sc"]]
+    train(nlp, examples, steps=40)
+    doc = words(nlp, NESTED[0][0])
+    doc.spans["given"] = [doc[3:4]]
+    assert {span[:2] for span in spans_of(nlp(doc))} == {(3, 4)}
+
+
+def test_gold_spans_that_are_too_wide_are_reported_and_missed():
+    nlp = make_nlp(max_width=2)
+    examples = make_examples(nlp)
+    with pytest.warns(UserWarning, match="nested_ner: 2 of 10 gold spans are longer than max_width = 2 tokens"):
+        train(nlp, examples, steps=120)
+    scores = nlp.evaluate(examples)
+    assert scores["spans_sc_p"] == 1.0 and scores["spans_sc_r"] == pytest.approx(8 / 10)
+
+
+def test_labels_can_be_added(nested, copy_of):
+    nlp = copy_of(nested)
+    examples = make_examples(nlp)
+    assert nlp.get_pipe("nested_ner").add_label("NEW") == 1
+    assert nlp.evaluate(examples)["spans_sc_f"] == 1.0
+    nlp.update(examples, sgd=nlp.resume_training())
+
+
+def test_no_loss_without_annotation(nested):
+    """A document without the key is not annotated; a document with an empty group is."""
+    component = nested.get_pipe("nested_ner")
+    plain = [Example(words(nested, text), words(nested, text)) for text, _ in NESTED]
+    assert component.get_loss(plain) == 0.0 and component.get_loss(make_examples(nested)) > 0.0
+    empty = words(nested, NESTED[1][0])
+    empty.spans["sc"] = []
+    assert component.get_loss([Example(words(nested, NESTED[1][0]), empty)]) > 0.0
+
+
+def test_tokens_of_misaligned_spans_have_no_loss(nested):
+    gold = Doc(nested.vocab, words=["Ta", "rvik", "slept"], spaces=[False, True, False])
+    gold.spans["sc"] = [Span(gold, 1, 2, "LOC"), Span(gold, 2, 3, "PER")]
+    predicted = Doc(nested.vocab, words=["Tarvik", "slept"], spaces=[True, False])
+    (target,) = nested.get_pipe("nested_ner").find_targets([Example(predicted, gold)], None)
+    assert target.annotated.tolist() == [False, True] and target.spans[:, :2].tolist() == [[1, 1]]
+
+
+def test_documents_of_any_length(nested):
+    """No token, one token, fewer tokens than max_width, in one batch with others."""
+    texts = ["", "Anna", "Anna left", NESTED[0][0]]
+    docs = list(nested.pipe([words(nested, text) for text in texts]))
+    assert spans_of(docs[0]) == [] and spans_of(docs[3]) == NESTED[0][1]
+    assert [spans_of(doc) for doc in docs] == [spans_of(nested(words(nested, text))) for text in texts]
+    empty = Example(Doc(nested.vocab), Doc(nested.vocab))
+    assert nested.update([empty])["nested_ner"] == 0.0
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [({"max_width": 0}, "nested_ner: max_width = 0"), ({"threshold": 1.5}, "nested_ner: .*threshold = 1.5")],
+)
+def test_wrong_settings_are_an_error(settings, message):
+    with pytest.raises(ValueError, match=message):
+        make_nlp(**settings)
+
+
+def test_a_corpus_without_spans_of_the_key_is_an_error():
+    nlp = make_nlp(spans_key="other")
+    with pytest.raises(ValueError, match="nested_ner: no label in the training corpus"):
+        nlp.initialize(lambda: make_examples(nlp))
+
+
+def test_targets_of_a_batch(nested):
+    component = nested.get_pipe("nested_ner")
+    targets = component.find_targets(make_examples(nested), None)
+    assert [len(gold.spans) for gold in targets] == [3, 3, 0, 4]
+    batch = component.head.module.collate(make_batch([6, 4, 3, 6], torch.device("cpu")), None, targets)
+    token, width, label, missing = batch.targets
+    assert missing is None
+    names = [component.labels[i - 1] for i in label.tolist()]
+    got = list(zip(token.tolist(), (token + width).tolist(), names, strict=True))
+    offsets = [0, 6, 10, 13]
+    gold = zip(offsets, [spans for _, spans in NESTED], strict=True)
+    assert got == [(first + start, first + end, name) for first, spans in gold for start, end, name in spans]
+
+
+def test_nested_spans_of_the_sample():
+    """Train on the nested json lines of the sample, score on its held-out sentences.
+
+    Seeds give F-scores from 0.58 to 0.81.
+    """
+    fix_random_seed(1)
+    nlp = spacy.blank("en")
+    embedding = {"@architectures": "spacy_ner_arch.WordCharEmbed.v1", "word_width": 32}
+    model = {**small_model("Span"), "tok2vec": embedding, "hidden_size": 64}
+    model["encoder"]["hidden_size"] = 40
+    nlp.add_pipe("nested_ner", config={"model": model})
+
+    def read(part):
+        docs = read_docs(SAMPLE / f"{part}.jsonl", nlp.vocab, "spans", Report())
+        return [Example(Doc(nlp.vocab, words=[token.text for token in doc]), doc) for doc in docs]
+
+    train_examples, test_examples = read("train")[:400], read("test")
+    assert sum(len(eg.y.spans["sc"]) - len(eg.y.ents) for eg in test_examples) > 10, "no nested spans in the sample"
+    optimizer = nlp.initialize(lambda: train_examples)
+    optimizer.learn_rate = 0.01
+    for step in range(120):
+        nlp.update(train_examples[step * 40 % 400 :][:40], sgd=optimizer, drop=0.2)
+    assert nlp.evaluate(test_examples)["spans_sc_f"] > 0.5
