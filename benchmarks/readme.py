@@ -1,40 +1,64 @@
-"""Writes README.md from the rows in results/: numbers are never typed by hand.
+"""Write the tables of README.md from the rows in results/. The text between them is written by hand.
 
 python benchmarks/readme.py
 """
 
-import ast
+import re
+import statistics
 from pathlib import Path
+from typing import Any
 
-from rows import RESULTS, read_rows
+from rows import read_rows
 
-HERE = Path(__file__).parent
-HIDDEN = ("command", "cores", "python")
-INTRODUCTION = """# Benchmarks
+README = Path(__file__).with_name("README.md")
+# A table is everything between these two lines.
+TABLE = re.compile(r"(?<=<!-- rows: )(\w+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
+# What a row names besides its figures. Columns that say the usual are left out.
+KEYS = ("corpus", "model")
+HIDDEN = {"section", "command", "cores", "python"}
+USUAL = {"dtype": "float32", "device": "cpu"}
+Row = dict[str, Any]
 
-Made by `python benchmarks/readme.py` from the rows in `results/`, which the scripts here append, one for each finished
-run; where a script takes names of runs, one whose row is there is not repeated. Accuracy needs the corpora below
-`assets/`: those of the project's workflows are fetched by them; the others are public, and each script names its files.
-"""
+
+def with_means(rows: list[Row]) -> list[Row]:
+    """The rows, and behind the last seed of a model the mean and the standard deviation over its seeds."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row.get(key) for key in (*KEYS, *USUAL)), []).append(row)
+    return [row for group in groups.values() for row in (*group, *mean_row(group))]
 
 
-def section(script: Path) -> str:
-    """The script's docstring, then its rows as a table."""
-    text = ast.get_docstring(ast.parse(script.read_text(encoding="utf8"))) or ""
-    title, _, prose = text.partition("\n")
-    rows = read_rows(script.stem)
-    columns = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in HIDDEN]
+def mean_row(group: list[Row]) -> list[Row]:
+    if len(group) < 2 or "seed" not in group[0]:
+        return []
+    row = {key: group[0][key] for key in (*KEYS, *USUAL)} | {"seed": "mean ± sd"}
+    for key, value in group[0].items():
+        if isinstance(value, float) and key != "minutes":
+            values = [other[key] for other in group]
+            digits = max(len(str(value).partition(".")[2]) for value in values)
+            row[key] = f"{statistics.mean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
+    return [row]
+
+
+def table(section: str) -> str:
+    rows = [row for name in ("accuracy", "speed") for row in read_rows(name) if row["section"] == section]
     machines = sorted({f"cores used: {row['cores']}, Python {row['python']}" for row in rows})
-    lines = [f"## {title}", prose, "", f"{'; '.join(machines)}.", ""]
-    lines += ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
-    lines += ["| " + " | ".join(str(row.get(column, "")) for column in columns) + " |" for row in rows]
-    return "\n".join(lines)
+    rows = with_means(rows) if rows and "seed" in rows[0] else rows
+    names = dict.fromkeys(key for row in rows for key in row)
+    columns = [
+        key
+        for key in names
+        if key not in HIDDEN and any(row.get(key, USUAL.get(key)) != USUAL.get(key) for row in rows)
+    ]
+    lines = [[*columns], ["---"] * len(columns)]
+    lines += [[str(row.get(column, "")) for column in columns] for row in rows]
+    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return f"\n{'; '.join(machines)}.\n\n{text}\n\n"
 
 
 def main() -> None:
-    scripts = sorted(HERE.glob("*.py"))
-    sections = [section(script) for script in scripts if (RESULTS / f"{script.stem}.jsonl").exists()]
-    (HERE / "README.md").write_text("\n\n".join([INTRODUCTION.strip(), *sections]) + "\n", encoding="utf8")
+    text = README.read_text(encoding="utf8")
+    README.write_text(TABLE.sub(lambda found: found[1] + found[2] + table(found[1]), text), encoding="utf8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Rows of measurements: one json line for each finished run, so that a table grows over several sittings."""
+"""Rows of results: one JSON line per finished measurement, so that a table can grow over several sessions."""
 
 import json
 import os
@@ -6,49 +6,66 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 
 
-def read_rows(benchmark: str) -> list[dict[str, Any]]:
-    path = RESULTS / f"{benchmark}.jsonl"
+def read_rows(table: str, results: Path = RESULTS) -> list[dict[str, Any]]:
+    """The rows of `results/TABLE.jsonl`; none if there is no such file."""
+    path = results / f"{table}.jsonl"
     return [json.loads(line) for line in path.read_text(encoding="utf8").splitlines()] if path.exists() else []
 
 
-def has_row(benchmark: str, **keys: Any) -> bool:
-    """Whether a run with these keys is finished already."""
-    return any(all(row.get(key) == value for key, value in keys.items()) for row in read_rows(benchmark))
+def has_row(table: str, results: Path = RESULTS, **keys: Any) -> bool:
+    """Whether there is a row with these values."""
+    return any(all(row.get(key) == value for key, value in keys.items()) for row in read_rows(table, results))
 
 
-def add_row(benchmark: str, **row: Any) -> None:
-    """Append a finished run with the command and the machine that it ran on."""
-    RESULTS.mkdir(exist_ok=True)
+def add_row(table: str, row: dict[str, Any], results: Path = RESULTS) -> None:
+    """Append a row, together with the command, the number of cores and the version of Python."""
+    results.mkdir(parents=True, exist_ok=True)
     where = {
         "command": " ".join(["python", *sys.argv]),
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
     }
-    with (RESULTS / f"{benchmark}.jsonl").open("a", encoding="utf8") as file_:
+    with (results / f"{table}.jsonl").open("a", encoding="utf8") as file_:
         file_.write(json.dumps({**row, **where}) + "\n")
     print(row)
 
 
+def in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in a fresh process, whose memory is its own."""
+    with get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)
+
+
 def peak_memory_mib() -> int:
-    """Of this process since it began. (Not ru_maxrss, which a child inherits from whoever started it.)"""
+    """Peak memory of this process. Unlike ru_maxrss, it does not include the memory of the process that started it."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) // 1024
 
 
-def median_ms(run: Callable[[], Any], repeats: int = 9) -> float:
-    """Median time of a call in milliseconds, after two calls that do not count."""
-    run()
-    run()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
+def times_in_turn(systems: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each system in each round. The systems run in turn; a first round is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in systems}
+    for _ in range(1 + rounds):
+        for name, run in systems.items():
+            start = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - start)
+    return {name: values[1:] for name, values in times.items()}
+
+
+def median_ms(times: list[float]) -> float:
+    """Median in milliseconds."""
     return 1000 * statistics.median(times)
+
+
+def median_ratio(times: list[float], reference: list[float]) -> float:
+    """Median over the rounds of how many times as fast as the reference a system is."""
+    return round(statistics.median(b / a for a, b in zip(times, reference, strict=True)), 2)

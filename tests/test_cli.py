@@ -1,6 +1,7 @@
 """`python -m spacy ner-arch`, as called from a shell."""
 
-import hashlib
+import subprocess
+import sys
 
 import pytest
 import spacy
@@ -9,10 +10,12 @@ from conftest import TRAIN, make_examples, make_nlp, set_relations, train
 from spacy.cli import app
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
+from thinc.api import Config
 from typer.testing import CliRunner
 
 import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
-from spacy_ner_arch.evaluation.report import entity_table
+from spacy_ner_arch.cli.configs import find_cell, make_config
+from spacy_ner_arch.evaluation.tables import entity_table
 
 COLUMNS = "-DOCSTART- -X- O\n\nAnna NN B-PER\nBrandt NN I-PER\nslept VB O\n\nin IN O\nTarvik NN B-LOC\n\n"
 
@@ -101,7 +104,7 @@ def test_evaluate_and_label(trained, tmp_path):
 
 
 def test_evaluate_relations(tmp_path):
-    """Between gold entities if asked, or if the pipeline finds none itself."""
+    """Relations are scored between gold entities if asked, or if the pipeline finds no entities."""
     document = {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "document"}
     nlp = make_nlp()
     nlp.add_pipe("relation_extractor", config={"candidates": document})
@@ -117,14 +120,14 @@ def test_evaluate_relations(tmp_path):
     nlp.to_disk(tmp_path / "relations")
     for model, options in (("both", []), ("both", ["--gold-entities"]), ("relations", [])):
         output = run("evaluate", tmp_path / model, gold, "-o", tmp_path / "scores.json", *options)
-        assert ("between gold ones" in output) == (model == "relations")
+        assert ("between gold entities" in output) == (model == "relations")
         scores = srsly.read_json(tmp_path / "scores.json")
         assert scores["rel_strict_f"] == 1.0
         assert (scores.get("ents_f") is not None) == (model == "both" and not options)
 
 
 @pytest.mark.parametrize("command", ["evaluate", "label"])
-def test_what_is_no_pipeline_is_a_clear_error(tmp_path, command):
+def test_clear_error_for_a_path_without_a_pipeline(tmp_path, command):
     DocBin().to_disk(tmp_path / "corpus.spacy")
     for model in (tmp_path / "corpus.spacy", tmp_path / "nowhere"):
         output = run(command, model, tmp_path / "corpus.spacy", code=1)
@@ -132,7 +135,7 @@ def test_what_is_no_pipeline_is_a_clear_error(tmp_path, command):
 
 
 def test_table_counts_as_spacy_does():
-    """Predictions on other tokens than the gold ones, overlapping once aligned, on tokens without annotation."""
+    """Predictions on a different tokenization, that overlap when aligned, and on tokens without annotation."""
     nlp = spacy.blank("en")
     gold = Doc(nlp.vocab, words=["New", "York", "-", "based", "Acme", "met", "Olaf"], spaces=[1, 0, 0, 1, 1, 1, 0])
     gold.set_ents([Span(gold, 0, 2, "LOC"), Span(gold, 4, 5, "ORG")], missing=[gold[6:7]], default="outside")
@@ -154,47 +157,41 @@ def test_table_counts_as_spacy_does():
     assert entity_table([]) == []
 
 
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    content = b"hello"
-    (tmp_path / "served.txt").write_bytes(content)
-    assets = [
-        {
-            "dest": f"assets/tiny/{name}",
-            "url": (tmp_path / "served.txt").as_uri(),
-            "checksum": hashlib.md5(content).hexdigest(),
-            "description": "A tiny corpus, licence: none.",
-        }
-        for name in ("a.txt", "b.txt")
-    ]
-    srsly.write_yaml(tmp_path / "project.yml", {"assets": assets})
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def test_init_config(tmp_path):
+    output = run("init-config", tmp_path / "new" / "my.cfg", "--relations", "softmax", "--lang", "de", "--gpu")
+    assert "python -m spacy train" in output and "--gpu-id 0" in output
+    text = (tmp_path / "new" / "my.cfg").read_text(encoding="utf8")
+    assert text == make_config(find_cell(relations="softmax"), lang="de", gpu=True, header=text_header(text))
+    assert "--embedding words --encoder bilstm --head crf --relations softmax" in text
+    printed = run("init-config", "-", "--config", "synlstm_crf", "--trees", "gold")
+    assert "--trees gold" in printed and "The corpus must have dependency trees" in printed
+    assert Config().from_str(printed, interpolate=False)["nlp"]["pipeline"] == ["sequence_ner"]
 
 
-def test_fetch_gets_what_is_missing_and_replaces_nothing(project):
-    (project / "assets" / "tiny").mkdir(parents=True)
-    (project / "assets" / "tiny" / "a.txt").write_text("my own")
-    output = " ".join(run("fetch", "tiny").split())
-    assert "licence: none" in output and "differs from the published file" in output
-    assert (project / "assets" / "tiny" / "a.txt").read_text() == "my own"
-    assert (project / "assets" / "tiny" / "b.txt").read_text() == "hello"
+def text_header(text):
+    """The comment at the top of a config, up to the line on the GPU that the template adds."""
+    lines = [line.removeprefix("# ") for line in text.partition("\n\n")[0].splitlines()]
+    return [line for line in lines if not line.startswith("Settings for a GPU")]
 
 
-def test_fetch_says_where_to_put_a_file_by_hand(project):
-    (project / "served.txt").unlink()
-    output = " ".join(run("fetch", "tiny", code=1).split())
-    assert "could not be fetched" in output and "put it at" in output
-    assert list((project / "assets" / "tiny").iterdir()) == []
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--config", "spam"], "unknown --config spam"),
+        (["--head", "none"], "give --head for entities"),
+        (["--transformer", "roberta-base"], "--transformer is for --embedding transformer"),
+        (["--lang", "tlh"], "spaCy has no language 'tlh'"),
+    ],
+)
+def test_init_config_refuses(tmp_path, options, message):
+    output = run("init-config", tmp_path / "my.cfg", *options, code=1)
+    assert message in " ".join(output.split()) and not (tmp_path / "my.cfg").exists()
 
 
-def test_fetch_refuses_another_file_than_the_published_one(project):
-    (project / "served.txt").write_text("something else")
-    assert "is not the published file" in " ".join(run("fetch", "tiny", code=1).split())
-    assert list((project / "assets" / "tiny").iterdir()) == []
-
-
-def test_fetch_knows_its_corpora(project, monkeypatch, tmp_path_factory):
-    assert "known are tiny" in " ".join(run("fetch", "huge", code=1).split())
-    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
-    assert "no project.yml" in run("fetch", "tiny", code=1)
+def test_the_command_line_starts_without_models_and_formats():
+    """spaCy imports the app at every start."""
+    code = (
+        "import sys, spacy_ner_arch.cli.app\n"
+        "print([name for name in sys.modules if name.startswith('spacy_ner_arch.') and '.cli' not in name])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -12,7 +12,7 @@ from spacy.training.initialize import init_nlp
 from spacy.training.loop import train
 from spacy.util import load_config, set_dot_to_object
 
-from spacy_ner_arch.cli.configs import PRESETS, make_preset
+from spacy_ner_arch.cli.configs import PRESETS, Cell, describe, make_config, make_preset
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.cfg"))
@@ -84,13 +84,11 @@ def found(nlp, doc):
 
 
 def given(nlp):
-    """Input documents: with entities and sentences only for a pipeline that finds relations between given entities."""
+    """Input documents: with entities only for a pipeline that finds relations between given entities."""
     docs = [Doc(nlp.vocab, words=text.split(" ")) for text, _ in TRAIN]
     if not {"sequence_ner", "span_ner", "nested_ner"} & set(nlp.pipe_names):
         for doc, (_, spans) in zip(docs, TRAIN, strict=True):
             doc.set_ents([Span(doc, *span) for span in spans])
-            for token in doc:
-                token.is_sent_start = token.i == 0
     return docs
 
 
@@ -148,6 +146,25 @@ def test_trained_pipeline(trained_folder):
     for model in (nlp, other):
         assert [found(nlp, doc) for doc in model.pipe(given(nlp), n_process=2)] == wanted
     assert not any(found(nlp, nlp(""))) and len(nlp("Anna")) == 1
+
+
+# Cells that no shipped config has. They pass through other branches of the template.
+OTHER_CELLS = [
+    Cell("words", "bilstm", "nested", "softmax"),
+    Cell("words", "synlstm", "span", "bilstm", trees="gold"),
+    Cell("transformer", "synlstm", "crf", "softmax"),
+    Cell("transformer", "bilstm", "crf", "markers"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", OTHER_CELLS, ids=describe)
+def test_other_cells_train(cell, corpus, tiny_transformers, tmp_path):
+    (tmp_path / "made.cfg").write_text(make_config(cell), encoding="utf8")
+    train(init_nlp(small_config(tmp_path / "made.cfg", corpus, tiny_transformers["bert"])), tmp_path)
+    nlp = spacy.load(tmp_path / "model-best")
+    chosen_by = [key for key, weight in nlp.config["training"]["score_weights"].items() if weight]
+    assert {nlp.meta["performance"][key] for key in chosen_by} == {1.0}
 
 
 def test_averages_are_what_is_stored(config_path, corpus, tiny_transformers, tmp_path):

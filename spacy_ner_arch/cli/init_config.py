@@ -8,7 +8,6 @@ from wasabi import msg
 
 from .configs import EMBEDDINGS, ENCODERS, HEADS, RELATIONS, describe, find_cell, make_config, notes
 
-
 TREES_HELP = (
     "Dependency trees of synlstm: gold for those of the corpus, or a pipeline with a parser; by default a parser is "
     "trained in the same run"

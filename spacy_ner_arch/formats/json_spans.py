@@ -1,6 +1,7 @@
 """Formats `spans` and `spert`: JSON with tokens, spans that may overlap, and relations between the spans."""
 
 import json
+import re
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -41,8 +42,10 @@ SPERT_FILE_REMEDY = "give one JSON list of objects; for a file with one object a
 DUPLICATE = "duplicate span, kept once"
 DUPLICATE_RELATION = "duplicate relation, kept once"
 
+# Half of a character. JSON can escape it.
+SURROGATE = re.compile("[\ud800-\udfff]")
 # Types of pydantic errors that are not about one value.
-WITHOUT_VALUE = ("json_invalid", "missing", "value_error")
+WITHOUT_VALUE = ("missing", "value_error")
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -63,6 +66,13 @@ def from_keys(*keys: str) -> BeforeValidator:
     return BeforeValidator(convert)
 
 
+def check_text(text: str) -> str:
+    """Raise ValueError for a text that UTF-8 cannot encode."""
+    if SURROGATE.search(text):
+        raise ValueError(f"{short_repr(text)} has half of a character (a lone surrogate)")
+    return text
+
+
 def check_token(token: str) -> str:
     """Raise ValueError for a token that is empty or blank."""
     if not token.strip(BLANKS):
@@ -70,14 +80,22 @@ def check_token(token: str) -> str:
     return token
 
 
-Label = Annotated[StrictStr, Field(min_length=1)]
+def check_label(label: str) -> str:
+    """Raise ValueError for an empty label."""
+    if not label:
+        raise ValueError("the label is empty")
+    return label
+
+
+Text = Annotated[StrictStr, AfterValidator(check_text)]
+Label = Annotated[Text, AfterValidator(check_label)]
 Triple = tuple[StrictInt, StrictInt, Label]
 
 
 class Record(BaseModel):
     """A sentence with tokens, spans and relations."""
 
-    tokens: list[Annotated[StrictStr, AfterValidator(check_token)]] = Field(min_length=1)
+    tokens: list[Annotated[Text, AfterValidator(check_token)]] = Field(min_length=1)
     spans: list[Triple]
     relations: list[Triple] | None = None
 
@@ -132,8 +150,9 @@ def read_spans(path: str | Path, report: ReadReport, *, on_error: str = "raise")
     Arguments, results and errors are those of all readers, see `docs`.
     """
     for _, lines in groupby(_read_sentences(path, report, on_error), key=itemgetter(0)):
+        document = [sentence for _, sentence in lines]
         report.documents += 1
-        yield [sentence for _, sentence in lines]
+        yield document
 
 
 def _read_sentences(path: str | Path, report: ReadReport, on_error: str) -> Iterator[tuple[Any, Sentence]]:
@@ -141,8 +160,7 @@ def _read_sentences(path: str | Path, report: ReadReport, on_error: str) -> Iter
     for line in read_lines(path):
         if line.text.strip(BLANKS):
             with report.skipping(on_error):
-                line.check()
-                record = parse_json(SpansRecord, line.text, partial(line.error, remedy=REMEDY))
+                record = validate(SpansRecord, parse_json(line, REMEDY), partial(line.error, remedy=REMEDY))
                 sentence, repairs = _make_sentence(line, record, record.spaces)
                 report.add(sentence, repairs)
                 yield (object() if record.doc is None else record.doc), sentence
@@ -164,7 +182,7 @@ def read_spert(path: str | Path, report: ReadReport, *, on_error: str = "raise")
     for number, item in enumerate(_load_list(path), start=1):
         with report.skipping(on_error):
             line = Line(path, number, json.dumps(item))
-            record = parse_json(SpertRecord, line.text, partial(_spert_error, line))
+            record = validate(SpertRecord, item, partial(_spert_error, line))
             sentence, repairs = _make_sentence(line, record)
             report.documents += 1
             report.add(sentence, repairs)
@@ -189,20 +207,31 @@ def _load_list(path: Path) -> list[Any]:
         raise fail(number, "the line is not UTF-8", "convert the file to UTF-8") from error
     except (ValueError, RecursionError) as error:
         # Only errors of JSON syntax have a line number.
-        raise fail(getattr(error, "lineno", 1), f"Invalid JSON: {error}") from error
+        raise fail(getattr(error, "lineno", 1), f"invalid JSON: {error}") from error
     if not isinstance(items, list):
         raise fail(1, "the file is not a JSON list")
     return items
 
 
-def parse_json(model: type[M], content: str, fail: Callable[[str], FormatError]) -> M:
-    """Parse and validate JSON of one line. Raise the error that `fail` makes of the reason if it is invalid."""
+def parse_json(line: Line, remedy: str) -> Any:
+    """Parse a line as JSON. Raise FormatError with the remedy if that fails."""
+    line.check()
     try:
-        return model.model_validate_json(content)
+        return json.loads(line.text)
+    except (ValueError, RecursionError) as error:
+        raise line.error(f"invalid JSON: {error}", remedy) from error
+
+
+def validate(model: type[M], value: Any, fail: Callable[[str], FormatError]) -> M:
+    """Validate parsed JSON. If it does not match the model, raise the error that `fail` makes of the reason."""
+    if not isinstance(value, dict):
+        raise fail("not a JSON object")
+    try:
+        return model.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = "".join(f"[{part}]" if isinstance(part, int) else part for part in first["loc"])
-        reason = first["msg"].removeprefix("Value error, ").replace("at line 1 column", "at column")
+        reason = first["msg"].removeprefix("Value error, ")
         if first["type"] not in WITHOUT_VALUE:
             reason += f" (found {short_repr(first['input'])})"
         raise fail(f"{place}: {reason}" if place else reason) from error

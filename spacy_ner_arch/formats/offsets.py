@@ -6,11 +6,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, StrictStr, model_validator
+from pydantic import BaseModel, BeforeValidator, model_validator
 from spacy.tokens import Doc
 
 from .counts import ReadReport
-from .json_spans import Triple, first_three, parse_json
+from .json_spans import Text, Triple, first_three, parse_json, validate
 from .lines import read_lines
 from .sentence import LabelledSpan, Sentence
 
@@ -27,15 +27,13 @@ def entity_values(item: Any) -> Any:
 class OffsetsRecord(BaseModel):
     """A line of the format."""
 
-    text: StrictStr
+    text: Text
     entities: list[Annotated[Triple, BeforeValidator(entity_values)]]
 
     @model_validator(mode="before")
     @classmethod
-    def find_entities(cls, record: Any) -> Any:
+    def find_entities(cls, record: dict[str, Any]) -> dict[str, Any]:
         """Find the key of the entities: the first one with a value."""
-        if not isinstance(record, dict):
-            return record
         entities: Any = next((record[key] for key in ENTITY_KEYS if record.get(key) is not None), [])
         return {**record, "entities": entities}
 
@@ -71,8 +69,7 @@ def read_offsets(
     for line in read_lines(path):
         if line.text.strip():
             with report.skipping(on_error):
-                line.check()
-                record = parse_json(OffsetsRecord, line.text, partial(line.error, remedy=REMEDY))
+                record = validate(OffsetsRecord, parse_json(line, REMEDY), partial(line.error, remedy=REMEDY))
                 doc = tokenizer(record.text)
                 if not len(doc):
                     report.add_repairs([(line, EMPTY)])

@@ -1,0 +1,452 @@
+"""The table of accuracy runs: what is trained, on which corpus, and what is scored."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+# Folder in assets/, format, and file of each part. The development part of SemEval is a tenth of its training part.
+CORPORA: dict[str, tuple[str, str, dict[str, str]]] = {
+    "conll2003": ("conll2003", "conll", {"train": "train.txt", "dev": "valid.txt", "test": "test.txt"}),
+    "conll04": ("conll04", "spert", {part: f"conll04_{part}.json" for part in ("train", "dev", "test")}),
+    "semeval": ("semeval2010_task8", "semeval", {"train": "TRAIN_FILE.TXT", "test": "TEST_FILE_FULL.TXT"}),
+    "gum_nested": ("gum_nested", "spans", {part: f"{part}.jsonl" for part in ("train", "dev", "test")}),
+    "wnut17": ("wnut17", "conll", {part: f"{part}.conll" for part in ("train", "dev", "test")}),
+    **{
+        name: (name, "conllu", {part: f"{prefix}-uner-{part}.conllu" for part in ("train", "dev", "test")})
+        for name, prefix in (("uner_en_ewt", "en_ewt"), ("uner_zh_gsdsimp", "zh_gsdsimp"))
+    },
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A line of the table.
+
+    name: CORPUS/MODEL. With a seed behind it, it is the name of a row.
+    section: section of README.md that shows the rows; None for a run that only other runs need.
+    config: file in configs/ without .cfg, or "spacy:PIPE" for the config that `spacy init config` makes for a component
+        of spaCy.
+    settings: values by dotted path, which replace those of the config.
+    remove: blocks of the config to delete, by dotted path.
+    chain: names of other runs, instead of a config; their pipelines process the documents one after the other.
+    needs: name and seed of a run to train before this one.
+    seeds: one row each.
+    scores: what is scored on the development and test part, see run.SCORES.
+    extra: further figures of the row, see run.EXTRA.
+    """
+
+    name: str
+    section: str | None
+    config: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    remove: tuple[str, ...] = ()
+    chain: tuple[str, ...] = ()
+    needs: str | None = None
+    seeds: tuple[int, ...] = (0,)
+    scores: tuple[str, ...] = ("ents",)
+    extra: str | None = None
+
+    @property
+    def corpus(self) -> str:
+        return self.name.split("/")[0]
+
+    @property
+    def model(self) -> str:
+        return self.name.split("/")[1]
+
+    @property
+    def result(self) -> str:
+        """Folder of the scored model: that of the last step if training evaluates only once, see `budget`."""
+        return "model-last" if "corpora.dev.limit" in self.settings else "model-best"
+
+
+GROUPS = "training.before_update.stages.all.groups"
+TOTAL = "${training.max_steps}"
+TRANSFORMER_RATE, HEAD_RATE = 2e-4, 2e-3
+
+
+def linear(rate: float, warmup: int, steps: str | int = TOTAL) -> dict[str, Any]:
+    """A rate that rises for some steps and then falls to 0."""
+    return {"@schedules": "warmup_linear.v1", "initial_rate": rate, "warmup_steps": warmup, "total_steps": steps}
+
+
+def stages(rates: Mapping[str, float], warmup: int, first: int = 0, steps: str | int = TOTAL) -> dict[str, Any]:
+    """A rate for each component; before that, some steps for the new layers alone."""
+    groups: dict[str, Any] = {name: {"learn_rate": linear(rate, warmup, steps)} for name, rate in rates.items()}
+    new_layers = {"steps": first, "groups": {"sequence_ner": {"learn_rate": HEAD_RATE}}}
+    before = {"new_layers": new_layers} if first else {}
+    return {"@callbacks": "spacy_ner_arch.Stages.v1", "stages": {**before, "all": {"groups": groups}}}
+
+
+def budget(steps: int, evaluations: int = 1) -> dict[str, Any]:
+    """Number of updates. With one evaluation the model of the last step is scored, and training scores 200 documents
+    only because it must."""
+    settings: dict[str, Any] = {"training.max_steps": steps, "training.eval_frequency": steps // evaluations}
+    return {**settings, "corpora.dev.limit": 200} if evaluations == 1 else settings
+
+
+def on_minilm(steps: int, warmup: int, rates: Mapping[str, float], evaluations: int = 1) -> dict[str, Any]:
+    """Settings of all runs with a transformer: MiniLM, and a rate for each component."""
+    settings = {**budget(steps, evaluations), "paths.encoder": "training/minilm", "training.before_to_disk": None}
+    for name, rate in rates.items():
+        settings[f"{GROUPS}.{name}.learn_rate.initial_rate"] = rate
+        settings[f"{GROUPS}.{name}.learn_rate.warmup_steps"] = warmup
+    return settings
+
+
+THREE = (0, 1, 2)
+
+# Entities of CoNLL-2003 without pretrained weights.
+MODEL = "components.sequence_ner.model"
+HASH_EMBED = {
+    "@architectures": "spacy.MultiHashEmbed.v2",
+    "width": 128,
+    "attrs": ["NORM", "PREFIX", "SUFFIX", "SHAPE"],
+    "rows": [5000, 1000, 2500, 2500],
+    "include_static_vectors": False,
+}
+SCRATCH = [
+    Run("conll2003/bilstm_crf", "conll2003", "bilstm_crf", seeds=THREE, extra="raw"),
+    Run("conll2003/spacy_ner", "conll2003", "spacy:ner", seeds=THREE, extra="raw"),
+    Run("conll2003/bilstm", "conll2003", "bilstm", extra="raw"),
+    Run(
+        "conll2003/calibration",
+        "calibration",
+        chain=("conll2003/bilstm_crf",),
+        seeds=THREE,
+        scores=(),
+        extra="calibration",
+    ),
+    *(
+        Run(f"conll2003/bilstm_crf-{name}", "conll2003", "bilstm_crf", {key: value}, extra="raw")
+        for name, key, value in (
+            ("hash_embed", f"{MODEL}.tok2vec", HASH_EMBED),
+            ("no_characters", f"{MODEL}.tok2vec.filters", 0),
+            ("no_features", f"{MODEL}.tok2vec.features", []),
+            ("no_unknown", f"{MODEL}.tok2vec.unknown_rate", 0.0),
+            ("no_averages", "training.optimizer.use_averages", False),
+            ("dropout_0.2", "training.dropout", 0.2),
+            ("bio", "components.sequence_ner.scheme", "BIO"),
+        )
+    ),
+]
+OTHER_CORPORA = [
+    Run(f"{corpus}/{model}", "other_corpora", config)
+    for corpus in ("wnut17", "uner_en_ewt")
+    for model, config in (("bilstm_crf", "bilstm_crf"), ("spacy_ner", "spacy:ner"))
+]
+
+# Entities of CoNLL-2003 on MiniLM.
+STEPS, WARMUP = 1300, 130
+RATES = {"transformer": TRANSFORMER_RATE, "sequence_ner": HEAD_RATE}
+TRAINING = {
+    "": stages(RATES, WARMUP),
+    "-two_stages": stages(RATES, WARMUP, first=300, steps=1000),
+    "-one_rate": stages(dict.fromkeys(RATES, TRANSFORMER_RATE), WARMUP),
+}
+# spaCy's ner in the place of our head. Its rate is that of the optimizer: stages know only our torch modules.
+FEATURES = {"@architectures": "spacy_ner_arch.WordCharEmbed.v1", "word_width": 0, "filters": 0, "unknown_rate": 0.0}
+OUR_LISTENER = {"@architectures": "spacy_ner_arch.TransformerListener.v1", "upstream": "*", "features": FEATURES}
+STOCK_LISTENER = {
+    "@architectures": "spacy-transformers.TransformerListener.v1",
+    "grad_factor": 1.0,
+    "pooling": {"@layers": "reduce_mean.v1"},
+}
+STOCK_MODEL = {"@architectures": "spacy-transformers.TransformerModel.v3", "name": "${paths.encoder}"}
+# One rate, and spacy-transformers' own model.
+STOCK = {
+    "components.transformer.model": STOCK_MODEL,
+    "training.before_update": None,
+    "training.optimizer.learn_rate": linear(TRANSFORMER_RATE, WARMUP),
+}
+
+
+def spacy_ner(listener: dict[str, Any]) -> dict[str, Any]:
+    """spaCy's ner on a transformer."""
+    model = {"use_upper": False, "tok2vec": listener}
+    return {"components.ner": {"factory": "ner", "model": model}, "nlp.pipeline": ["transformer", "ner", "doc_cleaner"]}
+
+
+CONLL_MINILM = on_minilm(STEPS, WARMUP, RATES)
+OURS_BELOW_SPACY: dict[str, Any] = {
+    "training.before_update": stages({"transformer": TRANSFORMER_RATE, "features": HEAD_RATE}, WARMUP),
+    f"{GROUPS}.features.match": "^ner",
+    "training.optimizer.learn_rate": linear(HEAD_RATE, WARMUP),
+}
+TRANSFORMERS = [
+    *(
+        Run(
+            f"conll2003/{head}{way}",
+            "transformer",
+            head,
+            {**CONLL_MINILM, "training.before_update": before_update},
+            seeds=THREE if head == "transformer_crf" and not way else (0,),
+        )
+        for way, before_update in TRAINING.items()
+        for head in ("transformer_crf", "transformer_softmax", "transformer_bilstm_crf")
+    ),
+    *(
+        Run(
+            f"conll2003/{model}",
+            "transformer",
+            "transformer_crf",
+            {**CONLL_MINILM, **settings},
+            remove=("components.sequence_ner",),
+            seeds=seeds,
+        )
+        for model, settings, seeds in (
+            ("spacy_ner-minilm", {**spacy_ner(STOCK_LISTENER), **STOCK}, THREE),
+            ("spacy_ner-our_transformer", {**spacy_ner(OUR_LISTENER), **OURS_BELOW_SPACY}, (0,)),
+        )
+    ),
+]
+
+# Spans on MiniLM.
+SPAN_FEATURES: dict[str, dict[str, Any]] = {
+    "SpanSynLSTM": {"attention": True, "length_size": 50, "relu_length_size": 0},
+    "SpanNER": {"attention": False, "length_size": 50, "relu_length_size": 50},
+}
+SPANS = [
+    Run(
+        f"conll2003/span-{features}{name}",
+        "span",
+        "span",
+        {
+            **on_minilm(STEPS, WARMUP, {"transformer": TRANSFORMER_RATE, "span_ner": rate}),
+            **{f"components.span_ner.model.{key}": value for key, value in SPAN_FEATURES[features].items()},
+            "components.span_ner.model.boundary_smoothing": smoothing,
+        },
+        extra="greedy",
+    )
+    for features, name, rate, smoothing in (
+        ("SpanSynLSTM", "", HEAD_RATE, 0.0),
+        ("SpanNER", "", HEAD_RATE, 0.0),
+        ("SpanNER", "-rate_1e-3", 1e-3, 0.0),
+        ("SpanNER", "-rate_1e-3-smoothing", 1e-3, 0.1),
+    )
+]
+SPANCAT = {
+    "factory": "spancat",
+    "suggester": {"@misc": "spacy.ngram_range_suggester.v1", "min_size": 1, "max_size": 10},
+    "model": {"tok2vec": STOCK_LISTENER},
+}
+NESTED_MINILM = {
+    **on_minilm(900, WARMUP, {"transformer": TRANSFORMER_RATE, "nested_ner": HEAD_RATE}),
+    "corpora.train.limit": 4000,
+}
+NESTED_PEER = {
+    **STOCK,
+    "components.spancat": SPANCAT,
+    "nlp.pipeline": ["transformer", "spancat", "doc_cleaner"],
+    "training.score_weights": {"spans_sc_f": 1.0},
+}
+NESTED = [
+    Run(
+        f"gum_nested/{model}",
+        "nested",
+        "nested",
+        {**NESTED_MINILM, **settings},
+        remove,
+        seeds=THREE,
+        scores=("spans",),
+        extra="threshold",
+    )
+    for model, settings, remove in (("nested", {}, ()), ("spancat", NESTED_PEER, ("components.nested_ner",)))
+]
+
+# Relations between gold entities.
+RELATION_RATES = {"transformer": 1e-4, "relation_extractor": 1e-3}
+SENTENCES = {"components.relation_extractor.model.pairs.context": "sentences"}
+TUTORIAL = {
+    "components.relation_extractor.model.pairs": {"@architectures": "benchmarks.TutorialPairs.v1"},
+    "components.relation_extractor.multi_label": True,
+}
+FROM_SCRATCH = ("relation_bilstm", "relation_bilstm_att", "relation_acnn")
+# Model: config and settings.
+RELATION_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{name: (name, {}) for name in (*FROM_SCRATCH, "relation_softmax", "relation_multitask", "relation_markers")},
+    "relation_softmax-sentences": ("relation_softmax", SENTENCES),
+    "tutorial": ("relation_softmax", TUTORIAL),
+}
+# Steps of models with a transformer, and of those without.
+RELATION_STEPS = {"semeval": (1800, 2400), "conll04": (800, 1500)}
+# About 16 sentences.
+BATCH = {"semeval": 330, "conll04": 500}
+
+
+def relation_settings(corpus: str, model: str) -> dict[str, Any]:
+    steps, steps_from_scratch = RELATION_STEPS[corpus]
+    direction = {"components.relation_extractor.direction": "labels"} if corpus == "semeval" else {}
+    if model in FROM_SCRATCH:
+        return {**direction, **budget(steps_from_scratch)}
+    minilm = on_minilm(steps, steps // 10, RELATION_RATES)
+    return {**direction, **minilm, "training.batcher.size": BATCH[corpus]}
+
+
+RELATIONS = [
+    Run(
+        f"{corpus}/{model}",
+        "relations",
+        config,
+        {**relation_settings(corpus, model), **settings},
+        seeds=THREE if model in ("relation_softmax", "tutorial") else (0,),
+        scores=("micro", "macro"),
+    )
+    for corpus in ("semeval", "conll04")
+    for model, (config, settings) in RELATION_MODELS.items()
+    if (corpus, model) not in {("semeval", "tutorial"), ("conll04", "relation_markers")}
+]
+# The entities of a second pipeline instead of gold entities.
+END_TO_END = [
+    Run(
+        "conll04/transformer_crf",
+        None,
+        "transformer_crf",
+        {**on_minilm(800, 80, {"transformer": 1e-4, "sequence_ner": 1e-3}), "training.batcher.size": BATCH["conll04"]},
+    ),
+    *(
+        Run(
+            f"conll04/end_to_end-{model}",
+            "relations",
+            chain=("conll04/transformer_crf", f"conll04/{model}"),
+            scores=("ents", "micro", "strict"),
+        )
+        for model in ("relation_softmax", "relation_softmax-sentences", "relation_multitask", "tutorial")
+    ),
+]
+
+# Entities and relations in one training.
+JOINT_SCORES = ("ents", "micro", "strict")
+JOINT_RATES = {"transformer": 1e-4, "sequence_ner": 1e-3, "relation_extractor": 1e-3}
+JOINT = on_minilm(1000, 100, JOINT_RATES, evaluations=10)
+
+
+def loss_weights(entities: float, relations: float) -> dict[str, Any]:
+    """Weights of both losses instead of learned ones."""
+    return {"components.sequence_ner.loss_weight": entities, "components.relation_extractor.loss_weight": relations}
+
+
+def part(name: str, suffix: str, steps: int, weight: Mapping[str, Any]) -> Run:
+    """One of the two components of joint.cfg in a pipeline of its own."""
+    kept, removed = ("sequence_ner", "relation_extractor")[:: 1 if name == "entities" else -1]
+    settings = on_minilm(steps, steps // 10, {key: JOINT_RATES[key] for key in ("transformer", kept)}, evaluations=10)
+    settings |= {
+        "nlp.pipeline": ["transformer", "sentencizer", kept, "doc_cleaner"],
+        "training.score_weights.ents_f": float(name == "entities"),
+        "training.score_weights.rel_strict_f": float(name == "relations"),
+    }
+    settings |= {key: value for key, value in weight.items() if kept in key}
+    if name == "relations":
+        settings["corpora.dev.copy"] = ["ents", "sents"]
+    return Run(
+        f"conll04/{name}{suffix}", None, "joint", settings, remove=(f"components.{removed}", f"{GROUPS}.{removed}")
+    )
+
+
+JOINT_RUNS = [
+    Run("conll04/joint-learned", "joint", "joint", JOINT, seeds=THREE, scores=JOINT_SCORES, extra="last_weights"),
+    *(
+        Run(
+            f"conll04/joint-1:{weight}",
+            "joint",
+            "joint",
+            {**JOINT, **loss_weights(1.0, float(weight))},
+            seeds=THREE if weight == 1 else (0,),
+            scores=JOINT_SCORES,
+        )
+        for weight in (1, 5, 8, 10, 15)
+    ),
+    Run(
+        "conll04/joint_transe-0.1:0.89:0.01",
+        "joint",
+        "joint_transe",
+        # The weight of TransE is within the loss of the relations.
+        {**JOINT, **loss_weights(0.1, 0.89), "components.relation_extractor.model.pairs.transe_weight": 0.01 / 0.89},
+        scores=JOINT_SCORES,
+    ),
+    Run(
+        "conll04/joint_bilstm",
+        "joint",
+        "joint_bilstm",
+        {
+            **budget(2000, evaluations=10),
+            **loss_weights(1.0, 1.0),
+            "training.batcher.size": 500,
+            "training.before_to_disk": None,
+        },
+        scores=JOINT_SCORES,
+    ),
+]
+APART_WAYS: tuple[tuple[str, int, dict[str, Any]], ...] = (
+    ("", 1000, loss_weights(1.0, 1.0)),
+    ("-learned", 1000, {}),
+    ("-half_steps", 500, loss_weights(1.0, 1.0)),
+)
+APART = [part(name, *way) for way in APART_WAYS for name in ("entities", "relations")]
+APART += [
+    Run(
+        f"conll04/apart{suffix}",
+        "joint",
+        chain=(f"conll04/entities{suffix}", f"conll04/relations{suffix}"),
+        scores=JOINT_SCORES,
+    )
+    for suffix, _, _ in APART_WAYS
+]
+
+# Dependency trees. The hidden sizes give all encoders the same number of parameters within 5 %.
+ENCODERS: dict[str, dict[str, Any]] = {
+    "bilstm": {"@architectures": "spacy_ner_arch.BiLSTM.v1", "hidden_size": 288},
+    "synlstm": {"edge_labels": "none", "dep_size": 0, "hidden_size": 180},
+    "synlstm_bias": {"edge_labels": "bias", "dep_size": 50, "hidden_size": 100},
+    "synlstm_gate": {"edge_labels": "gate", "dep_size": 50, "hidden_size": 100},
+}
+PARSER = "uner_en_ewt/parser/0"
+CHINESE = {
+    "nlp.lang": "zh",
+    "nlp.tokenizer": {"@tokenizers": "spacy.zh.ChineseTokenizer", "segmenter": "char"},
+    # The tokenizer cuts the text into characters, with which hardly any arc aligns.
+    "corpora.train.gold_preproc": True,
+    "corpora.dev.gold_preproc": True,
+}
+
+
+def tree_run(corpus: str, encoder: str, trees: str, seeds: tuple[int, ...] = (0,), head: str = "crf") -> Run:
+    component = "sequence_ner" if head == "crf" else "span_ner"
+    settings = {**budget(2500, 10), "training.before_to_disk": None, "training.score_weights": {"ents_f": 1.0}}
+    block = f"components.{component}.model.encoder"
+    if encoder == "bilstm":
+        settings[block] = ENCODERS[encoder]
+    else:
+        settings |= {f"{block}.{key}": value for key, value in ENCODERS[encoder].items()}
+    if trees == "predicted":
+        source = {"source": f"training/benchmarks/{PARSER}/model-best", "replace_listeners": ["model.tok2vec"]}
+        settings |= {"components.parser": source, "training.frozen_components": ["parser"]}
+    else:
+        settings |= {"nlp.pipeline": [component], "training.annotating_components": []}
+        augmenter = {"@augmenters": "benchmarks.shuffled_trees.v1"} if trees == "shuffled" else None
+        for part in ("train", "dev"):
+            reader = {"@readers": "spacy_ner_arch.Corpus.v1", "copy": ["heads"], "augmenter": augmenter}
+            settings[f"corpora.{part}"] = {**reader, "path": f"${{paths.{part}}}"}
+    return Run(
+        f"{corpus}/{encoder}{'' if head == 'crf' else '_' + head}-{trees}",
+        "syn_lstm",
+        f"synlstm_{head}",
+        {**settings, **(CHINESE if corpus == "uner_zh_gsdsimp" else {})},
+        remove=() if trees == "predicted" else ("components.parser",),
+        needs=PARSER if trees == "predicted" else None,
+        seeds=seeds,
+    )
+
+
+TREES = [
+    Run("uner_en_ewt/parser", None, "spacy:parser", {"training.max_steps": 3000}),
+    *(tree_run("uner_en_ewt", encoder, "gold", THREE) for encoder in ("bilstm", "synlstm", "synlstm_bias")),
+    tree_run("uner_en_ewt", "synlstm_bias", "shuffled", THREE),
+    *(tree_run("uner_en_ewt", encoder, "predicted", THREE) for encoder in ("synlstm", "synlstm_bias")),
+    tree_run("uner_en_ewt", "synlstm_gate", "gold"),
+    tree_run("uner_en_ewt", "synlstm_bias", "gold", head="span"),
+    *(tree_run("uner_zh_gsdsimp", encoder, "gold") for encoder in ("bilstm", "synlstm_bias")),
+]
+
+TABLE = SCRATCH + OTHER_CORPORA + TRANSFORMERS + SPANS + NESTED + RELATIONS + END_TO_END + JOINT_RUNS + APART + TREES
+RUNS = {run.name: run for run in TABLE}
