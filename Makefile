@@ -4,21 +4,23 @@
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
+PYTEST := -q -n auto --maxprocesses 4 --dist worksteal
 
 .PHONY: quickstart test test-all lint configs
 quickstart: $(VENV)/installed
 	$(PY) -m spacy project run quickstart
 
 test: lint
-	$(PY) -m pytest -q -m "not slow"
+	$(PY) -m pytest $(PYTEST) -m "not slow"
 
 test-all: lint
-	$(PY) -m pytest -q
+	$(PY) -m pytest $(PYTEST)
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache
 
 configs: $(VENV)/installed
 	$(PY) -m spacy_ner_arch.cli.configs configs

@@ -34,11 +34,26 @@ setup(
         "seqeval>=1.2.2",
         "safetensors>=0.4.3",
         "numpy>=1.24",
+        "pydantic>=2",
+        "jinja2>=3",
     ],
     extras_require={
-        "dev": ["build", "pytest>=8", "pytest-timeout", "pytest-xdist", "hypothesis", "ruff", "mypy", "import-linter", "matplotlib>=3.8"],
+        "dev": [
+            "build",
+            "pytest>=8",
+            "pytest-timeout",
+            "pytest-xdist",
+            "hypothesis",
+            "ruff",
+            "mypy",
+            "import-linter",
+            "matplotlib>=3.8",
+            "scikit-learn>=1.3",
+        ],
         "viz": ["matplotlib>=3.8", "scikit-learn>=1.3"],
-        "cuda12x": ["cupy-cuda12x>=13"],
+        # With the CUDA libraries of `ctk`: without them cupy cannot compile kernels, and thinc says that it is missing.
+        "cuda12x": ["cupy-cuda12x[ctk]>=14"],
+        "cuda13x": ["cupy-cuda13x[ctk]>=14"],
     },
     entry_points={
         "spacy_factories": [

@@ -30,7 +30,7 @@ from rows import RESULTS, add_row, has_row, in_new_process
 from runs import CORPORA, RUNS, TABLE, Run
 from spacy.cli.init_config import init_config
 from spacy.language import Language
-from spacy.scorer import get_ner_prf
+from spacy.scorer import Scorer, get_ner_prf
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 from spacy.util import dot_to_object, load_config, registry, set_dot_to_object
@@ -207,15 +207,15 @@ def read(run: Run, nlp: Language, part: str) -> list[Example]:
 
 
 def score(pipelines: list[Language], examples: list[Example]) -> dict[str, Any]:
-    """Scores of the last pipeline, and those of the entities, whichever pipeline has set them."""
-    for nlp in pipelines[:-1]:
+    """Predict in place. Returns the scores of the last pipeline, and of the entities, whichever pipeline set them."""
+    for nlp in pipelines:
         for example, doc in zip(examples, nlp.pipe([eg.predicted for eg in examples]), strict=True):
             example.predicted = doc
-    return {**pipelines[-1].evaluate(examples), **get_ner_prf(examples)}
+    return {**Scorer(nlp=pipelines[-1]).score(examples), **get_ner_prf(examples)}
 
 
 def percent(value: float) -> float:
-    return round(100 * value, 2)
+    return round(100 * float(value), 2)
 
 
 def score_run(run: Run, seed: int, machine: Machine) -> dict[str, Any]:
@@ -243,13 +243,13 @@ def raw(run: Run, nlp: Language, folder: Path) -> dict[str, Any]:
             doc.set_ents([Span(doc, ent.start, ent.end, ent.label_) for ent in gold.ents], default="outside")
             yield Example(nlp.make_doc(doc.text), doc)
 
-    return {"raw_ents": percent(nlp.evaluate(list(examples()))["ents_f"])}
+    return {"raw_ents": percent(score([nlp], list(examples()))["ents_f"])}
 
 
 def greedy(run: Run, nlp: Language, folder: Path) -> dict[str, Any]:
     """Score greedy instead of exact decoding."""
     nlp.get_pipe("span_ner").cfg["decode"] = "greedy"  # type: ignore[attr-defined]
-    return {f"{part}_greedy": percent(nlp.evaluate(read(run, nlp, part))["ents_f"]) for part in ("dev", "test")}
+    return {f"{part}_greedy": percent(score([nlp], read(run, nlp, part))["ents_f"]) for part in ("dev", "test")}
 
 
 def threshold(run: Run, nlp: Language, folder: Path) -> dict[str, Any]:
@@ -258,7 +258,7 @@ def threshold(run: Run, nlp: Language, folder: Path) -> dict[str, Any]:
 
     def f1(value: float, part: str) -> float:
         cfg["threshold"] = value
-        return nlp.evaluate(read(run, nlp, part))["spans_sc_f"]
+        return score([nlp], read(run, nlp, part))["spans_sc_f"]
 
     best = max(THRESHOLDS, key=lambda value: f1(value, "dev"))
     return {"threshold": best, "tuned_test_spans": percent(f1(best, "test"))}
@@ -278,7 +278,7 @@ def calibration(run: Run, nlp: Language, folder: Path) -> dict[str, Any]:
 
     def found() -> Any:
         examples = read(run, nlp, "test")
-        nlp.evaluate(examples)
+        score([nlp], examples)
         return probabilities(match_all(map(entity_items, examples)))
 
     temperature = nlp.get_pipe("sequence_ner").head.module.temperature  # type: ignore[attr-defined]

@@ -4,6 +4,8 @@ import os
 
 # Before torch is imported: timings and results must not hang on how many cores a machine has.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Before transformers is imported: an unknown name of a model must not wait for the network.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 import spacy

@@ -17,7 +17,7 @@ from thinc.api import fix_random_seed
 from typer.testing import CliRunner
 
 from spacy_ner_arch.cli.app import app
-from spacy_ner_arch.formats import Report, read_docs
+from spacy_ner_arch.formats import ReadReport, read_docs
 from spacy_ner_arch.nn.batch import make_batch
 
 SAMPLE = Path(__file__).parent.parent / "assets" / "sample"
@@ -260,7 +260,7 @@ def test_nested_spans_of_the_sample():
     nlp.add_pipe("nested_ner", config={"model": model})
 
     def read(part):
-        docs = read_docs(SAMPLE / f"{part}.jsonl", nlp.vocab, "spans", Report())
+        docs = read_docs(SAMPLE / f"{part}.jsonl", nlp.vocab, "spans", ReadReport())
         return [Example(Doc(nlp.vocab, words=[token.text for token in doc]), doc) for doc in docs]
 
     train_examples, test_examples = read("train")[:400], read("test")

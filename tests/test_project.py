@@ -97,8 +97,11 @@ def as_spert(line):
 
 @pytest.mark.slow
 def test_train_custom(project):
-    """On corpora of the quickstart as the user's own."""
+    """On corpora of the quickstart as the user's own, with fewer steps."""
     spacy_project(project, "run", "convert-sample")
+    short = srsly.read_yaml(project / "project.yml")
+    short["vars"]["options"] += " ${vars.short}"
+    srsly.write_yaml(project / "project.yml", short)
     settings = {"train": "corpus/sample/dev.spacy", "dev": "corpus/sample/test.spacy", "lang": "de", "config": "bilstm"}
     done = spacy_project(
         project, "run", "train-custom", ".", *(x for k, v in settings.items() for x in (f"--vars.{k}", v))

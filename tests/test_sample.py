@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from spacy_ner_arch.formats import Report, read_conllu, read_spans
+from spacy_ner_arch.formats import ReadReport, read_conllu, read_spans
 
 ASSETS = Path(__file__).parents[1] / "assets"
 SAMPLE = ASSETS / "sample"
@@ -208,7 +208,7 @@ def test_conllu_and_jsonl_agree(rows: Rows, blocks: Blocks) -> None:
 def test_readers_agree(rows: Rows) -> None:
     """What the two files mean is also the same to those who convert them."""
     for split in DOCUMENTS:
-        reports = Report(), Report()
+        reports = ReadReport(), ReadReport()
         trees = list(read_conllu(SAMPLE / f"{split}.conllu", reports[0]))
         spans = list(read_spans(SAMPLE / f"{split}.jsonl", reports[1]))
         assert [len(document) for document in trees] == [len(document) for document in spans]

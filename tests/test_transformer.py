@@ -190,7 +190,8 @@ def test_incomplete_folder(tiny_transformers, tmp_path, missing, message):
 
 def test_unknown_name(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ValueError, match="'no-such-model': it is not a folder, and the Hugging Face hub did not give it"):
+    message = "'no-such-model': it is not a folder, and the Hugging Face hub did not give it"
+    with pytest.raises(ValueError, match=message):
         make_model("no-such-model")
     with pytest.raises(ValueError, match="there is no such folder"):
         make_model("/no/such/folder")

@@ -16,14 +16,16 @@ def report(
     code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
     use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
 ) -> None:
-    """Write one html page on a trained pipeline: scores, confusions, calibration of the probabilities, thresholds,
-    learned transitions, training curve, worst errors."""
+    """Write one html page on the entities, spans and relations of a trained pipeline: scores, confusions, calibration of
+    the probabilities, thresholds, learned transitions, training curve, worst errors."""
     from ..evaluation.report import write_report
 
     nlp = load(model, use_gpu, code)
-    if not assigning(nlp, "doc.ents"):
-        msg.fail("The report is about entities, and no component of this pipeline finds any", exits=1)
-    examples = predict(nlp, corpus, [])
+    finds_entities = assigning(nlp, "doc.ents") or assigning(nlp, "doc.spans")
+    if not finds_entities and not assigning(nlp, "doc._.relations"):
+        msg.fail("No component of this pipeline finds entities, spans or relations", exits=1)
+    # Without a component that finds entities, relations are those between gold entities.
+    examples = predict(nlp, corpus, [] if finds_entities else ["ents", "spans", "sents"])
     try:
         page = write_report(nlp, examples, output, log)
     except (ValueError, ImportError) as error:

@@ -1,0 +1,127 @@
+"""README.md and docs/: links, code blocks, commands and the API page agree with the code."""
+
+import inspect
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+import srsly
+import typer
+from spacy.util import registry
+from thinc.api import Config
+
+from spacy_ner_arch.cli.app import app
+
+ROOT = Path(__file__).parent.parent
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "assets" / "README.md", *DOCS]
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.name}")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf8"), re.DOTALL | re.MULTILINE)
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors of the headings of a page, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@each_page
+def test_every_link_has_a_target(page: Path) -> None:
+    for path, anchor in re.findall(r"\]\((?!https?:)([\w./-]*)(?:#([\w-]+))?\)", page.read_text(encoding="utf8")):
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), path
+        assert not anchor or anchor in anchors(target), f"{path}#{anchor}"
+
+
+@each_page
+def test_python_blocks_compile(page: Path) -> None:
+    for block in blocks(page, "python"):
+        compile(block, page.name, "exec")
+
+
+@each_page
+def test_json_blocks_are_json(page: Path) -> None:
+    for block in blocks(page, "json"):
+        assert json.loads(block)
+
+
+def registered(config: dict) -> Iterator[tuple[str, str, set[str]]]:
+    """Registry, name and arguments of every registered function in a config."""
+    for value in config.values():
+        if isinstance(value, dict):
+            name = next((key for key in value if key.startswith("@")), None)
+            if name:
+                yield name[1:], value[name], set(value) - {name}
+            yield from registered(value)
+
+
+@each_page
+def test_ini_blocks_name_functions_and_arguments_that_exist(page: Path) -> None:
+    for block in blocks(page, "ini"):
+        # Values of other sections than those shown are replaced, and a shown section may lack its parents.
+        known = set(re.findall(r"^\[(.*)\]$", block, re.MULTILINE))
+        parents = {name.rsplit(".", depth)[0] for name in known for depth in range(name.count(".") + 1)} - known
+        text = "".join(f"[{name}]\n" for name in sorted(parents)) + block
+        config = Config().from_str(re.sub(r"\$\{[\w.]+\}", "96", text))
+        for function_registry, name, arguments in registered(config):
+            function = registry.get(function_registry, name)
+            assert arguments <= set(inspect.signature(function).parameters), name
+
+
+@each_page
+def test_commands_and_options_exist(page: Path) -> None:
+    text = re.sub(r"\s+", " ", page.read_text(encoding="utf8").replace("\n```", "\n;")).replace("`", ";")
+    for name, rest in re.findall(r"ner-arch ([a-z-]+)([^;|#]*)", text):
+        assert name in COMMANDS, name
+        options = {option for parameter in COMMANDS[name].params for option in parameter.opts}
+        options |= {option for parameter in COMMANDS[name].params for option in parameter.secondary_opts}
+        # The next command of the block is not part of this one.
+        arguments = rest.split(" python -m ")[0].split(" make ")[0]
+        used = {word for word in shlex.split(arguments.replace("'", "")) if re.fullmatch(r"--?[a-z][a-z-]*", word)}
+        assert used <= options | {"--help"}, f"{name} {used - options}"
+
+
+def test_workflows_are_those_of_the_project() -> None:
+    """`python -m spacy project document --output docs/workflows.md` writes them."""
+    project = srsly.read_yaml(ROOT / "project.yml")
+    page = (ROOT / "docs" / "workflows.md").read_text(encoding="utf8")
+    for command in project["commands"]:
+        assert f"| `{command['name']}` | {command['help']} |" in page
+    for name, steps in project["workflows"].items():
+        assert f"| `{name}` | {' &rarr; '.join(f'`{step}`' for step in steps)} |" in page
+    for name in set(project["vars"]) - {"options", "short"}:
+        assert f"`{name}`" in page
+
+
+def test_api_has_every_function_and_argument() -> None:
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf8")
+    sections = dict(re.findall(r"^### `([\w.]+)`\n(.*?)(?=^##|\Z)", page, re.DOTALL | re.MULTILINE))
+    for point in distribution("spacy-ner-arch").entry_points:
+        if point.group == "spacy_cli":
+            continue
+        parameters = set(inspect.signature(point.load()).parameters)
+        if point.group == "spacy_factories":
+            parameters -= {"nlp", "name"}
+        shown = set(re.findall(r"^\| `(\w+)` \|", sections[point.name], re.MULTILINE))
+        assert shown == parameters, point.name
+
+
+def test_every_config_is_described() -> None:
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf8")
+    for config in (ROOT / "configs").glob("*.cfg"):
+        assert f"[`{config.stem}`](../configs/{config.name})" in page
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf8")
+    assert all(f"(docs/{page.name})" in readme for page in DOCS)
+    assert len(readme.encode()) < 12_000
