@@ -16,8 +16,11 @@ def report(
     code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
     use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
 ) -> None:
-    """Write one html page on the entities, spans and relations of a trained pipeline: scores, confusions, calibration of
-    the probabilities, thresholds, learned transitions, training curve, worst errors."""
+    """Write one html page on the entities, spans and relations of a trained pipeline.
+
+    It shows scores, confusions, calibration of the probabilities, thresholds, learned transitions, the training curve
+    and the worst errors.
+    """
     from ..evaluation.report import write_report
 
     nlp = load(model, use_gpu, code)
