@@ -29,7 +29,7 @@ def project(tmp_path_factory):
 def spacy_project(folder, *args):
     command = [sys.executable, "-m", "spacy", "project", *args]
     return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "2"}
+        command, cwd=folder, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
 
 

@@ -347,9 +347,10 @@ class RelationExtractor(TorchPipe):
             if len(candidates.pairs):
                 self._warn_of_types(candidates)
                 yes, no = row
-                odds, probabilities = self._average_symmetric(yes, no, reverse_rows(candidates))
+                reverse = reverse_rows(candidates) if self.cfg["symmetric"] else np.arange(len(candidates.pairs))
+                odds, probabilities = self._average_symmetric(yes, no, reverse)
                 self.check_finite(doc, odds)
-                for pair, i in np.argwhere(self._choose(odds, candidates)).tolist():
+                for pair, i in np.argwhere(self._choose(odds, candidates, reverse)).tolist():
                     relations.append(self._relation(candidates, pair, i, float(probabilities[pair, i])))
             set_relations(doc, relations)
 
@@ -364,10 +365,10 @@ class RelationExtractor(TorchPipe):
             yes, no = (np.where(symmetric, both, part) for both, part in zip(averages, (yes, no), strict=True))
         return yes - no, np.exp(yes)
 
-    def _choose(self, odds: np.ndarray, candidates: Candidates) -> np.ndarray:
+    def _choose(self, odds: np.ndarray, candidates: Candidates, reverse: np.ndarray) -> np.ndarray:
         """(P, classes) bool: the classes that are predicted for each pair."""
         heads, tails = candidates.pairs.T
-        mirrored = (heads > tails) & (reverse_rows(candidates) != np.arange(len(heads)))
+        mirrored = (heads > tails) & (reverse != np.arange(len(heads)))
         allowed = np.ones(odds.shape, dtype=bool)
         for i, (label, inverse) in enumerate(self.classes):
             symmetric = label in self.cfg["symmetric"]
