@@ -1,7 +1,9 @@
 """Sums over all paths of a linear chain: the log partition with its gradient, and the two log messages.
 
 Both recursions run in probability space, in float64, rescaled at every step: one small matrix product a step serves
-both directions. The gradient is written in closed form (marginals), so no autograd tape grows with the length.
+both directions. A tag END, with index K, stands on all steps of the padding: every sequence then has T steps, the
+second recursion may begin in the padding, and nothing after the recursions needs a mask. The gradient is written in
+closed form (marginals), so no autograd tape grows with the length.
 
 Letters: B sequences, T steps, K tags. The emissions already contain the start and end scores in the first and last
 step; forbidden tags and transitions are large negative constants (finite, since autograd through -inf gives NaN).
@@ -16,34 +18,20 @@ FORBIDDEN = -1e30
 
 
 class Messages(NamedTuple):
-    """Scaled messages of a batch, time major and float64. Rows of alpha and gamma sum to one over the K tags.
+    """Scaled messages of a batch, time major and float64, over the K tags and END.
 
     Up to a factor per row, alpha[t, k] sums all paths over steps <= t that end in k, gamma[t, k] all paths over steps
     >= t that begin in k, and beta[t, k] the continuations of k over steps > t (gamma without the emission of t).
     """
 
-    alpha: Tensor  # (T, B, K)
-    gamma: Tensor  # (T, B, K)
-    beta: Tensor  # (T, B, K)
-    alpha_scale: Tensor  # (T, B, 1), sum by which alpha was divided at this step alone
-    gamma_scale: Tensor  # (T, B, 1), likewise
-    log_alpha_scale: Tensor  # (T, B), log of all factors divided out of alpha[t]
-    log_beta_scale: Tensor  # (T, B), log of all factors divided out of beta[t]
-    log_partition: Tensor  # (B,)
-
-
-def inside(lengths: Tensor, steps: int) -> Tensor:
-    """(T, B) bool, True on the steps of each sequence and False on its padding."""
-    return torch.arange(steps, device=lengths.device).unsqueeze(1) < lengths
-
-
-def reverse_steps(x: Tensor, lengths: Tensor) -> Tensor:
-    """Reverse each sequence of a time-major (T, B, ...) tensor within its own length; the padding stays in place."""
-    steps, batch = x.shape[:2]
-    here = torch.arange(steps, device=x.device).unsqueeze(1)
-    there = torch.where(here < lengths, lengths - 1 - here, here)
-    rows = there * batch + torch.arange(batch, device=x.device)
-    return x.flatten(0, 1).index_select(0, rows.flatten()).view(x.shape)
+    alpha: Tensor  # (T, B, K + 1), rows sum to one
+    gamma: Tensor  # (T, B, K + 1), rows sum to one
+    beta: Tensor  # (T, B, K + 1)
+    alpha_scale: Tensor  # (T, B), sum by which alpha was divided at this step alone
+    gamma_scale: Tensor  # (T, B), likewise
+    offset: Tensor  # (T, B), logarithm of what the emissions and the transition of this step were divided by
+    shift: Tensor  # (), logarithm of what the transitions were divided by
+    matrix: Tensor  # (K + 1, K + 1), exponentials of the transitions
 
 
 def scaled_messages(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Messages:
@@ -57,15 +45,23 @@ def scaled_messages(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> 
     gives; beyond that the sums may underflow to NaN.
     """
     batch, steps, tags = emissions.shape
-    real = inside(lengths, steps)
-    time_major = emissions.double().transpose(0, 1)
-    row_max = time_major.amax(-1)
-    shift = transitions.double().amax()
-    matrix = (transitions.double() - shift).exp()
+    padding = torch.arange(steps, device=lengths.device).unsqueeze(1) >= lengths
+    shift = transitions.amax().double()
+    matrix = emissions.new_zeros(tags + 1, tags + 1, dtype=torch.float64)
+    matrix[:tags, :tags] = (transitions.double() - shift).exp_()
+    matrix[:, tags] = 1.0
+    row_max = emissions.amax(-1).t().double()
 
-    factors = (time_major - row_max.unsqueeze(-1)).exp_().masked_fill_(~real.unsqueeze(-1), 1.0)
-    # The second recursion reads the sequences in reverse, so that one product a step serves both.
-    factors = torch.stack([factors, reverse_steps(factors, lengths)], dim=1)
+    # Index 0 of the second dimension is the forward recursion, index 1 the backward one, which reads the steps in
+    # reverse.
+    factors = emissions.new_empty(steps, 2, batch, tags + 1, dtype=torch.float64)
+    forward = factors[:, 0]
+    real_tags = forward[..., :tags]
+    real_tags.copy_(emissions.transpose(0, 1))
+    real_tags.sub_(row_max.unsqueeze(-1)).exp_().masked_fill_(padding.unsqueeze(-1), 0.0)
+    forward[..., tags] = padding
+    factors[:, 1] = forward.flip(0)
+
     matrices = torch.stack([matrix, matrix.t()])
     before, after = torch.empty_like(factors), torch.empty_like(factors)
     scale = factors.new_empty(steps, 2, batch, 1)
@@ -80,21 +76,24 @@ def scaled_messages(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> 
         torch.sum(after_emission, -1, keepdim=True, out=total)
         state = after_emission.div_(total)
 
-    alpha_scale, gamma_scale = scale[:, 0], reverse_steps(scale[:, 1], lengths)
-    offset = row_max + shift
-    log_alpha = (alpha_scale.squeeze(-1).log() + offset).masked_fill(~real, 0.0)
-    log_gamma = (gamma_scale.squeeze(-1).log() + offset).masked_fill(~real, 0.0)
+    scale = scale.squeeze(-1)
     return Messages(
         alpha=after[:, 0],
-        gamma=reverse_steps(after[:, 1], lengths),
-        beta=reverse_steps(before[:, 1], lengths),
-        alpha_scale=alpha_scale,
-        gamma_scale=gamma_scale,
-        # The first step has no transition, so `shift` is in the sum once too often.
-        log_alpha_scale=log_alpha.cumsum(0) - shift,
-        log_beta_scale=log_gamma.sum(0) - log_gamma.cumsum(0),
-        log_partition=(log_alpha.sum(0) - shift).masked_fill(lengths == 0, 0.0),
+        gamma=after[:, 1].flip(0),
+        beta=before[:, 1].flip(0),
+        alpha_scale=scale[:, 0],
+        gamma_scale=scale[:, 1].flip(0),
+        offset=(row_max + shift).masked_fill_(padding, 0.0),
+        shift=shift,
+        matrix=matrix,
     )
+
+
+def total_score(messages: Messages, lengths: Tensor) -> Tensor:
+    """(B,): log partition, 0 for an empty sequence."""
+    # The first step has no transition, so `shift` is in the sum once too often.
+    log_scale = messages.alpha_scale.log() + messages.offset
+    return log_scale.sum(0) - messages.shift * (lengths > 0)
 
 
 class LogPartition(torch.autograd.Function):
@@ -103,24 +102,28 @@ class LogPartition(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Tensor:
         messages = scaled_messages(emissions, transitions, lengths)
-        overlap = messages.alpha * messages.beta
-        total = overlap.sum(-1, keepdim=True)
-        real = inside(lengths, emissions.shape[1]).unsqueeze(-1)
-        marginals = torch.where(real, overlap / total, 0.0)
+        log_partition = total_score(messages, lengths)
+        # Both products overwrite a message that is not read again.
+        marginals = messages.beta.mul_(messages.alpha)
+        total = marginals.sum(-1, keepdim=True)
+        marginals.div_(total)
         # i -> j at step t is used alpha[t-1, i] * matrix[i, j] * gamma[t, j] / (its sum over i and j) times.
-        right = messages.gamma[1:] / (total * messages.alpha_scale / messages.gamma_scale)[1:]
-        ctx.save_for_backward(marginals, messages.alpha[:-1], torch.where(real[1:], right, 0.0), emissions, transitions)
-        return messages.log_partition
+        scale = messages.gamma_scale[1:] / messages.alpha_scale[1:]
+        right = messages.gamma[1:].mul_(scale.unsqueeze(-1) / total[1:])
+        ctx.save_for_backward(marginals, messages.alpha[:-1], right, messages.matrix)
+        ctx.dtypes = emissions.dtype, transitions.dtype
+        return log_partition
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        marginals, left, right, emissions, transitions = ctx.saved_tensors
-        tags = transitions.shape[0]
+        marginals, left, right, matrix = ctx.saved_tensors
+        emissions_dtype, transitions_dtype = ctx.dtypes
+        tags = len(matrix) - 1
         weight = grad.unsqueeze(-1)
-        uses = left.reshape(-1, tags).t() @ (right * weight).reshape(-1, tags)
-        uses *= (transitions.double() - transitions.double().amax()).exp()
-        return (marginals * weight).transpose(0, 1).to(emissions.dtype), uses.to(transitions.dtype), None
+        by_emission = (marginals[..., :tags] * weight).transpose(0, 1)
+        by_transition = left.reshape(-1, tags + 1).t() @ (right * weight).reshape(-1, tags + 1) * matrix
+        return by_emission.to(emissions_dtype), by_transition[:tags, :tags].to(transitions_dtype), None
 
 
 def log_partition(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Tensor:
@@ -135,8 +138,15 @@ def log_partition(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Te
 
 
 def log_alpha_beta(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Log messages of every step, batch first: alpha (B, T, K), beta (B, T, K), log partition (B,), all float64."""
+    """Log messages of every step, batch first: alpha (B, T, K), beta (B, T, K), log partition (B,), all float64.
+
+    Steps of the padding are undefined.
+    """
     messages = scaled_messages(emissions, transitions, lengths)
-    alpha = messages.alpha.log() + messages.log_alpha_scale.unsqueeze(-1)
-    beta = messages.beta.log() + messages.log_beta_scale.unsqueeze(-1)
-    return alpha.transpose(0, 1), beta.transpose(0, 1), messages.log_partition
+    tags = emissions.shape[2]
+    until = (messages.alpha_scale.log() + messages.offset).cumsum(0) - messages.shift
+    onward = messages.gamma_scale.log() + messages.offset
+    beyond = onward.sum(0) - onward.cumsum(0)
+    alpha = messages.alpha[..., :tags].log() + until.unsqueeze(-1)
+    beta = messages.beta[..., :tags].log() + beyond.unsqueeze(-1)
+    return alpha.transpose(0, 1), beta.transpose(0, 1), total_score(messages, lengths)

@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor
 
-from .forward_backward import reverse_steps
-
 # Subtracting a constant from a row changes no comparison and keeps the sums of long sequences exact in float32.
 RESCALE_EVERY = 32
 
@@ -32,7 +30,7 @@ def best_path(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Tensor
         if step % RESCALE_EVERY == 0:
             current.sub_(current.amax(-1, keepdim=True))
 
-    # In reversed order every sequence is traced back from step 0, whatever its length.
+    # In reversed order, every sequence is traced back from step 0, whatever its length.
     scores = reverse_steps(scores, lengths)
     tags = torch.empty(scores.shape[:2], dtype=torch.long, device=scores.device)
     from_tag = torch.empty_like(scores[0])
@@ -42,3 +40,12 @@ def best_path(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Tensor
         torch.index_select(into, 0, tag, out=from_tag)
         torch.argmax(from_tag.add_(score), -1, out=predecessor)
     return reverse_steps(tags, lengths).t()
+
+
+def reverse_steps(x: Tensor, lengths: Tensor) -> Tensor:
+    """Reverse each sequence of a time-major (T, B, ...) tensor within its own length; the padding stays in place."""
+    steps, batch = x.shape[:2]
+    here = torch.arange(steps, device=x.device).unsqueeze(1)
+    there = torch.where(here < lengths, lengths - 1 - here, here)
+    rows = there * batch + torch.arange(batch, device=x.device)
+    return x.flatten(0, 1).index_select(0, rows.flatten()).view(x.shape)
