@@ -24,7 +24,7 @@ from spacy_ner_arch.annotation.spans import GoldSpans
 from spacy_ner_arch.nn.batch import Batch, make_batch
 from spacy_ner_arch.nn.crf import LinearChainCRF
 from spacy_ner_arch.nn.pair_softmax import SoftmaxPairs
-from spacy_ner_arch.nn.pairs import Pairs
+from spacy_ner_arch.nn.pair_tensors import Pairs
 from spacy_ner_arch.nn.spans import SpanClassifier
 from spacy_ner_arch.nn.syn_lstm import SynLSTM
 

@@ -11,7 +11,7 @@ from spacy.training import Example
 from spacy.util import registry
 from torch import Tensor, nn
 
-from spacy_ner_arch.architectures.relations import PairModel
+from spacy_ner_arch.architectures.relations import PairBuilder
 from spacy_ner_arch.nn.batch import Batch
 from spacy_ner_arch.nn.pair_head import PairHead
 
@@ -36,8 +36,8 @@ class TutorialPairs(PairHead):
 
 
 @registry.architectures("benchmarks.TutorialPairs.v1")
-def tutorial_pairs() -> PairModel:
-    return PairModel(TutorialPairs)
+def tutorial_pairs() -> PairBuilder:
+    return PairBuilder(TutorialPairs)
 
 
 @registry.augmenters("benchmarks.shuffled_trees.v1")

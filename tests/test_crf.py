@@ -6,11 +6,20 @@ import pytest
 import torch
 import torchcrf
 
+from spacy_ner_arch.annotation import tags
 from spacy_ner_arch.annotation.tags import MISSING, decode, legality, tag_names
 from spacy_ner_arch.nn.crf import LinearChainCRF
 from spacy_ner_arch.nn.forward_backward import log_partition
 
-SCHEMES = ["BILUO", "BIO"]
+# BIS is not shipped: a new scheme needs no more than an entry in tags.SCHEMES.
+SCHEMES = ["BILUO", "BIO", "BIS"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def new_scheme():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(tags.SCHEMES, "BIS", tags.Scheme("B", "I", "I", "S"))
+        yield
 
 
 def enumerate_paths(crf, emissions, scheme=None):
@@ -97,7 +106,7 @@ def test_entity_marginals_equal_enumeration(scheme):
     for row, length in enumerate([4, 3]):
         paths = list(enumerate_paths(crf, emissions[row, :length], scheme))
         total = torch.stack([score for _, score in paths]).logsumexp(0)
-        spans = {path: set(decode(torch.tensor(path).numpy(), crf.labels)) for path, _ in paths}
+        spans = {path: set(decode(torch.tensor(path).numpy(), crf.labels, scheme)) for path, _ in paths}
         for path, _ in paths[:: max(1, len(paths) // 20)]:
             tags = torch.zeros(2, 4, dtype=torch.long)
             tags[row, :length] = torch.tensor(path)

@@ -11,6 +11,7 @@ from spacy.training.loop import train
 from spacy.util import get_sourced_components, load_config_from_str, load_model_from_config
 from thinc.api import Config
 
+from spacy_ner_arch.cli import configs
 from spacy_ner_arch.cli.configs import (
     EMBEDDINGS,
     ENCODERS,
@@ -74,6 +75,14 @@ def test_every_cell_is_complete(embedding, encoder, head, relations):
 def test_cells_that_do_not_fit_name_a_remedy(cell):
     with pytest.raises(ValueError, match=r"give --|give another --"):
         Cell(*cell)
+
+
+@pytest.mark.parametrize("field, constant", [("encoder", "ENCODERS"), ("relations", "RELATIONS")])
+def test_a_value_without_a_block_in_the_template(field, constant, monkeypatch):
+    monkeypatch.setattr(configs, constant, (*getattr(configs, constant), "new"))
+    cell = Cell(**{"embedding": "words", "encoder": "bilstm", "head": "crf", field: "new"})
+    with pytest.raises(ValueError, match=f"no block for {field} = 'new'"):
+        make_config(cell)
 
 
 @pytest.mark.parametrize("relations", ["none", "softmax"])

@@ -19,7 +19,7 @@ from spacy_ner_arch.nn.pair_acnn import ACNNPairs, unit
 from spacy_ner_arch.nn.pair_bilstm import BiLSTMAttentionPairs, BiLSTMPairs
 from spacy_ner_arch.nn.pair_markers import MarkerPairs
 from spacy_ner_arch.nn.pair_softmax import MultitaskPairs, SoftmaxPairs
-from spacy_ner_arch.nn.pairs import PairTargets, make_pairs, max_rows
+from spacy_ner_arch.nn.pair_tensors import PairTargets, make_pairs, max_rows
 from spacy_ner_arch.nn.transe import TransE, corrupt_labels
 
 CPU = torch.device("cpu")

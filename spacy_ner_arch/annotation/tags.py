@@ -1,7 +1,6 @@
-"""Tag schemes: names of the tags, legal sequences, and conversion between spans and tags.
+"""Tags of tokens: names, legal sequences, and conversion between spans and tags.
 
-BILUO: B-X I-X.. L-X for an entity of several tokens, U-X for one of a single token, O outside.
-BIO (IOB2): B-X I-X.. , O outside.
+A tag is a prefix and a label (`B-PER`), or O outside of all entities. To add a scheme, add its prefixes to SCHEMES.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,32 +8,54 @@ from typing import NamedTuple
 
 import numpy as np
 
-SCHEMES = ("BILUO", "BIO")
 OUTSIDE = "O"
-# Suffix of classes whose head is the second entity of the pair.
-INVERSE = "^-1"
 MISSING = -1
 Span = tuple[int, int, str]
 
 
+class Scheme(NamedTuple):
+    """Prefixes of the tokens of an entity.
+
+    A scheme may give two positions the same prefix, but not one that begins an entity and one that does not.
+    """
+
+    first: str
+    inner: str
+    last: str
+    single: str  # the only token of an entity
+
+    @property
+    def prefixes(self) -> str:
+        """Different prefixes, in the order of the positions."""
+        return "".join(dict.fromkeys(self))
+
+
+# BIO is also known as IOB2.
+SCHEMES = {"BILUO": Scheme("B", "I", "L", "U"), "BIO": Scheme("B", "I", "I", "B")}
+
+
 class Legality(NamedTuple):
-    """Legal starts (K,), transitions (K, K) from row to column, and ends (K,) of K tags, all bool."""
+    """Legal starts (K,), transitions (K, K) from row to column, and ends (K,) of K tags, all bool.
+
+    extends: (K, K), whether the column continues an entity that could also have ended with the row.
+    """
 
     start: np.ndarray
     transition: np.ndarray
     end: np.ndarray
+    extends: np.ndarray
 
 
-def check_scheme(scheme: str) -> str:
-    """Return the scheme; raise ValueError if it is unknown."""
+def find_scheme(scheme: str) -> Scheme:
+    """Return the scheme of that name; raise ValueError if it is unknown."""
     if scheme not in SCHEMES:
         raise ValueError(f"unknown tag scheme {scheme!r}; known are {', '.join(SCHEMES)}")
-    return scheme
+    return SCHEMES[scheme]
 
 
 def tag_names(labels: Iterable[str], scheme: str) -> list[str]:
     """All tags of the labels: O, then the prefixes of each label."""
-    prefixes = "BILU" if check_scheme(scheme) == "BILUO" else "BI"
+    prefixes = find_scheme(scheme).prefixes
     return [OUTSIDE] + [f"{prefix}-{label}" for label in labels for prefix in prefixes]
 
 
@@ -46,38 +67,34 @@ def split_tag(name: str) -> tuple[str, str]:
 
 def legality(names: Sequence[str], scheme: str) -> Legality:
     """Legality of the tags, in the order of `names`."""
+    first, inner, last, single = find_scheme(scheme)
     prefixes = np.array([split_tag(name)[0] for name in names])
     labels = np.array([split_tag(name)[1] for name in names])
-    same_label = labels[:, None] == labels[None, :]
-    if check_scheme(scheme) == "BILUO":
-        opened, continuing = np.isin(prefixes, ["B", "I"]), np.isin(prefixes, ["I", "L"])
-        # Only an open entity can be continued, and it must be, by its own label.
-        transition = np.where(opened[:, None], continuing[None, :] & same_label, ~continuing[None, :])
-        return Legality(~continuing, transition, ~opened)
-    continuing = prefixes == "I"
-    transition = ~continuing[None, :] | ((prefixes != OUTSIDE)[:, None] & same_label)
-    return Legality(~continuing, transition, np.ones(len(names), dtype=bool))
+    continues = np.isin(prefixes, [inner, last])
+    goes_on = np.isin(prefixes, [first, inner])
+    may_end = np.isin(prefixes, [last, single, OUTSIDE])
+    onward = goes_on[:, None] & continues & (labels[:, None] == labels)
+    return Legality(~continues, onward | may_end[:, None] & ~continues, may_end, onward & may_end[:, None])
 
 
 def encode(length: int, spans: Iterable[Span], scheme: str) -> list[str]:
     """Tag names of a document of `length` tokens with these flat spans (start, exclusive end, label)."""
+    first, inner, last, single = find_scheme(scheme)
     tags = [OUTSIDE] * length
     for start, end, label in spans:
-        if check_scheme(scheme) == "BILUO":
-            prefixes = "U" if end - start == 1 else "B" + "I" * (end - start - 2) + "L"
-        else:
-            prefixes = "B" + "I" * (end - start - 1)
+        prefixes = [single] if end - start == 1 else [first, *inner * (end - start - 2), last]
         tags[start:end] = [f"{prefix}-{label}" for prefix in prefixes]
     return tags
 
 
-def decode(tags: np.ndarray, names: Sequence[str]) -> list[Span]:
+def decode(tags: np.ndarray, names: Sequence[str], scheme: str) -> list[Span]:
     """Spans of a legal tag sequence, given as indices into `names`, whose first is O."""
+    first, _, _, single = find_scheme(scheme)
     parts = [split_tag(name) for name in names]
     spans: list[Span] = []
     for i in np.flatnonzero(tags).tolist():
         prefix, label = parts[tags[i]]
-        if prefix in "BU":
+        if prefix in (first, single):
             spans.append((i, i + 1, label))
         else:
             spans[-1] = (spans[-1][0], i + 1, label)

@@ -20,7 +20,7 @@ from .encoders import trees_of
 
 
 @dataclass(frozen=True)
-class PairModel:
+class PairBuilder:
     """A pair model for Relations.v1.
 
     build: makes the head from what all pair models share.
@@ -36,7 +36,7 @@ class PairModel:
 @registry.architectures("spacy_ner_arch.Relations.v1")
 def relations(
     tok2vec: Tok2Vec,
-    pairs: PairModel,
+    pairs: PairBuilder,
     encoder: EncoderBuilder | None = None,
     dropout: float | None = None,
     negative_weight: float = 1.0,
@@ -72,7 +72,7 @@ def relations(
 
 
 @registry.architectures("spacy_ner_arch.SoftmaxPairs.v1")
-def softmax_pairs(hidden_size: int | None = None, context: str = "between", type_size: int = 50) -> PairModel:
+def softmax_pairs(hidden_size: int | None = None, context: str = "between", type_size: int = 50) -> PairBuilder:
     """A hidden layer over the mean vectors of both entities and their context, and the types of both entities.
 
     hidden_size: width of the hidden layer; null for that of the token vectors.
@@ -81,13 +81,13 @@ def softmax_pairs(hidden_size: int | None = None, context: str = "between", type
     type_size: width of the embedding of entity types; 0 for none.
     Source: NERE (BERTSoftmax); Wu and He 2019; Eberts and Ulges 2020 (between).
     """
-    return PairModel(partial(SoftmaxPairs, hidden_size=hidden_size, context=context, type_size=type_size))
+    return PairBuilder(partial(SoftmaxPairs, hidden_size=hidden_size, context=context, type_size=type_size))
 
 
 @registry.architectures("spacy_ner_arch.MultitaskPairs.v1")
 def multitask_pairs(
     transe_weight: float = 1e-5, hidden_size: int | None = None, context: str = "between", type_size: int = 50
-) -> PairModel:
+) -> PairBuilder:
     """SoftmaxPairs.v1 with TransE as a second task: head plus label should be near the tail.
 
     transe_weight: factor of the second loss, which has the scale of the first.
@@ -95,11 +95,11 @@ def multitask_pairs(
     Source: NERE (BERTMultitask); Bordes et al. 2013.
     """
     settings: dict[str, Any] = {"hidden_size": hidden_size, "context": context, "type_size": type_size}
-    return PairModel(partial(MultitaskPairs, transe_weight=transe_weight, **settings))
+    return PairBuilder(partial(MultitaskPairs, transe_weight=transe_weight, **settings))
 
 
 @registry.architectures("spacy_ner_arch.BiLSTMPairs.v1")
-def bilstm_pairs(hidden_size: int = 200, depth: int = 2, type_size: int = 50) -> PairModel:
+def bilstm_pairs(hidden_size: int = 200, depth: int = 2, type_size: int = 50) -> PairBuilder:
     """A BiLSTM over the sentences of a pair: its last states, and its mean over each entity.
 
     hidden_size: width of the state of each direction.
@@ -107,13 +107,13 @@ def bilstm_pairs(hidden_size: int = 200, depth: int = 2, type_size: int = 50) ->
     type_size: width of the embedding of entity types; 0 for none.
     Source: NERE (BiLSTM); Zhang et al. 2015.
     """
-    return PairModel(partial(BiLSTMPairs, hidden_size=hidden_size, depth=depth, type_size=type_size))
+    return PairBuilder(partial(BiLSTMPairs, hidden_size=hidden_size, depth=depth, type_size=type_size))
 
 
 @registry.architectures("spacy_ner_arch.BiLSTMAttentionPairs.v1")
 def bilstm_attention_pairs(
     hidden_size: int = 200, position_size: int = 25, max_distance: int = 50, type_size: int = 50
-) -> PairModel:
+) -> PairBuilder:
     """A BiLSTM over tokens and their distances to both entities, pooled by attention.
 
     hidden_size: width of the state of each direction.
@@ -123,7 +123,7 @@ def bilstm_attention_pairs(
     Source: Zhou et al. 2016.
     """
     settings = {"position_size": position_size, "max_distance": max_distance, "type_size": type_size}
-    return PairModel(partial(BiLSTMAttentionPairs, hidden_size=hidden_size, **settings))
+    return PairBuilder(partial(BiLSTMAttentionPairs, hidden_size=hidden_size, **settings))
 
 
 @registry.architectures("spacy_ner_arch.ACNNPairs.v1")
@@ -134,7 +134,7 @@ def acnn_pairs(
     max_distance: int = 50,
     pooling: str = "attention",
     loss: str = "hinge",
-) -> PairModel:
+) -> PairBuilder:
     """A convolution over tokens that are weighted by attention to the entities.
 
     filters, window: number of filters, and tokens that each of them covers.
@@ -144,14 +144,14 @@ def acnn_pairs(
     Source: Wang et al. 2016.
     """
     settings: dict[str, Any] = {"position_size": position_size, "max_distance": max_distance}
-    return PairModel(partial(ACNNPairs, filters=filters, window=window, pooling=pooling, loss=loss, **settings))
+    return PairBuilder(partial(ACNNPairs, filters=filters, window=window, pooling=pooling, loss=loss, **settings))
 
 
 @registry.architectures("spacy_ner_arch.MarkerPairs.v1")
 def marker_pairs(
     marks: list[str] = ["@", "@", "#", "#"],  # noqa: B006 - config defaults are lists
     context: int = 128,
-) -> PairModel:
+) -> PairBuilder:
     """The vectors of marks around both entities, in one copy of the text for each pair.
 
     The slowest pair model: the tok2vec reads as many copies as there are pairs. It must be a model of its own, such as
@@ -161,4 +161,4 @@ def marker_pairs(
     context: tokens of the sentences that are kept before and after the pair.
     Source: Soares et al. 2019; Wu and He 2019.
     """
-    return PairModel(MarkerPairs, tuple(marks), context)
+    return PairBuilder(MarkerPairs, tuple(marks), context)

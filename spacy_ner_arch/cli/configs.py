@@ -20,7 +20,7 @@ HEADS = ("crf", "softmax", "span", "nested", "none")
 RELATIONS = ("none", "softmax", "multitask", "bilstm", "bilstm-attention", "acnn", "markers")
 COMPONENTS = {"crf": "sequence_ner", "softmax": "sequence_ner", "span": "span_ner", "nested": "nested_ner"}
 # Pair models that read the context of the entities themselves and need no encoder below.
-READERS = ("bilstm", "bilstm-attention", "acnn")
+SELF_ENCODING = ("bilstm", "bilstm-attention", "acnn")
 
 DEFAULT_TRANSFORMER = "roberta-base"
 HIDDEN_SIZE = 200  # of each direction of an encoder
@@ -226,7 +226,7 @@ def find_cell(preset: str | None = None, **choices: str | None) -> Cell:
             raise ValueError(f"unknown --config {preset}; known are {', '.join(PRESETS)}")
         return Cell(**{**asdict(PRESETS[preset].cell), **chosen})
     defaults = {"embedding": "words", "head": "crf", "relations": "none", **chosen}
-    reads_context = defaults["head"] == "none" and defaults["relations"] in READERS
+    reads_context = defaults["head"] == "none" and defaults["relations"] in SELF_ENCODING
     encoder = "none" if defaults["embedding"] == "transformer" or reads_context else "bilstm"
     return Cell(**{"encoder": encoder, **defaults})
 
@@ -296,7 +296,13 @@ def environment() -> Environment:
     loader = FileSystemLoader(Path(__file__).parent, encoding="utf8")
     found = Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     found.filters["json"] = srsly.json_dumps
+    found.globals["missing_block"] = missing_block
     return found
+
+
+def missing_block(field: str, value: str) -> None:
+    """Called by the template for a value of a cell that it does not know."""
+    raise ValueError(f"config.cfg.jinja has no block for {field} = {value!r}")
 
 
 def make_preset(name: str) -> str:

@@ -9,7 +9,7 @@ import torch
 import torchcrf
 from torch import Tensor
 
-from ..annotation.tags import MISSING, legality, split_tag
+from ..annotation.tags import MISSING, legality
 from .forward_backward import FORBIDDEN, log_alpha_beta, log_partition
 from .viterbi import best_path
 
@@ -25,7 +25,7 @@ class LinearChainCRF(torchcrf.CRF):
     num_tags: K.
     batch_first: whether tensors are (B, T, ...) instead of (T, B, ...), as in pytorch-crf.
     labels: names of the K tags in order (`O`, `B-PER`, ...); None allows all sequences.
-    scheme: tag scheme of `labels`, `BILUO` or `BIO`.
+    scheme: tag scheme of `labels`, a key of `annotation.tags.SCHEMES`.
 
     Masks are True on the steps of a sequence and False on the padding at its end. Padding between steps is an error
     (checked on the CPU only).
@@ -46,27 +46,16 @@ class LinearChainCRF(torchcrf.CRF):
             raise ValueError(f"LinearChainCRF: {len(labels)} labels for {num_tags} tags")
         self.labels = None if labels is None else list(labels)
         self.scheme = scheme
-        # Constants derived from the labels, so they are not stored in the state dict.
-        for name, allowed in zip(("start", "transition", "end"), self._allowed(), strict=True):
-            self.register_buffer(f"{name}_penalty", torch.where(allowed, 0.0, FORBIDDEN), persistent=False)
-        self.register_buffer("continuation", self._continuation(), persistent=False)
-
-    def _allowed(self) -> tuple[Tensor, Tensor, Tensor]:
         if self.labels is None or self.scheme is None:
-            k = self.num_tags
-            return torch.ones(k).bool(), torch.ones(k, k).bool(), torch.ones(k).bool()
-        start, transition, end = map(torch.from_numpy, legality(self.labels, self.scheme))
-        return start, transition, end
-
-    def _continuation(self) -> Tensor:
-        """(K, K) bool: whether the second tag continues the entity of the first one.
-
-        Always False under BILUO, where the last tag of an entity marks its end.
-        """
-        names = [split_tag(name) for name in self.labels or []]
-        if self.scheme != "BIO":
-            return torch.zeros(self.num_tags, self.num_tags, dtype=torch.bool)
-        return torch.tensor([[b == "I" and la == lb for b, lb in names] for _, la in names])
+            everything = torch.ones(num_tags, num_tags).bool()
+            start, transition, end, extends = everything[0], everything, everything[0], ~everything
+        else:
+            start, transition, end, extends = map(torch.from_numpy, legality(self.labels, self.scheme))
+        # Constants derived from the labels, so they are not stored in the state dict.
+        for name, allowed in (("start", start), ("transition", transition), ("end", end)):
+            self.register_buffer(f"{name}_penalty", torch.where(allowed, 0.0, FORBIDDEN), persistent=False)
+        self.register_buffer("extends", extends, persistent=False)
+        self.may_extend = bool(extends.any())
 
     def forward(
         self,
@@ -149,11 +138,11 @@ class LinearChainCRF(torchcrf.CRF):
     def _log_ending(self, scores: Tensor, transitions: Tensor, tags: Tensor, beta: Tensor, lengths: Tensor) -> Tensor:
         """(B, T): log sum of all continuations after step t in which the entity at t ends with t."""
         free = beta.gather(2, tags.unsqueeze(-1)).squeeze(-1)
-        if self.scheme != "BIO":
+        if not self.may_extend:
             return free
         gamma = beta[:, 1:] + scores[:, 1:].double()
         onward = transitions[tags[:, :-1]].double() + gamma
-        ending = onward.masked_fill(self.continuation[tags[:, :-1]], FORBIDDEN).logsumexp(-1)
+        ending = onward.masked_fill(self.extends[tags[:, :-1]], FORBIDDEN).logsumexp(-1)
         has_next = torch.arange(1, scores.shape[1], device=scores.device) < lengths.unsqueeze(1)
         return torch.cat([torch.where(has_next, ending, free[:, :-1]), free[:, -1:]], dim=1)
 

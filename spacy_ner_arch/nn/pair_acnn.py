@@ -12,7 +12,7 @@ from .batch import Batch
 from .embed import unit_embedding
 from .growth import regrown
 from .pair_head import PairHead
-from .pairs import Pairs, distances, pieces, region_rows, wide
+from .pair_tensors import Pairs, distances, pieces, region_rows, wide
 
 
 class ACNNPairs(PairHead):

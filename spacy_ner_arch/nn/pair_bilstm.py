@@ -9,7 +9,7 @@ from .batch import Batch
 from .embed import unit_embedding
 from .lstm import BiLSTM
 from .pair_head import PairHead
-from .pairs import Pairs, distances, mean_rows, pieces, region_rows, take, token_rows, wide
+from .pair_tensors import Pairs, distances, mean_rows, pieces, region_rows, take, token_rows, wide
 
 
 class BiLSTMPairs(PairHead):

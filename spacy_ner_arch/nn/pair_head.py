@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..annotation.tags import INVERSE
+from ..annotation.pair_classes import INVERSE
 from .batch import Batch, send
 from .dropout import dropout
 from .growth import regrown
 from .head import EncoderBuilder, Head, Loss
-from .pairs import Pairs, PairTargets, make_pairs, mean_rows, take, token_rows, wide
+from .pair_tensors import Pairs, PairTargets, make_pairs, mean_rows, take, token_rows, wide
 
 
 class PairHead(Head):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .batch import Batch
 from .pair_head import PairHead
-from .pairs import Pairs, wide
+from .pair_tensors import Pairs, wide
 
 
 class MarkerPairs(PairHead):

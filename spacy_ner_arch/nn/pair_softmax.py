@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from .batch import Batch
 from .growth import regrown
 from .pair_head import PairHead
-from .pairs import Pairs, PairTargets, max_rows, mean_rows, pieces, region_rows, wide
+from .pair_tensors import Pairs, PairTargets, max_rows, mean_rows, pieces, region_rows, wide
 from .transe import TransE, corrupt_labels
 
 

@@ -22,7 +22,7 @@ from ..annotation.relations import (
     relation_keys,
     set_relations,
 )
-from ..annotation.tags import INVERSE
+from ..annotation.pair_classes import INVERSE
 from .base import TorchPipe, log_odds
 
 DIRECTION = ("pairs", "labels")

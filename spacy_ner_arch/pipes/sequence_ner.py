@@ -12,7 +12,7 @@ from spacy.vocab import Vocab
 from thinc.api import Config, Model
 
 from ..annotation.entities import count_labels, entities_of, gold_entities, present_entities
-from ..annotation.tags import MISSING, OUTSIDE, check_scheme, decode, encode, tag_names
+from ..annotation.tags import MISSING, OUTSIDE, decode, encode, find_scheme, tag_names
 from .base import TorchPipe
 
 DEFAULT_MODEL = Config().from_str(
@@ -89,7 +89,8 @@ class SequenceNER(TorchPipe):
         loss_weight: Any = 1.0,
         scorer: Callable | None = None,
     ) -> None:
-        super().__init__(vocab, model, name, scorer=scorer, loss_weight=loss_weight, scheme=check_scheme(scheme))
+        find_scheme(scheme)
+        super().__init__(vocab, model, name, scorer=scorer, loss_weight=loss_weight, scheme=scheme)
         self.overwrite_ents = overwrite_ents
 
     @property
@@ -130,7 +131,7 @@ class SequenceNER(TorchPipe):
             self.check_finite(doc, opening)
             kept, blocked, free = ([], [], None) if self.overwrite_ents else present_entities(doc)
             entities = []
-            for start, end, label in decode(tags, names):
+            for start, end, label in decode(tags, names, self.cfg["scheme"]):
                 if free is None or free[start:end].all():
                     span = Span(doc, start, end, label=label)
                     span._.score = min(1.0, math.exp(opening[start] + closing[end - 1]))
