@@ -17,13 +17,8 @@ setup(
     license="MIT",
     license_files=["LICENSE"],
     python_requires=">=3.10",
-    # The configs are installed inside the package, where `ner-arch init-config` finds them.
-    packages=[*find_packages(include=["spacy_ner_arch", "spacy_ner_arch.*"]), "spacy_ner_arch.configs"],
-    package_dir={"spacy_ner_arch.configs": "configs"},
-    package_data={
-        "spacy_ner_arch": ["py.typed", "evaluation/*.jinja", "cli/*.jinja"],
-        "spacy_ner_arch.configs": ["*.cfg"],
-    },
+    packages=find_packages(include=["spacy_ner_arch", "spacy_ner_arch.*"]),
+    package_data={"spacy_ner_arch": ["py.typed", "evaluation/*.jinja", "cli/*.jinja"]},
     install_requires=[
         "spacy>=3.8.2,<3.9",
         "thinc>=8.3.4,<8.4",

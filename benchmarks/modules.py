@@ -209,7 +209,11 @@ def span_step(system: str, features: str) -> Callable[[], None]:
         )
         gold = [GoldSpans(GOLD, np.ones(SPAN_TOKENS, dtype=bool))] * DOCUMENTS
         batch = head.collate(make_batch([SPAN_TOKENS] * DOCUMENTS, CPU), None, gold)
-        module, loss = head, lambda: head.loss(x, batch).total  # noqa: E731
+
+        def total_loss() -> Tensor:
+            return head.loss(x, batch).total
+
+        module, loss = head, total_loss
     else:
         spans = [
             (document, start, width)

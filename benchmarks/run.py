@@ -248,13 +248,15 @@ def raw(run: Run, nlp: Language, folder: Path) -> dict[str, Any]:
 
 def greedy(run: Run, nlp: Language, folder: Path) -> dict[str, Any]:
     """Score greedy instead of exact decoding."""
-    nlp.get_pipe("span_ner").cfg["decode"] = "greedy"  # type: ignore[attr-defined]
+    component: Any = nlp.get_pipe("span_ner")
+    component.cfg["decode"] = "greedy"
     return {f"{part}_greedy": percent(score([nlp], read(run, nlp, part))["ents_f"]) for part in ("dev", "test")}
 
 
 def threshold(run: Run, nlp: Language, folder: Path) -> dict[str, Any]:
     """Score the test part with the threshold that is best on the development part."""
-    cfg = nlp.get_pipe("spancat" if nlp.has_pipe("spancat") else "nested_ner").cfg  # type: ignore[attr-defined]
+    component: Any = nlp.get_pipe("spancat" if nlp.has_pipe("spancat") else "nested_ner")
+    cfg = component.cfg
 
     def f1(value: float, part: str) -> float:
         cfg["threshold"] = value
@@ -281,7 +283,8 @@ def calibration(run: Run, nlp: Language, folder: Path) -> dict[str, Any]:
         score([nlp], examples)
         return probabilities(match_all(map(entity_items, examples)))
 
-    temperature = nlp.get_pipe("sequence_ner").head.module.temperature  # type: ignore[attr-defined]
+    component: Any = nlp.get_pipe("sequence_ner")
+    temperature = component.head.module.temperature
     row = {"temperature": round(float(temperature), 2)}
     stored = found()
     curve = threshold_curve(stored)

@@ -34,10 +34,10 @@ def wheel(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_wheel_has_the_configs_and_the_type_marker(wheel):
+def test_the_wheel_has_the_templates_and_the_type_marker(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    for config in (ROOT / "configs").glob("*.cfg"):
-        assert f"spacy_ner_arch/configs/{config.name}" in names
+    templates = [str(path.relative_to(ROOT)) for path in (ROOT / "spacy_ner_arch").rglob("*.jinja")]
+    assert len(templates) >= 2 and set(templates) <= set(names)
     assert "spacy_ner_arch/py.typed" in names and not any(name.startswith("tests") for name in names)
 
 

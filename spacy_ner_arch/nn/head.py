@@ -59,6 +59,7 @@ class Head(nn.Module):
         """Predictions, one row for each item of the batch: `batch.counts` rows for each document."""
         raise NotImplementedError
 
+    # Subclasses spell their hyperparameters out; mypy needs an ignore there.
     def resize(self, **hyperparameters: Any) -> None:
         """Add (or reorder) labels; keep exactly what was learned about the ones that stay."""
         raise NotImplementedError

@@ -9,7 +9,6 @@ import numpy as np
 from spacy.language import Language
 from spacy.tokens import Doc, Span, SpanGroup
 from spacy.training import Example
-from spacy.vocab import Vocab
 from thinc.api import Model
 
 from ..annotation.entities import align, misaligned_tokens
@@ -65,31 +64,6 @@ def make_nested_ner(
 
 class NestedNER(SpanPipe):
     """Set `doc.spans[key]`, and its `attrs["scores"]`: the probabilities of the labels for the spans."""
-
-    def __init__(
-        self,
-        vocab: Vocab,
-        model: Model,
-        name: str = "nested_ner",
-        *,
-        max_width: int = 10,
-        threshold: float = 0.5,
-        spans_key: str = "sc",
-        suggester: Callable | None = None,
-        loss_weight: Any = 1.0,
-        scorer: Callable | None = None,
-    ) -> None:
-        super().__init__(
-            vocab,
-            model,
-            name,
-            scorer=scorer,
-            loss_weight=loss_weight,
-            max_width=max_width,
-            threshold=threshold,
-            suggester=suggester,
-            spans_key=spans_key,
-        )
 
     def initialize(
         self,

@@ -13,6 +13,7 @@ from thinc.api import Config, Model
 
 from ..annotation.candidates import Candidates, has_allowed_types, reverse_rows
 from ..annotation.gold_relations import Found, GoldPairs, find_relations, sample_negatives, with_sentences
+from ..annotation.pair_classes import INVERSE
 from ..annotation.relations import (
     Relation,
     RelationKey,
@@ -22,7 +23,6 @@ from ..annotation.relations import (
     relation_keys,
     set_relations,
 )
-from ..annotation.pair_classes import INVERSE
 from .base import TorchPipe, log_odds
 
 DIRECTION = ("pairs", "labels")
@@ -130,17 +130,16 @@ class RelationExtractor(TorchPipe):
         self,
         vocab: Vocab,
         model: Model,
-        name: str = "relation_extractor",
+        name: str,
         *,
         candidates: Callable[[Doc], Candidates],
-        direction: str = "pairs",
-        symmetric: Sequence[str] = (),
-        multi_label: bool = False,
-        threshold: float = 0.5,
-        type_pairs: str | Sequence[Sequence[str]] = "all",
-        negative_ratio: float | None = None,
-        loss_weight: Any = 1.0,
-        scorer: Callable | None = None,
+        direction: str,
+        symmetric: Sequence[str],
+        multi_label: bool,
+        threshold: float,
+        type_pairs: str | Sequence[Sequence[str]],
+        negative_ratio: float | None,
+        **settings: Any,
     ) -> None:
         if direction not in DIRECTION:
             raise ValueError(f"{name}: unknown direction {direction!r}; known are {', '.join(DIRECTION)}")
@@ -155,14 +154,13 @@ class RelationExtractor(TorchPipe):
             vocab,
             model,
             name,
-            scorer=scorer,
-            loss_weight=loss_weight,
             direction=direction,
             symmetric=list(symmetric),
             multi_label=multi_label,
             threshold=threshold,
             types=[],
             type_pairs=given,
+            **settings,
         )
         self.generate_candidates = candidates
         self.learns_type_pairs = type_pairs == "learned"

@@ -79,18 +79,10 @@ class SequenceNER(TorchPipe):
     architectures = "spacy_ner_arch.CRF.v1 or spacy_ner_arch.Softmax.v1"
 
     def __init__(
-        self,
-        vocab: Vocab,
-        model: Model,
-        name: str = "sequence_ner",
-        *,
-        scheme: str = "BILUO",
-        overwrite_ents: bool = False,
-        loss_weight: Any = 1.0,
-        scorer: Callable | None = None,
+        self, vocab: Vocab, model: Model, name: str, *, scheme: str, overwrite_ents: bool, **settings: Any
     ) -> None:
         find_scheme(scheme)
-        super().__init__(vocab, model, name, scorer=scorer, loss_weight=loss_weight, scheme=scheme)
+        super().__init__(vocab, model, name, scheme=scheme, **settings)
         self.overwrite_ents = overwrite_ents
 
     @property

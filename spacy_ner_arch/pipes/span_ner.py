@@ -164,33 +164,12 @@ class SpanNER(SpanPipe):
     """Set `doc.ents`, and `span._.score` of each: the probability of the label for the span."""
 
     def __init__(
-        self,
-        vocab: Vocab,
-        model: Model,
-        name: str = "span_ner",
-        *,
-        decode: str = "exact",
-        max_width: int = 10,
-        threshold: float = 0.5,
-        suggester: Callable | None = None,
-        overwrite_ents: bool = False,
-        loss_weight: Any = 1.0,
-        scorer: Callable | None = None,
+        self, vocab: Vocab, model: Model, name: str, *, decode: str, overwrite_ents: bool, **settings: Any
     ) -> None:
         if decode not in DECODE:
             remedy = "; use the factory nested_ner for overlapping spans" if decode == "nested" else ""
             raise ValueError(f"{name}: unknown decode {decode!r}; known are {', '.join(DECODE)}{remedy}")
-        super().__init__(
-            vocab,
-            model,
-            name,
-            scorer=scorer,
-            loss_weight=loss_weight,
-            max_width=max_width,
-            threshold=threshold,
-            suggester=suggester,
-            decode=decode,
-        )
+        super().__init__(vocab, model, name, decode=decode, **settings)
         self.overwrite_ents = overwrite_ents
 
     def gold_spans(self, doc: Doc) -> Sequence[Span]:
