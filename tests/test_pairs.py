@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spacy_ner_arch.annotation.gold_relations import GoldPairs
-from spacy_ner_arch.nn import pairs as pairs_module
+from spacy_ner_arch.nn import pair_tensors
 from spacy_ner_arch.nn.batch import Batch, make_batch
 from spacy_ner_arch.nn.dropout import set_dropout
 from spacy_ner_arch.nn.lstm import BiLSTM
@@ -379,9 +379,9 @@ def test_computing_in_pieces_changes_nothing(name, monkeypatch):
     x, batch = make_inputs(module)
     whole = module.logits(x, batch)
     steps = 1 if name.startswith("softmax") else batch.items.longest
-    monkeypatch.setattr(pairs_module, "CPU_STEPS", 2 * steps)
+    monkeypatch.setattr(pair_tensors, "CPU_STEPS", 2 * steps)
     cut = module.logits(x, batch)
-    assert len(list(pairs_module.pieces(11, steps, x.device))) == 6
+    assert len(list(pair_tensors.pieces(11, steps, x.device))) == 6
     assert torch.allclose(whole, cut)
     weights = torch.randn_like(whole)
     assert_same_gradients((whole * weights).sum(), (cut * weights).sum(), x, module)

@@ -258,7 +258,7 @@ def test_sentences_are_needed_for_two_entities_only():
         token.is_sent_start = token.i == 0
     fit(nlp, examples, 1)
     # A trained pipeline takes plain text.
-    assert nlp("Anna lives in Tarvik . She left .")._.relations == []
+    assert nlp("Anna lives in Tarvik . She left .")._.relations == ()
     two = Doc(nlp.vocab, words=["Anna", "Brandt"])
     two.set_ents([Span(two, 0, 1, "PER"), Span(two, 1, 2, "PER")])
     with pytest.raises(ValueError, match="relation_extractor: candidates within a sentence"):
@@ -361,7 +361,7 @@ def test_documents_without_candidates():
     examples = related(nlp)
     fit(nlp, examples)
     docs = list(nlp.pipe([Doc(nlp.vocab), Doc(nlp.vocab, words=["Anna"]), predict(nlp, examples)[1]]))
-    assert [doc._.relations for doc in docs] == [[], [], []]
+    assert [doc._.relations for doc in docs] == [(), (), ()]
     lonely = [eg for eg in examples if len(eg.predicted.ents) < 2]
     before = nlp.get_pipe("relation_extractor").get_loss(examples)
     assert nlp.get_pipe("relation_extractor").get_loss(lonely) == 0.0
@@ -428,7 +428,7 @@ def test_unknown_entity_types():
     doc = Doc(nlp.vocab, words=TRAIN[0][0].split(" "))
     doc.set_ents([Span(doc, 0, 2, "ALIEN"), Span(doc, 4, 5, "PLANET")])
     with pytest.warns(UserWarning, match="not in the training corpus .*ALIEN.*PLANET"):
-        assert isinstance(nlp(doc)._.relations, list)
+        assert isinstance(nlp(doc)._.relations, tuple)
 
 
 def test_learned_type_pairs(tmp_path):
@@ -664,7 +664,7 @@ def test_type_pairs_apply_to_each_direction_of_several_labels():
     assert chosen(nlp, [[9.0, -0.5, -0.4, 9.0, -0.7]], BACKWARDS) == []
     several = with_labels("IN", "NEAR", "AT", **pairs, multi_label=True)
     found = chosen(several, [[9.0, 0.5, 1.0, 9.0, 0.7]], BACKWARDS)
-    assert found == [(2, 3, 0, 1, "IN"), (0, 1, 2, 3, "NEAR"), (2, 3, 0, 1, "AT")]
+    assert found == [(0, 1, 2, 3, "NEAR"), (2, 3, 0, 1, "AT"), (2, 3, 0, 1, "IN")]
     # No direction is allowed: the two entities are not a candidate.
     pipe = nlp.get_pipe("relation_extractor")
     doc = Doc(nlp.vocab, words=["w"] * 5, ents=["B-PER", "O", "B-PER", "O", "O"])

@@ -1,6 +1,7 @@
 """doc._.relations: reading, setting, storing, and errors."""
 
 import copy
+import json
 import pickle
 from collections.abc import Callable
 
@@ -13,7 +14,7 @@ from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Corpus
 from spacy.vocab import Vocab
 
-from spacy_ner_arch.annotation.relations import USER_DATA_KEY, Relation, has_relations, relation_keys
+from spacy_ner_arch.annotation.relations import Relation, has_relations, relation_keys, stored_relations
 
 WORDS = ["Anna", "Brandt", "lives", "in", "Tarvik", "."]
 KEY = (0, 11, "PER", 21, 27, "LOC", "lives_in")
@@ -42,14 +43,15 @@ def test_set_and_get(doc: Doc) -> None:
     assert relation == (Span(doc, 0, 2, "PER"), Span(doc, 4, 5, "LOC"), "lives_in", 0.5)
     assert relation.head.text == "Anna Brandt" and relation.tail.label_ == "LOC"
     assert relation_keys(doc) == [KEY]
-    assert doc.user_data[USER_DATA_KEY] == [[*KEY, 0.5]]
+    assert stored_relations(doc) == [(KEY, 0.5)]
 
 
 def test_an_empty_list_differs_from_never_set(doc: Doc) -> None:
     doc._.relations = []
     bare = Doc(doc.vocab, words=WORDS)
     assert has_relations(doc) and not has_relations(bare)
-    assert doc._.relations == bare._.relations == relation_keys(doc) == relation_keys(bare) == []
+    assert doc._.relations == bare._.relations == ()
+    assert relation_keys(doc) == relation_keys(bare) == []
     assert not has_relations(bare), "reading does not set them"
     [loaded] = DocBin(docs=[doc], store_user_data=True).get_docs(Vocab())
     assert has_relations(loaded)
@@ -60,7 +62,10 @@ def test_allowed_relations(doc: Doc) -> None:
     score = np.float32(0.5)
     relations = [(whole, part, "a"), (part, whole, "a"), (whole, part, "b", score), (self, self, "a")]
     doc._.relations = (relation for relation in relations)
-    assert [relation[:3] for relation in doc._.relations] == [relation[:3] for relation in relations]
+    # In the order of the text, that of the head first.
+    assert [relation[:3] for relation in doc._.relations] == [
+        r[:3] for r in (relations[1], *relations[:1], *relations[2:])
+    ]
     assert [relation.score for relation in doc._.relations] == [None, None, 0.5, None]
     assert doc.to_bytes()
 
@@ -77,7 +82,7 @@ def test_duplicates_are_kept_once_with_the_first_score(doc: Doc) -> None:
 def test_spans_of_another_doc_with_the_same_text(doc: Doc) -> None:
     other = Doc(Vocab(), words=["Anna", "Brandt", "lives", "in", "Tar", "vik."], spaces=[True] * 4 + [False] * 2)
     doc._.relations = [(Span(other, 0, 2, "PER"), other[4:6], "does")]
-    assert doc._.relations == [(Span(doc, 0, 2, "PER"), doc[4:6], "does", None)]
+    assert doc._.relations == ((Span(doc, 0, 2, "PER"), doc[4:6], "does", None),)
     with pytest.raises(ValueError, match="a Doc with other tokens"):
         doc._.relations = [(other[0:1], other[4:5], "does")]
 
@@ -155,16 +160,60 @@ def test_where_relations_are_lost(doc: Doc, tmp_path) -> None:
     path = tmp_path / "a.spacy"
     DocBin(docs=[doc], store_user_data=True).to_disk(path)
     nlp = spacy.blank("en")
-    for copied in (False, True):
-        assert not has_relations(doc[1:].as_doc(copy_user_data=copied))
+    assert not has_relations(doc[:].as_doc())
+    assert not doc[1:].as_doc(copy_user_data=True)._.relations
     assert has_relations(next(Corpus(path)(nlp)).reference)
     for options in ({"gold_preproc": True}, {"max_length": 3}):
         with_sents = make_doc(Vocab())
         with_sents[3].is_sent_start = True
         DocBin(docs=[with_sents], store_user_data=True).to_disk(path)
         assert not any(has_relations(example.reference) for example in Corpus(path, **options)(nlp))
-    with pytest.warns(UserWarning, match="W101"):
-        assert not has_relations(Doc.from_docs([doc, make_doc(doc.vocab)]))
+
+
+def test_a_part_of_a_doc_keeps_its_relations(doc: Doc) -> None:
+    longer = Doc.from_docs([Doc(doc.vocab, words=["Hello", "there"]), doc])
+    part = longer[2:].as_doc(copy_user_data=True)
+    assert plain(part) == plain(doc)
+    # Without the tail of the relation.
+    cut = longer[2:5].as_doc(copy_user_data=True)
+    assert cut._.relations == () and has_relations(cut)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("ensure_whitespace", [False, True])
+def test_joined_docs_keep_their_relations(doc: Doc, ensure_whitespace: bool) -> None:
+    bare = Doc(doc.vocab, words=["No", "relation"])
+    joined = Doc.from_docs([doc, bare, make_doc(doc.vocab)], ensure_whitespace=ensure_whitespace)
+    row = (0, 2, "PER", 4, 5, "LOC", "lives_in", 0.5)
+    assert plain(joined) == [row, (8, 10, *row[2:3], 12, 13, *row[5:])]
+    assert not has_relations(Doc.from_docs([bare, bare]))
+
+
+def test_appending_is_an_error(doc: Doc) -> None:
+    with pytest.raises(AttributeError, match="append"):
+        doc._.relations.append((doc[0:1], doc[1:2], "a"))
+    doc._.relations = [*doc._.relations, (doc[4:5], doc[0:2], "home_of")]
+    assert [relation.label for relation in doc._.relations] == ["lives_in", "home_of"]
+
+
+def test_json(doc: Doc) -> None:
+    doc.ents = [Span(doc, 0, 2, "PER")]
+    doc.ents[0]._.score = 0.75
+    data = json.loads(json.dumps(doc.to_json(underscore=["relations_json", "score"])))
+    assert data["_"]["relations_json"] == [
+        {
+            "head": {"start": 0, "end": 11, "label": "PER"},
+            "tail": {"start": 21, "end": 27, "label": "LOC"},
+            "label": "lives_in",
+            "score": 0.5,
+        }
+    ]
+    assert data["underscore_span"]["score"] == [{"start": 0, "end": 11, "value": 0.75}]
+    loaded = Doc(Vocab()).from_json(data)
+    assert plain(loaded) == plain(doc) and loaded.ents[0]._.score == 0.75
+    with pytest.raises(ValueError, match=r"relations_json: .*'end': 3.* has no token bounds in 'Anna Brandt"):
+        doc._.relations_json = [{"head": {"start": 0, "end": 3}, "tail": {"start": 0, "end": 4}, "label": "a"}]
+    assert relation_keys(doc) == [KEY]
 
 
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=4)
@@ -194,6 +243,6 @@ def test_no_relation_is_lost(tmp_path_factory: pytest.TempPathFactory, way: str,
     assert relation_keys(moved) == relation_keys(doc)
     assert len(set(relation_keys(doc))) == len(before)
     # Setting the relations of another Doc with this text gives the same user data.
-    stored = doc.user_data[USER_DATA_KEY]
+    stored = dict(doc.user_data)
     doc._.relations = moved._.relations
-    assert doc.user_data[USER_DATA_KEY] == stored
+    assert doc.user_data == stored

@@ -1,7 +1,7 @@
 """Relations between spans of a document: `doc._.relations`, and how they are stored."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from numbers import Real
 from reprlib import repr as short_repr
 from typing import Any, NamedTuple
@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 
-# The key has the form of an extension attribute of spaCy, which `Span.as_doc(copy_user_data=True)` does not copy: in
-# the shorter text the offsets would be wrong.
-USER_DATA_KEY: Any = ("._.", "spacy_ner_arch.relations", None, None)
+# Relations are stored in doc.user_data like an extension attribute of a span: under a key with the bounds, in
+# characters, of the text that their arguments cover. `Doc.from_docs` and `Span.as_doc` shift the bounds of such keys,
+# so the bounds of the arguments are stored relative to those of the key.
+STORED_AS = "spacy_ner_arch.relations"
 
 RelationKey = tuple[int, int, str, int, int, str, str]
 """Start and end of the head in characters, its label, the same for the tail, and the label of the relation."""
@@ -31,26 +32,28 @@ class Relation(NamedTuple):
     score: float | None = None
 
 
-def get_relations(doc: Doc) -> list[Relation]:
-    """Relations of a Doc in the order in which they were set; an empty list if they were never set.
+def get_relations(doc: Doc) -> tuple[Relation, ...]:
+    """Relations of a Doc in the order of the text; empty if they were never set.
+
+    The result is a tuple, since appending to a list would not change the Doc: set `doc._.relations` instead.
 
     doc.user_data stores the bounds and labels of the arguments as plain numbers and strings, so that they survive
-    `Doc.to_bytes`, `DocBin(store_user_data=True)`, copies and other processes. The bounds are character offsets, since
+    `Doc.to_bytes`, `DocBin(store_user_data=True)`, copies, other processes, `Doc.from_docs`, and
+    `Span.as_doc(copy_user_data=True)` if the span contains both arguments. The bounds are character offsets, since
     token indices change when tokens are merged or split. Relations are lost in a DocBin without user data, in
-    `Span.as_doc` and therefore where spaCy's corpus reader splits Docs (`max_length` above 0 or `gold_preproc`), and,
-    with a warning, in `Doc.from_docs`.
+    `Span.as_doc` without user data, and where spaCy's corpus reader splits Docs (`max_length` above 0 or
+    `gold_preproc`).
 
     Raises ValueError if the bounds of an argument are not token bounds any more.
     """
-    return [_make_relation(doc, row) for row in doc.user_data.get(USER_DATA_KEY, ())]
+    return tuple(_make_relation(doc, key, score) for key, score in stored_relations(doc))
 
 
 def set_relations(doc: Doc, relations: Iterable[Relation | tuple[Any, ...]]) -> None:
     """Replace the relations of a Doc. Duplicates are kept once, with the first score.
 
     relations: Relations or tuples (head, tail, label[, score]). An empty list means that the Doc is annotated and has
-    no
-        relation; see `has_relations`.
+        no relation; see `has_relations`.
     Raises ValueError, and changes nothing, if an argument is empty or not a span of this text, a label is not a
         non-empty string, or a score is not finite.
     """
@@ -59,19 +62,77 @@ def set_relations(doc: Doc, relations: Iterable[Relation | tuple[Any, ...]]) -> 
         relation = Relation(*item)
         key = _make_key(doc, relation)
         rows.setdefault(key, None if relation.score is None else float(relation.score))
-    # Set a new list, since copies of a Doc share the old one.
-    doc.user_data[USER_DATA_KEY] = [[*key, score] for key, score in rows.items()]
+    user_data: dict[Any, Any] = doc.user_data
+    for stored in list(_storage(doc)):
+        del user_data[stored]
+    # Tells a Doc without relations from one that is not annotated.
+    user_data["._.", STORED_AS, 0, 0] = []
+    for key, score in sorted(rows.items(), key=lambda row: row[0]):
+        head_start, head_end, head_label, tail_start, tail_end, tail_label, label = key
+        low, high = min(head_start, tail_start), max(head_end, tail_end)
+        head, tail = [head_start - low, head_end - low, head_label], [tail_start - low, tail_end - low, tail_label]
+        user_data.setdefault(("._.", STORED_AS, low, high), []).append([*head, *tail, label, score])
 
 
 def has_relations(doc: Doc) -> bool:
     """Whether relations were set, even an empty list."""
-    return USER_DATA_KEY in doc.user_data
+    return any(True for _ in _storage(doc))
+
+
+def stored_relations(doc: Doc) -> list[tuple[RelationKey, float | None]]:
+    """Relations of a Doc with their scores, as stored: each once, in the order of the text, not checked against the
+    tokens."""
+    rows: dict[RelationKey, float | None] = {}
+    length = len(doc.text)
+    for key in _storage(doc):
+        low, high = key[2], key[3]
+        # `Span.as_doc` keeps the relations outside of the span.
+        if low >= 0 and high <= length:
+            for head_start, head_end, head_label, tail_start, tail_end, tail_label, label, score in doc.user_data[key]:
+                head, tail = (low + head_start, low + head_end), (low + tail_start, low + tail_end)
+                rows.setdefault((*head, head_label, *tail, tail_label, label), score)
+    return sorted(rows.items(), key=lambda row: row[0])
 
 
 def relation_keys(doc: Doc) -> list[RelationKey]:
-    """Stored relations without their scores, each once, not checked against the tokens."""
-    # After DocBin the rows are tuples.
-    return [tuple(row[:-1]) for row in doc.user_data.get(USER_DATA_KEY, ())]
+    """`stored_relations` without the scores."""
+    return [key for key, _ in stored_relations(doc)]
+
+
+def _storage(doc: Doc) -> Iterator[Any]:
+    """Keys of doc.user_data that store relations."""
+    return (key for key in doc.user_data if isinstance(key, tuple) and key[:2] == ("._.", STORED_AS))
+
+
+def get_relations_json(doc: Doc) -> list[dict[str, Any]]:
+    """Relations of a Doc as plain data: `head` and `tail` (`start` and `end` in characters, `label`), `label`, `score`.
+
+    `doc.to_json(underscore=["relations_json"])` writes them, and `Doc.from_json` reads them.
+    """
+    return [
+        {
+            "head": dict(zip(("start", "end", "label"), key[:3], strict=True)),
+            "tail": dict(zip(("start", "end", "label"), key[3:6], strict=True)),
+            "label": key[6],
+            "score": score,
+        }
+        for key, score in stored_relations(doc)
+    ]
+
+
+def set_relations_json(doc: Doc, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Replace the relations of a Doc by plain data of the same form; the score may be missing.
+
+    Raises ValueError if the bounds of an argument are not token bounds.
+    """
+
+    def argument(place: Mapping[str, Any]) -> Span:
+        span = doc.char_span(place["start"], place["end"], label=place.get("label", ""))
+        if span is None:
+            raise ValueError(f"doc._.relations_json: {place} has no token bounds in {short_repr(doc.text)}")
+        return span
+
+    set_relations(doc, [(argument(r["head"]), argument(r["tail"]), r["label"], r.get("score")) for r in rows])
 
 
 def aligned_keys(example: Example) -> list[RelationKey]:
@@ -94,8 +155,8 @@ def aligned_keys(example: Example) -> list[RelationKey]:
     return [(*align(*key[:2]), key[2], *align(*key[3:5]), key[5], key[6]) for key in keys]
 
 
-def _make_relation(doc: Doc, row: list[Any]) -> Relation:
-    head_start, head_end, head_label, tail_start, tail_end, tail_label, label, score = row
+def _make_relation(doc: Doc, key: RelationKey, score: float | None) -> Relation:
+    head_start, head_end, head_label, tail_start, tail_end, tail_label, label = key
     head = doc.char_span(head_start, head_end, label=head_label)
     tail = doc.char_span(tail_start, tail_end, label=tail_label)
     if head is None or tail is None:
@@ -133,3 +194,5 @@ def _make_key(doc: Doc, relation: Relation) -> RelationKey:
 # Another package may have registered the name; the functions above work without it.
 if not Doc.has_extension("relations"):
     Doc.set_extension("relations", getter=get_relations, setter=set_relations)
+if not Doc.has_extension("relations_json"):
+    Doc.set_extension("relations_json", getter=get_relations_json, setter=set_relations_json)

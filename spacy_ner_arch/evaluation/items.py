@@ -8,7 +8,7 @@ from typing import NamedTuple
 from spacy.tokens import Span
 from spacy.training import Example
 
-from ..annotation.relations import USER_DATA_KEY, RelationKey, aligned_keys, has_relations
+from ..annotation.relations import RelationKey, aligned_keys, has_relations, stored_relations
 
 
 class Item(NamedTuple):
@@ -110,8 +110,7 @@ def relation_items(example: Example, symmetric: Sequence[str] = ()) -> Sides:
         return Item(key[6], tuple(a[:2] for a in arguments), tuple(a[2] for a in arguments), score)
 
     # Not `get_relations`, which raises if tokens were merged after the relations were set.
-    rows = example.predicted.user_data.get(USER_DATA_KEY, ())
-    predicted = [item(tuple(key), score) for *key, score in rows]
+    predicted = [item(*row) for row in stored_relations(example.predicted)]
     return unique(map(item, aligned_keys(example))), unique(predicted)
 
 
