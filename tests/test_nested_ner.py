@@ -208,6 +208,17 @@ def test_tokens_of_misaligned_spans_have_no_loss(nested):
     assert target.annotated.tolist() == [False, True] and target.spans[:, :2].tolist() == [[1, 1]]
 
 
+def test_white_space_that_differs_moves_no_token(nested):
+    gold = Doc(nested.vocab, words=["I", "saw", "Ta", "rvik", "there"], spaces=[True, True, False, True, False])
+    gold.spans["sc"] = [Span(gold, 3, 4, "LOC"), Span(gold, 4, 5, "LOC")]
+    predicted = Doc(
+        nested.vocab, words=["I", "saw", "  \n  ", "Tarvik", "there"], spaces=[True, True, False, True, False]
+    )
+    (target,) = nested.get_pipe("nested_ner").find_targets([Example(predicted, gold)], None)
+    assert target.annotated.tolist() == [True, True, True, False, True]
+    assert target.spans[:, :2].tolist() == [[4, 1]]
+
+
 def test_documents_of_any_length(nested):
     """No token, one token, fewer tokens than max_width, in one batch with others."""
     texts = ["", "Anna", "Anna left", NESTED[0][0]]

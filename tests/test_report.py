@@ -224,6 +224,25 @@ def nested():
     return Example(predicted, with_spans([(0, 4, "A"), (1, 3, "B"), (4, 7, "A"), (7, 8, "B")]))
 
 
+@pytest.mark.parametrize(
+    "words", [["Anna", " ", "Brandt", "left", "Tarvik"], ["Anna", "\n\n", "Brandt", "left", "Tar", "vik"]]
+)
+def test_spans_where_white_space_differs_score_as_in_spacy(words):
+    gold = Doc(VOCAB, words=["Anna", "Brandt", "left", "Tarvik"])
+    gold.spans["sc"] = [Span(gold, 0, 2, "PER"), Span(gold, 3, 4, "LOC")]
+    predicted = Doc(VOCAB, words=words)
+    predicted.spans["sc"] = [Span(predicted, 0, 3, "PER"), Span(predicted, 4, len(words), "LOC")]
+    examples = [Example(predicted, gold)]
+    official = Scorer.score_spans(examples, "spans_sc", getter=lambda doc, _: doc.spans["sc"], allow_overlap=True)
+    # spaCy does not align a span with a line break in it.
+    assert official["spans_sc_f"] == (1.0 if words[1] == " " else pytest.approx(2 / 3))
+    assert next(row for row in span_tables(examples)["sc"] if row.name == "micro avg").f1 == 1.0
+    # A span that cuts a gold token is wrong.
+    predicted.spans["sc"] = [Span(predicted, 0, 3, "PER"), Span(predicted, 4, 5, "LOC")]
+    f1 = next(row for row in span_tables(examples)["sc"] if row.name == "micro avg").f1
+    assert f1 == (1.0 if len(words) == 5 else 0.5)
+
+
 def test_spans():
     unannotated = Example(with_spans([(0, 1, "A")]), Doc(VOCAB, words=["w"] * 8))
     examples = [nested(), unannotated]

@@ -36,9 +36,7 @@ def misaligned_tokens(eg: Example, gold: Sequence[Span]) -> np.ndarray:
     touched = np.zeros(len(eg.predicted), dtype=bool)
     for span in () if same_tokens(eg) else gold:
         if not eg.get_aligned_spans_y2x([span], allow_overlap=True):
-            around = eg.predicted.char_span(span.start_char, span.end_char, alignment_mode="expand")
-            if around is not None:
-                touched[around.start : around.end] = True
+            touched[eg.alignment.y2x[span.start : span.end]] = True
     return touched
 
 

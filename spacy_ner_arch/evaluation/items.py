@@ -90,9 +90,26 @@ def span_items(example: Example, key: str) -> Sides:
         group = example.predicted.spans[key]
         scores = group.attrs.get("scores", [])
         for span, score in zip(group, scores if len(scores) == len(group) else [None] * len(group), strict=True):
-            place = (span.start_char, span.end_char)
+            place = place_in_gold(example, span)
             predicted.append(Item(span.label_, (place,), score=None if score is None else float(score)))
     return unique(gold), unique(predicted)
+
+
+def place_in_gold(example: Example, span: Span) -> tuple[int, int]:
+    """Bounds of a predicted span in the characters of the gold text.
+
+    Where the texts differ in white space, these are the bounds of the gold tokens with the same characters. A span
+    without such tokens gets negative bounds, which equal those of no gold span.
+    """
+    if example.predicted.text == example.reference.text:
+        return span.start_char, span.end_char
+    tokens = example.alignment.x2y[span.start : span.end]
+    if len(tokens):
+        aligned = example.reference[int(tokens[0]) : int(tokens[-1]) + 1]
+        # `get_aligned_spans_x2y` does not find a span with a line break in it.
+        if "".join(aligned.text.split()) == "".join(span.text.split()):
+            return aligned.start_char, aligned.end_char
+    return -1 - span.start_char, -1 - span.end_char
 
 
 def relation_items(example: Example, symmetric: Sequence[str] = ()) -> Sides:

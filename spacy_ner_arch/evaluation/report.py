@@ -140,7 +140,7 @@ def marks(pair: Match) -> Iterator[Mark]:
         places = () if item is None else item.places
         roles = (" head", " tail") if len(places) == 2 else ("",)
         for (start, end), role in zip(places, roles, strict=False):
-            # Gold arguments that do not align with the predicted tokens have negative offsets.
+            # Places that do not align with the other side have negative offsets.
             yield (start, end, side + role) if start >= 0 else (-1 - start, -1 - end, side + role)
 
 
