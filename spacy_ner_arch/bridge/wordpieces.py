@@ -17,6 +17,8 @@ from torch import Tensor
 from ..nn.batch import cut, send
 from ..nn.transformer import Pieces
 
+# Padded pieces that cost as much time on a CPU as another batch.
+CPU_PADDING = 64
 # Words whose pieces are cached.
 MAX_CACHED = 500_000
 
@@ -100,7 +102,7 @@ class WordPieces(Shim):
 
     def collate(self, windows: Sequence[Window], device: torch.device) -> tuple[Tensor, list[Pieces]]:
         """Arguments of a WordTransformer: the order of the words, and the windows in batches with little padding."""
-        groups = cut([len(window.pieces) for window in windows], device)
+        groups = cut([len(window.pieces) for window in windows], device, CPU_PADDING)
         batches = [self._pad([windows[i] for i in group], device) for group in groups]
         chosen = [windows[i] for group in groups for i in group]
         order = np.concatenate([np.arange(window.first, window.first + len(window.counts)) for window in chosen])

@@ -64,13 +64,14 @@ def send(array: np.ndarray, device: torch.device) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)
 
 
-def cut(lengths: Sequence[int], device: torch.device) -> list[list[int]]:
+def cut(lengths: Sequence[int], device: torch.device, cpu_padding: int = CPU_PADDING) -> list[list[int]]:
     """Split documents into groups with little padding.
 
+    cpu_padding: padded tokens on a CPU that cost as much as another batch.
     Returns the numbers of the documents of each group. A single group keeps the order of the documents; several groups
     are sorted by length.
     """
-    limit, slack = (CPU_TOKENS, CPU_PADDING) if device.type == "cpu" else (GPU_TOKENS, GPU_PADDING)
+    limit, slack = (CPU_TOKENS, cpu_padding) if device.type == "cpu" else (GPU_TOKENS, GPU_PADDING)
 
     def fits(longest: int, count: int, total: int) -> bool:
         return longest * count <= limit and longest * count - total <= slack + total // 10
