@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .fused import use_kernels
+
 FORBIDDEN = -1e30
 
 
@@ -56,6 +58,10 @@ def scaled_messages(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> 
     Exact while the scores of the tags of one step differ by less than about 300 nats, far more than a trained model
     gives; beyond that the sums may underflow to NaN.
     """
+    if use_kernels(emissions):
+        from .crf_kernels import fused_messages
+
+        return fused_messages(emissions, transitions, lengths)
     batch, steps, tags = emissions.shape
     real = inside(lengths, steps)
     time_major = emissions.double().transpose(0, 1)
