@@ -7,9 +7,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Before transformers is imported: an unknown name of a model must not wait for the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import torch
+
+# Before Triton is imported, which transformers does: without a GPU its kernels run in its interpreter.
+os.environ.setdefault("TRITON_INTERPRET", str(int(not torch.cuda.is_available())))
+
 import pytest
 import spacy
-import torch
 from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.api import Config, fix_random_seed

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .fused import use_kernels
+
 FORBIDDEN = -1e30
 
 
@@ -45,11 +47,15 @@ def scaled_messages(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> 
     gives; beyond that the sums may underflow to NaN.
     """
     batch, steps, tags = emissions.shape
-    padding = torch.arange(steps, device=lengths.device).unsqueeze(1) >= lengths
     shift = transitions.amax().double()
     matrix = emissions.new_zeros(tags + 1, tags + 1, dtype=torch.float64)
     matrix[:tags, :tags] = (transitions.double() - shift).exp_()
     matrix[:, tags] = 1.0
+    if use_kernels(emissions):
+        from .crf_kernels import fused_messages
+
+        return fused_messages(emissions, matrix, shift, lengths)
+    padding = torch.arange(steps, device=lengths.device).unsqueeze(1) >= lengths
     row_max = emissions.amax(-1).t().double()
 
     # Index 0 of the second dimension is the forward recursion, index 1 the backward one, which reads the steps in

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from .fused import use_kernels
+
 # Subtracting a constant from a row changes no comparison and keeps the sums of long sequences exact in float32.
 RESCALE_EVERY = 32
 
@@ -17,6 +19,10 @@ def best_path(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Tensor
     transitions: (K, K), from row to column.
     lengths: (B,) on the same device.
     """
+    if use_kernels(emissions):
+        from .crf_kernels import fused_best_path
+
+        return fused_best_path(emissions, transitions, lengths)
     time_major = emissions.transpose(0, 1)
     into = transitions.t().contiguous()
     scores = torch.empty_like(time_major, memory_format=torch.contiguous_format)
