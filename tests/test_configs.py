@@ -148,6 +148,14 @@ def test_trained_pipeline(trained_folder):
     assert not any(found(nlp, nlp(""))) and len(nlp("Anna")) == 1
 
 
+def test_an_untrained_pipeline_finds_nothing(config_path, corpus, tiny_transformers):
+    nlp = init_nlp(small_config(config_path, corpus, tiny_transformers["bert"]))
+    given_entities = [entities(doc) for doc in given(nlp)]
+    docs = list(nlp.pipe(given(nlp)))
+    assert [entities(doc) for doc in docs] == given_entities
+    assert not any(relations(doc) for doc in docs) and not any(doc.spans.get("sc") for doc in docs)
+
+
 # Cells that no shipped config has. They pass through other branches of the template.
 OTHER_CELLS = [
     Cell("words", "bilstm", "nested", "softmax"),

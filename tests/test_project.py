@@ -13,6 +13,8 @@ from thinc.api import Config
 from weasel.util import load_project_config
 
 ROOT = Path(__file__).parent.parent
+# Whole workflows; they take minutes on a busy machine.
+pytestmark = pytest.mark.timeout(1800)
 # Not docs/workflows.md, whose links weasel writes for a page beside project.yml.
 PAGES = [*ROOT.glob("*.md"), *sorted(set((ROOT / "docs").glob("*.md")) - {ROOT / "docs" / "workflows.md"})]
 

@@ -421,6 +421,42 @@ def test_warnings_about_gold_relations_that_cannot_be_learned():
         nlp.update(related(nlp, gold=False), sgd=optimizer)
 
 
+@pytest.mark.parametrize(
+    "settings, crowded",
+    [
+        ({}, 1),  # two labels from Anna to Tarvik
+        ({"direction": "labels"}, 2),  # and one back
+        ({"multi_label": True}, 0),
+        ({"direction": "labels", "multi_label": True}, 0),
+    ],
+)
+def test_gold_relations_of_which_only_one_can_be_found(settings, crowded):
+    nlp = make_nlp(**settings)
+    examples = related(nlp)
+    reference = examples[0].reference
+    head, tail = reference.ents
+    reference._.relations = [(head, tail, "IN"), (head, tail, "NEAR"), (tail, head, "OF")]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        nlp.initialize(lambda: examples)
+    messages = [str(w.message) for w in caught if "cannot be found, since their two entities" in str(w.message)]
+    assert len(messages) == bool(crowded)
+    if crowded:
+        assert f"{crowded} of 6 gold relations" in messages[0] and "multi_label = true" in messages[0]
+        assert ("in both directions" in messages[0]) == ("direction" in settings)
+
+
+@pytest.mark.parametrize("direction", ["pairs", "labels"])
+def test_forbidden_directions_are_no_candidates(direction):
+    nlp = make_nlp(direction=direction, type_pairs=[["LOC", "PER"]])
+    examples = related(nlp)
+    total = sum(len(eg.reference._.relations) for eg in examples)
+    forbidden = sum(r.head.label_ == "PER" for eg in examples for r in eg.reference._.relations)
+    assert forbidden
+    with pytest.warns(UserWarning, match=f"{forbidden} of {total} gold relations are no candidates"):
+        nlp.initialize(lambda: examples)
+
+
 def test_unknown_entity_types():
     nlp = make_nlp()
     examples = related(nlp)

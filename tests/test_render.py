@@ -173,7 +173,7 @@ def test_overlapping_entities_are_bars_below_the_shortest_one():
         rect = entity.find(f"{SVG}rect")
         label = re.search(r"\((.*)\)", entity.find(f"{SVG}title").text).group(1)
         shapes[label] = [float(rect.get(key)) for key in ("x", "y", "width", "height")]
-    outer, middle, inner = shapes["ORG"], shapes["GPE"], shapes["LOC"]
+    outer, middle, inner = shapes["ORG"], shapes["LOC"], shapes["GPE"]
     assert inner[3] == shapes["PER"][3] > middle[3] == outer[3]
     assert inner[1] + inner[3] < middle[1] < outer[1]
     assert inner[0] == middle[0] > outer[0] and outer[2] > middle[2]

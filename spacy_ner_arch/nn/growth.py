@@ -15,8 +15,25 @@ def kept_rows(new: Sequence[str], old: Sequence[str]) -> tuple[list[int], list[i
     return [now for now, _ in kept], [before for _, before in kept]
 
 
+def output_layer(width: int, labels: int, has_none: bool = True) -> nn.Linear:
+    """Linear layer to the logits of labels, with which an untrained model finds nothing.
+
+    has_none: whether the first logit stands for no label; if not, a label holds if its own logit is positive.
+    """
+    layer = nn.Linear(width, labels + has_none)
+    with torch.no_grad():
+        layer.weight *= 0.1  # small beside the bias; with 0, the first update would not reach the layers below
+    nn.init.constant_(layer.bias, 0.0 if has_none else -1.0)
+    if has_none:
+        nn.init.ones_(layer.bias[:1])
+    return layer
+
+
 def regrown(layer: Layer, new: Sequence[str], old: Sequence[str]) -> Layer:
-    """Copy a linear layer or an embedding, with one row for each new name and the old rows of the names that stay."""
+    """Copy a linear layer or an embedding, with one row for each new name and the old rows of the names that stay.
+
+    New rows of a linear layer are zero, so that a new label is not found before it is trained.
+    """
     grown: nn.Linear | nn.Embedding
     if isinstance(layer, nn.Linear):
         grown = nn.Linear(layer.in_features, len(new)).to(layer.weight)
@@ -25,6 +42,8 @@ def regrown(layer: Layer, new: Sequence[str], old: Sequence[str]) -> Layer:
     now, before = kept_rows(new, old)
     with torch.no_grad():
         for parameter, known in zip(grown.parameters(), layer.parameters(), strict=True):
+            if isinstance(grown, nn.Linear):
+                parameter.zero_()
             parameter[now] = known[before]
     # mypy cannot tell that it has the type of `layer`.
     return grown  # type: ignore[return-value]

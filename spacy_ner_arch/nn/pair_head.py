@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from ..annotation.pair_classes import INVERSE
 from .batch import Batch, send
 from .dropout import dropout
-from .growth import regrown
+from .growth import output_layer, regrown
 from .head import EncoderBuilder, Head, Loss
 from .pair_tensors import Pairs, PairTargets, make_pairs, mean_rows, take, token_rows, wide
 
@@ -188,7 +188,7 @@ class PairHead(Head):
 
     def output_layer(self, width: int) -> nn.Linear:
         """Linear layer to the logits."""
-        return nn.Linear(width, len(self.labels) + (not self.multi_label))
+        return output_layer(width, len(self.labels), has_none=not self.multi_label)
 
     def type_parts(self, pairs: Pairs) -> list[Tensor]:
         """Embeddings of the types of both entities, (P, type_size) each; an empty list without type embeddings."""

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from ..annotation.spans import GoldSpans
 from .batch import Batch, send
 from .dropout import dropout
-from .growth import regrown
+from .growth import output_layer, regrown
 from .head import EncoderBuilder, Head, Loss
 from .span_logits import Block, Chunk, SpanList, SpanLogits
 
@@ -96,7 +96,7 @@ class SpanClassifier(Head):
         self.length = nn.Embedding(max_width, length_size) if length_size else None
         self.relu_length = nn.Embedding(max_width, relu_length_size) if relu_length_size else None
         self.dropout = dropout(dropout_rate)
-        self.output = nn.Linear(self.hidden.out_features, 1 + len(labels))
+        self.output = output_layer(self.hidden.out_features, len(labels))
         self.labels = list(labels)
         self.max_width = max_width
         self.negative_weight = negative_weight

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ..annotation.tags import MISSING, OUTSIDE, split_tag
 from .batch import Batch, send
 from .crf import LinearChainCRF
 from .dropout import dropout
-from .growth import kept_rows, regrown
+from .growth import kept_rows, output_layer, regrown
 from .head import EncoderBuilder, Head, Loss
 
 # Bounds of the calibrated temperature: on a few sentences without an error it would fall to 0.
@@ -48,7 +48,8 @@ class CRFTagger(Head):
     ) -> None:
         super().__init__(input_size, encoder)
         self.dropout = dropout(dropout_rate)
-        self.output = nn.Linear(self.width, len(tags))
+        # The first tag is O.
+        self.output = output_layer(self.width, len(tags) - 1)
         self.crf = LinearChainCRF(len(tags), batch_first=True, labels=tags, scheme=scheme)
         self.loss_scale = loss_scale
         self.temperature: Tensor

@@ -259,7 +259,7 @@ class RelationExtractor(TorchPipe):
         """Labels of all gold relations, sorted. Adds entity types and, if asked for, type pairs; warns about relations
         that cannot be found."""
         labels, types, type_pairs = set[str](), set[str](), set[tuple[str, str]]()
-        total = outside = 0
+        total = outside = crowded = 0
         for eg in examples:
             gold = relation_keys(eg.reference)
             candidates = self.generate_candidates(with_sentences(eg.reference))
@@ -270,7 +270,23 @@ class RelationExtractor(TorchPipe):
             type_pairs.update((key[2], key[5]) for key in gold)
             total += len(gold)
             aligned = [key[0] >= 0 and key[3] >= 0 for key in aligned_keys(eg)]
-            outside += len(gold) - sum({i: aligned[i] for i, _, _ in self._find(gold, candidates)}.values())
+            found = [
+                (i, row, way)
+                for i, row, way in self._find(gold, candidates)
+                if aligned[i] and self._may_be(candidates, row, way)
+            ]
+            outside += len(gold) - len({i for i, _, _ in found})
+            if not self.cfg["multi_label"]:
+                ways = {(row, way) for _, row, way in found}
+                crowded += len(ways) - len({row for row, _ in ways})
+        if crowded:
+            both = "" if self.cfg["direction"] == "pairs" else ", or one label in both directions"
+            remedy = "" if self.cfg["direction"] == "pairs" else ' or direction = "pairs"'
+            warnings.warn(
+                f"{self.name}: {crowded} of {total} gold relations cannot be found, since their two entities have "
+                f"several labels{both}, and the component predicts one; set multi_label = true{remedy}",
+                stacklevel=2,
+            )
         if outside:
             warnings.warn(
                 f"{self.name}: {outside} of {total} gold relations are no candidates, because an argument is not an "
@@ -280,6 +296,16 @@ class RelationExtractor(TorchPipe):
             )
         self._learn_types(sorted(types), sorted(type_pairs))
         return sorted(labels)
+
+    def _may_be(self, candidates: Candidates, row: int, way: tuple[str, bool]) -> bool:
+        """Whether type_pairs allows a class for a candidate pair."""
+        pairs = self.cfg["type_pairs"]
+        if pairs is None or self.learns_type_pairs:
+            return True
+        label, inverse = way
+        first, second = (candidates.entities[i].label_ for i in candidates.pairs[row].tolist())
+        head, tail = (second, first) if inverse else (first, second)
+        return [head, tail] in pairs or (label in self.cfg["symmetric"] and [tail, head] in pairs)
 
     def _learn_types(self, types: Iterable[str], type_pairs: Iterable[Sequence[str]]) -> None:
         """Add what the corpus or the label data contain; type pairs only if they are learned."""
