@@ -146,6 +146,10 @@ def test_trained_pipeline(trained_folder):
     for model in (nlp, other):
         assert [found(nlp, doc) for doc in model.pipe(given(nlp), n_process=2)] == wanted
     assert not any(found(nlp, nlp(""))) and len(nlp("Anna")) == 1
+    for shared in {"transformer", "tok2vec"} & set(nlp.pipe_names):
+        without = spacy.load(trained_folder / "model-best", exclude=[shared])
+        with pytest.raises(ValueError, match=f"listens to the component '{shared}', .* Keep it in the pipeline"):
+            without(given(without)[0])
 
 
 def test_an_untrained_pipeline_finds_nothing(config_path, corpus, tiny_transformers):

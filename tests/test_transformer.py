@@ -11,6 +11,7 @@ from conftest import LISTENERS, TRAIN, entities, make_examples, transformer_nlp
 from hypothesis import given
 from hypothesis import strategies as st
 from spacy.tokens import Doc
+from spacy.tokens.underscore import Underscore
 from spacy.training import Example
 from thinc.api import Adam
 from transformers import AutoModel
@@ -298,10 +299,23 @@ def test_trains_stores_and_loads(tiny_transformers, tmp_path):
 def test_the_transformer_must_have_run(tiny_transformers):
     nlp = transformer_nlp(tiny_transformers["bert"], "ours")
     nlp.initialize(lambda: make_examples(nlp))
-    with pytest.warns(UserWarning, match="put the component `transformer` into the pipeline before"):
+    with pytest.raises(ValueError, match="sequence_ner listens to the component 'transformer'"):
         nlp.get_pipe("sequence_ner")(texts(nlp)[0])
     with pytest.raises(ValueError, match="put the component `transformer` into the pipeline before"):
         nlp.get_pipe("sequence_ner").update(make_examples(nlp))
+
+
+def test_prediction_without_the_transformer_is_an_error(tiny_transformers, monkeypatch):
+    """Also in a process where nothing has loaded spacy-transformers, so that documents cannot have its vectors."""
+    nlp = transformer_nlp(tiny_transformers["bert"])
+    nlp.initialize(lambda: make_examples(nlp))
+    nlp.remove_pipe("transformer")
+    assert nlp("").text == ""
+    for has_extension in (True, False):
+        if not has_extension:
+            monkeypatch.setattr(Underscore, "doc_extensions", {})
+        with pytest.raises(ValueError, match="sequence_ner listens to the component 'transformer', .* Keep it in"):
+            nlp("Anna left")
 
 
 def test_our_listener_refuses_another_model(tiny_transformers):

@@ -24,6 +24,13 @@ if not Span.has_extension("score"):
     Span.set_extension("score", default=None)
 
 
+# Whether a document has the vectors that a listener, given by the name of its node, reads in prediction.
+HAS_VECTORS: dict[str, Callable[[Doc], bool]] = {
+    "transformer-listener": lambda doc: doc.has_extension("trf_data") and doc._.trf_data is not None,
+    "tok2vec-listener": lambda doc: doc.tensor.size > 0,
+}
+
+
 class TorchPipe(TrainablePipe):
     """Base class of the components over a model of `bridge.head`.
 
@@ -230,11 +237,28 @@ class TorchPipe(TrainablePipe):
     def predict(self, docs: Iterable[Doc]) -> Any:
         """Items of the documents, and the predictions of the model: one tuple of arrays per document."""
         docs = list(docs)
+        self._check_vectors(docs)
         try:
             items = self.find_items(docs)
             return items, self.model.predict((docs, items, None))
         except ValueError as error:  # the model does not know the name of its component
             raise ValueError(f"{self.name}: {error}") from error
+
+    def _check_vectors(self, docs: Sequence[Doc]) -> None:
+        """Raise ValueError for documents without the vectors that the component listens to.
+
+        A listener takes zeros for them, since spaCy runs models at initialization, on documents without vectors.
+        """
+        for node in self.model.walk():
+            has_vectors = HAS_VECTORS.get(node.name)
+            if has_vectors is not None and not all(has_vectors(doc) for doc in docs if len(doc)):
+                kind = node.name.removesuffix("-listener")
+                raise ValueError(
+                    f"{self.name} listens to the component {kind!r}, which has not set vectors on the documents. Keep "
+                    "it in the pipeline before this component (load without exclude and disable), and in training put "
+                    f"it into annotating_components before {self.name}; or give the component its own copy with "
+                    "nlp.replace_listeners"
+                )
 
     def check_finite(self, doc: Doc, scores: np.ndarray) -> None:
         """Raise ValueError for NaN and inf; -inf is the logarithm of 0."""
