@@ -14,25 +14,20 @@ from spacy_ner_arch.annotation.relations import has_relations
 from spacy_ner_arch.formats import FormatError, ReadReport, read_docs, write_docbin
 from spacy_ner_arch.formats.counts import MISALIGNED, SKIPPED
 from spacy_ner_arch.formats.offsets import ALIGNMENTS, EMPTY, MOVED
-from spacy_ner_arch.formats.records import (
-    BLANK,
-    DUPLICATE,
-    DUPLICATE_RELATION,
-    REJECTED_RECORD,
-    RELATION_LEFT_OUT,
-    TRIMMED,
-)
+from spacy_ner_arch.formats.records import REJECTED
+from spacy_ner_arch.formats.spans import BLANK, DUPLICATE, DUPLICATE_RELATION, RELATION_LEFT_OUT, TRIMMED
 
+NLP = spacy.blank("en")
 TEXT = "Anna Brandt left Tarvik."
 ANNA, TARVIK = [0, 11, "PER"], [17, 23, "LOC"]
 IOB = {"missing": 0, "inside": 1, "outside": 2, "begin": 3}
 
 
 def read_lines(folder: Path, *lines: Any, **options: Any) -> tuple[list[Doc], ReadReport]:
-    nlp, report = spacy.blank("en"), ReadReport()
+    report = ReadReport()
     path = folder / "texts.jsonl"
     path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
-    return list(read_docs(path, nlp.vocab, "offsets", report, tokenizer=nlp.tokenizer, **options)), report
+    return list(read_docs(path, NLP.vocab, "offsets", report, tokenizer=NLP.tokenizer, **options)), report
 
 
 def named(spans: Any) -> list[tuple[str, str]]:
@@ -76,14 +71,13 @@ def test_texts_without_entities_or_tokens(tmp_path: Path) -> None:
 
 def test_json_of_spacy(tmp_path: Path) -> None:
     """`Doc.to_json` of a Doc without span groups. With them, two keys have spans, which is an error."""
-    nlp = spacy.blank("en")
-    gold = nlp(TEXT)
+    gold = NLP(TEXT)
     gold.set_ents([gold.char_span(0, 11, label="PER")])
     [doc], report = read_lines(tmp_path, gold.to_json())
     assert named(doc.ents) == [("Anna Brandt", "PER")]
     assert report.unread_keys == {"tokens": 1}
     gold.spans["sc"] = [gold.char_span(17, 23, label="LOC")]
-    with pytest.raises(FormatError, match="under ents and spans"):
+    with pytest.raises(FormatError, match="ents and spans among the keys"):
         read_lines(tmp_path, gold.to_json())
 
 
@@ -92,8 +86,8 @@ def test_rejected_texts_of_prodigy_are_left_out_and_counted(tmp_path: Path) -> N
     lines = [{"text": TEXT, "spans": [ANNA], "answer": answer} for answer in ("accept", "reject", "ignore")]
     docs, report = read_lines(tmp_path, *lines, {"text": TEXT, "answer": "ignore"})
     assert [named(doc.ents) for doc in docs] == [[("Anna Brandt", "PER")]]
-    assert report.notes == {REJECTED_RECORD: 3} and report.entities == {"PER": 1}
-    assert report.examples[REJECTED_RECORD][0].endswith("texts.jsonl:2: reject")
+    assert report.notes == {REJECTED["reject"]: 1, REJECTED["ignore"]: 2} and report.entities == {"PER": 1}
+    assert (REJECTED["ignore"], f"2 (first at {tmp_path / 'texts.jsonl'}:3)") in report.rows()
 
 
 def test_binary_answers_of_prodigy_say_nothing_about_other_tokens(tmp_path: Path) -> None:
@@ -219,7 +213,7 @@ def test_relations_in_every_spelling(tmp_path: Path, entities: list, relation: A
     assert [has_relations(doc) for doc in docs] == [True, True, False]
     assert report.relations == {"left": 1}
     write_docbin(docs, tmp_path / "a.spacy")
-    loaded = list(DocBin().from_disk(tmp_path / "a.spacy").get_docs(spacy.blank("en").vocab))
+    loaded = list(DocBin().from_disk(tmp_path / "a.spacy").get_docs(NLP.vocab))
     assert [relations_of(doc) for doc in loaded] == [relations_of(doc) for doc in docs]
 
 

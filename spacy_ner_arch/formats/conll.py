@@ -10,6 +10,7 @@ from .counts import Note, ReadReport
 from .lines import BLANKS, Line, read_blocks
 from .sentence import Sentence
 from .source_tags import MISSING, Tag, decode_with_repairs, detect_scheme, parse_tag, tag_remedy
+from .spans import trim_spans
 
 DOCUMENT_MARK = "-DOCSTART-"
 DOCUMENT_END: tuple[Line, ...] = ()
@@ -148,8 +149,9 @@ def _parse_sentence(lines: Sequence[Line], layout: Layout, scheme: str) -> tuple
         line.check()
     words, tags = zip(*(_parse_token(line, layout) for line in lines), strict=True)
     decoded = decode_with_repairs(tags, scheme)
-    sentence = Sentence(list(words), spans=decoded.spans, missing=decoded.missing, line=lines[0])
-    return sentence, [Note(lines[i], kind) for i, kind in decoded.repairs]
+    spans, notes = trim_spans(lines[0], decoded.spans, words)
+    sentence = Sentence(list(words), spans=list(filter(None, spans)), missing=decoded.missing, line=lines[0])
+    return sentence, notes + [Note(lines[i], kind) for i, kind in decoded.repairs]
 
 
 def _parse_token(line: Line, layout: Layout) -> tuple[str, Tag]:

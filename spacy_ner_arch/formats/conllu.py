@@ -15,6 +15,7 @@ from .counts import Note, ReadReport
 from .lines import BLANKS, FormatError, Line, read_blocks
 from .sentence import Sentence
 from .source_tags import OUTSIDE, Tag, decode_with_repairs, parse_tag, tag_remedy
+from .spans import trim_spans
 
 WIDTH = 10
 ID, FORM, LEMMA, UPOS, XPOS, HEAD, DEPREL, MISC = 0, 1, 2, 3, 4, 6, 7, 9
@@ -114,11 +115,13 @@ def _parse_sentence(lines: Sequence[Line], misc_key: str) -> tuple[Sentence, lis
     spaces, respelled = _read_spaces(words, ranges)
     tags, notes = _read_tags(words, ranges, misc_key)
     decoded = decode_with_repairs(tags, "IOB2")
+    forms = [word.cells[FORM] for word in words]
+    spans, trimmed = trim_spans(lines[0], decoded.spans, forms)
     heads = _read_heads(words)
     sentence = Sentence(
-        words=[word.cells[FORM] for word in words],
+        words=forms,
         spaces=spaces,
-        spans=decoded.spans,
+        spans=list(filter(None, spans)),
         missing=decoded.missing,
         heads=heads,
         deps=None if heads is None else [_read_relation(word) for word in words],
@@ -128,6 +131,7 @@ def _parse_sentence(lines: Sequence[Line], misc_key: str) -> tuple[Sentence, lis
         lemmas=_layer([word.cells[LEMMA] if word.cells[FORM] == ABSENT else word.value(LEMMA) for word in words]),
         line=lines[0],
     )
+    notes += trimmed
     notes += [Note(words[i].line, kind) for i, kind in decoded.repairs]
     notes += [Note(row.line, RESPELLED) for row in respelled]
     for row in empty_nodes:

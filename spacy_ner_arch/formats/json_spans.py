@@ -13,8 +13,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictI
 
 from .counts import ReadReport
 from .lines import BLANKS, FormatError, Line, read_lines
-from .records import Record, Text, Triple, make_sentence, read_records
+from .records import Record, Text, Triple, read_records
 from .sentence import Sentence
+from .spans import make_sentence, trim_spans
 
 REMEDY = (
     'write {"tokens": ["New", "York"], "spans": [[0, 2, "LOC"]]}, each span as [start, end, label], counted in tokens '
@@ -97,7 +98,7 @@ def read_spans(path: str | Path, report: ReadReport, *, on_error: str = "raise")
     """Read JSON lines, one sentence a line, such as {"tokens": ["New", "York"], "spans": [[0, 2, "LOC"]]}.
 
     A span is [start, end, label] in tokens, with exclusive end; further items are ignored. Spans may overlap and share
-    their bounds: all are in `Sentence.nested`, and `Sentence.spans` has the outermost ones, see `records.widest_apart`.
+    their bounds: all are in `Sentence.nested`, and `Sentence.spans` has the outermost ones, see `spans.widest_apart`.
     White space at the ends of a span is trimmed.
 
     "relations" lists relations as [head, tail, label], where head and tail are positions in the list of spans. An empty
@@ -136,7 +137,7 @@ def _read_sentences(
     lines: Iterable[Line], record_type: type[R], remedy: str, report: ReadReport, on_error: str
 ) -> Iterator[tuple[R, Sentence]]:
     for line, record in read_records(lines, record_type, remedy, report, on_error):
-        spans, notes = record.trim(line)
+        spans, notes = trim_spans(line, record.spans, record.tokens)
         sentence, more_notes = make_sentence(line, record.tokens, spans, record.relations)
         report.add(sentence, notes + more_notes)
         yield record, sentence

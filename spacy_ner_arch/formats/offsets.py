@@ -11,8 +11,9 @@ from spacy.tokens import Doc, Token
 from .counts import MISALIGNED, Note, ReadReport
 from .json_spans import first_three
 from .lines import BLANKS, Line, read_lines
-from .records import ANNOTATION_KEYS, Record, Text, Triple, make_sentence, read_records
+from .records import ANNOTATION_KEYS, Record, Text, Triple, read_records
 from .sentence import LabelledSpan, Sentence
+from .spans import make_sentence, trim_spans
 
 REMEDY = (
     'write {"text": "Anna left Tarvik", "entities": [[0, 4, "PER"], [10, 16, "LOC"]]}, the ends exclusive, [] for a '
@@ -113,7 +114,7 @@ def read_offsets(
     they are not annotated. Each line is a document of one sentence. Other keys are counted.
 
     Entities may overlap: all are in `Sentence.nested`, and `Sentence.spans` has the outermost ones, see
-    `records.widest_apart`. Duplicates are kept once and counted.
+    `spans.widest_apart`. Duplicates are kept once and counted.
 
     An entity that does not start and end at token boundaries cannot be learned. It is left out and counted, with its
     relations. The tokens that it overlaps are left without annotation, so that they are not learned as outside of
@@ -134,7 +135,7 @@ def read_offsets(
         if not len(doc):
             report.note(Note(line, EMPTY))
             continue
-        characters, notes = record.trim(line)
+        characters, notes = trim_spans(line, record.spans, record.text)
         spans, missing, more_notes = _align(doc, characters, align, line)
         report.checked[MISALIGNED] += len(spans)
         sentence, last_notes = make_sentence(

@@ -1,4 +1,4 @@
-"""JSON records of annotated texts: parsing, validation, and the sentences that they describe."""
+"""JSON records of annotated texts: parsing and validation."""
 
 import json
 import re
@@ -10,18 +10,13 @@ from pydantic import AfterValidator, BaseModel, StrictInt, StrictStr, Validation
 
 from .counts import Note, ReadReport
 from .lines import Line
-from .sentence import LabelledPair, LabelledSpan, Sentence
 
 # What annotation tools call the list of entities.
 ANNOTATION_KEYS = ("entities", "ents", "label", "labels", "spans")
-REJECTED = ("reject", "ignore")
-
-DUPLICATE = "repaired: duplicate span, kept once"
-DUPLICATE_RELATION = "repaired: duplicate relation, kept once"
-TRIMMED = "repaired: white space at the ends of a span, trimmed"
-BLANK = "left out: span of white space"
-RELATION_LEFT_OUT = "left out: relation with an argument that is left out"
-REJECTED_RECORD = "left out: texts that the annotator rejected or ignored"
+REJECTED = {
+    "reject": "left out: texts that the annotator rejected",
+    "ignore": "left out: texts that the annotator ignored",
+}
 
 # Half of a character. JSON can escape it.
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -69,10 +64,10 @@ class Record(BaseModel):
         given = {key: value for key, value in record.items() if value is not None or key not in ANNOTATION_KEYS}
         found = [key for key in ANNOTATION_KEYS if key in given]
         if len(found) != 1 or found[0] not in cls.annotation_keys:
-            known = " or ".join(cls.annotation_keys)
+            known, keys = ", ".join(cls.annotation_keys), ", ".join(map(short_repr, record))
             raise ValueError(
-                f"the annotation must be under one key, {known}, but is under {' and '.join(found) or 'none'}; "
-                f"the keys are {', '.join(map(str, record)) or 'missing'}"
+                f"the annotation belongs under exactly one key ({known}); found {' and '.join(found) or 'none'} "
+                f"among the keys {keys or '(none)'}"
             )
         return given
 
@@ -94,21 +89,6 @@ class Record(BaseModel):
         """Keys that are read."""
         return {"answer", *cls.annotation_keys, *(field.alias or name for name, field in cls.model_fields.items())}
 
-    def trim(self, line: Line) -> tuple[list[LabelledSpan | None], list[Note]]:
-        """Spans without white space at their ends; None for those of nothing else."""
-        spans: list[LabelledSpan | None] = []
-        notes: list[Note] = []
-        for span in self.spans:
-            start, end, label = span
-            while start < end and self.units[start].isspace():
-                start += 1
-            while start < end and self.units[end - 1].isspace():
-                end -= 1
-            spans.append((start, end, label) if start < end else None)
-            if spans[-1] != span:
-                notes.append(Note(line, BLANK if spans[-1] is None else TRIMMED, str(list(span))))
-        return spans, notes
-
 
 R = TypeVar("R", bound=Record)
 
@@ -128,8 +108,8 @@ def read_records(
             if not isinstance(value, dict):
                 raise line.error("not a JSON object", remedy)
             answer = value.get("answer", "accept")
-            if answer in REJECTED:
-                report.note(Note(line, REJECTED_RECORD, answer))
+            if answer in list(REJECTED):
+                report.note(Note(line, REJECTED[answer]))
                 continue
             if answer != "accept":
                 raise line.error(
@@ -171,54 +151,3 @@ def validate(record_type: type[R], value: dict[str, Any], line: Line, remedy: st
         raise line.error(f"{place}: {reason}" if place else reason, remedy) from error
     except RecursionError as error:
         raise line.error("nested too deeply", remedy) from error
-
-
-def make_sentence(
-    line: Line,
-    words: list[str],
-    spans: Sequence[LabelledSpan | None],
-    relations: Sequence[tuple[int, int, str]] | None,
-    spaces: list[bool] | None = None,
-    missing: Iterable[int] = (),
-) -> tuple[Sentence, list[Note]]:
-    """Make a sentence of spans that may overlap, and relations between them.
-
-    All spans become `Sentence.nested`, those that `widest_apart` selects also the entities.
-
-    words, spaces: see `Sentence`.
-    spans: spans in tokens; None for those that are left out.
-    relations: [head, tail, label], where head and tail are positions in the list of spans, or None.
-    missing: tokens without annotation, except those in entities.
-    Returns the sentence, and notes on duplicates and on relations that lose an argument.
-    """
-    kept = list(dict.fromkeys(span for span in spans if span is not None))
-    notes = [Note(line, DUPLICATE)] * (len(spans) - spans.count(None) - len(kept))
-    pairs: list[LabelledPair] | None = None
-    if relations is not None:
-        pairs = []
-        for head_index, tail_index, label in relations:
-            head, tail = spans[head_index], spans[tail_index]
-            if head is None or tail is None:
-                notes.append(Note(line, RELATION_LEFT_OUT, str([head_index, tail_index, label])))
-            else:
-                pairs.append((head, tail, label))
-        unique = list(dict.fromkeys(pairs))
-        notes += [Note(line, DUPLICATE_RELATION)] * (len(pairs) - len(unique))
-        pairs = unique
-    entities = widest_apart(kept)
-    outside = set(missing).difference(*(range(start, end) for start, end, _ in entities))
-    return Sentence(words, spaces, entities, sorted(outside), nested=kept, relations=pairs, line=line), notes
-
-
-def widest_apart(spans: list[LabelledSpan]) -> list[LabelledSpan]:
-    """Select spans that do not overlap, the widest first; of equally wide ones the first by start, end and label.
-
-    Returns the selected spans, sorted.
-    """
-    selected: list[LabelledSpan] = []
-    taken: set[int] = set()
-    for start, end, label in sorted(spans, key=lambda span: (span[0] - span[1], span)):
-        if taken.isdisjoint(range(start, end)):
-            taken.update(range(start, end))
-            selected.append((start, end, label))
-    return sorted(selected)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -44,13 +45,18 @@ def read_semeval(path: str | Path, report: ReadReport, *, on_error: str = "raise
 
     Arguments, results and errors are those of all readers, see `readers.py`.
     """
-    tokenizer = English().tokenizer
+    tokenizer = _english_tokenizer()
     for lines in read_blocks(path):
         with report.skipping(on_error):
             sentence, notes = _parse(lines, tokenizer)
             report.documents += 1
             report.add(sentence, notes)
             yield [sentence]
+
+
+@cache
+def _english_tokenizer() -> Callable[[str], Doc]:
+    return English().tokenizer
 
 
 def _parse(lines: list[Line], tokenizer: Callable[[str], Doc]) -> tuple[Sentence, list[Note]]:
