@@ -7,9 +7,9 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from reprlib import repr as short_repr
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, ClassVar, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
+from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
 
 from .counts import ReadReport
 from .lines import BLANKS, FormatError, Line, read_lines
@@ -37,22 +37,6 @@ BEFORE_ITEM = " \t\r\n,"
 R = TypeVar("R", bound="TokensRecord")
 
 
-def first_three(item: Any) -> Any:
-    """Drop the other items of a list."""
-    return item[:3] if isinstance(item, list) else item
-
-
-def from_keys(*keys: str) -> BeforeValidator:
-    """Validator that converts an object with these keys to a list of their values."""
-
-    def convert(item: Any) -> list[Any]:
-        if not isinstance(item, dict) or not set(keys) <= set(item):
-            raise ValueError(f"{short_repr(item)} is not an object with {', '.join(keys)}")
-        return [item[key] for key in keys]
-
-    return BeforeValidator(convert)
-
-
 def check_token(token: str) -> str:
     """Raise ValueError for an empty token. White space can be a token: spaCy's tokenizer makes such tokens."""
     if not token:
@@ -74,7 +58,6 @@ class SpansRecord(TokensRecord):
     """A line of the format `spans`."""
 
     annotation_keys: ClassVar = ("spans",)
-    spans: list[Annotated[Triple, BeforeValidator(first_three)]]
     spaces: list[StrictBool] | None = None
     doc: StrictStr | StrictInt | None = None
 
@@ -90,20 +73,19 @@ class SpertRecord(TokensRecord):
     """An object of the format `spert`."""
 
     annotation_keys: ClassVar = ("entities",)
-    spans: list[Annotated[Triple, from_keys("start", "end", "type")]] = Field(alias="entities")
-    relations: list[Annotated[Triple, from_keys("head", "tail", "type")]]
+    relations: list[Triple]
 
 
 def read_spans(path: str | Path, report: ReadReport, *, on_error: str = "raise") -> Iterator[list[Sentence]]:
     """Read JSON lines, one sentence a line, such as {"tokens": ["New", "York"], "spans": [[0, 2, "LOC"]]}.
 
-    A span is [start, end, label] in tokens, with exclusive end; further items are ignored. Spans may overlap and share
-    their bounds: all are in `Sentence.nested`, and `Sentence.spans` has the outermost ones, see `spans.widest_apart`.
-    White space at the ends of a span is trimmed.
+    A span is [start, end, label] in tokens, with exclusive end, or an object with these keys. Spans may overlap and
+    share their bounds: all are in `Sentence.nested`, and `Sentence.spans` has the outermost ones, see
+    `spans.widest_apart`. White space at the ends of a span is trimmed.
 
-    "relations" lists relations as [head, tail, label], where head and tail are positions in the list of spans. An empty
-    list means that there are none; without the key, relations are not annotated. Duplicate spans and relations are
-    kept once and counted.
+    "relations" lists relations as [head, tail, label], where head and tail are positions in the list of spans, or as
+    objects, see `records.relation_values`. An empty list means that there are none; without the key, relations are not
+    annotated. Duplicate spans and relations are kept once and counted.
 
     Consecutive lines with the same "doc", a string or a whole number, are one document. A line without it is a document
     of its own. "spaces" states whether a space follows each token. Other keys are counted.

@@ -1,17 +1,17 @@
 """Format `offsets`: JSON lines with texts, character offsets of entities and relations, as annotation tools export."""
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from reprlib import repr as short_repr
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
-from pydantic import AliasChoices, BeforeValidator, Field, StrictBool, model_validator
+from pydantic import Field, StrictBool, model_validator
 from spacy.tokens import Doc, Token
 
 from .counts import MISALIGNED, Note, ReadReport
-from .json_spans import first_three
 from .lines import BLANKS, Line, read_lines
-from .records import ANNOTATION_KEYS, Record, Text, Triple, read_records
+from .records import ANNOTATION_KEYS, Record, Text, entity_values, read_records
 from .sentence import LabelledSpan, Sentence
 from .spans import make_sentence, trim_spans
 
@@ -25,50 +25,11 @@ EMPTY = "left out: text without tokens"
 MOVED = "repaired: entity moved to the bounds of tokens"
 
 
-def entity_values(item: Any) -> Any:
-    """Convert an entity given as an object to a list. The objects of Doccano have start_offset and end_offset."""
-    if isinstance(item, dict):
-        return [item.get("start", item.get("start_offset")), item.get("end", item.get("end_offset")), item.get("label")]
-    return first_three(item)
-
-
-def entity_id(item: Any) -> Any:
-    """The id of an entity that is given as an object."""
-    return item.get("id") if isinstance(item, dict) else None
-
-
-def relation_values(item: Any, entities: list[Any]) -> Any:
-    """Convert a relation given as an object to a list [head, tail, label] with positions in the list of entities.
-
-    Its arguments are "head" and "tail", positions; "from_id" and "to_id", ids of entities (Doccano); or "head_span" and
-    "child_span", objects with bounds and label of an entity (Prodigy, whose "head" and "child" count tokens).
-    Raises ValueError if an argument is not exactly one of the entities.
-    """
-    if not isinstance(item, dict):
-        return item
-    arguments = [item.get("head"), item.get("tail")]
-    for keys, describe in ((("from_id", "to_id"), entity_id), (("head_span", "child_span"), entity_values)):
-        if item.keys() >= set(keys):
-            known = [describe(entity) for entity in entities]
-            wanted = [item[key] if describe is entity_id else describe(item[key]) for key in keys]
-            for key, value in zip(keys, wanted, strict=True):
-                if value is None or known.count(value) == 0:
-                    raise ValueError(f"the relation {short_repr(item)}: {key} is none of the {len(known)} entities")
-                if describe is entity_id and known.count(value) > 1:
-                    raise ValueError(f"the relation {short_repr(item)}: {key} is the id of several entities")
-            arguments = [known.index(value) for value in wanted]
-    return [*arguments, item.get("label", item.get("type"))]
-
-
 class OffsetsRecord(Record):
     """A line of the format."""
 
     annotation_keys: ClassVar = ANNOTATION_KEYS
     text: Text
-    spans: list[Annotated[Triple, BeforeValidator(entity_values)]] = Field(
-        validation_alias=AliasChoices(*ANNOTATION_KEYS)
-    )
-    relations: list[Triple] | None = None
     binary: StrictBool = Field(False, alias="_is_binary")
 
     @property
@@ -77,24 +38,19 @@ class OffsetsRecord(Record):
 
     @model_validator(mode="before")
     @classmethod
-    def check_entities(cls, record: dict[str, Any]) -> dict[str, Any]:
-        """Compare entities with their own key "text", if they have one, and convert relations that are objects."""
-        entities: list[Any] = next((record[key] for key in ANNOTATION_KEYS if isinstance(record.get(key), list)), [])
-        text, relations = record.get("text"), record.get("relations")
-        for entity in entities:
+    def check_texts(cls, record: dict[str, Any]) -> dict[str, Any]:
+        """Compare entities that have a key "text" with the text between their bounds."""
+        text = record.get("text")
+        lists = [value for key, value in record.items() if key in ANNOTATION_KEYS and isinstance(value, list)]
+        for entity in chain.from_iterable(lists):
             if isinstance(entity, dict) and isinstance(text, str) and isinstance(entity.get("text"), str):
-                start, end, label = entity_values(entity)
-                if (
-                    isinstance(start, int)
-                    and isinstance(end, int)
-                    and text[start:end].strip() != entity["text"].strip()
-                ):
+                start, end, _ = entity_values(entity)
+                bounds_are_numbers = isinstance(start, int) and isinstance(end, int)
+                if bounds_are_numbers and text[start:end].strip() != entity["text"].strip():
                     raise ValueError(
-                        f"the entity {[start, end, label]} is {short_repr(text[start:end])} in the text, but "
+                        f"the entity {start}-{end} is {short_repr(text[start:end])} in the text, but "
                         f"{short_repr(entity['text'])} in its own key; start and end count characters (code points)"
                     )
-        if isinstance(relations, list):
-            record = {**record, "relations": [relation_values(item, entities) for item in relations]}
         return record
 
 
@@ -110,8 +66,8 @@ def read_offsets(
 
     Exactly one key has the entities: "entities", "ents" (as spaCy's `Doc.to_json` writes them), "spans", "label" or
     "labels". An entity is [start, end, label] or an object with these keys, with exclusive end, in characters (code
-    points). White space at its ends is trimmed. "relations" lists relations, see `relation_values`; without the key,
-    they are not annotated. Each line is a document of one sentence. Other keys are counted.
+    points). White space at its ends is trimmed. "relations" lists relations, see `records.relation_values`; without the
+    key, they are not annotated. Each line is a document of one sentence. Other keys are counted.
 
     Entities may overlap: all are in `Sentence.nested`, and `Sentence.spans` has the outermost ones, see
     `spans.widest_apart`. Duplicates are kept once and counted.

@@ -6,7 +6,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from reprlib import repr as short_repr
 from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import AfterValidator, BaseModel, StrictInt, StrictStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    model_validator,
+)
 
 from .counts import Note, ReadReport
 from .lines import Line
@@ -43,13 +53,54 @@ Label = Annotated[Text, AfterValidator(check_label)]
 Triple = tuple[StrictInt, StrictInt, Label]
 
 
+def entity_values(item: Any) -> Any:
+    """Convert an entity to [start, end, label], from a list, whose further items are ignored, or an object.
+
+    Objects of Doccano have start_offset and end_offset; those of SpERT have type for label.
+    """
+    if isinstance(item, dict):
+        keys = ("start", "start_offset"), ("end", "end_offset"), ("label", "type")
+        return [item.get(key, item.get(other)) for key, other in keys]
+    return item[:3] if isinstance(item, list) else item
+
+
+def entity_id(item: Any) -> Any:
+    """The id of an entity that is given as an object."""
+    return item.get("id") if isinstance(item, dict) else None
+
+
+def relation_values(item: Any, entities: list[Any]) -> Any:
+    """Convert a relation given as an object to a list [head, tail, label] with positions in the list of entities.
+
+    Its arguments are "head" and "tail", positions; "from_id" and "to_id", ids of entities (Doccano); or "head_span" and
+    "child_span", objects with bounds and label of an entity (Prodigy, whose "head" and "child" count tokens).
+    Raises ValueError if an argument is not exactly one of the entities.
+    """
+    if not isinstance(item, dict):
+        return item
+    arguments = [item.get("head"), item.get("tail")]
+    for keys, describe in ((("from_id", "to_id"), entity_id), (("head_span", "child_span"), entity_values)):
+        if item.keys() >= set(keys):
+            known = [describe(entity) for entity in entities]
+            wanted = [item[key] if describe is entity_id else describe(item[key]) for key in keys]
+            for key, value in zip(keys, wanted, strict=True):
+                if value is None or known.count(value) == 0:
+                    raise ValueError(f"the relation {short_repr(item)}: {key} is none of the {len(known)} entities")
+                if describe is entity_id and known.count(value) > 1:
+                    raise ValueError(f"the relation {short_repr(item)}: {key} is the id of several entities")
+            arguments = [known.index(value) for value in wanted]
+    return [*arguments, item.get("label", item.get("type"))]
+
+
 class Record(BaseModel):
     """An annotated text: spans, and relations between them, whose arguments are positions in the list of spans."""
 
     annotation_keys: ClassVar[tuple[str, ...]]
     """Keys of the spans that the format knows; each record has one of them."""
 
-    spans: list[Triple]
+    spans: list[Annotated[Triple, BeforeValidator(entity_values)]] = Field(
+        validation_alias=AliasChoices(*ANNOTATION_KEYS)
+    )
     relations: list[Triple] | None = None
 
     @property
@@ -60,7 +111,10 @@ class Record(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def check_keys(cls, record: dict[str, Any]) -> dict[str, Any]:
-        """Check that exactly one key has the spans, so that none are ignored. A key with null counts as absent."""
+        """Check that exactly one key has the spans, so that none are ignored, and convert relations that are objects.
+
+        A key with null counts as absent.
+        """
         given = {key: value for key, value in record.items() if value is not None or key not in ANNOTATION_KEYS}
         found = [key for key in ANNOTATION_KEYS if key in given]
         if len(found) != 1 or found[0] not in cls.annotation_keys:
@@ -69,6 +123,9 @@ class Record(BaseModel):
                 f"the annotation belongs under exactly one key ({known}); found {' and '.join(found) or 'none'} "
                 f"among the keys {keys or '(none)'}"
             )
+        entities, relations = given[found[0]], given.get("relations")
+        if isinstance(entities, list) and isinstance(relations, list):
+            given["relations"] = [relation_values(item, entities) for item in relations]
         return given
 
     @model_validator(mode="after")
