@@ -44,9 +44,9 @@ from spacy_ner_arch.formats.source_tags import (
     FOREIGN,
     INSIDE_STARTS,
     LAST_STARTS,
-    MISSING,
+    MISSING_TAG,
     NOT_CLOSED,
-    OUTSIDE,
+    OUTSIDE_TAG,
     Tag,
     decode_with_repairs,
     detect_scheme,
@@ -162,7 +162,9 @@ def test_iob1_or_iob2(tags: str, scheme: str) -> None:
 
 
 tag_rows = st.lists(
-    st.one_of(st.sampled_from([OUTSIDE, MISSING]), st.builds(Tag, st.sampled_from("BI"), st.sampled_from("XY"))),
+    st.one_of(
+        st.sampled_from([OUTSIDE_TAG, MISSING_TAG]), st.builds(Tag, st.sampled_from("BI"), st.sampled_from("XY"))
+    ),
     max_size=8,
 )
 
@@ -173,7 +175,7 @@ def test_iob1_and_iob2_give_the_same_entities(tags: list[Tag]) -> None:
     spans = decode_with_repairs(tags, "IOB1").spans
     assert spans == decode_with_repairs(tags, "IOB2").spans
     sentence = Sentence(["w"] * len(tags), spans=spans)
-    written = ["O" if tag == MISSING else "-".join(filter(None, tag)) for tag in tags]
+    written = ["O" if tag == MISSING_TAG else "-".join(filter(None, tag)) for tag in tags]
     fitting = [scheme for scheme in ("IOB1", "IOB2") if encode(sentence, scheme) == written]
     if spans and fitting:
         assert fitting == [detect_scheme([tags])]
@@ -826,6 +828,7 @@ BAD: dict[str, list[tuple[Any, int, str]]] = {
         (one_token({"start": 0}), 1, "spans[0][1]: Input should be a valid integer (found None)"),
         (one_token([0, 1]), 1, "spans[0][2]: Field required"),
         (one_token([0, 1, ""]), 1, "spans[0][2]: the label is empty"),
+        (one_token([0, 1, " "]), 1, "spans[0][2]: the label is empty"),
         (one_token([0, 1, 5]), 1, "spans[0][2]: Input should be a valid string (found 5)"),
         (one_token([0, 1, "X"], [0, 1.0, "X"]), 1, "spans[1][1]: Input should be a valid integer (found 1.0)"),
         (one_token([0, True, "X"]), 1, "spans[0][1]: Input should be a valid integer (found True)"),

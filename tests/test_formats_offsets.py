@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from spacy.tokens import Doc, DocBin
 
 from spacy_ner_arch.annotation.relations import has_relations
-from spacy_ner_arch.formats import FormatError, ReadReport, read_docs, write_docbin
+from spacy_ner_arch.formats import FormatError, ReadReport, read_docs, read_offsets, write_docbin
 from spacy_ner_arch.formats.counts import MISALIGNED, SKIPPED
 from spacy_ner_arch.formats.offsets import ALIGNMENTS, EMPTY, MOVED
 from spacy_ner_arch.formats.records import REJECTED
@@ -165,6 +165,13 @@ def test_offsets_count_characters_beyond_the_basic_plane(tmp_path: Path) -> None
         assert doc.text == text
         assert named(doc.ents) == [("Zoe\u0308", "PER"), ("Tarvik", "LOC")]
     assert not report.notes
+
+
+def test_tokenizer_that_changes_the_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"text": "Anna  left", "entities": [[6, 10, "X"]]}))
+    with pytest.raises(FormatError, match="a.jsonl:1: the tokenizer changes the text to 'Anna left '"):
+        list(read_offsets(path, ReadReport(), tokenizer=lambda text: Doc(NLP.vocab, words=text.split())))
 
 
 # Overlaps

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from .counts import Note, ReadReport
 from .lines import BLANKS, Line, read_blocks
 from .sentence import Sentence
-from .source_tags import MISSING, Tag, decode_with_repairs, detect_scheme, parse_tag, tag_remedy
+from .source_tags import MISSING_TAG, Tag, decode_with_repairs, detect_scheme, parse_tag, tag_remedy
 from .spans import trim_spans
 
 DOCUMENT_MARK = "-DOCSTART-"
@@ -56,7 +56,7 @@ def read_conll(
     layout = find_layout(path, column, on_error)
     scheme = detect_scheme(
         # Lines that cannot be read count as tokens without annotation here.
-        [_readable_tag(line, layout) or MISSING for line in lines]
+        [_readable_tag(line, layout) or MISSING_TAG for line in lines]
         for lines in _read_sentences(path)
     )
     report.schemes[scheme] += 1

@@ -14,7 +14,7 @@ from spacy.parts_of_speech import IDS as UPOS_IDS
 from .counts import Note, ReadReport
 from .lines import BLANKS, FormatError, Line, read_blocks
 from .sentence import Sentence
-from .source_tags import OUTSIDE, Tag, decode_with_repairs, parse_tag, tag_remedy
+from .source_tags import OUTSIDE_TAG, Tag, decode_with_repairs, parse_tag, tag_remedy
 from .spans import trim_spans
 
 WIDTH = 10
@@ -194,7 +194,7 @@ def _read_spaces(words: Sequence[Row], ranges: Sequence[Range]) -> tuple[list[bo
 def _read_tags(words: Sequence[Row], ranges: Sequence[Range], misc_key: str) -> tuple[list[Tag], list[Note]]:
     """Entity tags of the words, and notes on tags of ranges."""
     given = [_read_tag(word, misc_key) for word in words]
-    tags = [tag or OUTSIDE for tag in given]
+    tags = [tag or OUTSIDE_TAG for tag in given]
     notes = []
     for row, start, end in ranges:
         tag = _read_tag(row, misc_key)

@@ -81,13 +81,16 @@ def read_offsets(
     align: what to do with such an entity: "strict" leaves it out, "contract" reduces it to the tokens inside of it,
         "expand" extends it to all tokens that it overlaps, see `Doc.char_span`. Moved entities are counted.
     The other arguments, results and errors are those of all readers, see `readers.py`. Also raises ValueError for an
-    unknown `align`.
+    unknown `align`, and FormatError, whatever `on_error` is, if the tokenizer changes a text.
     """
     if align not in ALIGNMENTS:
         raise ValueError(f"align is {align!r}; it must be one of {', '.join(ALIGNMENTS)}")
     lines = (line for line in read_lines(path) if line.text.strip(BLANKS))
     for line, record in read_records(lines, OffsetsRecord, REMEDY, report, on_error):
         doc = tokenizer(record.text)
+        if doc.text != record.text:
+            reason = f"the tokenizer changes the text to {short_repr(doc.text)}, so that offsets would be wrong"
+            raise line.error(reason, "use the tokenizer of another language, or the format spans")
         if not len(doc):
             report.note(Note(line, EMPTY))
             continue

@@ -42,8 +42,8 @@ def check_text(text: str) -> str:
 
 
 def check_label(label: str) -> str:
-    """Raise ValueError for an empty label."""
-    if not label:
+    """Raise ValueError for a label that is empty or white space."""
+    if not label.strip():
         raise ValueError("the label is empty")
     return label
 

@@ -43,8 +43,8 @@ class Tag(NamedTuple):
     label: str
 
 
-OUTSIDE = Tag("O", "")
-MISSING = Tag("-", "")
+OUTSIDE_TAG = Tag("O", "")
+MISSING_TAG = Tag("-", "")
 
 
 class Decoded(NamedTuple):
@@ -75,7 +75,7 @@ def detect_scheme(sentences: Iterable[Sequence[Tag]]) -> str:
     inside_starts = False
     breaks_iob1 = False
     for tags in sentences:
-        for before, tag in zip([OUTSIDE, *tags], tags, strict=False):
+        for before, tag in zip([OUTSIDE_TAG, *tags], tags, strict=False):
             used[tag.prefix] += 1
             if tag.label != before.label:
                 inside_starts |= tag.prefix == "I"
@@ -90,7 +90,7 @@ def decode_with_repairs(tags: Sequence[Tag], scheme: str) -> Decoded:
     decoded = Decoded([], [], [])
     start: int | None = None
     # The additional tag closes an entity at the end of the sentence.
-    for i, (prefix, label) in enumerate([*tags, OUTSIDE]):
+    for i, (prefix, label) in enumerate([*tags, OUTSIDE_TAG]):
         continues = start is not None and prefix in INSIDE + LAST and label == tags[start].label
         if start is not None and not continues:
             decoded.spans.append((start, i, tags[start].label))
