@@ -35,33 +35,37 @@ from spacy_ner_arch.formats import (
     split_docs,
     write_docbin,
 )
-from spacy_ner_arch.formats.conllu import EMPTY_NODE, RESPELLED
-from spacy_ner_arch.formats.json_spans import DUPLICATE, DUPLICATE_RELATION, widest_apart
-from spacy_ner_arch.formats.offsets import EMPTY
-from spacy_ner_arch.formats.schemes import (
-    END_STARTS,
-    FOREIGN_END,
+from spacy_ner_arch.formats.conll import COMMENT
+from spacy_ner_arch.formats.conllu import EMPTY_NODE, EMPTY_NODE_TAG, RANGE_TAG, RANGE_TAG_LEFT_OUT, RESPELLED
+from spacy_ner_arch.formats.counts import MISALIGNED, MISALIGNED_RELATION, SKIPPED
+from spacy_ner_arch.formats.records import REJECTED
+from spacy_ner_arch.formats.semeval import TOKEN_SPLIT
+from spacy_ner_arch.formats.source_tags import (
+    FOREIGN,
     INSIDE_STARTS,
-    MISSING,
+    LAST_STARTS,
+    MISSING_TAG,
     NOT_CLOSED,
-    OUTSIDE,
+    OUTSIDE_TAG,
     Tag,
-    decode,
+    decode_with_repairs,
     detect_scheme,
     parse_tag,
 )
-from spacy_ner_arch.formats.semeval import TOKEN_SPLIT
+from spacy_ner_arch.formats.spans import BLANK, DUPLICATE, DUPLICATE_RELATION, RELATION_LEFT_OUT, TRIMMED, widest_apart
 
-SCHEMES = ("IOB1", "IOB2", "BILUO", "BIOES")
+SCHEMES = ("IOB1", "IOB2", "BILUO", "BIOES", "BMES", "BMEW")
 
-# One sentence in every scheme: two adjacent entities, and one of a single token at the end.
-WORDS = ["Ada", "Moss", "Berta", "Quill", "met", "Tarn"]
-SPANS = [(0, 2, "PER"), (2, 4, "PER"), (5, 6, "LOC")]
+# One sentence in every scheme: two adjacent entities, the second one of three tokens, and one of a single token.
+WORDS = ["Ada", "Moss", "Berta", "von", "Quill", "met", "Tarn"]
+SPANS = [(0, 2, "PER"), (2, 5, "PER"), (6, 7, "LOC")]
 TAGS = {
-    "IOB1": "I-PER I-PER B-PER I-PER O I-LOC",
-    "IOB2": "B-PER I-PER B-PER I-PER O B-LOC",
-    "BILUO": "B-PER L-PER B-PER L-PER O U-LOC",
-    "BIOES": "B-PER E-PER B-PER E-PER O S-LOC",
+    "IOB1": "I-PER I-PER B-PER I-PER I-PER O I-LOC",
+    "IOB2": "B-PER I-PER B-PER I-PER I-PER O B-LOC",
+    "BILUO": "B-PER L-PER B-PER I-PER L-PER O U-LOC",
+    "BIOES": "B-PER E-PER B-PER I-PER E-PER O S-LOC",
+    "BMES": "B-PER E-PER B-PER M-PER E-PER O S-LOC",
+    "BMEW": "B-PER E-PER B-PER M-PER E-PER O W-LOC",
 }
 Triples = list[tuple[int, int, str]]
 
@@ -119,7 +123,7 @@ def test_every_scheme_gives_the_same_entities(tmp_path: Path, scheme: str, separ
     text = columns(WORDS, TAGS[scheme].split(), separator)
     [[sentence]], report = read(read_conll, tmp_path / "a.conll", text)
     assert sentence == Sentence(WORDS, spans=SPANS)
-    assert report == ReadReport(1, 1, 6, entities=report.entities, schemes=report.schemes)
+    assert (report.documents, report.sentences, report.tokens) == (1, 1, 7) and not report.notes
     assert report.schemes == {scheme: 1} and report.entities == {"PER": 2, "LOC": 1}
 
 
@@ -134,7 +138,7 @@ def test_scheme_is_detected_for_the_whole_file(tmp_path: Path) -> None:
     """The first sentence alone would be IOB2; a later one has end tags."""
     sentences, report = read_tags(tmp_path, "B-X I-X L-X O", "O O U-Y")
     assert [s.spans for s in sentences] == [[(0, 3, "X")], [(2, 3, "Y")]]
-    assert report.schemes == {"BILUO": 1} and not report.repairs
+    assert report.schemes == {"BILUO": 1} and not report.notes
 
 
 def parsed(tags: str) -> list[Tag]:
@@ -158,7 +162,9 @@ def test_iob1_or_iob2(tags: str, scheme: str) -> None:
 
 
 tag_rows = st.lists(
-    st.one_of(st.sampled_from([OUTSIDE, MISSING]), st.builds(Tag, st.sampled_from("BI"), st.sampled_from("XY"))),
+    st.one_of(
+        st.sampled_from([OUTSIDE_TAG, MISSING_TAG]), st.builds(Tag, st.sampled_from("BI"), st.sampled_from("XY"))
+    ),
     max_size=8,
 )
 
@@ -166,14 +172,14 @@ tag_rows = st.lists(
 @given(tag_rows)
 def test_iob1_and_iob2_give_the_same_entities(tags: list[Tag]) -> None:
     """The choice between the two decides what is a repair, not what is an entity."""
-    spans = decode(tags, "IOB1").spans
-    assert spans == decode(tags, "IOB2").spans
+    spans = decode_with_repairs(tags, "IOB1").spans
+    assert spans == decode_with_repairs(tags, "IOB2").spans
     sentence = Sentence(["w"] * len(tags), spans=spans)
-    written = ["O" if tag == MISSING else "-".join(filter(None, tag)) for tag in tags]
+    written = ["O" if tag == MISSING_TAG else "-".join(filter(None, tag)) for tag in tags]
     fitting = [scheme for scheme in ("IOB1", "IOB2") if encode(sentence, scheme) == written]
     if spans and fitting:
         assert fitting == [detect_scheme([tags])]
-        assert not decode(tags, detect_scheme([tags])).repairs
+        assert not decode_with_repairs(tags, detect_scheme([tags])).repairs
 
 
 @pytest.mark.parametrize(
@@ -186,10 +192,14 @@ def test_iob1_and_iob2_give_the_same_entities(tags: list[Tag]) -> None:
         ("B-X I-X O U-X", [(0, 2, "X"), (3, 4, "X")], {NOT_CLOSED: 1}),
         ("U-X B-X", [(0, 1, "X"), (1, 2, "X")], {NOT_CLOSED: 1}),
         ("U-X I-X L-X", [(0, 1, "X"), (1, 3, "X")], {INSIDE_STARTS: 1}),
-        ("U-X O L-X", [(0, 1, "X"), (2, 3, "X")], {END_STARTS: 1}),
+        ("U-X O L-X", [(0, 1, "X"), (2, 3, "X")], {LAST_STARTS: 1}),
         # IOB2 mixed with BIOES, and BILUO with BIOES
         ("B-X E-X O B-Y O", [(0, 2, "X"), (3, 4, "Y")], {NOT_CLOSED: 1}),
-        ("B-X E-X S-X B-Y L-Y", [(0, 2, "X"), (2, 3, "X"), (3, 5, "Y")], {FOREIGN_END: 1}),
+        ("B-X E-X S-X B-Y L-Y", [(0, 2, "X"), (2, 3, "X"), (3, 5, "Y")], {FOREIGN: 1}),
+        # BMES, also mixed with IOB2
+        ("B-X M-X E-X O S-Y", [(0, 3, "X"), (4, 5, "Y")], {}),
+        ("O M-X E-X B-Y M-Y O", [(1, 3, "X"), (3, 5, "Y")], {INSIDE_STARTS: 1, NOT_CLOSED: 1}),
+        ("B-X M-X E-X B-Y I-Y E-Y", [(0, 3, "X"), (3, 6, "Y")], {FOREIGN: 1}),
         # Labels may contain hyphens.
         ("B-creative-work I-creative-work", [(0, 2, "creative-work")], {}),
     ],
@@ -199,14 +209,14 @@ def test_tags_that_break_the_scheme_are_repaired_and_counted(
 ) -> None:
     [sentence], report = read_tags(tmp_path, tags)
     assert sentence.spans == spans
-    assert report.repairs == repairs
+    assert report.notes == repairs
     assert all(kind in report.summary() for kind in repairs)
 
 
 def test_report_has_the_place_of_the_first_repair(tmp_path: Path) -> None:
     _, report = read_tags(tmp_path, "B-X O", "O I-X", "I-X O")
-    assert report.repairs == {INSIDE_STARTS: 2}
-    assert report.first_repairs[INSIDE_STARTS].endswith("tags.conll:5")
+    assert report.notes == {INSIDE_STARTS: 2}
+    assert report.first[INSIDE_STARTS].endswith("tags.conll:5")
 
 
 # conll: documents, tokens, lines
@@ -252,7 +262,7 @@ def test_comments_are_counted_and_hash_tokens_kept(tmp_path: Path) -> None:
     text = "# id 7 from=nowhere\n# O\t\nAda B-PER\n# O\n\n# a remark\n\n# id 8\nsang O\n"
     [document], report = read(read_conll, tmp_path / "a.conll", text)
     assert [s.words for s in document] == [["#", "Ada", "#"], ["sang"]]
-    assert ("comment lines", "3") in report.rows()
+    assert report.notes == {COMMENT: 3} and report.first[COMMENT].endswith("a.conll:1")
 
 
 @pytest.mark.parametrize("column", [1, -2])
@@ -334,7 +344,7 @@ def test_ranges_set_the_spaces_of_their_words(
         range_line,
         "2 did 4 aux _",
         "3 n't 4 advmod _",
-        "3.1 ghost _ _ NE=B-PER",
+        "3.1 ghost _ _ NE=O",
         "4 sing 0 root SpaceAfter=No",
         "5 . 4 punct SpaceAfter=No",
     ]
@@ -342,8 +352,8 @@ def test_ranges_set_the_spaces_of_their_words(
     assert sentence.words == ["We", "did", "n't", "sing", "."]
     assert sentence.spans == []
     assert make_doc(Vocab(), [sentence]).text == text
-    assert report.repairs == {**repairs, EMPTY_NODE: 1}
-    assert report.first_repairs[EMPTY_NODE].endswith("a.conllu:5")
+    assert report.notes == {**repairs, EMPTY_NODE: 1}
+    assert report.first[EMPTY_NODE].endswith("a.conllu:5")
 
 
 def test_conllu_key_missing_tags_and_repairs(tmp_path: Path) -> None:
@@ -351,7 +361,7 @@ def test_conllu_key_missing_tags_and_repairs(tmp_path: Path) -> None:
     [[sentence]], report = read(read_conllu, tmp_path / "a.conllu", rows(*lines), misc_key="Ent")
     assert sentence.spans == [(0, 1, "PER")]
     assert sentence.missing == [1] and report.missing == 1
-    assert report.repairs == {INSIDE_STARTS: 1}
+    assert report.notes == {INSIDE_STARTS: 1}
 
 
 def test_conllu_without_trees_and_tags(tmp_path: Path) -> None:
@@ -369,34 +379,41 @@ def test_non_projective_tree_is_one_sentence(tmp_path: Path) -> None:
     assert [sent.start for sent in make_doc(Vocab(), [sentence, sentence]).sents] == [0, 4]
 
 
-# offsets
+@pytest.mark.parametrize(
+    ("on_range", "on_words", "spans", "missing", "kind"),
+    [
+        ("NE=B-ORG", ("_", "_"), [(0, 1, "PER"), (1, 3, "ORG")], [], RANGE_TAG),
+        ("NE=I-PER", ("_", "_"), [(0, 3, "PER")], [], RANGE_TAG),
+        ("NE=-", ("_", "_"), [(0, 1, "PER")], [1, 2], RANGE_TAG),
+        ("NE=O", ("_", "_"), [(0, 1, "PER")], [], None),
+        ("NE=B-ORG", ("NE=B-ORG", "NE=I-ORG"), [(0, 1, "PER"), (1, 3, "ORG")], [], None),
+        ("NE=B-ORG", ("_", "NE=B-ORG"), [(0, 1, "PER"), (2, 3, "ORG")], [], RANGE_TAG_LEFT_OUT),
+        ("NE=O", ("NE=B-ORG", "_"), [(0, 1, "PER"), (1, 2, "ORG")], [], RANGE_TAG_LEFT_OUT),
+    ],
+)
+def test_entity_tag_of_a_range_is_that_of_its_words(
+    tmp_path: Path, on_range: str, on_words: tuple[str, str], spans: Triples, missing: list[int], kind: str | None
+) -> None:
+    lines = [
+        "1 Ada 2 x NE=B-PER",
+        f"2-3 alTarn _ _ {on_range}",
+        f"2 al 0 root {on_words[0]}",
+        f"3 Tarn 2 x {on_words[1]}",
+    ]
+    [[sentence]], report = read(read_conllu, tmp_path / "a.conllu", rows(*lines))
+    assert (sentence.spans, sentence.missing) == (spans, missing)
+    assert report.notes == ({kind: 1} if kind else {})
+    if kind:
+        tag = on_range.removeprefix("NE=")
+        assert ("", f"{tmp_path / 'a.conllu'}:2: alTarn {tag}") in report.rows()
 
 
-def read_offset_lines(folder: Path, *lines: Any) -> tuple[list[Doc], ReadReport]:
-    nlp, report = spacy.blank("en"), ReadReport()
-    path = write(folder / "texts.jsonl", json_lines(*lines))
-    return list(read_docs(path, nlp.vocab, "offsets", report, tokenizer=nlp.tokenizer)), report
-
-
-def test_offsets_in_every_spelling(tmp_path: Path) -> None:
-    text = "Anna Brandt left Tarvik."
-    lists = [[17, 23, "LOC", "ignored"], [0, 11, "PER"]]
-    objects = [{"start": start, "end": end, "label": label, "id": 1} for start, end, label, *_ in lists]
-    keys = ("entities", "spans", "label", "labels")
-    lines = [{"entities": None, "text": text, key: value} for key in keys for value in (lists, objects)]
-    lines += [{"text": text, "entities": lists, "label": "ignored"}, {"text": "Nothing."}, {"text": ""}, " "]
-    docs, report = read_offset_lines(tmp_path, *lines)
-    entities = [("Anna Brandt", "PER"), ("Tarvik", "LOC")]
-    assert [[(ent.text, ent.label_) for ent in doc.ents] for doc in docs] == [entities] * 9 + [[]]
-    assert docs[0].text == text
-    assert (report.documents, report.misaligned, report.alignment_checked) == (10, 0, 18)
-    assert report.repairs == {EMPTY: 1} and report.first_repairs[EMPTY].endswith("texts.jsonl:11")
-
-
-def test_offsets_inside_a_token_leave_it_without_annotation(tmp_path: Path) -> None:
-    (doc,), report = read_offset_lines(tmp_path, {"text": "In Tarviknow it is", "entities": [[3, 9, "LOC"]]})
-    assert report.misaligned == 1
-    assert [token.ent_iob for token in doc] == [2, 0, 2, 2]
+def test_entity_tag_of_an_empty_node_is_counted(tmp_path: Path) -> None:
+    lines = ["1 Ada 0 root NE=B-PER", "1.1 Moss _ _ NE=I-PER", "1.2 sang _ _ NE=O"]
+    [[sentence]], report = read(read_conllu, tmp_path / "a.conllu", rows(*lines))
+    assert sentence.spans == [(0, 1, "PER")]
+    assert report.notes == {EMPTY_NODE: 2, EMPTY_NODE_TAG: 1}
+    assert ("", f"{tmp_path / 'a.conllu'}:2: Moss I-PER") in report.rows()
 
 
 # spans
@@ -427,12 +444,11 @@ def test_all_spans_are_in_doc_spans_and_the_outermost_in_doc_ents(tmp_path: Path
     assert (report.documents, report.sentences, report.tokens) == (1, 2, 14)
     assert report.entities == {"GPE": 1, "PER": 1}
     assert report.spans == {"GPE": 1, "ORG": 1, "LOC": 2, "PER": 1}
-    shown = report.rows()
-    assert ("spans in doc.spans['sc']", "5") in shown
-    assert shown[-2:] == [
+    assert {
+        ("spans in doc.spans['sc']", "5"),
         ("spans left out of doc.ents, only in doc.spans", "3"),
         ("spans with more than one label", "1"),
-    ]
+    } <= set(report.rows())
 
 
 def test_duplicate_span_is_kept_once_and_counted(tmp_path: Path) -> None:
@@ -441,7 +457,57 @@ def test_duplicate_span_is_kept_once_and_counted(tmp_path: Path) -> None:
     (_, [sentence]), report = read(read_spans, path, json_lines(GUILD, {"tokens": ["a", "b"], "spans": spans}))
     assert sentence.nested == [(0, 2, "X"), (0, 2, "Y")]
     assert report.spans["X"] == 1
-    assert (f"repaired: {DUPLICATE}", f"1 (first at {path}:2)") in report.rows()
+    assert (DUPLICATE, f"1 (first at {path}:2)") in report.rows()
+
+
+@pytest.mark.parametrize("format", ["spans", "spert"])
+def test_white_space_can_be_a_token_but_not_the_end_of_a_span(tmp_path: Path, format: str) -> None:
+    spans = [(0, 2, "PER"), (1, 2, "PER"), (2, 5, "LOC")]
+    record: dict[str, Any] = {"tokens": ["Ada", "\n ", "\u00a0", "Upper", "Tarn"], "spans": spans}
+    record["relations"] = [[0, 2, "left"], [1, 2, "left"]]
+    if format == "spert":
+        record["entities"] = [{"start": start, "end": end, "type": label} for start, end, label in record.pop("spans")]
+        record["relations"] = [{"head": head, "tail": tail, "type": label} for head, tail, label in record["relations"]]
+    path = write(tmp_path / "a", json.dumps([record] if format == "spert" else record))
+    report = ReadReport()
+    [doc] = read_docs(path, Vocab(), format, report)
+    assert [token.text for token in doc] == record["tokens"]
+    assert triples(doc.spans["sc"]) == [(0, 1, "PER"), (3, 5, "LOC")]
+    assert relations_of(doc) == [(0, 1, "PER", 3, 5, "LOC", "left")]
+    assert report.notes == {TRIMMED: 2, BLANK: 1, RELATION_LEFT_OUT: 1}
+    assert any(example.endswith("[1, 2, 'PER']") for example in report.examples[BLANK])
+
+
+@pytest.mark.parametrize(
+    ("reader", "text"),
+    [
+        (read_conll, "Ada\tB-PER\n \tI-PER\n  Tarn \tB-LOC\n\u00a0\tB-LOC\n"),
+        (read_conllu, rows("1 Ada _ _ NE=B-PER", "2 X _ _ NE=I-PER", "3 Tarn _ _ NE=B-LOC", "4 Y _ _ NE=B-LOC")),
+    ],
+)
+def test_white_space_can_be_a_token_of_columns(tmp_path: Path, reader: Callable, text: str) -> None:
+    text = text.replace("\tX\t", "\t \t").replace("\tY\t", "\t\u00a0\t")
+    [[sentence]], report = read(reader, tmp_path / "a", text)
+    assert sentence.words == ["Ada", " ", "Tarn", "\u00a0"]
+    assert sentence.spans == [(0, 1, "PER"), (2, 3, "LOC")]
+    assert report.notes == {TRIMMED: 1, BLANK: 1}
+
+
+def test_keys_that_are_not_read_are_counted(tmp_path: Path) -> None:
+    _, report = read(
+        read_spans, tmp_path / "a.jsonl", json_lines({**GUILD, "relation": [], "id": 1}, {**GUILD, "id": 2})
+    )
+    assert ("keys that are not read", "id (2), relation (1)") in report.rows()
+
+
+@pytest.mark.parametrize("format", ["spans", "spert"])
+def test_rejected_texts_are_left_out_and_counted(tmp_path: Path, format: str) -> None:
+    good = spert_object() if format == "spert" else GUILD
+    records = [{**good, "answer": "accept"}, {**good, "answer": "reject"}, {"answer": "ignore"}, good]
+    path = write(tmp_path / "a", json.dumps(records) if format == "spert" else json_lines(*records))
+    report = ReadReport()
+    assert len(list(read_docs(path, Vocab(), format, report))) == report.sentences == 2
+    assert report.notes == dict.fromkeys(REJECTED.values(), 1)
 
 
 @pytest.mark.parametrize(
@@ -490,10 +556,12 @@ def test_relations_of_spans(tmp_path: Path) -> None:
         (ADA, ADA, "self"),
     ]
     assert report.relations == {"left": 2, "in": 1, "self": 1}
-    shown = report.rows()
-    assert ("relations", "4") in shown and ("relations left", "2") in shown
-    assert (f"repaired: {DUPLICATE_RELATION}", f"1 (first at {path}:2)") in shown
-    assert shown[-1] == ("relations with an argument left out of doc.ents", "2")
+    assert {
+        ("relations", "4"),
+        ("relations left", "2"),
+        (DUPLICATE_RELATION, f"1 (first at {path}:2)"),
+        ("relations with an argument left out of doc.ents", "2"),
+    } <= set(report.rows())
     [doc] = read_docs(path, Vocab(), "spans", ReadReport(), documents=True)
     assert relations_of(doc) == [
         (5, 6, "PER", 5, 6, "PER", "self"),
@@ -551,18 +619,21 @@ def test_spert(tmp_path: Path) -> None:
     assert flat.relations == overlaps.relations == [(ADA, UPPER_TARN, "left")]
     assert empty.nested == empty.relations == empty.spans == []
     assert (report.documents, report.sentences, report.relations) == (3, 3, {"left": 2})
-    assert (f"repaired: {DUPLICATE_RELATION}", f"1 (first at {path}:2)") in report.rows()
+    # The objects are on lines of their own.
+    lines = json.dumps(items, indent=1).split("\n")
+    number = [i for i, line in enumerate(lines, start=1) if line == " {"][1]
+    assert (DUPLICATE_RELATION, f"1 (first at {path}:{number}: object 2)") in report.rows()
 
 
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
 @pytest.mark.parametrize(
     ("content", "line_number", "reason"),
     [
-        (b'[\n{"tokens": [}', 2, "invalid JSON"),
-        (b'{"tokens": ["a"]}\n{"tokens": ["b"]}\n', 2, "invalid JSON"),
-        (b"", 1, "invalid JSON"),
-        (b"[" + b"1" * 9999 + b"]", 1, "invalid JSON"),
-        (b"[" * 200_000 + b"]" * 200_000, 1, "invalid JSON"),
+        (b'[\n{"tokens": [}', 2, "not a JSON list: Expecting value"),
+        (b'{"tokens": ["a"]}\n{"tokens": ["b"]}\n', 2, "not a JSON list: Extra data"),
+        (b"", 1, "not a JSON list"),
+        (b"[" + b"1" * 9999 + b"]", 1, "not a JSON list"),
+        (b"[" * 200_000 + b"]" * 200_000, 1, "not a JSON list"),
         (b'{"tokens": ["a"]}', 1, "not a JSON list"),
         (b'[\n"M\xf6ss"]', 2, "not UTF-8"),
     ],
@@ -600,7 +671,7 @@ def test_semeval(tmp_path: Path) -> None:
     assert odd.relations == [((1, 2, "NOMINAL"), (4, 5, "NOMINAL"), "Cause-Effect")]
     assert (report.documents, report.sentences, report.tokens) == (4, 4, 23)
     assert report.relations == {"Component-Whole": 2, "Cause-Effect": 1}
-    assert not report.repairs
+    assert not report.notes
 
 
 def test_semeval_splits_tokens_at_the_borders_of_nominals(tmp_path: Path) -> None:
@@ -608,7 +679,7 @@ def test_semeval_splits_tokens_at_the_borders_of_nominals(tmp_path: Path) -> Non
     [[sentence]], report = read(read_semeval, path, marked("pre<e1>Tarn</e1><e2>Quill</e2>post end"))
     assert sentence.words == ["pre", "Tarn", "Quill", "post", "end"]
     assert sentence.spans == [(1, 2, "NOMINAL"), (2, 3, "NOMINAL")]
-    assert report.repairs == {TOKEN_SPLIT: 1}
+    assert report.notes == {TOKEN_SPLIT: 1}
     # Training keeps these tokens and so the nominals.
     nlp = spacy.blank("en")
     write_docbin(read_docs(path, nlp.vocab, "semeval", ReadReport(), tokenizer=nlp.tokenizer), tmp_path / "a.spacy")
@@ -626,6 +697,15 @@ def related(*relations: Any) -> dict[str, Any]:
 
 def one_token(*spans: Any) -> dict[str, Any]:
     return {"tokens": ["a"], "spans": list(spans)}
+
+
+def offsets(*entities: Any) -> dict[str, Any]:
+    return {"text": "Anna", "entities": list(entities)}
+
+
+def offsets_with_ids(**arguments: Any) -> dict[str, Any]:
+    entities = [{"id": i, "start": 0, "end": 4, "label": label} for i, label in ((7, "X"), (8, "Y"), (8, "Z"))]
+    return {**offsets(*entities), "relations": [{**arguments, "type": "r"}]}
 
 
 SPAN_2, RELATION_0 = "the span [{}, 'X'] is empty or outside of the 2 tokens", "relations[0]"
@@ -668,20 +748,55 @@ BAD: dict[str, list[tuple[Any, int, str]]] = {
     "offsets": [
         ("no json", 1, "invalid JSON"),
         ("1" * 9999, 1, "invalid JSON"),
+        ("[" * 99_999 + "]" * 99_999, 1, "invalid JSON"),
         (b'{"text": "M\xf6ss"}', 1, "not UTF-8"),
+        ('{"text": "Anna", "entities": [[0, 4, "PER"]], "entities": []}', 1, "the key 'entities' is there twice"),
         (["text"], 1, "not a JSON object"),
-        ({}, 1, "text: Field required"),
-        ({"text": 3}, 1, "text: Input should be a valid string (found 3)"),
-        ({"text": "Anna", "entities": [[0, 9, "PER"]]}, 1, "0-9 PER is empty or outside of the text of 4 characters"),
-        ({"text": "Anna", "entities": [[2, 2, "PER"]]}, 1, "2-2 PER is empty"),
-        ({"text": "Anna", "entities": [[-2, 2, "PER"]]}, 1, "-2-2 PER is empty"),
-        ({"text": "Anna", "entities": [[0, 4]]}, 1, "entities[0][2]: Field required"),
-        ({"text": "Anna", "entities": [[0, True, "PER"]]}, 1, "entities[0][1]: Input should be a valid integer"),
-        ({"text": "Anna", "label": [{"start": 0, "end": 1}]}, 1, "entities[0][2]: Input should be a valid string"),
-        ({"text": "Anna", "entities": "PER"}, 1, "entities: Input should be a valid list (found 'PER')"),
-        ({"text": "Anna \ud800"}, 1, "text: 'Anna \\ud800' has half of a character"),
-        ({"text": "Anna", "entities": [[0, 4, "\ud800"]]}, 1, "entities[0][2]: '\\ud800' has half of a character"),
-        ({"text": "Anna B", "entities": [[0, 4, "PER"], [3, 6, "ORG"]]}, 1, "PER and ORG overlap at character 3"),
+        ({}, 1, "found none among the keys (none)"),
+        (
+            {"text": "Anna"},
+            1,
+            "exactly one key (entities, ents, label, labels, spans); found none among the keys 'text'",
+        ),
+        ({"text": "Anna", "tags": []}, 1, "found none among the keys 'text', 'tags'"),
+        ({"text": "Anna", "entities": None}, 1, "found none among the keys 'text', 'entities'"),
+        (
+            {"text": "Anna", "entities": [], "spans": [[0, 4, "PER"]]},
+            1,
+            "found entities and spans among the keys 'text',",
+        ),
+        ({"text": "Anna", "ents": [], "spans": {"sc": []}, "tokens": []}, 1, "found ents and spans among"),
+        ({"text": "Anna", "spans": {"sc": []}}, 1, "spans: Input should be a valid list"),
+        ({"data": "Anna", "label": []}, 1, "text: Field required"),
+        ({"text": 3, "label": []}, 1, "text: Input should be a valid string (found 3)"),
+        (offsets([0, 9, "PER"]), 1, "the span [0, 9, 'PER'] is empty or outside of the 4 characters"),
+        (offsets([2, 2, "PER"]), 1, "the span [2, 2, 'PER'] is empty"),
+        (offsets([-2, 2, "PER"]), 1, "the span [-2, 2, 'PER'] is empty"),
+        (offsets([0, 4]), 1, "entities[0][2]: Field required"),
+        (offsets([0, True, "PER"]), 1, "entities[0][1]: Input should be a valid integer"),
+        ({"text": "Anna", "label": [{"start": 0, "end": 1}]}, 1, "label[0][2]: Input should be a valid string"),
+        ({"text": "Anna", "labels": "PER"}, 1, "labels: Input should be a valid list (found 'PER')"),
+        ({"text": "Anna \ud800", "ents": []}, 1, "text: 'Anna \\ud800' has half of a character"),
+        (offsets([0, 4, "\ud800"]), 1, "entities[0][2]: '\\ud800' has half of a character"),
+        (
+            offsets({"start": 0, "end": 3, "label": "X", "text": "Anna"}),
+            1,
+            "the entity 0-3 is 'Ann' in the text, but 'Anna'",
+        ),
+        ({**offsets(), "answer": "maybe"}, 1, "the answer is 'maybe'"),
+        ({**offsets(), "_is_binary": 1}, 1, "_is_binary: Input should be a valid boolean"),
+        ({**offsets([0, 4, "X"]), "relations": [[0, 1, "r"]]}, 1, "[0, 1, 'r'] has an argument outside of the 1 spans"),
+        ({**offsets([0, 4, "X"]), "relations": [[0, 0]]}, 1, "relations[0][2]: Field required"),
+        ({**offsets([0, 4, "X"]), "relations": [{"head": 0, "child": 0, "label": "r"}]}, 1, "relations[0][1]: Input"),
+        ({**offsets([0, 4, "X"]), "relations": {}}, 1, "relations: Input should be a valid list"),
+        (offsets_with_ids(from_id=7, to_id=9), 1, "to_id is none of the 3 entities"),
+        (offsets_with_ids(from_id=7, to_id=None), 1, "to_id is none of the 3 entities"),
+        (offsets_with_ids(from_id=8, to_id=7), 1, "from_id is the id of several entities"),
+        (
+            offsets_with_ids(head_span={"start": 0, "end": 4, "label": "X"}, child_span={"start": 0, "end": 3}),
+            1,
+            "child_span",
+        ),
     ],
     "spans": [
         ("{", 1, "invalid JSON"),
@@ -692,7 +807,6 @@ BAD: dict[str, list[tuple[Any, int, str]]] = {
         ({"tokens": [], "spans": []}, 1, "tokens: List should have at least 1 item"),
         ({"tokens": "ab", "spans": []}, 1, "tokens: Input should be a valid list (found 'ab')"),
         ({"tokens": ["a", ""], "spans": []}, 1, "tokens[1]: the token is empty"),
-        ({"tokens": [" "], "spans": []}, 1, "tokens[0]: the token is empty"),
         ({"tokens": [7], "spans": []}, 1, "tokens[0]: Input should be a valid string (found 7)"),
         (
             {"tokens": ["\ud800"], "spans": []},
@@ -703,11 +817,18 @@ BAD: dict[str, list[tuple[Any, int, str]]] = {
         ({"tokens": ["a", "b"], "spaces": [True], "spans": []}, 1, "1 spaces for 2 tokens"),
         ({"tokens": ["a"], "spaces": [1], "spans": []}, 1, "spaces[0]: Input should be a valid boolean (found 1)"),
         ({"tokens": ["a"], "spaces": "a", "spans": []}, 1, "spaces: Input should be a valid list"),
-        ({"tokens": ["a"], "entities": []}, 1, "spans: Field required"),
-        ({"tokens": ["a"], "spans": None}, 1, "spans: Input should be a valid list (found None)"),
-        (one_token({"start": 0}), 1, "spans[0]: Input should be a valid tuple (found {'start': 0})"),
+        (
+            {"tokens": ["a"], "entities": []},
+            1,
+            "key (spans); found entities among the keys 'tokens', 'entities'",
+        ),
+        ({"tokens": ["a"], "spans": None}, 1, "found none among the keys 'tokens', 'spans'"),
+        ({"tokens": ["a"], "spans": [], "entities": [[0, 1, "X"]]}, 1, "found entities and spans among"),
+        ({**one_token(), "doc": [1]}, 1, "doc"),
+        (one_token({"start": 0}), 1, "spans[0][1]: Input should be a valid integer (found None)"),
         (one_token([0, 1]), 1, "spans[0][2]: Field required"),
         (one_token([0, 1, ""]), 1, "spans[0][2]: the label is empty"),
+        (one_token([0, 1, " "]), 1, "spans[0][2]: the label is empty"),
         (one_token([0, 1, 5]), 1, "spans[0][2]: Input should be a valid string (found 5)"),
         (one_token([0, 1, "X"], [0, 1.0, "X"]), 1, "spans[1][1]: Input should be a valid integer (found 1.0)"),
         (one_token([0, True, "X"]), 1, "spans[0][1]: Input should be a valid integer (found True)"),
@@ -716,7 +837,7 @@ BAD: dict[str, list[tuple[Any, int, str]]] = {
         ({"tokens": ["a", "b"], "spans": [[-1, 1, "X"]]}, 1, SPAN_2.format("-1, 1")),
         ({"tokens": ["a", "b"], "spans": [[1, 3, "X"]]}, 1, SPAN_2.format("1, 3")),
         ({**one_token(), "relations": {}}, 1, "relations: Input should be a valid list (found {})"),
-        (related({}), 1, f"{RELATION_0}: Input should be a valid tuple (found {{}})"),
+        (related({}), 1, f"{RELATION_0}[0]: Input should be a valid integer (found None)"),
         (related([0, 1]), 1, f"{RELATION_0}[2]: Field required"),
         (related([0, 1, "r", 1.0]), 1, f"{RELATION_0}: Tuple should have at most 3 items"),
         (related([0, 1, ""]), 1, f"{RELATION_0}[2]: the label is empty"),
@@ -728,15 +849,19 @@ BAD: dict[str, list[tuple[Any, int, str]]] = {
     "spert": [
         ([], 1, "object 2: not a JSON object"),
         (spert_object(tokens=None), 1, "object 2: tokens: Input should be a valid list (found None)"),
-        ({"tokens": ["a"], "spans": []}, 1, "object 2: entities: Field required"),
+        (
+            {"tokens": ["a"], "spans": []},
+            1,
+            "object 2: the annotation belongs under exactly one key (entities); found spans",
+        ),
         (spert_object(relations=None), 1, "relations: Input should be a valid list (found None)"),
-        (spert_object(entities=[[0, 1, "A"]]), 1, "entities[0]: [0, 1, 'A'] is not an object with start, end, type"),
+        (spert_object(entities=[{"start": 0, "type": "A"}]), 1, "entities[0][1]: Input should be a valid integer"),
         (
             spert_object(entities=[{"type": "X", "start": 4, "end": 6}]),
             1,
             "the span [4, 6, 'X'] is empty or outside of the 5 tokens",
         ),
-        (spert_object(relations=[{"type": "left", "head": 1}]), 1, "is not an object with head, tail, type"),
+        (spert_object(relations=[{"type": "left", "head": 1}]), 1, "relations[0][1]: Input should be a valid integer"),
         (
             spert_object(relations=[{"type": "r", "head": 1, "tail": 2}]),
             1,
@@ -768,7 +893,7 @@ BAD: dict[str, list[tuple[Any, int, str]]] = {
 GOOD = {
     "conll": "Ada B-PER\nsang O\n\n",
     "conllu": f"# newdoc\n{TREE}",
-    "offsets": '{"text": "fine"}\n',
+    "offsets": '{"text": "fine", "entities": []}\n',
     "spans": json_lines(GUILD),
     "spert": json.dumps(spert_object()),
     "semeval": marked(JAR),
@@ -788,7 +913,7 @@ def test_malformed_sentence_is_an_error_or_skipped_and_counted(
     good = GOOD[format].encode()
     content = bad if isinstance(bad, bytes) else (bad if isinstance(bad, str) else json.dumps(bad)).encode()
     if format == "spert":
-        path, line_number = write(tmp_path / "bad", b"[" + b", ".join([good, content, good]) + b"]"), 2
+        path, line_number = write(tmp_path / "bad", b"[" + b",\n ".join([good, content, good]) + b"]"), 2
         text = content.decode()
     else:
         end = b"\n" if format in ("offsets", "spans") else b"\n\n"
@@ -811,13 +936,14 @@ def test_malformed_sentence_is_an_error_or_skipped_and_counted(
     report = ReadReport()
     documents = list(FORMATS[format](path, report, on_error="skip", **options))
     assert sum(len(document) for document in documents) == report.sentences == 2
-    assert report.skipped == 1 and report.reasons == [error.short] and error.short in report.summary()
+    assert report.notes[SKIPPED] == 1 and report.examples[SKIPPED] == [error.short] and error.short in report.summary()
+    assert (SKIPPED, "1 of 3 (33.3 %)") in report.rows()
     # Nothing of the skipped sentence is counted.
     for name in ("tokens", "only_spans", "many_labels", "related_sentences"):
         assert getattr(report, name) == 2 * getattr(expected, name)
     for name in ("entities", "spans", "relations"):
         assert getattr(report, name) == getattr(expected, name) + getattr(expected, name)
-    assert report.repairs == expected.repairs == {}
+    assert set(report.notes) == {SKIPPED} and not expected.notes
 
 
 def test_lines_around_a_skipped_one_stay_one_document(tmp_path: Path) -> None:
@@ -826,9 +952,9 @@ def test_lines_around_a_skipped_one_stay_one_document(tmp_path: Path) -> None:
 
 
 def test_only_the_first_reasons_are_kept(tmp_path: Path) -> None:
-    _, report = read(read_conll, tmp_path / "a.conll", "Ada O\n\n" + "Moss PER\n\n" * 9, on_error="skip")
-    assert report.skipped == 9
-    assert len(report.reasons) == 5
+    _, report = read(read_conll, tmp_path / "a.conll", "Ada O\n\n" + "Moss PER\n\n" * 18, on_error="skip")
+    assert report.notes[SKIPPED] == 9 + 9
+    assert len(report.examples[SKIPPED]) == 10
 
 
 def test_error_can_be_pickled_and_shortens_long_lines() -> None:
@@ -943,27 +1069,32 @@ XYZ_TARN = {
         (
             "conllu",
             rows("1 Ada 2 x NE=B-PER", "2 Xyz1 0 root SpaceAfter=No", "3 Tarn 2 x NE=B-LOC"),
-            {"entities that do not align with the tokenizer": "1 of 2"},
+            [(MISALIGNED, "1 of 2 (50.0 %)"), ("", "{}:1: 'Tarn' LOC starts inside of the token 'Xyz1Tarn'")],
         ),
         (
             "spans",
             json_lines(XYZ_TARN, {**XYZ_TARN, "spaces": None}),
-            {
-                "spans that do not align with the tokenizer": "1 of 3",
-                "relations whose arguments do not align with the tokenizer": "2 of 3",
-            },
+            [
+                (MISALIGNED, "1 of 3 (33.3 %)"),
+                ("", "{}:1: 'Tarn' LOC starts inside of the token 'Xyz1Tarn'"),
+                (MISALIGNED_RELATION, "2 of 3 (66.7 %)"),
+                ("", "{}:1: 'Ada' a 'Tarn'"),
+                ("", "{}:1: 'Tarn' a 'Tarn'"),
+            ],
         ),
     ],
 )
 def test_annotation_that_does_not_align_is_counted(
-    tmp_path: Path, format: str, text: str, expected: dict[str, str]
+    tmp_path: Path, format: str, text: str, expected: list[tuple[str, str]]
 ) -> None:
     """The tokenizer does not split "Xyz1Tarn". Docs with unknown spaces are not tokenized again."""
     nlp, report = spacy.blank("en"), ReadReport()
     path = write(tmp_path / "a", text)
     docs = list(read_docs(path, nlp.vocab, format, report, tokenizer=nlp.tokenizer))
     assert [len(doc.ents) for doc in docs] == [2] * len(docs)
-    assert {name: value for name, value in report.rows() if "align" in name} == expected
+    shown = report.rows()
+    start = [name for name, _ in shown].index(MISALIGNED)
+    assert shown[start : start + len(expected)] == [(name, value.format(path)) for name, value in expected]
 
 
 def test_split_is_deterministic_and_keeps_order() -> None:
@@ -999,7 +1130,7 @@ def test_docbin_round_trip(tmp_path: Path, text: str) -> None:
     docs = list(read_docs(path, Vocab(), "conllu", ReadReport(), documents=True))
     docs[0].user_data["origin"] = "invented"
     target = tmp_path / "made" / "a.spacy"
-    assert write_docbin(docs, target) == 1
+    write_docbin(docs, target)
     [doc] = load(target)
     assert doc.to_json() == docs[0].to_json()
     assert doc.user_data["origin"] == "invented"
@@ -1078,7 +1209,7 @@ def test_convert_relations(tmp_path: Path, format: str, content: str, expected: 
 
 odd_characters = st.sampled_from("\u00a0\u2028\u2029\u3000\u200b\ufe0f\x0b\x0c\x1c\x85#-O")
 characters = st.characters(exclude_categories=["Cs", "Cc"], exclude_characters=" \ufeff")
-tokens = st.text(st.one_of(odd_characters, characters), min_size=1, max_size=4)
+tokens = st.text(st.one_of(odd_characters, characters), min_size=1, max_size=4).filter(lambda text: not text.isspace())
 labels = st.sampled_from(["PER", "creative-work", "地点"])
 
 
@@ -1096,12 +1227,12 @@ def encode(sentence: Sentence, scheme: str) -> list[str]:
     tags = ["O"] * len(sentence.words)
     before = (0, 0, "")
     for start, end, label in sentence.spans:
-        first, last = {"BILUO": ("B", "L"), "BIOES": ("B", "E")}.get(scheme, ("B", "I"))
+        first, inside, last, single = {"BILUO": "BILU", "BIOES": "BIES", "BMES": "BMES", "BMEW": "BMEW"}.get(
+            scheme, "BIIB"
+        )
         if scheme == "IOB1" and before[1:] != (start, label):
-            first = "I"
-        prefixes = [first, *"I" * (end - start - 2), last]
-        if end - start == 1:
-            prefixes = [{"BILUO": "U", "BIOES": "S"}.get(scheme, first)]
+            first = single = "I"
+        prefixes = [first, *inside * (end - start - 2), last] if end - start > 1 else [single]
         tags[start:end] = [f"{prefix}-{label}" for prefix in prefixes]
         before = (start, end, label)
     return tags
@@ -1121,10 +1252,11 @@ def test_columns_round_trip(
     path = tmp_path_factory.getbasetemp() / "property.conll"
     [document], report = read(read_conll, path, "\n".join(blocks).replace("\n", end))
     assert document == sentences
-    assert not report.repairs
-    assert report.comments == report.skipped == 0
+    assert not report.notes
     if report.entities:
-        assert report.schemes == {scheme: 1}
+        # Without an entity of three tokens, or of a single one, these schemes have the same tags.
+        same = {"BIOES", "BMES", "BMEW"}
+        assert report.schemes == {scheme: 1} or (scheme in same and report.schemes.keys() <= same)
     doc = make_doc(Vocab(), document)
     assert [token.text for token in doc] == [word for s in sentences for word in s.words]
     assert len(doc.ents) == report.entities.total()
@@ -1177,7 +1309,7 @@ def test_spans_round_trip(
     assert sorted(found) == sorted(given_spans)
     n_given = sum(len(s.nested or []) for document in documents for s in document)
     assert report.spans.total() == sum(len(doc.spans["sc"]) for doc in loaded)
-    assert report.spans.total() + report.repairs[DUPLICATE] == n_given
+    assert report.spans.total() + report.notes[DUPLICATE] == n_given
     assert report.spans.total() - report.only_spans == sum(len(doc.ents) for doc in loaded) == report.entities.total()
 
 
@@ -1200,6 +1332,7 @@ def test_relations_round_trip(
         if format == "spert":
             item["entities"] = [dict(zip(("start", "end", "type"), span, strict=True)) for span in s.nested or []]
             item["relations"] = [dict(zip(("head", "tail", "type"), row, strict=True)) for row in relations]
+            del item["spans"]
         items.append(item)
     text = json_lines(*items) if format == "spans" else json.dumps(items, ensure_ascii=False)
     path = write(tmp_path_factory.getbasetemp() / f"property.{format}", text)
@@ -1215,6 +1348,4 @@ def test_relations_round_trip(
         start += len(s.words)
     assert found == sorted(expected)
     assert report.relations.total() == len(expected)
-    assert report.relations.total() + report.repairs[DUPLICATE_RELATION] == sum(
-        len(s.relations or []) for s in sentences
-    )
+    assert report.relations.total() + report.notes[DUPLICATE_RELATION] == sum(len(s.relations or []) for s in sentences)

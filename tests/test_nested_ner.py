@@ -219,6 +219,17 @@ def test_white_space_that_differs_moves_no_token(nested):
     assert target.spans[:, :2].tolist() == [[4, 1]]
 
 
+def test_tokens_without_entity_annotation_have_no_loss(nested):
+    gold = Doc(nested.vocab, words=["Anna", "left", "Tarvik"])
+    gold.spans["sc"] = [Span(gold, 0, 1, "PER")]
+    predicted = Doc(nested.vocab, words=["Anna", "left", "Tarvik"])
+    component = nested.get_pipe("nested_ner")
+    for missing, annotated in (([], [True, True, True]), ([gold[2:3]], [True, True, False])):
+        gold.set_ents([gold.spans["sc"][0]], missing=missing, default="outside")
+        (target,) = component.find_targets([Example(predicted, gold)], None)
+        assert target.annotated.tolist() == annotated
+
+
 def test_documents_of_any_length(nested):
     """No token, one token, fewer tokens than max_width, in one batch with others."""
     texts = ["", "Anna", "Anna left", NESTED[0][0]]

@@ -218,7 +218,7 @@ def test_readers_agree(rows: Rows) -> None:
         assert found == [[tuple(span) for span in row["spans"]] for row in rows[split]]
         assert reports[0].entities == reports[1].entities
         assert reports[1].only_spans == sum(len(row["spans"]) - len(outermost(row)) for row in rows[split]) > 0
-        assert not reports[1].repairs and not reports[1].many_labels
+        assert not reports[1].notes and not reports[1].many_labels
 
 
 def test_text(rows: Rows, blocks: Blocks) -> None:

@@ -3,10 +3,10 @@
 from .conll import read_conll
 from .conllu import read_conllu
 from .counts import ReadReport
-from .docs import FORMATS, read_docs, split_docs, write_docbin
 from .json_spans import read_spans, read_spert
 from .lines import FormatError
 from .offsets import read_offsets
+from .readers import FORMATS, read_docs, split_docs, write_docbin, write_docbins
 from .semeval import read_semeval
 from .sentence import SPANS_KEY, Sentence, make_doc
 
@@ -26,4 +26,5 @@ __all__ = [
     "read_spert",
     "split_docs",
     "write_docbin",
+    "write_docbins",
 ]

@@ -6,14 +6,16 @@ from itertools import chain, groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from .counts import ReadReport, Repair
+from .counts import Note, ReadReport
 from .lines import BLANKS, Line, read_blocks
-from .schemes import MISSING, Tag, decode, detect_scheme, parse_tag, tag_remedy
 from .sentence import Sentence
+from .source_tags import MISSING_TAG, Tag, decode_with_repairs, detect_scheme, parse_tag, tag_remedy
+from .spans import trim_spans
 
 DOCUMENT_MARK = "-DOCSTART-"
 DOCUMENT_END: tuple[Line, ...] = ()
 COMMENT_MARK = "# "
+COMMENT = "left out: comment lines"
 
 Shape = tuple[bool, int]
 """Whether tabs separate the columns of a line, and the number of columns."""
@@ -34,8 +36,9 @@ def read_conll(
     Tabs separate the columns of a line that has a tab, otherwise runs of spaces. Other characters, such as NO-BREAK
     SPACE, may be part of a token. Trailing blanks are ignored. All lines need as many columns as most lines have.
 
-    The tag scheme (IOB1, IOB2, BILUO or BIOES) is detected for the whole file. A tag that breaks it is repaired and
-    counted; an unknown tag is an error. The tag "-" means that the token is not annotated. See `schemes`.
+    The tag scheme (IOB1, IOB2, BILUO, BIOES, BMES or BMEW) is detected for the whole file. A tag that breaks it is
+    repaired and counted; an unknown tag is an error. The tag "-" means that the token is not annotated. See
+    `source_tags.py`.
 
     A line whose first column starts with "-DOCSTART-" ends a document. A file without such lines is one document.
     A line before the first token of a sentence that starts with "# " is a comment and counted, unless it has the
@@ -44,8 +47,8 @@ def read_conll(
     The file is read three times (layout, scheme, sentences), so that it need not fit into memory.
 
     column: index of the tag column; negative indices count from the end.
-    The other arguments, results and errors are those of all readers, see `docs`. Also raises FormatError if the column
-    does not exist, and ValueError if the path is not a regular file.
+    The other arguments, results and errors are those of all readers, see `readers.py`. Also raises FormatError if the
+    column does not exist, and ValueError if the path is not a regular file.
     """
     path = Path(path)
     if path.exists() and not path.is_file():
@@ -53,7 +56,7 @@ def read_conll(
     layout = find_layout(path, column, on_error)
     scheme = detect_scheme(
         # Lines that cannot be read count as tokens without annotation here.
-        [_readable_tag(line, layout) or MISSING for line in lines]
+        [_readable_tag(line, layout) or MISSING_TAG for line in lines]
         for lines in _read_sentences(path)
     )
     report.schemes[scheme] += 1
@@ -66,11 +69,12 @@ def read_conll(
             document = []
             continue
         tokens = lines[_count_comments(lines, layout) :]
-        report.comments += len(lines) - len(tokens)
+        for line in lines[: len(lines) - len(tokens)]:
+            report.note(Note(line, COMMENT))
         if tokens:
             with report.skipping(on_error):
-                sentence, repairs = _parse_sentence(tokens, layout, scheme)
-                report.add(sentence, repairs)
+                sentence, notes = _parse_sentence(tokens, layout, scheme)
+                report.add(sentence, notes)
                 document.append(sentence)
 
 
@@ -117,7 +121,8 @@ def _is_document_mark(line: Line) -> bool:
 def _split(line: Line) -> list[str]:
     text = line.text.rstrip(BLANKS)
     if "\t" in text:
-        return [cell.strip(" ") for cell in text.split("\t")]
+        # A token can be a space: spaCy's tokenizer makes such tokens.
+        return [cell.strip(" ") or cell[:1] for cell in text.split("\t")]
     return [cell for cell in text.split(" ") if cell]
 
 
@@ -139,13 +144,14 @@ def _count_comments(lines: Sequence[Line], layout: Layout) -> int:
     return len(lines)
 
 
-def _parse_sentence(lines: Sequence[Line], layout: Layout, scheme: str) -> tuple[Sentence, list[Repair]]:
+def _parse_sentence(lines: Sequence[Line], layout: Layout, scheme: str) -> tuple[Sentence, list[Note]]:
     for line in lines:
         line.check()
     words, tags = zip(*(_parse_token(line, layout) for line in lines), strict=True)
-    decoded = decode(tags, scheme)
-    sentence = Sentence(list(words), spans=decoded.spans, missing=decoded.missing)
-    return sentence, [(lines[i], kind) for i, kind in decoded.repairs]
+    decoded = decode_with_repairs(tags, scheme)
+    spans, notes = trim_spans(lines[0], decoded.spans, words)
+    sentence = Sentence(list(words), spans=list(filter(None, spans)), missing=decoded.missing, line=lines[0])
+    return sentence, notes + [Note(lines[i], kind) for i, kind in decoded.repairs]
 
 
 def _parse_token(line: Line, layout: Layout) -> tuple[str, Tag]:

@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 from spacy.parts_of_speech import IDS as UPOS_IDS
 
-from .counts import ReadReport, Repair
+from .counts import Note, ReadReport
 from .lines import BLANKS, FormatError, Line, read_blocks
-from .schemes import OUTSIDE, Tag, decode, parse_tag, tag_remedy
 from .sentence import Sentence
+from .source_tags import OUTSIDE_TAG, Tag, decode_with_repairs, parse_tag, tag_remedy
+from .spans import trim_spans
 
 WIDTH = 10
 ID, FORM, LEMMA, UPOS, XPOS, HEAD, DEPREL, MISC = 0, 1, 2, 3, 4, 6, 7, 9
@@ -26,8 +27,11 @@ RANGE_ID = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
 EMPTY_NODE_ID = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}")
 NEW_DOCUMENT = re.compile(r"#\s*newdoc(\s|$)")
 
-EMPTY_NODE = "empty node, left out"
-RESPELLED = "multi-word range that its words do not spell, written with spaces between them"
+EMPTY_NODE = "left out: empty node"
+EMPTY_NODE_TAG = "left out: entity tag of an empty node"
+RANGE_TAG = "repaired: entity tag of a multi-word range, given to its words"
+RANGE_TAG_LEFT_OUT = "left out: entity tag of a multi-word range whose words have other tags"
+RESPELLED = "repaired: multi-word range that its words do not spell, written with spaces between them"
 
 
 class Row(NamedTuple):
@@ -44,10 +48,13 @@ class Row(NamedTuple):
         """The value of a column, "" for "_"."""
         return "" if self.cells[column] == ABSENT else self.cells[column]
 
-    @property
-    def misc(self) -> dict[str, str]:
-        """Keys and values of MISC. Of a repeated key, the last value counts."""
-        return {key: value for key, _, value in (item.partition("=") for item in self.cells[MISC].split("|"))}
+    def misc(self, key: str) -> str | None:
+        """The value of a key of MISC, or None. Raise FormatError if the key has several values."""
+        items = (item.partition("=") for item in self.cells[MISC].split("|"))
+        values = {value for name, _, value in items if name == key}
+        if len(values) > 1:
+            raise self.error(f"{key} has several values in MISC: {', '.join(sorted(values))}", "keep one of them")
+        return values.pop() if values else None
 
     @property
     def space_after(self) -> bool:
@@ -71,16 +78,17 @@ def read_conllu(
     A word without the key is outside of entities. The value "-" means that it is not annotated. An I- tag that starts
     an entity is counted as a repair.
 
-    The tokens are the syntactic words. Empty nodes (8.1) are left out and counted as repairs. A multi-word range (3-4)
-    is no token but states the spaces of its words: none between them if they spell the range ("do" "n't"), otherwise
-    one ("de" "el" for "del"). The latter is counted as a repair, because the text differs from the source. SpaceAfter
-    of the range applies to its last word.
+    The tokens are the syntactic words. Empty nodes (8.1) and their entity tags are left out and counted. A multi-word
+    range (3-4) is no token but states the spaces of its words: none between them if they spell the range ("do" "n't"),
+    otherwise one ("de" "el" for "del"). The latter is counted, because the text differs from the source. SpaceAfter of
+    the range applies to its last word. An entity tag of a range is that of its words, unless one of them has a tag;
+    both cases are counted.
 
     A layer that is "_" in a whole sentence is not set. Heads must form a tree with one root.
     A comment "# newdoc" starts a document. A file without it is one document.
 
     misc_key: key of the entity tags.
-    The other arguments, results and errors are those of all readers, see `docs`.
+    The other arguments, results and errors are those of all readers, see `readers.py`.
     """
     report.schemes["IOB2"] += 1
     document: list[Sentence] = []
@@ -94,23 +102,26 @@ def read_conllu(
             with report.skipping(on_error):
                 for line in block:
                     line.check()
-                sentence, repairs = _parse_sentence(lines, misc_key)
-                report.add(sentence, repairs)
+                sentence, notes = _parse_sentence(lines, misc_key)
+                report.add(sentence, notes)
                 document.append(sentence)
     if document:
         report.documents += 1
         yield document
 
 
-def _parse_sentence(lines: Sequence[Line], misc_key: str) -> tuple[Sentence, list[Repair]]:
+def _parse_sentence(lines: Sequence[Line], misc_key: str) -> tuple[Sentence, list[Note]]:
     words, ranges, empty_nodes = _read_rows(lines)
     spaces, respelled = _read_spaces(words, ranges)
-    decoded = decode([_read_tag(word, misc_key) for word in words], "IOB2")
+    tags, notes = _read_tags(words, ranges, misc_key)
+    decoded = decode_with_repairs(tags, "IOB2")
+    forms = [word.cells[FORM] for word in words]
+    spans, trimmed = trim_spans(lines[0], decoded.spans, forms)
     heads = _read_heads(words)
     sentence = Sentence(
-        words=[word.cells[FORM] for word in words],
+        words=forms,
         spaces=spaces,
-        spans=decoded.spans,
+        spans=list(filter(None, spans)),
         missing=decoded.missing,
         heads=heads,
         deps=None if heads is None else [_read_relation(word) for word in words],
@@ -118,10 +129,17 @@ def _parse_sentence(lines: Sequence[Line], misc_key: str) -> tuple[Sentence, lis
         tags=_layer([word.value(XPOS) for word in words]),
         # In CoNLL-U, a lemma "_" of the form "_" is the character itself.
         lemmas=_layer([word.cells[LEMMA] if word.cells[FORM] == ABSENT else word.value(LEMMA) for word in words]),
+        line=lines[0],
     )
-    repairs = [(words[i].line, kind) for i, kind in decoded.repairs]
-    repairs += [(row.line, RESPELLED) for row in respelled]
-    return sentence, repairs + [(row.line, EMPTY_NODE) for row in empty_nodes]
+    notes += trimmed
+    notes += [Note(words[i].line, kind) for i, kind in decoded.repairs]
+    notes += [Note(row.line, RESPELLED) for row in respelled]
+    for row in empty_nodes:
+        notes.append(Note(row.line, EMPTY_NODE))
+        tag = row.misc(misc_key)
+        if tag not in (None, "O"):
+            notes.append(Note(row.line, EMPTY_NODE_TAG, f"{row.cells[FORM]} {tag}"))
+    return sentence, notes
 
 
 def _layer(values: list[str]) -> list[str] | None:
@@ -173,11 +191,32 @@ def _read_spaces(words: Sequence[Row], ranges: Sequence[Range]) -> tuple[list[bo
     return spaces, respelled
 
 
-def _read_tag(word: Row, misc_key: str) -> Tag:
-    value = word.misc.get(misc_key)
-    tag = OUTSIDE if value is None else parse_tag(value, IOB2_PREFIXES)
-    if tag is None:
-        raise word.error(f"{value!r} under {misc_key} in MISC is not an entity tag", tag_remedy(IOB2_PREFIXES))
+def _read_tags(words: Sequence[Row], ranges: Sequence[Range], misc_key: str) -> tuple[list[Tag], list[Note]]:
+    """Entity tags of the words, and notes on tags of ranges."""
+    given = [_read_tag(word, misc_key) for word in words]
+    tags = [tag or OUTSIDE_TAG for tag in given]
+    notes = []
+    for row, start, end in ranges:
+        tag = _read_tag(row, misc_key)
+        if tag is None:
+            continue
+        inside = Tag("I", tag.label) if tag.label else tag
+        spread = [tag] + [inside] * (end - start - 1)
+        if spread == tags[start:end]:
+            continue
+        free = not any(given[start:end])
+        if free:
+            tags[start:end] = spread
+        value = f"{row.cells[FORM]} {row.misc(misc_key)}"
+        notes.append(Note(row.line, RANGE_TAG if free else RANGE_TAG_LEFT_OUT, value))
+    return tags, notes
+
+
+def _read_tag(row: Row, misc_key: str) -> Tag | None:
+    value = row.misc(misc_key)
+    tag = None if value is None else parse_tag(value, IOB2_PREFIXES)
+    if value is not None and tag is None:
+        raise row.error(f"{value!r} under {misc_key} in MISC is not an entity tag", tag_remedy(IOB2_PREFIXES))
     return tag
 
 

@@ -1,18 +1,33 @@
-"""Counts of what a reader read, repaired and skipped."""
+"""Counts of what a reader read, repaired, left out and skipped."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from .lines import FormatError, Line
 from .sentence import SPANS_KEY, Sentence
 
-KEPT_REASONS = 5
+KEPT_EXAMPLES = 10
 ON_ERROR = ("raise", "skip")
 
-Repair = tuple[Line, str]
-"""A line and the kind of repair made there."""
+SKIPPED = "skipped sentences"
+MISALIGNED = "entities that do not align with the tokenizer"
+MISALIGNED_RELATION = "relations whose arguments do not align with the tokenizer"
+
+
+class Note(NamedTuple):
+    """Something that a reader did to the annotation, or left out.
+
+    line: the place.
+    kind: what it did, as the report shows it.
+    detail: the words, labels or values that it did it to, or "" if the place says enough.
+    """
+
+    line: Line
+    kind: str
+    detail: str = ""
 
 
 @dataclass
@@ -30,12 +45,11 @@ class ReadReport:
     relations_beside_entities: relations with an argument that is not an entity.
     relations_dropped: relations lost because another sentence of the Doc has no relation annotation.
     schemes: files by tag scheme.
-    repairs, first_repairs: number of repairs by kind, and the place of the first one.
-    comments: lines read as comments in the format `conll`.
-    skipped, reasons: number of skipped sentences, and the first reasons.
-    alignment_checked, misaligned: entities (or spans, where the format has them) compared with a tokenizer, and those
-        that start or end inside one of its tokens. Training loses these.
-    relations_checked, relations_misaligned: the same for relations, by the bounds of their arguments.
+    unread_keys: JSON keys that the format does not have.
+    notes: what was repaired, left out or skipped, by kind.
+    checked: of how many, for the kinds where that is counted.
+    first: the first place of each kind.
+    examples: the first places with their details, of kinds that have details.
     """
 
     documents: int = 0
@@ -51,18 +65,14 @@ class ReadReport:
     relations_beside_entities: int = 0
     relations_dropped: int = 0
     schemes: Counter[str] = field(default_factory=Counter)
-    repairs: Counter[str] = field(default_factory=Counter)
-    first_repairs: dict[str, str] = field(default_factory=dict)
-    comments: int = 0
-    skipped: int = 0
-    reasons: list[str] = field(default_factory=list)
-    alignment_checked: int = 0
-    misaligned: int = 0
-    relations_checked: int = 0
-    relations_misaligned: int = 0
+    unread_keys: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
+    checked: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+    examples: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
-    def add(self, sentence: Sentence, repairs: Iterable[Repair] = ()) -> None:
-        """Count a sentence, its annotation and the repairs made in it."""
+    def add(self, sentence: Sentence, notes: Iterable[Note] = ()) -> None:
+        """Count a sentence, its annotation and the notes about it."""
         self.sentences += 1
         self.tokens += len(sentence.words)
         self.missing += len(sentence.missing)
@@ -77,29 +87,39 @@ class ReadReport:
             self.related_sentences += 1
             self.relations.update(label for _, _, label in sentence.relations)
             self.relations_beside_entities += sum(not {head, tail} <= entities for head, tail, _ in sentence.relations)
-        self.add_repairs(repairs)
+        for note in notes:
+            self.note(note)
 
-    def add_repairs(self, repairs: Iterable[Repair]) -> None:
-        """Count repairs."""
-        for line, kind in repairs:
-            self.repairs[kind] += 1
-            self.first_repairs.setdefault(kind, f"{line.path}:{line.number}")
+    def note(self, note: Note) -> None:
+        """Count a note. Keep the first ones of each kind as examples."""
+        self.notes[note.kind] += 1
+        self.first.setdefault(note.kind, note.line.place)
+        if note.detail:
+            self._keep(note.kind, f"{note.line.place}: {note.detail}")
+
+    def _keep(self, kind: str, example: str) -> None:
+        if len(self.examples[kind]) < KEPT_EXAMPLES:
+            self.examples[kind].append(example)
 
     @contextmanager
     def skipping(self, on_error: str) -> Iterator[None]:
         """Run the reading of one sentence. With on_error = "skip", count a FormatError instead of raising it."""
+        self.checked[SKIPPED] += 1
         try:
             yield
         except FormatError as error:
             if check_on_error(on_error) == "raise":
                 raise
-            self.skipped += 1
-            if len(self.reasons) < KEPT_REASONS:
-                self.reasons.append(error.short)
+            self.notes[SKIPPED] += 1
+            self._keep(SKIPPED, error.short)
+
+    def share(self, kind: str) -> str:
+        """How many there are of a kind, and of how many, such as "3 of 40 (7.5 %)"."""
+        count, checked = self.notes[kind], self.checked[kind]
+        return f"{count} of {checked} ({100 * count / checked:.1f} %)" if checked else str(count)
 
     def rows(self) -> list[tuple[str, str]]:
-        """Name and value of every count that informs the user. Most zeros are left out."""
-        checked = "spans" if self.spans else "entities"
+        """Name and value of every count that informs the user; examples have no name. Most zeros are left out."""
         partly_related = 0 < self.related_sentences < self.sentences
         rows: list[tuple[str, int | str | None]] = [
             ("documents", self.documents),
@@ -110,34 +130,27 @@ class ReadReport:
             *(_by_label("relations", self.relations) if self.related_sentences else ()),
             *((f"files tagged {scheme}", n) for scheme, n in sorted(self.schemes.items())),
             ("tokens without entity annotation", self.missing or None),
-            *(
-                (f"repaired: {kind}", f"{n} (first at {self.first_repairs[kind]})")
-                for kind, n in sorted(self.repairs.items())
-            ),
-            ("comment lines", self.comments or None),
-            ("skipped sentences", self.skipped),
-            *(("skipped", reason) for reason in self.reasons),
-            (f"{checked} that do not align with the tokenizer", _share(self.misaligned, self.alignment_checked)),
-            ("spans left out of doc.ents, only in doc.spans", self.only_spans if self.spans else None),
+            ("spans left out of doc.ents, only in doc.spans", self.only_spans or None),
             ("spans with more than one label", self.many_labels or None),
             (
-                "relations whose arguments do not align with the tokenizer",
-                _share(self.relations_misaligned, self.relations_checked),
-            ),
-            (
                 "sentences annotated with relations",
-                _share(self.related_sentences, self.sentences) if partly_related else None,
+                f"{self.related_sentences} of {self.sentences}" if partly_related else None,
             ),
             ("relations dropped, as other sentences of the Doc have none", self.relations_dropped or None),
             ("relations with an argument left out of doc.ents", self.relations_beside_entities or None),
+            ("keys that are not read", _most_common(self.unread_keys)),
         ]
+        for kind in sorted(self.notes.keys() | self.checked.keys()):
+            examples = self.examples.get(kind, [])
+            place = f" (first at {self.first[kind]})" if kind in self.first and not examples else ""
+            rows += [(kind, self.share(kind) + place), *(("", example) for example in examples)]
         return [(name, str(value)) for name, value in rows if value is not None]
 
     def summary(self) -> str:
-        """The rows as text, one a line, with the values in one column."""
+        """The rows as text, one a line, with the values in one column and the examples indented."""
         rows = self.rows()
         width = max(len(name) for name, _ in rows)
-        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+        return "\n".join(f"{name:<{width}}  {value}" if name else f"    {value}" for name, value in rows)
 
 
 def check_on_error(on_error: str) -> str:
@@ -151,5 +164,7 @@ def _by_label(name: str, counts: Counter[str], total: str | None = None) -> list
     return [(total or name, counts.total()), *((f"{name} {label}", n) for label, n in sorted(counts.items()))]
 
 
-def _share(part: int, whole: int) -> str | None:
-    return f"{part} of {whole}" if whole else None
+def _most_common(counts: Counter[str]) -> str | None:
+    shown = ", ".join(f"{key} ({n})" for key, n in counts.most_common(KEPT_EXAMPLES))
+    more = len(counts) - KEPT_EXAMPLES
+    return (shown + (f" and {more} more" if more > 0 else "")) or None

@@ -1,31 +1,21 @@
 """Formats `spans` and `spert`: JSON with tokens, spans that may overlap, and relations between the spans."""
 
 import json
-import re
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from reprlib import repr as short_repr
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, ClassVar, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    Field,
-    StrictBool,
-    StrictInt,
-    StrictStr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
 
-from .counts import ReadReport, Repair
+from .counts import ReadReport
 from .lines import BLANKS, FormatError, Line, read_lines
-from .sentence import LabelledSpan, Sentence
+from .records import Record, Text, Triple, read_records
+from .sentence import Sentence
+from .spans import make_sentence, trim_spans
 
 REMEDY = (
     'write {"tokens": ["New", "York"], "spans": [[0, 2, "LOC"]]}, each span as [start, end, label], counted in tokens '
@@ -39,85 +29,37 @@ SPERT_REMEDY = (
     "[] if there is none"
 )
 SPERT_FILE_REMEDY = "give one JSON list of objects; for a file with one object a line, use the format spans"
-DUPLICATE = "duplicate span, kept once"
-DUPLICATE_RELATION = "duplicate relation, kept once"
 
-# Half of a character. JSON can escape it.
-SURROGATE = re.compile("[\ud800-\udfff]")
-# Types of pydantic errors that are not about one value.
-WITHOUT_VALUE = ("missing", "value_error")
+DECODER = json.JSONDecoder()
+# Characters before an item of a JSON list.
+BEFORE_ITEM = " \t\r\n,"
 
-M = TypeVar("M", bound=BaseModel)
-
-
-def first_three(item: Any) -> Any:
-    """Drop the other items of a list."""
-    return item[:3] if isinstance(item, list) else item
-
-
-def from_keys(*keys: str) -> BeforeValidator:
-    """Validator that converts an object with these keys to a list of their values."""
-
-    def convert(item: Any) -> list[Any]:
-        if not isinstance(item, dict) or not set(keys) <= set(item):
-            raise ValueError(f"{short_repr(item)} is not an object with {', '.join(keys)}")
-        return [item[key] for key in keys]
-
-    return BeforeValidator(convert)
-
-
-def check_text(text: str) -> str:
-    """Raise ValueError for a text that UTF-8 cannot encode."""
-    if SURROGATE.search(text):
-        raise ValueError(f"{short_repr(text)} has half of a character (a lone surrogate)")
-    return text
+R = TypeVar("R", bound="TokensRecord")
 
 
 def check_token(token: str) -> str:
-    """Raise ValueError for a token that is empty or blank."""
-    if not token.strip(BLANKS):
+    """Raise ValueError for an empty token. White space can be a token: spaCy's tokenizer makes such tokens."""
+    if not token:
         raise ValueError("the token is empty")
     return token
 
 
-def check_label(label: str) -> str:
-    """Raise ValueError for an empty label."""
-    if not label:
-        raise ValueError("the label is empty")
-    return label
-
-
-Text = Annotated[StrictStr, AfterValidator(check_text)]
-Label = Annotated[Text, AfterValidator(check_label)]
-Triple = tuple[StrictInt, StrictInt, Label]
-
-
-class Record(BaseModel):
-    """A sentence with tokens, spans and relations."""
+class TokensRecord(Record):
+    """A sentence with tokens."""
 
     tokens: list[Annotated[Text, AfterValidator(check_token)]] = Field(min_length=1)
-    spans: list[Triple]
-    relations: list[Triple] | None = None
 
-    @model_validator(mode="after")
-    def check_bounds(self) -> "Record":
-        """Check the spans against the tokens, and the relations against the spans."""
-        n_tokens, n_spans = len(self.tokens), len(self.spans)
-        for start, end, label in self.spans:
-            if not 0 <= start < end <= n_tokens:
-                raise ValueError(f"the span {[start, end, label]} is empty or outside of the {n_tokens} tokens")
-        for head, tail, label in self.relations or ():
-            if not (0 <= head < n_spans and 0 <= tail < n_spans):
-                raise ValueError(f"the relation {[head, tail, label]} has an argument outside of the {n_spans} spans")
-        return self
+    @property
+    def units(self) -> list[str]:
+        return self.tokens
 
 
-class SpansRecord(Record):
+class SpansRecord(TokensRecord):
     """A line of the format `spans`."""
 
-    spans: list[Annotated[Triple, BeforeValidator(first_three)]]
+    annotation_keys: ClassVar = ("spans",)
     spaces: list[StrictBool] | None = None
-    doc: Any = None
+    doc: StrictStr | StrictInt | None = None
 
     @model_validator(mode="after")
     def check_spaces(self) -> "SpansRecord":
@@ -127,136 +69,96 @@ class SpansRecord(Record):
         return self
 
 
-class SpertRecord(Record):
+class SpertRecord(TokensRecord):
     """An object of the format `spert`."""
 
-    spans: list[Annotated[Triple, from_keys("start", "end", "type")]] = Field(alias="entities")
-    relations: list[Annotated[Triple, from_keys("head", "tail", "type")]]
+    annotation_keys: ClassVar = ("entities",)
+    relations: list[Triple]
 
 
 def read_spans(path: str | Path, report: ReadReport, *, on_error: str = "raise") -> Iterator[list[Sentence]]:
     """Read JSON lines, one sentence a line, such as {"tokens": ["New", "York"], "spans": [[0, 2, "LOC"]]}.
 
-    A span is [start, end, label] in tokens, with exclusive end; further items are ignored. Spans may overlap and share
-    their bounds: all are in `Sentence.nested`, and `Sentence.spans` has the outermost ones, see `widest_apart`.
+    A span is [start, end, label] in tokens, with exclusive end, or an object with these keys. Spans may overlap and
+    share their bounds: all are in `Sentence.nested`, and `Sentence.spans` has the outermost ones, see
+    `spans.widest_apart`. White space at the ends of a span is trimmed.
 
-    "relations" lists relations as [head, tail, label], where head and tail are positions in the list of spans. An empty
-    list means that there are none; without the key, relations are not annotated. Duplicate spans and relations are
-    kept once and counted as repairs.
+    "relations" lists relations as [head, tail, label], where head and tail are positions in the list of spans, or as
+    objects, see `records.relation_values`. An empty list means that there are none; without the key, relations are not
+    annotated. Duplicate spans and relations are kept once and counted.
 
-    Consecutive lines with the same "doc" are one document. A line without it is a document of its own. "spaces" states
-    whether a space follows each token. Other keys are ignored.
+    Consecutive lines with the same "doc", a string or a whole number, are one document. A line without it is a document
+    of its own. "spaces" states whether a space follows each token. Other keys are counted.
 
-    Arguments, results and errors are those of all readers, see `docs`.
+    Arguments, results and errors are those of all readers, see `readers.py`.
     """
-    for _, lines in groupby(_read_sentences(path, report, on_error), key=itemgetter(0)):
-        document = [sentence for _, sentence in lines]
+    lines = (line for line in read_lines(path) if line.text.strip(BLANKS))
+    sentences = _read_sentences(lines, SpansRecord, REMEDY, report, on_error)
+    for _, group in groupby(sentences, key=lambda item: object() if item[0].doc is None else item[0].doc):
         report.documents += 1
-        yield document
-
-
-def _read_sentences(path: str | Path, report: ReadReport, on_error: str) -> Iterator[tuple[Any, Sentence]]:
-    """Yield the document of each sentence, and the sentence. Without one, yield an object that equals no other."""
-    for line in read_lines(path):
-        if line.text.strip(BLANKS):
-            with report.skipping(on_error):
-                record = validate(SpansRecord, parse_json(line, REMEDY), partial(line.error, remedy=REMEDY))
-                sentence, repairs = _make_sentence(line, record, record.spaces)
-                report.add(sentence, repairs)
-                yield (object() if record.doc is None else record.doc), sentence
+        yield [replace(sentence, spaces=record.spaces) for record, sentence in group]
 
 
 def read_spert(path: str | Path, report: ReadReport, *, on_error: str = "raise") -> Iterator[list[Sentence]]:
     """Read a JSON list of objects with "tokens", "entities" and "relations", as SPERT_REMEDY shows.
 
     An entity is {"type", "start", "end"} in tokens, with exclusive end. A relation is {"type", "head", "tail"}, where
-    head and tail are positions in the list of entities. Other keys are ignored. Each object is a document of one
+    head and tail are positions in the list of entities. Other keys are counted. Each object is a document of one
     sentence. Entities may overlap, so they are read like the spans of `read_spans`, also if none of them overlap.
     Spaces are unknown: spaCy trains on these tokens.
 
-    Arguments, results and errors are those of all readers, see `docs`. The file is read into memory. If it is not a
-    JSON list, FormatError is raised also with on_error = "skip". The line number of an error in an object is the
-    position of the object in the list, from 1.
+    Arguments, results and errors are those of all readers, see `readers.py`. The file is read into memory. If it is not
+    a JSON list, FormatError is raised also with on_error = "skip".
     """
-    path = Path(path)
-    for number, item in enumerate(_load_list(path), start=1):
-        with report.skipping(on_error):
-            line = Line(path, number, json.dumps(item))
-            record = validate(SpertRecord, item, partial(_spert_error, line))
-            sentence, repairs = _make_sentence(line, record)
-            report.documents += 1
-            report.add(sentence, repairs)
-            yield [sentence]
+    for _, sentence in _read_sentences(_read_items(Path(path)), SpertRecord, SPERT_REMEDY, report, on_error):
+        report.documents += 1
+        yield [sentence]
 
 
-def _spert_error(line: Line, reason: str) -> FormatError:
-    return line.error(f"object {line.number}: {reason}", SPERT_REMEDY)
+def _read_sentences(
+    lines: Iterable[Line], record_type: type[R], remedy: str, report: ReadReport, on_error: str
+) -> Iterator[tuple[R, Sentence]]:
+    for line, record in read_records(lines, record_type, remedy, report, on_error):
+        spans, notes = trim_spans(line, record.spans, record.tokens)
+        sentence, more_notes = make_sentence(line, record.tokens, spans, record.relations)
+        report.add(sentence, notes + more_notes)
+        yield record, sentence
 
 
-def _load_list(path: Path) -> list[Any]:
+def _read_items(path: Path) -> Iterator[Line]:
+    """Yield the items of the JSON list in a file, each with the number of the line on which it starts."""
     content = path.read_bytes().removeprefix(BOM_UTF8)
-    lines = content.decode("utf-8", errors="backslashreplace").split("\n")
+    text = content.decode("utf-8", errors="backslashreplace")
 
-    def fail(number: int, reason: str, remedy: str = SPERT_FILE_REMEDY) -> FormatError:
-        return FormatError(path, number, lines[number - 1], reason, remedy)
+    def fail(number: int, reason: str, remedy: str) -> FormatError:
+        return FormatError(path, number, text.split("\n")[number - 1], reason, remedy)
 
     try:
-        items = json.loads(content.decode("utf-8"))
+        content.decode("utf-8")
+        bounds = _find_items(text)
     except UnicodeDecodeError as error:
         number = content.count(b"\n", 0, error.start) + 1
         raise fail(number, "the line is not UTF-8", "convert the file to UTF-8") from error
     except (ValueError, RecursionError) as error:
         # Only errors of JSON syntax have a line number.
-        raise fail(getattr(error, "lineno", 1), f"invalid JSON: {error}") from error
+        raise fail(getattr(error, "lineno", 1), f"the file is not a JSON list: {error}", SPERT_FILE_REMEDY) from error
+    number = 1
+    for i, (start, end) in enumerate(bounds):
+        number += text.count("\n", bounds[i - 1][0] if i else 0, start)
+        yield Line(path, number, text[start:end], part=f"object {i + 1}")
+
+
+def _find_items(text: str) -> list[tuple[int, int]]:
+    """Start and end of each item in the text of a JSON list. Raise ValueError if it is none."""
+    items = json.loads(text)
     if not isinstance(items, list):
-        raise fail(1, "the file is not a JSON list")
-    return items
-
-
-def parse_json(line: Line, remedy: str) -> Any:
-    """Parse a line as JSON. Raise FormatError with the remedy if that fails."""
-    line.check()
-    try:
-        return json.loads(line.text)
-    except (ValueError, RecursionError) as error:
-        raise line.error(f"invalid JSON: {error}", remedy) from error
-
-
-def validate(model: type[M], value: Any, fail: Callable[[str], FormatError]) -> M:
-    """Validate parsed JSON. If it does not match the model, raise the error that `fail` makes of the reason."""
-    if not isinstance(value, dict):
-        raise fail("not a JSON object")
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = "".join(f"[{part}]" if isinstance(part, int) else part for part in first["loc"])
-        reason = first["msg"].removeprefix("Value error, ")
-        if first["type"] not in WITHOUT_VALUE:
-            reason += f" (found {short_repr(first['input'])})"
-        raise fail(f"{place}: {reason}" if place else reason) from error
-
-
-def _make_sentence(line: Line, record: Record, spaces: list[bool] | None = None) -> tuple[Sentence, list[Repair]]:
-    spans = list(dict.fromkeys(record.spans))
-    repairs = [(line, DUPLICATE)] * (len(record.spans) - len(spans))
-    relations = None
-    if record.relations is not None:
-        pairs = [(record.spans[head], record.spans[tail], label) for head, tail, label in record.relations]
-        relations = list(dict.fromkeys(pairs))
-        repairs += [(line, DUPLICATE_RELATION)] * (len(pairs) - len(relations))
-    return Sentence(record.tokens, spaces, widest_apart(spans), nested=spans, relations=relations), repairs
-
-
-def widest_apart(spans: list[LabelledSpan]) -> list[LabelledSpan]:
-    """Select spans that do not overlap, the widest first; of equally wide ones the first by start, end and label.
-
-    Returns the selected spans, sorted.
-    """
-    selected: list[LabelledSpan] = []
-    taken: set[int] = set()
-    for start, end, label in sorted(spans, key=lambda span: (span[0] - span[1], span)):
-        if taken.isdisjoint(range(start, end)):
-            taken.update(range(start, end))
-            selected.append((start, end, label))
-    return sorted(selected)
+        raise ValueError(f"it is {short_repr(items)}")
+    bounds = []
+    start = text.index("[") + 1
+    for _ in items:
+        while text[start] in BEFORE_ITEM:
+            start += 1
+        _, end = DECODER.raw_decode(text, start)
+        bounds.append((start, end))
+        start = end
+    return bounds

@@ -46,15 +46,23 @@ class Line(NamedTuple):
     path, number: the file, and the line number from 1.
     text: the text. If the line is not UTF-8, invalid bytes are written as \\xNN.
     fault: the error to raise when the line is used, or None. It is kept here, so that a reader can skip one sentence.
+    part: what of the line the text is, such as "object 2", or "" for the whole line.
     """
 
     path: Path
     number: int
     text: str
     fault: FormatError | None = None
+    part: str = ""
+
+    @property
+    def place(self) -> str:
+        """File, line number and part."""
+        return f"{self.path}:{self.number}" + (f": {self.part}" if self.part else "")
 
     def error(self, reason: str, remedy: str) -> FormatError:
         """Make an error about this line."""
+        reason = f"{self.part}: {reason}" if self.part else reason
         return FormatError(self.path, self.number, self.text, reason, remedy)
 
     def check(self) -> None:
@@ -64,11 +72,14 @@ class Line(NamedTuple):
 
 
 def read_lines(path: str | Path) -> Iterator[Line]:
-    """Yield the lines of a UTF-8 file, with or without byte order mark."""
+    """Yield the lines of a UTF-8 file.
+
+    A byte order mark at the start of a line is removed. Files that were joined have them also in the middle.
+    """
     path = Path(path)
     with path.open("rb") as file:
         for number, content in enumerate(file, start=1):
-            yield _make_line(path, number, content.removeprefix(BOM_UTF8) if number == 1 else content)
+            yield _make_line(path, number, content.removeprefix(BOM_UTF8))
 
 
 def read_blocks(path: str | Path) -> Iterator[list[Line]]:

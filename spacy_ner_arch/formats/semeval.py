@@ -2,19 +2,20 @@
 
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import accumulate, pairwise
 from pathlib import Path
 
 from spacy.lang.en import English
 from spacy.tokens import Doc
 
-from .counts import ReadReport, Repair
+from .counts import Note, ReadReport
 from .lines import BLANKS, Line, read_blocks
 from .sentence import LabelledPair, LabelledSpan, Sentence
 
 NOMINAL = "NOMINAL"
 NO_RELATION = "Other"
-TOKEN_SPLIT = "token split at the border of a nominal"
+TOKEN_SPLIT = "repaired: token split at the border of a nominal"
 
 TEXT = re.compile(r'\d+\t"(.*)"')
 MARK = re.compile(r"</?e[12]>")
@@ -42,18 +43,23 @@ def read_semeval(path: str | Path, report: ReadReport, *, on_error: str = "raise
     is split there and counted as a repair. Spaces are set to unknown, so that spaCy trains on these tokens; tokenizing
     again would lose nominals that are parts of tokens.
 
-    Arguments, results and errors are those of all readers, see `docs`.
+    Arguments, results and errors are those of all readers, see `readers.py`.
     """
-    tokenizer = English().tokenizer
+    tokenizer = _english_tokenizer()
     for lines in read_blocks(path):
         with report.skipping(on_error):
-            sentence, repairs = _parse(lines, tokenizer)
+            sentence, notes = _parse(lines, tokenizer)
             report.documents += 1
-            report.add(sentence, repairs)
+            report.add(sentence, notes)
             yield [sentence]
 
 
-def _parse(lines: list[Line], tokenizer: Callable[[str], Doc]) -> tuple[Sentence, list[Repair]]:
+@cache
+def _english_tokenizer() -> Callable[[str], Doc]:
+    return English().tokenizer
+
+
+def _parse(lines: list[Line], tokenizer: Callable[[str], Doc]) -> tuple[Sentence, list[Note]]:
     for line in lines:
         line.check()
     text, nominals = _parse_text(lines[0])
@@ -65,8 +71,9 @@ def _parse(lines: list[Line], tokenizer: Callable[[str], Doc]) -> tuple[Sentence
         if not inside:
             raise lines[0].error(f"the nominal {name} has no word", TEXT_REMEDY)
         spans[name] = (inside[0], inside[-1] + 1, NOMINAL)
-    sentence = Sentence(words, spans=sorted(spans.values()), relations=_parse_relation(lines, spans))
-    return sentence, [(lines[0], TOKEN_SPLIT)] * n_splits
+    relations = _parse_relation(lines, spans)
+    sentence = Sentence(words, spans=sorted(spans.values()), relations=relations, line=lines[0])
+    return sentence, [Note(lines[0], TOKEN_SPLIT)] * n_splits
 
 
 def _parse_text(line: Line) -> tuple[str, dict[str, tuple[int, int]]]:

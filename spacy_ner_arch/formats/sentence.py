@@ -9,6 +9,7 @@ from spacy.tokens import Doc, Span
 from spacy.vocab import Vocab
 
 from ..annotation.relations import Relation, set_relations
+from .lines import Line
 
 T = TypeVar("T")
 LabelledSpan = tuple[int, int, str]
@@ -33,6 +34,7 @@ class Sentence:
     nested: all spans, each once, in any order. They may overlap; the entities are among them.
     relations: the relations, each once. Their arguments need not be entities.
     The layers heads, deps, pos, tags, lemmas, nested and relations are None if the source does not annotate them.
+    line: where the sentence begins, for messages, or None. It does not matter for equality.
     """
 
     words: list[str]
@@ -46,6 +48,7 @@ class Sentence:
     lemmas: list[str] | None = None
     nested: list[LabelledSpan] | None = None
     relations: list[LabelledPair] | None = None
+    line: Line | None = field(default=None, compare=False, repr=False)
 
     def shifted(self, offset: int) -> "Sentence":
         """A copy whose indices count from `offset`."""

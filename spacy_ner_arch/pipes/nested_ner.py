@@ -11,7 +11,7 @@ from spacy.tokens import Doc, Span, SpanGroup
 from spacy.training import Example
 from thinc.api import Model
 
-from ..annotation.entities import align, misaligned_tokens
+from ..annotation.entities import align, gold_entities, misaligned_tokens
 from ..annotation.spans import GoldSpans
 from .base import log_odds
 from .span_ner import DEFAULT_MODEL, SpanPipe
@@ -87,13 +87,19 @@ class NestedNER(SpanPipe):
         return list(doc.spans.get(self.cfg["spans_key"], ()))
 
     def find_targets(self, examples: Sequence[Example], items: list[np.ndarray] | None) -> list[GoldSpans]:
-        """Gold spans of every example on its predicted tokens. A document without the key is not annotated."""
+        """Gold spans of every example on its predicted tokens.
+
+        A document without the key is not annotated. If it has gold entities, neither are tokens without entity
+        annotation, such as those of an entity that did not align when the corpus was converted.
+        """
         targets = []
         for eg in examples:
             gold = self.gold_spans(eg.reference)
             annotated = ~misaligned_tokens(eg, gold)
             if self.cfg["spans_key"] not in eg.reference.spans:
                 annotated[:] = False
+            elif eg.reference.has_annotation("ENT_IOB"):
+                annotated &= gold_entities(eg)[1]
             targets.append(self.make_targets(align(eg, gold), annotated))
         return targets
 

@@ -3,16 +3,19 @@
 Each format has a reader, a generator `read_FORMAT(path, report, *, on_error="raise", **options)`:
 
 path: the file, UTF-8.
-report: ReadReport that counts what is read.
+report: ReadReport that counts what is read, and what is repaired or left out.
 on_error: "raise" an error for a malformed sentence, or "skip" the sentence and count it.
 Yields a list of Sentences for each document. No document is empty.
 Raises FormatError for a malformed sentence.
 """
 
+import errno
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +23,12 @@ from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 from spacy.vocab import Vocab
 
-from ..annotation.relations import relation_keys
+from ..annotation.relations import get_relations
 from .conll import read_conll
 from .conllu import read_conllu
-from .counts import ReadReport, check_on_error
+from .counts import MISALIGNED, MISALIGNED_RELATION, Note, ReadReport, check_on_error
 from .json_spans import read_spans, read_spert
-from .offsets import read_offsets
+from .offsets import describe_misalignment, read_offsets
 from .semeval import read_semeval
 from .sentence import SPANS_KEY, Sentence, make_doc
 
@@ -92,26 +95,37 @@ def _make_docs(
 ) -> Iterator[Doc]:
     for document in source:
         size = n_sents or len(document)
-        for start in range(0, len(document), size):
-            group = document[start : start + size]
+        for first in range(0, len(document), size):
+            group = document[first : first + size]
             doc = make_doc(vocab, group)
             if any(sentence.relations is None for sentence in group):
                 report.relations_dropped += sum(len(sentence.relations or ()) for sentence in group)
             if tokenizer is not None and not doc.has_unknown_spaces:
-                _count_misaligned(doc, tokenizer(doc.text), report)
+                _check_alignment(doc, tokenizer(doc.text), group, report)
             yield doc
 
 
-def _count_misaligned(doc: Doc, tokenized: Doc, report: ReadReport) -> None:
+def _check_alignment(doc: Doc, tokenized: Doc, sentences: list[Sentence], report: ReadReport) -> None:
     """Count spans or entities, and relations, whose bounds are not token bounds of the text tokenized again."""
     spans: Sequence[Span] = list(doc.spans[SPANS_KEY]) if SPANS_KEY in doc.spans else doc.ents
-    aligned = Example(tokenized, doc).get_aligned_spans_y2x(spans, allow_overlap=True)
-    report.alignment_checked += len(spans)
-    report.misaligned += len(spans) - len(aligned)
-    for head_start, head_end, _, tail_start, tail_end, _, _ in relation_keys(doc):
-        bounds = (head_start, head_end), (tail_start, tail_end)
-        report.relations_checked += 1
-        report.relations_misaligned += any(tokenized.char_span(start, end) is None for start, end in bounds)
+    example = Example(tokenized, doc)
+    ends = list(accumulate(len(sentence.words) for sentence in sentences))
+
+    def note(kind: str, start: int, detail: str) -> None:
+        line = sentences[bisect_right(ends, start)].line
+        if line is not None:
+            report.note(Note(line, kind, detail))
+
+    report.checked[MISALIGNED] += len(spans)
+    for span in spans:
+        if not example.get_aligned_spans_y2x([span], allow_overlap=True):
+            reason = describe_misalignment(tokenized, span.start_char, span.end_char, span.label_)
+            note(MISALIGNED, span.start, reason)
+    for head, tail, label, _ in get_relations(doc):
+        report.checked[MISALIGNED_RELATION] += 1
+        bounds = (head.start_char, head.end_char), (tail.start_char, tail.end_char)
+        if any(tokenized.char_span(start, end) is None for start, end in bounds):
+            note(MISALIGNED_RELATION, head.start, f"{head.text!r} {label} {tail.text!r}")
 
 
 def split_docs(docs: Iterable[Doc], share: float, seed: int) -> tuple[list[Doc], list[Doc]]:
@@ -133,26 +147,36 @@ def split_docs(docs: Iterable[Doc], share: float, seed: int) -> tuple[list[Doc],
     return [doc for i, doc in enumerate(docs) if i not in dev], [docs[i] for i in sorted(dev)]
 
 
-def write_docbin(docs: Iterable[Doc], path: str | Path) -> int:
-    """Write Docs with their user data to a .spacy file.
+def write_docbin(docs: Iterable[Doc], path: str | Path) -> None:
+    """Write Docs with their user data to a .spacy file, see `write_docbins`."""
+    write_docbins({Path(path): docs})
 
-    The file appears only when it is complete. On an error, also one raised by `docs`, an existing file stays as it was.
 
-    docs: the Docs.
-    path: the file. Missing folders are made.
-    Returns the number of Docs.
-    Raises OSError if the file cannot be written.
+def write_docbins(parts: Mapping[Path, Iterable[Doc]]) -> None:
+    """Write Docs with their user data to .spacy files.
+
+    The files appear only when all of them are complete. On an error before that, also one raised by the Docs, existing
+    files stay as they were.
+
+    parts: the Docs of each file. Missing folders are made.
+    Raises OSError if a file cannot be written.
     """
-    path = Path(path)
-    doc_bin = DocBin(store_user_data=True)
-    for doc in docs:
-        doc_bin.add(doc)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Only within a file system is replacing a file atomic. Files of `tempfile` are not readable for other users.
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    unfinished: dict[Path, Path] = {}
     try:
-        unfinished.write_bytes(doc_bin.to_bytes())
-        os.replace(unfinished, path)
+        for path, docs in parts.items():
+            doc_bin = DocBin(store_user_data=True)
+            for doc in docs:
+                doc_bin.add(doc)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Only within a file system is replacing a file atomic. Files of `tempfile` are not readable for others.
+            part = path.with_name(f".{uuid.uuid4().hex}.tmp")
+            unfinished[part] = path
+            part.write_bytes(doc_bin.to_bytes())
+        for path in parts:
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "there is a folder in the place of the file", str(path))
+        for part, path in unfinished.items():
+            os.replace(part, path)
     finally:
-        unfinished.unlink(missing_ok=True)
-    return len(doc_bin)
+        for part in unfinished:
+            part.unlink(missing_ok=True)

@@ -1,0 +1,210 @@
+"""JSON records of annotated texts: parsing and validation."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from reprlib import repr as short_repr
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    model_validator,
+)
+
+from .counts import Note, ReadReport
+from .lines import Line
+
+# What annotation tools call the list of entities.
+ANNOTATION_KEYS = ("entities", "ents", "label", "labels", "spans")
+REJECTED = {
+    "reject": "left out: texts that the annotator rejected",
+    "ignore": "left out: texts that the annotator ignored",
+}
+
+# Half of a character. JSON can escape it.
+SURROGATE = re.compile("[\ud800-\udfff]")
+# Types of pydantic errors that are not about one value.
+WITHOUT_VALUE = ("missing", "value_error")
+
+
+def check_text(text: str) -> str:
+    """Raise ValueError for a text that UTF-8 cannot encode."""
+    if SURROGATE.search(text):
+        raise ValueError(f"{short_repr(text)} has half of a character (a lone surrogate)")
+    return text
+
+
+def check_label(label: str) -> str:
+    """Raise ValueError for a label that is empty or white space."""
+    if not label.strip():
+        raise ValueError("the label is empty")
+    return label
+
+
+Text = Annotated[StrictStr, AfterValidator(check_text)]
+Label = Annotated[Text, AfterValidator(check_label)]
+Triple = tuple[StrictInt, StrictInt, Label]
+
+
+def entity_values(item: Any) -> Any:
+    """Convert an entity to [start, end, label], from a list, whose further items are ignored, or an object.
+
+    Objects of Doccano have start_offset and end_offset; those of SpERT have type for label.
+    """
+    if isinstance(item, dict):
+        keys = ("start", "start_offset"), ("end", "end_offset"), ("label", "type")
+        return [item.get(key, item.get(other)) for key, other in keys]
+    return item[:3] if isinstance(item, list) else item
+
+
+def entity_id(item: Any) -> Any:
+    """The id of an entity that is given as an object."""
+    return item.get("id") if isinstance(item, dict) else None
+
+
+def relation_values(item: Any, entities: list[Any]) -> Any:
+    """Convert a relation given as an object to a list [head, tail, label] with positions in the list of entities.
+
+    Its arguments are "head" and "tail", positions; "from_id" and "to_id", ids of entities (Doccano); or "head_span" and
+    "child_span", objects with bounds and label of an entity (Prodigy, whose "head" and "child" count tokens).
+    Raises ValueError if an argument is not exactly one of the entities.
+    """
+    if not isinstance(item, dict):
+        return item
+    arguments = [item.get("head"), item.get("tail")]
+    for keys, describe in ((("from_id", "to_id"), entity_id), (("head_span", "child_span"), entity_values)):
+        if item.keys() >= set(keys):
+            known = [describe(entity) for entity in entities]
+            wanted = [item[key] if describe is entity_id else describe(item[key]) for key in keys]
+            for key, value in zip(keys, wanted, strict=True):
+                if value is None or known.count(value) == 0:
+                    raise ValueError(f"the relation {short_repr(item)}: {key} is none of the {len(known)} entities")
+                if describe is entity_id and known.count(value) > 1:
+                    raise ValueError(f"the relation {short_repr(item)}: {key} is the id of several entities")
+            arguments = [known.index(value) for value in wanted]
+    return [*arguments, item.get("label", item.get("type"))]
+
+
+class Record(BaseModel):
+    """An annotated text: spans, and relations between them, whose arguments are positions in the list of spans."""
+
+    annotation_keys: ClassVar[tuple[str, ...]]
+    """Keys of the spans that the format knows; each record has one of them."""
+
+    spans: list[Annotated[Triple, BeforeValidator(entity_values)]] = Field(
+        validation_alias=AliasChoices(*ANNOTATION_KEYS)
+    )
+    relations: list[Triple] | None = None
+
+    @property
+    def units(self) -> Sequence[str]:
+        """What the bounds of spans count: tokens or characters."""
+        raise NotImplementedError
+
+    @model_validator(mode="before")
+    @classmethod
+    def check_keys(cls, record: dict[str, Any]) -> dict[str, Any]:
+        """Check that exactly one key has the spans, so that none are ignored, and convert relations that are objects.
+
+        A key with null counts as absent.
+        """
+        given = {key: value for key, value in record.items() if value is not None or key not in ANNOTATION_KEYS}
+        found = [key for key in ANNOTATION_KEYS if key in given]
+        if len(found) != 1 or found[0] not in cls.annotation_keys:
+            known, keys = ", ".join(cls.annotation_keys), ", ".join(map(short_repr, record))
+            raise ValueError(
+                f"the annotation belongs under exactly one key ({known}); found {' and '.join(found) or 'none'} "
+                f"among the keys {keys or '(none)'}"
+            )
+        entities, relations = given[found[0]], given.get("relations")
+        if isinstance(entities, list) and isinstance(relations, list):
+            given["relations"] = [relation_values(item, entities) for item in relations]
+        return given
+
+    @model_validator(mode="after")
+    def check_bounds(self) -> "Record":
+        """Check the spans against the text, and the relations against the spans."""
+        length, n_spans = len(self.units), len(self.spans)
+        unit = "characters" if isinstance(self.units, str) else "tokens"
+        for start, end, label in self.spans:
+            if not 0 <= start < end <= length:
+                raise ValueError(f"the span {[start, end, label]} is empty or outside of the {length} {unit}")
+        for head, tail, label in self.relations or ():
+            if not (0 <= head < n_spans and 0 <= tail < n_spans):
+                raise ValueError(f"the relation {[head, tail, label]} has an argument outside of the {n_spans} spans")
+        return self
+
+    @classmethod
+    def known_keys(cls) -> set[str]:
+        """Keys that are read."""
+        return {"answer", *cls.annotation_keys, *(field.alias or name for name, field in cls.model_fields.items())}
+
+
+R = TypeVar("R", bound=Record)
+
+
+def read_records(
+    lines: Iterable[Line], record_type: type[R], remedy: str, report: ReadReport, on_error: str
+) -> Iterator[tuple[Line, R]]:
+    """Yield the records of JSON lines, and their lines.
+
+    Records with "answer": "reject" or "ignore", as Prodigy writes them, are left out and counted.
+
+    Raises FormatError with the remedy for a malformed line, unless on_error is "skip".
+    """
+    for line in lines:
+        with report.skipping(on_error):
+            value = parse_json(line, remedy)
+            if not isinstance(value, dict):
+                raise line.error("not a JSON object", remedy)
+            answer = value.get("answer", "accept")
+            if answer in list(REJECTED):
+                report.note(Note(line, REJECTED[answer]))
+                continue
+            if answer != "accept":
+                raise line.error(
+                    f"the answer is {short_repr(answer)}",
+                    "answer states whether an annotator accepts the text: accept, reject or ignore",
+                )
+            record = validate(record_type, value, line, remedy)
+            report.unread_keys.update(value.keys() - record_type.known_keys())
+            yield line, record
+
+
+def parse_json(line: Line, remedy: str) -> Any:
+    """Parse a line as JSON. Raise FormatError with the remedy if that fails, or if an object has a key twice."""
+    line.check()
+    try:
+        return json.loads(line.text, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise line.error(f"invalid JSON: {error}", remedy) from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {short_repr(max(keys, key=keys.count))} is there twice")
+    return value
+
+
+def validate(record_type: type[R], value: dict[str, Any], line: Line, remedy: str) -> R:
+    """Validate a JSON object. Raise FormatError with the remedy if it does not match the type."""
+    try:
+        return record_type.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = "".join(f"[{part}]" if isinstance(part, int) else part for part in first["loc"])
+        reason = first["msg"].removeprefix("Value error, ")
+        if first["type"] not in WITHOUT_VALUE:
+            reason += f" (found {short_repr(first['input'])})"
+        raise line.error(f"{place}: {reason}" if place else reason, remedy) from error
+    except RecursionError as error:
+        raise line.error("nested too deeply", remedy) from error

@@ -1,0 +1,86 @@
+"""Spans of a sentence and relations between them: white space, duplicates, overlaps."""
+
+from collections.abc import Iterable, Sequence
+
+from .counts import Note
+from .lines import Line
+from .sentence import LabelledPair, LabelledSpan, Sentence
+
+DUPLICATE = "repaired: duplicate span, kept once"
+DUPLICATE_RELATION = "repaired: duplicate relation, kept once"
+TRIMMED = "repaired: white space at the ends of a span, trimmed"
+BLANK = "left out: span of white space"
+RELATION_LEFT_OUT = "left out: relation with an argument that is left out"
+
+
+def trim_spans(
+    line: Line, spans: Iterable[LabelledSpan], units: Sequence[str]
+) -> tuple[list[LabelledSpan | None], list[Note]]:
+    """Cut white space from the ends of spans.
+
+    units: what the bounds of the spans count: the characters of a text, or its tokens.
+    Returns the spans, None for those of white space only, and a note on each change.
+    """
+    trimmed: list[LabelledSpan | None] = []
+    notes: list[Note] = []
+    for span in spans:
+        start, end, label = span
+        while start < end and units[start].isspace():
+            start += 1
+        while start < end and units[end - 1].isspace():
+            end -= 1
+        trimmed.append((start, end, label) if start < end else None)
+        if trimmed[-1] != span:
+            notes.append(Note(line, BLANK if trimmed[-1] is None else TRIMMED, str(list(span))))
+    return trimmed, notes
+
+
+def make_sentence(
+    line: Line,
+    words: list[str],
+    spans: Sequence[LabelledSpan | None],
+    relations: Sequence[tuple[int, int, str]] | None,
+    spaces: list[bool] | None = None,
+    missing: Iterable[int] = (),
+) -> tuple[Sentence, list[Note]]:
+    """Make a sentence of spans that may overlap, and relations between them.
+
+    All spans become `Sentence.nested`, those that `widest_apart` selects also the entities.
+
+    words, spaces: see `Sentence`.
+    spans: spans in tokens; None for those that are left out.
+    relations: [head, tail, label], where head and tail are positions in the list of spans, or None.
+    missing: tokens without annotation, except those in entities.
+    Returns the sentence, and notes on duplicates and on relations that lose an argument.
+    """
+    kept = list(dict.fromkeys(span for span in spans if span is not None))
+    notes = [Note(line, DUPLICATE)] * (len(spans) - spans.count(None) - len(kept))
+    pairs: list[LabelledPair] | None = None
+    if relations is not None:
+        pairs = []
+        for head_index, tail_index, label in relations:
+            head, tail = spans[head_index], spans[tail_index]
+            if head is None or tail is None:
+                notes.append(Note(line, RELATION_LEFT_OUT, str([head_index, tail_index, label])))
+            else:
+                pairs.append((head, tail, label))
+        unique = list(dict.fromkeys(pairs))
+        notes += [Note(line, DUPLICATE_RELATION)] * (len(pairs) - len(unique))
+        pairs = unique
+    entities = widest_apart(kept)
+    outside = set(missing).difference(*(range(start, end) for start, end, _ in entities))
+    return Sentence(words, spaces, entities, sorted(outside), nested=kept, relations=pairs, line=line), notes
+
+
+def widest_apart(spans: list[LabelledSpan]) -> list[LabelledSpan]:
+    """Select spans that do not overlap, the widest first; of equally wide ones the first by start, end and label.
+
+    Returns the selected spans, sorted.
+    """
+    selected: list[LabelledSpan] = []
+    taken: set[int] = set()
+    for start, end, label in sorted(spans, key=lambda span: (span[0] - span[1], span)):
+        if taken.isdisjoint(range(start, end)):
+            taken.update(range(start, end))
+            selected.append((start, end, label))
+    return sorted(selected)

@@ -1,0 +1,211 @@
+"""`ner-arch convert` at its edges: options, files that cannot be read or written, and what the report says."""
+
+import json
+import os
+import resource
+from pathlib import Path
+
+import pytest
+from spacy.cli import app
+from spacy.tokens import Doc, DocBin
+from spacy.vocab import Vocab
+from typer.testing import CliRunner
+
+import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
+
+COLUMNS = "Anna B-PER\nleft O\n\nTarvik B-LOC\n\n"
+TEXT = json.dumps({"text": "Anna left Tarviknow.", "entities": [[0, 4, "PER"], [10, 16, "LOC"]]}) + "\n"
+
+
+def run(*args: object, code: int = 0, charset: str = "utf-8") -> str:
+    """The output of `convert`, in one line. The command ends by an exit status, never by another exception."""
+    result = CliRunner(charset=charset).invoke(app, ["ner-arch", "convert", *map(str, args)])
+    assert result.exit_code == code, result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return " ".join(result.output.split())
+
+
+def load(path: Path) -> list[Doc]:
+    return list(DocBin().from_disk(path).get_docs(Vocab()))
+
+
+def entities(path: Path) -> list[tuple[str, str]]:
+    return [(ent.text, ent.label_) for doc in load(path) for ent in doc.ents]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "a.conll"
+    path.write_text(COLUMNS * 50)
+    return path
+
+
+# Skipping
+
+
+def test_a_skip_says_what_share_it_loses(tmp_path: Path) -> None:
+    path = tmp_path / "a.conll"
+    path.write_text(COLUMNS + "Moss X-PER\n\n" * 6)
+    output = run(path, tmp_path, "-f", "conll", "--on-error", "skip")
+    assert "skipped sentences 6 of 8 (75.0 %)" in output
+    assert "--on-error skip has left out 6 of 8 (75.0 %) sentences" in output
+    assert f"{path}:6: 'X-PER' in column 1 is not an entity tag" in output
+
+
+@pytest.mark.parametrize(("format", "line"), [("conll", "Moss X-PER\n\n"), ("offsets", "{}\n"), ("spans", "{}\n")])
+def test_a_skip_of_everything_is_an_error(tmp_path: Path, format: str, line: str) -> None:
+    path = tmp_path / "a"
+    path.write_text(line * 3)
+    output = run(path, tmp_path / "out", "-f", format, "--on-error", "skip", code=1)
+    assert "no sentence was read" in output and "skipped sentences 3 of 3 (100.0 %)" in output and "a:1:" in output
+    assert not (tmp_path / "out").exists()
+
+
+def test_bmes_of_chinese_corpora(tmp_path: Path) -> None:
+    path = tmp_path / "a.conll"
+    path.write_text("陈 B-NAME\n元 M-NAME\n章 E-NAME\n， O\n男 S-X\n\n", encoding="utf-8")
+    output = run(path, tmp_path, "-f", "conll", "--lang", "zh")
+    assert "files tagged BMES 1" in output and "repaired" not in output
+    assert entities(tmp_path / "a.spacy") == [("陈 元 章", "NAME"), ("男", "X")]
+
+
+# Options
+
+
+def test_align_is_passed_on(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(TEXT)
+    output = run(path, tmp_path, "-f", "offsets")
+    assert "1 of 2 (50.0 %) entities do not align with the tokenizer" in output
+    assert f"{path}:1: 'Tarvik' LOC ends inside of the token 'Tarviknow'" in output
+    assert entities(tmp_path / "a.spacy") == [("Anna", "PER")]
+    run(path, tmp_path, "-f", "offsets", "--align", "expand")
+    assert entities(tmp_path / "a.spacy") == [("Anna", "PER"), ("Tarviknow", "LOC")]
+
+
+def test_misc_key_is_passed_on(tmp_path: Path) -> None:
+    path = tmp_path / "a.conllu"
+    path.write_text("1\tAnna\t_\t_\t_\t_\t_\t_\t_\tEnt=B-PER\n\n")
+    assert "No entity was read" in run(path, tmp_path, "-f", "conllu")
+    run(path, tmp_path, "-f", "conllu", "--misc-key", "Ent")
+    assert entities(tmp_path / "a.spacy") == [("Anna", "PER")]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["-f", "conllu", "--column", "1"], "--column is for the format conll, not for conllu"),
+        (["-f", "conll", "--misc-key", "NE"], "--misc-key is for the format conllu"),
+        (["-f", "spans", "--align", "expand"], "--align is for the format offsets"),
+        (["-f", "offsets", "--align", "middle"], "align is 'middle'; it must be one of strict, contract, expand"),
+        (["-f", "conll", "--on-error", "ignore"], "on_error is 'ignore'"),
+        (["-f", "conll", "--n-sents", "0"], "n_sents is 0"),
+        (["-f", "conll", "--split", "2"], "must be between 0 and 1"),
+        (["-f", "conll", "--documents", "--split", "0.5"], "one Doc cannot be split"),
+        (["-f", "conll", "--column", "7"], "no tag column 7"),
+    ],
+)
+def test_wrong_options(source: Path, tmp_path: Path, options: list[str], message: str) -> None:
+    assert message in run(source, tmp_path / "out", *options, code=1)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["../x", "../../x", "/tmp/x", "sub/x", "..\\x", "x" * 300, "x\0y"])
+def test_a_name_cannot_leave_the_folder(source: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    run(source, tmp_path / "in", "-f", "conll", "--name", name, code=1)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert not Path("/tmp/x.spacy").exists()
+
+
+# Files
+
+
+def test_full_disk(source: Path, tmp_path: Path) -> None:
+    """A limit of the size of files makes writing fail as on a full disk."""
+    (tmp_path / "a.spacy").write_text("old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        output = run(source, tmp_path, "-f", "conll", code=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "Cannot convert" in output and "File too large" in output
+    assert (tmp_path / "a.spacy").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.conll", "a.spacy"]
+
+
+def test_both_parts_of_a_split_are_written_or_none(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.spacy").write_text("old")
+    (tmp_path / "dev.spacy").mkdir()
+    output = run(source, tmp_path, "-f", "conll", "--split", "0.5", code=1)
+    assert "folder in the place of the file" in output and "dev.spacy" in output
+    assert (tmp_path / "a.spacy").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.conll", "a.spacy", "dev.spacy"]
+
+
+def test_a_file_in_the_place_of_the_folder(source: Path) -> None:
+    assert "Cannot convert" in run(source, source / "sub", "-f", "conll", code=1)
+    assert "is a file" in run(source, source, "-f", "conll", code=2)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_read_only_folder(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir(mode=0o500)
+    assert "Permission denied" in run(source, tmp_path / "out", "-f", "conll", code=1)
+
+
+def test_read_only_file_system(source: Path) -> None:
+    """The kernel refuses files in /proc also for root."""
+    assert "Cannot convert" in run(source, "/proc", "-f", "conll", code=1)
+
+
+@pytest.mark.parametrize("format", ["conll", "conllu", "offsets", "semeval", "spans", "spert"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xef\xbb\xbf",
+        b"\xff\xfe\x00A",
+        b"\x00" * 99,
+        b"[" * 99_999,
+        b"{" * 99_999,
+        b'{"a":' * 99_999,
+        b"[" * 99_999 + b"]" * 99_999,
+        b'[{"tokens":' + b"[" * 990 + b"]" * 990 + b"}]",
+        b'{"tokens":' + b"[" * 990 + b"]" * 990 + b', "spans": [], "text": ""}',
+        "Anna B-PER\r\n".encode("utf-16"),
+    ],
+    ids=range(11),
+)
+def test_no_content_ends_in_a_traceback(tmp_path: Path, format: str, content: bytes) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(content)
+    assert "Cannot convert" in run(path, tmp_path / "out", "-f", format, code=1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_input_that_is_a_folder_or_missing(tmp_path: Path) -> None:
+    assert "is a directory" in run(tmp_path, tmp_path / "out", "-f", "conll", code=2)
+    assert "does not exist" in run(tmp_path / "none", tmp_path / "out", "-f", "conll", code=2)
+
+
+@pytest.mark.parametrize(
+    ("format", "content"), [("conll", COLUMNS), ("offsets", TEXT + TEXT.replace("Anna", "Åsa\U0001f600"))]
+)
+def test_byte_order_marks_and_line_ends_do_not_matter(tmp_path: Path, format: str, content: str) -> None:
+    """Files that were joined have byte order marks in the middle."""
+    (tmp_path / "a").write_text(content * 2, encoding="utf-8")
+    joined = content.replace("\n", "\r\n").encode("utf-8-sig") * 2
+    (tmp_path / "b").write_bytes(joined)
+    run(tmp_path / "a", tmp_path / "b", tmp_path, "-f", format)
+    assert [doc.to_json() for doc in load(tmp_path / "a.spacy")] == [
+        doc.to_json() for doc in load(tmp_path / "b.spacy")
+    ]
+
+
+def test_a_terminal_that_cannot_show_the_corpus(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(TEXT.replace("Tarvik", "Tårvik"), encoding="utf-8")
+    assert r"'T\xe5rvik' LOC ends inside" in run(path, tmp_path, "-f", "offsets", charset="ascii")
