@@ -213,8 +213,9 @@ def test_the_log_shows_parts_and_weights(tmp_path):
     config["training"] |= {"max_steps": 2, "eval_frequency": 1, "logger": logger}
     out = io.StringIO()
     train(init_nlp(config), stdout=out)
-    rows = re.findall(r"^ +transe (\S+), relation_extractor_weight 5$", out.getvalue(), re.MULTILINE)
+    rows = re.findall(r"^ +relation_extractor_transe (\S+), relation_extractor_weight 5$", out.getvalue(), re.MULTILINE)
     assert len(rows) == 3 and all(float(term) > 0 for term in rows)
+    assert "Learn rates" not in out.getvalue()
     out = io.StringIO()
     log, _ = create_console_logger()(spacy.blank("en"), out, out)
     log(None)

@@ -180,7 +180,7 @@ def test_a_label_that_occurs_once():
 
 def test_a_corpus_without_entities_is_refused():
     nlp = make_nlp()
-    with pytest.raises(ValueError, match="sequence_ner: no label in the training corpus. Check that it was converted"):
+    with pytest.raises(ValueError, match="sequence_ner: no label in the training corpus. It learns from doc.ents;"):
         nlp.initialize(lambda: make_examples(nlp, [("Nothing happened .", [])]))
 
 

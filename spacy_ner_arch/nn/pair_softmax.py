@@ -138,7 +138,7 @@ class MultitaskPairs(SoftmaxPairs):
     transe_weight: factor of the hinge. Hinge and cross entropy are sums times `loss_scale`; several labels of one pair
         share its hinge. The published weights, 1e-5 alone and 0.01 joint, are factors between two means, over pairs
         with a relation and over all pairs: multiply them by the number of pairs per related pair.
-    Other arguments and shapes: see SoftmaxPairs. The training log shows the term as `transe`.
+    Other arguments and shapes: see SoftmaxPairs. The training log shows the term as `NAME_transe`.
     Source: BERTMultitask of NERE; Bordes et al. 2013 (TransE).
     """
 

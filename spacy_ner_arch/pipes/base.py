@@ -2,7 +2,8 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -15,6 +16,8 @@ from spacy.training import Example, validate_examples, validate_get_examples
 from spacy.vocab import Vocab
 from thinc.api import Model, Optimizer, set_dropout_rate
 
+from ..annotation.layers import describe_layers
+from ..training.checks import warn_of_settings
 from ..training.loss_weights import make_loss_weight
 
 # Documents from which layers infer their widths at initialization.
@@ -43,9 +46,10 @@ class TorchPipe(TrainablePipe):
     cfg: settings that are stored with the component.
     """
 
-    # What models of the component classify, and architectures for it.
+    # What models of the component classify, architectures for it, and where its gold labels are.
     classifies: str
     architectures: str
+    gold_layer: str
 
     def __init__(
         self, vocab: Vocab, model: Model, name: str, *, scorer: Callable | None, loss_weight: Any = 1.0, **cfg: Any
@@ -160,14 +164,18 @@ class TorchPipe(TrainablePipe):
         labels: label data from [initialize.components.NAME.labels]; None reads the labels from all examples.
         """
         validate_get_examples(get_examples, f"{type(self).__name__}.initialize")
+        if nlp is not None:
+            warn_of_settings(nlp)
         found = self.find_labels(get_examples())
         for label in found if labels is None else labels:
             self.add_label(label)
         self.warn_of_labels(found)
         if not self.labels:
             raise ValueError(
-                f"{self.name}: no label in the training corpus. Check that it was converted with its annotation, or "
-                f"give [initialize.components.{self.name}.labels], or call add_label before initializing"
+                f"{self.name}: no label in the training corpus. It learns from {self.gold_layer}; the corpus has "
+                f"{describe_layers(eg.reference for eg in get_examples())}. Convert the corpus with its annotation, "
+                "choose the component for what it has, or give labels: in "
+                f"[initialize.components.{self.name}.labels], or with add_label before initializing"
             )
         sample = list(islice((eg.x for eg in get_examples() if len(eg.x)), SHAPE_SAMPLE))
         if not sample:
@@ -184,7 +192,8 @@ class TorchPipe(TrainablePipe):
         """Loss on the examples, without training on them."""
         examples = list(examples)
         validate_examples(examples, f"{type(self).__name__}.get_loss")
-        return float(self.model.predict(self.model_input(examples)).total)
+        with self._named_errors():
+            return float(self.model.predict(self.model_input(examples)).total)
 
     def update(
         self,
@@ -202,7 +211,7 @@ class TorchPipe(TrainablePipe):
         if not examples:
             return losses
         set_dropout_rate(self.model, drop)
-        try:
+        with self._named_errors():
             # The host reads the loss here, so the backward pass can run while the host goes on.
             loss, backprop = self.model.begin_update(self.model_input(examples, sample=True))
             if not math.isfinite(loss.total):
@@ -213,12 +222,11 @@ class TorchPipe(TrainablePipe):
                 )
             weight = self.loss_weight.value()
             backprop(weight)
-        except ValueError as error:  # the model does not know the name of its component
-            raise ValueError(f"{self.name}: {error}") from error
         losses[self.name] += loss.total
         self._loss += loss.total
         for part, value in loss.parts.items():
-            losses[part] = losses.get(part, 0.0) + value
+            key = f"{self.name}_{part}"
+            losses[key] = losses.get(key, 0.0) + value
         if self._is_weighted:
             losses[f"{self.name}_weight"] = weight
         if sgd not in (None, False):
@@ -238,11 +246,9 @@ class TorchPipe(TrainablePipe):
         """Items of the documents, and the predictions of the model: one tuple of arrays per document."""
         docs = list(docs)
         self._check_vectors(docs)
-        try:
+        with self._named_errors():
             items = self.find_items(docs)
             return items, self.model.predict((docs, items, None))
-        except ValueError as error:  # the model does not know the name of its component
-            raise ValueError(f"{self.name}: {error}") from error
 
     def _check_vectors(self, docs: Sequence[Doc]) -> None:
         """Raise ValueError for documents without the vectors that the component listens to.
@@ -259,6 +265,14 @@ class TorchPipe(TrainablePipe):
                     f"it into annotating_components before {self.name}; or give the component its own copy with "
                     "nlp.replace_listeners"
                 )
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Put the name of the component before a ValueError of the model, which does not know it."""
+        try:
+            yield
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {error}") from error
 
     def check_finite(self, doc: Doc, scores: np.ndarray) -> None:
         """Raise ValueError for NaN and inf; -inf is the logarithm of 0."""

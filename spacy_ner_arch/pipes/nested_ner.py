@@ -65,6 +65,10 @@ def make_nested_ner(
 class NestedNER(SpanPipe):
     """Set `doc.spans[key]`, and its `attrs["scores"]`: the probabilities of the labels for the spans."""
 
+    @property
+    def gold_layer(self) -> str:  # type: ignore[override]  # a class attribute elsewhere
+        return f"doc.spans[{self.cfg['spans_key']!r}]"
+
     def initialize(
         self,
         get_examples: Callable[[], Iterable[Example]],

@@ -124,6 +124,7 @@ class RelationExtractor(TorchPipe):
     """Set `doc._.relations`, each with the probability of its label."""
 
     classifies = "pairs"
+    gold_layer = "doc._.relations"
     architectures = "spacy_ner_arch.Relations.v1"
 
     def __init__(

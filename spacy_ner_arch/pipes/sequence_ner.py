@@ -76,6 +76,7 @@ class SequenceNER(TorchPipe):
     """Set `doc.ents`, and `span._.score` of each: the exact probability of this entity with these bounds and label."""
 
     classifies = "tokens"
+    gold_layer = "doc.ents"
     architectures = "spacy_ner_arch.CRF.v1 or spacy_ner_arch.Softmax.v1"
 
     def __init__(

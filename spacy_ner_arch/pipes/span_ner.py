@@ -163,6 +163,8 @@ class SpanPipe(TorchPipe):
 class SpanNER(SpanPipe):
     """Set `doc.ents`, and `span._.score` of each: the probability of the label for the span."""
 
+    gold_layer = "doc.ents"
+
     def __init__(
         self, vocab: Vocab, model: Model, name: str, *, decode: str, overwrite_ents: bool, **settings: Any
     ) -> None:

@@ -1,7 +1,7 @@
 """Training log with the parts of losses and their weights."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -17,7 +17,10 @@ Log = Callable[[dict[str, Any] | None], None]
 def create_console_logger(
     progress_bar: str | None = None, console_output: bool = True, output_file: Path | str | None = None
 ) -> Callable[..., tuple[Log, Callable[[], None]]]:
-    """spacy.ConsoleLogger.v3, with a further line per row for parts of losses such as `transe`, and loss weights.
+    """spacy.ConsoleLogger.v3, with learn rates, parts of losses and loss weights.
+
+    The learn rates are those of spacy_ner_arch.Stages.v1, which overrule the initial learn rate that spaCy prints. Parts
+    of losses (such as `relation_extractor_transe`) and loss weights are in a line below each row.
 
     The arguments are those of spacy.ConsoleLogger.v3.
     """
@@ -28,6 +31,8 @@ def create_console_logger(
 def _set_up(
     table: Callable, console_output: bool, nlp: Language, stdout: IO = sys.stdout, stderr: IO = sys.stderr
 ) -> tuple[Log, Callable[[], None]]:
+    if console_output:
+        stdout.writelines(f"{line}\n" for line in stage_rates(nlp.config["training"]))
     log_row, finish = table(nlp, stdout, stderr)
 
     def log(info: dict[str, Any] | None) -> None:
@@ -37,3 +42,21 @@ def _set_up(
             stdout.write("         " + ", ".join(f"{key} {value:.4g}" for key, value in others.items()) + "\n")
 
     return log, finish
+
+
+def stage_rates(training: dict[str, Any]) -> Iterator[str]:
+    """One line per stage with the learn rate of each group, the first one of a schedule."""
+    callback = training.get("before_update") or {}
+    if callback.get("@callbacks") != "spacy_ner_arch.Stages.v1":
+        return
+    for name, stage in callback["stages"].items():
+        rates = (f"{group} {show_rate(settings.get('learn_rate'))}" for group, settings in stage["groups"].items())
+        yield f"  Learn rates of the stage {name}: {', '.join(rates)}"
+
+
+def show_rate(rate: Any) -> str:
+    if rate is None:
+        return "that of [training.optimizer]"
+    if isinstance(rate, dict):
+        return f"{rate.get('initial_rate', '')} ({rate.get('@schedules')})".strip()
+    return str(rate)

@@ -1,0 +1,25 @@
+"""What annotation the documents of a corpus have."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from spacy.tokens import Doc
+
+from .relations import has_relations, relation_keys
+
+
+def describe_layers(docs: Iterable[Doc]) -> str:
+    """How many documents have entities, spans and relations, and how many of these there are."""
+    documents = 0
+    annotated, found = Counter[str](), Counter[str]()
+    for doc in docs:
+        documents += 1
+        layers = {f"doc.spans[{key!r}]": len(group) for key, group in doc.spans.items()}
+        if doc.has_annotation("ENT_IOB"):
+            layers["doc.ents"] = len(doc.ents)
+        if has_relations(doc):
+            layers["doc._.relations"] = len(relation_keys(doc))
+        annotated.update(layers.keys())
+        found.update(layers)
+    parts = [f"{found[layer]} in {layer} of {annotated[layer]}" for layer in sorted(annotated)]
+    return f"{documents} documents, with " + (", ".join(parts) or "no entities, spans or relations")

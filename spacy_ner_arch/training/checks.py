@@ -1,0 +1,36 @@
+"""Warnings about settings of [training] that have no effect."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from spacy.language import Language
+
+
+def warn_of_settings(nlp: Language) -> None:
+    """Warn about settings of the config that have no effect on the pipeline. Each warning is shown once."""
+    for message in useless_settings(nlp.config.interpolate(), nlp.config.to_str(), nlp.pipe_names):
+        warnings.warn(message, stacklevel=3)
+
+
+def useless_settings(config: dict[str, Any], source: str, names: Sequence[str]) -> Iterator[str]:
+    """Descriptions of settings without effect, with their remedies.
+
+    config: the config with its variables filled in.
+    source: the text of the config, with variables.
+    names: of the components of the pipeline.
+    """
+    training = config["training"]
+    steps, frequency = training.get("max_steps") or 0, training.get("eval_frequency") or 0
+    if 0 < steps < frequency:
+        yield (
+            f"[training] eval_frequency = {frequency} is above max_steps = {steps}: the pipeline is scored before the "
+            f"first update only, and model-best is the untrained one; lower eval_frequency to a divisor of {steps}"
+        )
+    for setting in ("annotating_components", "frozen_components"):
+        unknown = sorted(set(training.get(setting) or ()) - set(names))
+        if unknown:
+            yield f"[training] {setting} names {unknown}, which the pipeline does not have; it has {list(names)}"
+    for name, value in config.get("paths", {}).items():
+        if value and name not in ("train", "dev") and f"${{paths.{name}}}" not in source:
+            yield f"[paths] {name} = {value!r} is used nowhere in the config; choose a config that has such a component"

@@ -1,0 +1,110 @@
+"""What training says about settings and corpora that do not fit."""
+
+import re
+from pathlib import Path
+
+import pytest
+import spacy
+from conftest import make_examples, make_nlp, set_relations
+from spacy.tokens import Doc, DocBin, Span
+from spacy.training.initialize import init_nlp
+from spacy.util import load_config
+from thinc.api import Config
+
+from spacy_ner_arch.annotation.layers import describe_layers
+from spacy_ner_arch.training.checks import useless_settings
+from spacy_ner_arch.training.loggers import stage_rates
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize(
+    "config, message",
+    [
+        ("[training]\nmax_steps = 10\neval_frequency = 20", "eval_frequency = 20 is above max_steps = 10"),
+        (
+            '[training]\nannotating_components = ["sequence_nre"]',
+            r"names \['sequence_nre'\].* it has \['sequence_ner'\]",
+        ),
+        ('[training]\nfrozen_components = ["tok2vec","sequence_ner"]', r"frozen_components names \['tok2vec'\]"),
+        ('[training]\n\n[paths]\nencoder = "roberta-base"', "encoder = 'roberta-base' is used nowhere"),
+    ],
+)
+def test_settings_without_effect(config, message):
+    config = Config().from_str(config, interpolate=False)
+    found = list(useless_settings(config.interpolate(), config.to_str(), ["sequence_ner"]))
+    assert len(found) == 1 and re.search(message, found[0])
+
+
+def test_shipped_configs_have_no_settings_without_effect():
+    for path in (ROOT / "configs").glob("*.cfg"):
+        config = load_config(path, interpolate=False)
+        assert not list(useless_settings(config.interpolate(), config.to_str(), config["nlp"]["pipeline"])), path
+
+
+def test_settings_without_effect_are_shown_at_initialization(tmp_path):
+    DocBin(docs=[eg.reference for eg in make_examples(spacy.blank("en"))]).to_disk(tmp_path / "a.spacy")
+    config = load_config(ROOT / "configs" / "bilstm_crf.cfg", interpolate=False)
+    config["paths"] |= {"train": str(tmp_path / "a.spacy"), "dev": str(tmp_path / "a.spacy"), "encoder": "some-model"}
+    config["training"]["annotating_components"] = ["sequence_nre"]
+    with pytest.warns(UserWarning) as caught:
+        init_nlp(config)
+    messages = " ".join(str(w.message) for w in caught)
+    assert "'some-model' is used nowhere" in messages and "annotating_components names ['sequence_nre']" in messages
+
+
+@pytest.mark.parametrize(
+    "factory, reads",
+    [("sequence_ner", "doc.ents"), ("span_ner", "doc.ents"), ("nested_ner", r"doc.spans\['sc'\]")],
+)
+def test_a_corpus_with_other_annotation(factory, reads):
+    """The error says what the component learns from, and what the corpus has."""
+    nlp = spacy.blank("en")
+    nlp.add_pipe(factory)
+    examples = make_examples(nlp)
+    for eg in examples:
+        eg.reference.spans["other"] = [Span(eg.reference, 0, 1, "X")]
+    set_relations([eg.reference for eg in examples])
+    for eg in examples:
+        eg.reference.set_ents([], default="missing")
+    with pytest.raises(ValueError) as caught:
+        nlp.initialize(lambda: examples)
+    count = len(examples)
+    relations = sum(len(eg.reference._.relations) for eg in examples)
+    annotated = describe_layers(eg.reference for eg in examples)
+    assert f"{count} in doc.spans['other'] of {count}" in annotated and f"{relations} in doc._.relations" in annotated
+    assert re.search(
+        f"{factory}: no label .* It learns from {reads}; the corpus has {re.escape(annotated)}", str(caught.value)
+    )
+
+
+def test_a_corpus_without_annotation():
+    assert describe_layers([Doc(spacy.blank("en").vocab, words=["a"])]) == (
+        "1 documents, with no entities, spans or relations"
+    )
+
+
+def test_rates_of_stages():
+    training = load_config(ROOT / "configs" / "transformer_bilstm_crf.cfg")["training"]
+    lines = list(stage_rates(training))
+    assert [re.search("stage (.*):", line).group(1) for line in lines] == list(training["before_update"]["stages"])
+    assert "transformer 2e-05 (warmup_linear.v1)" in " ".join(lines) and "sequence_ner" in lines[0]
+    assert list(stage_rates(load_config(ROOT / "configs" / "bilstm_crf.cfg")["training"])) == []
+
+
+def test_errors_of_the_model_name_the_component(monkeypatch):
+    nlp = make_nlp()
+    examples = make_examples(nlp)
+    optimizer = nlp.initialize(lambda: examples)
+    component = nlp.get_pipe("sequence_ner")
+
+    def fail(*args, **kwargs):
+        raise ValueError("broken")
+
+    monkeypatch.setattr(component.head, "predict", fail)
+    for call in (lambda: component.get_loss(examples), lambda: component.predict([examples[0].predicted])):
+        with pytest.raises(ValueError, match="^sequence_ner: broken"):
+            call()
+    monkeypatch.setattr(component.head, "begin_update", fail)
+    with pytest.raises(ValueError, match="^sequence_ner: broken"):
+        component.update(examples, sgd=optimizer)
