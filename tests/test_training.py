@@ -88,7 +88,7 @@ def test_rates_of_stages():
     training = load_config(ROOT / "configs" / "transformer_bilstm_crf.cfg")["training"]
     lines = list(stage_rates(training))
     assert [re.search("stage (.*):", line).group(1) for line in lines] == list(training["before_update"]["stages"])
-    assert "transformer 2e-05 (warmup_linear.v1)" in " ".join(lines) and "sequence_ner" in lines[0]
+    assert "transformer 5e-05 (warmup_linear.v1)" in " ".join(lines) and "sequence_ner" in lines[0]
     assert list(stage_rates(load_config(ROOT / "configs" / "bilstm_crf.cfg")["training"])) == []
 
 

@@ -19,8 +19,8 @@ def create_console_logger(
 ) -> Callable[..., tuple[Log, Callable[[], None]]]:
     """spacy.ConsoleLogger.v3, with learn rates, parts of losses and loss weights.
 
-    The learn rates are those of spacy_ner_arch.Stages.v1, which overrule the initial learn rate that spaCy prints. Parts
-    of losses (such as `relation_extractor_transe`) and loss weights are in a line below each row.
+    The learn rates are those of spacy_ner_arch.Stages.v1, which overrule the initial learn rate that spaCy prints.
+    Parts of losses (such as `relation_extractor_transe`) and loss weights are in a line below each row.
 
     The arguments are those of spacy.ConsoleLogger.v3.
     """
