@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -182,6 +183,21 @@ def test_a_corpus_without_entities_is_refused():
     nlp = make_nlp()
     with pytest.raises(ValueError, match="sequence_ner: no label in the training corpus. It learns from doc.ents;"):
         nlp.initialize(lambda: make_examples(nlp, [("Nothing happened .", [])]))
+
+
+@pytest.mark.parametrize("scheme, count, warns", [("BILUO", 125, True), ("BILUO", 124, False), ("BIO", 250, True)])
+def test_many_tags_are_reported(scheme, count, warns):
+    nlp = make_nlp(scheme=scheme)
+    for i in range(count - 3):  # the corpus has three
+        nlp.get_pipe("sequence_ner").add_label(f"L{i}")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        nlp.initialize(lambda: make_examples(nlp))
+    assert len(nlp.get_pipe("sequence_ner").labels) == count
+    messages = [str(w.message) for w in caught if "grows with their square" in str(w.message)]
+    assert len(messages) == warns
+    if warns:
+        assert f"{count} labels make" in messages[0] and ("BIO" in messages[0]) == (scheme == "BILUO")
 
 
 def test_a_corpus_without_tokens_is_refused():

@@ -1,6 +1,7 @@
 """`sequence_ner`: entities by labelling tokens."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -12,8 +13,11 @@ from spacy.vocab import Vocab
 from thinc.api import Config, Model
 
 from ..annotation.entities import count_labels, entities_of, gold_entities, present_entities
-from ..annotation.tags import MISSING, OUTSIDE, decode, encode, find_scheme, tag_names
+from ..annotation.tags import MISSING, OUTSIDE, SCHEMES, decode, encode, find_scheme, tag_names
 from .base import TorchPipe
+
+# Tags from which on an update takes noticeably longer than in other components.
+MANY_TAGS = 500
 
 DEFAULT_MODEL = Config().from_str(
     """
@@ -95,6 +99,23 @@ class SequenceNER(TorchPipe):
         return {"tags": self.tags, "scheme": self.cfg["scheme"]}
 
     # Training
+
+    def initialize(
+        self,
+        get_examples: Callable[[], Iterable[Example]],
+        *,
+        nlp: Language | None = None,
+        labels: Any = None,
+    ) -> None:
+        """Collect the labels and build the model; warn if there are so many tags that it is slow."""
+        super().initialize(get_examples, nlp=nlp, labels=labels)
+        if len(self.tags) > MANY_TAGS:
+            fewer = ', scheme = "BIO",' if len(SCHEMES[self.cfg["scheme"]].prefixes) > 2 else ""
+            warnings.warn(
+                f"{self.name}: {len(self.labels)} labels make {len(self.tags)} tags, and the time of an update and a "
+                f"prediction grows with their square; use span_ner,{fewer} or fewer labels",
+                stacklevel=2,
+            )
 
     def find_labels(self, examples: Iterable[Example]) -> list[str]:
         """Labels of all gold entities, sorted. Warns about entities that do not match the tokenization."""
