@@ -118,18 +118,18 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "xmod": ("unigram", {**WIDTHS, "default_language": "en_XX"}),
     "yoso": ("unigram", WIDTHS),
 }
-TYPED = {"wordpiece", "wordpiece2", "xlnet"}
+# Tokenizers that give types of pieces, and families that take none from them.
+TYPED, UNTYPED = {"wordpiece", "wordpiece2", "xlnet"}, {"distilbert", "esm", "mpnet"}
 FRAMES = {
     "wordpiece2": "<s>:2 $A:0 </s>:0",  # Funnel has a type of its own for the first piece
     "xlnet": "$A:0 </s>:0 <s>:2",
-    "t5": "$A </s>",
 }
 
 
 def make_family(kind: str, folder: Path) -> None:
     """Write a tiny transformer with random weights and its tokenizer."""
     tokens, settings = FAMILIES[kind]
-    tokenizer = make_tokenizer(tokens if "$" in FRAMES.get(tokens, "$") else tokens, kind)
+    tokenizer = make_tokenizer(tokens, kind)
     tokenizer.save_pretrained(folder)
     settings = {**settings, "vocab_size": len(tokenizer), "pad_token_id": 0}
     settings = {"max_position_embeddings": 400, **settings}
@@ -203,6 +203,6 @@ def make_tokenizer(tokens: str, kind: str) -> Any:
     frame = "$A </s>" if kind in ("t5", "mt5", "umt5", "longt5", "marian", "pegasus") else FRAMES.get(tokens)
     ids = [(piece, tokenizer.token_to_id(piece)) for piece in ("<s>", "</s>")]
     tokenizer.post_processor = processors.TemplateProcessing(single=frame or "<s> $A </s>", special_tokens=ids)
-    names = ["input_ids", "attention_mask", *(["token_type_ids"] if tokens in TYPED else [])]
+    names = ["input_ids", "attention_mask", *(["token_type_ids"] if tokens in TYPED and kind not in UNTYPED else [])]
     pieces = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True))
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=names, **pieces)

@@ -1,5 +1,6 @@
 """The transformer: pieces to words, windows, one crossing for a batch, the stock component and its listeners."""
 
+import gc
 import json
 import pickle
 import shutil
@@ -11,7 +12,7 @@ import safetensors.torch
 import spacy
 import srsly
 import torch
-from conftest import LISTENERS, TRAIN, entities, make_examples, transformer_nlp
+from conftest import LISTENERS, MODELS, TRAIN, entities, make_examples, transformer_nlp
 from families import make_family, reference
 from hypothesis import given
 from hypothesis import strategies as st
@@ -295,6 +296,12 @@ def test_a_family_with_vectors_of_another_width_is_refused(folder):
         make_model(folder("reformer"))
 
 
+def test_a_family_that_needs_a_kernel_is_refused_without_it(folder):
+    """MRA returns zeros for all attention on a CPU."""
+    with pytest.raises(ValueError, match="do not depend on the words around them, as mra does not work on this"):
+        make_model(folder("mra"))
+
+
 def test_more_pieces_than_embeddings(tiny_transformers):
     extra = {"tokenizer_config": {"additional_special_tokens": ["<e1>", "<e2>"]}}
     with pytest.raises(ValueError, match="its tokenizer has 61 pieces, but there are embeddings for 59 only"):
@@ -425,6 +432,16 @@ def test_nothing_holds_a_batch(tiny_transformers):
     assert gone() is None
 
 
+def test_a_document_owns_its_vectors(tiny_transformers):
+    """A document that is kept does not keep the vectors of its batch."""
+    model = make_model(tiny_transformers["bert"])
+    for vectors in vectors_of(model, texts(spacy.blank("en"))):
+        owner = vectors
+        while owner.base is not None:
+            owner = owner.base
+        assert owner.size == vectors.size
+
+
 def test_bad_window_is_refused(tiny_transformers):
     with pytest.raises(ValueError, match="window = 1000, but it takes at most 128 word pieces"):
         make_model(tiny_transformers["roberta"], window=1000)
@@ -546,14 +563,66 @@ def test_trains_stores_and_loads(tiny_transformers, tmp_path):
     assert all(doc._.trf_data is None for doc in docs)
     alone = [loaded(doc) for doc in texts(loaded)]
     assert [entities(doc) for doc in alone] == [spans for _, spans in TRAIN]
-    with pytest.raises(ValueError, match="can only replace spacy_ner_arch.TransformerListener.v1"):
-        nlp.get_pipe("transformer").model.attrs["replace_listener_cfg"]({}, LISTENERS["stock"])
+    with pytest.raises(ValueError, match="can only replace spacy_ner_arch.TransformerListener.v1 and spacy-transf"):
+        nlp.get_pipe("transformer").model.attrs["replace_listener_cfg"]({}, {"@architectures": "another.v1"})
     loaded.replace_listeners("transformer", "sequence_ner", ["model.tok2vec"])
     loaded.remove_pipe("transformer")
     assert [entities(doc) for doc in loaded.pipe(texts(loaded))] == [spans for _, spans in TRAIN]
     loaded.to_disk(tmp_path / "replaced")
     replaced = spacy.load(tmp_path / "replaced")
     assert [entities(doc) for doc in replaced.pipe(texts(replaced))] == [spans for _, spans in TRAIN]
+
+
+@pytest.mark.parametrize("component", ["sequence_ner", "tagger"])
+def test_a_listener_of_spacy_transformers_is_replaced(tiny_transformers, tmp_path, component):
+    """In our component and in spaCy's; the result predicts the same, trains, and is stored."""
+    nlp = transformer_nlp(tiny_transformers["bert"], "stock", dropout=0.0)
+    tagger = {"@architectures": "spacy.Tagger.v2", "nO": None, "normalize": False, "tok2vec": LISTENERS["stock"]}
+    nlp.add_pipe("tagger", config={"model": tagger}, before="doc_cleaner")
+    examples = make_examples(nlp)
+    for eg in examples:
+        for token in eg.reference:
+            token.tag_ = "A" if token.is_title else "B"
+    optimizer = nlp.initialize(lambda: examples)
+    nlp.update(examples, sgd=optimizer)
+    pipe = nlp.get_pipe(component)
+
+    def prediction(nlp):
+        docs = texts(nlp)
+        if "transformer" in nlp.pipe_names:
+            docs = [nlp.get_pipe("transformer")(doc) for doc in docs]
+        return nlp.get_pipe(component).model.predict((docs, None, None) if component == "sequence_ner" else docs)
+
+    expected = prediction(nlp)
+    nlp.replace_listeners("transformer", component, ["model.tok2vec"])
+    nlp.to_disk(tmp_path)
+    loaded = spacy.load(tmp_path, exclude=[name for name in nlp.pipe_names if name != component])
+    for pipeline in (nlp, loaded):
+        for a, b in zip(prediction(pipeline), expected, strict=True):
+            np.testing.assert_allclose(np.asarray(a[0]), np.asarray(b[0]), atol=1e-6)
+    before = loaded.get_pipe(component).model.to_bytes()
+    loaded.update(examples, sgd=optimizer)
+    (module,) = [s for node in loaded.get_pipe(component).model.walk() for s in node.shims if hasattr(s, "windows")]
+    assert loaded.get_pipe(component).model.to_bytes() != before and module.window == 64
+    assert pipe.model.to_bytes() == before
+
+
+def test_an_error_of_loading_names_component_and_file(tiny_transformers, tmp_path):
+    nlp = spacy.blank("en")
+    nlp.add_pipe(
+        "transformer", name="trf", config={"model": {**MODELS["ours"], "name": str(tiny_transformers["bert"])}}
+    )
+    nlp.initialize(lambda: make_examples(nlp))
+    nlp.to_disk(tmp_path)
+    stored = nlp.get_pipe("trf").to_bytes()
+    file = tmp_path / "trf" / "model"
+    for damaged in (file.read_bytes()[:-9], file.read_bytes()[:100], b"", b"\xff" * 50):
+        file.write_bytes(damaged)
+        with pytest.raises(ValueError, match=f"^trf: {file} is damaged or does not fit its config"):
+            spacy.load(tmp_path)
+        assert gc.isenabled()
+    with pytest.raises(ValueError, match="^transformer: model is damaged"):  # spaCy does not say whose bytes they are
+        nlp.get_pipe("trf").from_bytes(stored.replace(b"[SEP]", b"[SAP]"))
 
 
 def test_the_transformer_must_have_run(tiny_transformers):

@@ -36,10 +36,12 @@ def transformer_model(
     frozen: do not train the transformer. It then runs without dropout and without a graph.
     cache_mib: memory on the device for vectors of training documents while the transformer is frozen, always or in a
         stage of training; other documents are computed again.
-    tokenizer_config, transformer_config: settings of the tokenizer and the model, as Hugging Face knows them.
+    tokenizer_config, transformer_config: settings of the tokenizer, and of the network, as Hugging Face knows them.
+        Settings that choose outputs (output_attentions) or run code (trust_remote_code) are refused.
 
-    Raises ValueError for an unknown pooling; at initialization for a model that cannot be loaded, has a decoder, or
-    does not fit window and overlap.
+    Raises ValueError for an unknown pooling or a refused setting; at initialization for a model that cannot be loaded,
+    whose vectors depend on the batch, or that does not fit its tokenizer, window or overlap. Of a model with a decoder,
+    the encoder is used.
     """
     return word_transformer(
         name,
@@ -68,12 +70,16 @@ def transformer_listener(features: Tok2Vec | None = None, upstream: str = "*") -
 
 @registry.architectures("spacy_ner_arch.TransformerTok2Vec.v1")
 def transformer_tok2vec(
-    transformer: Model[list[Doc], FullTransformerBatch], features: Tok2Vec | None = None
+    transformer: Model[list[Doc], FullTransformerBatch],
+    features: Tok2Vec | None = None,
+    pooling: Model | None = None,
+    grad_factor: float = 1.0,
 ) -> Tok2Vec:
     """A transformer as the tok2vec of one component, not shared.
 
     transformer: spacy_ner_arch.TransformerModel.v1.
     features: see spacy_ner_arch.TransformerListener.v1.
+    pooling, grad_factor: set by nlp.replace_listeners, for a listener of spacy-transformers.
     """
-    tok2vec = own_transformer(transformer)
+    tok2vec = own_transformer(transformer, pooling, grad_factor)
     return tok2vec if features is None else concatenate(tok2vec, features)

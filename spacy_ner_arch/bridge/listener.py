@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from spacy.tokens import Doc
 from spacy_transformers.data_classes import FullTransformerBatch, TransformerData, WordpieceBatch
-from spacy_transformers.layers import TransformerListener
+from spacy_transformers.layers import TransformerListener, split_trf_batch, trfs2arrays
 from thinc.api import Model, Ops, chain, xp2torch
 from thinc.types import Floats2d, Ragged
 from torch import Tensor
@@ -26,7 +26,11 @@ MISSING_VECTORS = (
     "a document has no vectors of the transformer: put the component `transformer` into the pipeline before the one "
     "that listens to it, and into annotating_components where that one is"
 )
-LISTENER = "spacy_ner_arch.TransformerListener.v1"
+# Listeners that a transformer of its own can replace, and their settings that it takes over.
+LISTENERS = {
+    "spacy_ner_arch.TransformerListener.v1": ("features",),
+    "spacy-transformers.TransformerListener.v1": ("pooling", "grad_factor"),
+}
 
 
 class WordBatch(FullTransformerBatch):
@@ -116,9 +120,17 @@ def listen(model: WordListener, docs: list[Doc], is_train: bool) -> tuple[list[F
     return vectors, backprop
 
 
-def own_transformer(transformer: Model[list[Doc], FullTransformerBatch]) -> Tok2Vec:
-    """A transformer as the tok2vec of one component, not shared."""
-    return chain(transformer, Model("word_vectors", word_vectors))
+def own_transformer(
+    transformer: Model[list[Doc], FullTransformerBatch], pooling: Model | None = None, grad_factor: float = 1.0
+) -> Tok2Vec:
+    """A transformer as the tok2vec of one component, not shared.
+
+    pooling, grad_factor: those of a listener of spacy-transformers that the transformer replaces. The pooling of a word
+        has one vector to pool.
+    """
+    if pooling is None:
+        return chain(transformer, Model("word_vectors", word_vectors))
+    return chain(chain(transformer, split_trf_batch()), trfs2arrays(pooling, grad_factor))
 
 
 def word_vectors(model: Model, batch: WordBatch, is_train: bool) -> tuple[list[Floats2d], Callable]:
@@ -134,9 +146,11 @@ def word_rows(data: TransformerData | None, ops: Ops, width: int, words: int = 0
     return cast(Floats2d, data.model_output["last_hidden_state"][0])
 
 
-def replace_listener(model: Model[list[Doc], FullTransformerBatch]) -> Tok2Vec:
-    """The layer that replaces a listener in nlp.replace_listeners."""
-    return own_transformer(model)
+def replace_listener(
+    transformer: Model[list[Doc], FullTransformerBatch], listener: TransformerListener, component: Any
+) -> Model:
+    """The layer that replaces a listener in nlp.replace_listeners, ours or that of spacy-transformers."""
+    return own_transformer(transformer) if isinstance(listener, WordListener) else chain(transformer, split_trf_batch())
 
 
 def replace_listener_cfg(transformer: dict[str, Any], tok2vec: dict[str, Any]) -> dict[str, Any]:
@@ -144,18 +158,15 @@ def replace_listener_cfg(transformer: dict[str, Any], tok2vec: dict[str, Any]) -
     listener = find_listener(tok2vec)
     if listener is None:
         raise ValueError(
-            f"the transformer can only replace {LISTENER}; use that listener in the config of the component"
+            f"the transformer can only replace {' and '.join(LISTENERS)}; let one of them be in the component's config"
         )
-    return {
-        "@architectures": "spacy_ner_arch.TransformerTok2Vec.v1",
-        "transformer": transformer,
-        "features": listener.get("features"),
-    }
+    kept = {name: listener[name] for name in LISTENERS[listener["@architectures"]] if name in listener}
+    return {"@architectures": "spacy_ner_arch.TransformerTok2Vec.v1", "transformer": transformer, **kept}
 
 
 def find_listener(block: dict[str, Any]) -> dict[str, Any] | None:
-    """The config block of our listener in a block; None if there is none."""
-    if block.get("@architectures") == LISTENER:
+    """The config block of a listener in a block; None if there is none."""
+    if block.get("@architectures") in LISTENERS:
         return block
     inner = (find_listener(value) for value in block.values() if isinstance(value, dict))
     return next((listener for listener in inner if listener is not None), None)

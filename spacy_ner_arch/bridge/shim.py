@@ -27,7 +27,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from ..nn.dropout import set_dropout
 
 MAX_SKIPPED = 50
-# Computed numbers (masks, positions) that any module may have.
+# Numbers besides its weights that any module may have: layers that are not stored, masks, positions.
 SMALL = 16 * 2**20
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -340,9 +340,12 @@ class TorchShim(Shim):
         except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"the weights of the model are damaged ({error}); train or download it again") from error
         try:
-            with torch.device("meta"), parameters_of(weights):
+            # A transformer has some layers more than those that are stored.
+            numbers = sum(tensor.numel() for tensor in weights.values())
+            with torch.device("meta"), limited_parameters(2 * numbers + SMALL, 2 * len(weights) + 100):
                 empty = self.build(**hyperparameters).to("meta")
-            check_buffers(empty, weights)
+            if sum(buffer.numel() for buffer in empty.buffers()) > numbers + SMALL:
+                raise ValueError("the config declares more computed numbers than there are weights")
             empty.load_state_dict({name: tensor.to("meta") for name, tensor in weights.items()})
         except Exception as error:  # hyperparameters of any kind can be in a file
             reason = " ".join(str(error).split())
@@ -362,34 +365,27 @@ def checksum(hyperparameters: dict[str, Any], weights: dict[str, Tensor]) -> int
 
 
 @contextlib.contextmanager
-def parameters_of(weights: dict[str, Tensor]) -> Iterator[None]:
-    """Within the context, raise ValueError when more or larger parameters are made than are in a file.
+def limited_parameters(numbers: int, tensors: int = 100_000) -> Iterator[None]:
+    """Within the context, raise ValueError before a module has more parameters than its file can contain.
 
-    There can be a few more: a transformer has layers that are not stored.
+    numbers, tensors: how many numbers in how many tensors are allowed.
     """
     thread = threading.get_ident()
-    left, largest = 2 * len(weights) + 100, sum(tensor.numel() for tensor in weights.values())
+    left = [numbers, tensors]
 
     def check(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        nonlocal left
         if parameter is None or threading.get_ident() != thread:
             return
-        left -= 1
-        if left < 0 or parameter.numel() > largest:
-            raise ValueError(f"the hyperparameters declare more weights than its {len(weights)} tensors contain")
+        left[0] -= parameter.numel()
+        left[1] -= 1
+        if min(left) < 0:
+            raise ValueError("the config declares more or larger layers than the file of the weights can contain")
 
     handle = register_module_parameter_registration_hook(check)
     try:
         yield
     finally:
         handle.remove()
-
-
-def check_buffers(module: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Raise ValueError if the tensors that a module computes for itself are much larger than its weights."""
-    computed = sum(buffer.numel() for buffer in module.buffers())
-    if computed > sum(tensor.numel() for tensor in weights.values()) + SMALL:
-        raise ValueError(f"the hyperparameters declare {computed} computed numbers, more than there are weights")
 
 
 def default_device() -> torch.device:

@@ -4,6 +4,7 @@ Word pieces are pooled to words inside the torch module, so that one tensor cros
 batch. Weights are stored by TorchShim, the tokenizer by WordPieces.
 """
 
+import gc
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,6 +13,7 @@ from textwrap import shorten
 from types import FrameType
 from typing import Any, cast
 
+import numpy as np
 import torch
 from spacy.attrs import ORTH, SPACY
 from spacy.pipeline import Pipe
@@ -25,7 +27,7 @@ from torch import Tensor
 from ..nn.transformer import DROPPED, POOLINGS, WordTransformer, check_attention, stored_config
 from .head import get_shim, no_backprop, split
 from .listener import WordBatch, replace_listener, replace_listener_cfg
-from .shim import TorchShim
+from .shim import SMALL, TorchShim, limited_parameters
 from .wordpieces import WordPieces
 
 # Settings with which Hugging Face runs code of a model folder, or loads pickles.
@@ -39,6 +41,7 @@ class TransformerModel(Model[list[Doc], FullTransformerBatch]):
     """A thinc model whose errors of loading name the component and the file."""
 
     def from_bytes(self, bytes_data: bytes) -> "TransformerModel":
+        collects = gc.isenabled()
         try:
             super().from_bytes(bytes_data)
             if get_shim(self).is_initialized:
@@ -46,9 +49,10 @@ class TransformerModel(Model[list[Doc], FullTransformerBatch]):
                 self.set_dim("nO", get_shim(self).output_size)
         except Exception as error:  # msgpack, json, torch and transformers raise errors of all kinds
             reason = shorten(f"{type(error).__name__}: {error}", 500)
-            raise ValueError(
-                f"{_loading()} is damaged or does not fit its config ({reason}); train it again"
-            ) from error
+            raise ValueError(f"{_loading()} is damaged or does not fit its config ({reason})") from error
+        finally:
+            if collects:  # srsly turns the garbage collector off, and after an error does not turn it on again
+                gc.enable()
         return self
 
 
@@ -150,17 +154,22 @@ def check_sizes(model: Model) -> None:
         )
     if rows is not None and pieces.size > rows:
         raise ValueError(f"its tokenizer has {pieces.size} pieces, but there are embeddings for {rows} only")
+    if rows is not None and module.padding >= rows:
+        raise ValueError(f"pad_token_id = {module.padding}, but there are embeddings for {rows} pieces only")
 
 
 def check_vectors(model: Model) -> None:
-    """Raise ValueError if the vectors of a document depend on the other documents of its batch.
+    """Raise ValueError if vectors depend on the other documents of the batch, or not on the other words of the text.
 
-    Some families do not mask the padding, or read it as text. All runs in float32.
+    Some families do not mask the padding, or read it as text; others return something without their CUDA kernels. All
+    runs in float32.
     """
     module, pieces = cast(WordTransformer, get_shim(model).module), get_pieces(model)
     vocab = Vocab()
+    first, second, third, *others = ODD_TEXT
     long = ODD_TEXT * (min(pieces.window, PROBE) // len(ODD_TEXT))
-    docs = [Doc(vocab, words=words) for words in (ODD_TEXT[:1], ODD_TEXT, ODD_TEXT[:3], long) if words]
+    texts = [[first], ODD_TEXT, [first, third, second, *others], long or ODD_TEXT]
+    docs = [Doc(vocab, words=words) for words in texts]
     windows = pieces.windows(docs)
     numbers = range(len(windows.pieces))
     module.eval()
@@ -171,13 +180,18 @@ def check_vectors(model: Model) -> None:
         )
     if together.shape != (sum(map(len, docs)), module.output_size):
         raise ValueError("it does not give one vector for each word piece; choose another model")
-    scale = max(1.0, float(alone.abs().max()))
-    difference = float((together - alone).abs().max()) / scale
+    kind = module.transformer.config.model_type
+    difference = float((together - alone).abs().max()) / max(1.0, float(alone.abs().max()))
     if not difference < TOLERANCE:
-        kind = module.transformer.config.model_type
         raise ValueError(
             f"the vectors of a text depend on the other texts of its batch (by {difference:.2g}), as {kind} does not "
             "ignore padding; choose another model"
+        )
+    _, one, other, _ = alone.split([len(doc) for doc in docs])
+    if not np.array_equal(windows.pieces[1], windows.pieces[2]) and torch.equal(one[3:], other[3:]):
+        raise ValueError(
+            f"the vectors of words do not depend on the words around them, as {kind} does not work on this machine; "
+            "choose another model"
         )
 
 
@@ -199,9 +213,9 @@ def load_pretrained(
         part = "tokenizer"
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **tokenizer_config)
         part = "weights"
-        pretrained, loaded = AutoModel.from_pretrained(
-            name, config=config, trust_remote_code=False, torch_dtype=torch.float32, output_loading_info=True, **rest
-        )
+        fixed = {"trust_remote_code": False, "torch_dtype": torch.float32, "output_loading_info": True}
+        with limited_parameters(2 * weights_size(name) + SMALL):
+            pretrained, loaded = AutoModel.from_pretrained(name, config=config, **fixed, **rest)
     except Exception as error:  # Hugging Face raises errors of all kinds
         if Path(name).is_dir():
             there = ", ".join(sorted(path.name for path in Path(name).iterdir())) or "nothing"
@@ -213,6 +227,13 @@ def load_pretrained(
         reason = shorten(str(error), 200) or type(error).__name__
         raise ValueError(f"transformer {name!r}: {what} ({reason}). Set [paths] encoder") from error
     return tokenizer, pretrained, sorted(loaded["missing_keys"])
+
+
+def weights_size(name: str) -> int:
+    """Bytes of the weights in a folder; for a name on the hub, as many as any model has."""
+    if not Path(name).is_dir():
+        return 2**40
+    return sum(path.stat().st_size for path in Path(name).iterdir() if path.suffix in (".safetensors", ".bin"))
 
 
 def forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[FullTransformerBatch, Callable]:
@@ -229,7 +250,8 @@ def forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[FullTransfor
         return WordBatch(split(model, vectors.detach().float(), lengths)), backprop
     if is_train:
         return WordBatch(model.attrs["cache"].get(model, docs)), no_backprop
-    return WordBatch(split(model, predict(model, docs), lengths)), no_backprop
+    # Documents can be kept: each owns its vectors, so that it does not keep those of its batch.
+    return WordBatch([vectors.copy() for vectors in split(model, predict(model, docs), lengths)]), no_backprop
 
 
 def predict(model: Model, docs: Sequence[Doc]) -> Tensor:
@@ -254,7 +276,10 @@ def get_pieces(model: Model) -> WordPieces:
 
 
 def _loading() -> str:
-    """Component and file that are being loaded. spaCy does not tell them to the model; they are in its frames."""
+    """Component and file that are being loaded. spaCy does not tell them to the model; they are in its frames.
+
+    From bytes, spaCy's compiled code leaves no frame, so the name is that of most transformers.
+    """
     component, path = "transformer", "model"
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:

@@ -14,6 +14,7 @@ ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_a
 # Settings of a Hugging Face config that do not change the vectors of words, change their type, or name code.
 DROPPED = {
     "auto_map",
+    "chunk_size_feed_forward",
     "id2label",
     "label2id",
     "output_attentions",
