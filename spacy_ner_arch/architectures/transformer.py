@@ -5,7 +5,9 @@ from typing import Any
 from spacy.tokens import Doc
 from spacy.util import registry
 from spacy_transformers.data_classes import FullTransformerBatch
-from thinc.api import Model
+from spacy_transformers.layers import split_trf_batch, trfs2arrays
+from thinc.api import Model, chain
+from thinc.types import Floats2d, Ragged
 
 from ..bridge.head import Tok2Vec
 from ..bridge.listener import WordListener, own_transformer
@@ -72,14 +74,23 @@ def transformer_listener(features: Tok2Vec | None = None, upstream: str = "*") -
 def transformer_tok2vec(
     transformer: Model[list[Doc], FullTransformerBatch],
     features: Tok2Vec | None = None,
-    pooling: Model | None = None,
-    grad_factor: float = 1.0,
 ) -> Tok2Vec:
     """A transformer as the tok2vec of one component, not shared.
 
     transformer: spacy_ner_arch.TransformerModel.v1.
     features: see spacy_ner_arch.TransformerListener.v1.
-    pooling, grad_factor: set by nlp.replace_listeners, for a listener of spacy-transformers.
     """
-    tok2vec = own_transformer(transformer, pooling, grad_factor)
+    tok2vec = own_transformer(transformer)
     return tok2vec if features is None else concatenate(tok2vec, features)
+
+
+@registry.architectures("spacy_ner_arch.PooledTransformerTok2Vec.v1")
+def pooled_transformer_tok2vec(
+    transformer: Model[list[Doc], FullTransformerBatch], pooling: Model[Ragged, Floats2d], grad_factor: float = 1.0
+) -> Tok2Vec:
+    """What nlp.replace_listeners sets in place of a listener of spacy-transformers: a transformer that is not shared.
+
+    transformer: spacy_ner_arch.TransformerModel.v1.
+    pooling, grad_factor: those of the listener. The pooling of a word has one vector to pool.
+    """
+    return chain(chain(transformer, split_trf_batch()), trfs2arrays(pooling, grad_factor))

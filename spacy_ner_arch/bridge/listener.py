@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from spacy.tokens import Doc
 from spacy_transformers.data_classes import FullTransformerBatch, TransformerData, WordpieceBatch
-from spacy_transformers.layers import TransformerListener, split_trf_batch, trfs2arrays
+from spacy_transformers.layers import TransformerListener, split_trf_batch
 from thinc.api import Model, Ops, chain, xp2torch
 from thinc.types import Floats2d, Ragged
 from torch import Tensor
@@ -26,10 +26,13 @@ MISSING_VECTORS = (
     "a document has no vectors of the transformer: put the component `transformer` into the pipeline before the one "
     "that listens to it, and into annotating_components where that one is"
 )
-# Listeners that a transformer of its own can replace, and their settings that it takes over.
-LISTENERS = {
-    "spacy_ner_arch.TransformerListener.v1": ("features",),
-    "spacy-transformers.TransformerListener.v1": ("pooling", "grad_factor"),
+# Listeners that a transformer of its own can replace: the function that takes their place, and the settings it keeps.
+REPLACED = {
+    "spacy_ner_arch.TransformerListener.v1": ("spacy_ner_arch.TransformerTok2Vec.v1", ("features",)),
+    "spacy-transformers.TransformerListener.v1": (
+        "spacy_ner_arch.PooledTransformerTok2Vec.v1",
+        ("pooling", "grad_factor"),
+    ),
 }
 
 
@@ -120,17 +123,9 @@ def listen(model: WordListener, docs: list[Doc], is_train: bool) -> tuple[list[F
     return vectors, backprop
 
 
-def own_transformer(
-    transformer: Model[list[Doc], FullTransformerBatch], pooling: Model | None = None, grad_factor: float = 1.0
-) -> Tok2Vec:
-    """A transformer as the tok2vec of one component, not shared.
-
-    pooling, grad_factor: those of a listener of spacy-transformers that the transformer replaces. The pooling of a word
-        has one vector to pool.
-    """
-    if pooling is None:
-        return chain(transformer, Model("word_vectors", word_vectors))
-    return chain(chain(transformer, split_trf_batch()), trfs2arrays(pooling, grad_factor))
+def own_transformer(transformer: Model[list[Doc], FullTransformerBatch]) -> Tok2Vec:
+    """A transformer as the tok2vec of one component, not shared."""
+    return chain(transformer, Model("word_vectors", word_vectors))
 
 
 def word_vectors(model: Model, batch: WordBatch, is_train: bool) -> tuple[list[Floats2d], Callable]:
@@ -158,15 +153,16 @@ def replace_listener_cfg(transformer: dict[str, Any], tok2vec: dict[str, Any]) -
     listener = find_listener(tok2vec)
     if listener is None:
         raise ValueError(
-            f"the transformer can only replace {' and '.join(LISTENERS)}; let one of them be in the component's config"
+            f"the transformer can only replace {' and '.join(REPLACED)}; let one of them be in the component's config"
         )
-    kept = {name: listener[name] for name in LISTENERS[listener["@architectures"]] if name in listener}
-    return {"@architectures": "spacy_ner_arch.TransformerTok2Vec.v1", "transformer": transformer, **kept}
+    function, settings = REPLACED[listener["@architectures"]]
+    kept = {name: listener[name] for name in settings if name in listener}
+    return {"@architectures": function, "transformer": transformer, **kept}
 
 
 def find_listener(block: dict[str, Any]) -> dict[str, Any] | None:
     """The config block of a listener in a block; None if there is none."""
-    if block.get("@architectures") in LISTENERS:
+    if block.get("@architectures") in REPLACED:
         return block
     inner = (find_listener(value) for value in block.values() if isinstance(value, dict))
     return next((listener for listener in inner if listener is not None), None)
