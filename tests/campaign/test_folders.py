@@ -19,9 +19,9 @@ import srsly
 import torch
 from conftest import TRAIN, entities, make_examples, transformer_nlp
 from families import TEXTS, make_family
-from rows import add_row
 from safetensors.torch import save
 
+from campaign.rows import add_row
 from spacy_ner_arch.architectures.transformer import transformer_model
 
 SEED, MEBIBYTE = 0, 2**20

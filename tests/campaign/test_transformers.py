@@ -8,10 +8,10 @@ import pytest
 import spacy
 import torch
 from families import FAMILIES, TEXTS, make_family, reference
-from rows import add_row, write_beside
 from spacy.tokens import Doc
 from thinc.api import Adam
 
+from campaign.rows import add_row, write_beside
 from spacy_ner_arch.architectures.transformer import transformer_model
 
 WINDOW, OVERLAP = 128, 16
