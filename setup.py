@@ -65,6 +65,8 @@ setup(
             "spacy_ner_arch.TransformerModel.v1 = spacy_ner_arch.architectures.transformer:transformer_model",
             "spacy_ner_arch.TransformerListener.v1 = spacy_ner_arch.architectures.transformer:transformer_listener",
             "spacy_ner_arch.TransformerTok2Vec.v1 = spacy_ner_arch.architectures.transformer:transformer_tok2vec",
+            "spacy_ner_arch.PooledTransformerTok2Vec.v1 = "
+            "spacy_ner_arch.architectures.transformer:pooled_transformer_tok2vec",
             "spacy_ner_arch.CRF.v1 = spacy_ner_arch.architectures.ner:crf",
             "spacy_ner_arch.Span.v1 = spacy_ner_arch.architectures.ner:span",
             "spacy_ner_arch.Softmax.v1 = spacy_ner_arch.architectures.ner:softmax",

@@ -3,9 +3,11 @@
 import copy
 import json
 import pickle
+import resource
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from thinc.api import Adam, RAdam
 
@@ -223,7 +225,8 @@ def test_round_trip_is_exact_and_rebuilds_from_the_hyperparameters():
     assert torch.equal(loaded.predict((x,)), shim.predict((x,)))
     assert loaded.to_bytes() == data
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    assert json.loads(header["__metadata__"]["hyperparameters"]) == {"input_size": 5}
+    stored = json.loads(header["__metadata__"]["hyperparameters"])
+    assert stored.pop("checksum") and stored == {"input_size": 5}
 
 
 def test_before_initialization():
@@ -239,6 +242,52 @@ def test_before_initialization():
 def test_damaged_weights_are_a_clear_error(damage):
     with pytest.raises(ValueError, match="damaged"):
         TorchShim(Toy).from_bytes(damage(make().to_bytes()))
+
+
+def rewritten(data, change):
+    """Stored weights with other hyperparameters; without a checksum, as version 0.1 stored them."""
+    size = int.from_bytes(data[:8], "little")
+    stored = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["hyperparameters"])
+    del stored["checksum"]
+    return safetensors.torch.save(safetensors.torch.load(data), {"hyperparameters": json.dumps({**stored, **change})})
+
+
+def test_weights_without_a_checksum_load():
+    shim = make()
+    loaded = TorchShim(Toy).from_bytes(rewritten(shim.to_bytes(), {}))
+    assert all(torch.equal(p, weights(shim)[name]) for name, p in weights(loaded).items())
+
+
+def test_every_flipped_bit_is_found():
+    data = make().to_bytes()
+    for place in range(len(data)):
+        flipped = data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :]
+        with pytest.raises(ValueError, match="damaged|not those of this model"):
+            TorchShim(Toy).from_bytes(flipped)
+
+
+@pytest.mark.parametrize("size", [10**8, 10**12, -1, 4, "5", None])
+def test_sizes_are_checked_before_a_module_is_built(size):
+    """A linear layer for 10**8 numbers takes 1.2 GB."""
+    data = rewritten(make().to_bytes(), {"input_size": size})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match="not those of this model"):
+        TorchShim(Toy).from_bytes(data)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
+
+
+class Deep(torch.nn.Module):
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self.layers = torch.nn.ModuleList(torch.nn.Linear(1, 1) for _ in range(layers))
+
+
+def test_layers_are_counted_before_they_are_built():
+    shim = TorchShim(Deep)
+    shim.initialize(layers=2)
+    with pytest.raises(ValueError, match="more or larger layers than the file"):
+        TorchShim(Deep).from_bytes(rewritten(shim.to_bytes(), {"layers": 10**9}))
+    assert len(TorchShim(Deep).from_bytes(shim.to_bytes()).module.layers) == 2
 
 
 class Bomb:

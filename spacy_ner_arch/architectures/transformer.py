@@ -5,7 +5,9 @@ from typing import Any
 from spacy.tokens import Doc
 from spacy.util import registry
 from spacy_transformers.data_classes import FullTransformerBatch
-from thinc.api import Model
+from spacy_transformers.layers import split_trf_batch, trfs2arrays
+from thinc.api import Model, chain
+from thinc.types import Floats2d, Ragged
 
 from ..bridge.head import Tok2Vec
 from ..bridge.listener import WordListener, own_transformer
@@ -36,10 +38,12 @@ def transformer_model(
     frozen: do not train the transformer. It then runs without dropout and without a graph.
     cache_mib: memory on the device for vectors of training documents while the transformer is frozen, always or in a
         stage of training; other documents are computed again.
-    tokenizer_config, transformer_config: settings of the tokenizer and the model, as Hugging Face knows them.
+    tokenizer_config, transformer_config: settings of the tokenizer, and of the network, as Hugging Face knows them.
+        Settings that choose outputs (output_attentions) or run code (trust_remote_code) are refused.
 
-    Raises ValueError for an unknown pooling; at initialization for a model that cannot be loaded, has a decoder, or
-    does not fit window and overlap.
+    Raises ValueError for an unknown pooling or a refused setting; at initialization for a model that cannot be loaded,
+    whose vectors depend on the batch, or that does not fit its tokenizer, window or overlap. Of a model with a decoder,
+    the encoder is used.
     """
     return word_transformer(
         name,
@@ -68,7 +72,8 @@ def transformer_listener(features: Tok2Vec | None = None, upstream: str = "*") -
 
 @registry.architectures("spacy_ner_arch.TransformerTok2Vec.v1")
 def transformer_tok2vec(
-    transformer: Model[list[Doc], FullTransformerBatch], features: Tok2Vec | None = None
+    transformer: Model[list[Doc], FullTransformerBatch],
+    features: Tok2Vec | None = None,
 ) -> Tok2Vec:
     """A transformer as the tok2vec of one component, not shared.
 
@@ -77,3 +82,15 @@ def transformer_tok2vec(
     """
     tok2vec = own_transformer(transformer)
     return tok2vec if features is None else concatenate(tok2vec, features)
+
+
+@registry.architectures("spacy_ner_arch.PooledTransformerTok2Vec.v1")
+def pooled_transformer_tok2vec(
+    transformer: Model[list[Doc], FullTransformerBatch], pooling: Model[Ragged, Floats2d], grad_factor: float = 1.0
+) -> Tok2Vec:
+    """What nlp.replace_listeners sets in place of a listener of spacy-transformers: a transformer that is not shared.
+
+    transformer: spacy_ner_arch.TransformerModel.v1.
+    pooling, grad_factor: those of the listener. The pooling of a word has one vector to pool.
+    """
+    return chain(chain(transformer, split_trf_batch()), trfs2arrays(pooling, grad_factor))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from spacy.tokens import Doc
 from spacy_transformers.data_classes import FullTransformerBatch, TransformerData, WordpieceBatch
-from spacy_transformers.layers import TransformerListener
+from spacy_transformers.layers import TransformerListener, split_trf_batch
 from thinc.api import Model, Ops, chain, xp2torch
 from thinc.types import Floats2d, Ragged
 from torch import Tensor
@@ -26,7 +26,14 @@ MISSING_VECTORS = (
     "a document has no vectors of the transformer: put the component `transformer` into the pipeline before the one "
     "that listens to it, and into annotating_components where that one is"
 )
-LISTENER = "spacy_ner_arch.TransformerListener.v1"
+# Listeners that a transformer of its own can replace: the function that takes their place, and the settings it keeps.
+REPLACED = {
+    "spacy_ner_arch.TransformerListener.v1": ("spacy_ner_arch.TransformerTok2Vec.v1", ("features",)),
+    "spacy-transformers.TransformerListener.v1": (
+        "spacy_ner_arch.PooledTransformerTok2Vec.v1",
+        ("pooling", "grad_factor"),
+    ),
+}
 
 
 class WordBatch(FullTransformerBatch):
@@ -134,9 +141,11 @@ def word_rows(data: TransformerData | None, ops: Ops, width: int, words: int = 0
     return cast(Floats2d, data.model_output["last_hidden_state"][0])
 
 
-def replace_listener(model: Model[list[Doc], FullTransformerBatch]) -> Tok2Vec:
-    """The layer that replaces a listener in nlp.replace_listeners."""
-    return own_transformer(model)
+def replace_listener(
+    transformer: Model[list[Doc], FullTransformerBatch], listener: TransformerListener, component: Any
+) -> Model:
+    """The layer that replaces a listener in nlp.replace_listeners, ours or that of spacy-transformers."""
+    return own_transformer(transformer) if isinstance(listener, WordListener) else chain(transformer, split_trf_batch())
 
 
 def replace_listener_cfg(transformer: dict[str, Any], tok2vec: dict[str, Any]) -> dict[str, Any]:
@@ -144,18 +153,16 @@ def replace_listener_cfg(transformer: dict[str, Any], tok2vec: dict[str, Any]) -
     listener = find_listener(tok2vec)
     if listener is None:
         raise ValueError(
-            f"the transformer can only replace {LISTENER}; use that listener in the config of the component"
+            f"the transformer can only replace {' and '.join(REPLACED)}; let one of them be in the component's config"
         )
-    return {
-        "@architectures": "spacy_ner_arch.TransformerTok2Vec.v1",
-        "transformer": transformer,
-        "features": listener.get("features"),
-    }
+    function, settings = REPLACED[listener["@architectures"]]
+    kept = {name: listener[name] for name in settings if name in listener}
+    return {"@architectures": function, "transformer": transformer, **kept}
 
 
 def find_listener(block: dict[str, Any]) -> dict[str, Any] | None:
-    """The config block of our listener in a block; None if there is none."""
-    if block.get("@architectures") == LISTENER:
+    """The config block of a listener in a block; None if there is none."""
+    if block.get("@architectures") in REPLACED:
         return block
     inner = (find_listener(value) for value in block.values() if isinstance(value, dict))
     return next((listener for listener in inner if listener is not None), None)

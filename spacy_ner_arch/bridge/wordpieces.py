@@ -1,17 +1,20 @@
-"""Words of documents as word pieces of a transformer, in windows of limited length."""
+"""Documents as word pieces of a transformer, in windows of limited length, and the pieces of each word."""
 
+import json
 import tempfile
-from collections.abc import Sequence
-from itertools import accumulate, chain
+import zlib
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import srsly
 import torch
-from spacy.attrs import ORTH, SPACY
+from spacy.attrs import IDX, IS_SPACE, LENGTH
 from spacy.tokens import Doc
 from thinc.api import Shim
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from ..nn.batch import cut, send
@@ -19,109 +22,204 @@ from ..nn.transformer import Pieces
 
 # Padded pieces that cost as much time on a CPU as another batch.
 CPU_PADDING = 64
-# Words whose pieces are cached.
-MAX_CACHED = 500_000
+# Files of a slow tokenizer besides its vocabulary.
+TOKENIZER_FILES = {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}
+# Formats that can contain code.
+UNSAFE = {".py", ".pkl", ".pickle", ".bin", ".pt", ".pth"}
 
 
-class Window(NamedTuple):
-    """One input of the transformer, and the words that take their vectors from it."""
+class Frame(NamedTuple):
+    """Special pieces around every text, and the types of all pieces (`token_type_ids`), if the model is given them."""
 
-    pieces: list[int]
-    start: int  # index in `pieces` of the first piece of these words
-    first: int  # index of the first of these words among all words of the batch
-    counts: list[int]  # pieces of each of these words
+    prefix: list[int]
+    suffix: list[int]
+    types: tuple[list[int], int, list[int]] | None  # of the prefix, of the text, of the suffix
+
+
+class Windows(NamedTuple):
+    """Inputs of the transformer for N words, which may be in any number of windows.
+
+    pieces: ids of each window, special ones included.
+    owners: (N,) the window that each word takes its vector from. Non-decreasing.
+    starts, ends: (N,) the pieces of each word, in its window.
+    """
+
+    pieces: list[np.ndarray]
+    owners: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
 
 
 class WordPieces(Shim):
     """A Hugging Face tokenizer that is stored with a thinc model.
 
-    Each word is tokenized on its own, with the space before it. So no piece belongs to two words, words and pieces
-    cannot get misaligned, and the pieces of a word can be cached.
+    A fast tokenizer reads the whole text, and a word has the pieces that overlap it. A piece may belong to several
+    words. A slow tokenizer does not know where its pieces come from, so it reads each word alone, with the space before
+    it; so does a tokenizer that was stored by version 0.1. Special tokens that are written out in a text are text.
+
+    window: most pieces of an input of the transformer, special ones included.
+    overlap: pieces that neighbouring windows share.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, window: int, overlap: int) -> None:
         super().__init__(None)
-        self._cached: dict[tuple[int, bool], tuple[int, ...]] = {}
+        self.window = window
+        self.overlap = overlap
 
     @property
     def tokenizer(self) -> Any:
-        """The tokenizer; raises ValueError before initialization."""
+        """A Tokenizer of `tokenizers`, or a slow tokenizer of `transformers`; raises ValueError if not initialized."""
         if self._model is None:
             raise ValueError("the model is not initialized: call nlp.initialize() or load a trained pipeline")
         return self._model
 
+    @property
+    def size(self) -> int:
+        """Number of rows that the table of pieces must have."""
+        vocabulary = self.tokenizer.get_vocab()
+        return max(chain(vocabulary.values(), self.frame.prefix, self.frame.suffix), default=-1) + 1
+
+    @property
+    def room(self) -> int:
+        """How many pieces of words fit into a window."""
+        return self.window - len(self.frame.prefix) - len(self.frame.suffix)
+
     def initialize(self, tokenizer: Any) -> None:
-        """Set the tokenizer."""
+        """Set the tokenizer, one of `transformers`."""
+        typed = "token_type_ids" in tokenizer.model_input_names
+        if tokenizer.is_fast:
+            self._set(Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()), typed=typed, whole=True)
+        else:
+            self._set(tokenizer, typed=typed, whole=False)
+
+    def _set(self, tokenizer: Any, typed: bool, whole: bool) -> None:
+        """typed: the model is given the types of pieces. whole: the tokenizer reads whole texts, not words."""
         self._model = tokenizer
-        self._cached = {}
-        alone = tokenizer.encode("a", add_special_tokens=False)
-        framed = tokenizer.encode("a")
-        start = next(i for i in range(len(framed)) if framed[i : i + len(alone)] == alone)
-        self.prefix, self.suffix = framed[:start], framed[start + len(alone) :]
+        self._typed = typed
+        self._whole = whole
+        if isinstance(tokenizer, Tokenizer):
+            tokenizer.no_truncation()
+            tokenizer.no_padding()
+            tokenizer.encode_special_tokens = True
+            self.frame = _fast_frame(tokenizer, typed)
+        else:
+            self.frame = _slow_frame(tokenizer, typed)
 
-    def room(self, size: int) -> int:
-        """How many pieces of words fit into a window of `size` pieces, special ones included."""
-        return size - len(self.prefix) - len(self.suffix)
+    # Documents to windows
 
-    def windows(self, docs: Sequence[Doc], size: int, overlap: int) -> list[Window]:
-        """All words of the documents in windows of at most `size` pieces, special ones included.
+    def windows(self, docs: Sequence[Doc]) -> Windows:
+        """All words of the documents in windows.
 
-        Neighbouring windows of a document share about `overlap` pieces, and a word is taken from the window where it is
-        farther from the edge. A word that is longer than a window is cut off.
+        Neighbouring windows of a document share about `overlap` pieces, and a word takes its vector from the window
+        where it is farther from the edge. A word with more pieces than a window has room for loses the last ones.
         """
-        room = self.room(size)
-        windows = []
-        before = 0  # words of the documents before
-        for doc, words in zip(docs, self._cut(docs), strict=True):
-            words = [pieces[:room] for pieces in words]
-            counts = [len(pieces) for pieces in words]
-            for first, last, start, end in cover(counts, room, overlap):
-                pieces = [*self.prefix, *chain.from_iterable(words[start:end]), *self.suffix]
-                context = len(self.prefix) + sum(counts[start:first])
-                windows.append(Window(pieces, context, before + first, counts[first:last]))
-            before += len(doc)
-        return windows
+        ids, ends_of_docs, starts, ends, spaces = self._align(docs)
+        ends = np.minimum(ends, starts + self.room)
+        context = np.array(self.frame.prefix), np.array(self.frame.suffix)
+        pieces: list[np.ndarray] = []
+        owners = np.empty(len(starts), dtype=np.int64)
+        shifts = np.empty(len(starts), dtype=np.int64)
+        word = piece = 0
+        for doc, end_of_doc in zip(docs, ends_of_docs.tolist(), strict=True):
+            words = slice(word, word + len(doc))
+            for first, last, start, end in cover(
+                starts[words] - piece, ends[words] - piece, end_of_doc - piece, self.room, self.overlap
+            ):
+                owners[word + first : word + last] = len(pieces)
+                shifts[word + first : word + last] = len(context[0]) - piece - start
+                pieces.append(np.concatenate([context[0], ids[piece + start : piece + end], context[1]]))
+            word, piece = words.stop, end_of_doc
+        starts, ends = _without_neighbours(starts, ends, spaces)
+        return Windows(pieces, owners, starts + shifts, ends + shifts)
 
-    def _cut(self, docs: Sequence[Doc]) -> list[list[tuple[int, ...]]]:
-        """Pieces of each word of each document."""
-        keys = []
+    def _align(self, docs: Sequence[Doc]) -> tuple[np.ndarray, ...]:
+        """Pieces of the documents, and the pieces that overlap each word.
+
+        Returns the ids of all pieces; for each document, the number of pieces up to its end; for each word, its first
+        piece, the one after its last, both non-decreasing, and whether the word is white space.
+        """
+        columns = np.concatenate([doc.to_array([IDX, LENGTH, IS_SPACE]) for doc in docs]).astype(np.int64)
+        places, lengths, spaces = columns.T
+        if not self._whole:
+            words = self._read_words(docs)
+            ends = np.cumsum([len(pieces) for pieces in words])
+            ids = np.fromiter(chain.from_iterable(words), dtype=np.int64)
+            ends_of_docs = ends[np.cumsum([len(doc) for doc in docs]) - 1]
+            return ids, ends_of_docs, np.concatenate([[0], ends[:-1]]), ends, spaces > 0
+        texts = [doc.text for doc in docs]
+        read = self.tokenizer.encode_batch(texts, add_special_tokens=False)
+        counts = np.array([len(encoding) for encoding in read])
+        ids = np.fromiter(chain.from_iterable(encoding.ids for encoding in read), dtype=np.int64)
+        offsets = chain.from_iterable(chain.from_iterable(encoding.offsets for encoding in read))
+        spans = np.fromiter(offsets, dtype=np.int64).reshape(-1, 2)
+        # Places in the documents' texts one after the other, so that all documents are aligned at once.
+        before = np.cumsum([0, *map(len, texts)])[:-1]
+        spans += np.repeat(before, counts)[:, None]
+        places += np.repeat(before, [len(doc) for doc in docs])
+        first, last = _monotone(spans)
+        starts = np.searchsorted(last, places, side="right")
+        ends = np.searchsorted(first, places + lengths, side="left")
+        return ids, counts.cumsum(), starts, np.maximum(starts, ends), spaces > 0
+
+    def _read_words(self, docs: Sequence[Doc]) -> list[list[int]]:
+        """Pieces of each word, each read alone with the space before it."""
+        texts = []
         for doc in docs:
-            array = doc.to_array([ORTH, SPACY])
-            keys.append(list(zip(array[:, 0].tolist(), [False, *map(bool, array[:-1, 1].tolist())], strict=False)))
-        if len(self._cached) > MAX_CACHED:
-            self._cached = {}
-        cached = self._cached
-        new = list({key for row in keys for key in row if key not in cached})
-        if new:
-            strings = docs[0].vocab.strings
-            texts = [" " * space + strings[orth] for orth, space in new]
+            before = ["", *(token.whitespace_ for token in doc)]
+            texts += [space + token.text for space, token in zip(before, doc, strict=False)]
+        # Words repeat, and a slow tokenizer is slow.
+        unique = list(dict.fromkeys(texts))
+        if isinstance(self.tokenizer, Tokenizer):
+            read = [encoding.ids for encoding in self.tokenizer.encode_batch(unique, add_special_tokens=False)]
+        else:
             options = {"add_special_tokens": False, "return_attention_mask": False, "return_token_type_ids": False}
-            cut = self.tokenizer(texts, **options)["input_ids"]
-            cached.update(zip(new, map(tuple, cut), strict=True))
-        return [[cached[key] for key in row] for row in keys]
+            read = self.tokenizer(unique, **options, split_special_tokens=True, verbose=False)["input_ids"]
+        found = dict(zip(unique, read, strict=True))
+        return [found[text] for text in texts]
 
-    def collate(self, windows: Sequence[Window], device: torch.device) -> tuple[Tensor, list[Pieces]]:
-        """Arguments of a WordTransformer: the order of the words, and the windows in batches with little padding."""
-        groups = cut([len(window.pieces) for window in windows], device, CPU_PADDING)
-        batches = [self._pad([windows[i] for i in group], device) for group in groups]
-        chosen = [windows[i] for group in groups for i in group]
-        order = np.concatenate([np.arange(window.first, window.first + len(window.counts)) for window in chosen])
-        return send(order.argsort(), device), batches
+    # Windows to tensors
 
-    def _pad(self, windows: Sequence[Window], device: torch.device) -> Pieces:
-        """One batch; its words are those of the windows in their order."""
-        lengths = np.array([len(window.pieces) for window in windows])
+    def collate(
+        self, windows: Windows, pad: int, device: torch.device, groups: Sequence[Sequence[int]] | None = None
+    ) -> tuple[Tensor, list[Pieces]]:
+        """Arguments of a WordTransformer: the order of the words, and the windows in batches.
+
+        pad: id of the piece for padding.
+        groups: numbers of the windows of each batch; batches with little padding if None.
+        """
+        if groups is None:
+            groups = cut([len(pieces) for pieces in windows.pieces], device, CPU_PADDING)
+        firsts = np.searchsorted(windows.owners, np.arange(len(windows.pieces) + 1))
+        words = [np.concatenate([np.arange(firsts[i], firsts[i + 1]) for i in group]) for group in groups]
+        batches = [self._pad(windows, group, own, pad, device) for group, own in zip(groups, words, strict=True)]
+        return send(np.concatenate(words).argsort(), device), batches
+
+    def _pad(self, windows: Windows, group: Sequence[int], words: np.ndarray, pad: int, device: torch.device) -> Pieces:
+        """Some windows as one batch, with the words that take their vectors from them."""
+        pieces = [windows.pieces[i] for i in group]
+        lengths = np.array([len(ids) for ids in pieces])
         mask = np.arange(lengths.max()) < lengths[:, None]
-        pieces = np.full(mask.shape, self.tokenizer.pad_token_id or 0, dtype=np.int64)
-        pieces[mask] = list(chain.from_iterable(window.pieces for window in windows))
-        counts = np.array(list(chain.from_iterable(window.counts for window in windows)), dtype=np.int64)
-        # The pieces of the words of a window are consecutive.
-        owned = np.array([sum(window.counts) for window in windows])
-        starts = np.arange(len(windows)) * mask.shape[1] + [window.start for window in windows]
-        rows = np.arange(owned.sum()) + np.repeat(starts - (owned.cumsum() - owned), owned)
-        words = np.repeat(np.arange(len(counts)), counts)
-        arrays = (pieces, mask, rows, words, counts)
-        return Pieces(*(send(array, device) for array in arrays))
+        ids = np.full(mask.shape, pad, dtype=np.int64)
+        ids[mask] = np.concatenate(pieces)
+        line = np.empty(len(windows.pieces), dtype=np.int64)
+        line[list(group)] = np.arange(len(group))
+        counts = windows.ends[words] - windows.starts[words]
+        starts = windows.starts[words] + line[windows.owners[words]] * mask.shape[1]
+        rows = np.arange(counts.sum()) + np.repeat(starts - (counts.cumsum() - counts), counts)
+        arrays = (ids, mask, rows, np.repeat(np.arange(len(words)), counts), counts)
+        batch = Pieces(*(send(array, device) for array in arrays))
+        return batch._replace(types=self._types(lengths, mask.shape, device))
+
+    def _types(self, lengths: np.ndarray, shape: tuple[int, int], device: torch.device) -> Tensor | None:
+        """Types of the pieces of a batch; None if the model is given none."""
+        if self.frame.types is None:
+            return None
+        prefix, text, suffix = self.frame.types
+        types = np.full(shape, text, dtype=np.int64)
+        types[:, : len(prefix)] = prefix
+        for number, kind in enumerate(suffix):
+            types[np.arange(len(lengths)), lengths - len(suffix) + number] = kind
+        return send(types, device)
 
     # Methods of every shim
 
@@ -132,55 +230,145 @@ class WordPieces(Shim):
         """A tokenizer runs on the host."""
 
     def copy(self) -> "WordPieces":
-        return WordPieces().from_bytes(self.to_bytes())
+        return WordPieces(self.window, self.overlap).from_bytes(self.to_bytes())
 
     def to_bytes(self) -> bytes:
-        """The files of the tokenizer; empty before initialization."""
+        """The tokenizer as text, with a checksum; empty before initialization."""
         if self._model is None:
             return b""
-        with tempfile.TemporaryDirectory() as folder:
-            self._model.save_pretrained(folder)
-            files = {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.is_file()}
-        return srsly.msgpack_dumps({"files": files, "fast": self._model.is_fast})
+        fast = isinstance(self._model, Tokenizer)
+        if fast:
+            files = {"tokenizer.json": self._model.to_str(pretty=False).encode("utf8")}
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                self._model.save_pretrained(folder)
+                files = {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir()) if path.is_file()}
+        stored = {"files": files, "fast": fast, "typed": self._typed, "whole": self._whole}
+        return srsly.msgpack_dumps({**stored, "checksum": _checksum(stored)})
 
     def from_bytes(self, data: bytes) -> "WordPieces":
+        """Load what `to_bytes` stored. Nothing in it is executed. Raises ValueError if it is damaged."""
         if not data:
             self._model = None
             return self
-        from transformers import AutoTokenizer
-
-        stored = srsly.msgpack_loads(data)
-        with tempfile.TemporaryDirectory() as folder:
-            for name, content in stored["files"].items():
-                (Path(folder) / Path(name).name).write_bytes(content)
-            self.initialize(AutoTokenizer.from_pretrained(folder, use_fast=stored["fast"], local_files_only=True))
+        try:
+            stored = srsly.msgpack_loads(data)
+            checksum = stored.pop("checksum", None)
+            if checksum not in (None, _checksum(stored)):
+                raise ValueError("its checksum is wrong")
+            files = stored["files"]
+            read = Tokenizer.from_str(files["tokenizer.json"].decode("utf8")) if stored["fast"] else _load_slow(files)
+            # Version 0.1 stored neither.
+            self._set(read, typed=stored.get("typed", False), whole=stored.get("whole", False))
+        except Exception as error:  # a tokenizer of Rust raises Exception itself
+            raise ValueError(f"the stored tokenizer is damaged ({type(error).__name__}: {error})") from error
         return self
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {"data": self.to_bytes(), "window": self.window, "overlap": self.overlap}
 
-def cover(counts: Sequence[int], room: int, overlap: int) -> list[tuple[int, int, int, int]]:
-    """Cut words into windows of at most `room` pieces.
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["window"], state["overlap"])  # type: ignore[misc]
+        self.from_bytes(state["data"])
 
-    counts: pieces of each word, none of more than `room`.
-    Returns (first, last, start, end) of each window: it contains the words [start, end), and the words [first, last)
-    take their vectors from it. Every word is in exactly one [first, last).
+
+def _fast_frame(tokenizer: Tokenizer, typed: bool) -> Frame:
+    # A tokenizer may not know the letter, but it knows its own pieces.
+    texts: Iterable[str] = chain("a", tokenizer.get_vocab())
+    read = (tokenizer.encode(text, add_special_tokens=False) for text in texts)
+    text = next((encoding for encoding in read if encoding.ids), None)
+    if text is None:
+        raise ValueError("the tokenizer has no pieces")
+    framed = tokenizer.post_process(text)
+    inside = np.flatnonzero(np.array(framed.special_tokens_mask) == 0)
+    first, last = int(inside[0]), int(inside[-1]) + 1
+    types = (framed.type_ids[:first], framed.type_ids[first], framed.type_ids[last:]) if typed else None
+    return Frame(framed.ids[:first], framed.ids[last:], types)
+
+
+def _slow_frame(tokenizer: Any, typed: bool) -> Frame:
+    some = -1  # no piece has this id
+    framed = tokenizer.build_inputs_with_special_tokens([some])
+    place = framed.index(some)
+    types = tokenizer.create_token_type_ids_from_sequences([some]) if typed else None
+    parts = None if types is None else (types[:place], types[place], types[place + 1 :])
+    return Frame(framed[:place], framed[place + 1 :], parts)
+
+
+def _load_slow(files: dict[str, bytes]) -> Any:
+    """A slow tokenizer from its files. Raises ValueError for files that are not those of a tokenizer."""
+    import transformers
+
+    settings = json.loads(files["tokenizer_config.json"])
+    kind = getattr(transformers, str(settings.get("tokenizer_class")), None)
+    if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedTokenizer)):
+        raise ValueError(f"tokenizer_class {settings.get('tokenizer_class')!r} is not a tokenizer of transformers")
+    known = TOKENIZER_FILES | set(kind.vocab_files_names.values())
+    unknown = sorted(name for name in files if name not in known or Path(name).suffix in UNSAFE)
+    if unknown:
+        raise ValueError(f"unknown files {', '.join(map(repr, unknown))}")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            (Path(folder) / name).write_bytes(content)
+        return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+def _checksum(stored: dict[str, Any]) -> int:
+    return zlib.crc32(srsly.msgpack_dumps(stored))
+
+
+def _monotone(spans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First and last places of pieces, both non-decreasing.
+
+    spans: (P, 2) places of each piece in the text, the end exclusive. Pieces from a normalized text can go back; pieces
+        without a character stand behind the piece before them.
     """
-    ends = [0, *accumulate(counts)]  # pieces before each word
-    total = len(counts)
-    if ends[-1] <= room:
-        return [(0, total, 0, total)]
+    first, last = spans.T
+    empty = first >= last
+    last = np.maximum.accumulate(np.where(empty, 0, last))
+    first = np.where(empty, last, first)
+    return np.minimum.accumulate(first[::-1])[::-1], last
+
+
+def _without_neighbours(starts: np.ndarray, ends: np.ndarray, spaces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Remove pieces of other words from words that are white space: SentencePiece joins a space to the next word."""
+    if not spaces.any():
+        return starts, ends
+    before = np.maximum.accumulate(np.where(spaces, 0, ends))
+    behind = np.minimum.accumulate(np.where(spaces, ends.max(), starts)[::-1])[::-1]
+    starts = np.where(spaces, np.maximum(starts, before), starts)
+    ends = np.where(spaces, np.maximum(starts, np.minimum(ends, behind)), ends)
+    return starts, ends
+
+
+def cover(starts: np.ndarray, ends: np.ndarray, total: int, room: int, overlap: int) -> list[tuple[int, int, int, int]]:
+    """Cut a document into windows of at most `room` pieces.
+
+    starts, ends: pieces of each word, both non-decreasing; no word has more than `room`.
+    total: number of pieces.
+    Returns (first, last, start, end) of each window: it contains the pieces [start, end), and the words [first, last)
+    take their vectors from it. Every word is in exactly one [first, last). Pieces of no word may be in no window.
+    """
+    if total <= room:
+        return [(0, len(starts), 0, total)]
     spans = []
     start = 0
     while True:
-        end = int(np.searchsorted(ends, ends[start] + room, side="right")) - 1
-        spans.append((start, end))
-        if end == total:
+        # All words before this one end inside the window.
+        word = int(np.searchsorted(ends, start + room, side="right"))
+        if word == len(starts):
+            spans.append((start, min(start + room, total), word))
             break
-        # The next window shares the last `overlap` pieces, but begins at least one word later.
-        start = max(start + 1, int(np.searchsorted(ends, ends[end] - overlap, side="left")))
-        start = min(start, end)
+        end = min(start + room, int(starts[word]))
+        end = max(end, int(ends[word - 1])) if word else end
+        spans.append((start, end, word))
+        # The next window shares `overlap` pieces, begins with a word, and contains all of the next one.
+        least = max(end - overlap, int(ends[word]) - room)
+        start = int(starts[min(word, int(np.searchsorted(starts, least)))])
     borders = [0]
-    for (_, end), (start, _) in zip(spans, spans[1:], strict=False):
-        middle = (ends[start] + ends[end]) / 2
-        borders.append(min(end, max(start, int(np.searchsorted(ends, middle, side="left")))))
-    borders.append(total)
-    return [(borders[i], borders[i + 1], start, end) for i, (start, end) in enumerate(spans)]
+    for (_, end, word), (start, _, _) in zip(spans, spans[1:], strict=False):
+        middle, first = np.searchsorted(starts, [(start + end) / 2, start]).tolist()
+        borders.append(min(word, max(first, middle)))
+    borders.append(len(starts))
+    windows = [(borders[i], borders[i + 1], start, end) for i, (start, end, _) in enumerate(spans)]
+    return [window for window in windows if window[0] < window[1]]

@@ -1,62 +1,89 @@
 """A Hugging Face transformer that returns one vector per word."""
 
+import inspect
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 POOLINGS = ("mean", "first", "first_last")
+ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
+# Settings of a Hugging Face config that do not change the vectors of words, change their type, or name code.
+DROPPED = {
+    "auto_map",
+    "chunk_size_feed_forward",
+    "id2label",
+    "label2id",
+    "output_attentions",
+    "output_hidden_states",
+    "quantization_config",
+    "return_dict",
+    "task_specific_params",
+    "torch_dtype",
+    "torchscript",
+    "transformers_version",
+}
+# Buffers that some versions of transformers store and others compute.
+COMPUTED = re.compile(r"(^|\.)(position_ids|token_type_ids|inv_freq|masked_bias)$")
 
 
 class Pieces(NamedTuple):
-    """Word pieces of S windows of L positions, and the P pieces that belong to the N words of these windows."""
+    """Word pieces of S windows of L positions, and the P pieces of the N words of these windows.
+
+    A piece can belong to several words.
+    """
 
     ids: Tensor  # (S, L) int64
     mask: Tensor  # (S, L) bool, False on padding
     rows: Tensor  # (P,) int64, position of each piece in the flattened (S * L) windows, sorted by word
     words: Tensor  # (P,) int64, word of each piece
     counts: Tensor  # (N,) int64, number of pieces of each word
+    types: Tensor | None = None  # (S, L) int64, `token_type_ids`; None if the tokenizer gives none
 
 
 class WordTransformer(nn.Module):
     """Run a Hugging Face transformer and pool the vectors of word pieces to vectors of words.
 
     config: configuration of the transformer as a dictionary, with its `model_type` and optionally
-        `attn_implementation`.
+        `attn_implementation`. Of a model with a decoder, only the encoder is built.
     pooling: vector of a word: "mean" of its pieces, "first" piece, or "first_last" (both, concatenated).
 
-    Warns if `attn_implementation` is not available, and uses the default.
+    Warns if `attn_implementation` is not available, and uses the default. Raises ValueError for a config that
+    transformers does not know.
 
     Shape: order (N,) int64, index of each word in the concatenated words of all batches -> (N, output_size). A word
         without pieces has zeros.
     """
 
+    transformer: Any  # of transformers
+
     def __init__(self, config: dict[str, Any], pooling: str) -> None:
         super().__init__()
-        from transformers import AutoConfig, AutoModel
-
-        settings = dict(config)
-        # Hugging Face expects it as an argument of the model, not as part of the config.
-        attention = settings.pop("attn_implementation", None)
-        wanted = {"attn_implementation": attention} if attention else {}
-        chosen = AutoConfig.for_model(settings.pop("model_type"), **settings)
-        try:
-            self.transformer = AutoModel.from_config(chosen, **wanted)
-        except (ImportError, ValueError) as error:
-            if not wanted:
-                raise
-            # All implementations use the same weights.
-            warnings.warn(
-                f"attn_implementation = {attention!r} is not available, the default is used: {error}", stacklevel=2
-            )
-            self.transformer = AutoModel.from_config(chosen)
+        self.transformer = build_transformer(config)
         # The pooler is an extra layer over the first piece of a sentence; word vectors do not need it.
         if getattr(self.transformer, "pooler", None) is not None:
-            self.transformer.pooler = None
+            self.transformer.pooler = nn.Identity()
         self.pooling = pooling
         self.output_size = self.transformer.config.hidden_size * (2 if pooling == "first_last" else 1)
+        self._arguments = set(inspect.signature(self.transformer.forward).parameters)
+
+    @property
+    def rows(self) -> int | None:
+        """Number of rows in the table of pieces; None if the transformer has no such table."""
+        try:
+            table = self.transformer.get_input_embeddings()
+        except NotImplementedError:
+            table = getattr(self.transformer, "embed_tokens", None)
+        return table.num_embeddings if isinstance(table, nn.Embedding) else None
+
+    @property
+    def padding(self) -> int:
+        """Id of the piece for padding."""
+        piece = self.transformer.config.pad_token_id
+        return piece if isinstance(piece, int) and piece >= 0 else 0
 
     @property
     def max_pieces(self) -> int | None:
@@ -76,8 +103,10 @@ class WordTransformer(nn.Module):
 
     def read(self, pieces: Pieces) -> Tensor:
         """Return the vectors (N, output_size) of the words of one batch of windows."""
-        ids, mask, rows, words, counts = pieces
-        hidden = self.transformer(input_ids=ids, attention_mask=mask.long()).last_hidden_state.flatten(0, 1)
+        ids, mask, rows, words, counts, types = pieces
+        inputs = {"input_ids": ids, "attention_mask": mask.long(), "token_type_ids": types}
+        inputs = {name: value for name, value in inputs.items() if name in self._arguments and value is not None}
+        hidden = self.transformer(**inputs).last_hidden_state.flatten(0, 1)
         if self.pooling == "mean":
             total = hidden.new_zeros(len(counts), hidden.shape[1]).index_add(0, words, hidden.index_select(0, rows))
             return total / counts.clamp_min(1).unsqueeze(1)
@@ -96,3 +125,85 @@ class WordTransformer(nn.Module):
         padded = torch.cat([rows, rows.new_zeros(1)])
         picked = hidden.index_select(0, padded[which])
         return torch.where((counts > 0).unsqueeze(1), picked, picked.new_zeros(()))
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load weights. Buffers that other versions of transformers store, or do not, make no difference."""
+        own = self.state_dict()
+        ignored = list(getattr(self.transformer, "_keys_to_ignore_on_load_unexpected", None) or [])
+        known = {
+            name: tensor
+            for name, tensor in state_dict.items()
+            if name in own or not (COMPUTED.search(name) or any(re.search(pattern, name) for pattern in ignored))
+        }
+        computed = {name: tensor for name, tensor in own.items() if COMPUTED.search(name)}
+        return super().load_state_dict({**computed, **known}, strict=strict, assign=assign)
+
+
+def build_transformer(config: dict[str, Any]) -> nn.Module:
+    """A transformer with random weights; of one with a decoder, only the encoder."""
+    from transformers import AutoModel
+
+    # Hugging Face expects it as an argument of the model, not as part of the config.
+    attention = config.get("attn_implementation")
+    check_attention(attention)
+    wanted = {"attn_implementation": attention} if attention else {}
+    fixed: dict[str, Any] = {"trust_remote_code": False, "torch_dtype": torch.float32}
+    settings = make_config(config)
+    try:
+        transformer = AutoModel.from_config(settings, **fixed, **wanted)
+    except (ImportError, ValueError) as error:
+        if not wanted:
+            raise
+        # All implementations use the same weights.
+        warnings.warn(
+            f"attn_implementation = {attention!r} is not available, the default is used: {error}", stacklevel=2
+        )
+        transformer = AutoModel.from_config(settings, **fixed)
+    return transformer.get_encoder() if settings.is_encoder_decoder else transformer
+
+
+def check_attention(name: Any) -> None:
+    """Raise ValueError for an attention that is not in transformers: Hugging Face would fetch its code from the hub."""
+    if name not in (None, *ATTENTIONS):
+        raise ValueError(f"attn_implementation = {name!r}; known are {', '.join(ATTENTIONS)}")
+
+
+def stored_config(config: Any) -> dict[str, Any]:
+    """All settings of a Hugging Face config that matter, as a dictionary for `WordTransformer`."""
+    return {**_known(config.to_dict()), "model_type": config.model_type}
+
+
+def make_config(settings: dict[str, Any]) -> Any:
+    """The Hugging Face config of stored settings, also of those that another version of transformers stored.
+
+    Raises ValueError for an unknown model_type. Warns of settings that this version does not allow.
+    """
+    from transformers import CONFIG_MAPPING
+    from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
+
+    kind = str(settings.get("model_type"))
+    if kind not in CONFIG_MAPPING or kind not in TOKENIZER_MAPPING_NAMES:
+        raise ValueError(f"model_type = {kind!r} is not a transformer for texts that transformers knows")
+    known = _known(settings)
+    own = set(CONFIG_MAPPING[kind]().to_dict()) | set(inspect.signature(CONFIG_MAPPING[kind]).parameters)
+    if known.get("is_encoder_decoder"):  # nobody uses the decoder; some families want one layer
+        known |= {key: 1 for key in ("num_decoder_layers", "decoder_layers") if key in own}
+    config = CONFIG_MAPPING[kind].from_dict({key: value for key, value in known.items() if key in own})
+    refused = []
+    for key in known.keys() - own:
+        # Some models read settings that their config does not declare.
+        try:
+            setattr(config, key, known[key])
+        except (AttributeError, NotImplementedError):
+            refused.append(key)
+    if refused:
+        warnings.warn(
+            f"transformer: settings that this version of transformers does not allow are ignored: {sorted(refused)}",
+            stacklevel=2,
+        )
+    return config
+
+
+def _known(settings: dict[str, Any]) -> dict[str, Any]:
+    hidden = {"model_type", "attn_implementation"} | DROPPED
+    return {key: value for key, value in settings.items() if key not in hidden and not key.startswith("_")}
