@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import safetensors.torch
 import spacy
-import srsly
 import torch
 from conftest import LISTENERS, MODELS, TRAIN, entities, make_examples, transformer_nlp
 from families import make_family, reference
@@ -23,7 +22,8 @@ from thinc.api import Adam
 from transformers import AutoModel, AutoTokenizer
 
 from spacy_ner_arch.architectures.transformer import transformer_model, transformer_tok2vec
-from spacy_ner_arch.bridge.wordpieces import WordPieces, cover
+from spacy_ner_arch.bridge.shim import checksum
+from spacy_ner_arch.bridge.wordpieces import cover
 from spacy_ner_arch.nn.transformer import WordTransformer
 
 ODD = ["Ana", "\x00", "\u200b", "ä" * 3, " ", "\ufffd", "你好", "end"]
@@ -230,24 +230,6 @@ def test_a_slow_tokenizer_reads_words(tiny_transformers, tmp_path):
     assert words == [tokenizer.encode(token.text, add_special_tokens=False) for token in docs[5]]
 
 
-def test_pipelines_of_version_0_1_read_words(folder):
-    """They were trained on the pieces of single words."""
-    model = make_model(folder("xlm-roberta"))
-    stored = srsly.msgpack_loads(model.shims[1].to_bytes())
-    old = {"files": stored["files"], "fast": True}
-    pieces = WordPieces(64, 16).from_bytes(srsly.msgpack_dumps(old))
-    doc = spacy.blank("en")("Zoë left,too.")
-    tokenizer = AutoTokenizer.from_pretrained(folder("xlm-roberta"))
-    expected = [
-        piece
-        for word in ("Zoë", " left", ",", "too", ".")
-        for piece in tokenizer.encode(word, add_special_tokens=False)
-    ]
-    assert pieces.windows([doc]).pieces[0].tolist() == [2, *expected, 3]
-    again = WordPieces(64, 16).from_bytes(pieces.to_bytes())
-    assert again.windows([doc]).pieces[0].tolist() == [2, *expected, 3]
-
-
 def test_nothing_is_said_of_long_texts_and_nothing_is_kept(tiny_transformers, caplog):
     """Texts are cut into windows, so a warning of indexing errors would be wrong. Words are not cached."""
     doc = Doc(spacy.blank("en").vocab, words=["ana", "sang"] * 1000)
@@ -354,7 +336,9 @@ def rewritten(model, change_config=None, change_weights=None):
     for change, content in ((change_config, config), (change_weights, weights)):
         if change is not None:
             change(content)
-    return safetensors.torch.save(weights, {"hyperparameters": json.dumps({"config": config})})
+    stored = {"config": config}
+    stored["checksum"] = checksum(stored, weights)
+    return safetensors.torch.save(weights, {"hyperparameters": json.dumps(stored)})
 
 
 def test_the_whole_config_is_stored(folder):

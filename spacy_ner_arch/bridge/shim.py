@@ -334,8 +334,7 @@ class TorchShim(Shim):
             weights = safetensors_load(data)
             header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
             hyperparameters = dict(json.loads(header["__metadata__"]["hyperparameters"]))
-            stored = hyperparameters.pop("checksum", None)  # models of version 0.1 have none
-            if stored not in (None, checksum(hyperparameters, weights)):
+            if hyperparameters.pop("checksum") != checksum(hyperparameters, weights):
                 raise ValueError("their checksum is wrong")
         except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"the weights of the model are damaged ({error}); train or download it again") from error

@@ -55,7 +55,7 @@ class WordPieces(Shim):
 
     A fast tokenizer reads the whole text, and a word has the pieces that overlap it. A piece may belong to several
     words. A slow tokenizer does not know where its pieces come from, so it reads each word alone, with the space before
-    it; so does a tokenizer that was stored by version 0.1. Special tokens that are written out in a text are text.
+    it. Special tokens that are written out in a text are text.
 
     window: most pieces of an input of the transformer, special ones included.
     overlap: pieces that neighbouring windows share.
@@ -88,15 +88,14 @@ class WordPieces(Shim):
         """Set the tokenizer, one of `transformers`."""
         typed = "token_type_ids" in tokenizer.model_input_names
         if tokenizer.is_fast:
-            self._set(Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()), typed=typed, whole=True)
+            self._set(Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()), typed)
         else:
-            self._set(tokenizer, typed=typed, whole=False)
+            self._set(tokenizer, typed)
 
-    def _set(self, tokenizer: Any, typed: bool, whole: bool) -> None:
-        """typed: the model is given the types of pieces. whole: the tokenizer reads whole texts, not words."""
+    def _set(self, tokenizer: Any, typed: bool) -> None:
+        """typed: whether the model is given the types of pieces."""
         self._model = tokenizer
         self._typed = typed
-        self._whole = whole
         if isinstance(tokenizer, Tokenizer):
             tokenizer.no_truncation()
             tokenizer.no_padding()
@@ -140,7 +139,7 @@ class WordPieces(Shim):
         """
         columns = np.concatenate([doc.to_array([IDX, LENGTH, IS_SPACE]) for doc in docs]).astype(np.int64)
         places, lengths, spaces = columns.T
-        if not self._whole:
+        if not isinstance(self.tokenizer, Tokenizer):
             words = self._read_words(docs)
             ends = np.cumsum([len(pieces) for pieces in words])
             ids = np.fromiter(chain.from_iterable(words), dtype=np.int64)
@@ -169,11 +168,8 @@ class WordPieces(Shim):
             texts += [space + token.text for space, token in zip(before, doc, strict=False)]
         # Words repeat, and a slow tokenizer is slow.
         unique = list(dict.fromkeys(texts))
-        if isinstance(self.tokenizer, Tokenizer):
-            read = [encoding.ids for encoding in self.tokenizer.encode_batch(unique, add_special_tokens=False)]
-        else:
-            options = {"add_special_tokens": False, "return_attention_mask": False, "return_token_type_ids": False}
-            read = self.tokenizer(unique, **options, split_special_tokens=True, verbose=False)["input_ids"]
+        options = {"add_special_tokens": False, "return_attention_mask": False, "return_token_type_ids": False}
+        read = self.tokenizer(unique, **options, split_special_tokens=True, verbose=False)["input_ids"]
         found = dict(zip(unique, read, strict=True))
         return [found[text] for text in texts]
 
@@ -243,8 +239,8 @@ class WordPieces(Shim):
             with tempfile.TemporaryDirectory() as folder:
                 self._model.save_pretrained(folder)
                 files = {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir()) if path.is_file()}
-        stored = {"files": files, "fast": fast, "typed": self._typed, "whole": self._whole}
-        return srsly.msgpack_dumps({**stored, "checksum": _checksum(stored)})
+        stored = {"files": files, "fast": fast, "typed": self._typed}
+        return srsly.msgpack_dumps({**stored, "checksum": checksum(stored)})
 
     def from_bytes(self, data: bytes) -> "WordPieces":
         """Load what `to_bytes` stored. Nothing in it is executed. Raises ValueError if it is damaged."""
@@ -253,13 +249,11 @@ class WordPieces(Shim):
             return self
         try:
             stored = srsly.msgpack_loads(data)
-            checksum = stored.pop("checksum", None)
-            if checksum not in (None, _checksum(stored)):
+            if stored.pop("checksum") != checksum(stored):
                 raise ValueError("its checksum is wrong")
             files = stored["files"]
             read = Tokenizer.from_str(files["tokenizer.json"].decode("utf8")) if stored["fast"] else _load_slow(files)
-            # Version 0.1 stored neither.
-            self._set(read, typed=stored.get("typed", False), whole=stored.get("whole", False))
+            self._set(read, stored["typed"])
         except Exception as error:  # a tokenizer of Rust raises Exception itself
             raise ValueError(f"the stored tokenizer is damaged ({type(error).__name__}: {error})") from error
         return self
@@ -313,7 +307,7 @@ def _load_slow(files: dict[str, bytes]) -> Any:
         return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
-def _checksum(stored: dict[str, Any]) -> int:
+def checksum(stored: dict[str, Any]) -> int:
     return zlib.crc32(srsly.msgpack_dumps(stored))
 
 

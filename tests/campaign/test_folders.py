@@ -19,10 +19,11 @@ import srsly
 import torch
 from conftest import TRAIN, entities, make_examples, transformer_nlp
 from families import TEXTS, make_family
-from safetensors.torch import save
+from safetensors.torch import load, save
 
 from campaign.rows import add_row
 from spacy_ner_arch.architectures.transformer import transformer_model
+from spacy_ner_arch.bridge import shim, wordpieces
 
 SEED, MEBIBYTE = 0, 2**20
 MEMORY = 300 * MEBIBYTE
@@ -90,7 +91,7 @@ def damaged(data: bytes, chance: random.Random) -> bytes:
 
 
 def crafted_models(data: bytes, bomb: bytes) -> Iterator[tuple[str, bytes]]:
-    """Files of the transformer that are well-formed, and wrong on purpose."""
+    """Files of the transformer that are well-formed, with right checksums, and wrong on purpose."""
     message = srsly.msgpack_loads(data)
     weights, tokenizer = message["shims"][0]
     size = int.from_bytes(weights[:8], "little")
@@ -103,9 +104,14 @@ def crafted_models(data: bytes, bomb: bytes) -> Iterator[tuple[str, bytes]]:
         return srsly.msgpack_dumps({**message, "shims": [[weights, tokenizer]]})
 
     def with_config(changes, keep_tensors=True):
-        stored = {"hyperparameters": json.dumps({"config": {**config, **changes}})}
-        own = {name: tensor for name, tensor in _tensors(weights).items()} if keep_tensors else tensors
-        return with_shims(save(own, stored), tokenizer)
+        own = load(weights) if keep_tensors else tensors
+        stored = {**hyperparameters, "config": {**config, **changes}}
+        stored["checksum"] = shim.checksum(stored, own)
+        return with_shims(save(own, {"hyperparameters": json.dumps(stored)}), tokenizer)
+
+    def with_tokenizer(**stored):
+        stored["checksum"] = wordpieces.checksum(stored)
+        return with_shims(weights, srsly.msgpack_dumps(stored))
 
     sizes = [key for key, value in config.items() if isinstance(value, int) and not isinstance(value, bool)]
     for key in sizes:
@@ -125,18 +131,11 @@ def crafted_models(data: bytes, bomb: bytes) -> Iterator[tuple[str, bytes]]:
     files = {"tokenizer_config.json": b"{}", "vocab.pkl": bomb, "code.py": b"open('canary', 'w')"}
     for tokenizer_class in ("TransfoXLTokenizer", "ByT5Tokenizer", "AutoModel", "pipeline", "Nothing"):
         own = json.dumps({"tokenizer_class": tokenizer_class, **code}).encode()
-        slow = {"files": {**files, "tokenizer_config.json": own}, "fast": False}
-        yield f"slow {tokenizer_class}", with_shims(weights, srsly.msgpack_dumps(slow))
-        fast = {"files": {**slow["files"], "tokenizer.json": own}, "fast": True}
-        yield f"fast {tokenizer_class}", with_shims(weights, srsly.msgpack_dumps(fast))
-    escaping = {"files": {"../../canary": b"x", "tokenizer_config.json": b'{"tokenizer_class": "ByT5Tokenizer"}'}}
-    yield "path outside", with_shims(weights, srsly.msgpack_dumps({**escaping, "fast": False}))
-
-
-def _tensors(weights: bytes):
-    from safetensors.torch import load
-
-    return load(weights)
+        slow = {**files, "tokenizer_config.json": own}
+        yield f"slow {tokenizer_class}", with_tokenizer(files=slow, fast=False, typed=False)
+        yield f"fast {tokenizer_class}", with_tokenizer(files={**slow, "tokenizer.json": own}, fast=True, typed=False)
+    escaping = {"../../canary": b"x", "tokenizer_config.json": b'{"tokenizer_class": "ByT5Tokenizer"}'}
+    yield "path outside", with_tokenizer(files=escaping, fast=False, typed=False)
 
 
 def peak() -> int:
