@@ -7,10 +7,11 @@ import re
 
 import pytest
 import spacy
-from conftest import make_examples, make_nlp, set_relations, small_model
+from conftest import LISTENERS, make_examples, make_nlp, set_relations, small_model, transformer_nlp
 from spacy.tokens import DocBin
 from spacy.training.initialize import init_nlp
 from spacy.training.loop import train
+from spacy.util import fix_random_seed
 from thinc.schedules import warmup_linear
 
 from spacy_ner_arch.training.loggers import create_console_logger
@@ -61,6 +62,40 @@ def test_the_encoder_gets_the_weighted_sum_of_both_gradients():
     for name in both:
         assert entities[name].abs().sum() > 0 and relations[name].abs().sum() > 0
         assert both[name].allclose(2 * entities[name] + 5 * relations[name], rtol=1e-3, atol=1e-8)
+
+
+@pytest.mark.parametrize("sub_batches", [1, 2])
+def test_a_frozen_last_listener_keeps_no_gradient_from_the_transformer(tiny_transformers, sub_batches):
+    """The weights after an update are those of a pipeline without it."""
+    weights = []
+    for frozen in (True, False):
+        nlp = transformer_nlp(tiny_transformers["bert"], dropout=0.0)
+        head = {"@architectures": "spacy_ner_arch.CRF.v1", "tok2vec": LISTENERS["ours"]}
+        nlp.add_pipe("sequence_ner", "last", config={"model": head}, before="doc_cleaner")
+        if not frozen:
+            nlp.remove_pipe("last")
+        fix_random_seed(0)
+        examples = make_examples(nlp)
+        optimizer = nlp.initialize(lambda examples=examples: examples)
+        module = nlp.get_pipe("transformer").model.shims[0].module
+        before = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+        size = -(-len(examples) // sub_batches)
+        for start in range(0, len(examples), size):
+            nlp.update(examples[start : start + size], sgd=False, drop=0.0, exclude=["last"] if frozen else [])
+        for name, pipe in nlp.pipeline:
+            if hasattr(pipe, "finish_update") and name != "last":
+                pipe.finish_update(optimizer)
+        weights.append({name: parameter - before[name] for name, parameter in module.named_parameters()})
+    assert all(weights[0][name].allclose(weights[1][name], atol=1e-7) for name in weights[0])
+    assert any(change.abs().sum() > 0 for change in weights[0].values())
+
+
+def test_a_frozen_last_listener_of_tok2vec_is_reported():
+    """spaCy's own component cannot do that."""
+    nlp = joint_nlp()
+    nlp.config["training"]["frozen_components"] = ["relation_extractor"]
+    with pytest.warns(UserWarning, match="frozen_components has 'relation_extractor', the last component that listens"):
+        nlp.initialize(lambda: related(nlp))
 
 
 def test_documents_with_one_kind_of_annotation_train_that_task():

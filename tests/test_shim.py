@@ -316,3 +316,8 @@ def test_copies_are_independent():
 def test_unknown_dtype():
     with pytest.raises(ValueError, match="'half'; known are float32, bfloat16, float16"):
         TorchShim(Toy, dtype="half")
+
+
+def test_float16_on_a_cpu_is_reported():
+    with pytest.warns(UserWarning, match='dtype = "float16" has no effect on a CPU'):
+        make(dtype="float16")

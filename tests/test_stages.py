@@ -198,3 +198,15 @@ def test_a_stage_that_never_begins(tiny_transformers):
     _, step = make(tiny_transformers["bert"], stages, max_steps=5)
     with pytest.raises(ValueError, match="stage 'late' would begin at step 5, but training ends at 5"):
         step(0)
+
+
+def test_a_label_that_is_added_in_a_stage_stays_frozen(tiny_transformers):
+    nlp = transformer_nlp(tiny_transformers["bert"])
+    examples = make_examples(nlp)
+    nlp.initialize(lambda: examples)
+    only_transformer = {"only": {"steps": None, "groups": {"transformer": {}}}}
+    create_stages(only_transformer)(nlp, {"step": 0})
+    component = nlp.get_pipe("sequence_ner")
+    assert not any(p.requires_grad for p in component.head.module.parameters())
+    component.add_label("NEW")
+    assert not any(p.requires_grad for p in component.head.module.parameters())

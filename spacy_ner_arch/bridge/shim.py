@@ -10,6 +10,7 @@ import functools
 import json
 import os
 import threading
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -70,6 +71,7 @@ class TorchShim(Shim):
         self.frozen = self._always_frozen = frozen
         self.groups: Sequence[ParameterGroup] | None = None
         self.constants = frozenset[str]()
+        self.pending: Callable[[], None] | None = None
         self.skipped_steps = 0
         self._forget_optimizer()
 
@@ -104,6 +106,11 @@ class TorchShim(Shim):
 
     def initialize(self, **hyperparameters: Any) -> None:
         """Build the module; the hyperparameters must be JSON values."""
+        if self.dtype == "float16" and default_device().type == "cpu":
+            warnings.warn(
+                'dtype = "float16" has no effect on a CPU, where the model runs in float32: use "bfloat16" or a GPU',
+                stacklevel=2,
+            )
         self.cfg = hyperparameters
         self._model = self.build(**hyperparameters).to(default_device())
         self.frozen = self._always_frozen
@@ -115,8 +122,14 @@ class TorchShim(Shim):
         self._forget_optimizer()
 
     def change(self, method: str, **hyperparameters: Any) -> None:
-        """Call a method of the module that changes its shape, and store the new hyperparameters."""
+        """Call a method of the module that changes its shape, and store the new hyperparameters.
+
+        Parameters that are frozen stay so, although new tensors may take their place.
+        """
+        trained = {name: parameter.requires_grad for name, parameter in self.module.named_parameters()}
         getattr(self.module, method)(**hyperparameters)
+        for name, parameter in self.module.named_parameters():
+            parameter.requires_grad_(trained.get(name, parameter.requires_grad))
         self.cfg.update(hyperparameters)
         self._forget_optimizer()
 
@@ -157,6 +170,7 @@ class TorchShim(Shim):
         first argument. If the output is a tuple, such as a Loss, its first element has the gradient. Gradients of the
         weights add up until `finish_update`.
         """
+        self.flush()
         if self.frozen and not args[0].is_floating_point():
             return self.predict(args), _no_gradient
         self.module.train()
@@ -198,8 +212,15 @@ class TorchShim(Shim):
         self.frozen = not trained
         self._optimizer = None
 
+    def flush(self) -> None:
+        """Run the backward pass that a caller has left for later in `pending`, if any."""
+        pending, self.pending = self.pending, None
+        if pending is not None:
+            pending()
+
     def finish_update(self, optimizer: Optimizer) -> None:
         """Update all parameters by the gradients since the last step."""
+        self.flush()
         parameters = {name: p for name, p in self.module.named_parameters() if p.grad is not None}
         if optimizer.averages is not None:
             # Include parameters that are frozen in this stage; otherwise their averages would lag behind.
@@ -313,7 +334,14 @@ class TorchShim(Shim):
 
     def __getstate__(self) -> dict[str, Any]:
         # A spawned process gets the weights but no optimiser state.
-        state = {**self.__dict__, "_optimizer": None, "_settings": None, "_overflow": None, "_scaler": None}
+        state = {
+            **self.__dict__,
+            "_optimizer": None,
+            "_settings": None,
+            "_overflow": None,
+            "_scaler": None,
+            "pending": None,
+        }
         return state
 
     def to_bytes(self) -> bytes:

@@ -243,15 +243,26 @@ def forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[FullTransfor
         model.attrs["cache"].clear()
         vectors, backprop_vectors = shim.begin_update(module_arguments(model, docs))
 
+        batch = WordBatch(split(model, vectors.detach().float(), lengths))
+
         def backprop(gradient: Tensor) -> list[Doc]:
+            shim.pending = None
             backprop_vectors(gradient)
             return docs
 
-        return WordBatch(split(model, vectors.detach().float(), lengths)), backprop
+        # Only the last listener of the pipeline calls `backprop`, and not if it is frozen.
+        shim.pending = partial(backprop_rest, batch.gradients, backprop_vectors)
+        return batch, backprop
     if is_train:
         return WordBatch(model.attrs["cache"].get(model, docs)), no_backprop
     # Documents can be kept: each owns its vectors, so that it does not keep those of its batch.
     return WordBatch([vectors.copy() for vectors in split(model, predict(model, docs), lengths)]), no_backprop
+
+
+def backprop_rest(gradients: list[Tensor], backprop: Callable[[Tensor], Any]) -> None:
+    """The backward pass of a batch whose last listener was not trained."""
+    if gradients:
+        backprop(sum(gradients[1:], start=gradients[0]))
 
 
 def predict(model: Model, docs: Sequence[Doc]) -> Tensor:

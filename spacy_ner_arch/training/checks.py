@@ -9,8 +9,30 @@ from spacy.language import Language
 
 def warn_of_settings(nlp: Language) -> None:
     """Warn about settings of the config that have no effect on the pipeline. Each warning is shown once."""
-    for message in useless_settings(nlp.config.interpolate(), nlp.config.to_str(), nlp.pipe_names):
+    config = nlp.config.interpolate()
+    frozen = set(config["training"].get("frozen_components") or ())
+    for message in [
+        *useless_settings(config, nlp.config.to_str(), nlp.pipe_names),
+        *untrained_encoders(nlp, frozen),
+    ]:
         warnings.warn(message, stacklevel=3)
+
+
+def untrained_encoders(nlp: Language, frozen: set[str]) -> Iterator[str]:
+    """Descriptions of `tok2vec` components that are not trained, since their last listener is frozen.
+
+    spaCy passes all gradients to the encoder when the last listener is updated. The transformers of this package pass
+    them on in any case.
+    """
+    for name, pipe in nlp.pipeline:
+        listeners = getattr(pipe, "listening_components", [])
+        factory = nlp.get_pipe_meta(name).factory
+        if factory == "tok2vec" and listeners and listeners[-1] in frozen and not frozen.issuperset(listeners):
+            yield (
+                f"[training] frozen_components has {listeners[-1]!r}, the last component that listens to {name!r}: "
+                f"{name!r} gets no gradient and is not trained; move {listeners[-1]!r} before the other listeners in "
+                "[nlp] pipeline, or freeze it with a stage of spacy_ner_arch.Stages.v1"
+            )
 
 
 def useless_settings(config: dict[str, Any], source: str, names: Sequence[str]) -> Iterator[str]:
