@@ -18,14 +18,14 @@ from ..nn.head import Head
 
 
 @registry.callbacks("spacy_ner_arch.Calibrate.v1")
-def create_calibrate(path: Path | None = None, limit: int = 0) -> Callable[[Language], Language]:
+def create_calibrate(path: Path | None = None, limit: int = 1000) -> Callable[[Language], Language]:
     """For [training.before_to_disk]: calibrate the probabilities of `sequence_ner` components before they are stored.
 
     Trained networks are overconfident. One temperature per component is set to maximise the likelihood of held-out
     documents. Only `span._.score` changes, not the predictions. Frozen components and other factories stay as they are.
 
     path: held-out corpus in .spacy format; null for the development corpus of the config.
-    limit: most examples to use; 0 for all.
+    limit: most examples to use; 0 for all. One number is fitted, so that a sample is enough.
     Source: Guo et al. 2017.
     """
     return partial(calibrate, path, limit)
