@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import spacy
-from conftest import TRAIN, entities, make_examples, make_nlp, small_model, train
+from conftest import TRAIN, entities, make_examples, make_nlp, set_trees, small_model, train
 from spacy.cli.find_threshold import find_threshold
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
@@ -325,8 +325,8 @@ def test_class_weights_and_smoothing_change_the_loss():
 
 
 def test_a_higher_threshold_gives_fewer_and_better_entities(tmp_path):
-    """In `spacy find-threshold`. The entities of one sentence are not certain: two of three copies have them in training,
-    one of three in evaluation."""
+    """In `spacy find-threshold`. The entities of one sentence are not certain: two of three copies have them in
+    training, one of three in evaluation."""
     nlp = make_nlp()
     with_entities, without = TRAIN[0], (TEXTS[0], [])
     train(nlp, make_examples(nlp, [*TRAIN, with_entities, without]), steps=80)
@@ -351,12 +351,46 @@ def test_a_higher_threshold_gives_fewer_and_better_entities(tmp_path):
     assert spacy.load(tmp_path / "model").get_pipe("sequence_ner").cfg["threshold"] == 1.0
 
 
+PARSED_MODEL = {
+    **small_model(),
+    "encoder": {"@architectures": "spacy_ner_arch.SynLSTM.v1", "hidden_size": 12},
+}
+
+
+def parsed_nlp(shared=False):
+    """A parser, and entities from its trees; the encoder in the component itself, or shared through a tok2vec."""
+    nlp = spacy.blank("en")
+    nlp.add_pipe("parser")
+    model = PARSED_MODEL
+    if shared:
+        layers = {key: model[key] for key in ("tok2vec", "encoder")}
+        nlp.add_pipe("tok2vec", config={"model": {"@architectures": "spacy_ner_arch.TorchTok2Vec.v1", **layers}})
+        listener = {"@architectures": "spacy.Tok2VecListener.v1", "width": 24}
+        model = {"@architectures": "spacy_ner_arch.CRF.v1", "tok2vec": listener}
+    nlp.add_pipe("sequence_ner", config={"model": model})
+    return nlp
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_parser_needs_trees_in_the_corpus_to_give_some(shared, tmp_path):
+    nlp = parsed_nlp(shared)
+    examples = make_examples(nlp)
+    reader = "tok2vec" if shared else "sequence_ner"
+    with pytest.raises(ValueError, match=f"{reader}: it reads the dependency trees of parser, .* --trees en_core_web_sm"):
+        nlp.initialize(lambda: examples)
+    # A parser that is trained already, and one that can learn from a document.
+    with nlp.select_pipes(disable="parser"):
+        nlp.initialize(lambda: examples)
+    set_trees([examples[-1].reference])
+    parsed_nlp(shared).initialize(lambda: examples)
+
+
 def test_pipelines_from_before_the_threshold_load(trained, tmp_path):
     trained.to_disk(tmp_path)
-    for path in (tmp_path / "sequence_ner" / "cfg", tmp_path / "config.cfg"):
-        text = path.read_text()
-        path.write_text(re.sub(r'"threshold":0.0,|threshold = 0.0\n', "", text.replace('"threshold": ', '"threshold":')))
-        assert "threshold" in text and "threshold" not in path.read_text()
+    for path, setting in (("sequence_ner/cfg", r'"threshold": *0\.0,'), ("config.cfg", "threshold = 0.0\n")):
+        text, removed = re.subn(setting, "", (tmp_path / path).read_text())
+        assert removed == 1
+        (tmp_path / path).write_text(text)
     assert entities(predicted(spacy.load(tmp_path))) == TRAIN[0][1]
 
 
