@@ -188,6 +188,26 @@ def test_init_config_refuses(tmp_path, options, message):
     assert message in " ".join(output.split()) and not (tmp_path / "my.cfg").exists()
 
 
+def test_a_broken_plugin_is_not_an_unknown_language(tmp_path):
+    """spaCy imports the factories of all installed packages when it makes a pipeline."""
+    package = tmp_path / "broken-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text("[spacy_factories]\nbroken = no_such_module:make\n")
+    (tmp_path / "a.txt").write_text(COLUMNS)
+
+    def call(*args):
+        code = f"import sys, spacy.cli._util; sys.path.insert(0, {str(tmp_path)!r}); spacy.cli._util.setup_cli()"
+        command = [sys.executable, "-c", code, "ner-arch", *args]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+
+    made = call("init-config", "my.cfg", "--lang", "de")
+    assert made.returncode == 0 and 'lang = "de"' in (tmp_path / "my.cfg").read_text(encoding="utf8"), made
+    converted = call("convert", "a.txt", "out", "--format", "conll")
+    assert converted.returncode == 1 and "No module named 'no_such_module'" in converted.stdout, converted
+    assert "no language" not in converted.stdout and "Traceback" not in converted.stderr
+
+
 def test_the_command_line_starts_without_models_and_formats():
     """spaCy imports the app at every start."""
     code = (

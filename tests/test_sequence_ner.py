@@ -376,7 +376,7 @@ def test_a_parser_needs_trees_in_the_corpus_to_give_some(shared, tmp_path):
     nlp = parsed_nlp(shared)
     examples = make_examples(nlp)
     reader = "tok2vec" if shared else "sequence_ner"
-    with pytest.raises(ValueError, match=f"{reader}: it reads the dependency trees of parser, .* --trees en_core_web_sm"):
+    with pytest.raises(ValueError, match=f"{reader}: it reads the dependency trees of parser, .* --trees en_core_web"):
         nlp.initialize(lambda: examples)
     # A parser that is trained already, and one that can learn from a document.
     with nlp.select_pipes(disable="parser"):
