@@ -6,7 +6,7 @@ import sys
 import pytest
 import spacy
 import srsly
-from conftest import TRAIN, make_examples, make_nlp, set_relations, train
+from conftest import RELATIONS, TRAIN, make_examples, make_nlp, set_relations, small_model, train
 from spacy.cli import app
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
@@ -17,6 +17,7 @@ import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy do
 from spacy_ner_arch.cli.configs import find_cell, make_config
 from spacy_ner_arch.evaluation.tables import entity_table
 
+DOCUMENT_PAIRS = {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "document"}
 COLUMNS = "-DOCSTART- -X- O\n\nAnna NN B-PER\nBrandt NN I-PER\nslept VB O\n\nin IN O\nTarvik NN B-LOC\n\n"
 
 
@@ -105,9 +106,8 @@ def test_evaluate_and_label(trained, tmp_path):
 
 def test_evaluate_relations(tmp_path):
     """Relations are scored between gold entities if asked, or if the pipeline finds no entities."""
-    document = {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "document"}
     nlp = make_nlp()
-    nlp.add_pipe("relation_extractor", config={"candidates": document})
+    nlp.add_pipe("relation_extractor", config={"candidates": DOCUMENT_PAIRS})
     examples = make_examples(nlp)
     set_relations([eg.reference for eg in examples])
     for eg in examples:
@@ -124,6 +124,61 @@ def test_evaluate_relations(tmp_path):
         scores = srsly.read_json(tmp_path / "scores.json")
         assert scores["rel_strict_f"] == 1.0
         assert (scores.get("ents_f") is not None) == (model == "both" and not options)
+
+
+@pytest.fixture(scope="module")
+def joint(tmp_path_factory):
+    """Folder of a pipeline that knows the entities, the spans and the relations of TRAIN, and their gold corpus.
+
+    The text of a document has an angle bracket, and the key of the spans a slash.
+    """
+    folder = tmp_path_factory.mktemp("joint")
+    nlp = make_nlp()
+    model = small_model("Span")
+    nlp.add_pipe("nested_ner", config={"model": model, "spans_key": "a/b"})
+    nlp.add_pipe("relation_extractor", config={"candidates": DOCUMENT_PAIRS})
+    examples = make_examples(nlp, [*TRAIN[:-1], ("<b> Zoë left Brenna .", [(1, 2, "PER"), (3, 4, "LOC")])])
+    set_relations([eg.reference for eg in examples], [*RELATIONS[:-1], []])
+    for eg in examples:
+        eg.predicted.set_ents(eg.get_aligned_spans_y2x(eg.reference.ents), default="outside")
+        eg.reference.spans["a/b"] = list(eg.reference.ents)
+    train(nlp, examples)
+    nlp.to_disk(folder / "model")
+    DocBin(docs=[eg.reference for eg in examples], store_user_data=True).to_disk(folder / "gold.spacy")
+    return folder
+
+
+def test_evaluate_writes_the_pages_that_it_names(joint, tmp_path):
+    output = run("evaluate", joint / "model", joint / "gold.spacy", "--displacy-path", tmp_path / "new" / "pages")
+    contents = {
+        "entities.html": "7 entities in 5 documents",
+        "spans-a%2Fb.html": "7 spans of 'a/b' in 5 documents",
+        "relations.html": "2 relations in 5 documents",
+    }
+    pages = {path.name: path.read_text(encoding="utf8") for path in (tmp_path / "new" / "pages").iterdir()}
+    assert pages.keys() == contents.keys()
+    printed = "".join(output.split())
+    for name, content in contents.items():
+        assert "".join(f"Saved {content} to {tmp_path / 'new' / 'pages' / name}".split()) in printed
+        page = pages[name]
+        assert 'charset="utf-8"' in page and "Anna" in page and "Zoë" in page and "&lt;b&gt;" in page
+        assert "<b>" not in page and "PER" in page
+    assert pages["relations.html"].count("<svg") == 5 and "LIVES_IN" in pages["relations.html"]
+
+
+def test_evaluate_writes_pages_of_what_the_pipeline_sets(joint, trained, tmp_path):
+    run(
+        *("evaluate", joint / "model", joint / "gold.spacy", "--gold-entities"),
+        *("--displacy-path", tmp_path / "relations", "--displacy-limit", 2),
+    )
+    (page,) = (tmp_path / "relations").iterdir()
+    assert page.name == "relations.html" and page.read_text(encoding="utf8").count("<svg") == 2
+    trained.to_disk(tmp_path / "entities")
+    output = run("evaluate", tmp_path / "entities", joint / "gold.spacy", "--displacy-path", tmp_path / "pages")
+    assert [path.name for path in (tmp_path / "pages").iterdir()] == ["entities.html"] and "in 5 documents" in output
+    make_nlp().from_config({"nlp": {"lang": "en"}}).to_disk(tmp_path / "blank")
+    output = run("evaluate", tmp_path / "blank", joint / "gold.spacy", "--displacy-path", tmp_path / "none")
+    assert "no page written" in output and not list((tmp_path / "none").glob("*"))
 
 
 @pytest.mark.parametrize("command", ["evaluate", "label"])
