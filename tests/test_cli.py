@@ -1,5 +1,6 @@
 """`python -m spacy ner-arch`, as called from a shell."""
 
+import json
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
 from spacy_ner_arch.cli.configs import find_cell, make_config
+from spacy_ner_arch.cli.label import LAYERS, annotate, annotation
 from spacy_ner_arch.evaluation.tables import entity_table
 
 DOCUMENT_PAIRS = {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "document"}
@@ -181,11 +183,146 @@ def test_evaluate_writes_pages_of_what_the_pipeline_sets(joint, trained, tmp_pat
     assert "no page written" in output and not list((tmp_path / "none").glob("*"))
 
 
+def label(*args, stdin=None, code=0):
+    """Call `ner-arch label`; return its standard output and its messages."""
+    result = CliRunner().invoke(app, ["ner-arch", "label", *map(str, args)], input=stdin)
+    assert result.exit_code == code, result.output
+    return result.stdout, result.stderr
+
+
+def objects(output):
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def test_label_reads_lines_and_keeps_their_fields(joint, tmp_path):
+    nlp = spacy.load(joint / "model")
+    (tmp_path / "texts.txt").write_text(f"{TRAIN[0][0]}\r\n\n{TRAIN[2][0]}", encoding="utf8")
+    output, messages = label(joint / "model", tmp_path / "texts.txt")
+    assert messages == ""
+    rows = objects(output)
+    assert [row["text"] for row in rows] == [TRAIN[0][0], "", TRAIN[2][0]]
+    assert rows[1] == {"text": "", "entities": [], "spans": {"a/b": []}, "relations": []}
+    for row in rows:
+        doc = nlp(row["text"])
+        entities = [(ent.start_char, ent.end_char, ent.label_) for ent in doc.ents]
+        assert [(ent["start"], ent["end"], ent["label"]) for ent in row["entities"]] == entities
+        assert [ent["score"] for ent in row["entities"]] == pytest.approx([ent._.score for ent in doc.ents], abs=1e-5)
+        scores = doc.spans["a/b"].attrs["scores"]
+        assert [span["score"] for span in row["spans"]["a/b"]] == pytest.approx(list(scores), abs=1e-5)
+        assert [r["label"] for r in row["relations"]] == [r.label for r in doc._.relations]
+        assert all(set(r["head"]) == {"start", "end", "label"} and r["score"] > 0.5 for r in row["relations"])
+    assert rows[0]["relations"] and rows[2]["relations"]
+
+    # Half of a character, in a key that is not the text.
+    fields = [{"id": 7, "text": "Anna ünd Tarvik .", "meta": {"a": [1.5, None]}}, {"text": "😀", "é": "\ud800"}]
+    lines = "\n".join(map(json.dumps, fields)) + "\n\n"
+    for args, stdin in (([joint / "model", "-"], lines), ([joint / "model", tmp_path / "in.JSONL", "-n", 2], None)):
+        (tmp_path / "in.JSONL").write_text(lines)
+        output, _ = label(*args, "-o", tmp_path / "new" / "out.jsonl", "--batch-size", 1, stdin=stdin)
+        assert output == ""
+        out = (tmp_path / "new" / "out.jsonl").read_text(encoding="utf8")
+        rows = objects(out)
+        assert [{key: row[key] for key in field} for row, field in zip(rows, fields, strict=False)] == fields
+        assert len(rows) == 3 and rows[2]["text"] == "" and "ünd" in out
+
+
+def test_label_prints_tables_of_texts(joint):
+    tables, _ = label(joint / "model", TRAIN[0][0], TRAIN[3][0])
+    assert "LIVES_IN" in tables and "a/b" in tables and "probability" in tables and TRAIN[3][0] in tables
+    (first, second) = objects(label(joint / "model", TRAIN[0][0], TRAIN[3][0], "--json")[0])
+    assert first["entities"] and not second["entities"]
+    (row,) = objects(label(joint / "model", "-", "--key", "found", stdin='{"text": "a", "entities": [1]}')[0])
+    assert row == {"text": "a", "entities": [1], "found": {"entities": [], "spans": {"a/b": []}, "relations": []}}
+    assert objects(label(joint / "model", "-", "--format", "txt", stdin='{"a": 1}\n')[0])[0]["text"] == '{"a": 1}'
+    assert "Anna Brandt" in label(joint / "model", "-", "--table", stdin=TRAIN[0][0])[0]
+
+
+BAD_LINES = [
+    b'{"text": 1}',
+    b'{"text": "Anna"',
+    b'["Anna"]',
+    b'{"text": "\\ud800"}',
+    b'{"text": "Anna", "entities": []}',
+    b'{"text": "\xff"}',
+]
+
+
+@pytest.mark.parametrize("bad", BAD_LINES)
+def test_label_names_a_bad_line_or_counts_it(joint, tmp_path, bad):
+    (tmp_path / "in.jsonl").write_bytes(b'{"text": "Anna"}\n\n' + bad + b'\n{"text": "Tarvik"}\n')
+    _, messages = label(joint / "model", tmp_path / "in.jsonl", code=1)
+    assert f"{tmp_path / 'in.jsonl'}:3: " in messages and "remedy: " in messages
+    output, messages = label(joint / "model", tmp_path / "in.jsonl", "--on-error", "skip")
+    assert [row["text"] for row in objects(output)] == ["Anna", "", "Tarvik"]
+    assert "left out 1 of 4 (25.0 %) lines" in messages and "in.jsonl:3: " in messages
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (["no.txt"], "no.txt: there is no such file"),
+        (["notes.md"], "notes.md is a file, but neither .txt nor .jsonl"),
+        (["A text", "--format", "txt"], "--format is for files and standard input"),
+        (["-", "--format", "csv"], "must be one of txt, jsonl"),
+        (["-", "--on-error", "ignore"], "must be one of raise, skip"),
+        (["Anna", "-o", "out.jsonl", "--table"], "--output is for json lines"),
+        (["x" * 1_000_001], "argument:1: [E088]"),
+    ],
+)
+def test_label_refuses(trained, tmp_path, monkeypatch, args, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.md").write_text("Anna")
+    trained.to_disk("model")
+    assert message in label("model", *args, code=1)[1] and not (tmp_path / "out.jsonl").exists()
+
+
+def test_label_refuses_a_pipeline_that_finds_nothing(tmp_path):
+    spacy.blank("en").to_disk(tmp_path)
+    assert "no component of this pipeline finds" in label(tmp_path, "Anna", code=1)[1]
+
+
+def test_label_streams_and_forgets_words(trained, monkeypatch):
+    """The vocabulary does not grow with the input, and no more than a few batches are read ahead."""
+    monkeypatch.setattr("spacy_ner_arch.cli.label.ZONE", 200)
+    read = 0
+
+    def records():
+        nonlocal read
+        for number in range(2000):
+            read += 1
+            yield trained.make_doc(f"Anna x{number}y lives in Tarvik ."), number
+
+    words = len(trained.vocab.strings)
+    for number, (doc, context) in enumerate(annotate(trained, records(), batch_size=2, n_process=1)):
+        assert context == number and doc[1].text == f"x{number}y" and len(doc.ents) >= 1
+        assert read <= number + 10 and len(trained.vocab.strings) < words + 1000
+    assert number == 1999 and len(trained.vocab.strings) < words + 100
+
+
+def test_predictions_leave_python_and_come_back(joint, tmp_path):
+    nlp = spacy.load(joint / "model")
+    docs = list(nlp.pipe(text for text, _ in TRAIN))
+    DocBin(docs=docs, store_user_data=True).to_disk(tmp_path / "found.spacy")
+    layers = list(LAYERS)
+    for doc, loaded in zip(docs, read(tmp_path / "found.spacy"), strict=True):
+        assert annotation(loaded, layers) == annotation(doc, layers)
+        # spaCy raises E106 for a document in which no span has the attribute.
+        underscore = ["relations_json", "score"] if doc.ents else ["relations_json"]
+        as_json = json.loads(json.dumps(doc.to_json(underscore=underscore)))
+        assert as_json["_"]["relations_json"] == doc._.relations_json
+        again = Doc(nlp.vocab).from_json(as_json)
+        assert annotation(again, ["entities", "relations"]) == annotation(doc, ["entities", "relations"])
+    found = [annotation(doc, layers) for doc in docs]
+    assert sum(len(row["relations"]) for row in found) >= 2
+    scores = [span["score"] for row in found for span in row["entities"] + row["spans"]["a/b"] + row["relations"]]
+    assert len(scores) > 10 and all(0 < score <= 1 for score in scores)
+
+
 @pytest.mark.parametrize("command", ["evaluate", "label"])
 def test_clear_error_for_a_path_without_a_pipeline(tmp_path, command):
     DocBin().to_disk(tmp_path / "corpus.spacy")
     for model in (tmp_path / "corpus.spacy", tmp_path / "nowhere"):
-        output = run(command, model, tmp_path / "corpus.spacy", code=1)
+        output = run(command, model, "Anna" if command == "label" else tmp_path / "corpus.spacy", code=1)
         assert "is no pipeline: give a folder such as" in " ".join(output.split())
 
 
