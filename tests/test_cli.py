@@ -7,7 +7,7 @@ import sys
 import pytest
 import spacy
 import srsly
-from conftest import RELATIONS, TRAIN, make_examples, make_nlp, set_relations, small_model, train
+from conftest import RELATIONS, TRAIN, make_examples, make_nlp, set_relations, set_trees, small_model, train
 from spacy.cli import app
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
@@ -324,6 +324,136 @@ def test_clear_error_for_a_path_without_a_pipeline(tmp_path, command):
     for model in (tmp_path / "corpus.spacy", tmp_path / "nowhere"):
         output = run(command, model, "Anna" if command == "label" else tmp_path / "corpus.spacy", code=1)
         assert "is no pipeline: give a folder such as" in " ".join(output.split())
+
+
+def write_corpora(folder):
+    """Corpora with faults of all kinds. Returns the options that name them."""
+    vocab = spacy.blank("en").vocab
+
+    def make(words, entities=(), relations=None, sentences=(0,), spaces=None):
+        doc = Doc(vocab, words=words.split(" "), spaces=spaces, sent_starts=None)
+        for token in doc:
+            token.is_sent_start = token.i in sentences
+        if entities is not None:
+            doc.set_ents([Span(doc, *entity) for entity in entities], default="outside")
+            doc.spans["sc"] = [*doc.ents, *(Span(doc, ent.start, ent.start + 1, "FIRST") for ent in doc.ents)]
+        if relations is not None:
+            doc._.relations = [(doc.ents[head], doc.ents[tail], label) for head, tail, label in relations]
+        return doc
+
+    train = [
+        *(eg.reference for eg in make_examples(spacy.blank("en"))[:3]),
+        make("Anna Maria Brandt left Tarvik .", [(0, 3, "PER"), (4, 5, "LOC")], [(0, 1, "LEFT"), (0, 1, "FROM")]),
+        make("Anna left . Tarvik wept .", [(0, 1, "PER"), (3, 4, "LOC")], [(1, 0, "MISSED")], sentences=(0, 3)),
+        make("Tarv ik wept", [(0, 1, "LOC")], [], spaces=[False, True, False]),
+        make("The Brenna Gazette wept .", [(1, 3, "ORG")], [], sentences=(0, 2)),
+        make("Nobody saw it .", None),
+    ]
+    set_relations(train[:3], RELATIONS[:3])
+    dev = [
+        make("Yesterday Tarvik was quiet .", [(1, 2, "LOC")], []),
+        make("The Glass Fair of March ended in Brenna .", [(0, 5, "EVENT"), (7, 8, "LOC")], [(0, 1, "HELD_IN")]),
+    ]
+    for name, docs in (("train", train), ("dev", dev)):
+        DocBin(docs=docs, store_user_data=True).to_disk(folder / f"{name}.spacy")
+    return ["--paths.train", folder / "train.spacy", f"--paths.dev={folder / 'dev.spacy'}"]
+
+
+def test_debug_data_counts_and_finds_faults(tmp_path):
+    (tmp_path / "my.cfg").write_text(make_config(find_cell(head="span", relations="softmax")), encoding="utf8")
+    options = [*write_corpora(tmp_path), "--components.span_ner.max_width", 2]
+    output = run("debug-data", tmp_path / "my.cfg", *options, "--json", tmp_path / "new" / "data.json")
+    data = srsly.read_json(tmp_path / "new" / "data.json")
+    documents, entities, relations = data["documents"], data["entities"]["train"], data["relations"]["train"]
+    assert documents["train"]["counts"]["documents"] == 8 and documents["train"]["counts"]["tokens"] == 42
+    assert documents["dev"]["counts"]["documents that are in both corpora"] == 1
+    assert entities["labels"] == {"PER": 4, "LOC": 5, "ORG": 2}
+    assert entities["widths"] == {"1": 6, "2": 3, "3": 2}
+    assert entities["counts"] == {
+        "documents without this annotation": 1,
+        "tokens without annotation": 0,
+        "not aligned with the tokenizer": 1,
+        "across a sentence boundary": 1,
+    }
+    assert entities["examples"] == {
+        "not aligned with the tokenizer": ["'Tarv' LOC ends inside of the token 'Tarvik'"],
+        "across a sentence boundary": ["'Brenna Gazette' ORG"],
+    }
+    assert data["spans"]["sc"]["train"]["labels"]["FIRST"] == 6
+    assert data["spans"]["sc"]["train"]["counts"]["overlapping another one"] == 4
+    assert relations["labels"] == {"LIVES_IN": 1, "WORKS_FOR": 1, "LEFT": 1, "FROM": 1, "MISSED": 1}
+    assert relations["types"]["WORKS_FOR"] == {"PER > ORG": 1} and relations["types"]["MISSED"] == {"LOC > PER": 1}
+    assert relations["head_first"] == {"LIVES_IN": 1, "WORKS_FOR": 0, "LEFT": 1, "FROM": 1, "MISSED": 0}
+    assert relations["counts"]["pairs with several labels"] == 1
+    assert relations["counts"]["across a sentence boundary"] == 1
+    candidates = data["components"]["relation_extractor"]["candidates"]["train"]
+    assert candidates["counts"] == {
+        "candidate pairs": 6,
+        "candidate pairs with a relation": 3,
+        "gold relations that are candidates": 4,
+        "gold relations that are no candidates": 1,
+    }
+    assert data["components"]["span_ner"]["labels"] == ["LOC", "ORG", "PER"]
+    assert any("longer than max_width = 2" in text for text in data["components"]["span_ner"]["warnings"])
+    problems = {problem["text"]: problem for problem in data["problems"]}
+    for text, remedy in (
+        ("1 documents of dev have the text of a document of train, such as 'Yesterday Tarvik", "remove them"),
+        ("span_ner: only dev has entities with the labels EVENT", "split the data"),
+        ("span_ner: few entities in train: LOC (5), ORG (2), PER (4)", "at least 50"),
+        ("span_ner: 2 (train) and 1 (dev) entities are longer than max_width = 2", "max_width to 5 for all, or 3 for"),
+        ("span_ner: 1 (train) entities do not align with the tokens of the pipeline: 'Tarv' LOC ends", "--align"),
+        ("span_ner: 1 (train) entities cross a sentence boundary: 'Brenna Gazette' ORG", "correct"),
+        ("span_ner: 1 (train) documents have no annotation of entities", "remove them"),
+        ("relation_extractor: 1 (train) gold relations are no candidates and cannot be found", "within"),
+        ("relation_extractor: 1 (train) pairs have several relations", "multi_label = true"),
+        ("relation_extractor: only dev has relations with the labels HELD_IN", "split the data"),
+        ("relation_extractor: 1 (train) documents have no annotation of relations", "they teach nothing"),
+    ):
+        (found,) = [problem for key, problem in problems.items() if key.startswith(text)]
+        assert found["level"] == "warning" and remedy in found["remedy"]
+        assert found["text"] in " ".join(output.split()) and found["remedy"] in " ".join(output.split())
+    assert "PER > LOC (1)" in output and f"0 errors, {len(problems)} warnings" in output
+
+
+@pytest.mark.parametrize(
+    "cell, options, message",
+    [
+        ({"encoder": "synlstm"}, [], "that is trained in this run, but no document of train has a tree"),
+        ({"encoder": "synlstm"}, ["--training.annotating_components", "[]"], "add parser to [training] annotating"),
+        ({"encoder": "synlstm", "trees": "gold"}, [], "but 10 documents would come to it without one"),
+        ({"head": "nested"}, ["--components.nested_ner.spans_key", "other"], "the key 'other'; the keys are ['sc']"),
+        ({"relations": "softmax"}, ["--corpora.train.copy", '["sents"]'], "would come to it without entities"),
+        (
+            {"relations": "softmax"},
+            ["--training.annotating_components", "[]", "--corpora.train.copy", '["ents"]'],
+            "but no sentences are set on",
+        ),
+        ({}, ["--paths.train", "empty.spacy"], "sequence_ner: train has no entities"),
+        ({}, ["--paths.train", "none.spacy"], "No such file or directory: 'none.spacy'"),
+        ({}, ["--frozen"], "No such option"),
+        ({}, ["--components.sequence_ner.scheme", "IOB"], "unknown tag scheme 'IOB'"),
+    ],
+)
+def test_debug_data_finds_what_training_would_refuse(tmp_path, monkeypatch, cell, options, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.cfg").write_text(make_config(find_cell(**cell)), encoding="utf8")
+    DocBin().to_disk("empty.spacy")
+    output = run("debug-data", "my.cfg", *write_corpora(tmp_path), *options, code=1)
+    assert message in " ".join(output.split())
+
+
+def test_debug_data_takes_trees_and_learned_types(tmp_path):
+    (tmp_path / "my.cfg").write_text(
+        make_config(find_cell(encoder="synlstm", relations="softmax", trees="gold")), encoding="utf8"
+    )
+    options = write_corpora(tmp_path)
+    for name in ("train", "dev"):
+        docs = read(tmp_path / f"{name}.spacy")
+        set_trees(docs)
+        DocBin(docs=docs, store_user_data=True).to_disk(tmp_path / f"{name}.spacy")
+    output = run("debug-data", tmp_path / "my.cfg", *options, "--components.relation_extractor.type_pairs", "learned")
+    assert "0 errors" in output and "documents with dependency trees" in output
+    assert "dev has relations between types that no relation of train has: EVENT > LOC" in " ".join(output.split())
 
 
 def test_table_counts_as_spacy_does():
