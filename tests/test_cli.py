@@ -413,6 +413,8 @@ def test_debug_data_counts_and_finds_faults(tmp_path):
         assert found["level"] == "warning" and remedy in found["remedy"]
         assert found["text"] in " ".join(output.split()) and found["remedy"] in " ".join(output.split())
     assert "PER > LOC (1)" in output and f"0 errors, {len(problems)} warnings" in output
+    output = run("debug-data", tmp_path / "my.cfg", *options, "--training.frozen_components", '["span_ner"]')
+    assert "span_ner:" not in output and "relation_extractor:" in output
 
 
 @pytest.mark.parametrize(

@@ -57,13 +57,15 @@ class Setup(NamedTuple):
 
     examples: of each part.
     annotating: components that annotate training documents for others.
-    trained: components that start from nothing in this run, neither sourced nor frozen.
+    frozen: components that are not trained.
+    sourced: components of other pipelines. Those that are not frozen go on training.
     """
 
     nlp: Language
     examples: dict[str, list[Example]]
     annotating: list[str]
-    trained: list[str]
+    frozen: list[str]
+    sourced: list[str]
 
     @property
     def train(self) -> list[Example]:
@@ -88,9 +90,8 @@ def set_up(path: Path, overrides: dict[str, Any]) -> Setup:
     if hasattr(nlp.tokenizer, "initialize"):
         nlp.tokenizer.initialize(lambda: readers[0](nlp), nlp=nlp, **initialize["tokenizer"])
     examples = {part: list(reader(nlp)) for part, reader in zip(PARTS, readers, strict=True)}
-    settled = {*get_sourced_components(raw), *training["frozen_components"]}
-    trained = [name for name in nlp.pipe_names if name not in settled]
-    return Setup(nlp, examples, training["annotating_components"], trained)
+    sourced = list(get_sourced_components(raw))
+    return Setup(nlp, examples, training["annotating_components"], training["frozen_components"], sourced)
 
 
 def inspect_corpora(setup: Setup) -> tuple[dict[str, Any], list[Problem]]:
@@ -113,7 +114,7 @@ def inspect_corpora(setup: Setup) -> tuple[dict[str, Any], list[Problem]]:
     }
     problems = [*check_documents(data["documents"]), *check_trees(setup, data["documents"])]
     for name, pipe in setup.nlp.pipeline:
-        if not isinstance(pipe, TorchPipe):
+        if not isinstance(pipe, TorchPipe) or name in setup.frozen:
             continue
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -151,7 +152,7 @@ def check_trees(setup: Setup, documents: Parts) -> Iterator[Problem]:
         for eg in examples
     )
     for name, missing in tree_readers(setup.nlp).items():
-        if parsers & set(setup.trained) and not learned_from:
+        if parsers - {*setup.frozen, *setup.sourced} and not learned_from:
             yield Problem(
                 "error",
                 f"{name} reads dependency trees of a parser that is trained in this run, but no document of train has "

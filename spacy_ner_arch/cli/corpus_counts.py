@@ -95,10 +95,10 @@ def count_spans(examples: Sequence[Example], key: str | None = None) -> Counts:
             tally.counts[MISSING_TOKENS] += int((doc.to_array(ENT_IOB) == IOB_MISSING).sum())
         else:
             count_overlaps(tally, doc, spans)
-        starts = sentence_starts(doc)
+        starts, is_same = sentence_starts(doc), same_tokens(eg)
         for span in spans:
             labels[span.label_] += 1
-            aligned = [(span.start, span.end, "")] if same_tokens(eg) else align(eg, [span])
+            aligned = [(span.start, span.end, "")] if is_same else align(eg, [span])
             widths[aligned[0][1] - aligned[0][0] if aligned else len(span)] += 1
             if not aligned:
                 tally.note(MISALIGNED, describe_misaligned(eg, span))
