@@ -81,6 +81,8 @@ def label(
                 for doc, record in tqdm(labelled, unit=" texts", disable=None if output else True):
                     found = annotation(doc, layers)
                     file.write(as_line({**record, **({key: found} if key else found)}))
+    except BrokenPipeError:
+        raise  # `| head` has read enough; the command line ends without a message
     except (ValueError, OSError) as error:
         # Standard output has the json lines.
         typer.echo(f"Cannot label: {error}", err=True)
