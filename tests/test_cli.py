@@ -1,12 +1,13 @@
 """`python -m spacy ner-arch`, as called from a shell."""
 
+import json
 import subprocess
 import sys
 
 import pytest
 import spacy
 import srsly
-from conftest import TRAIN, make_examples, make_nlp, set_relations, train
+from conftest import RELATIONS, TRAIN, make_examples, make_nlp, set_relations, set_trees, small_model, train
 from spacy.cli import app
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
@@ -15,8 +16,10 @@ from typer.testing import CliRunner
 
 import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
 from spacy_ner_arch.cli.configs import find_cell, make_config
+from spacy_ner_arch.cli.label import LAYERS, annotate, annotation
 from spacy_ner_arch.evaluation.tables import entity_table
 
+DOCUMENT_PAIRS = {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "document"}
 COLUMNS = "-DOCSTART- -X- O\n\nAnna NN B-PER\nBrandt NN I-PER\nslept VB O\n\nin IN O\nTarvik NN B-LOC\n\n"
 
 
@@ -105,9 +108,8 @@ def test_evaluate_and_label(trained, tmp_path):
 
 def test_evaluate_relations(tmp_path):
     """Relations are scored between gold entities if asked, or if the pipeline finds no entities."""
-    document = {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "document"}
     nlp = make_nlp()
-    nlp.add_pipe("relation_extractor", config={"candidates": document})
+    nlp.add_pipe("relation_extractor", config={"candidates": DOCUMENT_PAIRS})
     examples = make_examples(nlp)
     set_relations([eg.reference for eg in examples])
     for eg in examples:
@@ -126,12 +128,334 @@ def test_evaluate_relations(tmp_path):
         assert (scores.get("ents_f") is not None) == (model == "both" and not options)
 
 
+@pytest.fixture(scope="module")
+def joint(tmp_path_factory):
+    """Folder of a pipeline that knows the entities, the spans and the relations of TRAIN, and their gold corpus.
+
+    The text of a document has an angle bracket, and the key of the spans a slash.
+    """
+    folder = tmp_path_factory.mktemp("joint")
+    nlp = make_nlp()
+    model = small_model("Span")
+    nlp.add_pipe("nested_ner", config={"model": model, "spans_key": "a/b"})
+    nlp.add_pipe("relation_extractor", config={"candidates": DOCUMENT_PAIRS})
+    examples = make_examples(nlp, [*TRAIN[:-1], ("<b> Zoë left Brenna .", [(1, 2, "PER"), (3, 4, "LOC")])])
+    set_relations([eg.reference for eg in examples], [*RELATIONS[:-1], []])
+    for eg in examples:
+        eg.predicted.set_ents(eg.get_aligned_spans_y2x(eg.reference.ents), default="outside")
+        eg.reference.spans["a/b"] = list(eg.reference.ents)
+    train(nlp, examples)
+    nlp.to_disk(folder / "model")
+    DocBin(docs=[eg.reference for eg in examples], store_user_data=True).to_disk(folder / "gold.spacy")
+    return folder
+
+
+def test_evaluate_writes_the_pages_that_it_names(joint, tmp_path):
+    output = run("evaluate", joint / "model", joint / "gold.spacy", "--displacy-path", tmp_path / "new" / "pages")
+    contents = {
+        "entities.html": "7 entities in 5 documents",
+        "spans-a%2Fb.html": "7 spans of 'a/b' in 5 documents",
+        "relations.html": "2 relations in 5 documents",
+    }
+    pages = {path.name: path.read_text(encoding="utf8") for path in (tmp_path / "new" / "pages").iterdir()}
+    assert pages.keys() == contents.keys()
+    printed = "".join(output.split())
+    for name, content in contents.items():
+        assert "".join(f"Saved {content} to {tmp_path / 'new' / 'pages' / name}".split()) in printed
+        page = pages[name]
+        assert 'charset="utf-8"' in page and "Anna" in page and "Zoë" in page and "&lt;b&gt;" in page
+        assert "<b>" not in page and "PER" in page
+    assert pages["relations.html"].count("<svg") == 5 and "LIVES_IN" in pages["relations.html"]
+
+
+def test_evaluate_writes_pages_of_what_the_pipeline_sets(joint, trained, tmp_path):
+    run(
+        *("evaluate", joint / "model", joint / "gold.spacy", "--gold-entities"),
+        *("--displacy-path", tmp_path / "relations", "--displacy-limit", 2),
+    )
+    (page,) = (tmp_path / "relations").iterdir()
+    assert page.name == "relations.html" and page.read_text(encoding="utf8").count("<svg") == 2
+    trained.to_disk(tmp_path / "entities")
+    output = run("evaluate", tmp_path / "entities", joint / "gold.spacy", "--displacy-path", tmp_path / "pages")
+    assert [path.name for path in (tmp_path / "pages").iterdir()] == ["entities.html"] and "in 5 documents" in output
+    make_nlp().from_config({"nlp": {"lang": "en"}}).to_disk(tmp_path / "blank")
+    output = run("evaluate", tmp_path / "blank", joint / "gold.spacy", "--displacy-path", tmp_path / "none")
+    assert "no page written" in output and not list((tmp_path / "none").glob("*"))
+
+
+def label(*args, stdin=None, code=0):
+    """Call `ner-arch label`; return its standard output and its messages."""
+    result = CliRunner().invoke(app, ["ner-arch", "label", *map(str, args)], input=stdin)
+    assert result.exit_code == code, result.output
+    return result.stdout, result.stderr
+
+
+def objects(output):
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def test_label_reads_lines_and_keeps_their_fields(joint, tmp_path):
+    nlp = spacy.load(joint / "model")
+    (tmp_path / "texts.txt").write_text(f"{TRAIN[0][0]}\r\n\n{TRAIN[2][0]}", encoding="utf8")
+    output, messages = label(joint / "model", tmp_path / "texts.txt")
+    assert messages == ""
+    rows = objects(output)
+    assert [row["text"] for row in rows] == [TRAIN[0][0], "", TRAIN[2][0]]
+    assert rows[1] == {"text": "", "entities": [], "spans": {"a/b": []}, "relations": []}
+    for row in rows:
+        doc = nlp(row["text"])
+        entities = [(ent.start_char, ent.end_char, ent.label_) for ent in doc.ents]
+        assert [(ent["start"], ent["end"], ent["label"]) for ent in row["entities"]] == entities
+        assert [ent["score"] for ent in row["entities"]] == pytest.approx([ent._.score for ent in doc.ents], abs=1e-5)
+        scores = doc.spans["a/b"].attrs["scores"]
+        assert [span["score"] for span in row["spans"]["a/b"]] == pytest.approx(list(scores), abs=1e-5)
+        assert [r["label"] for r in row["relations"]] == [r.label for r in doc._.relations]
+        assert all(set(r["head"]) == {"start", "end", "label"} and r["score"] > 0.5 for r in row["relations"])
+    assert rows[0]["relations"] and rows[2]["relations"]
+
+    # Half of a character, in a key that is not the text.
+    fields = [{"id": 7, "text": "Anna ünd Tarvik .", "meta": {"a": [1.5, None]}}, {"text": "😀", "é": "\ud800"}]
+    lines = "\n".join(map(json.dumps, fields)) + "\n\n"
+    for args, stdin in (([joint / "model", "-"], lines), ([joint / "model", tmp_path / "in.JSONL", "-n", 2], None)):
+        (tmp_path / "in.JSONL").write_text(lines)
+        output, _ = label(*args, "-o", tmp_path / "new" / "out.jsonl", "--batch-size", 1, stdin=stdin)
+        assert output == ""
+        out = (tmp_path / "new" / "out.jsonl").read_text(encoding="utf8")
+        rows = objects(out)
+        assert [{key: row[key] for key in field} for row, field in zip(rows, fields, strict=False)] == fields
+        assert len(rows) == 3 and rows[2]["text"] == "" and "ünd" in out
+
+
+def test_label_prints_tables_of_texts(joint):
+    tables, _ = label(joint / "model", TRAIN[0][0], TRAIN[3][0])
+    assert "LIVES_IN" in tables and "a/b" in tables and "probability" in tables and TRAIN[3][0] in tables
+    (first, second) = objects(label(joint / "model", TRAIN[0][0], TRAIN[3][0], "--json")[0])
+    assert first["entities"] and not second["entities"]
+    (row,) = objects(label(joint / "model", "-", "--key", "found", stdin='{"text": "a", "entities": [1]}')[0])
+    assert row == {"text": "a", "entities": [1], "found": {"entities": [], "spans": {"a/b": []}, "relations": []}}
+    assert objects(label(joint / "model", "-", "--format", "txt", stdin='{"a": 1}\n')[0])[0]["text"] == '{"a": 1}'
+    assert "Anna Brandt" in label(joint / "model", "-", "--table", stdin=TRAIN[0][0])[0]
+
+
+BAD_LINES = [
+    b'{"text": 1}',
+    b'{"text": "Anna"',
+    b'["Anna"]',
+    b'{"text": "\\ud800"}',
+    b'{"text": "Anna", "entities": []}',
+    b'{"text": "\xff"}',
+]
+
+
+@pytest.mark.parametrize("bad", BAD_LINES)
+def test_label_names_a_bad_line_or_counts_it(joint, tmp_path, bad):
+    (tmp_path / "in.jsonl").write_bytes(b'{"text": "Anna"}\n\n' + bad + b'\n{"text": "Tarvik"}\n')
+    _, messages = label(joint / "model", tmp_path / "in.jsonl", code=1)
+    assert f"{tmp_path / 'in.jsonl'}:3: " in messages and "remedy: " in messages
+    output, messages = label(joint / "model", tmp_path / "in.jsonl", "--on-error", "skip")
+    assert [row["text"] for row in objects(output)] == ["Anna", "", "Tarvik"]
+    assert "left out 1 of 4 (25.0 %) lines" in messages and "in.jsonl:3: " in messages
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (["no.txt"], "no.txt: there is no such file"),
+        (["notes.md"], "notes.md is a file, but neither .txt nor .jsonl"),
+        (["A text", "--format", "txt"], "--format is for files and standard input"),
+        (["-", "--format", "csv"], "must be one of txt, jsonl"),
+        (["-", "--on-error", "ignore"], "must be one of raise, skip"),
+        (["Anna", "-o", "out.jsonl", "--table"], "--output is for json lines"),
+        (["x" * 1_000_001], "argument:1: [E088]"),
+    ],
+)
+def test_label_refuses(trained, tmp_path, monkeypatch, args, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.md").write_text("Anna")
+    trained.to_disk("model")
+    assert message in label("model", *args, code=1)[1] and not (tmp_path / "out.jsonl").exists()
+
+
+def test_label_refuses_a_pipeline_that_finds_nothing(tmp_path):
+    spacy.blank("en").to_disk(tmp_path)
+    assert "no component of this pipeline finds" in label(tmp_path, "Anna", code=1)[1]
+
+
+def test_label_streams_and_forgets_words(trained, monkeypatch):
+    """The vocabulary does not grow with the input, and no more than a few batches are read ahead."""
+    monkeypatch.setattr("spacy_ner_arch.cli.label.ZONE", 200)
+    read = 0
+
+    def records():
+        nonlocal read
+        for number in range(2000):
+            read += 1
+            yield trained.make_doc(f"Anna x{number}y lives in Tarvik ."), number
+
+    words = len(trained.vocab.strings)
+    for number, (doc, context) in enumerate(annotate(trained, records(), batch_size=2, n_process=1)):
+        assert context == number and doc[1].text == f"x{number}y" and len(doc.ents) >= 1
+        assert read <= number + 10 and len(trained.vocab.strings) < words + 1000
+    assert number == 1999 and len(trained.vocab.strings) < words + 100
+
+
+def test_predictions_leave_python_and_come_back(joint, tmp_path):
+    nlp = spacy.load(joint / "model")
+    docs = list(nlp.pipe(text for text, _ in TRAIN))
+    DocBin(docs=docs, store_user_data=True).to_disk(tmp_path / "found.spacy")
+    layers = list(LAYERS)
+    for doc, loaded in zip(docs, read(tmp_path / "found.spacy"), strict=True):
+        assert annotation(loaded, layers) == annotation(doc, layers)
+        # spaCy raises E106 for a document in which no span has the attribute.
+        underscore = ["relations_json", "score"] if doc.ents else ["relations_json"]
+        as_json = json.loads(json.dumps(doc.to_json(underscore=underscore)))
+        assert as_json["_"]["relations_json"] == doc._.relations_json
+        again = Doc(nlp.vocab).from_json(as_json)
+        assert annotation(again, ["entities", "relations"]) == annotation(doc, ["entities", "relations"])
+    found = [annotation(doc, layers) for doc in docs]
+    assert sum(len(row["relations"]) for row in found) >= 2
+    scores = [span["score"] for row in found for span in row["entities"] + row["spans"]["a/b"] + row["relations"]]
+    assert len(scores) > 10 and all(0 < score <= 1 for score in scores)
+
+
 @pytest.mark.parametrize("command", ["evaluate", "label"])
 def test_clear_error_for_a_path_without_a_pipeline(tmp_path, command):
     DocBin().to_disk(tmp_path / "corpus.spacy")
     for model in (tmp_path / "corpus.spacy", tmp_path / "nowhere"):
-        output = run(command, model, tmp_path / "corpus.spacy", code=1)
+        output = run(command, model, "Anna" if command == "label" else tmp_path / "corpus.spacy", code=1)
         assert "is no pipeline: give a folder such as" in " ".join(output.split())
+
+
+def write_corpora(folder):
+    """Corpora with faults of all kinds. Returns the options that name them."""
+    vocab = spacy.blank("en").vocab
+
+    def make(words, entities=(), relations=None, sentences=(0,), spaces=None):
+        doc = Doc(vocab, words=words.split(" "), spaces=spaces, sent_starts=None)
+        for token in doc:
+            token.is_sent_start = token.i in sentences
+        if entities is not None:
+            doc.set_ents([Span(doc, *entity) for entity in entities], default="outside")
+            doc.spans["sc"] = [*doc.ents, *(Span(doc, ent.start, ent.start + 1, "FIRST") for ent in doc.ents)]
+        if relations is not None:
+            doc._.relations = [(doc.ents[head], doc.ents[tail], label) for head, tail, label in relations]
+        return doc
+
+    train = [
+        *(eg.reference for eg in make_examples(spacy.blank("en"))[:3]),
+        make("Anna Maria Brandt left Tarvik .", [(0, 3, "PER"), (4, 5, "LOC")], [(0, 1, "LEFT"), (0, 1, "FROM")]),
+        make("Anna left . Tarvik wept .", [(0, 1, "PER"), (3, 4, "LOC")], [(1, 0, "MISSED")], sentences=(0, 3)),
+        make("Tarv ik wept", [(0, 1, "LOC")], [], spaces=[False, True, False]),
+        make("The Brenna Gazette wept .", [(1, 3, "ORG")], [], sentences=(0, 2)),
+        make("Nobody saw it .", None),
+    ]
+    set_relations(train[:3], RELATIONS[:3])
+    dev = [
+        make("Yesterday Tarvik was quiet .", [(1, 2, "LOC")], []),
+        make("The Glass Fair of March ended in Brenna .", [(0, 5, "EVENT"), (7, 8, "LOC")], [(0, 1, "HELD_IN")]),
+    ]
+    for name, docs in (("train", train), ("dev", dev)):
+        DocBin(docs=docs, store_user_data=True).to_disk(folder / f"{name}.spacy")
+    return ["--paths.train", folder / "train.spacy", f"--paths.dev={folder / 'dev.spacy'}"]
+
+
+def test_debug_data_counts_and_finds_faults(tmp_path):
+    (tmp_path / "my.cfg").write_text(make_config(find_cell(head="span", relations="softmax")), encoding="utf8")
+    options = [*write_corpora(tmp_path), "--components.span_ner.max_width", 2]
+    output = run("debug-data", tmp_path / "my.cfg", *options, "--json", tmp_path / "new" / "data.json")
+    data = srsly.read_json(tmp_path / "new" / "data.json")
+    documents, entities, relations = data["documents"], data["entities"]["train"], data["relations"]["train"]
+    assert documents["train"]["counts"]["documents"] == 8 and documents["train"]["counts"]["tokens"] == 42
+    assert documents["dev"]["counts"]["documents that are in both corpora"] == 1
+    assert entities["labels"] == {"PER": 4, "LOC": 5, "ORG": 2}
+    assert entities["widths"] == {"1": 6, "2": 3, "3": 2}
+    assert entities["counts"] == {
+        "documents without this annotation": 1,
+        "tokens without annotation": 0,
+        "not aligned with the tokenizer": 1,
+        "across a sentence boundary": 1,
+    }
+    assert entities["examples"] == {
+        "not aligned with the tokenizer": ["'Tarv' LOC ends inside of the token 'Tarvik'"],
+        "across a sentence boundary": ["'Brenna Gazette' ORG"],
+    }
+    assert data["spans"]["sc"]["train"]["labels"]["FIRST"] == 6
+    assert data["spans"]["sc"]["train"]["counts"]["overlapping another one"] == 4
+    assert relations["labels"] == {"LIVES_IN": 1, "WORKS_FOR": 1, "LEFT": 1, "FROM": 1, "MISSED": 1}
+    assert relations["types"]["WORKS_FOR"] == {"PER > ORG": 1} and relations["types"]["MISSED"] == {"LOC > PER": 1}
+    assert relations["head_first"] == {"LIVES_IN": 1, "WORKS_FOR": 0, "LEFT": 1, "FROM": 1, "MISSED": 0}
+    assert relations["counts"]["pairs with several labels"] == 1
+    assert relations["counts"]["across a sentence boundary"] == 1
+    candidates = data["components"]["relation_extractor"]["candidates"]["train"]
+    assert candidates["counts"] == {
+        "candidate pairs": 6,
+        "candidate pairs with a relation": 3,
+        "gold relations that are candidates": 4,
+        "gold relations that are no candidates": 1,
+    }
+    assert data["components"]["span_ner"]["labels"] == ["LOC", "ORG", "PER"]
+    assert any("longer than max_width = 2" in text for text in data["components"]["span_ner"]["warnings"])
+    problems = {problem["text"]: problem for problem in data["problems"]}
+    for text, remedy in (
+        ("1 documents of dev have the text of a document of train, such as 'Yesterday Tarvik", "remove them"),
+        ("span_ner: only dev has entities with the labels EVENT", "split the data"),
+        ("span_ner: few entities in train: LOC (5), ORG (2), PER (4)", "at least 50"),
+        ("span_ner: 2 (train) and 1 (dev) entities are longer than max_width = 2", "max_width to 5 for all, or 3 for"),
+        ("span_ner: 1 (train) entities do not align with the tokens of the pipeline: 'Tarv' LOC ends", "--align"),
+        ("span_ner: 1 (train) entities cross a sentence boundary: 'Brenna Gazette' ORG", "correct"),
+        ("span_ner: 1 (train) documents have no annotation of entities", "remove them"),
+        ("relation_extractor: 1 (train) gold relations are no candidates and cannot be found", "within"),
+        ("relation_extractor: 1 (train) pairs have several relations", "multi_label = true"),
+        ("relation_extractor: only dev has relations with the labels HELD_IN", "split the data"),
+        ("relation_extractor: 1 (train) documents have no annotation of relations", "they teach nothing"),
+    ):
+        (found,) = [problem for key, problem in problems.items() if key.startswith(text)]
+        assert found["level"] == "warning" and remedy in found["remedy"]
+        assert found["text"] in " ".join(output.split()) and found["remedy"] in " ".join(output.split())
+    assert "PER > LOC (1)" in output and f"0 errors, {len(problems)} warnings" in output
+    output = run("debug-data", tmp_path / "my.cfg", *options, "--training.frozen_components", '["span_ner"]')
+    assert "span_ner:" not in output and "relation_extractor:" in output
+
+
+@pytest.mark.parametrize(
+    "cell, options, message",
+    [
+        ({"encoder": "synlstm"}, [], "that is trained in this run, but no document of train has a tree"),
+        ({"encoder": "synlstm"}, ["--training.annotating_components", "[]"], "add parser to [training] annotating"),
+        ({"encoder": "synlstm", "trees": "gold"}, [], "but 10 documents would come to it without one"),
+        ({"head": "nested"}, ["--components.nested_ner.spans_key", "other"], "the key 'other'; the keys are ['sc']"),
+        ({"relations": "softmax"}, ["--corpora.train.copy", '["sents"]'], "would come to it without entities"),
+        (
+            {"relations": "softmax"},
+            ["--training.annotating_components", "[]", "--corpora.train.copy", '["ents"]'],
+            "but no sentences are set on",
+        ),
+        ({}, ["--paths.train", "empty.spacy"], "sequence_ner: train has no entities"),
+        ({}, ["--paths.train", "none.spacy"], "No such file or directory: 'none.spacy'"),
+        ({}, ["--frozen"], "No such option"),
+        ({}, ["--components.sequence_ner.scheme", "IOB"], "unknown tag scheme 'IOB'"),
+    ],
+)
+def test_debug_data_finds_what_training_would_refuse(tmp_path, monkeypatch, cell, options, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.cfg").write_text(make_config(find_cell(**cell)), encoding="utf8")
+    DocBin().to_disk("empty.spacy")
+    output = run("debug-data", "my.cfg", *write_corpora(tmp_path), *options, code=1)
+    assert message in " ".join(output.split())
+
+
+def test_debug_data_takes_trees_and_learned_types(tmp_path):
+    (tmp_path / "my.cfg").write_text(
+        make_config(find_cell(encoder="synlstm", relations="softmax", trees="gold")), encoding="utf8"
+    )
+    options = write_corpora(tmp_path)
+    for name in ("train", "dev"):
+        docs = read(tmp_path / f"{name}.spacy")
+        set_trees(docs)
+        DocBin(docs=docs, store_user_data=True).to_disk(tmp_path / f"{name}.spacy")
+    output = run("debug-data", tmp_path / "my.cfg", *options, "--components.relation_extractor.type_pairs", "learned")
+    assert "0 errors" in output and "documents with dependency trees" in output
+    assert "dev has relations between types that no relation of train has: EVENT > LOC" in " ".join(output.split())
 
 
 def test_table_counts_as_spacy_does():
@@ -186,6 +510,26 @@ def text_header(text):
 def test_init_config_refuses(tmp_path, options, message):
     output = run("init-config", tmp_path / "my.cfg", *options, code=1)
     assert message in " ".join(output.split()) and not (tmp_path / "my.cfg").exists()
+
+
+def test_a_broken_plugin_is_not_an_unknown_language(tmp_path):
+    """spaCy imports the factories of all installed packages when it makes a pipeline."""
+    package = tmp_path / "broken-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text("[spacy_factories]\nbroken = no_such_module:make\n")
+    (tmp_path / "a.txt").write_text(COLUMNS)
+
+    def call(*args):
+        code = f"import sys, spacy.cli._util; sys.path.insert(0, {str(tmp_path)!r}); spacy.cli._util.setup_cli()"
+        command = [sys.executable, "-c", code, "ner-arch", *args]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+
+    made = call("init-config", "my.cfg", "--lang", "de")
+    assert made.returncode == 0 and 'lang = "de"' in (tmp_path / "my.cfg").read_text(encoding="utf8"), made
+    converted = call("convert", "a.txt", "out", "--format", "conll")
+    assert converted.returncode == 1 and "No module named 'no_such_module'" in converted.stdout, converted
+    assert "no language" not in converted.stdout and "Traceback" not in converted.stderr
 
 
 def test_the_command_line_starts_without_models_and_formats():

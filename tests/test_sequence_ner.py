@@ -1,6 +1,7 @@
 """The component as a user of spaCy meets it."""
 
 import math
+import re
 import subprocess
 import sys
 import warnings
@@ -8,7 +9,8 @@ import warnings
 import numpy as np
 import pytest
 import spacy
-from conftest import TRAIN, entities, make_examples, make_nlp, small_model, train
+from conftest import TRAIN, entities, make_examples, make_nlp, set_trees, small_model, train
+from spacy.cli.find_threshold import find_threshold
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 
@@ -336,6 +338,82 @@ def test_class_weights_and_smoothing_change_the_loss():
     weighted = loss(class_weights={"O": 2.0, "PER": 2.0, "LOC": 2.0, "ORG": 2.0})
     assert np.isclose(weighted, 2 * loss(), rtol=1e-4)
     assert not np.isclose(loss(label_smoothing=0.3), loss(), rtol=1e-3)
+
+
+def test_a_higher_threshold_gives_fewer_and_better_entities(tmp_path):
+    """In `spacy find-threshold`. The entities of one sentence are not certain: two of three copies have them in
+    training, one of three in evaluation."""
+    nlp = make_nlp()
+    with_entities, without = TRAIN[0], (TEXTS[0], [])
+    train(nlp, make_examples(nlp, [*TRAIN, with_entities, without]), steps=80)
+    nlp.to_disk(tmp_path / "model")
+    gold = make_examples(nlp, [*TRAIN, without, without])
+    DocBin(docs=[eg.reference for eg in gold]).to_disk(tmp_path / "gold.spacy")
+    args = (tmp_path / "model", tmp_path / "gold.spacy", "sequence_ner", "threshold")
+    recalls, precisions = (list(find_threshold(*args, key)[2].values()) for key in ("ents_r", "ents_p"))
+    best, score, f_scores = find_threshold(*args, "ents_f")
+    assert score == max(f_scores.values()) > f_scores[0.0]
+    assert recalls == sorted(recalls, reverse=True) and recalls[0] == 1
+    found = precisions[: list(f_scores).index(best) + 1]
+    assert found == sorted(found) and found[0] < 1 == found[-1]
+
+    pipe = nlp.get_pipe("sequence_ner")
+    everything = [(e.text, e.label_, e._.score) for doc in nlp.pipe(TEXTS) for e in doc.ents]
+    for threshold in (0.0, 0.5, best, 0.99, 1.0):
+        pipe.cfg["threshold"] = threshold
+        kept = [(e.text, e.label_, e._.score) for doc in nlp.pipe(TEXTS) for e in doc.ents]
+        assert kept == [entity for entity in everything if entity[2] >= threshold]
+    nlp.to_disk(tmp_path / "model")
+    assert spacy.load(tmp_path / "model").get_pipe("sequence_ner").cfg["threshold"] == 1.0
+
+
+PARSED_MODEL = {
+    **small_model(),
+    "encoder": {"@architectures": "spacy_ner_arch.SynLSTM.v1", "hidden_size": 12},
+}
+
+
+def parsed_nlp(shared=False):
+    """A parser, and entities from its trees; the encoder in the component itself, or shared through a tok2vec."""
+    nlp = spacy.blank("en")
+    nlp.add_pipe("parser")
+    model = PARSED_MODEL
+    if shared:
+        layers = {key: model[key] for key in ("tok2vec", "encoder")}
+        nlp.add_pipe("tok2vec", config={"model": {"@architectures": "spacy_ner_arch.TorchTok2Vec.v1", **layers}})
+        listener = {"@architectures": "spacy.Tok2VecListener.v1", "width": 24}
+        model = {"@architectures": "spacy_ner_arch.CRF.v1", "tok2vec": listener}
+    nlp.add_pipe("sequence_ner", config={"model": model})
+    return nlp
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_parser_needs_trees_in_the_corpus_to_give_some(shared, tmp_path):
+    nlp = parsed_nlp(shared)
+    examples = make_examples(nlp)
+    reader = "tok2vec" if shared else "sequence_ner"
+    with pytest.raises(ValueError, match=f"{reader}: it reads the dependency trees of parser, .* --trees en_core_web"):
+        nlp.initialize(lambda: examples)
+    # A parser that is trained already, and one that can learn from a document.
+    with nlp.select_pipes(disable="parser"):
+        nlp.initialize(lambda: examples)
+    set_trees([examples[-1].reference])
+    parsed_nlp(shared).initialize(lambda: examples)
+
+
+def test_pipelines_from_before_the_threshold_load(trained, tmp_path):
+    trained.to_disk(tmp_path)
+    for path, setting in (("sequence_ner/cfg", r'"threshold": *0\.0,'), ("config.cfg", "threshold = 0.0\n")):
+        text, removed = re.subn(setting, "", (tmp_path / path).read_text())
+        assert removed == 1
+        (tmp_path / path).write_text(text)
+    assert entities(predicted(spacy.load(tmp_path))) == TRAIN[0][1]
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.5])
+def test_a_threshold_is_a_probability(threshold):
+    with pytest.raises(ValueError, match=f"sequence_ner: threshold = {threshold} must be between 0 and 1"):
+        make_nlp(threshold=threshold)
 
 
 def test_unknown_scheme_is_refused_when_the_pipeline_is_made():

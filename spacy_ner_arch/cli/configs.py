@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
-import spacy
 import srsly
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from spacy.util import get_lang_class
 
 EMBEDDINGS = ("words", "transformer")
 ENCODERS = ("none", "bilstm", "synlstm")
@@ -260,9 +260,10 @@ def make_config(
     if vectors and cell.common == "tok2vec" and cell.encoder == "none":
         raise ValueError("--vectors with entities and relations needs an encoder: give --encoder bilstm")
     try:
-        blank = spacy.blank(lang).config
+        # Not of a pipeline: to make one, spaCy imports all plugins, and one that is broken raises ImportError too.
+        defaults = get_lang_class(lang).default_config
     except ImportError as error:
-        raise ValueError(f"spaCy has no language {lang!r}, or needs a package for it: {error}") from error
+        raise ValueError(f"spaCy has no language {lang!r}: {error}") from error
     text = (
         environment()
         .get_template("config.cfg.jinja")
@@ -279,8 +280,8 @@ def make_config(
             transformer=transformer or DEFAULT_TRANSFORMER,
             vectors=vectors,
             lang=lang,
-            tokenizer=blank["nlp"]["tokenizer"],
-            initialize_tokenizer=blank["initialize"].get("tokenizer", {}),
+            tokenizer=defaults["nlp"]["tokenizer"],
+            initialize_tokenizer=defaults["initialize"].get("tokenizer", {}),
             gpu=gpu,
             scale=GPU_SCALE if gpu else 1,
             dtype="bfloat16" if gpu else "float32",

@@ -74,9 +74,13 @@ def convert(
     if split and stems == ["dev"]:
         msg.fail("--split writes dev.spacy; give the other part another --name", exits=1)
     try:
-        nlp = get_lang_class(lang)()
+        language = get_lang_class(lang)
     except ImportError as error:
-        msg.fail(f"spaCy has no language {lang!r}, or needs a package for it", str(error), exits=1)
+        msg.fail(f"spaCy has no language {lang!r}", str(error), exits=1)
+    try:
+        nlp = language()
+    except ImportError as error:
+        msg.fail(f"Cannot make the tokenizer of {lang!r}, since a package is missing or broken", str(error), exits=1)
     for path, stem in zip(inputs, stems, strict=True):
         report = ReadReport()
         try:

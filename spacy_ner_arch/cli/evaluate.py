@@ -21,13 +21,22 @@ def evaluate(
         help="Find relations between gold entities in gold sentences; the default if no component finds entities",
     ),
     gold_trees: bool = Option(False, "--gold-trees", help="Give the components gold dependency trees"),
+    displacy_path: Path | None = Option(
+        None,
+        "--displacy-path",
+        "-dp",
+        help="Folder for html pages of the predicted entities, spans and relations",
+        file_okay=False,
+    ),
+    displacy_limit: int = Option(25, "--displacy-limit", "-dl", help="Documents on each html page", min=1),
     code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
     use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
 ) -> None:
     """Evaluate a trained pipeline.
 
     Prints precision, recall, F1 and support per label, with averages, for the entities, spans and relations that the
-    pipeline sets. The JSON file has spaCy's score keys, between 0 and 1, and the tables.
+    pipeline sets. The JSON file has spaCy's score keys, between 0 and 1, and the tables. The html pages show the
+    predictions that were scored.
     """
     from spacy.scorer import Scorer
 
@@ -73,6 +82,14 @@ def evaluate(
         as_json = {name: [row._asdict() for row in rows] for name, rows in tables.items()}
         srsly.write_json(output, {**scores, **as_json})
         msg.good(f"Saved scores to {output}")
+    if displacy_path is not None:
+        from .pages import write_pages
+
+        written = write_pages(nlp, [eg.predicted for eg in examples[:displacy_limit]], displacy_path)
+        for path, content in written:
+            msg.good(f"Saved {content} to {path}")
+        if not written:
+            msg.warn("--displacy-path: no page written, since the pipeline sets no entities, spans or relations")
 
 
 def print_scores(rows: list[Any]) -> None:

@@ -1,35 +1,173 @@
-"""`ner-arch label`: entities and relations of a text."""
+"""`ner-arch label`: entities, spans and relations of texts."""
 
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import chain, islice
 from pathlib import Path
+from typing import IO, Any
 
+import typer
+from spacy.language import Language
+from spacy.tokens import Doc, Span, SpanGroup
 from typer import Argument, Option
 from wasabi import Printer, msg
 
-from .pipelines import load
+from .pipelines import assigning, load
+
+# What a line of the output has, and the attribute that a component assigns if it sets that.
+LAYERS = {"entities": "doc.ents", "spans": "doc.spans", "relations": "doc._.relations"}
+# Texts after which the vocabulary forgets new words, in one process and in several, which are started again.
+ZONE, ZONE_OF_PROCESSES = 10_000, 100_000
 
 
 def label(
     model: str = Argument(..., help="Model name or path"),
-    texts: list[str] = Argument(..., help="Texts to label"),
+    inputs: list[str] = Argument(
+        ...,
+        metavar="INPUT...",
+        help="Texts; files with a text (.txt) or a JSON object with the key text (.jsonl) on each line; or - for such "
+        "lines on standard input",
+    ),
+    output: Path | None = Option(None, "--output", "-o", help="File for the json lines", dir_okay=False),
+    as_json: bool | None = Option(
+        None, "--json/--table", help="Print json lines, or tables; default: tables for texts, json lines for files"
+    ),
+    format: str | None = Option(
+        None,
+        "--format",
+        "-f",
+        help="Format of the files and of standard input, txt or jsonl; default: by the name of a file, and jsonl for "
+        "standard input that begins with {",
+    ),
+    key: str | None = Option(
+        None, "--key", help="Put the annotation under this key, instead of keys for entities, spans and relations"
+    ),
+    on_error: str = Option("raise", "--on-error", help="What to do with a bad line: raise, or skip and count"),
+    batch_size: int | None = Option(None, "--batch-size", "-b", help="Texts per batch", min=1),
+    n_process: int = Option(1, "--n-process", "-n", help="Number of processes", min=1),
     code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
+    use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
 ) -> None:
-    """Print the entities and relations that a trained pipeline finds in a text, with labels and probabilities."""
+    """Find the entities, spans and relations of texts, with labels and probabilities.
+
+    A json line has the text, the other keys of the input line, and the annotation with bounds in characters. An empty
+    line gives an empty text. Long inputs are read in constant memory.
+    """
+    from tqdm import tqdm
+
+    from ..formats.counts import SKIPPED, ReadReport, check_on_error
+    from .inputs import find_source, read_records
+
+    report = ReadReport()
+    try:
+        check_on_error(on_error)
+        sources = [find_source(name, format) for name in inputs]
+        if as_json is None:
+            as_json = output is not None or not all(source.is_text for source in sources)
+        if output is not None and not as_json:
+            raise ValueError("--output is for json lines, --table for the terminal")
+        nlp = load(model, use_gpu, code, silent=True)
+        layers = [name for name, attribute in LAYERS.items() if assigning(nlp, attribute)]
+        if not layers:
+            raise ValueError("no component of this pipeline finds entities, spans or relations")
+        records = read_records(nlp, sources, {key} if key else set(layers), report, on_error)
+        labelled = annotate(nlp, records, batch_size or nlp.batch_size, n_process)
+        if not as_json:
+            for doc, _ in labelled:
+                print_tables(doc)
+        else:
+            with open_output(output) as file:
+                for doc, record in tqdm(labelled, unit=" texts", disable=None if output else True):
+                    found = annotation(doc, layers)
+                    file.write(as_line({**record, **({key: found} if key else found)}))
+    except BrokenPipeError:
+        raise  # `| head` has read enough; the command line ends without a message
+    except (ValueError, OSError) as error:
+        # Standard output has the json lines.
+        typer.echo(f"Cannot label: {error}", err=True)
+        raise typer.Exit(1) from error
+    if report.notes[SKIPPED]:
+        lines = [f"--on-error skip has left out {report.share(SKIPPED)} lines", *report.examples[SKIPPED]]
+        typer.echo("\n    ".join(lines), err=True)
+
+
+def annotate(
+    nlp: Language, records: Iterator[tuple[Doc, Any]], batch_size: int, n_process: int
+) -> Iterator[tuple[Doc, Any]]:
+    """Documents with predictions, and what came with them. A document must not be kept when the next one is taken.
+
+    The vocabulary keeps every word that it has seen, so memory would grow with the input. At the end of a memory zone
+    it forgets the new ones.
+    """
+    size = ZONE if n_process == 1 else ZONE_OF_PROCESSES
+    for first in records:
+        with nlp.memory_zone():
+            zone = chain([first], islice(records, size - 1))
+            yield from nlp.pipe(zone, as_tuples=True, batch_size=batch_size, n_process=n_process)
+
+
+def open_output(path: Path | None) -> AbstractContextManager[IO[str]]:
+    """Open a file to write, whose folder is created if necessary; None for standard output."""
+    if path is None:
+        return nullcontext(typer.get_text_stream("stdout", encoding="utf8"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("w", encoding="utf8")
+
+
+def annotation(doc: Doc, layers: Sequence[str]) -> dict[str, Any]:
+    """Entities, span groups and relations of a document as plain data; bounds are in characters."""
+    from ..annotation.relations import get_relations_json
+
+    found = {
+        "entities": [place(*row) for row in scored_entities(doc)],
+        "spans": {name: [place(*row) for row in scored_spans(group)] for name, group in doc.spans.items()},
+        "relations": get_relations_json(doc),
+    }
+    return {name: found[name] for name in layers}
+
+
+def place(span: Span, score: float | None) -> dict[str, Any]:
+    return {"start": span.start_char, "end": span.end_char, "label": span.label_, "score": score}
+
+
+def scored_entities(doc: Doc) -> list[tuple[Span, float | None]]:
+    """Entities with their probabilities; None for a component that sets none."""
+    return [(ent, ent._.score if Span.has_extension("score") else None) for ent in doc.ents]
+
+
+def scored_spans(group: SpanGroup) -> list[tuple[Span, float | None]]:
+    """Spans of a group with their probabilities, as for `scored_entities`."""
+    scores = [float(score) for score in group.attrs.get("scores", ())]
+    return list(zip(group, scores if len(scores) == len(group) else [None] * len(group), strict=True))
+
+
+def as_line(record: dict[str, Any]) -> str:
+    """A JSON object as a line. UTF-8 cannot encode half of a character, which only an escape can give."""
+    line = json.dumps(record, ensure_ascii=False)
+    is_text = line.encode("utf8", errors="ignore").decode("utf8") == line
+    return (line if is_text else json.dumps(record)) + "\n"
+
+
+def print_tables(doc: Doc) -> None:
+    """Print the entities, spans and relations of a document."""
     from ..annotation.relations import get_relations
 
-    for doc in load(model, code=code).pipe(texts):
-        msg.divider(doc.text)
+    msg.divider(doc.text)
+    groups = [("entity", scored_entities(doc)), *((key, scored_spans(group)) for key, group in doc.spans.items())]
+    for name, rows in groups:
         Printer().table(
-            [(ent.text, ent.label_, probability(ent._.score)) for ent in doc.ents],
-            header=("entity", "label", "probability"),
+            [(span.text, span.label_, probability(score)) for span, score in rows],
+            header=(name, "label", "probability"),
             aligns=("l", "l", "r"),
         )
-        relations = get_relations(doc)
-        if relations:
-            Printer().table(
-                [(r.head.text, r.label, r.tail.text, probability(r.score)) for r in relations],
-                header=("head", "relation", "tail", "probability"),
-                aligns=("l", "l", "l", "r"),
-            )
+    relations = get_relations(doc)
+    if relations:
+        Printer().table(
+            [(r.head.text, r.label, r.tail.text, probability(r.score)) for r in relations],
+            header=("head", "relation", "tail", "probability"),
+            aligns=("l", "l", "l", "r"),
+        )
 
 
 def probability(score: float | None) -> str:

@@ -12,9 +12,12 @@ from wasabi import msg
 ASSIGNED = {"ents": "doc.ents", "spans": "doc.spans", "heads": "token.head"}
 
 
-def load(model: str, use_gpu: int = -1, code: Path | None = None) -> Language:
-    """A trained pipeline. Exits with a message if there is none."""
-    setup_gpu(use_gpu, silent=False)
+def load(model: str, use_gpu: int = -1, code: Path | None = None, silent: bool = False) -> Language:
+    """A trained pipeline. Exits with a message if there is none.
+
+    silent: do not print on which device it runs.
+    """
+    setup_gpu(use_gpu, silent=silent)
     import_code(code)
     try:
         return load_model(model)

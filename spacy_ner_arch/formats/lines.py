@@ -5,7 +5,7 @@ other characters, such as NO-BREAK SPACE or LINE SEPARATOR, which occur inside t
 """
 
 from codecs import BOM_UTF8
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,14 +72,21 @@ class Line(NamedTuple):
 
 
 def read_lines(path: str | Path) -> Iterator[Line]:
-    """Yield the lines of a UTF-8 file.
-
-    A byte order mark at the start of a line is removed. Files that were joined have them also in the middle.
-    """
+    """Yield the lines of a UTF-8 file, see `make_lines`."""
     path = Path(path)
     with path.open("rb") as file:
-        for number, content in enumerate(file, start=1):
-            yield _make_line(path, number, content.removeprefix(BOM_UTF8))
+        yield from make_lines(path, file)
+
+
+def make_lines(path: Path, contents: Iterable[bytes]) -> Iterator[Line]:
+    """Yield the lines of an open UTF-8 file.
+
+    A byte order mark at the start of a line is removed. Files that were joined have them also in the middle.
+
+    path: name of the file, for messages.
+    """
+    for number, content in enumerate(contents, start=1):
+        yield _make_line(path, number, content.removeprefix(BOM_UTF8))
 
 
 def read_blocks(path: str | Path) -> Iterator[list[Line]]:

@@ -180,12 +180,29 @@ class TorchPipe(TrainablePipe):
         sample = list(islice((eg.x for eg in get_examples() if len(eg.x)), SHAPE_SAMPLE))
         if not sample:
             raise ValueError(f"{self.name}: the training corpus has no document with a token")
+        if nlp is not None:
+            self._check_trees(get_examples, nlp)
         self.model.initialize(X=sample, Y=self.hyperparameters())
         if self._is_weighted and not any(node.name.endswith("-listener") for node in self.model.walk()):
             warnings.warn(
                 f"{self.name}: loss_weight acts on weights that are shared with other components, and this component "
                 "shares none; let its tok2vec be a listener, such as spacy_ner_arch.TransformerListener.v1",
                 stacklevel=2,
+            )
+
+    def _check_trees(self, get_examples: Callable[[], Iterable[Example]], nlp: Language) -> None:
+        """Raise ValueError if an encoder reads the trees of a parser that is trained in this run on no tree.
+
+        Such a parser makes every token a root, without an error. Frozen and resumed components are disabled here.
+        """
+        readers = [name for name, pipe in nlp.components if reads_trees(pipe)]
+        parsers = [name for name in nlp.pipe_names if "token.head" in nlp.get_pipe_meta(name).assigns]
+        if readers and parsers and not any(eg.reference.has_annotation("DEP") for eg in get_examples()):
+            raise ValueError(
+                f"{readers[0]}: it reads the dependency trees of {parsers[0]}, which is trained in this run, but no "
+                "document of the training corpus has a tree. Convert the corpus with its trees (--format "
+                "conllu), or use the parser of a trained pipeline (ner-arch init-config --encoder synlstm --trees "
+                "en_core_web_sm), or an encoder without trees (--encoder bilstm)"
             )
 
     def get_loss(self, examples: Iterable[Example], scores: Any = None) -> float:
@@ -306,6 +323,12 @@ class TorchPipe(TrainablePipe):
         expected = self.hyperparameters()
         if stored != expected:
             raise ValueError(f"the model was stored with {stored}, but the component has {expected}")
+
+
+def reads_trees(pipe: Any) -> bool:
+    """Whether an encoder in a component reads dependency trees."""
+    model = getattr(pipe, "model", None)
+    return isinstance(model, Model) and any(node.attrs.get("trees") is not None for node in model.walk())
 
 
 def log_odds(threshold: float) -> float:

@@ -262,20 +262,11 @@ class RelationExtractor(TorchPipe):
         labels, types, type_pairs = set[str](), set[str](), set[tuple[str, str]]()
         total = outside = crowded = 0
         for eg in examples:
-            gold = relation_keys(eg.reference)
-            candidates = self.generate_candidates(with_sentences(eg.reference))
-            if not self.learns_type_pairs:  # else every gold pair is allowed
-                candidates = self._allowed(candidates)
+            gold, candidates, found = self.find_gold(eg)
             labels.update(key[-1] for key in gold)
             types.update(span.label_ for span in candidates.entities)
             type_pairs.update((key[2], key[5]) for key in gold)
             total += len(gold)
-            aligned = [key[0] >= 0 and key[3] >= 0 for key in aligned_keys(eg)]
-            found = [
-                (i, row, way)
-                for i, row, way in self._find(gold, candidates)
-                if aligned[i] and self._may_be(candidates, row, way)
-            ]
             outside += len(gold) - len({i for i, _, _ in found})
             if not self.cfg["multi_label"]:
                 ways = {(row, way) for _, row, way in found}
@@ -297,6 +288,23 @@ class RelationExtractor(TorchPipe):
             )
         self._learn_types(sorted(types), sorted(type_pairs))
         return sorted(labels)
+
+    def find_gold(self, eg: Example) -> tuple[list[RelationKey], Candidates, list[Found]]:
+        """Gold relations of an example, the candidates among its gold entities, and the relations that are candidates.
+
+        A document without sentence boundaries is taken as one sentence. Learned type pairs restrict nothing.
+        """
+        gold = relation_keys(eg.reference)
+        candidates = self.generate_candidates(with_sentences(eg.reference))
+        if not self.learns_type_pairs:
+            candidates = self._allowed(candidates)
+        aligned = [key[0] >= 0 and key[3] >= 0 for key in aligned_keys(eg)]
+        found = [
+            (i, row, way)
+            for i, row, way in self._find(gold, candidates)
+            if aligned[i] and self._may_be(candidates, row, way)
+        ]
+        return gold, candidates, found
 
     def _may_be(self, candidates: Candidates, row: int, way: tuple[str, bool]) -> bool:
         """Whether type_pairs allows a class for a candidate pair."""

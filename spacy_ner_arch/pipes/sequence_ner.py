@@ -40,6 +40,7 @@ hidden_size = 200
     default_config={
         "model": DEFAULT_MODEL,
         "scheme": "BILUO",
+        "threshold": 0.0,
         "overwrite_ents": False,
         "loss_weight": 1.0,
         "scorer": {"@scorers": "spacy.ner_scorer.v1"},
@@ -51,6 +52,7 @@ def make_sequence_ner(
     name: str,
     model: Model,
     scheme: str,
+    threshold: float,
     overwrite_ents: bool,
     loss_weight: Any,
     scorer: Callable | None,
@@ -59,6 +61,8 @@ def make_sequence_ner(
 
     model: spacy_ner_arch.CRF.v1 or spacy_ner_arch.Softmax.v1.
     scheme: tag scheme, BILUO or BIO.
+    threshold: minimum probability of an entity, from 0 to 1. Entities that are less probable are not set; `spacy
+        find-threshold` tunes it.
     overwrite_ents: whether to replace entities that are set already (by an entity ruler, say). If not, they stay, and
         predictions that overlap them are dropped.
     loss_weight: factor of the loss of a component that shares an encoder with others: a number, a schedule, or
@@ -70,6 +74,7 @@ def make_sequence_ner(
         model,
         name,
         scheme=scheme,
+        threshold=threshold,
         overwrite_ents=overwrite_ents,
         loss_weight=loss_weight,
         scorer=scorer,
@@ -84,10 +89,20 @@ class SequenceNER(TorchPipe):
     architectures = "spacy_ner_arch.CRF.v1 or spacy_ner_arch.Softmax.v1"
 
     def __init__(
-        self, vocab: Vocab, model: Model, name: str, *, scheme: str, overwrite_ents: bool, **settings: Any
+        self,
+        vocab: Vocab,
+        model: Model,
+        name: str,
+        *,
+        scheme: str,
+        threshold: float,
+        overwrite_ents: bool,
+        **settings: Any,
     ) -> None:
         find_scheme(scheme)
-        super().__init__(vocab, model, name, scheme=scheme, **settings)
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"{name}: threshold = {threshold} must be between 0 and 1")
+        super().__init__(vocab, model, name, scheme=scheme, threshold=threshold, **settings)
         self.overwrite_ents = overwrite_ents
 
     @property
@@ -146,8 +161,9 @@ class SequenceNER(TorchPipe):
             kept, blocked, free = ([], [], None) if self.overwrite_ents else present_entities(doc)
             entities = []
             for start, end, label in decode(tags, names, self.cfg["scheme"]):
-                if free is None or free[start:end].all():
+                score = min(1.0, math.exp(opening[start] + closing[end - 1]))
+                if score >= self.cfg["threshold"] and (free is None or free[start:end].all()):
                     span = Span(doc, start, end, label=label)
-                    span._.score = min(1.0, math.exp(opening[start] + closing[end - 1]))
+                    span._.score = score
                     entities.append(span)
             doc.set_ents(kept + entities, blocked=blocked, default="outside")

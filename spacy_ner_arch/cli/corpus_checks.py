@@ -1,0 +1,314 @@
+"""What the corpora of a config contain, and what its components cannot learn or find: for `ner-arch debug-data`."""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from spacy.language import Language
+from spacy.schemas import ConfigSchemaInit, ConfigSchemaTraining
+from spacy.training import Example
+from spacy.training.initialize import get_sourced_components
+from spacy.util import load_config, load_model_from_config, registry, resolve_dot_names
+from thinc.api import Model
+
+from ..annotation.gold_relations import with_sentences
+from ..pipes.base import TorchPipe
+from ..pipes.relation_extractor import RelationExtractor
+from .corpus_counts import (
+    BOTH_DIRECTIONS,
+    CROSSING,
+    IN_BOTH,
+    LOST,
+    MISALIGNED,
+    MISSING_TOKENS,
+    PAIRS_WITH_LABELS,
+    UNANNOTATED,
+    count_candidates,
+    count_documents,
+    count_relations,
+    count_spans,
+)
+from .pipelines import assigning
+
+PARTS = ("train", "dev")
+# Labels with fewer training examples are reported; the number of `spacy debug data`.
+MIN_EXAMPLES = 50
+
+# For each part of the data, what corpus_counts found there.
+Parts = dict[str, dict[str, Any]]
+
+
+class Problem(NamedTuple):
+    """Something that training cannot learn or that spoils its scores.
+
+    level: "error" if training cannot succeed, else "warning".
+    text: what is wrong, with numbers.
+    remedy: what the user can do about it; "" if nothing need be done.
+    """
+
+    level: str
+    text: str
+    remedy: str
+
+
+class Setup(NamedTuple):
+    """A config and its corpora.
+
+    examples: of each part.
+    annotating: components that annotate training documents for others.
+    frozen: components that are not trained.
+    sourced: components of other pipelines. Those that are not frozen go on training.
+    """
+
+    nlp: Language
+    examples: dict[str, list[Example]]
+    annotating: list[str]
+    frozen: list[str]
+    sourced: list[str]
+
+    @property
+    def train(self) -> list[Example]:
+        return self.examples["train"]
+
+    def is_set(self, attribute: str) -> bool:
+        """Whether an annotating component sets an attribute of training documents."""
+        return bool(set(self.annotating) & set(assigning(self.nlp, attribute)))
+
+
+def set_up(path: Path, overrides: dict[str, Any]) -> Setup:
+    """Make the pipeline of a config, without its weights, and read its corpora."""
+    raw = load_config(path, overrides=overrides)
+    nlp = load_model_from_config(raw, auto_fill=True)
+    config = nlp.config.interpolate()
+    training = registry.resolve(config["training"], schema=ConfigSchemaTraining)
+    initialize = registry.resolve(config["initialize"], schema=ConfigSchemaInit)
+    readers = resolve_dot_names(config, [training["train_corpus"], training["dev_corpus"]])
+    # As Language.initialize does, but without the components: these two decide on the tokens.
+    if initialize["before_init"] is not None:
+        initialize["before_init"](nlp)
+    if hasattr(nlp.tokenizer, "initialize"):
+        nlp.tokenizer.initialize(lambda: readers[0](nlp), nlp=nlp, **initialize["tokenizer"])
+    examples = {part: list(reader(nlp)) for part, reader in zip(PARTS, readers, strict=True)}
+    sourced = list(get_sourced_components(raw))
+    return Setup(nlp, examples, training["annotating_components"], training["frozen_components"], sourced)
+
+
+def inspect_corpora(setup: Setup) -> tuple[dict[str, Any], list[Problem]]:
+    """All numbers, as JSON values, and all problems, errors first."""
+    texts = {part: {eg.reference.text for eg in examples} for part, examples in setup.examples.items()}
+    keys = sorted({key for examples in setup.examples.values() for eg in examples for key in eg.reference.spans})
+
+    def each(count: Callable[..., Any], *args: Any) -> Parts:
+        return {part: count(setup.examples[part], *args) for part in PARTS}
+
+    data: dict[str, Any] = {
+        "documents": {
+            part: count_documents(setup.examples[part], texts[other])
+            for part, other in zip(PARTS, reversed(PARTS), strict=True)
+        },
+        "entities": each(count_spans),
+        "spans": {key: each(count_spans, key) for key in keys},
+        "relations": each(count_relations),
+        "components": {},
+    }
+    problems = [*check_documents(data["documents"]), *check_trees(setup, data["documents"])]
+    for name, pipe in setup.nlp.pipeline:
+        if not isinstance(pipe, TorchPipe) or name in setup.frozen:
+            continue
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            labels = pipe.find_labels(setup.train)
+        component: dict[str, Any] = {"labels": labels, "warnings": [str(warning.message) for warning in caught]}
+        if isinstance(pipe, RelationExtractor):
+            component["candidates"] = {part: count_candidates(pipe, setup.examples[part]) for part in PARTS}
+            problems += check_relations(name, pipe, setup, data["relations"], component["candidates"])
+        else:
+            problems += check_spans(name, pipe, data)
+        data["components"][name] = component
+    return data, sorted(dict.fromkeys(problems), key=lambda problem: problem.level != "error")
+
+
+def check_documents(documents: Parts) -> Iterator[Problem]:
+    for part in PARTS:
+        if not documents[part]["counts"]["documents"]:
+            yield Problem("error", f"{part}: the corpus has no document", f"check [paths] {part}")
+    both = documents["dev"]["counts"][IN_BOTH]
+    if both:
+        yield Problem(
+            "warning",
+            f"{both} documents of dev have the text of a document of train, such as {first(documents, IN_BOTH)}",
+            "remove them from one corpus; they make the scores too high",
+        )
+
+
+def check_trees(setup: Setup, documents: Parts) -> Iterator[Problem]:
+    """Where the trees of an encoder come from, and whether they are there."""
+    parsers = set(assigning(setup.nlp, "token.head"))
+    learned_from = documents["train"]["counts"]["documents with dependency trees"]
+    bare = sum(
+        len(eg.predicted) > 0 and not eg.predicted.has_annotation("DEP")
+        for examples in setup.examples.values()
+        for eg in examples
+    )
+    for name, missing in tree_readers(setup.nlp).items():
+        if parsers - {*setup.frozen, *setup.sourced} and not learned_from:
+            yield Problem(
+                "error",
+                f"{name} reads dependency trees of a parser that is trained in this run, but no document of train has "
+                "a tree",
+                "convert the corpus with its trees (--format conllu), or take the parser of a trained pipeline "
+                "(init-config --trees)",
+            )
+        if parsers and not parsers & set(setup.annotating):
+            yield Problem(
+                "error",
+                f"{name} reads dependency trees, but the parser does not annotate documents in training",
+                f"add {', '.join(sorted(parsers))} to [training] annotating_components",
+            )
+        if not parsers and bare and missing == "error":
+            yield Problem(
+                "error",
+                f"{name} reads dependency trees, but {bare} documents would come to it without one",
+                "convert the corpus with its trees (--format conllu) and copy them with spacy_ner_arch.Corpus.v1 and "
+                'copy = ["heads"], or set missing = "chain" in the block of spacy_ner_arch.SynLSTM.v1',
+            )
+
+
+def tree_readers(nlp: Language) -> dict[str, str]:
+    """Names of the components whose encoder reads dependency trees, and what it does without one."""
+    models = {name: getattr(pipe, "model", None) for name, pipe in nlp.components}
+    nodes = ((name, node) for name, model in models.items() if isinstance(model, Model) for node in model.walk())
+    return {name: node.attrs["trees"]["missing"] for name, node in nodes if node.attrs.get("trees") is not None}
+
+
+def check_spans(name: str, pipe: Any, data: Mapping[str, Any]) -> Iterator[Problem]:
+    """Entities or spans that a component cannot learn or find."""
+    key = pipe.cfg.get("spans_key")
+    if key is not None and key not in data["spans"]:
+        yield Problem(
+            "error",
+            f"{name}: no document has spans under the key {key!r}; the keys are {list(data['spans'])}",
+            f"set [components.{name}] spans_key to a key of the corpus",
+        )
+        return
+    parts = data["entities"] if key is None else data["spans"][key]
+    what = "entities" if key is None else f"spans of {key!r}"
+    yield from check_labels(name, parts, what)
+    limit = pipe.cfg.get("max_width")
+    wide = {part: sum(n for width, n in parts[part]["widths"].items() if width > limit) for part in PARTS if limit}
+    if any(wide.values()):
+        widths = [width for part in PARTS for width, n in parts[part]["widths"].items() for _ in range(n)]
+        most = sorted(widths)[int(0.99 * (len(widths) - 1))]
+        yield Problem(
+            "warning",
+            f"{name}: {in_parts(wide)} {what} are longer than max_width = {limit} tokens; they cannot be found",
+            f"set [components.{name}] max_width to {max(widths)} for all, or {most} for 99 %; it costs time and memory",
+        )
+
+
+def check_relations(
+    name: str, pipe: RelationExtractor, setup: Setup, parts: Parts, candidates: Parts
+) -> Iterator[Problem]:
+    """Relations that a component cannot learn or find."""
+    yield from check_labels(name, parts, "relations")
+    lost = numbers(candidates, LOST)
+    if any(lost.values()):
+        yield Problem(
+            "warning",
+            f"{name}: {in_parts(lost)} gold relations are no candidates and cannot be found, such as "
+            f"{first(candidates, LOST)}",
+            f'check that their arguments are entities and their sentences right, or set within = "document" or a '
+            f"larger max_distance in [components.{name}.candidates], or other type_pairs in [components.{name}]",
+        )
+    several = numbers(parts, PAIRS_WITH_LABELS)
+    if pipe.once:
+        several = {part: several[part] + parts[part]["counts"][BOTH_DIRECTIONS] for part in PARTS}
+    if any(several.values()) and not pipe.cfg["multi_label"]:
+        yield Problem(
+            "warning",
+            f"{name}: {in_parts(several)} pairs have several relations, and the component predicts one",
+            f"set [components.{name}] multi_label = true" + (' or direction = "pairs"' if pipe.once else ""),
+        )
+    if pipe.learns_type_pairs:
+        learned = {types for pairs in parts["train"]["types"].values() for types in pairs}
+        unknown = sorted({types for pairs in parts["dev"]["types"].values() for types in pairs} - learned)
+        if unknown:
+            yield Problem(
+                "warning",
+                f"{name}: dev has relations between types that no relation of train has: {', '.join(unknown)}",
+                f'they cannot be found with [components.{name}] type_pairs = "learned"; set "all"',
+            )
+    spans_key = getattr(pipe.generate_candidates, "spans_key", None)
+    if not setup.is_set("doc.spans" if spans_key else "doc.ents"):
+        found = sum(len(pipe.generate_candidates(with_sentences(eg.predicted)).entities) for eg in setup.train)
+        if not found and parts["train"]["labels"]:
+            yield Problem(
+                "error",
+                f"{name}: training documents would come to it without entities",
+                f'read the corpus with spacy_ner_arch.Corpus.v1 and copy = ["{"spans" if spans_key else "ents"}"], or '
+                "add the component that finds entities to [training] annotating_components",
+            )
+    if not setup.is_set("token.is_sent_start"):
+        try:
+            for eg in setup.train:
+                pipe.generate_candidates(eg.predicted)
+        except ValueError as error:
+            yield Problem("error", f"{name}: {error}", "")
+
+
+def check_labels(name: str, parts: Parts, what: str) -> Iterator[Problem]:
+    """Problems of all kinds of annotation."""
+    train, dev = (parts[part]["labels"] for part in PARTS)
+    if not train:
+        yield Problem(
+            "error",
+            f"{name}: train has no {what}",
+            "check that the corpus was converted with its annotation (ner-arch convert shows what it reads)",
+        )
+    only_dev = sorted(dev.keys() - train.keys())
+    if only_dev and train:
+        yield Problem(
+            "warning",
+            f"{name}: only dev has {what} with the labels {', '.join(only_dev)}; they cannot be found",
+            "split the data so that train has all labels",
+        )
+    few = {label: number for label, number in sorted(train.items()) if number < MIN_EXAMPLES}
+    if few:
+        yield Problem(
+            "warning",
+            f"{name}: few {what} in train: {', '.join(f'{label} ({number})' for label, number in few.items())}",
+            f"annotate at least {MIN_EXAMPLES} of each label, or merge labels",
+        )
+    remedies = {
+        UNANNOTATED: (
+            f"documents have no annotation of {what.split(' ')[0]}",
+            "they teach nothing; remove them, or annotate them as empty",
+        ),
+        MISSING_TOKENS: ("tokens have no annotation of entities", "they teach nothing"),
+        MISALIGNED: (
+            f"{what} do not align with the tokens of the pipeline",
+            "correct their bounds, convert with --align expand or contract, or change the tokenizer (--lang)",
+        ),
+    }
+    if what != "relations":
+        remedies[CROSSING] = (f"{what} cross a sentence boundary", "correct their bounds or the sentences")
+    for kind, (text, remedy) in remedies.items():
+        found = numbers(parts, kind)
+        if any(found.values()):
+            example = first(parts, kind)
+            yield Problem("warning", f"{name}: {in_parts(found)} {text}" + (f": {example}" if example else ""), remedy)
+
+
+def numbers(parts: Parts, kind: str) -> dict[str, int]:
+    return {part: parts[part]["counts"].get(kind, 0) for part in PARTS}
+
+
+def in_parts(found: Mapping[str, int]) -> str:
+    """Such as "3 (train) and 1 (dev)"."""
+    return " and ".join(f"{number} ({part})" for part, number in found.items() if number)
+
+
+def first(parts: Parts, kind: str) -> str:
+    """The first example of a kind; "" if there is none."""
+    return next((parts[part]["examples"][kind][0] for part in PARTS if kind in parts[part]["examples"]), "")

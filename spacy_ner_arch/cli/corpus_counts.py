@@ -1,0 +1,185 @@
+"""What an annotated corpus contains, as plain data for `ner-arch debug-data`.
+
+Every function takes examples whose predicted side has the tokens of the pipeline, and returns a dictionary: `labels`
+with the number of items of each label, `counts` with other numbers by their names, and `examples` with the first places
+of some of these.
+"""
+
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from spacy.attrs import ENT_IOB
+from spacy.tokens import Doc, Span
+from spacy.training import Example
+
+from ..annotation.entities import IOB_MISSING, align, same_tokens
+from ..annotation.relations import RelationKey, aligned_keys, has_relations, relation_keys
+from ..formats.offsets import describe_misalignment
+from ..pipes.relation_extractor import RelationExtractor
+
+Counts = dict[str, Any]
+
+KEPT_EXAMPLES = 5
+
+# Names of counts.
+IN_BOTH = "documents that are in both corpora"
+UNANNOTATED = "documents without this annotation"
+MISALIGNED = "not aligned with the tokenizer"
+CROSSING = "across a sentence boundary"
+OVERLAPPING = "overlapping another one"
+SEVERAL_LABELS = "bounds with several labels"
+MISSING_TOKENS = "tokens without annotation"
+NO_ENTITY = "with an argument that is not in doc.ents"
+BOTH_DIRECTIONS = "pairs related in both directions"
+PAIRS_WITH_LABELS = "pairs with several labels"
+HEAD_FIRST = "head before tail"
+CANDIDATES = "candidate pairs"
+RELATED = "candidate pairs with a relation"
+FOUND = "gold relations that are candidates"
+LOST = "gold relations that are no candidates"
+
+
+class Tally:
+    """Numbers by name, with the first examples of some of them."""
+
+    def __init__(self, *names: str) -> None:
+        self.counts = Counter(dict.fromkeys(names, 0))
+        self.examples: defaultdict[str, list[str]] = defaultdict(list)
+
+    def note(self, name: str, example: str) -> None:
+        self.counts[name] += 1
+        if len(self.examples[name]) < KEPT_EXAMPLES:
+            self.examples[name].append(example)
+
+    def as_dict(self, **others: Any) -> Counts:
+        return {**others, "counts": dict(self.counts), "examples": dict(self.examples)}
+
+
+def count_documents(examples: Sequence[Example], other_texts: set[str]) -> Counts:
+    """Size of a corpus, and its annotation of sentences and trees.
+
+    other_texts: texts of the other corpus.
+    """
+    tally = Tally()
+    docs = [eg.reference for eg in examples]
+    texts = Counter(doc.text for doc in docs if len(doc))
+    tally.counts["documents"] = len(docs)
+    tally.counts["empty documents"] = sum(not len(doc) for doc in docs)
+    tally.counts["tokens"] = sum(len(eg.predicted) for eg in examples)
+    tally.counts["documents with sentence boundaries"] = sum(doc.has_annotation("SENT_START") for doc in docs)
+    tally.counts["documents with dependency trees"] = sum(doc.has_annotation("DEP") for doc in docs)
+    tally.counts["repeated texts"] = texts.total() - len(texts)
+    tally.counts[IN_BOTH] = 0
+    for text, number in texts.items():
+        if text in other_texts:
+            tally.note(IN_BOTH, repr(text[:80]))
+            tally.counts[IN_BOTH] += number - 1
+    return tally.as_dict()
+
+
+def count_spans(examples: Sequence[Example], key: str | None = None) -> Counts:
+    """Gold entities, or gold spans of a key of doc.spans. `widths` has the number of spans of each width in tokens."""
+    names = (MISSING_TOKENS,) if key is None else (OVERLAPPING, SEVERAL_LABELS)
+    tally = Tally(UNANNOTATED, *names, MISALIGNED, CROSSING)
+    labels: Counter[str] = Counter()
+    widths: Counter[int] = Counter()
+    for eg in examples:
+        doc = eg.reference
+        spans: Sequence[Span] = doc.ents if key is None else list(doc.spans.get(key, ()))
+        if len(doc) and not (doc.has_annotation("ENT_IOB") if key is None else key in doc.spans):
+            tally.counts[UNANNOTATED] += 1
+        elif key is None:
+            tally.counts[MISSING_TOKENS] += int((doc.to_array(ENT_IOB) == IOB_MISSING).sum())
+        else:
+            count_overlaps(tally, doc, spans)
+        starts, is_same = sentence_starts(doc), same_tokens(eg)
+        for span in spans:
+            labels[span.label_] += 1
+            aligned = [(span.start, span.end, "")] if is_same else align(eg, [span])
+            widths[aligned[0][1] - aligned[0][0] if aligned else len(span)] += 1
+            if not aligned:
+                tally.note(MISALIGNED, describe_misaligned(eg, span))
+            if starts[span.start + 1 : span.end].any():
+                tally.note(CROSSING, f"{span.text!r} {span.label_}")
+    return tally.as_dict(labels=dict(labels), widths=dict(sorted(widths.items())))
+
+
+def count_overlaps(tally: Tally, doc: Doc, spans: Sequence[Span]) -> None:
+    cover = np.zeros(len(doc), dtype=np.int64)
+    places = Counter((span.start, span.end) for span in spans)
+    for start, end in places:
+        cover[start:end] += 1
+    tally.counts[OVERLAPPING] += sum(bool((cover[span.start : span.end] > 1).any()) for span in spans)
+    tally.counts[SEVERAL_LABELS] += sum(number > 1 for number in places.values())
+
+
+def describe_misaligned(eg: Example, span: Span) -> str:
+    if eg.predicted.text != eg.reference.text:
+        return f"{span.text!r} {span.label_}"
+    return describe_misalignment(eg.predicted, span.start_char, span.end_char, span.label_)
+
+
+def sentence_starts(doc: Doc) -> np.ndarray:
+    """(T,) bool; all False without sentence boundaries."""
+    if not doc.has_annotation("SENT_START"):
+        return np.zeros(len(doc), dtype=bool)
+    return np.array([bool(token.is_sent_start) for token in doc], dtype=bool)
+
+
+def count_relations(examples: Sequence[Example]) -> Counts:
+    """Gold relations. `types` has the number of each pair of argument types by label, `head_first` the number of
+    relations of each label whose head stands before its tail."""
+    tally = Tally(UNANNOTATED, NO_ENTITY, MISALIGNED, CROSSING, PAIRS_WITH_LABELS, BOTH_DIRECTIONS)
+    labels: Counter[str] = Counter()
+    head_first: Counter[str] = Counter()
+    types: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for eg in examples:
+        doc = eg.reference
+        if len(doc) and not has_relations(doc):
+            tally.counts[UNANNOTATED] += 1
+        gold = relation_keys(doc)
+        entities = {(ent.start_char, ent.end_char) for ent in doc.ents}
+        sentences = [doc[i].idx for i in np.flatnonzero(sentence_starts(doc)).tolist()]
+        for key, aligned in zip(gold, aligned_keys(eg), strict=True):
+            head, tail, label = key[:2], key[3:5], key[6]
+            labels[label] += 1
+            head_first[label] += head < tail
+            types[label][f"{key[2]} > {key[5]}"] += 1
+            if not {head, tail} <= entities:
+                tally.note(NO_ENTITY, describe_relation(doc, key))
+            if aligned[0] < 0 or aligned[3] < 0:
+                tally.note(MISALIGNED, describe_relation(doc, key))
+            if bisect_right(sentences, head[0]) != bisect_right(sentences, tail[0]):
+                tally.note(CROSSING, describe_relation(doc, key))
+        pairs = Counter((key[:2], key[3:5]) for key in gold)
+        tally.counts[PAIRS_WITH_LABELS] += sum(number > 1 for number in pairs.values())
+        tally.counts[BOTH_DIRECTIONS] += sum(head < tail and (tail, head) in pairs for head, tail in pairs)
+    return tally.as_dict(
+        labels=dict(labels),
+        head_first=dict(head_first),
+        types={label: dict(pairs.most_common()) for label, pairs in types.items()},
+    )
+
+
+def describe_relation(doc: Doc, key: RelationKey) -> str:
+    head_start, head_end, head_label, tail_start, tail_end, tail_label, label = key
+    head, tail = doc.text[head_start:head_end], doc.text[tail_start:tail_end]
+    return f"{label} from {head!r} {head_label} to {tail!r} {tail_label}"
+
+
+def count_candidates(pipe: RelationExtractor, examples: Sequence[Example]) -> Counts:
+    """Candidate pairs of a component between gold entities, and the gold relations among them."""
+    tally = Tally(CANDIDATES, RELATED, FOUND, LOST)
+    for eg in examples:
+        gold, candidates, found = pipe.find_gold(eg)
+        tally.counts[CANDIDATES] += len(candidates.pairs)
+        tally.counts[RELATED] += len({row for _, row, _ in found})
+        numbers = {number for number, _, _ in found}
+        tally.counts[FOUND] += len(numbers)
+        for number, key in enumerate(gold):
+            if number not in numbers:
+                tally.note(LOST, describe_relation(eg.reference, key))
+    return tally.as_dict()

@@ -1,0 +1,107 @@
+"""`ner-arch debug-data`: what the corpora of a config contain, and what the config cannot learn from them."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import srsly
+import typer
+from click import ClickException
+from spacy.cli._util import import_code, parse_config_overrides, show_validation_error
+from typer import Argument, Option
+from wasabi import msg
+
+# Pairs of argument types that are shown of a relation.
+SHOWN_TYPES = 3
+
+# What corpus_counts found, for train and for dev.
+Parts = Mapping[str, Any]
+
+
+def debug_data(
+    context: typer.Context,
+    config: Path = Argument(..., help="Config file", exists=True, dir_okay=False),
+    json_path: Path | None = Option(None, "--json", help="JSON file for all numbers and problems", dir_okay=False),
+    code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
+) -> None:
+    """Show what the corpora of a config contain, and find what its components cannot learn from them.
+
+    Settings of the config can be overridden, as in `spacy train`: --paths.train FILE. Nothing is trained, and no
+    transformer is loaded. Exits with 1 if training cannot succeed.
+    """
+    from .corpus_checks import inspect_corpora, set_up
+
+    import_code(code)
+    try:
+        with show_validation_error(config):
+            setup = set_up(config, parse_config_overrides(context.args))
+        data, problems = inspect_corpora(setup)
+    except (ValueError, OSError, ClickException) as error:
+        msg.fail(f"Cannot check {config}", str(error), exits=1)
+    print_corpora(data)
+    msg.divider("Problems")
+    for problem in problems:
+        if problem.level == "error":
+            msg.fail(problem.text, problem.remedy)
+        else:
+            msg.warn(problem.text, problem.remedy)
+    errors = sum(problem.level == "error" for problem in problems)
+    print(f"{errors} errors, {len(problems) - errors} warnings")
+    if json_path is not None:
+        json_path.parent.mkdir(parents=True, exist_ok=True)
+        srsly.write_json(json_path, {**data, "problems": [problem._asdict() for problem in problems]})
+        msg.good(f"Saved numbers and problems to {json_path}")
+    if errors:
+        raise typer.Exit(1)
+
+
+def print_corpora(data: Mapping[str, Any]) -> None:
+    print_counts("Documents", data["documents"])
+    layers = {"Entities": data["entities"], **{f"Spans {key!r}": parts for key, parts in data["spans"].items()}}
+    for title, parts in layers.items():
+        if any(part["labels"] for part in parts.values()):
+            longest = [max(part["widths"], default=0) for part in parts.values()]
+            print_counts(title, parts, [*label_rows(parts), ("longest, in tokens", *longest)])
+    relations = data["relations"]
+    if any(part["labels"] for part in relations.values()):
+        print_counts("Relations", relations, label_rows(relations))
+        print_types(relations)
+    for name, component in data["components"].items():
+        if "candidates" in component:
+            print_counts(f"Candidates of {name}", component["candidates"])
+    for component in data["components"].values():
+        for warning in component["warnings"]:
+            msg.info(f"Training will warn: {warning}")
+
+
+def label_rows(parts: Parts) -> list[tuple]:
+    """A row for each label, and one for all."""
+    labels = sorted({label for part in parts.values() for label in part["labels"]})
+    rows = [(label, *(part["labels"].get(label, 0) for part in parts.values())) for label in labels]
+    return [*rows, ("all labels", *(sum(part["labels"].values()) for part in parts.values()))]
+
+
+def print_counts(title: str, parts: Parts, rows: Sequence[tuple] = ()) -> None:
+    """Print rows and the counts of all parts side by side, and examples below."""
+    msg.divider(title)
+    names = dict.fromkeys(name for part in parts.values() for name in part["counts"])
+    counts = [(name, *(part["counts"].get(name, 0) for part in parts.values())) for name in names]
+    msg.table([*rows, *counts], header=("", *parts), aligns=("l", *("r" for _ in parts)), max_col=60)
+    for name in names:
+        for part, found in parts.items():
+            for example in found["examples"].get(name, ()):
+                print(f"{name} ({part}): {example}")
+
+
+def print_types(relations: Parts) -> None:
+    """Print how often the head stands first, and the types of the arguments, of each label in all parts."""
+    rows = []
+    for label in sorted({label for part in relations.values() for label in part["labels"]}):
+        total = sum(part["labels"].get(label, 0) for part in relations.values())
+        head_first = sum(part["head_first"].get(label, 0) for part in relations.values())
+        types = sum((Counter(part["types"].get(label, {})) for part in relations.values()), Counter[str]())
+        shown = [f"{pair} ({number})" for pair, number in types.most_common(SHOWN_TYPES)]
+        more = [f"{len(types) - len(shown)} more"] if len(types) > len(shown) else []
+        rows.append((label, f"{100 * head_first / total:.0f} %", ", ".join(shown + more)))
+    msg.table(rows, header=("relation", "head first", "types of head and tail"), aligns=("l", "r", "l"), max_col=90)

@@ -1,0 +1,60 @@
+"""HTML pages of predictions: entities and spans as displaCy draws them, relations as arcs."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from spacy import displacy
+from spacy.language import Language
+from spacy.tokens import Doc
+
+from ..render import PAGE, render_relations
+from .pipelines import assigning
+
+WIDTH = 900
+
+
+def write_pages(nlp: Language, docs: Sequence[Doc], folder: Path) -> list[tuple[Path, str]]:
+    """Write one page for each layer of annotation that the components of the pipeline declare to set.
+
+    The pages are entities.html, spans-KEY.html for each key of doc.spans, and relations.html. Older pages of these
+    names are replaced.
+
+    Returns the path of each page and what it shows.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, content, page in make_pages(nlp, docs):
+        path = folder / f"{name}.html"
+        path.write_text(page, encoding="utf8")
+        written.append((path, content))
+    return written
+
+
+def make_pages(nlp: Language, docs: Sequence[Doc]) -> Iterator[tuple[str, str, str]]:
+    """Name, content and markup of each page."""
+    if assigning(nlp, "doc.ents"):
+        yield "entities", count("entities", [len(doc.ents) for doc in docs]), draw(docs, "ent")
+    if assigning(nlp, "doc.spans"):
+        for key in sorted({key for doc in docs for key in doc.spans}):
+            number = [len(doc.spans.get(key, ())) for doc in docs]
+            # A key may have characters that a file name cannot have.
+            yield f"spans-{quote(key, safe='')}", count(f"spans of {key!r}", number), draw(docs, "span", spans_key=key)
+    if assigning(nlp, "doc._.relations"):
+        pictures = "\n<hr/>\n".join(render_relations(doc, style="html", width=WIDTH) for doc in docs)
+        page = PAGE.format(title="Relations", content=pictures, width=WIDTH + 60)
+        yield "relations", count("relations", [len(doc._.relations) for doc in docs]), page
+
+
+def draw(docs: Sequence[Doc], style: str, **options: str) -> str:
+    with warnings.catch_warnings():
+        # displaCy warns of each document without annotation.
+        warnings.filterwarnings("ignore", message=r"\[W(006|117)\]")
+        page = displacy.render(docs, style=style, page=True, jupyter=False, options=options)
+    # displaCy does not declare the encoding, so a browser would guess it.
+    return page.replace("<head>", '<head><meta charset="utf-8"/>', 1)
+
+
+def count(name: str, numbers: Sequence[int]) -> str:
+    return f"{sum(numbers)} {name} in {len(numbers)} documents"
