@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .batch import send
+from .dropout import random_state, sampling_again
 
 # Steps (pairs or regions times L) and pairs whose states exist at the same time.
 CPU_STEPS, GPU_STEPS = 8_192, 131_072
@@ -230,7 +231,7 @@ class Recomputed(torch.autograd.Function):
         ctx.save_for_backward(*tensors)
         kind = like.device.type
         ctx.autocast = kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
-        ctx.random = torch.get_rng_state(), torch.cuda.get_rng_state(like.device) if like.is_cuda else None
+        ctx.random = random_state(like.device)
         first = pieces[0].place.start
         rows = like.new_empty(pieces[-1].place.stop - first, like.shape[1])
         for piece in pieces:
@@ -245,13 +246,10 @@ class Recomputed(torch.autograd.Function):
         sources = [x for x in (*inputs, *parameters) if x.requires_grad]
         sums: list[Tensor | None] = [None] * len(sources)
         kind, dtype, enabled = ctx.autocast
-        on_cpu, on_gpu = ctx.random
-        with torch.random.fork_rng(devices=[] if on_gpu is None else [gradient.device]):
-            # The pieces sample the same dropout as before, in the same order.
-            torch.set_rng_state(on_cpu)
-            if on_gpu is not None:
-                torch.cuda.set_rng_state(on_gpu, gradient.device)
-            for piece, own in zip(ctx.pieces, gradient.split([len(piece.rows) for piece in ctx.pieces]), strict=True):
+        parts = gradient.split([len(piece.rows) for piece in ctx.pieces])
+        # The pieces sample the same dropout as before, in the same order.
+        with sampling_again(ctx.random):
+            for piece, own in zip(ctx.pieces, parts, strict=True):
                 with torch.enable_grad(), torch.autocast(kind, dtype, enabled=enabled):
                     rows = ctx.compute(piece, *inputs)
                 for i, found in enumerate(torch.autograd.grad(rows, sources, own, allow_unused=True)):
