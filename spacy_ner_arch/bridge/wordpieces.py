@@ -14,6 +14,7 @@ from spacy.tokens import Doc
 from thinc.api import Shim
 from torch import Tensor
 
+from ..annotation.words import word_strings
 from ..nn.batch import cut, send
 from ..nn.transformer import Pieces
 
@@ -93,8 +94,8 @@ class WordPieces(Shim):
         cached = self._cached
         new = list({key for row in keys for key in row if key not in cached})
         if new:
-            strings = docs[0].vocab.strings
-            texts = [" " * space + strings[orth] for orth, space in new]
+            words = word_strings(docs, [orth for orth, _ in new])
+            texts = [" " * space + word for (_, space), word in zip(new, words, strict=True)]
             options = {"add_special_tokens": False, "return_attention_mask": False, "return_token_type_ids": False}
             cut = self.tokenizer(texts, **options)["input_ids"]
             cached.update(zip(new, map(tuple, cut), strict=True))
