@@ -5,8 +5,10 @@ import pytest
 import spacy
 import torch
 from conftest import entities, make_examples, train
+from spacy.attrs import LOWER
 from spacy.tokens import Doc
 from spacy.vectors import Vectors
+from spacy.vocab import Vocab
 from thinc.api import get_current_ops
 
 from spacy_ner_arch.architectures.embeddings import word_char_embed
@@ -177,8 +179,32 @@ def test_words_without_a_static_vector_have_zeros():
     docs = [Doc(nlp.vocab, words=["Anna", "unheard-of", "Tarvik", "Anna", "anna"])]
     for attr, words, last in (("ORTH", ["Tarvik", "Anna"], [0, 0, 0]), ("LOWER", ["tarvik", "anna"], [4, 5, 6])):
         nlp.vocab.vectors = Vectors(strings=nlp.vocab.strings, data=data, keys=words, attr=attr)
-        found = static_vectors(docs, torch.device("cpu")).tolist()
+        found = static_vectors(docs, 3, torch.device("cpu")).tolist()
         assert found == [[4, 5, 6], [0, 0, 0], [1, 2, 3], [4, 5, 6], last]
+
+
+def test_documents_of_another_vocabulary():
+    """Same result alone and in a batch; words keep their characters, and vectors are those of their own vocabulary."""
+    nlp, other = with_vectors(), with_vectors()
+    other.vocab.set_vector("Zorblax", np.full(7, 1, dtype="f"))
+    docs = [
+        Doc(nlp.vocab, words=["Anna", "left"]),
+        Doc(Vocab(), words=["Zorblax", "Anna"]),
+        Doc(other.vocab, words=["Zorblax", "Anna"]),
+        Doc(nlp.vocab, words=["Tarvik"]),
+    ]
+    model = word_char_embed(include_static_vectors=True)
+    model.initialize(X=docs[:1])
+    with pytest.warns(UserWarning, match="the Vocab of the document 'Zorblax Anna .* has no vectors"):
+        together = model.predict(docs)
+        alone = [model.predict([doc])[0] for doc in docs]
+    assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(together, alone, strict=True))
+    assert [rows[:, -1].tolist() for rows in together] == [[4, 0], [0, 0], [1, 4], [6]]
+    _, characters, which = token_arrays(docs, [LOWER])
+    assert characters[which[2]].tolist()[:7] == character_codes("Zorblax")
+    narrow = with_vectors(width=5)
+    with pytest.raises(ValueError, match="has vectors of width 5, but the model was trained with width 7"):
+        model.predict([Doc(narrow.vocab, words=["Anna"])])
 
 
 def test_static_vectors_alone(tmp_path):

@@ -11,15 +11,15 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spacy_ner_arch.annotation.gold_relations import GoldPairs
-from spacy_ner_arch.nn import pair_tensors
+from spacy_ner_arch.nn import pair_acnn, pair_tensors
 from spacy_ner_arch.nn.batch import Batch, make_batch
 from spacy_ner_arch.nn.dropout import set_dropout
 from spacy_ner_arch.nn.lstm import BiLSTM
-from spacy_ner_arch.nn.pair_acnn import ACNNPairs, unit
+from spacy_ner_arch.nn.pair_acnn import ACNNPairs, steps_of_products, unit
 from spacy_ner_arch.nn.pair_bilstm import BiLSTMAttentionPairs, BiLSTMPairs
 from spacy_ner_arch.nn.pair_markers import MarkerPairs
-from spacy_ner_arch.nn.pair_softmax import MultitaskPairs, SoftmaxPairs
-from spacy_ner_arch.nn.pair_tensors import PairTargets, make_pairs, max_rows
+from spacy_ner_arch.nn.pair_softmax import MultitaskPairs, SoftmaxPairs, steps_between
+from spacy_ner_arch.nn.pair_tensors import PairTargets, make_pairs, max_rows, steps_by_pair, steps_by_region
 from spacy_ner_arch.nn.transe import TransE, corrupt_labels
 
 CPU = torch.device("cpu")
@@ -317,7 +317,7 @@ def assert_same_gradients(ours, theirs, x, module):
 
 
 def test_make_pairs():
-    pairs = make_pairs([find(document) for document in DOCUMENTS], CPU)
+    pairs = make_pairs([find(document) for document in DOCUMENTS], 10, CPU)
     entities, rows, regions = [], [], []
     for b, document in enumerate(DOCUMENTS):
         first_entity = len(entities)
@@ -330,7 +330,17 @@ def test_make_pairs():
     every_region = torch.stack([pairs.region_documents, pairs.region_starts, pairs.region_ends], 1)
     assert every_region[pairs.regions].tolist() == list(map(list, regions))
     assert len(every_region) == len(set(regions)), "each region is kept once"
-    assert (pairs.widest, pairs.longest) == (3, 9)
+    assert (pairs.widest, pairs.steps) == (3, 10)
+    layout = pairs.layout
+    in_order = [(rows[i], regions[i]) for i in pairs.order.tolist()]
+    assert pairs.order[pairs.rank].tolist() == list(range(11)) and sorted(regions) == [where for _, where in in_order]
+    flat = [[10 * b + first, 10 * b + last] for _, (b, first, last) in in_order]
+    assert layout.tokens[layout.regions].tolist() == flat
+    assert layout.lengths[layout.regions].tolist() == [last - first for first, last in flat]
+    assert layout.entities.tolist() == [sorted(row) for row, _ in in_order]
+    for (head, tail), between in zip([row for row, _ in in_order], layout.between.tolist(), strict=True):
+        (b, *one, _), (_, *other, _) = entities[head], entities[tail]
+        assert between == [10 * b + min(one[1], other[1]), 10 * b + max(one[0], other[0])]
 
 
 def test_collate():
@@ -371,20 +381,87 @@ def test_other_windows(window):
     assert torch.allclose(module.logits(x, batch), reference_logits(module, x))
 
 
-@pytest.mark.parametrize(
-    "name", ["softmax", "softmax without types", "softmax, between", "bilstm", "attention", "acnn", "acnn, max"]
-)
-def test_computing_in_pieces_changes_nothing(name, monkeypatch):
+def results(module, x, batch):
+    """Logits, loss and all gradients."""
+    if isinstance(module, MultitaskPairs):
+        module.corrupt = first_wrong
+    torch.manual_seed(5)
+    logits, loss = module.logits(x, batch), module(x, batch).total
+    inputs = [x, *module.parameters()]
+    gradients = torch.autograd.grad(loss + logits.square().sum(), inputs, allow_unused=True)
+    return [logits, loss, *(torch.zeros_like(y) if g is None else g for y, g in zip(inputs, gradients, strict=True))]
+
+
+@every_model
+@pytest.mark.parametrize("steps, pairs", [(18, 100), (1, 100), (100, 2)])
+def test_computing_in_pieces_changes_nothing(name, steps, pairs, monkeypatch):
+    """Also not the sampled dropout, when activations are computed again in the backward pass."""
     module = make(name)
-    x, batch = make_inputs(module)
-    whole = module.logits(x, batch)
-    steps = 1 if name.startswith("softmax") else batch.items.longest
-    monkeypatch.setattr(pair_tensors, "CPU_STEPS", 2 * steps)
-    cut = module.logits(x, batch)
-    assert len(list(pair_tensors.pieces(11, steps, x.device))) == 6
-    assert torch.allclose(whole, cut)
-    weights = torch.randn_like(whole)
-    assert_same_gradients((whole * weights).sum(), (cut * weights).sum(), x, module)
+    x, batch = make_inputs(module, gold=True)
+    whole = results(module, x, batch)
+    monkeypatch.setattr(pair_tensors, "CPU_STEPS", steps)
+    monkeypatch.setattr(pair_tensors, "CPU_PAIRS", pairs)
+    monkeypatch.setattr(pair_acnn, "PRODUCTS", 0)
+    monkeypatch.setattr(pair_acnn, "PRODUCTS_OF_STEP", 1)
+    cut = results(module, x, batch)
+    assert all(torch.allclose(a, b) for a, b in zip(whole, cut, strict=True))
+    set_dropout(dropping := make(name, dropout_rate=None), 0.4)
+    kept = results(dropping, x, batch)
+    monkeypatch.setattr(pair_tensors, "KEPT_PIECES", 1)
+    again = results(dropping, x, batch)
+    assert all(torch.allclose(a, b) for a, b in zip(kept, again, strict=True))
+
+
+def many_pairs(entities):
+    """A document of one sentence with entities of one token."""
+    pairs = [(i, j) for i in range(entities) for j in range(entities) if i != j]
+    return [Document([20], [(i, i + 1, 1) for i in range(entities)], pairs, {(0, 1, 1)})]
+
+
+@pytest.mark.parametrize("cost", [steps_by_pair, steps_by_region, steps_between, steps_of_products])
+def test_pieces(cost, monkeypatch):
+    """Every pair is in one piece, which has at most the allowed steps or a single pair."""
+    monkeypatch.setattr(pair_tensors, "CPU_STEPS", 12)
+    monkeypatch.setattr(pair_tensors, "CPU_PAIRS", 3)
+    _, batch = make_inputs(make("softmax"))
+    pairs = batch.items
+    found = list(pair_tensors.pieces(pairs, cost))
+    assert torch.equal(torch.cat([piece.rows for piece in found]), pairs.order) and len(found) > 3
+    for piece in found:
+        regions = pairs.layout.regions[piece.place]
+        assert set(regions.tolist()) <= set(range(piece.regions.start, piece.regions.stop))
+        assert piece.longest == pairs.layout.lengths[piece.regions].max()
+        steps = cost(pairs.layout, piece.place)
+        assert len(steps) == len(piece.rows) <= 3 and (np.diff(steps) >= 0).all()
+        assert len(steps) == 1 or steps[-1] <= 12
+
+
+@every_model
+def test_kept_activations_do_not_grow_with_the_pairs(name, monkeypatch):
+    monkeypatch.setattr(pair_tensors, "CPU_STEPS", 40)
+    monkeypatch.setattr(pair_tensors, "CPU_PAIRS", 20)
+    module = make(name)
+
+    def kept_bytes(entities):
+        x, batch = make_inputs(module, many_pairs(entities), gold=True)
+        sizes = {}
+
+        def note(tensor):
+            storage = tensor.untyped_storage()
+            sizes[storage.data_ptr()] = storage.nbytes(), tensor
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            module(x, batch)
+        return sum(size for size, _ in sizes.values())
+
+    def bytes_per_pair():
+        return (kept_bytes(16) - kept_bytes(8)) / (16 * 15 - 8 * 7)
+
+    # Logits, loss and what belongs to a piece: columns of 8 bytes.
+    assert bytes_per_pair() < 8 * 40
+    monkeypatch.setattr(pair_tensors, "KEPT_PIECES", 1_000)
+    assert name == "markers" or bytes_per_pair() > 8 * 50
 
 
 @every_model
@@ -475,7 +552,9 @@ def test_other_documents_and_padding_do_not_matter(name):
             assert torch.allclose(a, b)
 
     assert_same(module(*make_inputs(module, padding=4)))
-    batch.items = batch.items._replace(widest=batch.items.widest + 3, longest=batch.items.longest + 4)
+    batch.items = batch.items._replace(
+        widest=batch.items.widest + 3, layout=batch.items.layout._replace(lengths=batch.items.layout.lengths + 4)
+    )
     assert_same(module(x, batch))
     alone = [module(*make_inputs(module, [document])) for document in DOCUMENTS]
     assert_same([torch.cat(parts) for parts in zip(*alone, strict=True)])
@@ -547,7 +626,9 @@ def test_dropout_of_the_softmax_model_is_sampled_once_per_entity_and_context(con
     module = make("softmax", context=context)
     x, batch = make_inputs(module)
     pairs = batch.items
-    contexts, own = module._contexts(x, pairs)
+    (piece,) = pair_tensors.pieces(pairs, steps_by_region)
+    tokens = x.flatten(0, 1)
+    contexts, own = module._contexts(tokens, pairs, piece)
     sampled = []
 
     class Sample(torch.nn.Module):
@@ -556,10 +637,13 @@ def test_dropout_of_the_softmax_model_is_sampled_once_per_entity_and_context(con
             return y * sampled[-1]
 
     module.dropout = Sample()
-    hidden = module._hidden(*module._sums(x, pairs))
+    hidden_rows = []
+    module._hidden = lambda *arguments: hidden_rows.append(SoftmaxPairs._hidden(module, *arguments)) or hidden_rows[-1]
+    module.logits(x, batch)
     entities = module.mean_entities(x, pairs) * sampled[0]
     number = len(pairs.region_starts) if context == "sentences" else 11
-    assert [len(factors) for factors in sampled] == [len(pairs.starts), number]
+    assert [len(factors) for factors in sampled] == [len(pairs.starts), number, 11, 11]
+    hidden, own = hidden_rows[0][pairs.rank], own[pairs.rank]
     for p in range(11):
         c = contexts[own[p]] * sampled[1][own[p]]
         z = torch.cat([entities[pairs.heads[p]], entities[pairs.tails[p]], c])

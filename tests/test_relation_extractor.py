@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import spacy
+import torch
 from conftest import TRAIN, make_examples, relations, set_relations, set_trees, small_model
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -14,13 +15,14 @@ from spacy.tokens import Doc, Span
 from spacy.training import Example
 from spacy.util import filter_spans
 from spacy.vocab import Vocab
-from thinc.api import Config
+from thinc.api import Config, set_dropout_rate
 
 from spacy_ner_arch.annotation.candidates import Candidates, create_entity_pairs, reverse_rows
 from spacy_ner_arch.annotation.gold_relations import GoldPairs, sample_negatives
 from spacy_ner_arch.bridge import marked_copies
 from spacy_ner_arch.bridge.marked_copies import mark
 from spacy_ner_arch.evaluation.scorers import score_relations
+from spacy_ner_arch.pipes import relation_extractor
 from spacy_ner_arch.training.corpus import copy_spans
 
 BLOCKS = Config().from_str(
@@ -784,10 +786,23 @@ def test_markers_copy_sampled_pairs_only(monkeypatch):
 
     monkeypatch.setattr(marked_copies, "mark", count)
     nlp.update(examples, sgd=optimizer)
-    assert [len(made) for made in copies] == [2, 0, 2, 0, 4]
+    assert [len(made) for made in copies] == [2, 2, 4]
     copies.clear()
     nlp.get_pipe("relation_extractor").get_loss(examples)
-    assert [len(made) for made in copies] == [2, 0, 2, 0, 12]
+    assert [len(made) for made in copies] == [2, 2, 12]
+
+
+def test_many_pairs_are_classified_with_one_warning(monkeypatch):
+    monkeypatch.setattr(relation_extractor, "MANY_PAIRS", 11)
+    nlp = make_nlp()
+    examples = related(nlp)
+    nlp.initialize(lambda: examples)
+    pipe = nlp.get_pipe("relation_extractor")
+    with pytest.warns(UserWarning, match="'Quist left .* has 12 candidate pairs.* set max_distance") as caught:
+        found = pipe.find_items([eg.predicted for eg in examples])
+        assert [len(pairs.pairs) for pairs in found] == [2, 0, 2, 0, 12]
+        pipe.find_items([eg.predicted for eg in examples])
+    assert len(caught) == 1 and pipe.find_items([]) == []
 
 
 def test_bad_labels():
@@ -856,6 +871,46 @@ def test_predictions_of_markers_do_not_depend_on_other_documents(monkeypatch):
         assert len(whole) == len(own) == len(cut)
         for parts in zip(whole, own, cut, strict=True):
             assert np.allclose(parts[0], parts[1], atol=1e-5) and np.allclose(parts[0], parts[2], atol=1e-5)
+
+
+def test_chunks_of_marked_copies_change_nothing(monkeypatch):
+    """Loss, gradients and counts of words, also when later chunks are computed again with the same dropout."""
+    embedding = {"@architectures": "spacy_ner_arch.WordCharEmbed.v1", "unknown_rate": 0.0}
+    nlp = make_nlp(model=relation_model("markers", tok2vec={**ENCODED, "tok2vec": embedding}))
+    examples = related(nlp)
+    nlp.initialize(lambda: examples)
+    pipe = nlp.get_pipe("relation_extractor")
+    mark_chunk, sizes = marked_copies.mark_chunk, []
+
+    def note_size(*args):
+        sizes.append(len(mark_chunk(*args).docs))
+        return mark_chunk(*args)
+
+    monkeypatch.setattr(marked_copies, "mark_chunk", note_size)
+
+    def update(drop):
+        torch.manual_seed(3)
+        sizes.clear()
+        model = pipe.model.copy()
+        set_dropout_rate(model, drop)
+        loss, backprop = model.begin_update(pipe.model_input(examples))
+        backprop(0.5)
+        modules = [shim.module for node in model.walk() for shim in node.shims]
+        gradients = [parameter.grad for module in modules for parameter in module.parameters()]
+        return [torch.tensor(loss.total), *gradients, *(buffer for module in modules for buffer in module.buffers())]
+
+    def same(one, other):
+        return all(torch.allclose(a, b, atol=1e-7) for a, b in zip(one, other, strict=True))
+
+    whole = update(0.0)
+    assert sizes == [16]
+    monkeypatch.setattr(marked_copies, "CHUNK", 4)
+    assert same(whole, update(0.0)) and sizes == [4, 4, 4, 4, 4]
+    monkeypatch.setattr(marked_copies, "KEPT_CHUNKS", 100)
+    kept = update(0.4)
+    assert sizes == [4, 4, 4, 4] and not same(whole, kept)
+    monkeypatch.setattr(marked_copies, "KEPT_CHUNKS", 1)
+    assert same(kept, update(0.4)) and sizes == [4, 4, 4, 4, 4, 4, 4]
 
 
 def test_marks():

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from spacy.tokens import Doc
 from spacy.tokens.underscore import Underscore
 from spacy.training import Example
+from spacy.vocab import Vocab
 from thinc.api import Adam
 from transformers import AutoModel, AutoTokenizer
 
@@ -75,6 +76,19 @@ def test_a_word_without_pieces_keeps_its_place(tiny_transformers):
     with_odd, without = vectors_of(model, [odd])[0], vectors_of(model, [plain])[0]
     assert (with_odd[1] == 0).all()
     np.testing.assert_allclose(with_odd[[0, 2]], without, atol=2e-6)
+
+
+def test_documents_of_another_vocabulary(tiny_transformers):
+    """Same vectors as those of a document of the pipeline, alone and in a batch."""
+    nlp = transformer_nlp(tiny_transformers["bert"])
+    nlp.initialize(lambda: make_examples(nlp))
+    words = ["zorblax", "left", "tarvik"]
+    docs = [nlp.make_doc("anna left"), Doc(Vocab(), words=words)]
+    model = nlp.get_pipe("transformer").model
+    together, alone, own = model.predict(docs), model.predict(docs[1:]), model.predict([Doc(nlp.vocab, words=words)])
+    rows = [batch.doc_data[-1].model_output.last_hidden_state[0] for batch in (together, alone, own)]
+    assert np.allclose(rows[0], rows[1], atol=1e-5) and np.allclose(rows[0], rows[2], atol=1e-5)
+    assert len(list(nlp.pipe([nlp.make_doc("anna left"), Doc(Vocab(), words=["quuxville"])]))) == 2
 
 
 def test_long_documents_lose_nothing(tiny_transformers):

@@ -1,6 +1,7 @@
 """Marked copies of documents: one copy of the text around a pair, with marks before and after both entities."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,15 @@ from thinc.api import Model
 
 from ..annotation.candidates import Candidates
 from ..annotation.gold_relations import GoldPairs
-from .head import HeadInput, Predictions, no_backprop
+from ..nn.dropout import random_state, sampling_again
+from .head import HeadInput, Predictions, UpdateLoss, device_of, no_backprop
+from .shim import TorchShim
 
-# Copies that are encoded at the same time in prediction.
-CHUNK = 256
+# Copies that exist at the same time, and their tokens.
+CHUNK, CHUNK_TOKENS = 256, 8_192
+# In training, the activations of the first chunks are kept. Those of later chunks are computed again in the backward
+# pass, so that memory does not grow with the number of pairs.
+KEPT_CHUNKS = 3
 
 
 def with_marked_copies(head: Model[HeadInput, Any], marks: Sequence[str], context: int) -> Model[HeadInput, Any]:
@@ -42,23 +48,87 @@ def forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> 
     head = model.layers[0]
     docs, items, targets = inputs
     found: list[Candidates] = items or []
-    copies = [copy for doc, pairs in zip(docs, found, strict=True) for copy in mark(doc, pairs, **model.attrs)]
-    marked = [mark_candidates(copy, opening, types) for copy, opening, types in copies]
-    texts = [copy for copy, _, _ in copies]
-    if targets is not None:
-        gold = [one for pairs, gold in zip(found, targets, strict=True) for one in split_targets(pairs, gold)]
-        loss, backprop_loss = head(HeadInput(texts, marked, gold), is_train)
+    chunks = list(cut_copies(found, model.attrs["context"]))
 
-        def backprop(weight: float = 1.0) -> list[Doc]:
+    def read(chunk: slice) -> HeadInput:
+        return mark_chunk(docs, found, targets, chunk, model.attrs)
+
+    if targets is None:
+        rows = [row for chunk in chunks for row in head.predict(read(chunk))]
+        ends = np.cumsum([len(pairs.pairs) for pairs in found])
+        own = [rows[end - len(pairs.pairs) : end] for pairs, end in zip(found, ends, strict=True)]
+        return [join_rows(one) for one in own], no_backprop
+    kept, later, losses = [], [], []
+    for number, chunk in enumerate(chunks):
+        if number < KEPT_CHUNKS or not is_train:
+            loss, backprop_loss = head(read(chunk), is_train)
+            kept.append(backprop_loss)
+        else:
+            later.append((chunk, random_state(device_of(head))))
+            with undone(head):
+                loss, _ = head(read(chunk), is_train)
+        losses.append(loss)
+
+    def backprop(weight: float = 1.0) -> list[Doc]:
+        for backprop_loss in kept:
             backprop_loss(weight)
-            return docs
+        for chunk, state in later:
+            with sampling_again(state):
+                _, backprop_loss = head(read(chunk), is_train)
+            backprop_loss(weight)
+        return docs
 
-        return loss, backprop
-    rows: Predictions = []
-    for first in range(0, len(copies), CHUNK):
-        rows += head.predict(HeadInput(texts[first : first + CHUNK], marked[first : first + CHUNK]))
-    ends = np.cumsum([len(pairs.pairs) for pairs in found])
-    return [join_rows(rows[end - len(pairs.pairs) : end]) for pairs, end in zip(found, ends, strict=True)], no_backprop
+    parts = dict.fromkeys(losses[0].parts) if losses else {}
+    return UpdateLoss(
+        sum(loss.total for loss in losses), {name: sum(loss.parts[name] for loss in losses) for name in parts}
+    ), backprop
+
+
+@contextlib.contextmanager
+def undone(model: Model) -> Iterator[None]:
+    """Undo what a forward pass in training changes, such as the counts of words."""
+    shims = [shim for node in model.walk() for shim in node.shims if isinstance(shim, TorchShim)]
+    buffers = [buffer for shim in shims for buffer in shim.module.buffers()]
+    before = [buffer.clone() for buffer in buffers]
+    yield
+    for buffer, value in zip(buffers, before, strict=True):
+        buffer.copy_(value)
+
+
+def cut_copies(found: Sequence[Candidates], context: int) -> Iterator[slice]:
+    """Chunks of the pairs of all documents, counted through, whose copies have at most CHUNK_TOKENS tokens."""
+    if not found:
+        return
+    tokens = np.concatenate([np.diff(copy_bounds(pairs, context))[:, 0] + 4 for pairs in found]).cumsum()
+    first, before = 0, 0
+    while first < len(tokens):
+        last = min(int(np.searchsorted(tokens, before + CHUNK_TOKENS, side="right")), first + CHUNK)
+        last = max(last, first + 1)
+        yield slice(first, last)
+        first, before = last, int(tokens[last - 1])
+
+
+def mark_chunk(
+    docs: Sequence[Doc],
+    found: Sequence[Candidates],
+    targets: Sequence[GoldPairs] | None,
+    chunk: slice,
+    settings: dict[str, Any],
+) -> HeadInput:
+    """Marked copies of some of the pairs of all documents, counted through, with their only candidates and targets."""
+    copies, gold = [], []
+    before = 0
+    for i, (doc, pairs) in enumerate(zip(docs, found, strict=True)):
+        rows = np.arange(max(chunk.start - before, 0), min(chunk.stop - before, len(pairs.pairs)))
+        before += len(pairs.pairs)
+        if not len(rows):
+            continue
+        copies += mark(doc, pairs.select(rows), **settings)
+        if targets is not None:
+            gold += split_targets(targets[i], rows)
+    texts = [copy for copy, _, _ in copies]
+    marked = [mark_candidates(copy, opening, types) for copy, opening, types in copies]
+    return HeadInput(texts, marked, None if targets is None else gold)
 
 
 def join_rows(rows: Predictions) -> tuple[np.ndarray, ...]:
@@ -72,10 +142,18 @@ def mark_candidates(copy: Doc, opening: tuple[int, int], types: np.ndarray) -> C
     return Candidates(marks, np.array([[0, 1]]), np.array([[0, len(copy)]]), types)
 
 
-def split_targets(candidates: Candidates, gold: GoldPairs) -> list[GoldPairs]:
-    """The gold relations of each pair alone."""
-    classes = [gold.classes[gold.rows == pair] for pair in range(len(candidates.pairs))]
+def split_targets(gold: GoldPairs, rows: np.ndarray) -> list[GoldPairs]:
+    """The gold relations of each of some pairs alone."""
+    classes = [gold.classes[gold.rows == row] for row in rows.tolist()]
     return [GoldPairs(np.zeros_like(own), own) for own in classes]
+
+
+def copy_bounds(candidates: Candidates, context: int) -> np.ndarray:
+    """(P, 2) int64, first token and exclusive end of the text that is copied for each pair."""
+    bounds = candidates.bounds[candidates.pairs]  # (P, 2, 2)
+    first = np.maximum(candidates.regions[:, 0], bounds[..., 0].min(1) - context)
+    last = np.minimum(candidates.regions[:, 1], bounds[..., 1].max(1) + context)
+    return np.stack([first, last], axis=1)
 
 
 def mark(
@@ -85,10 +163,9 @@ def mark(
     words, spaces = [token.text for token in doc], [bool(token.whitespace_) for token in doc]
     bounds = candidates.bounds.tolist()
     copies = []
-    for pair, region in zip(candidates.pairs.tolist(), candidates.regions.tolist(), strict=True):
+    copied = copy_bounds(candidates, context).tolist()
+    for pair, (first, last) in zip(candidates.pairs.tolist(), copied, strict=True):
         ends = [bounds[i] for i in pair]
-        first = max(region[0], min(start for start, _ in ends) - context)
-        last = min(region[1], max(end for _, end in ends) + context)
         # At one place: closing marks first, the inner entity's before the outer's; then opening marks, the outer's
         # first.
         events = [(end, 0, -start, -i) for i, (start, end) in enumerate(ends)]

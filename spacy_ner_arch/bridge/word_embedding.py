@@ -1,7 +1,9 @@
 """The embedding of words, features and characters as a thinc model, and two embeddings side by side."""
 
+import warnings
 from collections.abc import Sequence
 from functools import partial
+from itertools import groupby
 from typing import Any, cast
 
 import numpy as np
@@ -12,6 +14,7 @@ from spacy.vectors import Mode, Vectors
 from thinc.api import Model, xp2torch
 from thinc.types import Floats2d
 
+from ..annotation.words import word_strings
 from ..nn.batch import send
 from ..nn.embed import CHARACTER_ROWS, WordEmbedding
 from .head import Tok2Vec, get_shim, join, no_backprop, split
@@ -58,7 +61,7 @@ def embed_forward(model: Tok2Vec, docs: list[Doc], is_train: bool) -> tuple[list
         return [model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs], no_backprop
     tensors = [send(array, shim.device) for array in token_arrays(docs, model.attrs["attributes"])]
     if model.attrs["static_vectors"]:
-        tensors.append(static_vectors(docs, shim.device))
+        tensors.append(static_vectors(docs, shim.cfg["vector_width"], shim.device))
     else:
         tensors.append(torch.zeros((sum(lengths), 0), device=shim.device))
     if not is_train:
@@ -76,18 +79,38 @@ def token_arrays(docs: Sequence[Doc], attributes: list[int]) -> tuple[np.ndarray
     """Attributes of the tokens (N, attributes), characters of the different words (U, L), word of each token (N,)."""
     columns = np.concatenate([doc.to_array([ORTH, *attributes]) for doc in docs])
     words, which = np.unique(columns[:, 0], return_inverse=True)
-    vocab = docs[0].vocab
     characters = np.zeros((len(words), MAX_CHARACTERS), dtype=np.int64)
-    for row, word in zip(characters, words.tolist(), strict=True):
-        codes = character_codes(vocab.strings[word])
+    for row, word in zip(characters, word_strings(docs, words.tolist()), strict=True):
+        codes = character_codes(word)
         row[: len(codes)] = codes
     longest = max(1, int((characters != 0).sum(1).max()))
     return columns[:, 1:].astype(np.int64), characters[:, :longest], which.reshape(-1)
 
 
-def static_vectors(docs: Sequence[Doc], device: torch.device) -> torch.Tensor:
-    """Vectors (N, D) of the vocabulary for the tokens; zeros for words without one."""
-    vectors = docs[0].vocab.vectors
+def static_vectors(docs: Sequence[Doc], width: int, device: torch.device) -> torch.Tensor:
+    """Vectors (N, width) of the tokens, each from the vocabulary of its document."""
+    groups = [list(group) for _, group in groupby(docs, key=lambda doc: id(doc.vocab))]
+    return torch.cat([vocabulary_vectors(group, width, device) for group in groups])
+
+
+def vocabulary_vectors(docs: Sequence[Doc], width: int, device: torch.device) -> torch.Tensor:
+    """Vectors (N, width) of documents with the same vocabulary; zeros for words without one.
+
+    Warns if the vocabulary has no vectors; raises ValueError if they have another width.
+    """
+    vectors, found = docs[0].vocab.vectors, docs[0].vocab.vectors_length
+    if not found:
+        warnings.warn(
+            f"the Vocab of the document {docs[0].text[:60]!r} has no vectors, so its words get zeros: make documents "
+            "with nlp.make_doc",
+            stacklevel=2,
+        )
+        return torch.zeros((sum(map(len, docs)), width), device=device)
+    if found != width:
+        raise ValueError(
+            f"the Vocab of the document {docs[0].text[:60]!r} has vectors of width {found}, but the model was trained "
+            f"with width {width}: make documents with nlp.make_doc"
+        )
     attribute = getattr(vectors, "attr", ORTH)
     keys, which = np.unique(np.concatenate([doc.to_array([attribute]) for doc in docs]), return_inverse=True)
     if isinstance(vectors, Vectors) and vectors.mode == Mode.default:

@@ -1,6 +1,13 @@
-"""Dropout whose rate is set by `[training] dropout`."""
+"""Dropout whose rate is set by `[training] dropout`, and the same samples once more."""
 
-from torch import nn
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+# States of the random numbers of the CPU, and of a GPU.
+RandomState = tuple[Tensor, torch.device, Tensor | None]
 
 
 class TrainingDropout(nn.Dropout):
@@ -20,3 +27,20 @@ def set_dropout(module: nn.Module, rate: float) -> None:
     for layer in module.modules():
         if isinstance(layer, TrainingDropout):
             layer.p = rate
+
+
+def random_state(device: torch.device) -> RandomState:
+    """State of the random numbers of the CPU and, if it is another one, of the device."""
+    on_gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    return torch.get_rng_state(), device, on_gpu
+
+
+@contextlib.contextmanager
+def sampling_again(state: RandomState) -> Iterator[None]:
+    """Within the context, sample what was sampled from a state on. Outside, nothing is changed."""
+    on_cpu, device, on_gpu = state
+    with torch.random.fork_rng(devices=[] if on_gpu is None else [device]):
+        torch.set_rng_state(on_cpu)
+        if on_gpu is not None:
+            torch.cuda.set_rng_state(on_gpu, device)
+        yield

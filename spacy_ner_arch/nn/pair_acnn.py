@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,7 +14,11 @@ from .batch import Batch
 from .embed import unit_embedding
 from .growth import regrown
 from .pair_head import PairHead
-from .pair_tensors import Pairs, distances, pieces, region_rows, wide
+from .pair_tensors import Layout, Pairs, Piece, distances, in_pieces, region_rows, steps_by_pair, wide
+
+# Most products of entities and tokens of a batch that are computed at once; else those of each piece.
+PRODUCTS = 4_194_304
+PRODUCTS_OF_STEP = 256
 
 
 class ACNNPairs(PairHead):
@@ -90,15 +96,11 @@ class ACNNPairs(PairHead):
         with torch.autocast(x.device.type, enabled=False):
             # Padding may hold NaN, which would spread through the product.
             x = x.to(wide(x)).masked_fill(~batch.mask.unsqueeze(-1), 0.0)
-            scores = self.mean_entities(x, pairs) @ x.flatten(0, 1).T / math.sqrt(self.width)
-            table = self._table(x)
-            cuts = pieces(len(pairs.heads), pairs.longest, x.device)
-            pooled = torch.cat([self._piece(scores, table, x.shape[1], pairs, piece) for piece in cuts])
-            if self.output is not None:
-                return self.output(self.dropout(pooled))
-            assert self.relations is not None
-            apart = unit(pooled).unsqueeze(1) - unit(self.relations.weight)
-            return -torch.linalg.vector_norm(apart, dim=-1)
+            entities, tokens = self.mean_entities(x, pairs) / math.sqrt(self.width), x.flatten(0, 1)
+            small = len(entities) * len(tokens) <= PRODUCTS
+            scores = [entities @ tokens.T] if small else []
+            inputs = (entities, tokens, self._table(tokens), *scores)
+            return in_pieces(self, pairs, steps_of_products, partial(self._piece, pairs), *inputs)
 
     def pair_loss(self, logits: Tensor, held: Tensor) -> Tensor:
         if not self.hinge:
@@ -108,29 +110,49 @@ class ACNNPairs(PairHead):
         nearest_wrong = logits.masked_fill(gold, -torch.inf).amax(1, keepdim=True)
         return (targets * F.relu(1 - logits + nearest_wrong)).sum()
 
-    def _table(self, x: Tensor) -> Tensor:
+    def _table(self, tokens: Tensor) -> Tensor:
         """Projections of each token, each distance to e1 and each distance to e2 for every place of the window,
         (window * (B * T + 2 * (2 * max_distance + 1)), F)."""
         sizes = [self.width, self.position_size, self.position_size]
-        vectors = [self.dropout(x.flatten(0, 1)), self.head_position.weight, self.tail_position.weight]
+        vectors = [self.dropout(tokens), self.head_position.weight, self.tail_position.weight]
         weights = self.convolution.weight.permute(2, 0, 1).split(sizes, dim=2)  # (window, F, size)
         return torch.cat([v @ w.mT for v, w in zip(vectors, weights, strict=True)], dim=1).flatten(0, 1)
 
-    def _piece(self, scores: Tensor, table: Tensor, steps: int, pairs: Pairs, piece: slice) -> Tensor:
-        """v of some of the pairs, (p, F). scores (E, B * T): products of the entities with all tokens."""
-        heads, tails, regions = pairs.heads[piece], pairs.tails[piece], pairs.regions[piece]
-        rows, inside = region_rows(pairs, regions, steps)
+    def _piece(
+        self,
+        pairs: Pairs,
+        piece: Piece,
+        entities: Tensor,
+        tokens: Tensor,
+        table: Tensor,
+        scores: Tensor | None = None,
+    ) -> Tensor:
+        """Logits of some of the pairs, (p, C).
 
-        def attention(entities: Tensor) -> Tensor:
-            places = scores.shape[1] * entities.unsqueeze(1) + rows
-            own = scores.flatten().index_select(0, places.flatten()).view(rows.shape)
-            return own.masked_fill(~inside, -torch.inf).softmax(1)
+        entities: (E, D), scaled. tokens: (B * T, D). table: see `_table`. scores: products of all entities and tokens,
+        or None to compute those of the piece.
+        """
+        heads, tails, regions = (
+            pairs.heads.index_select(0, piece.rows),
+            pairs.tails.index_select(0, piece.rows),
+            pairs.regions.index_select(0, piece.rows),
+        )
+        rows, inside = region_rows(pairs, regions, piece.longest)
+        entity, token = 0, 0  # of the first row and column of scores
+        if scores is None:
+            entity, last_entity, token, last_token = ranges(pairs.layout, piece)
+            scores = entities[entity:last_entity] @ tokens[token:last_token].T
+
+        def attention(own: Tensor) -> Tensor:
+            places = scores.shape[1] * (own - entity).unsqueeze(1) + rows - token
+            found = scores.flatten().index_select(0, places.flatten()).view(rows.shape)
+            return found.masked_fill(~inside, -torch.inf).softmax(1)
 
         alpha = inside.sum(1, keepdim=True) * (attention(heads) + attention(tails)) / 2
         # Rows of the table for each token: the token, its distance to e1, its distance to e2.
-        first, kinds = scores.shape[1], 2 * self.max_distance + 1
-        to_head = distances(pairs, regions, heads, self.max_distance)
-        to_tail = distances(pairs, regions, tails, self.max_distance)
+        first, kinds = len(tokens), 2 * self.max_distance + 1
+        to_head = distances(pairs, regions, heads, piece.longest, self.max_distance)
+        to_tail = distances(pairs, regions, tails, piece.longest, self.max_distance)
         there = torch.stack([rows, first + to_head, first + kinds + to_tail], dim=-1)
         # The same for the window around each token; beyond the ends the weight is 0.
         window = self.convolution.kernel_size[0]
@@ -147,9 +169,15 @@ class ACNNPairs(PairHead):
         c = (convolved + cast(Tensor, self.convolution.bias)).tanh().view(*rows.shape, -1)
         outside = ~inside.unsqueeze(-1)
         if self.match is None or self.relations is None:
-            return c.masked_fill(outside, -torch.inf).amax(1)
-        match = c @ self.match(self.relations.weight).T
-        return (c.mT @ match.masked_fill(outside, -torch.inf).softmax(1)).amax(2)
+            pooled = c.masked_fill(outside, -torch.inf).amax(1)
+        else:
+            match = c @ self.match(self.relations.weight).T
+            pooled = (c.mT @ match.masked_fill(outside, -torch.inf).softmax(1)).amax(2)
+        if self.output is not None:
+            return self.output(self.dropout(pooled))
+        assert self.relations is not None
+        apart = unit(pooled).unsqueeze(1) - unit(self.relations.weight)
+        return -torch.linalg.vector_norm(apart, dim=-1)
 
     def _resize_labels(self, labels: Sequence[str]) -> None:
         """Initialize the vectors of new labels with that of class 0.
@@ -166,6 +194,21 @@ class ACNNPairs(PairHead):
                 if label not in self.labels:
                     relations.weight[row] = nothing
         self.relations = relations
+
+
+def ranges(layout: Layout, piece: Piece) -> tuple[int, int, int, int]:
+    """First row of E and exclusive end, first of the B * T tokens and exclusive end, of the pairs of a piece."""
+    entities, tokens = layout.entities[piece.place], layout.tokens[piece.regions]
+    return int(entities.min()), int(entities.max()) + 1, int(tokens.min()), int(tokens.max())
+
+
+def steps_of_products(layout: Layout, place: slice) -> np.ndarray:
+    """As steps_by_pair, but every PRODUCTS_OF_STEP products of an entity and a token also count as a step."""
+    smallest, largest = layout.entities[place].T
+    first, last = layout.tokens[layout.regions[place]].T
+    entities = np.maximum.accumulate(largest) - np.minimum.accumulate(smallest) + 1
+    products = entities * (np.maximum.accumulate(last) - first[0])
+    return np.maximum(steps_by_pair(layout, place), products // PRODUCTS_OF_STEP)
 
 
 def unit(x: Tensor) -> Tensor:

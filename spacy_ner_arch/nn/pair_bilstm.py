@@ -1,5 +1,6 @@
 """Pair models with a BiLSTM over the region of a pair. Letters as in `pair_head.py`."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +10,19 @@ from .batch import Batch
 from .embed import unit_embedding
 from .lstm import BiLSTM
 from .pair_head import PairHead
-from .pair_tensors import Pairs, distances, mean_rows, pieces, region_rows, take, token_rows, wide
+from .pair_tensors import (
+    Pairs,
+    Piece,
+    distances,
+    in_pieces,
+    mean_rows,
+    region_rows,
+    steps_by_pair,
+    steps_by_region,
+    take,
+    token_rows,
+    wide,
+)
 
 
 class BiLSTMPairs(PairHead):
@@ -18,7 +31,8 @@ class BiLSTMPairs(PairHead):
         z = [t1; t2; last state of each direction; mean of e1's states; mean of e2's states]
         logits = W Dropout(z) + b
 
-    t is the embedding of an entity's type. Each region is encoded once, however many pairs it has.
+    t is the embedding of an entity's type. A region is encoded once, or once for each piece of its pairs (see
+    `pair_tensors.pieces`).
 
     hidden_size: width of the state of each direction.
     depth: number of layers.
@@ -41,28 +55,26 @@ class BiLSTMPairs(PairHead):
         self.output = self.output_layer(2 * type_size + 6 * hidden_size)
 
     def logits(self, x: Tensor, batch: Batch) -> Tensor:
-        assert self.output is not None
         pairs: Pairs = batch.items
-        states = self._states(x, pairs)
+        return in_pieces(self, pairs, steps_by_region, partial(self._piece, pairs), x).to(wide(x))
+
+    def _piece(self, pairs: Pairs, piece: Piece, x: Tensor) -> Tensor:
+        """Logits of some of the pairs, (p, C)."""
+        assert self.output is not None
+        every = torch.arange(piece.regions.start, piece.regions.stop, device=x.device)
+        rows, inside = region_rows(pairs, every, piece.longest)
+        tokens = x.flatten(0, 1).index_select(0, rows.flatten()).view(*rows.shape, -1)
+        states = self.lstm.read(tokens, inside).flatten(0, 1)
         with torch.autocast(x.device.type, enabled=False):
             states = states.to(wide(states))
-            last = pairs.region_ends - pairs.region_starts - 1
-            first = pairs.longest * torch.arange(len(last), device=x.device)
+            first = piece.longest * torch.arange(len(every), device=x.device)
+            last = first + inside.sum(1) - 1
             forward, backward = states.chunk(2, dim=1)
-            lasts = torch.cat([forward.index_select(0, first + last), backward.index_select(0, first)], dim=1)
-            means = [mean_rows(states, *state_rows(pairs, end, pairs.regions)) for end in (pairs.heads, pairs.tails)]
-            z = torch.cat([*self.type_parts(pairs), take(lasts, pairs.regions), *means], dim=1)
-            return self.output(self.dropout(z)).to(wide(x))
-
-    def _states(self, x: Tensor, pairs: Pairs) -> Tensor:
-        """States of all regions, (G * L, 2 * hidden_size), arbitrary behind the end of a region."""
-        flat, states = x.flatten(0, 1), []
-        everything = torch.arange(len(pairs.region_starts), device=x.device)
-        for piece in pieces(len(everything), pairs.longest, x.device):
-            rows, inside = region_rows(pairs, everything[piece], x.shape[1])
-            tokens = flat.index_select(0, rows.flatten()).view(*rows.shape, -1)
-            states.append(self.lstm.read(tokens, inside).flatten(0, 1))
-        return states[0] if len(states) == 1 else torch.cat(states)
+            lasts = torch.cat([forward.index_select(0, last), backward.index_select(0, first)], dim=1)
+            own = pairs.regions.index_select(0, piece.rows) - piece.regions.start
+            means = entity_means(states, pairs, piece, own)
+            z = torch.cat([*self.type_parts(pairs, piece.rows), take(lasts, own), *means], dim=1)
+            return self.output(self.dropout(z))
 
 
 class BiLSTMAttentionPairs(PairHead):
@@ -74,8 +86,7 @@ class BiLSTMAttentionPairs(PairHead):
         z = [t1; t2; r; mean of e1's states; mean of e2's states]
         logits = W Dropout(z) + b
 
-    t is the embedding of an entity's type. Each pair has its own pass over the region; a piece of the pairs is computed
-    at a time.
+    t is the embedding of an entity's type. Each pair has its own pass over the region.
 
     hidden_size: width of the state of each direction.
     position_size: width of the embedding of the distance to an entity; each entity has its own table.
@@ -109,33 +120,37 @@ class BiLSTMAttentionPairs(PairHead):
         self.output = self.output_layer(2 * type_size + 6 * hidden_size)
 
     def logits(self, x: Tensor, batch: Batch) -> Tensor:
-        assert self.output is not None
         pairs: Pairs = batch.items
-        cuts = pieces(len(pairs.heads), pairs.longest, x.device)
-        z = torch.cat([self._piece(x, pairs, piece) for piece in cuts])
-        with torch.autocast(x.device.type, enabled=False):
-            return self.output(self.dropout(torch.cat([*self.type_parts(pairs), z], dim=1))).to(wide(x))
+        return in_pieces(self, pairs, steps_by_pair, partial(self._piece, pairs), x).to(wide(x))
 
-    def _piece(self, x: Tensor, pairs: Pairs, piece: slice) -> Tensor:
-        """z without the types, (p, 6 * hidden_size), for p of the pairs."""
-        heads, tails, regions = pairs.heads[piece], pairs.tails[piece], pairs.regions[piece]
-        rows, inside = region_rows(pairs, regions, x.shape[1])
+    def _piece(self, pairs: Pairs, piece: Piece, x: Tensor) -> Tensor:
+        """Logits of some of the pairs, (p, C)."""
+        assert self.output is not None
+        regions = pairs.regions.index_select(0, piece.rows)
+        rows, inside = region_rows(pairs, regions, piece.longest)
         parts = [x.flatten(0, 1).index_select(0, rows.flatten())]
-        for ends, table in ((heads, self.head_position), (tails, self.tail_position)):
-            parts.append(take(table.weight, distances(pairs, regions, ends, self.max_distance).flatten()))
+        for ends, table in ((pairs.heads, self.head_position), (pairs.tails, self.tail_position)):
+            places = distances(pairs, regions, ends.index_select(0, piece.rows), piece.longest, self.max_distance)
+            parts.append(take(table.weight, places.flatten()))
         states = self.lstm.read(torch.cat(parts, dim=1).view(*rows.shape, -1), inside)
         with torch.autocast(x.device.type, enabled=False):
             states = states.to(wide(states))
             score = self.query(states.tanh()).squeeze(2).masked_fill(~inside, -torch.inf)
             seen = (score.softmax(1).unsqueeze(1) @ states).squeeze(1).tanh()
-            own = torch.arange(len(regions), device=x.device)
-            flat = states.flatten(0, 1)
-            means = [mean_rows(flat, *state_rows(pairs, ends, regions, own)) for ends in (heads, tails)]
-            return torch.cat([seen, *means], dim=1)
+            means = entity_means(states.flatten(0, 1), pairs, piece, torch.arange(len(regions), device=x.device))
+            return self.output(self.dropout(torch.cat([*self.type_parts(pairs, piece.rows), seen, *means], dim=1)))
 
 
-def state_rows(pairs: Pairs, entities: Tensor, regions: Tensor, numbers: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """`token_rows` of entities in a table of L rows for each region, or for each of the given numbers."""
-    offset = pairs.region_starts[regions]
-    starts, ends = pairs.starts[entities] - offset, pairs.ends[entities] - offset
-    return token_rows(regions if numbers is None else numbers, starts, ends, pairs.longest, pairs.widest)
+def entity_means(states: Tensor, pairs: Pairs, piece: Piece, own: Tensor) -> list[Tensor]:
+    """Means of the states of both entities of some pairs, (p, width) each.
+
+    states: (n * piece.longest, width), the states of n regions.
+    own: (p,) which of the n regions is that of each pair.
+    """
+    offset = pairs.region_starts[pairs.regions.index_select(0, piece.rows)]
+    means = []
+    for ends in (pairs.heads, pairs.tails):
+        entities = ends.index_select(0, piece.rows)
+        starts, stops = pairs.starts[entities] - offset, pairs.ends[entities] - offset
+        means.append(mean_rows(states, *token_rows(own, starts, stops, piece.longest, pairs.widest)))
+    return means

@@ -86,7 +86,7 @@ class PairHead(Head):
 
     def collate(self, batch: Batch, items: Sequence[Any] | None, targets: Sequence[Any] | None) -> Batch:
         assert items is not None
-        batch.items = make_pairs(items, batch.device)
+        batch.items = make_pairs(items, batch.mask.shape[1], batch.device)
         batch.counts = np.array([len(found.pairs) for found in items])
         if targets is not None:
             offsets = np.repeat(batch.counts.cumsum() - batch.counts, [len(gold.rows) for gold in targets])
@@ -190,14 +190,14 @@ class PairHead(Head):
         """Linear layer to the logits."""
         return output_layer(width, len(self.labels), has_none=not self.multi_label)
 
-    def type_parts(self, pairs: Pairs) -> list[Tensor]:
-        """Embeddings of the types of both entities, (P, type_size) each; an empty list without type embeddings."""
+    def type_parts(self, pairs: Pairs, rows: Tensor) -> list[Tensor]:
+        """Embeddings of the types of both entities of some pairs, (p, type_size) each; an empty list without them."""
         if self.type_vectors is None:
             return []
-        ends = (pairs.heads, pairs.tails)
+        ends = (pairs.heads.index_select(0, rows), pairs.tails.index_select(0, rows))
         return [take(self.type_vectors.weight, pairs.types.index_select(0, end)) for end in ends]
 
     def mean_entities(self, x: Tensor, pairs: Pairs) -> Tensor:
         """Means of the tokens of the entities, (E, D) in at least float32."""
-        rows, inside = token_rows(pairs.documents, pairs.starts, pairs.ends, x.shape[1], pairs.widest)
+        rows, inside = token_rows(pairs.documents, pairs.starts, pairs.ends, pairs.steps, pairs.widest)
         return mean_rows(x.flatten(0, 1), rows, inside)

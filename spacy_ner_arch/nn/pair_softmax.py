@@ -6,8 +6,10 @@ only add rows. Letters as in `pair_head.py`, and H width of the hidden layer.
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,8 +17,22 @@ from torch.nn import functional as F
 from .batch import Batch
 from .growth import regrown
 from .pair_head import PairHead
-from .pair_tensors import Pairs, PairTargets, max_rows, mean_rows, pieces, region_rows, wide
+from .pair_tensors import (
+    Layout,
+    Pairs,
+    PairTargets,
+    Piece,
+    in_pieces,
+    max_rows,
+    mean_rows,
+    region_rows,
+    steps_by_region,
+    wide,
+)
 from .transe import TransE, corrupt_labels
+
+# Steps that a token counts in steps_between: max_rows keeps several rows for each.
+LEVELS = 2
 
 
 class SoftmaxPairs(PairHead):
@@ -27,7 +43,8 @@ class SoftmaxPairs(PairHead):
 
     e is the mean of an entity's tokens, t the embedding of an entity's type. The context c is the mean of the region or
     the element-wise maximum over the tokens between the two entities (zeros without such a token). Dropout is sampled
-    once per entity and per context, so that with gain g and bias s of the first LN
+    once per entity and per context (of a piece of the pairs, see
+    `pair_tensors.pieces`), so that with gain g and bias s of the first LN
 
         W LN(z) = (W diag(g) z - mean(z) W g) / sigma(z) + W s
 
@@ -63,66 +80,88 @@ class SoftmaxPairs(PairHead):
         pairs: Pairs = batch.items
         # In float32 throughout: there are few products, one row per entity and context, and means are subtracted.
         with torch.autocast(x.device.type, enabled=False):
-            types = None
-            if self.type_norm is not None:
-                types = self.type_norm(torch.cat(self.type_parts(pairs), dim=1))
-            table, rows, scale = self._sums(x.to(wide(x)), pairs)
-            logits = [
-                self._classify(table, rows[piece], scale[piece], None if types is None else types[piece])
-                for piece in pieces(len(rows), 1, x.device)
-            ]
-            return logits[0] if len(logits) == 1 else torch.cat(logits)
+            x = x.to(wide(x))
+            entities = self.dropout(self.mean_entities(x, pairs))
+            weight = self.hidden.weight * self.norm.weight
+            gain = weight.sum(1) / 3
+            head, tail, context = weight.split(self.width, dim=1)
+            table = torch.cat([project(entities, part, gain) for part in (head, tail)])
+            cost = steps_by_region if self.context == "sentences" else steps_between
+            inputs = (x.flatten(0, 1), entities, table, context, gain)
+            return in_pieces(self, pairs, cost, partial(self._piece, pairs), *inputs)
 
-    def _sums(self, x: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor]:
-        """A table of projections (., H) of all heads, tails and contexts; the three rows of each pair (P, 3), whose sum
-        is W diag(g) z - mean(z) W g; and 1 / sigma(z), (P, 1)."""
-        entities = self.dropout(self.mean_entities(x, pairs))
-        contexts, own_context = self._contexts(x, pairs)
+    def _piece(self, pairs: Pairs, piece: Piece, *inputs: Tensor) -> Tensor:
+        """Logits of some of the pairs, (p, C). inputs: see `_hidden`."""
+        assert self.output is not None
+        f = self.hidden_norm(F.gelu(self._hidden(pairs, piece, *inputs)))
+        type_weight, weight = self.output.weight.split([2 * self.type_size, f.shape[1]], dim=1)
+        # The gradient of a slice that is not contiguous takes ten times as long.
+        logits = F.linear(self.dropout(f), weight.contiguous(), self.output.bias)
+        if self.type_norm is None:
+            return logits
+        types = self.type_norm(torch.cat(self.type_parts(pairs, piece.rows), dim=1))
+        return logits + F.linear(self.dropout(types), type_weight.contiguous())
+
+    def _hidden(
+        self,
+        pairs: Pairs,
+        piece: Piece,
+        tokens: Tensor,
+        entities: Tensor,
+        table: Tensor,
+        weight: Tensor,
+        gain: Tensor,
+    ) -> Tensor:
+        """W LN(z) + b of some of the pairs, (p, H).
+
+        tokens: (B * T, D). entities: means (E, D). table: projections (2 * E, H) of all entities as heads, and as
+        tails. weight, gain: of `project`, for contexts.
+        """
+        heads, tails = pairs.heads.index_select(0, piece.rows), pairs.tails.index_select(0, piece.rows)
+        contexts, own = self._contexts(tokens, pairs, piece)
         contexts = self.dropout(contexts)
-
-        weight = self.hidden.weight * self.norm.weight
-        gain = weight.sum(1)
-        parts = zip((entities, entities, contexts), weight.split(self.width, dim=1), strict=True)
-        table = torch.cat([F.linear(part, own) - torch.outer(part.mean(1) / 3, gain) for part, own in parts])
-        several = len(entities)
-        rows = torch.stack([pairs.heads, several + pairs.tails, 2 * several + own_context], dim=1)
+        rows = torch.stack([heads, len(entities) + tails, 2 * len(entities) + own], dim=1)
+        table = torch.cat([table, project(contexts, weight, gain)])
 
         both = torch.cat([entities, entities, contexts])
         mean = both.mean(1).index_select(0, rows.flatten()).view(rows.shape)
         within = both.var(1, correction=0).index_select(0, rows.flatten()).view(rows.shape)
         variance = within.mean(1, keepdim=True) + mean.var(1, correction=0, keepdim=True)
-        return table, rows, (variance + self.norm.eps).rsqrt()
-
-    def _contexts(self, x: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        """Contexts (., D), and the row of each pair's context (P,)."""
-        if self.context == "sentences":
-            every = torch.arange(len(pairs.region_starts), device=x.device)
-            means = [
-                mean_rows(x.flatten(0, 1), *region_rows(pairs, every[piece], x.shape[1]))
-                for piece in pieces(len(every), pairs.longest, x.device)
-            ]
-            return torch.cat(means), pairs.regions
-        heads, tails = pairs.heads, pairs.tails
-        first = pairs.ends[heads].minimum(pairs.ends[tails])
-        last = pairs.starts[heads].maximum(pairs.starts[tails])
-        offset = x.shape[1] * pairs.documents[heads]
-        between = max_rows(x.flatten(0, 1), offset + first, last - first, pairs.longest)
-        return between, torch.arange(len(heads), device=x.device)
-
-    def _hidden(self, table: Tensor, rows: Tensor, scale: Tensor) -> Tensor:
-        """W LN(z) + b of some of the pairs, (p, H)."""
+        scale = (variance + self.norm.eps).rsqrt().expand(rows.shape).contiguous()
         constant = F.linear(self.norm.bias, self.hidden.weight, self.hidden.bias)
-        scale = scale.expand(rows.shape).contiguous()
         return F.embedding_bag(rows, table, mode="sum", per_sample_weights=scale) + constant
 
-    def _classify(self, table: Tensor, rows: Tensor, scale: Tensor, types: Tensor | None) -> Tensor:
-        """Logits of some of the pairs, (p, C)."""
-        assert self.output is not None
-        f = self.hidden_norm(F.gelu(self._hidden(table, rows, scale)))
-        type_weight, weight = self.output.weight.split([2 * self.type_size, f.shape[1]], dim=1)
-        # The gradient of a slice that is not contiguous takes ten times as long.
-        logits = F.linear(self.dropout(f), weight.contiguous(), self.output.bias)
-        return logits if types is None else logits + F.linear(self.dropout(types), type_weight.contiguous())
+    def _contexts(self, tokens: Tensor, pairs: Pairs, piece: Piece) -> tuple[Tensor, Tensor]:
+        """Contexts (., D), and the row of the context of each pair of the piece (p,)."""
+        if self.context == "sentences":
+            every = torch.arange(piece.regions.start, piece.regions.stop, device=tokens.device)
+            means = mean_rows(tokens, *region_rows(pairs, every, piece.longest))
+            return means, pairs.regions.index_select(0, piece.rows) - piece.regions.start
+        spans = pairs.layout.between[piece.place]
+        longest = int((spans[:, 1] - spans[:, 0]).max())
+        low = min(int(spans.min()), len(tokens) - 1)  # there is at least one token, to be masked
+        high = max(int(spans.max()), low + 1)
+        heads, tails = pairs.heads.index_select(0, piece.rows), pairs.tails.index_select(0, piece.rows)
+        first = pairs.ends[heads].minimum(pairs.ends[tails])
+        last = pairs.starts[heads].maximum(pairs.starts[tails])
+        offset = pairs.steps * pairs.documents[heads] - low
+        between = max_rows(tokens[low:high], offset + first, last - first, longest)
+        return between, torch.arange(len(heads), device=tokens.device)
+
+
+def project(vectors: Tensor, weight: Tensor, gain: Tensor) -> Tensor:
+    """W diag(g) z - mean(z) W g for a z that is zero outside one of its three parts, (n, H).
+
+    vectors: (n, D), the part. weight: (H, D), W diag(g) there. gain: (H,), W g / 3.
+    """
+    return F.linear(vectors, weight) - torch.outer(vectors.mean(1), gain)
+
+
+def steps_between(layout: Layout, place: slice) -> np.ndarray:
+    """The tokens from the first to the last one of the piece, which are read once, without those of the widest pair."""
+    first, last = layout.between[place].T
+    reach = np.maximum.accumulate(last) - np.minimum.accumulate(first)
+    return LEVELS * np.maximum.accumulate(reach - np.maximum.accumulate(last - first))
 
 
 class MultitaskPairs(SoftmaxPairs):

@@ -26,6 +26,8 @@ from ..annotation.relations import (
 from .base import TorchPipe, log_odds
 
 DIRECTION = ("pairs", "labels")
+# Candidate pairs of one document for which there is a warning: they may take minutes.
+MANY_PAIRS = 100_000
 TYPE_PAIRS = ("all", "learned")
 
 DEFAULT_MODEL = Config().from_str(
@@ -217,7 +219,21 @@ class RelationExtractor(TorchPipe):
 
     def find_items(self, docs: Sequence[Doc]) -> list[Candidates]:
         """Candidates of each document that the settings allow, with the numbers of their types."""
-        return [self._allowed(self.generate_candidates(doc)) for doc in docs]
+        found = [self._allowed(self.generate_candidates(doc)) for doc in docs]
+        for doc, candidates in zip(docs, found, strict=True):
+            self._warn_of_many_pairs(doc, len(candidates.pairs))
+        return found
+
+    def _warn_of_many_pairs(self, doc: Doc, count: int) -> None:
+        """Warn once about a document with so many pairs that it is slow. All of them are classified."""
+        if count > MANY_PAIRS and "many pairs" not in self._warned:
+            self._warned.add("many pairs")
+            warnings.warn(
+                f"{self.name}: the document {doc.text[:60]!r} has {count:,} candidate pairs; their number and the time "
+                "grow with the square of the number of entities. To classify fewer, set max_distance or within = "
+                f'"sentence" in [components.{self.name}.candidates], or type_pairs = "learned"',
+                stacklevel=4,
+            )
 
     def _allowed(self, candidates: Candidates) -> Candidates:
         numbers = {name: i for i, name in enumerate(self.cfg["types"], start=1)}

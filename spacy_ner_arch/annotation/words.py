@@ -1,0 +1,14 @@
+"""Words of documents by their hashes."""
+
+from collections.abc import Iterable, Sequence
+
+from spacy.tokens import Doc
+
+
+def word_strings(docs: Sequence[Doc], hashes: Iterable[int]) -> list[str]:
+    """Strings of hashes (ORTH) that occur in the documents, which may have different vocabularies."""
+    stores = list({id(doc.vocab): doc.vocab.strings for doc in docs}.values())
+    if len(stores) == 1:
+        return [stores[0][key] for key in hashes]
+    # The stub of spaCy knows strings only.
+    return [next((store for store in stores if key in store), stores[0])[key] for key in hashes]  # type: ignore[operator]
