@@ -9,6 +9,7 @@ import spacy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spacy.tokens import Doc, DocBin
+from spacy.training import Example
 
 from spacy_ner_arch.annotation.relations import has_relations
 from spacy_ner_arch.formats import FormatError, ReadReport, read_docs, read_offsets, write_docbin
@@ -231,6 +232,19 @@ def test_relation_of_an_entity_that_does_not_align_is_counted(tmp_path: Path) ->
     assert report.notes == {MISALIGNED: 1, RELATION_LEFT_OUT: 1}
     [doc], report = read_lines(tmp_path, line, align="expand")
     assert relations_of(doc) == [("In", "r", "In"), ("Tarviknow", "r", "In")]
+
+
+def test_the_rest_of_a_crossing_entity_is_not_learned_as_outside(tmp_path: Path) -> None:
+    line = {"text": "Upper Tarn Valley Road", "entities": [[0, 10, "LOC"], [6, 22, "LOC"]]}
+    [doc], _ = read_lines(tmp_path, line)
+    assert named(doc.ents) == [("Tarn Valley Road", "LOC")] and len(doc.spans["sc"]) == 2
+    assert [token.ent_iob_ for token in doc] == ["", "B", "I", "I"]
+    # `nested_ner` learns from both entities.
+    nlp = spacy.blank("en")
+    component = nlp.add_pipe("nested_ner")
+    component.add_label("LOC")
+    (target,) = component.find_targets([Example(doc.copy(), doc)], None)
+    assert target.annotated.all() and len(target.spans) == 2
 
 
 # Properties

@@ -68,8 +68,10 @@ def make_sentence(
         notes += [Note(line, DUPLICATE_RELATION)] * (len(pairs) - len(unique))
         pairs = unique
     entities = widest_apart(kept)
-    outside = set(missing).difference(*(range(start, end) for start, end, _ in entities))
-    return Sentence(words, spaces, entities, sorted(outside), nested=kept, relations=pairs, line=line), notes
+    # The rest of an entity that crosses a wider one must not be learned as outside of entities.
+    unknown = set(missing).union(*(range(start, end) for start, end, _ in kept))
+    unknown = unknown.difference(*(range(start, end) for start, end, _ in entities))
+    return Sentence(words, spaces, entities, sorted(unknown), nested=kept, relations=pairs, line=line), notes
 
 
 def widest_apart(spans: list[LabelledSpan]) -> list[LabelledSpan]:

@@ -99,12 +99,16 @@ class NestedNER(SpanPipe):
         targets = []
         for eg in examples:
             gold = self.gold_spans(eg.reference)
+            spans = align(eg, gold)
             annotated = ~misaligned_tokens(eg, gold)
             if self.cfg["spans_key"] not in eg.reference.spans:
                 annotated[:] = False
             elif eg.reference.has_annotation("ENT_IOB"):
-                annotated &= gold_entities(eg)[1]
-            targets.append(self.make_targets(align(eg, gold), annotated))
+                known = gold_entities(eg)[1]
+                for start, end, _ in spans:  # doc.ents cannot have all of them
+                    known[start:end] = True
+                annotated &= known
+            targets.append(self.make_targets(spans, annotated))
         return targets
 
     def set_annotations(self, docs: Iterable[Doc], scores: Any) -> None:
