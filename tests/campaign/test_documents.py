@@ -170,9 +170,11 @@ def document(number: int, nlp: Language, trees: bool = False, entities: bool = F
     """trees: with a dependency tree, for a pipeline that needs one. entities: with entities, if it has tokens."""
     rng = random.Random(number)
     doc = new_document(rng, nlp, trees)
-    # spaCy leaves the bounds of doc.spans and doc._.relations as they were when tokens are merged or split.
-    changes = sorted(rng.sample(CHANGES, rng.randint(0, 3)), key=lambda change: change is not merge_and_split)
-    for change in changes:
+    # spaCy leaves bounds in doc.spans and doc.user_data as they were when tokens are merged, and keeps those outside of
+    # a cut-out document, which reappear when it is joined with another one.
+    first, last = rng.choice([(cut_out, join), (join, cut_out)])
+    order = {merge_and_split: 0, first: 1, last: 3}
+    for change in sorted(rng.sample(CHANGES, rng.randint(0, 3)), key=lambda change: order.get(change, 2)):
         doc = change(rng, doc)
     if trees and len(doc) and not doc.has_annotation("DEP"):
         doc.from_array(
