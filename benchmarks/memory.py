@@ -40,6 +40,7 @@ def initialized(component: str, pairs: str | None = None) -> Language:
     nlp = spacy.blank("en")
     config: Row = {}
     if pairs is not None:
+        config["threshold"] = 1.0  # finds nothing, as a trained model mostly does
         config["model"] = {
             "@architectures": "spacy_ner_arch.Relations.v1",
             "tok2vec": {"@architectures": "spacy_ner_arch.WordCharEmbed.v1"},
