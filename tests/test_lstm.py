@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+import spacy_ner_arch.nn.lstm
 from spacy_ner_arch.nn.batch import make_batch
 from spacy_ner_arch.nn.lstm import BiLSTM
 
@@ -64,3 +65,14 @@ def test_bfloat16_on_a_cpu():
     with torch.autocast("cpu", torch.bfloat16):
         out = lstm(x.bfloat16(), batch)
     assert torch.allclose(batch.flatten(out), batch.flatten(lstm(x, batch)), atol=0.05)
+
+
+def test_prediction_of_long_sequences_in_parts_changes_nothing(monkeypatch):
+    module = BiLSTM(3, hidden_size=4, depth=2).eval()
+    x = torch.randn(3, 11, 3)
+    batch = make_batch([11, 7, 1], CPU)
+    whole = module(x, batch)
+    monkeypatch.setattr(spacy_ner_arch.nn.lstm, "STEPS", 4)
+    with torch.inference_mode():
+        cut = module(x, batch)
+    assert torch.allclose(whole[batch.mask], cut[batch.mask], atol=1e-6)

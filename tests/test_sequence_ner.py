@@ -14,6 +14,7 @@ from spacy.cli.find_threshold import find_threshold
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 
+from spacy_ner_arch.pipes import base
 from spacy_ner_arch.training.calibration import create_calibrate, held_out_batches
 
 TEXTS = [text for text, _ in TRAIN]
@@ -172,6 +173,27 @@ def test_gold_entities_of_other_labels_count_as_outside():
     pipe = nlp.get_pipe("sequence_ner")
     assert pipe.labels == ("PER",) and pipe.label_data == ["PER"]
     assert pipe.find_targets(examples[1:2], None)[0].tolist() == [0] * 5
+
+
+def test_with_given_labels_a_corpus_is_not_read_to_the_end(monkeypatch):
+    monkeypatch.setattr(base, "LABEL_SAMPLE", 3)
+    nlp = make_nlp()
+    examples = make_examples(nlp)
+    read = []
+
+    def stream():
+        for eg in examples:
+            read.append(eg)
+            yield eg
+
+    pipe = nlp.get_pipe("sequence_ner")
+    # spaCy's check of the function reads one example, and the widths are read from the first documents.
+    with pytest.warns(UserWarning, match=r"learned as negative: \['ORG'\]"):
+        pipe.initialize(stream, labels=["PER", "LOC"])
+    given = len(read)
+    read.clear()
+    make_nlp().get_pipe("sequence_ner").initialize(stream)
+    assert len(read) - given == len(examples) - 3 and pipe.labels == ("PER", "LOC")
 
 
 def test_a_label_that_occurs_once():

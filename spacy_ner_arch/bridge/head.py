@@ -236,7 +236,7 @@ def device_of(model: Model) -> torch.device:
 
 def join(model: Model, arrays: list[Floats2d]) -> Tensor:
     """One tensor (N, D) of the arrays of all documents."""
-    return xp2torch(model.ops.flatten(arrays), device=device_of(model))
+    return xp2torch(arrays[0] if len(arrays) == 1 else model.ops.flatten(arrays), device=device_of(model))
 
 
 def split(model: Model, flat: Tensor, lengths: list[int]) -> list[Floats2d]:

@@ -43,12 +43,16 @@ class Batch:
         return self.mask.device
 
     def pad(self, flat: Tensor, fill: float = 0) -> Tensor:
-        """(N, ...) -> (B, T, ...)"""
+        """(N, ...) -> (B, T, ...); a view if nothing is padding."""
+        if self.rows.numel() == self.mask.numel():
+            return flat.view(*self.mask.shape, *flat.shape[1:])
         padded = flat.new_full((self.mask.numel(), *flat.shape[1:]), fill)
         return padded.index_copy(0, self.rows, flat).view(*self.mask.shape, *flat.shape[1:])
 
     def flatten(self, padded: Tensor) -> Tensor:
-        """(B, T, ...) -> (N, ...)"""
+        """(B, T, ...) -> (N, ...); a view if nothing is padding."""
+        if self.rows.numel() == self.mask.numel():
+            return padded.flatten(0, 1)
         return padded.flatten(0, 1).index_select(0, self.rows)
 
 

@@ -1,10 +1,15 @@
 """Bidirectional LSTM over padded batches."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from .batch import Batch
 from .dropout import dropout
+
+# In prediction, steps whose gates exist at the same time.
+STEPS = 4_096
 
 
 class BiLSTM(nn.Module):
@@ -45,10 +50,10 @@ class BiLSTM(nn.Module):
         here = torch.arange(steps, device=x.device)
         length = mask.sum(1, keepdim=True)
         there = torch.where(here < length, length - 1 - here, here)
-        rows = (there + steps * torch.arange(batch, device=x.device).unsqueeze(1)).flatten()
+        rows = there + steps * torch.arange(batch, device=x.device).unsqueeze(1)
 
         def reverse(y: Tensor) -> Tensor:
-            return y.flatten(0, 1).index_select(0, rows).view(y.shape)
+            return y.flatten(0, 1).index_select(0, rows.flatten()).view(y.shape)
 
         # Most CPUs have no LSTM in half precision, and cuDNN computes in float16 even under autocast to bfloat16, where
         # gradients are not scaled as float16 needs it.
@@ -58,8 +63,29 @@ class BiLSTM(nn.Module):
             x = x if half else x.to(torch.promote_types(x.dtype, torch.float32))
             for forward, backward in zip(self.forward_layers, self.backward_layers, strict=True):
                 x = self.dropout(x)
+                if steps > STEPS and not torch.is_grad_enabled():
+                    x = read_in_parts(forward, backward, x, rows)
+                    continue
                 x = torch.cat([forward(x)[0], reverse(backward(reverse(x))[0])], dim=-1)
         return x
+
+
+def read_in_parts(forward: nn.Module, backward: nn.Module, x: Tensor, rows: Tensor) -> Tensor:
+    """States of both directions, (B, T, 2 * hidden_size), some steps at a time.
+
+    rows: (B, T), place of the steps in the order of the backward direction, in the flattened (B * T) steps.
+    """
+    size = cast(int, forward.hidden_size)
+    states = x.new_empty(*x.shape[:2], 2 * size)
+    onward_state = turned_state = None
+    for first in range(0, x.shape[1], STEPS):
+        part = slice(first, first + STEPS)
+        there = rows[:, part]
+        turned = x.flatten(0, 1).index_select(0, there.flatten()).view(*there.shape, -1)
+        states[:, part, :size], onward_state = forward(x[:, part], onward_state)
+        turned, turned_state = backward(turned, turned_state)
+        states.view(-1, 2 * size)[there.flatten(), size:] = turned.flatten(0, 1)
+    return states
 
 
 def initialize_lstm(lstm: nn.LSTM) -> None:
