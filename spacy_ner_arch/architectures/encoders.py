@@ -9,6 +9,7 @@ from torch import nn
 
 from ..annotation.trees import MISSING
 from ..bridge.head import Tok2Vec, tok2vec_model
+from ..bridge.token_listener import TokenListener
 from ..nn.head import EncoderBuilder
 from ..nn.lstm import BiLSTM
 from ..nn.syn_lstm import SynLSTMEncoder
@@ -100,3 +101,16 @@ def torch_tok2vec(tok2vec: Tok2Vec, encoder: EncoderBuilder, dtype: str = "float
     dtype: float32, or bfloat16 or float16 for mixed precision.
     """
     return tok2vec_model("torch_tok2vec", tok2vec, encoder, dtype, trees_of(encoder))
+
+
+@registry.architectures("spacy_ner_arch.Tok2VecListener.v1")
+def tok2vec_listener(width: int, upstream: str = "*") -> Tok2Vec:
+    """The token vectors of the component `tok2vec`, for a head.
+
+    Like spacy.Tok2VecListener.v1, but over spacy_ner_arch.TorchTok2Vec.v1 it passes the gradient of a whole batch back
+    at once. The component then has no loss of its own, for which it would wait once per document on a GPU.
+
+    width: width of the vectors of the component.
+    upstream: name of the component, if there are several.
+    """
+    return TokenListener(upstream, width)
