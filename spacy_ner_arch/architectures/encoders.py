@@ -98,7 +98,7 @@ def torch_tok2vec(tok2vec: Tok2Vec, encoder: EncoderBuilder, dtype: str = "float
 
     tok2vec: the embedding, any of spaCy's or a listener.
     encoder: for example spacy_ner_arch.BiLSTM.v1.
-    dtype: float32, or bfloat16 or float16 for mixed precision.
+    dtype: float32; bfloat16, float16 or auto for mixed precision.
     """
     return tok2vec_model("torch_tok2vec", tok2vec, encoder, dtype, trees_of(encoder))
 

@@ -69,7 +69,7 @@ def head_model(
 
     build: makes the head from `input_size` and the hyperparameters that the component gives at initialization.
     classifies: tokens, spans or pairs; components check that it is theirs.
-    dtype: float32, or bfloat16 or float16 for mixed precision.
+    dtype: float32; bfloat16, float16 or auto for mixed precision.
     trees: arguments of `annotation.trees.read_tree` if the encoder reads dependency trees; else None.
 
     The model is used as

@@ -26,11 +26,11 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from ..nn.dropout import set_dropout
+from ..nn.precision import AUTO, DTYPES, autocast
 
 MAX_SKIPPED = 50
 # Numbers besides its weights that any module may have: layers that are not stored, masks, positions.
 SMALL = 16 * 2**20
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 # Process that was forked after it had started CUDA. Its children cannot use the GPU.
 _started_cuda: int | None = None
@@ -88,7 +88,8 @@ class TorchShim(Shim):
     build: module-level function, class, or partial that makes the module from the hyperparameters given to
     `initialize`.
         They are stored with the weights, so that loading builds the same module.
-    dtype: `float32`, or `bfloat16` or `float16` for autocast; float16 uses loss scaling.
+    dtype: `float32`, or `bfloat16` or `float16` for autocast, or `auto`; float16 uses loss scaling. See
+        `nn.precision.autocast`.
     frozen: do not train the weights. If the input needs no gradient either, run in evaluation mode without a graph.
 
     The optimiser is AdamW with the rate, betas, eps and L2 of `[training.optimizer]` (as decoupled weight decay,
@@ -100,8 +101,8 @@ class TorchShim(Shim):
 
     def __init__(self, build: Callable[..., nn.Module], *, dtype: str = "float32", frozen: bool = False) -> None:
         super().__init__(None)
-        if dtype not in DTYPES:
-            raise ValueError(f"unknown dtype {dtype!r}; known are {', '.join(DTYPES)}")
+        if dtype not in (*DTYPES, AUTO):
+            raise ValueError(f"unknown dtype {dtype!r}; known are {', '.join((*DTYPES, AUTO))}")
         self.build = build
         self.dtype = dtype
         self.frozen = self._always_frozen = frozen
@@ -193,23 +194,18 @@ class TorchShim(Shim):
 
     # Running
 
-    def _autocast(self, device: torch.device) -> torch.autocast:
-        # float16 is for GPUs; on a CPU the module runs in float32.
-        enabled = self.dtype == "bfloat16" or (self.dtype == "float16" and device.type != "cpu")
-        return torch.autocast(device.type, DTYPES[self.dtype], enabled=enabled)
-
     def predict(self, args: tuple[Any, ...]) -> Any:
         """Run the module in evaluation mode, without a graph."""
         if self.module.training:
             self.module.eval()
         # Some transformers keep tensors for later calls. Those of inference_mode would break the next update.
-        with torch.no_grad(), self._autocast(args[0].device):
+        with torch.no_grad(), autocast(self.dtype, args[0].device):
             return self.module(*args)
 
     def calibrate(self, batches: Iterable[Any]) -> None:
         """Call `calibrate` of a head, in evaluation mode."""
         self.module.eval()
-        with torch.no_grad(), self._autocast(self.device):
+        with torch.no_grad(), autocast(self.dtype, self.device):
             cast(Any, self.module).calibrate(batches)
 
     def begin_update(self, args: tuple[Any, ...], dropout: float = 0.0) -> tuple[Any, Callable[[Any], Tensor | None]]:
@@ -230,7 +226,7 @@ class TorchShim(Shim):
             set_dropout(self.module, dropout)
             self._rate = dropout
         x = args[0].detach().requires_grad_(args[0].is_floating_point())
-        with self._autocast(x.device):
+        with autocast(self.dtype, x.device):
             output = self.module(x, *args[1:])
         source = output[0] if isinstance(output, tuple) else output
         if not source.requires_grad:  # everything is frozen
@@ -475,7 +471,12 @@ def limited_parameters(numbers: int, tensors: int = 100_000) -> Iterator[None]:
 
 def default_device() -> torch.device:
     """thinc's current device, or the CPU instead of Apple's GPU, which has no float64."""
-    device = get_torch_default_device()
+    try:
+        device = get_torch_default_device()
+    except (AssertionError, RuntimeError) as error:  # spaCy has a GPU, but torch finds none
+        raise ValueError(
+            f"spaCy uses a GPU, but PyTorch cannot ({error}): `python -m spacy ner-arch doctor --gpu-id 0` says why"
+        ) from error
     return device if device.type == "cuda" else torch.device("cpu")
 
 
