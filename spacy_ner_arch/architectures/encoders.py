@@ -17,7 +17,7 @@ from ..nn.syn_lstm import SynLSTMEncoder
 
 @registry.architectures("spacy_ner_arch.BiLSTM.v1")
 def bilstm(hidden_size: int = 200, depth: int = 1, dropout: float | None = None) -> EncoderBuilder:
-    """Bidirectional LSTM. It computes in float32 under bfloat16, and always on a CPU.
+    """Bidirectional LSTM. In bfloat16 it computes on CPUs with units for it only, in float16 on GPUs only.
 
     hidden_size: width of the state of each direction; the output is twice as wide.
     depth: number of layers.
