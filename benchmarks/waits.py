@@ -4,7 +4,7 @@
     python -m spacy project run convert-sample-relations
     python benchmarks/waits.py
 
-Prints the table of docs/gpu.md: per update of 32 documents of the sample, and per prediction of 32. The layers have their
+Prints the table of docs/gpu.md: per update of 32 documents of the sample, and per prediction of 32. Layers have their
 shipped sizes; the transformer is a tiny one with two layers.
 """
 
