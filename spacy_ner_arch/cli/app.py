@@ -13,6 +13,7 @@ from .evaluate import evaluate
 from .init_config import init_config
 from .label import label
 from .report import report
+from .tune import tune
 
 app = typer.Typer(name="ner-arch", help="Corpora, configs and scores for spacy_ner_arch.", no_args_is_help=True)
 app.command("convert")(convert)
@@ -21,4 +22,5 @@ app.command("debug-data", context_settings={"allow_extra_args": True, "ignore_un
 app.command("evaluate")(evaluate)
 app.command("label")(label)
 app.command("report")(report)
+app.command("tune")(tune)
 spacy_app.add_typer(app)

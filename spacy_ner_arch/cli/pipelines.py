@@ -23,6 +23,8 @@ def load(model: str, use_gpu: int = -1, code: Path | None = None, silent: bool =
         return load_model(model)
     except OSError as error:
         msg.fail(f"{model} is no pipeline: give a folder such as training/model-best", str(error), exits=1)
+    except ValueError as error:
+        msg.fail(f"Cannot load {model}", str(error), exits=1)
 
 
 def predict(nlp: Language, corpus: Path, copied: list[str], gold_preproc: bool = False) -> list[Example]:
