@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import spacy
 from conftest import TRAIN, make_examples, make_nlp, train
-from spacy.cli._util import app
 from spacy.tokens import DocBin
 from typer.testing import CliRunner
 
+from spacy_ner_arch.cli.app import app
 from spacy_ner_arch.cli.tune import round_down
 from spacy_ner_arch.evaluation.risk import documents_needed, precision_threshold, recall_threshold, wilson
 
@@ -97,7 +97,7 @@ def folder(tmp_path_factory):
 
 
 def tune(folder, *args, model="model", corpus="dev.spacy", code=0):
-    command = ["ner-arch", "tune", str(folder / model), str(folder / corpus), *map(str, args)]
+    command = ["tune", str(folder / model), str(folder / corpus), *map(str, args)]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == code, result.output
     return " ".join(result.output.split())

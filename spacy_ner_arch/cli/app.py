@@ -13,6 +13,7 @@ from .evaluate import evaluate
 from .init_config import init_config
 from .label import label
 from .report import report
+from .review import review
 from .tune import tune
 
 app = typer.Typer(name="ner-arch", help="Corpora, configs and scores for spacy_ner_arch.", no_args_is_help=True)
@@ -22,5 +23,6 @@ app.command("debug-data", context_settings={"allow_extra_args": True, "ignore_un
 app.command("evaluate")(evaluate)
 app.command("label")(label)
 app.command("report")(report)
+app.command("review", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(review)
 app.command("tune")(tune)
 spacy_app.add_typer(app)
