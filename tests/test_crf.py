@@ -14,6 +14,7 @@ from spacy_ner_arch.annotation.span_terms import SpanTerms, likely_spans, log_pr
 from spacy_ner_arch.annotation.tags import MISSING, decode, encode, legality, tag_names
 from spacy_ner_arch.nn.crf import LinearChainCRF
 from spacy_ner_arch.nn.forward_backward import log_partition
+from spacy_ner_arch.nn.viterbi import best_paths
 
 # BIS is not shipped: a new scheme needs no more than an entry in tags.SCHEMES.
 SCHEMES = ["BILUO", "BIO", "BIS"]
@@ -142,6 +143,21 @@ def test_spans_of_a_long_document_are_found_at_any_width():
     (found,) = likely_spans(terms, np.full(len(terms.single[0]), 0.5))
     assert found[:2] == (500, 2_500)
     assert found[3] == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("scheme", [None, *SCHEMES])
+@pytest.mark.parametrize("length", [1, 2, 4])
+def test_the_best_paths_in_order(scheme, length):
+    crf = make(scheme)
+    emissions = torch.randn(length, crf.num_tags, dtype=torch.float64)
+    expected = sorted(
+        ((float(score.detach()), path) for path, score in enumerate_paths(crf, emissions, scheme)), reverse=True
+    )
+    scores, transitions = crf._scores(emissions[None].float(), torch.tensor([length]))
+    for count in (1, 3, 10_000):
+        tags, found = best_paths(scores[0].detach(), transitions.detach(), count)
+        assert [tuple(path) for path in tags.tolist()] == [path for _, path in expected[:count]]
+        assert found.tolist() == pytest.approx([score for score, _ in expected[:count]], abs=1e-5)
 
 
 def test_gradcheck():
