@@ -204,8 +204,8 @@ def read_lines(input: Input, file: IO[bytes], content: IO[bytes], column: str) -
         line = make_line(input.path, number, start)
         if length > len(start):
             fault = too_long(line, length)
-            line = Line(input.path, number, fault.line, fault)
-        yield Raw(line, input.format, None, length, file.tell())
+            line = line._replace(text=fault.line, fault=fault)
+        yield Raw(line, input.format, None, len(start), file.tell())
 
 
 def bounded_lines(content: IO[bytes]) -> Iterator[tuple[bytes, int]]:
@@ -252,12 +252,13 @@ def csv_rows(path: Path, content: IO[bytes]) -> Iterator[tuple[Line, list[str] |
             line = make_line(path, number, start)
             length += full_length
             if full_length > len(start) or length > MAX_LINE:
-                line = line._replace(fault=too_long(line, length))
+                fault = too_long(line, length)
+                line = line._replace(text=fault.line, fault=fault)
             first = first or line
             if line.fault is not None and first.fault is None:
                 first = first._replace(fault=line.fault)
-            # Line ends within quotes belong to the cell.
-            yield start.removeprefix(BOM_UTF8).decode("utf8", errors="backslashreplace")
+            # Line ends within quotes belong to the cell. A line with a fault is cut, and its row is rejected.
+            yield line.text if line.fault else start.removeprefix(BOM_UTF8).decode("utf8")
 
     csv.field_size_limit(MAX_LINE)
     reader = csv.reader(lines(), strict=True)

@@ -3,10 +3,12 @@
 The same documents always give the same bytes.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from io import BytesIO
 from typing import Any, Protocol
 
+import srsly
 from spacy.tokens import Doc, DocBin
 
 from .documents import Record, annotation, dump
@@ -100,12 +102,12 @@ class DocBinFile:
 
     @staticmethod
     def check(record: Record) -> None:
-        import srsly
-
-        srsly.msgpack_dumps(record)
+        srsly.msgpack_dumps(json.loads(dump(record)))
 
     def add(self, doc: Doc, record: Record) -> None:
-        doc.user_data.update({key: value for key, value in record.items() if key != self.column})
+        fields = json.loads(dump(record))
+        del fields[self.column]
+        doc.user_data.update(fields)
         self.docs.add(doc)
 
     def to_bytes(self) -> bytes:
@@ -153,9 +155,10 @@ def find_schema(inputs: Iterable[Input], column: str) -> Any:
             else:
                 schema = pa.schema([(column, pa.string()), *([(FIELDS, pa.string())] * (input.format != "txt"))])
         if first is not None and schema != first[1]:
+            now, before = (", ".join(f"{field.name} ({field.type})" for field in found) for found in (schema, first[1]))
             raise ValueError(
-                f"{input.path} has the columns {', '.join(map(str, schema))}, but {first[0].path} has "
-                f"{', '.join(map(str, first[1]))}; annotate them separately, or write --to jsonl"
+                f"{input.path} has the columns {now}, but {first[0].path} has {before}; annotate them separately, or "
+                "write --to jsonl"
             )
         first = first or (input, schema)
     return first[1] if first else pa.schema([(column, pa.string())])

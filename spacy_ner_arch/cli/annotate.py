@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..annotate.inputs import Input, Shard
 
 ENGINES = ("local", "ray")
-BAR = "{percentage:3.0f} %|{bar}| {elapsed}, {remaining} left{postfix}"
+BAR = "{percentage:3.0f} %|{bar}| {remaining} left{postfix}"
 
 
 def annotate(
@@ -87,21 +87,27 @@ def annotate(
                     for result in results:
                         folder.add(result)
                         documents += result.counts["documents"]
-                        speed = documents / (time.monotonic() - started)
-                        bar.set_postfix_str(f"{documents:,} documents, {speed:.1f} a second", refresh=False)
+                        bar.set_postfix_str(speed(documents, started), refresh=False)
                         bar.update(result.read)
                 folder.finish()
-                msg.info(f"{documents:,} documents in {time.monotonic() - started:.0f} s ({speed:.1f} a second)")
+                msg.info(speed(documents, started))
             report(folder)
     except (ValueError, OSError) as error:
         msg.fail("Cannot annotate", str(error), exits=1)
+
+
+def speed(documents: int, started: float) -> str:
+    """Documents since a moment of the monotonic clock, and how many these are a second."""
+    seconds = time.monotonic() - started
+    return f"{documents:,} documents in {seconds:.0f} s, {documents / seconds:.1f} a second"
 
 
 def unfinished(shards: Iterator["Shard"], folder: "OutputFolder", bar: Any) -> Iterator["Shard"]:
     """The shards that are left to do. The others advance the progress bar, but not its speed."""
     for shard in shards:
         if shard.number in folder.finished:
-            bar.initial += shard.read
+            # A bar that is not shown has no such attribute.
+            bar.initial = getattr(bar, "initial", 0) + shard.read
             bar.update(shard.read)
         else:
             yield shard
