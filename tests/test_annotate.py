@@ -296,6 +296,10 @@ def test_folders_that_are_not_ours_are_refused(model, texts, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     assert "has other files, such as notes.txt" in run(model, texts, tmp_path, code=1)
     assert "is a file; give a folder" in run(model, texts, tmp_path / "notes.txt", code=1)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "manifest.jsonl").write_text("mine\n")
+    output = run(model, texts, tmp_path / "other", code=1)
+    assert "manifest.jsonl is damaged or no manifest of ours" in output and "give another output folder" in output
     (tmp_path / "out").mkdir()
     with FileLock(tmp_path / "out" / ".lock"):
         assert "another process is writing to this folder" in run(model, texts, tmp_path / "out", code=1)
@@ -441,9 +445,10 @@ def test_folders_and_patterns(model, tmp_path):
             found(*names)
     output = run(model, tmp_path / "in", tmp_path / "out", "--key", "found")
     assert "1 files are left out" in output and len(rows(tmp_path / "out")) == 3
-    shutil.copytree(tmp_path / "out", tmp_path / "in" / "out")
     output = run(model, tmp_path / "in", tmp_path / "in" / "out", code=1)
-    assert "the output folder lies in the input" in output
+    assert "the output folder lies in the input" in output and not (tmp_path / "in" / "out").exists()
+    output = run(model, tmp_path / "out" / "*.jsonl", tmp_path / "out", code=1)
+    assert "the input lies in the output folder" in output
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,9 @@ def run_workers(
                     continue
                 del busy[worker]
                 idle.append(worker)
-                if result is not None:
+                if result is None:
+                    deaths.pop(None, None)  # it has started
+                else:
                     yield result
     finally:
         for worker in [*idle, *busy]:

@@ -66,9 +66,7 @@ class OutputFolder:
                 raise ValueError(f"{self.path} has other files, such as {others[0]}; give a new folder for the output")
             self._write_manifest()
             return
-        lines = manifest.read_bytes().splitlines(keepends=True)
-        # A kill can cut the last line.
-        header, *entries = [json.loads(line) for line in lines if line.endswith(b"\n")] or [{}]
+        header, *entries = read_manifest(manifest)
         differences = compare(header, self.header)
         if differences:
             raise ValueError("\n  ".join([f"{self.path} has the output of another run; {REMEDY}", *differences]))
@@ -161,6 +159,19 @@ class OutputFolder:
         except OSError:
             part.unlink(missing_ok=True)
             raise
+
+
+def read_manifest(path: Path) -> list[Entry]:
+    """The lines of a manifest; of an empty file, an empty header. Raises ValueError for a file of another kind."""
+    entries: list[Entry] = []
+    for line in path.read_bytes().splitlines(keepends=True):
+        # A kill can cut the last line.
+        if line.endswith(b"\n"):
+            try:
+                entries.append(dict(json.loads(line)))
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"{path} is damaged or no manifest of ours ({error}); {REMEDY}") from error
+    return entries or [{}]
 
 
 def as_line(entry: Entry) -> bytes:

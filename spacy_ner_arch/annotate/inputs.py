@@ -91,10 +91,12 @@ def find_inputs(names: Sequence[str], format: str | None, output: Path) -> tuple
     left_out = []
     for name in names:
         is_file = Path(name).is_file()
+        if Path(name).is_dir() and output.resolve().is_relative_to(Path(name).resolve()):
+            raise ValueError(f"{output}: the output folder lies in the input {name}; give another output folder")
         for path in [Path(name)] if is_file else _expand(name):
             found = format or find_format(path)
-            if output.resolve() in path.resolve().parents:
-                raise ValueError(f"{path}: the output folder lies in the input {name}; give another output folder")
+            if path.resolve().is_relative_to(output.resolve()):
+                raise ValueError(f"{path}: the input lies in the output folder; give another output folder")
             if path.resolve() in inputs:
                 raise ValueError(f"{path} is named twice by the inputs; name it once")
             if found is not None:
