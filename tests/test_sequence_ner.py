@@ -14,6 +14,7 @@ from spacy.cli.find_threshold import find_threshold
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 
+from spacy_ner_arch.annotate.documents import annotation, find_layers
 from spacy_ner_arch.pipes import base
 from spacy_ner_arch.training.calibration import create_calibrate, held_out_batches
 
@@ -467,6 +468,15 @@ def test_alternatives_are_all_spans_that_are_probable_enough(head, tmp_path):
         for text, every in zip(TEXTS, expected, strict=True):
             likely = {key: p for key, p in every.items() if key[2] == "PER" and p >= 0.01}
             assert alternatives(predicted(pipeline, text)) == pytest.approx(likely)
+
+
+def test_alternatives_are_in_the_output_of_commands(trained, copy_of):
+    nlp = copy_of(trained)
+    assert find_layers(nlp) == ["entities"]
+    nlp.get_pipe("sequence_ner").cfg["alternatives"] = 0.5
+    assert find_layers(nlp) == ["entities", "spans"]
+    found = annotation(nlp(TEXTS[0]), find_layers(nlp), digits=4)
+    assert found["spans"]["alternatives"] == found["entities"] != []
 
 
 def test_alternatives_do_not_overlap_entities_that_stay():

@@ -7,6 +7,7 @@ when they run.
 import typer
 from spacy.cli._util import app as spacy_app
 
+from .annotate import annotate
 from .convert import convert
 from .debug_data import debug_data
 from .evaluate import evaluate
@@ -22,6 +23,7 @@ app.command("init-config")(init_config)
 app.command("debug-data", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(debug_data)
 app.command("evaluate")(evaluate)
 app.command("label")(label)
+app.command("annotate")(annotate)
 app.command("report")(report)
 app.command("review", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(review)
 app.command("tune")(tune)

@@ -8,6 +8,8 @@ from spacy.training import Example
 from spacy.util import load_model
 from wasabi import msg
 
+from ..annotation.layers import assigning
+
 # The attribute that a component assigns if it sets a layer of annotation.
 ASSIGNED = {"ents": "doc.ents", "spans": "doc.spans", "heads": "token.head"}
 
@@ -44,8 +46,3 @@ def predict(nlp: Language, corpus: Path, copied: list[str], gold_preproc: bool =
     for example, doc in zip(examples, nlp.pipe(example.predicted for example in examples), strict=True):
         example.predicted = doc
     return examples
-
-
-def assigning(nlp: Language, attribute: str) -> list[str]:
-    """Names of the components that declare that they set an attribute."""
-    return [name for name in nlp.pipe_names if attribute in nlp.get_pipe_meta(name).assigns]
