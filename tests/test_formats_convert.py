@@ -96,7 +96,7 @@ def test_misc_key_is_passed_on(tmp_path: Path) -> None:
     [
         (["-f", "conllu", "--column", "1"], "--column is for the format conll, not for conllu"),
         (["-f", "conll", "--misc-key", "NE"], "--misc-key is for the format conllu"),
-        (["-f", "spans", "--align", "expand"], "--align is for the format offsets"),
+        (["-f", "spans", "--align", "expand"], "--align is for the format brat or label-studio"),
         (["-f", "offsets", "--align", "middle"], "align is 'middle'; it must be one of strict, contract, expand"),
         (["-f", "conll", "--on-error", "ignore"], "on_error is 'ignore'"),
         (["-f", "conll", "--n-sents", "0"], "n_sents is 0"),
@@ -187,7 +187,8 @@ def test_no_content_ends_in_a_traceback(tmp_path: Path, format: str, content: by
 
 
 def test_input_that_is_a_folder_or_missing(tmp_path: Path) -> None:
-    assert "is a directory" in run(tmp_path, tmp_path / "out", "-f", "conll", code=2)
+    assert "is a folder; give its files" in run(tmp_path, tmp_path / "out", "-f", "conll", code=1)
+    assert "looks like a folder without .ann files" in run(tmp_path, tmp_path / "out", code=1)
     assert "does not exist" in run(tmp_path / "none", tmp_path / "out", "-f", "conll", code=2)
 
 

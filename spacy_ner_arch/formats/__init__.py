@@ -3,9 +3,9 @@
 from .conll import read_conll
 from .conllu import read_conllu
 from .counts import ReadReport
+from .detect import detect_format
 from .json_spans import read_spans, read_spert
 from .lines import FormatError
-from .offsets import read_offsets
 from .readers import FORMATS, read_docs, split_docs, write_docbin, write_docbins
 from .semeval import read_semeval
 from .sentence import SPANS_KEY, Sentence, make_doc
@@ -16,11 +16,11 @@ __all__ = [
     "FormatError",
     "ReadReport",
     "Sentence",
+    "detect_format",
     "make_doc",
     "read_conll",
     "read_conllu",
     "read_docs",
-    "read_offsets",
     "read_semeval",
     "read_spans",
     "read_spert",
