@@ -31,6 +31,7 @@ setup(
         "numpy>=1.24",
         "pydantic>=2",
         "jinja2>=3",
+        "regex",
     ],
     extras_require={
         "dev": [
@@ -45,6 +46,7 @@ setup(
             "matplotlib>=3.8",
             "scikit-learn>=1.3",
         ],
+        "parquet": ["pyarrow>=15"],
         "viz": ["matplotlib>=3.8", "scikit-learn>=1.3"],
         # With the CUDA libraries of `ctk`: without them cupy cannot compile kernels, and thinc says that it is missing.
         "cuda12x": ["cupy-cuda12x[ctk]>=14"],

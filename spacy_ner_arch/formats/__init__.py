@@ -1,4 +1,4 @@
-"""Readers of annotated corpora, one a format, and their conversion to Docs."""
+"""Readers of annotated corpora, their conversion to Docs, and writers for annotation tools."""
 
 from .conll import read_conll
 from .conllu import read_conllu
@@ -9,10 +9,12 @@ from .lines import FormatError
 from .readers import FORMATS, read_docs, split_docs, write_docbin, write_docbins
 from .semeval import read_semeval
 from .sentence import SPANS_KEY, Sentence, make_doc
+from .writers import WRITERS, write_docs
 
 __all__ = [
     "FORMATS",
     "SPANS_KEY",
+    "WRITERS",
     "FormatError",
     "ReadReport",
     "Sentence",
@@ -27,4 +29,5 @@ __all__ = [
     "split_docs",
     "write_docbin",
     "write_docbins",
+    "write_docs",
 ]

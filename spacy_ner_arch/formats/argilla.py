@@ -17,7 +17,7 @@ from .texts import UNLABELLED, TextAnnotation, choose_annotators, make_sentences
 from .units import check_unit, to_characters
 
 REMEDY = (
-    'export with dataset.records(with_responses=True).to_json(path): {"fields": {"text": "Anna left"}, "responses": '
+    'export with dataset.records.to_json(path): {"fields": {"text": "Anna left"}, "responses": '
     '{"spans": [{"value": [{"start": 0, "end": 4, "label": "PER"}], "user_id": "a"}]}} for each record'
 )
 NO_SPANS = "left out: answers to questions that are not about spans"

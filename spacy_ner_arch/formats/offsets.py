@@ -84,7 +84,7 @@ class ToolRecord(OffsetsRecord):
 
 
 class ProdigyRecord(ToolRecord):
-    """A task of Prodigy. One that was answered has no spans if there are none."""
+    """A task of Prodigy. One that was answered need not have spans; one that was not is not annotated."""
 
     remedy: ClassVar = (
         'export with `prodigy db-out DATASET`: {"text": "Anna left", "spans": [{"start": 0, "end": 4, "label": "PER"}],'
@@ -170,7 +170,7 @@ def read_texts(
 
 def _annotations(records: Iterator[tuple[Line, OffsetsRecord]], report: ReadReport) -> Iterator[TextAnnotation]:
     for line, record in records:
-        if isinstance(record, ProdigyRecord) and record.answer is None and not record.spans:
+        if isinstance(record, ProdigyRecord) and record.answer is None:
             report.note(Note(line, UNLABELLED))
             continue
         if isinstance(record, DoccanoRecord) and not record.spans:

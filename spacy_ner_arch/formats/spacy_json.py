@@ -5,7 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, StrictStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, model_validator
 
 from .conllu import UPOS_IDS, find_tree_fault
 from .counts import Note, ReadReport
@@ -16,10 +16,12 @@ from .records import Label, Source, Text, read_records
 from .sentence import SPANS_KEY, LabelledPair, LabelledSpan, Sentence
 from .source_tags import MISSING_TAG, parse_tag, tag_remedy
 from .spans import make_tagged_sentence
+from .texts import EMPTY
 
 LAYERS = {"dep": "deps", "pos": "pos", "tag": "tags", "lemma": "lemmas"}
 OTHER_GROUPS = f"left out: groups of spans other than {SPANS_KEY!r}"
 NO_SPACES = "texts whose raw text has other tokens, so that spaces are unknown"
+NO_LABEL = "left out: spans without a label"
 MORPH = "left out: morphological features"
 NO_TREE = "left out: dependency trees that are no trees"
 
@@ -46,9 +48,9 @@ class Bounds(BaseModel):
 
 
 class LabelledBounds(Bounds):
-    """A span in characters."""
+    """A span in characters. The arguments of relations need no label."""
 
-    label: Label
+    label: Text
 
 
 class TokenOfDoc(Bounds):
@@ -91,17 +93,21 @@ class DocRecord(Source):
         "offsets"
     )
     text: Text
-    tokens: list[TokenOfDoc] = Field(min_length=1)
+    tokens: list[TokenOfDoc]
     ents: list[LabelledBounds] = []
     spans: Groups = Groups()
     sents: list[Bounds] | None = None
     unannotated: list[Bounds] = []
+    has_unknown_spaces: StrictBool = False
     extensions: Extensions = Field(Extensions(), validation_alias="_")
 
     @model_validator(mode="after")
     def check_sentence(self) -> "DocRecord":
         """Check that all parts fit together."""
-        self.sentence(None)
+        if self.tokens:
+            self.sentence(None)
+        elif self.text:
+            raise ValueError("the text has no tokens; the format offsets makes them")
         return self
 
     def sentence(self, line: Line | None) -> Sentence:
@@ -113,7 +119,7 @@ class DocRecord(Source):
                 raise ValueError(f"the token {token.start}-{token.end} is not beside the token before it")
         if self.text[ends[-1] :] not in ("", " "):
             raise ValueError(f"the last token ends at {ends[-1]}, the text at {len(self.text)}")
-        nexts = [token.start for token in self.tokens[1:]] + [len(self.text)]
+        nexts = [*(token.start for token in self.tokens[1:]), len(self.text)]
         first = {token.start: i for i, token in enumerate(self.tokens)}
         last = {token.end: i + 1 for i, token in enumerate(self.tokens)}
 
@@ -125,11 +131,11 @@ class DocRecord(Source):
         def labelled(bounds: LabelledBounds) -> LabelledSpan:
             return (*place(bounds), bounds.label)
 
-        spans = sorted(map(labelled, self.ents))
+        spans = sorted(labelled(ent) for ent in self.ents if ent.label.strip())
         for (_, end, _), (start, _, _) in pairwise(spans):
             if start < end:
                 raise ValueError("two entities overlap; overlapping spans belong to spans")
-        group = self.spans.sc
+        group = None if self.spans.sc is None else [labelled(span) for span in self.spans.sc if span.label.strip()]
         relations: list[LabelledPair] | None = None
         if self.extensions.relations_json is not None:
             relations = [(labelled(r.head), labelled(r.tail), r.label) for r in self.extensions.relations_json]
@@ -144,10 +150,10 @@ class DocRecord(Source):
         layers["heads"] = _find_heads(self.tokens, starts) if "deps" in layers else None
         return Sentence(
             [self.text[token.start : token.end] for token in self.tokens],
-            [end < start for end, start in zip(ends, nexts, strict=True)],
+            None if self.has_unknown_spaces else [end < start for end, start in zip(ends, nexts, strict=True)],
             spans,
             sorted(missing),
-            nested=None if group is None else list(dict.fromkeys(map(labelled, group))),
+            nested=None if group is None else list(dict.fromkeys(group)),
             relations=None if relations is None else list(dict.fromkeys(relations)),
             starts=starts,
             line=line,
@@ -174,17 +180,23 @@ def read_spacy_json(path: str | Path, report: ReadReport, *, on_error: str = "ra
     """Read documents as `Doc.to_json` writes them: a JSON list, or one document on each line.
 
     Tokens, spaces, entities, the spans of `doc.spans["sc"]`, sentences, trees, tags and lemmas are kept, and relations
-    if underscore=["relations_json"] was given. "unannotated" lists parts of the text, in characters, that have no
-    entity annotation. Other groups of spans and other keys are counted.
+    if underscore=["relations_json"] was given. `ner-arch export-data` adds "unannotated", parts of the text, in
+    characters, that have no entity annotation, and "has_unknown_spaces". Other groups of spans and other keys are
+    counted.
 
     Arguments, results and errors are those of all readers, see `readers.py`.
     """
     items = read_items(path, DocRecord.remedy)
     for line, record in read_records(items, DocRecord, DocRecord.remedy, report, on_error):
+        if not record.tokens:
+            report.note(Note(line, EMPTY))
+            continue
         sentence = record.sentence(line)
         notes = [Note(line, OTHER_GROUPS, name) for name in record.spans.model_extra or ()]
         if any(token.morph for token in record.tokens):
             notes.append(Note(line, MORPH))
+        without_label = [span for span in (*record.ents, *(record.spans.sc or ())) if not span.label.strip()]
+        notes += [Note(line, NO_LABEL, repr(record.text[span.start : span.end])) for span in without_label]
         report.documents += 1
         report.add(sentence, notes)
         yield [sentence]
