@@ -145,6 +145,20 @@ def test_images_and_other_results_of_label_studio(tmp_path: Path) -> None:
     assert report.notes == {label_studio.NO_TEXT: 3, label_studio.OTHER_TYPE: 3, label_studio.CANCELLED: 1}
 
 
+def test_tasks_with_several_strings_in_label_studio(tmp_path: Path) -> None:
+    """Without a string of the name text, it is the one that the regions quote, and then the one of earlier tasks."""
+    tasks = [
+        task(submitted(), id=1, mood="sad", body="Nothing happened."),
+        task(submitted(*full_results(characters)), id=2, mood="a very long mood that no one marked", body=TEXT),
+        task(submitted(), id=3, mood="another long mood", body="Quill."),
+    ]
+    path = write(tmp_path, *tasks)
+    docs, report = read(path)
+    assert [doc.text for doc in docs] == ["Nothing happened.", TEXT, "Quill."]
+    assert report.notes == {label_studio.CHOSEN_TEXT: 2}
+    assert report.examples[label_studio.CHOSEN_TEXT][0] == f"{path}:2: object 1: 'body' of 'mood', 'body'"
+
+
 def test_directions_and_labels_of_relations_in_label_studio(tmp_path: Path) -> None:
     def relation(**more: Any) -> dict[str, Any]:
         return {"type": "relation", "from_id": "b", "to_id": "c", **more}

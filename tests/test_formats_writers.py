@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
 from spacy_ner_arch.annotation.relations import has_relations
+from spacy_ner_arch.cli.export_data import FORMAT_HELP
 from spacy_ner_arch.formats import WRITERS, ReadReport, detect_format, read_docs, write_docbin, write_docs, writers
 from spacy_ner_arch.formats.counts import MISALIGNED
 from spacy_ner_arch.formats.spans import DUPLICATE
@@ -299,6 +300,10 @@ def test_faults_of_the_command(tmp_path: Path, options: list[str], message: str)
     (tmp_path / "out" / "x").write_text("x")
     assert message in run(tmp_path / "a.spacy", tmp_path / "out", *options, code=1)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["x"]
+
+
+def test_the_help_names_all_formats() -> None:
+    assert set(WRITERS) <= {word.strip(",.;:()") for word in FORMAT_HELP.split()}
 
 
 def test_a_corpus_that_is_none(tmp_path: Path) -> None:

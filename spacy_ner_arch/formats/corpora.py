@@ -1,6 +1,6 @@
 """Published corpora as JSON with tokens: `gliner`, `dygie`, `docred` and `tacred`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate, product
 from pathlib import Path
@@ -34,7 +34,7 @@ class TokenAnnotation(NamedTuple):
     spans: list[LabelledSpan]
     relations: list[LabelledIndices] | None
     partial: bool = False
-    kinds: list[str] = []
+    kinds: Sequence[str] = ()
 
     @property
     def words(self) -> list[str]:

@@ -1,6 +1,7 @@
 """Format `label-studio`: the exports JSON and JSON-MIN of Label Studio."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -26,6 +27,7 @@ REMEDY = (
 CANCELLED = "left out: annotations that the annotator cancelled"
 NO_TEXT = "left out: tasks without a text, such as images"
 OTHER_TYPE = "left out: results that are no labels of a text"
+CHOSEN_TEXT = "tasks with several strings, of which one was taken for the text"
 NO_LABEL = "left out: relations and regions without a label"
 # Keys of JSON-MIN that are neither data nor results.
 MIN_KEYS = frozenset(("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement"))
@@ -117,6 +119,7 @@ def read_label_studio(
 
 
 def _read(path: str | Path, report: ReadReport, units: Sequence[str], on_error: str) -> Iterator[TextAnnotation]:
+    used: Counter[str] = Counter()
     for line in read_items(path, REMEDY):
         found: list[TextAnnotation] = []
         with report.skipping(on_error):
@@ -124,7 +127,7 @@ def _read(path: str | Path, report: ReadReport, units: Sequence[str], on_error: 
             if not isinstance(value, dict):
                 raise line.error("not a JSON object", REMEDY)
             task = _read_task(value, line)
-            made = [_make(one, task, units, line) for one in task.annotations if not one.was_cancelled]
+            made = [_make(one, task, units, used, line) for one in task.annotations if not one.was_cancelled]
             found += [annotation for annotation, _ in made if annotation is not None]
             for note in chain.from_iterable(notes for _, notes in made):
                 report.note(note)
@@ -174,9 +177,12 @@ def _texts(data: dict[str, Any]) -> dict[str, str]:
 
 
 def _make(
-    annotation: Annotation, task: TaskContent, units: Sequence[str], line: Line
+    annotation: Annotation, task: TaskContent, units: Sequence[str], used: Counter[str], line: Line
 ) -> tuple[TextAnnotation | None, list[Note]]:
-    """Convert an annotation; None if there is no text. Also returns notes on what is left out."""
+    """Convert an annotation; None if there is no text. Also returns notes on what is left out.
+
+    used: how often data with a name was the text of a task so far.
+    """
     notes: list[Note] = []
     regions: list[tuple[Id | None, Region]] = []
     for result in annotation.result:
@@ -186,7 +192,11 @@ def _make(
             notes.append(Note(line, OTHER_TYPE, result.type))
     if not task.texts or (annotation.result and not regions and "text" not in task.texts):
         return None, [*notes, Note(line, NO_TEXT)]
-    text, bounds = _find_text(task.texts, [region for _, region in regions], units, line)
+    name, bounds = _find_text(task.texts, [region for _, region in regions], units, used, line)
+    text = text_of(task.texts[name], line, REMEDY)
+    used[name] += 1
+    if len(task.texts) > 1 and name != "text" and not any(region.text for _, region in regions):
+        notes.append(Note(line, CHOSEN_TEXT, f"{name!r} of {', '.join(map(repr, task.texts))}"))
     spans: list[LabelledSpan] = []
     places: dict[Id, int] = {}
     clashes: set[Id] = set()
@@ -209,7 +219,6 @@ def _make(
                     relations.append((head, tail, label))
                 if result.direction in ("left", "bi"):
                     relations.append((tail, head, label))
-    text = text_of(text, line, REMEDY)
     return TextAnnotation(line, text, spans, relations, key=task.key, annotator=annotation.annotator), notes
 
 
@@ -222,22 +231,21 @@ def _find_region(id: Id | None, places: dict[Id, int], clashes: set[Id], line: L
 
 
 def _find_text(
-    texts: dict[str, str], regions: list[Region], units: Sequence[str], line: Line
+    texts: dict[str, str], regions: list[Region], units: Sequence[str], used: Counter[str], line: Line
 ) -> tuple[str, list[tuple[int, int]]]:
     """Find which string of the data the regions belong to, and which unit their offsets have.
 
-    Returns the text, and the bounds of the regions in code points.
+    The first that fits is taken: the one with the name "text", those of earlier tasks, then the longest.
+    Returns the name of the text, and the bounds of the regions in code points.
     """
-    names = sorted(texts, key=lambda name: name != "text")
+    names = sorted(texts, key=lambda name: (name == "text", used[name], len(texts[name])), reverse=True)
     faults = []
     for name in names:
         for unit in units:
             try:
-                return texts[name], _find_bounds(texts[name], regions, unit)
+                return name, _find_bounds(texts[name], regions, unit)
             except ValueError as error:
                 faults.append(f"data[{name!r}] in {unit}: {error}")
-        if name == "text":
-            break
     raise line.error(f"the regions fit no text; {'; '.join(faults[:3])}", REMEDY)
 
 

@@ -1,14 +1,13 @@
 """Rows with tokens and tags: format `datasets` (JSON, Parquet and Arrow files of Hugging Face) and format `csv`."""
 
 import csv
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from reprlib import repr as short_repr
 from typing import Any, ClassVar, NamedTuple
 
-from pydantic import AliasChoices, Field, StrictInt, StrictStr, model_validator
+from pydantic import AliasChoices, BaseModel, Field, StrictInt, StrictStr, ValidationError, model_validator
 
 from .counts import ReadReport
 from .json_files import read_items
@@ -121,6 +120,8 @@ def read_rows(path: Path, remedy: str) -> Iterator[tuple[Line, dict[str, Any] | 
     number = 0
     with _open_arrow(path) as (_, batches):
         for batch in batches:
+            # A damaged Arrow file would crash the interpreter.
+            batch.validate(full=True)
             for row in batch.to_pylist():
                 number += 1
                 yield Line(path, number, short_repr(row), part="row"), row
@@ -141,28 +142,49 @@ def _open_arrow(path: Path) -> Iterator[tuple[Any, Iterable[Any]]]:
         else:
             with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
                 yield stream.schema, stream
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise FormatError(path, 1, "", f"pyarrow cannot read the file: {error}", "write the file again") from error
 
 
 def _find_names(path: Path) -> Sequence[str]:
     """Names of the tags in the description of a data set, in an Arrow or Parquet file or beside a file."""
-    features: Any = {}
     beside = path.with_name("dataset_info.json")
+    descriptions: list[bytes] = [beside.read_bytes()] if beside.is_file() else []
     if path.suffix in (PARQUET, ARROW):
         with _open_arrow(path) as (schema, _):
-            described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-        features = described.get("info", {}).get("features", {})
-    if not features and beside.is_file():
-        features = json.loads(beside.read_bytes()).get("features", {})
+            descriptions.insert(0, (schema.metadata or {}).get(b"huggingface", b"{}"))
     keys = TaggedRow.model_fields["tags"].validation_alias
     assert isinstance(keys, AliasChoices)
-    for key in keys.choices:
-        feature = features.get(key, {})
-        names = feature.get("feature", feature).get("names")
-        if names:
-            return names
+    for description in descriptions:
+        try:
+            features = _Description.model_validate_json(description).all_features
+        except ValidationError as error:
+            reason = f"the description of the data set is not one of Hugging Face: {error.errors()[0]['msg']}"
+            raise FormatError(path, 1, "", reason, NAMES_REMEDY) from error
+        for key in keys.choices:
+            feature = features.get(str(key))
+            names = feature and (feature.names or (feature.feature and feature.feature.names))
+            if names:
+                return names
     return ()
+
+
+class _Feature(BaseModel):
+    """The type of a column, or of the items of its lists."""
+
+    names: list[str] | None = None
+    feature: "_Feature | None" = None
+
+
+class _Description(BaseModel):
+    """The description of a data set; in a file of rows, it is under the key info."""
+
+    features: dict[str, _Feature] | None = None
+    info: "_Description | None" = None
+
+    @property
+    def all_features(self) -> dict[str, _Feature]:
+        return self.features or (self.info.all_features if self.info else {})
 
 
 def _read_tag(tag: int | str, names: Sequence[str], line: Line) -> Tag:
