@@ -32,6 +32,7 @@ setup(
         "pydantic>=2",
         "jinja2>=3",
         "filelock",
+        "regex",
     ],
     extras_require={
         "dev": [
@@ -43,12 +44,12 @@ setup(
             "ruff",
             "mypy",
             "import-linter",
-            "pyarrow>=14",
+            "pyarrow>=15",
             "zstandard>=0.22",
             "matplotlib>=3.8",
             "scikit-learn>=1.3",
         ],
-        "parquet": ["pyarrow>=14"],
+        "parquet": ["pyarrow>=15"],
         "ray": ["ray>=2.9"],
         "zst": ["zstandard>=0.22"],
         "viz": ["matplotlib>=3.8", "scikit-learn>=1.3"],

@@ -11,6 +11,7 @@ from .annotate import annotate
 from .convert import convert
 from .debug_data import debug_data
 from .evaluate import evaluate
+from .export_data import export_data
 from .init_config import init_config
 from .label import label
 from .report import report
@@ -19,6 +20,7 @@ from .tune import tune
 
 app = typer.Typer(name="ner-arch", help="Corpora, configs and scores for spacy_ner_arch.", no_args_is_help=True)
 app.command("convert")(convert)
+app.command("export-data")(export_data)
 app.command("init-config")(init_config)
 app.command("debug-data", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(debug_data)
 app.command("evaluate")(evaluate)
