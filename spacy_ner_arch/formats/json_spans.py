@@ -9,8 +9,8 @@ from typing import Annotated, ClassVar, TypeVar
 from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
 
 from .counts import ReadReport
-from .json_files import read_list
-from .lines import BLANKS, Line, read_lines
+from .json_files import read_items, read_list
+from .lines import Line
 from .records import Record, Text, Triple, read_records
 from .sentence import Sentence
 from .spans import make_sentence, trim_spans
@@ -74,7 +74,7 @@ class SpertRecord(TokensRecord):
 
 
 def read_spans(path: str | Path, report: ReadReport, *, on_error: str = "raise") -> Iterator[list[Sentence]]:
-    """Read JSON lines, one sentence a line, such as {"tokens": ["New", "York"], "spans": [[0, 2, "LOC"]]}.
+    """Read sentences such as {"tokens": ["New", "York"], "spans": [[0, 2, "LOC"]]}, one on each line or in a list.
 
     A span is [start, end, label] in tokens, with exclusive end, or an object with these keys. Spans may overlap and
     share their bounds: all are in `Sentence.nested`, and `Sentence.spans` has the outermost ones, see
@@ -89,8 +89,7 @@ def read_spans(path: str | Path, report: ReadReport, *, on_error: str = "raise")
 
     Arguments, results and errors are those of all readers, see `readers.py`.
     """
-    lines = (line for line in read_lines(path) if line.text.strip(BLANKS))
-    sentences = _read_sentences(lines, SpansRecord, REMEDY, report, on_error)
+    sentences = _read_sentences(read_items(path, REMEDY), SpansRecord, REMEDY, report, on_error)
     for _, group in groupby(sentences, key=lambda item: object() if item[0].doc is None else item[0].doc):
         report.documents += 1
         yield [replace(sentence, spaces=record.spaces) for record, sentence in group]

@@ -127,7 +127,7 @@ def _read(path: str | Path, report: ReadReport, units: Sequence[str], on_error: 
             if not isinstance(value, dict):
                 raise line.error("not a JSON object", REMEDY)
             task = _read_task(value, line)
-            made = [_make(one, task, units, used, line) for one in task.annotations if not one.was_cancelled]
+            made = [_make_annotation(one, task, units, used, line) for one in task.annotations if not one.was_cancelled]
             found += [annotation for annotation, _ in made if annotation is not None]
             for note in chain.from_iterable(notes for _, notes in made):
                 report.note(note)
@@ -176,7 +176,7 @@ def _texts(data: dict[str, Any]) -> dict[str, str]:
     return {name: text for name, text in data.items() if isinstance(text, str) and not ADDRESS.fullmatch(text)}
 
 
-def _make(
+def _make_annotation(
     annotation: Annotation, task: TaskContent, units: Sequence[str], used: Counter[str], line: Line
 ) -> tuple[TextAnnotation | None, list[Note]]:
     """Convert an annotation; None if there is no text. Also returns notes on what is left out.

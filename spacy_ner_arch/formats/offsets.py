@@ -30,6 +30,8 @@ class OffsetsRecord(Record):
     )
     annotation_keys: ClassVar[tuple[str, ...]] = ANNOTATION_KEYS
     unit: ClassVar = "characters"
+    tells_empty: ClassVar = True
+    """Whether the format tells a text without entities from one that nobody has annotated."""
     text: Text
     binary: StrictBool = Field(False, validation_alias="_is_binary")
 
@@ -61,6 +63,11 @@ class OffsetsRecord(Record):
         self.spans = to_characters(self.text, self.spans, _unit(type(self), info))
         check_bounds(self.spans, self.relations, len(self.text), "characters")
         return self
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether the text is annotated."""
+        return True
 
     def annotation(self, line: Line) -> TextAnnotation:
         """The annotation. With a binary question, the annotator saw only the entities."""
@@ -95,6 +102,10 @@ class ProdigyRecord(ToolRecord):
     annotator: Key = Field(None, validation_alias=AliasChoices("_annotator_id", "_session_id"))
     answer: StrictStr | None = None
 
+    @property
+    def is_labelled(self) -> bool:
+        return self.answer is not None
+
     @model_validator(mode="before")
     @classmethod
     def add_spans(cls, record: dict[str, Any]) -> dict[str, Any]:
@@ -112,6 +123,7 @@ class DoccanoRecord(ToolRecord):
     )
     annotation_keys: ClassVar = ("label", "labels", "entities")
     unit: ClassVar = "utf-16"
+    tells_empty: ClassVar = False
     text: Text = Field(validation_alias=AliasChoices("text", "data"))
     key: Key = Field(None, validation_alias="id")
 
@@ -161,7 +173,8 @@ def read_texts(
     """
     items = read_items(path, record_type.remedy)
     context = {"unit": unit and check_unit(unit)}
-    records = read_records(items, record_type, record_type.remedy, report, on_error, pair_values, context)
+    as_object = pair_values if record_type is PairRecord else None
+    records = read_records(items, record_type, record_type.remedy, report, on_error, as_object, context)
     annotations = _annotations(records, report)
     if issubclass(record_type, ToolRecord):
         annotations = choose_annotators(annotations, annotators, report)
@@ -170,9 +183,9 @@ def read_texts(
 
 def _annotations(records: Iterator[tuple[Line, OffsetsRecord]], report: ReadReport) -> Iterator[TextAnnotation]:
     for line, record in records:
-        if isinstance(record, ProdigyRecord) and record.answer is None:
+        if not record.is_labelled:
             report.note(Note(line, UNLABELLED))
             continue
-        if isinstance(record, DoccanoRecord) and not record.spans:
+        if not record.spans and not record.tells_empty:
             report.note(Note(line, NO_ENTITY))
         yield record.annotation(line)

@@ -50,8 +50,7 @@ class Format(NamedTuple):
 
     read: the reader.
     content: what the format is, for lists of formats.
-    keys: for JSON, sets of keys; an object with all keys of one of them has the format. "0.1" stands for the second
-        item of a list in place of an object.
+    keys: for JSON objects and tables: an object that has all keys of one of these strings has the format.
     options: names of the options of the reader that are not those of all readers.
     whole: whether each document becomes one Doc, so that sentences cannot be grouped.
     """
@@ -95,7 +94,7 @@ FORMATS: dict[str, Format] = {
     "prodigy": Format(
         partial(read_texts, ProdigyRecord),
         "Prodigy: JSON lines of db-out",
-        ("text _input_hash", "text spans answer"),
+        ("text _input_hash", "text spans answer", "text spans meta"),
         OF_TOOLS,
         True,
     ),
@@ -108,9 +107,14 @@ FORMATS: dict[str, Format] = {
     ),
     "spacy-v2-json": Format(read_training_json, "training format of spaCy 2 as JSON", ("paragraphs",)),
     "spacy-v2": Format(
-        partial(read_texts, PairRecord), "training data of spaCy 2: [text, annotation]", ("0.1",), OF_TEXTS, True
+        partial(read_texts, PairRecord), "training data of spaCy 2: [text, annotation]", (), OF_TEXTS, True
     ),
-    "spacy-json": Format(read_spacy_json, "Doc.to_json of spaCy", ("text tokens ents",), whole=True),
+    "spacy-json": Format(
+        read_spacy_json,
+        "Doc.to_json of spaCy",
+        ("text tokens ents", "text tokens sents", "text tokens spans"),
+        whole=True,
+    ),
     "datasets": Format(
         read_datasets,
         "Hugging Face datasets: JSON, Parquet or Arrow with tokens and tags",
@@ -126,7 +130,6 @@ FORMATS: dict[str, Format] = {
         partial(read_corpus, TacredRecord), "TACRED", ("token subj_start obj_start relation",), whole=True
     ),
     "spert": Format(read_spert, "JSON list as published with SpERT", ("tokens entities relations",)),
-    "spans": Format(read_spans, "JSON lines with tokens and spans", ("tokens spans",)),
     "offsets": Format(
         partial(read_texts, OffsetsRecord),
         "JSON with texts and character offsets",
@@ -134,6 +137,7 @@ FORMATS: dict[str, Format] = {
         OF_TEXTS,
         True,
     ),
+    "spans": Format(read_spans, "JSON with tokens and spans", ("tokens spans",)),
 }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from reprlib import repr as short_repr
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import AliasChoices, BaseModel, Field, StrictInt, StrictStr, ValidationError, model_validator
 
@@ -30,15 +30,13 @@ NAMES_REMEDY = (
     "give the names of the tags in the order of their numbers, such as --tag-names O,B-PER,I-PER, or put the "
     "dataset_info.json of the data set beside the file"
 )
-CSV_REMEDY = (
-    "the first line names the columns: the token (one of {tokens}), its tag ({tags}) and, if there is one, the number "
-    "of the sentence ({sentences}); without it, empty lines separate sentences"
-)
 TOKEN_COLUMNS = ("token", "tokens", "word", "words", "form", "text")
 TAG_COLUMNS = ("ner_tags", "ner_tag", "ner", "tag", "tags", "label", "labels", "entity")
 SENTENCE_COLUMNS = ("sentence #", "sentence_id", "sentence_idx", "sentence", "sent_id")
-CSV_REMEDY = CSV_REMEDY.format(
-    tokens=", ".join(TOKEN_COLUMNS), tags=", ".join(TAG_COLUMNS), sentences=", ".join(SENTENCE_COLUMNS)
+CSV_REMEDY = (
+    f"the first line names the columns: the token (one of {', '.join(TOKEN_COLUMNS)}), its tag "
+    f"({', '.join(TAG_COLUMNS)}) and, if there is one, the number of the sentence ({', '.join(SENTENCE_COLUMNS)}); "
+    "without it, empty lines separate sentences"
 )
 
 
@@ -69,7 +67,6 @@ class TaggedRow(Source):
 
     tokens: list[Token] = Field(min_length=1, validation_alias=AliasChoices("tokens", "words"))
     tags: list[StrictInt | StrictStr] = Field(validation_alias=AliasChoices("ner_tags", "ner", "tags", "labels"))
-    remedy: ClassVar = REMEDY
 
     @model_validator(mode="after")
     def check_length(self) -> "TaggedRow":

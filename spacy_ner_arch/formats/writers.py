@@ -350,9 +350,9 @@ def _prodigy_task(content: Content, model: str | None) -> dict[str, Any]:
             )
             for head, tail, label, score in content.relations
         ]
-    if model is not None:
-        return {**task, "meta": {"model": model}}
-    return {**task, "answer": "accept"} if content.is_labelled else task
+    if model is None and content.is_labelled:
+        return {**task, "answer": "accept"}
+    return {**task, "meta": {} if model is None else {"model": model}}
 
 
 # brat
