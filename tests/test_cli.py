@@ -77,7 +77,7 @@ def test_convert_stops_at_a_malformed_line_or_counts_it(tmp_path):
     [
         (["a.txt", "b.txt"], ["--name", "x"], "take one input"),
         (["a.txt", "sub/a.txt"], [], "both become a.spacy"),
-        (["a.txt"], ["--format", "brat"], "unknown format 'brat'; known are conll, conllu, offsets"),
+        (["a.txt"], ["--format", "xml"], "unknown format 'xml'; known are auto, conll, conllu"),
         (["empty.txt"], [], "no sentence was read"),
         (["a.txt"], ["--lang", "xx2"], "no language 'xx2'"),
         (["a.txt"], ["--name", "dev", "--split", "0.5"], "give the other part another --name"),
