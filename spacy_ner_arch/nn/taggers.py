@@ -58,7 +58,8 @@ class CRFTagger(Head):
     def collate(self, batch: Batch, items: Sequence[Any] | None, targets: Sequence[np.ndarray] | None) -> Batch:
         if targets is not None:
             flat = np.concatenate(targets)
-            batch.targets = batch.pad(send(flat, batch.device), fill=MISSING), bool((flat == MISSING).any())
+            (tags,) = send([flat], batch.device)
+            batch.targets = batch.pad(tags, fill=MISSING), bool((flat == MISSING).any())
         return batch
 
     def emissions(self, x: Tensor, batch: Batch) -> Tensor:
