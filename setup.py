@@ -31,6 +31,8 @@ setup(
         "numpy>=1.24",
         "pydantic>=2",
         "jinja2>=3",
+        "filelock",
+        "regex",
     ],
     extras_require={
         "dev": [
@@ -42,9 +44,14 @@ setup(
             "ruff",
             "mypy",
             "import-linter",
+            "pyarrow>=15",
+            "zstandard>=0.22",
             "matplotlib>=3.8",
             "scikit-learn>=1.3",
         ],
+        "parquet": ["pyarrow>=15"],
+        "ray": ["ray>=2.9"],
+        "zst": ["zstandard>=0.22"],
         "viz": ["matplotlib>=3.8", "scikit-learn>=1.3"],
         # With the CUDA libraries of `ctk`: without them cupy cannot compile kernels, and thinc says that it is missing.
         # An older torch does not take arrays of this cupy.
