@@ -466,9 +466,11 @@ def launched(function: Any) -> Any:
     """A function of numpy as one of cupy."""
 
     def call(*args, **kwargs):
-        DeviceArray.gpu.launch()
         kwargs = {key: unwrapped(value) for key, value in kwargs.items()}
-        return wrapped(function(*map(unwrapped, args), **kwargs))
+        result = function(*map(unwrapped, args), **kwargs)
+        if getattr(result, "base", None) is None:  # else a view
+            DeviceArray.gpu.launch()
+        return wrapped(result)
 
     return call
 
