@@ -11,8 +11,8 @@ Tensors and arrays "on the GPU" are wrappers around those of the CPU. As on a re
 - Every wait of the host, and every operation on the device, is counted by the line that calls it: the innermost one
   outside torch and thinc.
 
-It does not run CUDA kernels, and knows no streams, no limit of memory and no speed. An operation counts as one launch,
-while a real one may take several kernels.
+It does not run CUDA kernels or TorchScript, and knows no streams, no limit of memory and no speed. An operation counts
+as one launch, while a real one may take several kernels.
 """
 
 import contextlib
