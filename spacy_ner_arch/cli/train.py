@@ -75,7 +75,7 @@ def train(
         try:
             run_group(run_job, [(job,) for job in jobs])
         except ChildProcessError as error:
-            msg.fail("Training has stopped", f"{error}; go on with --resume" if output else str(error), exits=1)
+            msg.fail("Training has stopped", f"{error}. What was saved is intact.", exits=1)
 
 
 def is_torchrun() -> bool:
@@ -123,7 +123,7 @@ def run_job(job: Job, from_environment: bool = False, **place: Any) -> None:
     from thinc.api import Config
 
     from ..training import parallel
-    from ..training.checkpoint import TrainingError
+    from ..training.checkpoint import FILE, TrainingError
     from ..training.loop import Training, find_conditions
 
     if from_environment or place:
@@ -138,10 +138,15 @@ def run_job(job: Job, from_environment: bool = False, **place: Any) -> None:
                 job.config, overrides=job.overrides, interpolate=False
             )
             conditions = find_conditions(config)
-        saved = find_checkpoint(job, conditions)
-        msg.divider("Initializing pipeline")
-        with parallel.first_before_others(), show_validation_error(job.config_path, hint_fill=False):
-            nlp = init_nlp(config, use_gpu=job.gpu)
+        # The first process decides, since it writes the checkpoint.
+        is_there = job.output is not None and parallel.broadcast((job.output / FILE).exists())
+        with parallel.first_before_others():
+            saved = find_checkpoint(job, conditions) if is_there else None
+            if job.resume and saved is None:
+                msg.info(f"No checkpoint in {job.output}: training begins")
+            msg.divider("Initializing pipeline")
+            with show_validation_error(job.config_path, hint_fill=False):
+                nlp = init_nlp(config, use_gpu=job.gpu)
         msg.good("Initialized pipeline")
         msg.divider("Training pipeline")
         training = Training(
@@ -162,27 +167,22 @@ def run_job(job: Job, from_environment: bool = False, **place: Any) -> None:
 
 
 def find_checkpoint(job: Job, conditions: dict[str, Any]) -> Any:
-    """The checkpoint to resume from; None to begin.
+    """The checkpoint to resume from; None to begin in its place.
 
-    Raises TrainingError if there is one that must not be overwritten, or that cannot be resumed.
+    Raises TrainingError if it must not be overwritten, or if it cannot be resumed.
     """
-    from ..training import parallel
     from ..training.checkpoint import FILE, TrainingError, read_checkpoint
     from ..training.loop import find_differences
 
-    path = None if job.output is None else job.output / FILE
-    # The first process decides, since it writes the file.
-    if path is None or not parallel.broadcast(path.exists()):
-        if job.resume:
-            msg.info(f"No checkpoint in {job.output}: training begins")
-        return None
+    assert job.output is not None
+    path = job.output / FILE
     if not job.resume:
-        if not job.force:
-            raise TrainingError(
-                f"{path} is the checkpoint of a training: give --resume to go on with it, --force to start again, or "
-                "another --output"
-            )
-        return None
+        if job.force:
+            return None
+        raise TrainingError(
+            f"{path} is the checkpoint of a training: give --resume to go on with it, --force to start again, or "
+            "another --output"
+        )
     if not path.exists():
         raise TrainingError(f"{path} is not there in this process: --output must be on a disk that all machines share")
     saved = read_checkpoint(path)

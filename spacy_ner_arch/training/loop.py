@@ -290,6 +290,7 @@ class Training:
             "batches": self.batches.checksum,
             "processes": processes,
             "has_cache": any(node.attrs.get("cache") for _, node in nodes(self.nlp)),
+            "performance": self.nlp.meta.get("performance", {}),
             "conditions": self.conditions,
         }
         try:
@@ -314,6 +315,7 @@ class Training:
             )
         del self.nlp.update
         set_training_state(self.nlp, self.optimizer, self.saved)
+        self.nlp.meta["performance"] = values["performance"]
         if parallel.rank() < len(values["processes"]):
             own = values["processes"][parallel.rank()]
             set_random_state(own["random"])
