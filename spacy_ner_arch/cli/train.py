@@ -104,7 +104,8 @@ def find_devices(gpus: str | None, use_gpu: int, workers: int | None) -> list[in
     there = torch.cuda.device_count()
     if max(numbers) >= there:
         has = f"this machine has {there} GPU{'s' * (there != 1)} that torch can use"
-        remedy = f", with the numbers 0 to {there - 1}" if there else ": see docs/gpu.md, or train with --workers"
+        numbers_there = "the number 0" if there == 1 else f"the numbers 0 to {there - 1}"
+        remedy = f", with {numbers_there}" if there else ": see docs/gpu.md, or train with --workers"
         raise ValueError(f"--gpus is {gpus!r}, but {has}{remedy}")
     local = int(os.environ["LOCAL_WORLD_SIZE"]) if is_torchrun() and "LOCAL_WORLD_SIZE" in os.environ else 1
     if local > len(numbers):

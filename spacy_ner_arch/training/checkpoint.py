@@ -62,16 +62,19 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
     values = {**checkpoint.values, "version": VERSION, "package": __version__}
     values["checksum"] = checksum(values, tensors)
-    part = path.with_name(f".{path.name}.tmp")
+    # A folder, since safetensors writes a file with a name of its own first, which a kill would leave.
+    folder = path.with_name(f".{path.name}.tmp")
+    shutil.rmtree(folder, ignore_errors=True)
     try:
-        save_file(tensors, part, {"values": json.dumps(values)})
-        with part.open("rb") as file:
+        folder.mkdir()
+        save_file(tensors, folder / path.name, {"values": json.dumps(values)})
+        with (folder / path.name).open("rb") as file:
             os.fsync(file.fileno())
-        os.replace(part, path)
+        os.replace(folder / path.name, path)
     except SafetensorError as error:
         raise OSError(str(error)) from error
     finally:
-        part.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
