@@ -89,7 +89,7 @@ def make_job(corpus, tiny_transformers, tmp_path):
         for key, block in replaced.items():
             spacy.util.set_dot_to_object(config, key, block)
         output = tmp_path / folder
-        return command.Job(path, config.to_str(), {}, output, None, -1, resume, force, minutes)
+        return command.Job(path, config.to_str(), {}, output, None, False, -1, resume, force, minutes)
 
     return make
 

@@ -326,14 +326,12 @@ class TorchShim(Shim):
         """Go on with training where `training_state` was called. The groups must be those of that moment."""
         if values["updates"]:
             self._set_settings(settings)
-        if tensors:
-            parameters = dict(self.module.named_parameters())
-            states: dict[str, dict[str, Tensor]] = {}
-            for key, tensor in tensors.items():
-                kind, name = key.split("/", 1)
-                states.setdefault(name, {})[kind] = tensor.to(parameters[name].device)
-            optimizer = self._get_optimizer(settings)
-            optimizer.state.update({parameters[name]: state for name, state in states.items()})
+        trained = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+        for key, tensor in tensors.items():
+            kind, name = key.split("/", 1)
+            if name in trained:
+                state = self._get_optimizer(settings).state.setdefault(trained[name], {})
+                state[kind] = tensor.to(trained[name].device)
         self._updates = values["updates"]
         self._overflow = None if values["overflow"] is None else torch.tensor(values["overflow"])
         self.skipped_steps, self._skipped_in_a_row = values["skipped"]

@@ -23,6 +23,7 @@ class Job(NamedTuple):
     overrides: dict[str, Any]
     output: Path | None
     code: Path | None
+    verbose: bool
     gpu: int
     resume: bool
     force: bool
@@ -54,8 +55,6 @@ def train(
     ends with the same weights. --gpus and --workers train in several processes, each on its share of every batch, with
     the result of a single one. Under torchrun, the command joins its group of processes.
     """
-    if verbose:
-        logging.getLogger("spacy").setLevel(logging.DEBUG)
     try:
         chosen = find_devices(gpus, use_gpu, workers)
         if output is None and (resume or minutes is not None):
@@ -64,7 +63,7 @@ def train(
         msg.fail("Cannot train", str(error), exits=1)
     overrides = parse_config_overrides(context.args)
     text = sys.stdin.read() if str(config) == "-" else config.read_text(encoding="utf8")
-    jobs = [Job(config, text, overrides, output, code, gpu, resume, force, minutes) for gpu in chosen]
+    jobs = [Job(config, text, overrides, output, code, verbose, gpu, resume, force, minutes) for gpu in chosen]
     if is_torchrun():
         run_job(jobs[int(os.environ["LOCAL_RANK"]) % len(jobs)], from_environment=True)
     elif len(jobs) == 1:
@@ -132,6 +131,8 @@ def run_job(job: Job, from_environment: bool = False, **place: Any) -> None:
     try:
         if job.output is not None and not parallel.rank():
             job.output.mkdir(parents=True, exist_ok=True)
+        if job.verbose:
+            logging.getLogger("spacy").setLevel(logging.DEBUG)
         setup_gpu(job.gpu)
         import_code(job.code)
         with show_validation_error(job.config_path):

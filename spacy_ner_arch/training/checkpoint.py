@@ -269,7 +269,7 @@ def optimizer_keys(nlp: Language) -> dict[str, tuple[tuple[Any, str], torch.devi
 def training_state(nlp: Language, optimizer: Optimizer) -> Checkpoint:
     """Weights, averages, states of all optimisers, and learned loss weights."""
     tensors = weights(nlp)
-    shims, loss_weights = {}, {}
+    shims = {}
     names = {key: name for name, (key, _) in optimizer_keys(nlp).items()}
     for kind in MOMENTS:
         for key, array in (getattr(optimizer, kind) or {}).items():
@@ -277,12 +277,12 @@ def training_state(nlp: Language, optimizer: Optimizer) -> Checkpoint:
     for name, shim in torch_shims(nlp):
         held, shims[name] = shim.training_state()
         tensors.update({f"shims/{name}/{key}": tensor for key, tensor in held.items()})
-    for component, pipe in nlp.pipeline:
-        weight = getattr(pipe, "loss_weight", None)
-        if isinstance(weight, LearnedWeight):
-            loss_weights[component] = vars(weight)
-    counts = {names[key]: count for key, count in optimizer.nr_update.items()}
-    return Checkpoint({"updates": counts, "shims": shims, "loss_weights": loss_weights}, tensors)
+    values = {
+        "updates": {names[key]: count for key, count in optimizer.nr_update.items()},
+        "shims": shims,
+        "loss_weights": {component: vars(weight) for component, weight in learned_weights(nlp)},
+    }
+    return Checkpoint(values, tensors)
 
 
 def set_training_state(nlp: Language, optimizer: Optimizer, checkpoint: Checkpoint) -> None:
@@ -301,8 +301,8 @@ def set_training_state(nlp: Language, optimizer: Optimizer, checkpoint: Checkpoi
     optimizer.nr_update.update({keys[name][0]: count for name, count in values["updates"].items()})
     for name, shim in torch_shims(nlp):
         shim.load_training_state(optimizer, dict(parts(tensors, f"shims/{name}")), values["shims"][name])
-    for component, state in values["loss_weights"].items():
-        vars(nlp.get_pipe(component).loss_weight).update(state)  # type: ignore[attr-defined]
+    for component, weight in learned_weights(nlp):
+        vars(weight).update(values["loss_weights"].get(component, {}))
 
 
 def torch_shims(nlp: Language) -> Iterator[tuple[str, TorchShim]]:
@@ -311,6 +311,14 @@ def torch_shims(nlp: Language) -> Iterator[tuple[str, TorchShim]]:
         for shim, _ in modules(node):
             if isinstance(shim, TorchShim):
                 yield name, shim
+
+
+def learned_weights(nlp: Language) -> Iterator[tuple[str, LearnedWeight]]:
+    """Learned weights of losses by component."""
+    for component, pipe in nlp.pipeline:
+        weight = getattr(pipe, "loss_weight", None)
+        if isinstance(weight, LearnedWeight):
+            yield component, weight
 
 
 def parts(tensors: dict[str, Tensor], prefix: str) -> Iterator[tuple[str, Tensor]]:

@@ -30,7 +30,8 @@ from spacy.training.loop import (
     update_meta,
 )
 from spacy.util import fix_random_seed, registry, resolve_dot_names
-from thinc.api import Config, set_gpu_allocator
+from thinc.api import Config, Model, set_gpu_allocator
+from torch import Tensor
 from wasabi import Printer
 
 from ..bridge.head import get_shim
@@ -144,8 +145,8 @@ class Training:
         self.seconds: float = saved.values["seconds"] if saved else 0.0
         self.last_checkpoint = time.monotonic()
         self.is_replaying = saved is not None
-        trained = [pipe for name, pipe in nlp.pipeline if name not in self.frozen and getattr(pipe, "model", None)]
-        self.sums = parallel.UpdateSum(trained)
+        trained = [pipe for name, pipe in nlp.pipeline if name not in self.frozen]
+        self.sums = parallel.UpdateSum([p for p in trained if isinstance(getattr(p, "model", None), Model)])
 
     def run(self, stdout: IO = sys.stdout, stderr: IO = sys.stderr) -> None:
         """Train to the end. Raises TrainingError if something cannot be saved or resumed."""
@@ -337,7 +338,7 @@ def refill_caches(nlp: Language, has_cache: bool, examples: list[Example], **arg
             cache.clear()
 
 
-def float_buffers(node: Any) -> Iterator[Any]:
+def float_buffers(node: Model) -> Iterator[Tensor]:
     """Buffers of a layer that no update changes by counting."""
     for _, module in modules(node):
         yield from (buffer for buffer in module.buffers() if buffer.is_floating_point())
