@@ -74,27 +74,24 @@ class PretendGPU:
     def wait(self) -> None:
         """The host waits, after which all copies are finished."""
         self.waits[calling_line()] += 1
-        self._finish()
-
-    def wait_for_copies(self) -> None:
-        """The host waits if a copy is not finished."""
-        if self._unfinished:
-            self.wait()
-
-    def _finish(self) -> None:
         for target, content in self._unfinished:
             tensor = target()
             if tensor is not None:
                 tensor.detach().copy_(content)
         self._unfinished.clear()
 
+    def wait_for_copies(self) -> None:
+        """The host waits if a copy is not finished."""
+        if self._unfinished:
+            self.wait()
+
     def launch(self) -> None:
+        """An operation on the device, for which the host does not wait."""
         self.launches[calling_line()] += 1
 
-    def copy_later(self, content: torch.Tensor) -> torch.Tensor:
-        """A tensor of the host that holds poison until the host waits."""
-        poison = float("nan") if content.is_floating_point() else POISON
-        target = torch.full_like(content, poison)
+    def copy_later(self, content: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Fill a tensor of the host with poison, and with the content when the host waits. Returns the tensor."""
+        target.fill_(float("nan") if content.is_floating_point() else POISON)
         self._unfinished.append((weakref.ref(target), content.clone()))
         return target
 
@@ -189,10 +186,14 @@ class Dispatch(TorchDispatchMode):
         """A copy within the device, or between the device and the host."""
         if func._schema.name == "aten::copy_":
             into, source, *rest = args
-            if isinstance(into, DeviceTensor) != isinstance(source, DeviceTensor) and not (rest and rest[0]):
-                self.gpu.wait()
+            crosses = isinstance(into, DeviceTensor) != isinstance(source, DeviceTensor)
+            non_blocking = bool(rest and rest[0])
             self.gpu.launch()
             func(*on_host(args), **kwargs)
+            if crosses and not non_blocking:
+                self.gpu.wait()
+            elif crosses and not isinstance(into, DeviceTensor):
+                self.gpu.copy_later(into.clone(), into)
             return into
         source = args[0]
         was_there = isinstance(source, DeviceTensor)
@@ -204,7 +205,7 @@ class Dispatch(TorchDispatchMode):
         if is_there:
             self.gpu.launch()
             return DeviceTensor(result)
-        return result if waits or not was_there else self.gpu.copy_later(result)
+        return result if waits or not was_there else self.gpu.copy_later(result, torch.empty_like(result))
 
     def check(self, func, name, args, kwargs) -> None:
         """Raise DeviceMixing for tensors of the host, but where CUDA takes them: scalars, and indices (by a copy)."""

@@ -155,6 +155,22 @@ def test_no_wait_for_the_mask_of_a_transformer(kind):
             assert torch.equal(found.cpu(), expected)
 
 
+def test_copies_to_the_host_hold_poison_until_something_waits():
+    with pretend_gpu() as gpu:
+        there = torch.ones(3, device="cuda")
+        made, filled, done = there.to("cpu", non_blocking=True), torch.zeros(3), torch.cuda.Event()
+        filled.copy_(there, non_blocking=True)
+        done.record()
+        assert made.isnan().all() and filled.isnan().all() and not gpu.waits
+        done.synchronize()
+        assert made.eq(1).all() and filled.eq(1).all() and gpu.waits.total() == 1
+        done.synchronize()
+        assert gpu.waits.total() == 1
+        with pytest.raises(DeviceMixing):
+            there + made
+        assert (there + 1).tolist() == [2.0] * 3 and gpu.waits.total() == 2
+
+
 # Faults that only a GPU shows. Each is found by the checks above.
 
 
