@@ -11,8 +11,8 @@ Tensors and arrays "on the GPU" are wrappers around those of the CPU. As on a re
 - Every wait of the host, and every operation on the device, is counted by the line that calls it: the innermost one
   outside torch and thinc.
 
-It does not run CUDA kernels, and knows no streams, no limit of memory and no speed. An operation counts as one launch,
-while a real one may take several kernels.
+It does not run CUDA kernels or TorchScript, and knows no streams, no limit of memory and no speed. An operation counts
+as one launch, while a real one may take several kernels.
 """
 
 import contextlib
@@ -466,9 +466,11 @@ def launched(function: Any) -> Any:
     """A function of numpy as one of cupy."""
 
     def call(*args, **kwargs):
-        DeviceArray.gpu.launch()
         kwargs = {key: unwrapped(value) for key, value in kwargs.items()}
-        return wrapped(function(*map(unwrapped, args), **kwargs))
+        result = function(*map(unwrapped, args), **kwargs)
+        if getattr(result, "base", None) is None:  # else a view
+            DeviceArray.gpu.launch()
+        return wrapped(result)
 
     return call
 

@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import spacy
 import torch
 from families import FAMILIES
 from pretend_gpu import DeviceMixing, PretendGPU, pretend_gpu
@@ -15,6 +16,7 @@ from spacy_ner_arch.bridge import head, shim
 from spacy_ner_arch.nn import batch, taggers
 from spacy_ner_arch.nn.transformer import TAKES_PAIRS, Pieces, WordTransformer
 from spacy_ner_arch.pipes.base import TorchPipe
+from spacy_ner_arch.training.calibration import calibrate
 
 pytestmark = [
     pytest.mark.skipif(torch.cuda.is_available(), reason="there is a real GPU"),
@@ -94,6 +96,31 @@ VARIANTS = {
 @pytest.mark.parametrize("name", ["transformer_bilstm_crf", "nested"])
 def test_variant(name, settings, corpus, tiny_transformers):  # noqa: F811
     check(small_config(ROOT / "configs" / f"{name}.cfg", corpus, tiny_transformers["bert"], **settings))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["transformer_bilstm_crf", "joint_bilstm", "nested", "relation_acnn"])
+def test_what_else_is_done_with_a_pipeline(name, corpus, tiny_transformers):  # noqa: F811
+    """New labels, averages, calibration, scores, storing, loading on the other device, a transformer of its own."""
+    settings = {"training.optimizer.use_averages": True}
+    config = small_config(ROOT / "configs" / f"{name}.cfg", corpus, tiny_transformers["bert"], **settings)
+    with pretend_gpu():
+        run = Run(config)
+        run.update()
+        heads = [component for component, pipe in run.nlp.pipeline if isinstance(pipe, TorchPipe)]
+        for component in heads:
+            run.nlp.get_pipe(component).add_label("NEW")
+        run.update()
+        calibrate(corpus, 0, run.nlp)
+        with run.nlp.use_params(run.optimizer.averages):
+            assert run.nlp.evaluate(list(run.corpus(run.nlp)))
+        found = run.predict()
+        stored, its_config = run.nlp.to_bytes(), run.nlp.config.copy()
+        for shared in {"tok2vec", "transformer"} & set(run.nlp.pipe_names):
+            run.nlp.replace_listeners(shared, heads[-1], ["model.tok2vec"])
+        assert run.predict() == found
+    nlp = spacy.blank("en").from_config(its_config).from_bytes(stored)
+    assert [str((doc.ents, doc.spans, doc._.relations)) for doc in nlp.pipe(given(nlp))] == found
 
 
 def test_results_are_those_of_the_cpu(corpus):  # noqa: F811
