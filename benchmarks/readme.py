@@ -1,4 +1,5 @@
-"""Write the tables of README.md from the rows in results/. The text between them is written by hand.
+"""Write the tables of README.md and docs/reliability.md from the rows in results/. The text between them is written by
+hand.
 
 python benchmarks/readme.py
 """
@@ -10,7 +11,7 @@ from typing import Any
 
 from rows import read_rows
 
-README = Path(__file__).with_name("README.md")
+PAGES = [Path(__file__).with_name("README.md"), Path(__file__).parents[1] / "docs" / "reliability.md"]
 # A table is everything between these two lines.
 TABLE = re.compile(r"(?<=<!-- rows: )(\w+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
 # What a row names besides its figures. Columns that say the usual are left out.
@@ -40,10 +41,28 @@ def mean_row(group: list[Row]) -> list[Row]:
     return [row]
 
 
+def campaigns() -> list[Row]:
+    """The last of the largest runs of each campaign of tests/campaign, and their sum."""
+    runs: dict[str, Row] = {}
+    for row in read_rows("reliability"):
+        if row["tried"] >= runs.get(row["campaign"], row)["tried"]:
+            runs[row["campaign"]] = row
+    counts = ("tried", "passed", "failed")
+    total = {"campaign": "all", **{key: sum(row[key] for row in runs.values()) for key in counts}}
+    return [*(runs[name] for name in sorted(runs)), total]
+
+
 def table(section: str) -> str:
+    if section == "reliability":
+        return f"\n{markdown(campaigns())}\n\n"
     rows = [row for name in ("accuracy", "speed") for row in read_rows(name) if row["section"] == section]
     machines = sorted({f"cores used: {row['cores']}, Python {row['python']}" for row in rows})
     rows = with_means(rows) if rows and "seed" in rows[0] else rows
+    return f"\n{'; '.join(machines)}.\n\n{markdown(rows)}\n\n"
+
+
+def markdown(rows: list[Row]) -> str:
+    """A table with the columns that are not hidden or the usual everywhere."""
     names = dict.fromkeys(key for row in rows for key in row)
     columns = [
         key
@@ -52,13 +71,13 @@ def table(section: str) -> str:
     ]
     lines = [[*columns], ["---"] * len(columns)]
     lines += [[str(row.get(column, "")) for column in columns] for row in rows]
-    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return f"\n{'; '.join(machines)}.\n\n{text}\n\n"
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def main() -> None:
-    text = README.read_text(encoding="utf8")
-    README.write_text(TABLE.sub(lambda found: found[1] + found[2] + table(found[1]), text), encoding="utf8")
+    for page in PAGES:
+        text = page.read_text(encoding="utf8")
+        page.write_text(TABLE.sub(lambda found: found[1] + found[2] + table(found[1]), text), encoding="utf8")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from spacy_ner_arch.annotation.gold_relations import GoldPairs, sample_negatives
 from spacy_ner_arch.bridge import marked_copies
 from spacy_ner_arch.bridge.marked_copies import mark
 from spacy_ner_arch.evaluation.scorers import score_relations
-from spacy_ner_arch.pipes import relation_extractor
+from spacy_ner_arch.pipes import base, relation_extractor
 from spacy_ner_arch.training.corpus import copy_spans
 
 BLOCKS = Config().from_str(
@@ -540,10 +540,17 @@ def test_label_data_do_not_widen_given_type_pairs():
     assert pipe.cfg["type_pairs"] == [["PER", "LOC"]]
 
 
-def test_a_list_of_labels():
+def test_a_list_of_labels(monkeypatch):
+    """Entity types are read from all examples, unless they are given."""
+    monkeypatch.setattr(base, "LABEL_SAMPLE", 1)
     nlp = make_nlp()
     pipe = nlp.get_pipe("relation_extractor")
     examples = related(nlp)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pipe.initialize(lambda: examples, labels={"labels": ["LIVES_IN"], "types": ["PER"], "type_pairs": None})
+    assert pipe.cfg["types"] == ["PER", "LOC"]
+    pipe = (nlp := make_nlp()).get_pipe("relation_extractor")
     with pytest.warns(UserWarning, match=r"gold labels that it does not have .*\['LEFT', 'WITH'\]"):
         pipe.initialize(lambda: examples, labels=["WORKS_FOR", "LIVES_IN"])
     assert pipe.labels == ("WORKS_FOR", "LIVES_IN") and pipe.cfg["types"] == ["LOC", "ORG", "PER"]

@@ -38,6 +38,18 @@ class HeadInput(NamedTuple):
     targets: list[Any] | None = None
 
 
+class TokenVectors(list[Floats2d]):
+    """Vectors of documents from a shared encoder.
+
+    gradients: those that our listeners pass back, (N, D) each for all tokens. Listeners of spaCy pass theirs to the
+        component.
+    """
+
+    def __init__(self, vectors: Sequence[Floats2d]) -> None:
+        super().__init__(vectors)
+        self.gradients: list[Tensor] = []
+
+
 class UpdateLoss(NamedTuple):
     """Loss of an update, and its further terms by name, on the host."""
 
@@ -57,7 +69,7 @@ def head_model(
 
     build: makes the head from `input_size` and the hyperparameters that the component gives at initialization.
     classifies: tokens, spans or pairs; components check that it is theirs.
-    dtype: float32, or bfloat16 or float16 for mixed precision.
+    dtype: float32; bfloat16, float16 or auto for mixed precision.
     trees: arguments of `annotation.trees.read_tree` if the encoder reads dependency trees; else None.
 
     The model is used as
@@ -154,16 +166,30 @@ def tok2vec_forward(
         else:
             states = shim.predict((x, batch))
         place(encoded, group, split(model, batch.flatten(states.detach().float()), batch.lengths.tolist()))
+    output = TokenVectors(encoded)
+    lengths = [len(doc) for doc in docs]
 
     def backprop(d_encoded: list[Floats2d]) -> Any:
+        """d_encoded: from the layer above, or the sum of all listeners of spaCy; empty for none."""
+        shim.pending = None
+        parts = [join(model, d_encoded)] if d_encoded else []
+        total = sum_gradients([*parts, *output.gradients])
+        rows = total.split(lengths)
         gradients: list[Any] = [None] * len(docs)
         for group, batch, backprop_states in backprops:
-            d_states = batch.pad(join(model, [d_encoded[i] for i in group]))
-            d_x = cast(Tensor, backprop_states(d_states))
+            flat = total if len(group) == len(docs) else torch.cat([rows[i] for i in group])
+            d_x = cast(Tensor, backprop_states(batch.pad(flat)))
             place(gradients, group, split(model, batch.flatten(d_x), batch.lengths.tolist()))
         return backprop_vectors(gradients)
 
-    return encoded, backprop
+    def backprop_rest() -> None:
+        if output.gradients:
+            backprop([])
+
+    if is_train:
+        # Only the last listener of the pipeline calls `backprop`, and not if it is frozen.
+        shim.pending = backprop_rest
+    return output, backprop
 
 
 def predict(model: Model, docs: list[Doc], items: list[Any] | None) -> Predictions:
@@ -207,10 +233,15 @@ def make_batches(
         batch = make_batch([lengths[i] for i in group], shim.device)
         if model.attrs["trees"] is not None:
             trees = [read_tree(docs[i], **model.attrs["trees"]) for i in group]
-            batch.trees = send(np.concatenate(trees, axis=1), shim.device)
+            (batch.trees,) = send([np.concatenate(trees, axis=1)], shim.device)
         if isinstance(shim.module, Head):
             batch = shim.module.collate(batch, pick(items, group), pick(targets, group))
         yield group, batch.pad(join(model, [vectors[i] for i in group])), batch
+
+
+def sum_gradients(gradients: Sequence[Tensor]) -> Tensor:
+    """Sum of one or more gradients."""
+    return sum(gradients[1:], start=gradients[0])
 
 
 def read_loss(losses: Sequence[Loss]) -> UpdateLoss:
@@ -236,7 +267,7 @@ def device_of(model: Model) -> torch.device:
 
 def join(model: Model, arrays: list[Floats2d]) -> Tensor:
     """One tensor (N, D) of the arrays of all documents."""
-    return xp2torch(model.ops.flatten(arrays), device=device_of(model))
+    return xp2torch(arrays[0] if len(arrays) == 1 else model.ops.flatten(arrays), device=device_of(model))
 
 
 def split(model: Model, flat: Tensor, lengths: list[int]) -> list[Floats2d]:

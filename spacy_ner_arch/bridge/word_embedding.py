@@ -59,7 +59,7 @@ def embed_forward(model: Tok2Vec, docs: list[Doc], is_train: bool) -> tuple[list
     shim.check_initialized()
     if not any(lengths):
         return [model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs], no_backprop
-    tensors = [send(array, shim.device) for array in token_arrays(docs, model.attrs["attributes"])]
+    tensors = send(token_arrays(docs, model.attrs["attributes"]), shim.device)
     if model.attrs["static_vectors"]:
         tensors.append(static_vectors(docs, shim.cfg["vector_width"], shim.device))
     else:
@@ -119,7 +119,8 @@ def vocabulary_vectors(docs: Sequence[Doc], width: int, device: torch.device) ->
         table[rows < 0] = 0
     else:  # floret vectors exist for every word
         table = vectors.get_batch(keys.tolist())
-    return xp2torch(table, device=device).float()[send(which.reshape(-1), device)]
+    (rows,) = send([which.reshape(-1)], device)
+    return xp2torch(table, device=device).float().index_select(0, rows)
 
 
 def character_codes(word: str) -> list[int]:

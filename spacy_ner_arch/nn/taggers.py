@@ -32,7 +32,7 @@ class CRFTagger(Head):
     loss_scale: constant factor of the loss, which is the negative log likelihood summed over the documents.
 
     Shape: x (B, T, D); targets are tag indices (B, T) int64, MISSING where the tag is unknown, and whether any is
-    missing. Predictions are tags (N,) and `opening` and `closing` of LinearChainCRF.entity_log_marginals, (N,) each.
+    missing. Predictions are tags (N,) and the terms (N, 5, L) of LinearChainCRF.span_log_terms.
     Source: Lample et al. 2016.
     """
 
@@ -58,7 +58,8 @@ class CRFTagger(Head):
     def collate(self, batch: Batch, items: Sequence[Any] | None, targets: Sequence[np.ndarray] | None) -> Batch:
         if targets is not None:
             flat = np.concatenate(targets)
-            batch.targets = batch.pad(send(flat, batch.device), fill=MISSING), bool((flat == MISSING).any())
+            (tags,) = send([flat], batch.device)
+            batch.targets = batch.pad(tags, fill=MISSING), bool((flat == MISSING).any())
         return batch
 
     def emissions(self, x: Tensor, batch: Batch) -> Tensor:
@@ -78,8 +79,8 @@ class CRFTagger(Head):
         emissions = self.emissions(x, batch)
         with torch.autocast(x.device.type, enabled=False):
             tags = self.crf.best_tags(emissions, batch.mask)
-            marginals = self.crf.entity_log_marginals(emissions, tags, batch.mask, self.temperature)
-        return tuple(batch.flatten(part) for part in (tags, *marginals))
+            terms = self.crf.span_log_terms(emissions, batch.mask, self.temperature)
+        return batch.flatten(tags), batch.flatten(terms)
 
     def calibrate(self, batches: Iterable[tuple[Tensor, Batch]]) -> None:
         """Set the temperature that maximises the likelihood of held-out documents.

@@ -22,6 +22,8 @@ from ..training.loss_weights import make_loss_weight
 
 # Documents from which layers infer their widths at initialization.
 SHAPE_SAMPLE = 10
+# Examples that are checked against label data that are given.
+LABEL_SAMPLE = 1_000
 
 if not Span.has_extension("score"):
     Span.set_extension("score", default=None)
@@ -130,6 +132,12 @@ class TorchPipe(TrainablePipe):
         self._resize()
         return 1
 
+    def add_label_data(self, labels: Any) -> bool:
+        """Add label data. Returns whether they are all that the component learns from the corpus at initialization."""
+        for label in labels:
+            self.add_label(label)
+        return True
+
     def _resize(self) -> None:
         """Fit a trained model to changed labels; before initialization there is nothing to do."""
         if self.head.is_initialized:
@@ -161,13 +169,15 @@ class TorchPipe(TrainablePipe):
     ) -> None:
         """Collect the labels and build the model.
 
-        labels: label data from [initialize.components.NAME.labels]; None reads the labels from all examples.
+        labels: label data from [initialize.components.NAME.labels]; None reads the labels from all examples. With
+            label data, only the first LABEL_SAMPLE examples are read, for warnings.
         """
         validate_get_examples(get_examples, f"{type(self).__name__}.initialize")
         if nlp is not None:
             warn_of_settings(nlp)
-        found = self.find_labels(get_examples())
-        for label in found if labels is None else labels:
+        complete = labels is not None and self.add_label_data(labels)
+        found = self.find_labels(islice(get_examples(), LABEL_SAMPLE if complete else None))
+        for label in found if labels is None else ():
             self.add_label(label)
         self.warn_of_labels(found)
         if not self.labels:

@@ -206,6 +206,14 @@ class RelationExtractor(TorchPipe):
         """Labels, entity types and learned type pairs, as `spacy init labels` writes them."""
         return {"labels": list(self.labels), "types": list(self.cfg["types"]), "type_pairs": self.cfg["type_pairs"]}
 
+    def add_label_data(self, labels: Any) -> bool:
+        """Add label data, or labels alone. Returns whether the entity types are among them."""
+        if not isinstance(labels, dict):
+            super().add_label_data(labels)
+            return False
+        self._learn_types(labels.get("types", ()), labels.get("type_pairs") or ())
+        return super().add_label_data(labels["labels"])
+
     def add_types(self, types: Iterable[str], type_pairs: Iterable[Sequence[str]] = ()) -> None:
         """Add entity types, and type pairs unless all are allowed. A trained model grows."""
         new = [name for name in types if name not in self.cfg["types"]]
@@ -262,11 +270,9 @@ class RelationExtractor(TorchPipe):
     ) -> None:
         """Collect labels, entity types and type pairs, and build the model.
 
-        labels: label data, or a list of labels, from [initialize.components.NAME.labels]; None reads all examples.
+        labels: label data, or a list of labels, from [initialize.components.NAME.labels]. None and a list read all
+            examples, for the types; with label data, only the first ones are read, for warnings.
         """
-        if isinstance(labels, dict):
-            self._learn_types(labels.get("types", ()), labels.get("type_pairs") or ())
-            labels = labels["labels"]
         super().initialize(get_examples, nlp=nlp, labels=labels)
         unknown = sorted(set(self.cfg["symmetric"]) - set(self.labels))
         if unknown:
