@@ -101,7 +101,7 @@ def _lines_format(path: Path, lines: list[Line]) -> str:
     cells = [split_columns(line) for line in lines if not line.text.startswith(("# ", "-DOCSTART-"))]
     width = max(map(len, cells), key=[len(row) for row in cells].count, default=0)
     if width < 2:
-        reason = "a text needs its annotation; `ner-arch label` reads texts without one"
+        reason = "a text needs its annotation; `ner-arch annotate` reads texts without one"
         raise _unknown(path, "plain text", "offsets", reason)
     cells = [row for row in cells if len(row) == width]
     shares = [sum(parse_tag(row[i]) is not None for row in cells) / len(cells) for i in range(width)]
