@@ -549,6 +549,12 @@ def test_datasets_in_binary_files(tmp_path: Path, suffix: str) -> None:
     docs, report = read(path)
     check_tagged(docs[0])
     assert detect_format(path) == "datasets" and report.documents == 2
+    other = tmp_path / "other.parquet"
+    parquet.write_table(pa.table({"text": ["Anna left"], "entities": [[[0, 4]]]}), other)
+    with pytest.raises(
+        ValueError, match="looks like a table with the columns text, entities; the nearest format is arg"
+    ):
+        detect_format(other)
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(FormatError, match="pyarrow cannot read the file"):
         read(path, "datasets")
