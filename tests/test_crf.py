@@ -153,7 +153,7 @@ def test_the_best_paths_in_order(scheme, length):
     expected = sorted(
         ((float(score.detach()), path) for path, score in enumerate_paths(crf, emissions, scheme)), reverse=True
     )
-    scores, transitions = crf._scores(emissions[None].float(), torch.tensor([length]))
+    scores, transitions = crf.potentials(emissions[None].float(), torch.tensor([length]))
     for count in (1, 3, 10_000):
         tags, found = best_paths(scores[0].detach(), transitions.detach(), count)
         assert [tuple(path) for path in tags.tolist()] == [path for _, path in expected[:count]]

@@ -470,6 +470,27 @@ def test_alternatives_are_all_spans_that_are_probable_enough(head, tmp_path):
             assert alternatives(predicted(pipeline, text)) == pytest.approx(likely)
 
 
+@pytest.mark.parametrize("head", ["CRF", "Softmax"])
+def test_readings(head):
+    nlp = make_nlp(head, alternatives=1e-6)
+    train(nlp, make_examples(nlp), steps=15)  # not sure of anything yet
+    docs = [predicted(nlp, text) for text in [*TEXTS, "Anna"]] + [Doc(nlp.vocab)]
+    docs[-1].spans["alternatives"] = []
+    rows = nlp.get_pipe("sequence_ner").readings(docs, 200)
+    for doc, readings in zip(docs, rows, strict=True):
+        assert [(e.start, e.end, e.label_) for e in readings[0].entities] == entities(doc)
+        probabilities = [reading.probability for reading in readings]
+        assert probabilities == sorted(probabilities, reverse=True) and sum(probabilities) <= 1 + 1e-9
+        assert len({reading.entities for reading in readings}) == len(readings)
+        # The readings with a span add up to its probability, but for the readings that are not listed.
+        for key, probability in alternatives(doc).items() if len(doc) else ():
+            found = sum(r.probability for r in readings if key in [(e.start, e.end, e.label_) for e in r.entities])
+            assert probability - (1 - sum(probabilities)) - 1e-6 <= found <= probability + 1e-6
+    [one_token, empty] = rows[-2:]
+    assert len(one_token) == 4 and sum(r.probability for r in one_token) == pytest.approx(1)
+    assert empty == [((), 1.0)]
+
+
 def test_alternatives_are_in_the_output_of_commands(trained, copy_of):
     nlp = copy_of(trained)
     assert find_layers(nlp) == ["entities"]

@@ -31,11 +31,13 @@ class HeadInput(NamedTuple):
     docs: the documents.
     items: of each document, what the head classifies (candidate spans or pairs); None for its tokens.
     targets: gold annotation of each document, for the loss; None to predict.
+    output: method of the head that predicts.
     """
 
     docs: list[Doc]
     items: list[Any] | None = None
     targets: list[Any] | None = None
+    output: str = "predict"
 
 
 class TokenVectors(list[Floats2d]):
@@ -74,6 +76,7 @@ def head_model(
 
     The model is used as
         predict(HeadInput(docs, items)) -> Predictions
+        predict(HeadInput(docs, items, None, method of the head)) -> Predictions
         predict(HeadInput(docs, items, targets)) -> UpdateLoss
         begin_update(HeadInput(docs, items, targets)) -> UpdateLoss, backprop(weight of the loss)
         initialize(X=docs, Y=hyperparameters)
@@ -123,9 +126,9 @@ def initialize(model: Model, X: list[Doc] | None = None, Y: dict[str, Any] | Non
 def head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> tuple[Any, Callable[[float], Any]]:
     shim = get_shim(model)
     shim.check_initialized()
-    docs, items, targets = inputs
+    docs, items, targets, output = HeadInput(*inputs)
     if targets is None:
-        return predict(model, docs, items), no_backprop
+        return predict(model, docs, items, output), no_backprop
     if not any(len(doc) for doc in docs):
         return UpdateLoss(0.0, {}), no_backprop
     vectors, backprop_vectors = model.layers[0](docs, is_train)
@@ -192,19 +195,20 @@ def tok2vec_forward(
     return output, backprop
 
 
-def predict(model: Model, docs: list[Doc], items: list[Any] | None) -> Predictions:
+def predict(model: Model, docs: list[Doc], items: list[Any] | None, output: str) -> Predictions:
     """Predictions for each document, copied to the host once for the whole batch."""
     shim = get_shim(model)
     outputs = []
     for group, x, batch in make_batches(model, docs, model.layers[0].predict(docs), items):
-        output = shim.predict((x, batch))
+        batch.output = output
+        parts = shim.predict((x, batch))
         counts = batch.lengths if batch.counts is None else batch.counts
-        outputs.append((group, counts, [part.to("cpu", non_blocking=True) for part in output]))
+        outputs.append((group, counts, [part.to("cpu", non_blocking=True) for part in parts]))
     if shim.device.type == "cuda":
         torch.cuda.current_stream(shim.device).synchronize()
     predictions: Predictions = [()] * len(docs)
-    for group, counts, output in outputs:
-        rows = [np.split(part.numpy(), counts.cumsum()[:-1]) for part in output]
+    for group, counts, parts in outputs:
+        rows = [np.split(part.numpy(), counts.cumsum()[:-1]) for part in parts]
         place(predictions, group, list(zip(*rows, strict=True)))
     return predictions
 

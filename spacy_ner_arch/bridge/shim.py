@@ -249,6 +249,8 @@ class TorchShim(Shim):
     def _get_scaler(self, device: torch.device) -> torch.amp.GradScaler:
         if self._scaler is None:
             self._scaler = torch.amp.GradScaler(device.type)
+            # It is only complete after a first use, and in parallel training a process may have no document for that.
+            self._scaler.scale(torch.ones((), device=device))
         return self._scaler
 
     # Learning
@@ -281,8 +283,9 @@ class TorchShim(Shim):
             return
         step = self._get_optimizer(optimizer)
         self._updates += 1
-        if self._scaler is not None:
-            self._scaler.unscale_(step)
+        scaler = self._get_scaler(self.device) if self.dtype == "float16" else None
+        if scaler is not None:
+            scaler.unscale_(step)
         limit = optimizer.grad_clip or float("inf")
         norm = nn.utils.clip_grad_norm_(parameters.values(), limit, foreach=True)
         overflow = (~norm.isfinite()).float()
@@ -291,20 +294,25 @@ class TorchShim(Shim):
         step.grad_scale = None  # type: ignore[attr-defined]
         step.step()
         step.zero_grad(set_to_none=True)
-        if self._scaler is not None:
-            self._scaler.update()
+        if scaler is not None:
+            scaler.update()
         self._overflow = Overflow.copy(overflow)
         if optimizer.averages is not None:
             self._average(optimizer.averages, {**known, **parameters})
 
+    def _set_settings(self, settings: Optimizer) -> None:
+        """Use the settings of thinc's optimiser; begin anew if it is another object than before."""
+        if self._settings is settings:
+            return
+        if settings.use_radam or not (settings.b1 and settings.b2) or not settings.L2_is_weight_decay:
+            raise ValueError(
+                "spacy_ner_arch trains with Adam.v1 and L2_is_weight_decay = true only; change [training.optimizer]"
+            )
+        self._settings, self._optimizer, self._updates = settings, None, 0
+
     def _get_optimizer(self, settings: Optimizer) -> torch.optim.Optimizer:
-        """AdamW with the current rates of thinc's optimiser; a new one if `settings` is another object than before."""
-        if self._settings is not settings:
-            if settings.use_radam or not (settings.b1 and settings.b2) or not settings.L2_is_weight_decay:
-                raise ValueError(
-                    "spacy_ner_arch trains with Adam.v1 and L2_is_weight_decay = true only; change [training.optimizer]"
-                )
-            self._settings, self._optimizer, self._updates = settings, None, 0
+        """AdamW with the current rates of thinc's optimiser."""
+        self._set_settings(settings)
         if self._optimizer is None:
             named = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
             parameters: list[dict[str, Any]] = []
@@ -349,6 +357,37 @@ class TorchShim(Shim):
     def _key(self, name: str) -> tuple[str, str]:
         # thinc's keys begin with the number of a node; a string cannot collide with them.
         return f"torch-{self.id}", name
+
+    def training_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What `load_training_state` needs to go on with training: tensors by name, and JSON values."""
+        names = {parameter: name for name, parameter in self.module.named_parameters()}
+        held: Any = {} if self._optimizer is None else self._optimizer.state
+        tensors = {f"{key}/{names[p]}": tensor for p, state in held.items() for key, tensor in state.items()}
+        if self.device.type == "cuda":  # the flag of the last step is on its way to the host
+            torch.cuda.current_stream(self.device).synchronize()
+        return tensors, {
+            "updates": self._updates,
+            "overflow": None if self._overflow is None else self._overflow.read(),
+            "skipped": [self.skipped_steps, self._skipped_in_a_row],
+            "scaler": None if self._scaler is None else self._scaler.state_dict(),
+        }
+
+    def load_training_state(self, settings: Optimizer, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        """Go on with training where `training_state` was called. The groups must be those of that moment."""
+        if values["updates"]:
+            self._set_settings(settings)
+        trained = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+        for key, tensor in tensors.items():
+            kind, name = key.split("/", 1)
+            if name in trained:
+                state = self._get_optimizer(settings).state.setdefault(trained[name], {})
+                state[kind] = tensor.to(trained[name].device)
+        self._updates = values["updates"]
+        overflow = values["overflow"]
+        self._overflow = None if overflow is None else Overflow(torch.tensor(overflow), None)
+        self.skipped_steps, self._skipped_in_a_row = values["skipped"]
+        if values["scaler"] is not None:
+            self._get_scaler(self.device).load_state_dict(values["scaler"])
 
     @contextlib.contextmanager
     def use_params(self, params: dict[Any, Any]) -> Iterator[None]:

@@ -318,8 +318,7 @@ class VectorCache:
         """Vectors of the documents; computes those that are not in the cache."""
         if self._module is not get_shim(model).module:  # new weights were loaded
             self.clear(get_shim(model).module)
-        # The training loop makes new Docs for every update, so the key is the text.
-        keys = [doc.to_array([ORTH, SPACY]).tobytes() for doc in docs]
+        keys = [self._key(doc) for doc in docs]
         new = [i for i, key in enumerate(keys) if key not in self._vectors]
         found = {keys[i]: self._vectors[keys[i]] for i in range(len(docs)) if keys[i] in self._vectors}
         if new:
@@ -331,6 +330,21 @@ class VectorCache:
                 self._bytes += size
                 self._vectors.update({keys[i]: found[keys[i]] for i in new})
         return [found[key] for key in keys]
+
+    def refill(self, model: Model, docs: Sequence[Doc]) -> None:
+        """Compute vectors again as `get` did in a training that is resumed: of the same documents together, so that
+        they are the same to the last digit, and none beyond the limit."""
+        words = sum(len(doc) for doc in docs if self._key(doc) not in self._vectors)
+        if words and self._bytes + words * model.get_dim("nO") * 4 <= self.limit:
+            self.get(model, docs)
+
+    def __bool__(self) -> bool:
+        return bool(self._vectors)
+
+    @staticmethod
+    def _key(doc: Doc) -> bytes:
+        # The training loop makes new Docs for every update, so the key is the text.
+        return doc.to_array([ORTH, SPACY]).tobytes()
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Copies and other processes get an empty cache.

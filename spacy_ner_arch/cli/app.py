@@ -18,9 +18,10 @@ from .init_config import init_config
 from .label import label
 from .report import report
 from .review import review
+from .train import train
 from .tune import tune
 
-app = typer.Typer(name="ner-arch", help="Corpora, configs and scores for spacy_ner_arch.", no_args_is_help=True)
+app = typer.Typer(name="ner-arch", help="Corpora, configs, training and scores.", no_args_is_help=True)
 app.command("convert")(convert)
 app.command("export-data")(export_data)
 app.command("init-config")(init_config)
@@ -31,6 +32,7 @@ app.command("label")(label)
 app.command("annotate")(annotate)
 app.command("report")(report)
 app.command("review", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(review)
+app.command("train", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)
 app.command("tune")(tune)
 spacy_app.add_typer(app)
 # Without a usable GPU, `spacy train --gpu-id 0` and spaCy's other commands would end in a traceback.

@@ -29,6 +29,7 @@ class Batch:
     items: what the head classifies, in its own form (spans, pairs); None for the tokens.
     counts: (B,) rows that the head predicts for each document; the lengths unless the head says otherwise.
     targets: the gold annotation, in the head's own form; None in prediction.
+    output: method of the head that computes what is asked for in prediction.
     """
 
     lengths: np.ndarray
@@ -38,6 +39,7 @@ class Batch:
     items: Any = None
     counts: np.ndarray | None = None
     targets: Any = None
+    output: str = "predict"
 
     @property
     def device(self) -> torch.device:

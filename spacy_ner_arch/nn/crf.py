@@ -87,7 +87,7 @@ class LinearChainCRF(torchcrf.CRF):
         if tags.shape != mask.shape:
             raise ValueError(f"tags have shape {tuple(tags.shape)}, emissions and mask {tuple(mask.shape)}")
         lengths = mask.sum(1)
-        scores, transitions = self._scores(emissions, lengths, temperature)
+        scores, transitions = self.potentials(emissions, lengths, temperature)
         if partial:
             compatible = (tags == MISSING).unsqueeze(-1) | (
                 tags.unsqueeze(-1) == torch.arange(self.num_tags, device=tags.device)
@@ -116,7 +116,7 @@ class LinearChainCRF(torchcrf.CRF):
         with torch.no_grad():
             emissions, mask = self._batch_first(emissions, mask)
             lengths = mask.sum(1)
-            return best_path(*self._scores(emissions, lengths), lengths)
+            return best_path(*self.potentials(emissions, lengths), lengths)
 
     def span_log_terms(
         self, emissions: Tensor, mask: Tensor | None = None, temperature: Tensor | float = 1.0
@@ -135,7 +135,7 @@ class LinearChainCRF(torchcrf.CRF):
         with torch.no_grad():
             emissions, mask = self._batch_first(emissions, mask)
             lengths = mask.sum(1)
-            scores, transitions = self._scores(emissions, lengths, temperature)
+            scores, transitions = self.potentials(emissions, lengths, temperature)
             messages = scaled_messages(scores, transitions, lengths)
             total = total_score(messages, lengths)[:, None, None]
             scores, moves = scores.double(), transitions.double()
@@ -169,7 +169,9 @@ class LinearChainCRF(torchcrf.CRF):
         moves = transitions[tags[:, :-1], tags[:, 1:]]
         return (steps + torch.nn.functional.pad(moves, (1, 0))).masked_fill(~mask, 0.0)
 
-    def _scores(self, emissions: Tensor, lengths: Tensor, temperature: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
+    def potentials(
+        self, emissions: Tensor, lengths: Tensor, temperature: Tensor | float = 1.0
+    ) -> tuple[Tensor, Tensor]:
         """Emissions and transitions, divided by the temperature, with a large negative score where they are illegal.
 
         The start and end scores are added to the emissions of the first and the last step.

@@ -67,7 +67,8 @@ class TorchPipe(TrainablePipe):
         self._is_weighted = loss_weight != 1.0
         self.cfg: dict[str, Any] = {**cfg, "labels": []}
         self._updates = 0
-        self._loss = 0.0  # of the current update, which may have several parts
+        # Of the current update, over all its parts and, in parallel training, all processes.
+        self.update_loss = 0.0
         self._warned: set[str] = set()
         self.head  # noqa: B018 - raises for a model that does not fit
 
@@ -250,7 +251,7 @@ class TorchPipe(TrainablePipe):
             weight = self.loss_weight.value()
             backprop(weight)
         losses[self.name] += loss.total
-        self._loss += loss.total
+        self.update_loss += loss.total
         for part, value in loss.parts.items():
             key = f"{self.name}_{part}"
             losses[key] = losses.get(key, 0.0) + value
@@ -263,19 +264,22 @@ class TorchPipe(TrainablePipe):
     def finish_update(self, sgd: Optimizer) -> None:
         """Update the weights by the gradients of all calls of `update` since the last one."""
         self._updates += 1
-        self.loss_weight.learn(self._loss)
-        self._loss = 0.0
         self.model.finish_update(sgd)
+        self.loss_weight.learn(self.update_loss)
+        self.update_loss = 0.0
 
     # Predicting
 
-    def predict(self, docs: Iterable[Doc]) -> Any:
-        """Items of the documents, and the predictions of the model: one tuple of arrays per document."""
+    def predict(self, docs: Iterable[Doc], output: str = "predict") -> Any:
+        """Items of the documents, and the predictions of the model: one tuple of arrays per document.
+
+        output: method of the head that predicts.
+        """
         docs = list(docs)
         self._check_vectors(docs)
         with self._named_errors():
             items = self.find_items(docs)
-            return items, self.model.predict((docs, items, None))
+            return items, self.model.predict((docs, items, None, output))
 
     def _check_vectors(self, docs: Sequence[Doc]) -> None:
         """Raise ValueError for documents without the vectors that the component listens to.

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from spacy.language import Language
@@ -87,6 +87,13 @@ def make_sequence_ner(
         loss_weight=loss_weight,
         scorer=scorer,
     )
+
+
+class Reading(NamedTuple):
+    """A set of entities that a document may have, and its probability."""
+
+    entities: tuple[Span, ...]
+    probability: float
 
 
 class SequenceNER(TorchPipe):
@@ -192,6 +199,25 @@ class SequenceNER(TorchPipe):
                 group = SpanGroup(doc, name=ALTERNATIVES, spans=spans)
                 group.attrs["scores"] = np.array([probability for *_, probability in found])
                 doc.spans[ALTERNATIVES] = group
+
+    def readings(self, docs: Iterable[Doc], count: int) -> list[list[Reading]]:
+        """The most probable readings of each document, the best first, whatever `threshold` and other components say.
+
+        The documents must have what the component reads, such as the vectors of a shared encoder: keep `doc_cleaner`
+        from removing them.
+        """
+        docs = list(docs)
+        _, predictions = self.predict(docs, "predict_emissions")
+        found = []
+        for doc, (emissions,) in zip(docs, predictions, strict=True):
+            self.check_finite(doc, emissions)
+            paths = self.head.module.readings(emissions, count) if len(doc) else ([np.zeros(0, dtype=int)], [1.0])
+            found.append([self._reading(doc, tags, float(p)) for tags, p in zip(*paths, strict=True)])
+        return found
+
+    def _reading(self, doc: Doc, tags: np.ndarray, probability: float) -> Reading:
+        spans = decode(tags, self.tags, self.cfg["scheme"])
+        return Reading(tuple(Span(doc, start, end, label=label) for start, end, label in spans), probability)
 
     def _least_probabilities(self) -> np.ndarray | None:
         """Least probability of alternatives of each label, inf for labels that are not wanted; None for none at all."""

@@ -1,0 +1,106 @@
+"""Measure the speed of training in several processes of one thread, against one process of one thread.
+
+python benchmarks/scaling.py [--workers 2] [--rounds 3] [bilstm_crf transformer_crf]
+
+The systems run in turn on the training part of CoNLL-2003, transformers with MiniLM. Initialization and evaluation are
+not counted. The load of the machine before each run is in the row: beside other work, the ratio says nothing.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from rows import add_row, in_new_process
+from run import ROOT, convert, link_minilm
+from spacy.training.initialize import init_nlp
+from spacy.util import load_config
+
+from spacy_ner_arch.training import parallel
+from spacy_ner_arch.training.loop import Training, find_conditions
+
+# Updates of a run, and those at its beginning that are not counted.
+STEPS, WARM_UP = {"bilstm_crf": 200, "transformer_crf": 30}, 5
+
+
+def train(name: str, file: str, **place: Any) -> None:
+    """Train in one process of a group, or alone; write words per second into a file."""
+    torch.set_num_threads(1)
+    if place:
+        parallel.join_group(-1, **place)
+    corpus = ROOT / "corpus" / "conll2003"
+    settings = {
+        "paths.train": str(corpus / "train.spacy"),
+        "paths.dev": str(corpus / "dev.spacy"),
+        "paths.encoder": str(ROOT / "training" / "minilm") if name.startswith("transformer") else None,
+        "corpora.dev.limit": 10,
+        "training.max_steps": STEPS[name],
+        "training.eval_frequency": STEPS[name] * 2,
+    }
+    config = load_config(ROOT / "configs" / f"{name}.cfg", settings, interpolate=False)
+    training = Training(init_nlp(config), None, find_conditions(config))
+    draws: list[tuple[float, int]] = []
+    draw = training.shares
+
+    def timed_draw() -> Iterator[Any]:
+        start, words = time.perf_counter(), 0
+        for share in draw():
+            draws.append((start, words))
+            yield share
+            start, words = time.perf_counter(), training.batches.words
+
+    training.shares = timed_draw  # type: ignore[method-assign]
+    with open(os.devnull, "w") as nothing:
+        training.run(nothing, nothing)
+    if not parallel.rank():
+        (first, before), (last, after) = draws[WARM_UP], draws[-1]
+        Path(file).write_text(json.dumps((after - before) / (last - first)), encoding="utf8")
+
+
+def words_per_second(name: str, workers: int) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        file = f"{folder}/speed.json"
+        if workers == 1:
+            in_new_process(train, name, file)
+        else:
+            parallel.run_group(train, [(name, file)] * workers)
+        return json.loads(Path(file).read_text(encoding="utf8"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", default=list(STEPS))
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    convert("conll2003")
+    link_minilm()
+    for name in options.names:
+        speeds: dict[int, list[float]] = {1: [], options.workers: []}
+        loads = []
+        for _ in range(options.rounds):
+            for workers, found in speeds.items():
+                loads.append(os.getloadavg()[0])
+                found.append(words_per_second(name, workers))
+        one, several = speeds.values()
+        row = {
+            "section": "scaling",
+            "corpus": "conll2003",
+            "model": name,
+            "workers": options.workers,
+            "words_per_second_1": round(statistics.median(one)),
+            "words_per_second": round(statistics.median(several)),
+            "ratio": round(statistics.median(b / a for a, b in zip(one, several, strict=True)), 2),
+            "load": round(max(loads), 1),
+        }
+        add_row("speed", row)
+
+
+if __name__ == "__main__":
+    main()

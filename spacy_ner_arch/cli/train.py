@@ -1,0 +1,199 @@
+"""`ner-arch train`: spacy train in one or several processes, with checkpoints."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import typer
+from spacy.cli._util import import_code, parse_config_overrides, setup_gpu, show_validation_error
+from typer import Argument, Option
+from wasabi import msg
+
+
+class Job(NamedTuple):
+    """Arguments of the command for one process; `config` is the text of the file.
+
+    gpu: number of the GPU of this process; -1 for the CPU.
+    """
+
+    config_path: Path
+    config: str
+    overrides: dict[str, Any]
+    output: Path | None
+    code: Path | None
+    verbose: bool
+    gpu: int
+    resume: bool
+    force: bool
+    minutes: float | None
+
+
+def train(
+    context: typer.Context,
+    config: Path = Argument(..., help="Config file, or - for standard input", exists=True, allow_dash=True),
+    output: Path | None = Option(
+        None, "--output", "--output-path", "-o", help="Folder for the pipelines and the checkpoint", file_okay=False
+    ),
+    code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
+    verbose: bool = Option(False, "--verbose", "-V", "-VV", help="Show more information"),
+    use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
+    gpus: str | None = Option(None, "--gpus", help="Numbers of several GPUs, such as 0,1, each with a process"),
+    workers: int | None = Option(None, "--workers", help="Number of processes on the CPU", min=1),
+    resume: bool = Option(False, "--resume", help="Go on from the checkpoint in the output folder, if there is one"),
+    force: bool = Option(
+        False, "--force", help="Resume although config, corpus or processes differ; without --resume, start again"
+    ),
+    minutes: float | None = Option(
+        None, "--checkpoint-minutes", help="Also write a checkpoint between evaluations, after so many minutes", min=0.0
+    ),
+) -> None:
+    """Train a pipeline, as `spacy train` does, with a checkpoint at every evaluation.
+
+    Settings of the config can be overridden: --paths.train FILE. A training that was killed goes on with --resume and
+    ends with the same weights. --gpus and --workers train in several processes, each on its share of every batch, with
+    the result of a single one. Under torchrun, the command joins its group of processes.
+    """
+    try:
+        chosen = find_devices(gpus, use_gpu, workers)
+        if output is None and (resume or minutes is not None):
+            raise ValueError("--resume and --checkpoint-minutes need the folder of the checkpoint: give --output")
+    except ValueError as error:
+        msg.fail("Cannot train", str(error), exits=1)
+    overrides = parse_config_overrides(context.args)
+    text = sys.stdin.read() if str(config) == "-" else config.read_text(encoding="utf8")
+    jobs = [Job(config, text, overrides, output, code, verbose, gpu, resume, force, minutes) for gpu in chosen]
+    if is_torchrun():
+        run_job(jobs[int(os.environ["LOCAL_RANK"]) % len(jobs)], from_environment=True)
+    elif len(jobs) == 1:
+        run_job(jobs[0])
+    else:
+        from ..training.parallel import run_group
+
+        try:
+            run_group(run_job, [(job,) for job in jobs])
+        except ChildProcessError as error:
+            msg.fail("Training has stopped", f"{error}. What was saved is intact.", exits=1)
+
+
+def is_torchrun() -> bool:
+    """Whether torchrun has started this process as one of a group."""
+    return {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"} <= os.environ.keys()
+
+
+def find_devices(gpus: str | None, use_gpu: int, workers: int | None) -> list[int]:
+    """Number of the GPU of each process on this machine, -1 for the CPU.
+
+    Raises ValueError for options that exclude each other, and GPUs that do not exist.
+    """
+    options = {"--gpus": gpus is not None, "--gpu-id": use_gpu >= 0, "--workers": workers is not None}
+    given = [option for option, is_given in options.items() if is_given]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} exclude each other: give one of them")
+    if workers is not None and is_torchrun():
+        raise ValueError("--workers is not for torchrun, which has started the processes itself: leave it out")
+    if gpus is None:
+        return [use_gpu] * (workers or 1)
+    numbers = [int(part) if part.strip().isdecimal() else -1 for part in gpus.split(",")]
+    if -1 in numbers or len(set(numbers)) < len(numbers):
+        raise ValueError(f"--gpus is {gpus!r}; give different numbers with commas between them, such as 0,1")
+    import torch
+
+    there = torch.cuda.device_count()
+    if max(numbers) >= there:
+        has = f"this machine has {there} GPU{'s' * (there != 1)} that torch can use"
+        numbers_there = "the number 0" if there == 1 else f"the numbers 0 to {there - 1}"
+        remedy = f", with {numbers_there}" if there else ": see docs/gpu.md, or train with --workers"
+        raise ValueError(f"--gpus is {gpus!r}, but {has}{remedy}")
+    local = int(os.environ["LOCAL_WORLD_SIZE"]) if is_torchrun() and "LOCAL_WORLD_SIZE" in os.environ else 1
+    if local > len(numbers):
+        raise ValueError(f"--gpus is {gpus!r}, but torchrun has started {local} processes on this machine")
+    return numbers
+
+
+def run_job(job: Job, from_environment: bool = False, **place: Any) -> None:
+    """Train in this process.
+
+    from_environment: join the group that torchrun describes in environment variables.
+    place: of this process in another group, see `training.parallel.join_group`.
+    """
+    from spacy.training.initialize import init_nlp
+    from spacy.util import CONFIG_SECTION_ORDER
+    from thinc.api import Config
+
+    from ..training import parallel
+    from ..training.checkpoint import FILE, TrainingError
+    from ..training.loop import Training, find_conditions
+
+    if from_environment or place:
+        parallel.join_group(job.gpu, **place)
+    try:
+        if job.output is not None and not parallel.rank():
+            job.output.mkdir(parents=True, exist_ok=True)
+        if job.verbose:
+            logging.getLogger("spacy").setLevel(logging.DEBUG)
+        setup_gpu(job.gpu)
+        import_code(job.code)
+        with show_validation_error(job.config_path):
+            config = Config(section_order=CONFIG_SECTION_ORDER).from_str(
+                job.config, overrides=job.overrides, interpolate=False
+            )
+            conditions = find_conditions(config)
+        # The first process decides, since it writes the checkpoint.
+        is_there = job.output is not None and parallel.broadcast((job.output / FILE).exists())
+        with parallel.first_before_others():
+            saved = find_checkpoint(job, conditions) if is_there else None
+            if job.resume and saved is None:
+                msg.info(f"No checkpoint in {job.output}: training begins")
+            msg.divider("Initializing pipeline")
+            with show_validation_error(job.config_path, hint_fill=False):
+                nlp = init_nlp(config, use_gpu=job.gpu)
+        msg.good("Initialized pipeline")
+        msg.divider("Training pipeline")
+        training = Training(
+            nlp,
+            job.output,
+            conditions,
+            use_gpu=job.gpu,
+            saved=saved,
+            force=job.force,
+            minutes=job.minutes,
+        )
+        training.run(sys.stdout, sys.stderr)
+    except TrainingError as error:
+        if parallel.size() > 1:
+            print(f"Process {parallel.rank()}: {error}", file=sys.stderr, flush=True)
+            sys.exit(1)
+        msg.fail("Cannot train", str(error), exits=1)
+
+
+def find_checkpoint(job: Job, conditions: dict[str, Any]) -> Any:
+    """The checkpoint to resume from; None to begin in its place.
+
+    Raises TrainingError if it must not be overwritten, or if it cannot be resumed.
+    """
+    from ..training.checkpoint import FILE, TrainingError, read_checkpoint
+    from ..training.loop import find_differences
+
+    assert job.output is not None
+    path = job.output / FILE
+    if not job.resume:
+        if job.force:
+            return None
+        raise TrainingError(
+            f"{path} is the checkpoint of a training: give --resume to go on with it, --force to start again, or "
+            "another --output"
+        )
+    if not path.exists():
+        raise TrainingError(f"{path} is not there in this process: --output must be on a disk that all machines share")
+    saved = read_checkpoint(path)
+    differences = find_differences(saved.values["conditions"], conditions)
+    if differences and not job.force:
+        raise TrainingError(
+            "\n  ".join([f"{path} is the checkpoint of another training:", *differences])
+            + "\nUndo the changes, give --force to resume with them, or --force without --resume to start again"
+        )
+    for difference in differences:
+        msg.warn(f"Resuming although {difference}")
+    return saved

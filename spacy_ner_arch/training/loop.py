@@ -1,0 +1,389 @@
+"""spaCy's training loop in one or several processes, with checkpoints.
+
+The steps are those of spaCy's `train_while_improving`. A resumed training runs the same loop from the beginning,
+without updates and with the scores of the checkpoint, up to the step of the checkpoint. Then all schedules, the stages
+and the position in the corpus are where they were, and the state of the pipeline and of the optimiser is set.
+"""
+
+import json
+import random
+import sys
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from shutil import copytree
+from typing import IO, Any
+
+from spacy.attrs import ORTH
+from spacy.language import Language
+from spacy.schemas import ConfigSchemaTraining
+from spacy.training import Example
+from spacy.training.loop import (
+    DIR_MODEL_BEST,
+    DIR_MODEL_LAST,
+    create_before_to_disk_callback,
+    create_evaluation_callback,
+    create_train_batches,
+    train_while_improving,
+    update_meta,
+)
+from spacy.util import fix_random_seed, registry, resolve_dot_names
+from thinc.api import Config, Model, set_gpu_allocator
+from torch import Tensor
+from wasabi import Printer
+
+from ..bridge.head import get_shim
+from . import parallel
+from .checkpoint import (
+    FILE,
+    Checkpoint,
+    TrainingError,
+    device_random_state,
+    file_checksums,
+    modules,
+    nodes,
+    random_state,
+    replace_folder,
+    set_device_random_state,
+    set_random_state,
+    set_training_state,
+    set_weights,
+    training_state,
+    weights,
+    weights_checksum,
+    write_checkpoint,
+)
+
+
+class Batches:
+    """Batches of the training corpus, as spaCy draws them, but from random numbers of their own.
+
+    So they depend neither on what updates draw nor on the process that draws them.
+
+    source: epoch and examples of each batch.
+    state: of the random numbers at the beginning.
+
+    `drawn` and `words` count batches and words so far; `checksum` is the CRC-32 of these words.
+    """
+
+    def __init__(self, source: Iterator[tuple[int, Iterable[Example]]], state: dict[str, Any]) -> None:
+        self._source, self._state = source, state
+        self.drawn, self.words, self.checksum = 0, 0, 0
+
+    def __iter__(self) -> Iterator[tuple[int, list[Example]]]:
+        while True:
+            others = random_state()
+            set_random_state(self._state)
+            try:
+                epoch, batch = next(self._source, (0, None))
+            finally:
+                self._state = random_state()
+                set_random_state(others)
+            if batch is None:
+                return
+            examples = list(batch)
+            self.drawn += 1
+            for example in examples:
+                self.words += len(example)
+                self.checksum = zlib.crc32(example.reference.to_array([ORTH]).tobytes(), self.checksum)
+            yield epoch, examples
+
+
+class Training:
+    """A training run of a pipeline.
+
+    nlp: the initialized pipeline with the full config.
+    output: folder for model-best, model-last and the checkpoint, which the first process writes; None to store nothing.
+    conditions: what must not change until the training is resumed, see `find_conditions`.
+    use_gpu: number of the GPU, which must be active already; -1 for the CPU.
+    saved: checkpoint to resume from; None to begin.
+    force: resume although the corpus gives other batches than before.
+    minutes: also write a checkpoint when so much time has passed since the last; None for evaluations only.
+
+    In a group of processes (`training.parallel`), each makes this object and calls `run`.
+    """
+
+    def __init__(
+        self,
+        nlp: Language,
+        output: Path | None,
+        conditions: dict[str, Any],
+        *,
+        use_gpu: int = -1,
+        saved: Checkpoint | None = None,
+        force: bool = False,
+        minutes: float | None = None,
+    ) -> None:
+        self.nlp, self.output, self.conditions = nlp, output, conditions
+        self.saved, self.force, self.minutes = saved, force, minutes
+        config = nlp.config.interpolate()
+        if config["training"]["seed"] is not None:
+            fix_random_seed(config["training"]["seed"])
+        if use_gpu >= 0 and config["training"]["gpu_allocator"]:
+            set_gpu_allocator(config["training"]["gpu_allocator"])
+        self.settings = registry.resolve(config["training"], schema=ConfigSchemaTraining)
+        names = [self.settings["train_corpus"], self.settings["dev_corpus"]]
+        train_corpus, dev_corpus = resolve_dot_names(config, names)
+        self.optimizer = self.settings["optimizer"]
+        self.frozen = self.settings["frozen_components"]
+        self.before_to_disk = create_before_to_disk_callback(self.settings["before_to_disk"])
+        self.score = create_evaluation_callback(nlp, dev_corpus, self.settings["score_weights"])
+
+        if saved is not None:
+            set_weights(nlp, saved.tensors)
+        self.check_agreement("names and shapes of weights", [(name, w.shape) for name, w in weights(nlp).items()])
+        parallel.broadcast_tensors(list(weights(nlp).values()))
+        self.start = saved.values["start"] if saved else parallel.broadcast(random_state())
+        set_random_state(self.start)
+        batches = create_train_batches(nlp, train_corpus, self.settings["batcher"], self.settings["max_epochs"])
+        self.batches = Batches(batches, self.start)
+        if parallel.rank():  # each process has a dropout of its own
+            fix_random_seed(random.randrange(2**31) + parallel.rank())
+        self.scores: dict[int, float] = dict(saved.values["scores"]) if saved else {}
+        self.seconds: float = saved.values["seconds"] if saved else 0.0
+        self.last_checkpoint = time.monotonic()
+        self.is_replaying = saved is not None
+        trained = [pipe for name, pipe in nlp.pipeline if name not in self.frozen]
+        self.sums = parallel.UpdateSum([p for p in trained if isinstance(getattr(p, "model", None), Model)])
+
+    def run(self, stdout: IO = sys.stdout, stderr: IO = sys.stderr) -> None:
+        """Train to the end. Raises TrainingError if something cannot be saved or resumed."""
+        settings, msg = self.settings, Printer(no_print=True)
+        if self.saved is not None:
+            # An instance attribute, until `resume` removes it.
+            self.nlp.update = partial(refill_caches, self.nlp, self.saved.values["has_cache"])  # type: ignore[method-assign]
+        stdout.write(msg.info(f"Pipeline: {self.nlp.pipe_names}") + "\n")
+        if self.frozen:
+            stdout.write(msg.info(f"Frozen components: {self.frozen}") + "\n")
+        if settings["annotating_components"]:
+            stdout.write(msg.info(f"Set annotations on update for: {settings['annotating_components']}") + "\n")
+        stdout.write(msg.info(f"Initial learn rate: {self.optimizer.learn_rate}") + "\n")
+        if parallel.size() > 1:
+            stdout.write(msg.info(f"Processes: {parallel.size()}") + "\n")
+        steps = train_while_improving(
+            self.nlp,
+            self.optimizer,
+            self.shares(),
+            self.evaluate,
+            dropout=settings["dropout"],
+            accumulate_gradient=settings["accumulate_gradient"],
+            patience=settings["patience"],
+            max_steps=settings["max_steps"],
+            eval_frequency=settings["eval_frequency"],
+            exclude=self.frozen,
+            annotating_components=settings["annotating_components"],
+            before_update=settings["before_update"],
+        )
+        log, finish = self.make_logger(stdout, stderr)
+        step, is_evaluated = -1, True
+        try:
+            with self.sums.in_updates():
+                for _, info, is_best in steps:
+                    step, is_evaluated = info["step"], is_best is not None
+                    if self.is_replaying:
+                        if self.saved is not None and step == self.saved.values["step"]:
+                            self.resume(info)
+                            stdout.write(msg.info(f"Resumed after step {step}") + "\n")
+                        continue
+                    info["words"] = self.batches.words
+                    info["seconds"] += int(self.seconds)
+                    if is_evaluated:
+                        self.after_evaluation(info, is_best)
+                    log(info if is_evaluated else None)
+                    if is_evaluated or self.is_checkpoint_due():
+                        self.write_checkpoint(info, is_evaluated)
+        finally:
+            finish()
+        if self.is_replaying and self.saved is not None:
+            raise TrainingError(
+                f"the checkpoint is that of step {self.saved.values['step']}, but with this config the training ends "
+                f"at step {step}: raise [training] max_steps, or max_epochs"
+            )
+        if self.output is not None:
+            if not is_evaluated:
+                self.save(step, is_best=False)
+            stdout.write(msg.good("Saved pipeline to output directory", self.output / DIR_MODEL_LAST) + "\n")
+
+    def shares(self) -> Iterator[tuple[int, list[Example]]]:
+        """Epoch and examples of this process for each update."""
+        for epoch, batch in self.batches:
+            if not self.is_replaying:
+                self.sums.begin()
+            yield epoch, parallel.share(batch)
+
+    def make_logger(self, stdout: IO, stderr: IO) -> tuple[Any, Any]:
+        if parallel.rank():
+            return (lambda info: None), (lambda: None)
+        with self.nlp.select_pipes(disable=self.frozen):
+            return self.settings["logger"](self.nlp, stdout, stderr)
+
+    def evaluate(self) -> tuple[float, dict[str, Any]]:
+        """Score on the development corpus, in the first process, and the scores it is made of."""
+        step = self.batches.drawn - 1
+        if self.is_replaying:
+            # With another eval_frequency, the last score before.
+            return self.scores[max(known for known in self.scores if known <= step)], {}
+        score, scores = parallel.broadcast(self.score() if not parallel.rank() else (0.0, {}))
+        self.scores[step] = score
+        return score, scores
+
+    def after_evaluation(self, info: dict[str, Any], is_best: bool) -> None:
+        """Add up losses, save, and check that all processes have the same weights."""
+        add_losses(info["losses"], parallel.gather(dict(info["losses"])), self.nlp.pipe_names)
+        with self.nlp.select_pipes(disable=self.frozen):
+            update_meta(self.settings, self.nlp, info)
+        if self.output is not None:
+            self.save(info["step"], is_best)
+            info["output_path"] = str(self.output / DIR_MODEL_LAST)
+        if parallel.size() > 1:
+            # Callbacks before saving may change the pipeline, such as Calibrate.v1.
+            parallel.broadcast_tensors([b for _, node in nodes(self.nlp) for b in float_buffers(node)])
+            self.check_agreement(f"batches up to step {info['step']}", self.batches.checksum)
+            self.check_agreement(f"weights after step {info['step']}", weights_checksum(self.nlp))
+
+    def check_agreement(self, what: str, value: Any) -> None:
+        """Raise TrainingError if a value is not the same in all processes."""
+        values = parallel.gather(value)
+        others = [number for number, other in enumerate(values) if other != values[0]]
+        if others:
+            raise TrainingError(
+                f"processes {others} have other {what} than process 0. Readers, batchers, augmenters and callbacks of "
+                "the config must do the same in every process: set PYTHONHASHSEED=0, or train in one process"
+            )
+
+    def save(self, step: int, is_best: bool) -> None:
+        """Write model-last, and model-best if it is the best, in the first process."""
+        if parallel.rank() or self.output is None:
+            return
+        last, best = self.output / DIR_MODEL_LAST, self.output / DIR_MODEL_BEST
+        try:
+            with self.nlp.use_params(self.optimizer.averages):
+                replace_folder(last, self.before_to_disk(self.nlp).to_disk)
+            if is_best:
+                replace_folder(best, partial(copytree, last))
+        except OSError as error:
+            raise self.saving_error(step, error) from error
+
+    def is_checkpoint_due(self) -> bool:
+        """Whether it is time for a checkpoint between evaluations; the first process decides."""
+        if self.minutes is None or self.output is None:
+            return False
+        return parallel.broadcast(time.monotonic() - self.last_checkpoint > 60 * self.minutes)
+
+    def write_checkpoint(self, info: dict[str, Any], is_evaluated: bool) -> None:
+        if self.output is None:
+            return
+        # spaCy sums losses from one evaluation to the next.
+        losses = {} if is_evaluated else {name: float(loss) for name, loss in info["losses"].items()}
+        processes = parallel.gather({"device": device_random_state(), "random": random_state(), "losses": losses})
+        self.last_checkpoint = time.monotonic()
+        if parallel.rank():
+            return
+        state = training_state(self.nlp, self.optimizer)
+        values = {
+            **state.values,
+            "step": info["step"],
+            "seconds": info["seconds"],
+            "scores": list(self.scores.items()),
+            "start": self.start,
+            "batches": self.batches.checksum,
+            "processes": processes,
+            "has_cache": any(node.attrs.get("cache") for _, node in nodes(self.nlp)),
+            "performance": self.nlp.meta.get("performance", {}),
+            "conditions": self.conditions,
+        }
+        try:
+            write_checkpoint(self.output / FILE, Checkpoint(values, state.tensors))
+        except OSError as error:
+            raise self.saving_error(info["step"], error) from error
+
+    def saving_error(self, step: int, error: OSError) -> TrainingError:
+        return TrainingError(
+            f"cannot save to {self.output} after step {step} ({error}). The checkpoint and the pipelines that were "
+            "saved before are intact: make room on the disk and go on with --resume"
+        )
+
+    def resume(self, info: dict[str, Any]) -> None:
+        """Set the state of the checkpoint, whose step the loop has reached."""
+        assert self.saved is not None
+        values = self.saved.values
+        if values["batches"] != self.batches.checksum and not self.force:
+            raise TrainingError(
+                "the corpus gives other batches than before the checkpoint, although config and files are the same: a "
+                "reader, batcher or augmenter does not depend on [training] seed alone. --force resumes anyway"
+            )
+        del self.nlp.update
+        set_training_state(self.nlp, self.optimizer, self.saved)
+        self.nlp.meta["performance"] = values["performance"]
+        if parallel.rank() < len(values["processes"]):
+            own = values["processes"][parallel.rank()]
+            set_random_state(own["random"])
+            set_device_random_state(own["device"])
+            info["losses"].update(own["losses"])
+        self.is_replaying = False
+
+
+def refill_caches(nlp: Language, has_cache: bool, examples: list[Example], **arguments: Any) -> None:
+    """Take the place of `nlp.update` in steps that were made before the checkpoint.
+
+    Compute the vectors again that frozen transformers have in their caches.
+    """
+    for _, node in nodes(nlp) if has_cache else ():
+        cache = node.attrs.get("cache")
+        if cache is not None and get_shim(node).frozen:
+            cache.refill(node, [example.predicted for example in examples])
+        elif cache is not None:
+            cache.clear()
+
+
+def float_buffers(node: Model) -> Iterator[Tensor]:
+    """Buffers of a layer that no update changes by counting."""
+    for _, module in modules(node):
+        yield from (buffer for buffer in module.buffers() if buffer.is_floating_point())
+
+
+def add_losses(losses: dict[str, float], parts: list[dict[str, float]], names: Iterable[str]) -> None:
+    """Set the losses to the sums over all processes. Loss weights, which are among them, are the same in all."""
+    loss_weights = {f"{name}_weight" for name in names}
+    for name in dict.fromkeys(name for part in parts for name in part):
+        found = [part[name] for part in parts if name in part]
+        losses[name] = found[0] if name in loss_weights else sum(found)
+
+
+# What a resumed training must have in common with the one before
+
+
+def find_conditions(config: Config) -> dict[str, Any]:
+    """What decides over the result of a training: settings, content of the corpora, number of processes."""
+    filled = config.interpolate()
+    conditions = {
+        "settings": dict(flatten(filled)),
+        "files": file_checksums(filled.get("corpora", {})),
+        "processes": parallel.size(),
+    }
+    return json.loads(json.dumps(conditions, default=str))
+
+
+def flatten(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def find_differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Descriptions of what differs between the conditions of two trainings."""
+    found = []
+    for name in sorted(before["settings"].keys() | now["settings"].keys()):
+        values = [conditions["settings"].get(name, "not there") for conditions in (before, now)]
+        if values[0] != values[1]:
+            found.append(f"{name} was {values[0]!r}, is {values[1]!r}")
+    for name in sorted(before["files"].keys() & now["files"].keys()):
+        if before["files"][name] != now["files"][name]:
+            found.append(f"the content of {name} ({now['settings'].get(name)}) has changed")
+    if before["processes"] != now["processes"]:
+        found.append(f"the number of processes was {before['processes']}, is {now['processes']}")
+    return found

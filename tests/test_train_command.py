@@ -1,0 +1,433 @@
+"""`ner-arch train`: several processes, checkpoints, and what must not go wrong with them."""
+
+import json
+import multiprocessing
+import resource
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import group_work
+import pytest
+import spacy
+import torch
+from conftest import RELATIONS, TRAIN, make_examples, set_relations
+from safetensors import safe_open
+from safetensors.torch import save_file
+from spacy.tokens import DocBin
+from spacy.training.initialize import init_nlp
+from spacy.training.loop import train as spacy_train
+from test_configs import CONFIGS, small_config
+from thinc.api import Config
+from typer.testing import CliRunner
+
+from spacy_ner_arch.cli import train as command
+from spacy_ner_arch.cli.app import app
+from spacy_ner_arch.pipes.base import TorchPipe
+from spacy_ner_arch.training import checkpoint, loop, parallel
+from spacy_ner_arch.training.checkpoint import FILE, TrainingError, read_checkpoint, replace_folder
+
+# By name of the run: config, and settings for the same result in any number of processes.
+EXACT = {
+    "training.dropout": 0.0,
+    "training.max_steps": 8,
+    "training.eval_frequency": 4,
+    "training.batcher.size": 40,
+    "training.optimizer.learn_rate": 0.001,
+    "training.before_update.*.learn_rate": 0.001,
+    "training.before_update.*.initial_rate": 0.001,
+    "training.before_update.stages.new_layers.steps": 4,
+    "training.before_update.stages.all.steps": 4,
+    "components.transformer.model.transformer_config": {
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    },
+}
+RUNS = {
+    "bilstm_crf": ("bilstm_crf", {}),
+    "transformer_crf": ("transformer_crf", {}),
+    "span": ("span", {"training.accumulate_gradient": 2}),
+    "joint, learned weights": ("joint", {}),
+    "two stages": ("transformer_bilstm_crf", {}),
+    "parameters of thinc": (
+        "bilstm_crf",
+        {
+            "components.sequence_ner.model.tok2vec": {
+                "@architectures": "spacy.MultiHashEmbed.v2",
+                "width": 16,
+                "attrs": ["NORM", "SHAPE"],
+                "rows": [200, 100],
+                "include_static_vectors": False,
+            }
+        },
+    ),
+}
+NAMES = list(RUNS)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    path = tmp_path_factory.mktemp("corpus") / "train.spacy"
+    docs = [eg.reference for eg in make_examples(spacy.blank("en"), TRAIN * 4)]
+    set_relations(docs, RELATIONS * 4)
+    DocBin(docs=docs, store_user_data=True).to_disk(path)
+    return path
+
+
+@pytest.fixture
+def make_job(corpus, tiny_transformers, tmp_path):
+    """A training of one of RUNS, which stores into a folder of this name."""
+
+    def make(run: str, folder: str, resume=False, force=False, minutes=None, **settings) -> command.Job:
+        name, own = RUNS[run]
+        path = next(path for path in CONFIGS if path.stem == name)
+        replaced = {key: value for key, value in own.items() if isinstance(value, dict)}
+        config = small_config(path, corpus, tiny_transformers["bert"], **{**EXACT, **own, **settings})
+        for key, block in replaced.items():
+            spacy.util.set_dot_to_object(config, key, block)
+        output = tmp_path / folder
+        return command.Job(path, config.to_str(), {}, output, None, False, -1, resume, force, minutes)
+
+    return make
+
+
+def run_all(jobs, **place):
+    """In a process of a group: several trainings, one after the other."""
+    parallel.join_group(-1, **place)
+    for job in jobs:
+        command.run_job(job)
+
+
+def differences(first: Path, second: Path) -> dict[str, float]:
+    """The largest difference of the tensors of each kind in two checkpoints."""
+    one, other = read_checkpoint(first / FILE).tensors, read_checkpoint(second / FILE).tensors
+    assert one.keys() == other.keys()
+    found: dict[str, float] = {}
+    for name in one:
+        kind = name.split("/")[0]
+        difference = (one[name].double() - other[name].double()).abs()
+        found[kind] = max(found.get(kind, 0.0), float(difference.max()) if len(difference.flatten()) else 0.0)
+    return found
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """All files of a stored pipeline."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def check_processes(make_job, number: int, names) -> None:
+    """Several processes end with the weights of one. That they have the same ones is checked while they train."""
+    for name in names:
+        command.run_job(make_job(name, f"{name} one"))
+    jobs = [make_job(name, f"{name} {number}") for name in names]
+    parallel.run_group(run_all, [(jobs,)] * number)
+    for name, job in zip(names, jobs, strict=True):
+        one = job.output.with_name(f"{name} one")
+        assert max(differences(one, job.output).values()) < 1e-5, name
+        before, after = (read_checkpoint(folder / FILE).values for folder in (one, job.output))
+        assert before["batches"] == after["batches"] and before["updates"] == after["updates"]
+        assert before["loss_weights"].keys() == after["loss_weights"].keys()
+        for component, weight in before["loss_weights"].items():
+            assert after["loss_weights"][component] == pytest.approx(weight, rel=1e-4)
+            assert weight["_seen"] > 4 and weight["s"]
+
+
+def test_two_processes_end_with_the_weights_of_one(make_job):
+    check_processes(make_job, 2, NAMES)
+
+
+@pytest.mark.slow
+def test_three_processes_end_with_the_weights_of_one(make_job):
+    check_processes(make_job, 3, NAMES)
+
+
+@pytest.mark.parametrize("name", ["bilstm_crf", "joint, learned weights"])
+def test_one_process_does_what_spacy_does(make_job, tmp_path, name):
+    job = make_job(name, "ours", **{"training.dropout": 0.3})
+    command.run_job(job)
+    (tmp_path / "spacy").mkdir()
+    spacy_train(init_nlp(Config().from_str(job.config, interpolate=False)), tmp_path / "spacy")
+    for folder in ("model-best", "model-last"):
+        ours, theirs = files(job.output / folder), files(tmp_path / "spacy" / folder)
+        assert ours.keys() == theirs.keys() and not [path for path in ours if ours[path] != theirs[path]]
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing of the package catches it."""
+
+
+@contextmanager
+def killed_in_update(monkeypatch, number: int):
+    """Within the context, the training is killed in this call of `update`."""
+    calls = []
+    update = TorchPipe.update
+
+    def count(self, *args, **kwargs):
+        calls.append(None)
+        if len(calls) == number:
+            raise Killed
+        return update(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(TorchPipe, "update", count)
+        yield
+
+
+RESUMED = {
+    "bilstm_crf": {"components.*.unknown_rate": 1.0, "training.optimizer.use_averages": True},
+    "span": {"components.span_ner.model.dropout": 0.2},
+    "joint, learned weights": {},
+    "two stages": {"training.before_update.stages.new_layers.steps": 10},
+    "parameters of thinc": {"training.optimizer.learn_rate.@schedules": "warmup_linear.v1"},
+}
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_a_resumed_training_ends_with_the_same_weights(make_job, monkeypatch, name):
+    """Also when it is killed twice, in the middle of an update, in the middle of an epoch or a stage."""
+    settings = {"training.dropout": 0.2, "training.max_steps": 14, **RESUMED[name]}
+    whole, parts = make_job(name, "whole", **settings), make_job(name, "parts", **settings)
+    command.run_job(whole)
+    calls_per_step = 2 if name in ("joint, learned weights", "span") else 1
+    for step, start in ((6, 0), (10, 5)):  # the checkpoints are of steps 4 and 8
+        with killed_in_update(monkeypatch, calls_per_step * (step - start) + 1):
+            command.run_job(parts._replace(resume=True))
+    assert read_checkpoint(parts.output / FILE).values["step"] == 8
+    command.run_job(parts._replace(resume=True))
+    assert set(differences(whole.output, parts.output).values()) == {0.0}
+    for folder in ("model-best", "model-last"):
+        assert files(whole.output / folder) == files(parts.output / folder)
+    ends = [read_checkpoint(job.output / FILE).values for job in (whole, parts)]
+    for key in ("step", "scores", "batches", "processes", "loss_weights", "shims", "updates"):
+        assert ends[0][key] == ends[1][key], key
+    command.run_job(parts._replace(resume=True))  # a finished training has nothing to do
+    assert files(whole.output / "model-last") == files(parts.output / "model-last")
+
+
+def test_checkpoints_between_evaluations(make_job, monkeypatch):
+    settings = {"training.dropout": 0.2}
+    whole, parts = make_job("bilstm_crf", "whole", **settings), make_job("bilstm_crf", "parts", minutes=0.0, **settings)
+    command.run_job(whole)
+    with killed_in_update(monkeypatch, 7):
+        command.run_job(parts)
+    saved = read_checkpoint(parts.output / FILE).values
+    assert saved["step"] == 5 and saved["processes"][0]["losses"]["sequence_ner"] > 0
+    command.run_job(parts._replace(resume=True))
+    assert set(differences(whole.output, parts.output).values()) == {0.0}
+    # The loss of model-last is that since the evaluation before, which was in the killed part.
+    assert files(whole.output / "model-last") == files(parts.output / "model-last")
+
+
+def invoke(*arguments) -> str:
+    """Output of a command that fails."""
+    result = CliRunner().invoke(app, ["train", *map(str, arguments)])
+    assert result.exit_code == 1
+    return " ".join(result.output.split())
+
+
+@pytest.fixture
+def checkpointed(make_job, tmp_path):
+    """Options of a training with a checkpoint, and its folder."""
+    job = make_job("bilstm_crf", "output", **{"training.max_steps": 4, "training.eval_frequency": 2})
+    command.run_job(job)
+    config = tmp_path / "config.cfg"
+    config.write_text(job.config, encoding="utf8")
+    return [config, "--output", job.output], job.output
+
+
+def test_a_checkpoint_is_not_overwritten_unasked(checkpointed):
+    options, folder = checkpointed
+    before = (folder / FILE).read_bytes()
+    assert "give --resume to go on with it, --force to start again" in invoke(*options)
+    assert (folder / FILE).read_bytes() == before
+    assert CliRunner().invoke(app, ["train", *map(str, options), "--force"]).exit_code == 0
+
+
+def test_resuming_with_other_settings_and_corpora(checkpointed, corpus):
+    options, folder = checkpointed
+    resumed = [*options, "--resume"]
+    output = invoke(*resumed, "--training.dropout", "0.3", "--training.max_steps", "6")
+    assert "training.dropout was 0.0, is 0.3" in output and "training.max_steps was 4, is 6" in output
+    forced = CliRunner().invoke(app, [*map(str, ["train", *resumed]), "--force", "--training.max_steps", "6"])
+    assert forced.exit_code == 0 and "Resuming although training.max_steps was 4, is 6" in forced.output
+    assert read_checkpoint(folder / FILE).values["step"] == 6
+    original = corpus.read_bytes()
+    try:
+        docs = [eg.reference for eg in make_examples(spacy.blank("en"), TRAIN * 3)]
+        DocBin(docs=docs).to_disk(corpus)
+        output = invoke(*resumed, "--training.max_steps", "6")
+        assert f"the content of corpora.train.path ({corpus}) has changed" in output
+        assert "processes" not in output
+        # --force resumes with the new documents.
+        arguments = [*map(str, ["train", *resumed]), "--force", "--training.max_steps", "8"]
+        assert CliRunner().invoke(app, arguments).exit_code == 0
+    finally:
+        corpus.write_bytes(original)
+    assert "ends at step 2: raise [training] max_steps" in invoke(*resumed, "--force", "--training.max_steps", "2")
+
+
+def test_resuming_with_other_labels(checkpointed, corpus, tmp_path):
+    options, _ = checkpointed
+    docs = [eg.reference for eg in make_examples(spacy.blank("en"), [("Anna sings", [(0, 1, "ARTIST")])])]
+    DocBin(docs=docs).to_disk(tmp_path / "other.spacy")
+    output = invoke(*options, "--resume", "--force", "--paths.train", tmp_path / "other.spacy")
+    assert "config or labels have changed too much to resume" in output
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "header", "empty", "version"])
+def test_damaged_checkpoints(checkpointed, damage):
+    options, folder = checkpointed
+    path = folder / FILE
+    data = path.read_bytes()
+    middle = len(data) // 2
+    message = f"{path.name} is damaged"
+    if damage == "cut":
+        path.write_bytes(data[:middle])
+    elif damage == "flipped":
+        path.write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
+    elif damage == "header":
+        save_file({"a": torch.zeros(1)}, path, {"values": "[]"})
+    elif damage == "empty":
+        path.write_bytes(b"")
+    else:
+        with safe_open(path, framework="pt") as file:
+            values = json.loads(file.metadata()["values"])
+        save_file({}, path, {"values": json.dumps({**values, "version": 99, "package": "7.0"})})
+        message = "has version 99, of spacy_ner_arch 7.0"
+    output = invoke(*options, "--resume")
+    assert message in output and "start again with --force instead of --resume" in output
+
+
+@contextmanager
+def full_disk(size: int):
+    """Within the context, no file can become larger than this number of bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("part", ["model-last", FILE])
+def test_a_full_disk(make_job, monkeypatch, part):
+    """Everything stays as it was, and training can go on."""
+    whole, parts = make_job("bilstm_crf", "whole"), make_job("bilstm_crf", "parts")
+    command.run_job(whole)
+    with killed_in_update(monkeypatch, 2):
+        command.run_job(parts)
+    before = files(parts.output)
+    sizes = [len(data) for name, data in before.items() if name.startswith(part)]
+    with full_disk(max(sizes) - 1), pytest.raises(SystemExit), monkeypatch.context() as patch:
+        messages = []
+        patch.setattr(command.msg, "fail", lambda *texts, exits: messages.append(texts[1]) or sys.exit(exits))
+        command.run_job(parts._replace(resume=True))
+    assert "after step 4" in messages[0] and "large" in messages[0] and "go on with --resume" in messages[0]
+    assert f"cannot save to {parts.output}" in messages[0]
+    after = files(parts.output)
+    assert after.keys() == before.keys() and after[FILE] == before[FILE]
+    assert all(spacy.load(parts.output / name) for name in ("model-best", "model-last"))
+    command.run_job(parts._replace(resume=True))
+    assert files(parts.output / "model-last") == files(whole.output / "model-last")
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_folder_is_replaced_at_once(tmp_path, monkeypatch, can_exchange):
+    if not can_exchange:
+        monkeypatch.setattr(checkpoint, "exchange", lambda first, second: False)
+
+    def write(text, folder):
+        folder.mkdir()
+        (folder / "a").write_text(text)
+        if text == "broken":
+            raise OSError("full")
+        assert not (tmp_path / "x").exists() or (tmp_path / "x" / "a").read_text() != text
+
+    for text in ("one", "two"):
+        replace_folder(tmp_path / "x", partial(write, text))
+        assert (tmp_path / "x" / "a").read_text() == text and len(list(tmp_path.iterdir())) == 1
+    with pytest.raises(OSError, match="full"):
+        replace_folder(tmp_path / "x", partial(write, "broken"))
+    assert (tmp_path / "x" / "a").read_text() == "two" and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--gpus", "0,1"], "--gpus is '0,1', but this machine has 1 GPU that torch can use, with the number 0"),
+        (["--gpus", "0,0"], "give different numbers with commas between them"),
+        (["--gpus", "a"], "give different numbers with commas between them"),
+        (["--gpus", "0", "--workers", "2"], "--gpus and --workers exclude each other"),
+        (["--gpu-id", "0", "--workers", "2"], "--gpu-id and --workers exclude each other"),
+        (["--resume"], "need the folder of the checkpoint: give --output"),
+    ],
+)
+def test_options_that_cannot_be(monkeypatch, options, message):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert message in invoke(CONFIGS[0], *options)
+
+
+def test_gpus_without_any(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert "this machine has 0 GPUs that torch can use: see docs/gpu.md" in invoke(CONFIGS[0], "--gpus", "0")
+
+
+def check_end(pids: Path, seconds: float) -> None:
+    """Fail unless all processes end within a time."""
+    end = time.monotonic() + seconds
+    while left := [path.name for path in pids.iterdir() if Path("/proc", path.name).exists()]:
+        assert time.monotonic() < end, left
+        time.sleep(0.1)
+
+
+def test_all_stop_when_one_process_dies(tmp_path):
+    with pytest.raises(ChildProcessError, match="process 1 of 2 was killed by SIGKILL; all were stopped"):
+        parallel.run_group(group_work.die_or_wait, [(tmp_path,)] * 2)
+    check_end(tmp_path, 1)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_all_stop_when_the_parent_dies(tmp_path):
+    parent = multiprocessing.get_context("spawn").Process(target=group_work.start_waiting, args=(tmp_path,))
+    parent.start()
+    while len(list(tmp_path.iterdir())) < 2:
+        time.sleep(0.1)
+    parent.kill()
+    parent.join()
+    check_end(tmp_path, 5)
+
+
+def train_apart(job, **place):
+    """In a process of a group: the second process changes a weight on its own."""
+    parallel.join_group(-1, **place)
+    after_evaluation = loop.Training.after_evaluation
+
+    def change(training, *arguments):
+        [_, (_, shim)] = checkpoint.torch_shims(training.nlp)
+        next(shim.module.parameters()).data.add_(parallel.rank())
+        after_evaluation(training, *arguments)
+
+    loop.Training.after_evaluation = change
+    with pytest.raises(TrainingError, match=r"processes \[1\] have other weights after step 0 than process 0"):
+        config = Config().from_str(job.config, interpolate=False)
+        loop.Training(init_nlp(config), None, loop.find_conditions(config)).run()
+
+
+def test_processes_that_drift_apart(make_job):
+    parallel.run_group(train_apart, [(make_job("bilstm_crf", "x"),)] * 2)
+
+
+@pytest.mark.slow
+def test_torchrun(make_job, tmp_path):
+    """The command joins the group of torchrun."""
+    one, two = make_job("bilstm_crf", "one"), make_job("bilstm_crf", "two")
+    command.run_job(one)
+    config = tmp_path / "config.cfg"
+    config.write_text(two.config, encoding="utf8")
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    subprocess.run([*start, "spacy", "ner-arch", "train", config, "--output", two.output], check=True)
+    assert max(differences(one.output, two.output).values()) < 1e-5
+    assert read_checkpoint(two.output / FILE).values["conditions"]["processes"] == 2
