@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from spacy.language import Language
 from spacy.tokens import Doc
@@ -15,7 +15,7 @@ from ..annotation.relations import set_relations
 from ..formats.lines import SHOWN_CHARACTERS, FormatError, Line
 from .documents import Record, annotation, check_record, find_layers, make_doc, parse, predict
 from .inputs import Raw, Shard, checksum
-from .outputs import OUTPUTS, Output
+from .outputs import OUTPUTS, Columns, Output
 
 
 class Job(NamedTuple):
@@ -29,7 +29,7 @@ class Job(NamedTuple):
     column: key or column of the text.
     key: key of the annotation; None for one per layer.
     to: format of the output, a key of OUTPUTS.
-    schema: see `outputs.find_schema`.
+    columns: of Parquet files, see `outputs.find_columns`; None for other files.
     """
 
     model: str
@@ -40,7 +40,7 @@ class Job(NamedTuple):
     column: str
     key: str | None
     to: str
-    schema: Any
+    columns: Columns | None
 
 
 class Result(NamedTuple):
@@ -115,7 +115,7 @@ class Annotator:
     def _annotate(self, shard: Shard, failing: dict[int, str]) -> Result:
         """Annotate the records of a shard, except those with these positions, which are rejected for these reasons."""
         rejects: list[str] = []
-        output = OUTPUTS[self.job.to](self.job.column, self.layers, self.job.key, self.job.schema)
+        output = OUTPUTS[self.job.to](self.job.column, self.layers, self.job.key, self.job.columns)
         counts = Counter(dict.fromkeys(("records", "documents", "rejects", "repeated_ids", *self.layers), 0))
         ids = Counter[str]()
 
@@ -146,8 +146,10 @@ class Annotator:
         line.check()
         if isinstance(raw.value, bytes):
             doc = Doc(self.nlp.vocab).from_bytes(raw.value)
-            record: Record = {key: value for key, value in doc.user_data.items() if isinstance(key, str)}
-            record = {column: doc.text, **record}
+            fields = {key: value for key, value in doc.user_data.items() if isinstance(key, str)}
+            if fields.get(column, doc.text) != doc.text:
+                raise line.error(f"doc.user_data[{column!r}] is not the text", "give another --text-column")
+            record: Record = {column: doc.text, **fields}
             self._clear(doc)
         elif raw.value is not None:
             record = raw.value
