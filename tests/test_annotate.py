@@ -24,7 +24,7 @@ from spacy.tokens import Doc, DocBin, Span
 from typer.testing import CliRunner
 
 import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
-from spacy_ner_arch.annotate import engines
+from spacy_ner_arch.annotate import annotator, engines
 from spacy_ner_arch.annotate.annotator import Annotator, Job, Result, fingerprint
 from spacy_ner_arch.annotate.documents import annotation
 from spacy_ner_arch.annotate.engines import WorkerDied, run_processes, run_workers
@@ -208,6 +208,14 @@ def test_two_processes_and_a_killed_worker_give_the_same_bytes(model, texts, who
     assert not multiprocessing.active_children()
 
 
+def test_the_pipeline_is_loaded_again_before_its_vocabulary_is_large(model, texts, whole, tmp_path, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(annotator, "RECORDS_PER_LOAD", 10)
+    monkeypatch.setattr(annotator, "load_model", lambda name: loaded.append(name) or spacy.load(name))
+    run(model, texts, tmp_path / "out", "--shard-size", 4, "--batch-size", 3)
+    assert len(loaded) == 3 and contents(tmp_path / "out") == whole
+
+
 @pytest.mark.parametrize("to", ["jsonl", "parquet", "spacy"])
 def test_a_stopped_run_goes_on(model, texts, tmp_path, monkeypatch, to):
     if to == "parquet":
@@ -217,11 +225,11 @@ def test_a_stopped_run_goes_on(model, texts, tmp_path, monkeypatch, to):
     folder = tmp_path / "out"
     annotated: list[int] = []
 
-    def annotate(annotator: Annotator, shard: Shard) -> Result:
+    def annotate(self: Annotator, shard: Shard) -> Result:
         annotated.append(shard.number)
         if len(annotated) in (3, 5):
             raise KeyboardInterrupt
-        return original(annotator, shard)
+        return original(self, shard)
 
     original = Annotator.annotate
     monkeypatch.setattr(Annotator, "annotate", annotate)
