@@ -207,6 +207,31 @@ def test_a_resumed_training_ends_with_the_same_weights(make_job, monkeypatch, na
     assert files(whole.output / "model-last") == files(parts.output / "model-last")
 
 
+def test_a_frozen_transformer_has_its_vectors_again(make_job, monkeypatch):
+    """A resumed training computes them with the same documents together as before, since rounding depends on that."""
+    settings = {"training.before_update.stages.new_layers.steps": 10, "training.max_steps": 14}
+    job = make_job("two stages", "output", **settings)
+    found = []
+
+    def record(method):
+        def call(training, *arguments):
+            cache = training.nlp.get_pipe("transformer").model.attrs["cache"]
+            found.append({key: vectors.tobytes() for key, vectors in cache._vectors.items()})
+            return method(training, *arguments)
+
+        return call
+
+    monkeypatch.setattr(loop.Training, "write_checkpoint", record(loop.Training.write_checkpoint))
+    monkeypatch.setattr(loop.Training, "resume", record(loop.Training.resume))
+    for _ in range(2):
+        with killed_in_update(monkeypatch, 7):
+            command.run_job(job._replace(resume=True))
+    first, before, after, *_ = found
+    assert 0 < len(first) < len(before) and after == before
+    command.run_job(job._replace(resume=True))
+    assert found[-1] == {}  # the last stage trains the transformer
+
+
 def test_checkpoints_between_evaluations(make_job, monkeypatch):
     settings = {"training.dropout": 0.2}
     whole, parts = make_job("bilstm_crf", "whole", **settings), make_job("bilstm_crf", "parts", minutes=0.0, **settings)
@@ -368,6 +393,16 @@ def test_a_folder_is_replaced_at_once(tmp_path, monkeypatch, can_exchange):
 def test_options_that_cannot_be(monkeypatch, options, message):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert message in invoke(CONFIGS[0], *options)
+
+
+def test_options_under_torchrun(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR"):
+        monkeypatch.setenv(name, "2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert "torchrun has started 2 here: give --gpus" in invoke(CONFIGS[0], "--gpu-id", "0")
+    assert "torchrun has started 2 processes on this machine" in invoke(CONFIGS[0], "--gpus", "0")
+    assert "--workers is not for torchrun" in invoke(CONFIGS[0], "--workers", "2")
+    assert command.find_devices("1,0", -1, None) == [1, 0] and command.find_devices(None, -1, None) == [-1]
 
 
 def test_gpus_without_any(monkeypatch):
