@@ -65,7 +65,6 @@ RUNS = {
         },
     ),
 }
-NAMES = list(RUNS)
 
 
 @pytest.fixture(scope="module")
@@ -136,12 +135,13 @@ def check_processes(make_job, number: int, names) -> None:
 
 
 def test_two_processes_end_with_the_weights_of_one(make_job):
-    check_processes(make_job, 2, NAMES)
+    check_processes(make_job, 2, ["joint, learned weights", "two stages", "parameters of thinc"])
 
 
 @pytest.mark.slow
-def test_three_processes_end_with_the_weights_of_one(make_job):
-    check_processes(make_job, 3, NAMES)
+@pytest.mark.parametrize("number", [2, 3])
+def test_several_processes_end_with_the_weights_of_one(make_job, number):
+    check_processes(make_job, number, RUNS)
 
 
 @pytest.mark.parametrize("name", ["bilstm_crf", "joint, learned weights"])
