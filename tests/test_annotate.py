@@ -6,6 +6,7 @@ import json
 import lzma
 import multiprocessing
 import os
+import re
 import resource
 import shutil
 import sys
@@ -23,7 +24,7 @@ from spacy.tokens import Doc, DocBin, Span
 from typer.testing import CliRunner
 
 import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
-from spacy_ner_arch.annotate import engines
+from spacy_ner_arch.annotate import annotator, engines
 from spacy_ner_arch.annotate.annotator import Annotator, Job, Result, fingerprint
 from spacy_ner_arch.annotate.documents import annotation
 from spacy_ner_arch.annotate.engines import WorkerDied, run_processes, run_workers
@@ -207,6 +208,14 @@ def test_two_processes_and_a_killed_worker_give_the_same_bytes(model, texts, who
     assert not multiprocessing.active_children()
 
 
+def test_the_pipeline_is_loaded_again_before_its_vocabulary_is_large(model, texts, whole, tmp_path, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(annotator, "RECORDS_PER_LOAD", 10)
+    monkeypatch.setattr(annotator, "load_model", lambda name: loaded.append(name) or spacy.load(name))
+    run(model, texts, tmp_path / "out", "--shard-size", 4, "--batch-size", 3)
+    assert len(loaded) == 3 and contents(tmp_path / "out") == whole
+
+
 @pytest.mark.parametrize("to", ["jsonl", "parquet", "spacy"])
 def test_a_stopped_run_goes_on(model, texts, tmp_path, monkeypatch, to):
     if to == "parquet":
@@ -216,11 +225,11 @@ def test_a_stopped_run_goes_on(model, texts, tmp_path, monkeypatch, to):
     folder = tmp_path / "out"
     annotated: list[int] = []
 
-    def annotate(annotator: Annotator, shard: Shard) -> Result:
+    def annotate(self: Annotator, shard: Shard) -> Result:
         annotated.append(shard.number)
         if len(annotated) in (3, 5):
             raise KeyboardInterrupt
-        return original(annotator, shard)
+        return original(self, shard)
 
     original = Annotator.annotate
     monkeypatch.setattr(Annotator, "annotate", annotate)
@@ -385,6 +394,11 @@ def test_parquet_without_the_column_or_the_package(model, tmp_path, monkeypatch)
     reasons = [row["reason"] for row in rejects(tmp_path / "out2")]
     assert reasons == ["jsonl cannot have its fields: JSON has no values of the type bytes", *reasons[1:]]
     assert "no text under the key body: body is None" in reasons[1] and "2 of 2 records were rejected" in output
+    # Parquet can have them. A column of the input can have the name of ours for packed fields.
+    table = pa.table({"text": ["Anna"], "fields": [b"1"]})
+    parquet.write_table(table, tmp_path / "c.parquet")
+    run(model, tmp_path / "c.parquet", tmp_path / "out5", "--to", "parquet")
+    assert parquet.read_table(tmp_path / "out5" / "part-000000.parquet").select(["text", "fields"]).equals(table)
     (tmp_path / "b.parquet").write_bytes(b"PAR1 but no more")
     assert "is no Parquet file, or damaged" in run(model, tmp_path / "b.parquet", tmp_path / "out3", code=1)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
@@ -584,3 +598,28 @@ def test_ray_gives_the_same_bytes(model, texts, whole, tmp_path, monkeypatch):
     assert killed and contents(tmp_path / "killed") == whole
     output = run(tmp_path, texts, tmp_path / "bad", "--engine", "ray", code=1)
     assert "Cannot annotate" in output and os.environ.get("RAY_ADDRESS") is None
+
+
+@pytest.mark.slow
+def test_the_spark_recipe_of_the_docs(model, tmp_path, monkeypatch):
+    sql = pytest.importorskip("pyspark.sql")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    if shutil.which("java") is None:
+        pytest.skip("Spark needs Java")
+    page = (Path(__file__).parent.parent / "docs" / "annotate.md").read_text(encoding="utf8")
+    recipe = page.split("```python\n")[1].split("```")[0]
+    recipe, replaced = re.subn('MODEL = ".*"', f'MODEL = "{model}"', recipe)
+    assert replaced == 1
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(tmp_path / "texts.jsonl", numbered(20))
+    session = sql.SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
+    try:
+        exec(recipe, {})
+    finally:
+        session.stop()
+    found = sorted(parquet.read_table(tmp_path / "annotated").to_pylist(), key=lambda row: row["id"])
+    run(model, tmp_path / "texts.jsonl", tmp_path / "out", "--key", "annotation")
+    for row, expected in zip(found, rows(tmp_path / "out"), strict=True):
+        # One batch here and one there: so the scores are the same as well.
+        assert {**row, "annotation": json.loads(row["annotation"])} == expected

@@ -334,6 +334,28 @@ def test_binary_annotation_of_prodigy_is_partial(tmp_path: Path) -> None:
     assert [token.ent_iob_ for token in doc] == ["", "B", "I", "", "B", ""]
 
 
+def test_binary_annotations_of_a_text_are_joined(tmp_path: Path) -> None:
+    """Each question is about one entity. What another annotator has answered is not joined."""
+
+    def answer(by: str, *spans: tuple[tuple[int, int], str], **more: Any) -> dict[str, Any]:
+        marked = [{**characters(place), "label": label} for place, label in spans]
+        return prodigy(_annotator_id=by, spans=marked, relations=None, **more)
+
+    lines = [
+        answer("ada", (ANNA_BRANDT, "PER"), _is_binary=True),
+        answer("bo", (ANNA, "FIRST"), _is_binary=True),
+        answer("ada", (TARVIK, "LOC"), _is_binary=True),
+    ]
+    path = write(tmp_path, *lines, name="out.jsonl", as_list=False)
+    [doc], report = read(path)
+    assert named(doc.ents) == WIDEST and [token.ent_iob_ for token in doc] == ["", "B", "I", "", "B", ""]
+    assert report.notes == {texts.OTHER_ANNOTATORS: 1}
+    # With a complete annotation of another annotator, other tokens are known.
+    lines[1] = answer("bo", (ANNA_BRANDT, "PER"))
+    [doc], report = read(write(tmp_path, *lines, name="out.jsonl", as_list=False), annotators="merge")
+    assert named(doc.ents) == WIDEST[:1] and [token.ent_iob_ for token in doc] == ["O", "B", "I", "O", "", "O"]
+
+
 # brat
 
 
@@ -527,6 +549,12 @@ def test_datasets_in_binary_files(tmp_path: Path, suffix: str) -> None:
     docs, report = read(path)
     check_tagged(docs[0])
     assert detect_format(path) == "datasets" and report.documents == 2
+    other = tmp_path / "other.parquet"
+    parquet.write_table(pa.table({"text": ["Anna left"], "entities": [[[0, 4]]]}), other)
+    with pytest.raises(
+        ValueError, match="looks like a table with the columns text, entities; the nearest format is arg"
+    ):
+        detect_format(other)
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(FormatError, match="pyarrow cannot read the file"):
         read(path, "datasets")
@@ -804,6 +832,27 @@ def test_faults_of_corpora(tmp_path: Path, format: str, item: dict[str, Any], re
 
 
 # All formats
+
+
+@pytest.mark.parametrize(
+    ("format", "item"),
+    [
+        ("label-studio", {"data": {"text": ""}, "annotations": [{"result": []}]}),
+        ("doccano", {"id": 1, "text": "", "label": []}),
+        ("prodigy", {"text": "", "spans": [], "answer": "accept"}),
+        ("argilla", {"fields": {"text": ""}, "responses": {"q": [{"value": []}]}}),
+        ("datasets", {"tokens": [], "ner_tags": []}),
+        ("spacy-json", {"text": "", "tokens": [], "ents": []}),
+        ("spacy-v2", ["", {"entities": []}]),
+        ("spacy-v2-json", {"paragraphs": [{"raw": "", "sentences": [{"tokens": []}]}]}),
+        ("gliner", {"tokenized_text": [], "ner": []}),
+        ("dygie", {"sentences": [[]], "ner": [[]]}),
+        ("docred", {"sents": [[]], "vertexSet": []}),
+    ],
+)
+def test_empty_documents_are_left_out_and_counted(tmp_path: Path, format: str, item: Any) -> None:
+    docs, report = read(write(tmp_path, item), format)
+    assert not docs and report.notes[texts.EMPTY] == 1
 
 
 def test_labels_outside_of_a_schema_are_left_out_and_counted(tmp_path: Path) -> None:

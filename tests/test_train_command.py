@@ -65,7 +65,6 @@ RUNS = {
         },
     ),
 }
-NAMES = list(RUNS)
 
 
 @pytest.fixture(scope="module")
@@ -136,12 +135,13 @@ def check_processes(make_job, number: int, names) -> None:
 
 
 def test_two_processes_end_with_the_weights_of_one(make_job):
-    check_processes(make_job, 2, NAMES)
+    check_processes(make_job, 2, ["joint, learned weights", "two stages", "parameters of thinc"])
 
 
 @pytest.mark.slow
-def test_three_processes_end_with_the_weights_of_one(make_job):
-    check_processes(make_job, 3, NAMES)
+@pytest.mark.parametrize("number", [2, 3])
+def test_several_processes_end_with_the_weights_of_one(make_job, number):
+    check_processes(make_job, number, RUNS)
 
 
 @pytest.mark.parametrize("name", ["bilstm_crf", "joint, learned weights"])
@@ -205,6 +205,31 @@ def test_a_resumed_training_ends_with_the_same_weights(make_job, monkeypatch, na
         assert ends[0][key] == ends[1][key], key
     command.run_job(parts._replace(resume=True))  # a finished training has nothing to do
     assert files(whole.output / "model-last") == files(parts.output / "model-last")
+
+
+def test_a_frozen_transformer_has_its_vectors_again(make_job, monkeypatch):
+    """A resumed training computes them with the same documents together as before, since rounding depends on that."""
+    settings = {"training.before_update.stages.new_layers.steps": 10, "training.max_steps": 14}
+    job = make_job("two stages", "output", **settings)
+    found = []
+
+    def record(method):
+        def call(training, *arguments):
+            cache = training.nlp.get_pipe("transformer").model.attrs["cache"]
+            found.append({key: vectors.tobytes() for key, vectors in cache._vectors.items()})
+            return method(training, *arguments)
+
+        return call
+
+    monkeypatch.setattr(loop.Training, "write_checkpoint", record(loop.Training.write_checkpoint))
+    monkeypatch.setattr(loop.Training, "resume", record(loop.Training.resume))
+    for _ in range(2):
+        with killed_in_update(monkeypatch, 7):
+            command.run_job(job._replace(resume=True))
+    first, before, after, *_ = found
+    assert 0 < len(first) < len(before) and after == before
+    command.run_job(job._replace(resume=True))
+    assert found[-1] == {}  # the last stage trains the transformer
 
 
 def test_checkpoints_between_evaluations(make_job, monkeypatch):
@@ -368,6 +393,16 @@ def test_a_folder_is_replaced_at_once(tmp_path, monkeypatch, can_exchange):
 def test_options_that_cannot_be(monkeypatch, options, message):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert message in invoke(CONFIGS[0], *options)
+
+
+def test_options_under_torchrun(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR"):
+        monkeypatch.setenv(name, "2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert "torchrun has started 2 here: give --gpus" in invoke(CONFIGS[0], "--gpu-id", "0")
+    assert "torchrun has started 2 processes on this machine" in invoke(CONFIGS[0], "--gpus", "0")
+    assert "--workers is not for torchrun" in invoke(CONFIGS[0], "--workers", "2")
+    assert command.find_devices("1,0", -1, None) == [1, 0] and command.find_devices(None, -1, None) == [-1]
 
 
 def test_gpus_without_any(monkeypatch):

@@ -1,11 +1,13 @@
 """The work of one process: a shard of records becomes the bytes of its output files."""
 
+import gc
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from spacy.language import Language
 from spacy.tokens import Doc
@@ -15,7 +17,13 @@ from ..annotation.relations import set_relations
 from ..formats.lines import SHOWN_CHARACTERS, FormatError, Line
 from .documents import Record, annotation, check_record, find_layers, make_doc, parse, predict
 from .inputs import Raw, Shard, checksum
-from .outputs import OUTPUTS, Output
+from .outputs import OUTPUTS, Columns, Output
+
+# Records after which the pipeline is loaded again. Its vocabulary forgets new words, but its hash tables keep their
+# places, 16 bytes a word.
+RECORDS_PER_LOAD = 1_000_000
+# Shapes for which oneDNN keeps what it has prepared, up to 300 KB each. By default 1,024.
+PREPARED_SHAPES = 64
 
 
 class Job(NamedTuple):
@@ -29,7 +37,7 @@ class Job(NamedTuple):
     column: key or column of the text.
     key: key of the annotation; None for one per layer.
     to: format of the output, a key of OUTPUTS.
-    schema: see `outputs.find_schema`.
+    columns: of Parquet files, see `outputs.find_columns`; None for other files.
     """
 
     model: str
@@ -40,7 +48,7 @@ class Job(NamedTuple):
     column: str
     key: str | None
     to: str
-    schema: Any
+    columns: Columns | None
 
 
 class Result(NamedTuple):
@@ -84,6 +92,7 @@ class Annotator:
     """
 
     def __init__(self, job: Job) -> None:
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(PREPARED_SHAPES))
         import torch
         from thinc.api import require_gpu
 
@@ -96,14 +105,23 @@ class Annotator:
         if job.code is not None:
             import_file("python_code", job.code)
         self.job = job
-        self.nlp: Language = load_model(job.model)
+        self._load()
         self.layers = find_layers(self.nlp)
+
+    def _load(self) -> None:
+        """Load the pipeline, or load it again, with a new vocabulary."""
+        self.nlp: Language = load_model(self.job.model)
+        self.records = 0
 
     def annotate(self, shard: Shard) -> Result:
         """Annotate a shard. Documents at which the pipeline fails are rejected.
 
         Raises an error of the pipeline that is not that of single documents.
         """
+        self.records += len(shard.raws)
+        if self.records > RECORDS_PER_LOAD:
+            self._load()
+            gc.collect()
         try:
             return self._annotate(shard, {})
         except Exception as error:
@@ -115,7 +133,7 @@ class Annotator:
     def _annotate(self, shard: Shard, failing: dict[int, str]) -> Result:
         """Annotate the records of a shard, except those with these positions, which are rejected for these reasons."""
         rejects: list[str] = []
-        output = OUTPUTS[self.job.to](self.job.column, self.layers, self.job.key, self.job.schema)
+        output = OUTPUTS[self.job.to](self.job.column, self.layers, self.job.key, self.job.columns)
         counts = Counter(dict.fromkeys(("records", "documents", "rejects", "repeated_ids", *self.layers), 0))
         ids = Counter[str]()
 
@@ -146,8 +164,10 @@ class Annotator:
         line.check()
         if isinstance(raw.value, bytes):
             doc = Doc(self.nlp.vocab).from_bytes(raw.value)
-            record: Record = {key: value for key, value in doc.user_data.items() if isinstance(key, str)}
-            record = {column: doc.text, **record}
+            fields = {key: value for key, value in doc.user_data.items() if isinstance(key, str)}
+            if fields.get(column, doc.text) != doc.text:
+                raise line.error(f"doc.user_data[{column!r}] is not the text", "give another --text-column")
+            record: Record = {column: doc.text, **fields}
             self._clear(doc)
         elif raw.value is not None:
             record = raw.value

@@ -6,7 +6,7 @@ The same documents always give the same bytes.
 import json
 from collections.abc import Iterable, Sequence
 from io import BytesIO
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import srsly
 from spacy.tokens import Doc, DocBin
@@ -20,19 +20,29 @@ DIGITS = 4
 FIELDS = "fields"
 
 
+class Columns(NamedTuple):
+    """The columns of a Parquet file for the fields of the records.
+
+    schema: of pyarrow.
+    packed: whether the fields are JSON in the column FIELDS.
+    """
+
+    schema: Any
+    packed: bool
+
+
 class Output(Protocol):
     """Collects the documents of a shard.
 
     column: key or column of the text.
     layers: names in LAYERS to write.
     key: key or column for the annotation; None for one per layer.
-    schema: of the fields in Parquet, see `find_schema`; None for other files.
+    columns: of a Parquet file, see `find_columns`; None for other files.
     """
 
-    def __init__(self, column: str, layers: Sequence[str], key: str | None, schema: Any) -> None: ...
+    def __init__(self, column: str, layers: Sequence[str], key: str | None, columns: Columns | None) -> None: ...
 
-    @staticmethod
-    def check(record: Record) -> None:
+    def check(self, record: Record) -> None:
         """Raise ValueError, TypeError or OverflowError for fields that the file cannot have."""
 
     def add(self, doc: Doc, record: Record) -> None:
@@ -45,12 +55,11 @@ class Output(Protocol):
 class JsonLines:
     """A JSON object for each document: the fields of its record, and the annotation as `ner-arch label` writes it."""
 
-    def __init__(self, column: str, layers: Sequence[str], key: str | None, schema: Any) -> None:
+    def __init__(self, column: str, layers: Sequence[str], key: str | None, columns: Columns | None) -> None:
         self.layers, self.key = layers, key
         self.lines: list[str] = []
 
-    @staticmethod
-    def check(record: Record) -> None:
+    def check(self, record: Record) -> None:
         dump(record)
 
     def add(self, doc: Doc, record: Record) -> None:
@@ -64,20 +73,20 @@ class JsonLines:
 class Parquet:
     """A row for each document, with one schema for all files of the output."""
 
-    def __init__(self, column: str, layers: Sequence[str], key: str | None, schema: Any) -> None:
-        self.column, self.layers, self.key = column, layers, key
-        self.fields = schema
+    def __init__(self, column: str, layers: Sequence[str], key: str | None, columns: Columns | None) -> None:
+        assert columns is not None
+        self.column, self.layers, self.key, self.columns = column, layers, key, columns
         self.rows: list[Record] = []
 
-    @staticmethod
-    def check(record: Record) -> None:
-        dump(record)
+    def check(self, record: Record) -> None:
+        if self.columns.packed:
+            dump(record)
 
     def add(self, doc: Doc, record: Record) -> None:
         found: Record = annotation(doc, self.layers, DIGITS)
         if "spans" in found:
             found["spans"] = [{"key": key, **span} for key, spans in found["spans"].items() for span in spans]
-        if FIELDS in self.fields.names:
+        if self.columns.packed:
             others = {key: value for key, value in record.items() if key != self.column}
             record = {self.column: record[self.column], FIELDS: dump(others)}
         self.rows.append({**record, **({self.key: found} if self.key else found)})
@@ -88,7 +97,7 @@ class Parquet:
         added = [pa.field(name, annotation_types()[name]) for name in self.layers]
         added = [pa.field(self.key, pa.struct(added))] if self.key else added
         file = BytesIO()
-        table = pa.Table.from_pylist(self.rows, schema=pa.schema([*self.fields, *added]))
+        table = pa.Table.from_pylist(self.rows, schema=pa.schema([*self.columns.schema, *added]))
         import_parquet().write_table(table, file, compression="zstd")
         return file.getvalue()
 
@@ -96,12 +105,11 @@ class Parquet:
 class DocBinFile:
     """A .spacy file with the documents; the fields are in `doc.user_data`, the scores are not rounded."""
 
-    def __init__(self, column: str, layers: Sequence[str], key: str | None, schema: Any) -> None:
+    def __init__(self, column: str, layers: Sequence[str], key: str | None, columns: Columns | None) -> None:
         self.column = column
         self.docs = DocBin(store_user_data=True)
 
-    @staticmethod
-    def check(record: Record) -> None:
+    def check(self, record: Record) -> None:
         srsly.msgpack_dumps(json.loads(dump(record)))
 
     def add(self, doc: Doc, record: Record) -> None:
@@ -131,8 +139,8 @@ def annotation_types() -> dict[str, Any]:
     }
 
 
-def find_schema(inputs: Iterable[Input], column: str) -> Any:
-    """The Arrow schema of the fields of all inputs, for output in Parquet.
+def find_columns(inputs: Iterable[Input], column: str) -> Columns:
+    """The columns for the fields of all inputs, for output in Parquet.
 
     Columns of Parquet keep their types, and columns of csv are strings. Other formats show only record by record which
     fields they have: these become a JSON object in one column.
@@ -141,24 +149,28 @@ def find_schema(inputs: Iterable[Input], column: str) -> Any:
     import_parquet()
     import pyarrow as pa
 
-    first: tuple[Input, Any] | None = None
+    first: tuple[Input, Columns] | None = None
     for input in inputs:
         with input.path.open("rb") as file:
             content = decompress(input.path, file)
             if input.format == "parquet":
-                schema = open_parquet(input.path, content).schema_arrow.remove_metadata()
+                columns = Columns(open_parquet(input.path, content).schema_arrow.remove_metadata(), packed=False)
             elif input.format == "csv":
                 header = read_header(input.path, csv_rows(input.path, content), column)
                 if not header:  # an empty file
                     continue
-                schema = pa.schema([(name, pa.string()) for name in header])
+                columns = Columns(pa.schema([(name, pa.string()) for name in header]), packed=False)
+            elif input.format == "txt":
+                columns = Columns(pa.schema([(column, pa.string())]), packed=False)
             else:
-                schema = pa.schema([(column, pa.string()), *([(FIELDS, pa.string())] * (input.format != "txt"))])
-        if first is not None and schema != first[1]:
-            now, before = (", ".join(f"{field.name} ({field.type})" for field in found) for found in (schema, first[1]))
+                columns = Columns(pa.schema([(column, pa.string()), (FIELDS, pa.string())]), packed=True)
+        if first is not None and columns != first[1]:
+            now, before = (
+                ", ".join(f"{field.name} ({field.type})" for field in found.schema) for found in (columns, first[1])
+            )
             raise ValueError(
                 f"{input.path} has the columns {now}, but {first[0].path} has {before}; annotate them separately, or "
                 "write --to jsonl"
             )
-        first = first or (input, schema)
-    return first[1] if first else pa.schema([(column, pa.string())])
+        first = first or (input, columns)
+    return first[1] if first else Columns(pa.schema([(column, pa.string())]), packed=False)

@@ -56,7 +56,7 @@ def annotate(
     from ..annotate.engines import run_here, run_processes, run_ray
     from ..annotate.folder import OutputFolder
     from ..annotate.inputs import find_inputs, read_shards
-    from ..annotate.outputs import OUTPUTS, find_schema
+    from ..annotate.outputs import OUTPUTS, find_columns
 
     try:
         check_options(to, list(OUTPUTS), key, engine, address)
@@ -66,8 +66,8 @@ def annotate(
         for file in files:
             if file.size == 0:
                 msg.warn(f"{file.path} is empty")
-        schema = find_schema(files, text_column) if to == "parquet" else None
-        job = Job(model, fingerprint(model), code, use_gpu, batch_size, text_column, key, to, schema)
+        columns = find_columns(files, text_column) if to == "parquet" else None
+        job = Job(model, fingerprint(model), code, use_gpu, batch_size, text_column, key, to, columns)
         with OutputFolder(output, make_header(job, files, shard_size), to) as folder:
             if folder.damaged:
                 msg.warn(f"{len(folder.damaged)} files are missing or changed and are made again: {folder.damaged[0]}")
@@ -76,7 +76,7 @@ def annotate(
             else:
                 started = time.monotonic()
                 documents = 0
-                with tqdm(total=sum(file.size for file in files), bar_format=BAR, disable=None) as bar:
+                with tqdm(total=sum(file.size for file in files), bar_format=BAR, smoothing=0, disable=None) as bar:
                     shards = unfinished(read_shards(files, text_column, shard_size), folder, bar)
                     if engine == "ray":
                         results = run_ray(job, shards, n_process, address)
@@ -98,7 +98,7 @@ def annotate(
 
 def speed(documents: int, started: float) -> str:
     """Documents since a moment of the monotonic clock, and how many these are a second."""
-    seconds = time.monotonic() - started
+    seconds = max(time.monotonic() - started, 1e-3)
     return f"{documents:,} documents in {seconds:.0f} s, {documents / seconds:.1f} a second"
 
 

@@ -65,7 +65,7 @@ def train(
     text = sys.stdin.read() if str(config) == "-" else config.read_text(encoding="utf8")
     jobs = [Job(config, text, overrides, output, code, verbose, gpu, resume, force, minutes) for gpu in chosen]
     if is_torchrun():
-        run_job(jobs[int(os.environ["LOCAL_RANK"]) % len(jobs)], from_environment=True)
+        run_job(jobs[int(os.environ["LOCAL_RANK"]) if len(jobs) > 1 else 0], from_environment=True)
     elif len(jobs) == 1:
         run_job(jobs[0])
     else:
@@ -93,7 +93,10 @@ def find_devices(gpus: str | None, use_gpu: int, workers: int | None) -> list[in
         raise ValueError(f"{' and '.join(given)} exclude each other: give one of them")
     if workers is not None and is_torchrun():
         raise ValueError("--workers is not for torchrun, which has started the processes itself: leave it out")
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if is_torchrun() else 1
     if gpus is None:
+        if use_gpu >= 0 and local > 1:
+            raise ValueError(f"--gpu-id is for one process, but torchrun has started {local} here: give --gpus")
         return [use_gpu] * (workers or 1)
     numbers = [int(part) if part.strip().isdecimal() else -1 for part in gpus.split(",")]
     if -1 in numbers or len(set(numbers)) < len(numbers):
@@ -106,7 +109,6 @@ def find_devices(gpus: str | None, use_gpu: int, workers: int | None) -> list[in
         numbers_there = "the number 0" if there == 1 else f"the numbers 0 to {there - 1}"
         remedy = f", with {numbers_there}" if there else ": see docs/gpu.md, or train with --workers"
         raise ValueError(f"--gpus is {gpus!r}, but {has}{remedy}")
-    local = int(os.environ["LOCAL_WORLD_SIZE"]) if is_torchrun() and "LOCAL_WORLD_SIZE" in os.environ else 1
     if local > len(numbers):
         raise ValueError(f"--gpus is {gpus!r}, but torchrun has started {local} processes on this machine")
     return numbers

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 from spacy.training import Example
 
 from .items import Item, Kind, Match, overlap, predicted_spans, relation_items
@@ -50,21 +51,32 @@ def entity_doubts(document: int, example: Example, key: str) -> list[Doubt]:
         score = scores.get(wanted[:2], 0.0)
         others = [item for item in spans if item[:2] != wanted[:2] and overlap(item, wanted)]
         best = max(others, key=lambda item: item.score or 0.0, default=None)
-        # Spans on one token exclude each other, so this is exact for gold entities of one token.
-        none = max(0.0, 1 - score - sum(item.score or 0.0 for item in others))
-        chance = none
-        if best is not None and (best.score or 0.0) >= none:
-            chance = best.score or 0.0
+        none = probability_of_none(wanted, spans)
+        if best is None or (best.score or 0.0) < none:
+            best, chance = None, none
         else:
-            best = None
+            chance = best.score or 0.0
         doubts.append(Doubt(Match(document, wanted, best), score, log_ratio(chance, score)))
     free: list[Item] = []
     for item in sorted(spans, key=lambda item: -(item.score or 0.0)):
         if not any(overlap(item, other) for other in [*gold, *free]) and is_annotated(example, item):
             free.append(item)
-            score = item.score or 0.0
-            doubts.append(Doubt(Match(document, None, item), None, log_ratio(score, 1 - score)))
+            chance = log_ratio(item.score or 0.0, probability_of_none(item, spans))
+            doubts.append(Doubt(Match(document, None, item), None, chance))
     return doubts
+
+
+def probability_of_none(place: Item, spans: Iterable[Item]) -> float:
+    """Probability that the most doubtful character of a place is in no entity.
+
+    It is exact, since all spans over a character exclude each other. For the whole place it is an upper bound.
+    """
+    start, end = place.places[0]
+    covered = np.zeros(end - start)
+    for item in spans:
+        first, last = item.places[0]
+        covered[max(first - start, 0) : max(last - start, 0)] += item.score or 0.0
+    return max(0.0, 1 - float(covered.max()))
 
 
 def is_annotated(example: Example, item: Item) -> bool:

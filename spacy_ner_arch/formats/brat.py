@@ -190,4 +190,4 @@ def _find_fault(entity: Entity, text: str) -> str | None:
 def _join(parts: list[tuple[int, int]], text: str) -> tuple[int, int] | None:
     """Bounds of parts between which there is only white space; None for others."""
     gaps = [text[end:start] for (_, end), (start, _) in pairwise(parts)]
-    return (parts[0][0], parts[-1][1]) if not any(map(str.strip, gaps)) else None
+    return (parts[0][0], max(end for _, end in parts)) if not any(map(str.strip, gaps)) else None

@@ -1,6 +1,6 @@
 """Find out the format of a file."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -41,7 +41,8 @@ def detect_format(path: str | Path) -> str:
         raise ValueError(f"{path} looks like a corpus of spaCy, which needs no conversion")
     if path.suffix in (PARQUET, ARROW):
         columns = next((row for _, row in read_rows(path, "")), None) or {}
-        return _format_of_keys(path, columns, f"a table with the columns {_listed(columns)}")
+        formats = [name for name, format in FORMATS.items() if format.tables]
+        return _format_of_keys(path, columns, formats, f"a table with the columns {_listed(columns)}")
     lines = list(islice((line for line in read_lines(path) if line.text.strip(BLANKS)), READ_LINES))
     if not lines:
         raise ValueError(f"{path} is empty")
@@ -71,12 +72,12 @@ def _json_format(path: Path) -> str:
         return "spacy-v2"
     if not isinstance(value, dict):
         raise _unknown(path, f"JSON with values such as {short_repr(value)}", "offsets", "each value is an object")
-    return _format_of_keys(path, value, f"JSON with the keys {_listed(value)}")
+    return _format_of_keys(path, value, FORMATS, f"JSON with the keys {_listed(value)}")
 
 
-def _format_of_keys(path: Path, value: Collection[str], looks_like: str) -> str:
-    """The first format whose keys an object has."""
-    wanted = [(name, keys.split()) for name, format in FORMATS.items() for keys in format.keys]
+def _format_of_keys(path: Path, value: Collection[str], formats: Iterable[str], looks_like: str) -> str:
+    """The first of the formats whose keys an object has."""
+    wanted = [(name, keys.split()) for name in formats for keys in FORMATS[name].keys]
 
     def has(pattern: str) -> bool:
         return any(fnmatchcase(key, pattern) for key in value)
@@ -101,7 +102,7 @@ def _lines_format(path: Path, lines: list[Line]) -> str:
     cells = [split_columns(line) for line in lines if not line.text.startswith(("# ", "-DOCSTART-"))]
     width = max(map(len, cells), key=[len(row) for row in cells].count, default=0)
     if width < 2:
-        reason = "a text needs its annotation; `ner-arch label` reads texts without one"
+        reason = "a text needs its annotation; `ner-arch annotate` reads texts without one"
         raise _unknown(path, "plain text", "offsets", reason)
     cells = [row for row in cells if len(row) == width]
     shares = [sum(parse_tag(row[i]) is not None for row in cells) / len(cells) for i in range(width)]

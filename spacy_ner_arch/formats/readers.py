@@ -53,6 +53,7 @@ class Format(NamedTuple):
     keys: for JSON objects and tables: an object that has all keys of one of these strings has the format.
     options: names of the options of the reader that are not those of all readers.
     whole: whether each document becomes one Doc, so that sentences cannot be grouped.
+    tables: whether the reader also reads Parquet and Arrow files.
     """
 
     read: Callable[..., Iterator[list[Sentence]]]
@@ -60,6 +61,7 @@ class Format(NamedTuple):
     keys: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     whole: bool = False
+    tables: bool = False
 
     @property
     def has_texts(self) -> bool:
@@ -90,6 +92,7 @@ FORMATS: dict[str, Format] = {
         ("fields responses", "text *.responses", "text annotation"),
         OF_TOOLS,
         True,
+        tables=True,
     ),
     "prodigy": Format(
         partial(read_texts, ProdigyRecord),
@@ -120,6 +123,7 @@ FORMATS: dict[str, Format] = {
         "Hugging Face datasets: JSON, Parquet or Arrow with tokens and tags",
         ("tokens ner_tags", "tokens ner", "tokens tags", "tokens labels", "words ner_tags", "words labels"),
         ("tag_names",),
+        tables=True,
     ),
     "gliner": Format(
         partial(read_corpus, GlinerRecord), "training data of GLiNER", ("tokenized_text ner",), whole=True

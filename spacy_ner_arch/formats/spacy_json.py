@@ -215,7 +215,7 @@ class TokenOfTree(BaseModel):
 class SentenceOfTraining(BaseModel):
     """A sentence of the training format."""
 
-    tokens: list[TokenOfTree] = Field(min_length=1)
+    tokens: list[TokenOfTree]
 
 
 class Paragraph(BaseModel):
@@ -247,7 +247,7 @@ def read_training_json(path: str | Path, report: ReadReport, *, on_error: str = 
     for line, record in read_records(items, TrainingRecord, TrainingRecord.remedy, report, on_error):
         for paragraph in record.paragraphs:
             sentences, notes = _read_paragraph(line, paragraph)
-            for note in notes:
+            for note in notes if sentences else [Note(line, EMPTY)]:
                 report.note(note)
             if sentences:
                 for sentence in sentences:
@@ -262,8 +262,7 @@ def _read_paragraph(line: Line, paragraph: Paragraph) -> tuple[list[Sentence], l
     notes = [Note(line, NO_SPACES)] if spaces is None and paragraph.raw is not None else []
     found = []
     first = 0
-    for part in paragraph.sentences:
-        tokens = part.tokens
+    for tokens in (part.tokens for part in paragraph.sentences if part.tokens):
         tags = [parse_tag(token.ner or "-") or MISSING_TAG for token in tokens]
         sentence, more_notes = make_tagged_sentence([line] * len(tags), [token.orth for token in tokens], tags, "BILUO")
         notes += more_notes

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from pydantic import AliasChoices, BaseModel, Field, StrictInt, StrictStr, ValidationError, model_validator
 
-from .counts import ReadReport
+from .counts import Note, ReadReport
 from .json_files import read_items
 from .json_spans import Token
 from .lines import BLANKS, FormatError, Line, read_lines
@@ -17,6 +17,7 @@ from .records import Source, parse_json, validate
 from .sentence import Sentence
 from .source_tags import MISSING_TAG, Tag, detect_scheme, parse_tag, tag_remedy
 from .spans import make_tagged_sentence
+from .texts import EMPTY
 
 PARQUET, ARROW = ".parquet", ".arrow"
 # The number that tells a loss function of torch to ignore a token.
@@ -65,7 +66,7 @@ def _sentences(found: Sequence[TaggedTokens], report: ReadReport) -> Iterator[li
 class TaggedRow(Source):
     """A row of a data set."""
 
-    tokens: list[Token] = Field(min_length=1, validation_alias=AliasChoices("tokens", "words"))
+    tokens: list[Token] = Field(validation_alias=AliasChoices("tokens", "words"))
     tags: list[StrictInt | StrictStr] = Field(validation_alias=AliasChoices("ner_tags", "ner", "tags", "labels"))
 
     @model_validator(mode="after")
@@ -102,7 +103,10 @@ def read_datasets(
                 names = tag_names or _find_names(path)
             tags = [_read_tag(tag, names, line) for tag in row.tags]
             report.unread_keys.update(value.keys() - TaggedRow.known_keys())
-            found.append(TaggedTokens([line] * len(tags), row.tokens, tags))
+            if tags:
+                found.append(TaggedTokens([line] * len(tags), row.tokens, tags))
+            else:
+                report.note(Note(line, EMPTY))
     yield from _sentences(found, report)
 
 

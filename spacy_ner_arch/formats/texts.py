@@ -83,7 +83,7 @@ def choose_annotators(
         raise ValueError(
             f"annotators is {choice!r}; it must be one of {', '.join(ANNOTATORS)} or the name of an annotator ({known})"
         )
-    for group in groups.values():
+    for group in map(_join_partial, groups.values()):
         if choice == "merge" and len(group) > 1:
             yield _merge(group, report)
             continue
@@ -95,10 +95,32 @@ def choose_annotators(
                 report.note(Note(other.line, OTHER_ANNOTATORS, f"annotator {other.annotator or 'without name'}"))
 
 
+def _join_partial(group: Sequence[TextAnnotation]) -> list[TextAnnotation]:
+    """Join the partial annotations of a text by the same annotator, such as answers to binary questions."""
+    joined: list[TextAnnotation] = []
+    places: dict[str, int] = {}
+    for one in group:
+        if one.missing and one.annotator in places:
+            first = joined[places[one.annotator]]
+            shift = len(first.spans)
+            relations = [(head + shift, tail + shift, label) for head, tail, label in one.relations or ()]
+            relations = [*(first.relations or ()), *relations]
+            is_related = first.relations is not None or one.relations is not None
+            joined[places[one.annotator]] = first._replace(
+                spans=[*first.spans, *one.spans], relations=relations if is_related else None
+            )
+        else:
+            if one.missing:
+                places[one.annotator] = len(joined)
+            joined.append(one)
+    return joined
+
+
 def _merge(group: Sequence[TextAnnotation], report: ReadReport) -> TextAnnotation:
     votes = Counter(span for one in group for span in set(filter(None, one.spans)))
     spans = sorted(span for span, count in votes.items() if 2 * count > len(group))
-    missing = [part for one in group for part in one.missing]
+    # What one annotator did not see, another one has annotated.
+    missing = list(group[0].missing) if all(one.missing for one in group) else []
     for span in sorted(votes.keys() - set(spans)):
         missing.append(span[:2])
         report.note(Note(group[0].line, DISAGREEMENT, f"{group[0].text[span[0] : span[1]]!r} {span[2]}"))

@@ -35,7 +35,7 @@ GROUPS = "lost: other groups of spans"
 LINKS = "lost: ids of entities"
 CATEGORIES = "lost: categories of documents"
 SPACES = "lost: spaces"
-UNKNOWN_SPACES = "lost: that spaces are unknown; the text has a space after each token"
+UNKNOWN_SPACES = "lost: tokens of documents whose spaces are unknown; the text has a space after each token"
 # What single formats lose besides.
 NO_LABEL = "left out: spans without a label"
 WHITE_SPACE = "left out: tokens with a tab or a line end"

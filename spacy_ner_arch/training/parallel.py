@@ -55,6 +55,8 @@ def join_group(gpu: int, **place: Any) -> None:
     gpu: number of the GPU; -1 for the CPU.
     place: init_method, rank and world_size of torch.distributed.
     """
+    if gpu >= 0:
+        torch.cuda.set_device(gpu)
     dist.init_process_group("gloo" if gpu < 0 else "cpu:gloo,cuda:nccl", timeout=WAIT, **place)
     if rank():  # one voice is enough; errors are written to stderr
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until the process ends

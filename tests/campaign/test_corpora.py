@@ -294,6 +294,18 @@ def test_corpora_cover_all_formats(tmp_path: Path) -> None:
         assert detect_format(path) == name.split()[0]
 
 
+@pytest.mark.parametrize("name", CORPORA)
+def test_line_ends_and_byte_order_marks_do_not_matter(name: str, tmp_path: Path) -> None:
+    read_again = []
+    for ends, start in (("\n", ""), ("\r\n", "\ufeff")):
+        path = tmp_path / "a.ann"
+        path.write_text(start + CORPORA[name].replace("\r", "").replace("\n", ends), encoding="utf-8", newline="")
+        path.with_suffix(".txt").write_text(BRAT_TEXT, encoding="utf-8", newline="")
+        docs, report = read(path, name.split()[0], False)
+        read_again.append(([doc.to_json() for doc in docs], report))
+    assert read_again[0] == read_again[1]
+
+
 def test_damage_is_the_same_everywhere() -> None:
     assert damage("conll", 3) == damage("conll", 3)
     contents = {damage(name, number) for name in CORPORA for number in range(50)}
