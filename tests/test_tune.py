@@ -8,7 +8,7 @@ from spacy.tokens import DocBin
 from typer.testing import CliRunner
 
 from spacy_ner_arch.cli.app import app
-from spacy_ner_arch.cli.tune import round_down
+from spacy_ner_arch.cli.thresholds import round_down
 from spacy_ner_arch.evaluation.risk import documents_needed, precision_threshold, recall_threshold, wilson
 
 

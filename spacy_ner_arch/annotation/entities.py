@@ -12,6 +12,9 @@ from spacy.training import Example
 # Values of spaCy's ENT_IOB.
 IOB_MISSING, IOB_INSIDE, IOB_BEGIN = 0, 1, 3
 
+# Key of doc.spans for all spans that are probable enough, see `sequence_ner`.
+ALTERNATIVES = "alternatives"
+
 # Start, end (exclusive) and label.
 LabelledSpan = tuple[int, int, str]
 

@@ -13,9 +13,9 @@ from spacy.training.loop import train
 from spacy.util import load_config, load_model
 from wasabi import msg
 
+from ..annotation.entities import ALTERNATIVES
 from ..evaluation.doubts import LEAST, Doubt, entity_doubts, relation_doubts
 from ..formats import write_docbin
-from ..pipes.sequence_ner import ALTERNATIVES
 from .pipelines import predict
 
 

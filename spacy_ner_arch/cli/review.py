@@ -12,7 +12,6 @@ from spacy.vocab import Vocab
 from typer import Argument, Option
 from wasabi import msg
 
-from ..pipes.sequence_ner import ALTERNATIVES
 from .pipelines import load
 
 
@@ -37,6 +36,7 @@ def review(
     OUTPUT gets errors.jsonl (all, the most probable first), index.html, and errors.spacy, the documents with errors,
     with gold annotation and with all probable spans in doc.spans["alternatives"].
     """
+    from ..annotation.entities import ALTERNATIVES
     from ..evaluation.doubts import ranked
     from ..evaluation.review import write_review
     from .judging import judge, train_parts

@@ -12,13 +12,11 @@ from spacy.training import Example
 from spacy.vocab import Vocab
 from thinc.api import Config, Model
 
-from ..annotation.entities import count_labels, entities_of, gold_entities, present_entities
+from ..annotation.entities import ALTERNATIVES, count_labels, entities_of, gold_entities, present_entities
 from ..annotation.span_terms import SpanTerms, likely_spans, log_probability
 from ..annotation.tags import MISSING, OUTSIDE, SCHEMES, decode, encode, find_scheme, tag_names
 from .base import TorchPipe
 
-# Key of doc.spans for all spans that are probable enough.
-ALTERNATIVES = "alternatives"
 # Tags from which on an update takes noticeably longer than in other components.
 MANY_TAGS = 500
 

@@ -1,0 +1,112 @@
+"""Find thresholds on a held-out corpus, for `ner-arch tune`."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from spacy.training import Example
+from wasabi import Printer, msg
+
+from ..annotation.entities import ALTERNATIVES, LabelledSpan, align
+from ..evaluation.risk import documents_needed, precision_threshold, recall_threshold, wilson
+
+# Spans of less probability are not looked at: there are too many of them to be of use.
+LEAST = 1e-4
+
+
+class Found(NamedTuple):
+    """Gold entities of a document, and what was found in it: spans (start, end, label) in tokens of the pipeline.
+
+    gold: gold entities with their labels; None for the span of an entity whose bounds are not those of tokens.
+    spans: probabilities of all spans that have at least LEAST.
+    entities: probabilities of the predicted entities.
+    """
+
+    gold: list[tuple[LabelledSpan | None, str]]
+    spans: dict[LabelledSpan, float]
+    entities: dict[LabelledSpan, float]
+
+    def gold_scores(self, label: str | None = None) -> np.ndarray:
+        """Probabilities of the gold entities (of a label), 0 for those that were not found at all."""
+        return np.array(
+            [self.spans.get(span, 0.0) if span else 0.0 for span, name in self.gold if label in (None, name)]
+        )
+
+
+def found_in(example: Example) -> Found:
+    doc = example.predicted
+    gold = []
+    for ent in example.reference.ents:
+        aligned = align(example, [ent])
+        gold.append((aligned[0] if aligned else None, ent.label_))
+    group = doc.spans[ALTERNATIVES]
+    return Found(
+        gold,
+        {(s.start, s.end, s.label_): float(p) for s, p in zip(group, group.attrs["scores"], strict=True)},
+        {(ent.start, ent.end, ent.label_): ent._.score for ent in doc.ents},
+    )
+
+
+def for_recall(
+    documents: Sequence[Found], labels: Sequence[str], recall: float, per_label: bool
+) -> float | dict[str, float]:
+    """The threshold, or thresholds by label. Prints what they cost. Raises ValueError if the recall cannot be kept."""
+    needed = documents_needed(1 - recall)
+    thresholds = {}
+    rows = []
+    for label in sorted(labels) if per_label else [None]:
+        what = f"entities of {label}" if label else "entities"
+        scores = [row for row in (document.gold_scores(label) for document in documents) if len(row)]
+        if len(scores) < needed:
+            raise ValueError(
+                f"--min-recall {recall} needs at least {needed} documents with {what}, and the corpus has "
+                f"{len(scores)}; give more documents, or a lower recall{', or no --per-label' if label else ''}"
+            )
+        threshold = recall_threshold(scores, 1 - recall)
+        if threshold is None:
+            lost = np.mean([np.mean(row == 0) for row in scores])
+            raise ValueError(
+                f"--min-recall {recall} cannot be kept: on average, {lost:.1%} of the {what} of a document have other "
+                f"bounds than tokens, a label that the pipeline does not have, or a probability below {LEAST}; give a "
+                "lower recall, or train the pipeline further"
+            )
+        threshold = round_down(threshold)
+        thresholds[label or ""] = threshold
+        gold = sum(map(len, scores))
+        spans = sum(
+            probability >= threshold and label in (None, key[2])
+            for document in documents
+            for key, probability in document.spans.items()
+        )
+        missed = np.mean([np.mean(row < threshold) for row in scores])
+        rows.append((label or "all", f"{threshold}", len(scores), gold, f"{missed:.2%}", f"{spans / gold:.2f}"))
+    header = ("label", "threshold", "documents", "entities", "missed here", "spans per entity")
+    Printer().table(rows, header=header, aligns=("l", *"rrrrr"))
+    return thresholds if per_label else thresholds[""]
+
+
+def for_precision(documents: Sequence[Found], precision: float) -> float:
+    """The threshold; prints its precision with an interval, and its recall."""
+    scores = np.array([score for document in documents for score in document.entities.values()])
+    right = np.array(
+        [(key, key[2]) in document.gold for document in documents for key in document.entities], dtype=bool
+    )
+    threshold = precision_threshold(scores, right, precision)
+    if threshold is None:
+        raise ValueError(f"--min-precision {precision} is reached at no threshold; give a lower precision")
+    threshold = round_down(threshold)
+    kept = scores >= threshold
+    low, high = wilson(int(right[kept].sum()), int(kept.sum()))
+    gold = sum(len(document.gold) for document in documents)
+    msg.info(
+        f"precision {right[kept].mean():.1%} (95 % interval {low:.1%} to {high:.1%}) of {kept.sum()} entities, "
+        f"recall {right[kept].sum() / gold:.1%}"
+    )
+    return threshold
+
+
+def round_down(threshold: float) -> float:
+    """The next smaller number of four digits: short, and below the score it came from, whose last digits can vary."""
+    digits = 3 - math.floor(math.log10(threshold))
+    return math.floor(threshold * 10**digits - 0.5) / 10**digits
