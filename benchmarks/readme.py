@@ -9,7 +9,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from rows import read_rows
+from rows import RESULTS, read_rows
 
 PAGES = [Path(__file__).with_name("README.md"), Path(__file__).parents[1] / "docs" / "reliability.md"]
 # A table is everything between these two lines.
@@ -55,6 +55,9 @@ def campaigns() -> list[Row]:
 def table(section: str) -> str:
     if section == "reliability":
         return f"\n{markdown(campaigns())}\n\n"
+    if section == "families":
+        families = RESULTS / "transformers.md"
+        return f"\n{families.read_text(encoding='utf8') if families.exists() else ''}\n"
     rows = [row for name in ("accuracy", "speed") for row in read_rows(name) if row["section"] == section]
     machines = sorted({f"cores used: {row['cores']}, Python {row['python']}" for row in rows})
     rows = with_means(rows) if rows and "seed" in rows[0] else rows

@@ -1,4 +1,4 @@
-"""Rows of results: one JSON line per finished measurement, so that a table can grow over several sessions."""
+"""Rows of results: one JSON line per finished measurement, so that a table can grow over several runs."""
 
 import json
 import os
