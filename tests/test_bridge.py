@@ -130,7 +130,7 @@ factory = "sequence_ner"
 @architectures = "spacy_ner_arch.CRF.v1"
 
 [components.first.model.tok2vec]
-@architectures = "spacy.Tok2VecListener.v1"
+@architectures = "spacy_ner_arch.Tok2VecListener.v1"
 width = 16
 
 [components.second]
@@ -187,6 +187,35 @@ def test_gradients_of_all_components_reach_a_shared_encoder():
         parts.append(encoder_gradients(single, examples))
     assert all(part.abs().sum() > 0 for part in parts)
     assert torch.allclose(both, sum(parts), atol=1e-6)
+
+
+def test_a_gradient_reaches_a_shared_encoder_although_the_last_listener_rests():
+    """spaCy's component waits for its last listener. Ours leave their gradients for the next step."""
+    nlp, examples = shared_pipeline(["tok2vec", "first", "second"])
+    nlp.update(examples, sgd=False, exclude=["second"])
+    shim = nlp.get_pipe("tok2vec").model.shims[0]
+    assert all(p.grad is None for p in shim.module.parameters())
+    shim.flush()
+    found = torch.cat([p.grad.flatten() for p in shim.module.parameters()])
+    single, _ = shared_pipeline(["tok2vec", "first"])
+    for name in single.pipe_names:
+        single.get_pipe(name).model.from_bytes(nlp.get_pipe(name).model.to_bytes())
+    assert found.abs().sum() > 0 and torch.allclose(found, encoder_gradients(single, examples), atol=1e-7)
+
+
+@pytest.mark.parametrize("listener", ["spacy.Tok2VecListener.v1", "spacy_ner_arch.Tok2VecListener.v1"])
+def test_a_listener_over_spacys_encoder(listener):
+    """Over an encoder of spaCy ours passes gradients as that of spaCy does."""
+    nlp = spacy.blank("en")
+    nlp.add_pipe("tok2vec")
+    tok2vec = {"@architectures": listener, "width": nlp.get_pipe("tok2vec").model.get_dim("nO")}
+    nlp.add_pipe("sequence_ner", config={"model": {"@architectures": "spacy_ner_arch.CRF.v1", "tok2vec": tok2vec}})
+    examples = make_examples(nlp)
+    nlp.initialize(lambda: examples)
+    losses = nlp.update(examples, sgd=False)
+    assert losses["tok2vec"] > 0 and all(
+        node.has_grad(n) for node in nlp.get_pipe("tok2vec").model.walk() for n in node.param_names
+    )
 
 
 def test_shared_encoder_learns_and_survives_the_disk(copy_of):

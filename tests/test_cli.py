@@ -15,8 +15,8 @@ from thinc.api import Config
 from typer.testing import CliRunner
 
 import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
+from spacy_ner_arch.annotate.documents import LAYERS, annotation, predict
 from spacy_ner_arch.cli.configs import find_cell, make_config
-from spacy_ner_arch.cli.label import LAYERS, annotate, annotation
 from spacy_ner_arch.evaluation.tables import entity_table
 
 DOCUMENT_PAIRS = {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "document"}
@@ -77,7 +77,7 @@ def test_convert_stops_at_a_malformed_line_or_counts_it(tmp_path):
     [
         (["a.txt", "b.txt"], ["--name", "x"], "take one input"),
         (["a.txt", "sub/a.txt"], [], "both become a.spacy"),
-        (["a.txt"], ["--format", "brat"], "unknown format 'brat'; known are conll, conllu, offsets"),
+        (["a.txt"], ["--format", "xml"], "unknown format 'xml'; known are auto, conll, conllu"),
         (["empty.txt"], [], "no sentence was read"),
         (["a.txt"], ["--lang", "xx2"], "no language 'xx2'"),
         (["a.txt"], ["--name", "dev", "--split", "0.5"], "give the other part another --name"),
@@ -283,7 +283,7 @@ def test_label_refuses_a_pipeline_that_finds_nothing(tmp_path):
 
 def test_label_streams_and_forgets_words(trained, monkeypatch):
     """The vocabulary does not grow with the input, and no more than a few batches are read ahead."""
-    monkeypatch.setattr("spacy_ner_arch.cli.label.ZONE", 200)
+    monkeypatch.setattr("spacy_ner_arch.annotate.documents.ZONE", 200)
     read = 0
 
     def records():
@@ -293,7 +293,7 @@ def test_label_streams_and_forgets_words(trained, monkeypatch):
             yield trained.make_doc(f"Anna x{number}y lives in Tarvik ."), number
 
     words = len(trained.vocab.strings)
-    for number, (doc, context) in enumerate(annotate(trained, records(), batch_size=2, n_process=1)):
+    for number, (doc, context) in enumerate(predict(trained, records(), batch_size=2)):
         assert context == number and doc[1].text == f"x{number}y" and len(doc.ents) >= 1
         assert read <= number + 10 and len(trained.vocab.strings) < words + 1000
     assert number == 1999 and len(trained.vocab.strings) < words + 100

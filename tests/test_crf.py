@@ -1,15 +1,20 @@
 """The CRF against enumeration of all paths, against pytorch-crf, and on inputs that break naive implementations."""
 
 import itertools
+import math
+from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 import torchcrf
 
 from spacy_ner_arch.annotation import tags
-from spacy_ner_arch.annotation.tags import MISSING, decode, legality, tag_names
+from spacy_ner_arch.annotation.span_terms import SpanTerms, likely_spans, log_probability
+from spacy_ner_arch.annotation.tags import MISSING, decode, encode, legality, tag_names
 from spacy_ner_arch.nn.crf import LinearChainCRF
 from spacy_ner_arch.nn.forward_backward import log_partition
+from spacy_ner_arch.nn.viterbi import best_paths
 
 # BIS is not shipped: a new scheme needs no more than an entry in tags.SCHEMES.
 SCHEMES = ["BILUO", "BIO", "BIS"]
@@ -97,26 +102,62 @@ def test_missing_tags_sum_over_all_ways_to_fill_them(scheme):
     assert torch.allclose(nothing_known, torch.zeros(()).double(), atol=1e-10)
 
 
+def span_terms(crf, emissions, length, temperature=1.0):
+    """Terms of the last document of a batch, with padding if `length` is less than the number of steps."""
+    mask = mask_of([emissions.shape[1], length])
+    rows = crf.span_log_terms(torch.stack([emissions[0], emissions[0]]), mask, temperature)[1, :length]
+    return SpanTerms(*rows.numpy().swapaxes(0, 1))
+
+
+@pytest.mark.parametrize("length", [1, 2, 4, 5])
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_entity_marginals_equal_enumeration(scheme):
+def test_probabilities_of_all_spans_equal_enumeration(scheme, length):
     crf = make(scheme)
-    emissions = torch.randn(2, 4, crf.num_tags, dtype=torch.float64)
-    mask = mask_of([4, 3])
-    checked = 0
-    for row, length in enumerate([4, 3]):
-        paths = list(enumerate_paths(crf, emissions[row, :length], scheme))
-        total = torch.stack([score for _, score in paths]).logsumexp(0)
-        spans = {path: set(decode(torch.tensor(path).numpy(), crf.labels, scheme)) for path, _ in paths}
-        for path, _ in paths[:: max(1, len(paths) // 20)]:
-            tags = torch.zeros(2, 4, dtype=torch.long)
-            tags[row, :length] = torch.tensor(path)
-            opening, closing = crf.entity_log_marginals(emissions, tags, mask)
-            for span in spans[path]:
-                containing = torch.stack([score for other, score in paths if span in spans[other]])
-                probability = (opening[row, span[0]] + closing[row, span[1] - 1]).exp()
-                assert torch.allclose(probability, (containing.logsumexp(0) - total).exp())
-                checked += 1
-    assert checked > 20
+    emissions = torch.randn(1, 5, crf.num_tags, dtype=torch.float64)
+    paths = list(enumerate_paths(crf, emissions[0, :length], scheme))
+    total = torch.stack([score for _, score in paths]).logsumexp(0)
+    spans = {path: decode(torch.tensor(path).numpy(), crf.labels, scheme) for path, _ in paths}
+    labels = sorted({label for found in spans.values() for _, _, label in found})
+    expected = Counter()
+    for path, score in paths:
+        for start, end, label in spans[path]:
+            expected[start, end, labels.index(label)] += float((score - total).detach().exp())
+    assert len(expected) == len(labels) * length * (length + 1) // 2
+    terms = span_terms(crf, emissions, length)
+    found = {key: math.exp(log_probability(terms, *key)) for key in expected}
+    assert found == pytest.approx(expected, rel=1e-9)
+    everything = likely_spans(terms, np.full(len(labels), 1e-12))
+    assert {row[:3]: row[3] for row in everything} == pytest.approx(expected, rel=1e-9)
+    likely = likely_spans(terms, np.array([0.05, *[np.inf] * (len(labels) - 1)]))
+    assert {row[:3] for row in likely} == {key for key, value in expected.items() if key[2] == 0 and value >= 0.05}
+
+
+def test_spans_of_a_long_document_are_found_at_any_width():
+    """An entity of 2,000 tokens, in a document in which sums of scores are large."""
+    crf = make("BILUO")
+    for parameter in crf.parameters():
+        parameter.data.zero_()
+    tags = torch.tensor([crf.labels.index(tag) for tag in encode(3_000, [(500, 2_500, "X")], "BILUO")])
+    emissions = 20 * torch.nn.functional.one_hot(tags, crf.num_tags).double()[None]
+    terms = span_terms(crf, emissions, 3_000)
+    (found,) = likely_spans(terms, np.full(len(terms.single[0]), 0.5))
+    assert found[:2] == (500, 2_500)
+    assert found[3] == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("scheme", [None, *SCHEMES])
+@pytest.mark.parametrize("length", [1, 2, 4])
+def test_the_best_paths_in_order(scheme, length):
+    crf = make(scheme)
+    emissions = torch.randn(length, crf.num_tags, dtype=torch.float64)
+    expected = sorted(
+        ((float(score.detach()), path) for path, score in enumerate_paths(crf, emissions, scheme)), reverse=True
+    )
+    scores, transitions = crf.potentials(emissions[None].float(), torch.tensor([length]))
+    for count in (1, 3, 10_000):
+        tags, found = best_paths(scores[0].detach(), transitions.detach(), count)
+        assert [tuple(path) for path in tags.tolist()] == [path for _, path in expected[:count]]
+        assert found.tolist() == pytest.approx([score for score, _ in expected[:count]], abs=1e-5)
 
 
 def test_gradcheck():
@@ -273,9 +314,9 @@ def test_temperature_divides_all_scores(scheme):
     emissions = torch.randn(2, 5, crf.num_tags, dtype=torch.float64)
     tags = crf.best_tags(emissions)
     assert torch.allclose(crf(emissions, tags, temperature=3.0), scaled(emissions / 3, tags))
-    ours = crf.entity_log_marginals(emissions, tags, temperature=3.0)
-    theirs = scaled.entity_log_marginals(emissions / 3, tags)
-    assert all(torch.allclose(a, b) for a, b in zip(ours, theirs, strict=True))
+    if scheme is not None:
+        ours, theirs = crf.span_log_terms(emissions, temperature=3.0), scaled.span_log_terms(emissions / 3)
+        assert torch.allclose(ours, theirs)
 
 
 def test_the_best_path_of_a_long_sequence_is_the_best():

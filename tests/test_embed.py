@@ -1,15 +1,17 @@
 """Vectors of words, features and characters, and the vector of unknown words."""
 
+import warnings
+
 import numpy as np
 import pytest
 import spacy
 import torch
 from conftest import entities, make_examples, train
-from spacy.attrs import LOWER
+from spacy.attrs import LOWER, NORM, ORTH
 from spacy.tokens import Doc
 from spacy.vectors import Vectors
 from spacy.vocab import Vocab
-from thinc.api import get_current_ops
+from thinc.api import Adam, get_current_ops
 
 from spacy_ner_arch.architectures.embeddings import word_char_embed
 from spacy_ner_arch.bridge.word_embedding import MAX_CHARACTERS, character_codes, static_vectors, token_arrays
@@ -172,15 +174,92 @@ def test_static_vectors_are_appended_unchanged():
     assert out[:, -7:].tolist() == [[4.0] * 7, [0.0] * 7, [6.0] * 7]
 
 
-def test_words_without_a_static_vector_have_zeros():
-    """The table has no spare row. Words are looked up by the attribute of the table."""
+def table(nlp, words, attr="ORTH"):
+    """Vectors (3k + 1, 3k + 2, 3k + 3) of the words k = 0, 1, ..."""
+    data = np.arange(1, 3 * len(words) + 1, dtype="f").reshape(-1, 3)
+    return Vectors(strings=nlp.vocab.strings, data=data, keys=words, attr=attr)
+
+
+@pytest.mark.parametrize(
+    "attributes, keys, expected",
+    [
+        ([ORTH], ["Tarvik", "Anna"], [4, 0, 1, 4, 0]),
+        ([ORTH], ["tarvik", "anna"], [0, 0, 0, 0, 4]),
+        ([LOWER], ["tarvik", "anna"], [4, 0, 1, 4, 4]),
+        ([ORTH, LOWER], ["tarvik", "anna"], [4, 0, 1, 4, 4]),
+        ([ORTH, LOWER], ["Tarvik", "Anna"], [4, 0, 1, 4, 0]),
+        ([ORTH, LOWER], ["anna", "Anna"], [4, 0, 0, 4, 1]),
+        ([LOWER, ORTH], ["anna", "Anna"], [1, 0, 0, 1, 1]),
+    ],
+)
+def test_words_are_looked_up_by_the_first_attribute_that_the_vectors_have(attributes, keys, expected):
+    """Words without a vector have zeros. The table has no spare row."""
     nlp = spacy.blank("en")
-    data = np.arange(1, 7, dtype="f").reshape(2, 3)
-    docs = [Doc(nlp.vocab, words=["Anna", "unheard-of", "Tarvik", "Anna", "anna"])]
-    for attr, words, last in (("ORTH", ["Tarvik", "Anna"], [0, 0, 0]), ("LOWER", ["tarvik", "anna"], [4, 5, 6])):
-        nlp.vocab.vectors = Vectors(strings=nlp.vocab.strings, data=data, keys=words, attr=attr)
-        found = static_vectors(docs, 3, torch.device("cpu")).tolist()
-        assert found == [[4, 5, 6], [0, 0, 0], [1, 2, 3], [4, 5, 6], last]
+    nlp.vocab.vectors = table(nlp, keys)
+    docs = [Doc(nlp.vocab, words=["Anna", "unheard-of", "Tarvik"]), Doc(nlp.vocab, words=["Anna", "anna"])]
+    found = static_vectors(docs, 3, attributes, torch.device("cpu"))
+    assert found.tolist() == [[x, x + 1, x + 2] if x else [0, 0, 0] for x in expected]
+
+
+def test_lower_case_vectors_reach_words_with_capitals_from_disk(tmp_path):
+    """spaCy does not store the attribute of a table (3.8), so `spacy init vectors --attr LOWER` is lost on disk."""
+    nlp = spacy.blank("en")
+    nlp.vocab.vectors = table(nlp, ["tarvik", "anna"], attr="LOWER")
+    model = word_char_embed(include_static_vectors=True)
+    doc = Doc(nlp.vocab, words=["Anna", "saw", "TARVIK", "anna"])
+    model.initialize(X=[doc])
+    nlp.to_disk(tmp_path)
+    stored = spacy.load(tmp_path)
+    for vocab in (nlp.vocab, stored.vocab):
+        (out,) = model.predict([Doc(vocab, words=[token.text for token in doc])])
+        assert out[:, -3:].tolist() == [[4, 5, 6], [0, 0, 0], [1, 2, 3], [4, 5, 6]]
+
+
+def test_few_words_with_a_vector_are_a_warning():
+    nlp = spacy.blank("en")
+    nlp.vocab.vectors = table(nlp, ["anna", "saw"])
+    docs = [Doc(nlp.vocab, words=["Anna", "saw", "Tarvik"]), Doc(nlp.vocab, words=["Zorblax", "Tarvik"])]
+    with pytest.warns(UserWarning, match=r"3 of the 5 tokens .* have no vector, for example 'Tarvik', 'Zorblax'"):
+        word_char_embed(include_static_vectors=True).initialize(X=docs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        word_char_embed(include_static_vectors=True).initialize(X=docs[:1])
+
+
+def test_tuned_vectors_are_the_vectors_and_a_learned_change():
+    """Words not seen in training share one change, which is trained like that of the words that are seen."""
+    nlp = with_vectors()
+    model = word_char_embed(
+        include_static_vectors=True, tune_vectors=True, word_width=0, features=[], filters=0, unknown_rate=0.0
+    )
+    seen, unseen = (Doc(nlp.vocab, words=words) for words in (["Anna", "left"], ["Tarvik", "unheard-of"]))
+    model.initialize(X=[seen])
+    assert model.get_dim("nO") == 7
+    changes = model.shims[0].module.changes
+    changes.unknown.data.fill_(0.5)
+    model.begin_update([seen])
+    (out,) = model.predict([seen])
+    keys = torch.from_numpy(seen.to_array([NORM]).astype(np.int64))
+    expected = changes.known(keys) + torch.tensor([[4.0], [0.0]])
+    assert np.allclose(out, expected.detach().numpy(), atol=1e-6)
+    assert model.predict([unseen])[0].tolist() == [[6.5] * 7, [0.5] * 7]
+
+
+@pytest.mark.parametrize("tune_vectors", [False, True])
+def test_what_training_changes_of_vectors(tune_vectors):
+    nlp = with_vectors()
+    model = word_char_embed(include_static_vectors=True, tune_vectors=tune_vectors, unknown_rate=0.0)
+    doc = Doc(nlp.vocab, words=["Anna", "Tarvik"])
+    model.initialize(X=[doc])
+    before = model.predict([doc])[0][:, -7:]
+    optimizer = Adam(0.1)
+    for _ in range(3):
+        (vectors,), backprop = model.begin_update([doc])
+        backprop([get_current_ops().alloc2f(*vectors.shape) + 1])
+        model.finish_update(optimizer)
+    after = model.predict([doc])[0][:, -7:]
+    assert (before != after).all() if tune_vectors else (before == after).all()
+    assert nlp.vocab["Anna"].vector.tolist() == [4.0] * 7, "the vectors of the vocabulary stay the same"
 
 
 def test_documents_of_another_vocabulary():
@@ -229,16 +308,27 @@ def test_missing_static_vectors_are_a_clear_error():
         word_char_embed(include_static_vectors=True).initialize(X=[spacy.blank("en")("a")])
 
 
-def test_unknown_attributes_are_a_clear_error():
-    with pytest.raises(ValueError, match=r"no such attributes in spaCy: \['FOO'\]"):
-        word_char_embed(features=["SHAPE", "FOO"])
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"features": ["SHAPE", "FOO"]}, r"no such attributes in spaCy: \['FOO'\]"),
+        ({"include_static_vectors": True, "vector_attrs": ["ORTH", "FOO"]}, r"no such attributes in spaCy: \['FOO'\]"),
+        ({"include_static_vectors": True, "vector_attrs": []}, "vector_attrs is empty"),
+        ({"tune_vectors": True}, "tune_vectors = true needs include_static_vectors = true"),
+    ],
+)
+def test_settings_that_cannot_be(settings, message):
+    with pytest.raises(ValueError, match=message):
+        word_char_embed(**settings)
 
 
-def test_pipeline_with_static_vectors_loads_from_disk(tmp_path):
+@pytest.mark.parametrize("tune_vectors", [False, True])
+def test_pipeline_with_static_vectors_loads_from_disk(tmp_path, tune_vectors):
     nlp = with_vectors()
     embedding = {
         "@architectures": "spacy_ner_arch.WordCharEmbed.v1",
         "include_static_vectors": True,
+        "tune_vectors": tune_vectors,
         "unknown_rate": 0.0,
     }
     nlp.add_pipe("sequence_ner", config={"model": {"@architectures": "spacy_ner_arch.CRF.v1", "tok2vec": embedding}})

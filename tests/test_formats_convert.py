@@ -12,6 +12,8 @@ from spacy.vocab import Vocab
 from typer.testing import CliRunner
 
 import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
+from spacy_ner_arch.cli.convert import AUTO, FORMAT_HELP
+from spacy_ner_arch.formats import FORMATS
 
 COLUMNS = "Anna B-PER\nleft O\n\nTarvik B-LOC\n\n"
 TEXT = json.dumps({"text": "Anna left Tarviknow.", "entities": [[0, 4, "PER"], [10, 16, "LOC"]]}) + "\n"
@@ -96,7 +98,7 @@ def test_misc_key_is_passed_on(tmp_path: Path) -> None:
     [
         (["-f", "conllu", "--column", "1"], "--column is for the format conll, not for conllu"),
         (["-f", "conll", "--misc-key", "NE"], "--misc-key is for the format conllu"),
-        (["-f", "spans", "--align", "expand"], "--align is for the format offsets"),
+        (["-f", "spans", "--align", "expand"], "--align is for the format brat or label-studio"),
         (["-f", "offsets", "--align", "middle"], "align is 'middle'; it must be one of strict, contract, expand"),
         (["-f", "conll", "--on-error", "ignore"], "on_error is 'ignore'"),
         (["-f", "conll", "--n-sents", "0"], "n_sents is 0"),
@@ -117,6 +119,35 @@ def test_a_name_cannot_leave_the_folder(source: Path, tmp_path: Path, name: str)
     run(source, tmp_path / "in", "-f", "conll", "--name", name, code=1)
     assert sorted(tmp_path.rglob("*")) == before
     assert not Path("/tmp/x.spacy").exists()
+
+
+def test_the_format_is_found_out_and_said(tmp_path: Path) -> None:
+    (tmp_path / "a.conll").write_text(COLUMNS)
+    (tmp_path / "b.jsonl").write_text(TEXT)
+    output = run(tmp_path / "a.conll", tmp_path / "b.jsonl", tmp_path)
+    assert "a.conll: format conll (columns with a token and a tag on each line)" in output
+    assert "b.jsonl: format offsets (JSON with texts and character offsets)" in output
+    assert entities(tmp_path / "b.spacy") == [("Anna", "PER")]
+    (tmp_path / "c.txt").write_text("Anna left Tarvik\n")
+    output = run(tmp_path / "c.txt", tmp_path / "out", code=1)
+    assert "c.txt looks like columns, 3 on most lines; the nearest format is conll" in output
+
+
+def test_the_help_names_all_formats() -> None:
+    names = {word.strip(",.;:()") for word in FORMAT_HELP.split()}
+    assert {AUTO, *FORMATS} <= names
+
+
+def test_a_folder_of_brat_and_labels_to_keep(tmp_path: Path) -> None:
+    folder = tmp_path / "my.texts"
+    folder.mkdir()
+    for name in ("a", "b"):
+        (folder / f"{name}.txt").write_text("Anna left Tarvik.")
+        (folder / f"{name}.ann").write_text("T1\tPER 0 4\tAnna\nT2\tLOC 10 16\tTarvik\n")
+    output = run(folder, tmp_path, "--labels", "PER, ORG", "--name", "brat")
+    assert "format brat (brat: a folder of .txt and .ann)" in output and "not in --labels 2" in output
+    assert entities(tmp_path / "brat.spacy") == [("Anna", "PER")] * 2
+    assert "--n-sents and --documents are not for brat" in run(folder, tmp_path, "--documents", code=1)
 
 
 # Files
@@ -161,7 +192,7 @@ def test_read_only_file_system(source: Path) -> None:
     assert "Cannot convert" in run(source, "/proc", "-f", "conll", code=1)
 
 
-@pytest.mark.parametrize("format", ["conll", "conllu", "offsets", "semeval", "spans", "spert"])
+@pytest.mark.parametrize("format", [AUTO, *FORMATS])
 @pytest.mark.parametrize(
     "content",
     [
@@ -187,7 +218,8 @@ def test_no_content_ends_in_a_traceback(tmp_path: Path, format: str, content: by
 
 
 def test_input_that_is_a_folder_or_missing(tmp_path: Path) -> None:
-    assert "is a directory" in run(tmp_path, tmp_path / "out", "-f", "conll", code=2)
+    assert "is a folder; give its files" in run(tmp_path, tmp_path / "out", "-f", "conll", code=1)
+    assert "looks like a folder without .ann files" in run(tmp_path, tmp_path / "out", code=1)
     assert "does not exist" in run(tmp_path / "none", tmp_path / "out", "-f", "conll", code=2)
 
 

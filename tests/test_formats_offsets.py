@@ -12,11 +12,11 @@ from spacy.tokens import Doc, DocBin
 from spacy.training import Example
 
 from spacy_ner_arch.annotation.relations import has_relations
-from spacy_ner_arch.formats import FormatError, ReadReport, read_docs, read_offsets, write_docbin
+from spacy_ner_arch.formats import FORMATS, FormatError, ReadReport, read_docs, write_docbin
 from spacy_ner_arch.formats.counts import MISALIGNED, SKIPPED
-from spacy_ner_arch.formats.offsets import ALIGNMENTS, EMPTY, MOVED
 from spacy_ner_arch.formats.records import REJECTED
 from spacy_ner_arch.formats.spans import BLANK, DUPLICATE, DUPLICATE_RELATION, RELATION_LEFT_OUT, TRIMMED
+from spacy_ner_arch.formats.texts import ALIGNMENTS, EMPTY, MOVED
 
 NLP = spacy.blank("en")
 TEXT = "Anna Brandt left Tarvik."
@@ -172,7 +172,7 @@ def test_tokenizer_that_changes_the_text(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"text": "Anna  left", "entities": [[6, 10, "X"]]}))
     with pytest.raises(FormatError, match="a.jsonl:1: the tokenizer changes the text to 'Anna left '"):
-        list(read_offsets(path, ReadReport(), tokenizer=lambda text: Doc(NLP.vocab, words=text.split())))
+        list(FORMATS["offsets"].read(path, ReadReport(), tokenizer=lambda text: Doc(NLP.vocab, words=text.split())))
 
 
 # Overlaps

@@ -137,6 +137,7 @@ def test_transformer_and_vectors():
         text = make_config(PRESETS[name].cell, vectors="some_vectors")
         assert check_complete(text)["paths"]["vectors"] == "some_vectors"
         assert "include_static_vectors = true" in text and "include_static_vectors = false" not in text
+        assert "tune_vectors = true" in text and "word_width = 0" in text
 
 
 def test_width_of_shared_words_without_encoder():

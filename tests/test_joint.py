@@ -19,7 +19,7 @@ from spacy_ner_arch.training.loss_weights import FIRST, LearnedWeight, create_le
 
 DOCUMENT = {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "document"}
 SOFTMAX = "spacy_ner_arch.SoftmaxPairs.v1"
-LISTENER = {"@architectures": "spacy.Tok2VecListener.v1", "width": 24}
+LISTENER = {"@architectures": "spacy_ner_arch.Tok2VecListener.v1", "width": 24}
 
 
 def joint_nlp(ner_weight=1.0, relation_weight=1.0, pairs=SOFTMAX):

@@ -59,12 +59,30 @@ def test_sizes_are_checked():
         BiLSTM(7, hidden_size=0)
 
 
-def test_bfloat16_on_a_cpu():
-    x, batch = inputs()
-    lstm = BiLSTM(7, hidden_size=6, dropout_rate=0.0)
-    with torch.autocast("cpu", torch.bfloat16):
-        out = lstm(x.bfloat16(), batch)
-    assert torch.allclose(batch.flatten(out), batch.flatten(lstm(x, batch)), atol=0.05)
+@pytest.mark.parametrize("units", [False, True])
+@pytest.mark.parametrize("count", [4, 20])
+def test_bfloat16_on_a_cpu(units, count, monkeypatch):
+    """With units for it, and in training for large batches; states and gradients hardly differ."""
+    monkeypatch.setattr(spacy_ner_arch.nn.lstm, "has_bfloat16", lambda device: units)
+    torch.manual_seed(0)
+    lengths = [1 + i % 30 for i in range(count)]
+    x, batch = torch.randn(count, max(lengths), 7), make_batch(lengths, CPU)
+    lstm = BiLSTM(7, hidden_size=12, depth=2, dropout_rate=0.0)
+
+    def run(enabled):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            out = batch.flatten(lstm(x, batch))
+            with torch.no_grad():
+                predicted = batch.flatten(lstm(x, batch))
+        lstm.zero_grad()
+        out.float().square().sum().backward()
+        return out, predicted, torch.cat([p.grad.flatten() for p in lstm.parameters()])
+
+    (out, predicted, gradient), (expected, _, expected_gradient) = run(True), run(False)
+    assert out.dtype == (torch.bfloat16 if units and count == 20 else torch.float32)
+    assert predicted.dtype == (torch.bfloat16 if units else torch.float32)
+    assert (out - expected).abs().max() < 0.02 and (predicted - expected).abs().max() < 0.02
+    assert (gradient - expected_gradient).norm() < 0.02 * expected_gradient.norm()
 
 
 def test_prediction_of_long_sequences_in_parts_changes_nothing(monkeypatch):

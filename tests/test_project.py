@@ -112,6 +112,25 @@ def test_train_custom(project):
     assert srsly.read_json(project / "metrics" / "custom.json")["ents_f"] > 0.5
 
 
+@pytest.mark.slow
+def test_train_vectors(project):
+    """On the sample, with fewer steps and a file like those of GloVe: words in lower case, no line with the numbers."""
+    spacy_project(project, "run", "convert-sample")
+    words = re.findall(r"(?m)^\d+\t(\S+)", (project / "assets" / "sample" / "train.conllu").read_text(encoding="utf8"))
+    lines = [f"{word} {len(word)} {i % 7} {i % 5}" for i, word in enumerate(sorted({word.lower() for word in words}))]
+    (project / "vectors.txt").write_text("\n".join(lines) + "\n", encoding="utf8")
+    short = srsly.read_yaml(project / "project.yml")
+    short["vars"]["options"] += " ${vars.short}"
+    srsly.write_yaml(project / "project.yml", short)
+    corpora = ["--vars.train", "corpus/sample/train.spacy", "--vars.dev", "corpus/sample/dev.spacy"]
+    done = spacy_project(project, "run", "train-vectors", ".", "--vars.vectors", "vectors.txt", *corpora)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "have no vector" not in done.stdout + done.stderr
+    config = Config().from_disk(project / "training" / "with-vectors" / "model-best" / "config.cfg", interpolate=False)
+    assert config["components"]["sequence_ner"]["model"]["tok2vec"]["tune_vectors"]
+    assert srsly.read_json(project / "metrics" / "with-vectors.json")["ents_f"] > 0.8
+
+
 def test_missing_assets_are_named(project):
     """The workflow stops before its first step and says how to fetch the files."""
     done = spacy_project(project, "run", "train-conll")

@@ -14,6 +14,7 @@ from spacy.cli.find_threshold import find_threshold
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 
+from spacy_ner_arch.annotate.documents import annotation, find_layers
 from spacy_ner_arch.pipes import base
 from spacy_ner_arch.training.calibration import create_calibrate, held_out_batches
 
@@ -423,13 +424,104 @@ def test_a_parser_needs_trees_in_the_corpus_to_give_some(shared, tmp_path):
     parsed_nlp(shared).initialize(lambda: examples)
 
 
-def test_pipelines_from_before_the_threshold_load(trained, tmp_path):
+def test_pipelines_from_before_these_settings_load(trained, tmp_path):
     trained.to_disk(tmp_path)
-    for path, setting in (("sequence_ner/cfg", r'"threshold": *0\.0,'), ("config.cfg", "threshold = 0.0\n")):
+    for path, setting in (
+        ("sequence_ner/cfg", r'"threshold": *0\.0,'),
+        ("sequence_ner/cfg", r'"alternatives": *null,'),
+        ("config.cfg", "threshold = 0.0\n"),
+        ("config.cfg", "alternatives = null\n"),
+    ):
         text, removed = re.subn(setting, "", (tmp_path / path).read_text())
         assert removed == 1
         (tmp_path / path).write_text(text)
     assert entities(predicted(spacy.load(tmp_path))) == TRAIN[0][1]
+
+
+def alternatives(doc):
+    group = doc.spans["alternatives"]
+    return {(span.start, span.end, span.label_): p for span, p in zip(group, group.attrs["scores"], strict=True)}
+
+
+@pytest.mark.parametrize("head", ["CRF", "Softmax"])
+def test_alternatives_are_all_spans_that_are_probable_enough(head, tmp_path):
+    nlp = make_nlp(head, alternatives=0.001)
+    train(nlp, make_examples(nlp), steps=15)  # not sure of anything yet
+    docs = [predicted(nlp, text) for text in TEXTS]
+    assert sum(len(doc.spans["alternatives"]) for doc in docs) > 2 * sum(len(doc.ents) for doc in docs)
+    for doc in docs:
+        found = alternatives(doc)
+        assert list(found) == sorted(found) and all(0.001 <= p <= 1 for p in found.values())
+        for ent in doc.ents:
+            assert found.get((ent.start, ent.end, ent.label_)) == pytest.approx(ent._.score)
+        # Entities of one tag sequence do not overlap.
+        for token in range(len(doc)):
+            assert sum(p for (start, end, _), p in found.items() if start <= token < end) <= 1 + 1e-9
+
+    expected = [alternatives(doc) for doc in docs]
+    stored = DocBin(docs=docs, store_user_data=True).to_bytes()
+    assert [alternatives(doc) for doc in DocBin().from_bytes(stored).get_docs(nlp.vocab)] == expected
+    pipe = nlp.get_pipe("sequence_ner")
+    pipe.cfg["alternatives"] = {"PER": 0.01, "LOC": 1.0}
+    nlp.to_disk(tmp_path)
+    for pipeline in (nlp, spacy.load(tmp_path)):
+        for text, every in zip(TEXTS, expected, strict=True):
+            likely = {key: p for key, p in every.items() if key[2] == "PER" and p >= 0.01}
+            assert alternatives(predicted(pipeline, text)) == pytest.approx(likely)
+
+
+@pytest.mark.parametrize("head", ["CRF", "Softmax"])
+def test_readings(head):
+    nlp = make_nlp(head, alternatives=1e-6)
+    train(nlp, make_examples(nlp), steps=15)  # not sure of anything yet
+    docs = [predicted(nlp, text) for text in [*TEXTS, "Anna"]] + [Doc(nlp.vocab)]
+    docs[-1].spans["alternatives"] = []
+    rows = nlp.get_pipe("sequence_ner").readings(docs, 200)
+    for doc, readings in zip(docs, rows, strict=True):
+        assert [(e.start, e.end, e.label_) for e in readings[0].entities] == entities(doc)
+        probabilities = [reading.probability for reading in readings]
+        assert probabilities == sorted(probabilities, reverse=True) and sum(probabilities) <= 1 + 1e-9
+        assert len({reading.entities for reading in readings}) == len(readings)
+        # The readings with a span add up to its probability, but for the readings that are not listed.
+        for key, probability in alternatives(doc).items() if len(doc) else ():
+            found = sum(r.probability for r in readings if key in [(e.start, e.end, e.label_) for e in r.entities])
+            assert probability - (1 - sum(probabilities)) - 1e-6 <= found <= probability + 1e-6
+    [one_token, empty] = rows[-2:]
+    assert len(one_token) == 4 and sum(r.probability for r in one_token) == pytest.approx(1)
+    assert empty == [((), 1.0)]
+
+
+def test_alternatives_are_in_the_output_of_commands(trained, copy_of):
+    nlp = copy_of(trained)
+    assert find_layers(nlp) == ["entities"]
+    nlp.get_pipe("sequence_ner").cfg["alternatives"] = 0.5
+    assert find_layers(nlp) == ["entities", "spans"]
+    found = annotation(nlp(TEXTS[0]), find_layers(nlp), digits=4)
+    assert found["spans"]["alternatives"] == found["entities"] != []
+
+
+def test_alternatives_do_not_overlap_entities_that_stay():
+    nlp = make_nlp(alternatives=0.001)
+    train(nlp, make_examples(nlp), steps=15)
+    doc = Doc(nlp.vocab, words=TEXTS[0].split(" "))
+    doc.set_ents([Span(doc, 4, 5, label="TOWN")], default="missing")
+    found = alternatives(nlp(doc))
+    assert found and all(end <= 4 or start > 4 for start, end, _ in found)
+    nlp.get_pipe("sequence_ner").overwrite_ents = True
+    assert any(start <= 4 < end for start, end, _ in alternatives(nlp(doc)))
+
+
+@pytest.mark.parametrize("value", [0.0, -0.1, 1.5, {"PER": 0.0}])
+def test_alternatives_need_a_probability_above_0(value):
+    with pytest.raises(ValueError, match="sequence_ner: alternatives = .* must be above 0 and at most 1"):
+        make_nlp(alternatives=value)
+
+
+def test_alternatives_of_an_unknown_label_are_refused(trained, copy_of):
+    nlp = copy_of(trained)
+    nlp.get_pipe("sequence_ner").cfg["alternatives"] = {"CITY": 0.5}
+    with pytest.raises(ValueError, match=r"alternatives has \['CITY'\], which are no labels"):
+        nlp(TEXTS[0])
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.5])

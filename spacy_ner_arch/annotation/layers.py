@@ -1,8 +1,9 @@
-"""What annotation the documents of a corpus have."""
+"""What annotation the documents of a corpus have, and what annotation the components of a pipeline set."""
 
 from collections import Counter
 from collections.abc import Iterable
 
+from spacy.language import Language
 from spacy.tokens import Doc
 
 from .relations import has_relations, relation_keys
@@ -23,3 +24,8 @@ def describe_layers(docs: Iterable[Doc]) -> str:
         found.update(layers)
     parts = [f"{found[layer]} in {layer} of {annotated[layer]}" for layer in sorted(annotated)]
     return f"{documents} documents, with " + (", ".join(parts) or "no entities, spans or relations")
+
+
+def assigning(nlp: Language, attribute: str) -> list[str]:
+    """Names of the components that declare that they set an attribute."""
+    return [name for name in nlp.pipe_names if attribute in nlp.get_pipe_meta(name).assigns]

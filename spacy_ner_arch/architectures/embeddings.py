@@ -19,6 +19,8 @@ def word_char_embed(
     unknown_rate: float = 1.0,
     word_attr: str = "NORM",
     include_static_vectors: bool = False,
+    vector_attrs: list[str] = ["ORTH", "LOWER"],  # noqa: B006 - config defaults are lists
+    tune_vectors: bool = False,
 ) -> Tok2Vec:
     """Embed words, some of their attributes, and their characters, with a vector for words not seen in training.
 
@@ -28,18 +30,22 @@ def word_char_embed(
     character_width, filters: width of a character, and filters of the CNN over them; 0 filters for none.
     unknown_rate: in training, a word that occurs n times in 100,000 is replaced by the unknown word with probability
         unknown_rate / (unknown_rate + n).
-    include_static_vectors: append the vectors of [initialize] vectors, without training them.
+    include_static_vectors: append the vectors of [initialize] vectors.
+    vector_attrs: token attributes to look up a vector by. The first one that the vectors have counts: by default the
+        word as written, else in lower case. Floret vectors have all words, and ignore this.
+    tune_vectors: fine-tune the vectors of the words of the training data. What is learned is a change of each vector,
+        in a hashed table of `word_rows` rows; words not seen in training share one change.
 
-    Raises ValueError for an unknown attribute.
+    Raises ValueError for an unknown attribute, and for tune_vectors without vectors.
     Source: Ma and Hovy 2016; replacement of rare words: Kiperwasser and Goldberg 2016.
     """
-    attributes = {name: intify_attr(name) for name in (word_attr, *features)}
-    unknown = [name for name, attribute in attributes.items() if attribute is None]
-    if unknown:
-        raise ValueError(f"spacy_ner_arch.WordCharEmbed.v1: tokens have no such attributes in spaCy: {unknown}")
+    if include_static_vectors and not vector_attrs:
+        raise ValueError('spacy_ner_arch.WordCharEmbed.v1: vector_attrs is empty; give ["ORTH", "LOWER"], for example')
+    if tune_vectors and not include_static_vectors:
+        raise ValueError("spacy_ner_arch.WordCharEmbed.v1: tune_vectors = true needs include_static_vectors = true")
     return word_embedding(
-        list(attributes.values()),
-        include_static_vectors,
+        attribute_numbers([word_attr, *features]),
+        attribute_numbers(vector_attrs) if include_static_vectors else [],
         word_width=word_width,
         word_rows=word_rows,
         feature_width=feature_width,
@@ -47,4 +53,14 @@ def word_char_embed(
         character_width=character_width,
         filters=filters,
         unknown_rate=unknown_rate,
+        tune_vectors=tune_vectors,
     )
+
+
+def attribute_numbers(names: list[str]) -> list[int]:
+    """spaCy's numbers of different token attributes. Raises ValueError for names that it does not know."""
+    numbers = {name: intify_attr(name) for name in names}
+    unknown = [name for name, number in numbers.items() if number is None]
+    if unknown:
+        raise ValueError(f"spacy_ner_arch.WordCharEmbed.v1: tokens have no such attributes in spaCy: {unknown}")
+    return list(numbers.values())

@@ -9,6 +9,7 @@ from torch import nn
 
 from ..annotation.trees import MISSING
 from ..bridge.head import Tok2Vec, tok2vec_model
+from ..bridge.token_listener import TokenListener
 from ..nn.head import EncoderBuilder
 from ..nn.lstm import BiLSTM
 from ..nn.syn_lstm import SynLSTMEncoder
@@ -16,7 +17,7 @@ from ..nn.syn_lstm import SynLSTMEncoder
 
 @registry.architectures("spacy_ner_arch.BiLSTM.v1")
 def bilstm(hidden_size: int = 200, depth: int = 1, dropout: float | None = None) -> EncoderBuilder:
-    """Bidirectional LSTM. It computes in float32 under bfloat16, and always on a CPU.
+    """Bidirectional LSTM. In bfloat16 it computes on CPUs with units for it only, in float16 on GPUs only.
 
     hidden_size: width of the state of each direction; the output is twice as wide.
     depth: number of layers.
@@ -97,6 +98,19 @@ def torch_tok2vec(tok2vec: Tok2Vec, encoder: EncoderBuilder, dtype: str = "float
 
     tok2vec: the embedding, any of spaCy's or a listener.
     encoder: for example spacy_ner_arch.BiLSTM.v1.
-    dtype: float32, or bfloat16 or float16 for mixed precision.
+    dtype: float32; bfloat16, float16 or auto for mixed precision.
     """
     return tok2vec_model("torch_tok2vec", tok2vec, encoder, dtype, trees_of(encoder))
+
+
+@registry.architectures("spacy_ner_arch.Tok2VecListener.v1")
+def tok2vec_listener(width: int, upstream: str = "*") -> Tok2Vec:
+    """The token vectors of the component `tok2vec`, for a head.
+
+    Like spacy.Tok2VecListener.v1, but over spacy_ner_arch.TorchTok2Vec.v1 it passes the gradient of a whole batch back
+    at once. The component then has no loss of its own, for which it would wait once per document on a GPU.
+
+    width: width of the vectors of the component.
+    upstream: name of the component, if there are several.
+    """
+    return TokenListener(upstream, width)

@@ -26,7 +26,7 @@ def crf(
     encoder: for example spacy_ner_arch.BiLSTM.v1, or null.
     dropout: rate before the output layer; null for the rate of [training].
     loss_scale: constant factor of the negative log likelihood, which is summed over the documents.
-    dtype: float32, or bfloat16 or float16 for mixed precision; the CRF itself computes in float32 and float64.
+    dtype: float32; bfloat16, float16 or auto for mixed precision. The CRF itself computes in float32 and float64.
     Source: Lample et al. 2016.
     """
     build = partial(CRFTagger, encoder=encoder, dropout_rate=dropout, loss_scale=loss_scale)

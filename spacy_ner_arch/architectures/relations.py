@@ -53,7 +53,7 @@ def relations(
     negative_weight: factor of the loss of pairs without a relation.
     class_weights: factor of the loss by gold label; 1 for labels not named.
     loss_scale: constant factor of the loss, which is summed over the pairs.
-    dtype: float32, or bfloat16 or float16 for mixed precision.
+    dtype: float32; bfloat16, float16 or auto for mixed precision.
     """
     if pairs.marks is not None and trees_of(encoder) is not None:
         raise ValueError(

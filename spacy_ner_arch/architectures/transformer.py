@@ -34,7 +34,8 @@ def transformer_model(
     window: word pieces per input of the transformer, special ones included. Longer documents are split into overlapping
         windows; each word takes its vector from the window where it has more context.
     overlap: word pieces that neighbouring windows share.
-    dtype: float32, or bfloat16 or float16 for mixed precision.
+    dtype: float32; bfloat16 or float16 for mixed precision; or auto, which is bfloat16 where the CPU or GPU that runs
+        the model has units for it, else float32.
     frozen: do not train the transformer. It then runs without dropout and without a graph.
     cache_mib: memory on the device for vectors of training documents while the transformer is frozen, always or in a
         stage of training; other documents are computed again.

@@ -31,11 +31,25 @@ class HeadInput(NamedTuple):
     docs: the documents.
     items: of each document, what the head classifies (candidate spans or pairs); None for its tokens.
     targets: gold annotation of each document, for the loss; None to predict.
+    output: method of the head that predicts.
     """
 
     docs: list[Doc]
     items: list[Any] | None = None
     targets: list[Any] | None = None
+    output: str = "predict"
+
+
+class TokenVectors(list[Floats2d]):
+    """Vectors of documents from a shared encoder.
+
+    gradients: those that our listeners pass back, (N, D) each for all tokens. Listeners of spaCy pass theirs to the
+        component.
+    """
+
+    def __init__(self, vectors: Sequence[Floats2d]) -> None:
+        super().__init__(vectors)
+        self.gradients: list[Tensor] = []
 
 
 class UpdateLoss(NamedTuple):
@@ -57,11 +71,12 @@ def head_model(
 
     build: makes the head from `input_size` and the hyperparameters that the component gives at initialization.
     classifies: tokens, spans or pairs; components check that it is theirs.
-    dtype: float32, or bfloat16 or float16 for mixed precision.
+    dtype: float32; bfloat16, float16 or auto for mixed precision.
     trees: arguments of `annotation.trees.read_tree` if the encoder reads dependency trees; else None.
 
     The model is used as
         predict(HeadInput(docs, items)) -> Predictions
+        predict(HeadInput(docs, items, None, method of the head)) -> Predictions
         predict(HeadInput(docs, items, targets)) -> UpdateLoss
         begin_update(HeadInput(docs, items, targets)) -> UpdateLoss, backprop(weight of the loss)
         initialize(X=docs, Y=hyperparameters)
@@ -111,9 +126,9 @@ def initialize(model: Model, X: list[Doc] | None = None, Y: dict[str, Any] | Non
 def head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> tuple[Any, Callable[[float], Any]]:
     shim = get_shim(model)
     shim.check_initialized()
-    docs, items, targets = inputs
+    docs, items, targets, output = HeadInput(*inputs)
     if targets is None:
-        return predict(model, docs, items), no_backprop
+        return predict(model, docs, items, output), no_backprop
     if not any(len(doc) for doc in docs):
         return UpdateLoss(0.0, {}), no_backprop
     vectors, backprop_vectors = model.layers[0](docs, is_train)
@@ -154,31 +169,46 @@ def tok2vec_forward(
         else:
             states = shim.predict((x, batch))
         place(encoded, group, split(model, batch.flatten(states.detach().float()), batch.lengths.tolist()))
+    output = TokenVectors(encoded)
+    lengths = [len(doc) for doc in docs]
 
     def backprop(d_encoded: list[Floats2d]) -> Any:
+        """d_encoded: from the layer above, or the sum of all listeners of spaCy; empty for none."""
+        shim.pending = None
+        parts = [join(model, d_encoded)] if d_encoded else []
+        total = sum_gradients([*parts, *output.gradients])
+        rows = total.split(lengths)
         gradients: list[Any] = [None] * len(docs)
         for group, batch, backprop_states in backprops:
-            d_states = batch.pad(join(model, [d_encoded[i] for i in group]))
-            d_x = cast(Tensor, backprop_states(d_states))
+            flat = total if len(group) == len(docs) else torch.cat([rows[i] for i in group])
+            d_x = cast(Tensor, backprop_states(batch.pad(flat)))
             place(gradients, group, split(model, batch.flatten(d_x), batch.lengths.tolist()))
         return backprop_vectors(gradients)
 
-    return encoded, backprop
+    def backprop_rest() -> None:
+        if output.gradients:
+            backprop([])
+
+    if is_train:
+        # Only the last listener of the pipeline calls `backprop`, and not if it is frozen.
+        shim.pending = backprop_rest
+    return output, backprop
 
 
-def predict(model: Model, docs: list[Doc], items: list[Any] | None) -> Predictions:
+def predict(model: Model, docs: list[Doc], items: list[Any] | None, output: str) -> Predictions:
     """Predictions for each document, copied to the host once for the whole batch."""
     shim = get_shim(model)
     outputs = []
     for group, x, batch in make_batches(model, docs, model.layers[0].predict(docs), items):
-        output = shim.predict((x, batch))
+        batch.output = output
+        parts = shim.predict((x, batch))
         counts = batch.lengths if batch.counts is None else batch.counts
-        outputs.append((group, counts, [part.to("cpu", non_blocking=True) for part in output]))
+        outputs.append((group, counts, [part.to("cpu", non_blocking=True) for part in parts]))
     if shim.device.type == "cuda":
         torch.cuda.current_stream(shim.device).synchronize()
     predictions: Predictions = [()] * len(docs)
-    for group, counts, output in outputs:
-        rows = [np.split(part.numpy(), counts.cumsum()[:-1]) for part in output]
+    for group, counts, parts in outputs:
+        rows = [np.split(part.numpy(), counts.cumsum()[:-1]) for part in parts]
         place(predictions, group, list(zip(*rows, strict=True)))
     return predictions
 
@@ -207,10 +237,15 @@ def make_batches(
         batch = make_batch([lengths[i] for i in group], shim.device)
         if model.attrs["trees"] is not None:
             trees = [read_tree(docs[i], **model.attrs["trees"]) for i in group]
-            batch.trees = send(np.concatenate(trees, axis=1), shim.device)
+            (batch.trees,) = send([np.concatenate(trees, axis=1)], shim.device)
         if isinstance(shim.module, Head):
             batch = shim.module.collate(batch, pick(items, group), pick(targets, group))
         yield group, batch.pad(join(model, [vectors[i] for i in group])), batch
+
+
+def sum_gradients(gradients: Sequence[Tensor]) -> Tensor:
+    """Sum of one or more gradients."""
+    return sum(gradients[1:], start=gradients[0])
 
 
 def read_loss(losses: Sequence[Loss]) -> UpdateLoss:

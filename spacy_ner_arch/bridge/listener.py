@@ -19,7 +19,7 @@ from thinc.types import Floats2d, Ragged
 from torch import Tensor
 from transformers.file_utils import ModelOutput
 
-from .head import Tok2Vec, join, no_backprop
+from .head import Tok2Vec, join, no_backprop, sum_gradients
 from .shim import default_device
 
 MISSING_VECTORS = (
@@ -62,7 +62,7 @@ class WordBatch(FullTransformerBatch):
         gradients = self.gradients
         if arrays:
             gradients = [*gradients, torch.cat([xp2torch(array[0][0], device=default_device()) for array in arrays])]
-        return cast(Tensor, sum(gradients[1:], start=gradients[0]))
+        return sum_gradients(gradients)
 
 
 class DocVectors(list[TransformerData]):

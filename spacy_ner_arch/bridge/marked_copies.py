@@ -46,12 +46,12 @@ def initialize(model: Model[HeadInput, Any], X: list[Doc] | None = None, Y: Any 
 
 def forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> tuple[Any, Callable]:
     head = model.layers[0]
-    docs, items, targets = inputs
+    docs, items, targets, output = HeadInput(*inputs)
     found: list[Candidates] = items or []
     chunks = list(cut_copies(found, model.attrs["context"]))
 
     def read(chunk: slice) -> HeadInput:
-        return mark_chunk(docs, found, targets, chunk, model.attrs)
+        return mark_chunk(docs, found, targets, chunk, model.attrs)._replace(output=output)
 
     if targets is None:
         rows = [row for chunk in chunks for row in head.predict(read(chunk))]

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from safetensors import SafetensorError
@@ -26,15 +26,25 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from ..nn.dropout import set_dropout
+from ..nn.precision import AUTO, DTYPES, autocast
 
 MAX_SKIPPED = 50
 # Numbers besides its weights that any module may have: layers that are not stored, masks, positions.
 SMALL = 16 * 2**20
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-# OpenMP threads do not survive a fork: without this nlp.pipe(n_process=2) would hang.
+# Process that was forked after it had started CUDA. Its children cannot use the GPU.
+_started_cuda: int | None = None
+
+
+def _before_fork() -> None:
+    global _started_cuda
+    if torch.cuda.is_initialized():
+        _started_cuda = os.getpid()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=functools.partial(torch.set_num_threads, 1))
+    # OpenMP threads do not survive a fork: without one thread nlp.pipe(n_process=2) would hang.
+    os.register_at_fork(before=_before_fork, after_in_child=functools.partial(torch.set_num_threads, 1))
 
 
 @dataclass
@@ -46,13 +56,40 @@ class ParameterGroup:
     weight_decay: float | None = None
 
 
+class Overflow(NamedTuple):
+    """Whether a gradient of a step was not finite, on its way to the host.
+
+    copied: event after which it is there; None on a CPU.
+    """
+
+    flag: Tensor
+    copied: torch.cuda.Event | None
+
+    @classmethod
+    def copy(cls, flag: Tensor) -> "Overflow":
+        """Begin to copy the flag to the host."""
+        sent = flag.to("cpu", non_blocking=True)
+        if not flag.is_cuda:
+            return cls(sent, None)
+        copied = torch.cuda.Event()
+        copied.record(torch.cuda.current_stream(flag.device))
+        return cls(sent, copied)
+
+    def read(self) -> bool:
+        """Wait for the copy and return the flag."""
+        if self.copied is not None:
+            self.copied.synchronize()
+        return bool(self.flag)
+
+
 class TorchShim(Shim):
     """A torch module that is built at initialization and stored as safetensors.
 
     build: module-level function, class, or partial that makes the module from the hyperparameters given to
     `initialize`.
         They are stored with the weights, so that loading builds the same module.
-    dtype: `float32`, or `bfloat16` or `float16` for autocast; float16 uses loss scaling.
+    dtype: `float32`, or `bfloat16` or `float16` for autocast, or `auto`; float16 uses loss scaling. See
+        `nn.precision.autocast`.
     frozen: do not train the weights. If the input needs no gradient either, run in evaluation mode without a graph.
 
     The optimiser is AdamW with the rate, betas, eps and L2 of `[training.optimizer]` (as decoupled weight decay,
@@ -64,8 +101,8 @@ class TorchShim(Shim):
 
     def __init__(self, build: Callable[..., nn.Module], *, dtype: str = "float32", frozen: bool = False) -> None:
         super().__init__(None)
-        if dtype not in DTYPES:
-            raise ValueError(f"unknown dtype {dtype!r}; known are {', '.join(DTYPES)}")
+        if dtype not in (*DTYPES, AUTO):
+            raise ValueError(f"unknown dtype {dtype!r}; known are {', '.join((*DTYPES, AUTO))}")
         self.build = build
         self.dtype = dtype
         self.frozen = self._always_frozen = frozen
@@ -89,9 +126,14 @@ class TorchShim(Shim):
         return module
 
     def check_initialized(self) -> None:
-        """Raise ValueError before initialization."""
+        """Raise ValueError before initialization, and in a process that cannot use the GPU with the weights."""
         if self._model is None:
             raise ValueError("the model is not initialized: call nlp.initialize() or load a trained pipeline")
+        if _started_cuda not in (None, os.getpid()) and any(p.is_cuda for p in self._model.parameters()):
+            raise ValueError(
+                "the model is on a GPU, which a forked process cannot use: set n_process = 1. A GPU gains nothing by "
+                "more processes; on the CPU they work (load the pipeline without spacy.require_gpu)"
+            )
 
     @property
     def device(self) -> torch.device:
@@ -137,28 +179,33 @@ class TorchShim(Shim):
         self._optimizer: torch.optim.Optimizer | None = None
         self._settings: Optimizer | None = None
         self._updates = 0
-        self._overflow: Tensor | None = None
+        self._overflow: Overflow | None = None
         self._scaler: torch.amp.GradScaler | None = None
         self._skipped_in_a_row = 0
+        self._rate: float | None = None  # of the dropout
+        self._named: dict[str, nn.Parameter] | None = None
+
+    @property
+    def _parameters(self) -> dict[str, nn.Parameter]:
+        """Parameters by name. To walk over a transformer in every update would take longer than many of its kernels."""
+        if self._named is None:
+            self._named = dict(self.module.named_parameters())
+        return self._named
 
     # Running
 
-    def _autocast(self, device: torch.device) -> torch.autocast:
-        # float16 is for GPUs; on a CPU the module runs in float32.
-        enabled = self.dtype == "bfloat16" or (self.dtype == "float16" and device.type != "cpu")
-        return torch.autocast(device.type, DTYPES[self.dtype], enabled=enabled)
-
     def predict(self, args: tuple[Any, ...]) -> Any:
         """Run the module in evaluation mode, without a graph."""
-        self.module.eval()
+        if self.module.training:
+            self.module.eval()
         # Some transformers keep tensors for later calls. Those of inference_mode would break the next update.
-        with torch.no_grad(), self._autocast(args[0].device):
+        with torch.no_grad(), autocast(self.dtype, args[0].device):
             return self.module(*args)
 
     def calibrate(self, batches: Iterable[Any]) -> None:
         """Call `calibrate` of a head, in evaluation mode."""
         self.module.eval()
-        with torch.no_grad(), self._autocast(self.device):
+        with torch.no_grad(), autocast(self.dtype, self.device):
             cast(Any, self.module).calibrate(batches)
 
     def begin_update(self, args: tuple[Any, ...], dropout: float = 0.0) -> tuple[Any, Callable[[Any], Tensor | None]]:
@@ -173,10 +220,13 @@ class TorchShim(Shim):
         self.flush()
         if self.frozen and not args[0].is_floating_point():
             return self.predict(args), _no_gradient
-        self.module.train()
-        set_dropout(self.module, dropout)
+        if not self.module.training:
+            self.module.train()
+        if dropout != self._rate:
+            set_dropout(self.module, dropout)
+            self._rate = dropout
         x = args[0].detach().requires_grad_(args[0].is_floating_point())
-        with self._autocast(x.device):
+        with autocast(self.dtype, x.device):
             output = self.module(x, *args[1:])
         source = output[0] if isinstance(output, tuple) else output
         if not source.requires_grad:  # everything is frozen
@@ -223,10 +273,10 @@ class TorchShim(Shim):
     def finish_update(self, optimizer: Optimizer) -> None:
         """Update all parameters by the gradients since the last step."""
         self.flush()
-        parameters = {name: p for name, p in self.module.named_parameters() if p.grad is not None}
+        parameters = {name: p for name, p in self._parameters.items() if p.grad is not None}
         if optimizer.averages is not None:
             # Include parameters that are frozen in this stage; otherwise their averages would lag behind.
-            known = {n: p for n, p in self.module.named_parameters() if self._key(n) in optimizer.averages}
+            known = {n: p for n, p in self._parameters.items() if self._key(n) in optimizer.averages}
         if self.frozen or not parameters:
             if optimizer.averages is not None and known:
                 self._average(optimizer.averages, known)
@@ -246,7 +296,7 @@ class TorchShim(Shim):
         step.zero_grad(set_to_none=True)
         if scaler is not None:
             scaler.update()
-        self._overflow = overflow.to("cpu", non_blocking=True)
+        self._overflow = Overflow.copy(overflow)
         if optimizer.averages is not None:
             self._average(optimizer.averages, {**known, **parameters})
 
@@ -281,10 +331,10 @@ class TorchShim(Shim):
         return self._optimizer
 
     def _raise_if_overflowed(self) -> None:
-        """Check the flag of the last step. The host has read a loss since, so the copy of the flag is finished."""
+        """Check the flag of the last step. The host has read a loss since, so it hardly ever waits here."""
         if self._overflow is None:
             return
-        overflowed, self._overflow = bool(self._overflow), None
+        overflowed, self._overflow = self._overflow.read(), None
         self._skipped_in_a_row = self._skipped_in_a_row + 1 if overflowed else 0
         self.skipped_steps += overflowed
         # Under float16 the loss scale must adapt first.
@@ -317,7 +367,7 @@ class TorchShim(Shim):
             torch.cuda.current_stream(self.device).synchronize()
         return tensors, {
             "updates": self._updates,
-            "overflow": None if self._overflow is None else float(self._overflow),
+            "overflow": None if self._overflow is None else self._overflow.read(),
             "skipped": [self.skipped_steps, self._skipped_in_a_row],
             "scaler": None if self._scaler is None else self._scaler.state_dict(),
         }
@@ -333,7 +383,8 @@ class TorchShim(Shim):
                 state = self._get_optimizer(settings).state.setdefault(trained[name], {})
                 state[kind] = tensor.to(trained[name].device)
         self._updates = values["updates"]
-        self._overflow = None if values["overflow"] is None else torch.tensor(values["overflow"])
+        overflow = values["overflow"]
+        self._overflow = None if overflow is None else Overflow(torch.tensor(overflow), None)
         self.skipped_steps, self._skipped_in_a_row = values["skipped"]
         if values["scaler"] is not None:
             self._get_scaler(self.device).load_state_dict(values["scaler"])
@@ -361,6 +412,9 @@ class TorchShim(Shim):
         copied = TorchShim(self.build, dtype=self.dtype, frozen=self._always_frozen)
         copied.cfg = copy.deepcopy(self.cfg)
         copied._model = copy.deepcopy(self._model)
+        for module in () if self._model is None else copied.module.modules():
+            if isinstance(module, nn.RNNBase):  # its weights lie in one piece of memory, but not those of a copy
+                module.flatten_parameters()
         copied.groups, copied.constants, copied.frozen = self.groups, self.constants, self.frozen
         return copied
 
@@ -377,6 +431,7 @@ class TorchShim(Shim):
             "_optimizer": None,
             "_settings": None,
             "_overflow": None,
+            "_named": None,
             "_scaler": None,
             "pending": None,
         }
@@ -455,7 +510,12 @@ def limited_parameters(numbers: int, tensors: int = 100_000) -> Iterator[None]:
 
 def default_device() -> torch.device:
     """thinc's current device, or the CPU instead of Apple's GPU, which has no float64."""
-    device = get_torch_default_device()
+    try:
+        device = get_torch_default_device()
+    except (AssertionError, RuntimeError) as error:  # spaCy has a GPU, but torch finds none
+        raise ValueError(
+            f"spaCy uses a GPU, but PyTorch cannot ({error}): `python -m spacy ner-arch doctor --gpu-id 0` says why"
+        ) from error
     return device if device.type == "cuda" else torch.device("cpu")
 
 

@@ -25,7 +25,7 @@ from thinc.types import Floats2d
 from torch import Tensor
 
 from ..nn.transformer import DROPPED, POOLINGS, WordTransformer, check_attention, stored_config
-from .head import get_shim, no_backprop, split
+from .head import get_shim, no_backprop, split, sum_gradients
 from .listener import WordBatch, replace_listener, replace_listener_cfg
 from .shim import SMALL, TorchShim, limited_parameters
 from .wordpieces import WordPieces
@@ -262,7 +262,7 @@ def forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[FullTransfor
 def backprop_rest(gradients: list[Tensor], backprop: Callable[[Tensor], Any]) -> None:
     """The backward pass of a batch whose last listener was not trained."""
     if gradients:
-        backprop(sum(gradients[1:], start=gradients[0]))
+        backprop(sum_gradients(gradients))
 
 
 def predict(model: Model, docs: Sequence[Doc]) -> Tensor:

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from functools import partial
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any, cast
 
 import numpy as np
@@ -18,17 +18,17 @@ from ..annotation.words import word_strings
 from ..nn.batch import send
 from ..nn.embed import CHARACTER_ROWS, WordEmbedding
 from .head import Tok2Vec, get_shim, join, no_backprop, split
-from .shim import TorchShim
+from .shim import TorchShim, default_device
 
 # Longest word in characters; of a longer one, the first and the last half are used.
 MAX_CHARACTERS = 24
 
 
-def word_embedding(attributes: list[int], include_static_vectors: bool, **settings: Any) -> Tok2Vec:
+def word_embedding(attributes: list[int], vector_attributes: list[int], **settings: Any) -> Tok2Vec:
     """WordEmbedding over token attributes.
 
     attributes: spaCy's numbers of the word's own attribute and of its features.
-    include_static_vectors: append the vectors of the vocabulary.
+    vector_attributes: those that look up the vectors of the vocabulary, see `find_rows`; empty for no vectors.
     settings: of WordEmbedding.
     """
     return Model(
@@ -37,19 +37,20 @@ def word_embedding(attributes: list[int], include_static_vectors: bool, **settin
         init=embed_initialize,
         dims={"nO": None},
         shims=[TorchShim(partial(WordEmbedding, features=len(attributes) - 1, **settings))],
-        attrs={"attributes": attributes, "static_vectors": include_static_vectors},
+        attrs={"attributes": attributes, "vector_attributes": vector_attributes},
     )
 
 
 def embed_initialize(model: Tok2Vec, X: list[Doc] | None = None, Y: Any = None) -> None:
     width = 0
-    if model.attrs["static_vectors"]:
+    if model.attrs["vector_attributes"]:
         if not X or not X[0].vocab.vectors_length:
             raise ValueError(
                 "spacy_ner_arch.WordCharEmbed.v1: include_static_vectors is set but the pipeline has no vectors; set "
                 "[paths] vectors to a pipeline that has, or include_static_vectors = false"
             )
         width = X[0].vocab.vectors_length
+        warn_of_missing_vectors(X, static_vectors(X, width, model.attrs["vector_attributes"], default_device()))
     get_shim(model).initialize(vector_width=width)
     model.set_dim("nO", get_shim(model).output_size, force=True)
 
@@ -59,9 +60,9 @@ def embed_forward(model: Tok2Vec, docs: list[Doc], is_train: bool) -> tuple[list
     shim.check_initialized()
     if not any(lengths):
         return [model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs], no_backprop
-    tensors = [send(array, shim.device) for array in token_arrays(docs, model.attrs["attributes"])]
-    if model.attrs["static_vectors"]:
-        tensors.append(static_vectors(docs, shim.cfg["vector_width"], shim.device))
+    tensors = send(token_arrays(docs, model.attrs["attributes"]), shim.device)
+    if model.attrs["vector_attributes"]:
+        tensors.append(static_vectors(docs, shim.cfg["vector_width"], model.attrs["vector_attributes"], shim.device))
     else:
         tensors.append(torch.zeros((sum(lengths), 0), device=shim.device))
     if not is_train:
@@ -87,13 +88,13 @@ def token_arrays(docs: Sequence[Doc], attributes: list[int]) -> tuple[np.ndarray
     return columns[:, 1:].astype(np.int64), characters[:, :longest], which.reshape(-1)
 
 
-def static_vectors(docs: Sequence[Doc], width: int, device: torch.device) -> torch.Tensor:
+def static_vectors(docs: Sequence[Doc], width: int, attributes: list[int], device: torch.device) -> torch.Tensor:
     """Vectors (N, width) of the tokens, each from the vocabulary of its document."""
     groups = [list(group) for _, group in groupby(docs, key=lambda doc: id(doc.vocab))]
-    return torch.cat([vocabulary_vectors(group, width, device) for group in groups])
+    return torch.cat([vocabulary_vectors(group, width, attributes, device) for group in groups])
 
 
-def vocabulary_vectors(docs: Sequence[Doc], width: int, device: torch.device) -> torch.Tensor:
+def vocabulary_vectors(docs: Sequence[Doc], width: int, attributes: list[int], device: torch.device) -> torch.Tensor:
     """Vectors (N, width) of documents with the same vocabulary; zeros for words without one.
 
     Warns if the vocabulary has no vectors; raises ValueError if they have another width.
@@ -111,15 +112,48 @@ def vocabulary_vectors(docs: Sequence[Doc], width: int, device: torch.device) ->
             f"the Vocab of the document {docs[0].text[:60]!r} has vectors of width {found}, but the model was trained "
             f"with width {width}: make documents with nlp.make_doc"
         )
-    attribute = getattr(vectors, "attr", ORTH)
-    keys, which = np.unique(np.concatenate([doc.to_array([attribute]) for doc in docs]), return_inverse=True)
     if isinstance(vectors, Vectors) and vectors.mode == Mode.default:
-        rows = vectors.find(keys=keys.tolist())
+        rows, which = np.unique(find_rows(docs, vectors, attributes), return_inverse=True)
         table = vectors.data[rows]
         table[rows < 0] = 0
     else:  # floret vectors exist for every word
+        keys, which = np.unique(attribute_of(docs, getattr(vectors, "attr", ORTH)), return_inverse=True)
         table = vectors.get_batch(keys.tolist())
-    return xp2torch(table, device=device).float()[send(which.reshape(-1), device)]
+    (places,) = send([which.reshape(-1)], device)
+    return xp2torch(table, device=device).float().index_select(0, places)
+
+
+def warn_of_missing_vectors(docs: Sequence[Doc], found: torch.Tensor) -> None:
+    """Warn if most tokens have no vector. found: (N, width), zeros for tokens without."""
+    missing = (found == 0).all(1).tolist()
+    if sum(missing) > len(missing) // 2:
+        tokens = (token.text for doc in docs for token in doc)
+        examples = dict.fromkeys(repr(text) for text, is_missing in zip(tokens, missing, strict=True) if is_missing)
+        warnings.warn(
+            f"spacy_ner_arch.WordCharEmbed.v1: {sum(missing)} of the {len(missing)} tokens of the first documents have "
+            f"no vector, for example {', '.join(islice(examples, 5))}: check the language of the vectors, "
+            "and vector_attrs",
+            stacklevel=2,
+        )
+
+
+def find_rows(docs: Sequence[Doc], vectors: Vectors, attributes: list[int]) -> np.ndarray:
+    """Rows (N,) of the tokens in a table of vectors, by the first attribute whose value is in the table; -1 for none.
+
+    The attribute of the table itself does not count: spaCy loses it when it stores the table.
+    """
+    rows = np.full(sum(map(len, docs)), -1)
+    for attribute in attributes:
+        (missing,) = np.nonzero(rows < 0)
+        keys, which = np.unique(attribute_of(docs, attribute)[missing], return_inverse=True)
+        found = np.array([vectors.key2row.get(key, -1) for key in keys.tolist()], dtype=np.int64)
+        rows[missing] = found[which.reshape(-1)]
+    return rows
+
+
+def attribute_of(docs: Sequence[Doc], attribute: int) -> np.ndarray:
+    """An attribute (N,) of the tokens."""
+    return np.concatenate([doc.to_array([attribute]) for doc in docs])
 
 
 def character_codes(word: str) -> list[int]:

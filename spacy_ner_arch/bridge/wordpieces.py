@@ -4,7 +4,7 @@ import json
 import tempfile
 import zlib
 from collections.abc import Iterable, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -187,11 +187,13 @@ class WordPieces(Shim):
             groups = cut([len(pieces) for pieces in windows.pieces], device, CPU_PADDING)
         firsts = np.searchsorted(windows.owners, np.arange(len(windows.pieces) + 1))
         words = [np.concatenate([np.arange(firsts[i], firsts[i + 1]) for i in group]) for group in groups]
-        batches = [self._pad(windows, group, own, pad, device) for group, own in zip(groups, words, strict=True)]
-        return send(np.concatenate(words).argsort(), device), batches
+        batches = [self._pad(windows, group, own, pad) for group, own in zip(groups, words, strict=True)]
+        order, *sent = send([np.concatenate(words).argsort(), *chain.from_iterable(batches)], device)
+        tensors = iter(sent)
+        return order, [Pieces(*islice(tensors, len(arrays))) for arrays in batches]
 
-    def _pad(self, windows: Windows, group: Sequence[int], words: np.ndarray, pad: int, device: torch.device) -> Pieces:
-        """Some windows as one batch, with the words that take their vectors from them."""
+    def _pad(self, windows: Windows, group: Sequence[int], words: np.ndarray, pad: int) -> list[np.ndarray]:
+        """Some windows as one batch, with the words that take their vectors from them: the arrays of its Pieces."""
         pieces = [windows.pieces[i] for i in group]
         lengths = np.array([len(ids) for ids in pieces])
         mask = np.arange(lengths.max()) < lengths[:, None]
@@ -200,22 +202,22 @@ class WordPieces(Shim):
         line = np.empty(len(windows.pieces), dtype=np.int64)
         line[list(group)] = np.arange(len(group))
         counts = windows.ends[words] - windows.starts[words]
-        starts = windows.starts[words] + line[windows.owners[words]] * mask.shape[1]
-        rows = np.arange(counts.sum()) + np.repeat(starts - (counts.cumsum() - counts), counts)
-        arrays = (ids, mask, rows, np.repeat(np.arange(len(words)), counts), counts)
-        batch = Pieces(*(send(array, device) for array in arrays))
-        return batch._replace(types=self._types(lengths, mask.shape, device))
+        places = windows.starts[words] + line[windows.owners[words]] * mask.shape[1]
+        starts = counts.cumsum() - counts
+        rows = np.arange(counts.sum()) + np.repeat(places - starts, counts)
+        types = [] if self.frame.types is None else [self._types(*self.frame.types, lengths, mask.shape)]
+        return [ids, mask, rows, starts, counts, *types]
 
-    def _types(self, lengths: np.ndarray, shape: tuple[int, int], device: torch.device) -> Tensor | None:
-        """Types of the pieces of a batch; None if the model is given none."""
-        if self.frame.types is None:
-            return None
-        prefix, text, suffix = self.frame.types
+    @staticmethod
+    def _types(
+        prefix: list[int], text: int, suffix: list[int], lengths: np.ndarray, shape: tuple[int, int]
+    ) -> np.ndarray:
+        """Types of the pieces of a batch."""
         types = np.full(shape, text, dtype=np.int64)
         types[:, : len(prefix)] = prefix
         for number, kind in enumerate(suffix):
             types[np.arange(len(lengths)), lengths - len(suffix) + number] = kind
-        return send(types, device)
+        return types
 
     # Methods of every shim
 

@@ -1,6 +1,7 @@
 """`ner-arch convert`: annotated corpora to .spacy files."""
 
 import sys
+from collections.abc import Collection
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -8,16 +9,18 @@ from typing import Any
 from typer import Argument, Option
 from wasabi import msg
 
+AUTO = "auto"
 FORMAT_HELP = (
-    "conll (columns), conllu, offsets (json lines of texts), spans (json lines of tokens, with nested spans and "
-    "relations), spert (json with relations), or semeval (relations of SemEval-2010 task 8)"
+    "Format of the files; auto finds it out. Annotation tools: label-studio, doccano, prodigy, brat, argilla. Columns: "
+    "conll, conllu, csv, datasets (also Parquet). JSON: offsets (texts), spans (tokens), spert, spacy-json, spacy-v2, "
+    "spacy-v2-json, gliner, dygie, docred, tacred. Text: semeval"
 )
 
 
 def convert(
-    inputs: list[Path] = Argument(..., help="Corpus files", exists=True, dir_okay=False),
+    inputs: list[Path] = Argument(..., help="Corpus files; for brat, also folders", exists=True),
     output_dir: Path = Argument(..., help="Folder for the .spacy files", file_okay=False),
-    format: str = Option(..., "--format", "-f", help=FORMAT_HELP),
+    format: str = Option(AUTO, "--format", "-f", help=FORMAT_HELP),
     lang: str = Option("en", "--lang", "-l", help="Language of the tokenizer to which the entities are aligned"),
     name: str = Option("", "--name", help="Name of the output, instead of the name of the one input"),
     split: float = Option(0.0, "--split", help="Share of the documents of the one input to write to dev.spacy"),
@@ -25,14 +28,34 @@ def convert(
     n_sents: int = Option(1, "--n-sents", "-n", help="Sentences per Doc"),
     documents: bool = Option(False, "--documents", help="One Doc per document of the source"),
     column: int | None = Option(
-        None, "--column", help="conll: column of the entity tags, from 0; negative from the end (default: the last)"
+        None,
+        "--column",
+        help="conll: column of the entity tags, from 0; negative from the end (default: the last, or the first if that "
+        "has the tags)",
     ),
     misc_key: str | None = Option(None, "--misc-key", help="conllu: key of the entity tags in MISC (default: NE)"),
     align: str | None = Option(
         None,
         "--align",
-        help="offsets: what to do with entities that do not align with the tokens: strict (leave them out, the "
-        "default), contract or expand",
+        help="formats of texts: what to do with entities that do not align with the tokens: strict (leave them out, "
+        "the default), contract or expand",
+    ),
+    unit: str | None = Option(
+        None,
+        "--unit",
+        help="formats of texts: what start and end count, characters, utf-16 or graphemes (default: by format)",
+    ),
+    annotators: str | None = Option(
+        None,
+        "--annotators",
+        help="annotation tools: if several annotated a text, first (the default), all (one Doc each), merge (what more "
+        "than half of them agree on), or the name of one",
+    ),
+    tag_names: str | None = Option(
+        None, "--tag-names", help="datasets: names of the tags in the order of their numbers, separated by commas"
+    ),
+    labels: str | None = Option(
+        None, "--labels", help="Labels of entities to keep, separated by commas (default: all)"
     ),
     on_error: str = Option(
         "raise", "--on-error", help="What to do with a malformed sentence: raise, or skip and count"
@@ -46,7 +69,7 @@ def convert(
     from spacy.util import get_lang_class
     from tqdm import tqdm
 
-    from ..formats import ReadReport, read_docs, split_docs, write_docbins
+    from ..formats import FORMATS, ReadReport, detect_format, read_docs, split_docs, write_docbins
     from ..formats.counts import MISALIGNED, SKIPPED
 
     if isinstance(sys.stdout, TextIOWrapper):
@@ -56,19 +79,7 @@ def convert(
         msg.fail("--name and --split take one input file", exits=1)
     if set(name) & set("/\\"):
         msg.fail(f"--name {name}: the name of a file, without folders, is needed; it is put into OUTPUT_DIR", exits=1)
-    if format == "offsets" and (n_sents != 1 or documents):
-        msg.fail("--n-sents and --documents are not for offsets: each text becomes one Doc", exits=1)
-    options: dict[str, Any] = {}
-    for option, value, owner in (
-        ("column", column, "conll"),
-        ("misc_key", misc_key, "conllu"),
-        ("align", align, "offsets"),
-    ):
-        if value is not None:
-            options[option] = value
-            if format != owner:
-                msg.fail(f"--{option.replace('_', '-')} is for the format {owner}, not for {format}", exits=1)
-    stems = [name or path.stem for path in inputs]
+    stems = [name or path.resolve().stem for path in inputs]
     if len(set(stems)) < len(stems):
         msg.fail(f"Two inputs would both become {max(stems, key=stems.count)}.spacy; convert them separately", exits=1)
     if split and stems == ["dev"]:
@@ -81,14 +92,33 @@ def convert(
         nlp = language()
     except ImportError as error:
         msg.fail(f"Cannot make the tokenizer of {lang!r}, since a package is missing or broken", str(error), exits=1)
+    options: dict[str, Any] = {
+        name: value
+        for name, value in (
+            ("column", column),
+            ("misc_key", misc_key),
+            ("align", align),
+            ("unit", unit),
+            ("annotators", annotators),
+            ("tag_names", tag_names and split_names(tag_names)),
+        )
+        if value is not None
+    }
     for path, stem in zip(inputs, stems, strict=True):
         report = ReadReport()
         try:
+            found = detect_format(path) if format == AUTO else format
+            if format == AUTO:
+                msg.info(f"{path}: format {found} ({FORMATS[found].content})")
+            check_options(found, options, n_sents != 1 or documents)
+            if path.is_dir() and found != "brat":
+                raise ValueError(f"{path} is a folder; give its files")
             reader = read_docs(
                 path,
                 nlp.vocab,
-                format,
+                found,
                 report,
+                labels=split_names(labels or ""),
                 n_sents=n_sents,
                 documents=documents,
                 tokenizer=nlp.tokenizer,
@@ -104,7 +134,7 @@ def convert(
                 if not parts["dev"]:
                     raise ValueError(f"{path}: one Doc cannot be split into two parts; leave out --split")
             write_docbins({output_dir / f"{part}.spacy": part_docs for part, part_docs in parts.items()})
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, ImportError) as error:
             msg.fail(f"Cannot convert {path}", str(error), exits=1)
         msg.divider(str(path))
         print(report.summary())
@@ -116,3 +146,26 @@ def convert(
             msg.warn(f"{report.share(MISALIGNED)} entities do not align with the tokenizer; training loses them")
         for part, part_docs in parts.items():
             msg.good(f"{output_dir / part}.spacy: {len(part_docs)} docs")
+
+
+def split_names(text: str) -> list[str]:
+    """The names in a text, which commas separate."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def check_options(format: str, options: Collection[str], groups: bool) -> None:
+    """Raise ValueError for an option that a format does not have.
+
+    groups: whether sentences are to be grouped.
+    """
+    from ..formats import FORMATS
+
+    if format not in FORMATS:
+        raise ValueError(f"unknown format {format!r}; known are {AUTO}, {', '.join(FORMATS)}")
+    for option in options:
+        owners = [name for name, known in FORMATS.items() if option in known.options]
+        if format not in owners:
+            name = option.replace("_", "-")
+            raise ValueError(f"--{name} is for the format {' or '.join(owners)}, not for {format}")
+    if groups and FORMATS[format].whole:
+        raise ValueError(f"--n-sents and --documents are not for {format}: each text becomes one Doc")

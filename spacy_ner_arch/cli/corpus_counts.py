@@ -17,7 +17,7 @@ from spacy.training import Example
 
 from ..annotation.entities import IOB_MISSING, align, same_tokens
 from ..annotation.relations import RelationKey, aligned_keys, has_relations, relation_keys
-from ..formats.offsets import describe_misalignment
+from ..formats.texts import describe_misalignment
 from ..pipes.relation_extractor import RelationExtractor
 
 Counts = dict[str, Any]

@@ -3,26 +3,18 @@
 import os.path
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import typer
 from spacy.language import Language
 from spacy.tokens import Doc
 
+from ..annotate.documents import Record, make_doc, parse
 from ..formats.counts import ReadReport
 from ..formats.lines import BLANKS, Line, make_lines, read_lines
-from ..formats.records import check_text, parse_json
 
 FORMATS = ("txt", "jsonl")
 STDIN = "-"
-REMEDY = (
-    'write an object such as {"text": "Anna left Tarvik"} on each line, with any other keys; for lines of plain text '
-    "give --format txt"
-)
-SKIP_REMEDY = "correct or remove the line, or give --on-error skip"
-
-# The JSON object of a line.
-Record = dict[str, Any]
 
 
 class Source(NamedTuple):
@@ -90,29 +82,3 @@ def read_sources(sources: Iterable[Source]) -> Iterator[tuple[Line, str | None]]
                 if format is None and line.text.strip(BLANKS):
                     format = "jsonl" if line.text.lstrip(BLANKS).startswith("{") else "txt"
                 yield line, format
-
-
-def parse(line: Line, format: str | None, new_keys: set[str]) -> Record:
-    """The JSON object of a line; for a line of text, and for an empty line, an object with this text."""
-    line.check()
-    if format != "jsonl" or not line.text.strip(BLANKS):
-        return {"text": line.text}
-    record = parse_json(line, REMEDY)
-    if not isinstance(record, dict) or not isinstance(record.get("text"), str):
-        raise line.error("not a JSON object with a text under the key text", REMEDY)
-    taken = sorted(new_keys & record.keys())
-    if taken:
-        reason = f"the object has the key {taken[0]!r}, under which the output would have the annotation"
-        raise line.error(reason, "rename the key, or give another one for the annotation with --key")
-    return record
-
-
-def make_doc(nlp: Language, text: str, line: Line) -> Doc:
-    """Tokenize the text of a line. Raises FormatError if it cannot be tokenized as it is."""
-    try:
-        doc = nlp.make_doc(check_text(text))
-    except ValueError as error:  # of the tokenizer: for example, the text is too long
-        raise line.error(str(error), SKIP_REMEDY) from error
-    if doc.text != text:
-        raise line.error("the tokenizer changes the text, so that positions would be wrong", SKIP_REMEDY)
-    return doc

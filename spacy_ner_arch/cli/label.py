@@ -1,24 +1,15 @@
 """`ner-arch label`: entities, spans and relations of texts."""
 
-import json
-from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import typer
-from spacy.language import Language
-from spacy.tokens import Doc, Span, SpanGroup
+from spacy.tokens import Doc
 from typer import Argument, Option
 from wasabi import Printer, msg
 
-from .pipelines import assigning, load
-
-# What a line of the output has, and the attribute that a component assigns if it sets that.
-LAYERS = {"entities": "doc.ents", "spans": "doc.spans", "relations": "doc._.relations"}
-# Texts after which the vocabulary forgets new words, in one process and in several, which are started again.
-ZONE, ZONE_OF_PROCESSES = 10_000, 100_000
+from .pipelines import load
 
 
 def label(
@@ -56,6 +47,7 @@ def label(
     """
     from tqdm import tqdm
 
+    from ..annotate.documents import annotation, dump, find_layers, predict
     from ..formats.counts import SKIPPED, ReadReport, check_on_error
     from .inputs import find_source, read_records
 
@@ -68,11 +60,9 @@ def label(
         if output is not None and not as_json:
             raise ValueError("--output is for json lines, --table for the terminal")
         nlp = load(model, use_gpu, code, silent=True)
-        layers = [name for name, attribute in LAYERS.items() if assigning(nlp, attribute)]
-        if not layers:
-            raise ValueError("no component of this pipeline finds entities, spans or relations")
+        layers = find_layers(nlp)
         records = read_records(nlp, sources, {key} if key else set(layers), report, on_error)
-        labelled = annotate(nlp, records, batch_size or nlp.batch_size, n_process)
+        labelled = predict(nlp, records, batch_size or nlp.batch_size, n_process)
         if not as_json:
             for doc, _ in labelled:
                 print_tables(doc)
@@ -80,7 +70,7 @@ def label(
             with open_output(output) as file:
                 for doc, record in tqdm(labelled, unit=" texts", disable=None if output else True):
                     found = annotation(doc, layers)
-                    file.write(as_line({**record, **({key: found} if key else found)}))
+                    file.write(dump({**record, **({key: found} if key else found)}) + "\n")
     except BrokenPipeError:
         raise  # `| head` has read enough; the command line ends without a message
     except (ValueError, OSError) as error:
@@ -92,21 +82,6 @@ def label(
         typer.echo("\n    ".join(lines), err=True)
 
 
-def annotate(
-    nlp: Language, records: Iterator[tuple[Doc, Any]], batch_size: int, n_process: int
-) -> Iterator[tuple[Doc, Any]]:
-    """Documents with predictions, and what came with them. A document must not be kept when the next one is taken.
-
-    The vocabulary keeps every word that it has seen, so memory would grow with the input. At the end of a memory zone
-    it forgets the new ones.
-    """
-    size = ZONE if n_process == 1 else ZONE_OF_PROCESSES
-    for first in records:
-        with nlp.memory_zone():
-            zone = chain([first], islice(records, size - 1))
-            yield from nlp.pipe(zone, as_tuples=True, batch_size=batch_size, n_process=n_process)
-
-
 def open_output(path: Path | None) -> AbstractContextManager[IO[str]]:
     """Open a file to write, whose folder is created if necessary; None for standard output."""
     if path is None:
@@ -115,42 +90,9 @@ def open_output(path: Path | None) -> AbstractContextManager[IO[str]]:
     return path.open("w", encoding="utf8")
 
 
-def annotation(doc: Doc, layers: Sequence[str]) -> dict[str, Any]:
-    """Entities, span groups and relations of a document as plain data; bounds are in characters."""
-    from ..annotation.relations import get_relations_json
-
-    found = {
-        "entities": [place(*row) for row in scored_entities(doc)],
-        "spans": {name: [place(*row) for row in scored_spans(group)] for name, group in doc.spans.items()},
-        "relations": get_relations_json(doc),
-    }
-    return {name: found[name] for name in layers}
-
-
-def place(span: Span, score: float | None) -> dict[str, Any]:
-    return {"start": span.start_char, "end": span.end_char, "label": span.label_, "score": score}
-
-
-def scored_entities(doc: Doc) -> list[tuple[Span, float | None]]:
-    """Entities with their probabilities; None for a component that sets none."""
-    return [(ent, ent._.score if Span.has_extension("score") else None) for ent in doc.ents]
-
-
-def scored_spans(group: SpanGroup) -> list[tuple[Span, float | None]]:
-    """Spans of a group with their probabilities, as for `scored_entities`."""
-    scores = [float(score) for score in group.attrs.get("scores", ())]
-    return list(zip(group, scores if len(scores) == len(group) else [None] * len(group), strict=True))
-
-
-def as_line(record: dict[str, Any]) -> str:
-    """A JSON object as a line. UTF-8 cannot encode half of a character, which only an escape can give."""
-    line = json.dumps(record, ensure_ascii=False)
-    is_text = line.encode("utf8", errors="ignore").decode("utf8") == line
-    return (line if is_text else json.dumps(record)) + "\n"
-
-
 def print_tables(doc: Doc) -> None:
     """Print the entities, spans and relations of a document."""
+    from ..annotate.documents import scored_entities, scored_spans
     from ..annotation.relations import get_relations
 
     msg.divider(doc.text)

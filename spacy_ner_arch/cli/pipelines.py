@@ -8,6 +8,8 @@ from spacy.training import Example
 from spacy.util import load_model
 from wasabi import msg
 
+from ..annotation.layers import assigning
+
 # The attribute that a component assigns if it sets a layer of annotation.
 ASSIGNED = {"ents": "doc.ents", "spans": "doc.spans", "heads": "token.head"}
 
@@ -23,6 +25,8 @@ def load(model: str, use_gpu: int = -1, code: Path | None = None, silent: bool =
         return load_model(model)
     except OSError as error:
         msg.fail(f"{model} is no pipeline: give a folder such as training/model-best", str(error), exits=1)
+    except ValueError as error:
+        msg.fail(f"Cannot load {model}", str(error), exits=1)
 
 
 def predict(nlp: Language, corpus: Path, copied: list[str], gold_preproc: bool = False) -> list[Example]:
@@ -42,8 +46,3 @@ def predict(nlp: Language, corpus: Path, copied: list[str], gold_preproc: bool =
     for example, doc in zip(examples, nlp.pipe(example.predicted for example in examples), strict=True):
         example.predicted = doc
     return examples
-
-
-def assigning(nlp: Language, attribute: str) -> list[str]:
-    """Names of the components that declare that they set an attribute."""
-    return [name for name in nlp.pipe_names if attribute in nlp.get_pipe_meta(name).assigns]

@@ -85,6 +85,11 @@ def span_items(example: Example, key: str) -> Sides:
     if key not in example.reference.spans:
         return [], []
     gold = [Item(span.label_, ((span.start_char, span.end_char),)) for span in example.reference.spans[key]]
+    return unique(gold), predicted_spans(example, key)
+
+
+def predicted_spans(example: Example, key: str) -> list[Item]:
+    """Return the spans of `doc.spans[key]` of the predicted document, whatever the gold document has."""
     predicted = []
     if key in example.predicted.spans:
         group = example.predicted.spans[key]
@@ -92,7 +97,7 @@ def span_items(example: Example, key: str) -> Sides:
         for span, score in zip(group, scores if len(scores) == len(group) else [None] * len(group), strict=True):
             place = place_in_gold(example, span)
             predicted.append(Item(span.label_, (place,), score=None if score is None else float(score)))
-    return unique(gold), unique(predicted)
+    return unique(predicted)
 
 
 def place_in_gold(example: Example, span: Span) -> tuple[int, int]:

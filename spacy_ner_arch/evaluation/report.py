@@ -1,19 +1,17 @@
 """Write a page on a trained pipeline: scores, confusions, calibration, errors, learned transitions, training curve."""
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from spacy.language import Language
 from spacy.training import Example
 
 from ..annotation.tags import legality
 from .figures import reliability, threshold_scores, training_curve
+from .html import excerpt, marks, render
 from .items import Kind, Match, Sides, entity_items, match_all, relation_items, span_items
 from .measures import Probabilities, calibration, confusion, probabilities, threshold_curve
 from .tables import Row, entity_table, relation_table, span_tables
@@ -21,11 +19,7 @@ from .training_log import TrainingLog, read_log
 
 # Errors that the page lists of each kind.
 MOST_ERRORS = 25
-# Characters of text shown before and after an error.
-MARGIN = 90
 PRECISIONS = (0.90, 0.95, 0.99)
-# Start, end and CSS classes of a part of a text.
-Mark = tuple[int, int, str]
 
 
 def write_report(nlp: Language, examples: Iterable[Example], output: str | Path, log: str | Path | None = None) -> Path:
@@ -52,15 +46,9 @@ def write_report(nlp: Language, examples: Iterable[Example], output: str | Path,
 
 def build_page(nlp: Language, examples: Sequence[Example], log: TrainingLog | None) -> str:
     """Return the page as HTML."""
-    environment = Environment(
-        loader=PackageLoader("spacy_ner_arch", "evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     texts = [example.reference.text for example in examples]
-    return environment.get_template("report.html.jinja").render(
+    return render(
+        "report.html.jinja",
         title=f"{nlp.lang}_{nlp.meta['name']} {nlp.meta['version']}",
         components=[(name, nlp.get_pipe_meta(name).factory) for name in nlp.pipe_names],
         documents=len(examples),
@@ -132,36 +120,6 @@ def probability_section(found: Probabilities, name: str) -> dict[str, Any] | Non
     choices += [(f"precision ≥ {100 * target:.0f}", curve.at_precision(target)) for target in PRECISIONS]
     thresholds = [(choice, None if i is None else [column[i] for column in curve]) for choice, i in choices]
     return {**part, "thresholds": thresholds, "curve": threshold_scores(curve, f"{name}-thresholds")}
-
-
-def marks(pair: Match) -> Iterator[Mark]:
-    """Yield the places of both sides of a match."""
-    for side, item in (("gold", pair.gold), ("predicted", pair.predicted)):
-        places = () if item is None else item.places
-        roles = (" head", " tail") if len(places) == 2 else ("",)
-        for (start, end), role in zip(places, roles, strict=False):
-            # Places that do not align with the other side have negative offsets.
-            yield (start, end, side + role) if start >= 0 else (-1 - start, -1 - end, side + role)
-
-
-def excerpt(text: str, places: Iterable[Mark]) -> list[tuple[str, str]]:
-    """Return the text around some places, cut into pieces with the CSS classes of the places that cover each piece."""
-    places = list(places)
-    cuts = sorted({0, len(text), *(start for start, _, _ in places), *(end for _, end, _ in places)})
-    pieces = []
-    for start, end in pairwise(cuts):
-        classes = {name for low, high, role in places if low <= start and end <= high for name in role.split()}
-        pieces.append((shorten(text[start:end], start > 0, end < len(text)), " ".join(sorted(classes))))
-    return pieces
-
-
-def shorten(piece: str, keep_start: bool, keep_end: bool) -> str:
-    """Cut a long piece of text at spaces; keep the ends that other pieces follow."""
-    if len(piece) <= MARGIN * (keep_start + keep_end):
-        return piece
-    start = re.sub(r"\s+\S*$", "", piece[:MARGIN]) if keep_start else ""
-    end = re.sub(r"^\S*\s+", "", piece[-MARGIN:]) if keep_end else ""
-    return f"{start} … {end}"
 
 
 def transitions(nlp: Language) -> Iterator[tuple[str, list[str], np.ndarray]]:

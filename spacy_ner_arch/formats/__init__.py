@@ -1,30 +1,33 @@
-"""Readers of annotated corpora, one a format, and their conversion to Docs."""
+"""Readers of annotated corpora, their conversion to Docs, and writers for annotation tools."""
 
 from .conll import read_conll
 from .conllu import read_conllu
 from .counts import ReadReport
+from .detect import detect_format
 from .json_spans import read_spans, read_spert
 from .lines import FormatError
-from .offsets import read_offsets
 from .readers import FORMATS, read_docs, split_docs, write_docbin, write_docbins
 from .semeval import read_semeval
 from .sentence import SPANS_KEY, Sentence, make_doc
+from .writers import WRITERS, write_docs
 
 __all__ = [
     "FORMATS",
     "SPANS_KEY",
+    "WRITERS",
     "FormatError",
     "ReadReport",
     "Sentence",
+    "detect_format",
     "make_doc",
     "read_conll",
     "read_conllu",
     "read_docs",
-    "read_offsets",
     "read_semeval",
     "read_spans",
     "read_spert",
     "split_docs",
     "write_docbin",
     "write_docbins",
+    "write_docs",
 ]

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from .counts import Note, ReadReport
 from .lines import BLANKS, Line, read_blocks
 from .sentence import Sentence
-from .source_tags import MISSING_TAG, Tag, decode_with_repairs, detect_scheme, parse_tag, tag_remedy
-from .spans import trim_spans
+from .source_tags import MISSING_TAG, Tag, detect_scheme, parse_tag, tag_remedy
+from .spans import make_tagged_sentence
 
 DOCUMENT_MARK = "-DOCSTART-"
 DOCUMENT_END: tuple[Line, ...] = ()
@@ -22,16 +22,17 @@ Shape = tuple[bool, int]
 
 
 class Layout(NamedTuple):
-    """Layout of a file: the shape of most lines, and the index of the tag column."""
+    """Layout of a file: the shape of most lines, and the indices of the columns of the tag and the token."""
 
     shape: Shape
     tag: int
+    token: int
 
 
 def read_conll(
-    path: str | Path, report: ReadReport, *, column: int = -1, on_error: str = "raise"
+    path: str | Path, report: ReadReport, *, column: int | None = None, on_error: str = "raise"
 ) -> Iterator[list[Sentence]]:
-    """Read a file of columns; the first column is the token.
+    """Read a file of columns. The first column is the token, or the last one if the first is the tag.
 
     Tabs separate the columns of a line that has a tab, otherwise runs of spaces. Other characters, such as NO-BREAK
     SPACE, may be part of a token. Trailing blanks are ignored. All lines need as many columns as most lines have.
@@ -46,7 +47,8 @@ def read_conll(
 
     The file is read three times (layout, scheme, sentences), so that it need not fit into memory.
 
-    column: index of the tag column; negative indices count from the end.
+    column: index of the tag column; negative indices count from the end. None: the last column, or the first one if
+        more of its cells are tags.
     The other arguments, results and errors are those of all readers, see `readers.py`. Also raises FormatError if the
     column does not exist, and ValueError if the path is not a regular file.
     """
@@ -78,15 +80,18 @@ def read_conll(
                 document.append(sentence)
 
 
-def find_layout(path: Path, column: int, on_error: str) -> Layout:
+def find_layout(path: Path, column: int | None, on_error: str) -> Layout:
     """Find the layout of most lines of a file. Without readable lines, it has no columns.
 
+    column: index of the tag column, see `read_conll`.
     on_error: "raise" an error for an unreadable line, or "skip" it.
-    Raises FormatError if most lines have no such column, or it is the token.
+    Raises FormatError if most lines have no such column, or no other one.
     """
     shapes: Counter[Shape] = Counter()
     comment_shapes: Counter[Shape] = Counter()
     examples: dict[Shape, Line] = {}
+    first_tags: Counter[Shape] = Counter()
+    last_tags: Counter[Shape] = Counter()
     for line in chain.from_iterable(_read_sentences(path)):
         if on_error == "raise":
             line.check()
@@ -94,17 +99,22 @@ def find_layout(path: Path, column: int, on_error: str) -> Layout:
             shape = _shape(line)
             (comment_shapes if line.text.startswith(COMMENT_MARK) else shapes)[shape] += 1
             examples.setdefault(shape, line)
+            cells = split_columns(line)
+            first_tags[shape] += parse_tag(cells[0]) is not None
+            last_tags[shape] += parse_tag(cells[-1]) is not None
     if not examples:
-        return Layout((False, 0), 0)
+        return Layout((False, 0), 0, 0)
     [(shape, _)] = (shapes or comment_shapes).most_common(1)
     width = shape[1]
+    if column is None:
+        column = 0 if first_tags[shape] > last_tags[shape] else -1
     index = column if column >= 0 else width + column
-    if not 0 < index < width:
-        remedy = f"choose a column from 1 to {width - 1} or from {1 - width} to -1"
+    if not 0 <= index < width or width == 1:
+        remedy = f"choose a column from 0 to {width - 1} or from {-width} to -1"
         if width == 1:
             remedy = "give each token a column with its entity tag"
         raise examples[shape].error(f"there is no tag column {column}: the lines have {width} columns", remedy)
-    return Layout(shape, index)
+    return Layout(shape, index, 0 if index else width - 1)
 
 
 def _read_sentences(path: Path) -> Iterator[tuple[Line, ...]]:
@@ -118,7 +128,8 @@ def _is_document_mark(line: Line) -> bool:
     return line.text.lstrip(" ").startswith(DOCUMENT_MARK)
 
 
-def _split(line: Line) -> list[str]:
+def split_columns(line: Line) -> list[str]:
+    """The columns of a line."""
     text = line.text.rstrip(BLANKS)
     if "\t" in text:
         # A token can be a space: spaCy's tokenizer makes such tokens.
@@ -127,11 +138,11 @@ def _split(line: Line) -> list[str]:
 
 
 def _shape(line: Line) -> Shape:
-    return "\t" in line.text.rstrip(BLANKS), len(_split(line))
+    return "\t" in line.text.rstrip(BLANKS), len(split_columns(line))
 
 
 def _readable_tag(line: Line, layout: Layout) -> Tag | None:
-    cells = _split(line)
+    cells = split_columns(line)
     return parse_tag(cells[layout.tag]) if len(cells) == layout.shape[1] else None
 
 
@@ -148,20 +159,18 @@ def _parse_sentence(lines: Sequence[Line], layout: Layout, scheme: str) -> tuple
     for line in lines:
         line.check()
     words, tags = zip(*(_parse_token(line, layout) for line in lines), strict=True)
-    decoded = decode_with_repairs(tags, scheme)
-    spans, notes = trim_spans(lines[0], decoded.spans, words)
-    sentence = Sentence(list(words), spans=list(filter(None, spans)), missing=decoded.missing, line=lines[0])
-    return sentence, notes + [Note(lines[i], kind) for i, kind in decoded.repairs]
+    return make_tagged_sentence(lines, words, tags, scheme)
 
 
 def _parse_token(line: Line, layout: Layout) -> tuple[str, Tag]:
-    cells, width = _split(line), layout.shape[1]
+    cells, width = split_columns(line), layout.shape[1]
     if len(cells) != width:
         reason = f"{len(cells)} columns where most lines of the file have {width}"
         raise line.error(reason, "complete the line, or put a blank line between sentences")
-    if not cells[0]:
-        raise line.error("the token is empty", "put the token in column 0")
+    word = cells[layout.token]
+    if not word:
+        raise line.error("the token is empty", f"put the token in column {layout.token}")
     tag = parse_tag(cells[layout.tag])
     if tag is None:
         raise line.error(f"{cells[layout.tag]!r} in column {layout.tag} is not an entity tag", tag_remedy())
-    return cells[0], tag
+    return word, tag

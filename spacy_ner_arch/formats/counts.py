@@ -73,22 +73,41 @@ class ReadReport:
 
     def add(self, sentence: Sentence, notes: Iterable[Note] = ()) -> None:
         """Count a sentence, its annotation and the notes about it."""
-        self.sentences += 1
-        self.tokens += len(sentence.words)
-        self.missing += len(sentence.missing)
-        self.entities.update(label for _, _, label in sentence.spans)
-        if sentence.nested is not None:
-            self.spans.update(label for _, _, label in sentence.nested)
-            self.only_spans += len(sentence.nested) - len(sentence.spans)
-            places = Counter((start, end) for start, end, _ in sentence.nested)
-            self.many_labels += sum(n > 1 for n in places.values())
-        if sentence.relations is not None:
-            entities = set(sentence.spans)
-            self.related_sentences += 1
-            self.relations.update(label for _, _, label in sentence.relations)
-            self.relations_beside_entities += sum(not {head, tail} <= entities for head, tail, _ in sentence.relations)
+        self._count(sentence, 1)
         for note in notes:
             self.note(note)
+
+    def replace(self, sentence: Sentence, other: Sentence, notes: Iterable[Note]) -> None:
+        """Count another sentence in the place of one that was counted, and the notes about it."""
+        self._count(sentence, -1)
+        self.add(other, notes)
+        for counts in (self.entities, self.spans, self.relations):
+            for label in [label for label, count in counts.items() if not count]:
+                del counts[label]
+
+    def _count(self, sentence: Sentence, sign: int) -> None:
+        """Count a sentence and its annotation, or take it back if the sign is -1."""
+
+        def count_labels(counts: Counter[str], labels: Iterable[str]) -> None:
+            for label in labels:
+                counts[label] += sign
+
+        self.sentences += sign * len(sentence.starts)
+        self.tokens += sign * len(sentence.words)
+        self.missing += sign * len(sentence.missing)
+        count_labels(self.entities, (label for _, _, label in sentence.spans))
+        if sentence.nested is not None:
+            count_labels(self.spans, (label for _, _, label in sentence.nested))
+            entities = set(sentence.spans)
+            self.only_spans += sign * sum(span not in entities for span in sentence.nested)
+            places = Counter((start, end) for start, end, _ in sentence.nested)
+            self.many_labels += sign * sum(n > 1 for n in places.values())
+        if sentence.relations is not None:
+            entities = set(sentence.spans)
+            self.related_sentences += sign * len(sentence.starts)
+            count_labels(self.relations, (label for _, _, label in sentence.relations))
+            beside = [not {head, tail} <= entities for head, tail, _ in sentence.relations]
+            self.relations_beside_entities += sign * sum(beside)
 
     def note(self, note: Note) -> None:
         """Count a note. Keep the first ones of each kind as examples."""

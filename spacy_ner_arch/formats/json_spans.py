@@ -1,18 +1,16 @@
 """Formats `spans` and `spert`: JSON with tokens, spans that may overlap, and relations between the spans."""
 
-import json
-from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from reprlib import repr as short_repr
 from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
 
 from .counts import ReadReport
-from .lines import BLANKS, FormatError, Line, read_lines
+from .json_files import read_items, read_list
+from .lines import Line
 from .records import Record, Text, Triple, read_records
 from .sentence import Sentence
 from .spans import make_sentence, trim_spans
@@ -30,10 +28,6 @@ SPERT_REMEDY = (
 )
 SPERT_FILE_REMEDY = "give one JSON list of objects; for a file with one object a line, use the format spans"
 
-DECODER = json.JSONDecoder()
-# Characters before an item of a JSON list.
-BEFORE_ITEM = " \t\r\n,"
-
 R = TypeVar("R", bound="TokensRecord")
 
 
@@ -44,10 +38,13 @@ def check_token(token: str) -> str:
     return token
 
 
+Token = Annotated[Text, AfterValidator(check_token)]
+
+
 class TokensRecord(Record):
     """A sentence with tokens."""
 
-    tokens: list[Annotated[Text, AfterValidator(check_token)]] = Field(min_length=1)
+    tokens: list[Token] = Field(min_length=1)
 
     @property
     def units(self) -> list[str]:
@@ -77,7 +74,7 @@ class SpertRecord(TokensRecord):
 
 
 def read_spans(path: str | Path, report: ReadReport, *, on_error: str = "raise") -> Iterator[list[Sentence]]:
-    """Read JSON lines, one sentence a line, such as {"tokens": ["New", "York"], "spans": [[0, 2, "LOC"]]}.
+    """Read sentences such as {"tokens": ["New", "York"], "spans": [[0, 2, "LOC"]]}, one on each line or in a list.
 
     A span is [start, end, label] in tokens, with exclusive end, or an object with these keys. Spans may overlap and
     share their bounds: all are in `Sentence.nested`, and `Sentence.spans` has the outermost ones, see
@@ -92,8 +89,7 @@ def read_spans(path: str | Path, report: ReadReport, *, on_error: str = "raise")
 
     Arguments, results and errors are those of all readers, see `readers.py`.
     """
-    lines = (line for line in read_lines(path) if line.text.strip(BLANKS))
-    sentences = _read_sentences(lines, SpansRecord, REMEDY, report, on_error)
+    sentences = _read_sentences(read_items(path, REMEDY), SpansRecord, REMEDY, report, on_error)
     for _, group in groupby(sentences, key=lambda item: object() if item[0].doc is None else item[0].doc):
         report.documents += 1
         yield [replace(sentence, spaces=record.spaces) for record, sentence in group]
@@ -110,7 +106,9 @@ def read_spert(path: str | Path, report: ReadReport, *, on_error: str = "raise")
     Arguments, results and errors are those of all readers, see `readers.py`. The file is read into memory. If it is not
     a JSON list, FormatError is raised also with on_error = "skip".
     """
-    for _, sentence in _read_sentences(_read_items(Path(path)), SpertRecord, SPERT_REMEDY, report, on_error):
+    for _, sentence in _read_sentences(
+        read_list(Path(path), SPERT_FILE_REMEDY), SpertRecord, SPERT_REMEDY, report, on_error
+    ):
         report.documents += 1
         yield [sentence]
 
@@ -123,42 +121,3 @@ def _read_sentences(
         sentence, more_notes = make_sentence(line, record.tokens, spans, record.relations)
         report.add(sentence, notes + more_notes)
         yield record, sentence
-
-
-def _read_items(path: Path) -> Iterator[Line]:
-    """Yield the items of the JSON list in a file, each with the number of the line on which it starts."""
-    content = path.read_bytes().removeprefix(BOM_UTF8)
-    text = content.decode("utf-8", errors="backslashreplace")
-
-    def fail(number: int, reason: str, remedy: str) -> FormatError:
-        return FormatError(path, number, text.split("\n")[number - 1], reason, remedy)
-
-    try:
-        content.decode("utf-8")
-        bounds = _find_items(text)
-    except UnicodeDecodeError as error:
-        number = content.count(b"\n", 0, error.start) + 1
-        raise fail(number, "the line is not UTF-8", "convert the file to UTF-8") from error
-    except (ValueError, RecursionError) as error:
-        # Only errors of JSON syntax have a line number.
-        raise fail(getattr(error, "lineno", 1), f"the file is not a JSON list: {error}", SPERT_FILE_REMEDY) from error
-    number = 1
-    for i, (start, end) in enumerate(bounds):
-        number += text.count("\n", bounds[i - 1][0] if i else 0, start)
-        yield Line(path, number, text[start:end], part=f"object {i + 1}")
-
-
-def _find_items(text: str) -> list[tuple[int, int]]:
-    """Start and end of each item in the text of a JSON list. Raise ValueError if it is none."""
-    items = json.loads(text)
-    if not isinstance(items, list):
-        raise ValueError(f"it is {short_repr(items)}")
-    bounds = []
-    start = text.index("[") + 1
-    for _ in items:
-        while text[start] in BEFORE_ITEM:
-            start += 1
-        _, end = DECODER.raw_decode(text, start)
-        bounds.append((start, end))
-        start = end
-    return bounds

@@ -86,7 +86,7 @@ def make_lines(path: Path, contents: Iterable[bytes]) -> Iterator[Line]:
     path: name of the file, for messages.
     """
     for number, content in enumerate(contents, start=1):
-        yield _make_line(path, number, content.removeprefix(BOM_UTF8))
+        yield make_line(path, number, content)
 
 
 def read_blocks(path: str | Path) -> Iterator[list[Line]]:
@@ -102,8 +102,9 @@ def read_blocks(path: str | Path) -> Iterator[list[Line]]:
         yield block
 
 
-def _make_line(path: Path, number: int, content: bytes) -> Line:
-    content = content.rstrip(b"\r\n")
+def make_line(path: Path, number: int, content: bytes) -> Line:
+    """The line of a UTF-8 file with this number and content, see `make_lines`."""
+    content = content.removeprefix(BOM_UTF8).rstrip(b"\r\n")
     line = Line(path, number, content.decode("utf-8", errors="backslashreplace"))
     try:
         content.decode("utf-8")

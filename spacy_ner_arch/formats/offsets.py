@@ -1,4 +1,4 @@
-"""Format `offsets`: JSON lines with texts, character offsets of entities and relations, as annotation tools export."""
+"""JSON with texts, character offsets of entities, and relations: `offsets`, `prodigy`, `doccano` and `spacy-v2`."""
 
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -6,31 +6,34 @@ from pathlib import Path
 from reprlib import repr as short_repr
 from typing import Any, ClassVar
 
-from pydantic import Field, StrictBool, model_validator
-from spacy.tokens import Doc, Token
+from pydantic import AliasChoices, Field, StrictBool, StrictInt, StrictStr, ValidationInfo, model_validator
+from spacy.tokens import Doc
 
-from .counts import MISALIGNED, Note, ReadReport
-from .lines import BLANKS, Line, read_lines
-from .records import ANNOTATION_KEYS, Record, Text, entity_values, read_records
-from .sentence import LabelledSpan, Sentence
-from .spans import make_sentence, trim_spans
+from .counts import Note, ReadReport
+from .json_files import read_items
+from .lines import Line
+from .records import ANNOTATION_KEYS, Record, Text, check_bounds, entity_values, read_records
+from .sentence import Sentence
+from .texts import NO_ENTITY, UNLABELLED, TextAnnotation, choose_annotators, make_sentences
+from .units import check_unit, to_characters
 
-REMEDY = (
-    'write {"text": "Anna left Tarvik", "entities": [[0, 4, "PER"], [10, 16, "LOC"]]}, the ends exclusive, [] for a '
-    'text without entities; relations, if any, as "relations": [[head, tail, label]], where head and tail are '
-    "positions in the list of entities, from 0"
-)
-ALIGNMENTS = ("strict", "contract", "expand")
-EMPTY = "left out: text without tokens"
-MOVED = "repaired: entity moved to the bounds of tokens"
+Key = StrictInt | StrictStr | None
 
 
 class OffsetsRecord(Record):
-    """A line of the format."""
+    """An object of the format `offsets`. The validation context has the unit of the offsets."""
 
-    annotation_keys: ClassVar = ANNOTATION_KEYS
+    remedy: ClassVar = (
+        'write {"text": "Anna left Tarvik", "entities": [[0, 4, "PER"], [10, 16, "LOC"]]}, the ends exclusive, [] for '
+        'a text without entities; relations, if any, as "relations": [[head, tail, label]], where head and tail are '
+        "positions in the list of entities, from 0"
+    )
+    annotation_keys: ClassVar[tuple[str, ...]] = ANNOTATION_KEYS
+    unit: ClassVar = "characters"
+    tells_empty: ClassVar = True
+    """Whether the format tells a text without entities from one that nobody has annotated."""
     text: Text
-    binary: StrictBool = Field(False, alias="_is_binary")
+    binary: StrictBool = Field(False, validation_alias="_is_binary")
 
     @property
     def units(self) -> str:
@@ -38,117 +41,151 @@ class OffsetsRecord(Record):
 
     @model_validator(mode="before")
     @classmethod
-    def check_texts(cls, record: dict[str, Any]) -> dict[str, Any]:
+    def check_texts(cls, record: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         """Compare entities that have a key "text" with the text between their bounds."""
         text = record.get("text")
         lists = [value for key, value in record.items() if key in ANNOTATION_KEYS and isinstance(value, list)]
         for entity in chain.from_iterable(lists):
             if isinstance(entity, dict) and isinstance(text, str) and isinstance(entity.get("text"), str):
-                start, end, _ = entity_values(entity)
-                bounds_are_numbers = isinstance(start, int) and isinstance(end, int)
-                if bounds_are_numbers and text[start:end].strip() != entity["text"].strip():
-                    raise ValueError(
-                        f"the entity {start}-{end} is {short_repr(text[start:end])} in the text, but "
-                        f"{short_repr(entity['text'])} in its own key; start and end count characters (code points)"
-                    )
+                start, end, label = entity_values(entity)
+                if isinstance(start, int) and isinstance(end, int):
+                    [(first, last, _)] = to_characters(text, [(start, end, str(label))], _unit(cls, info))
+                    if text[first:last].strip() != entity["text"].strip():
+                        raise ValueError(
+                            f"the entity {start}-{end} is {short_repr(text[first:last])} in the text, but "
+                            f"{short_repr(entity['text'])} in its own key; start and end count {_unit(cls, info)}"
+                        )
         return record
 
+    @model_validator(mode="after")
+    def check_bounds(self, info: ValidationInfo) -> "OffsetsRecord":
+        """Convert the spans to code points, and check them and the relations."""
+        self.spans = to_characters(self.text, self.spans, _unit(type(self), info))
+        check_bounds(self.spans, self.relations, len(self.text), "characters")
+        return self
 
-def read_offsets(
+    @property
+    def is_labelled(self) -> bool:
+        """Whether the text is annotated."""
+        return True
+
+    def annotation(self, line: Line) -> TextAnnotation:
+        """The annotation. With a binary question, the annotator saw only the entities."""
+        missing = [(0, len(self.text))] if self.binary else []
+        return TextAnnotation(line, self.text, self.spans, self.relations, missing)
+
+
+def _unit(record_type: type[OffsetsRecord], info: ValidationInfo) -> str:
+    return (info.context or {}).get("unit") or record_type.unit
+
+
+class ToolRecord(OffsetsRecord):
+    """An annotation of a text that may have annotations by others, with the same key."""
+
+    key: Key = None
+    annotator: Key = None
+
+    def annotation(self, line: Line) -> TextAnnotation:
+        name = "" if self.annotator is None else str(self.annotator)
+        return super().annotation(line)._replace(key=self.key, annotator=name)
+
+
+class ProdigyRecord(ToolRecord):
+    """A task of Prodigy. One that was answered need not have spans; one that was not is not annotated."""
+
+    remedy: ClassVar = (
+        'export with `prodigy db-out DATASET`: {"text": "Anna left", "spans": [{"start": 0, "end": 4, "label": "PER"}],'
+        ' "answer": "accept"} on each line'
+    )
+    annotation_keys: ClassVar = ("spans",)
+    key: Key = Field(None, validation_alias="_input_hash")
+    annotator: Key = Field(None, validation_alias=AliasChoices("_annotator_id", "_session_id"))
+    answer: StrictStr | None = None
+
+    @property
+    def is_labelled(self) -> bool:
+        return self.answer is not None
+
+    @model_validator(mode="before")
+    @classmethod
+    def add_spans(cls, record: dict[str, Any]) -> dict[str, Any]:
+        """Add an empty list of spans to a task that has none."""
+        return record if record.get("spans") is not None else {**record, "spans": []}
+
+
+class DoccanoRecord(ToolRecord):
+    """A text of doccano, with or without relations. doccano does not say whether a text without entities was seen."""
+
+    remedy: ClassVar = (
+        'export the project as JSONL or JSONL(relation): {"id": 1, "text": "Anna left", "label": [[0, 4, "PER"]]} or '
+        '{"text": "Anna left", "entities": [{"id": 7, "start_offset": 0, "end_offset": 4, "label": "PER"}], '
+        '"relations": [{"from_id": 7, "to_id": 7, "type": "self"}]} on each line'
+    )
+    annotation_keys: ClassVar = ("label", "labels", "entities")
+    unit: ClassVar = "utf-16"
+    tells_empty: ClassVar = False
+    text: Text = Field(validation_alias=AliasChoices("text", "data"))
+    key: Key = Field(None, validation_alias="id")
+
+
+class PairRecord(OffsetsRecord):
+    """An item of the training data of spaCy 2."""
+
+    remedy: ClassVar = 'write a list of ["Anna left Tarvik", {"entities": [[0, 4, "PER"], [10, 16, "LOC"]]}]'
+    annotation_keys: ClassVar = ("entities",)
+
+
+def pair_values(value: Any) -> Any:
+    """Convert [text, annotation], as spaCy 2 has it, to one object."""
+    if isinstance(value, list) and len(value) == 2 and isinstance(value[1], dict) and "text" not in value[1]:
+        return {"text": value[0], **value[1]}
+    return value
+
+
+def read_texts(
+    record_type: type[OffsetsRecord],
     path: str | Path,
     report: ReadReport,
     *,
     tokenizer: Callable[[str], Doc],
     align: str = "strict",
+    unit: str | None = None,
+    annotators: str = "first",
     on_error: str = "raise",
 ) -> Iterator[list[Sentence]]:
-    """Read JSON lines such as {"text": "Anna left", "entities": [[0, 4, "PER"]]}.
+    """Read a JSON list of objects such as {"text": "Anna left", "entities": [[0, 4, "PER"]]}, or one on each line.
 
-    Exactly one key has the entities: "entities", "ents" (as spaCy's `Doc.to_json` writes them), "spans", "label" or
-    "labels". An entity is [start, end, label] or an object with these keys, with exclusive end, in characters (code
-    points). White space at its ends is trimmed. "relations" lists relations, see `records.relation_values`; without the
-    key, they are not annotated. Each line is a document of one sentence. Other keys are counted.
+    Exactly one key of those that the format has (`annotation_keys` of its record) lists the entities. An entity is
+    [start, end, label] or an object with these keys, with exclusive end, in characters. White space at its ends is
+    trimmed. "relations" lists relations, see `records.relation_values`; without the key, they are not annotated. Each
+    object is a document of one sentence. Other keys are counted.
 
     Entities may overlap: all are in `Sentence.nested`, and `Sentence.spans` has the outermost ones, see
-    `spans.widest_apart`. Duplicates are kept once and counted.
+    `spans.widest_apart`. Duplicates are kept once and counted. With "_is_binary": true, as Prodigy writes it, the
+    annotator saw only the entities of the text: all other tokens are left without annotation.
 
-    An entity that does not start and end at token boundaries cannot be learned. It is left out and counted, with its
-    relations. The tokens that it overlaps are left without annotation, so that they are not learned as outside of
-    entities. With "_is_binary": true, as Prodigy writes it, the annotator saw only the entities of the line: all other
-    tokens are left without annotation.
-
-    tokenizer: makes a Doc of a text. A text without tokens is left out and counted.
-    align: what to do with such an entity: "strict" leaves it out, "contract" reduces it to the tokens inside of it,
-        "expand" extends it to all tokens that it overlaps, see `Doc.char_span`. Moved entities are counted.
+    record_type: a format.
+    tokenizer, align: see `texts.make_sentences`.
+    unit: what start and end count, one of `units.UNITS`; None for the unit of the format.
+    annotators: see `texts.choose_annotators`.
     The other arguments, results and errors are those of all readers, see `readers.py`. Also raises ValueError for an
-    unknown `align`, and FormatError, whatever `on_error` is, if the tokenizer changes a text.
+    unknown `align`, `unit` or annotator, and FormatError, whatever `on_error` is, if the tokenizer changes a text.
     """
-    if align not in ALIGNMENTS:
-        raise ValueError(f"align is {align!r}; it must be one of {', '.join(ALIGNMENTS)}")
-    lines = (line for line in read_lines(path) if line.text.strip(BLANKS))
-    for line, record in read_records(lines, OffsetsRecord, REMEDY, report, on_error):
-        doc = tokenizer(record.text)
-        if doc.text != record.text:
-            reason = f"the tokenizer changes the text to {short_repr(doc.text)}, so that offsets would be wrong"
-            raise line.error(reason, "use the tokenizer of another language, or the format spans")
-        if not len(doc):
-            report.note(Note(line, EMPTY))
+    items = read_items(path, record_type.remedy)
+    context = {"unit": unit and check_unit(unit)}
+    as_object = pair_values if record_type is PairRecord else None
+    records = read_records(items, record_type, record_type.remedy, report, on_error, as_object, context)
+    annotations = _annotations(records, report)
+    if issubclass(record_type, ToolRecord):
+        annotations = choose_annotators(annotations, annotators, report)
+    return make_sentences(annotations, report, tokenizer, align)
+
+
+def _annotations(records: Iterator[tuple[Line, OffsetsRecord]], report: ReadReport) -> Iterator[TextAnnotation]:
+    for line, record in records:
+        if not record.is_labelled:
+            report.note(Note(line, UNLABELLED))
             continue
-        characters, notes = trim_spans(line, record.spans, record.text)
-        spans, missing, more_notes = _align(doc, characters, align, line)
-        report.checked[MISALIGNED] += len(spans)
-        sentence, last_notes = make_sentence(
-            line,
-            [token.text for token in doc],
-            spans,
-            record.relations,
-            [bool(token.whitespace_) for token in doc],
-            range(len(doc)) if record.binary else missing,
-        )
-        report.documents += 1
-        report.add(sentence, notes + more_notes + last_notes)
-        yield [sentence]
-
-
-def _align(
-    doc: Doc, entities: list[LabelledSpan | None], align: str, line: Line
-) -> tuple[list[LabelledSpan | None], set[int], list[Note]]:
-    """Convert spans in characters to spans in tokens, None for those left out.
-
-    Returns them, the tokens of all entities that do not align, and a note on each of these.
-    """
-    spans: list[LabelledSpan | None] = []
-    missing: set[int] = set()
-    notes: list[Note] = []
-    for entity in entities:
-        if entity is None:
-            spans.append(None)
-            continue
-        start, end, label = entity
-        exact = doc.char_span(start, end)
-        span = exact if exact is not None else doc.char_span(start, end, alignment_mode=align)
-        spans.append(None if span is None else (span.start, span.end, label))
-        if exact is None:
-            missing.update(token.i for token in _overlapped(doc, start, end))
-            reason = describe_misalignment(doc, start, end, label)
-            notes.append(
-                Note(line, MISALIGNED, reason) if span is None else Note(line, MOVED, f"{reason}: {span.text!r}")
-            )
-    return spans, missing, notes
-
-
-def _overlapped(doc: Doc, start: int, end: int) -> list[Token]:
-    """Tokens that overlap a span of characters."""
-    span = doc.char_span(start, end, alignment_mode="expand")
-    return [] if span is None else list(span)
-
-
-def describe_misalignment(doc: Doc, start: int, end: int, label: str) -> str:
-    """Describe a span of characters, and the tokens inside of which it starts or ends."""
-    reasons = []
-    for token in _overlapped(doc, start, end):
-        if token.idx < start:
-            reasons.append(f"starts inside of the token {token.text!r}")
-        if token.idx + len(token) > end:
-            reasons.append(f"ends inside of the token {token.text!r}")
-    return f"{doc.text[start:end]!r} {label} {' and '.join(reasons) or 'has other tokens'}"
+        if not record.spans and not record.tells_empty:
+            report.note(Note(line, NO_ENTITY))
+        yield record.annotation(line)

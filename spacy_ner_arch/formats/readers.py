@@ -13,34 +13,135 @@ import errno
 import os
 import uuid
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from hashlib import sha256
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 from spacy.vocab import Vocab
 
 from ..annotation.relations import get_relations
+from .argilla import read_argilla
+from .brat import read_brat
 from .conll import read_conll
 from .conllu import read_conllu
+from .corpora import DocredRecord, DygieRecord, GlinerRecord, TacredRecord, read_corpus
 from .counts import MISALIGNED, MISALIGNED_RELATION, Note, ReadReport, check_on_error
 from .json_spans import read_spans, read_spert
-from .offsets import describe_misalignment, read_offsets
+from .label_studio import read_label_studio
+from .offsets import DoccanoRecord, OffsetsRecord, PairRecord, ProdigyRecord, read_texts
+from .records import ANNOTATION_KEYS
 from .semeval import read_semeval
 from .sentence import SPANS_KEY, Sentence, make_doc
+from .spacy_json import read_spacy_json, read_training_json
+from .spans import select_labels
+from .tables import read_csv, read_datasets
+from .texts import describe_misalignment
 
 Tokenizer = Callable[[str], Doc]
 
-FORMATS: dict[str, Callable[..., Iterator[list[Sentence]]]] = {
-    "conll": read_conll,
-    "conllu": read_conllu,
-    "offsets": read_offsets,
-    "semeval": read_semeval,
-    "spans": read_spans,
-    "spert": read_spert,
+
+class Format(NamedTuple):
+    """A format of corpora.
+
+    read: the reader.
+    content: what the format is, for lists of formats.
+    keys: for JSON objects and tables: an object that has all keys of one of these strings has the format.
+    options: names of the options of the reader that are not those of all readers.
+    whole: whether each document becomes one Doc, so that sentences cannot be grouped.
+    tables: whether the reader also reads Parquet and Arrow files.
+    """
+
+    read: Callable[..., Iterator[list[Sentence]]]
+    content: str
+    keys: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    whole: bool = False
+    tables: bool = False
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether the source has texts that a tokenizer makes tokens of."""
+        return "align" in self.options
+
+
+OF_TEXTS = ("align", "unit")
+OF_TOOLS = (*OF_TEXTS, "annotators")
+
+# JSON is read in the first of the formats whose keys it has.
+FORMATS: dict[str, Format] = {
+    "conll": Format(read_conll, "columns with a token and a tag on each line", options=("column",)),
+    "conllu": Format(read_conllu, "CoNLL-U", options=("misc_key",)),
+    "semeval": Format(read_semeval, "relations of SemEval-2010 task 8"),
+    "csv": Format(read_csv, "CSV with a token and a tag on each line"),
+    "brat": Format(read_brat, "brat: a folder of .txt and .ann", options=("align",), whole=True),
+    "label-studio": Format(
+        read_label_studio,
+        "Label Studio: JSON or JSON-MIN",
+        ("data annotations", "data completions", "annotation_id annotator"),
+        OF_TOOLS,
+        True,
+    ),
+    "argilla": Format(
+        read_argilla,
+        "Argilla: records with spans",
+        ("fields responses", "text *.responses", "text annotation"),
+        OF_TOOLS,
+        True,
+        tables=True,
+    ),
+    "prodigy": Format(
+        partial(read_texts, ProdigyRecord),
+        "Prodigy: JSON lines of db-out",
+        ("text _input_hash", "text spans answer", "text spans meta"),
+        OF_TOOLS,
+        True,
+    ),
+    "doccano": Format(
+        partial(read_texts, DoccanoRecord),
+        "doccano: JSONL or JSONL(relation)",
+        ("id text Comments", "id text entities relations", "id text label"),
+        OF_TOOLS,
+        True,
+    ),
+    "spacy-v2-json": Format(read_training_json, "training format of spaCy 2 as JSON", ("paragraphs",)),
+    "spacy-v2": Format(
+        partial(read_texts, PairRecord), "training data of spaCy 2: [text, annotation]", (), OF_TEXTS, True
+    ),
+    "spacy-json": Format(
+        read_spacy_json,
+        "Doc.to_json of spaCy",
+        ("text tokens ents", "text tokens sents", "text tokens spans"),
+        whole=True,
+    ),
+    "datasets": Format(
+        read_datasets,
+        "Hugging Face datasets: JSON, Parquet or Arrow with tokens and tags",
+        ("tokens ner_tags", "tokens ner", "tokens tags", "tokens labels", "words ner_tags", "words labels"),
+        ("tag_names",),
+        tables=True,
+    ),
+    "gliner": Format(
+        partial(read_corpus, GlinerRecord), "training data of GLiNER", ("tokenized_text ner",), whole=True
+    ),
+    "dygie": Format(partial(read_corpus, DygieRecord), "DyGIE++ and SciERC", ("sentences ner",), whole=True),
+    "docred": Format(partial(read_corpus, DocredRecord), "DocRED", ("sents vertexSet",), whole=True),
+    "tacred": Format(
+        partial(read_corpus, TacredRecord), "TACRED", ("token subj_start obj_start relation",), whole=True
+    ),
+    "spert": Format(read_spert, "JSON list as published with SpERT", ("tokens entities relations",)),
+    "offsets": Format(
+        partial(read_texts, OffsetsRecord),
+        "JSON with texts and character offsets",
+        tuple(f"text {key}" for key in ANNOTATION_KEYS),
+        OF_TEXTS,
+        True,
+    ),
+    "spans": Format(read_spans, "JSON with tokens and spans", ("tokens spans",)),
 }
 
 
@@ -50,6 +151,7 @@ def read_docs(
     format: str,
     report: ReadReport,
     *,
+    labels: Collection[str] = (),
     n_sents: int = 1,
     documents: bool = False,
     tokenizer: Tokenizer | None = None,
@@ -61,6 +163,7 @@ def read_docs(
     path, report, on_error: see above.
     vocab: vocabulary of the pipeline that will use the Docs.
     format: a name in FORMATS.
+    labels: labels of entities to keep; others are left out and counted, with their relations. Empty: keep all.
     n_sents: number of consecutive sentences of a document that make one Doc.
     documents: make one Doc of each document of the source.
     tokenizer: tokenizer of that pipeline. If given, spans (in formats with spans, otherwise entities) and relations of
@@ -68,7 +171,7 @@ def read_docs(
     options: other options of the reader.
     Yields the Docs in the order of the file. No Doc is empty.
     Raises FormatError while reading; ValueError for an unknown format or on_error, n_sents below 1 or together with
-        documents, or the format offsets without a tokenizer; TypeError for an unknown option.
+        documents, or a format of texts without a tokenizer; TypeError for an unknown option.
     """
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}; known are {', '.join(sorted(FORMATS))}")
@@ -76,14 +179,27 @@ def read_docs(
         raise ValueError(f"n_sents is {n_sents}; it must be at least 1")
     if documents and n_sents != 1:
         raise ValueError("set n_sents or documents, not both")
-    if format == "offsets":
+    if FORMATS[format].has_texts:
         if tokenizer is None:
-            raise ValueError("the format offsets needs a tokenizer")
+            raise ValueError(f"the format {format} needs a tokenizer")
         options["tokenizer"] = tokenizer
         # The reader makes the tokens with it and counts what does not align.
         tokenizer = None
-    source = FORMATS[format](path, report, on_error=check_on_error(on_error), **options)
+    source = FORMATS[format].read(path, report, on_error=check_on_error(on_error), **options)
+    if labels:
+        source = _select(source, labels, report)
     return _make_docs(source, vocab, report, None if documents else n_sents, tokenizer)
+
+
+def _select(source: Iterator[list[Sentence]], labels: Collection[str], report: ReadReport) -> Iterator[list[Sentence]]:
+    for document in source:
+        selected = []
+        for sentence in document:
+            kept, notes = select_labels(sentence, labels)
+            if kept is not sentence:
+                report.replace(sentence, kept, notes)
+            selected.append(kept)
+        yield selected
 
 
 def _make_docs(

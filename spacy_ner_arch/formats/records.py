@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from reprlib import repr as short_repr
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -39,6 +39,14 @@ def check_text(text: str) -> str:
     if SURROGATE.search(text):
         raise ValueError(f"{short_repr(text)} has half of a character (a lone surrogate)")
     return text
+
+
+def text_of(text: str, line: Line, remedy: str) -> str:
+    """Return the text. Raise FormatError for one that UTF-8 cannot encode."""
+    try:
+        return check_text(text)
+    except ValueError as error:
+        raise line.error(str(error), remedy) from error
 
 
 def check_label(label: str) -> str:
@@ -92,7 +100,20 @@ def relation_values(item: Any, entities: list[Any]) -> Any:
     return [*arguments, item.get("label", item.get("type"))]
 
 
-class Record(BaseModel):
+class Source(BaseModel):
+    """The JSON value of an annotated text, with the keys of its format."""
+
+    @classmethod
+    def known_keys(cls) -> set[str]:
+        """Keys that are read."""
+        keys = {"answer"}
+        for name, field in cls.model_fields.items():
+            alias = field.validation_alias
+            keys.update(map(str, alias.choices) if isinstance(alias, AliasChoices) else [str(alias or name)])
+        return keys
+
+
+class Record(Source):
     """An annotated text: spans, and relations between them, whose arguments are positions in the list of spans."""
 
     annotation_keys: ClassVar[tuple[str, ...]]
@@ -131,37 +152,60 @@ class Record(BaseModel):
     @model_validator(mode="after")
     def check_bounds(self) -> "Record":
         """Check the spans against the text, and the relations against the spans."""
-        length, n_spans = len(self.units), len(self.spans)
         unit = "characters" if isinstance(self.units, str) else "tokens"
-        for start, end, label in self.spans:
-            if not 0 <= start < end <= length:
-                raise ValueError(f"the span {[start, end, label]} is empty or outside of the {length} {unit}")
-        for head, tail, label in self.relations or ():
-            if not (0 <= head < n_spans and 0 <= tail < n_spans):
-                raise ValueError(f"the relation {[head, tail, label]} has an argument outside of the {n_spans} spans")
+        check_bounds(self.spans, self.relations, len(self.units), unit)
         return self
 
     @classmethod
     def known_keys(cls) -> set[str]:
         """Keys that are read."""
-        return {"answer", *cls.annotation_keys, *(field.alias or name for name, field in cls.model_fields.items())}
+        return super().known_keys() - set(ANNOTATION_KEYS) | set(cls.annotation_keys)
 
 
-R = TypeVar("R", bound=Record)
+def check_bounds(
+    spans: Iterable[Triple | None], relations: Iterable[Triple] | None, length: int, unit: str = "tokens"
+) -> None:
+    """Raise ValueError for a span outside of a text, and for a relation with an argument that is none of the spans.
+
+    spans: [start, end, label], or None for a span that is left out.
+    relations: [head, tail, label], where head and tail are positions among the spans.
+    length: of the text, in the unit.
+    """
+    spans = list(spans)
+    for span in spans:
+        if span is not None and not 0 <= span[0] < span[1] <= length:
+            raise ValueError(f"the span {list(span)} is empty or outside of the {length} {unit}")
+    for head, tail, label in relations or ():
+        if not (0 <= head < len(spans) and 0 <= tail < len(spans)):
+            raise ValueError(f"the relation {[head, tail, label]} has an argument outside of the {len(spans)} spans")
+
+
+R = TypeVar("R", bound=Source)
 
 
 def read_records(
-    lines: Iterable[Line], record_type: type[R], remedy: str, report: ReadReport, on_error: str
+    lines: Iterable[Line],
+    record_type: type[R],
+    remedy: str,
+    report: ReadReport,
+    on_error: str,
+    as_object: Callable[[Any], Any] | None = None,
+    context: dict[str, Any] | None = None,
 ) -> Iterator[tuple[Line, R]]:
     """Yield the records of JSON lines, and their lines.
 
     Records with "answer": "reject" or "ignore", as Prodigy writes them, are left out and counted.
+
+    as_object: converts a JSON value of another form to an object.
+    context: of the validation, see pydantic.
 
     Raises FormatError with the remedy for a malformed line, unless on_error is "skip".
     """
     for line in lines:
         with report.skipping(on_error):
             value = parse_json(line, remedy)
+            if as_object is not None:
+                value = as_object(value)
             if not isinstance(value, dict):
                 raise line.error("not a JSON object", remedy)
             answer = value.get("answer", "accept")
@@ -173,7 +217,7 @@ def read_records(
                     f"the answer is {short_repr(answer)}",
                     "answer states whether an annotator accepts the text: accept, reject or ignore",
                 )
-            record = validate(record_type, value, line, remedy)
+            record = validate(record_type, value, line, remedy, context)
             report.unread_keys.update(value.keys() - record_type.known_keys())
             yield line, record
 
@@ -195,13 +239,15 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def validate(record_type: type[R], value: dict[str, Any], line: Line, remedy: str) -> R:
+def validate(
+    record_type: type[R], value: dict[str, Any], line: Line, remedy: str, context: dict[str, Any] | None = None
+) -> R:
     """Validate a JSON object. Raise FormatError with the remedy if it does not match the type."""
     try:
-        return record_type.model_validate(value)
+        return record_type.model_validate(value, context=context)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = "".join(f"[{part}]" if isinstance(part, int) else part for part in first["loc"])
+        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).removeprefix(".")
         reason = first["msg"].removeprefix("Value error, ")
         if first["type"] not in WITHOUT_VALUE:
             reason += f" (found {short_repr(first['input'])})"

@@ -23,7 +23,7 @@ SPANS_KEY = "sc"
 
 @dataclass
 class Sentence:
-    """Annotation of one sentence.
+    """Annotation of one sentence, or of a text of several sentences whose annotation crosses their borders.
 
     words: the tokens; none is empty.
     spaces: whether a space follows each token, or None if unknown.
@@ -34,6 +34,7 @@ class Sentence:
     nested: all spans, each once, in any order. They may overlap; the entities are among them.
     relations: the relations, each once. Their arguments need not be entities.
     The layers heads, deps, pos, tags, lemmas, nested and relations are None if the source does not annotate them.
+    starts: indices of the tokens that begin a sentence, if there are several.
     line: where the sentence begins, for messages, or None. It does not matter for equality.
     """
 
@@ -48,6 +49,7 @@ class Sentence:
     lemmas: list[str] | None = None
     nested: list[LabelledSpan] | None = None
     relations: list[LabelledPair] | None = None
+    starts: list[int] = field(default_factory=lambda: [0])
     line: Line | None = field(default=None, compare=False, repr=False)
 
     def shifted(self, offset: int) -> "Sentence":
@@ -60,6 +62,7 @@ class Sentence:
             self,
             spans=[shift(span) for span in self.spans],
             missing=[i + offset for i in self.missing],
+            starts=[i + offset for i in self.starts],
             heads=self.heads and [head + offset for head in self.heads],
             nested=self.nested and [shift(span) for span in self.nested],
             relations=self.relations and [(shift(head), shift(tail), label) for head, tail, label in self.relations],
@@ -80,15 +83,17 @@ def make_doc(vocab: Vocab, sentences: list[Sentence]) -> Doc:
     vocab: vocabulary of the pipeline that will use the Doc.
     sentences: the sentences in order. Without any, the Doc is empty.
     """
-    starts = accumulate((len(sentence.words) for sentence in sentences), initial=0)
-    parts = [sentence.shifted(start) for sentence, start in zip(sentences, starts, strict=False)]
+    offsets = accumulate((len(sentence.words) for sentence in sentences), initial=0)
+    parts = [sentence.shifted(offset) for sentence, offset in zip(sentences, offsets, strict=False)]
     heads, deps = _join(part.heads for part in parts), _join(part.deps for part in parts)
     has_tree = heads is not None and deps is not None
+    starts = {start for part in parts for start in part.starts}
+    n_words = sum(len(part.words) for part in parts)
     doc = Doc(
         vocab,
         words=[word for part in parts for word in part.words],
         spaces=_join(part.spaces for part in parts),
-        sent_starts=[i == 0 for part in parts for i in range(len(part.words))],
+        sent_starts=[i in starts for i in range(n_words)],
         heads=heads if has_tree else None,
         deps=["ROOT" if dep == "root" else dep for dep in deps or ()] if has_tree else None,
         pos=_join(part.pos for part in parts),

@@ -1,22 +1,26 @@
 """Spans of a sentence and relations between them: white space, duplicates, overlaps."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from .counts import Note
 from .lines import Line
 from .sentence import LabelledPair, LabelledSpan, Sentence
+from .source_tags import Tag, decode_with_repairs
 
 DUPLICATE = "repaired: duplicate span, kept once"
 DUPLICATE_RELATION = "repaired: duplicate relation, kept once"
 TRIMMED = "repaired: white space at the ends of a span, trimmed"
 BLANK = "left out: span of white space"
+OTHER_LABEL = "left out: spans whose label is not in --labels"
 RELATION_LEFT_OUT = "left out: relation with an argument that is left out"
 
 
 def trim_spans(
-    line: Line, spans: Iterable[LabelledSpan], units: Sequence[str]
+    line: Line, spans: Iterable[LabelledSpan | None], units: Sequence[str]
 ) -> tuple[list[LabelledSpan | None], list[Note]]:
-    """Cut white space from the ends of spans.
+    """Cut white space from the ends of spans. None stays None.
 
     units: what the bounds of the spans count: the characters of a text, or its tokens.
     Returns the spans, None for those of white space only, and a note on each change.
@@ -24,6 +28,9 @@ def trim_spans(
     trimmed: list[LabelledSpan | None] = []
     notes: list[Note] = []
     for span in spans:
+        if span is None:
+            trimmed.append(None)
+            continue
         start, end, label = span
         while start < end and units[start].isspace():
             start += 1
@@ -72,6 +79,53 @@ def make_sentence(
     unknown = set(missing).union(*(range(start, end) for start, end, _ in kept))
     unknown = unknown.difference(*(range(start, end) for start, end, _ in entities))
     return Sentence(words, spaces, entities, sorted(unknown), nested=kept, relations=pairs, line=line), notes
+
+
+def make_tagged_sentence(
+    lines: Sequence[Line], words: Sequence[str], tags: Sequence[Tag], scheme: str
+) -> tuple[Sentence, list[Note]]:
+    """Make a sentence of entity tags.
+
+    lines: the line of each word.
+    tags: a tag for each word.
+    scheme: of the file, see `source_tags.py`.
+    Returns the sentence, and notes on tags that break the scheme.
+    """
+    decoded = decode_with_repairs(tags, scheme)
+    spans, notes = trim_spans(lines[0], decoded.spans, words)
+    sentence = Sentence(list(words), spans=list(filter(None, spans)), missing=decoded.missing, line=lines[0])
+    return sentence, notes + [Note(lines[i], kind) for i, kind in decoded.repairs]
+
+
+def select_labels(sentence: Sentence, labels: Collection[str]) -> tuple[Sentence, list[Note]]:
+    """Leave out spans with other labels, and relations that lose an argument.
+
+    Returns the sentence, and notes on what is left out.
+    """
+    spans = dict.fromkeys([*sentence.spans, *(sentence.nested or ())])
+    others = [span for span in spans if span[2] not in labels]
+    if not others:
+        return sentence, []
+    line = sentence.line or Line(Path(), 0, "")
+    notes = [
+        Note(line, OTHER_LABEL, f"{' '.join(sentence.words[start:end])!r} {label}") for start, end, label in others
+    ]
+
+    def is_kept(span: LabelledSpan) -> bool:
+        return span[2] in labels
+
+    relations = sentence.relations
+    if relations is not None:
+        relations = [relation for relation in relations if is_kept(relation[0]) and is_kept(relation[1])]
+        notes += [Note(line, RELATION_LEFT_OUT)] * (len(sentence.relations or ()) - len(relations))
+    nested = None if sentence.nested is None else list(filter(is_kept, sentence.nested))
+    if nested is not None and set(sentence.spans) <= set(sentence.nested or ()):
+        entities = widest_apart(nested)
+    else:
+        entities = list(filter(is_kept, sentence.spans))
+    missing = set(sentence.missing).difference(*(range(start, end) for start, end, _ in entities))
+    kept = replace(sentence, spans=entities, missing=sorted(missing), nested=nested, relations=relations)
+    return kept, notes
 
 
 def widest_apart(spans: list[LabelledSpan]) -> list[LabelledSpan]:

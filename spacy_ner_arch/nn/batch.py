@@ -15,6 +15,7 @@ from torch import Tensor
 # batch costs its kernel launches, whatever its size.
 CPU_TOKENS, CPU_PADDING = 8_192, 512
 GPU_TOKENS, GPU_PADDING = 32_768, 4_096
+ALIGNMENT = 16  # bytes between the starts of arrays that are sent together
 
 
 @dataclass
@@ -28,6 +29,7 @@ class Batch:
     items: what the head classifies, in its own form (spans, pairs); None for the tokens.
     counts: (B,) rows that the head predicts for each document; the lengths unless the head says otherwise.
     targets: the gold annotation, in the head's own form; None in prediction.
+    output: method of the head that computes what is asked for in prediction.
     """
 
     lengths: np.ndarray
@@ -37,6 +39,7 @@ class Batch:
     items: Any = None
     counts: np.ndarray | None = None
     targets: Any = None
+    output: str = "predict"
 
     @property
     def device(self) -> torch.device:
@@ -60,12 +63,26 @@ def make_batch(lengths: Sequence[int], device: torch.device) -> Batch:
     """Batch of documents with these lengths. T is at least 1, so that empty documents need no special case."""
     sizes = np.asarray(lengths, dtype=np.int64)
     mask = np.arange(max(1, *lengths)) < sizes.reshape(-1, 1)
-    return Batch(sizes, send(mask, device), send(np.flatnonzero(mask), device))
+    sent, rows = send([mask, np.flatnonzero(mask)], device)
+    return Batch(sizes, sent, rows)
 
 
-def send(array: np.ndarray, device: torch.device) -> Tensor:
-    """Copy an array to the device."""
-    return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)
+def send(arrays: Sequence[np.ndarray], device: torch.device) -> list[Tensor]:
+    """Copy arrays to the device. To a GPU all go in one transfer from pinned memory, for which the host does not wait.
+
+    The tensors share their memory.
+    """
+    arrays = [np.ascontiguousarray(array) for array in arrays]
+    tensors = [torch.from_numpy(array) for array in arrays]
+    if device.type != "cuda":
+        return [tensor.to(device) for tensor in tensors]
+    starts = np.cumsum([0, *(-(-array.nbytes // ALIGNMENT) * ALIGNMENT for array in arrays)]).tolist()
+    places = [slice(start, start + array.nbytes) for start, array in zip(starts, arrays, strict=False)]
+    packed = torch.empty(starts[-1], dtype=torch.uint8, pin_memory=True)
+    for place, array in zip(places, arrays, strict=True):
+        packed.numpy()[place] = array.reshape(-1).view(np.uint8)
+    sent = packed.to(device, non_blocking=True)
+    return [sent[place].view(like.dtype).view(like.shape) for place, like in zip(places, tensors, strict=True)]
 
 
 def cut(lengths: Sequence[int], device: torch.device, cpu_padding: int = CPU_PADDING) -> list[list[int]]:

@@ -9,8 +9,9 @@ import torch
 import torchcrf
 from torch import Tensor
 
-from ..annotation.tags import MISSING, legality
-from .forward_backward import FORBIDDEN, log_alpha_beta, log_partition
+from ..annotation.span_terms import SpanTerms
+from ..annotation.tags import MISSING, legality, tag_places
+from .forward_backward import FORBIDDEN, log_alpha, log_beta, log_partition, scaled_messages, total_score
 from .viterbi import best_path
 
 
@@ -46,6 +47,7 @@ class LinearChainCRF(torchcrf.CRF):
             raise ValueError(f"LinearChainCRF: {len(labels)} labels for {num_tags} tags")
         self.labels = None if labels is None else list(labels)
         self.scheme = scheme
+        self.places: Tensor | None
         if self.labels is None or self.scheme is None:
             everything = torch.ones(num_tags, num_tags).bool()
             start, transition, end, extends = everything[0], everything, everything[0], ~everything
@@ -56,6 +58,8 @@ class LinearChainCRF(torchcrf.CRF):
             self.register_buffer(f"{name}_penalty", torch.where(allowed, 0.0, FORBIDDEN), persistent=False)
         self.register_buffer("extends", extends, persistent=False)
         self.may_extend = bool(extends.any())
+        places = None if labels is None or scheme is None else torch.from_numpy(tag_places(labels, scheme))
+        self.register_buffer("places", places, persistent=False)
 
     def forward(
         self,
@@ -83,7 +87,7 @@ class LinearChainCRF(torchcrf.CRF):
         if tags.shape != mask.shape:
             raise ValueError(f"tags have shape {tuple(tags.shape)}, emissions and mask {tuple(mask.shape)}")
         lengths = mask.sum(1)
-        scores, transitions = self._scores(emissions, lengths, temperature)
+        scores, transitions = self.potentials(emissions, lengths, temperature)
         if partial:
             compatible = (tags == MISSING).unsqueeze(-1) | (
                 tags.unsqueeze(-1) == torch.arange(self.num_tags, device=tags.device)
@@ -112,39 +116,51 @@ class LinearChainCRF(torchcrf.CRF):
         with torch.no_grad():
             emissions, mask = self._batch_first(emissions, mask)
             lengths = mask.sum(1)
-            return best_path(*self._scores(emissions, lengths), lengths)
+            return best_path(*self.potentials(emissions, lengths), lengths)
 
-    def entity_log_marginals(
-        self, emissions: Tensor, tags: Tensor, mask: Tensor | None = None, temperature: Tensor | float = 1.0
-    ) -> tuple[Tensor, Tensor]:
-        """Compute two terms whose sum is the log probability of an entity, marginalized over all tag sequences.
+    def span_log_terms(
+        self, emissions: Tensor, mask: Tensor | None = None, temperature: Tensor | float = 1.0
+    ) -> Tensor:
+        """Compute the terms from which the log probability of any span as an entity of any label is a sum.
 
-        An entity of `tags` on the tokens a..b (inclusive) has probability exp(opening[:, a] + closing[:, b]).
+        `annotation.span_terms` says how they are added up. The probability is exact: the share of the tag sequences
+        that contain exactly this entity, weighted by their probability.
 
-        tags: (B, T), for example from `best_tags`; always batch first.
         temperature: divisor of all scores.
-        Returns opening and closing, (B, T) float64.
+        Returns (B, T, 5, L) float64 for L labels in the order of their tags; always batch first, arbitrary in the
+        padding.
         """
+        if self.places is None:
+            raise ValueError("LinearChainCRF.span_log_terms: spans have no meaning without labels and scheme")
         with torch.no_grad():
             emissions, mask = self._batch_first(emissions, mask)
             lengths = mask.sum(1)
-            scores, transitions = self._scores(emissions, lengths, temperature)
-            alpha, beta, total = log_alpha_beta(scores, transitions, lengths)
-            along = self._path_scores(scores, transitions, tags, mask).double().cumsum(1)
-            opening = alpha.gather(2, tags.unsqueeze(-1)).squeeze(-1) - along
-            after = self._log_ending(scores, transitions, tags, beta, lengths)
-            return opening, along + after - total.unsqueeze(1)
+            scores, transitions = self.potentials(emissions, lengths, temperature)
+            messages = scaled_messages(scores, transitions, lengths)
+            total = total_score(messages, lengths)[:, None, None]
+            scores, moves = scores.double(), transitions.double()
+            first, inner, last, single = self.places
+            begun, alone = log_alpha(messages, first).transpose(0, 1), log_alpha(messages, single).transpose(0, 1)
 
-    def _log_ending(self, scores: Tensor, transitions: Tensor, tags: Tensor, beta: Tensor, lengths: Tensor) -> Tensor:
-        """(B, T): log sum of all continuations after step t in which the entity at t ends with t."""
-        free = beta.gather(2, tags.unsqueeze(-1)).squeeze(-1)
-        if not self.may_extend:
-            return free
-        gamma = beta[:, 1:] + scores[:, 1:].double()
-        onward = transitions[tags[:, :-1]].double() + gamma
-        ending = onward.masked_fill(self.extends[tags[:, :-1]], FORBIDDEN).logsumexp(-1)
-        has_next = torch.arange(1, scores.shape[1], device=scores.device) < lengths.unsqueeze(1)
-        return torch.cat([torch.where(has_next, ending, free[:, :-1]), free[:, -1:]], dim=1)
+            def after(tags: Tensor, ends: bool) -> Tensor:
+                """Log sum of the continuations of the tags over that of all paths; `ends`: the entity ends here."""
+                allowed = ~self.extends[tags] if ends and self.may_extend else None
+                return log_beta(messages, tags, allowed).transpose(0, 1) - total
+
+            # No entity is inside at step 0, where that has the large negative score of an illegal start.
+            stay = moves[inner, inner]
+            along = (scores[..., inner] + stay).index_fill(1, first.new_zeros(1), 0.0).cumsum(1)
+            before = torch.nn.functional.pad(along[:, :-1], (0, 0, 1, 0))
+            closing = before + moves[inner, last] + scores[..., last] + after(last, ends=True)
+            enter = moves[first, inner] - stay
+            terms = SpanTerms(
+                single=alone + after(single, ends=True),
+                opening=begun + enter - along,
+                inner=along + after(inner, ends=False),
+                closing=closing,
+                closing_two=closing + moves[first, last] - enter - moves[inner, last],
+            )
+            return torch.stack(terms, dim=2)
 
     def _path_scores(self, scores: Tensor, transitions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
         """(B, T): contribution of each step to the score of the given path, 0 in the padding."""
@@ -153,7 +169,9 @@ class LinearChainCRF(torchcrf.CRF):
         moves = transitions[tags[:, :-1], tags[:, 1:]]
         return (steps + torch.nn.functional.pad(moves, (1, 0))).masked_fill(~mask, 0.0)
 
-    def _scores(self, emissions: Tensor, lengths: Tensor, temperature: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
+    def potentials(
+        self, emissions: Tensor, lengths: Tensor, temperature: Tensor | float = 1.0
+    ) -> tuple[Tensor, Tensor]:
         """Emissions and transitions, divided by the temperature, with a large negative score where they are illegal.
 
         The start and end scores are added to the emissions of the first and the last step.

@@ -142,12 +142,14 @@ class RareWordEmbedding(nn.Module):
 
 
 class WordEmbedding(nn.Module):
-    """Concatenate the vectors of a word, its features and its characters, and optionally a pretrained vector.
+    """Concatenate the vectors of a word, its features and its characters, and optionally its pretrained vector.
 
     word_width, word_rows: size of the table of words; width 0 for none.
     features, feature_width, feature_rows: number of features, and the size of the table of each.
     character_width, filters: width of a character vector, and filters of the CNN; 0 filters for none.
     unknown_rate: see RareWordEmbedding.
+    tune_vectors: add a learned change to the pretrained vector of each word, from a RareWordEmbedding of `word_rows`
+        rows. That fine-tunes the vectors of the training words without a copy of all vectors in the model.
     vector_width: width of the pretrained vectors; 0 for none.
 
     Shape: keys (N, 1 + features) int64, the word first; characters (U, L) int64 of the different words; which (N,)
@@ -165,12 +167,14 @@ class WordEmbedding(nn.Module):
         character_width: int,
         filters: int,
         unknown_rate: float,
+        tune_vectors: bool = False,
         vector_width: int = 0,
     ) -> None:
         super().__init__()
         self.words = RareWordEmbedding(word_width, word_rows, unknown_rate) if word_width else None
         self.features = nn.ModuleList(HashEmbedding(feature_width, feature_rows) for _ in range(features))
         self.characters = CharacterCNN(CHARACTER_ROWS, character_width, filters) if filters else None
+        self.changes = RareWordEmbedding(vector_width, word_rows, unknown_rate) if tune_vectors else None
         self.output_size = word_width + features * feature_width + filters + vector_width
 
     def forward(self, keys: Tensor, characters: Tensor, which: Tensor, vectors: Tensor) -> Tensor:
@@ -178,4 +182,6 @@ class WordEmbedding(nn.Module):
         parts += [embed(column) for embed, column in zip(self.features, keys[:, 1:].unbind(1), strict=True)]
         if self.characters is not None:
             parts.append(self.characters(characters).index_select(0, which))
+        if self.changes is not None:
+            vectors = vectors + self.changes(keys[:, 0])
         return torch.cat([*parts, vectors], dim=-1)

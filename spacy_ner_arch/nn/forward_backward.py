@@ -143,16 +143,23 @@ def log_partition(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Te
     return result
 
 
-def log_alpha_beta(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Log messages of every step, batch first: alpha (B, T, K), beta (B, T, K), log partition (B,), all float64.
-
-    Steps of the padding are undefined.
-    """
-    messages = scaled_messages(emissions, transitions, lengths)
-    tags = emissions.shape[2]
+def log_alpha(messages: Messages, tags: Tensor) -> Tensor:
+    """(T, B, len(tags)): log sum of all paths over steps <= t that end in the tag; undefined in the padding."""
     until = (messages.alpha_scale.log() + messages.offset).cumsum(0) - messages.shift
-    onward = messages.gamma_scale.log() + messages.offset
-    beyond = onward.sum(0) - onward.cumsum(0)
-    alpha = messages.alpha[..., :tags].log() + until.unsqueeze(-1)
-    beta = messages.beta[..., :tags].log() + beyond.unsqueeze(-1)
-    return alpha.transpose(0, 1), beta.transpose(0, 1), total_score(messages, lengths)
+    return messages.alpha.index_select(-1, tags).log() + until.unsqueeze(-1)
+
+
+def log_beta(messages: Messages, tags: Tensor, allowed: Tensor | None = None) -> Tensor:
+    """(T, B, len(tags)): log sum of all continuations of the tag over steps > t; undefined in the padding.
+
+    allowed: (len(tags), K), bool: tags that may follow each of `tags` at the next step; None for all.
+    """
+    if allowed is None:
+        beta = messages.beta.index_select(-1, tags)
+    else:
+        onward = messages.matrix.index_select(0, tags)
+        onward[:, :-1] *= allowed
+        beta = torch.cat([messages.gamma[1:] @ onward.t(), messages.beta[-1:].index_select(-1, tags)])
+    scale = messages.gamma_scale.log() + messages.offset
+    beyond = scale.sum(0) - scale.cumsum(0)
+    return beta.log() + beyond.unsqueeze(-1)

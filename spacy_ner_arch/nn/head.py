@@ -36,8 +36,11 @@ class Head(nn.Module):
         self.width = input_size if self.encoder is None else cast(int, self.encoder.output_size)
 
     def forward(self, x: Tensor, batch: Batch) -> Loss | tuple[Tensor, ...]:
-        """The loss if the batch has targets, else the predictions. x: token vectors (B, T, D)."""
-        return self.predict(x, batch) if batch.targets is None else self.loss(x, batch)
+        """The loss if the batch has targets, else what the batch asks for. x: token vectors (B, T, D)."""
+        if batch.targets is not None:
+            return self.loss(x, batch)
+        output: tuple[Tensor, ...] = getattr(self, batch.output)(x, batch)
+        return output
 
     def encode(self, x: Tensor, batch: Batch) -> Tensor:
         """States of the tokens, (B, T, width)."""

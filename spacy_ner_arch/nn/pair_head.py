@@ -92,7 +92,7 @@ class PairHead(Head):
             offsets = np.repeat(batch.counts.cumsum() - batch.counts, [len(gold.rows) for gold in targets])
             rows = np.concatenate([gold.rows for gold in targets]) + offsets
             classes = np.concatenate([gold.classes for gold in targets])
-            batch.targets = PairTargets(*send(np.stack([rows, classes]).astype(np.int64), batch.device))
+            batch.targets = PairTargets(*send([rows.astype(np.int64), classes.astype(np.int64)], batch.device))
         return batch
 
     def loss(self, x: Tensor, batch: Batch) -> Loss:

@@ -96,7 +96,7 @@ def make_pairs(candidates: Sequence[Any], steps: int, device: torch.device) -> P
     rank[order] = np.arange(len(order))
     types = np.concatenate([found.types for found in candidates])
     columns = [documents, starts, ends, types, heads, tails, region_of_pair, order, rank, *regions.T]
-    sent = send(np.concatenate(columns).astype(np.int64), device).split([len(column) for column in columns])
+    sent = send([column.astype(np.int64) for column in columns], device)
     widest = int((ends - starts).max(initial=1))
     first, second = heads[order], tails[order]
     between = np.column_stack([np.minimum(ends[first], ends[second]), np.maximum(starts[first], starts[second])])

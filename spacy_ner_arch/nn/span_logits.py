@@ -37,7 +37,6 @@ class SpanList:
 
     token: Tensor  # (S,) int64, first token of each span
     width: Tensor  # (S,) int64
-    offsets: Tensor  # (B,) int64, first token of each document
 
     def __init__(self, batch: Batch, max_width: int, candidates: Sequence[np.ndarray] | None = None) -> None:
         lengths = torch.from_numpy(batch.lengths)
@@ -60,7 +59,7 @@ class SpanList:
             keys = ((offsets.repeat_interleave(counts) + start) * self.base + width).unique()
             token, width = keys // self.base, keys % self.base
         self._token, self._end = token, token + width
-        self.token, self.width, self.offsets = (send(part.numpy(), batch.device) for part in (token, width, offsets))
+        self.token, self.width = send([token.numpy(), width.numpy()], batch.device)
         self.keys = self.token * self.base + self.width
         self.tokens, self.longest = int(lengths.sum()), min(max_width, batch.mask.shape[1])
 

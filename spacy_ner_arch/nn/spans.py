@@ -110,9 +110,8 @@ class SpanClassifier(Head):
             offsets = np.repeat(batch.lengths.cumsum() - batch.lengths, [len(gold.spans) for gold in targets])
             start, width, label = np.concatenate([gold.spans for gold in targets]).T
             annotated = np.concatenate([gold.annotated for gold in targets])
-            columns = send(np.stack([offsets + start, width, label]), batch.device)
-            missing = None if annotated.all() else send(~annotated, batch.device)
-            batch.targets = SpanTargets._make([*columns, missing])
+            token, width, label, missing = send([offsets + start, width, label, ~annotated], batch.device)
+            batch.targets = SpanTargets(token, width, label, None if annotated.all() else missing)
         return batch
 
     def loss(self, x: Tensor, batch: Batch) -> Loss:
@@ -123,8 +122,7 @@ class SpanClassifier(Head):
     def predict(self, x: Tensor, batch: Batch) -> tuple[Tensor, ...]:
         logits = self.logits(x, batch)
         with torch.autocast(x.device.type, enabled=False):
-            no_candidate = logits.new_full((logits.shape[1],), -torch.inf)
-            no_candidate[0] = 0.0
+            no_candidate = F.pad(logits.new_zeros(1), (0, len(self.labels)), value=-torch.inf)
             return (batch.items.scatter(logits.log_softmax(-1), no_candidate),)
 
     def logits(self, x: Tensor, batch: Batch) -> Tensor:

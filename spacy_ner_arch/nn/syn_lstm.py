@@ -121,5 +121,6 @@ class SynLSTMEncoder(nn.Module):
         if self.pos is not None:
             parts.append(self.pos(pos))
         nodes = self.dropout(torch.cat(parts, dim=-1))
-        edges = tree_edges(heads, deps, send(batch.lengths, x.device))
+        (lengths,) = send([batch.lengths], x.device)
+        edges = tree_edges(heads, deps, lengths)
         return self.dropout(self.lstm(nodes, self.gcn(nodes, edges), batch))

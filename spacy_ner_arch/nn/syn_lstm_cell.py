@@ -57,7 +57,7 @@ def reading_order(batch: Batch) -> ReadingOrder:
     outputs = torch.full((2 * count * width,), 2 * total)
     outputs[output] = state
     parts = [tokens, states, previous, outputs, places]
-    sent = send(torch.cat(parts).numpy(), batch.device).split([len(part) for part in parts])
+    sent = send([part.numpy() for part in parts], batch.device)
     values, counts = documents.unique_consecutive(return_counts=True)
     runs = list(zip(counts.tolist(), values.tolist(), strict=True))
     return ReadingOrder(runs, (count, width), *sent)

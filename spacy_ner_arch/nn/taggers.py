@@ -15,8 +15,10 @@ from ..annotation.tags import MISSING, OUTSIDE, split_tag
 from .batch import Batch, send
 from .crf import LinearChainCRF
 from .dropout import dropout
+from .forward_backward import log_partition
 from .growth import kept_rows, output_layer, regrown
 from .head import EncoderBuilder, Head, Loss
+from .viterbi import best_paths
 
 # Bounds of the calibrated temperature: on a few sentences without an error it would fall to 0.
 TEMPERATURES = (0.5, 10.0)
@@ -32,7 +34,7 @@ class CRFTagger(Head):
     loss_scale: constant factor of the loss, which is the negative log likelihood summed over the documents.
 
     Shape: x (B, T, D); targets are tag indices (B, T) int64, MISSING where the tag is unknown, and whether any is
-    missing. Predictions are tags (N,) and `opening` and `closing` of LinearChainCRF.entity_log_marginals, (N,) each.
+    missing. Predictions are tags (N,) and the terms (N, 5, L) of LinearChainCRF.span_log_terms.
     Source: Lample et al. 2016.
     """
 
@@ -58,7 +60,8 @@ class CRFTagger(Head):
     def collate(self, batch: Batch, items: Sequence[Any] | None, targets: Sequence[np.ndarray] | None) -> Batch:
         if targets is not None:
             flat = np.concatenate(targets)
-            batch.targets = batch.pad(send(flat, batch.device), fill=MISSING), bool((flat == MISSING).any())
+            (tags,) = send([flat], batch.device)
+            batch.targets = batch.pad(tags, fill=MISSING), bool((flat == MISSING).any())
         return batch
 
     def emissions(self, x: Tensor, batch: Batch) -> Tensor:
@@ -78,8 +81,26 @@ class CRFTagger(Head):
         emissions = self.emissions(x, batch)
         with torch.autocast(x.device.type, enabled=False):
             tags = self.crf.best_tags(emissions, batch.mask)
-            marginals = self.crf.entity_log_marginals(emissions, tags, batch.mask, self.temperature)
-        return tuple(batch.flatten(part) for part in (tags, *marginals))
+            terms = self.crf.span_log_terms(emissions, batch.mask, self.temperature)
+        return batch.flatten(tags), batch.flatten(terms)
+
+    def predict_emissions(self, x: Tensor, batch: Batch) -> tuple[Tensor, ...]:
+        """Scores (N, K) of the tags, from which `readings` finds tag sequences."""
+        return (batch.flatten(self.emissions(x, batch)),)
+
+    def readings(self, emissions: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The most probable tag sequences of a document: tags (R, T), and their probabilities (R,).
+
+        emissions: (T, K); T is at least 1.
+        count: how many; R is smaller if there are fewer sequences.
+        """
+        with torch.no_grad():
+            rows = torch.from_numpy(emissions).to(self.temperature.device).unsqueeze(0)
+            lengths = torch.tensor([len(emissions)], device=rows.device)
+            scores, transitions = self.crf.potentials(rows, lengths, self.temperature)
+            tags, totals = best_paths(scores[0], transitions, count)
+            probabilities = (totals - log_partition(scores, transitions, lengths)).exp().clamp(max=1.0)
+            return tags.cpu().numpy(), probabilities.cpu().numpy()
 
     def calibrate(self, batches: Iterable[tuple[Tensor, Batch]]) -> None:
         """Set the temperature that maximises the likelihood of held-out documents.

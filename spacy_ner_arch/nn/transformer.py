@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 POOLINGS = ("mean", "first", "first_last")
 ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
@@ -26,6 +27,9 @@ DROPPED = {
     "torchscript",
     "transformers_version",
 }
+# Families that take a mask of pairs of pieces, (S, L, L). One of pieces, (S, L), Hugging Face compares with 1, and the
+# host waits for the result.
+TAKES_PAIRS = {"bert", "camembert", "roberta", "xlm-roberta"}
 # Buffers that some versions of transformers store and others compute.
 COMPUTED = re.compile(r"(^|\.)(position_ids|token_type_ids|inv_freq|masked_bias)$")
 
@@ -39,7 +43,7 @@ class Pieces(NamedTuple):
     ids: Tensor  # (S, L) int64
     mask: Tensor  # (S, L) bool, False on padding
     rows: Tensor  # (P,) int64, position of each piece in the flattened (S * L) windows, sorted by word
-    words: Tensor  # (P,) int64, word of each piece
+    starts: Tensor  # (N,) int64, first piece of each word, as index of `rows`
     counts: Tensor  # (N,) int64, number of pieces of each word
     types: Tensor | None = None  # (S, L) int64, `token_type_ids`; None if the tokenizer gives none
 
@@ -103,18 +107,20 @@ class WordTransformer(nn.Module):
 
     def read(self, pieces: Pieces) -> Tensor:
         """Return the vectors (N, output_size) of the words of one batch of windows."""
-        ids, mask, rows, words, counts, types = pieces
-        inputs = {"input_ids": ids, "attention_mask": mask.long(), "token_type_ids": types}
+        ids, mask, rows, starts, counts, types = pieces
+        attention = mask.long()
+        if mask.is_cuda and self.transformer.config.model_type in TAKES_PAIRS:
+            attention = attention.unsqueeze(1).expand(-1, mask.shape[1], -1)
+        inputs = {"input_ids": ids, "attention_mask": attention, "token_type_ids": types}
         inputs = {name: value for name, value in inputs.items() if name in self._arguments and value is not None}
         hidden = self.transformer(**inputs).last_hidden_state.flatten(0, 1)
         if self.pooling == "mean":
-            total = hidden.new_zeros(len(counts), hidden.shape[1]).index_add(0, words, hidden.index_select(0, rows))
-            return total / counts.clamp_min(1).unsqueeze(1)
-        after = counts.cumsum(0)
-        picked = self._pick(hidden, rows, after - counts, counts)
+            # Unlike index_add it needs no atomic operations, so results repeat on a GPU; and it is faster on a CPU.
+            return F.embedding_bag(rows, hidden, starts, mode="mean")
+        picked = self._pick(hidden, rows, starts, counts)
         if self.pooling == "first":
             return picked
-        return torch.cat([picked, self._pick(hidden, rows, after - 1, counts)], dim=1)
+        return torch.cat([picked, self._pick(hidden, rows, starts + counts - 1, counts)], dim=1)
 
     def _pick(self, hidden: Tensor, rows: Tensor, which: Tensor, counts: Tensor) -> Tensor:
         """Return the vector of one piece of each word, zeros for words without pieces.

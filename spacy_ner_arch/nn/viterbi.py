@@ -1,8 +1,9 @@
-"""The best path of a linear chain."""
+"""The best paths of a linear chain."""
 
 import torch
 from torch import Tensor
 
+from .forward_backward import FORBIDDEN
 from .fused import use_kernels
 
 # Subtracting a constant from a row changes no comparison and keeps the sums of long sequences exact in float32.
@@ -46,6 +47,34 @@ def best_path(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Tensor
         torch.index_select(into, 0, tag, out=from_tag)
         torch.argmax(from_tag.add_(score), -1, out=predecessor)
     return reverse_steps(tags, lengths).t()
+
+
+def best_paths(emissions: Tensor, transitions: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The highest-scoring paths of one sequence, the best first: tags (N, T) int64, scores (N,) float64.
+
+    emissions: (T, K) with the start and end scores added to the first and last step; T is at least 1.
+    transitions: (K, K), from row to column.
+    count: how many; N is smaller if there are fewer paths whose transitions are all legal.
+    """
+    emissions, transitions = emissions.double(), transitions.double()
+    # The best paths that end in each tag, (R, K) with R up to `count`.
+    scores = emissions[:1]
+    pointers = []
+    for emission in emissions[1:]:
+        ranks, tags = scores.shape
+        candidates = (scores.unsqueeze(2) + transitions).flatten(0, 1)
+        scores, chosen = candidates.topk(min(count, ranks * tags), dim=0)
+        scores = scores + emission
+        pointers.append(chosen)
+    best, cell = scores.flatten().topk(min(count, scores.numel()))
+    cell = cell[best > FORBIDDEN / 2]
+    tags = scores.shape[1]
+    path = [cell % tags]
+    # A pointer is a cell of the step before: rank * tags + tag.
+    for chosen in reversed(pointers):
+        cell = chosen.flatten()[cell]
+        path.append(cell % tags)
+    return torch.stack(path[::-1], dim=1), best[: len(cell)]
 
 
 def reverse_steps(x: Tensor, lengths: Tensor) -> Tensor:

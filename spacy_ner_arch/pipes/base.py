@@ -270,13 +270,16 @@ class TorchPipe(TrainablePipe):
 
     # Predicting
 
-    def predict(self, docs: Iterable[Doc]) -> Any:
-        """Items of the documents, and the predictions of the model: one tuple of arrays per document."""
+    def predict(self, docs: Iterable[Doc], output: str = "predict") -> Any:
+        """Items of the documents, and the predictions of the model: one tuple of arrays per document.
+
+        output: method of the head that predicts.
+        """
         docs = list(docs)
         self._check_vectors(docs)
         with self._named_errors():
             items = self.find_items(docs)
-            return items, self.model.predict((docs, items, None))
+            return items, self.model.predict((docs, items, None, output))
 
     def _check_vectors(self, docs: Sequence[Doc]) -> None:
         """Raise ValueError for documents without the vectors that the component listens to.

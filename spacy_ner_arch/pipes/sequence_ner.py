@@ -3,19 +3,22 @@
 import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from spacy.language import Language
-from spacy.tokens import Doc, Span
+from spacy.tokens import Doc, Span, SpanGroup
 from spacy.training import Example
 from spacy.vocab import Vocab
 from thinc.api import Config, Model
 
 from ..annotation.entities import count_labels, entities_of, gold_entities, present_entities
+from ..annotation.span_terms import SpanTerms, likely_spans, log_probability
 from ..annotation.tags import MISSING, OUTSIDE, SCHEMES, decode, encode, find_scheme, tag_names
 from .base import TorchPipe
 
+# Key of doc.spans for all spans that are probable enough.
+ALTERNATIVES = "alternatives"
 # Tags from which on an update takes noticeably longer than in other components.
 MANY_TAGS = 500
 
@@ -41,6 +44,7 @@ hidden_size = 200
         "model": DEFAULT_MODEL,
         "scheme": "BILUO",
         "threshold": 0.0,
+        "alternatives": None,
         "overwrite_ents": False,
         "loss_weight": 1.0,
         "scorer": {"@scorers": "spacy.ner_scorer.v1"},
@@ -53,6 +57,7 @@ def make_sequence_ner(
     model: Model,
     scheme: str,
     threshold: float,
+    alternatives: float | dict[str, float] | None,
     overwrite_ents: bool,
     loss_weight: Any,
     scorer: Callable | None,
@@ -63,6 +68,8 @@ def make_sequence_ner(
     scheme: tag scheme, BILUO or BIO.
     threshold: minimum probability of an entity, from 0 to 1. Entities that are less probable are not set; `spacy
         find-threshold` tunes it.
+    alternatives: least probability, above 0, of the spans that are written into doc.spans["alternatives"], for all
+        labels or by label; null writes none. They may overlap. `ner-arch tune` finds the value for a given recall.
     overwrite_ents: whether to replace entities that are set already (by an entity ruler, say). If not, they stay, and
         predictions that overlap them are dropped.
     loss_weight: factor of the loss of a component that shares an encoder with others: a number, a schedule, or
@@ -75,14 +82,26 @@ def make_sequence_ner(
         name,
         scheme=scheme,
         threshold=threshold,
+        alternatives=alternatives,
         overwrite_ents=overwrite_ents,
         loss_weight=loss_weight,
         scorer=scorer,
     )
 
 
+class Reading(NamedTuple):
+    """A set of entities that a document may have, and its probability."""
+
+    entities: tuple[Span, ...]
+    probability: float
+
+
 class SequenceNER(TorchPipe):
-    """Set `doc.ents`, and `span._.score` of each: the exact probability of this entity with these bounds and label."""
+    """Set `doc.ents`, and `span._.score` of each: the exact probability of this entity with these bounds and label.
+
+    With `alternatives`, also set `doc.spans["alternatives"]` to all spans of at least this probability, and its
+    `attrs["scores"]` to their probabilities.
+    """
 
     classifies = "tokens"
     gold_layer = "doc.ents"
@@ -96,13 +115,17 @@ class SequenceNER(TorchPipe):
         *,
         scheme: str,
         threshold: float,
+        alternatives: float | dict[str, float] | None,
         overwrite_ents: bool,
         **settings: Any,
     ) -> None:
         find_scheme(scheme)
         if not 0 <= threshold <= 1:
             raise ValueError(f"{name}: threshold = {threshold} must be between 0 and 1")
-        super().__init__(vocab, model, name, scheme=scheme, threshold=threshold, **settings)
+        for least in alternatives.values() if isinstance(alternatives, dict) else (alternatives,):
+            if least is not None and not 0 < least <= 1:
+                raise ValueError(f"{name}: alternatives = {alternatives} must be above 0 and at most 1")
+        super().__init__(vocab, model, name, scheme=scheme, threshold=threshold, alternatives=alternatives, **settings)
         self.overwrite_ents = overwrite_ents
 
     @property
@@ -155,15 +178,55 @@ class SequenceNER(TorchPipe):
     def set_annotations(self, docs: Iterable[Doc], scores: Any) -> None:
         """Write the entities and their probabilities onto the documents."""
         names = self.tags
+        index = {label: i for i, label in enumerate(self.labels)}
+        least = self._least_probabilities()
         _, predictions = scores
-        for doc, (tags, opening, closing) in zip(docs, predictions, strict=True):
-            self.check_finite(doc, opening)
+        for doc, (tags, rows) in zip(docs, predictions, strict=True):
+            self.check_finite(doc, rows)
+            terms = SpanTerms(*rows.swapaxes(0, 1))
             kept, blocked, free = ([], [], None) if self.overwrite_ents else present_entities(doc)
             entities = []
             for start, end, label in decode(tags, names, self.cfg["scheme"]):
-                score = min(1.0, math.exp(opening[start] + closing[end - 1]))
+                score = min(1.0, math.exp(log_probability(terms, start, end, index[label])))
                 if score >= self.cfg["threshold"] and (free is None or free[start:end].all()):
                     span = Span(doc, start, end, label=label)
                     span._.score = score
                     entities.append(span)
             doc.set_ents(kept + entities, blocked=blocked, default="outside")
+            if least is not None:
+                found = [row for row in likely_spans(terms, least) if free is None or free[row[0] : row[1]].all()]
+                spans = [Span(doc, start, end, label=self.labels[label]) for start, end, label, _ in found]
+                group = SpanGroup(doc, name=ALTERNATIVES, spans=spans)
+                group.attrs["scores"] = np.array([probability for *_, probability in found])
+                doc.spans[ALTERNATIVES] = group
+
+    def readings(self, docs: Iterable[Doc], count: int) -> list[list[Reading]]:
+        """The most probable readings of each document, the best first, whatever `threshold` and other components say.
+
+        The documents must have what the component reads, such as the vectors of a shared encoder: keep `doc_cleaner`
+        from removing them.
+        """
+        docs = list(docs)
+        _, predictions = self.predict(docs, "predict_emissions")
+        found = []
+        for doc, (emissions,) in zip(docs, predictions, strict=True):
+            self.check_finite(doc, emissions)
+            paths = self.head.module.readings(emissions, count) if len(doc) else ([np.zeros(0, dtype=int)], [1.0])
+            found.append([self._reading(doc, tags, float(p)) for tags, p in zip(*paths, strict=True)])
+        return found
+
+    def _reading(self, doc: Doc, tags: np.ndarray, probability: float) -> Reading:
+        spans = decode(tags, self.tags, self.cfg["scheme"])
+        return Reading(tuple(Span(doc, start, end, label=label) for start, end, label in spans), probability)
+
+    def _least_probabilities(self) -> np.ndarray | None:
+        """Least probability of alternatives of each label, inf for labels that are not wanted; None for none at all."""
+        alternatives = self.cfg["alternatives"]
+        if alternatives is None:
+            return None
+        if not isinstance(alternatives, dict):
+            return np.full(len(self.labels), alternatives)
+        unknown = sorted(set(alternatives) - set(self.labels))
+        if unknown:
+            raise ValueError(f"{self.name}: alternatives has {unknown}, which are no labels; it has {self.labels}")
+        return np.array([alternatives.get(label, np.inf) for label in self.labels])

@@ -16,12 +16,22 @@ import spacy
 from spacy.tokens import Doc, DocBin
 
 from spacy_ner_arch.annotation.relations import get_relations
-from spacy_ner_arch.formats import FORMATS, FormatError, ReadReport, read_docs, split_docs, write_docbin
+from spacy_ner_arch.formats import (
+    FORMATS,
+    FormatError,
+    ReadReport,
+    detect_format,
+    read_docs,
+    split_docs,
+    write_docbin,
+)
 from spacy_ner_arch.formats.counts import SKIPPED
 
+from .tool_corpora import BRAT_TEXT, GUILD, TOOL_CORPORA
+
 NLP = spacy.blank("en")
-GUILD = ["The", "Guild", "of", "Upper", "Tarn", "hired", "Moss", "\U0001f600", "."]
 CORPORA: dict[str, str] = {
+    **TOOL_CORPORA,
     "conll": (
         "-DOCSTART- -X- O\n\n# id 1\n"
         "Ada NNP B-PER\nMoss NNP I-PER\nleft VBD O\nUpper NNP B-LOC\nTarn NNP I-LOC\n. . O\n\n"
@@ -184,12 +194,12 @@ def damage(name: str, number: int) -> bytes:
 
 def read(path: Path, format: str, documents: bool, **options: Any) -> tuple[list[Doc], ReadReport]:
     report = ReadReport()
-    grouping = {} if format == "offsets" else {"documents": documents}
+    grouping = {} if FORMATS[format].whole else {"documents": documents}
     docs = list(read_docs(path, NLP.vocab, format, report, tokenizer=NLP.tokenizer, **grouping, **options))
     return docs, report
 
 
-def check_counts(docs: list[Doc], report: ReadReport, folder: Path) -> None:
+def check_counts(name: str, docs: list[Doc], report: ReadReport, folder: Path) -> None:
     """The report and the Docs, also after writing and reading them again, have the same numbers."""
     write_docbin(docs, folder / "a.spacy")
     loaded = list(DocBin().from_disk(folder / "a.spacy").get_docs(NLP.vocab))
@@ -203,7 +213,8 @@ def check_counts(docs: list[Doc], report: ReadReport, folder: Path) -> None:
     assert all(span.text.strip() and span.label_ for span in [*spans, *(ent for doc in loaded for ent in doc.ents)])
     relations = sum(len(get_relations(doc)) for doc in loaded)
     assert relations == report.relations.total() - report.relations_dropped
-    assert report.sentences + report.notes[SKIPPED] <= report.checked[SKIPPED]
+    # Each document is read from one place or more, except the paragraphs of the training format of spaCy 2.
+    assert report.documents + report.notes[SKIPPED] <= report.checked[SKIPPED] or name == "spacy-v2-json"
     assert report.summary()
     parts = split_docs(docs, 0.5, seed=0)
     assert sum(map(len, parts)) == len(docs)
@@ -212,14 +223,18 @@ def check_counts(docs: list[Doc], report: ReadReport, folder: Path) -> None:
 def check(name: str, number: int, folder: Path) -> None:
     """Read a damaged corpus, first with errors raised, then with malformed sentences skipped."""
     format = name.split()[0]
-    path = folder / "damaged"
+    path = folder / "damaged.ann"
     content = damage(name, number)
     path.write_bytes(content)
+    text = BRAT_TEXT.encode()
+    if number % 3 == 0:
+        text = random.Random(number).choice(DAMAGES)(random.Random(number), text)
+    path.with_suffix(".txt").write_bytes(text)
     n_lines = content.count(b"\n") + 1
     strict: tuple[list[Doc], ReadReport] | None = None
     try:
         strict = read(path, format, number % 2 == 0)
-        check_counts(*strict, folder)
+        check_counts(name, *strict, folder)
     except FormatError as error:
         check_error(error, path, n_lines)
     try:
@@ -228,11 +243,11 @@ def check(name: str, number: int, folder: Path) -> None:
         check_error(error, path, n_lines)
         assert strict is None
         return
-    check_counts(docs, report, folder)
+    check_counts(name, docs, report, folder)
     if strict is None:
         assert report.notes[SKIPPED]
         for example in report.examples[SKIPPED]:
-            assert example.startswith(f"{path}:")
+            assert example.startswith((f"{path}:", f"{path.with_suffix('.txt')}:"))
     else:
         assert [doc.to_json() for doc in docs] == [doc.to_json() for doc in strict[0]]
         assert report == strict[1] and not report.notes[SKIPPED]
@@ -240,6 +255,8 @@ def check(name: str, number: int, folder: Path) -> None:
 
 def check_error(error: FormatError, path: Path, n_lines: int) -> None:
     """An error names the place and a remedy."""
+    if error.path != path:
+        path, n_lines = path.with_suffix(".txt"), path.with_suffix(".txt").read_bytes().count(b"\n") + 1
     assert error.path == path and 1 <= error.line_number <= n_lines
     assert error.reason and error.remedy and str(error).startswith(f"{path}:{error.line_number}: ")
 
@@ -268,10 +285,25 @@ def test_corpora_cover_all_formats(tmp_path: Path) -> None:
     """Undamaged, every corpus is read, with entities."""
     assert {name.split()[0] for name in CORPORA} == set(FORMATS)
     for name, text in CORPORA.items():
-        (tmp_path / "a").write_text(text, encoding="utf-8")
-        docs, report = read(tmp_path / "a", name.split()[0], False)
-        check_counts(docs, report, tmp_path)
-        assert len(docs) >= 2 and report.entities.total() >= 2
+        path = tmp_path / ("a.ann" if name == "brat" else "a.jsonl")
+        path.write_text(text, encoding="utf-8", newline="")
+        (tmp_path / "a.txt").write_text(BRAT_TEXT, encoding="utf-8", newline="")
+        docs, report = read(path, name.split()[0], False)
+        check_counts(name, docs, report, tmp_path)
+        assert len(docs) >= 1 + (name != "brat") and report.entities.total() >= 2
+        assert detect_format(path) == name.split()[0]
+
+
+@pytest.mark.parametrize("name", CORPORA)
+def test_line_ends_and_byte_order_marks_do_not_matter(name: str, tmp_path: Path) -> None:
+    read_again = []
+    for ends, start in (("\n", ""), ("\r\n", "\ufeff")):
+        path = tmp_path / "a.ann"
+        path.write_text(start + CORPORA[name].replace("\r", "").replace("\n", ends), encoding="utf-8", newline="")
+        path.with_suffix(".txt").write_text(BRAT_TEXT, encoding="utf-8", newline="")
+        docs, report = read(path, name.split()[0], False)
+        read_again.append(([doc.to_json() for doc in docs], report))
+    assert read_again[0] == read_again[1]
 
 
 def test_damage_is_the_same_everywhere() -> None:
@@ -290,3 +322,31 @@ def test_damaged_corpora(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", CORPORA)
 def test_many_damaged_corpora(name: str, tmp_path: Path) -> None:
     run_campaign(name, range(60, 2560), tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_damaged_binary_files(suffix: str, tmp_path: Path) -> None:
+    """Parquet and Arrow: pyarrow must neither crash nor give rows that are no text."""
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    feature = {"feature": {"names": ["O", "B-PER"], "_type": "ClassLabel"}, "_type": "Sequence"}
+    table = pa.table({"tokens": [GUILD, ["Quill"]], "ner_tags": [[0] * 6 + [1, 0, 0], [1]]})
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": {"ner_tags": feature}}})})
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".parquet":
+        parquet.write_table(table, path, compression="none")
+    else:
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+            stream.write_table(table)
+    content = path.read_bytes()
+    assert len(read(path, "datasets", False)[0]) == 2
+    for number in range(200):
+        rng = random.Random(number)
+        path.write_bytes(rng.choice([flip_byte, flip_byte, truncate])(rng, content))
+        try:
+            docs, report = read(path, "datasets", False, on_error=rng.choice(["raise", "skip"]))
+        except FormatError as error:
+            assert error.path == path and error.reason and error.remedy
+        else:
+            check_counts("datasets", docs, report, tmp_path)

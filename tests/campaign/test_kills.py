@@ -23,7 +23,7 @@ def sentences(path: Path) -> int | None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_convert(tmp_path):
     """Over nothing, and over the output of an earlier run."""
     source, target = tmp_path / "a.conll", tmp_path / "out"
@@ -33,14 +33,14 @@ def test_convert(tmp_path):
     subprocess.run(command, check=True, capture_output=True)
     [path] = target.glob("*.spacy")
     assert sentences(path) == 7
-    source.write_text(lines * 20_000, encoding="utf8")
+    source.write_text(lines * 5_000, encoding="utf8")
     start = time.monotonic()
     subprocess.run(command, check=True, capture_output=True)
     duration = time.monotonic() - start
-    assert sentences(path) == 20_000
+    assert sentences(path) == 5_000
     source.write_text(lines * 7, encoding="utf8")
     subprocess.run(command, check=True, capture_output=True)
-    source.write_text(lines * 20_000, encoding="utf8")
+    source.write_text(lines * 5_000, encoding="utf8")
     chance = random.Random(SEED)
     wrong, found = [], set()
     for number in range(KILLS):
@@ -57,7 +57,7 @@ def test_convert(tmp_path):
             wrong.append(f"kill {number}: {error}")
             continue
         found.add(count)
-        if count not in (7, 20_000, None):
+        if count not in (7, 5_000, None):
             wrong.append(f"kill {number}: {count} sentences")
         others = [other.name for other in target.iterdir() if other.suffix == ".spacy" and other != path]
         if others:

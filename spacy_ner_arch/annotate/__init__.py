@@ -1,0 +1,1 @@
+"""Predictions for inputs of any size: records in, shards out."""

@@ -1,0 +1,208 @@
+"""The work of one process: a shard of records becomes the bytes of its output files."""
+
+import gc
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+
+from spacy.language import Language
+from spacy.tokens import Doc
+from spacy.util import get_package_path, import_file, is_package, load_model
+
+from ..annotation.relations import set_relations
+from ..formats.lines import SHOWN_CHARACTERS, FormatError, Line
+from .documents import Record, annotation, check_record, find_layers, make_doc, parse, predict
+from .inputs import Raw, Shard, checksum
+from .outputs import OUTPUTS, Columns, Output
+
+# Records after which the pipeline is loaded again. Its vocabulary forgets new words, but its hash tables keep their
+# places, 16 bytes a word.
+RECORDS_PER_LOAD = 1_000_000
+# Shapes for which oneDNN keeps what it has prepared, up to 300 KB each. By default 1,024.
+PREPARED_SHAPES = 64
+
+
+class Job(NamedTuple):
+    """What all processes of a run need to know.
+
+    model: name or path of the pipeline.
+    fingerprint: of the pipeline, see `fingerprint`.
+    code: Python file with functions to register.
+    gpu: number of the GPU, or -1.
+    batch_size: documents per batch; None for that of the pipeline.
+    column: key or column of the text.
+    key: key of the annotation; None for one per layer.
+    to: format of the output, a key of OUTPUTS.
+    columns: of Parquet files, see `outputs.find_columns`; None for other files.
+    """
+
+    model: str
+    fingerprint: str
+    code: Path | None
+    gpu: int
+    batch_size: int | None
+    column: str
+    key: str | None
+    to: str
+    columns: Columns | None
+
+
+class Result(NamedTuple):
+    """What becomes of a shard.
+
+    number, read: those of the shard.
+    counts: records, documents, rejects, repeated ids, and number of entities, spans and relations.
+    data: content of the output file.
+    rejects: json lines with place and reason of the records that are rejected.
+    """
+
+    number: int
+    read: int
+    counts: dict[str, int]
+    data: bytes
+    rejects: bytes
+
+
+def model_folder(model: str) -> Path:
+    """The folder of a pipeline. Raises ValueError if there is none."""
+    folder = get_package_path(model) if not Path(model).exists() and is_package(model) else Path(model)
+    if not folder.is_dir():
+        raise ValueError(f"{model} is no pipeline: give a folder such as training/model-best")
+    return folder
+
+
+def fingerprint(model: str) -> str:
+    """A checksum of the names and contents of all files of a pipeline."""
+    folder = model_folder(model)
+    digest = sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
+        digest.update(f"{path.relative_to(folder).as_posix()} {checksum(path)}\n".encode())
+    return digest.hexdigest()
+
+
+class Annotator:
+    """A loaded pipeline that annotates shards. The result depends on the job and the shard alone.
+
+    It computes with one thread. Raises ValueError if the pipeline cannot be loaded, is another one than that of the
+    job, or finds nothing.
+    """
+
+    def __init__(self, job: Job) -> None:
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(PREPARED_SHAPES))
+        import torch
+        from thinc.api import require_gpu
+
+        if fingerprint(job.model) != job.fingerprint:
+            raise ValueError(f"{job.model}: the pipeline has changed since the run began, or is another one here")
+        # The last digits of a product of matrices can depend on the number of threads.
+        torch.set_num_threads(1)
+        if job.gpu >= 0:
+            require_gpu(job.gpu)
+        if job.code is not None:
+            import_file("python_code", job.code)
+        self.job = job
+        self._load()
+        self.layers = find_layers(self.nlp)
+
+    def _load(self) -> None:
+        """Load the pipeline, or load it again, with a new vocabulary."""
+        self.nlp: Language = load_model(self.job.model)
+        self.records = 0
+
+    def annotate(self, shard: Shard) -> Result:
+        """Annotate a shard. Documents at which the pipeline fails are rejected.
+
+        Raises an error of the pipeline that is not that of single documents.
+        """
+        self.records += len(shard.raws)
+        if self.records > RECORDS_PER_LOAD:
+            self._load()
+            gc.collect()
+        try:
+            return self._annotate(shard, {})
+        except Exception as error:
+            failing = self._find_failing(shard)
+            if not failing or len(failing) == len(shard.raws) > 1:
+                raise ValueError(f"{shard.place}: {type(error).__name__}: {error}") from error
+            return self._annotate(shard, failing)
+
+    def _annotate(self, shard: Shard, failing: dict[int, str]) -> Result:
+        """Annotate the records of a shard, except those with these positions, which are rejected for these reasons."""
+        rejects: list[str] = []
+        output = OUTPUTS[self.job.to](self.job.column, self.layers, self.job.key, self.job.columns)
+        counts = Counter(dict.fromkeys(("records", "documents", "rejects", "repeated_ids", *self.layers), 0))
+        ids = Counter[str]()
+
+        def documents() -> Iterator[tuple[Doc, Record]]:
+            for position, raw in enumerate(shard.raws):
+                try:
+                    if position in failing:
+                        raise raw.line.error(failing[position], "correct or remove the record")
+                    yield self._read(raw, output)
+                except FormatError as error:
+                    rejects.append(reject(raw.line, error))
+
+        batch_size = self.job.batch_size or self.nlp.batch_size
+        for doc, record in predict(self.nlp, documents(), batch_size):
+            output.add(doc, record)
+            counts["documents"] += 1
+            if record.get("id") is not None:
+                ids[repr(record["id"])] += 1
+            for layer, found in annotation(doc, self.layers).items():
+                counts[layer] += sum(map(len, found.values())) if isinstance(found, dict) else len(found)
+        counts.update(records=len(shard.raws), rejects=len(rejects), repeated_ids=ids.total() - len(ids))
+        return Result(shard.number, shard.read, dict(counts), output.to_bytes(), "".join(rejects).encode("utf8"))
+
+    def _read(self, raw: Raw, output: Output) -> tuple[Doc, Record]:
+        """The document and the fields of a record. Raises FormatError for a bad record."""
+        line, column = raw.line, self.job.column
+        new_keys = set() if self.job.to == "spacy" else {self.job.key} if self.job.key else set(self.layers)
+        line.check()
+        if isinstance(raw.value, bytes):
+            doc = Doc(self.nlp.vocab).from_bytes(raw.value)
+            fields = {key: value for key, value in doc.user_data.items() if isinstance(key, str)}
+            if fields.get(column, doc.text) != doc.text:
+                raise line.error(f"doc.user_data[{column!r}] is not the text", "give another --text-column")
+            record: Record = {column: doc.text, **fields}
+            self._clear(doc)
+        elif raw.value is not None:
+            record = raw.value
+        else:
+            record = parse(line, raw.format, new_keys, column)
+        check_record(record, line, new_keys, column)
+        try:
+            output.check(record)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise line.error(f"{self.job.to} cannot have its fields: {error}", "correct or remove the field") from error
+        return (doc if isinstance(raw.value, bytes) else make_doc(self.nlp, record[column], line)), record
+
+    def _clear(self, doc: Doc) -> None:
+        """Remove the annotation of a stored document that the pipeline will set."""
+        if "entities" in self.layers:
+            doc.set_ents([], default="missing")
+        if "spans" in self.layers:
+            doc.spans.clear()
+        if "relations" in self.layers:
+            set_relations(doc, [])
+        for key in [key for key in doc.user_data if isinstance(key, tuple) and key[:2] == ("._.", "score")]:
+            del doc.user_data[key]
+
+    def _find_failing(self, shard: Shard) -> dict[int, str]:
+        """Positions of the records at which the pipeline fails when it has them alone, with the reasons."""
+        failing = {}
+        for position, raw in enumerate(shard.raws):
+            try:
+                self._annotate(Shard(shard.number, [raw], 0), {})
+            except Exception as error:
+                failing[position] = f"the pipeline fails: {type(error).__name__}: {error}"
+        return failing
+
+
+def reject(line: Line, error: FormatError) -> str:
+    """A line of the file of rejects."""
+    record = {"place": line.place, "reason": error.reason, "start": line.text[:SHOWN_CHARACTERS]}
+    return json.dumps(record) + "\n"

@@ -1,0 +1,152 @@
+"""Records as documents, and the predictions on documents as plain data.
+
+A record is a text with other fields: a line of a file, a row of a table, or a stored document.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import date, time
+from decimal import Decimal
+from itertools import chain, islice
+from reprlib import repr as short_repr
+from typing import Any
+
+from spacy.language import Language
+from spacy.tokens import Doc, Span, SpanGroup
+
+from ..annotation.layers import assigning
+from ..annotation.relations import get_relations_json
+from ..formats.lines import BLANKS, Line
+from ..formats.records import check_text, parse_json
+
+# What the annotation of a document has, and the attribute that a component assigns if it sets that.
+LAYERS = {"entities": "doc.ents", "spans": "doc.spans", "relations": "doc._.relations"}
+# Texts after which the vocabulary forgets new words, in one process and in several, which are started again.
+ZONE, ZONE_OF_PROCESSES = 10_000, 100_000
+
+REMEDY = (
+    'write an object such as {{"{}": "Anna left Tarvik"}} on each line, with any other keys; for lines of plain text '
+    "give --format txt"
+)
+SKIP_REMEDY = "correct or remove the line, or give --on-error skip"
+
+# The fields of a record, the text among them.
+Record = dict[str, Any]
+
+
+def find_layers(nlp: Language) -> list[str]:
+    """The names in LAYERS that the pipeline sets. Raises ValueError if it sets none."""
+    has_alternatives = any(getattr(pipe, "cfg", {}).get("alternatives") is not None for _, pipe in nlp.pipeline)
+    layers = [
+        name
+        for name, attribute in LAYERS.items()
+        if assigning(nlp, attribute) or (name == "spans" and has_alternatives)
+    ]
+    if not layers:
+        raise ValueError("no component of this pipeline finds entities, spans or relations")
+    return layers
+
+
+def parse(line: Line, format: str | None, new_keys: set[str], column: str = "text") -> Record:
+    """The JSON object of a line; for a line of text, and for an empty line, an object with this text.
+
+    format: jsonl for a JSON object; anything else for a text.
+    new_keys: keys that the output adds to the object.
+    column: key of the text.
+    Raises FormatError for a bad line.
+    """
+    line.check()
+    if format != "jsonl" or not line.text.strip(BLANKS):
+        return {column: line.text}
+    record = parse_json(line, REMEDY.format(column))
+    if not isinstance(record, dict):
+        raise line.error("not a JSON object", REMEDY.format(column))
+    check_record(record, line, new_keys, column)
+    return record
+
+
+def check_record(record: Record, line: Line, new_keys: set[str], column: str) -> None:
+    """Raise FormatError for a record without a text, or with a key that the output adds."""
+    if not isinstance(record.get(column), str):
+        found = f"{column} is {short_repr(record[column])}" if column in record else f"it has {short_repr([*record])}"
+        raise line.error(f"no text under the key {column}: {found}", REMEDY.format(column))
+    taken = sorted(new_keys & record.keys())
+    if taken:
+        reason = f"the object has the key {taken[0]!r}, under which the output would have the annotation"
+        raise line.error(reason, "rename the key, or give another one for the annotation with --key")
+
+
+def make_doc(nlp: Language, text: str, line: Line) -> Doc:
+    """Tokenize the text of a line. Raises FormatError if it cannot be tokenized as it is."""
+    try:
+        doc = nlp.make_doc(check_text(text))
+    except ValueError as error:  # of the tokenizer: for example, the text is too long
+        raise line.error(str(error), SKIP_REMEDY) from error
+    if doc.text != text:
+        raise line.error("the tokenizer changes the text, so that positions would be wrong", SKIP_REMEDY)
+    return doc
+
+
+def predict(
+    nlp: Language, records: Iterator[tuple[Doc, Any]], batch_size: int, n_process: int = 1
+) -> Iterator[tuple[Doc, Any]]:
+    """Documents with predictions, and what came with them. A document must not be kept when the next one is taken.
+
+    The vocabulary keeps every word that it has seen, so memory would grow with the input. At the end of a memory zone
+    it forgets the new ones.
+    """
+    size = ZONE if n_process == 1 else ZONE_OF_PROCESSES
+    for first in records:
+        with nlp.memory_zone():
+            zone = chain([first], islice(records, size - 1))
+            yield from nlp.pipe(zone, as_tuples=True, batch_size=batch_size, n_process=n_process)
+
+
+def annotation(doc: Doc, layers: Sequence[str], digits: int | None = None) -> dict[str, Any]:
+    """Entities, span groups and relations of a document as plain data; bounds are in characters.
+
+    digits: decimals to which scores are rounded; None for all.
+    """
+
+    def rounded(score: float | None) -> float | None:
+        return score if score is None or digits is None else round(score, digits)
+
+    def place(span: Span, score: float | None) -> dict[str, Any]:
+        return {"start": span.start_char, "end": span.end_char, "label": span.label_, "score": rounded(score)}
+
+    found = {
+        "entities": [place(*row) for row in scored_entities(doc)],
+        "spans": {name: [place(*row) for row in scored_spans(group)] for name, group in doc.spans.items()},
+        "relations": [{**row, "score": rounded(row["score"])} for row in get_relations_json(doc)],
+    }
+    return {name: found[name] for name in layers}
+
+
+def scored_entities(doc: Doc) -> list[tuple[Span, float | None]]:
+    """Entities with their probabilities; None for a component that sets none."""
+    return [(ent, ent._.score if Span.has_extension("score") else None) for ent in doc.ents]
+
+
+def scored_spans(group: SpanGroup) -> list[tuple[Span, float | None]]:
+    """Spans of a group with their probabilities, as for `scored_entities`."""
+    scores = [float(score) for score in group.attrs.get("scores", ())]
+    return list(zip(group, scores if len(scores) == len(group) else [None] * len(group), strict=True))
+
+
+def dump(record: Record) -> str:
+    """A record as JSON. UTF-8 cannot encode half of a character, which only an escape can give.
+
+    Dates, times and decimal numbers, which Parquet has, become strings. Raises TypeError for bytes and the like.
+    """
+    text = json.dumps(record, ensure_ascii=False, default=plain)
+    is_text = text.encode("utf8", errors="ignore").decode("utf8") == text
+    return text if is_text else json.dumps(record, default=plain)
+
+
+def plain(value: Any) -> str:
+    """A value that JSON does not have, as a string."""
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return str(value)
+    raise TypeError(f"JSON has no values of the type {type(value).__name__}")

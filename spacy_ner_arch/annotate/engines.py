@@ -1,0 +1,241 @@
+"""Engines: run an Annotator on shards, in this process, in several, or on a Ray cluster.
+
+Each engine takes a job and shards, and yields the results in the order in which they are ready.
+"""
+
+import multiprocessing
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+from multiprocessing.connection import Connection, wait
+from typing import Any, Protocol
+
+from .annotator import Annotator, Job, Result
+from .inputs import Shard
+
+# Deaths of workers over the same shard after which the run ends.
+MAX_DEATHS = 3
+
+
+class WorkerDied(Exception):
+    """A worker ended without a message, as when it is killed or has no memory."""
+
+
+class Worker(Protocol):
+    """A process with an Annotator, which is made when the worker starts. The first result is None, when it is ready."""
+
+    def send(self, shard: Shard) -> None:
+        """Let it annotate a shard."""
+
+    def receive(self) -> Result | None:
+        """Its next result. Raises WorkerDied, and ValueError with the message of an error of the Annotator."""
+
+    def stop(self) -> None:
+        """End the process."""
+
+
+def run_here(job: Job, shards: Iterable[Shard]) -> Iterator[Result]:
+    """Annotate in this process."""
+    annotator = Annotator(job)
+    yield from map(annotator.annotate, shards)
+
+
+def run_processes(job: Job, shards: Iterable[Shard], n_process: int) -> Iterator[Result]:
+    """Annotate in several processes of this machine."""
+    return run_workers(lambda: LocalWorker(job), wait_local, shards, n_process)
+
+
+def run_ray(job: Job, shards: Iterable[Shard], n_process: int, address: str | None) -> Iterator[Result]:
+    """Annotate in actors of a Ray cluster, which is started on this machine if there is no address.
+
+    Plain actors and not Ray Data: the shards are cut already, and an actor can be any of our workers, so that retries,
+    order and files are the same as without Ray.
+    Raises ValueError without the package.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise ValueError('--engine ray needs the package ray: pip install "spacy-ner-arch[ray]"') from error
+    own: dict[str, Any] = {"num_cpus": n_process, "include_dashboard": False} if address is None else {}
+    ray.init(address=address or "local", log_to_driver=False, logging_level="error", **own)
+    try:
+        yield from run_workers(lambda: RayWorker(job), wait_ray, shards, n_process)
+    finally:
+        ray.shutdown()
+
+
+def run_workers(
+    start: Callable[[], Any],
+    wait_for: Callable[[Sequence[Any]], Any],
+    shards: Iterable[Shard],
+    n_workers: int,
+) -> Iterator[Result]:
+    """Give shards to workers. The shard of a worker that died goes to another one.
+
+    start: makes a Worker.
+    wait_for: waits until one of the busy workers has a result or has died, and returns it.
+    n_workers: number of workers at most.
+    """
+    shards = iter(shards)
+    # At most the next shard, and those of workers that died.
+    pending: list[Shard] = []
+    idle: list[Worker] = []
+    busy: dict[Worker, Shard | None] = {}
+    deaths = Counter[int | None]()
+    try:
+        while True:
+            pending = pending or list(islice(shards, 1))
+            if not pending and not any(busy.values()):
+                return
+            if pending and idle:
+                worker, shard = idle.pop(), pending.pop()
+                worker.send(shard)
+                busy[worker] = shard
+            elif pending and len(busy) < n_workers:
+                busy[start()] = None
+            else:
+                worker = wait_for(list(busy))
+                try:
+                    result = worker.receive()
+                except WorkerDied as error:
+                    worker.stop()
+                    lost = busy.pop(worker)
+                    pending += [lost] if lost else []
+                    deaths[lost and lost.number] += 1
+                    if max(deaths.values()) == MAX_DEATHS:
+                        raise ValueError(
+                            f"{lost.place if lost else 'the start'}: a worker died {MAX_DEATHS} times ({error}). If "
+                            "memory is short, give fewer processes (--n-process) or remove very long texts"
+                        ) from error
+                    continue
+                del busy[worker]
+                idle.append(worker)
+                if result is None:
+                    deaths.pop(None, None)  # it has started
+                else:
+                    yield result
+    finally:
+        for worker in [*idle, *busy]:
+            worker.stop()
+
+
+class LocalWorker:
+    """A process of this machine."""
+
+    def __init__(self, job: Job) -> None:
+        # A forked process would inherit the threads of torch, which may hang, and the pipes of the other workers, which
+        # would then not close when a worker dies.
+        context = multiprocessing.get_context("spawn")
+        self.pipe, other_end = context.Pipe()
+        self.process = context.Process(target=serve, args=(other_end, job), daemon=True)
+        self.process.start()
+        other_end.close()
+
+    def send(self, shard: Shard) -> None:
+        # `receive` reports a dead worker.
+        with suppress(OSError):
+            self.pipe.send(shard)
+
+    def receive(self) -> Result | None:
+        try:
+            reply = self.pipe.recv()
+        except (EOFError, OSError) as error:
+            self.process.join()
+            raise WorkerDied(f"exit code {self.process.exitcode}") from error
+        if isinstance(reply, str):
+            raise ValueError(reply)
+        return reply
+
+    def stop(self) -> None:
+        self.pipe.close()
+        self.process.kill()
+        self.process.join()
+
+
+def describe(error: Exception) -> str:
+    return str(error) or repr(error)
+
+
+def wait_local(workers: Sequence[LocalWorker]) -> LocalWorker:
+    """The first worker whose pipe has something to read, or is closed."""
+    [ready, *_] = wait([worker.pipe for worker in workers])
+    return next(worker for worker in workers if worker.pipe is ready)
+
+
+def serve(pipe: Connection, job: Job) -> None:
+    """Annotate the shards that come through a pipe until it is closed. An error is sent as a string."""
+    # The parent decides what an interrupt from the keyboard means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(EOFError, OSError):
+        try:
+            annotator = Annotator(job)
+        except Exception as error:
+            pipe.send(describe(error))
+            return
+        pipe.send(None)
+        while True:
+            shard = pipe.recv()
+            try:
+                reply: Result | str = annotator.annotate(shard)
+            except Exception as error:
+                reply = describe(error)
+            pipe.send(reply)
+
+
+class RayWorker:
+    """An actor of Ray."""
+
+    def __init__(self, job: Job) -> None:
+        import ray
+
+        # Ray shows an actor its own GPU as number 0.
+        job = job._replace(gpu=min(job.gpu, 0))
+        actor = ray.remote(num_cpus=1, num_gpus=int(job.gpu >= 0))(RayAnnotator)
+        self.actor = actor.remote()
+        self.future = self.actor.load.remote(job)
+
+    def send(self, shard: Shard) -> None:
+        self.future = self.actor.annotate.remote(shard)
+
+    def receive(self) -> Result | None:
+        import ray
+
+        try:
+            reply = ray.get(self.future)
+        except ray.exceptions.RayActorError as error:
+            raise WorkerDied(f"{error}") from error
+        if isinstance(reply, str):
+            raise ValueError(reply)
+        return reply
+
+    def stop(self) -> None:
+        import ray
+
+        ray.kill(self.actor)
+
+
+class RayAnnotator:
+    """An Annotator that returns its errors as strings."""
+
+    def load(self, job: Job) -> str | None:
+        try:
+            self.annotator = Annotator(job)
+        except Exception as error:
+            return describe(error)
+        return None
+
+    def annotate(self, shard: Shard) -> Result | str:
+        try:
+            return self.annotator.annotate(shard)
+        except Exception as error:
+            return describe(error)
+
+
+def wait_ray(workers: Sequence[RayWorker]) -> RayWorker:
+    """The first worker whose future is ready."""
+    import ray
+
+    [ready], _ = ray.wait([worker.future for worker in workers])
+    return next(worker for worker in workers if worker.future is ready or worker.future == ready)

@@ -1,0 +1,217 @@
+"""The output folder: finished shards, and the manifest that lists them.
+
+The manifest is a file of json lines. The first one is the header: what the output depends on. Each finished shard adds
+a line with its counts, and sizes and checksums of its files. When all shards are finished, their lines are sorted, and
+a line with the totals follows.
+
+A shard is written to a temporary file and renamed. Whatever stops the process, a shard with a line in the manifest is
+complete, and a shard without one is made again.
+"""
+
+import json
+import os
+from collections import Counter
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from .annotator import Result
+from .inputs import checksum
+
+MANIFEST, LOCK, TEMPORARY = "manifest.jsonl", ".lock", ".tmp"
+REMEDY = "give another output folder, or delete this one to begin again"
+
+# A line of the manifest.
+Entry = dict[str, Any]
+
+
+class OutputFolder:
+    """The folder of a run, locked against other runs until it is closed.
+
+    path: of the folder, which is made.
+    header: what the output depends on, as JSON values.
+    ending: of the names of the shards.
+
+    finished: number and line of the manifest of each shard that is finished and intact.
+    damaged: names of files that the manifest lists but that are missing or changed; they are made again.
+    Raises ValueError if another process writes to the folder, it has other files, or its manifest has another header.
+    """
+
+    def __init__(self, path: Path, header: Entry, ending: str) -> None:
+        self.path, self.header, self.ending = path, header, ending
+        self.finished: dict[int, Entry] = {}
+        self.damaged: list[str] = []
+        self.totals: Entry | None = None
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"{path} is a file; give a folder for the output")
+        path.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(path / LOCK)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ValueError(f"{path}: another process is writing to this folder; wait until it has ended") from error
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        manifest = self.path / MANIFEST
+        if not manifest.exists():
+            others = sorted(p.name for p in self.path.iterdir() if p.name != LOCK and p.suffix != TEMPORARY)
+            if others:
+                raise ValueError(f"{self.path} has other files, such as {others[0]}; give a new folder for the output")
+            self._write_manifest()
+            return
+        header, *entries = read_manifest(manifest)
+        differences = compare(header, self.header)
+        if differences:
+            raise ValueError("\n  ".join([f"{self.path} has the output of another run; {REMEDY}", *differences]))
+        self.header = header
+        for entry in entries:
+            if "totals" in entry:
+                self.totals = entry
+                continue
+            bad = [name for name, file in entry["files"].items() if not is_intact(self.path / name, file)]
+            if bad:
+                self.damaged += bad
+            else:
+                self.finished[entry["shard"]] = entry
+        if self.totals and len(self.finished) < self.totals["shards"]:
+            self.totals = None
+        if self.totals is None:
+            self._write_manifest()
+
+    def close(self) -> None:
+        """Let other processes write to the folder."""
+        self._lock.release()
+
+    def __enter__(self) -> "OutputFolder":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.close()
+
+    def add(self, result: Result) -> None:
+        """Write the files of a shard and its line of the manifest.
+
+        Raises ValueError if that is impossible, as on a full disk.
+        """
+        try:
+            self._add(result)
+        except OSError as error:
+            raise ValueError(
+                f"{self.path}: shard {result.number} cannot be written ({error.strerror}). Make room on the disk, then "
+                "give the same command again: it goes on after the finished shards"
+            ) from error
+
+    def _add(self, result: Result) -> None:
+        name = f"part-{result.number:06}"
+        files = {f"{name}.{self.ending}": result.data}
+        if result.rejects:
+            files[f"{name}.rejects.jsonl"] = result.rejects
+        entry: Entry = {"shard": result.number, **result.counts, "files": {}}
+        for file_name, content in files.items():
+            self._replace(file_name, content)
+            entry["files"][file_name] = {"bytes": len(content), "sha256": sha256(content).hexdigest()}
+        with (self.path / MANIFEST).open("ab") as file:
+            file.write(as_line(entry))
+            sync(file)
+        self.finished[result.number] = entry
+
+    def finish(self) -> None:
+        """Sort the manifest and add the totals, once all shards are finished."""
+        self.totals = {"totals": dict(self.counts()), "shards": len(self.finished)}
+        self._write_manifest()
+        for path in self.path.glob(f".*{TEMPORARY}"):
+            path.unlink()
+
+    def counts(self) -> Counter[str]:
+        """Sums of the counts of the finished shards."""
+        total = Counter[str]()
+        for entry in self.finished.values():
+            total.update({key: value for key, value in entry.items() if key not in ("shard", "files")})
+        return total
+
+    def first_reject(self) -> Entry | None:
+        """The first line of the first file of rejects."""
+        for path in sorted(self.path.glob("part-*.rejects.jsonl")):
+            with path.open(encoding="utf8") as file:
+                return json.loads(file.readline())
+        return None
+
+    def _write_manifest(self) -> None:
+        shards = [self.finished[number] for number in sorted(self.finished)]
+        entries = [self.header, *shards, *([self.totals] if self.totals else [])]
+        self._replace(MANIFEST, b"".join(map(as_line, entries)))
+
+    def _replace(self, name: str, content: bytes) -> None:
+        """Write a file that appears, or replaces another one, when it is complete."""
+        part = self.path / f".{name}{TEMPORARY}"
+        try:
+            with part.open("wb") as file:
+                file.write(content)
+                sync(file)
+            os.replace(part, self.path / name)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
+
+
+def read_manifest(path: Path) -> list[Entry]:
+    """The lines of a manifest; of an empty file, an empty header. Raises ValueError for a file of another kind."""
+    entries: list[Entry] = []
+    for line in path.read_bytes().splitlines(keepends=True):
+        # A kill can cut the last line.
+        if line.endswith(b"\n"):
+            try:
+                entries.append(dict(json.loads(line)))
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"{path} is damaged or no manifest of ours ({error}); {REMEDY}") from error
+    return entries or [{}]
+
+
+def as_line(entry: Entry) -> bytes:
+    return json.dumps(entry).encode() + b"\n"
+
+
+def sync(file: Any) -> None:
+    """Wait until a file is on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def is_intact(path: Path, file: Entry) -> bool:
+    """Whether a file is there with the size and the checksum of the manifest."""
+    return path.is_file() and path.stat().st_size == file["bytes"] and checksum(path) == file["sha256"]
+
+
+def compare(old: Entry, new: Entry) -> list[str]:
+    """What differs between two headers, one line each. The name of the model does not count, only its contents."""
+    differences = [
+        f"{key}: {old.get(key)} there, {new.get(key)} now"
+        for key in {**old, **new}
+        if key not in ("model", "fingerprint", "inputs") and old.get(key) != new.get(key)
+    ]
+    if old.get("fingerprint") != new["fingerprint"]:
+        differences.insert(0, f"model: {describe(old)} there, {describe(new)} now")
+    before = {file["path"]: file for file in old.get("inputs", [])}
+    now = {file["path"]: file for file in new["inputs"]}
+    differences += [f"input {path}: only there" for path in before if path not in now]
+    differences += [f"input {path}: only now" for path in now if path not in before]
+    differences += [
+        f"input {path}: {before[path]['bytes']} bytes and sha256 {before[path]['sha256'][:12]} there, "
+        f"{file['bytes']} bytes and {file['sha256'][:12]} now"
+        for path, file in now.items()
+        if path in before and file != before[path]
+    ]
+    if not differences and [*before] != [*now]:
+        differences.append("inputs: in another order")
+    return differences
+
+
+def describe(header: Entry) -> str:
+    return f"{header.get('model')} (fingerprint {str(header.get('fingerprint'))[:12]})"

@@ -1,0 +1,176 @@
+"""Files of a shard: documents with predictions and the fields of their records, as bytes.
+
+The same documents always give the same bytes.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from io import BytesIO
+from typing import Any, NamedTuple, Protocol
+
+import srsly
+from spacy.tokens import Doc, DocBin
+
+from .documents import Record, annotation, dump
+from .inputs import Input, csv_rows, decompress, import_parquet, open_parquet, read_header
+
+# Decimals of the scores in json lines and Parquet. Further ones depend on which documents were in the batch.
+DIGITS = 4
+# Column of a Parquet file for the fields of records whose types are not known beforehand.
+FIELDS = "fields"
+
+
+class Columns(NamedTuple):
+    """The columns of a Parquet file for the fields of the records.
+
+    schema: of pyarrow.
+    packed: whether the fields are JSON in the column FIELDS.
+    """
+
+    schema: Any
+    packed: bool
+
+
+class Output(Protocol):
+    """Collects the documents of a shard.
+
+    column: key or column of the text.
+    layers: names in LAYERS to write.
+    key: key or column for the annotation; None for one per layer.
+    columns: of a Parquet file, see `find_columns`; None for other files.
+    """
+
+    def __init__(self, column: str, layers: Sequence[str], key: str | None, columns: Columns | None) -> None: ...
+
+    def check(self, record: Record) -> None:
+        """Raise ValueError, TypeError or OverflowError for fields that the file cannot have."""
+
+    def add(self, doc: Doc, record: Record) -> None:
+        """Add a document with predictions, and its record."""
+
+    def to_bytes(self) -> bytes:
+        """The content of the file."""
+
+
+class JsonLines:
+    """A JSON object for each document: the fields of its record, and the annotation as `ner-arch label` writes it."""
+
+    def __init__(self, column: str, layers: Sequence[str], key: str | None, columns: Columns | None) -> None:
+        self.layers, self.key = layers, key
+        self.lines: list[str] = []
+
+    def check(self, record: Record) -> None:
+        dump(record)
+
+    def add(self, doc: Doc, record: Record) -> None:
+        found = annotation(doc, self.layers, DIGITS)
+        self.lines.append(dump({**record, **({self.key: found} if self.key else found)}) + "\n")
+
+    def to_bytes(self) -> bytes:
+        return "".join(self.lines).encode("utf8")
+
+
+class Parquet:
+    """A row for each document, with one schema for all files of the output."""
+
+    def __init__(self, column: str, layers: Sequence[str], key: str | None, columns: Columns | None) -> None:
+        assert columns is not None
+        self.column, self.layers, self.key, self.columns = column, layers, key, columns
+        self.rows: list[Record] = []
+
+    def check(self, record: Record) -> None:
+        if self.columns.packed:
+            dump(record)
+
+    def add(self, doc: Doc, record: Record) -> None:
+        found: Record = annotation(doc, self.layers, DIGITS)
+        if "spans" in found:
+            found["spans"] = [{"key": key, **span} for key, spans in found["spans"].items() for span in spans]
+        if self.columns.packed:
+            others = {key: value for key, value in record.items() if key != self.column}
+            record = {self.column: record[self.column], FIELDS: dump(others)}
+        self.rows.append({**record, **({self.key: found} if self.key else found)})
+
+    def to_bytes(self) -> bytes:
+        import pyarrow as pa
+
+        added = [pa.field(name, annotation_types()[name]) for name in self.layers]
+        added = [pa.field(self.key, pa.struct(added))] if self.key else added
+        file = BytesIO()
+        table = pa.Table.from_pylist(self.rows, schema=pa.schema([*self.columns.schema, *added]))
+        import_parquet().write_table(table, file, compression="zstd")
+        return file.getvalue()
+
+
+class DocBinFile:
+    """A .spacy file with the documents; the fields are in `doc.user_data`, the scores are not rounded."""
+
+    def __init__(self, column: str, layers: Sequence[str], key: str | None, columns: Columns | None) -> None:
+        self.column = column
+        self.docs = DocBin(store_user_data=True)
+
+    def check(self, record: Record) -> None:
+        srsly.msgpack_dumps(json.loads(dump(record)))
+
+    def add(self, doc: Doc, record: Record) -> None:
+        fields = json.loads(dump(record))
+        del fields[self.column]
+        doc.user_data.update(fields)
+        self.docs.add(doc)
+
+    def to_bytes(self) -> bytes:
+        return self.docs.to_bytes()
+
+
+OUTPUTS: dict[str, type[Output]] = {"jsonl": JsonLines, "parquet": Parquet, "spacy": DocBinFile}
+
+
+def annotation_types() -> dict[str, Any]:
+    """The types of the columns for entities, spans and relations."""
+    import pyarrow as pa
+
+    place = [("start", pa.int32()), ("end", pa.int32()), ("label", pa.string())]
+    scored = [*place, ("score", pa.float64())]
+    relation = [("head", pa.struct(place)), ("tail", pa.struct(place)), ("label", pa.string()), ("score", pa.float64())]
+    return {
+        "entities": pa.list_(pa.struct(scored)),
+        "spans": pa.list_(pa.struct([("key", pa.string()), *scored])),
+        "relations": pa.list_(pa.struct(relation)),
+    }
+
+
+def find_columns(inputs: Iterable[Input], column: str) -> Columns:
+    """The columns for the fields of all inputs, for output in Parquet.
+
+    Columns of Parquet keep their types, and columns of csv are strings. Other formats show only record by record which
+    fields they have: these become a JSON object in one column.
+    Raises ValueError if the inputs have different columns.
+    """
+    import_parquet()
+    import pyarrow as pa
+
+    first: tuple[Input, Columns] | None = None
+    for input in inputs:
+        with input.path.open("rb") as file:
+            content = decompress(input.path, file)
+            if input.format == "parquet":
+                columns = Columns(open_parquet(input.path, content).schema_arrow.remove_metadata(), packed=False)
+            elif input.format == "csv":
+                header = read_header(input.path, csv_rows(input.path, content), column)
+                if not header:  # an empty file
+                    continue
+                columns = Columns(pa.schema([(name, pa.string()) for name in header]), packed=False)
+            elif input.format == "txt":
+                columns = Columns(pa.schema([(column, pa.string())]), packed=False)
+            else:
+                columns = Columns(pa.schema([(column, pa.string()), (FIELDS, pa.string())]), packed=True)
+        if first is not None and columns != first[1]:
+            now, before = (
+                ", ".join(f"{field.name} ({field.type})" for field in found.schema) for found in (columns, first[1])
+            )
+            raise ValueError(
+                f"{input.path} has the columns {now}, but {first[0].path} has {before}; annotate them separately, or "
+                "write --to jsonl"
+            )
+        first = first or (input, columns)
+    return first[1] if first else Columns(pa.schema([(column, pa.string())]), packed=False)

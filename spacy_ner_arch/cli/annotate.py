@@ -1,0 +1,168 @@
+"""`ner-arch annotate`: entities, spans and relations of corpora of any size."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from typer import Argument, Option
+from wasabi import msg
+
+if TYPE_CHECKING:
+    from ..annotate.annotator import Job
+    from ..annotate.folder import OutputFolder
+    from ..annotate.inputs import Input, Shard
+
+ENGINES = ("local", "ray")
+BAR = "{percentage:3.0f} %|{bar}| {remaining} left{postfix}"
+
+
+def annotate(
+    model: str = Argument(..., help="Model name or path"),
+    inputs: list[str] = Argument(
+        ...,
+        metavar="INPUT...",
+        help="Files, folders and patterns: .txt, .jsonl, .csv, .parquet and .spacy, also with .gz, .bz2, .xz or .zst",
+    ),
+    output: Path = Argument(..., help="Folder for the output; that of an unfinished run goes on"),
+    to: str = Option("jsonl", "--to", "-t", help="Format of the output: jsonl, parquet or spacy"),
+    format: str | None = Option(
+        None, "--format", "-f", help="Format of the inputs: txt, jsonl, csv, parquet or spacy; default: by their names"
+    ),
+    text_column: str = Option("text", "--text-column", help="Column or key of the text"),
+    key: str | None = Option(
+        None, "--key", help="Put the annotation under this key, instead of keys for entities, spans and relations"
+    ),
+    n_process: int = Option(1, "--n-process", "-n", help="Number of processes, each with one thread", min=1),
+    batch_size: int | None = Option(
+        None, "--batch-size", "-b", help="Texts per batch (default: that of the pipeline)", min=1
+    ),
+    shard_size: int = Option(2000, "--shard-size", help="Texts per shard", min=1),
+    engine: str = Option("local", "--engine", help="Where the processes run: local, or ray for a Ray cluster"),
+    address: str | None = Option(
+        None, "--address", help="Address of the Ray cluster; default: start Ray on this machine"
+    ),
+    code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
+    use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
+) -> None:
+    """Annotate corpora of any size with entities, spans and relations, in constant memory.
+
+    The output is a folder with a file for each shard of the input and a manifest. The same command goes on where it
+    was stopped. The files are the same for any number of processes, with and without Ray.
+    """
+    from tqdm import tqdm
+
+    from ..annotate.annotator import Job, fingerprint
+    from ..annotate.engines import run_here, run_processes, run_ray
+    from ..annotate.folder import OutputFolder
+    from ..annotate.inputs import find_inputs, read_shards
+    from ..annotate.outputs import OUTPUTS, find_columns
+
+    try:
+        check_options(to, list(OUTPUTS), key, engine, address)
+        files, left_out = find_inputs(inputs, format, output)
+        if left_out:
+            msg.warn(f"{len(left_out)} files are left out, as their names show no known format, such as {left_out[0]}")
+        for file in files:
+            if file.size == 0:
+                msg.warn(f"{file.path} is empty")
+        columns = find_columns(files, text_column) if to == "parquet" else None
+        job = Job(model, fingerprint(model), code, use_gpu, batch_size, text_column, key, to, columns)
+        with OutputFolder(output, make_header(job, files, shard_size), to) as folder:
+            if folder.damaged:
+                msg.warn(f"{len(folder.damaged)} files are missing or changed and are made again: {folder.damaged[0]}")
+            if folder.totals is not None:
+                msg.info("The output is complete already")
+            else:
+                started = time.monotonic()
+                documents = 0
+                with tqdm(total=sum(file.size for file in files), bar_format=BAR, smoothing=0, disable=None) as bar:
+                    shards = unfinished(read_shards(files, text_column, shard_size), folder, bar)
+                    if engine == "ray":
+                        results = run_ray(job, shards, n_process, address)
+                    elif n_process > 1:
+                        results = run_processes(job, shards, n_process)
+                    else:
+                        results = run_here(job, shards)
+                    for result in results:
+                        folder.add(result)
+                        documents += result.counts["documents"]
+                        bar.set_postfix_str(speed(documents, started), refresh=False)
+                        bar.update(result.read)
+                folder.finish()
+                msg.info(speed(documents, started))
+            report(folder)
+    except (ValueError, OSError) as error:
+        msg.fail("Cannot annotate", str(error), exits=1)
+
+
+def speed(documents: int, started: float) -> str:
+    """Documents since a moment of the monotonic clock, and how many these are a second."""
+    seconds = max(time.monotonic() - started, 1e-3)
+    return f"{documents:,} documents in {seconds:.0f} s, {documents / seconds:.1f} a second"
+
+
+def unfinished(shards: Iterator["Shard"], folder: "OutputFolder", bar: Any) -> Iterator["Shard"]:
+    """The shards that are left to do. The others advance the progress bar, but not its speed."""
+    for shard in shards:
+        if shard.number in folder.finished:
+            # A bar that is not shown has no such attribute.
+            bar.initial = getattr(bar, "initial", 0) + shard.read
+            bar.update(shard.read)
+        else:
+            yield shard
+
+
+def report(folder: "OutputFolder") -> None:
+    """Print the counts of all shards and what was rejected. Exits with an error if there is no document."""
+    counts = folder.counts()
+    first = folder.first_reject()
+    rejected = f"{counts['rejects']} of {counts['records']} records were rejected"
+    if first is not None:
+        rejected += f" and written to {folder.path / 'part-*.rejects.jsonl'}\n{first['place']}: {first['reason']}"
+    if not counts["documents"]:
+        raise ValueError(rejected if counts["records"] else "the inputs have no record")
+    layers = ("entities", "spans", "relations")
+    found = [f"{counts[layer]:,} {layer}" for layer in layers if layer in counts]
+    msg.good(f"{counts['documents']:,} documents with {', '.join(found)} in {folder.path}")
+    if first is not None:
+        msg.warn(rejected)
+    if counts["repeated_ids"]:
+        msg.warn(f"{counts['repeated_ids']} documents have the id of another one of their shard; all of them are kept")
+
+
+def check_options(to: str, formats: list[str], key: str | None, engine: str, address: str | None) -> None:
+    """Raise ValueError for a value that an option does not have, and for options that exclude each other."""
+    for option, value, known in (("to", to, formats), ("engine", engine, ENGINES)):
+        if value not in known:
+            raise ValueError(f"--{option} is {value!r}; it must be one of {', '.join(known)}")
+    if address is not None and engine != "ray":
+        raise ValueError("--address is for --engine ray")
+    if key is not None and to == "spacy":
+        raise ValueError("--key is for json lines and Parquet; a .spacy file has the annotation in its documents")
+
+
+def make_header(job: "Job", files: list["Input"], shard_size: int) -> dict[str, Any]:
+    """What the output depends on, for the first line of the manifest."""
+    from importlib.metadata import version
+
+    from .. import __version__
+    from ..annotate.inputs import checksum
+
+    packages = ["spacy", "torch", *(["pyarrow"] if job.to == "parquet" else [])]
+    return {
+        "model": job.model,
+        "fingerprint": job.fingerprint,
+        "inputs": [
+            {"path": str(file.path), "format": file.format, "bytes": file.size, "sha256": checksum(file.path)}
+            for file in files
+        ],
+        "--to": job.to,
+        "--text-column": job.column,
+        "--key": job.key,
+        "--batch-size": job.batch_size,
+        "--shard-size": shard_size,
+        "--code": None if job.code is None else checksum(job.code),
+        "device": "GPU" if job.gpu >= 0 else "CPU",
+        "versions": {"spacy_ner_arch": __version__, **{name: version(name) for name in packages}},
+    }

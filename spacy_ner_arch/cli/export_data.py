@@ -1,0 +1,60 @@
+"""`ner-arch export-data`: a corpus, or the predictions of a model, for annotation tools."""
+
+import sys
+from io import TextIOWrapper
+from pathlib import Path
+
+from typer import Argument, Option
+from wasabi import msg
+
+from .pipelines import assigning, load, predict
+
+FORMAT_HELP = (
+    "label-studio, doccano, prodigy, brat (a folder), conll (columns), spert, or json (Doc.to_json, which loses least)"
+)
+
+
+def export_data(
+    corpus: Path = Argument(..., help="Corpus in .spacy format: a file or a folder", exists=True),
+    output: Path = Argument(..., help="File to write; for brat, a new folder"),
+    format: str = Option(..., "--format", "-f", help=FORMAT_HELP),
+    model: str | None = Option(
+        None, "--model", "-m", help="Write the predictions of this pipeline for review, with their probabilities"
+    ),
+    spans_key: str = Option("sc", "--spans-key", help="Group in doc.spans to write with the entities"),
+    code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
+    use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
+) -> None:
+    """Export a corpus for annotation tools, or the predictions of a model on its texts as pre-annotations.
+
+    Entities, spans and relations are written. What the format cannot hold is counted, with examples. For label-studio,
+    the configuration of the project is written beside the tasks.
+    """
+    from spacy.tokens import DocBin
+    from spacy.vocab import Vocab
+
+    from ..formats import ReadReport, write_docs
+
+    if isinstance(sys.stdout, TextIOWrapper):
+        # The report quotes the corpus, which may have characters that the terminal cannot show.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    report = ReadReport()
+    try:
+        files = sorted(corpus.rglob("*.spacy")) if corpus.is_dir() else [corpus]
+        if not files:
+            raise ValueError(f"{corpus} has no .spacy files; `ner-arch convert` makes them")
+        if model is None:
+            vocab = Vocab()
+            docs = (doc for file in files for doc in DocBin().from_disk(file).get_docs(vocab))
+        else:
+            nlp = load(model, use_gpu, code)
+            if not any(assigning(nlp, name) for name in ("doc.ents", "doc.spans", "doc._.relations")):
+                raise ValueError("no component of this pipeline finds entities, spans or relations")
+            docs = (example.predicted for example in predict(nlp, corpus, []))
+        write_docs(docs, output, format, report, model=model, spans_key=spans_key, source=corpus)
+    except (ValueError, OSError) as error:
+        msg.fail(f"Cannot export {corpus}", str(error), exits=1)
+    print(report.summary())
+    if not report.spans:
+        msg.warn(f"No entity was written: check the corpus, and --spans-key {spans_key}")
+    msg.good(f"Saved {report.documents} documents to {output}")

@@ -1,0 +1,75 @@
+"""Let pipelines judge annotation that they have not seen: for `ner-arch review`."""
+
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from spacy.language import Language
+from spacy.tokens import Doc
+from spacy.training import Example
+from spacy.training.initialize import init_nlp
+from spacy.training.loop import train
+from spacy.util import load_config, load_model
+from wasabi import msg
+
+from ..evaluation.doubts import LEAST, Doubt, entity_doubts, relation_doubts
+from ..formats import write_docbin
+from ..pipes.sequence_ner import ALTERNATIVES
+from .pipelines import predict
+
+
+def train_parts(
+    docs: Sequence[Doc], config: Path, overrides: dict[str, Any], folds: int, seed: int, use_gpu: int, folder: Path
+) -> Iterator[tuple[Language, list[int], Path]]:
+    """Train a pipeline without each part of the documents. Yields it, the numbers of the part, and its corpus.
+
+    The part is the development corpus, which calibrates the probabilities. The last weights are used, not the best
+    ones on this part.
+    """
+    if len(docs) < 2 * folds:
+        raise ValueError(f"{len(docs)} documents are too few for {folds} parts; give a lower --folds, or --model")
+    numbers = list(range(len(docs)))
+    random.Random(seed).shuffle(numbers)
+    for fold in range(folds):
+        msg.divider(f"Part {fold + 1} of {folds}")
+        held_out = sorted(numbers[fold::folds])
+        chosen = set(held_out)
+        paths = {"train": folder / f"train{fold}.spacy", "dev": folder / f"dev{fold}.spacy"}
+        write_docbin([docs[i] for i in numbers if i not in chosen], paths["train"])
+        write_docbin([docs[i] for i in held_out], paths["dev"])
+        settings = {**overrides, **{f"paths.{name}": str(path) for name, path in paths.items()}}
+        output = folder / f"pipeline{fold}"
+        output.mkdir()
+        train(init_nlp(load_config(config, settings), use_gpu=use_gpu), output, use_gpu=use_gpu)
+        yield load_model(output / "model-last"), held_out, paths["dev"]
+
+
+def judge(nlp: Language, numbers: list[int], corpus: Path) -> Iterator[tuple[int, Example, list[Doubt]]]:
+    """What a pipeline doubts in each document of a corpus. Changes the thresholds of the pipeline."""
+    pipes: dict[str, list[Any]] = {"sequence_ner": [], "relation_extractor": []}
+    for name, pipe in nlp.pipeline:
+        pipes.get(nlp.get_pipe_meta(name).factory, []).append(pipe)
+    taggers, extractors = pipes["sequence_ner"], pipes["relation_extractor"]
+    if not taggers and not extractors:
+        raise ValueError(f"only sequence_ner and relation_extractor can judge; the pipeline has {nlp.pipe_names}")
+    if len(taggers) > 1:
+        raise ValueError(f"the pipeline has several sequence_ner: {[pipe.name for pipe in taggers]}")
+    doubts: list[list[Doubt]] = [[] for _ in numbers]
+    examples: list[Example] = []
+    if taggers:
+        taggers[0].cfg.update(alternatives=LEAST, threshold=0.0)
+        with nlp.select_pipes(disable=[pipe.name for pipe in extractors]):
+            examples = predict(nlp, corpus, [])
+        for i, example in enumerate(examples):
+            doubts[i] += entity_doubts(numbers[i], example, ALTERNATIVES)
+    if extractors:
+        for pipe in extractors:
+            pipe.cfg["threshold"] = 0.0
+        symmetric = sorted({label for pipe in extractors for label in pipe.cfg["symmetric"]})
+        # Relations are judged between gold entities.
+        with_gold = predict(nlp, corpus, ["ents", "spans", "sents"])
+        for i, example in enumerate(with_gold):
+            doubts[i] += relation_doubts(numbers[i], example, symmetric)
+        examples = examples or with_gold
+    yield from zip(numbers, examples, doubts, strict=True)

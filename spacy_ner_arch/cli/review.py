@@ -1,0 +1,68 @@
+"""`ner-arch review`: probable label errors of a corpus."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import typer
+from click import ClickException
+from spacy.cli._util import import_code, parse_config_overrides, setup_gpu
+from spacy.tokens import DocBin
+from spacy.vocab import Vocab
+from typer import Argument, Option
+from wasabi import msg
+
+from ..pipes.sequence_ner import ALTERNATIVES
+from .pipelines import load
+
+
+def review(
+    context: typer.Context,
+    corpus: Path = Argument(..., help="Annotated corpus in .spacy format", exists=True, dir_okay=False),
+    output: Path = Argument(..., help="Folder for the results", file_okay=False),
+    config: Path | None = Option(
+        None, "--config", help="Config to train a pipeline on each part of the corpus without the part it judges"
+    ),
+    model: str | None = Option(None, "--model", help="A pipeline that was not trained on this corpus, instead"),
+    folds: int = Option(5, "--folds", help="With --config: number of parts", min=2),
+    limit: int = Option(500, "--limit", help="Most errors on the page and in the corpus", min=1),
+    seed: int = Option(0, "--seed", help="With --config: seed of the parts"),
+    code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
+    use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
+) -> None:
+    """Find probable errors in the annotation of entities and relations.
+
+    A model that has not seen a document judges its annotation. With --config, one pipeline is trained for each part of
+    the corpus, on the other parts; further options replace settings of the config, such as --training.max_steps 500.
+    OUTPUT gets errors.jsonl (all, the most probable first), index.html, and errors.spacy, the documents with errors,
+    with gold annotation and with all probable spans in doc.spans["alternatives"].
+    """
+    from ..evaluation.doubts import ranked
+    from ..evaluation.review import write_review
+    from .judging import judge, train_parts
+
+    if (config is None) == (model is None):
+        msg.fail("Give --config to train pipelines, or --model with one that was not trained on this corpus", exits=1)
+    if model is not None and context.args:
+        msg.fail(f"{' '.join(context.args)}: settings of a config are for --config", exits=1)
+    docs = list(DocBin().from_disk(corpus).get_docs(Vocab()))
+    doubts, examples = [], {}
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            if config is None:
+                parts: Any = [(load(str(model), use_gpu, code), list(range(len(docs))), corpus)]
+            else:
+                setup_gpu(use_gpu)
+                import_code(code)
+                overrides = parse_config_overrides(context.args)
+                parts = train_parts(docs, config, overrides, folds, seed, use_gpu, Path(folder))
+            for nlp, numbers, path in parts:
+                for number, example, found in judge(nlp, numbers, path):
+                    examples[number] = example
+                    doubts += found
+        counts = write_review(output, corpus.name, ranked(doubts), examples, ALTERNATIVES, limit)
+    except (ValueError, OSError, ClickException) as error:
+        msg.fail(f"Cannot review {corpus}", str(error), exits=1)
+    for kind, count in counts.most_common():
+        msg.text(f"{count} {kind}")
+    msg.good(f"{counts.total()} probable errors in {len(docs)} documents: {output / 'index.html'}")

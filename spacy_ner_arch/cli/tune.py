@@ -1,0 +1,185 @@
+"""`ner-arch tune`: thresholds for a given recall or precision."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from spacy.language import Language
+from spacy.training import Example
+from typer import Argument, Option
+from wasabi import Printer, msg
+
+from ..annotation.entities import LabelledSpan, align
+from ..pipes.sequence_ner import ALTERNATIVES
+from .pipelines import load, predict
+
+# Spans of less probability are not looked at: there are too many of them to be of use.
+LEAST = 1e-4
+
+
+class Found(NamedTuple):
+    """Gold entities of a document, and what was found in it: spans (start, end, label) in tokens of the pipeline.
+
+    gold: gold entities with their labels; None for the span of an entity whose bounds are not those of tokens.
+    spans: probabilities of all spans that have at least LEAST.
+    entities: probabilities of the predicted entities.
+    """
+
+    gold: list[tuple[LabelledSpan | None, str]]
+    spans: dict[LabelledSpan, float]
+    entities: dict[LabelledSpan, float]
+
+    def gold_scores(self, label: str | None = None) -> np.ndarray:
+        """Probabilities of the gold entities (of a label), 0 for those that were not found at all."""
+        return np.array(
+            [self.spans.get(span, 0.0) if span else 0.0 for span, name in self.gold if label in (None, name)]
+        )
+
+
+def tune(
+    model: str = Argument(..., help="Model name or path"),
+    corpus: Path = Argument(..., help="Held-out corpus in .spacy format, such as the development part", exists=True),
+    output: Path | None = Option(None, "--output", "-o", help="Folder for the pipeline with the thresholds"),
+    min_recall: float | None = Option(
+        None,
+        "--min-recall",
+        help="Share of the entities of a new document that doc.spans['alternatives'] contains, on average",
+    ),
+    per_label: bool = Option(False, "--per-label", help="Keep the recall for each label, not only for all together"),
+    min_precision: float | None = Option(None, "--min-precision", help="Share of doc.ents that is right"),
+    component: str | None = Option(None, "--component", help="Component to tune, if there are several"),
+    code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
+    use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
+) -> None:
+    """Find the thresholds of a sequence_ner for a given recall or precision.
+
+    --min-recall sets `alternatives`, the least probability of the spans in doc.spans["alternatives"]. The promise:
+    on documents like those of the corpus, they contain at least this share of the entities of a document on average.
+    --min-precision sets `threshold`, the least probability of doc.ents. The precision is an estimate on the corpus.
+    """
+    if min_recall is None and min_precision is None:
+        msg.fail("Give --min-recall or --min-precision", exits=1)
+    for option, value in (("--min-recall", min_recall), ("--min-precision", min_precision)):
+        if value is not None and not 0 < value < 1:
+            msg.fail(f"{option} {value} must be between 0 and 1", exits=1)
+    if per_label and min_recall is None:
+        msg.fail("--per-label is for --min-recall", exits=1)
+    nlp = load(model, use_gpu, code)
+    pipe = find_component(nlp, component)
+    before = {name: pipe.cfg[name] for name in ("alternatives", "threshold")}
+    pipe.cfg.update(alternatives=LEAST, threshold=0.0)
+    documents = [found_in(example) for example in predict(nlp, corpus, [])]
+    settings: dict[str, Any] = {}
+    try:
+        if not any(document.gold for document in documents):
+            raise ValueError(f"{corpus} has no gold entities")
+        if min_recall is not None:
+            settings["alternatives"] = for_recall(documents, pipe.labels, min_recall, per_label)
+        if min_precision is not None:
+            settings["threshold"] = for_precision(documents, min_precision)
+    except ValueError as error:
+        msg.fail(str(error), exits=1)
+    pipe.cfg.update({**before, **settings})
+    for name, value in settings.items():
+        msg.good(f"{pipe.name}: {name} = {value}")
+    if output is None:
+        msg.info("Give --output to store a pipeline with it")
+    else:
+        nlp.to_disk(output)
+        msg.good(f"Saved the pipeline to {output}")
+
+
+def find_component(nlp: Language, name: str | None) -> Any:
+    """The sequence_ner to tune."""
+    names = [each for each in nlp.pipe_names if nlp.get_pipe_meta(each).factory == "sequence_ner"]
+    if not names:
+        msg.fail(f"Only sequence_ner gives all spans a probability; this pipeline has {nlp.pipe_names}", exits=1)
+    if name is None and len(names) > 1:
+        msg.fail(f"This pipeline has several sequence_ner: give --component, one of {names}", exits=1)
+    if name not in (None, *names):
+        msg.fail(f"--component {name} is no sequence_ner of this pipeline, which has {names}", exits=1)
+    return nlp.get_pipe(name or names[0])
+
+
+def found_in(example: Example) -> Found:
+    doc = example.predicted
+    gold = []
+    for ent in example.reference.ents:
+        aligned = align(example, [ent])
+        gold.append((aligned[0] if aligned else None, ent.label_))
+    group = doc.spans[ALTERNATIVES]
+    return Found(
+        gold,
+        {(s.start, s.end, s.label_): float(p) for s, p in zip(group, group.attrs["scores"], strict=True)},
+        {(ent.start, ent.end, ent.label_): ent._.score for ent in doc.ents},
+    )
+
+
+def for_recall(
+    documents: Sequence[Found], labels: Sequence[str], recall: float, per_label: bool
+) -> float | dict[str, float]:
+    """The threshold, or thresholds by label. Prints what they cost. Raises ValueError if the recall cannot be kept."""
+    from ..evaluation.risk import documents_needed, recall_threshold
+
+    needed = documents_needed(1 - recall)
+    thresholds = {}
+    rows = []
+    for label in sorted(labels) if per_label else [None]:
+        what = f"entities of {label}" if label else "entities"
+        scores = [row for row in (document.gold_scores(label) for document in documents) if len(row)]
+        if len(scores) < needed:
+            raise ValueError(
+                f"--min-recall {recall} needs at least {needed} documents with {what}, and the corpus has "
+                f"{len(scores)}; give more documents, or a lower recall{', or no --per-label' if label else ''}"
+            )
+        threshold = recall_threshold(scores, 1 - recall)
+        if threshold is None:
+            lost = np.mean([np.mean(row == 0) for row in scores])
+            raise ValueError(
+                f"--min-recall {recall} cannot be kept: on average, {lost:.1%} of the {what} of a document have other "
+                f"bounds than tokens, a label that the pipeline does not have, or a probability below {LEAST}; give a "
+                "lower recall, or train the pipeline further"
+            )
+        threshold = round_down(threshold)
+        thresholds[label or ""] = threshold
+        gold = sum(map(len, scores))
+        spans = sum(
+            probability >= threshold and label in (None, key[2])
+            for document in documents
+            for key, probability in document.spans.items()
+        )
+        missed = np.mean([np.mean(row < threshold) for row in scores])
+        rows.append((label or "all", f"{threshold}", len(scores), gold, f"{missed:.2%}", f"{spans / gold:.2f}"))
+    header = ("label", "threshold", "documents", "entities", "missed here", "spans per entity")
+    Printer().table(rows, header=header, aligns=("l", *"rrrrr"))
+    return thresholds if per_label else thresholds[""]
+
+
+def for_precision(documents: Sequence[Found], precision: float) -> float:
+    """The threshold; prints its precision with an interval, and its recall."""
+    from ..evaluation.risk import precision_threshold, wilson
+
+    scores = np.array([score for document in documents for score in document.entities.values()])
+    right = np.array(
+        [(key, key[2]) in document.gold for document in documents for key in document.entities], dtype=bool
+    )
+    threshold = precision_threshold(scores, right, precision)
+    if threshold is None:
+        raise ValueError(f"--min-precision {precision} is reached at no threshold; give a lower precision")
+    threshold = round_down(threshold)
+    kept = scores >= threshold
+    low, high = wilson(int(right[kept].sum()), int(kept.sum()))
+    gold = sum(len(document.gold) for document in documents)
+    msg.info(
+        f"precision {right[kept].mean():.1%} (95 % interval {low:.1%} to {high:.1%}) of {kept.sum()} entities, "
+        f"recall {right[kept].sum() / gold:.1%}"
+    )
+    return threshold
+
+
+def round_down(threshold: float) -> float:
+    """The next smaller number of four digits: short, and below the score it came from, whose last digits can vary."""
+    digits = 3 - math.floor(math.log10(threshold))
+    return math.floor(threshold * 10**digits - 0.5) / 10**digits

@@ -1,0 +1,111 @@
+"""Probable label errors: places where a model that has not seen the annotation finds something else more probable."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from spacy.training import Example
+
+from .items import Item, Kind, Match, overlap, predicted_spans, relation_items
+
+# Smaller probabilities count as this one.
+LEAST = 1e-4
+KINDS = {Kind.MISSED: "none there", Kind.SPURIOUS: "not annotated"}
+
+
+class Doubt(NamedTuple):
+    """A gold item that is less probable than something else, or a probable item that is not annotated.
+
+    match: the gold item, None if there is none; and the more probable item, None if that is no item at all.
+    gold_score: probability of the gold item; None if it is not known.
+    log_odds: logarithm of the probability of the alternative over that of the gold annotation.
+    """
+
+    match: Match
+    gold_score: float | None
+    log_odds: float
+
+    @property
+    def kind(self) -> str:
+        """In words, for users."""
+        return KINDS.get(self.match.kind, self.match.kind.value)
+
+
+def log_ratio(one: float, other: float) -> float:
+    return math.log(max(one, LEAST)) - math.log(max(other, LEAST))
+
+
+def entity_doubts(document: int, example: Example, key: str) -> list[Doubt]:
+    """Compare the gold entities of a document with the probabilities of all its spans.
+
+    key: of doc.spans of the predicted document, for all spans of a probability of at least LEAST.
+    """
+    reference = example.reference
+    gold = [Item(ent.label_, ((ent.start_char, ent.end_char),)) for ent in reference.ents]
+    # Places that differ in more than white space have no place in the gold text, and get negative bounds.
+    spans = [item for item in predicted_spans(example, key) if item.places[0][0] >= 0]
+    scores = {item[:2]: item.score or 0.0 for item in spans}
+    doubts = []
+    for wanted in gold:
+        score = scores.get(wanted[:2], 0.0)
+        others = [item for item in spans if item[:2] != wanted[:2] and overlap(item, wanted)]
+        best = max(others, key=lambda item: item.score or 0.0, default=None)
+        none = probability_of_none(wanted, spans)
+        if best is None or (best.score or 0.0) < none:
+            best, chance = None, none
+        else:
+            chance = best.score or 0.0
+        doubts.append(Doubt(Match(document, wanted, best), score, log_ratio(chance, score)))
+    free: list[Item] = []
+    for item in sorted(spans, key=lambda item: -(item.score or 0.0)):
+        if not any(overlap(item, other) for other in [*gold, *free]) and is_annotated(example, item):
+            free.append(item)
+            chance = log_ratio(item.score or 0.0, probability_of_none(item, spans))
+            doubts.append(Doubt(Match(document, None, item), None, chance))
+    return doubts
+
+
+def probability_of_none(place: Item, spans: Iterable[Item]) -> float:
+    """Probability that the most doubtful character of a place is in no entity.
+
+    It is exact, since all spans over a character exclude each other. For the whole place it is an upper bound.
+    """
+    start, end = place.places[0]
+    covered = np.zeros(end - start)
+    for item in spans:
+        first, last = item.places[0]
+        covered[max(first - start, 0) : max(last - start, 0)] += item.score or 0.0
+    return max(0.0, 1 - float(covered.max()))
+
+
+def is_annotated(example: Example, item: Item) -> bool:
+    """Whether all tokens of a place have gold annotation of entities."""
+    start, end = item.places[0]
+    span = example.reference.char_span(start, end, alignment_mode="expand")
+    return span is not None and all(token.ent_iob for token in span)
+
+
+def relation_doubts(document: int, example: Example, symmetric: Sequence[str] = ()) -> list[Doubt]:
+    """Compare the gold relations of a document with the most probable label of every candidate pair."""
+    gold, predicted = relation_items(example, symmetric)
+    by_places = {item.places: item for item in predicted}
+    annotated = {frozenset(item.places) for item in gold}
+    doubts = []
+    for wanted in gold:
+        found = by_places.get(wanted.places)
+        if found is None or found.score is None:
+            continue  # no candidate
+        if found.label == wanted.label:
+            doubts.append(Doubt(Match(document, wanted, None), found.score, log_ratio(1 - found.score, found.score)))
+        else:
+            doubts.append(Doubt(Match(document, wanted, found), None, log_ratio(found.score, 1 - found.score)))
+    for item in predicted:
+        if item.score is not None and frozenset(item.places) not in annotated:
+            doubts.append(Doubt(Match(document, None, item), None, log_ratio(item.score, 1 - item.score)))
+    return doubts
+
+
+def ranked(doubts: Iterable[Doubt]) -> list[Doubt]:
+    """The most probable error first."""
+    return sorted(doubts, key=lambda doubt: -doubt.log_odds)

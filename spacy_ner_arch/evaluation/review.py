@@ -1,0 +1,81 @@
+"""Write probable label errors as a page, as data, and as a corpus."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from spacy.tokens import Doc
+from spacy.training import Example
+
+from ..formats import write_docbin
+from .doubts import Doubt
+from .html import excerpt, marks, render
+from .items import Item, predicted_spans
+
+
+def write_review(
+    output: Path, title: str, doubts: Sequence[Doubt], examples: Mapping[int, Example], key: str, limit: int
+) -> Counter[str]:
+    """Write `errors.jsonl`, `index.html` and `errors.spacy`. Return the number of probable errors of each kind.
+
+    output: folder; it is created if necessary.
+    doubts: the most probable error first. Those in which the annotation is more probable are only in errors.jsonl.
+    examples: by number of the document, with predictions.
+    key: of doc.spans of the predictions, for probable spans, which errors.spacy has beside the annotation.
+    limit: most errors on the page and in errors.spacy.
+    """
+    probable = [doubt for doubt in doubts if doubt.log_odds > 0]
+    counts = Counter(doubt.kind for doubt in probable)
+    texts = {number: example.reference.text for number, example in examples.items()}
+    page = render(
+        "review.html.jinja",
+        title=title,
+        documents=len(examples),
+        counts=counts.most_common(),
+        doubts=[(doubt, excerpt(texts[doubt.match.document], marks(doubt.match))) for doubt in probable[:limit]],
+    )
+    output.mkdir(parents=True, exist_ok=True)
+    with (output / "errors.jsonl").open("w", encoding="utf8") as file:
+        for doubt in doubts:
+            file.write(json.dumps(as_row(doubt, texts[doubt.match.document]), ensure_ascii=False) + "\n")
+    (output / "index.html").write_text(page, encoding="utf8")
+    numbers = dict.fromkeys(doubt.match.document for doubt in probable[:limit])
+    write_docbin([with_spans(examples[number], key) for number in numbers], output / "errors.spacy")
+    return counts
+
+
+def as_row(doubt: Doubt, text: str) -> dict[str, Any]:
+    """A doubt as a JSON object; bounds in characters, documents from 1."""
+
+    def describe(item: Item | None, score: float | None) -> dict[str, Any] | None:
+        if item is None:
+            return None
+        places = [{"start": a, "end": b, "text": text[a:b]} for a, b in item.places]
+        place = places[0] if len(places) == 1 else {"head": places[0], "tail": places[1]}
+        return {"label": item.label, **place, "probability": score}
+
+    gold, found = doubt.match.gold, doubt.match.predicted
+    return {
+        "document": doubt.match.document + 1,
+        "kind": doubt.kind,
+        "log_odds": round(doubt.log_odds, 4),
+        "annotated": describe(gold, doubt.gold_score),
+        "found": describe(found, found and found.score),
+    }
+
+
+def with_spans(example: Example, key: str) -> Doc:
+    """The gold document, with the predicted spans of a key."""
+    doc = example.reference
+    rows = []
+    for item in predicted_spans(example, key):
+        start, end = item.places[0]
+        span = doc.char_span(start, end, label=item.label) if start >= 0 else None
+        if span is not None:
+            rows.append((span, item.score))
+    if rows:
+        doc.spans[key] = [span for span, _ in rows]
+        doc.spans[key].attrs["scores"] = [score for _, score in rows]
+    return doc

@@ -1,0 +1,66 @@
+"""Thresholds that keep a promise on new documents."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Interval(NamedTuple):
+    low: float
+    high: float
+
+
+def recall_threshold(scores: Sequence[np.ndarray], missed: float) -> float | None:
+    """Largest threshold at which the expected share of missed entities of a new document is at most `missed`.
+
+    scores: of each held-out document with a gold entity, the scores of its gold entities, 0 for those that cannot be
+        found. A gold entity with a score below the threshold is missed.
+    missed: from 0 to 1.
+
+    Returns None if no threshold above 0 keeps the promise: too few documents (see `documents_needed`), or too many
+    entities that cannot be found. The promise holds on average, for new documents that are drawn as the held-out ones
+    were, whatever the scores are.
+    Source: conformal risk control, Angelopoulos et al. 2022.
+    """
+    count = len(scores)
+    # What each entity adds to the sum of the shares of missed entities, in the order in which they are missed.
+    values = np.concatenate([np.empty(0), *scores])
+    shares = np.concatenate([np.empty(0), *(np.full(len(row), 1 / len(row)) for row in scores)])
+    order = np.argsort(values, kind="stable")
+    values = values[order]
+    sum_if_first_missed = np.concatenate([[0.0], shares[order].cumsum()])
+    # A threshold equal to a value misses exactly the smaller ones; above all values, it misses everything.
+    below = np.searchsorted(values, values, side="left")
+    kept = (sum_if_first_missed[below] + 1) / (count + 1) <= missed
+    return float(values[kept].max()) if kept.any() and values[kept].max() > 0 else None
+
+
+def documents_needed(missed: float) -> int:
+    """Least number of held-out documents for which `recall_threshold` can keep its promise."""
+    return math.ceil(1 / missed - 1e-9) - 1
+
+
+def precision_threshold(scores: np.ndarray, right: np.ndarray, precision: float) -> float | None:
+    """Least threshold above which at least this share of the predictions is right; None if there is none.
+
+    scores, right: score of each prediction, and whether it is right, (N,).
+    """
+    order = np.argsort(-scores, kind="stable")
+    scores, right = scores[order], right[order]
+    share = right.cumsum() / np.arange(1, len(right) + 1)
+    # Predictions of equal score are kept together.
+    whole = np.append(scores[1:] < scores[:-1], True)[: len(scores)]
+    enough = np.flatnonzero(whole & (share >= precision))
+    return float(scores[enough[-1]]) if len(enough) else None
+
+
+def wilson(successes: int, trials: int, z: float = 1.96) -> Interval:
+    """Interval of a proportion, 95 % by default. Source: Wilson 1927."""
+    if not trials:
+        return Interval(0.0, 1.0)
+    share, square = successes / trials, z * z
+    centre = (share + square / (2 * trials)) / (1 + square / trials)
+    half = z / (1 + square / trials) * math.sqrt(share * (1 - share) / trials + square / (4 * trials**2))
+    return Interval(max(0.0, centre - half), min(1.0, centre + half))

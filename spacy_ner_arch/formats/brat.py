@@ -1,0 +1,193 @@
+"""Format `brat`: texts (.txt) with stand-off annotation (.ann)."""
+
+import re
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from reprlib import repr as short_repr
+from typing import NamedTuple
+
+from spacy.tokens import Doc
+
+from .counts import Note, ReadReport
+from .lines import BLANKS, FormatError, Line, read_lines
+from .records import check_bounds
+from .sentence import LabelledSpan, Sentence
+from .spans import RELATION_LEFT_OUT
+from .texts import NO_ENTITY, UNLABELLED, LabelledIndices, TextAnnotation, complete_relations, make_sentences
+
+REMEDY = (
+    "write T1<tab>PER 0 4<tab>Anna for an entity, the end exclusive, and R1<tab>left Arg1:T1 Arg2:T2 for a relation; "
+    "start and end count characters (code points) of the .txt file, also those of line ends"
+)
+DISCONTINUOUS = "left out: discontinuous entities; their parts are left without annotation"
+# Annotation of brat that is not read, by the first letter of its id.
+OTHERS = {
+    "E": "left out: events",
+    "A": "left out: attributes",
+    "M": "left out: attributes",
+    "N": "left out: references to knowledge bases",
+    "#": "left out: notes of annotators",
+    "*": "left out: equivalences",
+}
+ENTITY = re.compile(r"(T\S+)\t(\S+) (\d+ \d+(?:;\d+ \d+)*)\t(.*)", re.DOTALL)
+RELATION = re.compile(r"(R\S+)\t(\S+) (\S+?):(\S+) (\S+?):(\S+)\s*")
+
+
+class Entity(NamedTuple):
+    """A text-bound annotation: its place, label, parts (start and exclusive end), and the text that it quotes."""
+
+    line: Line
+    label: str
+    parts: list[tuple[int, int]]
+    quoted: str
+
+
+def read_brat(
+    path: str | Path,
+    report: ReadReport,
+    *,
+    tokenizer: Callable[[str], Doc],
+    align: str = "strict",
+    on_error: str = "raise",
+) -> Iterator[list[Sentence]]:
+    """Read a folder of brat with its subfolders, or one of its documents.
+
+    Each pair NAME.txt and NAME.ann is a document. Entities may overlap. The parts of an entity that only white space
+    separates, as brat writes one that crosses a line end, are joined. Other discontinuous entities, events, attributes,
+    references, notes and equivalences are left out and counted. If no document has a relation, then relations are not
+    annotated. A text without a .ann file is left out and counted. An empty .ann file can mean that there is no entity
+    or that nobody has annotated the text yet: it is read as annotated with none, and counted.
+
+    path: a folder, or a file .ann or .txt.
+    Other arguments, results and errors are those of `offsets.read_texts`. With on_error = "skip", the document of a
+    malformed line is skipped.
+    """
+    annotations = complete_relations(_read(Path(path), report, on_error))
+    return make_sentences(annotations, report, tokenizer, align)
+
+
+def _read(path: Path, report: ReadReport, on_error: str) -> Iterator[TextAnnotation]:
+    files = path.rglob("*") if path.is_dir() else [path.with_suffix(suffix) for suffix in (".ann", ".txt")]
+    for stem in sorted({str(file.with_suffix("")) for file in files if file.suffix in (".ann", ".txt")}):
+        # The stem may have a dot.
+        text_path, annotation_path = Path(f"{stem}.txt"), Path(f"{stem}.ann")
+        if not annotation_path.exists():
+            report.note(Note(Line(text_path, 1, ""), UNLABELLED))
+            continue
+        found: list[TextAnnotation] = []
+        with report.skipping(on_error):
+            annotation, notes = _read_document(text_path, annotation_path)
+            found.append(annotation)
+            for note in notes:
+                report.note(note)
+        yield from found
+
+
+def _read_document(text_path: Path, annotation_path: Path) -> tuple[TextAnnotation, list[Note]]:
+    """Read a pair of files. Returns the annotation, and notes on what is left out."""
+    entities: dict[str, Entity] = {}
+    relations: list[tuple[Line, str, str, str]] = []
+    left_out: set[str] = set()
+    notes: list[Note] = []
+    ids: set[str] = set()
+    for line in read_lines(annotation_path):
+        if not line.text.strip(BLANKS):
+            continue
+        line.check()
+        id = line.text.split("\t")[0]
+        if id in ids and id != "*":
+            raise line.error(f"the id {id} is there twice", "give each annotation of a document an id of its own")
+        ids.add(id)
+        if line.text[0] == "T":
+            entities[id] = _read_entity(line)
+        elif line.text[0] == "R":
+            relations.append(_read_relation(line))
+        elif line.text[0] in OTHERS:
+            notes.append(Note(line, OTHERS[line.text[0]]))
+            left_out.add(id)
+        else:
+            raise line.error("the id is none of brat's: T, R, E, A, M, N, # or *", REMEDY)
+    start = Line(annotation_path, 1, "")
+    text = _read_text(text_path, start, list(entities.values()))
+    if not ids:
+        notes.append(Note(start, NO_ENTITY))
+    for entity in entities.values():
+        fault = _find_fault(entity, text)
+        if fault is not None:
+            raise entity.line.error(fault, REMEDY)
+    spans: list[LabelledSpan | None] = []
+    missing: list[tuple[int, int]] = []
+    for line, label, parts, quoted in entities.values():
+        bounds = _join(parts, text)
+        spans.append(None if bounds is None else (*bounds, label))
+        if bounds is None:
+            missing += parts
+            notes.append(Note(line, DISCONTINUOUS, f"{quoted!r} {label}"))
+    places = {id: i for i, id in enumerate(entities)}
+    indices: list[LabelledIndices] = []
+    for line, label, *arguments in relations:
+        for argument in arguments:
+            if argument not in places and argument not in left_out:
+                raise line.error(f"the argument {argument} is not the id of an entity of the document", REMEDY)
+        if left_out.intersection(arguments):
+            notes.append(Note(line, RELATION_LEFT_OUT, line.text))
+        else:
+            head, tail = (places[argument] for argument in arguments)
+            indices.append((head, tail, label))
+    return TextAnnotation(start, text, spans, indices, missing), notes
+
+
+def _read_entity(line: Line) -> Entity:
+    match = ENTITY.fullmatch(line.text)
+    if match is None:
+        raise line.error("not an entity", REMEDY)
+    bounds = [part.split(" ") for part in match[3].split(";")]
+    try:
+        parts = [(int(start), int(end)) for start, end in bounds]
+    except ValueError as error:  # more digits than Python converts
+        raise line.error(str(error), REMEDY) from error
+    return Entity(line, match[2], sorted(parts), match[4])
+
+
+def _read_relation(line: Line) -> tuple[Line, str, str, str]:
+    match = RELATION.fullmatch(line.text)
+    if match is None:
+        raise line.error("not a relation", REMEDY)
+    return line, match[2], match[4], match[6]
+
+
+def _read_text(path: Path, start: Line, entities: list[Entity]) -> str:
+    """Read the text in the form in which the entities have the text that they quote.
+
+    Tools differ in whether a byte order mark and the CR of a line end count.
+    """
+    try:
+        content = path.read_bytes().decode("utf-8")
+    except FileNotFoundError as error:
+        raise start.error(f"there is no text {path.name} beside it", "put the text beside the annotation") from error
+    except UnicodeDecodeError as error:
+        number = path.read_bytes().count(b"\n", 0, error.start) + 1
+        raise FormatError(path, number, "", "the line is not UTF-8", "convert the file to UTF-8") from error
+    forms = [content, content.replace("\r\n", "\n")]
+    forms += [form.removeprefix("\ufeff") for form in forms]
+    faults = [[fault for entity in entities if (fault := _find_fault(entity, form))] for form in forms]
+    return forms[min(range(len(forms)), key=lambda i: len(faults[i]))]
+
+
+def _find_fault(entity: Entity, text: str) -> str | None:
+    """What is wrong with the bounds of an entity."""
+    try:
+        check_bounds([(start, end, entity.label) for start, end in entity.parts], None, len(text), "characters")
+    except ValueError as error:
+        return str(error)
+    found = " ".join(text[start:end] for start, end in entity.parts)
+    if found.split() != entity.quoted.split():
+        return f"the text is {short_repr(found)} between the bounds, not {short_repr(entity.quoted)}"
+    return None
+
+
+def _join(parts: list[tuple[int, int]], text: str) -> tuple[int, int] | None:
+    """Bounds of parts between which there is only white space; None for others."""
+    gaps = [text[end:start] for (_, end), (start, _) in pairwise(parts)]
+    return (parts[0][0], max(end for _, end in parts)) if not any(map(str.strip, gaps)) else None

@@ -1,0 +1,116 @@
+"""Find out the format of a file."""
+
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from fnmatch import fnmatchcase
+from itertools import islice
+from pathlib import Path
+from reprlib import repr as short_repr
+from typing import Any
+
+from .conll import split_columns
+from .json_files import read_items
+from .lines import BLANKS, FormatError, Line, read_lines
+from .readers import FORMATS
+from .records import parse_json
+from .semeval import TEXT as SEMEVAL_TEXT
+from .source_tags import parse_tag
+from .tables import ARROW, PARQUET, find_columns, read_rows
+
+JSON_REMEDY = "correct the JSON, or name the format with --format"
+READ_LINES = 100
+CONLLU_COLUMNS = 10
+# Share of the cells of a column that must be tags.
+TAG_SHARE = 0.9
+
+
+def detect_format(path: str | Path) -> str:
+    """Find out the format of a file from its name and its beginning.
+
+    Returns a name in FORMATS.
+    Raises ValueError, which says what the file looks like and what the nearest format is, if it has none.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if any(path.rglob("*.ann")):
+            return "brat"
+        raise _unknown(path, "a folder without .ann files", "brat", "give the files in it, one by one")
+    if path.suffix == ".ann" or (path.suffix == ".txt" and path.with_suffix(".ann").exists()):
+        return "brat"
+    if path.suffix == ".spacy":
+        raise ValueError(f"{path} looks like a corpus of spaCy, which needs no conversion")
+    if path.suffix in (PARQUET, ARROW):
+        columns = next((row for _, row in read_rows(path, "")), None) or {}
+        formats = [name for name, format in FORMATS.items() if format.tables]
+        return _format_of_keys(path, columns, formats, f"a table with the columns {_listed(columns)}")
+    lines = list(islice((line for line in read_lines(path) if line.text.strip(BLANKS)), READ_LINES))
+    if not lines:
+        raise ValueError(f"{path} is empty")
+    lines[0].check()
+    if "\0" in lines[0].text:
+        raise _unknown(path, "a binary file", "datasets", "name a Parquet file NAME.parquet")
+    if lines[0].text.lstrip(BLANKS)[0] in "[{":
+        return _json_format(path)
+    return _lines_format(path, [line for line in lines if line.fault is None])
+
+
+def _unknown(path: Path, looks_like: str, nearest: str, reason: str) -> ValueError:
+    content = FORMATS[nearest].content
+    return ValueError(f"{path} looks like {looks_like}; the nearest format is {nearest} ({content}): {reason}")
+
+
+def _listed(keys: Collection[str]) -> str:
+    return ", ".join(map(str, islice(keys, 10))) + (" and more" if len(keys) > 10 else "") or "(none)"
+
+
+def _json_format(path: Path) -> str:
+    line = next(read_items(path, JSON_REMEDY), None)
+    if line is None:
+        raise ValueError(f"{path} is an empty JSON list")
+    value: Any = parse_json(line, JSON_REMEDY)
+    if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], dict):
+        return "spacy-v2"
+    if not isinstance(value, dict):
+        raise _unknown(path, f"JSON with values such as {short_repr(value)}", "offsets", "each value is an object")
+    return _format_of_keys(path, value, FORMATS, f"JSON with the keys {_listed(value)}")
+
+
+def _format_of_keys(path: Path, value: Collection[str], formats: Iterable[str], looks_like: str) -> str:
+    """The first of the formats whose keys an object has."""
+    wanted = [(name, keys.split()) for name in formats for keys in FORMATS[name].keys]
+
+    def has(pattern: str) -> bool:
+        return any(fnmatchcase(key, pattern) for key in value)
+
+    for name, keys in wanted:
+        if all(map(has, keys)):
+            return name
+    name, keys = max(wanted, key=lambda one: sum(map(has, one[1])) / len({*one[1], *value}))
+    raise _unknown(path, looks_like, name, f"it has the keys {' and '.join(keys)}")
+
+
+def _lines_format(path: Path, lines: list[Line]) -> str:
+    first = lines[0]
+    if SEMEVAL_TEXT.fullmatch(first.text.strip(BLANKS)):
+        return "semeval"
+    rows = [line.text.split("\t") for line in lines if not line.text.startswith("#")]
+    if rows and all(len(row) == CONLLU_COLUMNS and row[0][:1].isdigit() for row in rows):
+        return "conllu"
+    with suppress(FormatError):
+        find_columns(first)
+        return "csv"
+    cells = [split_columns(line) for line in lines if not line.text.startswith(("# ", "-DOCSTART-"))]
+    width = max(map(len, cells), key=[len(row) for row in cells].count, default=0)
+    if width < 2:
+        reason = "a text needs its annotation; `ner-arch annotate` reads texts without one"
+        raise _unknown(path, "plain text", "offsets", reason)
+    cells = [row for row in cells if len(row) == width]
+    shares = [sum(parse_tag(row[i]) is not None for row in cells) / len(cells) for i in range(width)]
+    if max(shares[0], shares[-1]) > TAG_SHARE:
+        return "conll"
+    best = shares.index(max(shares))
+    if shares[best] > TAG_SHARE:
+        reason = f"the tags are in column {best}: give --format conll --column {best}"
+    else:
+        reason = f"no column has tags such as B-PER and O; the last one has {short_repr(cells[0][-1])}"
+    raise _unknown(path, f"columns, {width} on most lines", "conll", reason)

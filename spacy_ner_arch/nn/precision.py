@@ -1,0 +1,27 @@
+"""Which number formats models can compute in, and which of them is fast on a device."""
+
+import torch
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+AUTO = "auto"
+# Instructions of x86 CPUs for products in bfloat16, as torch names them.
+BFLOAT16_UNITS = ("amx_bf16", "avx512_bf16")
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a CPU or GPU has units for products in bfloat16. If torch cannot tell for a CPU, the answer is no."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return device.type == "cpu" and any(found.get(unit) for unit in BFLOAT16_UNITS)
+
+
+def autocast(dtype: str, device: torch.device) -> torch.autocast:
+    """Context in which modules compute in `dtype`; `auto` is bfloat16 where the device has units for it, else float32.
+
+    float16 is for GPUs; on a CPU modules compute in float32.
+    """
+    if dtype == AUTO:
+        dtype = "bfloat16" if has_bfloat16(device) else "float32"
+    enabled = dtype == "bfloat16" or (dtype == "float16" and device.type != "cpu")
+    return torch.autocast(device.type, DTYPES[dtype], enabled=enabled)

@@ -1,0 +1,625 @@
+"""`ner-arch annotate`: the same documents and bytes whatever the format, the number of processes and the kills."""
+
+import bz2
+import gzip
+import json
+import lzma
+import multiprocessing
+import os
+import re
+import resource
+import shutil
+import sys
+import tracemalloc
+from collections import Counter
+from datetime import date
+from pathlib import Path
+
+import pytest
+import spacy
+from conftest import RELATIONS, TRAIN, make_examples, make_nlp, set_relations, small_model, train
+from filelock import FileLock
+from spacy.cli import app
+from spacy.tokens import Doc, DocBin, Span
+from typer.testing import CliRunner
+
+import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
+from spacy_ner_arch.annotate import annotator, engines
+from spacy_ner_arch.annotate.annotator import Annotator, Job, Result, fingerprint
+from spacy_ner_arch.annotate.documents import annotation
+from spacy_ner_arch.annotate.engines import WorkerDied, run_processes, run_workers
+from spacy_ner_arch.annotate.folder import OutputFolder
+from spacy_ner_arch.annotate.inputs import MAX_LINE, Raw, Shard, find_inputs, read_shards
+from spacy_ner_arch.formats.lines import Line
+
+TEXTS = [text for text, _ in TRAIN]
+LAYERS = ["entities", "spans", "relations"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """Folder of a pipeline that knows the entities, the spans and the relations of TRAIN."""
+    folder = tmp_path_factory.mktemp("model")
+    nlp = make_nlp()
+    nlp.add_pipe("nested_ner", config={"model": small_model("Span"), "spans_key": "a/b"})
+    pairs = {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "document"}
+    nlp.add_pipe("relation_extractor", config={"candidates": pairs})
+    examples = make_examples(nlp)
+    set_relations([eg.reference for eg in examples], RELATIONS)
+    for eg in examples:
+        eg.predicted.set_ents(eg.get_aligned_spans_y2x(eg.reference.ents), default="outside")
+        eg.reference.spans["a/b"] = list(eg.reference.ents)
+    train(nlp, examples)
+    nlp.to_disk(folder)
+    return folder
+
+
+def run(*args, code=0) -> str:
+    result = CliRunner().invoke(app, ["ner-arch", "annotate", *map(str, args)])
+    assert result.exit_code == code, (result.output, result.exception)
+    return " ".join(result.output.split())
+
+
+def write_jsonl(path: Path, records) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf8")
+    return path
+
+
+def numbered(n: int) -> list[dict]:
+    return [{"id": i, "text": TEXTS[i % len(TEXTS)]} for i in range(n)]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files of an output folder, but the lock."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+
+
+def read_jsonl(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf8").splitlines()]
+
+
+def rows(folder: Path) -> list[dict]:
+    """The records of all shards of an output in json lines."""
+    paths = sorted(path for path in folder.glob("part-*.jsonl") if "rejects" not in path.name)
+    return [row for path in paths for row in read_jsonl(path)]
+
+
+def rejects(folder: Path) -> list[dict]:
+    return [row for path in sorted(folder.glob("*.rejects.jsonl")) for row in read_jsonl(path)]
+
+
+def manifest(folder: Path) -> list[dict]:
+    return read_jsonl(folder / "manifest.jsonl")
+
+
+def write_inputs(folder: Path) -> dict[str, Path]:
+    """TEXTS in each format, with numbers as ids where the format has fields."""
+    folder.mkdir()
+    records = numbered(len(TEXTS))
+    (folder / "a.txt").write_text("\n".join(TEXTS) + "\n")
+    write_jsonl(folder / "a.jsonl", records)
+    (folder / "a.csv").write_text("id,text\n" + "".join(f'{row["id"]},"{row["text"]}"\n' for row in records))
+    nlp = spacy.blank("en")
+    docs = [nlp.make_doc(text) for text in TEXTS]
+    for doc, record in zip(docs, records, strict=True):
+        doc.user_data["id"] = record["id"]
+        # Of another annotator: the output must not have it.
+        doc.set_ents([Span(doc, 0, 1, label="OLD")])
+        doc.spans["old"] = [Span(doc, 0, 1, label="OLD")]
+    DocBin(docs=docs, store_user_data=True).to_disk(folder / "a.spacy")
+    for compress, ending in ((gzip.compress, "gz"), (bz2.compress, "bz2"), (lzma.compress, "xz")):
+        (folder / f"a.jsonl.{ending}").write_bytes(compress((folder / "a.jsonl").read_bytes()))
+    return {path.name: path for path in folder.iterdir()}
+
+
+def test_every_input_format_gives_the_annotation_of_label(model, tmp_path):
+    nlp = spacy.load(model)
+    expected = [annotation(doc, LAYERS, 4) for doc in nlp.pipe(TEXTS)]
+    assert sum(len(row["relations"]) for row in expected) >= 2
+    for name, path in write_inputs(tmp_path / "in").items():
+        run(model, path, tmp_path / f"{name}.out")
+        found = rows(tmp_path / f"{name}.out")
+        assert [row["text"] for row in found] == TEXTS, name
+        assert [{layer: row[layer] for layer in LAYERS} for row in found] == expected, name
+        ids = {"a.txt": [None] * 5, "a.csv": ["0", "1", "2", "3", "4"]}.get(name, [0, 1, 2, 3, 4])
+        assert [row.get("id") for row in found] == ids, name
+        assert not rejects(tmp_path / f"{name}.out")
+
+
+def test_zst_and_parquet(model, tmp_path):
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    zstandard = pytest.importorskip("zstandard")
+    days = [date(2020, 1, i + 1) for i in range(len(TEXTS))]
+    table = pa.table({"n": pa.array(range(5), pa.int16()), "day": days, "body": TEXTS, "tags": [["x"]] * 5})
+    (tmp_path / "in").mkdir()
+    parquet.write_table(table, tmp_path / "in" / "a.parquet")
+    frames = [zstandard.compress(f"{text}\n".encode()) for text in TEXTS]
+    (tmp_path / "a.txt.zst").write_bytes(b"".join(frames))
+    run(model, tmp_path / "a.txt.zst", tmp_path / "zst")
+    for to in ("jsonl", "parquet", "spacy"):
+        run(model, tmp_path / "in", tmp_path / to, "--text-column", "body", "--to", to, "--shard-size", 2)
+    found = rows(tmp_path / "jsonl")
+    assert [{layer: row[layer] for layer in LAYERS} for row in found] == [
+        {layer: row[layer] for layer in LAYERS} for row in rows(tmp_path / "zst")
+    ]
+    assert found[1]["day"] == "2020-01-02" and found[1]["tags"] == ["x"] and list(found[1])[:3] == ["n", "day", "body"]
+    # One schema for all shards, of which the fourth text has no entity; own columns keep their types.
+    again = pa.concat_tables([parquet.read_table(path) for path in sorted((tmp_path / "parquet").glob("*.parquet"))])
+    assert again.select(["n", "day", "body", "tags"]).equals(table)
+    for row, expected in zip(again.to_pylist(), found, strict=True):
+        assert row["entities"] == expected["entities"] and row["relations"] == expected["relations"]
+        assert row["spans"] == [{"key": key, **span} for key, spans in expected["spans"].items() for span in spans]
+    docs = [doc for path in sorted((tmp_path / "spacy").glob("*.spacy")) for doc in read_docs(path)]
+    for doc, expected in zip(docs, found, strict=True):
+        assert annotation(doc, LAYERS, 4) == {layer: expected[layer] for layer in LAYERS}
+        assert doc.user_data["n"] == expected["n"] and doc.text == expected["body"]
+
+
+def read_docs(path: Path) -> list[Doc]:
+    return list(DocBin().from_disk(path).get_docs(spacy.blank("en").vocab))
+
+
+def test_parquet_of_other_inputs(model, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    inputs = write_inputs(tmp_path / "in")
+    for name, fields in (("a.jsonl", ["fields"]), ("a.csv", ["id"]), ("a.txt", []), ("a.spacy", ["fields"])):
+        run(model, inputs[name], tmp_path / name, "--to", "parquet", "--key", "found")
+        table = parquet.read_table(tmp_path / name / "part-000000.parquet")
+        assert sorted(table.column_names) == sorted(["text", "found", *fields])
+        assert sum(len(row["found"]["entities"]) for row in table.to_pylist()) >= 8
+        if fields == ["fields"]:
+            assert [json.loads(value) for value in table["fields"].to_pylist()] == [{"id": i} for i in range(5)]
+    output = run(model, inputs["a.csv"], inputs["a.txt"], tmp_path / "both", "--to", "parquet", code=1)
+    assert "a.txt has the columns text (string), but" in output and "annotate them separately" in output
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory) -> Path:
+    """An input of 23 records, two of them bad."""
+    path = write_jsonl(tmp_path_factory.mktemp("texts") / "texts.jsonl", numbered(21))
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:8], '{"text": 1}\n', *lines[8:], "[]\n"]))
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(model, texts, tmp_path_factory) -> dict[str, bytes]:
+    """The output for these texts of one process that nothing has stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    run(model, texts, folder, "--shard-size", 4, "--batch-size", 3)
+    assert [row["id"] for row in rows(folder)] == list(range(21))
+    assert len(rejects(folder)) == 2 and len(contents(folder)) == 6 + 2 + 1
+    return contents(folder)
+
+
+def test_two_processes_and_a_killed_worker_give_the_same_bytes(model, texts, whole, tmp_path, monkeypatch):
+    killed = []
+
+    def add(folder: OutputFolder, result: Result) -> None:
+        original(folder, result)
+        if not killed:
+            killed.append(multiprocessing.active_children()[0])
+            killed[0].kill()
+
+    original = OutputFolder.add
+    monkeypatch.setattr(OutputFolder, "add", add)
+    run(model, texts, tmp_path / "out", "--shard-size", 4, "--batch-size", 3, "-n", 2)
+    assert killed[0].exitcode and contents(tmp_path / "out") == whole
+    assert not multiprocessing.active_children()
+
+
+def test_the_pipeline_is_loaded_again_before_its_vocabulary_is_large(model, texts, whole, tmp_path, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(annotator, "RECORDS_PER_LOAD", 10)
+    monkeypatch.setattr(annotator, "load_model", lambda name: loaded.append(name) or spacy.load(name))
+    run(model, texts, tmp_path / "out", "--shard-size", 4, "--batch-size", 3)
+    assert len(loaded) == 3 and contents(tmp_path / "out") == whole
+
+
+@pytest.mark.parametrize("to", ["jsonl", "parquet", "spacy"])
+def test_a_stopped_run_goes_on(model, texts, tmp_path, monkeypatch, to):
+    if to == "parquet":
+        pytest.importorskip("pyarrow")
+    options = ["--shard-size", 4, "--batch-size", 3, "--to", to]
+    run(model, texts, tmp_path / "whole", *options)
+    folder = tmp_path / "out"
+    annotated: list[int] = []
+
+    def annotate(self: Annotator, shard: Shard) -> Result:
+        annotated.append(shard.number)
+        if len(annotated) in (3, 5):
+            raise KeyboardInterrupt
+        return original(self, shard)
+
+    original = Annotator.annotate
+    monkeypatch.setattr(Annotator, "annotate", annotate)
+    run(model, texts, folder, *options, code=130)
+    assert [entry["shard"] for entry in manifest(folder)[1:]] == [0, 1]
+    # As after kills while a shard and its line of the manifest were written.
+    (folder / f".part-000002.{to}.tmp").write_bytes(b"half")
+    (folder / f"part-000003.{to}").write_bytes(b"finished, but without a line")
+    with (folder / "manifest.jsonl").open("a") as file:
+        file.write('{"shard": 2, "fil')
+    run(model, texts, folder, *options, code=130)
+    run(model, texts, folder, *options)
+    assert annotated == [0, 1, 2, 2, 3, 3, 4, 5]
+    assert contents(folder) == contents(tmp_path / "whole")
+    assert "complete already" in run(model, texts, folder, *options) and len(annotated) == 8
+
+
+def test_damaged_files_of_the_output_are_made_again(model, texts, whole, tmp_path):
+    folder = tmp_path / "out"
+    options = [model, texts, folder, "--shard-size", 4, "--batch-size", 3]
+    run(*options)
+    (folder / "part-000001.jsonl").unlink()
+    data = (folder / "part-000003.jsonl").read_bytes()
+    (folder / "part-000003.jsonl").write_bytes(data.replace(b"0", b"1"))
+    assert "2 files are missing or changed and are made again: part-000001.jsonl" in run(*options)
+    assert contents(folder) == whole
+
+
+def test_scores_of_other_batches_differ_by_rounding_at_most(model, texts, tmp_path):
+    for size in (1, 2, 1000):
+        run(model, texts, tmp_path / str(size), "--batch-size", size)
+
+    def values(folder: Path) -> list:
+        scored = [x for row in rows(folder) for x in [*row["entities"], *row["spans"]["a/b"], *row["relations"]]]
+        return [[{**x, "score": None} for x in scored], [x["score"] for x in scored]]
+
+    places, scores = values(tmp_path / "1000")
+    assert len(scores) > 60 and all(round(score, 4) == score for score in scores)
+    for size in ("1", "2"):
+        assert values(tmp_path / size) == [places, pytest.approx(scores, abs=1.01e-4)]
+
+
+def test_another_run_is_refused_with_what_differs(model, trained, texts, whole, tmp_path):
+    folder = tmp_path / "out"
+    options = ["--shard-size", 4, "--batch-size", 3]
+    shutil.copy(texts, tmp_path / "a.jsonl")
+    run(model, tmp_path / "a.jsonl", folder, *options)
+    before = contents(folder)
+    trained.to_disk(tmp_path / "other")
+
+    def refused(*args) -> str:
+        output = run(*args, code=1)
+        assert "the output of another run; give another output folder" in output and contents(folder) == before
+        return output
+
+    output = refused(tmp_path / "other", tmp_path / "a.jsonl", folder, *options)
+    assert f"model: {model} (fingerprint {fingerprint(str(model))[:12]}) there, {tmp_path / 'other'}" in output
+    output = refused(model, tmp_path / "a.jsonl", folder, "--shard-size", 4, "--batch-size", 2, "--to", "spacy")
+    assert "--batch-size: 3 there, 2 now" in output and "--to: jsonl there, spacy now" in output
+    output = refused(model, texts, folder, *options)
+    assert f"input {tmp_path / 'a.jsonl'}: only there" in output and f"input {texts}: only now" in output
+    data = (tmp_path / "a.jsonl").read_bytes()
+    (tmp_path / "a.jsonl").write_bytes(data.replace(b"Tarvik", b"Tarvic"))
+    output = refused(model, tmp_path / "a.jsonl", folder, *options)
+    assert f"input {tmp_path / 'a.jsonl'}: {len(data)} bytes" in output
+    # The same model in another place is the same model.
+    (tmp_path / "a.jsonl").write_bytes(data)
+    shutil.copytree(model, tmp_path / "moved")
+    assert "complete already" in run(tmp_path / "moved", tmp_path / "a.jsonl", folder, *options)
+
+
+def test_folders_that_are_not_ours_are_refused(model, texts, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    assert "has other files, such as notes.txt" in run(model, texts, tmp_path, code=1)
+    assert "is a file; give a folder" in run(model, texts, tmp_path / "notes.txt", code=1)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "manifest.jsonl").write_text("mine\n")
+    output = run(model, texts, tmp_path / "other", code=1)
+    assert "manifest.jsonl is damaged or no manifest of ours" in output and "give another output folder" in output
+    (tmp_path / "out").mkdir()
+    with FileLock(tmp_path / "out" / ".lock"):
+        assert "another process is writing to this folder" in run(model, texts, tmp_path / "out", code=1)
+
+
+def test_bad_lines_are_rejected_with_place_and_reason(model, tmp_path):
+    bad = {
+        b'{"text": 1}': "no text under the key text: text is 1",
+        b'{"body": "Anna"}': "no text under the key text: it has ['body']",
+        b'{"text": "Anna"': "invalid JSON",
+        b'["Anna"]': "not a JSON object",
+        b'{"text": "\\ud800"}': "half of a character",
+        b'{"text": "Anna", "entities": []}': "has the key 'entities'",
+        b'{"text": "\xff"}': "not UTF-8: invalid start byte at byte 11",
+        json.dumps({"text": "x" * 1_000_001}).encode(): "[E088]",
+    }
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b"".join(b'{"text": "Anna left", "id": 1}\n' + line + b"\n" for line in bad))
+    output = run(model, path, tmp_path / "out", "--shard-size", 5)
+    assert len(rows(tmp_path / "out")) == 8
+    for number, (row, reason) in enumerate(zip(rejects(tmp_path / "out"), bad.values(), strict=True), start=1):
+        assert row["place"] == f"{path}:{2 * number}" and reason in row["reason"]
+    assert "8 of 16 records were rejected" in output and f"{path}:2: no text under the key text" in output
+    totals = manifest(tmp_path / "out")[-1]["totals"]
+    assert (totals["records"], totals["documents"], totals["rejects"]) == (16, 8, 8)
+    # Documents are known by their place. All with the same id are kept.
+    assert totals["repeated_ids"] == 2 + 2 + 1 + 0 and "5 documents have the id of another one" in output
+
+
+def test_a_line_of_100_mb_is_rejected_in_little_memory(tmp_path):
+    block = b"Anna left Tarvik. " * 60_000
+    for name, before in (("a.txt", b""), ("a.csv", b"text\n")):
+        with (tmp_path / name).open("wb") as file:
+            file.write(before + b"first\n")
+            for _ in range(100):
+                file.write(block)
+            file.write(b"\nlast\n")
+        inputs, _ = find_inputs([str(tmp_path / name)], None, tmp_path / "out")
+        tracemalloc.start()
+        [shard] = read_shards(inputs, "text", 100)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 5 * MAX_LINE
+        first, long, last = shard.raws
+        assert not first.line.fault and not last.line.fault and len(long.line.text) == 1000
+        assert long.line.fault is not None and "the line has 108,000,001 bytes, more than" in long.line.fault.reason
+        assert shard.read == (tmp_path / name).stat().st_size
+
+
+def test_csv(model, tmp_path):
+    path = tmp_path / "in.csv"
+    path.write_bytes(
+        b"\xef\xbb\xbfname,text\r\n"
+        b'a,"Anna, who left\r\nTarvik, ""wept"""\r\n'
+        b"b,too,many\r\n"
+        b"\r\n"
+        b"c,\xff\r\n"
+        b'd,"quoted" badly\r\n'
+        b"e,Anna left\r\n"
+        b'f,"never closed\r\n'
+        b"g,lost\r\n"
+    )
+    output = run(model, path, tmp_path / "out")
+    found = [(row["name"], row["text"]) for row in rows(tmp_path / "out")]
+    assert found == [("a", 'Anna, who left\r\nTarvik, "wept"'), ("e", "Anna left")]
+    reasons = ["the row has 3 cells, the first row has 2", "not UTF-8", "malformed csv", "from here to line 10"]
+    places = [f"{path}:{number}" for number in (4, 6, 7, 9)]
+    for row, reason, place in zip(rejects(tmp_path / "out"), reasons, places, strict=True):
+        assert reason in row["reason"] and row["place"] == place
+    assert "4 of 6 records were rejected" in output
+    output = run(model, path, tmp_path / "other", "--text-column", "body", code=1)
+    assert f"{path} has no column 'body'; give one of name, text as --text-column" in output
+    path.write_text("text,text\n")
+    assert "has two columns 'text'" in run(model, path, tmp_path / "other2", code=1)
+
+
+def test_parquet_without_the_column_or_the_package(model, tmp_path, monkeypatch):
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pa.table({"body": ["Anna", None], "raw": [b"1", None]}), tmp_path / "a.parquet")
+    output = run(model, tmp_path / "a.parquet", tmp_path / "out", code=1)
+    assert "has no column 'text'; give one of body, raw as --text-column" in output
+    output = run(model, tmp_path / "a.parquet", tmp_path / "out2", "--text-column", "body", code=1)
+    reasons = [row["reason"] for row in rejects(tmp_path / "out2")]
+    assert reasons == ["jsonl cannot have its fields: JSON has no values of the type bytes", *reasons[1:]]
+    assert "no text under the key body: body is None" in reasons[1] and "2 of 2 records were rejected" in output
+    # Parquet can have them. A column of the input can have the name of ours for packed fields.
+    table = pa.table({"text": ["Anna"], "fields": [b"1"]})
+    parquet.write_table(table, tmp_path / "c.parquet")
+    run(model, tmp_path / "c.parquet", tmp_path / "out5", "--to", "parquet")
+    assert parquet.read_table(tmp_path / "out5" / "part-000000.parquet").select(["text", "fields"]).equals(table)
+    (tmp_path / "b.parquet").write_bytes(b"PAR1 but no more")
+    assert "is no Parquet file, or damaged" in run(model, tmp_path / "b.parquet", tmp_path / "out3", code=1)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    output = run(model, tmp_path / "a.parquet", tmp_path / "out4", code=1)
+    assert 'pip install "spacy-ner-arch[parquet]"' in output
+
+
+def test_packages_that_are_missing_are_named(model, texts, tmp_path, monkeypatch):
+    for name in ("ray", "zstandard", "pyarrow", "pyarrow.parquet"):
+        monkeypatch.setitem(sys.modules, name, None)
+    output = run(model, texts, tmp_path / "ray", "--engine", "ray", code=1)
+    assert 'needs the package ray: pip install "spacy-ner-arch[ray]"' in output
+    output = run(model, texts, tmp_path / "parquet", "--to", "parquet", code=1)
+    assert 'pip install "spacy-ner-arch[parquet]"' in output
+    (tmp_path / "a.txt.zst").write_bytes(b"")
+    output = run(model, tmp_path / "a.txt.zst", tmp_path / "zst", code=1)
+    assert 'pip install "spacy-ner-arch[zst]"' in output
+
+
+def test_empty_and_damaged_files(model, tmp_path):
+    (tmp_path / "a.txt").write_text("")
+    (tmp_path / "b.csv").write_text("")
+    (tmp_path / "c.csv").write_text("text\n")
+    output = run(model, tmp_path / "a.txt", tmp_path / "b.csv", tmp_path / "c.csv", tmp_path / "none", code=1)
+    assert f"{tmp_path / 'a.txt'} is empty" in output and f"{tmp_path / 'b.csv'} is empty" in output
+    assert "the inputs have no record" in output
+    (tmp_path / "d.txt").write_text("Anna\n\n")
+    assert "a.txt is empty" in run(model, tmp_path / "a.txt", tmp_path / "d.txt", tmp_path / "some")
+    assert [row["text"] for row in rows(tmp_path / "some")] == ["Anna", ""]
+    cut = gzip.compress(b"Anna left Tarvik\n" * 1000)[:-20]
+    (tmp_path / "e.txt.gz").write_bytes(cut)
+    output = run(model, tmp_path / "e.txt.gz", tmp_path / "cut", code=1)
+    assert "e.txt.gz: the file is damaged" in output and "fetch or make it again" in output
+    (tmp_path / "f.spacy").write_bytes(b"no docs")
+    assert "is no .spacy file, or damaged" in run(model, tmp_path / "f.spacy", tmp_path / "docs", code=1)
+
+
+def test_folders_and_patterns(model, tmp_path):
+    for name in ("in/b.txt", "in/sub/a.jsonl", "in/README.md", "in/.hidden.txt", "in/c.txt.gz"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress(b"c\n") if path.suffix == ".gz" else b'{"text": "x"}\n')
+
+    def found(*names, format=None):
+        inputs, left_out = find_inputs([str(tmp_path / name) for name in names], format, tmp_path / "out")
+        return [str(file.path.relative_to(tmp_path / "in")) for file in inputs], [path.name for path in left_out]
+
+    assert found("in") == (["b.txt", "c.txt.gz", "sub/a.jsonl"], ["README.md"])
+    assert found("in/sub", "in/*.txt*") == (["sub/a.jsonl", "b.txt", "c.txt.gz"], [])
+    assert found("in/README.md", format="txt") == (["README.md"], [])
+    for names, message in (
+        (["in", "in/b.txt"], "is named twice"),
+        (["in/README.md"], "the name ends in none of .txt, .jsonl, .csv, .parquet, .spacy; give its --format"),
+        (["none"], "there is no such file, no folder with files, and no file that matches"),
+        (["in/R*"], "no file with one of the endings"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            found(*names)
+    output = run(model, tmp_path / "in", tmp_path / "out", "--key", "found")
+    assert "1 files are left out" in output and len(rows(tmp_path / "out")) == 3
+    output = run(model, tmp_path / "in", tmp_path / "in" / "out", code=1)
+    assert "the output folder lies in the input" in output and not (tmp_path / "in" / "out").exists()
+    output = run(model, tmp_path / "out" / "*.jsonl", tmp_path / "out", code=1)
+    assert "the input lies in the output folder" in output
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--to", "xml"], "--to is 'xml'; it must be one of jsonl, parquet, spacy"),
+        (["--engine", "spark"], "--engine is 'spark'; it must be one of local, ray"),
+        (["--format", "xml"], "--format is 'xml'; it must be one of txt, jsonl, csv, parquet, spacy"),
+        (["--address", "auto"], "--address is for --engine ray"),
+        (["--key", "a", "--to", "spacy"], "--key is for json lines and Parquet"),
+    ],
+)
+def test_options_that_are_refused(model, texts, tmp_path, options, message):
+    assert message in run(model, texts, tmp_path / "out", *options, code=1) and not (tmp_path / "out").exists()
+
+
+def test_pipelines_that_are_refused(texts, tmp_path):
+    assert "is no pipeline: give a folder" in run(tmp_path / "none", texts, tmp_path / "out", code=1)
+    spacy.blank("en").to_disk(tmp_path / "blank")
+    output = run(tmp_path / "blank", texts, tmp_path / "out", code=1)
+    assert "no component of this pipeline finds entities" in output
+
+
+def test_a_full_disk(model, texts, whole, tmp_path):
+    """The same command completes the output when there is room."""
+    options = [model, texts, tmp_path / "out", "--shard-size", 4, "--batch-size", 3]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # The manifest is still written, and no shard.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        output = run(*options, code=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "shard 0 cannot be written (File too large). Make room on the disk" in output
+    assert not list((tmp_path / "out").glob("*part*"))
+    run(*options)
+    assert contents(tmp_path / "out") == whole
+
+
+def test_documents_at_which_the_pipeline_fails(model, tmp_path):
+    """They are rejected alone. A pipeline that always fails stops the run."""
+    code = tmp_path / "code.py"
+    code.write_text(
+        "from spacy.language import Language\n"
+        "@Language.component('fails')\n"
+        "def fails(doc):\n"
+        "    if 'quiet' in doc.text or (len(doc) and doc[0].text == 'all'):\n"
+        "        raise KeyError('quiet')\n"
+        "    return doc\n"
+    )
+    spacy.util.import_file("code", code)
+    nlp = spacy.load(model)
+    nlp.add_pipe("fails", first=True)
+    nlp.to_disk(tmp_path / "model")
+    path = write_jsonl(tmp_path / "a.jsonl", numbered(7))
+    output = run(tmp_path / "model", path, tmp_path / "out", "--code", code)
+    assert [row["id"] for row in rows(tmp_path / "out")] == [0, 2, 3, 4, 5]
+    assert [row["place"] for row in rejects(tmp_path / "out")] == [f"{path}:2", f"{path}:7"]
+    assert "2 of 7 records were rejected" in output and "the pipeline fails: KeyError: 'quiet'" in output
+    # The others have the scores that they have without the failing ones.
+    rest = write_jsonl(tmp_path / "b.jsonl", [row for row in numbered(7) if "quiet" not in row["text"]])
+    run(model, rest, tmp_path / "rest")
+    assert rows(tmp_path / "rest") == rows(tmp_path / "out")
+    write_jsonl(path, [{"text": "all"}] * 3)
+    output = run(tmp_path / "model", path, tmp_path / "all", "--code", code, code=1)
+    assert f"shard 0 ({path}:1 to {path}:3): KeyError" in output
+
+
+def test_a_changed_pipeline_is_noticed_by_the_workers(model, tmp_path):
+    job = Job(str(model), "another", None, -1, None, "text", None, "jsonl", None)
+    with pytest.raises(ValueError, match="the pipeline has changed since the run began"):
+        Annotator(job)
+    with pytest.raises(ValueError, match="the pipeline has changed"):
+        list(run_processes(job, [Shard(0, [], 0)], 1))
+
+
+class FakeWorker:
+    """Dies on the shards with these numbers as often as they say; the first result is None."""
+
+    started = 0
+
+    def __init__(self, deaths: Counter) -> None:
+        self.deaths, self.shard, self.stopped = deaths, None, False
+        FakeWorker.started += 1
+
+    def send(self, shard: Shard) -> None:
+        self.shard = shard
+
+    def receive(self) -> int | None:
+        number = None if self.shard is None else self.shard.number
+        if self.deaths[number] > 0:
+            self.deaths[number] -= 1
+            raise WorkerDied("exit code -9")
+        return number
+
+    def stop(self) -> None:
+        assert not self.stopped
+        self.stopped = True
+
+
+def test_shards_of_dead_workers_are_done_by_others():
+    shards = [Shard(number, [make_raw(number)], 0) for number in range(6)]
+    deaths = Counter({None: 1, 0: 2, 5: 2})
+    results = list(run_workers(lambda: FakeWorker(deaths), lambda workers: workers[-1], shards, 2))
+    assert sorted(results) == list(range(6)) and FakeWorker.started >= 6
+    for number, place in ((4, "shard 4 (a.txt:4 to a.txt:4)"), (None, "the start")):
+        deaths = Counter({number: engines.MAX_DEATHS})
+        with pytest.raises(ValueError) as caught:
+            list(run_workers(lambda deaths=deaths: FakeWorker(deaths), lambda workers: workers[0], shards, 2))
+        assert f"{place}: a worker died 3 times (exit code -9)" in str(caught.value)
+
+
+def make_raw(number: int) -> Raw:
+    return Raw(Line(Path("a.txt"), number, "Anna"), "txt", None, 4, 0)
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_bytes(model, texts, whole, tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray")
+    run(model, texts, tmp_path / "out", "--shard-size", 4, "--batch-size", 3, "--engine", "ray", "-n", 2)
+    assert contents(tmp_path / "out") == whole and not ray.is_initialized()
+    # An actor that dies is replaced.
+    killed = []
+
+    def send(worker: engines.RayWorker, shard: Shard) -> None:
+        original(worker, shard)
+        if shard.number == 2 and not killed:
+            killed.append(ray.kill(worker.actor))
+
+    original = engines.RayWorker.send
+    monkeypatch.setattr(engines.RayWorker, "send", send)
+    run(model, texts, tmp_path / "killed", "--shard-size", 4, "--batch-size", 3, "--engine", "ray")
+    assert killed and contents(tmp_path / "killed") == whole
+    output = run(tmp_path, texts, tmp_path / "bad", "--engine", "ray", code=1)
+    assert "Cannot annotate" in output and os.environ.get("RAY_ADDRESS") is None
+
+
+@pytest.mark.slow
+def test_the_spark_recipe_of_the_docs(model, tmp_path, monkeypatch):
+    sql = pytest.importorskip("pyspark.sql")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    if shutil.which("java") is None:
+        pytest.skip("Spark needs Java")
+    page = (Path(__file__).parent.parent / "docs" / "annotate.md").read_text(encoding="utf8")
+    recipe = page.split("```python\n")[1].split("```")[0]
+    recipe, replaced = re.subn('MODEL = ".*"', f'MODEL = "{model}"', recipe)
+    assert replaced == 1
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(tmp_path / "texts.jsonl", numbered(20))
+    session = sql.SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
+    try:
+        exec(recipe, {})
+    finally:
+        session.stop()
+    found = sorted(parquet.read_table(tmp_path / "annotated").to_pylist(), key=lambda row: row["id"])
+    run(model, tmp_path / "texts.jsonl", tmp_path / "out", "--key", "annotation")
+    for row, expected in zip(found, rows(tmp_path / "out"), strict=True):
+        # One batch here and one there: so the scores are the same as well.
+        assert {**row, "annotation": json.loads(row["annotation"])} == expected

@@ -1,0 +1,899 @@
+"""Tests of the formats of annotation tools and of published corpora: one small file of each."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import spacy
+from spacy.tokens import Doc
+
+from spacy_ner_arch.annotation.relations import has_relations
+from spacy_ner_arch.formats import (
+    FormatError,
+    ReadReport,
+    argilla,
+    brat,
+    corpora,
+    detect_format,
+    label_studio,
+    read_docs,
+    spacy_json,
+    texts,
+)
+from spacy_ner_arch.formats.counts import SKIPPED
+from spacy_ner_arch.formats.spans import OTHER_LABEL, RELATION_LEFT_OUT
+
+NLP = spacy.blank("en")
+# The smiley is one character of Python, and two units of UTF-16.
+TEXT = "\U0001f600 Anna Brandt left Tarvik."
+ANNA, ANNA_BRANDT, TARVIK = (2, 6), (2, 13), (19, 25)
+ENTITIES = [("Anna", "FIRST"), ("Anna Brandt", "PER"), ("Tarvik", "LOC")]
+WIDEST = ENTITIES[1:]
+RELATION = [("Anna Brandt", "left", "Tarvik")]
+
+
+def units(bounds: tuple[int, int]) -> dict[str, int]:
+    """Bounds in TEXT, counted in UTF-16."""
+    return {"start": bounds[0] + 1, "end": bounds[1] + 1}
+
+
+def characters(bounds: tuple[int, int]) -> dict[str, int]:
+    return dict(zip(("start", "end"), bounds, strict=True))
+
+
+def read(path: Path, format: str | None = None, **options: Any) -> tuple[list[Doc], ReadReport]:
+    """Read a file, in the format that is found out if none is given."""
+    report = ReadReport()
+    docs = read_docs(path, NLP.vocab, format or detect_format(path), report, tokenizer=NLP.tokenizer, **options)
+    return list(docs), report
+
+
+def write(folder: Path, *items: Any, name: str = "export.json", as_list: bool = True) -> Path:
+    """Write JSON as a list on several lines, or each item on a line, with Windows line ends."""
+    path = folder / name
+    text = json.dumps(items, indent=1) if as_list else "".join(json.dumps(item) + "\n" for item in items)
+    path.write_bytes(text.replace("\n", "\r\n").encode())
+    return path
+
+
+def named(spans: Any) -> list[tuple[str, str]]:
+    return [(span.text, span.label_) for span in spans]
+
+
+def relations_of(doc: Doc) -> list[tuple[str, str, str]]:
+    return [(relation.head.text, relation.label, relation.tail.text) for relation in doc._.relations]
+
+
+def check_full(doc: Doc) -> None:
+    """A document of TEXT with all entities and the relation."""
+    assert doc.text == TEXT
+    assert named(doc.spans["sc"]) == ENTITIES and named(doc.ents) == WIDEST
+    assert relations_of(doc) == RELATION
+
+
+# Label Studio
+
+
+def region(bounds: dict[str, int], label: str, id: str, text: str | None = None) -> dict[str, Any]:
+    value = {**bounds, "labels": [label], **({} if text is None else {"text": text})}
+    return {"id": id, "type": "labels", "from_name": "label", "to_name": "text", "value": value}
+
+
+def task(*annotations: Any, id: int = 1, **data: Any) -> dict[str, Any]:
+    return {"id": id, "data": data or {"text": TEXT}, "annotations": list(annotations), "predictions": []}
+
+
+def submitted(*results: Any, by: Any = 1, **more: Any) -> dict[str, Any]:
+    return {"id": 7, "completed_by": by, "was_cancelled": False, "result": list(results), **more}
+
+
+def full_results(count: Any, quoted: bool = True) -> list[dict[str, Any]]:
+    names = [("FIRST", ANNA, "a"), ("PER", ANNA_BRANDT, "b"), ("LOC", TARVIK, "c")]
+    regions = [region(count(place), label, id, TEXT[slice(*place)] if quoted else None) for label, place, id in names]
+    relation = {"type": "relation", "from_id": "b", "to_id": "c", "direction": "right", "labels": ["left"]}
+    return [*regions, relation]
+
+
+@pytest.mark.parametrize("count", [characters, units])
+def test_label_studio(tmp_path: Path, count: Any) -> None:
+    """The unit of the offsets is the one in which the text is what the region quotes."""
+    empty = task(submitted(), id=2, text="Nothing happened.")
+    docs, report = read(write(tmp_path, task(submitted(*full_results(count))), empty, task(id=3, text="Quill")))
+    check_full(docs[0])
+    assert [doc.text for doc in docs] == [TEXT, "Nothing happened."]
+    assert has_relations(docs[1]) and not docs[1].spans["sc"]
+    assert report.notes == {texts.UNLABELLED: 1}
+
+
+def test_label_studio_without_quotes_counts_as_told(tmp_path: Path) -> None:
+    path = write(tmp_path, task(submitted(*full_results(units, quoted=False))))
+    docs, _ = read(path, unit="utf-16")
+    check_full(docs[0])
+    with pytest.raises(ValueError, match="unit is 'bytes'; it must be one of characters, utf-16, graphemes"):
+        read(path, unit="bytes")
+
+
+def test_json_min_of_label_studio(tmp_path: Path) -> None:
+    """One object for each annotation; without relations, which are therefore not annotated."""
+    labels = [{**characters(place), "text": TEXT[slice(*place)], "labels": ["PER", "HERO"]} for place in [ANNA_BRANDT]]
+    shared = {"id": 1, "text": TEXT, "annotator": 3, "annotation_id": 9}
+    other = {**shared, "annotator": 4, "annotation_id": 10, "label": []}
+    path = write(tmp_path, {**shared, "label": labels}, other)
+    [doc], report = read(path)
+    assert detect_format(path) == "label-studio"
+    assert named(doc.spans["sc"]) == [("Anna Brandt", "HERO"), ("Anna Brandt", "PER")]
+    assert not has_relations(doc)
+    assert report.notes == {texts.OTHER_ANNOTATORS: 1}
+    assert report.examples[texts.OTHER_ANNOTATORS] == [f"{path}:19: object 2: annotator 4"]
+
+
+def test_images_and_other_results_of_label_studio(tmp_path: Path) -> None:
+    box = {"id": "x", "type": "rectanglelabels", "value": {"x": 1.5, "rectanglelabels": ["Cat"]}}
+    choice = {"id": "y", "type": "choices", "value": {"choices": ["sad"]}}
+    sound = {"id": "z", "type": "labels", "value": {"start": 0.5, "end": 1.5, "channel": 0, "labels": ["Speech"]}}
+    tasks = [
+        task(submitted(box), image="https://pictures.example/1.png"),
+        task(submitted(), image="s3://pictures/2.png"),
+        task(submitted(sound), audio="/data/upload/1.wav"),
+        task(submitted(choice, *full_results(characters))),
+        task(submitted(*full_results(characters), was_cancelled=True) | {"was_cancelled": True}),
+    ]
+    docs, report = read(write(tmp_path, *tasks))
+    assert len(docs) == 1
+    check_full(docs[0])
+    assert report.notes == {label_studio.NO_TEXT: 3, label_studio.OTHER_TYPE: 3, label_studio.CANCELLED: 1}
+
+
+def test_tasks_with_several_strings_in_label_studio(tmp_path: Path) -> None:
+    """Without a string of the name text, it is the one that the regions quote, and then the one of earlier tasks."""
+    tasks = [
+        task(submitted(), id=1, mood="sad", body="Nothing happened."),
+        task(submitted(*full_results(characters)), id=2, mood="a very long mood that no one marked", body=TEXT),
+        task(submitted(), id=3, mood="another long mood", body="Quill."),
+    ]
+    path = write(tmp_path, *tasks)
+    docs, report = read(path)
+    assert [doc.text for doc in docs] == ["Nothing happened.", TEXT, "Quill."]
+    assert report.notes == {label_studio.CHOSEN_TEXT: 2}
+    assert report.examples[label_studio.CHOSEN_TEXT][0] == f"{path}:2: object 1: 'body' of 'mood', 'body'"
+
+
+def test_directions_and_labels_of_relations_in_label_studio(tmp_path: Path) -> None:
+    def relation(**more: Any) -> dict[str, Any]:
+        return {"type": "relation", "from_id": "b", "to_id": "c", **more}
+
+    results = [
+        *full_results(characters)[:3],
+        relation(direction="left", labels=["x"]),
+        relation(direction="bi", labels=["y", "z"]),
+        relation(direction="right"),
+    ]
+    [doc], report = read(write(tmp_path, task(submitted(*results))))
+    anna, tarvik = "Anna Brandt", "Tarvik"
+    assert sorted(relations_of(doc)) == sorted(
+        [(tarvik, "x", anna), (anna, "y", tarvik), (tarvik, "y", anna), (anna, "z", tarvik), (tarvik, "z", anna)]
+    )
+    assert report.notes == {label_studio.NO_LABEL: 1}
+
+
+@pytest.mark.parametrize(
+    ("results", "reason"),
+    [
+        ([region({"start": 0, "end": 99}, "PER", "a")], "outside of the 26 characters"),
+        ([region({"start": 2, "end": 6}, "PER", "a", "Anne")], "the region 2-6 is 'Anna', not 'Anne'"),
+        ([region({"start": 2, "end": 6}, "PER", "a", "Anne")], r"data\['text'\] in utf-16"),
+        ([{"type": "relation", "from_id": "a", "to_id": "b", "labels": ["x"]}], "'a', which is the id of no region"),
+        (
+            [region(characters(place), "PER", "a") for place in (ANNA, TARVIK)]
+            + [{"type": "relation", "from_id": "a", "to_id": "a", "labels": ["x"]}],
+            "'a', which is the id of several regions",
+        ),
+        ([{"value": {}}], r"annotations\[0\].result\[0\].type: Field required"),
+    ],
+)
+def test_faults_of_label_studio(tmp_path: Path, results: list[Any], reason: str) -> None:
+    good = task(submitted(*full_results(characters)), id=2)
+    path = write(tmp_path, task(submitted(*results)), good)
+    with pytest.raises(FormatError, match=reason) as caught:
+        read(path)
+    assert str(caught.value).startswith(f"{path}:2: object 1: ")
+    [doc], report = read(path, on_error="skip")
+    check_full(doc)
+    assert report.notes == {SKIPPED: 1} and not set(report.unread_keys) - {"predictions"}
+
+
+# Several annotators
+
+
+@pytest.fixture
+def of_three(tmp_path: Path) -> Path:
+    """Two annotators agree on two entities and a relation; each of the three has something else."""
+    a, b, c, relation = full_results(characters)
+    other = {"type": "relation", "from_id": "b", "to_id": "c", "labels": ["visited"]}
+    annotations = [
+        submitted(a, b, by={"id": 4, "email": "ada@tools.example"}),
+        submitted(b, c, relation, by=5, ground_truth=True),
+        submitted(b, c, relation, other, region(characters((14, 18)), "VERB", "v", "left"), by=6),
+    ]
+    return write(tmp_path, task(*annotations))
+
+
+@pytest.mark.parametrize(
+    ("choice", "entities"),
+    [
+        ("first", [WIDEST]),  # the ground truth
+        ("ada@tools.example", [ENTITIES[:2]]),
+        ("6", [[WIDEST[0], ("left", "VERB"), WIDEST[1]]]),
+        ("all", [WIDEST, ENTITIES[:2], [WIDEST[0], ("left", "VERB"), WIDEST[1]]]),
+    ],
+)
+def test_an_annotator_is_chosen(of_three: Path, choice: str, entities: list[Any]) -> None:
+    docs, report = read(of_three, annotators=choice)
+    assert [named(doc.spans["sc"]) for doc in docs] == entities
+    assert report.notes[texts.OTHER_ANNOTATORS] == 3 - len(docs)
+
+
+def test_annotators_are_merged(of_three: Path) -> None:
+    """What one of three annotators marked is not annotated, neither as an entity nor as none."""
+    [doc], report = read(of_three, annotators="merge")
+    assert named(doc.spans["sc"]) == named(doc.ents) == WIDEST and relations_of(doc) == RELATION
+    assert [token.ent_iob_ for token in doc] == ["O", "B", "I", "", "B", "O"]
+    assert report.notes == {texts.DISAGREEMENT: 2, texts.RELATION_DISAGREEMENT: 1}
+    place = f"{of_three}:2: object 1"
+    assert report.examples[texts.DISAGREEMENT] == [f"{place}: 'Anna' FIRST", f"{place}: 'left' VERB"]
+
+
+def test_an_unknown_annotator_is_an_error(of_three: Path) -> None:
+    with pytest.raises(ValueError, match=r"one of first, all, merge or the name of an annotator \(5, 6, ada@tools.ex"):
+        read(of_three, annotators="bo")
+
+
+# doccano
+
+
+def test_doccano_counts_units_of_utf16(tmp_path: Path) -> None:
+    def entity(bounds: tuple[int, int], label: str, id: int) -> dict[str, Any]:
+        return {"id": id, "label": label, "start_offset": bounds[0] + 1, "end_offset": bounds[1] + 1}
+
+    line = {
+        "id": 12,
+        "text": TEXT,
+        "Comments": [],
+        "entities": [entity(ANNA, "FIRST", 1), entity(ANNA_BRANDT, "PER", 2), entity(TARVIK, "LOC", 3)],
+        "relations": [{"id": 1, "from_id": 2, "to_id": 3, "type": "left"}],
+    }
+    empty = {"id": 13, "text": "Nothing.", "Comments": [], "entities": [], "relations": []}
+    path = write(tmp_path, line, empty, name="all.jsonl", as_list=False)
+    assert detect_format(path) == "doccano"
+    docs, report = read(path)
+    check_full(docs[0])
+    assert report.notes == {texts.NO_ENTITY: 1} and report.unread_keys == {"Comments": 2}
+
+
+def test_doccano_without_relations_and_in_graphemes(tmp_path: Path) -> None:
+    """The flag has two characters and four units of UTF-16, and is one grapheme."""
+    text = "\U0001f1f3\U0001f1f4 Zoe\u0308 sang"
+    for unit, start, end in (("characters", 3, 7), ("utf-16", 5, 9), ("graphemes", 2, 5)):
+        path = write(tmp_path, {"id": 1, "text": text, "label": [[start, end, "PER"]]}, name="a.jsonl", as_list=False)
+        [doc], _ = read(path, "doccano", unit=unit)
+        assert named(doc.ents) == [("Zoe\u0308", "PER")] and not has_relations(doc)
+    with pytest.raises(FormatError, match=r"a.jsonl:1: the span \[2, 5, 'PER'\] has a bound within a character"):
+        line = {"id": 1, "text": "a\U0001f600\U0001f600", "label": [[2, 5, "PER"]]}
+        read(write(tmp_path, line, name="a.jsonl", as_list=False))
+
+
+def test_files_of_several_annotators_and_ids_that_clash_in_doccano(tmp_path: Path) -> None:
+    lines = [
+        {"id": 1, "text": "Anna left.", "label": [[0, 4, "PER"]]},
+        {"id": 1, "text": "Anna left.", "label": []},
+        {"id": 1, "text": "Moss left.", "label": [[0, 4, "PER"]]},
+    ]
+    docs, report = read(write(tmp_path, *lines, name="a.jsonl", as_list=False))
+    assert [doc.text for doc in docs] == ["Anna left.", "Moss left."]
+    assert report.notes == {texts.NO_ENTITY: 1, texts.OTHER_ANNOTATORS: 1, texts.CLASH: 1}
+    assert report.examples[texts.CLASH] == [f"{tmp_path / 'a.jsonl'}:3: 1, first at {tmp_path / 'a.jsonl'}:1"]
+
+
+# Prodigy
+
+
+def prodigy(**more: Any) -> dict[str, Any]:
+    names = [(ANNA, "FIRST"), (ANNA_BRANDT, "PER"), (TARVIK, "LOC")]
+    spans = [{**characters(place), "token_start": 1, "token_end": 1, "label": label} for place, label in names]
+    relation = {"head": 2, "child": 4, "head_span": spans[1], "child_span": spans[2], "color": "x", "label": "left"}
+    line = {"text": TEXT, "_input_hash": 5, "_task_hash": 6, "spans": spans, "relations": [relation]}
+    return {**line, "answer": "accept", **more}
+
+
+def test_prodigy(tmp_path: Path) -> None:
+    lines = [
+        prodigy(_annotator_id="ada"),
+        prodigy(_annotator_id="bo", spans=[], relations=[]),
+        prodigy(text="No spans at all.", _input_hash=7, spans=None, relations=None),
+        prodigy(answer="reject"),
+        {"text": "Only a text", "_input_hash": 8, "_task_hash": 9},
+    ]
+    path = write(tmp_path, *lines, name="out.jsonl", as_list=False)
+    assert detect_format(path) == "prodigy"
+    docs, report = read(path)
+    check_full(docs[0])
+    assert len(docs) == 2 and not docs[1].spans["sc"]
+    assert {kind: n for kind, n in report.notes.items() if "rejected" not in kind} == {
+        texts.OTHER_ANNOTATORS: 1,
+        texts.UNLABELLED: 1,
+    }
+    [doc], report = read(path, annotators="bo")
+    assert not doc.ents and report.notes[texts.OTHER_ANNOTATORS] == 2
+
+
+def test_binary_annotation_of_prodigy_is_partial(tmp_path: Path) -> None:
+    line = prodigy(_is_binary=True, relations=None)
+    [doc], _ = read(write(tmp_path, line, name="out.jsonl", as_list=False))
+    assert named(doc.ents) == WIDEST
+    assert [token.ent_iob_ for token in doc] == ["", "B", "I", "", "B", ""]
+
+
+def test_binary_annotations_of_a_text_are_joined(tmp_path: Path) -> None:
+    """Each question is about one entity. What another annotator has answered is not joined."""
+
+    def answer(by: str, *spans: tuple[tuple[int, int], str], **more: Any) -> dict[str, Any]:
+        marked = [{**characters(place), "label": label} for place, label in spans]
+        return prodigy(_annotator_id=by, spans=marked, relations=None, **more)
+
+    lines = [
+        answer("ada", (ANNA_BRANDT, "PER"), _is_binary=True),
+        answer("bo", (ANNA, "FIRST"), _is_binary=True),
+        answer("ada", (TARVIK, "LOC"), _is_binary=True),
+    ]
+    path = write(tmp_path, *lines, name="out.jsonl", as_list=False)
+    [doc], report = read(path)
+    assert named(doc.ents) == WIDEST and [token.ent_iob_ for token in doc] == ["", "B", "I", "", "B", ""]
+    assert report.notes == {texts.OTHER_ANNOTATORS: 1}
+    # With a complete annotation of another annotator, other tokens are known.
+    lines[1] = answer("bo", (ANNA_BRANDT, "PER"))
+    [doc], report = read(write(tmp_path, *lines, name="out.jsonl", as_list=False), annotators="merge")
+    assert named(doc.ents) == WIDEST[:1] and [token.ent_iob_ for token in doc] == ["O", "B", "I", "O", "", "O"]
+
+
+# brat
+
+
+def test_brat(tmp_path: Path) -> None:
+    """Windows line ends count two characters, as brat itself counts them; a name goes over a line end."""
+    text = "\U0001f600 Anna\r\nBrandt left Upper and Lower Tarn.\r\n"
+    lines = [
+        "T1\tFIRST 2 6\tAnna",
+        "T2\tPER 2 6;8 14\tAnna Brandt",
+        "T3\tLOC 30 40\tLower Tarn",
+        "T4\tLOC 20 25;36 40\tUpper Tarn",
+        "R1\tleft Arg1:T2 Arg2:T3\t",
+        "R2\tleft Arg1:T2 Arg2:T4",
+        "E1\tMove:T3 Who:T1",
+        "A1\tNegated T1",
+        "*\tEquiv T1 T2",
+        "#1\tAnnotatorNotes T1\tunsure",
+        "N1\tReference T1 Wikipedia:5\tAnna",
+    ]
+    (tmp_path / "sub.x").mkdir()
+    (tmp_path / "sub.x" / "doc.1.txt").write_bytes(text.encode())
+    (tmp_path / "sub.x" / "doc.1.ann").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "empty.ann").write_text("")
+    (tmp_path / "raw.txt").write_text("Nobody saw this.")
+    (tmp_path / "none.txt").write_text("Nobody is here.")
+    (tmp_path / "none.ann").write_text("")
+    docs, report = read(tmp_path)
+    assert [doc.text for doc in docs] == ["Nobody is here.", text]
+    doc = docs[1]
+    assert named(doc.spans["sc"]) == [("Anna", "FIRST"), ("Anna\r\nBrandt", "PER"), ("Lower Tarn", "LOC")]
+    assert relations_of(doc) == [("Anna\r\nBrandt", "left", "Lower Tarn")] and has_relations(docs[0])
+    assert {token.text for token in doc if not token.ent_iob} == {"Upper"}
+    assert report.notes == {
+        brat.DISCONTINUOUS: 1,
+        RELATION_LEFT_OUT: 1,
+        texts.UNLABELLED: 1,
+        texts.NO_ENTITY: 2,
+        texts.EMPTY: 1,
+        **dict.fromkeys(set(brat.OTHERS.values()), 1),
+    }
+    path = tmp_path / "sub.x" / "doc.1.ann"
+    assert report.examples[brat.DISCONTINUOUS] == [f"{path}:4: 'Upper Tarn' LOC"]
+    (docs_of_file, _) = read(path)
+    assert [doc.text for doc in docs_of_file] == [text]
+
+
+def test_brat_with_text_whose_line_ends_were_changed(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"Anna\r\nleft\r\nTarvik")
+    (tmp_path / "a.ann").write_bytes(b"T1\tLOC 10 16\tTarvik\r\n")
+    [doc], _ = read(tmp_path / "a.txt")
+    assert doc.text == "Anna\nleft\nTarvik" and named(doc.ents) == [("Tarvik", "LOC")]
+
+
+@pytest.mark.parametrize(
+    ("lines", "number", "reason"),
+    [
+        (["T1\tPER 0 4\tAnna", "T1\tLOC 10 16\tTarvik"], 2, "the id T1 is there twice"),
+        (["T1\tPER 0 4\tAnne"], 1, "the text is 'Anna' between the bounds, not 'Anne'"),
+        (["T1\tPER 0 99\tAnna"], 1, "outside of the 17 characters"),
+        (["T1\tPER 4 0\tAnna"], 1, "outside of the 17 characters"),
+        (["T1 PER 0 4 Anna"], 1, "not an entity"),
+        (["T1\tPER 0 4\tAnna", "R1\tleft Arg1:T1 Arg2:T9"], 2, "the argument T9 is not the id of an entity"),
+        (["R1\tleft T1 T2"], 1, "not a relation"),
+        (["X1\tPER 0 4\tAnna"], 1, "the id is none of brat's"),
+    ],
+)
+def test_faults_of_brat(tmp_path: Path, lines: list[str], number: int, reason: str) -> None:
+    for name, content in (("a", ["T1\tPER 0 4\tAnna"]), ("b", lines)):
+        (tmp_path / f"{name}.txt").write_text("Anna left Tarvik.")
+        (tmp_path / f"{name}.ann").write_text("\n".join(content))
+    with pytest.raises(FormatError, match=reason) as caught:
+        read(tmp_path)
+    assert (caught.value.path, caught.value.line_number) == (tmp_path / "b.ann", number)
+    docs, report = read(tmp_path, on_error="skip")
+    assert len(docs) == 1 and report.notes == {SKIPPED: 1}
+    (tmp_path / "a.txt").unlink()
+    with pytest.raises(FormatError, match="there is no text a.txt beside it"):
+        read(tmp_path)
+
+
+# Argilla
+
+
+def argilla_spans() -> list[dict[str, Any]]:
+    names = [(ANNA, "FIRST"), (ANNA_BRANDT, "PER"), (TARVIK, "LOC")]
+    return [{**units(place), "label": label} for place, label in names]
+
+
+def test_argilla(tmp_path: Path) -> None:
+    answers = [
+        {"value": argilla_spans(), "user_id": "ada"},
+        {"value": [], "user_id": "bo"},
+        {"value": [], "user_id": "cy", "status": "discarded"},
+    ]
+    responses = {"spans": answers, "mood": [{"value": "sad", "user_id": "ada"}]}
+    suggestion = {"spans": {"value": [], "score": 0.5, "agent": "model"}}
+    shared = {"id": "r1", "metadata": {}, "status": "completed", "vectors": {}}
+    records = [
+        {**shared, "fields": {"sentence": TEXT}, "responses": responses, "suggestions": suggestion},
+        {**shared, "fields": {"sentence": "Not seen."}, "responses": {}, "suggestions": suggestion},
+    ]
+    path = write(tmp_path, *records)
+    assert detect_format(path) == "argilla"
+    [doc], report = read(path)
+    assert doc.text == TEXT and named(doc.spans["sc"]) == ENTITIES and not has_relations(doc)
+    assert report.notes == {
+        texts.UNLABELLED: 1,
+        texts.OTHER_ANNOTATORS: 1,
+        argilla.DISCARDED: 1,
+        argilla.NO_SPANS: 1,
+    }
+    merged, _ = read(path, annotators="merge")
+    assert not merged[0].ents and {token.ent_iob for token in merged[0] if token.text != "Anna"} >= {0, 2}
+
+
+def test_flattened_and_old_records_of_argilla(tmp_path: Path) -> None:
+    flat = {"id": "r1", "text": TEXT, "label.responses": [argilla_spans()], "label.responses.users": ["ada"]}
+    old = {"text": TEXT, "tokens": TEXT.split(), "annotation": argilla_spans(), "annotation_agent": "ada"}
+    unseen = {"text": "Not seen.", "tokens": ["Not", "seen."], "annotation": None}
+    for records in ([flat], [old, unseen]):
+        path = write(tmp_path, *records, name="a.jsonl", as_list=False)
+        assert detect_format(path) == "argilla"
+        [doc], report = read(path)
+        assert named(doc.spans["sc"]) == ENTITIES and report.notes[texts.UNLABELLED] == len(records) - 1
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"fields": {"a": "x", "b": "y"}, "responses": {}}, "none of the fields 'a', 'b' is text"),
+        ({"fields": {"a": "xyz"}, "responses": {"q": [{"value": [{"start": 0, "end": 9, "label": "X"}]}]}}, "outside"),
+        ({"text": "xyz", "q.responses": [[]], "q.responses.users": []}, "q.responses has 1 answers, but other numbers"),
+    ],
+)
+def test_faults_of_argilla(tmp_path: Path, record: dict[str, Any], reason: str) -> None:
+    path = write(tmp_path, record, name="a.jsonl", as_list=False)
+    if reason.startswith("q."):
+        record["q.responses.users"] = ["a", "b"]
+        write(tmp_path, record, name="a.jsonl", as_list=False)
+    with pytest.raises(FormatError, match=reason):
+        read(path)
+
+
+# Rows: datasets and csv
+
+WORDS = ["\U0001f600", "Anna", "Brandt", "left", "Tarvik", "."]
+TAGS = ["O", "B-PER", "I-PER", "O", "B-LOC", "O"]
+NAMES = ["O", "B-PER", "I-PER", "B-LOC"]
+
+
+def check_tagged(doc: Doc) -> None:
+    assert [token.text for token in doc] == WORDS
+    assert named(doc.ents) == WIDEST and "sc" not in doc.spans
+
+
+def test_datasets_with_strings_and_numbers(tmp_path: Path) -> None:
+    numbers = [NAMES.index(tag) for tag in TAGS]
+    path = write(tmp_path, {"tokens": WORDS, "ner_tags": TAGS, "id": "0"}, name="a.json", as_list=False)
+    [doc], report = read(path)
+    check_tagged(doc)
+    assert detect_format(path) == "datasets" and report.schemes == {"IOB2": 1} and report.unread_keys == {"id": 1}
+    path = write(tmp_path, {"tokens": WORDS, "ner_tags": numbers[:3] + [-100] + numbers[4:]}, name="a.json")
+    [doc], _ = read(path, tag_names=NAMES)
+    assert [token.ent_iob_ for token in doc] == ["O", "B", "I", "", "B", "O"]
+    with pytest.raises(FormatError, match="the tag 0 is a number without a name"):
+        read(path)
+    with pytest.raises(FormatError, match="there is no name for the tag 3, only for 3 tags"):
+        read(path, tag_names=NAMES[:3])
+    description = {"features": {"ner_tags": {"feature": {"names": NAMES, "_type": "ClassLabel"}, "_type": "Sequence"}}}
+    (tmp_path / "dataset_info.json").write_text(json.dumps(description))
+    [doc], _ = read(path)
+    assert named(doc.ents) == WIDEST
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_datasets_in_binary_files(tmp_path: Path, suffix: str) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    feature = {"feature": {"names": NAMES, "_type": "ClassLabel"}, "_type": "Sequence"}
+    description = {"info": {"features": {"ner_tags": feature}}}
+    table = pa.table({"tokens": [WORDS, ["Quill"]], "ner_tags": [[NAMES.index(tag) for tag in TAGS], [1]]})
+    table = table.replace_schema_metadata({"huggingface": json.dumps(description)})
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".parquet":
+        parquet.write_table(table, path)
+    else:
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+            stream.write_table(table)
+    docs, report = read(path)
+    check_tagged(docs[0])
+    assert detect_format(path) == "datasets" and report.documents == 2
+    other = tmp_path / "other.parquet"
+    parquet.write_table(pa.table({"text": ["Anna left"], "entities": [[[0, 4]]]}), other)
+    with pytest.raises(
+        ValueError, match="looks like a table with the columns text, entities; the nearest format is arg"
+    ):
+        detect_format(other)
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(FormatError, match="pyarrow cannot read the file"):
+        read(path, "datasets")
+
+
+def test_binary_files_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ImportError, match=r"a.parquet needs pyarrow: pip install 'spacy-ner-arch\[parquet\]'"):
+        read(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize(
+    ("header", "first", "later"),
+    [
+        ("Sentence #,Word,POS,Tag", "Sentence: {},{},X,{}", ",{},X,{}"),
+        ("sentence_id;words;labels", "{0};{1};{2}", "{0};{1};{2}"),
+        ("word\ttag", "{1}\t{2}", "{1}\t{2}"),
+    ],
+)
+def test_csv(tmp_path: Path, header: str, first: str, later: str) -> None:
+    """Sentence numbers on the first line of a sentence or on all, and empty lines between sentences."""
+    rows = [header]
+    for number in (1, 2):
+        for i, (word, tag) in enumerate(zip(WORDS, TAGS, strict=True)):
+            cells = (number, word, tag) if i == 0 or "{0}" in later or "{1}" in later else (word, tag)
+            rows.append((later if i else first).format(*cells))
+        rows += [""] if header == "word\ttag" else []
+    path = tmp_path / "a.csv"
+    path.write_bytes("\r\n".join(rows).encode("utf-8-sig"))
+    docs, report = read(path)
+    assert detect_format(path) == "csv" and len(docs) == 2
+    for doc in docs:
+        check_tagged(doc)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("1,Anna", "2 columns where the first line has 3"),
+        ("1,,O", "the token is empty"),
+        ("1,Anna,PER", "'PER' is not an entity tag"),
+        ('1,"Anna,O', "not a line of CSV"),
+        ("1,Anna\udce9,O", "not UTF-8"),
+    ],
+)
+def test_faults_of_csv(tmp_path: Path, row: str, reason: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(f'id,token,ner\n1,"""",O\n\n{row}\n\n1,Moss,B-PER\n'.encode(errors="surrogateescape"))
+    with pytest.raises(FormatError, match=reason) as caught:
+        read(path, "csv")
+    assert caught.value.line_number == 4
+    docs, report = read(path, "csv", on_error="skip")
+    assert [doc.text.strip() for doc in docs] == ['"', "Moss"] and report.notes == {SKIPPED: 1}
+
+
+def test_columns_with_the_tag_first(tmp_path: Path) -> None:
+    path = tmp_path / "a.bio"
+    path.write_text("".join(f"{tag}\t{word}\n" for word, tag in zip(WORDS, TAGS, strict=True)), encoding="utf-8")
+    assert detect_format(path) == "conll"
+    for options in ({}, {"column": 0}):
+        [doc], _ = read(path, **options)
+        check_tagged(doc)
+
+
+# spaCy
+
+
+def spacy_doc() -> Doc:
+    nlp = spacy.blank("en")
+    doc = nlp(TEXT + "  He sang.")
+    doc = Doc(
+        nlp.vocab,
+        words=[token.text for token in doc],
+        spaces=[bool(token.whitespace_) for token in doc],
+        heads=[2, 2, 3, 3, 3, 3, 3, 8, 8, 8],
+        deps=["x", "compound", "nsubj", "ROOT", "obj", "punct", "sp", "nsubj", "ROOT", "punct"],
+        tags=["T"] * 10,
+        pos=["X"] * 10,
+        lemmas=["l"] * 10,
+    )
+    anna, brandt, tarvik = (
+        doc.char_span(*place, label=label)
+        for place, label in zip((ANNA, ANNA_BRANDT, TARVIK), ("FIRST", "PER", "LOC"), strict=True)
+    )
+    doc.set_ents([brandt, tarvik], missing=[doc[7:8]], default="outside")
+    doc.spans["sc"] = [anna, brandt, tarvik]
+    doc._.relations = [(brandt, tarvik, "left")]
+    return doc
+
+
+def test_json_of_spacy(tmp_path: Path) -> None:
+    gold = spacy_doc()
+    path = write(tmp_path, gold.to_json(underscore=["relations_json"]))
+    assert detect_format(path) == "spacy-json"
+    [doc], report = read(path)
+    assert doc.text == gold.text and [token.text for token in doc] == [token.text for token in gold]
+    assert named(doc.spans["sc"]) == ENTITIES and named(doc.ents) == WIDEST and relations_of(doc) == RELATION
+    for name in ("head", "dep_", "pos_", "tag_", "lemma_", "is_sent_start"):
+        values = [[getattr(token, name) for token in one] for one in (doc, gold)]
+        assert [str(value) for value in values[0]] == [str(value) for value in values[1]]
+    assert (report.documents, report.sentences) == (1, 2) and not report.notes
+    gold.spans["other"] = [gold[0:1]]
+    gold[0].set_morph("Case=Nom")
+    [doc], report = read(write(tmp_path, gold.to_json(), name="b.json"))
+    assert not has_relations(doc) and report.notes == {spacy_json.OTHER_GROUPS: 1, spacy_json.MORPH: 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"tokens": []}, "the text has no tokens"),
+        ({"ents": [{"start": 0, "end": 99, "label": "X"}]}, "the span 0-99 does not begin and end with a token"),
+        (
+            {"ents": [{"start": 0, "end": 4, "label": "X"}, {"start": 0, "end": 4, "label": "Y"}]},
+            "two entities overlap",
+        ),
+        ({"text": "Anna  left"}, "the last token ends at 9, the text at 10"),
+        ({"tokens": [{"start": 0, "end": 4}, {"start": 3, "end": 9}]}, "the token 3-9 is not beside the token before"),
+        (
+            {"tokens": [{"start": 0, "end": 4, "dep": "x", "head": 1}, {"start": 5, "end": 9, "dep": "x", "head": 0}]},
+            "the tokens 0 to 1: the tree has no root",
+        ),
+    ],
+)
+def test_faults_of_json_of_spacy(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+    good = {"text": "Anna left", "tokens": [{"start": 0, "end": 4}, {"start": 5, "end": 9}], "ents": []}
+    path = write(tmp_path, good, {**good, **changes}, as_list=False, name="a.jsonl")
+    with pytest.raises(FormatError, match=f"a.jsonl:2: {reason}"):
+        read(path)
+    [doc], _ = read(path, on_error="skip")
+    assert doc.text == "Anna left"
+
+
+@pytest.mark.parametrize("as_list", [True, False])
+def test_training_data_of_spacy_2(tmp_path: Path, as_list: bool) -> None:
+    pair = [TEXT, {"entities": [[*ANNA_BRANDT, "PER"], [*TARVIK, "LOC"]], "links": {}}]
+    path = write(tmp_path, pair, ["Nothing.", {"entities": []}], as_list=as_list)
+    assert detect_format(path) == "spacy-v2"
+    docs, report = read(path)
+    assert [named(doc.ents) for doc in docs] == [WIDEST, []] and report.unread_keys == {"links": 1}
+
+
+def test_training_format_of_spacy_2(tmp_path: Path) -> None:
+    words = ["Anna", "Brandt", "left", "Tarvik", "."]
+    tags = ["B-PER", "L-PER", "O", "U-LOC", "-"]
+    heads, deps = [1, 1, 0, -1, -2], ["compound", "nsubj", "ROOT", "obj", "punct"]
+    tokens = [
+        {"id": i, "orth": orth, "ner": ner, "tag": "T", "dep": dep, "head": head}
+        for i, (orth, ner, head, dep) in enumerate(zip(words, tags, heads, deps, strict=True))
+    ]
+    bad_tree = [{**token, "head": 0} for token in tokens]
+    paragraphs = [
+        {"raw": "Anna Brandt left Tarvik. Moss", "sentences": [{"tokens": tokens}, {"tokens": [{"orth": "Moss"}]}]},
+        {"raw": "Other text", "sentences": [{"tokens": bad_tree}]},
+    ]
+    path = write(tmp_path, {"id": 0, "paragraphs": paragraphs})
+    assert detect_format(path) == "spacy-v2-json"
+    docs, report = read(path, documents=True)
+    assert docs[0].text == "Anna Brandt left Tarvik. Moss" and len(list(docs[0].sents)) == 2
+    assert [named(doc.ents) for doc in docs] == [[("Anna Brandt", "PER"), ("Tarvik", "LOC")]] * 2
+    assert [token.ent_iob_ for token in docs[0]][-2:] == ["", ""]
+    assert docs[1].has_unknown_spaces
+    assert report.notes == {spacy_json.NO_SPACES: 1, spacy_json.NO_TREE: 1}
+    docs, _ = read(path)
+    assert [token.head.text for token in docs[0]] == ["Brandt", "left", "left", "left", "left"]
+    assert {token.tag_ for token in docs[0]} == {"T"} and not docs[1][0].tag_
+
+
+# Corpora
+
+SENTENCES = [["Anna", "Brandt", "left", "."], ["She", "loves", "Tarvik", "\U0001f600"]]
+FLAT = [word for sentence in SENTENCES for word in sentence]
+
+
+@pytest.mark.parametrize(
+    ("format", "item"),
+    [
+        (
+            "gliner",
+            {
+                "tokenized_text": FLAT,
+                "ner": [[0, 0, "FIRST"], [0, 1, "PER"], [6, 6, "LOC"]],
+                "relations": [[1, 2, "left"]],
+            },
+        ),
+        (
+            "dygie",
+            {
+                "doc_key": "a",
+                "sentences": SENTENCES,
+                "ner": [[[0, 0, "FIRST"], [0, 1, "PER", 0.5]], [[6, 6, "LOC"]]],
+                "relations": [[], [[0, 1, 6, 6, "left", 0.5]]],
+            },
+        ),
+        (
+            "docred",
+            {
+                "title": "a",
+                "sents": SENTENCES,
+                "vertexSet": [
+                    [{"name": "Anna", "sent_id": 0, "pos": [0, 1], "type": "FIRST"}],
+                    [{"name": "Anna Brandt", "sent_id": 0, "pos": [0, 2], "type": "PER"}],
+                    [{"name": "Tarvik", "sent_id": 1, "pos": [2, 3], "type": "LOC"}],
+                ],
+                "labels": [{"h": 1, "t": 2, "r": "left", "evidence": [0]}],
+            },
+        ),
+    ],
+)
+def test_corpora(tmp_path: Path, format: str, item: dict[str, Any]) -> None:
+    """Sentences are kept, and a relation may cross their border."""
+    name = {"gliner": "relations", "dygie": "relations", "docred": "labels"}[format]
+    path = write(tmp_path, item, {key: value for key, value in item.items() if key != name}, as_list=format != "dygie")
+    assert detect_format(path) == format
+    docs, report = read(path)
+    for doc in docs:
+        assert [token.text for token in doc] == FLAT and named(doc.spans["sc"]) == ENTITIES
+        assert [sent.start for sent in doc.sents] == ([0] if format == "gliner" else [0, 4])
+    assert relations_of(docs[0]) == RELATION and not has_relations(docs[1])
+    assert not report.notes and report.sentences == (2 if format == "gliner" else 4)
+
+
+def test_relations_of_entities_with_several_mentions(tmp_path: Path) -> None:
+    mentions = [
+        [{"sent_id": 0, "pos": [0, 2], "type": "PER"}, {"sent_id": 1, "pos": [0, 1], "type": "PER"}],
+        [{"sent_id": 1, "pos": [2, 3], "type": "LOC"}],
+    ]
+    item = {"sents": [*SENTENCES, []], "vertexSet": mentions, "labels": [{"h": 0, "t": 1, "r": "left"}]}
+    [doc], report = read(write(tmp_path, item))
+    assert relations_of(doc) == [("Anna Brandt", "left", "Tarvik"), ("She", "left", "Tarvik")]
+    assert report.notes == {corpora.ALL_MENTIONS: 1}
+
+
+def test_tacred(tmp_path: Path) -> None:
+    shared = {"id": "e1", "token": WORDS, "subj_type": "PERSON", "obj_type": "CITY", "stanford_ner": TAGS}
+    bounds = {"subj_start": 1, "subj_end": 2, "obj_start": 4, "obj_end": 4}
+    items = [{**shared, **bounds, "relation": relation} for relation in ("per:left", "no_relation")]
+    path = write(tmp_path, *items)
+    assert detect_format(path) == "tacred"
+    docs, report = read(path)
+    assert [relations_of(doc) for doc in docs] == [[("Anna Brandt", "per:left", "Tarvik")], []]
+    # Other entities are not annotated.
+    assert [token.ent_iob_ for token in docs[1]] == ["", "B", "I", "", "B", ""] and has_relations(docs[1])
+    assert report.unread_keys == {"id": 2, "stanford_ner": 2}
+
+
+@pytest.mark.parametrize(
+    ("format", "item", "reason"),
+    [
+        ("gliner", {"tokenized_text": ["a"], "ner": [[0, 1, "X"]]}, r"the span \[0, 2, 'X'\] is empty or outside"),
+        ("gliner", {"tokenized_text": ["a"], "ner": [], "relations": [[0, 0, "x"]]}, "outside of the 0 spans"),
+        ("dygie", {"sentences": [["a"]], "ner": []}, "ner has 0 lists for 1 sentences"),
+        ("dygie", {"sentences": [["a"]], "ner": [[]], "relations": [[[0, 0, 0, 0, "x"]]]}, "that is not in ner"),
+        (
+            "docred",
+            {"sents": [["a"]], "vertexSet": [[{"sent_id": 1, "pos": [0, 1], "type": "X"}]]},
+            "the sentence 1 of",
+        ),
+        ("docred", {"sents": [["a"]], "vertexSet": [[{"sent_id": 0, "pos": [0, 2], "type": "X"}]]}, "of the sentence"),
+        (
+            "docred",
+            {"sents": [["a"]], "vertexSet": [], "labels": [{"h": 0, "t": 1, "r": "x"}]},
+            "entities 0 and 1 of 0",
+        ),
+        ("tacred", {"token": ["a"]}, "subj_start: Field required"),
+    ],
+)
+def test_faults_of_corpora(tmp_path: Path, format: str, item: dict[str, Any], reason: str) -> None:
+    path = write(tmp_path, item)
+    with pytest.raises(FormatError, match=reason) as caught:
+        read(path, format)
+    assert str(caught.value).startswith(f"{path}:2: object 1: ")
+    assert read(path, format, on_error="skip")[1].notes == {SKIPPED: 1}
+
+
+# All formats
+
+
+@pytest.mark.parametrize(
+    ("format", "item"),
+    [
+        ("label-studio", {"data": {"text": ""}, "annotations": [{"result": []}]}),
+        ("doccano", {"id": 1, "text": "", "label": []}),
+        ("prodigy", {"text": "", "spans": [], "answer": "accept"}),
+        ("argilla", {"fields": {"text": ""}, "responses": {"q": [{"value": []}]}}),
+        ("datasets", {"tokens": [], "ner_tags": []}),
+        ("spacy-json", {"text": "", "tokens": [], "ents": []}),
+        ("spacy-v2", ["", {"entities": []}]),
+        ("spacy-v2-json", {"paragraphs": [{"raw": "", "sentences": [{"tokens": []}]}]}),
+        ("gliner", {"tokenized_text": [], "ner": []}),
+        ("dygie", {"sentences": [[]], "ner": [[]]}),
+        ("docred", {"sents": [[]], "vertexSet": []}),
+    ],
+)
+def test_empty_documents_are_left_out_and_counted(tmp_path: Path, format: str, item: Any) -> None:
+    docs, report = read(write(tmp_path, item), format)
+    assert not docs and report.notes[texts.EMPTY] == 1
+
+
+def test_labels_outside_of_a_schema_are_left_out_and_counted(tmp_path: Path) -> None:
+    path = write(tmp_path, task(submitted(*full_results(characters))))
+    [doc], report = read(path, labels=["FIRST", "LOC"])
+    assert named(doc.ents) == named(doc.spans["sc"]) == [ENTITIES[0], ENTITIES[2]]
+    assert relations_of(doc) == [] and has_relations(doc)
+    assert report.entities == report.spans == {"FIRST": 1, "LOC": 1} and not report.relations
+    assert report.notes == {OTHER_LABEL: 1, RELATION_LEFT_OUT: 1} and report.only_spans == 0
+    assert report.examples[OTHER_LABEL] == [f"{path}:2: object 1: 'Anna Brandt' PER"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "a.json",
+            '[{"text": "a", "ents_of": []}]',
+            "looks like JSON with the keys text, ents_of; the nearest format is",
+        ),
+        (
+            "a.json",
+            '[{"tokens": ["a"], "entity": []}]',
+            "the nearest format is datasets .*: it has the keys tokens and",
+        ),
+        ("a.json", "[1, 2]", "looks like JSON with values such as 1"),
+        ("a.json", "[]", "is an empty JSON list"),
+        ("a.jsonl", '{"text": "a"', "invalid JSON"),
+        ("a.txt", "", "is empty"),
+        (
+            "a.txt",
+            "Anna left Tarvik\n",
+            "looks like columns, 3 on most lines; .* conll .*no column has tags such as B-PER",
+        ),
+        ("a.txt", "Anna\n", "looks like plain text"),
+        ("a.txt", "Anna B-PER NNP\nleft O VBD\n", "the tags are in column 1: give --format conll --column 1"),
+        ("a.txt", "\x00\x01\x02", "looks like a binary file"),
+        ("a.spacy", "x", "looks like a corpus of spaCy, which needs no conversion"),
+    ],
+)
+def test_what_an_unknown_file_looks_like(tmp_path: Path, name: str, content: str, message: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        detect_format(tmp_path / name)

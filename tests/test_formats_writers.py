@@ -1,0 +1,344 @@
+"""Tests of `ner-arch export-data`: round trips, what is lost, and predictions for review."""
+
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import spacy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from spacy.cli import app
+from spacy.tokens import Doc, Span
+from typer.testing import CliRunner
+
+import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
+from spacy_ner_arch.annotation.relations import has_relations
+from spacy_ner_arch.cli.export_data import FORMAT_HELP
+from spacy_ner_arch.formats import WRITERS, ReadReport, detect_format, read_docs, write_docbin, write_docs, writers
+from spacy_ner_arch.formats.counts import MISALIGNED
+from spacy_ner_arch.formats.spans import DUPLICATE
+from spacy_ner_arch.formats.texts import NO_ENTITY
+
+NLP = spacy.blank("en")
+# The format in which a written file is read again.
+READERS = {name: name for name in WRITERS} | {"json": "spacy-json"}
+TEXT_FORMATS = ["label-studio", "doccano", "prodigy", "brat"]
+
+
+def run(*args: object, code: int = 0) -> str:
+    result = CliRunner().invoke(app, ["ner-arch", "export-data", *map(str, args)])
+    assert result.exit_code == code, result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return " ".join(result.output.split())
+
+
+def write(docs: list[Doc], path: Path, format: str, **options: Any) -> ReadReport:
+    report = ReadReport()
+    write_docs(docs, path, format, report, **options)
+    return report
+
+
+def read(path: Path, format: str) -> tuple[list[Doc], ReadReport]:
+    report = ReadReport()
+    return list(read_docs(path, NLP.vocab, READERS[format], report, tokenizer=NLP.tokenizer)), report
+
+
+def rows(spans: Any) -> list[tuple[int, int, str]]:
+    return sorted((span.start, span.end, span.label_) for span in spans)
+
+
+def relations_of(doc: Doc) -> list[tuple[int, str, int]]:
+    return [(relation.head.start, relation.label, relation.tail.start) for relation in doc._.relations]
+
+
+def nested_doc() -> Doc:
+    """Overlapping spans and relations; an emoji, a name over two lines, and white space that spaCy makes tokens of."""
+    doc = NLP("\U0001f600 Anna\nBrandt of the Guild of Tarn left  \r\n Tarvik \U0001f1f3\U0001f1f4.")
+    spans = [
+        doc.char_span(doc.text.index(text), doc.text.index(text) + len(text), label=label)
+        for text, label in (
+            ("Anna\nBrandt", "PER"),
+            ("Guild of Tarn", "ORG"),
+            ("Tarn", "LOC"),
+            ("Tarvik", "LOC"),
+            ("\U0001f1f3\U0001f1f4", "X"),
+        )
+    ]
+    assert None not in spans
+    doc.set_ents([spans[i] for i in (0, 1, 3, 4)], default="outside")
+    doc.spans["sc"] = spans
+    doc._.relations = [(spans[0], spans[1], "member of"), (spans[3], spans[2], "near"), (spans[0], spans[0], "self")]
+    return doc
+
+
+def plain_doc(text: str = "Nothing happened.") -> Doc:
+    doc = NLP(text)
+    doc.set_ents([], default="outside")
+    doc.spans["sc"] = []
+    doc._.relations = []
+    return doc
+
+
+@pytest.mark.parametrize("format", [*TEXT_FORMATS, "spert", "json"])
+def test_round_trip(tmp_path: Path, format: str) -> None:
+    """A round trip gives the same texts, spans, entities and relations, and says that it loses nothing of these."""
+    gold = [nested_doc(), plain_doc(), plain_doc("Quill \U0001f600")]
+    report = write(gold, tmp_path / "out", format)
+    kinds = {"brat": {writers.LABEL_CHANGED: 1}, "spert": {writers.SPACES: 3}}
+    assert report.notes == kinds.get(format, {})
+    docs, reading = read(tmp_path / "out", format)
+    assert set(reading.notes) <= {NO_ENTITY}
+    assert len(docs) == 3
+    for doc, expected in zip(docs, gold, strict=True):
+        assert doc.text.strip() == expected.text.strip() or format == "spert"
+        assert [token.text for token in doc] == [token.text for token in expected]
+        assert rows(doc.ents) == rows(expected.ents) and rows(doc.spans["sc"]) == rows(expected.spans["sc"])
+        relations = [(head, label.replace("_", " "), tail) for head, label, tail in relations_of(doc)]
+        assert sorted(relations) == sorted(relations_of(expected)) and has_relations(doc)
+        assert [token.ent_iob for token in doc] == [token.ent_iob for token in expected]
+    assert report.spans == reading.spans and report.entities == reading.entities
+    assert detect_format(tmp_path / "out") == READERS[format]
+
+
+def test_round_trip_of_columns(tmp_path: Path) -> None:
+    doc = Doc(NLP.vocab, words=["Anna", "Brandt", "left", "Upper", "Tarn"], sent_starts=[1, 0, 0, 1, 0])
+    doc.set_ents([Span(doc, 0, 2, "PER"), Span(doc, 3, 4, "LOC")], missing=[doc[2:3]], default="outside")
+    report = write([doc, plain_doc()], tmp_path / "a.conll", "conll")
+    assert report.notes == {writers.SPACES: 1}
+    found = ReadReport()
+    docs = list(read_docs(tmp_path / "a.conll", NLP.vocab, "conll", found, documents=True))
+    assert [rows(doc.ents) for doc in docs] == [[(0, 2, "PER"), (3, 4, "LOC")], []]
+    assert [token.ent_iob_ for token in docs[0]] == ["B", "I", "", "B", "O"]
+    assert [sent.text for sent in docs[0].sents] == ["Anna Brandt left", "Upper Tarn"] and not found.notes
+
+
+def rich_doc() -> Doc:
+    doc = Doc(
+        NLP.vocab,
+        words=["Anna", "Brandt", "left", "Upper", "Tarn", "."],
+        sent_starts=[1, 0, 0, 0, 1, 0],
+        tags=["T"] * 6,
+    )
+    upper = Span(doc, 3, 5, "LOC", kb_id="Q1")
+    doc.set_ents([Span(doc, 0, 2, "PER"), upper], missing=[doc[2:3]], default="outside")
+    doc.spans["sc"] = [Span(doc, 3, 4, "X"), Span(doc, 4, 6, "Y")]
+    doc.spans["sc"].attrs["scores"] = [0.25, 0.5]
+    doc.spans["other"] = [doc[0:1]]
+    doc.cats = {"news": 1.0}
+    doc._.relations = [(doc[0:2], upper, "left", 0.75), (Span(doc, 0, 2, "PER"), upper, "left", 0.75)]
+    return doc
+
+
+ALWAYS = {writers.TAGS: 1, writers.GROUPS: 1, writers.LINKS: 1, writers.CATEGORIES: 1, writers.NO_LABEL: 2}
+OF_TEXTS = {**ALWAYS, writers.MISSING: 1, writers.SENTENCES: 1, writers.UNKNOWN_SPACES: 1}
+LOST = {
+    "label-studio": OF_TEXTS,
+    "doccano": {**OF_TEXTS, writers.SCORES: 3},
+    "prodigy": OF_TEXTS,
+    "brat": OF_TEXTS,
+    "conll": {**ALWAYS, writers.SCORES: 3, writers.OVERLAPS: 2, writers.RELATIONS: 1, writers.CROSSING: 1},
+    "spert": {**ALWAYS, writers.MISSING: 1, writers.SENTENCES: 1, writers.SCORES: 3},
+    "json": {writers.LINKS: 1},
+}
+
+
+@pytest.mark.parametrize("format", WRITERS)
+def test_what_a_format_loses_is_counted_with_an_example(tmp_path: Path, format: str) -> None:
+    report = write([rich_doc()], tmp_path / "out", format, source="train.spacy")
+    assert report.notes == LOST[format]
+    for kind in report.notes:
+        assert report.examples[kind][0].startswith("train.spacy:1: document 1: ")
+    assert report.examples[writers.LINKS] == ["train.spacy:1: document 1: 'Upper Tarn' Q1"]
+    assert set(LOST) == set(WRITERS)
+
+
+def test_json_keeps_everything_that_the_reader_knows(tmp_path: Path) -> None:
+    gold = rich_doc()
+    write([gold], tmp_path / "a.jsonl", "json")
+    [doc], report = read(tmp_path / "a.jsonl", "json")
+    assert [token.ent_iob_ for token in doc] == [token.ent_iob_ for token in gold]
+    assert rows(doc.ents) == rows(gold.ents) and rows(doc.spans["sc"]) == rows(gold.spans["sc"])
+    assert [sent.text for sent in doc.sents] == [sent.text for sent in gold.sents]
+    assert doc.has_unknown_spaces and [token.tag_ for token in doc] == ["T"] * 6
+    assert relations_of(doc) == relations_of(gold)
+    assert report.notes.total() == 1  # the other group of spans
+
+
+def test_documents_without_annotation(tmp_path: Path) -> None:
+    """Tools that know tasks without annotation get them; for others they are counted."""
+    unlabelled = NLP("Nobody saw this.")
+    for format in WRITERS:
+        report = write([nested_doc(), unlabelled], tmp_path / format, format)
+        keeps = format in ("label-studio", "prodigy", "conll", "json")
+        assert (writers.UNLABELLED in report.notes) != keeps
+    docs, report = read(tmp_path / "label-studio", "label-studio")
+    assert len(docs) == 1
+    docs, report = read(tmp_path / "prodigy", "prodigy")
+    assert len(docs) == 1
+    assert report.notes.total() == 1
+
+
+def test_relations_that_are_not_annotated(tmp_path: Path) -> None:
+    """SpERT has no way to say it: it is counted, as other documents have relations."""
+    other = NLP("Anna left.")
+    other.set_ents([Span(other, 0, 1, "PER")], default="outside")
+    report = write([nested_doc(), other], tmp_path / "a", "spert")
+    assert report.notes[writers.RELATED] == 1
+    assert report.examples[writers.RELATED] == ["corpus:2: document 2: it has none"]
+
+
+def test_tokens_and_labels_that_a_format_cannot_have(tmp_path: Path) -> None:
+    doc = NLP("Anna\n\nleft")
+    doc.set_ents([doc.char_span(0, 4, label="the person")], default="outside")
+    report = write([doc], tmp_path / "a", "conll")
+    assert report.notes == {writers.WHITE_SPACE: 1, writers.SPACES: 1}
+    assert (tmp_path / "a").read_text() == "-DOCSTART-\tO\n\nAnna\tB-the person\nleft\tO\n\n"
+    report = write([doc], tmp_path / "b", "brat")
+    assert report.examples[writers.LABEL_CHANGED] == ["corpus:1: document 1: 'the person' to 'the_person'"]
+    assert (tmp_path / "b" / "1.ann").read_text() == "T1\tthe_person 0 4\tAnna\n"
+    assert (tmp_path / "b" / "annotation.conf").read_text().startswith("[entities]\nthe_person\n\n[relations]\n")
+
+
+# Predictions
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    """A pipeline whose predictions are those of rules, with fixed probabilities."""
+    nlp = spacy.blank("en")
+    ruler = nlp.add_pipe("entity_ruler")
+    ruler.add_patterns([{"label": "PER", "pattern": "Anna"}, {"label": "LOC", "pattern": "Tarvik"}])
+    nlp.to_disk(tmp_path / "model")
+    return str(tmp_path / "model")
+
+
+def predicted_doc() -> Doc:
+    doc = NLP("\U0001f600 Anna left Tarvik.")
+    anna, tarvik = Span(doc, 1, 2, "PER"), Span(doc, 3, 4, "LOC")
+    doc.set_ents([anna, tarvik], default="outside")
+    if not Span.has_extension("score"):
+        Span.set_extension("score", default=None)
+    for ent, score in zip(doc.ents, (0.5, 0.75), strict=True):
+        ent._.score = score
+    doc._.relations = [(*doc.ents, "left", 0.25)]
+    return doc
+
+
+def test_predictions_for_label_studio(tmp_path: Path) -> None:
+    report = write([predicted_doc()], tmp_path / "tasks.json", "label-studio", model="my-model")
+    assert not report.notes
+    [task] = json.loads((tmp_path / "tasks.json").read_text())
+    assert task["annotations"] == []
+    [prediction] = task["predictions"]
+    assert prediction["model_version"] == "my-model" and prediction["score"] == 0.5
+    assert [result["score"] for result in prediction["result"]] == [0.5, 0.75, 0.25]
+    assert prediction["result"][0]["value"] == {"start": 2, "end": 6, "text": "Anna", "labels": ["PER"]}
+    # The configuration has the names and labels of the results.
+    view = ElementTree.parse(tmp_path / "tasks.xml").getroot()
+    assert [label.get("value") for label in view.iter("Label")] == ["LOC", "PER"]
+    assert [label.get("value") for label in view.iter("Relation")] == ["left"]
+    names = {(view.find("Labels").get("name"), view.find("Text").get("name"))}
+    assert names == {(result["from_name"], result["to_name"]) for result in prediction["result"][:2]}
+    # They are no annotation yet.
+    docs, reading = read(tmp_path / "tasks.json", "label-studio")
+    assert not docs and reading.notes.total() == 1
+
+
+def test_predictions_for_other_tools(tmp_path: Path) -> None:
+    doc = predicted_doc()
+    write([doc], tmp_path / "a.jsonl", "prodigy", model="m")
+    task = json.loads((tmp_path / "a.jsonl").read_text())
+    assert "answer" not in task and task["meta"] == {"model": "m"}
+    assert [span["score"] for span in task["spans"]] == [0.5, 0.75] and task["relations"][0]["score"] == 0.25
+    assert [span["token_end"] for span in task["spans"]] == [1, 3] and task["relations"][0]["child"] == 3
+    write([doc], tmp_path / "brat", "brat", model="m")
+    assert (tmp_path / "brat" / "1.ann").read_text().splitlines() == [
+        "T1\tPER 2 6\tAnna",
+        "#1\tAnnotatorNotes T1\t0.5",
+        "T2\tLOC 12 18\tTarvik",
+        "#2\tAnnotatorNotes T2\t0.75",
+        "R1\tleft Arg1:T1 Arg2:T2",
+        "#3\tAnnotatorNotes R1\t0.25",
+    ]
+    report = write([doc], tmp_path / "b.jsonl", "doccano", model="m")
+    assert report.notes == {writers.SCORES: 3}
+    entity = json.loads((tmp_path / "b.jsonl").read_text())["entities"][1]
+    assert (entity["start_offset"], entity["end_offset"]) == (13, 19)
+    write([doc], tmp_path / "c.jsonl", "json", model="m")
+    assert [ent["score"] for ent in json.loads((tmp_path / "c.jsonl").read_text())["ents"]] == [0.5, 0.75]
+
+
+# The command
+
+
+def test_command(tmp_path: Path, model: str) -> None:
+    gold = plain_doc("Anna left Tarvik.")
+    write_docbin([gold, nested_doc()], tmp_path / "a.spacy")
+    output = run(tmp_path / "a.spacy", tmp_path / "sub" / "a.jsonl", "-f", "doccano")
+    assert "documents 2" in output and "Saved 2 documents to" in output
+    output = run(tmp_path / "a.spacy", tmp_path / "b.json", "-f", "label-studio", "-m", model)
+    tasks = json.loads((tmp_path / "b.json").read_text())
+    assert [len(task["predictions"][0]["result"]) for task in tasks] == [2, 2]
+    assert tasks[0]["predictions"][0]["model_version"] == model
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["-f", "xml"], "unknown format 'xml'; known are label-studio, doccano, prodigy, brat, conll, spert, json"),
+        (["-f", "json", "-m", "blank"], "no component of this pipeline finds entities"),
+        (["-f", "brat"], "exists and is not an empty folder; name a new one"),
+    ],
+)
+def test_faults_of_the_command(tmp_path: Path, options: list[str], message: str) -> None:
+    write_docbin([nested_doc()], tmp_path / "a.spacy")
+    spacy.blank("en").to_disk(tmp_path / "blank")
+    options = [str(tmp_path / "blank") if option == "blank" else option for option in options]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "x").write_text("x")
+    assert message in run(tmp_path / "a.spacy", tmp_path / "out", *options, code=1)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["x"]
+
+
+def test_the_help_names_all_formats() -> None:
+    assert set(WRITERS) <= {word.strip(",.;:()") for word in FORMAT_HELP.split()}
+
+
+def test_a_corpus_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "a.spacy").write_bytes(b"no corpus")
+    assert "Cannot export" in run(tmp_path / "a.spacy", tmp_path / "b", "-f", "json", code=1)
+    (tmp_path / "empty").mkdir()
+    assert "has no .spacy files" in run(tmp_path / "empty", tmp_path / "b", "-f", "json", code=1)
+    assert not (tmp_path / "b").exists()
+
+
+# Properties
+
+texts = st.text(st.sampled_from(" \n\r\t\u00a0.,'\"-aB\U0001f600\u0308\U0001f1f3;|#"), min_size=1, max_size=25)
+
+
+@settings(deadline=None, max_examples=100)
+@given(text=texts, data=st.data())
+def test_round_trips_of_any_text(tmp_path_factory: pytest.TempPathFactory, text: str, data: st.DataObject) -> None:
+    """What is read again is what was written, for all formats that keep overlaps and relations."""
+    doc = NLP(text)
+    bounds = st.tuples(st.integers(0, len(doc) - 1), st.integers(1, 4), st.sampled_from("XY"))
+    keys = {
+        (start, min(start + width, len(doc)), label) for start, width, label in data.draw(st.lists(bounds, max_size=5))
+    }
+    spans = [Span(doc, *key[:2], key[2]) for key in sorted(keys)]
+    # Readers trim white space at the ends.
+    spans = [span for span in spans if not span[0].is_space and not span[-1].is_space]
+    doc.spans["sc"] = spans
+    doc.set_ents(spacy.util.filter_spans(spans), default="outside")
+    doc._.relations = [(spans[0], span, "r") for span in spans[1:]]
+    folder = tmp_path_factory.mktemp("trip")
+    for format in (*TEXT_FORMATS, "spert", "json"):
+        write([doc], folder / format, format)
+        [again], report = read(folder / format, format)
+        assert rows(again.spans["sc"]) == rows(spans), format
+        assert len(again._.relations) == len(doc._.relations)
+        assert not report.notes[DUPLICATE] and not report.notes[MISALIGNED]
+        assert [token.text for token in again] == [token.text for token in doc]

@@ -1,0 +1,219 @@
+"""All configs on a pretend GPU: devices do not mix, nothing is read before it has arrived, the host rarely waits."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import spacy
+import torch
+from families import FAMILIES
+from pretend_gpu import DeviceMixing, PretendGPU, pretend_gpu
+from spacy.training.initialize import init_nlp
+from spacy.util import resolve_dot_names
+from test_configs import CONFIGS, ROOT, corpus, given, small_config  # noqa: F401
+
+from spacy_ner_arch.bridge import head, shim
+from spacy_ner_arch.nn import batch, taggers
+from spacy_ner_arch.nn.transformer import TAKES_PAIRS, Pieces, WordTransformer
+from spacy_ner_arch.pipes.base import TorchPipe
+from spacy_ner_arch.training.calibration import calibrate
+
+pytestmark = [
+    pytest.mark.skipif(torch.cuda.is_available(), reason="there is a real GPU"),
+    pytest.mark.filterwarnings("ignore:PyTorch was compiled without cuDNN", "ignore:.*is used nowhere in the config"),
+]
+
+# Configs of the fast tests: an embedding of words, a transformer, a shared encoder, spans, tags, relations.
+FAST = {"bilstm_crf", "span", "joint_bilstm"}
+# Files of other packages that wait, however often.
+WAITING_ELSEWHERE = {"ml/tb_framework.py": "spaCy's parser decides on the host"}
+
+
+class Run:
+    """A pipeline on the pretend GPU, trained and applied as by spaCy."""
+
+    def __init__(self, config) -> None:
+        self.nlp = init_nlp(config)
+        (self.corpus,) = resolve_dot_names(self.nlp.config.interpolate(), ["corpora.train"])
+        self.optimizer = self.nlp.resume_training()
+
+    def update(self) -> dict[str, float]:
+        """As in spacy.training.loop."""
+        losses: dict[str, float] = {}
+        annotates = self.nlp.config["training"]["annotating_components"]
+        self.nlp.update(list(self.corpus(self.nlp)), sgd=False, drop=0.1, losses=losses, annotates=annotates)
+        for _, pipe in self.nlp.pipeline:
+            if hasattr(pipe, "finish_update"):
+                pipe.finish_update(self.optimizer)
+        return losses
+
+    def predict(self) -> list[str]:
+        return [str((doc.ents, doc.spans, doc._.relations)) for doc in self.nlp.pipe(given(self.nlp))]
+
+    def check(self, gpu: PretendGPU) -> None:
+        """Train and predict within the budget: one wait per head, in an update and in prediction."""
+        heads = sum(isinstance(pipe, TorchPipe) for _, pipe in self.nlp.pipeline)
+        with gpu.counting() as update:
+            losses = self.update()
+        assert all(np.isfinite(float(loss)) for loss in losses.values())
+        with gpu.counting() as prediction:
+            found = self.predict()
+        assert found == self.predict()
+        assert own_waits(update).total() == heads, update.waits
+        assert own_waits(prediction).total() == heads, prediction.waits
+        assert min(update.launches.total(), prediction.launches.total()) > 50
+
+
+def own_waits(gpu: PretendGPU) -> Counter[str]:
+    return Counter({line: n for line, n in gpu.waits.items() if line.rsplit(":")[0] not in WAITING_ELSEWHERE})
+
+
+def check(config) -> None:
+    with pretend_gpu() as gpu:
+        run = Run(config)
+        run.update()
+        run.check(gpu)
+
+
+@pytest.mark.parametrize(
+    "path", [pytest.param(p, id=p.stem, marks=[] if p.stem in FAST else pytest.mark.slow) for p in CONFIGS]
+)
+def test_config(path, corpus, tiny_transformers):  # noqa: F811
+    check(small_config(path, corpus, tiny_transformers["bert"]))
+
+
+VARIANTS = {
+    "bfloat16": {"components.*.dtype": "bfloat16"},
+    "float16": {"components.*.dtype": "float16"},
+    "frozen": {"components.transformer.model.frozen": True},
+    "first_last": {"components.transformer.model.pooling": "first_last"},
+    "averages": {"training.optimizer.use_averages": True},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", VARIANTS.values(), ids=list(VARIANTS))
+@pytest.mark.parametrize("name", ["transformer_bilstm_crf", "nested"])
+def test_variant(name, settings, corpus, tiny_transformers):  # noqa: F811
+    check(small_config(ROOT / "configs" / f"{name}.cfg", corpus, tiny_transformers["bert"], **settings))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["transformer_bilstm_crf", "joint_bilstm", "nested", "relation_acnn"])
+def test_what_else_is_done_with_a_pipeline(name, corpus, tiny_transformers):  # noqa: F811
+    """New labels, averages, calibration, scores, storing, loading on the other device, a transformer of its own."""
+    settings = {"training.optimizer.use_averages": True}
+    config = small_config(ROOT / "configs" / f"{name}.cfg", corpus, tiny_transformers["bert"], **settings)
+    with pretend_gpu():
+        run = Run(config)
+        run.update()
+        heads = [component for component, pipe in run.nlp.pipeline if isinstance(pipe, TorchPipe)]
+        for component in heads:
+            run.nlp.get_pipe(component).add_label("NEW")
+        run.update()
+        calibrate(corpus, 0, run.nlp)
+        with run.nlp.use_params(run.optimizer.averages):
+            assert run.nlp.evaluate(list(run.corpus(run.nlp)))
+        found = run.predict()
+        stored, its_config = run.nlp.to_bytes(), run.nlp.config.copy()
+        for shared in {"tok2vec", "transformer"} & set(run.nlp.pipe_names):
+            run.nlp.replace_listeners(shared, heads[-1], ["model.tok2vec"])
+        assert run.predict() == found
+    nlp = spacy.blank("en").from_config(its_config).from_bytes(stored)
+    assert [str((doc.ents, doc.spans, doc._.relations)) for doc in nlp.pipe(given(nlp))] == found
+
+
+def test_results_are_those_of_the_cpu(corpus):  # noqa: F811
+    config = small_config(ROOT / "configs" / "span_bilstm.cfg", corpus, None)
+
+    def results():
+        run = Run(config)
+        return [run.update()["span_ner"] for _ in range(20)], run.predict()
+
+    on_cpu = results()
+    with pretend_gpu():
+        on_gpu = results()
+    assert np.allclose(on_gpu[0], on_cpu[0], rtol=1e-4) and on_gpu[1] == on_cpu[1]
+    assert on_cpu[0][-1] < on_cpu[0][0] / 2
+
+
+@pytest.mark.parametrize("kind", sorted(TAKES_PAIRS))
+def test_no_wait_for_the_mask_of_a_transformer(kind):
+    config = {**FAMILIES[kind][1], "model_type": kind, "vocab_size": 20, "pad_token_id": 0}
+    module = WordTransformer({**config, "max_position_embeddings": 20}, "mean").eval()
+    lengths = torch.tensor([4, 9, 1])
+    mask = torch.arange(9) < lengths.unsqueeze(1)
+    rows = mask.flatten().nonzero().squeeze(1)
+    pieces = Pieces(torch.randint(3, 20, mask.shape), mask, rows, torch.arange(14), torch.ones(14).long())
+    with torch.no_grad():
+        expected = module.read(pieces)
+        with pretend_gpu() as gpu:
+            module, pieces = module.to("cuda"), Pieces(*(part if part is None else part.cuda() for part in pieces))
+            with gpu.counting() as counted:
+                found = module.read(pieces)
+            assert not counted.waits
+            assert torch.equal(found.cpu(), expected)
+
+
+# Faults that only a GPU shows. Each is found by the checks above.
+
+
+class NoStream:
+    def synchronize(self) -> None:
+        pass
+
+
+def rows_on_the_host(lengths, device):
+    batch = make_batch(lengths, device)
+    batch.rows = batch.rows.cpu()
+    return batch
+
+
+def each_loss_by_itself(losses):
+    for loss in losses:
+        float(loss.total)
+    return read_loss(losses)
+
+
+def flag_at_once(self, optimizer):
+    finish_update(self, optimizer)
+    if self._overflow is not None and bool(self._overflow.flag):
+        raise ValueError("the flag is set")
+
+
+def blocking(arrays, device):
+    return [torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays]
+
+
+make_batch, read_loss, finish_update = head.make_batch, head.read_loss, shim.TorchShim.finish_update
+MIXED = (DeviceMixing, "cuda:0 with a tensor of the CPU")
+HOST = (TypeError, "Implicit conversion|expected np.ndarray")
+POISON = (ValueError, "scores are not finite|the flag is set|negative")
+WAITS = (AssertionError, "Counter")
+FAULTS = {
+    "rows of the tokens stay on the host": (head, "make_batch", rows_on_the_host, MIXED),
+    "targets stay on the host": (taggers, "send", lambda arrays, device: [torch.from_numpy(*arrays)], MIXED),
+    "numpy joins the arrays of cupy": (head, "join", lambda model, arrays: torch.from_numpy(np.vstack(arrays)), HOST),
+    "predictions are read before they arrive": (torch.cuda, "current_stream", lambda device: NoStream(), POISON),
+    "the overflow flag is read before it arrives": (shim.TorchShim, "finish_update", flag_at_once, POISON),
+    "a loss is read for each batch": (head, "read_loss", each_loss_by_itself, WAITS),
+    "the host waits for a copy to the device": (batch, "send", blocking, WAITS),
+}
+
+
+@pytest.mark.parametrize("module, name, fault, error", FAULTS.values(), ids=list(FAULTS))
+def test_planted_fault(module, name, fault, error, corpus, monkeypatch):  # noqa: F811
+    config = small_config(ROOT / "configs" / "bilstm_crf.cfg", corpus, None)
+    with pretend_gpu() as gpu:
+        run = Run(config)
+        run.update()
+        monkeypatch.setattr(module, name, fault)
+        with pytest.raises(error[0], match=error[1]):
+            run.check(gpu)
+
+
+def test_a_process_cannot_use_the_gpu_of_the_one_it_was_forked_from(corpus):  # noqa: F811
+    with pretend_gpu():
+        run = Run(small_config(ROOT / "configs" / "bilstm_crf.cfg", corpus, None))
+        with pytest.raises(ValueError, match="sequence_ner: the model is on a GPU, .* set n_process = 1"):
+            list(run.nlp.pipe(given(run.nlp), n_process=2))

@@ -1,0 +1,161 @@
+"""`ner-arch review`: planted label errors come first."""
+
+import json
+import math
+
+import pytest
+import spacy
+from conftest import TRAIN, make_examples, make_nlp, train
+from spacy.tokens import Doc, DocBin, Span, SpanGroup
+from spacy.training import Example
+from typer.testing import CliRunner
+
+from spacy_ner_arch.annotation.relations import Relation
+from spacy_ner_arch.cli.app import app
+from spacy_ner_arch.evaluation.doubts import entity_doubts, relation_doubts
+
+NLP = spacy.blank("en")
+WORDS = ["Anna", "Brandt", "lives", "in", "Tarvik", "near", "Brenna", "."]
+
+
+def example(gold, found, words=WORDS):
+    """Gold entities, and spans with their probabilities: (start, end, label[, probability])."""
+    reference, predicted = Doc(NLP.vocab, words=words), Doc(NLP.vocab, words=words)
+    reference.set_ents([Span(reference, *row) for row in gold], default="outside")
+    spans = [Span(predicted, *row[:3]) for row in found]
+    predicted.spans["alternatives"] = SpanGroup(
+        predicted, spans=spans, attrs={"scores": [row[3] for row in found]}, name="alternatives"
+    )
+    return Example(predicted, reference)
+
+
+def doubts_of(gold, found):
+    return entity_doubts(0, example(gold, found), "alternatives")
+
+
+@pytest.mark.parametrize(
+    ("gold", "found", "kind", "odds"),
+    [
+        ([(0, 2, "PER")], [(0, 2, "PER", 0.9)], "none there", 0.1 / 0.9),
+        ([(0, 2, "PER")], [(0, 2, "PER", 0.1), (0, 2, "ORG", 0.8)], "wrong label", 8),
+        ([(0, 2, "PER")], [(0, 2, "PER", 0.2), (0, 1, "PER", 0.7)], "wrong boundaries", 3.5),
+        ([(0, 2, "PER")], [(0, 2, "PER", 0.2), (0, 1, "ORG", 0.7)], "wrong label and boundaries", 3.5),
+        ([(0, 2, "PER")], [(0, 2, "PER", 0.2), (0, 1, "ORG", 0.3)], "none there", 2.5),
+        ([(0, 2, "PER")], [], "none there", 10_000),
+        ([], [(4, 5, "LOC", 0.75), (4, 5, "ORG", 0.2)], "not annotated", 15),
+    ],
+)
+def test_the_alternative_and_how_much_more_probable_it_is(gold, found, kind, odds):
+    [doubt] = doubts_of(gold, found)
+    assert doubt.kind == kind
+    assert doubt.log_odds == pytest.approx(math.log(odds))
+    assert doubt.gold_score == ({row[:3]: row[3] for row in found}.get(gold[0], 0) if gold else None)
+
+
+def test_each_place_is_doubted_once_and_tokens_without_annotation_never():
+    found = [(0, 2, "PER", 0.9), (4, 5, "LOC", 0.6), (4, 7, "ORG", 0.3), (6, 7, "LOC", 0.8)]
+    doubts = doubts_of([(0, 2, "PER")], found)
+    assert [doubt.match.predicted and doubt.match.predicted.score for doubt in doubts] == [None, 0.8, 0.6]
+    partly = example([(0, 2, "PER")], found)
+    partly.reference.set_ents([], missing=[partly.reference[6:7]], default="unmodified")
+    places = [doubt.match.predicted.places for doubt in entity_doubts(0, partly, "alternatives")[1:]]
+    assert places == [((21, 27),)]
+
+
+def test_relations():
+    reference, predicted = (Doc(NLP.vocab, words=WORDS) for _ in range(2))
+    for doc in (reference, predicted):
+        doc.ents = [Span(doc, 0, 2, label="PER"), Span(doc, 4, 5, label="LOC"), Span(doc, 6, 7, label="LOC")]
+    anna, tarvik, brenna = reference.ents
+    reference._.relations = [(anna, tarvik, "LIVES_IN"), (anna, brenna, "LIVES_IN")]
+    anna, tarvik, brenna = predicted.ents
+    predicted._.relations = [
+        Relation(anna, tarvik, "LIVES_IN", 0.9),
+        Relation(anna, brenna, "NEAR", 0.8),
+        Relation(tarvik, brenna, "NEAR", 0.6),
+        Relation(brenna, anna, "NEAR", 0.3),
+    ]
+    rows = relation_doubts(0, Example(predicted, reference))
+    found = [(doubt.kind, round(math.exp(doubt.log_odds), 6)) for doubt in rows]
+    assert found == [("none there", round(0.1 / 0.9, 6)), ("wrong label", 4), ("not annotated", 1.5)]
+
+
+# Documents of TRAIN whose annotation is wrong, and what it says.
+WRONG = {1: [(1, 2, "PER")], 7: [(4, 5, "ORG"), (6, 7, "PER")], 13: [(0, 1, "ORG")]}
+CORPUS = [(text, WRONG.get(i, gold)) for i, (text, gold) in enumerate(TRAIN * 12)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A pipeline that was trained on the right annotation, and a corpus with some wrong ones."""
+    folder = tmp_path_factory.mktemp("review")
+    nlp = make_nlp()
+    train(nlp, make_examples(nlp))
+    nlp.to_disk(folder / "model")
+    DocBin(docs=[eg.reference for eg in make_examples(nlp, CORPUS)]).to_disk(folder / "corpus.spacy")
+    return folder
+
+
+def review(folder, *args, code=0):
+    result = CliRunner().invoke(app, ["review", str(folder / "corpus.spacy"), *map(str, args)])
+    assert result.exit_code == code, result.output
+    return " ".join(result.output.split())
+
+
+def errors(output):
+    return [json.loads(line) for line in (output / "errors.jsonl").read_text(encoding="utf8").splitlines()]
+
+
+def test_planted_errors_come_first(folder, tmp_path):
+    output = review(folder, tmp_path, "--model", folder / "model")
+    assert "probable errors in 60 documents" in output
+    rows = errors(tmp_path)
+    probable = [row for row in rows if row["log_odds"] > 0]
+    assert {row["document"] - 1 for row in probable} == set(WRONG)
+    assert rows == sorted(rows, key=lambda row: -row["log_odds"]) and len(rows) > len(probable)
+    [label] = [row for row in probable if row["document"] == 2]
+    assert label["kind"] == "wrong label" and label["annotated"]["label"] == "PER"
+    assert label["found"]["text"] == "Tarvik" and label["found"]["probability"] > 0.5
+    page = (tmp_path / "index.html").read_text(encoding="utf8")
+    assert "wrong label" in page and page.count("<li>") == len(probable)
+
+    [*docs] = DocBin().from_disk(tmp_path / "errors.spacy").get_docs(NLP.vocab)
+    assert len(docs) == len(WRONG)
+    [doc] = [doc for doc in docs if doc.text.strip() == TRAIN[1][0]]
+    assert [ent.label_ for ent in doc.ents] == ["PER"]
+    group = doc.spans["alternatives"]
+    scores = {(s.start, s.label_): score for s, score in zip(group, group.attrs["scores"], strict=True)}
+    assert scores[1, "LOC"] == label["found"]["probability"]
+
+
+def test_folds_judge_each_document_once_by_a_pipeline_that_has_not_seen_it(folder, tmp_path):
+    config = tmp_path / "config.cfg"
+    make_nlp().config.to_disk(config)
+    steps = ("--training.max_steps", 100, "--training.eval_frequency", 100, "--training.optimizer.learn_rate", 0.01)
+    output = review(folder, tmp_path / "out", "--config", config, "--folds", 2, *steps)
+    assert "Part 2 of 2" in output
+    rows = errors(tmp_path / "out")
+    annotated = {i + 1 for i, (_, gold) in enumerate(CORPUS) if gold}
+    assert {row["document"] for row in rows if row["annotated"]} == annotated
+    assert {row["document"] - 1 for row in rows[:3]} <= set(WRONG)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "Give --config to train pipelines, or --model"),
+        (["--model", "model", "--config", "config.cfg"], "Give --config to train pipelines, or --model"),
+        (["--model", "model", "--training.max_steps", 1], "settings of a config are for --config"),
+        (["--config", "config.cfg", "--folds", 31], "60 documents are too few for 31 parts"),
+    ],
+)
+def test_bad_requests(folder, tmp_path, args, message):
+    make_nlp().config.to_disk(folder / "config.cfg")
+    args = [folder / arg if arg in ("model", "config.cfg") else arg for arg in args]
+    assert message in review(folder, tmp_path / "out", *args, code=1)
+
+
+def test_a_pipeline_that_cannot_judge(folder, tmp_path):
+    spacy.blank("en").to_disk(tmp_path / "blank")
+    message = review(folder, tmp_path / "out", "--model", tmp_path / "blank", code=1)
+    assert "only sequence_ner and relation_extractor can judge" in message
