@@ -135,7 +135,7 @@ def check_processes(make_job, number: int, names) -> None:
 
 
 def test_two_processes_end_with_the_weights_of_one(make_job):
-    check_processes(make_job, 2, ["joint, learned weights", "two stages", "parameters of thinc"])
+    check_processes(make_job, 2, ["bilstm_crf", "joint, learned weights", "parameters of thinc"])
 
 
 @pytest.mark.slow

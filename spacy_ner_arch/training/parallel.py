@@ -86,10 +86,12 @@ def run_group(work: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -
             left = list(processes)
             while left:
                 connection.wait([process.sentinel for process in left])
-                for process in left:
-                    if process.exitcode:
-                        number, how = processes.index(process), describe_exit(process.exitcode)
-                        raise ChildProcessError(f"process {number} of {len(processes)} {how}; all were stopped")
+                failed = [process for process in left if process.exitcode]
+                if failed:
+                    # The others may have failed because one was killed, which has a negative exit code.
+                    first = min(failed, key=lambda process: process.exitcode or 0)
+                    number, how = processes.index(first), describe_exit(first.exitcode or 0)
+                    raise ChildProcessError(f"process {number} of {len(processes)} {how}; all were stopped")
                 left = [process for process in left if process.exitcode is None]
         finally:
             for process in processes:
@@ -198,7 +200,8 @@ class UpdateSum:
 
     def begin(self) -> None:
         """Remember the word counts before the update."""
-        self.counts = [(buffer, buffer.clone()) for buffer in self._counters()]
+        if size() > 1:
+            self.counts = [(buffer, buffer.clone()) for buffer in self._counters()]
 
     @contextmanager
     def in_updates(self) -> Iterator[None]:
