@@ -10,9 +10,11 @@ import re
 import resource
 import shutil
 import sys
+import time
 import tracemalloc
 from collections import Counter
 from datetime import date
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from conftest import RELATIONS, TRAIN, make_examples, make_nlp, set_relations, s
 from filelock import FileLock
 from spacy.cli import app
 from spacy.tokens import Doc, DocBin, Span
+from tqdm import tqdm
 from typer.testing import CliRunner
 
 import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
@@ -30,6 +33,7 @@ from spacy_ner_arch.annotate.documents import annotation
 from spacy_ner_arch.annotate.engines import WorkerDied, run_processes, run_workers
 from spacy_ner_arch.annotate.folder import OutputFolder
 from spacy_ner_arch.annotate.inputs import MAX_LINE, Raw, Shard, find_inputs, read_shards
+from spacy_ner_arch.cli.annotate import BAR, speed, unfinished
 from spacy_ner_arch.formats.lines import Line
 
 TEXTS = [text for text, _ in TRAIN]
@@ -245,6 +249,21 @@ def test_a_stopped_run_goes_on(model, texts, tmp_path, monkeypatch, to):
     assert annotated == [0, 1, 2, 2, 3, 3, 4, 5]
     assert contents(folder) == contents(tmp_path / "whole")
     assert "complete already" in run(model, texts, folder, *options) and len(annotated) == 8
+
+
+def test_finished_shards_count_as_done_but_not_for_the_speed():
+    class Folder:
+        finished = {0: {}, 2: {}}
+
+    shards = [Shard(number, [make_raw(number)], 10) for number in range(4)]
+    with tqdm(total=40, file=StringIO(), bar_format=BAR) as bar:
+        assert [shard.number for shard in unfinished(iter(shards), Folder(), bar)] == [1, 3]
+        bar.update(10)
+        assert (bar.initial, bar.n) == (20, 30)
+        bar.set_postfix_str(speed(7, time.monotonic() - 2))
+        assert " 75 %|" in str(bar) and "left, 7 documents in 2 s, 3.5 a second" in str(bar)
+    with tqdm(total=40, disable=True) as bar:
+        assert len(list(unfinished(iter(shards), Folder(), bar))) == 2
 
 
 def test_damaged_files_of_the_output_are_made_again(model, texts, whole, tmp_path):
