@@ -400,6 +400,10 @@ def test_csv(model, tmp_path):
     assert "4 of 6 records were rejected" in output
     output = run(model, path, tmp_path / "other", "--text-column", "body", code=1)
     assert f"{path} has no column 'body'; give one of name, text as --text-column" in output
+    # Noticed before anything is annotated.
+    (tmp_path / "a.csv").write_text("body\nAnna\n")
+    output = run(model, write_jsonl(tmp_path / "a.jsonl", numbered(3)), tmp_path / "a.csv", tmp_path / "other", code=1)
+    assert "a.csv has no column 'text'; give one of body" in output and not (tmp_path / "other").exists()
     path.write_text("text,text\n")
     assert "has two columns 'text'" in run(model, path, tmp_path / "other2", code=1)
 

@@ -243,4 +243,4 @@ def wait_ray(workers: Sequence[RayWorker]) -> RayWorker:
     import ray
 
     [ready], _ = ray.wait([worker.future for worker in workers])
-    return next(worker for worker in workers if worker.future is ready or worker.future == ready)
+    return next(worker for worker in workers if worker.future == ready)
