@@ -10,9 +10,11 @@ import re
 import resource
 import shutil
 import sys
+import time
 import tracemalloc
 from collections import Counter
 from datetime import date
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from conftest import RELATIONS, TRAIN, make_examples, make_nlp, set_relations, s
 from filelock import FileLock
 from spacy.cli import app
 from spacy.tokens import Doc, DocBin, Span
+from tqdm import tqdm
 from typer.testing import CliRunner
 
 import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
@@ -30,6 +33,7 @@ from spacy_ner_arch.annotate.documents import annotation
 from spacy_ner_arch.annotate.engines import WorkerDied, run_processes, run_workers
 from spacy_ner_arch.annotate.folder import OutputFolder
 from spacy_ner_arch.annotate.inputs import MAX_LINE, Raw, Shard, find_inputs, read_shards
+from spacy_ner_arch.cli.annotate import BAR, speed, unfinished
 from spacy_ner_arch.formats.lines import Line
 
 TEXTS = [text for text, _ in TRAIN]
@@ -247,6 +251,21 @@ def test_a_stopped_run_goes_on(model, texts, tmp_path, monkeypatch, to):
     assert "complete already" in run(model, texts, folder, *options) and len(annotated) == 8
 
 
+def test_finished_shards_count_as_done_but_not_for_the_speed():
+    class Folder:
+        finished = {0: {}, 2: {}}
+
+    shards = [Shard(number, [make_raw(number)], 10) for number in range(4)]
+    with tqdm(total=40, file=StringIO(), bar_format=BAR) as bar:
+        assert [shard.number for shard in unfinished(iter(shards), Folder(), bar)] == [1, 3]
+        bar.update(10)
+        assert (bar.initial, bar.n) == (20, 30)
+        bar.set_postfix_str(speed(7, time.monotonic() - 2))
+        assert " 75 %|" in str(bar) and "left, 7 documents in 2 s, 3.5 a second" in str(bar)
+    with tqdm(total=40, disable=True) as bar:
+        assert len(list(unfinished(iter(shards), Folder(), bar))) == 2
+
+
 def test_damaged_files_of_the_output_are_made_again(model, texts, whole, tmp_path):
     folder = tmp_path / "out"
     options = [model, texts, folder, "--shard-size", 4, "--batch-size", 3]
@@ -381,6 +400,10 @@ def test_csv(model, tmp_path):
     assert "4 of 6 records were rejected" in output
     output = run(model, path, tmp_path / "other", "--text-column", "body", code=1)
     assert f"{path} has no column 'body'; give one of name, text as --text-column" in output
+    # Noticed before anything is annotated.
+    (tmp_path / "a.csv").write_text("body\nAnna\n")
+    output = run(model, write_jsonl(tmp_path / "a.jsonl", numbered(3)), tmp_path / "a.csv", tmp_path / "other", code=1)
+    assert "a.csv has no column 'text'; give one of body" in output and not (tmp_path / "other").exists()
     path.write_text("text,text\n")
     assert "has two columns 'text'" in run(model, path, tmp_path / "other2", code=1)
 

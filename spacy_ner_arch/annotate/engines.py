@@ -52,14 +52,19 @@ def run_ray(job: Job, shards: Iterable[Shard], n_process: int, address: str | No
 
     Plain actors and not Ray Data: the shards are cut already, and an actor can be any of our workers, so that retries,
     order and files are the same as without Ray.
-    Raises ValueError without the package.
+    Raises ValueError without the package, and if there is no cluster at the address.
     """
     try:
         import ray
     except ImportError as error:
         raise ValueError('--engine ray needs the package ray: pip install "spacy-ner-arch[ray]"') from error
     own: dict[str, Any] = {"num_cpus": n_process, "include_dashboard": False} if address is None else {}
-    ray.init(address=address or "local", log_to_driver=False, logging_level="error", **own)
+    try:
+        ray.init(address=address or "local", log_to_driver=False, logging_level="error", **own)
+    except ConnectionError as error:
+        raise ValueError(
+            f"{error}. Check that Ray runs at this --address, and set RAY_AUTH_TOKEN if it asks for a token"
+        ) from error
     try:
         yield from run_workers(lambda: RayWorker(job), wait_ray, shards, n_process)
     finally:
@@ -238,4 +243,4 @@ def wait_ray(workers: Sequence[RayWorker]) -> RayWorker:
     import ray
 
     [ready], _ = ray.wait([worker.future for worker in workers])
-    return next(worker for worker in workers if worker.future is ready or worker.future == ready)
+    return next(worker for worker in workers if worker.future == ready)

@@ -167,6 +167,20 @@ def import_parquet() -> Any:
     return pyarrow.parquet
 
 
+def check_inputs(inputs: Iterable[Input], column: str) -> None:
+    """Raise ValueError for a table without this column, or a file that needs a package that is missing.
+
+    Without this check, the run would stop only when it comes to the file.
+    """
+    for input in inputs:
+        with input.path.open("rb") as file:
+            content = decompress(input.path, file)
+            if input.format == "csv":
+                read_header(input.path, csv_rows(input.path, content), column)
+            elif input.format == "parquet":
+                check_columns(input.path, open_parquet(input.path, content).schema_arrow.names, column)
+
+
 def read_shards(inputs: Iterable[Input], column: str, size: int) -> Iterator[Shard]:
     """Cut the records of all files into shards, which depend on nothing but the files and the size.
 
@@ -300,7 +314,6 @@ def check_columns(path: Path, names: Sequence[str], column: str) -> None:
 def read_parquet(input: Input, file: IO[bytes], content: IO[bytes], column: str) -> Iterator[Raw]:
     """Rows of a Parquet file, a few at a time."""
     table = open_parquet(input.path, content)
-    check_columns(input.path, table.schema_arrow.names, column)
     total, number = table.metadata.num_rows, 0
     for batch in table.iter_batches(batch_size=ROWS):
         size = batch.nbytes // max(1, batch.num_rows)

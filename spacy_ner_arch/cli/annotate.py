@@ -55,7 +55,7 @@ def annotate(
     from ..annotate.annotator import Job, fingerprint
     from ..annotate.engines import run_here, run_processes, run_ray
     from ..annotate.folder import OutputFolder
-    from ..annotate.inputs import find_inputs, read_shards
+    from ..annotate.inputs import check_inputs, find_inputs, read_shards
     from ..annotate.outputs import OUTPUTS, find_columns
 
     try:
@@ -66,6 +66,7 @@ def annotate(
         for file in files:
             if file.size == 0:
                 msg.warn(f"{file.path} is empty")
+        check_inputs(files, text_column)
         columns = find_columns(files, text_column) if to == "parquet" else None
         job = Job(model, fingerprint(model), code, use_gpu, batch_size, text_column, key, to, columns)
         with OutputFolder(output, make_header(job, files, shard_size), to) as folder:
