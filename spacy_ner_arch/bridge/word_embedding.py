@@ -11,7 +11,7 @@ import torch
 from spacy.attrs import ORTH
 from spacy.tokens import Doc
 from spacy.vectors import Mode, Vectors
-from thinc.api import Model, xp2torch
+from thinc.api import Model, get_array_module, xp2torch
 from thinc.types import Floats2d
 
 from ..annotation.words import word_strings
@@ -114,6 +114,7 @@ def vocabulary_vectors(docs: Sequence[Doc], width: int, attributes: list[int], d
         )
     if isinstance(vectors, Vectors) and vectors.mode == Mode.default:
         rows, which = np.unique(find_rows(docs, vectors, attributes), return_inverse=True)
+        rows = get_array_module(vectors.data).asarray(rows)  # the table can be on a GPU
         table = vectors.data[rows]
         table[rows < 0] = 0
     else:  # floret vectors exist for every word
