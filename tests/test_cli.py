@@ -539,4 +539,7 @@ def test_the_command_line_starts_without_models_and_formats():
         "own = {name.split('.')[1] for name in sys.modules if name.startswith('spacy_ner_arch.')}\n"
         "print(own - {'cli', 'annotation'}, sys.modules.keys() & {'transformers', 'seqeval'})"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set() set()\n"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        == "set() set()\n"
+    )

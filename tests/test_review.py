@@ -80,6 +80,36 @@ def test_relations():
     assert found == [("none there", round(0.1 / 0.9, 6)), ("wrong label", 4), ("not annotated", 1.5)]
 
 
+@pytest.mark.parametrize(
+    ("gold", "found", "kinds"),
+    [
+        # direction = "labels": one direction of each pair is predicted.
+        ([(0, 1, "HIRED")], [(1, 0, "HIRED", 0.99)], {"wrong boundaries": 99}),
+        # multi_label: all labels of each pair are predicted, in any order.
+        ([(0, 1, "HIRED")], [(0, 1, "HIRED", 0.02), (0, 1, "KNOWS", 0.4)], {"none there": 49}),
+        ([(0, 1, "HIRED")], [(0, 1, "KNOWS", 0.4), (0, 1, "HIRED", 0.02)], {"none there": 49}),
+        ([(0, 1, "HIRED"), (0, 1, "KNOWS")], [(0, 1, "HIRED", 0.9), (0, 1, "KNOWS", 0.8)], {}),
+    ],
+)
+def test_relations_of_other_directions_and_with_several_labels(gold, found, kinds):
+    reference, predicted = (Doc(NLP.vocab, words=WORDS) for _ in range(2))
+    for doc in (reference, predicted):
+        doc.ents = [Span(doc, 0, 2, label="PER"), Span(doc, 4, 5, label="PER")]
+    reference._.relations = [(reference.ents[head], reference.ents[tail], label) for head, tail, label in gold]
+    predicted._.relations = [Relation(predicted.ents[h], predicted.ents[t], *rest) for h, t, *rest in found]
+    rows = relation_doubts(0, Example(predicted, reference))
+    assert {doubt.kind: round(math.exp(doubt.log_odds)) for doubt in rows if doubt.log_odds > 0} == kinds
+
+
+def test_empty_documents_keep_their_numbers(folder, tmp_path):
+    docs = [Doc(NLP.vocab), *DocBin().from_disk(folder / "corpus.spacy").get_docs(NLP.vocab)]
+    DocBin(docs=docs).to_disk(tmp_path / "corpus.spacy")
+    review(folder, tmp_path / "all", "--model", folder / "model")
+    review(tmp_path, tmp_path / "shifted", "--model", folder / "model")
+    numbers = [[error["document"] for error in errors(tmp_path / name)] for name in ("all", "shifted")]
+    assert numbers[1] == [number + 1 for number in numbers[0]]
+
+
 # Documents of TRAIN whose annotation is wrong, and what it says.
 WRONG = {1: [(1, 2, "PER")], 7: [(4, 5, "ORG"), (6, 7, "PER")], 13: [(0, 1, "ORG")]}
 CORPUS = [(text, WRONG.get(i, gold)) for i, (text, gold) in enumerate(TRAIN * 12)]

@@ -78,10 +78,10 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture
 def make_job(corpus, tiny_transformers, tmp_path):
-    """A training of one of RUNS, which stores into a folder of this name."""
+    """A training of one of RUNS or of a config, which stores into a folder of this name."""
 
     def make(run: str, folder: str, resume=False, force=False, minutes=None, **settings) -> command.Job:
-        name, own = RUNS[run]
+        name, own = RUNS.get(run, (run, {}))
         path = next(path for path in CONFIGS if path.stem == name)
         replaced = {key: value for key, value in own.items() if isinstance(value, dict)}
         config = small_config(path, corpus, tiny_transformers["bert"], **{**EXACT, **own, **settings})
@@ -205,6 +205,16 @@ def test_a_resumed_training_ends_with_the_same_weights(make_job, monkeypatch, na
         assert ends[0][key] == ends[1][key], key
     command.run_job(parts._replace(resume=True))  # a finished training has nothing to do
     assert files(whole.output / "model-last") == files(parts.output / "model-last")
+
+
+def test_resuming_with_a_component_of_spacy(make_job):
+    """The loss of spaCy's parser is a number of NumPy, which JSON does not have."""
+    settings = {"training.max_steps": 4, "training.eval_frequency": 2}
+    whole, parts = make_job("synlstm_crf", "whole", **settings), make_job("synlstm_crf", "parts", **settings)
+    command.run_job(whole)
+    command.run_job(make_job("synlstm_crf", "parts", **{**settings, "training.max_steps": 2}))
+    command.run_job(parts._replace(resume=True, force=True))
+    assert set(differences(whole.output, parts.output).values()) == {0.0}
 
 
 def test_a_frozen_transformer_has_its_vectors_again(make_job, monkeypatch):

@@ -81,6 +81,8 @@ def test_wilson():
 )
 def test_thresholds_are_rounded_down(threshold, rounded):
     assert round_down(threshold) == pytest.approx(rounded)
+    assert threshold * (1 - 1e-6) < round_down(threshold, above=threshold * (1 - 1e-6)) < threshold
+    assert round_down(threshold, above=threshold / 2) == round_down(threshold)
 
 
 @pytest.fixture(scope="module")

@@ -56,10 +56,12 @@ def annotate(
     from ..annotate.engines import run_here, run_processes, run_ray
     from ..annotate.folder import OutputFolder
     from ..annotate.inputs import check_inputs, find_inputs, read_shards
-    from ..annotate.outputs import OUTPUTS, find_columns
+    from ..annotate.outputs import FIELDS, OUTPUTS, find_columns
 
     try:
         check_options(to, list(OUTPUTS), key, engine, address)
+        if to == "parquet" and FIELDS in (key, text_column):
+            raise ValueError(f"--key and --text-column cannot be {FIELDS} with --to parquet, which has such a column")
         files, left_out = find_inputs(inputs, format, output)
         if left_out:
             msg.warn(f"{len(left_out)} files are left out, as their names show no known format, such as {left_out[0]}")

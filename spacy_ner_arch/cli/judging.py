@@ -19,6 +19,11 @@ from ..formats import write_docbin
 from .pipelines import predict
 
 
+def with_tokens(docs: Sequence[Doc]) -> list[int]:
+    """Numbers of the documents that are not empty. spaCy's reader leaves out the others."""
+    return [number for number, doc in enumerate(docs) if len(doc)]
+
+
 def train_parts(
     docs: Sequence[Doc], config: Path, overrides: dict[str, Any], folds: int, seed: int, use_gpu: int, folder: Path
 ) -> Iterator[tuple[Language, list[int], Path]]:
@@ -27,9 +32,9 @@ def train_parts(
     The part is the development corpus, which calibrates the probabilities. The last weights are used, not the best
     ones on this part.
     """
-    if len(docs) < 2 * folds:
-        raise ValueError(f"{len(docs)} documents are too few for {folds} parts; give a lower --folds, or --model")
-    numbers = list(range(len(docs)))
+    numbers = with_tokens(docs)
+    if len(numbers) < 2 * folds:
+        raise ValueError(f"{len(numbers)} documents are too few for {folds} parts; give a lower --folds, or --model")
     random.Random(seed).shuffle(numbers)
     for fold in range(folds):
         msg.divider(f"Part {fold + 1} of {folds}")

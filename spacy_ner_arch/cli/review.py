@@ -39,7 +39,7 @@ def review(
     from ..annotation.entities import ALTERNATIVES
     from ..evaluation.doubts import ranked
     from ..evaluation.review import write_review
-    from .judging import judge, train_parts
+    from .judging import judge, train_parts, with_tokens
 
     if (config is None) == (model is None):
         msg.fail("Give --config to train pipelines, or --model with one that was not trained on this corpus", exits=1)
@@ -50,7 +50,7 @@ def review(
     try:
         with tempfile.TemporaryDirectory() as folder:
             if config is None:
-                parts: Any = [(load(str(model), use_gpu, code), list(range(len(docs))), corpus)]
+                parts: Any = [(load(str(model), use_gpu, code), with_tokens(docs), corpus)]
             else:
                 setup_gpu(use_gpu)
                 import_code(code)

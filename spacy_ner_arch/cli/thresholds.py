@@ -95,7 +95,8 @@ def for_precision(documents: Sequence[Found], precision: float) -> float:
     threshold = precision_threshold(scores, right, precision)
     if threshold is None:
         raise ValueError(f"--min-precision {precision} is reached at no threshold; give a lower precision")
-    threshold = round_down(threshold)
+    # A prediction below the threshold must stay below the rounded one.
+    threshold = round_down(threshold, above=scores[scores < threshold].max(initial=0.0))
     kept = scores >= threshold
     low, high = wilson(int(right[kept].sum()), int(kept.sum()))
     gold = sum(len(document.gold) for document in documents)
@@ -106,7 +107,14 @@ def for_precision(documents: Sequence[Found], precision: float) -> float:
     return threshold
 
 
-def round_down(threshold: float) -> float:
-    """The next smaller number of four digits: short, and below the score it came from, whose last digits can vary."""
-    digits = 3 - math.floor(math.log10(threshold))
-    return math.floor(threshold * 10**digits - 0.5) / 10**digits
+def round_down(threshold: float, above: float = 0.0) -> float:
+    """The next smaller number of four digits: short, and below the score it came from, whose last digits can vary.
+
+    above: the result is larger than this number, for which it gets more digits if necessary.
+    """
+    least = 3 - math.floor(math.log10(threshold))
+    for digits in range(least, 15):
+        rounded = math.floor(threshold * 10**digits - 0.5) / 10**digits
+        if rounded > above:
+            return rounded
+    return threshold

@@ -1,6 +1,7 @@
 """Probable label errors: places where a model that has not seen the annotation finds something else more probable."""
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -89,17 +90,27 @@ def is_annotated(example: Example, item: Item) -> bool:
 def relation_doubts(document: int, example: Example, symmetric: Sequence[str] = ()) -> list[Doubt]:
     """Compare the gold relations of a document with the most probable label of every candidate pair."""
     gold, predicted = relation_items(example, symmetric)
-    by_places = {item.places: item for item in predicted}
+    # Both directions of a pair: a component with direction = "labels" predicts one of them.
+    by_pair = defaultdict[frozenset[tuple[int, int]], list[Item]](list)
+    for item in predicted:
+        if item.score is not None:
+            by_pair[frozenset(item.places)].append(item)
     annotated = {frozenset(item.places) for item in gold}
+    right = {item[:2] for item in gold}
     doubts = []
     for wanted in gold:
-        found = by_places.get(wanted.places)
-        if found is None or found.score is None:
+        found = by_pair[frozenset(wanted.places)]
+        if not found:
             continue  # no candidate
-        if found.label == wanted.label:
-            doubts.append(Doubt(Match(document, wanted, None), found.score, log_ratio(1 - found.score, found.score)))
-        else:
-            doubts.append(Doubt(Match(document, wanted, found), None, log_ratio(found.score, 1 - found.score)))
+        same = next((item.score for item in found if item[:2] == wanted[:2]), None)
+        # Without other labels for the places, those of the reverse pair: it may have the label.
+        others = [item for item in found if item[:2] not in right]
+        others = [item for item in others if item.places == wanted.places] or ([] if same is not None else others)
+        best = max(others, key=lambda item: item.score or 0.0, default=None)
+        if same is not None:
+            doubts.append(Doubt(Match(document, wanted, None), same, log_ratio(1 - same, same)))
+        elif best is not None and best.score is not None:
+            doubts.append(Doubt(Match(document, wanted, best), None, log_ratio(best.score, 1 - best.score)))
     for item in predicted:
         if item.score is not None and frozenset(item.places) not in annotated:
             doubts.append(Doubt(Match(document, None, item), None, log_ratio(item.score, 1 - item.score)))

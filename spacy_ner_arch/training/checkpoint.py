@@ -68,7 +68,8 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     try:
         folder.mkdir()
         save_file(tensors, folder / path.name, {"values": json.dumps(values)})
-        with (folder / path.name).open("rb") as file:
+        # Windows flushes only files that are open for writing.
+        with (folder / path.name).open("r+b") as file:
             os.fsync(file.fileno())
         os.replace(folder / path.name, path)
     except SafetensorError as error:

@@ -226,7 +226,7 @@ class Training:
             # With another eval_frequency, the last score before.
             return self.scores[max(known for known in self.scores if known <= step)], {}
         score, scores = parallel.broadcast(self.score() if not parallel.rank() else (0.0, {}))
-        self.scores[step] = score
+        self.scores[step] = float(score)
         return score, scores
 
     def after_evaluation(self, info: dict[str, Any], is_best: bool) -> None:
@@ -291,7 +291,8 @@ class Training:
             "batches": self.batches.checksum,
             "processes": processes,
             "has_cache": any(node.attrs.get("cache") for _, node in nodes(self.nlp)),
-            "performance": self.nlp.meta.get("performance", {}),
+            # Losses of spaCy's components are numbers of NumPy.
+            "performance": json.loads(json.dumps(self.nlp.meta.get("performance", {}), default=float)),
             "conditions": self.conditions,
         }
         try:
