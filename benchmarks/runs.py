@@ -136,7 +136,6 @@ WITH_VECTORS = [
         for name, settings in (
             ("not_tuned", {f"{MODEL}.tok2vec.tune_vectors": False, f"{MODEL}.tok2vec.word_width": 100}),
             ("as_written", {f"{MODEL}.tok2vec.vector_attrs": ["ORTH"]}),
-            ("dropout_0.35", {"training.dropout": 0.35}),
         )
     ),
 ]
