@@ -14,7 +14,7 @@ import group_work
 import pytest
 import spacy
 import torch
-from conftest import RELATIONS, TRAIN, make_examples, set_relations
+from conftest import RELATIONS, TRAIN, make_examples, set_relations, set_trees
 from safetensors import safe_open
 from safetensors.torch import save_file
 from spacy.tokens import DocBin
@@ -72,6 +72,7 @@ def corpus(tmp_path_factory):
     path = tmp_path_factory.mktemp("corpus") / "train.spacy"
     docs = [eg.reference for eg in make_examples(spacy.blank("en"), TRAIN * 4)]
     set_relations(docs, RELATIONS * 4)
+    set_trees(docs)
     DocBin(docs=docs, store_user_data=True).to_disk(path)
     return path
 
