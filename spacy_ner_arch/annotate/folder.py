@@ -86,7 +86,7 @@ class OutputFolder:
             self._write_manifest()
 
     def close(self) -> None:
-        """Let other processes write to the folder."""
+        """Release the lock on the folder."""
         self._lock.release()
 
     def __enter__(self) -> "OutputFolder":

@@ -9,10 +9,8 @@ from spacy.training import Example
 from wasabi import Printer, msg
 
 from ..annotation.entities import ALTERNATIVES, LabelledSpan, align
+from ..evaluation.doubts import LEAST
 from ..evaluation.risk import documents_needed, precision_threshold, recall_threshold, wilson
-
-# Spans of less probability are not looked at: there are too many of them to be of use.
-LEAST = 1e-4
 
 
 class Found(NamedTuple):

@@ -10,7 +10,7 @@ from spacy.training import Example
 
 from .items import Item, Kind, Match, overlap, predicted_spans, relation_items
 
-# Smaller probabilities count as this one.
+# Spans of less probability are left out: there are too many of them to be of use. Smaller ones count as this one.
 LEAST = 1e-4
 KINDS = {Kind.MISSED: "none there", Kind.SPURIOUS: "not annotated"}
 

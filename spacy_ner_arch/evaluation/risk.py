@@ -1,4 +1,4 @@
-"""Thresholds that keep a promise on new documents."""
+"""Thresholds for a guaranteed recall on new documents, or for a precision."""
 
 import math
 from collections.abc import Sequence

@@ -252,7 +252,7 @@ def set_weights(nlp: Language, tensors: dict[str, Tensor]) -> None:
 
 
 def optimizer_keys(nlp: Language) -> dict[str, tuple[tuple[Any, str], torch.device | None]]:
-    """Keys of parameters in thinc's optimiser, which are other ones in every process, by names that stay.
+    """Map stable names of parameters to their keys in thinc's optimiser, which differ between processes.
 
     With the device of parameters of this package, for which the optimiser has tensors; None for others.
     """

@@ -353,11 +353,11 @@ def add_losses(losses: dict[str, float], parts: list[dict[str, float]], names: I
         losses[name] = found[0] if name in loss_weights else sum(found)
 
 
-# What a resumed training must have in common with the one before
+# Conditions of a resumed training
 
 
 def find_conditions(config: Config) -> dict[str, Any]:
-    """What decides over the result of a training: settings, content of the corpora, number of processes."""
+    """Everything that determines the result of a training: settings, content of the corpora, number of processes."""
     filled = config.interpolate()
     conditions = {
         "settings": dict(flatten(filled)),

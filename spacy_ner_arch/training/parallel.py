@@ -58,7 +58,7 @@ def join_group(gpu: int, **place: Any) -> None:
     if gpu >= 0:
         torch.cuda.set_device(gpu)
     dist.init_process_group("gloo" if gpu < 0 else "cpu:gloo,cuda:nccl", timeout=WAIT, **place)
-    if rank():  # one voice is enough; errors are written to stderr
+    if rank():  # only the first process prints; errors are written to stderr
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until the process ends
         warnings.simplefilter("ignore")
 
@@ -118,7 +118,7 @@ def _run(work: Callable[..., None], arguments: tuple[Any, ...], place: dict[str,
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent is killed: it would wait for the others, or train on unseen."""
+    """End this process when its parent is killed. Otherwise it would wait for the others or go on unnoticed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     connection.wait([parent.sentinel])

