@@ -436,7 +436,7 @@ def test_packages_that_are_missing_are_named(model, texts, tmp_path, monkeypatch
     assert 'needs the package ray: pip install "spacy-ner-arch[ray]"' in output
     output = run(model, texts, tmp_path / "parquet", "--to", "parquet", code=1)
     assert 'pip install "spacy-ner-arch[parquet]"' in output
-    (tmp_path / "a.txt.zst").write_bytes(b"")
+    (tmp_path / "a.txt.zst").write_bytes(b"x")
     output = run(model, tmp_path / "a.txt.zst", tmp_path / "zst", code=1)
     assert 'pip install "spacy-ner-arch[zst]"' in output
 
@@ -449,7 +449,9 @@ def test_empty_and_damaged_files(model, tmp_path):
     assert f"{tmp_path / 'a.txt'} is empty" in output and f"{tmp_path / 'b.csv'} is empty" in output
     assert "the inputs have no record" in output
     (tmp_path / "d.txt").write_text("Anna\n\n")
-    assert "a.txt is empty" in run(model, tmp_path / "a.txt", tmp_path / "d.txt", tmp_path / "some")
+    (tmp_path / "g.spacy").write_bytes(b"")
+    output = run(model, tmp_path / "a.txt", tmp_path / "d.txt", tmp_path / "g.spacy", tmp_path / "some")
+    assert "a.txt is empty" in output and "g.spacy is empty" in output
     assert [row["text"] for row in rows(tmp_path / "some")] == ["Anna", ""]
     cut = gzip.compress(b"Anna left Tarvik\n" * 1000)[:-20]
     (tmp_path / "e.txt.gz").write_bytes(cut)
@@ -457,6 +459,21 @@ def test_empty_and_damaged_files(model, tmp_path):
     assert "e.txt.gz: the file is damaged" in output and "fetch or make it again" in output
     (tmp_path / "f.spacy").write_bytes(b"no docs")
     assert "is no .spacy file, or damaged" in run(model, tmp_path / "f.spacy", tmp_path / "docs", code=1)
+
+
+def test_empty_lines_before_the_header_of_a_csv(model, tmp_path):
+    (tmp_path / "a.csv").write_text("\n,\nname,text\na,Anna left\n")
+    run(model, tmp_path / "a.csv", tmp_path / "out")
+    assert [(row["name"], row["text"]) for row in rows(tmp_path / "out")] == [("a", "Anna left")]
+
+
+def test_groups_of_spans_that_the_pipeline_does_not_set_stay(model, tmp_path):
+    doc = spacy.blank("en")("Anna left Tarvik")
+    doc.spans["mine"] = [doc[0:1]]
+    DocBin(docs=[doc], store_user_data=True).to_disk(tmp_path / "a.spacy")
+    run(model, tmp_path / "a.spacy", tmp_path / "out", "--to", "spacy")
+    [found] = read_docs(tmp_path / "out" / "part-000000.spacy")
+    assert [span.text for span in found.spans["mine"]] == ["Anna"]
 
 
 def test_folders_and_patterns(model, tmp_path):

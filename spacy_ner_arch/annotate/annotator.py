@@ -181,9 +181,14 @@ class Annotator:
         return (doc if isinstance(raw.value, bytes) else make_doc(self.nlp, record[column], line)), record
 
     def _clear(self, doc: Doc) -> None:
-        """Remove the annotation of a stored document that the pipeline will set. Its groups of spans are replaced."""
+        """Remove the annotation of a stored document that the pipeline will set.
+
+        The pipeline replaces its own groups of spans. Others stay in .spacy files; JSON and Parquet have what it sets.
+        """
         if "entities" in self.layers:
             doc.set_ents([], default="missing")
+        if self.job.to != "spacy":
+            doc.spans.clear()
         if "relations" in self.layers:
             set_relations(doc, [])
         for key in [key for key in doc.user_data if isinstance(key, tuple) and key[:2] == ("._.", "score")]:

@@ -28,7 +28,7 @@ REMEDY = (
     'write an object such as {{"{}": "Anna left Tarvik"}} on each line, with any other keys; for lines of plain text '
     "give --format txt"
 )
-SKIP_REMEDY = "correct or remove the line, or give --on-error skip"
+SKIP_REMEDY = "correct or remove the text; `ner-arch label` leaves it out with --on-error skip"
 
 # The fields of a record, the text among them.
 Record = dict[str, Any]

@@ -203,7 +203,9 @@ def read_shards(inputs: Iterable[Input], column: str, size: int) -> Iterator[Sha
 
 
 def read_input(input: Input, column: str) -> Iterator[Raw]:
-    """The records of a file. Raises ValueError if the file as a whole cannot be read."""
+    """The records of a file, none of one without a byte. Raises ValueError if the file as a whole cannot be read."""
+    if not input.size:
+        return
     try:
         with input.path.open("rb") as file:
             yield from READERS[input.format](input, file, decompress(input.path, file), column)
@@ -296,6 +298,8 @@ def csv_rows(path: Path, content: IO[bytes]) -> Iterator[tuple[Line, list[str] |
 def read_header(path: Path, rows: Iterator[tuple[Line, list[str] | None]], column: str) -> list[str]:
     """The names of the columns of a csv file; none for an empty file. Raises ValueError if they are not usable."""
     line, header = next(rows, (None, []))
+    while line is not None and not any(header or []):  # empty lines before the header
+        line, header = next(rows, (None, []))
     if line is None:
         return []
     line.check()

@@ -68,8 +68,9 @@ def annotate(
         for file in files:
             if file.size == 0:
                 msg.warn(f"{file.path} is empty")
-        check_inputs(files, text_column)
-        columns = find_columns(files, text_column) if to == "parquet" else None
+        not_empty = [file for file in files if file.size]
+        check_inputs(not_empty, text_column)
+        columns = find_columns(not_empty, text_column) if to == "parquet" else None
         job = Job(model, fingerprint(model), code, use_gpu, batch_size, text_column, key, to, columns)
         with OutputFolder(output, make_header(job, files, shard_size), to) as folder:
             if folder.damaged:
