@@ -22,7 +22,7 @@ from rows import add_row
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "assets"))
 
-from generate_sample import TOPICS, Writer, deal_names  # noqa: E402
+from generate_sample import TOPICS, Writer, deal_names  # noqa: E402 - found by the path above
 
 # Seconds between two measurements of the memory.
 INTERVAL = 0.5

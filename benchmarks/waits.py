@@ -20,8 +20,8 @@ from spacy.util import load_config
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
-from families import make_family  # noqa: E402
-from pretend_gpu import PretendGPU, pretend_gpu  # noqa: E402
+from families import make_family  # noqa: E402 - found by the path above
+from pretend_gpu import PretendGPU, pretend_gpu  # noqa: E402 - as above
 
 COUNT = 32
 

@@ -10,5 +10,5 @@ def word_strings(docs: Sequence[Doc], hashes: Iterable[int]) -> list[str]:
     stores = list({id(doc.vocab): doc.vocab.strings for doc in docs}.values())
     if len(stores) == 1:
         return [stores[0][key] for key in hashes]
-    # The stub of spaCy knows strings only.
+    # mypy: StringStore looks up hashes as well, but its stub says that `in` takes strings only.
     return [next((store for store in stores if key in store), stores[0])[key] for key in hashes]  # type: ignore[operator]
