@@ -25,6 +25,15 @@ def die_or_wait(pids: Path, **place) -> None:
     parallel.gather(None)
 
 
+def fail_or_die(pids: Path, **place) -> None:
+    """The first process fails, and the second one is killed after that."""
+    join(pids, **place)
+    if not parallel.rank():
+        os._exit(1)
+    time.sleep(1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def wait(pids: Path, **place) -> None:
     """One process sleeps, and the other one waits for it."""
     join(pids, **place)

@@ -429,9 +429,10 @@ def check_end(pids: Path, seconds: float) -> None:
         time.sleep(0.1)
 
 
-def test_all_stop_when_one_process_dies(tmp_path):
+@pytest.mark.parametrize("work", [group_work.die_or_wait, group_work.fail_or_die])
+def test_all_stop_when_one_process_dies(tmp_path, work):
     with pytest.raises(ChildProcessError, match="process 1 of 2 was killed by SIGKILL; all were stopped"):
-        parallel.run_group(group_work.die_or_wait, [(tmp_path,)] * 2)
+        parallel.run_group(work, [(tmp_path,)] * 2)
     check_end(tmp_path, 1)
     assert len(list(tmp_path.iterdir())) == 2
 

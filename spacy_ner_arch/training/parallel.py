@@ -10,12 +10,14 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from multiprocessing import connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -30,6 +32,8 @@ from .checkpoint import modules
 T = TypeVar("T")
 # The others wait while the first process evaluates and saves.
 WAIT = timedelta(days=7)
+# Seconds in which the end of a killed process is noticed.
+GRACE = 5.0
 
 
 # Processes
@@ -86,11 +90,9 @@ def run_group(work: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -
             left = list(processes)
             while left:
                 connection.wait([process.sentinel for process in left])
-                failed = [process for process in left if process.exitcode]
-                if failed:
-                    # The others may have failed because one was killed, which has a negative exit code.
-                    first = min(failed, key=lambda process: process.exitcode or 0)
-                    number, how = processes.index(first), describe_exit(first.exitcode or 0)
+                if any(process.exitcode for process in left):
+                    number = find_cause(processes)
+                    how = describe_exit(processes[number].exitcode or 0)
                     raise ChildProcessError(f"process {number} of {len(processes)} {how}; all were stopped")
                 left = [process for process in left if process.exitcode is None]
         finally:
@@ -100,6 +102,19 @@ def run_group(work: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -
             for process in processes:
                 if process.pid is not None:
                     process.join()
+
+
+def find_cause(processes: Sequence[BaseProcess]) -> int:
+    """Number of the process that failed first, some of which have ended.
+
+    When one is killed, the others fail since they lose its connection. Its own end can be noticed later than theirs.
+    """
+    end = time.monotonic() + GRACE
+    while True:
+        codes = [process.exitcode or 0 for process in processes]
+        running = [process.sentinel for process in processes if process.exitcode is None]
+        if min(codes) < 0 or not running or not connection.wait(running, max(0, end - time.monotonic())):
+            return codes.index(min(codes) or max(codes))
 
 
 def describe_exit(code: int) -> str:
