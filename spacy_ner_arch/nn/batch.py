@@ -13,7 +13,7 @@ from torch import Tensor
 
 # Most padded tokens of a batch, and how many of them may be padding before another batch is cheaper. On a GPU each
 # batch costs its kernel launches, whatever its size.
-CPU_TOKENS, CPU_PADDING = 8_192, 512
+CPU_TOKENS, CPU_PADDING = 8_192, 192
 GPU_TOKENS, GPU_PADDING = 32_768, 4_096
 ALIGNMENT = 16  # bytes between the starts of arrays that are sent together
 
