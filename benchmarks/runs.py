@@ -427,6 +427,7 @@ APART += [
     for suffix, _, _ in APART_WAYS
 ]
 
+
 # The same on mpnet-base: 110 million parameters, 12 layers, lower case.
 def on_mpnet(settings: Mapping[str, Any], rate: float = 5e-5) -> dict[str, Any]:
     """Settings of a run on MiniLM, with another encoder and a lower rate of it."""

@@ -653,6 +653,15 @@ def test_our_listener_refuses_another_model(tiny_transformers):
         nlp.update(make_examples(nlp))
 
 
+def test_our_listener_refuses_vectors_of_other_documents(tiny_transformers):
+    nlp = transformer_nlp(tiny_transformers["bert"], "ours")
+    examples = make_examples(nlp)
+    nlp.initialize(lambda: examples)
+    nlp.get_pipe("transformer").update(examples)
+    with pytest.raises(ValueError, match="has passed on the vectors of other documents"):
+        nlp.get_pipe("sequence_ner").update(examples[::-1])
+
+
 def test_stock_model_under_our_head(tiny_transformers):
     nlp = transformer_nlp(tiny_transformers["bert"], "stock", model="stock")
     examples = make_examples(nlp)

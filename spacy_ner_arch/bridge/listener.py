@@ -75,6 +75,7 @@ class DocVectors(list[TransformerData]):
     def __init__(self, gradients: list[Tensor], vectors: Sequence[Floats2d]) -> None:
         super().__init__(map(_doc_data, vectors))
         self.gradients = gradients
+        self.lengths = [len(rows) for rows in vectors]
 
 
 def _doc_data(vectors: Floats2d) -> TransformerData:
@@ -100,6 +101,16 @@ class WordListener(TransformerListener):
 def listen(model: WordListener, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Callable]:
     received = is_train and model._batch_id is not None
     datas: Any = model._outputs if received else [doc._.trf_data for doc in docs]
+    if received and not isinstance(datas, DocVectors):
+        raise ValueError(
+            "spacy_ner_arch.TransformerListener.v1 listens to spacy_ner_arch.TransformerModel.v1 only; over another "
+            "model use spacy-transformers.TransformerListener.v1"
+        )
+    if received and datas.lengths != [len(doc) for doc in docs]:
+        raise ValueError(
+            "the transformer has passed on the vectors of other documents than those of this update: update it and the "
+            "components that listen to it with the same documents"
+        )
     if any(data is None and len(doc) for doc, data in zip(docs, datas, strict=True)):
         if is_train:
             raise ValueError(MISSING_VECTORS)
@@ -109,12 +120,6 @@ def listen(model: WordListener, docs: list[Doc], is_train: bool) -> tuple[list[F
     vectors = [word_rows(data, model.ops, width, len(doc)) for data, doc in zip(datas, docs, strict=True)]
     if not received:
         return vectors, no_backprop
-    model.verify_inputs(docs)
-    if not isinstance(datas, DocVectors):
-        raise ValueError(
-            "spacy_ner_arch.TransformerListener.v1 listens to spacy_ner_arch.TransformerModel.v1 only; over another "
-            "model use spacy-transformers.TransformerListener.v1"
-        )
 
     def backprop(gradients: list[Floats2d]) -> Any:
         datas.gradients.append(join(model, gradients))
