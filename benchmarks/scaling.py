@@ -1,10 +1,11 @@
 """Measure the speed of training in several processes of one thread, against one process of one thread.
 
-python benchmarks/scaling.py [--workers 2] [--rounds 3] [bilstm_crf transformer_crf]
+python benchmarks/scaling.py [--workers 2] [--rounds 3] [--size WORDS] [bilstm_crf transformer_crf]
 
 The systems run in turn on the training part of CoNLL-2003, transformers with MiniLM. Initialization and evaluation are
-not counted. `ratio` compares words per second. The highest load of the machine before a run is in the row: beside other
-work, `ratio` says little, and `cpu_ratio` compares words per second of the CPU time of one process, without waits.
+not counted. A batch, which the processes share, has the size of the config unless --size gives another one. `ratio`
+compares words per second. The highest load of the machine before a run is in the row: beside other work, `ratio` says
+little, and `cpu_ratio` compares words per second of the CPU time of one process, without waits.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from spacy_ner_arch.training.loop import Training, find_conditions
 STEPS, WARM_UP = {"bilstm_crf": 200, "transformer_crf": 30}, 5
 
 
-def train(name: str, file: str, **place: Any) -> None:
+def train(name: str, file: str, size: int | None, **place: Any) -> None:
     """Train in one process of a group, or alone; write words per second into a file, and words per second of CPU time.
 
     The CPU time is that of the process that needs most.
@@ -47,6 +48,8 @@ def train(name: str, file: str, **place: Any) -> None:
         "training.max_steps": STEPS[name],
         "training.eval_frequency": STEPS[name] * 2,
     }
+    if size is not None:
+        settings["training.batcher.size"] = size
     config = load_config(ROOT / "configs" / f"{name}.cfg", settings, interpolate=False)
     training = Training(init_nlp(config), None, find_conditions(config))
     draws: list[tuple[float, float, int]] = []
@@ -68,14 +71,14 @@ def train(name: str, file: str, **place: Any) -> None:
         Path(file).write_text(json.dumps([words / seconds, words / cpu]), encoding="utf8")
 
 
-def words_per_second(name: str, workers: int) -> list[float]:
+def words_per_second(name: str, workers: int, size: int | None) -> list[float]:
     """By the clock, and by CPU time."""
     with tempfile.TemporaryDirectory() as folder:
         file = f"{folder}/speed.json"
         if workers == 1:
-            in_new_process(train, name, file)
+            in_new_process(train, name, file, size)
         else:
-            parallel.run_group(train, [(name, file)] * workers)
+            parallel.run_group(train, [(name, file, size)] * workers)
         return json.loads(Path(file).read_text(encoding="utf8"))
 
 
@@ -89,6 +92,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=list(STEPS))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--size", type=int)
     options = parser.parse_args()
     convert("conll2003")
     link_minilm()
@@ -98,13 +102,14 @@ def main() -> None:
         for _ in range(options.rounds):
             for workers, found in speeds.items():
                 loads.append(os.getloadavg()[0])
-                found.append(words_per_second(name, workers))
+                found.append(words_per_second(name, workers, options.size))
         (one, one_by_cpu), (several, several_by_cpu) = (zip(*found, strict=True) for found in speeds.values())
         row = {
             "section": "scaling",
             "corpus": "conll2003",
             "model": name,
             "workers": options.workers,
+            "batch": options.size or load_config(ROOT / "configs" / f"{name}.cfg")["training"]["batcher"]["size"],
             "words_per_second_1": round(statistics.median(one)),
             "words_per_second": round(statistics.median(several)),
             "ratio": median_ratio(several, one),

@@ -6,6 +6,8 @@ import signal
 import time
 from pathlib import Path
 
+import torch
+
 from spacy_ner_arch.cli.train import Job, run_job
 from spacy_ner_arch.training import parallel
 
@@ -44,6 +46,23 @@ def wait(pids: Path, **place) -> None:
 
 def start_waiting(pids: Path) -> None:
     parallel.run_group(wait, [(pids,)] * 2)
+
+
+def add_up_tensors(file: Path, **place) -> None:
+    """Sums of a large embedding, of which each process uses other rows, of a large dense tensor and of small ones."""
+    parallel.join_group(-1, **place)
+    tensors = own_tensors(parallel.rank())
+    sums = parallel.add_up(tensors)
+    if not parallel.rank():
+        torch.save(sums, file)
+
+
+def own_tensors(rank: int) -> list[torch.Tensor]:
+    torch.manual_seed(rank)
+    embedding = torch.zeros(2 * parallel.LARGE // 16, 16)
+    embedding[3 * rank : 3 * rank + 5] = torch.randn(5, 16)
+    dense = torch.randn(parallel.LARGE + 8)
+    return [embedding, dense, dense.view(-1, 8).clone(), torch.randn(3), torch.randn(2, 2), torch.tensor(rank)]
 
 
 def train_quietly(job: Job, **place) -> None:

@@ -437,6 +437,12 @@ def test_all_stop_when_one_process_dies(tmp_path, work):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_sums_of_tensors(tmp_path):
+    parallel.run_group(group_work.add_up_tensors, [(tmp_path / "sums",)] * 2)
+    expected = [a + b for a, b in zip(group_work.own_tensors(0), group_work.own_tensors(1), strict=True)]
+    torch.testing.assert_close(torch.load(tmp_path / "sums"), expected, rtol=0, atol=0)
+
+
 def test_all_stop_when_the_parent_dies(tmp_path):
     parent = multiprocessing.get_context("spawn").Process(target=group_work.start_waiting, args=(tmp_path,))
     parent.start()

@@ -34,6 +34,8 @@ T = TypeVar("T")
 WAIT = timedelta(days=7)
 # Seconds in which the end of a killed process is noticed.
 GRACE = 5.0
+# Numbers of a tensor from which on it is not copied into a message with others.
+LARGE = 1 << 16
 
 
 # Processes
@@ -285,14 +287,34 @@ def set_gradient(node: Model, name: str, value: Tensor) -> None:
 
 
 def add_up(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Sums of tensors over all processes, with one message for each type and device."""
-    summed: list[Any] = [None] * len(tensors)
+    """Sums of tensors over all processes. Small ones of the same type and device go in one message.
+
+    Large tensors are overwritten, since copies of them take as long as the message.
+    """
+    summed = [tensor.detach() for tensor in tensors]
     groups: dict[tuple[torch.device, torch.dtype], list[int]] = {}
-    for i, tensor in enumerate(tensors):
-        groups.setdefault((tensor.device, tensor.dtype), []).append(i)
+    for i, tensor in enumerate(summed):
+        if tensor.numel() > LARGE and tensor.is_contiguous():
+            _add_up_large(tensor)
+        else:
+            groups.setdefault((tensor.device, tensor.dtype), []).append(i)
     for group in groups.values():
-        flat = torch.cat([tensors[i].detach().reshape(-1) for i in group])
+        flat = torch.cat([summed[i].reshape(-1) for i in group])
         dist.all_reduce(flat)
-        for i, part in zip(group, flat.split([tensors[i].numel() for i in group]), strict=True):
-            summed[i] = part.view(tensors[i].shape)
+        for i, part in zip(group, flat.split([summed[i].numel() for i in group]), strict=True):
+            summed[i] = part.view(summed[i].shape)
     return summed
+
+
+def _add_up_large(tensor: Tensor) -> None:
+    """Add up in place. On a CPU, rows that are zero in all processes are left out, as most of an embedding are."""
+    if tensor.device.type == "cpu" and tensor.dim() > 1:
+        used = tensor.flatten(1).any(1).to(torch.uint8)
+        dist.all_reduce(used, dist.ReduceOp.MAX)
+        rows = used.nonzero().squeeze(1)
+        if len(rows) < len(tensor) // 2:
+            values = tensor[rows]
+            dist.all_reduce(values)
+            tensor[rows] = values
+            return
+    dist.all_reduce(tensor)
