@@ -437,6 +437,16 @@ def test_all_stop_when_one_process_dies(tmp_path, work):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_the_optimizer_state_of_another_pipeline(make_job):
+    job = make_job("bilstm_crf", "x")
+    command.run_job(job)
+    saved = read_checkpoint(job.output / FILE)
+    saved.values["updates"]["another/W"] = 3
+    nlp = init_nlp(Config().from_str(job.config, interpolate=False))
+    with pytest.raises(TrainingError, match="optimizer state of another/W, which this pipeline does not have"):
+        checkpoint.set_training_state(nlp, nlp.initialize(), saved)
+
+
 def test_sums_of_tensors(tmp_path):
     parallel.run_group(group_work.add_up_tensors, [(tmp_path / "sums",)] * 2)
     expected = [a + b for a, b in zip(group_work.own_tensors(0), group_work.own_tensors(1), strict=True)]

@@ -7,7 +7,7 @@ import srsly
 from typer import Argument, Option
 from wasabi import Printer, msg
 
-from .pipelines import assigning, load, predict
+from .pipelines import assigning, load, predict, setters
 
 
 def evaluate(
@@ -58,6 +58,7 @@ def evaluate(
         copied.append("heads")
     elif gold_entities:
         copied.append("sents")
+    nlp.disable_pipes(*setters(nlp, copied))  # so that they are not scored
     examples = predict(nlp, corpus, copied, gold_preproc)
     scores = Scorer(nlp).score(examples)
     tables = {}

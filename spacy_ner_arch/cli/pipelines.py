@@ -1,5 +1,6 @@
 """What several commands do with a trained pipeline."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from spacy.cli._util import import_code, setup_gpu
@@ -29,20 +30,25 @@ def load(model: str, use_gpu: int = -1, code: Path | None = None, silent: bool =
         msg.fail(f"Cannot load {model}", str(error), exits=1)
 
 
+def setters(nlp: Language, layers: Iterable[str]) -> list[str]:
+    """Names of the components that set layers of annotation, without those that only set sentences."""
+    return sorted({name for layer in layers if layer in ASSIGNED for name in assigning(nlp, ASSIGNED[layer])})
+
+
 def predict(nlp: Language, corpus: Path, copied: list[str], gold_preproc: bool = False) -> list[Example]:
     """The examples of a corpus with the predictions of a pipeline.
 
-    copied: gold annotation to copy to the documents, see spacy_ner_arch.Corpus.v1. Components that set it do not run,
-        except those that only set sentences, which keep the copied ones.
+    copied: gold annotation to copy to the documents, see spacy_ner_arch.Corpus.v1. Its `setters` do not run. Those that
+        only set sentences keep the copied ones.
     gold_preproc: predict on gold sentences and tokens.
     """
     from ..training.corpus import create_corpus
 
-    nlp.disable_pipes(*{name for layer in copied if layer in ASSIGNED for name in assigning(nlp, ASSIGNED[layer])})
     examples = list(create_corpus(corpus, copy=copied, gold_preproc=gold_preproc)(nlp))
     if "heads" in copied and not any(eg.reference.has_annotation("DEP") for eg in examples):
         msg.fail(f"--gold-trees: {corpus} has no dependency trees", exits=1)
     # nlp.evaluate does not return its predictions.
-    for example, doc in zip(examples, nlp.pipe(example.predicted for example in examples), strict=True):
-        example.predicted = doc
+    with nlp.select_pipes(disable=setters(nlp, copied)):
+        for example, doc in zip(examples, nlp.pipe(example.predicted for example in examples), strict=True):
+            example.predicted = doc
     return examples

@@ -294,6 +294,12 @@ def set_training_state(nlp: Language, optimizer: Optimizer, checkpoint: Checkpoi
     values, tensors = checkpoint
     set_weights(nlp, tensors)
     keys = optimizer_keys(nlp)
+    stored = {name for kind in MOMENTS for name, _ in parts(tensors, kind)} | values["updates"].keys()
+    if unknown := sorted(stored - keys.keys()):
+        raise TrainingError(
+            f"the checkpoint has an optimizer state of {unknown[0]}, which this pipeline does not have: it is that of "
+            "another pipeline"
+        )
     for kind in MOMENTS:
         held = getattr(optimizer, kind)
         for name, tensor in parts(tensors, kind) if held is not None else ():
