@@ -873,3 +873,32 @@ def test_learning(name):
     module.eval()
     expected = torch.tensor([max([k + 1 for k in held], default=0) for held in labels_of_pairs()])
     assert torch.equal(module.logits(x, batch).argmax(1), expected)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_calibration_finds_the_temperature(multi_label, monkeypatch):
+    """Gold relations are drawn from the probabilities at temperature 3."""
+    torch.manual_seed(0)
+    module = make("softmax", multi_label=multi_label)
+    entities = [(i, i + 1, 1) for i in range(40)]
+    pairs = [(i, j) for i in range(40) for j in range(40) if i != j]
+    logits = 8 * torch.randn(len(pairs), 3 if multi_label else 4, dtype=torch.float64)
+    if multi_label:
+        held = torch.bernoulli((logits / 3).sigmoid()).bool().tolist()
+    else:
+        classes = torch.distributions.Categorical(logits=logits / 3).sample()
+        held = F.one_hot(classes, 4)[:, 1:].bool().tolist()
+    gold = {(*pair, k) for pair, row in zip(pairs, held, strict=True) for k in range(3) if row[k]}
+    documents = [Document([40], entities, pairs, gold)]
+    monkeypatch.setattr(module, "logits", lambda x, batch: logits)
+    before = module(*make_inputs(module, documents))[0]
+    with torch.no_grad():
+        module.calibrate([make_inputs(module, documents, gold=True)])
+        after, none = module(*make_inputs(module, documents))
+        assert float(module.temperature) == pytest.approx(3, rel=0.1)
+        module.calibrate([make_inputs(module, DOCUMENTS[1:2], gold=True)])
+        assert float(module.temperature) == pytest.approx(3, rel=0.1)
+    assert (after.argmax(1) == before.argmax(1)).all()
+    if multi_label:
+        torch.testing.assert_close(after.exp() + none.exp(), torch.ones_like(after))
+    assert all(parameter.grad is None for parameter in module.parameters())

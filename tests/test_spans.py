@@ -541,3 +541,26 @@ def test_a_long_document_decodes_like_its_parts():
         part = decode(*[labels, gains, probabilities][:arguments])
         expected = [(start + 40 * n, end + 40 * n, label) for n in range(500) for start, end, label in part]
         assert decode(*long[:arguments]) == expected
+
+
+def test_calibration_finds_the_temperature(monkeypatch):
+    """Gold spans are drawn from the probabilities at temperature 3. Spans with missing tokens do not count."""
+    torch.manual_seed(0)
+    module, lengths = make(), [60] * 20
+    spans = [(d, i, w) for d in range(20) for i in range(60) for w in range(1, 4) if i + w <= 60]
+    logits = 8 * torch.randn(len(spans), 4, dtype=torch.float64)
+    classes = torch.distributions.Categorical(logits=logits / 3).sample().tolist()
+    gold = {(*span, k) for span, k in zip(spans, classes, strict=True) if k}
+    missing = {(d, i) for d in range(10) for i in range(60)}
+    wrong = {(d, i, w, 1) if (d, 0) in missing else (d, i, w, k) for d, i, w, k in gold}
+    monkeypatch.setattr(module, "logits", lambda x, batch: logits)
+    x = torch.zeros(len(lengths), 60, 4, dtype=torch.float64)
+    with torch.no_grad():
+        module.calibrate([(x, collate(module, lengths, gold=gold))])
+        assert float(module.temperature) == pytest.approx(3, rel=0.1)
+        (predicted,) = module(x, collate(module, lengths))
+        module.calibrate([(x, collate(module, lengths, gold=wrong, missing=missing))])
+        assert float(module.temperature) == pytest.approx(3, rel=0.1)
+        module.calibrate([(x[:1], collate(module, [0], gold=set()))])
+    torch.testing.assert_close(predicted[0, 0], (logits[0] / 3).log_softmax(-1), atol=0.3, rtol=0.1)
+    assert all(parameter.grad is None for parameter in module.parameters())

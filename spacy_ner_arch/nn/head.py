@@ -3,9 +3,15 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, cast
 
+import torch
 from torch import Tensor, nn
 
 from .batch import Batch
+
+# Bounds of the calibrated temperature: on a few sentences without an error it would fall to 0.
+TEMPERATURES = (0.5, 10.0)
+# Items after which calibration reads no further batch: one number is fitted, and all scores are kept meanwhile.
+ENOUGH_ITEMS = 1_000_000
 
 # Builds an encoder for token vectors of a given width. An encoder is a module with `output_size` and
 # `forward(x, batch)`: x (B, T, D) -> (B, T, output_size), arbitrary in the padding.
@@ -23,8 +29,21 @@ class Loss(NamedTuple):
     parts: dict[str, Tensor]
 
 
+class HeldOut(NamedTuple):
+    """What calibration needs of a batch.
+
+    loss: negative log likelihood of the gold annotation as a function of the temperature.
+    items: how many items it is summed over.
+    """
+
+    loss: Callable[[Tensor], Tensor]
+    items: int
+
+
 class Head(nn.Module):
     """Base class of the heads: an optional encoder over the token vectors, and what a subclass makes of its states.
+
+    Probabilities are those of scores divided by `temperature`, which is 1 until `calibrate` sets it.
 
     input_size: width D of the token vectors.
     encoder: builder of the encoder; None for none.
@@ -34,6 +53,8 @@ class Head(nn.Module):
         super().__init__()
         self.encoder = None if encoder is None else encoder(input_size)
         self.width = input_size if self.encoder is None else cast(int, self.encoder.output_size)
+        self.temperature: Tensor
+        self.register_buffer("temperature", torch.ones(()))
 
     def forward(self, x: Tensor, batch: Batch) -> Loss | tuple[Tensor, ...]:
         """The loss if the batch has targets, else what the batch asks for. x: token vectors (B, T, D)."""
@@ -67,6 +88,38 @@ class Head(nn.Module):
         """Add (or reorder) labels; keep exactly what was learned about the ones that stay."""
         raise NotImplementedError
 
-    def calibrate(self, batches: Iterable[tuple[Tensor, Batch]]) -> None:
-        """Fit the probabilities, but not the predictions, on held-out token vectors and batches with targets."""
+    def held_out(self, x: Tensor, batch: Batch) -> HeldOut:
+        """The likelihood of a batch with targets, for `calibrate`."""
         raise NotImplementedError
+
+    def calibrate(self, batches: Iterable[tuple[Tensor, Batch]]) -> None:
+        """Set the temperature that maximises the likelihood of held-out token vectors and batches with targets.
+
+        What is most probable stays the same; only the probabilities change. Without a known target the temperature
+        stays, too.
+        Source: Guo et al. 2017.
+        """
+        held_out, items = [], 0
+        for x, batch in batches:
+            held_out.append(self.held_out(x, batch))
+            items += held_out[-1].items
+            if items >= ENOUGH_ITEMS:
+                break
+        if not items:
+            return
+        log_temperature = torch.zeros((), device=self.temperature.device, requires_grad=True)
+        optimizer = torch.optim.LBFGS([log_temperature], max_iter=20, line_search_fn="strong_wolfe")
+
+        def closure() -> float:
+            optimizer.zero_grad()
+            total = 0.0
+            for part in held_out:
+                loss = part.loss(log_temperature.exp()) / items
+                loss.backward(inputs=[log_temperature])
+                total += float(loss.detach())
+            return total
+
+        with torch.enable_grad():
+            optimizer.step(closure)
+        if log_temperature.isfinite():
+            self.temperature.copy_(log_temperature.detach().exp().clamp(*TEMPERATURES))

@@ -19,7 +19,7 @@ from ..annotation.pair_classes import INVERSE
 from .batch import Batch, send
 from .dropout import dropout
 from .growth import output_layer, regrown
-from .head import EncoderBuilder, Head, Loss
+from .head import EncoderBuilder, Head, HeldOut, Loss
 from .pair_tensors import Pairs, PairTargets, make_pairs, mean_rows, take, token_rows, wide
 
 
@@ -142,10 +142,29 @@ class PairHead(Head):
             return (x.new_zeros((0, len(self.labels)), dtype=wide(x)),) * 2
         logits = self.logits(self.encode(x, batch), batch)
         with torch.autocast(x.device.type, enabled=False):
+            logits = logits / self.temperature
             if self.multi_label:
                 return F.logsigmoid(logits), F.logsigmoid(-logits)
             classes = logits.log_softmax(-1)
             return classes[:, 1:], classes[:, :1].expand(-1, len(self.labels))
+
+    def held_out(self, x: Tensor, batch: Batch) -> HeldOut:
+        pairs: Pairs = batch.items
+        if not len(pairs.heads):
+            return HeldOut(torch.zeros_like, 0)
+        logits = self.logits(self.encode(x, batch), batch)
+        held = logits.new_zeros(len(pairs.heads), len(self.labels))
+        held = held.index_put(tuple(batch.targets), logits.new_ones(len(batch.targets.rows)))
+        count = held.sum(1, keepdim=True)
+
+        def loss(temperature: Tensor) -> Tensor:
+            scaled = logits / temperature
+            if self.multi_label:
+                return F.binary_cross_entropy_with_logits(scaled, held, reduction="sum")
+            target = torch.cat([(count == 0).to(held), held / count.clamp_min(1)], dim=1)
+            return -(target * scaled.log_softmax(-1)).sum()
+
+        return HeldOut(loss, len(pairs.heads))
 
     # Growing
 

@@ -19,7 +19,7 @@ from ..annotation.spans import GoldSpans
 from .batch import Batch, send
 from .dropout import dropout
 from .growth import output_layer, regrown
-from .head import EncoderBuilder, Head, Loss
+from .head import EncoderBuilder, Head, HeldOut, Loss
 from .span_logits import Block, Chunk, SpanList, SpanLogits
 
 # Tokens whose tables exist at the same time: three rows of the hidden width for each.
@@ -123,7 +123,7 @@ class SpanClassifier(Head):
         logits = self.logits(x, batch)
         with torch.autocast(x.device.type, enabled=False):
             no_candidate = F.pad(logits.new_zeros(1), (0, len(self.labels)), value=-torch.inf)
-            return (batch.items.scatter(logits.log_softmax(-1), no_candidate),)
+            return (batch.items.scatter((logits / self.temperature).log_softmax(-1), no_candidate),)
 
     def logits(self, x: Tensor, batch: Batch) -> Tensor:
         """Logits (S, K + 1) of the candidates of the batch, in at least float32."""
@@ -164,6 +164,23 @@ class SpanClassifier(Head):
         negative = logits[:, 0]
         all_negative = weight * (logits.logsumexp(-1) - negative)
         return all_negative.sum() - (weight[row] * share * (logits[row, label] - negative[row])).sum()
+
+    def held_out(self, x: Tensor, batch: Batch) -> HeldOut:
+        spans: SpanList = batch.items
+        token, width, label, missing = batch.targets
+        logits = self.logits(x, batch)
+        classes = torch.zeros(len(spans), dtype=torch.long, device=logits.device)
+        if len(spans):
+            row, found = spans.find(token, width)
+            classes = classes.index_put((row[found],), label[found])
+        if missing is not None:
+            known = ~spans.touched(missing)
+            logits, classes = logits[known], classes[known]
+
+        def loss(temperature: Tensor) -> Tensor:
+            return F.cross_entropy(logits / temperature, classes, reduction="sum")
+
+        return HeldOut(loss, len(classes))
 
     def resize(self, labels: Sequence[str], max_width: int) -> None:  # type: ignore[override]
         if max_width != self.max_width:

@@ -3,7 +3,7 @@
 Letters: B documents, T tokens with padding, N tokens without, D width of a token vector, K tags.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,8 @@ from .crf import LinearChainCRF
 from .dropout import dropout
 from .forward_backward import log_partition
 from .growth import kept_rows, output_layer, regrown
-from .head import EncoderBuilder, Head, Loss
+from .head import EncoderBuilder, Head, HeldOut, Loss
 from .viterbi import best_paths
-
-# Bounds of the calibrated temperature: on a few sentences without an error it would fall to 0.
-TEMPERATURES = (0.5, 10.0)
 
 
 class CRFTagger(Head):
@@ -54,8 +51,6 @@ class CRFTagger(Head):
         self.output = output_layer(self.width, len(tags) - 1)
         self.crf = LinearChainCRF(len(tags), batch_first=True, labels=tags, scheme=scheme)
         self.loss_scale = loss_scale
-        self.temperature: Tensor
-        self.register_buffer("temperature", torch.ones(()))
 
     def collate(self, batch: Batch, items: Sequence[Any] | None, targets: Sequence[np.ndarray] | None) -> Batch:
         if targets is not None:
@@ -102,35 +97,14 @@ class CRFTagger(Head):
             probabilities = (totals - log_partition(scores, transitions, lengths)).exp().clamp(max=1.0)
             return tags.cpu().numpy(), probabilities.cpu().numpy()
 
-    def calibrate(self, batches: Iterable[tuple[Tensor, Batch]]) -> None:
-        """Set the temperature that maximises the likelihood of held-out documents.
+    def held_out(self, x: Tensor, batch: Batch) -> HeldOut:
+        emissions, (tags, partial) = self.emissions(x, batch), batch.targets
+        is_known = bool((tags[batch.mask] != MISSING).any())
 
-        The predictions stay the same; only their probabilities change. Without a known tag the temperature stays, too.
-        Source: Guo et al. 2017.
-        """
-        held_out = [(self.emissions(x, batch), batch.mask, *batch.targets) for x, batch in batches]
-        held_out = [row for row in held_out if (row[2][row[1]] != MISSING).any()]
-        if not held_out:
-            return
-        log_temperature = torch.zeros((), device=self.temperature.device, requires_grad=True)
-        optimizer = torch.optim.LBFGS([log_temperature], max_iter=20, line_search_fn="strong_wolfe")
-        tokens = sum(int(mask.sum()) for _, mask, _, _ in held_out)
+        def loss(temperature: Tensor) -> Tensor:
+            return -self.crf(emissions, tags, batch.mask, partial=partial, temperature=temperature)
 
-        def closure() -> float:
-            optimizer.zero_grad()
-            total = 0.0
-            for emissions, mask, tags, partial in held_out:
-                temperature = log_temperature.exp()
-                loss = -self.crf(emissions, tags, mask, partial=partial, temperature=temperature) / tokens
-                loss.backward()
-                total += float(loss.detach())
-            return total
-
-        with torch.enable_grad():
-            optimizer.step(closure)
-        self.crf.zero_grad()
-        if log_temperature.isfinite():
-            self.temperature.copy_(log_temperature.detach().exp().clamp(*TEMPERATURES))
+        return HeldOut(loss, int(batch.mask.sum()) if is_known else 0)
 
     def resize(self, tags: Sequence[str], scheme: str) -> None:  # type: ignore[override]
         before = self.crf.labels or []

@@ -19,10 +19,11 @@ from ..nn.head import Head
 
 @registry.callbacks("spacy_ner_arch.Calibrate.v1")
 def create_calibrate(path: Path | None = None, limit: int = 1000) -> Callable[[Language], Language]:
-    """For [training.before_to_disk]: calibrate the probabilities of `sequence_ner` components before they are stored.
+    """For [training.before_to_disk]: calibrate the probabilities of this package's components before they are stored.
 
     Trained networks are overconfident. One temperature per component is set to maximise the likelihood of held-out
-    documents. Only `span._.score` changes, not the predictions. Frozen components and other factories stay as they are.
+    documents. Predictions stay the same with the default thresholds; other thresholds hold for the calibrated
+    probabilities. Frozen components and other factories stay as they are.
 
     path: held-out corpus in .spacy format; null for the development corpus of the config.
     limit: most examples to use; 0 for all. One number is fitted, so that a sample is enough.
@@ -51,7 +52,7 @@ def can_calibrate(pipe: Any) -> bool:
     """Whether a component has a trained head with probabilities that can be calibrated."""
     head = getattr(pipe, "head", None)
     module = head.module if isinstance(head, TorchShim) and head.is_initialized else None
-    return isinstance(module, Head) and type(module).calibrate is not Head.calibrate
+    return isinstance(module, Head)
 
 
 def held_out_batches(nlp: Language, name: str, examples: Iterable[Example]) -> Iterator[tuple[Tensor, Batch]]:
