@@ -10,8 +10,6 @@ from .batch import Batch
 
 # Bounds of the calibrated temperature: on a few sentences without an error it would fall to 0.
 TEMPERATURES = (0.5, 10.0)
-# Items after which calibration reads no further batch: one number is fitted, and all scores are kept meanwhile.
-ENOUGH_ITEMS = 1_000_000
 
 # Builds an encoder for token vectors of a given width. An encoder is a module with `output_size` and
 # `forward(x, batch)`: x (B, T, D) -> (B, T, output_size), arbitrary in the padding.
@@ -32,7 +30,8 @@ class Loss(NamedTuple):
 class HeldOut(NamedTuple):
     """What calibration needs of a batch.
 
-    loss: negative log likelihood of the gold annotation as a function of the temperature.
+    loss: negative log likelihood of the gold annotation as a function of the temperature. Heads that classify spans or
+        pairs leave out those in which they find nothing: most are obvious, and their probabilities are not shown.
     items: how many items it is summed over.
     """
 
@@ -99,12 +98,8 @@ class Head(nn.Module):
         stays, too.
         Source: Guo et al. 2017.
         """
-        held_out, items = [], 0
-        for x, batch in batches:
-            held_out.append(self.held_out(x, batch))
-            items += held_out[-1].items
-            if items >= ENOUGH_ITEMS:
-                break
+        held_out = [self.held_out(x, batch) for x, batch in batches]
+        items = sum(part.items for part in held_out)
         if not items:
             return
         log_temperature = torch.zeros((), device=self.temperature.device, requires_grad=True)

@@ -155,16 +155,22 @@ class PairHead(Head):
         logits = self.logits(self.encode(x, batch), batch)
         held = logits.new_zeros(len(pairs.heads), len(self.labels))
         held = held.index_put(tuple(batch.targets), logits.new_ones(len(batch.targets.rows)))
-        count = held.sum(1, keepdim=True)
+        if self.multi_label:
+            positive = logits > 0
+            logits, held = logits[positive], held[positive]
+        else:
+            positive = logits.argmax(1) > 0
+            logits, held = logits[positive], held[positive]
+            count = held.sum(1, keepdim=True)
+            held = torch.cat([(count == 0).to(held), held / count.clamp_min(1)], dim=1)
 
         def loss(temperature: Tensor) -> Tensor:
             scaled = logits / temperature
             if self.multi_label:
                 return F.binary_cross_entropy_with_logits(scaled, held, reduction="sum")
-            target = torch.cat([(count == 0).to(held), held / count.clamp_min(1)], dim=1)
-            return -(target * scaled.log_softmax(-1)).sum()
+            return F.cross_entropy(scaled, held, reduction="sum")
 
-        return HeldOut(loss, len(pairs.heads))
+        return HeldOut(loss, len(logits))
 
     # Growing
 

@@ -173,9 +173,10 @@ class SpanClassifier(Head):
         if len(spans):
             row, found = spans.find(token, width)
             classes = classes.index_put((row[found],), label[found])
+        found_by_model = logits.argmax(-1) > 0
         if missing is not None:
-            known = ~spans.touched(missing)
-            logits, classes = logits[known], classes[known]
+            found_by_model &= ~spans.touched(missing)
+        logits, classes = logits[found_by_model], classes[found_by_model]
 
         def loss(temperature: Tensor) -> Tensor:
             return F.cross_entropy(logits / temperature, classes, reduction="sum")
