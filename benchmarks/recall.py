@@ -3,8 +3,8 @@
     python benchmarks/recall.py [CORPUS...]
 
 The development and test part of a corpus are predicted once. Then their documents are divided at random, 100 times:
-some set the threshold, and on the others the missed entities are counted. Rows go to results/review.jsonl. A document is
-a post of WNUT-17, and a sentence of the other corpora.
+some set the threshold, and on the others the missed entities are counted. Rows go to results/review.jsonl. A document
+is a post of WNUT-17, and a sentence of the other corpora.
 """
 
 import argparse

@@ -84,7 +84,8 @@ def test_relations():
     ("gold", "found", "kinds"),
     [
         # direction = "labels": one direction of each pair is predicted.
-        ([(0, 1, "HIRED")], [(1, 0, "HIRED", 0.99)], {"wrong boundaries": 99}),
+        ([(0, 1, "HIRED")], [(1, 0, "HIRED", 0.99)], {"wrong direction": 99}),
+        ([(0, 1, "HIRED")], [(1, 0, "KNOWS", 0.99)], {"wrong label and direction": 99}),
         # multi_label: all labels of each pair are predicted, in any order.
         ([(0, 1, "HIRED")], [(0, 1, "HIRED", 0.02), (0, 1, "KNOWS", 0.4)], {"none there": 49}),
         ([(0, 1, "HIRED")], [(0, 1, "KNOWS", 0.4), (0, 1, "HIRED", 0.02)], {"none there": 49}),

@@ -30,6 +30,9 @@ class Doubt(NamedTuple):
     @property
     def kind(self) -> str:
         """In words, for users."""
+        gold, other = self.match.gold, self.match.predicted
+        if gold and other and gold.places != other.places == gold.places[::-1]:
+            return "wrong direction" if gold.label == other.label else "wrong label and direction"
         return KINDS.get(self.match.kind, self.match.kind.value)
 
 
