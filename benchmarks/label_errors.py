@@ -36,7 +36,7 @@ PIPELINE = "conll2003/bilstm_crf"
 TOP = 100
 NOISE = 0.05
 # Folds, and steps of each training.
-CORPORA = {"conll04": (5, 400), "conll2003": (2, 1000), "wnut17": (2, 1000), "uner_en_ewt": (2, 1000)}
+CORPORA = {"conll04": (5, 400), "conll2003": (2, 600), "wnut17": (2, 1000), "uner_en_ewt": (2, 1000)}
 KINDS = ("wrong label", "wrong boundaries", "missing")
 
 
