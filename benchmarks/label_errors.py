@@ -40,8 +40,8 @@ CORPORA = {"conll04": (5, 400), "conll2003": (2, 600), "wnut17": (2, 1000), "une
 KINDS = ("wrong label", "wrong boundaries", "missing")
 
 
-def read_docs(path: Path) -> list[Doc]:
-    return list(DocBin().from_disk(path).get_docs(Vocab()))
+def read_docs(path: Path, vocab: Vocab | None = None) -> list[Doc]:
+    return list(DocBin().from_disk(path).get_docs(vocab or Vocab()))
 
 
 # CoNLL++
@@ -66,14 +66,14 @@ def corrected() -> None:
     train(RUNS[PIPELINE], 0, Machine())
     convert("conll2003")
     path = ROOT / "corpus" / "conll2003" / "test.spacy"
-    docs = read_docs(path)
+    (nlp,) = load((PIPELINE,), 0)
+    docs = read_docs(path, nlp.vocab)
     with tempfile.TemporaryDirectory() as folder:
         source = ROOT / "assets" / "conllpp" / "test.txt"
         command("ner-arch", "convert", source, folder, "--format", "conll", "--name", "test")
         others = read_docs(Path(folder) / "test.spacy")
     entities = [[{(e.start, e.end, e.label_) for e in doc.ents} for doc in part] for part in (docs, others)]
     wrong = np.array([one != other for one, other in zip(*entities, strict=True)])
-    (nlp,) = load((PIPELINE,), 0)
     pipe: Any = nlp.get_pipe("sequence_ner")
     probabilities = tag_probabilities(pipe, docs)
     doubts = [doubt for _, _, found in judge(nlp, with_tokens(docs), path) for doubt in found]

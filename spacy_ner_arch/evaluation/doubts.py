@@ -1,4 +1,4 @@
-"""Probable label errors: places where a model that has not seen the annotation finds something else more probable."""
+"""Probable label errors: places where a model that has not seen the annotation thinks that it is wrong."""
 
 import math
 from collections import defaultdict
@@ -16,11 +16,11 @@ KINDS = {Kind.MISSED: "none there", Kind.SPURIOUS: "not annotated"}
 
 
 class Doubt(NamedTuple):
-    """A gold item that is less probable than something else, or a probable item that is not annotated.
+    """A gold item, or a place of possible items that has no gold item.
 
-    match: the gold item, None if there is none; and the more probable item, None if that is no item at all.
+    match: the gold item, None if there is none; and the most probable alternative, None if that is no item at all.
     gold_score: probability of the gold item; None if it is not known.
-    log_odds: logarithm of the probability of the alternative over that of the gold annotation.
+    log_odds: logarithm of the probability that the annotation is wrong over the probability that it is right.
     """
 
     match: Match
@@ -36,8 +36,9 @@ class Doubt(NamedTuple):
         return KINDS.get(self.match.kind, self.match.kind.value)
 
 
-def log_ratio(one: float, other: float) -> float:
-    return math.log(max(one, LEAST)) - math.log(max(other, LEAST))
+def log_odds_of_error(right: float) -> float:
+    """right: probability that the annotation is right."""
+    return math.log(max(1 - right, LEAST)) - math.log(max(right, LEAST))
 
 
 def entity_doubts(document: int, example: Example, key: str) -> list[Doubt]:
@@ -56,17 +57,15 @@ def entity_doubts(document: int, example: Example, key: str) -> list[Doubt]:
         others = [item for item in spans if item[:2] != wanted[:2] and overlap(item, wanted)]
         best = max(others, key=lambda item: item.score or 0.0, default=None)
         none = probability_of_none(wanted, spans)
-        if best is None or (best.score or 0.0) < none:
-            best, chance = None, none
-        else:
-            chance = best.score or 0.0
-        doubts.append(Doubt(Match(document, wanted, best), score, log_ratio(chance, score)))
+        if best is not None and (best.score or 0.0) < none:
+            best = None
+        doubts.append(Doubt(Match(document, wanted, best), score, log_odds_of_error(score)))
     free: list[Item] = []
     for item in sorted(spans, key=lambda item: -(item.score or 0.0)):
         if not any(overlap(item, other) for other in [*gold, *free]) and is_annotated(example, item):
             free.append(item)
-            chance = log_ratio(item.score or 0.0, probability_of_none(item, spans))
-            doubts.append(Doubt(Match(document, None, item), None, chance))
+            odds = log_odds_of_error(probability_of_none(item, spans))
+            doubts.append(Doubt(Match(document, None, item), None, odds))
     return doubts
 
 
@@ -111,12 +110,12 @@ def relation_doubts(document: int, example: Example, symmetric: Sequence[str] = 
         others = [item for item in others if item.places == wanted.places] or ([] if same is not None else others)
         best = max(others, key=lambda item: item.score or 0.0, default=None)
         if same is not None:
-            doubts.append(Doubt(Match(document, wanted, None), same, log_ratio(1 - same, same)))
+            doubts.append(Doubt(Match(document, wanted, None), same, log_odds_of_error(same)))
         elif best is not None and best.score is not None:
-            doubts.append(Doubt(Match(document, wanted, best), None, log_ratio(best.score, 1 - best.score)))
+            doubts.append(Doubt(Match(document, wanted, best), None, log_odds_of_error(1 - best.score)))
     for item in predicted:
         if item.score is not None and frozenset(item.places) not in annotated:
-            doubts.append(Doubt(Match(document, None, item), None, log_ratio(item.score, 1 - item.score)))
+            doubts.append(Doubt(Match(document, None, item), None, log_odds_of_error(1 - item.score)))
     return doubts
 
 
