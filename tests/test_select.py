@@ -10,7 +10,7 @@ from conftest import TRAIN, make_examples, make_nlp, train
 from typer.testing import CliRunner
 
 from spacy_ner_arch.cli.app import app
-from spacy_ner_arch.cli.unlabelled import judge_texts
+from spacy_ner_arch.cli.unlabelled import MEASURES, judge_texts
 from spacy_ner_arch.evaluation.selection import choose, word_vectors
 
 KNOWN = [text for text, _ in TRAIN]
@@ -44,7 +44,7 @@ def texts_of(path):
     return [json.loads(line)["text"] for line in path.read_text().splitlines()]
 
 
-@pytest.mark.parametrize("by", ["entropy", "margin"])
+@pytest.mark.parametrize("by", MEASURES)
 def test_uncertain_texts_are_chosen_and_the_others_left(folder, tmp_path, by):
     output = select(folder, "-o", tmp_path / "a.jsonl", "--n", 3, "--by", by, "--rest", tmp_path / "rest.jsonl")
     chosen = texts_of(tmp_path / "a.jsonl")
@@ -116,6 +116,8 @@ def test_texts_are_judged_once_and_the_settings_stay(folder):
     nlp.batch_size = 2
     records = [(nlp.make_doc(text), {"text": text}) for text in (KNOWN[0], NEW[0], KNOWN[0], "")]
     texts = judge_texts(nlp, pipe, iter(records), "entropy")
+    per_token = judge_texts(nlp, pipe, iter(records), "entropy-per-token").uncertainty
+    assert per_token * [len(nlp(KNOWN[0])), len(nlp(NEW[0]))] == pytest.approx(texts.uncertainty)
     assert [record["text"] for record in texts.records] == [KNOWN[0], NEW[0]]
     assert (texts.empty, texts.repeated) == (1, 1)
     assert texts.uncertainty[1] > texts.uncertainty[0] and pipe.cfg["alternatives"] == 0.3
@@ -126,7 +128,7 @@ def test_texts_are_judged_once_and_the_settings_stay(folder):
 @pytest.mark.parametrize(
     ("args", "raw", "message"),
     [
-        (["--by", "chance"], "raw.jsonl", "--by is 'chance'; it must be one of entropy, margin"),
+        (["--by", "chance"], "raw.jsonl", "--by is 'chance'; it must be one of entropy, entropy-per-token, margin"),
         (["--tool", "xml"], "raw.jsonl", "--tool is 'xml'; it must be one of label-studio"),
         ([], "none.jsonl", "none.jsonl: there is no such file"),
         ([], "none", "none: there is no such file"),

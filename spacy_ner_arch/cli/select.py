@@ -8,8 +8,6 @@ from wasabi import msg
 from .pipelines import load
 from .tune import find_component
 
-MEASURES = ("entropy", "margin")
-
 
 def select(
     model: str = Argument(..., help="Model name or path"),
@@ -22,7 +20,7 @@ def select(
     format: str | None = Option(
         None, "--format", "-f", help="Format of the texts, txt or jsonl; default: by the name of a file"
     ),
-    by: str = Option("entropy", "--by", help=f"Measure of uncertainty: {' or '.join(MEASURES)}"),
+    by: str = Option("entropy", "--by", help="Measure of uncertainty: entropy, entropy-per-token or margin"),
     balance: bool = Option(False, "--balance", help="Prefer texts with entities of labels that few chosen texts have"),
     rest: Path | None = Option(None, "--rest", help="File for the other texts, as json lines, for the next choice"),
     component: str | None = Option(None, "--component", help="The sequence_ner to ask, if there are several"),
@@ -40,7 +38,7 @@ def select(
     from ..formats import WRITERS, ReadReport, write_docs
     from ..formats.counts import SKIPPED, check_on_error
     from .inputs import find_source, read_records
-    from .unlabelled import judge_texts
+    from .unlabelled import MEASURES, judge_texts
 
     report, reading = ReadReport(), ReadReport()
     try:

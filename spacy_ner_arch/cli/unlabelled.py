@@ -1,6 +1,6 @@
 """What a pipeline makes of texts without annotation, for `ner-arch select`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -36,8 +36,7 @@ def judge_texts(nlp: Language, pipe: Any, records: Iterator[tuple[Doc, Record]],
 
     pipe: the sequence_ner whose uncertainty counts.
     records: texts with their tokens.
-    by: "entropy" of the distribution over all readings of a text, divided by its number of tokens; or "margin", 1 minus
-        the difference between the probabilities of the two best readings.
+    by: a name in MEASURES.
     """
     kept: list[Record] = []
     uncertainty: list[float] = []
@@ -60,19 +59,32 @@ def judge_texts(nlp: Language, pipe: Any, records: Iterator[tuple[Doc, Record]],
                         kept.append(record)
                         new.append(doc)
                 docs = list(nlp.pipe(new))
-                uncertainty += (entropies if by == "entropy" else margins)(pipe, docs)
+                uncertainty += MEASURES[by](pipe, docs)
                 entities += [expected_entities(doc, pipe.labels) for doc in docs]
     pipe.cfg["alternatives"] = before
     return Texts(kept, np.array(uncertainty), np.array(entities), empty, repeated)
 
 
 def entropies(pipe: Any, docs: list[Doc]) -> list[float]:
+    """Entropy of the distribution over all readings of each text."""
+    return list(pipe.entropies(docs))
+
+
+def entropies_per_token(pipe: Any, docs: list[Doc]) -> list[float]:
     return [entropy / len(doc) for entropy, doc in zip(pipe.entropies(docs), docs, strict=True)]
 
 
 def margins(pipe: Any, docs: list[Doc]) -> list[float]:
+    """1 minus the difference between the probabilities of the two best readings of each text."""
     best = [[reading.probability for reading in readings] for readings in pipe.readings(docs, 2)]
     return [1 - (row[0] - row[1]) if len(row) > 1 else 0.0 for row in best]
+
+
+MEASURES: dict[str, Callable[[Any, list[Doc]], list[float]]] = {
+    "entropy": entropies,
+    "entropy-per-token": entropies_per_token,
+    "margin": margins,
+}
 
 
 def expected_entities(doc: Doc, labels: tuple[str, ...]) -> np.ndarray:
