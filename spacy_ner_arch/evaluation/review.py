@@ -21,7 +21,7 @@ def write_review(
     """Write `errors.jsonl`, `index.html` and `errors.spacy`. Return the number of probable errors of each kind.
 
     output: folder; it is created if necessary.
-    doubts: the most probable error first. Those whose annotation is probably right are only in errors.jsonl.
+    doubts: the most probable error first. Those in which the annotation is more probable are only in errors.jsonl.
     examples: by number of the document, with predictions.
     key: of doc.spans of the predictions, for probable spans, which errors.spacy has beside the annotation.
     limit: most errors on the page and in errors.spacy.
