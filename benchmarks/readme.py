@@ -58,7 +58,7 @@ def table(section: str) -> str:
     if section == "families":
         families = RESULTS / "transformers.md"
         return f"\n{families.read_text(encoding='utf8') if families.exists() else ''}\n"
-    rows = [row for name in ("accuracy", "speed") for row in read_rows(name) if row["section"] == section]
+    rows = [row for name in ("accuracy", "speed", "review") for row in read_rows(name) if row["section"] == section]
     machines = sorted({f"cores used: {row['cores']}, Python {row['python']}" for row in rows})
     rows = with_means(rows) if rows and "seed" in rows[0] else rows
     return f"\n{'; '.join(machines)}.\n\n{markdown(rows)}\n\n"

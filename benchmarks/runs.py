@@ -169,6 +169,11 @@ OTHER_CORPORA = [
     for corpus in ("wnut17", "uner_en_ewt")
     for model, config in (("bilstm_crf", "bilstm_crf"), ("spacy_ner", "spacy:ner"))
 ]
+# Pipelines that recall.py measures.
+SHORT = [
+    Run(f"{corpus}/bilstm_crf-short", None, "bilstm_crf", budget(1000, evaluations=4))
+    for corpus in ("wnut17", "uner_en_ewt", "gum_nested")
+]
 
 # Entities of CoNLL-2003 on MiniLM.
 STEPS, WARMUP = 1300, 130
@@ -521,6 +526,7 @@ TABLE = (
     SCRATCH
     + WITH_VECTORS
     + OTHER_CORPORA
+    + SHORT
     + TRANSFORMERS
     + SPANS
     + NESTED

@@ -76,7 +76,16 @@ def test_what_fails_is_named_with_its_remedy(module, name, error, remedy, gpu, m
 
 def test_a_gpu_that_is_not_there(gpu):
     status, output = doctor("--gpu-id", "3")
-    assert status == 1 and "there are 1 GPUs, numbered from 0" in output
+    assert status == 1 and "there is no GPU 3" in output
+    assert "the last one here is 0: give --gpu-id 0" in output and "driver" not in output
+
+
+def test_commands_of_spacy_with_a_number_that_no_gpu_has(gpu, monkeypatch, capsys):
+    monkeypatch.setattr(doctor_module, "thinc_require_gpu", refuse)
+    with pytest.raises(SystemExit):
+        spacy.cli._util.setup_gpu(2)
+    output = " ".join("".join(capsys.readouterr()).split())
+    assert "give --gpu-id 0" in output and "CuPy" not in output
 
 
 def test_several_cupy(monkeypatch):

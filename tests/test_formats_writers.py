@@ -284,6 +284,22 @@ def test_command(tmp_path: Path, model: str) -> None:
     assert tasks[0]["predictions"][0]["model_version"] == model
 
 
+@pytest.mark.parametrize("options", [[], ["-m"]])
+def test_empty_documents_keep_their_numbers(tmp_path: Path, model: str, options: list[str]) -> None:
+    docs = [plain_doc("Anna left Tarvik."), Doc(NLP.vocab), plain_doc("Nothing.")]
+    (tmp_path / "corpus").mkdir()
+    write_docbin(docs[:2], tmp_path / "corpus" / "a.spacy")
+    write_docbin(docs[2:], tmp_path / "corpus" / "b.spacy")
+    options = [*options, model] if options else []
+    assert "Saved 3 documents" in run(tmp_path / "corpus", tmp_path / "a.json", "-f", "label-studio", *options)
+    tasks = json.loads((tmp_path / "a.json").read_text())
+    assert [(task["id"], task["data"]["text"]) for task in tasks] == [
+        (1, "Anna left Tarvik."),
+        (2, ""),
+        (3, "Nothing."),
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

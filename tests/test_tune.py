@@ -5,10 +5,11 @@ import pytest
 import spacy
 from conftest import TRAIN, make_examples, make_nlp, train
 from spacy.tokens import DocBin
+from spacy.training import Example
 from typer.testing import CliRunner
 
 from spacy_ner_arch.cli.app import app
-from spacy_ner_arch.cli.thresholds import round_down
+from spacy_ner_arch.cli.thresholds import Found, for_recall, found_in, round_down
 from spacy_ner_arch.evaluation.risk import documents_needed, precision_threshold, recall_threshold, wilson
 
 
@@ -125,6 +126,30 @@ def test_the_stored_pipeline_finds_as_much_as_promised(folder, tmp_path, per_lab
     assert (set(value) == {"LOC", "ORG", "PER"}) if per_label else (0 < value < 1)
     for label in ("LOC", "ORG", "PER") if per_label else (None,):
         assert found(nlp, label) >= 0.9
+
+
+def test_a_recall_that_is_almost_out_of_reach(capsys):
+    """Of 100 entities, some cannot be found."""
+
+    def warning(lost):
+        spans = [{(0, 1, "PER"): 0.9}] * (100 - lost) + [{}] * lost
+        for_recall([Found([((0, 1, "PER"), "PER")], each, {}) for each in spans], ["PER"], 0.9, per_label=False)
+        return "".join(capsys.readouterr())
+
+    assert "7.0% of the entities of a document cannot be found" in " ".join(warning(7).split())
+    assert "cannot be found" not in warning(6)
+
+
+def test_predictions_on_tokens_without_annotation_are_not_judged():
+    nlp = make_nlp()
+    examples = make_examples(nlp)
+    train(nlp, examples)
+    nlp.get_pipe("sequence_ner").cfg["alternatives"] = 0.01
+    doc = examples[0].reference
+    doc.set_ents([doc.ents[0]], missing=[doc[4:5]])
+    found = found_in(Example(nlp(doc.text), doc))
+    assert found.gold == [((0, 2, "PER"), "PER")] and list(found.entities) == [(0, 2, "PER")]
+    assert (0, 2, "PER") in found.spans and not any(start < 5 and end > 4 for start, end, _ in found.spans)
 
 
 def test_precision_and_recall_together_and_apart(folder, tmp_path):

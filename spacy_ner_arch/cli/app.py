@@ -18,6 +18,7 @@ from .init_config import init_config
 from .label import label
 from .report import report
 from .review import review
+from .select import select
 from .train import train
 from .tune import tune
 
@@ -33,6 +34,7 @@ app.command("annotate")(annotate)
 app.command("report")(report)
 app.command("review", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(review)
 app.command("train", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)
+app.command("select")(select)
 app.command("tune")(tune)
 spacy_app.add_typer(app)
 # Without a usable GPU, `spacy train --gpu-id 0` and spaCy's other commands would end in a traceback.

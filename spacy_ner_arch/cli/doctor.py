@@ -73,7 +73,7 @@ def run_check(what: str, check: Callable[[int], str], remedy: Callable[[], str],
         msg.good(f"{what}: {check(gpu_id)}")
         return True
     except Exception as error:  # drivers, compilers and libraries raise errors of all kinds
-        msg.fail(f"{what}: {type(error).__name__}: {error}", remedy())
+        msg.fail(f"{what}: {type(error).__name__}: {error}", number_remedy(gpu_id) or remedy())
         return False
 
 
@@ -86,7 +86,7 @@ def check_torch(gpu_id: int) -> str:
     if not torch.cuda.is_available():
         raise RuntimeError(f"torch {torch.__version__} finds no GPU")
     if gpu_id >= torch.cuda.device_count():
-        raise RuntimeError(f"there are {torch.cuda.device_count()} GPUs, numbered from 0")
+        raise RuntimeError(f"there is no GPU {gpu_id}")
     matrix = torch.eye(64, device=f"cuda:{gpu_id}") * 2
     if float((matrix @ matrix).sum()) != 256.0:
         raise RuntimeError("a product is wrong")
@@ -116,6 +116,16 @@ def check_crossing(gpu_id: int) -> str:
 
 
 # What to do if a check fails.
+
+
+def number_remedy(gpu_id: int) -> str | None:
+    """For a number that no GPU has, where there are GPUs; None if that is not the fault."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not 0 < count <= gpu_id:
+        return None
+    return f"GPUs are numbered from 0, and the last one here is {count - 1}: give --gpu-id {count - 1} or less"
 
 
 def torch_remedy() -> str:
@@ -208,7 +218,7 @@ def require_gpu(gpu_id: int = 0) -> bool:
     try:
         thinc_require_gpu(gpu_id)
     except Exception as error:  # without its libraries CuPy raises errors of all kinds
-        msg.fail(str(error), f"{cupy_remedy()}. {check}")
+        msg.fail(str(error), number_remedy(gpu_id) or f"{cupy_remedy()}. {check}")
         raise SystemExit(1) from error
     if not torch.cuda.is_available():
         msg.warn("PyTorch cannot use the GPU, so all components that need it will fail", f"{torch_remedy()}. {check}")

@@ -1,9 +1,12 @@
 """`ner-arch export-data`: a corpus, or the predictions of a model, for annotation tools."""
 
 import sys
+from collections.abc import Iterator
 from io import TextIOWrapper
 from pathlib import Path
 
+from spacy.language import Language
+from spacy.tokens import Doc, DocBin
 from typer import Argument, Option
 from wasabi import msg
 
@@ -30,7 +33,6 @@ def export_data(
     Entities, spans and relations are written. What the format cannot hold is counted, with examples. For label-studio,
     the configuration of the project is written beside the tasks.
     """
-    from spacy.tokens import DocBin
     from spacy.vocab import Vocab
 
     from ..formats import ReadReport, write_docs
@@ -50,7 +52,7 @@ def export_data(
             nlp = load(model, use_gpu, code)
             if not any(assigning(nlp, name) for name in ("doc.ents", "doc.spans", "doc._.relations")):
                 raise ValueError("no component of this pipeline finds entities, spans or relations")
-            docs = (example.predicted for example in predict(nlp, corpus, []))
+            docs = (doc for file in files for doc in predictions(nlp, file))
         write_docs(docs, output, format, report, model=model, spans_key=spans_key, source=corpus)
     except (ValueError, OSError) as error:
         msg.fail(f"Cannot export {corpus}", str(error), exits=1)
@@ -58,3 +60,13 @@ def export_data(
     if not report.spans:
         msg.warn(f"No entity was written: check the corpus, and --spans-key {spans_key}")
     msg.good(f"Saved {report.documents} documents to {output}")
+
+
+def predictions(nlp: Language, file: Path) -> Iterator[Doc]:
+    """All documents of a file with the predictions of a pipeline; also the empty ones, which spaCy's reader leaves out.
+
+    So a document has the same number with and without a model.
+    """
+    examples = iter(predict(nlp, file, []))
+    for doc in DocBin().from_disk(file).get_docs(nlp.vocab):
+        yield next(examples).predicted if len(doc) else doc

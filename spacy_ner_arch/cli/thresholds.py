@@ -1,16 +1,21 @@
 """Find thresholds on a held-out corpus, for `ner-arch tune`."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from spacy.tokens import Span
 from spacy.training import Example
 from wasabi import Printer, msg
 
 from ..annotation.entities import ALTERNATIVES, LabelledSpan, align
 from ..evaluation.doubts import LEAST
+from ..evaluation.items import annotated_tokens
 from ..evaluation.risk import documents_needed, precision_threshold, recall_threshold, wilson
+
+# One-sided 95 % quantile of the normal distribution.
+QUANTILE = 1.645
 
 
 class Found(NamedTuple):
@@ -19,6 +24,8 @@ class Found(NamedTuple):
     gold: gold entities with their labels; None for the span of an entity whose bounds are not those of tokens.
     spans: probabilities of all spans that have at least LEAST.
     entities: probabilities of the predicted entities.
+
+    Spans and entities that touch a token without gold annotation are left out: nothing is known about them.
     """
 
     gold: list[tuple[LabelledSpan | None, str]]
@@ -39,11 +46,18 @@ def found_in(example: Example) -> Found:
         aligned = align(example, [ent])
         gold.append((aligned[0] if aligned else None, ent.label_))
     group = doc.spans[ALTERNATIVES]
-    return Found(
-        gold,
-        {(s.start, s.end, s.label_): float(p) for s, p in zip(group, group.attrs["scores"], strict=True)},
-        {(ent.start, ent.end, ent.label_): ent._.score for ent in doc.ents},
-    )
+    spans = zip(group, group.attrs["scores"], strict=True)
+    entities = ((ent, ent._.score) for ent in doc.ents)
+    return Found(gold, *(known_scores(example, scored) for scored in (spans, entities)))
+
+
+def known_scores(example: Example, scored: Iterable[tuple[Span, float]]) -> dict[LabelledSpan, float]:
+    """Scores of predicted spans, without those that touch a token without gold annotation."""
+    return {
+        (span.start, span.end, span.label_): float(score)
+        for span, score in scored
+        if annotated_tokens(example, span) is not None
+    }
 
 
 def for_recall(
@@ -62,12 +76,19 @@ def for_recall(
                 f"{len(scores)}; give more documents, or a lower recall{', or no --per-label' if label else ''}"
             )
         threshold = recall_threshold(scores, 1 - recall)
+        shares = [np.mean(row == 0) for row in scores]
+        lost = np.mean(shares)
         if threshold is None:
-            lost = np.mean([np.mean(row == 0) for row in scores])
             raise ValueError(
                 f"--min-recall {recall} cannot be kept: on average, {lost:.1%} of the {what} of a document have other "
                 f"bounds than tokens, a label that the pipeline does not have, or a probability below {LEAST}; give a "
                 "lower recall, or train the pipeline further"
+            )
+        if lost + QUANTILE * np.std(shares) / math.sqrt(len(shares)) > 1 - recall:
+            msg.warn(
+                f"{lost:.1%} of the {what} of a document cannot be found at any threshold, close to the "
+                f"{1 - recall:.1%} that may be missed. On another corpus the recall could be out of reach: give a "
+                "lower --min-recall, more documents, or train the pipeline further"
             )
         threshold = round_down(threshold)
         thresholds[label or ""] = threshold

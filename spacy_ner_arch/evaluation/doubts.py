@@ -10,8 +10,11 @@ from spacy.training import Example
 
 from .items import Item, Kind, Match, overlap, predicted_spans, relation_items
 
-# Spans of less probability are left out: there are too many of them to be of use. Smaller ones count as this one.
+# Spans of less probability are left out: there are too many of them to be of use.
 LEAST = 1e-4
+# Added to probabilities before they are compared. That 0.0001 is ten times 0.00001 says little about the annotation;
+# benchmarks/label_errors.py finds most errors with 0.01 to 0.03.
+SMOOTHING = 0.03
 KINDS = {Kind.MISSED: "none there", Kind.SPURIOUS: "not annotated"}
 
 
@@ -20,7 +23,7 @@ class Doubt(NamedTuple):
 
     match: the gold item, None if there is none; and the more probable item, None if that is no item at all.
     gold_score: probability of the gold item; None if it is not known.
-    log_odds: logarithm of the probability of the alternative over that of the gold annotation.
+    log_odds: logarithm of the probability of the alternative over that of the gold annotation, both plus SMOOTHING.
     """
 
     match: Match
@@ -30,11 +33,14 @@ class Doubt(NamedTuple):
     @property
     def kind(self) -> str:
         """In words, for users."""
+        gold, other = self.match.gold, self.match.predicted
+        if gold and other and gold.places != other.places == gold.places[::-1]:
+            return "wrong direction" if gold.label == other.label else "wrong label and direction"
         return KINDS.get(self.match.kind, self.match.kind.value)
 
 
 def log_ratio(one: float, other: float) -> float:
-    return math.log(max(one, LEAST)) - math.log(max(other, LEAST))
+    return math.log(one + SMOOTHING) - math.log(other + SMOOTHING)
 
 
 def entity_doubts(document: int, example: Example, key: str) -> list[Doubt]:

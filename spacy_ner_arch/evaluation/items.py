@@ -69,15 +69,22 @@ def entity_items(example: Example) -> Sides:
     Predictions are extended to whole gold tokens. A prediction that touches a token without gold annotation is neither
     right nor wrong and is left out.
     """
-    reference, to_gold = example.reference, example.alignment.x2y
     predicted = []
     for ent in example.predicted.ents:
-        tokens = to_gold[ent.start : ent.end]
-        span = reference[int(tokens[0]) : int(tokens[-1]) + 1] if len(tokens) else reference[:0]
-        if len(span) and all(token.ent_iob for token in span):
+        span = annotated_tokens(example, ent)
+        if span is not None:
             score = ent._.score if Span.has_extension("score") else None
             predicted.append(Item(ent.label_, ((span.start_char, span.end_char),), score=score))
-    return [Item(ent.label_, ((ent.start_char, ent.end_char),)) for ent in reference.ents], predicted
+    return [Item(ent.label_, ((ent.start_char, ent.end_char),)) for ent in example.reference.ents], predicted
+
+
+def annotated_tokens(example: Example, span: Span) -> Span | None:
+    """The gold tokens that a predicted span touches; None without such tokens, or if one has no gold annotation."""
+    tokens = example.alignment.x2y[span.start : span.end]
+    if not len(tokens):
+        return None
+    touched = example.reference[int(tokens[0]) : int(tokens[-1]) + 1]
+    return touched if all(token.ent_iob for token in touched) else None
 
 
 def span_items(example: Example, key: str) -> Sides:

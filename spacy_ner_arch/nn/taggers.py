@@ -97,6 +97,25 @@ class CRFTagger(Head):
             probabilities = (totals - log_partition(scores, transitions, lengths)).exp().clamp(max=1.0)
             return tags.cpu().numpy(), probabilities.cpu().numpy()
 
+    def entropy(self, emissions: np.ndarray) -> float:
+        """Entropy in nats of the distribution over the tag sequences of a document.
+
+        emissions: (T, K); T is at least 1.
+        """
+        with torch.no_grad():
+            rows = torch.from_numpy(emissions).to(self.temperature.device).double().unsqueeze(0)
+            lengths = torch.tensor([len(emissions)], device=rows.device)
+            scores, transitions = self.crf.potentials(rows, lengths, self.temperature)
+        with torch.enable_grad():
+            parts = scores.requires_grad_(), transitions.requires_grad_()
+            total = log_partition(*parts, lengths).sum()
+            # Of a sequence, the log probability is its score minus the total. The gradients are the expected counts.
+            counts = torch.autograd.grad(total, parts)
+        expected = [
+            float(torch.where(n > 0, n * part.detach(), 0.0).sum()) for n, part in zip(counts, parts, strict=True)
+        ]
+        return max(0.0, float(total.detach()) - sum(expected))
+
     def held_out(self, x: Tensor, batch: Batch) -> HeldOut:
         emissions, (tags, partial) = self.emissions(x, batch), batch.targets
         is_known = bool((tags[batch.mask] != MISSING).any())

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -204,14 +204,26 @@ class SequenceNER(TorchPipe):
         The documents must have what the component reads, such as the vectors of a shared encoder: keep `doc_cleaner`
         from removing them.
         """
-        docs = list(docs)
-        _, predictions = self.predict(docs, "predict_emissions")
         found = []
-        for doc, (emissions,) in zip(docs, predictions, strict=True):
-            self.check_finite(doc, emissions)
+        for doc, emissions in self._emissions(docs):
             paths = self.head.module.readings(emissions, count) if len(doc) else ([np.zeros(0, dtype=int)], [1.0])
             found.append([self._reading(doc, tags, float(p)) for tags, p in zip(*paths, strict=True)])
         return found
+
+    def entropies(self, docs: Iterable[Doc]) -> list[float]:
+        """Entropy in nats of the distribution over all readings of each document: 0 if only one is possible.
+
+        The documents must have what the component reads, as for `readings`.
+        """
+        return [self.head.module.entropy(emissions) if len(doc) else 0.0 for doc, emissions in self._emissions(docs)]
+
+    def _emissions(self, docs: Iterable[Doc]) -> Iterator[tuple[Doc, np.ndarray]]:
+        """The documents, each with the scores of its tags, (T, K)."""
+        docs = list(docs)
+        _, predictions = self.predict(docs, "predict_emissions")
+        for doc, (emissions,) in zip(docs, predictions, strict=True):
+            self.check_finite(doc, emissions)
+            yield doc, emissions
 
     def _reading(self, doc: Doc, tags: np.ndarray, probability: float) -> Reading:
         spans = decode(tags, self.tags, self.cfg["scheme"])

@@ -1,0 +1,83 @@
+"""`ner-arch select`: which texts to annotate next."""
+
+from pathlib import Path
+
+from typer import Argument, Option
+from wasabi import msg
+
+from .pipelines import load
+from .tune import find_component
+
+
+def select(
+    model: str = Argument(..., help="Model name or path"),
+    raw: list[str] = Argument(
+        ..., help="Files with a text (.txt) or a JSON object with the key text (.jsonl) on each line; or -"
+    ),
+    output: Path = Option(..., "--output", "-o", help="File of the tasks; for brat, a new folder"),
+    count: int = Option(100, "--n", help="Number of texts to choose", min=1),
+    tool: str = Option("prodigy", "--tool", help="Format of the tasks: a --format of export-data"),
+    format: str | None = Option(
+        None, "--format", "-f", help="Format of the texts, txt or jsonl; default: by the name of a file"
+    ),
+    by: str = Option("entropy", "--by", help="Measure of uncertainty: entropy, entropy-per-token or margin"),
+    balance: bool = Option(False, "--balance", help="Prefer texts with entities of labels that few chosen texts have"),
+    rest: Path | None = Option(None, "--rest", help="File for the other texts, as json lines, for the next choice"),
+    component: str | None = Option(None, "--component", help="The sequence_ner to ask, if there are several"),
+    on_error: str = Option("raise", "--on-error", help="What to do with a bad line: raise, or skip and count"),
+    code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
+    use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
+) -> None:
+    """Choose the texts whose annotation would help a model most: those it is unsure of, unlike each other.
+
+    OUTPUT gets the chosen texts, the first choice first, with the predictions of the model as pre-annotations. A text
+    that occurs several times is chosen once.
+    """
+    from ..annotate.documents import dump
+    from ..evaluation.selection import candidates, choose, word_vectors
+    from ..formats import WRITERS, ReadReport, write_docs
+    from ..formats.counts import SKIPPED, check_on_error
+    from .inputs import find_source, read_records
+    from .unlabelled import MEASURES, judge_texts
+
+    report, reading = ReadReport(), ReadReport()
+    try:
+        check_on_error(on_error)
+        if by not in MEASURES:
+            raise ValueError(f"--by is {by!r}; it must be one of {', '.join(MEASURES)}")
+        if tool not in WRITERS:
+            raise ValueError(f"--tool is {tool!r}; it must be one of {', '.join(WRITERS)}")
+        sources = [find_source(name, format) for name in raw]
+        for source in sources:
+            if source.is_text:
+                raise ValueError(f"{source.name}: there is no such file")
+        nlp = load(model, use_gpu, code)
+        pipe = find_component(nlp, component)
+        records = read_records(nlp, sources, set(), reading, on_error)
+        texts = judge_texts(nlp, pipe, records, by)
+        if not texts.records:
+            raise ValueError(f"{' '.join(raw)} has no text")
+        pool = candidates(texts.uncertainty, count)
+        vectors = word_vectors([nlp.make_doc(texts.records[i]["text"]) for i in pool])
+        places = choose(texts.uncertainty[pool], vectors, texts.entities[pool] if balance else None, count)
+        chosen = [int(pool[place]) for place in places]
+        docs = nlp.pipe(texts.records[i]["text"] for i in chosen)
+        write_docs(docs, output, tool, report, model=model, source=" ".join(raw))
+        if rest is not None:
+            left = set(range(len(texts.records))).difference(chosen)
+            rest.parent.mkdir(parents=True, exist_ok=True)
+            rest.write_text("".join(f"{dump(texts.records[i])}\n" for i in sorted(left)), encoding="utf8")
+    except (ValueError, OSError) as error:
+        msg.fail("Cannot select", str(error), exits=1)
+    print(report.summary())
+    if texts.empty:
+        msg.info(f"Left out {texts.empty} empty texts")
+    if texts.repeated:
+        msg.info(f"Left out {texts.repeated} texts that occurred before")
+    if reading.notes[SKIPPED]:
+        msg.warn(f"Left out {reading.share(SKIPPED)} lines", "\n".join(reading.examples[SKIPPED]))
+    if len(chosen) < count:
+        msg.warn(f"There are only {len(chosen)} texts")
+    mean = {name: texts.uncertainty[rows].mean() for name, rows in (("chosen", chosen), ("all", slice(None)))}
+    msg.good(f"Saved {len(chosen)} of {len(texts.records)} texts to {output}")
+    msg.text(f"Mean {by} of the chosen texts {mean['chosen']:.3f}, of all texts {mean['all']:.3f}")

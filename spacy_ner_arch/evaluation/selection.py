@@ -1,0 +1,55 @@
+"""Choose which texts to annotate next: uncertain ones, unlike each other, with all labels."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from spacy.tokens import Doc
+
+# Texts are chosen among this many times as many, the most uncertain ones.
+POOL = 5
+# Width of the vectors of texts; words share a column by chance.
+WIDTH = 1024
+
+
+def candidates(uncertainty: np.ndarray, count: int) -> np.ndarray:
+    """Numbers of the most uncertain texts, the most uncertain first, from which `choose` takes `count`."""
+    return np.argsort(-uncertainty, kind="stable")[: POOL * count]
+
+
+def word_vectors(docs: Sequence[Doc]) -> np.ndarray:
+    """(N, WIDTH) float32 vectors of length one: the words of each text in lower case, rare ones with more weight."""
+    counts = np.zeros((len(docs), WIDTH), dtype=np.float32)
+    for row, doc in zip(counts, docs, strict=True):
+        row += np.bincount([token.lower % WIDTH for token in doc], minlength=WIDTH)
+    weights = np.log((1 + len(docs)) / (1 + (counts > 0).sum(0))) + 1
+    vectors = np.log1p(counts) * weights
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-9)
+
+
+def choose(uncertainty: np.ndarray, vectors: np.ndarray | None, entities: np.ndarray | None, count: int) -> list[int]:
+    """Numbers of `count` texts, or of all if there are fewer, in the order in which they are chosen.
+
+    Each time, the text with the highest product is chosen: of its uncertainty, of 1 minus its cosine similarity to the
+    most similar text that is chosen already, and of what it adds to the labels.
+
+    uncertainty: of each text, (N,), at least 0.
+    vectors: (N, D), of length one; None to leave out the similarity.
+    entities: expected number of entities of each label in each text, (N, L); None to leave out the labels. What a text
+        adds to a label is the growth of the logarithm of 1 + their number in the chosen texts.
+    """
+    left = np.ones(len(uncertainty), dtype=bool)
+    nearest = np.zeros(len(uncertainty))
+    total = np.zeros(entities.shape[1]) if entities is not None else None
+    chosen: list[int] = []
+    while left.any() and len(chosen) < count:
+        values = uncertainty * (1 - nearest)
+        if entities is not None and total is not None:
+            values = values * (np.log1p(total + entities) - np.log1p(total)).sum(1)
+        best = int(np.where(left, values, -1).argmax())
+        chosen.append(best)
+        left[best] = False
+        if vectors is not None:
+            nearest = np.maximum(nearest, (vectors @ vectors[best]).clip(0, 1))
+        if entities is not None and total is not None:
+            total += entities[best]
+    return chosen

@@ -1,0 +1,152 @@
+"""`ner-arch select`: uncertain texts, unlike each other, become tasks."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import spacy
+from conftest import TRAIN, make_examples, make_nlp, train
+from typer.testing import CliRunner
+
+from spacy_ner_arch.cli.app import app
+from spacy_ner_arch.cli.unlabelled import MEASURES, judge_texts
+from spacy_ner_arch.evaluation.selection import choose, word_vectors
+
+KNOWN = [text for text, _ in TRAIN]
+NEW = [
+    "Quist Tarvik Gazette near Brenna Meyer quietly .",
+    "Olaf Brenna Anna Gazette left Upper Tarvik .",
+    "Meyer Brenna hired Lake Tarvik .",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A pipeline that knows TRAIN by heart, and a file of these texts and others."""
+    folder = tmp_path_factory.mktemp("select")
+    nlp = make_nlp()
+    train(nlp, make_examples(nlp))
+    nlp.to_disk(folder / "model")
+    texts = [KNOWN[0], NEW[0], *KNOWN, "", NEW[1], "\t", NEW[0], NEW[2]]
+    lines = [json.dumps({"text": text, "source": i}) for i, text in enumerate(texts)]
+    (folder / "raw.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def select(folder, *args, code=0, raw="raw.jsonl"):
+    result = CliRunner().invoke(app, ["select", str(folder / "model"), str(folder / raw), *map(str, args)])
+    assert result.exit_code == code, result.output
+    return " ".join(result.output.split())
+
+
+def texts_of(path):
+    return [json.loads(line)["text"] for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("by", MEASURES)
+def test_uncertain_texts_are_chosen_and_the_others_left(folder, tmp_path, by):
+    output = select(folder, "-o", tmp_path / "a.jsonl", "--n", 3, "--by", by, "--rest", tmp_path / "rest.jsonl")
+    chosen = texts_of(tmp_path / "a.jsonl")
+    assert set(chosen) == set(NEW)
+    rest = [json.loads(line) for line in (tmp_path / "rest.jsonl").read_text().splitlines()]
+    assert [row["text"] for row in rest] == list(dict.fromkeys([*KNOWN])) and rest[1]["source"] == 3
+    assert "Saved 3 of 8 texts" in output
+    assert "Left out 2 empty texts" in output
+    assert "Left out 2 texts that occurred before" in output
+    again = select(folder, "-o", tmp_path / "b.jsonl", "--n", 9, raw=tmp_path / "rest.jsonl")
+    assert "There are only 5 texts" in again and set(texts_of(tmp_path / "b.jsonl")) == set(KNOWN)
+
+
+@pytest.mark.parametrize(("format", "key"), [("prodigy", "spans"), ("label-studio", ""), ("doccano", "entities")])
+def test_tools_get_the_predictions(folder, tmp_path, format, key):
+    path = tmp_path / ("a.json" if format == "label-studio" else "a.jsonl")
+    select(folder, "-o", path, "--n", 2, "--tool", format)
+    nlp = spacy.load(folder / "model")
+    if format == "label-studio":
+        assert len(json.loads(path.read_text())) == 2
+        for task in json.loads(path.read_text()):
+            doc = nlp(task["data"]["text"])
+            results = task["predictions"][0]["result"]
+            assert [(r["value"]["start"], r["value"]["labels"]) for r in results] == [
+                (ent.start_char, [ent.label_]) for ent in doc.ents
+            ]
+            assert [r["score"] for r in results] == pytest.approx([ent._.score for ent in doc.ents], abs=1e-4)
+    else:
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        assert len(rows) == 2
+        for row in rows:
+            found = [(span.get("start", span.get("start_offset")), span["label"]) for span in row[key]]
+            assert found == [(ent.start_char, ent.label_) for ent in nlp(row["text"]).ents]
+
+
+def test_entropy_is_that_of_all_readings(folder):
+    nlp = spacy.load(folder / "model")
+    pipe = nlp.get_pipe("sequence_ner")
+    docs = [nlp.make_doc(text) for text in ("Quist Tarvik", "Anna", "")]
+    for doc, entropy, readings in zip(docs, pipe.entropies(docs), pipe.readings(docs, 5000), strict=True):
+        probabilities = [reading.probability for reading in readings]
+        assert sum(probabilities) == pytest.approx(1, abs=1e-4), doc
+        assert entropy == pytest.approx(-sum(p * math.log(p) for p in probabilities if p), abs=1e-4)
+        assert entropy > 0.01 or len(doc) < 2
+
+
+def test_the_most_uncertain_first_without_similar_ones():
+    uncertainty = np.array([0.9, 1.0, 0.5, 0.95])
+    assert choose(uncertainty, None, None, 3) == [1, 3, 0]
+    nlp = spacy.blank("en")
+    words = ["Anna left Tarvik", "Brenna sleeps", "a lake", "Brenna SLEEPS"]
+    vectors = word_vectors([nlp.make_doc(text) for text in words])
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1)
+    # The last one has the words of the second.
+    assert choose(uncertainty, vectors, None, 9) == [1, 0, 2, 3]
+    assert choose(np.zeros(2), None, None, 2) == [0, 1]
+
+
+def test_balance_prefers_labels_that_are_rare_so_far():
+    uncertainty = np.array([1.0, 0.9, 0.8])
+    entities = np.array([[3.0, 0.0], [3.0, 0.0], [0.0, 1.0]])
+    assert choose(uncertainty, None, entities, 2) == [0, 2]
+
+
+def test_texts_are_judged_once_and_the_settings_stay(folder):
+    nlp = spacy.load(folder / "model")
+    pipe = nlp.get_pipe("sequence_ner")
+    pipe.cfg["alternatives"] = 0.3
+    nlp.batch_size = 2
+    records = [(nlp.make_doc(text), {"text": text}) for text in (KNOWN[0], NEW[0], KNOWN[0], "")]
+    texts = judge_texts(nlp, pipe, iter(records), "entropy")
+    per_token = judge_texts(nlp, pipe, iter(records), "entropy-per-token").uncertainty
+    assert per_token * [len(nlp(KNOWN[0])), len(nlp(NEW[0]))] == pytest.approx(texts.uncertainty)
+    assert [record["text"] for record in texts.records] == [KNOWN[0], NEW[0]]
+    assert (texts.empty, texts.repeated) == (1, 1)
+    assert texts.uncertainty[1] > texts.uncertainty[0] and pipe.cfg["alternatives"] == 0.3
+    expected = dict(zip(pipe.labels, texts.entities[0], strict=True))
+    assert expected == pytest.approx({"PER": 1, "LOC": 1, "ORG": 0}, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("args", "raw", "message"),
+    [
+        (["--by", "chance"], "raw.jsonl", "--by is 'chance'; it must be one of entropy, entropy-per-token, margin"),
+        (["--tool", "xml"], "raw.jsonl", "--tool is 'xml'; it must be one of label-studio"),
+        ([], "none.jsonl", "none.jsonl: there is no such file"),
+        ([], "none", "none: there is no such file"),
+        ([], "a.csv", "give --format txt or --format jsonl"),
+        ([], "empty.txt", "empty.txt has no text"),
+        ([], "bad.jsonl", "bad.jsonl:1: "),
+        (["--component", "ner"], "raw.jsonl", "--component ner is no sequence_ner"),
+    ],
+)
+def test_bad_requests(folder, tmp_path, args, raw, message):
+    (folder / "empty.txt").write_text("\n\n")
+    (folder / "a.csv").write_text("text\n")
+    (folder / "bad.jsonl").write_text('{"texts": 1}\n' + json.dumps({"text": NEW[0]}) + "\n")
+    assert message in select(folder, "-o", tmp_path / "a.jsonl", *args, raw=raw, code=1)
+    assert not (tmp_path / "a.jsonl").exists()
+
+
+def test_bad_lines_are_counted(folder, tmp_path):
+    (folder / "bad.jsonl").write_text('{"texts": 1}\n' + json.dumps({"text": NEW[0]}) + "\n")
+    output = select(folder, "-o", tmp_path / "a.jsonl", "--on-error", "skip", raw="bad.jsonl")
+    assert "Left out 1" in output and texts_of(tmp_path / "a.jsonl") == [NEW[0]]
