@@ -106,14 +106,21 @@ HASH_EMBED = {
     "include_static_vectors": False,
 }
 # GloVe vectors: 400,000 words in lower case, 50 wide.
-GLOVE = {
+GLOVE_ONE_DROPOUT = {
     "paths.vectors": "training/glove",
     f"{MODEL}.tok2vec.include_static_vectors": True,
     f"{MODEL}.tok2vec.tune_vectors": True,
     f"{MODEL}.tok2vec.word_width": 0,
 }
+GLOVE = {
+    **GLOVE_ONE_DROPOUT,
+    f"{MODEL}.tok2vec.dropout": None,
+    f"{MODEL}.tok2vec.vector_dropout": 0.2,
+    f"{MODEL}.encoder.dropout": 0.0,
+}
 WITH_VECTORS = [
     Run("conll2003/bilstm_crf-glove", "vectors", "bilstm_crf", GLOVE, seeds=THREE),
+    Run("conll2003/bilstm_crf-glove-one_dropout", "vectors", "bilstm_crf", GLOVE_ONE_DROPOUT),
     Run(
         "conll2003/spacy_ner-glove",
         "vectors",
@@ -426,6 +433,7 @@ APART += [
     )
     for suffix, _, _ in APART_WAYS
 ]
+
 
 # The same on mpnet-base: 110 million parameters, 12 layers, lower case.
 def on_mpnet(settings: Mapping[str, Any], rate: float = 5e-5) -> dict[str, Any]:
