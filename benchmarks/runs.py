@@ -149,7 +149,7 @@ WITH_VECTORS = [
 SCRATCH = [
     Run("conll2003/bilstm_crf", "conll2003", "bilstm_crf", seeds=THREE, extra="raw"),
     Run("conll2003/spacy_ner", "conll2003", "spacy:ner", seeds=THREE, extra="raw"),
-    Run("conll2003/bilstm", "conll2003", "bilstm", extra="raw"),
+    Run("conll2003/bilstm", "conll2003", "bilstm", seeds=THREE, extra="raw"),
     Run(
         "conll2003/calibration",
         "calibration",
@@ -239,6 +239,22 @@ TRANSFORMERS = [
             ("spacy_ner-minilm", {**spacy_ner(STOCK_LISTENER), **STOCK}, THREE),
             ("spacy_ner-our_transformer", {**spacy_ner(OUR_LISTENER), **OURS_BELOW_SPACY}, (0,)),
         )
+    ),
+]
+
+# What a CRF is worth with little data: the first 1,000 sentences.
+FEW = {"corpora.train.limit": 1000}
+FEW_SCRATCH = {**FEW, **budget(600, evaluations=6)}
+FEW_MINILM = {**FEW, **on_minilm(320, 32, RATES)}
+CRF_OR_SOFTMAX = [
+    *(
+        Run(f"conll2003/{config}-few{name}", "crf_or_softmax", config, {**FEW_SCRATCH, **settings}, seeds=THREE)
+        for name, settings in (("", {}), ("-bio", {"components.sequence_ner.scheme": "BIO"}))
+        for config in ("bilstm_crf", "bilstm")
+    ),
+    *(
+        Run(f"conll2003/{config}-few", "crf_or_softmax", config, FEW_MINILM, seeds=THREE)
+        for config in ("transformer_crf", "transformer_softmax")
     ),
 ]
 
@@ -529,6 +545,7 @@ TABLE = (
     + WITH_VECTORS
     + OTHER_CORPORA
     + TRANSFORMERS
+    + CRF_OR_SOFTMAX
     + SPANS
     + NESTED
     + RELATIONS
