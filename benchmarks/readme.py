@@ -114,7 +114,7 @@ def choices(page: Path) -> list[Row]:
         {
             "you have": line.name,
             "config": config_link(line, page),
-            "test F1": f"{line.ours.task} {scores(line.ours)}",
+            "test F1": f"{line.ours.task}: {scores(line.ours)}",
             "compared with": peers(line),
         }
         for line in CHOICES
@@ -136,7 +136,7 @@ def published(repository: str, page: Path) -> list[Row]:
             "claim": line.claim,
             "known fault": line.fault,
             "our config": config_link(line, page),
-            "test F1": f"{line.ours.task} {scores(line.ours)}",
+            "test F1": f"{line.ours.task}: {scores(line.ours)}",
             "compared with": peers(line),
             "minutes": minutes(line.ours),
             "words/s": words_per_s(line.speed),
