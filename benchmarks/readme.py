@@ -6,7 +6,7 @@ python benchmarks/readme.py
 import os
 import re
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -64,10 +64,9 @@ def rows_of(figure: Figure) -> dict[int, Row]:
     return {row["seed"]: row for row in rows}
 
 
-def scores(figure: Figure, seeds: Iterable[int] | None = None) -> str:
-    """Mean and standard deviation of each measure, and the number of seeds; all seeds if none are given."""
-    rows = rows_of(figure)
-    rows = rows if seeds is None else {seed: rows[seed] for seed in seeds}
+def scores(figure: Figure, seeds: Sequence[int] | None = None) -> str:
+    """Mean and standard deviation of each measure, and the number of seeds. Without `seeds`, all of them count."""
+    rows = {seed: row for seed, row in rows_of(figure).items() if seeds is None or seed in seeds}
     if not rows:
         return "not measured"
     values = [[row[f"test_{measure}"] for row in rows.values()] for measure in figure.measures]

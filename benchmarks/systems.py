@@ -93,7 +93,7 @@ SPANCAT = Peer("spaCy `spancat`", Figure("gum_nested/spancat", ("spans",)))
 TUTORIAL = Peer("model of spaCy's tutorial", Figure("conll04/tutorial", ("micro",)))
 APART = Peer("two pipelines", Figure("conll04/apart", ("ents", "strict")))
 NO_TREES = Peer("BiLSTM", Figure("uner_en_ewt/bilstm-gold"))
-PREDICTED_TREES = Peer("with predicted trees", Figure("uner_en_ewt/synlstm_bias-predicted"))
+PREDICTED_TREES = Peer("trees of a parser trained on the same sentences", Figure("uner_en_ewt/synlstm_bias-predicted"))
 
 # A line each of "which config".
 FROM_SCRATCH = Comparison(
@@ -108,7 +108,13 @@ ON_MINILM = Comparison(
     (SPACY_MINILM,),
     "conll2003/transformer_crf",
 )
-ON_MPNET = Comparison("a GPU, and the score counts most", "transformer_crf", "mpnet-base, float32", MPNET_FLOAT32)
+ON_MPNET = Comparison(
+    "a GPU, and the score counts most",
+    "transformer_crf",
+    "mpnet-base, float32",
+    MPNET_FLOAT32,
+    (Peer("MiniLM", MINILM),),
+)
 OVERLAPPING = Comparison("nested or overlapping entities", "nested", "MiniLM", NESTED, (SPANCAT,))
 ONLY_RELATIONS = Comparison("entities, and want relations", "relation_softmax", "MiniLM", RELATIONS, (TUTORIAL,))
 BOTH = Comparison("want entities and relations", "joint", "MiniLM", JOINT, (APART,), "conll04/joint-1:1")
