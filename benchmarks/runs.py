@@ -106,14 +106,21 @@ HASH_EMBED = {
     "include_static_vectors": False,
 }
 # GloVe vectors: 400,000 words in lower case, 50 wide.
-GLOVE = {
+GLOVE_ONE_DROPOUT = {
     "paths.vectors": "training/glove",
     f"{MODEL}.tok2vec.include_static_vectors": True,
     f"{MODEL}.tok2vec.tune_vectors": True,
     f"{MODEL}.tok2vec.word_width": 0,
 }
+GLOVE = {
+    **GLOVE_ONE_DROPOUT,
+    f"{MODEL}.tok2vec.dropout": None,
+    f"{MODEL}.tok2vec.vector_dropout": 0.2,
+    f"{MODEL}.encoder.dropout": 0.0,
+}
 WITH_VECTORS = [
     Run("conll2003/bilstm_crf-glove", "vectors", "bilstm_crf", GLOVE, seeds=THREE),
+    Run("conll2003/bilstm_crf-glove-one_dropout", "vectors", "bilstm_crf", GLOVE_ONE_DROPOUT),
     Run(
         "conll2003/spacy_ner-glove",
         "vectors",
@@ -142,7 +149,7 @@ WITH_VECTORS = [
 SCRATCH = [
     Run("conll2003/bilstm_crf", "conll2003", "bilstm_crf", seeds=THREE, extra="raw"),
     Run("conll2003/spacy_ner", "conll2003", "spacy:ner", seeds=THREE, extra="raw"),
-    Run("conll2003/bilstm", "conll2003", "bilstm", extra="raw"),
+    Run("conll2003/bilstm", "conll2003", "bilstm", seeds=THREE, extra="raw"),
     Run(
         "conll2003/calibration",
         "calibration",
@@ -237,6 +244,22 @@ TRANSFORMERS = [
             ("spacy_ner-minilm", {**spacy_ner(STOCK_LISTENER), **STOCK}, THREE),
             ("spacy_ner-our_transformer", {**spacy_ner(OUR_LISTENER), **OURS_BELOW_SPACY}, (0,)),
         )
+    ),
+]
+
+# What a CRF is worth with little data: the first 1,000 sentences.
+FEW = {"corpora.train.limit": 1000}
+FEW_SCRATCH = {**FEW, **budget(600, evaluations=6)}
+FEW_MINILM = {**FEW, **on_minilm(320, 32, RATES)}
+CRF_OR_SOFTMAX = [
+    *(
+        Run(f"conll2003/{config}-few{name}", "crf_or_softmax", config, {**FEW_SCRATCH, **settings}, seeds=THREE)
+        for name, settings in (("", {}), ("-bio", {"components.sequence_ner.scheme": "BIO"}))
+        for config in ("bilstm_crf", "bilstm")
+    ),
+    *(
+        Run(f"conll2003/{config}-few", "crf_or_softmax", config, FEW_MINILM, seeds=THREE)
+        for config in ("transformer_crf", "transformer_softmax")
     ),
 ]
 
@@ -528,6 +551,7 @@ TABLE = (
     + OTHER_CORPORA
     + SHORT
     + TRANSFORMERS
+    + CRF_OR_SOFTMAX
     + SPANS
     + NESTED
     + RELATIONS

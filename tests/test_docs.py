@@ -1,5 +1,6 @@
 """README.md and docs/: links, code blocks, commands and the API page agree with the code."""
 
+import importlib
 import inspect
 import json
 import re
@@ -119,6 +120,17 @@ def test_every_config_is_described() -> None:
     page = (ROOT / "docs" / "training.md").read_text(encoding="utf8")
     for config in (ROOT / "configs").glob("*.cfg"):
         assert f"[`{config.stem}`](../configs/{config.name})" in page
+
+
+def test_tables_are_those_of_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If not, run `python benchmarks/readme.py`."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    readme = importlib.import_module("readme")
+    pages = {page: page.read_text(encoding="utf8") for page in readme.PAGES}
+    shown = {section for text in pages.values() for section, _ in readme.TABLE.findall(text)}
+    assert set(readme.TABLES) <= shown, "a table that no page shows"
+    for page, text in pages.items():
+        assert readme.with_tables(page, text) == text, page
 
 
 def test_every_page_is_linked_from_the_readme() -> None:

@@ -245,6 +245,24 @@ def test_tuned_vectors_are_the_vectors_and_a_learned_change():
     assert model.predict([unseen])[0].tolist() == [[6.5] * 7, [0.5] * 7]
 
 
+@pytest.mark.parametrize("dropout, vector_dropout", [(0.0, 0.0), (0.0, 0.9), (0.9, 0.0), (None, 0.0), (0.0, None)])
+def test_dropout_of_vectors_and_of_the_rest(dropout, vector_dropout):
+    """null is the rate of [training], here 0.9. Prediction drops nothing."""
+    nlp = with_vectors()
+    model = word_char_embed(include_static_vectors=True, dropout=dropout, vector_dropout=vector_dropout, unknown_rate=0)
+    doc = Doc(nlp.vocab, words=["Anna"] * 50)
+    model.initialize(X=[doc])
+    model.attrs["dropout_rate"] = 0.9
+    (trained,), _ = model.begin_update([doc])
+    (predicted,) = model.predict([doc])
+    for rate, part in ((dropout, slice(0, -7)), (vector_dropout, slice(-7, None))):
+        changed = (trained[:, part] != predicted[:, part]).any()
+        assert changed == (rate != 0), (part, rate)
+    kept = trained[:, -7:] != 0
+    assert kept.all() if vector_dropout == 0 else 0.02 < kept.mean() < 0.25
+    assert (predicted[:, -7:] == 4).all()
+
+
 @pytest.mark.parametrize("tune_vectors", [False, True])
 def test_what_training_changes_of_vectors(tune_vectors):
     nlp = with_vectors()

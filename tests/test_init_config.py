@@ -140,6 +140,28 @@ def test_transformer_and_vectors():
         assert "tune_vectors = true" in text and "word_width = 0" in text
 
 
+def find_blocks(block, architecture):
+    """The blocks of an architecture within a block."""
+    if block.get("@architectures") == architecture:
+        yield block
+    for inner in block.values():
+        if isinstance(inner, dict):
+            yield from find_blocks(inner, architecture)
+
+
+@pytest.mark.parametrize("name", ["bilstm_crf", "joint_bilstm", "synlstm_crf", "relation_acnn"])
+@pytest.mark.parametrize("vectors", [None, "some_vectors"])
+def test_dropout_is_applied_once(name, vectors):
+    """In the embedding, which treats the vectors apart, or in the encoder; trees and pair models keep their own."""
+    config = check_complete(make_config(PRESETS[name].cell, vectors=vectors))
+    (embedding,), encoders = (
+        list(find_blocks(config, f"spacy_ner_arch.{key}.v1")) for key in ("WordCharEmbed", "BiLSTM")
+    )
+    in_embedding = bool(vectors and encoders)
+    assert (embedding["dropout"], embedding["vector_dropout"]) == ((None, 0.2) if in_embedding else (0.0, 0.0))
+    assert [block["dropout"] for block in encoders] == [0.0 if in_embedding else None] * len(encoders)
+
+
 def test_width_of_shared_words_without_encoder():
     """The config of the listeners states it; spaCy does not check it."""
     config = load_config_from_str(make_config(Cell("words", "none", "crf", "bilstm")))

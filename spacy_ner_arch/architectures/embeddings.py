@@ -21,6 +21,8 @@ def word_char_embed(
     include_static_vectors: bool = False,
     vector_attrs: list[str] = ["ORTH", "LOWER"],  # noqa: B006 - config defaults are lists
     tune_vectors: bool = False,
+    dropout: float | None = 0.0,
+    vector_dropout: float | None = 0.0,
 ) -> Tok2Vec:
     """Embed words, some of their attributes, and their characters, with a vector for words not seen in training.
 
@@ -35,6 +37,9 @@ def word_char_embed(
         word as written, else in lower case. Floret vectors have all words, and ignore this.
     tune_vectors: fine-tune the vectors of the words of the training data. What is learned is a change of each vector,
         in a hashed table of `word_rows` rows; words not seen in training share one change.
+    dropout: rate on everything except the vectors; null for the rate of [training]. The dropout of an encoder comes on
+        top, and can be switched off there.
+    vector_dropout: the same for the vectors of include_static_vectors. They bear less dropout than what is learned.
 
     Raises ValueError for an unknown attribute, and for tune_vectors without vectors.
     Source: Ma and Hovy 2016; replacement of rare words: Kiperwasser and Goldberg 2016.
@@ -54,6 +59,8 @@ def word_char_embed(
         filters=filters,
         unknown_rate=unknown_rate,
         tune_vectors=tune_vectors,
+        dropout_rate=dropout,
+        vector_dropout=vector_dropout,
     )
 
 

@@ -37,7 +37,7 @@ def word_embedding(attributes: list[int], vector_attributes: list[int], **settin
         init=embed_initialize,
         dims={"nO": None},
         shims=[TorchShim(partial(WordEmbedding, features=len(attributes) - 1, **settings))],
-        attrs={"attributes": attributes, "vector_attributes": vector_attributes},
+        attrs={"attributes": attributes, "vector_attributes": vector_attributes, "dropout_rate": 0.0},
     )
 
 
@@ -67,7 +67,7 @@ def embed_forward(model: Tok2Vec, docs: list[Doc], is_train: bool) -> tuple[list
         tensors.append(torch.zeros((sum(lengths), 0), device=shim.device))
     if not is_train:
         return split(model, shim.predict(tuple(tensors)), lengths), no_backprop
-    output, backprop_output = shim.begin_update(tuple(tensors))
+    output, backprop_output = shim.begin_update(tuple(tensors), model.attrs["dropout_rate"])
 
     def backprop(d_vectors: list[Floats2d]) -> list[Doc]:
         backprop_output(join(model, d_vectors))

@@ -6,6 +6,8 @@ Letters: N tokens, U different words, L characters of the longest word.
 import torch
 from torch import Tensor, nn
 
+from .dropout import dropout
+
 CHARACTER_ROWS = 1024
 # Odd 64-bit constants for multiplicative hashing (golden ratio and the mixers of splitmix64), as signed integers.
 MIXERS = (-7046029254386353131, -4658895280553007687, -7723592293110705685, 7664345821815920749)
@@ -150,6 +152,8 @@ class WordEmbedding(nn.Module):
     unknown_rate: see RareWordEmbedding.
     tune_vectors: add a learned change to the pretrained vector of each word, from a RareWordEmbedding of `word_rows`
         rows. That fine-tunes the vectors of the training words without a copy of all vectors in the model.
+    dropout_rate: dropout of everything except the pretrained vectors, or None for the rate of `[training] dropout`.
+    vector_dropout: dropout of the pretrained vectors, or None for the rate of `[training] dropout`.
     vector_width: width of the pretrained vectors; 0 for none.
 
     Shape: keys (N, 1 + features) int64, the word first; characters (U, L) int64 of the different words; which (N,)
@@ -168,6 +172,8 @@ class WordEmbedding(nn.Module):
         filters: int,
         unknown_rate: float,
         tune_vectors: bool = False,
+        dropout_rate: float | None = 0.0,
+        vector_dropout: float | None = 0.0,
         vector_width: int = 0,
     ) -> None:
         super().__init__()
@@ -175,6 +181,8 @@ class WordEmbedding(nn.Module):
         self.features = nn.ModuleList(HashEmbedding(feature_width, feature_rows) for _ in range(features))
         self.characters = CharacterCNN(CHARACTER_ROWS, character_width, filters) if filters else None
         self.changes = RareWordEmbedding(vector_width, word_rows, unknown_rate) if tune_vectors else None
+        self.dropout = dropout(dropout_rate)
+        self.vector_dropout = dropout(vector_dropout)
         self.output_size = word_width + features * feature_width + filters + vector_width
 
     def forward(self, keys: Tensor, characters: Tensor, which: Tensor, vectors: Tensor) -> Tensor:
@@ -184,4 +192,4 @@ class WordEmbedding(nn.Module):
             parts.append(self.characters(characters).index_select(0, which))
         if self.changes is not None:
             vectors = vectors + self.changes(keys[:, 0])
-        return torch.cat([*parts, vectors], dim=-1)
+        return torch.cat([*map(self.dropout, parts), self.vector_dropout(vectors)], dim=-1)

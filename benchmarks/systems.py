@@ -1,0 +1,383 @@
+"""What the tables of docs/results.md and README.md compare. The scores come from the rows."""
+
+from dataclasses import dataclass
+
+CORPORA = {
+    "conll2003": "CoNLL-2003",
+    "conll04": "CoNLL04",
+    "gum_nested": "GUM nested",
+    "semeval": "SemEval-2010 task 8",
+    "uner_en_ewt": "UNER English-EWT",
+    "wnut17": "WNUT-17",
+}
+MEASURES = {
+    "ents": "entities",
+    "spans": "spans",
+    "micro": "relations",
+    "macro": "relations, macro",
+    "strict": "relations, strict",
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Test scores of one run, over its seeds.
+
+    run: CORPUS/MODEL, as in runs.py.
+    measures: columns of its rows, without `test_`.
+    dtype, device: the machine of the rows.
+    """
+
+    run: str
+    measures: tuple[str, ...] = ("ents",)
+    dtype: str = "float32"
+    device: str = "cpu"
+
+    @property
+    def task(self) -> str:
+        """Corpus, and what is scored."""
+        return f"{CORPORA[self.run.split('/')[0]]} {' / '.join(MEASURES[name] for name in self.measures)}"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another system on the same data; `name` is how the tables call it."""
+
+    name: str
+    figure: Figure
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A line of a table.
+
+    name: a published system, or what the reader has or wants.
+    config: ours for it, a file of configs/ without .cfg.
+    setup: what the config is used with.
+    ours: our scores.
+    peers: other systems on the same data.
+    speed: system of speed.jsonl whose words per second in prediction are shown.
+    claim: the published score.
+    fault: what is known to be wrong in the published code or its evaluation.
+    """
+
+    name: str
+    config: str
+    setup: str
+    ours: Figure
+    peers: tuple[Peer, ...] = ()
+    speed: str = ""
+    claim: str = ""
+    fault: str = ""
+
+
+SCRATCH = Figure("conll2003/bilstm_crf")
+GLOVE = Figure("conll2003/bilstm_crf-glove")
+MINILM = Figure("conll2003/transformer_crf")
+MPNET = Figure("conll2003/transformer_crf-mpnet", dtype="bfloat16", device="gpu")
+MPNET_FLOAT32 = Figure("conll2003/transformer_crf-mpnet", device="gpu")
+SPAN_MPNET = Figure("conll2003/span-mpnet", dtype="bfloat16", device="gpu")
+NESTED = Figure("gum_nested/nested", ("spans",))
+NESTED_MPNET = Figure("gum_nested/nested-mpnet", ("spans",), "bfloat16", "gpu")
+RELATIONS = Figure("conll04/relation_softmax", ("micro",))
+SEMEVAL = Figure("semeval/relation_softmax", ("macro",))
+SEMEVAL_MPNET = Figure("semeval/relation_softmax-mpnet", ("macro",), "bfloat16", "gpu")
+JOINT = Figure("conll04/joint-learned", ("ents", "strict"))
+JOINT_MPNET = Figure("conll04/joint-mpnet", ("ents", "strict"), "bfloat16", "gpu")
+GOLD_TREES = Figure("uner_en_ewt/synlstm_bias-gold")
+
+SPACY_SCRATCH = Peer("spaCy `ner`", Figure("conll2003/spacy_ner"))
+SPACY_GLOVE = Peer("spaCy `ner`, same vectors", Figure("conll2003/spacy_ner-glove"))
+SPACY_MINILM = Peer("spaCy `ner`", Figure("conll2003/spacy_ner-minilm"))
+SPANCAT = Peer("spaCy `spancat`", Figure("gum_nested/spancat", ("spans",)))
+TUTORIAL = Peer("model of spaCy's tutorial", Figure("conll04/tutorial", ("micro",)))
+APART = Peer("two pipelines", Figure("conll04/apart", ("ents", "strict")))
+NO_TREES = Peer("BiLSTM", Figure("uner_en_ewt/bilstm-gold"))
+PREDICTED_TREES = Peer("trees of a parser trained on the same sentences", Figure("uner_en_ewt/synlstm_bias-predicted"))
+
+# A line each of "which config".
+FROM_SCRATCH = Comparison(
+    "no GPU, or a need for speed", "bilstm_crf", "from scratch", SCRATCH, (SPACY_SCRATCH,), "conll2003/bilstm_crf"
+)
+WITH_VECTORS = Comparison("no GPU, and word vectors", "bilstm_crf", "GloVe, 50 wide", GLOVE, (SPACY_GLOVE,))
+ON_MINILM = Comparison(
+    "a GPU, or time for a small transformer",
+    "transformer_crf",
+    "MiniLM",
+    MINILM,
+    (SPACY_MINILM,),
+    "conll2003/transformer_crf",
+)
+ON_MPNET = Comparison(
+    "a GPU, and the score counts most",
+    "transformer_crf",
+    "mpnet-base, float32",
+    MPNET_FLOAT32,
+    (Peer("MiniLM", MINILM),),
+)
+OVERLAPPING = Comparison("nested or overlapping entities", "nested", "MiniLM", NESTED, (SPANCAT,))
+ONLY_RELATIONS = Comparison("entities, and want relations", "relation_softmax", "MiniLM", RELATIONS, (TUTORIAL,))
+BOTH = Comparison("want entities and relations", "joint", "MiniLM", JOINT, (APART,), "conll04/joint-1:1")
+WITH_TREES = Comparison(
+    "good dependency trees", "synlstm_crf", "from scratch, gold trees", GOLD_TREES, (NO_TREES, PREDICTED_TREES)
+)
+CHOICES = [FROM_SCRATCH, WITH_VECTORS, ON_MINILM, ON_MPNET, OVERLAPPING, ONLY_RELATIONS, BOTH, WITH_TREES]
+
+OTHER_CORPORA = [
+    Comparison(
+        "another corpus",
+        "bilstm_crf",
+        "from scratch",
+        Figure(f"{corpus}/bilstm_crf"),
+        (Peer("spaCy `ner`", Figure(f"{corpus}/spacy_ner")),),
+    )
+    for corpus in ("wnut17", "uner_en_ewt")
+]
+PEERS = [FROM_SCRATCH, WITH_VECTORS, *OTHER_CORPORA, ON_MINILM, OVERLAPPING, ONLY_RELATIONS]
+
+LOWER_CASE = "lower-cases all words; random vectors, 32 wide; sees no characters"
+OCCURRENCES = "softmax before cross entropy; the mask of an entity marks every occurrence of its text"
+TREES = "loses arcs to the first token; the root hangs on the last column; no dependency labels"
+NOT_JOINT = "two separate BERTs, so that nothing is shared; learned weights without a bound"
+ONTONOTES = "OntoNotes 5"
+
+PUBLISHED = {
+    "ner_research": [
+        Comparison(
+            "BiLSTM-CRF",
+            "bilstm_crf",
+            "from scratch",
+            SCRATCH,
+            peers=(SPACY_SCRATCH,),
+            speed="conll2003/bilstm_crf",
+            claim="CoNLL-2003 64",
+            fault=f"{LOWER_CASE}; numpy Viterbi sentence by sentence",
+        ),
+        Comparison(
+            "BiLSTM-CRF with GloVe",
+            "bilstm_crf",
+            "GloVe, 50 wide",
+            GLOVE,
+            peers=(SPACY_GLOVE,),
+            claim="CoNLL-2003 90.1 to 91.4 (other publications)",
+        ),
+        Comparison(
+            "BERT + dense",
+            "transformer_softmax",
+            "MiniLM",
+            Figure("conll2003/transformer_softmax"),
+            peers=(SPACY_MINILM,),
+            claim="CoNLL-2003 90 (BERT-base)",
+        ),
+        Comparison(
+            "BERT + BiLSTM-CRF, two stages",
+            "transformer_bilstm_crf",
+            "MiniLM, two stages",
+            Figure("conll2003/transformer_bilstm_crf-two_stages"),
+            peers=(SPACY_MINILM,),
+            claim="CoNLL-2003 91 (BERT-base)",
+            fault="dropout stays on when stage 2 is validated; the LSTM also reads CLS, SEP and padding",
+        ),
+    ],
+    "nere": [
+        Comparison(
+            "BERT-CRF",
+            "transformer_crf",
+            "MiniLM",
+            MINILM,
+            peers=(SPACY_MINILM,),
+            speed="conll2003/transformer_crf",
+            claim="94.73 (paper)",
+            fault="the CRF also runs over word pieces, CLS and SEP",
+        ),
+        Comparison(
+            "BERT-softmax",
+            "transformer_softmax",
+            "MiniLM",
+            Figure("conll2003/transformer_softmax"),
+            peers=(SPACY_MINILM,),
+        ),
+        Comparison(
+            "BiLSTM",
+            "bilstm",
+            "from scratch",
+            Figure("conll2003/bilstm"),
+            peers=(SPACY_SCRATCH,),
+            fault="the recurrence runs across the sentences of a batch",
+        ),
+        Comparison(
+            "BiLSTM-CRF",
+            "bilstm_crf",
+            "from scratch",
+            SCRATCH,
+            peers=(SPACY_SCRATCH,),
+            speed="conll2003/bilstm_crf",
+        ),
+        Comparison(
+            "relations: BERT-softmax",
+            "relation_softmax",
+            "MiniLM",
+            RELATIONS,
+            peers=(TUTORIAL,),
+            claim="89.27 (paper; macro with the class other)",
+            fault=OCCURRENCES,
+        ),
+        Comparison(
+            "relations: BERT-softmax",
+            "relation_softmax",
+            "MiniLM",
+            SEMEVAL,
+            claim="89.27 (paper; macro with the class other)",
+            fault=OCCURRENCES,
+        ),
+        Comparison(
+            "relations: BERT-multitask",
+            "relation_multitask",
+            "MiniLM",
+            Figure("semeval/relation_multitask", ("macro",)),
+            claim="91.64 (paper; macro with the class other)",
+            fault=OCCURRENCES,
+        ),
+        Comparison(
+            "relations: BiLSTM",
+            "relation_bilstm",
+            "from scratch",
+            Figure("semeval/relation_bilstm", ("macro",)),
+            fault="takes the last state at a padding position",
+        ),
+        Comparison(
+            "relations: BiLSTM-attention",
+            "relation_bilstm_att",
+            "from scratch",
+            Figure("semeval/relation_bilstm_att", ("macro",)),
+            fault="a separate attention query for each place in the batch",
+        ),
+        Comparison(
+            "relations: ACNN",
+            "relation_acnn",
+            "from scratch",
+            Figure("semeval/relation_acnn", ("macro",)),
+            claim="0.11 on its page",
+            fault="no hinge, so the loss pushes past the margin; 3 filters; types looked up in the table of words",
+        ),
+        Comparison(
+            "joint",
+            "joint",
+            "MiniLM",
+            JOINT,
+            peers=(APART,),
+            speed="conll04/joint-1:1",
+            fault=NOT_JOINT,
+        ),
+        Comparison(
+            "joint with TransE",
+            "joint_transe",
+            "MiniLM",
+            Figure("conll04/joint_transe-0.1:0.89:0.01", ("ents", "strict")),
+            peers=(APART,),
+            fault=NOT_JOINT,
+        ),
+    ],
+    "span_syn_lstm": [
+        Comparison(
+            "RoBERTa-CRF",
+            "transformer_crf",
+            "MiniLM",
+            MINILM,
+            peers=(SPACY_MINILM,),
+            speed="conll2003/transformer_crf",
+            claim=f"CoNLL-2003 92.52, {ONTONOTES} 90.75",
+        ),
+        Comparison(
+            "RoBERTa-span",
+            "span",
+            "MiniLM",
+            Figure("conll2003/span-SpanSynLSTM"),
+            peers=(SPACY_MINILM,),
+            speed="conll2003/span-SpanSynLSTM",
+            claim=f"CoNLL-2003 92.65, {ONTONOTES} 90.77",
+            fault="takes the longest span from the training, development and test part",
+        ),
+        Comparison(
+            "SpanNER (its ancestor)",
+            "span",
+            "MiniLM",
+            Figure("conll2003/span-SpanNER"),
+            peers=(SPACY_MINILM,),
+            speed="conll2003/span-SpanNER",
+            claim="CoNLL-2003 92.04",
+            fault="drops gold entities longer than a span may be (91.82 with them); pruning keeps the last span",
+        ),
+        Comparison(
+            "RoBERTa-Syn-LSTM-CRF",
+            "synlstm_crf",
+            "from scratch, gold trees",
+            GOLD_TREES,
+            peers=(NO_TREES, PREDICTED_TREES),
+            claim=f"{ONTONOTES} 90.56",
+            fault=TREES,
+        ),
+        Comparison(
+            "RoBERTa-Syn-LSTM-span",
+            "synlstm_span",
+            "from scratch, gold trees",
+            Figure("uner_en_ewt/synlstm_bias_span-gold"),
+            peers=(NO_TREES,),
+            claim=f"{ONTONOTES} 90.82",
+            fault=TREES,
+        ),
+    ],
+}
+
+# Name of a config on mpnet-base, its scores, and those on MiniLM with the same head and steps.
+ENCODERS = [
+    ("transformer_crf, float32", MPNET_FLOAT32, MINILM),
+    ("transformer_crf, bfloat16", MPNET, MINILM),
+    (
+        "the same, rate 0.0001",
+        Figure("conll2003/transformer_crf-mpnet-rate_1e-4", ("ents",), "bfloat16", "gpu"),
+        MINILM,
+    ),
+    ("span, bfloat16", SPAN_MPNET, Figure("conll2003/span-SpanSynLSTM")),
+    ("nested, bfloat16", NESTED_MPNET, NESTED),
+    ("relation_softmax, bfloat16", SEMEVAL_MPNET, SEMEVAL),
+    ("joint, bfloat16", JOINT_MPNET, JOINT),
+]
+
+# What differs, the scores with a CRF over BILUO tags, and those of the other, on the seeds that both have.
+CRF_WORTH = [
+    ("softmax, from scratch", SCRATCH, Figure("conll2003/bilstm")),
+    ("softmax, MiniLM", MINILM, Figure("conll2003/transformer_softmax")),
+    ("softmax, from scratch, 1,000 sentences", Figure("conll2003/bilstm_crf-few"), Figure("conll2003/bilstm-few")),
+    (
+        "softmax, MiniLM, 1,000 sentences",
+        Figure("conll2003/transformer_crf-few", dtype="bfloat16"),
+        Figure("conll2003/transformer_softmax-few", dtype="bfloat16"),
+    ),
+    ("BIO, from scratch", SCRATCH, Figure("conll2003/bilstm_crf-bio")),
+    ("BIO, from scratch, 1,000 sentences", Figure("conll2003/bilstm_crf-few"), Figure("conll2003/bilstm_crf-few-bio")),
+    (
+        "BIO and softmax, from scratch, 1,000 sentences",
+        Figure("conll2003/bilstm_crf-few"),
+        Figure("conll2003/bilstm-few-bio"),
+    ),
+]
+
+# What one setting of bilstm_crf is worth.
+PARTS = [
+    ("`bilstm_crf`", SCRATCH),
+    ("softmax instead of the CRF", Figure("conll2003/bilstm")),
+    ("without characters", Figure("conll2003/bilstm_crf-no_characters")),
+    ("without averages", Figure("conll2003/bilstm_crf-no_averages")),
+    ("without replacing rare words", Figure("conll2003/bilstm_crf-no_unknown")),
+    ("spaCy's `MultiHashEmbed` as embedding", Figure("conll2003/bilstm_crf-hash_embed")),
+]
+
+# Representations of spans, with exact and greedy decoding.
+SPANS = [
+    ("SpanSynLSTM (attention and length)", Figure("conll2003/span-SpanSynLSTM", ("ents", "greedy"))),
+    ("SpanNER (length twice)", Figure("conll2003/span-SpanNER", ("ents", "greedy"))),
+    ("SpanNER, rate of the head 0.001", Figure("conll2003/span-SpanNER-rate_1e-3", ("ents", "greedy"))),
+    ("the same with boundary smoothing 0.1", Figure("conll2003/span-SpanNER-rate_1e-3-smoothing", ("ents", "greedy"))),
+    ("`transformer_crf`, to compare", MINILM),
+]
