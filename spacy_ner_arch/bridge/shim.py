@@ -138,8 +138,8 @@ class TorchShim(Shim):
     @property
     def device(self) -> torch.device:
         """Device of the module. (thinc's current device differs between threads.)"""
-        tensors = chain(self.module.parameters(), self.module.buffers())
-        return next((tensor.device for tensor in tensors), default_device())
+        tensor = next(chain(self.module.parameters(), self.module.buffers()), None)
+        return default_device() if tensor is None else tensor.device
 
     @property
     def output_size(self) -> int:

@@ -1,6 +1,7 @@
 """Bidirectional LSTM over padded batches."""
 
 from typing import cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,8 @@ from .precision import has_bfloat16
 STEPS = 4_096
 # Sequences of a batch from which on training in bfloat16 is faster on a CPU.
 LARGE_BATCH = 16
+
+_packed: WeakKeyDictionary[nn.LSTM, tuple[list[tuple[int, int]], list[Tensor]]] = WeakKeyDictionary()
 
 
 class BiLSTM(nn.Module):
@@ -45,29 +48,59 @@ class BiLSTM(nn.Module):
             initialize_lstm(lstm)
 
     def forward(self, x: Tensor, batch: Batch) -> Tensor:
-        return self.read(x, batch.mask)
+        return self.read(x, batch.mask, is_padded=batch.is_padded)
 
-    def read(self, x: Tensor, mask: Tensor) -> Tensor:
-        """States of any padded sequences; mask (B, T) True on their steps, padding behind them."""
+    def read(self, x: Tensor, mask: Tensor, is_padded: bool = True) -> Tensor:
+        """States of any sequences; mask (B, T) True on their steps, padding behind them.
+
+        is_padded: whether there may be padding.
+        """
         batch, steps = mask.shape
-        here = torch.arange(steps, device=x.device)
-        length = mask.sum(1, keepdim=True)
-        there = torch.where(here < length, length - 1 - here, here)
-        rows = there + steps * torch.arange(batch, device=x.device).unsqueeze(1)
+        is_long = steps > STEPS and not torch.is_grad_enabled()
+        if is_padded or is_long:
+            here = torch.arange(steps, device=x.device)
+            length = mask.sum(1, keepdim=True)
+            there = torch.where(here < length, length - 1 - here, here)
+            rows = there + steps * torch.arange(batch, device=x.device).unsqueeze(1)
 
         def reverse(y: Tensor) -> Tensor:
-            return y.flatten(0, 1).index_select(0, rows.flatten()).view(y.shape)
+            return y.flatten(0, 1).index_select(0, rows.flatten()).view(y.shape) if is_padded else y.flip(1)
 
         half = in_half_precision(x)
         with torch.autocast(x.device.type, enabled=half):
             x = x if half else x.to(torch.promote_types(x.dtype, torch.float32))
             for forward, backward in zip(self.forward_layers, self.backward_layers, strict=True):
                 x = self.dropout(x)
-                if steps > STEPS and not torch.is_grad_enabled():
+                if is_long:
                     x = read_in_parts(forward, backward, x, rows)
                     continue
-                x = torch.cat([forward(x)[0], reverse(backward(reverse(x))[0])], dim=-1)
+                x = torch.cat([states(forward, x), reverse(states(backward, reverse(x)))], dim=-1)
         return x
+
+
+def states(layer: nn.Module, x: Tensor) -> Tensor:
+    """States (B, T, H) of a layer over x (B, T, D).
+
+    On a CPU, torch.lstm brings the weights into the form that oneDNN computes with in every call, which takes as long
+    as 20 steps. In prediction they are kept in this form, as long as they are the same.
+    """
+    lstm = cast(nn.LSTM, layer)
+    weights = [getattr(lstm, name) for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")]
+    onednn = x.is_cpu and x.numel() and x.dtype == weights[0].dtype == torch.float32 and torch._C._get_mkldnn_enabled()
+    if lstm.training or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or not onednn:
+        _packed.pop(lstm, None)
+        return lstm(x)[0]
+    versions = [(weight.data_ptr(), weight._version) for weight in weights]
+    known, packed = _packed.get(lstm, (None, []))
+    if known != versions:
+        shape = [x.shape[1], x.shape[0], x.shape[2]]
+        pack = torch.ops.mkldnn._reorder_mkldnn_rnn_layer_weight
+        packed = pack(*weights[:2], lstm.hidden_size, False, True, False, shape)
+        _packed[lstm] = versions, packed
+    state = x.new_zeros(len(x), lstm.hidden_size)
+    x = x.transpose(0, 1).contiguous()
+    settings = (False, [], 2, lstm.hidden_size, 1, True, False, False, False)
+    return torch.mkldnn_rnn_layer(x, *packed, *weights[2:], state, state, *settings)[0].transpose(0, 1)
 
 
 def in_half_precision(x: Tensor) -> bool:
