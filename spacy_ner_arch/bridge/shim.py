@@ -287,6 +287,8 @@ class TorchShim(Shim):
             return
         step = self._get_optimizer(optimizer)
         self._updates += 1
+        if not self.module.training:  # a process without documents; modules may keep what they make of weights
+            self.module.train()
         scaler = self._get_scaler(self.device) if self.dtype == "float16" else None
         if scaler is not None:
             scaler.unscale_(step)

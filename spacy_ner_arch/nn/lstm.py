@@ -1,6 +1,6 @@
 """Bidirectional LSTM over padded batches."""
 
-from typing import cast
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -15,6 +15,8 @@ STEPS = 4_096
 # Sequences of a batch from which on training in bfloat16 is faster on a CPU.
 LARGE_BATCH = 16
 
+WEIGHTS = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+# Place and version of the weights of a layer, and those of the input and of the state as oneDNN reads them.
 _packed: WeakKeyDictionary[nn.LSTM, tuple[list[tuple[int, int]], list[Tensor]]] = WeakKeyDictionary()
 
 
@@ -46,6 +48,12 @@ class BiLSTM(nn.Module):
         self.backward_layers = nn.ModuleList(nn.LSTM(n, hidden_size, batch_first=True) for n in widths)
         for lstm in (*self.forward_layers, *self.backward_layers):
             initialize_lstm(lstm)
+
+    def train(self, mode: bool = True) -> "BiLSTM":
+        for layer in (*self.forward_layers, *self.backward_layers):
+            _packed.pop(cast(nn.LSTM, layer), None)
+        super().train(mode)
+        return self
 
     def forward(self, x: Tensor, batch: Batch) -> Tensor:
         return self.read(x, batch.mask, is_padded=batch.is_padded)
@@ -82,25 +90,33 @@ def states(layer: nn.Module, x: Tensor) -> Tensor:
     """States (B, T, H) of a layer over x (B, T, D).
 
     On a CPU, torch.lstm brings the weights into the form that oneDNN computes with in every call, which takes as long
-    as 20 steps. In prediction they are kept in this form, as long as they are the same.
+    as 20 steps. In prediction they are kept in this form until they change. Fused optimisers change them without a new
+    version, so `BiLSTM.train` forgets them.
     """
     lstm = cast(nn.LSTM, layer)
-    weights = [getattr(lstm, name) for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")]
-    onednn = x.is_cpu and x.numel() and x.dtype == weights[0].dtype == torch.float32 and torch._C._get_mkldnn_enabled()
-    if lstm.training or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or not onednn:
-        _packed.pop(lstm, None)
-        return lstm(x)[0]
+    weights = [getattr(lstm, name) for name in WEIGHTS]
+    # Tensors made in inference mode have no version.
+    if lstm.training or torch.is_grad_enabled() or weights[0].is_inference() or not uses_onednn(x):
+        return cast(Tensor, lstm(x)[0])
     versions = [(weight.data_ptr(), weight._version) for weight in weights]
     known, packed = _packed.get(lstm, (None, []))
     if known != versions:
-        shape = [x.shape[1], x.shape[0], x.shape[2]]
         pack = torch.ops.mkldnn._reorder_mkldnn_rnn_layer_weight
-        packed = pack(*weights[:2], lstm.hidden_size, False, True, False, shape)
+        packed = pack(*weights[:2], lstm.hidden_size, False, True, False)
         _packed[lstm] = versions, packed
     state = x.new_zeros(len(x), lstm.hidden_size)
-    x = x.transpose(0, 1).contiguous()
-    settings = (False, [], 2, lstm.hidden_size, 1, True, False, False, False)
-    return torch.mkldnn_rnn_layer(x, *packed, *weights[2:], state, state, *settings)[0].transpose(0, 1)
+    steps = x.transpose(0, 1).contiguous()
+    # Not reversed, no packed sequence, an LSTM, of one layer with biases, not bidirectional, time major, not training.
+    settings: Any = (False, [], 2, lstm.hidden_size, 1, True, False, False, False)
+    arguments: Any = (steps, *packed, *weights[2:], state, state, *settings)
+    return torch.mkldnn_rnn_layer(*arguments)[0].transpose(0, 1)
+
+
+def uses_onednn(x: Tensor) -> bool:
+    """Whether torch.lstm runs over x in the float32 kernel of oneDNN, and the form of its weights can be made."""
+    if not (x.is_cpu and x.dtype == torch.float32 and x.numel()) or torch.is_autocast_enabled("cpu"):
+        return False
+    return torch.backends.mkldnn.is_available() and torch._C._get_mkldnn_enabled()
 
 
 def in_half_precision(x: Tensor) -> bool:

@@ -1,5 +1,7 @@
 """The best paths of a linear chain."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -31,7 +33,7 @@ def best_path(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Tensor
     scores[0] = time_major[0]
     candidates = emissions.new_empty(emissions.shape[0], *transitions.shape)
     xp, (rows, moves, reached, cells) = small_steps(candidates.numel(), time_major, into, scores, candidates)
-    amax = np.maximum.reduce if xp is np else torch.amax
+    amax: Any = np.maximum.reduce if xp is np else torch.amax
     for step, (previous, current, emission) in enumerate(zip(reached, reached[1:], rows[1:], strict=False)):
         xp.add(previous[:, None], moves, out=cells)
         amax(cells, axis=-1, out=current)
