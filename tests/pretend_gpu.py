@@ -313,6 +313,8 @@ def torch_patches(gpu: PretendGPU) -> Iterator[Any]:
     yield patch.object(torch._C._nn, "_parse_to", parse_to)
     yield patch.object(torch, "tensor", make_tensor)
     yield patch.object(torch, "as_tensor", as_tensor)
+    # Views of wrappers cannot be made in inference mode.
+    yield patch.object(torch, "inference_mode", torch.no_grad)
 
     class Stream:
         def synchronize(self) -> None:

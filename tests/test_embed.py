@@ -15,6 +15,7 @@ from thinc.api import Adam, get_current_ops
 
 from spacy_ner_arch.architectures.embeddings import word_char_embed
 from spacy_ner_arch.bridge.word_embedding import MAX_CHARACTERS, character_codes, static_vectors, token_arrays
+from spacy_ner_arch.nn import embed
 from spacy_ner_arch.nn.embed import (
     CHARACTER_ROWS,
     CharacterCNN,
@@ -371,3 +372,20 @@ def test_only_training_counts_words():
     assert seen.total == 3
     assert backprop([get_current_ops().alloc2f(*v.shape) + 1 for v in vectors]) == []
     assert model.shims[0].module.characters.table.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("window", [1, 3, 5])
+def test_few_words_are_convolved_as_a_product(window, monkeypatch):
+    torch.manual_seed(0)
+    cnn = CharacterCNN(50, 8, 12, window)
+    characters = torch.randint(1, 50, (6, 9)) * (torch.arange(9) < torch.tensor([[9], [1], [4], [7], [2], [0]]))
+    with torch.no_grad():
+        few = cnn(characters)
+        monkeypatch.setattr(embed, "FEW_WORDS", 0)
+        assert torch.allclose(few, cnn(characters), atol=1e-6)
+
+
+def test_rows_are_hashed_the_same_without_numpy():
+    numbers = keys(500)
+    mixed = [(((numbers * mixer) >> 31) & 0xFFFFFFFF) % 77 for mixer in embed.MIXERS]
+    assert torch.equal(hash_rows(numbers, 77, 4), torch.stack(mixed, dim=-1))

@@ -1,5 +1,8 @@
 """The BiLSTM compared with torch's own over packed sequences."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -94,3 +97,67 @@ def test_prediction_of_long_sequences_in_parts_changes_nothing(monkeypatch):
     with torch.inference_mode():
         cut = module(x, batch)
     assert torch.allclose(whole[batch.mask], cut[batch.mask], atol=1e-6)
+
+
+@pytest.mark.parametrize("lengths", [[6], [4, 4], [5, 1, 3]])
+def test_prediction_equals_training_mode(lengths):
+    """Prediction keeps weights in another form, and without padding it reverses whole rows."""
+    torch.manual_seed(0)
+    lstm = BiLSTM(7, hidden_size=6, depth=2, dropout_rate=0.0)
+    x, batch = torch.randn(len(lengths), max(lengths), 7), make_batch(lengths, CPU)
+    expected = batch.flatten(lstm(x, batch).detach())
+    lstm.eval()
+    for mode in (torch.no_grad, torch.inference_mode, torch.no_grad):
+        with mode():
+            assert torch.allclose(batch.flatten(lstm(x, batch)), expected, atol=1e-6)
+    assert batch.is_padded == (len(lengths) == 3)
+
+
+def fused_step(lstm):
+    optimizer = torch.optim.AdamW(lstm.parameters(), lr=0.1, fused=True)
+    for parameter in lstm.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    lstm.train()
+    optimizer.step()
+    lstm.eval()
+
+
+def copied(lstm):
+    with torch.no_grad():
+        for parameter in lstm.parameters():
+            parameter.copy_(parameter * 0.5)
+
+
+def loaded(lstm):
+    lstm.load_state_dict({name: weight * 0.5 for name, weight in lstm.state_dict().items()})
+
+
+def moved(lstm):
+    lstm.double()
+    copied(lstm)
+    lstm.float()
+
+
+@pytest.mark.parametrize("change", [fused_step, copied, loaded, moved])
+def test_prediction_sees_changed_weights(change):
+    torch.manual_seed(0)
+    lstm = BiLSTM(7, hidden_size=6).eval()
+    x, batch = torch.randn(1, 5, 7), make_batch([5], CPU)
+    with torch.no_grad():
+        before = lstm(x, batch)
+        change(lstm)
+        after = lstm(x, batch)
+        with torch.backends.mkldnn.flags(enabled=False):
+            expected = lstm(x, batch)
+    assert torch.allclose(after, expected, atol=1e-6) and not torch.allclose(after, before, atol=1e-3)
+
+
+def test_a_module_that_has_predicted_is_copied_and_stored():
+    lstm = BiLSTM(7, hidden_size=6).eval()
+    x, batch = torch.randn(1, 5, 7), make_batch([5], CPU)
+    with torch.inference_mode():
+        expected = lstm(x, batch)
+        for other in (copy.deepcopy(lstm), pickle.loads(pickle.dumps(lstm))):
+            assert torch.equal(other(x, batch), expected)
+    lstm.train()(x, batch).sum().backward()  # and trained
+    assert all(parameter.grad is not None for parameter in lstm.parameters())

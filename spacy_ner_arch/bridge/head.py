@@ -265,8 +265,11 @@ def get_shim(model: Model) -> TorchShim:
 
 def device_of(model: Model) -> torch.device:
     """Device of the first torch module of the model."""
-    shims = (shim for node in model.walk() for shim in node.shims if isinstance(shim, TorchShim))
-    return next((shim.device for shim in shims if shim.is_initialized), default_device())
+    for node in model.walk():
+        for shim in node.shims:
+            if isinstance(shim, TorchShim) and shim.is_initialized:
+                return shim.device
+    return default_device()
 
 
 def join(model: Model, arrays: list[Floats2d]) -> Tensor:

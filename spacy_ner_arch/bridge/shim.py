@@ -138,8 +138,8 @@ class TorchShim(Shim):
     @property
     def device(self) -> torch.device:
         """Device of the module. (thinc's current device differs between threads.)"""
-        tensors = chain(self.module.parameters(), self.module.buffers())
-        return next((tensor.device for tensor in tensors), default_device())
+        tensor = next(chain(self._parameters.values(), self.module.buffers()), None)
+        return default_device() if tensor is None else tensor.device
 
     @property
     def output_size(self) -> int:
@@ -196,10 +196,14 @@ class TorchShim(Shim):
 
     def predict(self, args: tuple[Any, ...]) -> Any:
         """Run the module in evaluation mode, without a graph."""
+        # Some transformers keep tensors for later calls. Those of inference_mode would break the next update.
+        keeps_tensors = getattr(self.module, "keeps_tensors", False)
+        return self._predict(args, torch.no_grad() if keeps_tensors else torch.inference_mode())
+
+    def _predict(self, args: tuple[Any, ...], mode: contextlib.AbstractContextManager) -> Any:
         if self.module.training:
             self.module.eval()
-        # Some transformers keep tensors for later calls. Those of inference_mode would break the next update.
-        with torch.no_grad(), autocast(self.dtype, args[0].device):
+        with mode, autocast(self.dtype, args[0].device):
             return self.module(*args)
 
     def calibrate(self, batches: Iterable[Any]) -> None:
@@ -219,7 +223,7 @@ class TorchShim(Shim):
         """
         self.flush()
         if self.frozen and not args[0].is_floating_point():
-            return self.predict(args), _no_gradient
+            return self._predict(args, torch.no_grad()), _no_gradient
         if not self.module.training:
             self.module.train()
         if dropout != self._rate:
@@ -283,6 +287,8 @@ class TorchShim(Shim):
             return
         step = self._get_optimizer(optimizer)
         self._updates += 1
+        if not self.module.training:  # a process without documents; modules may keep what they make of weights
+            self.module.train()
         scaler = self._get_scaler(self.device) if self.dtype == "float16" else None
         if scaler is not None:
             scaler.unscale_(step)

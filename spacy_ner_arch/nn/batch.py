@@ -45,16 +45,20 @@ class Batch:
     def device(self) -> torch.device:
         return self.mask.device
 
+    @property
+    def is_padded(self) -> bool:
+        return self.rows.numel() != self.mask.numel()
+
     def pad(self, flat: Tensor, fill: float = 0) -> Tensor:
         """(N, ...) -> (B, T, ...); a view if nothing is padding."""
-        if self.rows.numel() == self.mask.numel():
+        if not self.is_padded:
             return flat.view(*self.mask.shape, *flat.shape[1:])
         padded = flat.new_full((self.mask.numel(), *flat.shape[1:]), fill)
         return padded.index_copy(0, self.rows, flat).view(*self.mask.shape, *flat.shape[1:])
 
     def flatten(self, padded: Tensor) -> Tensor:
         """(B, T, ...) -> (N, ...); a view if nothing is padding."""
-        if self.rows.numel() == self.mask.numel():
+        if not self.is_padded:
             return padded.flatten(0, 1)
         return padded.flatten(0, 1).index_select(0, self.rows)
 

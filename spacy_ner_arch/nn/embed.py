@@ -3,21 +3,30 @@
 Letters: N tokens, U different words, L characters of the longest word.
 """
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .dropout import dropout
 
 CHARACTER_ROWS = 1024
+# Different words up to which a convolution on a CPU takes less time as a product: oneDNN prepares one for each shape.
+FEW_WORDS = 128
 # Odd 64-bit constants for multiplicative hashing (golden ratio and the mixers of splitmix64), as signed integers.
 MIXERS = (-7046029254386353131, -4658895280553007687, -7723592293110705685, 7664345821815920749)
 
 
 def hash_rows(keys: Tensor, rows: int, count: int) -> Tensor:
     """Hash each 64-bit key to `count` rows of a table: (...) int64 -> (..., count) int64 from 0 to rows - 1."""
-    # Multiply by Python integers: a tensor of the constants would be copied to the GPU in every call.
-    mixed = torch.stack([keys * mixer for mixer in MIXERS[:count]], dim=-1)
-    return ((mixed >> 31) & 0xFFFFFFFF) % rows
+    mixed: Any
+    if keys.is_cpu:  # operations on small arrays take less time in NumPy
+        mixed = keys.numpy()[..., None] * np.array(MIXERS[:count])
+    else:  # multiply by Python integers: a tensor of the constants would be copied to the GPU in every call
+        mixed = torch.stack([keys * mixer for mixer in MIXERS[:count]], dim=-1)
+    return torch.as_tensor(((mixed >> 31) & 0xFFFFFFFF) % rows)
 
 
 def unit_embedding(rows: int, width: int) -> nn.Embedding:
@@ -100,6 +109,7 @@ class CharacterCNN(nn.Module):
     def __init__(self, rows: int, width: int, filters: int, window: int = 3) -> None:
         super().__init__()
         self.output_size = filters
+        self.window = window
         self.table = nn.Embedding(rows, width, padding_idx=0)
         bound = (3 / width) ** 0.5
         nn.init.uniform_(self.table.weight, -bound, bound)
@@ -107,7 +117,13 @@ class CharacterCNN(nn.Module):
         self.convolution = nn.Conv1d(width, filters, window, padding=window // 2)
 
     def forward(self, characters: Tensor) -> Tensor:
-        x = self.convolution(self.table(characters).transpose(1, 2))
+        x = self.table(characters)
+        if len(characters) > FEW_WORDS or torch.is_grad_enabled() or not x.is_cpu:
+            x = self.convolution(x.transpose(1, 2))
+        else:
+            width = self.window // 2
+            windows = F.pad(x, (0, 0, width, width)).unfold(1, self.window, 1).flatten(2)
+            x = F.linear(windows, self.convolution.weight.flatten(1), self.convolution.bias).transpose(1, 2)
         return x.masked_fill((characters == 0).unsqueeze(1), -1e4).amax(-1).relu()
 
 

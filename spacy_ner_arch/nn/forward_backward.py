@@ -11,12 +11,15 @@ step; forbidden tags and transitions are large negative constants (finite, since
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .fused import use_kernels
 
 FORBIDDEN = -1e30
+# Products in a step of a recursion up to which NumPy takes less time than torch. Its BLAS uses one thread for them.
+SMALL_STEP = 100_000
 
 
 class Messages(NamedTuple):
@@ -34,6 +37,18 @@ class Messages(NamedTuple):
     offset: Tensor  # (T, B), logarithm of what the emissions and the transition of this step were divided by
     shift: Tensor  # (), logarithm of what the transitions were divided by
     matrix: Tensor  # (K + 1, K + 1), exponentials of the transitions
+
+
+def small_steps(products: int, *tensors: Tensor) -> tuple[Any, list[Any]]:
+    """The module for a loop over the steps, `numpy` or `torch`, and the tensors as its arrays, which share memory.
+
+    A call of NumPy costs about a third of one of torch, which is more than the arithmetic of a small step.
+
+    products: how many each step computes.
+    """
+    if products <= SMALL_STEP and tensors[0].is_cpu:
+        return np, [tensor.numpy() for tensor in tensors]
+    return torch, list(tensors)
 
 
 def scaled_messages(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Messages:
@@ -72,15 +87,15 @@ def scaled_messages(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> 
     before, after = torch.empty_like(factors), torch.empty_like(factors)
     scale = factors.new_empty(steps, 2, batch, 1)
     before[0] = 1.0
-    state: Tensor | None = None
-    # Take the views once: indexing inside the loop would cost as much as the arithmetic.
-    views = zip(factors.unbind(), before.unbind(), after.unbind(), scale.unbind(), strict=True)
-    for factor, before_emission, after_emission, total in views:
+    state = None
+    ones = factors.new_ones(2, tags + 1, 1)
+    xp, (onward, add_up, *rows) = small_steps(2 * batch * tags**2, matrices, ones, factors, before, after, scale)
+    for factor, before_emission, after_emission, total in zip(*rows, strict=True):
         if state is not None:
-            torch.bmm(state, matrices, out=before_emission)
-        torch.mul(before_emission, factor, out=after_emission)
-        torch.sum(after_emission, -1, keepdim=True, out=total)
-        state = after_emission.div_(total)
+            xp.matmul(state, onward, out=before_emission)
+        xp.multiply(before_emission, factor, out=after_emission)
+        xp.matmul(after_emission, add_up, out=total)
+        state = xp.divide(after_emission, total, out=after_emission)
 
     scale = scale.squeeze(-1)
     return Messages(

@@ -1,6 +1,7 @@
 """Bidirectional LSTM over padded batches."""
 
-from typing import cast
+from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,10 @@ from .precision import has_bfloat16
 STEPS = 4_096
 # Sequences of a batch from which on training in bfloat16 is faster on a CPU.
 LARGE_BATCH = 16
+
+WEIGHTS = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+# Place and version of the weights of a layer, and those of the input and of the state as oneDNN reads them.
+_packed: WeakKeyDictionary[nn.LSTM, tuple[list[tuple[int, int]], list[Tensor]]] = WeakKeyDictionary()
 
 
 class BiLSTM(nn.Module):
@@ -44,30 +49,74 @@ class BiLSTM(nn.Module):
         for lstm in (*self.forward_layers, *self.backward_layers):
             initialize_lstm(lstm)
 
-    def forward(self, x: Tensor, batch: Batch) -> Tensor:
-        return self.read(x, batch.mask)
+    def train(self, mode: bool = True) -> "BiLSTM":
+        for layer in (*self.forward_layers, *self.backward_layers):
+            _packed.pop(cast(nn.LSTM, layer), None)
+        super().train(mode)
+        return self
 
-    def read(self, x: Tensor, mask: Tensor) -> Tensor:
-        """States of any padded sequences; mask (B, T) True on their steps, padding behind them."""
+    def forward(self, x: Tensor, batch: Batch) -> Tensor:
+        return self.read(x, batch.mask, is_padded=batch.is_padded)
+
+    def read(self, x: Tensor, mask: Tensor, is_padded: bool = True) -> Tensor:
+        """States of any sequences; mask (B, T) True on their steps, padding behind them.
+
+        is_padded: whether there may be padding.
+        """
         batch, steps = mask.shape
-        here = torch.arange(steps, device=x.device)
-        length = mask.sum(1, keepdim=True)
-        there = torch.where(here < length, length - 1 - here, here)
-        rows = there + steps * torch.arange(batch, device=x.device).unsqueeze(1)
+        is_long = steps > STEPS and not torch.is_grad_enabled()
+        if is_padded or is_long:
+            here = torch.arange(steps, device=x.device)
+            length = mask.sum(1, keepdim=True)
+            there = torch.where(here < length, length - 1 - here, here)
+            rows = there + steps * torch.arange(batch, device=x.device).unsqueeze(1)
 
         def reverse(y: Tensor) -> Tensor:
-            return y.flatten(0, 1).index_select(0, rows.flatten()).view(y.shape)
+            return y.flatten(0, 1).index_select(0, rows.flatten()).view(y.shape) if is_padded else y.flip(1)
 
         half = in_half_precision(x)
         with torch.autocast(x.device.type, enabled=half):
             x = x if half else x.to(torch.promote_types(x.dtype, torch.float32))
             for forward, backward in zip(self.forward_layers, self.backward_layers, strict=True):
                 x = self.dropout(x)
-                if steps > STEPS and not torch.is_grad_enabled():
+                if is_long:
                     x = read_in_parts(forward, backward, x, rows)
                     continue
-                x = torch.cat([forward(x)[0], reverse(backward(reverse(x))[0])], dim=-1)
+                x = torch.cat([states(forward, x), reverse(states(backward, reverse(x)))], dim=-1)
         return x
+
+
+def states(layer: nn.Module, x: Tensor) -> Tensor:
+    """States (B, T, H) of a layer over x (B, T, D).
+
+    On a CPU, torch.lstm brings the weights into the form that oneDNN computes with in every call, which takes as long
+    as 20 steps. In prediction they are kept in this form until they change. Fused optimisers change them without a new
+    version, so `BiLSTM.train` forgets them.
+    """
+    lstm = cast(nn.LSTM, layer)
+    weights = [getattr(lstm, name) for name in WEIGHTS]
+    # Tensors made in inference mode have no version.
+    if lstm.training or torch.is_grad_enabled() or weights[0].is_inference() or not uses_onednn(x):
+        return cast(Tensor, lstm(x)[0])
+    versions = [(weight.data_ptr(), weight._version) for weight in weights]
+    known, packed = _packed.get(lstm, (None, []))
+    if known != versions:
+        pack = torch.ops.mkldnn._reorder_mkldnn_rnn_layer_weight
+        packed = pack(*weights[:2], lstm.hidden_size, False, True, False)
+        _packed[lstm] = versions, packed
+    state = x.new_zeros(len(x), lstm.hidden_size)
+    steps = x.transpose(0, 1).contiguous()
+    # Not reversed, no packed sequence, an LSTM, of one layer with biases, not bidirectional, time major, not training.
+    settings: Any = (False, [], 2, lstm.hidden_size, 1, True, False, False, False)
+    arguments: Any = (steps, *packed, *weights[2:], state, state, *settings)
+    return torch.mkldnn_rnn_layer(*arguments)[0].transpose(0, 1)
+
+
+def uses_onednn(x: Tensor) -> bool:
+    """Whether torch.lstm runs over x in the float32 kernel of oneDNN, and the form of its weights can be made."""
+    if not (x.is_cpu and x.dtype == torch.float32 and x.numel()) or torch.is_autocast_enabled("cpu"):
+        return False
+    return torch.backends.mkldnn.is_available() and torch._C._get_mkldnn_enabled()
 
 
 def in_half_precision(x: Tensor) -> bool:

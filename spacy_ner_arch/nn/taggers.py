@@ -75,8 +75,7 @@ class CRFTagger(Head):
     def predict(self, x: Tensor, batch: Batch) -> tuple[Tensor, ...]:
         emissions = self.emissions(x, batch)
         with torch.autocast(x.device.type, enabled=False):
-            tags = self.crf.best_tags(emissions, batch.mask)
-            terms = self.crf.span_log_terms(emissions, batch.mask, self.temperature)
+            tags, terms = self.crf.predict(emissions, batch.mask, self.temperature)
         return batch.flatten(tags), batch.flatten(terms)
 
     def predict_emissions(self, x: Tensor, batch: Batch) -> tuple[Tensor, ...]:

@@ -63,6 +63,7 @@ class WordTransformer(nn.Module):
     """
 
     transformer: Any  # of transformers
+    keeps_tensors = True  # see TorchShim.predict
 
     def __init__(self, config: dict[str, Any], pooling: str) -> None:
         super().__init__()

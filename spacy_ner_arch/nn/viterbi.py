@@ -1,9 +1,12 @@
 """The best paths of a linear chain."""
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
-from .forward_backward import FORBIDDEN
+from .forward_backward import FORBIDDEN, small_steps
 from .fused import use_kernels
 
 # Subtracting a constant from a row changes no comparison and keeps the sums of long sequences exact in float32.
@@ -29,24 +32,24 @@ def best_path(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Tensor
     scores = torch.empty_like(time_major, memory_format=torch.contiguous_format)
     scores[0] = time_major[0]
     candidates = emissions.new_empty(emissions.shape[0], *transitions.shape)
-    rows = scores.unbind()
-    for step, (previous, current, emission) in enumerate(zip(rows, rows[1:], time_major[1:], strict=False)):
-        torch.add(previous.unsqueeze(1), into, out=candidates)
-        torch.amax(candidates, -1, out=current)
-        current.add_(emission)
+    xp, (rows, moves, reached, cells) = small_steps(candidates.numel(), time_major, into, scores, candidates)
+    amax: Any = np.maximum.reduce if xp is np else torch.amax
+    for step, (previous, current, emission) in enumerate(zip(reached, reached[1:], rows[1:], strict=False)):
+        xp.add(previous[:, None], moves, out=cells)
+        amax(cells, axis=-1, out=current)
+        current += emission
         if step % RESCALE_EVERY == 0:
-            current.sub_(current.amax(-1, keepdim=True))
+            current -= amax(current, axis=-1, keepdims=True)
 
-    # In reversed order, every sequence is traced back from step 0, whatever its length.
-    scores = reverse_steps(scores, lengths)
+    # In the padding no tag limits the one before it, so every sequence is traced back from its own last step.
     tags = torch.empty(scores.shape[:2], dtype=torch.long, device=scores.device)
-    from_tag = torch.empty_like(scores[0])
-    steps = tags.unbind()
-    torch.argmax(scores[0], -1, out=steps[0])
-    for tag, predecessor, score in zip(steps, steps[1:], scores[1:], strict=False):
-        torch.index_select(into, 0, tag, out=from_tag)
-        torch.argmax(from_tag.add_(score), -1, out=predecessor)
-    return reverse_steps(tags, lengths).t()
+    inside = (torch.arange(len(scores), device=lengths.device).unsqueeze(1) < lengths).to(scores.dtype).unsqueeze(-1)
+    xp, (moves, *arrays) = small_steps(candidates.numel(), into, *(x.flip(0) for x in (scores, inside)), tags)
+    reached, limits, found = arrays
+    xp.argmax(reached[0], axis=-1, out=found[0])
+    for tag, predecessor, score, limit in zip(found, found[1:], reached[1:], limits, strict=False):
+        xp.argmax(moves[tag] * limit + score, axis=-1, out=predecessor)
+    return tags.flip(0).t()
 
 
 def best_paths(emissions: Tensor, transitions: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -75,12 +78,3 @@ def best_paths(emissions: Tensor, transitions: Tensor, count: int) -> tuple[Tens
         cell = chosen.flatten()[cell]
         path.append(cell % tags)
     return torch.stack(path[::-1], dim=1), best[: len(cell)]
-
-
-def reverse_steps(x: Tensor, lengths: Tensor) -> Tensor:
-    """Reverse each sequence of a time-major (T, B, ...) tensor within its own length; the padding stays in place."""
-    steps, batch = x.shape[:2]
-    here = torch.arange(steps, device=x.device).unsqueeze(1)
-    there = torch.where(here < lengths, lengths - 1 - here, here)
-    rows = there * batch + torch.arange(batch, device=x.device)
-    return x.flatten(0, 1).index_select(0, rows.flatten()).view(x.shape)
