@@ -560,6 +560,11 @@ def test_trains_stores_and_loads(tiny_transformers, tmp_path):
     docs = list(loaded.pipe(texts(loaded)))
     assert [entities(doc) for doc in docs] == [spans for _, spans in TRAIN]
     assert all(doc._.trf_data is None for doc in docs)
+    # The number format can be changed at load (docs/serving.md).
+    half = spacy.load(tmp_path, config={"components.transformer.model.dtype": "bfloat16"})
+    dtypes = [s.dtype for node in half.get_pipe("transformer").model.walk() for s in node.shims if hasattr(s, "dtype")]
+    assert dtypes == ["bfloat16"]
+    assert [entities(doc) for doc in half.pipe(texts(half))] == [spans for _, spans in TRAIN]
     alone = [loaded(doc) for doc in texts(loaded)]
     assert [entities(doc) for doc in alone] == [spans for _, spans in TRAIN]
     with pytest.raises(ValueError, match="can only replace spacy_ner_arch.TransformerListener.v1 and spacy-transf"):
