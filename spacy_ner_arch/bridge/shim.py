@@ -196,9 +196,10 @@ class TorchShim(Shim):
 
     def predict(self, args: tuple[Any, ...]) -> Any:
         """Run the module in evaluation mode, without a graph."""
-        # Some transformers keep tensors for later calls. Those of inference_mode would break the next update.
-        keeps_tensors = getattr(self.module, "keeps_tensors", False)
-        return self._predict(args, torch.no_grad() if keeps_tensors else torch.inference_mode())
+        # inference_mode saves time on small tensors. Some transformers keep tensors for later calls; those of
+        # inference_mode would break the next update.
+        is_fast = args[0].is_cpu and not getattr(self.module, "keeps_tensors", False)
+        return self._predict(args, torch.inference_mode() if is_fast else torch.no_grad())
 
     def _predict(self, args: tuple[Any, ...], mode: contextlib.AbstractContextManager) -> Any:
         if self.module.training:
