@@ -731,6 +731,42 @@ def test_half_precision(tiny_transformers):
     np.testing.assert_allclose(a, b, atol=0.1)
 
 
+def test_converted_weights_are_those_of_autocast(tiny_transformers, monkeypatch):
+    """Prediction in bfloat16 keeps converted weights. They follow updates, averages and loading."""
+    nlp = transformer_nlp(tiny_transformers["bert"])
+    examples = make_examples(nlp)
+    nlp.initialize(lambda: examples)
+    optimizer = Adam(0.01, use_averages=True, L2_is_weight_decay=True)
+    model = nlp.get_pipe("transformer").model
+    model.shims[0].dtype = "bfloat16"
+    docs, module = texts(nlp), model.shims[0].module
+
+    def check():
+        kept = vectors_of(model, docs)
+        assert len(module._converted.results) == 2 * sum(isinstance(m, torch.nn.Linear) for m in module.modules())
+        assert {tensor.dtype for tensor in module._converted.results.values()} == {torch.bfloat16}
+        with monkeypatch.context() as patch:
+            patch.setattr(WordTransformer, "_convert", lambda self: {})
+            plain = vectors_of(model, docs)
+        for a, b in zip(kept, plain, strict=True):
+            np.testing.assert_array_equal(a, b)
+        return kept[0]
+
+    before = check()
+    for _ in range(3):  # the output layer begins with zeros, through which no gradient passes
+        nlp.update(examples, sgd=optimizer)
+    trained = check()
+    assert np.abs(trained - before).max() > 0
+    stored = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    with nlp.use_params(optimizer.averages):
+        assert np.abs(check() - trained).max() > 0
+    np.testing.assert_array_equal(check(), trained)
+    nlp.update(examples, sgd=optimizer)
+    vectors_of(model, docs)
+    module.load_state_dict(stored)
+    np.testing.assert_array_equal(check(), trained)
+
+
 def test_copies(tiny_transformers):
     docs = texts(spacy.blank("en"))
     model = transformer_tok2vec(make_model(tiny_transformers["bert"]))

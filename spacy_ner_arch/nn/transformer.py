@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
 POOLINGS = ("mean", "first", "first_last")
@@ -48,6 +49,14 @@ class Pieces(NamedTuple):
     types: Tensor | None = None  # (S, L) int64, `token_type_ids`; None if the tokenizer gives none
 
 
+class Converted(NamedTuple):
+    """Weights by name, their places and versions, and what was made of them."""
+
+    weights: dict[str, Tensor]
+    versions: list[tuple[int, int]]
+    results: dict[str, Tensor]
+
+
 class WordTransformer(nn.Module):
     """Run a Hugging Face transformer and pool the vectors of word pieces to vectors of words.
 
@@ -74,6 +83,12 @@ class WordTransformer(nn.Module):
         self.pooling = pooling
         self.output_size = self.transformer.config.hidden_size * (2 if pooling == "first_last" else 1)
         self._arguments = set(inspect.signature(self.transformer.forward).parameters)
+        self._converted: Converted | None = None
+
+    def train(self, mode: bool = True) -> "WordTransformer":
+        self._converted = None
+        super().train(mode)
+        return self
 
     @property
     def rows(self) -> int | None:
@@ -114,7 +129,9 @@ class WordTransformer(nn.Module):
             attention = attention.unsqueeze(1).expand(-1, mask.shape[1], -1)
         inputs = {"input_ids": ids, "attention_mask": attention, "token_type_ids": types}
         inputs = {name: value for name, value in inputs.items() if name in self._arguments and value is not None}
-        hidden = self.transformer(**inputs).last_hidden_state.flatten(0, 1)
+        weights = self._convert() if ids.is_cpu and not (self.training or torch.is_grad_enabled()) else {}
+        output = functional_call(self.transformer, weights, kwargs=inputs) if weights else self.transformer(**inputs)
+        hidden = output.last_hidden_state.flatten(0, 1)
         if self.pooling == "mean":
             # Unlike index_add it needs no atomic operations, so results repeat on a GPU; and it is faster on a CPU.
             return F.embedding_bag(rows, hidden, starts, mode="mean")
@@ -122,6 +139,27 @@ class WordTransformer(nn.Module):
         if self.pooling == "first":
             return picked
         return torch.cat([picked, self._pick(hidden, rows, starts + counts - 1, counts)], dim=1)
+
+    def _convert(self) -> dict[str, Tensor]:
+        """Weights of the linear layers in the type of autocast; an empty dictionary without autocast.
+
+        Autocast would convert them in every call, which takes longer than a sentence. In prediction they are kept until
+        they change. Fused optimisers change them without a new version, so `train` forgets them.
+        """
+        if not torch.is_autocast_enabled("cpu"):
+            return {}
+        if self._converted is None:
+            layers = [(name, layer) for name, layer in self.transformer.named_modules() if type(layer) is nn.Linear]
+            weights: dict[str, Tensor] = {
+                f"{name}.{key}": weight for name, layer in layers for key, weight in layer.named_parameters()
+            }
+            self._converted = Converted(weights, [], {})
+        versions = [(weight.data_ptr(), weight._version) for weight in self._converted.weights.values()]
+        if self._converted.versions != versions:
+            dtype = torch.get_autocast_dtype("cpu")
+            results = {name: weight.to(dtype) for name, weight in self._converted.weights.items()}
+            self._converted = Converted(self._converted.weights, versions, results)
+        return self._converted.results
 
     def _pick(self, hidden: Tensor, rows: Tensor, which: Tensor, counts: Tensor) -> Tensor:
         """Return the vector of one piece of each word, zeros for words without pieces.
