@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 from spacy.tokens import Doc, Span
 from thinc.api import Model
+from torch import Tensor
 
 from ..annotation.candidates import Candidates
 from ..annotation.gold_relations import GoldPairs
+from ..nn.batch import Batch
 from ..nn.dropout import random_state, sampling_again
-from .head import HeadInput, Predictions, UpdateLoss, device_of, no_backprop
+from .head import HeadInput, Predictions, UpdateLoss, device_of, no_backprop, predict_batches
 from .shim import TorchShim
 
 # Copies that exist at the same time, and their tokens.
@@ -19,6 +21,7 @@ CHUNK, CHUNK_TOKENS = 256, 8_192
 # In training, the activations of the first chunks are kept. Those of later chunks are computed again in the backward
 # pass, so that memory does not grow with the number of pairs.
 KEPT_CHUNKS = 3
+NAME = "marked_copies"
 
 
 def with_marked_copies(head: Model[HeadInput, Any], marks: Sequence[str], context: int) -> Model[HeadInput, Any]:
@@ -35,9 +38,7 @@ def with_marked_copies(head: Model[HeadInput, Any], marks: Sequence[str], contex
             "spacy_ner_arch.MarkerPairs.v1: the tok2vec must read marked copies, which a shared component never sees; "
             "use spacy_ner_arch.TransformerTok2Vec.v1 instead of a listener"
         )
-    return Model(
-        "marked_copies", forward, init=initialize, layers=[head], attrs={"marks": list(marks), "context": context}
-    )
+    return Model(NAME, forward, init=initialize, layers=[head], attrs={"marks": list(marks), "context": context})
 
 
 def initialize(model: Model[HeadInput, Any], X: list[Doc] | None = None, Y: Any = None) -> None:
@@ -82,6 +83,17 @@ def forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> 
     return UpdateLoss(
         sum(loss.total for loss in losses), {name: sum(loss.parts[name] for loss in losses) for name in parts}
     ), backprop
+
+
+def predict_copies(model: Model, inputs: HeadInput) -> Iterator[tuple[Tensor, Batch]]:
+    """`predict_batches` of any head: of its marked copies if it reads them."""
+    if model.name != NAME:
+        yield from predict_batches(model, inputs)
+        return
+    found: list[Candidates] = inputs.items or []
+    for chunk in cut_copies(found, model.attrs["context"]):
+        copies = mark_chunk(inputs.docs, found, inputs.targets, chunk, model.attrs)
+        yield from predict_batches(model.layers[0], copies)
 
 
 @contextlib.contextmanager
