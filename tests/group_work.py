@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from spacy_ner_arch.cli.train import Job, run_job
+from spacy_ner_arch.cli.train import TrainingJob, run_job
 from spacy_ner_arch.training import parallel
 
 
@@ -65,12 +65,12 @@ def own_tensors(rank: int) -> list[torch.Tensor]:
     return [embedding, dense, dense.view(-1, 8).clone(), torch.randn(3), torch.randn(2, 2), torch.tensor(rank)]
 
 
-def train_quietly(job: Job, **place) -> None:
+def train_quietly(job: TrainingJob, **place) -> None:
     """Train without output, in a process of a group or alone."""
     with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing), contextlib.redirect_stderr(nothing):
         run_job(job, **place)
 
 
-def train_in_pair(job: Job) -> None:
+def train_in_pair(job: TrainingJob) -> None:
     """Train in two processes."""
     parallel.run_group(train_quietly, [(job,)] * 2)

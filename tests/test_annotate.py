@@ -28,7 +28,7 @@ from typer.testing import CliRunner
 
 import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
 from spacy_ner_arch.annotate import annotator, engines
-from spacy_ner_arch.annotate.annotator import Annotator, Job, Result, fingerprint
+from spacy_ner_arch.annotate.annotator import Annotator, Job, ShardResult, fingerprint
 from spacy_ner_arch.annotate.documents import annotation
 from spacy_ner_arch.annotate.engines import WorkerDied, run_processes, run_workers
 from spacy_ner_arch.annotate.folder import OutputFolder
@@ -199,7 +199,7 @@ def whole(model, texts, tmp_path_factory) -> dict[str, bytes]:
 def test_two_processes_and_a_killed_worker_give_the_same_bytes(model, texts, whole, tmp_path, monkeypatch):
     killed = []
 
-    def add(folder: OutputFolder, result: Result) -> None:
+    def add(folder: OutputFolder, result: ShardResult) -> None:
         original(folder, result)
         if not killed:
             killed.append(multiprocessing.active_children()[0])
@@ -229,7 +229,7 @@ def test_a_stopped_run_goes_on(model, texts, tmp_path, monkeypatch, to):
     folder = tmp_path / "out"
     annotated: list[int] = []
 
-    def annotate(self: Annotator, shard: Shard) -> Result:
+    def annotate(self: Annotator, shard: Shard) -> ShardResult:
         annotated.append(shard.number)
         if len(annotated) in (3, 5):
             raise KeyboardInterrupt

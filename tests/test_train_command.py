@@ -81,7 +81,7 @@ def corpus(tmp_path_factory):
 def make_job(corpus, tiny_transformers, tmp_path):
     """A training of one of RUNS or of a config, which stores into a folder of this name."""
 
-    def make(run: str, folder: str, resume=False, force=False, minutes=None, **settings) -> command.Job:
+    def make(run: str, folder: str, resume=False, force=False, minutes=None, **settings) -> command.TrainingJob:
         name, own = RUNS.get(run, (run, {}))
         path = next(path for path in CONFIGS if path.stem == name)
         replaced = {key: value for key, value in own.items() if isinstance(value, dict)}
@@ -89,7 +89,7 @@ def make_job(corpus, tiny_transformers, tmp_path):
         for key, block in replaced.items():
             spacy.util.set_dot_to_object(config, key, block)
         output = tmp_path / folder
-        return command.Job(path, config.to_str(), {}, output, None, False, -1, resume, force, minutes)
+        return command.TrainingJob(path, config.to_str(), {}, output, None, False, -1, resume, force, minutes)
 
     return make
 

@@ -17,7 +17,7 @@ from ..annotation.relations import set_relations
 from ..formats.lines import SHOWN_CHARACTERS, FormatError, Line
 from .documents import Record, annotation, check_record, find_layers, make_doc, parse, predict
 from .inputs import Raw, Shard, checksum
-from .outputs import OUTPUTS, Columns, Output
+from .outputs import OUTPUTS, InputColumns, Output
 
 # Records after which the pipeline is loaded again. Its vocabulary forgets new words, but its hash tables keep their
 # places, 16 bytes a word.
@@ -48,10 +48,10 @@ class Job(NamedTuple):
     column: str
     key: str | None
     to: str
-    columns: Columns | None
+    columns: InputColumns | None
 
 
-class Result(NamedTuple):
+class ShardResult(NamedTuple):
     """What becomes of a shard.
 
     number, read: those of the shard.
@@ -113,7 +113,7 @@ class Annotator:
         self.nlp: Language = load_model(self.job.model)
         self.records = 0
 
-    def annotate(self, shard: Shard) -> Result:
+    def annotate(self, shard: Shard) -> ShardResult:
         """Annotate a shard. Documents at which the pipeline fails are rejected.
 
         Raises an error of the pipeline that is not that of single documents.
@@ -130,7 +130,7 @@ class Annotator:
                 raise ValueError(f"{shard.place}: {type(error).__name__}: {error}") from error
             return self._annotate(shard, failing)
 
-    def _annotate(self, shard: Shard, failing: dict[int, str]) -> Result:
+    def _annotate(self, shard: Shard, failing: dict[int, str]) -> ShardResult:
         """Annotate the records of a shard, except those with these positions, which are rejected for these reasons."""
         rejects: list[str] = []
         output = OUTPUTS[self.job.to](self.job.column, self.layers, self.job.key, self.job.columns)
@@ -155,7 +155,7 @@ class Annotator:
             for layer, found in annotation(doc, self.layers).items():
                 counts[layer] += sum(map(len, found.values())) if isinstance(found, dict) else len(found)
         counts.update(records=len(shard.raws), rejects=len(rejects), repeated_ids=ids.total() - len(ids))
-        return Result(shard.number, shard.read, dict(counts), output.to_bytes(), "".join(rejects).encode("utf8"))
+        return ShardResult(shard.number, shard.read, dict(counts), output.to_bytes(), "".join(rejects).encode("utf8"))
 
     def _read(self, raw: Raw, output: Output) -> tuple[Doc, Record]:
         """The document and the fields of a record. Raises FormatError for a bad record."""

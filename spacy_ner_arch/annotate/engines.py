@@ -12,7 +12,7 @@ from itertools import islice
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
-from .annotator import Annotator, Job, Result
+from .annotator import Annotator, Job, ShardResult
 from .inputs import Shard
 
 # Deaths of workers over the same shard after which the run ends.
@@ -29,25 +29,25 @@ class Worker(Protocol):
     def send(self, shard: Shard) -> None:
         """Let it annotate a shard."""
 
-    def receive(self) -> Result | None:
+    def receive(self) -> ShardResult | None:
         """Its next result. Raises WorkerDied, and ValueError with the message of an error of the Annotator."""
 
     def stop(self) -> None:
         """End the process."""
 
 
-def run_here(job: Job, shards: Iterable[Shard]) -> Iterator[Result]:
+def run_here(job: Job, shards: Iterable[Shard]) -> Iterator[ShardResult]:
     """Annotate in this process."""
     annotator = Annotator(job)
     yield from map(annotator.annotate, shards)
 
 
-def run_processes(job: Job, shards: Iterable[Shard], n_process: int) -> Iterator[Result]:
+def run_processes(job: Job, shards: Iterable[Shard], n_process: int) -> Iterator[ShardResult]:
     """Annotate in several processes of this machine."""
     return run_workers(lambda: LocalWorker(job), wait_local, shards, n_process)
 
 
-def run_ray(job: Job, shards: Iterable[Shard], n_process: int, address: str | None) -> Iterator[Result]:
+def run_ray(job: Job, shards: Iterable[Shard], n_process: int, address: str | None) -> Iterator[ShardResult]:
     """Annotate in actors of a Ray cluster, which is started on this machine if there is no address.
 
     Plain actors and not Ray Data: the shards are cut already, and an actor can be any of our workers, so that retries,
@@ -76,7 +76,7 @@ def run_workers(
     wait_for: Callable[[Sequence[Any]], Any],
     shards: Iterable[Shard],
     n_workers: int,
-) -> Iterator[Result]:
+) -> Iterator[ShardResult]:
     """Give shards to workers. The shard of a worker that died goes to another one.
 
     start: makes a Worker.
@@ -143,7 +143,7 @@ class LocalWorker:
         with suppress(OSError):
             self.pipe.send(shard)
 
-    def receive(self) -> Result | None:
+    def receive(self) -> ShardResult | None:
         try:
             reply = self.pipe.recv()
         except (EOFError, OSError) as error:
@@ -183,7 +183,7 @@ def serve(pipe: Connection, job: Job) -> None:
         while True:
             shard = pipe.recv()
             try:
-                reply: Result | str = annotator.annotate(shard)
+                reply: ShardResult | str = annotator.annotate(shard)
             except Exception as error:
                 reply = describe(error)
             pipe.send(reply)
@@ -204,7 +204,7 @@ class RayWorker:
     def send(self, shard: Shard) -> None:
         self.future = self.actor.annotate.remote(shard)
 
-    def receive(self) -> Result | None:
+    def receive(self) -> ShardResult | None:
         import ray
 
         try:
@@ -231,7 +231,7 @@ class RayAnnotator:
             return describe(error)
         return None
 
-    def annotate(self, shard: Shard) -> Result | str:
+    def annotate(self, shard: Shard) -> ShardResult | str:
         try:
             return self.annotator.annotate(shard)
         except Exception as error:

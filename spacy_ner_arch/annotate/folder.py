@@ -17,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from .annotator import Result
+from .annotator import ShardResult
 from .inputs import checksum
 
 MANIFEST, LOCK, TEMPORARY = "manifest.jsonl", ".lock", ".tmp"
@@ -95,7 +95,7 @@ class OutputFolder:
     def __exit__(self, *error: Any) -> None:
         self.close()
 
-    def add(self, result: Result) -> None:
+    def add(self, result: ShardResult) -> None:
         """Write the files of a shard and its line of the manifest.
 
         Raises ValueError if that is impossible, as on a full disk.
@@ -108,7 +108,7 @@ class OutputFolder:
                 "give the same command again: it goes on after the finished shards"
             ) from error
 
-    def _add(self, result: Result) -> None:
+    def _add(self, result: ShardResult) -> None:
         name = f"part-{result.number:06}"
         files = {f"{name}.{self.ending}": result.data}
         if result.rejects:

@@ -20,7 +20,7 @@ DIGITS = 4
 FIELDS = "fields"
 
 
-class Columns(NamedTuple):
+class InputColumns(NamedTuple):
     """The columns of a Parquet file for the fields of the records.
 
     schema: of pyarrow.
@@ -40,7 +40,7 @@ class Output(Protocol):
     columns: of a Parquet file, see `find_columns`; None for other files.
     """
 
-    def __init__(self, column: str, layers: Sequence[str], key: str | None, columns: Columns | None) -> None: ...
+    def __init__(self, column: str, layers: Sequence[str], key: str | None, columns: InputColumns | None) -> None: ...
 
     def check(self, record: Record) -> None:
         """Raise ValueError, TypeError or OverflowError for fields that the file cannot have."""
@@ -55,7 +55,7 @@ class Output(Protocol):
 class JsonLines:
     """A JSON object for each document: the fields of its record, and the annotation as `ner-arch label` writes it."""
 
-    def __init__(self, column: str, layers: Sequence[str], key: str | None, columns: Columns | None) -> None:
+    def __init__(self, column: str, layers: Sequence[str], key: str | None, columns: InputColumns | None) -> None:
         self.layers, self.key = layers, key
         self.lines: list[str] = []
 
@@ -73,7 +73,7 @@ class JsonLines:
 class Parquet:
     """A row for each document, with one schema for all files of the output."""
 
-    def __init__(self, column: str, layers: Sequence[str], key: str | None, columns: Columns | None) -> None:
+    def __init__(self, column: str, layers: Sequence[str], key: str | None, columns: InputColumns | None) -> None:
         assert columns is not None
         self.column, self.layers, self.key, self.columns = column, layers, key, columns
         self.rows: list[Record] = []
@@ -105,7 +105,7 @@ class Parquet:
 class DocBinFile:
     """A .spacy file with the documents; the fields are in `doc.user_data`, the scores are not rounded."""
 
-    def __init__(self, column: str, layers: Sequence[str], key: str | None, columns: Columns | None) -> None:
+    def __init__(self, column: str, layers: Sequence[str], key: str | None, columns: InputColumns | None) -> None:
         self.column = column
         self.docs = DocBin(store_user_data=True)
 
@@ -139,7 +139,7 @@ def annotation_types() -> dict[str, Any]:
     }
 
 
-def find_columns(inputs: Iterable[Input], column: str) -> Columns:
+def find_columns(inputs: Iterable[Input], column: str) -> InputColumns:
     """The columns for the fields of all inputs, for output in Parquet.
 
     Columns of Parquet keep their types, and columns of csv are strings. Other formats show only record by record which
@@ -149,21 +149,21 @@ def find_columns(inputs: Iterable[Input], column: str) -> Columns:
     import_parquet()
     import pyarrow as pa
 
-    first: tuple[Input, Columns] | None = None
+    first: tuple[Input, InputColumns] | None = None
     for input in inputs:
         with input.path.open("rb") as file:
             content = decompress(input.path, file)
             if input.format == "parquet":
-                columns = Columns(open_parquet(input.path, content).schema_arrow.remove_metadata(), packed=False)
+                columns = InputColumns(open_parquet(input.path, content).schema_arrow.remove_metadata(), packed=False)
             elif input.format == "csv":
                 header = read_header(input.path, csv_rows(input.path, content), column)
                 if not header:  # an empty file
                     continue
-                columns = Columns(pa.schema([(name, pa.string()) for name in header]), packed=False)
+                columns = InputColumns(pa.schema([(name, pa.string()) for name in header]), packed=False)
             elif input.format == "txt":
-                columns = Columns(pa.schema([(column, pa.string())]), packed=False)
+                columns = InputColumns(pa.schema([(column, pa.string())]), packed=False)
             else:
-                columns = Columns(pa.schema([(column, pa.string()), (FIELDS, pa.string())]), packed=True)
+                columns = InputColumns(pa.schema([(column, pa.string()), (FIELDS, pa.string())]), packed=True)
         if first is not None and columns != first[1]:
             now, before = (
                 ", ".join(f"{field.name} ({field.type})" for field in found.schema) for found in (columns, first[1])
@@ -173,4 +173,4 @@ def find_columns(inputs: Iterable[Input], column: str) -> Columns:
                 "write --to jsonl"
             )
         first = first or (input, columns)
-    return first[1] if first else Columns(pa.schema([(column, pa.string())]), packed=False)
+    return first[1] if first else InputColumns(pa.schema([(column, pa.string())]), packed=False)

@@ -17,7 +17,7 @@ FORMATS = ("txt", "jsonl")
 STDIN = "-"
 
 
-class Source(NamedTuple):
+class TextSource(NamedTuple):
     """An input.
 
     name: path of a file, "-" for standard input, or a text.
@@ -30,7 +30,7 @@ class Source(NamedTuple):
     is_text: bool = False
 
 
-def find_source(name: str, format: str | None) -> Source:
+def find_source(name: str, format: str | None) -> TextSource:
     """What an argument of the command names.
 
     format: of all files and of standard input; None to find out.
@@ -40,20 +40,20 @@ def find_source(name: str, format: str | None) -> Source:
         raise ValueError(f"--format is {format!r}; it must be one of {', '.join(FORMATS)}")
     suffix = Path(name).suffix.lower().removeprefix(".")
     if name == STDIN:
-        return Source(name, format)
+        return TextSource(name, format)
     if os.path.isfile(name):
         if format is None and suffix not in FORMATS:
             raise ValueError(f"{name} is a file, but neither .txt nor .jsonl: give --format txt or --format jsonl")
-        return Source(name, format or suffix)
+        return TextSource(name, format or suffix)
     if suffix in FORMATS:
         raise ValueError(f"{name}: there is no such file. If it is a text, give it on standard input")
     if format is not None:
         raise ValueError(f"{name}: there is no such file; --format is for files and standard input")
-    return Source(name, is_text=True)
+    return TextSource(name, is_text=True)
 
 
 def read_records(
-    nlp: Language, sources: Iterable[Source], new_keys: set[str], report: ReadReport, on_error: str
+    nlp: Language, sources: Iterable[TextSource], new_keys: set[str], report: ReadReport, on_error: str
 ) -> Iterator[tuple[Doc, Record]]:
     """Tokenized text and JSON object of each line of the inputs.
 
@@ -69,7 +69,7 @@ def read_records(
         yield from made
 
 
-def read_sources(sources: Iterable[Source]) -> Iterator[tuple[Line, str | None]]:
+def read_sources(sources: Iterable[TextSource]) -> Iterator[tuple[Line, str | None]]:
     """Lines of all inputs, each with its format. A text is one line without a format."""
     for number, source in enumerate(sources, start=1):
         format = source.format

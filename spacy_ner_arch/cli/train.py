@@ -12,7 +12,7 @@ from typer import Argument, Option
 from wasabi import msg
 
 
-class Job(NamedTuple):
+class TrainingJob(NamedTuple):
     """Arguments of the command for one process; `config` is the text of the file.
 
     gpu: number of the GPU of this process; -1 for the CPU.
@@ -63,7 +63,7 @@ def train(
         msg.fail("Cannot train", str(error), exits=1)
     overrides = parse_config_overrides(context.args)
     text = sys.stdin.read() if str(config) == "-" else config.read_text(encoding="utf8")
-    jobs = [Job(config, text, overrides, output, code, verbose, gpu, resume, force, minutes) for gpu in chosen]
+    jobs = [TrainingJob(config, text, overrides, output, code, verbose, gpu, resume, force, minutes) for gpu in chosen]
     if is_torchrun():
         run_job(jobs[int(os.environ["LOCAL_RANK"]) if len(jobs) > 1 else 0], from_environment=True)
     elif len(jobs) == 1:
@@ -114,7 +114,7 @@ def find_devices(gpus: str | None, use_gpu: int, workers: int | None) -> list[in
     return numbers
 
 
-def run_job(job: Job, from_environment: bool = False, **place: Any) -> None:
+def run_job(job: TrainingJob, from_environment: bool = False, **place: Any) -> None:
     """Train in this process.
 
     from_environment: join the group that torchrun describes in environment variables.
@@ -170,7 +170,7 @@ def run_job(job: Job, from_environment: bool = False, **place: Any) -> None:
         msg.fail("Cannot train", str(error), exits=1)
 
 
-def find_checkpoint(job: Job, conditions: dict[str, Any]) -> Any:
+def find_checkpoint(job: TrainingJob, conditions: dict[str, Any]) -> Any:
     """The checkpoint to resume from; None to begin in its place.
 
     Raises TrainingError if it must not be overwritten, or if it cannot be resumed.

@@ -21,7 +21,7 @@ Shape = tuple[bool, int]
 """Whether tabs separate the columns of a line, and the number of columns."""
 
 
-class Layout(NamedTuple):
+class FileLayout(NamedTuple):
     """Layout of a file: the shape of most lines, and the indices of the columns of the tag and the token."""
 
     shape: Shape
@@ -80,7 +80,7 @@ def read_conll(
                 document.append(sentence)
 
 
-def find_layout(path: Path, column: int | None, on_error: str) -> Layout:
+def find_layout(path: Path, column: int | None, on_error: str) -> FileLayout:
     """Find the layout of most lines of a file. Without readable lines, it has no columns.
 
     column: index of the tag column, see `read_conll`.
@@ -103,7 +103,7 @@ def find_layout(path: Path, column: int | None, on_error: str) -> Layout:
             first_tags[shape] += parse_tag(cells[0]) is not None
             last_tags[shape] += parse_tag(cells[-1]) is not None
     if not examples:
-        return Layout((False, 0), 0, 0)
+        return FileLayout((False, 0), 0, 0)
     [(shape, _)] = (shapes or comment_shapes).most_common(1)
     width = shape[1]
     if column is None:
@@ -114,7 +114,7 @@ def find_layout(path: Path, column: int | None, on_error: str) -> Layout:
         if width == 1:
             remedy = "give each token a column with its entity tag"
         raise examples[shape].error(f"there is no tag column {column}: the lines have {width} columns", remedy)
-    return Layout(shape, index, 0 if index else width - 1)
+    return FileLayout(shape, index, 0 if index else width - 1)
 
 
 def _read_sentences(path: Path) -> Iterator[tuple[Line, ...]]:
@@ -141,12 +141,12 @@ def _shape(line: Line) -> Shape:
     return "\t" in line.text.rstrip(BLANKS), len(split_columns(line))
 
 
-def _readable_tag(line: Line, layout: Layout) -> Tag | None:
+def _readable_tag(line: Line, layout: FileLayout) -> Tag | None:
     cells = split_columns(line)
     return parse_tag(cells[layout.tag]) if len(cells) == layout.shape[1] else None
 
 
-def _count_comments(lines: Sequence[Line], layout: Layout) -> int:
+def _count_comments(lines: Sequence[Line], layout: FileLayout) -> int:
     """Count the comments before the first token."""
     for n, line in enumerate(lines):
         marked = line.fault is None and line.text.startswith(COMMENT_MARK)
@@ -155,14 +155,14 @@ def _count_comments(lines: Sequence[Line], layout: Layout) -> int:
     return len(lines)
 
 
-def _parse_sentence(lines: Sequence[Line], layout: Layout, scheme: str) -> tuple[Sentence, list[Note]]:
+def _parse_sentence(lines: Sequence[Line], layout: FileLayout, scheme: str) -> tuple[Sentence, list[Note]]:
     for line in lines:
         line.check()
     words, tags = zip(*(_parse_token(line, layout) for line in lines), strict=True)
     return make_tagged_sentence(lines, words, tags, scheme)
 
 
-def _parse_token(line: Line, layout: Layout) -> tuple[str, Tag]:
+def _parse_token(line: Line, layout: FileLayout) -> tuple[str, Tag]:
     cells, width = split_columns(line), layout.shape[1]
     if len(cells) != width:
         reason = f"{len(cells)} columns where most lines of the file have {width}"

@@ -34,7 +34,7 @@ RANGE_TAG_LEFT_OUT = "left out: entity tag of a multi-word range whose words hav
 RESPELLED = "repaired: multi-word range that its words do not spell, written with spaces between them"
 
 
-class Row(NamedTuple):
+class WordLine(NamedTuple):
     """A line, split into its ten columns."""
 
     line: Line
@@ -65,7 +65,7 @@ class Row(NamedTuple):
 class Range(NamedTuple):
     """A multi-word range: its row, and the start and exclusive end of its words."""
 
-    row: Row
+    row: WordLine
     start: int
     end: int
 
@@ -146,13 +146,13 @@ def _layer(values: list[str]) -> list[str] | None:
     return values if any(values) else None
 
 
-def _read_rows(lines: Sequence[Line]) -> tuple[list[Row], list[Range], list[Row]]:
+def _read_rows(lines: Sequence[Line]) -> tuple[list[WordLine], list[Range], list[WordLine]]:
     """Split the lines of a sentence, without comments, into words, ranges and empty nodes."""
-    words: list[Row] = []
+    words: list[WordLine] = []
     ranges: list[Range] = []
-    empty_nodes: list[Row] = []
+    empty_nodes: list[WordLine] = []
     for line in lines:
-        row = Row(line, line.text.rstrip(BLANKS).split("\t"))
+        row = WordLine(line, line.text.rstrip(BLANKS).split("\t"))
         if len(row.cells) != WIDTH:
             reason = f"{len(row.cells)} columns where CoNLL-U has {WIDTH}"
             raise row.error(reason, "separate ten columns by single tabs, _ for no value")
@@ -179,7 +179,7 @@ def _read_rows(lines: Sequence[Line]) -> tuple[list[Row], list[Range], list[Row]
     return words, ranges, empty_nodes
 
 
-def _read_spaces(words: Sequence[Row], ranges: Sequence[Range]) -> tuple[list[bool], list[Row]]:
+def _read_spaces(words: Sequence[WordLine], ranges: Sequence[Range]) -> tuple[list[bool], list[WordLine]]:
     """Whether a space follows each word, and the ranges that their words do not spell."""
     spaces = [word.space_after for word in words]
     respelled = []
@@ -191,7 +191,7 @@ def _read_spaces(words: Sequence[Row], ranges: Sequence[Range]) -> tuple[list[bo
     return spaces, respelled
 
 
-def _read_tags(words: Sequence[Row], ranges: Sequence[Range], misc_key: str) -> tuple[list[Tag], list[Note]]:
+def _read_tags(words: Sequence[WordLine], ranges: Sequence[Range], misc_key: str) -> tuple[list[Tag], list[Note]]:
     """Entity tags of the words, and notes on tags of ranges."""
     given = [_read_tag(word, misc_key) for word in words]
     tags = [tag or OUTSIDE_TAG for tag in given]
@@ -212,7 +212,7 @@ def _read_tags(words: Sequence[Row], ranges: Sequence[Range], misc_key: str) -> 
     return tags, notes
 
 
-def _read_tag(row: Row, misc_key: str) -> Tag | None:
+def _read_tag(row: WordLine, misc_key: str) -> Tag | None:
     value = row.misc(misc_key)
     tag = None if value is None else parse_tag(value, IOB2_PREFIXES)
     if value is not None and tag is None:
@@ -220,7 +220,7 @@ def _read_tag(row: Row, misc_key: str) -> Tag | None:
     return tag
 
 
-def _read_upos(word: Row) -> str:
+def _read_upos(word: WordLine) -> str:
     upos = word.value(UPOS)
     if upos not in UPOS_IDS:
         raise word.error(
@@ -229,13 +229,13 @@ def _read_upos(word: Row) -> str:
     return upos
 
 
-def _read_relation(word: Row) -> str:
+def _read_relation(word: WordLine) -> str:
     if not word.value(DEPREL):
         raise word.error("a word with a head has no relation", "give every word with a head a DEPREL")
     return word.cells[DEPREL]
 
 
-def _read_heads(words: Sequence[Row]) -> list[int] | None:
+def _read_heads(words: Sequence[WordLine]) -> list[int] | None:
     """Indices of the heads, where the root is its own head. None if no word has a head."""
     if not any(word.value(HEAD) for word in words):
         return None

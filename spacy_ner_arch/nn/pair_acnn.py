@@ -14,7 +14,7 @@ from .batch import Batch
 from .embed import unit_embedding
 from .growth import regrown
 from .pair_head import PairHead
-from .pair_tensors import Layout, Pairs, Piece, distances, in_pieces, region_rows, steps_by_pair, wide
+from .pair_tensors import PairLayout, Pairs, Piece, distances, in_pieces, region_rows, steps_by_pair, wide
 
 # Most products of entities and tokens of a batch that are computed at once; else those of each piece.
 PRODUCTS = 4_194_304
@@ -196,13 +196,13 @@ class ACNNPairs(PairHead):
         self.relations = relations
 
 
-def ranges(layout: Layout, piece: Piece) -> tuple[int, int, int, int]:
+def ranges(layout: PairLayout, piece: Piece) -> tuple[int, int, int, int]:
     """First row of E and exclusive end, first of the B * T tokens and exclusive end, of the pairs of a piece."""
     entities, tokens = layout.entities[piece.place], layout.tokens[piece.regions]
     return int(entities.min()), int(entities.max()) + 1, int(tokens.min()), int(tokens.max())
 
 
-def steps_of_products(layout: Layout, place: slice) -> np.ndarray:
+def steps_of_products(layout: PairLayout, place: slice) -> np.ndarray:
     """As steps_by_pair, but every PRODUCTS_OF_STEP products of an entity and a token also count as a step."""
     smallest, largest = layout.entities[place].T
     first, last = layout.tokens[layout.regions[place]].T

@@ -18,7 +18,7 @@ from .batch import Batch
 from .growth import regrown
 from .pair_head import PairHead
 from .pair_tensors import (
-    Layout,
+    PairLayout,
     Pairs,
     PairTargets,
     Piece,
@@ -157,7 +157,7 @@ def project(vectors: Tensor, weight: Tensor, gain: Tensor) -> Tensor:
     return F.linear(vectors, weight) - torch.outer(vectors.mean(1), gain)
 
 
-def steps_between(layout: Layout, place: slice) -> np.ndarray:
+def steps_between(layout: PairLayout, place: slice) -> np.ndarray:
     """The tokens from the first to the last one of the piece, which are read once, without those of the widest pair."""
     first, last = layout.between[place].T
     reach = np.maximum.accumulate(last) - np.minimum.accumulate(first)

@@ -22,7 +22,7 @@ CPU_PAIRS, GPU_PAIRS = 4_096, 65_536
 KEPT_PIECES = 4
 
 
-class Layout(NamedTuple):
+class PairLayout(NamedTuple):
     """What the host must know of the pairs to cut them into pieces. The pairs are in the order of their regions."""
 
     regions: np.ndarray  # (P,) row of G, ascending
@@ -53,7 +53,7 @@ class Pairs(NamedTuple):
     region_ends: Tensor  # (G,) exclusive
     steps: int  # T
     widest: int  # tokens of the longest entity
-    layout: Layout
+    layout: PairLayout
 
 
 class Piece(NamedTuple):
@@ -100,7 +100,7 @@ def make_pairs(candidates: Sequence[Any], steps: int, device: torch.device) -> P
     widest = int((ends - starts).max(initial=1))
     first, second = heads[order], tails[order]
     between = np.column_stack([np.minimum(ends[first], ends[second]), np.maximum(starts[first], starts[second])])
-    layout = Layout(
+    layout = PairLayout(
         regions=region_of_pair[order],
         lengths=regions[:, 2] - regions[:, 1],
         tokens=steps * regions[:, :1] + regions[:, 1:],
@@ -181,16 +181,16 @@ def distances(pairs: Pairs, regions: Tensor, entities: Tensor, longest: int, fur
 # Pieces
 
 # Steps that the first pair, the first two, ... of some pairs need, ascending; the pairs in the order of their regions.
-Cost = Callable[[Layout, slice], np.ndarray]
+Cost = Callable[[PairLayout, slice], np.ndarray]
 
 
-def steps_by_pair(layout: Layout, place: slice) -> np.ndarray:
+def steps_by_pair(layout: PairLayout, place: slice) -> np.ndarray:
     """Each pair reads its region, padded to the longest one."""
     lengths = np.maximum.accumulate(layout.lengths[layout.regions[place]])
     return lengths * np.arange(1, len(lengths) + 1)
 
 
-def steps_by_region(layout: Layout, place: slice) -> np.ndarray:
+def steps_by_region(layout: PairLayout, place: slice) -> np.ndarray:
     """Each region is read once, padded to the longest one. A single region costs nothing: it cannot be cut."""
     regions = layout.regions[place]
     others = regions - regions[0]

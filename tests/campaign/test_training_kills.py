@@ -16,7 +16,7 @@ from spacy.tokens import DocBin
 from test_configs import CONFIGS, small_config
 
 from campaign.rows import add_row
-from spacy_ner_arch.cli.train import Job
+from spacy_ner_arch.cli.train import TrainingJob
 from spacy_ner_arch.training.checkpoint import FILE, read_checkpoint
 
 SEED = 0
@@ -47,15 +47,15 @@ def make_job(tmp_path_factory, tiny_transformers):
     set_relations(docs, RELATIONS * 4)
     DocBin(docs=docs, store_user_data=True).to_disk(corpus)
 
-    def make(name: str, output: Path) -> Job:
+    def make(name: str, output: Path) -> TrainingJob:
         path = next(path for path in CONFIGS if path.stem == name)
         config = small_config(path, corpus, tiny_transformers["bert"], **SETTINGS)
-        return Job(path, config.to_str(), {}, output, None, False, -1, True, False, None)
+        return TrainingJob(path, config.to_str(), {}, output, None, False, -1, True, False, None)
 
     return make
 
 
-def finish(work, job: Job) -> float:
+def finish(work, job: TrainingJob) -> float:
     """Train to the end in a new process; seconds that this took."""
     start = time.monotonic()
     process = FORKS.Process(target=work, args=(job,))
@@ -65,7 +65,7 @@ def finish(work, job: Job) -> float:
     return time.monotonic() - start
 
 
-def kill(work, job: Job, after: float, saving: float | None, chance: random.Random) -> bool:
+def kill(work, job: TrainingJob, after: float, saving: float | None, chance: random.Random) -> bool:
     """Train in a new process that is killed after some seconds; whether it was not finished before.
 
     saving: wait until something is being saved, and so many seconds more.
