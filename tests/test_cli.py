@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
 from spacy_ner_arch.annotate.documents import LAYERS, annotation, predict
 from spacy_ner_arch.cli.configs import find_cell, make_config
-from spacy_ner_arch.evaluation.tables import entity_table
+from spacy_ner_arch.evaluation.score_tables import entity_table
 
 DOCUMENT_PAIRS = {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "document"}
 COLUMNS = "-DOCSTART- -X- O\n\nAnna NN B-PER\nBrandt NN I-PER\nslept VB O\n\nin IN O\nTarvik NN B-LOC\n\n"

@@ -24,7 +24,7 @@ from spacy_ner_arch.annotation.tags import encode
 from spacy_ner_arch.evaluation.items import Kind, entity_items, match, match_all, relation_items, span_items
 from spacy_ner_arch.evaluation.measures import calibration, confusion, probabilities, threshold_curve
 from spacy_ner_arch.evaluation.report import excerpt, transitions, write_report
-from spacy_ner_arch.evaluation.tables import Row, entity_table, relation_table, span_tables
+from spacy_ner_arch.evaluation.score_tables import Row, entity_table, relation_table, span_tables
 from spacy_ner_arch.evaluation.training_log import read_log
 
 VOCAB = Vocab()

@@ -40,7 +40,7 @@ def evaluate(
     """
     from spacy.scorer import Scorer
 
-    from ..evaluation.tables import entity_table, relation_table, span_tables
+    from ..evaluation.score_tables import entity_table, relation_table, span_tables
 
     nlp = load(model, use_gpu, code)
     extractors: list[Any] = [

@@ -14,7 +14,7 @@ from .figures import reliability, threshold_scores, training_curve
 from .html import excerpt, marks, render
 from .items import Kind, Match, Sides, entity_items, match_all, relation_items, span_items
 from .measures import Probabilities, calibration, confusion, probabilities, threshold_curve
-from .tables import Row, entity_table, relation_table, span_tables
+from .score_tables import Row, entity_table, relation_table, span_tables
 from .training_log import TrainingLog, read_log
 
 # Errors that the page lists of each kind.
