@@ -30,13 +30,12 @@ PIPELINES = [
     "nested",
     "synlstm_crf",
     "transformer_crf",
-    "joint_bilstm",
     "joint_transe",
     "relation_softmax",
-    "relation_bilstm",
-    "relation_bilstm_att",
-    "relation_acnn",
-    "relation_markers",
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("joint_bilstm", "relation_bilstm", "relation_bilstm_att", "relation_acnn", "relation_markers")
+    ),
 ]
 QUICK = {"training.max_steps": 40, "training.eval_frequency": 20, "training.before_update.stages.all.steps": 20}
 BATCH = 8
