@@ -479,6 +479,7 @@ def train_apart(job, **place):
         loop.Training(init_nlp(config), None, loop.find_conditions(config)).run()
 
 
+@pytest.mark.slow
 def test_processes_that_drift_apart(make_job):
     parallel.run_group(train_apart, [(make_job("bilstm_crf", "x"),)] * 2)
 
