@@ -12,6 +12,7 @@ import torch
 # Before Triton is imported, which transformers does: without a GPU its kernels run in its interpreter.
 os.environ.setdefault("TRITON_INTERPRET", str(int(not torch.cuda.is_available())))
 
+import hypothesis
 import pytest
 import spacy
 from spacy.tokens import Doc
@@ -26,6 +27,10 @@ from transformers import (
     RobertaModel,
     RobertaTokenizerFast,
 )
+
+# A busy machine is no failure.
+hypothesis.settings.register_profile("project", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("project")
 
 TRAIN = [
     ("Anna Brandt lives in Tarvik .", [(0, 2, "PER"), (4, 5, "LOC")]),

@@ -1238,7 +1238,7 @@ def encode(sentence: Sentence, scheme: str) -> list[str]:
     return tags
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     sentences=st.lists(flat_sentences(), min_size=1, max_size=4),
     separator=st.sampled_from([" ", "\t"]),
@@ -1273,7 +1273,7 @@ def overlapping(draw: st.DrawFn) -> Sentence:
     return Sentence(words, nested=nested, relations=draw(st.lists(pairs, max_size=6)) if nested else [])
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     documents=st.lists(st.lists(overlapping(), min_size=1, max_size=3), min_size=1, max_size=3),
     n_sents=st.sampled_from([None, 1, 2]),
@@ -1313,7 +1313,7 @@ def test_spans_round_trip(
     assert report.spans.total() - report.only_spans == sum(len(doc.ents) for doc in loaded) == report.entities.total()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(sentences=st.lists(overlapping(), min_size=1, max_size=4), data=st.data())
 @pytest.mark.parametrize("format", ["spans", "spert"])
 def test_relations_round_trip(

@@ -254,7 +254,7 @@ characters = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(text=st.text(characters, min_size=1, max_size=30), data=st.data(), align=st.sampled_from(ALIGNMENTS))
 def test_text_and_counts_are_kept(
     tmp_path_factory: pytest.TempPathFactory, text: str, data: st.DataObject, align: str

@@ -335,7 +335,7 @@ def test_a_corpus_that_is_none(tmp_path: Path) -> None:
 texts = st.text(st.sampled_from(" \n\r\t\u00a0.,'\"-aB\U0001f600\u0308\U0001f1f3;|#"), min_size=1, max_size=25)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(text=texts, data=st.data())
 def test_round_trips_of_any_text(tmp_path_factory: pytest.TempPathFactory, text: str, data: st.DataObject) -> None:
     """What is read again is what was written, for all formats that keep overlaps and relations."""

@@ -300,7 +300,7 @@ def brute_force(doc, within, max_distance, spans_key):
     return [(span.start, span.end, span.label_) for span in spans], found
 
 
-@hypothesis_settings(deadline=None, max_examples=300)
+@hypothesis_settings(max_examples=300)
 @given(
     doc=documents(),
     within=st.sampled_from(["document", "sentence"]),

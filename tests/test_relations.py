@@ -232,7 +232,7 @@ def related(draw: st.DrawFn) -> Doc:
     return doc
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(data=st.data())
 @pytest.mark.parametrize("way", ["to_bytes", "docbin"])
 def test_no_relation_is_lost(tmp_path_factory: pytest.TempPathFactory, way: str, data: st.DataObject) -> None:

@@ -96,7 +96,7 @@ def documents(draw_from):
     return doc
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(documents(), st.sampled_from([200, 320, 900]))
 def test_any_document_gives_a_valid_picture_with_no_text_over_another(doc, width):
     picture = draw(doc, width=width)
@@ -107,7 +107,7 @@ def test_any_document_gives_a_valid_picture_with_no_text_over_another(doc, width
     assert len(list(page.iter("tr"))) == (1 + len(doc._.relations) if doc._.relations else 0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(documents(), st.sampled_from([200, 900]))
 def test_arcs_and_boxes_of_a_row_do_not_overlap(doc, width):
     spans = list({span: None for relation in doc._.relations for span in (relation.head, relation.tail)})

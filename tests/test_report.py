@@ -97,7 +97,7 @@ def spans_of(length, labels):
 LABELS = st.lists(st.tuples(st.sampled_from([None, "X", "Y"]), st.booleans()), min_size=8, max_size=8)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(LABELS, LABELS, st.lists(st.integers(1, 3), min_size=4, max_size=8), st.sets(st.integers(0, 7), max_size=2))
 def test_all_counts_equal_those_of_spacy(gold, predicted, cuts, missing):
     """The tokens differ from the gold ones, and some tokens have no annotation."""
@@ -184,7 +184,7 @@ def test_labels_are_compared_exactly():
     assert rows["B"] == pytest.approx(("B", 1.0, 1.0, 1.0, 1)) and rows["micro avg"].f1 == pytest.approx(0.5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(LABELS, LABELS), min_size=1, max_size=3))
 def test_entity_table_agrees_with_seqeval(documents):
     sides = [[spans_of(8, side) for side in document] for document in documents]

@@ -497,7 +497,7 @@ def check(entities, labels, gains):
         assert gains[start, end - start - 1] > 0 and labels[start, end - start - 1] == label
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(scored())
 def test_exact_decoding_equals_exhaustive_search(document):
     labels, gains, _ = document
@@ -513,7 +513,7 @@ def test_exact_decoding_equals_exhaustive_search(document):
     assert value(gains, entities) == best(0)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(scored(tokens=9))
 def test_greedy_decoding_drops_spans_that_overlap_a_more_probable_one(document):
     labels, gains, probabilities = document
