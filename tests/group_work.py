@@ -62,7 +62,8 @@ def own_tensors(rank: int) -> list[torch.Tensor]:
     embedding = torch.zeros(2 * parallel.LARGE // 16, 16)
     embedding[3 * rank : 3 * rank + 5] = torch.randn(5, 16)
     dense = torch.randn(parallel.LARGE + 8)
-    return [embedding, dense, dense.view(-1, 8).clone(), torch.randn(3), torch.randn(2, 2), torch.tensor(rank)]
+    strided = torch.randn(8, parallel.LARGE // 4).t() if rank else torch.randn(parallel.LARGE // 4, 8)
+    return [embedding, strided, dense, dense.view(-1, 8).clone(), torch.randn(3), torch.randn(2, 2), torch.tensor(rank)]
 
 
 def train_quietly(job: TrainingJob, **place) -> None:

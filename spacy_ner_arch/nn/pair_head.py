@@ -104,8 +104,7 @@ class PairHead(Head):
         x = self.encode(x, batch)
         logits = self.logits(x, batch)
         with torch.autocast(x.device.type, enabled=False):
-            held = logits.new_zeros(len(pairs.heads), len(self.labels))
-            held = held.index_put(tuple(batch.targets), logits.new_ones(len(batch.targets.rows)))
+            held = self.held_labels(logits, batch.targets)
             terms = self.additional_losses(x, pairs, batch.targets, held)
             terms = {name: term * self.loss_scale for name, term in terms.items()}
             total = sum(terms.values(), self.pair_loss(logits, held) * self.loss_scale)
@@ -148,19 +147,20 @@ class PairHead(Head):
             classes = logits.log_softmax(-1)
             return classes[:, 1:], classes[:, :1].expand(-1, len(self.labels))
 
+    def held_labels(self, logits: Tensor, targets: PairTargets) -> Tensor:
+        """(P, K), 1 where a pair has a label and 0 elsewhere."""
+        held = logits.new_zeros(len(logits), len(self.labels))
+        return held.index_put(tuple(targets), logits.new_ones(len(targets.rows)))
+
     def held_out(self, x: Tensor, batch: Batch) -> HeldOut:
         pairs: Pairs = batch.items
         if not len(pairs.heads):
             return HeldOut(torch.zeros_like, 0)
         logits = self.logits(self.encode(x, batch), batch)
-        held = logits.new_zeros(len(pairs.heads), len(self.labels))
-        held = held.index_put(tuple(batch.targets), logits.new_ones(len(batch.targets.rows)))
-        if self.multi_label:
-            positive = logits > 0
-            logits, held = logits[positive], held[positive]
-        else:
-            positive = logits.argmax(1) > 0
-            logits, held = logits[positive], held[positive]
+        held = self.held_labels(logits, batch.targets)
+        positive = logits > 0 if self.multi_label else logits.argmax(1) > 0
+        logits, held = logits[positive], held[positive]
+        if not self.multi_label:
             count = held.sum(1, keepdim=True)
             held = torch.cat([(count == 0).to(held), held / count.clamp_min(1)], dim=1)
 

@@ -294,8 +294,9 @@ def add_up(tensors: Sequence[Tensor]) -> list[Tensor]:
     summed = [tensor.detach() for tensor in tensors]
     groups: dict[tuple[torch.device, torch.dtype], list[int]] = {}
     for i, tensor in enumerate(summed):
-        if tensor.numel() > LARGE and tensor.is_contiguous():
-            _add_up_large(tensor)
+        if tensor.numel() > LARGE:  # the strides could differ between processes, which must send the same messages
+            summed[i] = tensor.contiguous()
+            _add_up_large(summed[i])
         else:
             groups.setdefault((tensor.device, tensor.dtype), []).append(i)
     for group in groups.values():
