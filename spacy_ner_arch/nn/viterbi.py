@@ -9,6 +9,8 @@ from torch import Tensor
 from .forward_backward import FORBIDDEN, small_steps
 from .fused import use_kernels
 
+# Cost of a sum and maximum in NumPy, in products of a matrix: its maximum is not vectorised along short rows.
+MAXIMUM_COST = 25
 # Subtracting a constant from a row changes no comparison and keeps the sums of long sequences exact in float32.
 RESCALE_EVERY = 32
 
@@ -32,7 +34,8 @@ def best_path(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Tensor
     scores = torch.empty_like(time_major, memory_format=torch.contiguous_format)
     scores[0] = time_major[0]
     candidates = emissions.new_empty(emissions.shape[0], *transitions.shape)
-    xp, (rows, moves, reached, cells) = small_steps(candidates.numel(), time_major, into, scores, candidates)
+    cost = MAXIMUM_COST * candidates.numel()
+    xp, (rows, moves, reached, cells) = small_steps(cost, time_major, into, scores, candidates)
     amax: Any = np.maximum.reduce if xp is np else torch.amax
     for step, (previous, current, emission) in enumerate(zip(reached, reached[1:], rows[1:], strict=False)):
         xp.add(previous[:, None], moves, out=cells)
@@ -44,7 +47,7 @@ def best_path(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Tensor
     # In the padding no tag limits the one before it, so every sequence is traced back from its own last step.
     tags = torch.empty(scores.shape[:2], dtype=torch.long, device=scores.device)
     inside = (torch.arange(len(scores), device=lengths.device).unsqueeze(1) < lengths).to(scores.dtype).unsqueeze(-1)
-    xp, (moves, *arrays) = small_steps(candidates.numel(), into, *(x.flip(0) for x in (scores, inside)), tags)
+    xp, (moves, *arrays) = small_steps(cost, into, *(x.flip(0) for x in (scores, inside)), tags)
     reached, limits, found = arrays
     xp.argmax(reached[0], axis=-1, out=found[0])
     for tag, predecessor, score, limit in zip(found, found[1:], reached[1:], limits, strict=False):
