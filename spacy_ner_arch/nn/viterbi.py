@@ -29,30 +29,39 @@ def best_path(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Tensor
         from .crf_kernels import fused_best_path
 
         return fused_best_path(emissions, transitions, lengths)
+    batch, steps, tags = emissions.shape
     time_major = emissions.transpose(0, 1)
     into = transitions.t().contiguous()
-    scores = torch.empty_like(time_major, memory_format=torch.contiguous_format)
-    scores[0] = time_major[0]
-    candidates = emissions.new_empty(emissions.shape[0], *transitions.shape)
+    # The last column belongs to a tag END, with index K, for the steps of the padding.
+    scores = emissions.new_empty(steps, batch, tags + 1)
+    real_scores = scores[..., :tags]
+    real_scores[0] = time_major[0]
+    candidates = emissions.new_empty(batch, tags, tags)
     cost = MAXIMUM_COST * candidates.numel()
-    xp, (rows, moves, reached, cells) = small_steps(cost, time_major, into, scores, candidates)
+    xp, (moves, cells, *arrays) = small_steps(cost, into, candidates, time_major, real_scores, real_scores.unsqueeze(2))
     amax: Any = np.maximum.reduce if xp is np else torch.amax
-    for step, (previous, current, emission) in enumerate(zip(reached, reached[1:], rows[1:], strict=False)):
-        xp.add(previous[:, None], moves, out=cells)
+    rows, reached, previous = map(list, arrays)
+    for step, (before, current, emission) in enumerate(zip(previous, reached[1:], rows[1:], strict=False)):
+        xp.add(before, moves, out=cells)
         amax(cells, axis=-1, out=current)
         current += emission
         if step % RESCALE_EVERY == 0:
             current -= amax(current, axis=-1, keepdims=True)
 
-    # In the padding no tag limits the one before it, so every sequence is traced back from its own last step.
-    tags = torch.empty(scores.shape[:2], dtype=torch.long, device=scores.device)
-    inside = (torch.arange(len(scores), device=lengths.device).unsqueeze(1) < lengths).to(scores.dtype).unsqueeze(-1)
-    xp, (moves, *arrays) = small_steps(cost, into, *(x.flip(0) for x in (scores, inside)), tags)
-    reached, limits, found = arrays
+    # END wins in the padding and limits no tag before it, so each sequence is traced back from its own last step.
+    padding = torch.arange(steps, device=lengths.device).unsqueeze(1) >= lengths
+    real_scores.masked_fill_(padding.unsqueeze(-1), -torch.inf)
+    scores[..., tags] = padding.to(scores.dtype).log_()
+    path = torch.empty(scores.shape[:2], dtype=torch.long, device=scores.device)
+    xp, (moves, *arrays) = small_steps(cost, torch.nn.functional.pad(into, (0, 1, 0, 1)), scores, path)
+    reached, found = (list(array)[::-1] for array in arrays)
+    take: Any = np.take if xp is np else lambda rows, index, axis: torch.index_select(rows, axis, index)
     xp.argmax(reached[0], axis=-1, out=found[0])
-    for tag, predecessor, score, limit in zip(found, found[1:], reached[1:], limits, strict=False):
-        xp.argmax(moves[tag] * limit + score, axis=-1, out=predecessor)
-    return tags.flip(0).t()
+    for tag, predecessor, score in zip(found, found[1:], reached[1:], strict=False):
+        candidate = take(moves, tag, axis=0)
+        candidate += score
+        xp.argmax(candidate, axis=-1, out=predecessor)
+    return path.t()
 
 
 def best_paths(emissions: Tensor, transitions: Tensor, count: int) -> tuple[Tensor, Tensor]:
