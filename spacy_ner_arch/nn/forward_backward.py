@@ -1,9 +1,9 @@
 """Sums over all paths of a linear chain: the log partition with its gradient, and the two log messages.
 
-Both recursions run in probability space, in float64, rescaled at every step: one small matrix product a step serves
-both directions. A tag END, with index K, stands on all steps of the padding: every sequence then has T steps, the
-second recursion may begin in the padding, and nothing after the recursions needs a mask. The gradient is written in
-closed form (marginals), so no autograd tape grows with the length.
+Both recursions run in probability space, in float64, rescaled at every step. A tag END, with index K, stands on all
+steps of the padding: every sequence then has T steps, the second recursion may begin in the padding, and nothing after
+the recursions needs a mask. The gradient is written in closed form (marginals), so no autograd tape grows with the
+length.
 
 Letters: B sequences, T steps, K tags. The emissions already contain the start and end scores in the first and last
 step; forbidden tags and transitions are large negative constants (finite, since autograd through -inf gives NaN).
@@ -73,41 +73,57 @@ def scaled_messages(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> 
     padding = torch.arange(steps, device=lengths.device).unsqueeze(1) >= lengths
     row_max = emissions.amax(-1).t().double()
 
-    # Index 0 of the second dimension is the forward recursion, index 1 the backward one, which reads the steps in
-    # reverse.
-    factors = emissions.new_empty(steps, 2, batch, tags + 1, dtype=torch.float64)
-    forward = factors[:, 0]
-    real_tags = forward[..., :tags]
-    real_tags.copy_(emissions.transpose(0, 1))
-    real_tags.sub_(row_max.unsqueeze(-1)).exp_().masked_fill_(padding.unsqueeze(-1), 0.0)
-    forward[..., tags] = padding
-    factors[:, 1] = forward.flip(0)
+    factors = emissions.new_empty(steps, batch, tags + 1, dtype=torch.float64)
+    real_tags = factors[..., :tags]
+    torch.sub(emissions.transpose(0, 1), row_max.unsqueeze(-1), out=real_tags)
+    real_tags.exp_().masked_fill_(padding.unsqueeze(-1), 0.0)
+    factors[..., tags] = padding
 
-    matrices = torch.stack([matrix, matrix.t()])
-    before, after = torch.empty_like(factors), torch.empty_like(factors)
-    scale = factors.new_empty(steps, 2, batch, 1)
-    before[0] = 1.0
-    state = None
-    ones = factors.new_ones(2, tags + 1, 1)
-    xp, (onward, add_up, *rows) = small_steps(2 * batch * tags**2, matrices, ones, factors, before, after, scale)
-    for factor, before_emission, after_emission, total in zip(*rows, strict=True):
-        if state is not None:
-            xp.matmul(state, onward, out=before_emission)
-        xp.multiply(before_emission, factor, out=after_emission)
-        xp.matmul(after_emission, add_up, out=total)
-        state = xp.divide(after_emission, total, out=after_emission)
+    alpha, beta, gamma = torch.empty_like(factors), torch.ones_like(factors), torch.empty_like(factors)
+    alpha_scale, gamma_scale = factors.new_empty(2, steps, batch, 1)
+    xp, (onward, add_up, *arrays) = small_steps(
+        batch * tags**2, matrix, factors.new_ones(tags + 1, 1), factors, alpha, beta, gamma, alpha_scale, gamma_scale
+    )
+    emission, alpha_rows, beta_rows, gamma_rows, alpha_total, gamma_total = map(list, arrays)
+    # The messages into the forward steps are read no more, so they may stand where gamma is written later.
+    _pass_messages(xp, onward, add_up, emission, gamma_rows, alpha_rows, alpha_total)
+    backward = (rows[::-1] for rows in (emission, beta_rows, gamma_rows, gamma_total))
+    _pass_messages(xp, onward.T, add_up, *backward)
 
-    scale = scale.squeeze(-1)
     return Messages(
-        alpha=after[:, 0],
-        gamma=after[:, 1].flip(0),
-        beta=before[:, 1].flip(0),
-        alpha_scale=scale[:, 0],
-        gamma_scale=scale[:, 1].flip(0),
+        alpha=alpha,
+        gamma=gamma,
+        beta=beta,
+        alpha_scale=alpha_scale.squeeze(-1),
+        gamma_scale=gamma_scale.squeeze(-1),
         offset=(row_max + shift).masked_fill_(padding, 0.0),
         shift=shift,
         matrix=matrix,
     )
+
+
+def _pass_messages(
+    xp: Any, matrix: Any, add_up: Any, factors: list[Any], before: list[Any], after: list[Any], totals: list[Any]
+) -> None:
+    """Pass the messages through the steps in the order of the lists, whose items are arrays of `xp`.
+
+    matrix: (K + 1, K + 1), from the tags of a step to those of the one that follows in the lists.
+    add_up: (K + 1, 1), ones.
+    factors: (B, K + 1) each, exponentials of the emissions.
+    before, after: written, (B, K + 1): message into the step, and with its emission, divided by its sum. The first item
+        of `before` is not written.
+    totals: written, (B, 1): that sum.
+    """
+    state = None
+    for factor, incoming, outgoing, total in zip(factors, before, after, totals, strict=True):
+        if state is None:
+            xp.matmul(factor, add_up, out=total)
+            state = xp.divide(factor, total, out=outgoing)
+            continue
+        xp.matmul(state, matrix, out=incoming)
+        xp.multiply(incoming, factor, out=outgoing)
+        xp.matmul(outgoing, add_up, out=total)
+        state = xp.divide(outgoing, total, out=outgoing)
 
 
 def total_score(messages: Messages, lengths: Tensor) -> Tensor:
@@ -142,9 +158,10 @@ class LogPartition(torch.autograd.Function):
         emissions_dtype, transitions_dtype = ctx.dtypes
         tags = len(matrix) - 1
         weight = grad.unsqueeze(-1)
-        by_emission = (marginals[..., :tags] * weight).transpose(0, 1)
+        by_emission = marginals.new_empty(marginals.shape[1], len(marginals), tags, dtype=emissions_dtype)
+        torch.mul(marginals[..., :tags].transpose(0, 1), grad[:, None, None], out=by_emission)
         by_transition = left.reshape(-1, tags + 1).t() @ (right * weight).reshape(-1, tags + 1) * matrix
-        return by_emission.to(emissions_dtype), by_transition[:tags, :tags].to(transitions_dtype), None
+        return by_emission, by_transition[:tags, :tags].to(transitions_dtype), None
 
 
 def log_partition(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Tensor:
