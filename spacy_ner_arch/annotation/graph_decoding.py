@@ -1,8 +1,9 @@
-"""Choose the entities and relations of a document together, by their probabilities and under rules."""
+"""Choose the entities and relations of a document together, by their log odds and under rules."""
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -16,27 +17,27 @@ LEAST_NOTHING = 1e-6
 # number of steps, each in time proportional to the number of items.
 MOST_CONNECTED = 500
 MOST_STEPS = 10_000
+# Differences of log odds up to this are rounding errors.
+NEGLIGIBLE = 1e-6
 
 Slots = Collection[Hashable]
-Correction = Callable[[Sequence[int]], float]
 
 
 class Graph(NamedTuple):
-    """Entities and relations to choose from, and the logarithms of their probabilities.
+    """Entities and relations to choose from.
 
-    Items that have a slot in common, such as entities with a token in common, cannot be chosen together. The total of
-    a choice is the sum of the gains of its entities and relations and the costs of all pairs of its entities. It is the
-    log odds of the choice against no entity at all.
+    Items that have a slot in common, such as entities with a token in common, cannot be chosen together.
 
     gains: (E,), log odds of the entities; inf for those that are certain.
+    is_found: (E,), whether an entity is chosen if no rule speaks against it. Certain ones are.
     slots: (E,), slots of the entities. Two certain ones have none in common.
-    costs: log probability that two entities (i < j) have no relation, at most 0.
-    relations: both entities (i < j) of each relation, and its log odds. Those of a pair that can be chosen together
-        add at most as much as the pair costs.
-    relation_slots: slots of the relations. Relations with a slot in common have an entity in common.
+    costs: for two entities (i < j), what their relations would add without rules, times -1. 0 may be left out.
+    relations: both entities (i < j) of each relation that may be chosen, and its log odds, above 0.
+    relation_slots: slots of the relations.
     """
 
     gains: Sequence[float]
+    is_found: Sequence[bool]
     slots: Sequence[Slots]
     costs: Mapping[tuple[int, int], float]
     relations: Sequence[tuple[int, int, float]]
@@ -121,29 +122,22 @@ def set_entities(doc: Doc, entities: Sequence[Span], probabilities: Sequence[flo
 
 
 def choose(graph: Graph) -> Choice:
-    """The choice with the greatest total."""
+    """Choose entities, then relations between them.
+
+    The value of a pair of entities is what the best relations between these two add less than without rules. Connected
+    entities with such a value are chosen for the greatest sum of gains and values. The others are those that were
+    found. The relations between the chosen entities are those with the greatest sum of gains.
+    """
     of_pair: dict[tuple[int, int], list[int]] = defaultdict(list)
-    pairs_of_slot: dict[Hashable, set[tuple[int, int]]] = defaultdict(set)
     for number, (i, j, _) in enumerate(graph.relations):
         of_pair[i, j].append(number)
-        for slot in graph.relation_slots[number]:
-            pairs_of_slot[slot].add((i, j))
 
-    def best_relations(numbers: Sequence[int]) -> "Best":
-        return best_items([graph.relations[n][2] for n in numbers], [graph.relation_slots[n] for n in numbers], {})
+    def best_relations(numbers: Sequence[int]) -> Best:
+        return best_items([graph.relations[n][2] for n in numbers], [graph.relation_slots[n] for n in numbers])
 
-    # Costs of the pairs and gains of their relations, as if these were independent of the relations of other pairs.
     values = {pair: cost + best_relations(of_pair.get(pair, ())).total for pair, cost in graph.costs.items()}
-
-    def correction(entities: Sequence[int]) -> float:
-        """What the values of the pairs of these entities are too high by, as a negative number."""
-        chosen = set(entities)
-        pairs = [pair for pair in of_pair if chosen.issuperset(pair)]
-        together = best_relations([n for pair in pairs for n in of_pair[pair]]).total
-        return together - sum(values[pair] - graph.costs[pair] for pair in pairs)
-
-    are_independent = all(len(pairs) == 1 for pairs in pairs_of_slot.values())
-    entities = best_items(graph.gains, graph.slots, values, None if are_independent else correction)
+    values = {pair: value for pair, value in values.items() if value < -NEGLIGIBLE}
+    entities = best_items(graph.gains, graph.slots, values, graph.is_found)
     chosen = set(entities.items)
     numbers = [n for n, (i, j, _) in enumerate(graph.relations) if i in chosen and j in chosen]
     relations = best_relations(numbers)
@@ -161,20 +155,23 @@ class Best(NamedTuple):
 def best_items(
     gains: Sequence[float],
     slots: Sequence[Slots],
-    values: Mapping[tuple[int, int], float],
-    correction: Correction | None = None,
+    values: Mapping[tuple[int, int], float] = MappingProxyType({}),
+    is_found: Sequence[bool] | None = None,
 ) -> Best:
     """The items with the greatest total of gains, no two of which have a slot in common.
 
-    values: what two items (i < j) add to the total besides, at most 0.
-    correction: what connected items add besides, at most 0.
+    values: what two items (i < j) add to the total besides, below 0.
+    is_found: whether to choose an item that is not connected with a value; None to choose by the gains.
     """
     best = Best([], 0.0, 0)
+    valued = {i for pair in values for i in pair}
     for part in connected(slots, values):
+        if is_found is not None and valued.isdisjoint(part):
+            best = best._replace(items=best.items + [i for i in part if is_found[i]])
+            continue
         place = {item: i for i, item in enumerate(part)}
         local = {(place[i], place[j]): value for (i, j), value in values.items() if i in place}
-        correct = None if correction is None else lambda found, part=part: correction([part[i] for i in found])
-        found, total, is_exact = search([gains[i] for i in part], [slots[i] for i in part], local, correct)
+        found, total, is_exact = search([gains[i] for i in part], [slots[i] for i in part], local)
         inexact = 0 if is_exact else len(part)
         best = Best(best.items + [part[i] for i in found], best.total + total, max(best.inexact, inexact))
     return best._replace(items=sorted(best.items))
@@ -204,7 +201,6 @@ def search(
     gains: Sequence[float],
     slots: Sequence[Slots],
     values: Mapping[tuple[int, int], float],
-    correction: Correction | None,
 ) -> tuple[list[int], float, bool]:
     """As `best_items` for connected items, by branch and bound; returns whether the result is certainly the best.
 
@@ -257,8 +253,7 @@ def search(
 
     def finish(state: State) -> tuple[list[int], float]:
         _, total, adds = state
-        found = [i for i in range(count) if adds[i] > -math.inf]
-        return found, total + (correction(found) if correction else 0.0)
+        return [i for i in range(count) if adds[i] > -math.inf], total
 
     start: State = (0, 0.0, list(gains))
     while start[0] < count and gains[order[start[0]]] == math.inf:
@@ -278,9 +273,7 @@ def search(
             continue
         depth, _, adds = state
         if depth == count:
-            found, total = finish(state)
-            if total > best_total:
-                best, best_total = found, total
+            best, best_total = finish(state)
             continue
         added = adds[order[depth]]
         branches = [without(state)]

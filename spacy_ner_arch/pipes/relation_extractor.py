@@ -114,8 +114,9 @@ def make_relation_extractor(
         such lists by label, where labels that are not named may have all pairs.
     decode: how relations are chosen.
         pairs: for each pair by itself, between the entities of the document.
-        graph: entities and relations together, so that they are most probable as a whole. The entities may be replaced
-            by those in doc.spans["alternatives"], which sequence_ner sets with `alternatives`.
+        graph: entities and relations together, with the greatest sum of log odds. Where type_pairs, one_head, one_tail
+            or symmetric forbid a probable relation, its entities may be replaced by those in doc.spans["alternatives"],
+            which sequence_ner sets with `alternatives`.
     one_head, one_tail: with decode = "graph", labels of which an entity has at most one head, or at most one tail.
     negative_ratio: in training, sample at most this number of pairs without a relation for each related pair of the
         document (at least for one), anew for every update; null for all.
@@ -303,7 +304,8 @@ class RelationExtractor(TorchPipe):
         candidates = candidates._replace(types=types)
         if self.once:
             candidates = candidates.select(candidates.pairs[:, 0] < candidates.pairs[:, 1])
-        if self.type_pairs() is None:
+        # A probable relation between forbidden types speaks against the types.
+        if self.type_pairs() is None or self.decode == "graph":
             return candidates
         kept = self._has_types(candidates) | (self._has_types(candidates, inverse=True) & self.once)
         return candidates.select(kept)
@@ -511,7 +513,7 @@ class RelationExtractor(TorchPipe):
                 odds, probabilities = self._average_symmetric(yes, no, reverse)
                 self.check_finite(doc, odds)
                 if self.decode == "graph":
-                    chosen = self._choose_with_entities(doc, odds, no, candidates, reverse)
+                    chosen = self._choose_with_entities(doc, odds, candidates, reverse)
                 else:
                     chosen = self._choose(odds, candidates, reverse)
                 for pair, i in np.argwhere(chosen).tolist():
@@ -558,58 +560,61 @@ class RelationExtractor(TorchPipe):
         return chosen & self._are_stored(candidates, reverse)
 
     def _choose_with_entities(
-        self, doc: Doc, odds: np.ndarray, no: np.ndarray, candidates: Candidates, reverse: np.ndarray
+        self, doc: Doc, odds: np.ndarray, candidates: Candidates, reverse: np.ndarray
     ) -> np.ndarray:
         """(P, classes) bool: the classes that are predicted for each pair. Sets the entities chosen with them."""
         entities, probabilities = entities_and_alternatives(doc)
-        possible = (odds > log_odds(self.cfg["threshold"])) & self._have_types(candidates)
-        found = np.argwhere(possible & self._are_stored(candidates, reverse)).tolist()
-        choice = choose(self._graph(candidates, probabilities, odds, no, reverse, found))
+        gains = odds - log_odds(self.cfg["threshold"])
+        allowed = self._have_types(candidates) & self._are_stored(candidates, reverse)
+        possible = np.argwhere((gains > 0) & allowed).tolist()
+        found = {(span.start, span.end, span.label_) for span in doc.ents}
+        choice = choose(
+            Graph(
+                span_gains(candidates.bounds, probabilities).tolist(),
+                [(span.start, span.end, span.label_) in found for span in entities],
+                [range(span.start, span.end) for span in entities],
+                self._costs(gains, candidates),
+                *self._possible_relations(gains, candidates, reverse, possible),
+            )
+        )
         self._warn_of_inexact(doc, choice.inexact)
         set_entities(doc, [entities[i] for i in choice.entities], probabilities[choice.entities].tolist())
-        chosen = np.zeros_like(possible)
+        chosen = np.zeros(odds.shape, dtype=bool)
         for n in choice.relations:
-            chosen[tuple(found[n])] = True
+            chosen[tuple(possible[n])] = True
         return chosen
 
-    def _graph(
-        self,
-        candidates: Candidates,
-        probabilities: np.ndarray,
-        odds: np.ndarray,
-        no: np.ndarray,
-        reverse: np.ndarray,
-        possible: list[list[int]],
-    ) -> Graph:
-        """Entities and possible relations (row of the pair and class) to choose from.
-
-        The threshold is taken off the log odds of relations. With one below 0.5, a relation adds at most as much as
-        the cost of its absence, so that it never makes its entities more probable.
-        """
-        threshold, pairs = log_odds(self.cfg["threshold"]), candidates.pairs.tolist()
-        nothing = no.sum(1) if self.cfg["multi_label"] else no[:, 0]
+    def _costs(self, gains: np.ndarray, candidates: Candidates) -> dict[tuple[int, int], float]:
+        """What the most probable relations of each two entities would add without rules, times -1; 0 is left out."""
+        lost = np.maximum(gains, 0.0)
+        lost = lost.sum(1) if self.cfg["multi_label"] else lost.max(1)
         costs: dict[tuple[int, int], float] = defaultdict(float)
-        for (i, j), cost in zip(pairs, nothing.tolist(), strict=True):
-            costs[min(i, j), max(i, j)] += cost
+        rows = np.flatnonzero(lost)
+        for (i, j), value in zip(candidates.pairs[rows].tolist(), lost[rows].tolist(), strict=True):
+            costs[min(i, j), max(i, j)] -= value
+        return costs
+
+    def _possible_relations(
+        self, gains: np.ndarray, candidates: Candidates, reverse: np.ndarray, possible: list[list[int]]
+    ) -> tuple[list[tuple[int, int, float]], list[set[Hashable]]]:
+        """Relations (row of the pair and class) and their slots, as in Graph."""
         relations, slots = [], []
         for row, number in possible:
             label, inverse = self.classes[number]
-            head, tail = pairs[row][::-1] if inverse else pairs[row]
-            rows = {row}
-            heads, tails = {head}, {tail}
+            head, tail = candidates.pairs[row].tolist()[:: -1 if inverse else 1]
+            rows, heads, tails = {row}, {head}, {tail}
             if label in self.cfg["symmetric"]:
+                # It holds for both orders of the pair.
                 rows.add(int(reverse[row]))
                 heads = tails = {head, tail}
-            gain = min(len(rows) * float(odds[row, number] - threshold), -sum(float(no[i, number]) for i in rows))
-            relations.append((min(head, tail), max(head, tail), gain))
+            relations.append((min(head, tail), max(head, tail), len(rows) * float(gains[row, number])))
             taken: set[Hashable] = set() if self.cfg["multi_label"] else {*rows}
             if label in self.one_head:
                 taken |= {("head of", label, i) for i in tails}
             if label in self.one_tail:
                 taken |= {("tail of", label, i) for i in heads}
             slots.append(taken)
-        tokens = [range(start, end) for start, end in candidates.bounds.tolist()]
-        return Graph(span_gains(candidates.bounds, probabilities).tolist(), tokens, costs, relations, slots)
+        return relations, slots
 
     def _relation(self, candidates: Candidates, pair: int, number: int, probability: float) -> Relation:
         first, second = (candidates.entities[i] for i in candidates.pairs[pair].tolist())
