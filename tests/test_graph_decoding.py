@@ -312,6 +312,16 @@ def test_certain_entities_stay():
     assert [token.ent_iob for token in doc] == [3, 2, 3, 2, 3, 1, 0, 3] and doc[7].ent_type_ == ""
 
 
+def test_alternatives_without_probabilities_are_refused():
+    nlp = make_nlp()
+    doc = make_doc(nlp, [ANNA], [ANNA])
+    doc.spans["alternatives"].attrs = {}
+    with pytest.raises(
+        ValueError, match=r"relation_extractor: doc.spans\[\"alternatives\"\].*has 1 spans, but .* 0 prob"
+    ):
+        nlp.get_pipe("relation_extractor").predict([doc])
+
+
 def test_documents_without_pairs_stay():
     nlp = make_nlp()
     doc = make_doc(nlp, [(2, 3, "PER", 0.3)])
@@ -337,6 +347,11 @@ def test_alternatives_are_for_prediction_only():
     candidates = pipe.find_items_to_predict([doc])[0]
     assert [(span.start, span.end) for span in candidates.entities] == [(0, 1), (0, 2), (4, 5)]
     assert candidates.pairs.tolist() == [[0, 2], [1, 2], [2, 0], [2, 1]]  # not of overlapping spans
+    # A probable relation between forbidden types speaks against the types.
+    pipe.cfg["type_pairs"] = {label: [["PER", "PER"]] for label in pipe.labels}
+    assert len(pipe.find_items_to_predict([doc])[0].pairs) == 4
+    pipe.decode = "pairs"
+    assert len(pipe.find_items_to_predict([doc])[0].pairs) == 0
     spans, probabilities = entities_and_alternatives(doc)
     assert spans == list(candidates.entities) and probabilities.tolist() == [0.95, 0.04, 0.3]
 

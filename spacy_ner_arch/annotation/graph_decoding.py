@@ -60,12 +60,18 @@ def entities_and_alternatives(doc: Doc) -> tuple[list[Span], np.ndarray]:
     probabilities.
 
     An entity without a probability, such as one of an entity ruler, is certain: its probability is inf, and spans that
-    overlap it are left out.
+    overlap it are left out. Raises ValueError for alternatives without probabilities.
     """
     found = {(span.start, span.end, span.label_): (span, span._.score) for span in doc.ents}
-    group = doc.spans.get(ALTERNATIVES, [])
-    if group:
-        for span, score in zip(group, group.attrs.get("scores", ()), strict=True):
+    if ALTERNATIVES in doc.spans:
+        group = doc.spans[ALTERNATIVES]
+        scores = group.attrs.get("scores", ())
+        if len(scores) != len(group):
+            raise ValueError(
+                f'doc.spans["{ALTERNATIVES}"] of {doc.text[:60]!r} has {len(group)} spans, but its attrs["scores"] has '
+                f"{len(scores)} probabilities; give one for each span, or leave this key to sequence_ner"
+            )
+        for span, score in zip(group, scores, strict=True):
             found.setdefault((span.start, span.end, span.label_), (span, float(score)))
     taken = np.zeros(len(doc), dtype=bool)
     for span, score in found.values():
