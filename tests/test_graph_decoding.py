@@ -440,6 +440,9 @@ def test_type_pairs_by_label_are_label_data():
     streaming.initialize(lambda: shown[:1])
     pipe = streaming.get_pipe("relation_extractor")
     assert pipe.label_data == data and pipe.cfg["type_pairs"] == LEARNED
+    learned = joint_nlp(type_pairs="learned")
+    learned.get_pipe("relation_extractor").initialize(lambda: related(learned)[:1], labels=data)
+    assert learned.get_pipe("relation_extractor").cfg["type_pairs"] == [["PER", "LOC"], ["PER", "ORG"], ["PER", "PER"]]
     pipe.add_types(["ANIMAL"], {"LEFT": [["ANIMAL", "LOC"], ["PER", "LOC"]]})
     assert pipe.cfg["type_pairs"]["LEFT"] == [["PER", "LOC"], ["ANIMAL", "LOC"]] and "ANIMAL" in pipe.cfg["types"]
     with pytest.raises(ValueError, match="relation_extractor: its type_pairs are by label"):

@@ -114,9 +114,9 @@ def make_relation_extractor(
         such lists by label, where labels that are not named may have all pairs.
     decode: how relations are chosen.
         pairs: for each pair by itself, between the entities of the document.
-        graph: entities and relations together, with the greatest sum of log odds. Where type_pairs, one_head, one_tail
-            or symmetric forbid a probable relation, its entities may be replaced by those in doc.spans["alternatives"],
-            which sequence_ner sets with `alternatives`.
+        graph: entities and relations together, with the greatest sum of log odds. Where type_pairs or symmetric forbid
+            a probable relation, its entities may be replaced by those in doc.spans["alternatives"], which sequence_ner
+            sets with `alternatives`. Pairs of all types are candidates.
     one_head, one_tail: with decode = "graph", labels of which an entity has at most one head, or at most one tail.
     negative_ratio: in training, sample at most this number of pairs without a relation for each related pair of the
         document (at least for one), anew for every update; null for all.
@@ -271,8 +271,9 @@ class RelationExtractor(TorchPipe):
             for label, pairs in type_pairs.items():
                 _add_pairs(allowed.setdefault(label, []), pairs)
         elif allowed is not None:
-            of_all = sorted({*chain(*type_pairs.values())}) if isinstance(type_pairs, Mapping) else type_pairs
-            _add_pairs(allowed, of_all)
+            if isinstance(type_pairs, Mapping):
+                type_pairs = sorted({(head, tail) for pairs in type_pairs.values() for head, tail in pairs})
+            _add_pairs(allowed, type_pairs)
         new = [name for name in types if name not in self.cfg["types"]]
         self.cfg["types"] += new
         if new:
@@ -353,7 +354,7 @@ class RelationExtractor(TorchPipe):
         if self.decode == "graph" and nlp is not None and not any(map(gives_alternatives, nlp.pipeline)):
             warnings.warn(
                 f'{self.name}: decode = "graph", but no component sets doc.spans["{ALTERNATIVES}"], so that entities '
-                "can be dropped but not replaced; set alternatives of sequence_ner, 0.02 for example",
+                "can be dropped but not replaced; set alternatives of sequence_ner, 0.1 for example",
                 stacklevel=2,
             )
 
