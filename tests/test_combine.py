@@ -9,12 +9,15 @@ import pytest
 import spacy
 from conftest import TRAIN, entities, make_examples, small_model, train
 from spacy.tokens import Doc, DocBin, Span
+from spacy.vocab import Vocab
 from typer.testing import CliRunner
 
 from spacy_ner_arch.cli.app import app
+from spacy_ner_arch.cli.combine import find_span_ner
 from spacy_ner_arch.cli.voting import UNANIMOUS, Unknown, span_model, vote
 
-PER, LOC, ORG = (0, 2, "PER"), (0, 2, "LOC"), (0, 2, "ORG")
+VOCAB = Vocab()
+PER, LOC = (0, 2, "PER"), (0, 2, "LOC")
 
 
 def judge(probabilities):
@@ -104,10 +107,9 @@ def folder(tmp_path_factory):
 
 
 def make_docs(spans, texts):
-    vocab = spacy.blank("en").vocab
     docs = []
     for text, found in zip(texts, spans, strict=False):
-        doc = Doc(vocab, words=text.split(" "))
+        doc = Doc(VOCAB, words=text.split(" "))
         doc.set_ents([Span(doc, *span) for span in found], default="outside")
         docs.append(doc)
     return docs
@@ -152,14 +154,14 @@ def test_the_command(folder, tmp_path):
     assert [name for name in rows if name in names] == names
     assert "span_ner alone" in output and "majority" in rows and float(rows["combined"][3]) == 100.0
     assert float(rows["majority"][4]) < 100.0
-    docs = list(DocBin().from_disk(tmp_path / "out" / "all.spacy").get_docs(spacy.blank("en").vocab))
+    docs = list(DocBin().from_disk(tmp_path / "out" / "all.spacy").get_docs(VOCAB))
     assert [entities(doc) for doc in docs] == [spans for _, spans in TRAIN]
     assert all(0.5 < ent._.score <= 1 for doc in docs for ent in doc.ents)
 
 
 def test_weights_and_texts_without_entities(folder, tmp_path):
     bare = tmp_path / "bare.spacy"
-    DocBin(docs=[Doc(spacy.blank("en").vocab, words=text.split(" ")) for text, _ in TRAIN]).to_disk(bare)
+    DocBin(docs=[Doc(VOCAB, words=text.split(" ")) for text, _ in TRAIN]).to_disk(bare)
     inputs = systems(tmp_path)
     output = plain(combine(folder / "model", bare, *inputs, tmp_path / "out.spacy", "-w", 90, "-w", 80.5, "-w", 70))
     assert "has no entities to compare with" in output and "Saved 8 entities in 5 documents" in output
@@ -202,7 +204,7 @@ def test_bad_input(folder, tmp_path):
     assert f"{changed}, document 4: its text 'Nothing changed . ' is not that of" in message(model, gold, good, changed)
     docs = make_docs(spans, texts)
     *words, last = [token.text for token in docs[1]]
-    docs[1] = Doc(docs[1].vocab, words=[*words[:1], "Tar", "vik", *words[2:], last], spaces=[True, False] + [True] * 4)
+    docs[1] = Doc(VOCAB, words=[*words[:1], "Tar", "vik", *words[2:], last], spaces=[True, False] + [True] * 4)
     split = tmp_path / "split.spacy"
     DocBin(docs=docs).to_disk(split)
     assert f"{split}, document 2: its tokens are not those of {gold}, first at 'Tar' in 'Yesterday" in message(
@@ -211,7 +213,7 @@ def test_bad_input(folder, tmp_path):
     few = write(tmp_path / "few.spacy", spans[:4], texts[:4])
     assert f"{few} has 4 documents, but {gold} has 5" in message(model, gold, good, few)
     bare = tmp_path / "bare.spacy"
-    DocBin(docs=[Doc(spacy.blank("en").vocab, words=text.split(" ")) for text in texts]).to_disk(bare)
+    DocBin(docs=[Doc(VOCAB, words=text.split(" ")) for text in texts]).to_disk(bare)
     assert f"{bare} has no annotation of entities; let the system annotate" in message(model, gold, good, bare)
     damaged = tmp_path / "damaged.spacy"
     damaged.write_bytes(b"no DocBin")
@@ -222,6 +224,6 @@ def test_bad_input(folder, tmp_path):
     assert "at least two systems, each once" in message(model, gold, good)
     assert "at least two systems, each once" in message(model, gold, good, good)
     assert "give a number above 0 for each of the 2 systems" in message(model, gold, good, other, "-w", 1.0)
-    spacy.blank("en").to_disk(tmp_path / "none")
-    assert "only span_ner gives all spans a probability" in message(tmp_path / "none", gold, good, other)
+    with pytest.raises(ValueError, match="only span_ner gives all spans a probability"):
+        find_span_ner(spacy.blank("en"), None)
     assert not out.exists()
