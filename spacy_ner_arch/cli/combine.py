@@ -70,7 +70,7 @@ def combine(
             ),
         )
     if any(doc.ents for doc in gold):
-        names += [f"{model}, {pipe.name} alone", "majority vote", "combined"]
+        names += [f"{pipe.name} alone", "majority vote", "combined"]
         tables = [micro_average(docs, gold) for docs in (*systems, alone, majority, combined)]
         print_scores([row._replace(name=name) for name, row in zip(names, tables, strict=True)])
     else:
