@@ -36,8 +36,8 @@ WAIT = timedelta(days=7)
 GRACE = 5.0
 # Numbers of a tensor from which on it gets a message of its own, which costs about 0.5 ms but no copies.
 LARGE = 1 << 18
-# Numbers of a tensor from which on its unused rows are looked for.
-SPARSE = 1 << 14
+# Numbers of a tensor from which on blocks of zeros in it are looked for, and numbers of a block.
+SPARSE, BLOCK = 1 << 14, 32
 
 
 # Processes
@@ -292,13 +292,13 @@ def set_gradient(node: Model, name: str, value: Tensor) -> None:
 def add_up(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Sums of tensors over all processes. Small ones of the same type and device go in one message.
 
-    Large tensors are overwritten, since copies of them take as long as the message. On a CPU, their rows that are zero
-    in all processes are left out, as most of an embedding are.
+    Large tensors are overwritten, since copies of them take as long as the message. On a CPU, blocks of them that are
+    zero in all processes are left out, such as the rows of an embedding that no process has used.
     """
     # The strides could differ between processes, which must send the same messages.
     summed = [tensor.detach().contiguous() for tensor in tensors]
-    rows = used_rows(summed)
-    sent = [tensor[rows[i]] if i in rows else tensor for i, tensor in enumerate(summed)]
+    blocks = used_blocks(summed)
+    sent = [tensor.view(-1, BLOCK)[blocks[i]] if i in blocks else tensor for i, tensor in enumerate(summed)]
     large = [dist.all_reduce(tensor, async_op=True) for tensor in sent if tensor.numel() > LARGE]
     groups: dict[tuple[torch.device, torch.dtype], list[int]] = {}
     for i, tensor in enumerate(sent):
@@ -311,19 +311,18 @@ def add_up(tensors: Sequence[Tensor]) -> list[Tensor]:
             sent[i] = part.view(sent[i].shape)
     for work in large:
         work.wait()
-    for i, used in rows.items():
-        summed[i][used] = sent[i]
+    for i, used in blocks.items():
+        summed[i].view(-1, BLOCK)[used] = sent[i]
         sent[i] = summed[i]
     return sent
 
 
-def used_rows(tensors: Sequence[Tensor]) -> dict[int, Tensor]:
-    """Rows that are not zero in all processes, for each tensor on the CPU that has many numbers and few such rows."""
-    tables = [i for i, x in enumerate(tensors) if x.numel() > SPARSE and x.dim() > 1 and x.device.type == "cpu"]
-    if not tables:
+def used_blocks(tensors: Sequence[Tensor]) -> dict[int, Tensor]:
+    """Blocks that are not zero in all processes, for each large tensor on the CPU that has few of them."""
+    large = [i for i, x in enumerate(tensors) if x.is_cpu and x.numel() > SPARSE and x.numel() % BLOCK == 0]
+    if not large:
         return {}
-    used = torch.cat([tensors[i].flatten(1).any(1) for i in tables]).to(torch.uint8)
+    used = torch.cat([tensors[i].view(-1, BLOCK).any(1) for i in large]).to(torch.uint8)
     dist.all_reduce(used, dist.ReduceOp.MAX)
-    parts = used.split([len(tensors[i]) for i in tables])
-    rows = {i: part.nonzero().squeeze(1) for i, part in zip(tables, parts, strict=True)}
-    return {i: found for i, found in rows.items() if len(found) < len(tensors[i]) // 2}
+    parts = used.split([tensors[i].numel() // BLOCK for i in large])
+    return {i: x.nonzero().squeeze(1) for i, x in zip(large, parts, strict=True) if 2 * x.count_nonzero() < len(x)}
