@@ -27,7 +27,8 @@ from torch import Tensor
 from ..nn.transformer import DROPPED, POOLINGS, WordTransformer, check_attention, stored_config
 from .head import get_shim, no_backprop, split, sum_gradients
 from .listener import WordBatch, replace_listener, replace_listener_cfg
-from .shim import SMALL, TorchShim, limited_parameters
+from .shim import TorchShim
+from .storage import SMALL, limited_parameters
 from .wordpieces import WordPieces
 
 # Settings with which Hugging Face runs code of a model folder, or loads pickles.
