@@ -44,6 +44,8 @@ setup(
             "ruff",
             "mypy",
             "import-linter",
+            "onnx>=1.15",
+            "onnxruntime>=1.17",
             "pyarrow>=15",
             "zstandard>=0.22",
             "matplotlib>=3.8",

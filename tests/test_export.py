@@ -196,7 +196,12 @@ PIPELINES = {
 }
 
 
-@pytest.mark.parametrize("pipeline", PIPELINES)
+FAST = {"crf", "spans", "bert"}
+
+
+@pytest.mark.parametrize(
+    "pipeline", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in PIPELINES]
+)
 def test_an_exported_pipeline_predicts_the_same_without_torch(pipeline, tiny_transformers, tmp_path):
     nlp = PIPELINES[pipeline](tiny_transformers)
     examples = make_examples(nlp)
@@ -285,6 +290,7 @@ def test_check_compares_both_pipelines(pair, tmp_path, monkeypatch):
     assert not (tmp_path / "b").exists()
 
 
+@pytest.mark.slow
 def test_int8_is_written_only_if_the_scores_stay(pair, tmp_path, monkeypatch):
     nlp, _, folder = pair
     original, corpus = folder / "original", folder / "corpus.spacy"
@@ -318,6 +324,7 @@ def test_what_cannot_be_exported_is_named(pair, tmp_path):
     assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.slow
 def test_other_components_stay_in_torch(tiny_transformers, tmp_path):
     """A relation extractor reads the vectors of the exported transformer."""
     nlp = transformer_nlp(tiny_transformers["bert"])
@@ -346,6 +353,7 @@ def test_other_components_stay_in_torch(tiny_transformers, tmp_path):
         assert np.allclose([r.score for r in doc._.relations], [r.score for r in expected._.relations], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_model_of_another_package_is_named(tiny_transformers, tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")

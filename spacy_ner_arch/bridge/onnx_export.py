@@ -34,6 +34,8 @@ OPSET = 17
 LIMIT = 2**31 - 1
 # By how much vectors of an exported transformer may differ, as a share of the largest.
 TOLERANCE = 1e-4
+# Name of the node with the weights of the scores.
+OUTPUT = "output"
 # Gates of an LSTM: torch has input, forget, cell, output; ONNX has input, output, forget, cell.
 GATES = (0, 3, 1, 2)
 
@@ -234,7 +236,8 @@ def encoder_graph(encoder: nn.Module | None, output: nn.Linear | None) -> bytes:
         nodes.append(helper.make_node("Reshape", [f"by_token_{i}", shape], [f"encoded_{i}"]))
         name = f"encoded_{i}"
     if output is not None:
-        nodes.append(helper.make_node("MatMul", [name, constant("weight", to_numpy(output.weight.t()))], ["product"]))
+        weight = constant("weight", to_numpy(output.weight.t()))
+        nodes.append(helper.make_node("MatMul", [name, weight], ["product"], name=OUTPUT))
         nodes.append(helper.make_node("Add", ["product", constant("bias", to_numpy(output.bias))], ["scores"]))
         name = "scores"
     width = output.in_features if output is not None and not layers else layers[0][0].input_size
@@ -293,7 +296,7 @@ def traced(module: nn.Module, inputs: dict[str, Tensor], axes: dict[str, dict[in
 
 
 def quantized(graph: bytes) -> bytes:
-    """A graph whose products are computed in 8-bit integers."""
+    """A graph whose products are computed in 8-bit integers, but for those that give scores."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -303,6 +306,7 @@ def quantized(graph: bytes) -> bytes:
             onnx.load_from_string(graph),
             path,
             op_types_to_quantize=["MatMul", "LSTM"],
+            nodes_to_exclude=[OUTPUT],
             per_channel=True,
             weight_type=QuantType.QInt8,
         )

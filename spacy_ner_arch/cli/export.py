@@ -99,4 +99,6 @@ def convert(nlp: Language, int8: bool) -> list[str]:
             raise ValueError(f"{name}: {error}") from error
         config = nlp.get_pipe_config(name)
         config["model"] = {"@architectures": "spacy_ner_arch.Onnx.v1", "model": config["model"]}
+    # `spacy package` lets the package depend on it.
+    nlp.meta["requirements"] = [*nlp.meta.get("requirements", []), "onnxruntime"]
     return done
