@@ -343,7 +343,7 @@ def test_other_components_stay_in_torch(tiny_transformers, tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
     output = run(tmp_path / "original", tmp_path / "exported")
-    assert "relation_extractor: there is no export of SoftmaxPairs; it stays as it is" in output
+    assert "relation_extractor: there is no export of SoftmaxPairs; use it in PyTorch" in output
     assert "Exported transformer, sequence_ner to" in output
     other = spacy.load(tmp_path / "exported")
     for text in TEXTS:

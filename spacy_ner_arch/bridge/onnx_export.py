@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, cast
 
 import numpy as np
@@ -44,8 +45,6 @@ def reason_against(model: Model) -> str | None:
     """Why a model cannot be exported, and what can be done instead; None if it can be."""
     for node in model.walk():
         for shim in node.shims:
-            if isinstance(shim, OnnxShim):
-                return "it is exported already"
             if isinstance(shim, WordPieces):
                 continue
             if not isinstance(shim, TorchShim):
@@ -53,7 +52,7 @@ def reason_against(model: Model) -> str | None:
             if not shim.is_initialized:
                 return "it is not trained"
             if node._func not in LAYERS or type(shim.module) not in EXPORTERS:
-                return f"there is no export of {type(shim.module).__name__}; it stays as it is"
+                return f"there is no export of {type(shim.module).__name__}; use it in PyTorch"
             encoder = getattr(shim.module, "encoder", None)
             if not isinstance(encoder, BiLSTM | None):
                 return (
@@ -137,7 +136,7 @@ def export_transformer(model: Model) -> Exported:
         {"transformer": graph},
         {"padding": np.array(module.padding)},
     )
-    check_transformer(transformer, module, exported)
+    check_transformer(transformer, module, exported, get_pieces(model).window)
     return exported
 
 
@@ -185,11 +184,14 @@ def transformer_inputs(module: Any, names: list[str], lengths: Sequence[int]) ->
     return {name: inputs[name] for name in names}
 
 
-def check_transformer(transformer: HiddenStates, module: Any, exported: Exported) -> None:
-    """Raise ValueError if the graph gives other vectors than the module, for windows of sizes that were not traced."""
+def check_transformer(transformer: HiddenStates, module: Any, exported: Exported, window: int) -> None:
+    """Raise ValueError if the graph gives other vectors than the module, for windows of sizes that were not traced.
+
+    window: longest window of the model in pieces.
+    """
     shim = OnnxShim()
     shim.set(exported)
-    for lengths in ([1], [3, 12, 8], [module.max_pieces or 100]):
+    for lengths in ([1], [3, 12, 8], [window, 2]):
         inputs = transformer_inputs(module, transformer.names, lengths)
         is_piece = np.arange(max(lengths)) < np.array(lengths)[:, None]
         with torch.no_grad():
@@ -197,7 +199,8 @@ def check_transformer(transformer: HiddenStates, module: Any, exported: Exported
         try:
             found = shim.run("transformer", **{name: tensor.numpy() for name, tensor in inputs.items()})[is_piece]
         except Exception as error:  # onnxruntime has no common class of errors
-            raise ValueError(f"the exported transformer does not run ({error})") from error
+            reason = shorten(str(error), 200)
+            raise ValueError(f"the exported graph does not run ({reason}); use the pipeline as it is") from error
         difference = float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
         if not difference < TOLERANCE:
             kind = module.transformer.config.model_type
@@ -282,16 +285,20 @@ def traced(module: nn.Module, inputs: dict[str, Tensor], axes: dict[str, dict[in
         )
     with quiet(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.onnx"
-        torch.onnx.export(
-            module.eval(),
-            tuple(inputs.values()),
-            path,
-            input_names=list(inputs),
-            output_names=["output"],
-            dynamic_axes=axes,
-            opset_version=OPSET,
-            dynamo=False,
-        )
+        try:
+            torch.onnx.export(
+                module.eval(),
+                tuple(inputs.values()),
+                path,
+                input_names=list(inputs),
+                output_names=["output"],
+                dynamic_axes=axes,
+                opset_version=OPSET,
+                dynamo=False,
+            )
+        except Exception as error:  # torch has no common class of these errors
+            reason = shorten(str(error), 200)
+            raise ValueError(f"PyTorch cannot export it ({reason}); use the pipeline as it is") from error
         return path.read_bytes()
 
 

@@ -157,5 +157,5 @@ def make_session(graph: bytes) -> Any:
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
     options.enable_mem_pattern = False  # batches have many shapes
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
