@@ -57,7 +57,7 @@ def head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool
     if targets is not None:
         raise ValueError(f"an exported model has no loss: {ORIGINAL}")
     if output != "predict":
-        raise ValueError(f"an exported model gives entities and their probabilities only, not {output!r}: {ORIGINAL}")
+        raise ValueError(f"an exported model gives entities and their probabilities only: {ORIGINAL}")
     predict_batch = HEADS[shim.exported.kind]
     predictions: Predictions = [()] * len(docs)
     vectors = model.layers[0].predict(docs)

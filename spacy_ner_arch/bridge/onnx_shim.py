@@ -72,10 +72,6 @@ class OnnxShim(Shim):
         """The shape of an exported model is fixed: raises ValueError."""
         raise ValueError(f"labels cannot be added to an exported model: {ORIGINAL}")
 
-    def calibrate(self, batches: Any) -> None:
-        """Raises ValueError."""
-        raise ValueError(f"an exported model cannot be calibrated: {ORIGINAL}")
-
     # Running
 
     def run(self, graph: str, **arrays: np.ndarray) -> np.ndarray:
