@@ -39,8 +39,10 @@ SMALL = {
     "training.max_steps": 100,
     "training.eval_frequency": 50,
 }
-# Their only models with torch modules are Syn-LSTMs, or pair models without a transformer.
-NOT_EXPORTED = {"synlstm_crf", "synlstm_span", "relation_acnn", "relation_bilstm", "relation_bilstm_att"}
+# All their torch modules are those of Syn-LSTMs, or of pair models with encoders of their own.
+NOT_EXPORTED = {
+    *("synlstm_crf", "synlstm_span", "relation_acnn", "relation_bilstm", "relation_bilstm_att", "relation_markers"),
+}
 
 
 def small_config(path, corpus, transformer, **settings):
