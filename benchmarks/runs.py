@@ -287,6 +287,15 @@ SPANS = [
         ("SpanNER", "-rate_1e-3-smoothing", 1e-3, 0.1),
     )
 ]
+# The judge of combine.py, with little data.
+COMBINE = [
+    Run(
+        "conll2003/span-few",
+        "combine",
+        "span",
+        {**FEW, **on_minilm(320, 32, {"transformer": TRANSFORMER_RATE, "span_ner": HEAD_RATE})},
+    )
+]
 SPANCAT = {
     "factory": "spancat",
     "suggester": {"@misc": "spacy.ngram_range_suggester.v1", "min_size": 1, "max_size": 10},
@@ -560,5 +569,6 @@ TABLE = (
     + APART
     + BIGGER
     + TREES
+    + COMBINE
 )
 RUNS = {run.name: run for run in TABLE}

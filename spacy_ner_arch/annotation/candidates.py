@@ -73,8 +73,13 @@ class EntityPairs:
             return doc.ents
         return sorted(doc.spans.get(self.spans_key, ()), key=lambda span: (span.start, span.end, span.label_))
 
-    def __call__(self, doc: Doc) -> Candidates:
-        entities = self.entities(doc)
+    def __call__(self, doc: Doc, entities: Sequence[Span] | None = None) -> Candidates:
+        """The candidates of a document.
+
+        entities: to pair, in the order of the text; None for those of the document.
+        """
+        if entities is None:
+            entities = self.entities(doc)
         nothing = np.zeros((0, 2), dtype=np.int64)
         if len(entities) < 2:
             return Candidates(entities, nothing, nothing)

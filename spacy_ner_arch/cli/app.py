@@ -9,6 +9,7 @@ import typer
 from spacy.cli._util import app as spacy_app
 
 from .annotate import annotate
+from .combine import combine
 from .convert import convert
 from .debug_data import debug_data
 from .doctor import doctor, require_gpu
@@ -33,6 +34,7 @@ app.command("doctor")(doctor)
 app.command("evaluate")(evaluate)
 app.command("label")(label)
 app.command("annotate")(annotate)
+app.command("combine")(combine)
 app.command("report")(report)
 app.command("review", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(review)
 app.command("train", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)

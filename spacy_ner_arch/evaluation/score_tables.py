@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from spacy.scorer import PRFScore
+from spacy.tokens import Doc
 from spacy.training import Example
 
 from ..annotation.tags import OUTSIDE, encode
@@ -46,6 +47,12 @@ def entity_table(examples: Iterable[Example]) -> list[Row]:
         Row(names.get(name, name), float(r["precision"]), float(r["recall"]), float(r["f1-score"]), int(r["support"]))
         for name, r in table.items()
     ]
+
+
+def micro_average(predicted: Iterable[Doc], gold: Iterable[Doc]) -> Row:
+    """Return the micro average of `entity_table`. There must be an entity."""
+    examples = [Example(doc, reference) for doc, reference in zip(predicted, gold, strict=True)]
+    return next(row for row in entity_table(examples) if row.name == "micro avg")
 
 
 def tag_rows(gold: list[Item], predicted: list[Item], codes: dict[str, str]) -> tuple[list[str], list[str]]:

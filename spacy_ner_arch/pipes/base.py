@@ -97,6 +97,10 @@ class TorchPipe(TrainablePipe):
         """What the head classifies in each document; None for its tokens or all its spans."""
         return None
 
+    def find_items_to_predict(self, docs: Sequence[Doc]) -> list[Any] | None:
+        """As `find_items`, for a component that classifies more in prediction than in training."""
+        return self.find_items(docs)
+
     def find_targets(self, examples: Sequence[Example], items: list[Any] | None) -> list[Any]:
         """Gold annotation of the examples, as the head collates it."""
         raise NotImplementedError(Errors.E931.format(parent="TorchPipe", method="find_targets", name=self.name))
@@ -278,7 +282,7 @@ class TorchPipe(TrainablePipe):
         docs = list(docs)
         self._check_vectors(docs)
         with self._named_errors():
-            items = self.find_items(docs)
+            items = self.find_items_to_predict(docs)
             return items, self.model.predict((docs, items, None, output))
 
     def _check_vectors(self, docs: Sequence[Doc]) -> None:

@@ -1,7 +1,9 @@
 """`relation_extractor`: relations between the entities of a document."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,10 @@ from spacy.training import Example
 from spacy.vocab import Vocab
 from thinc.api import Config, Model
 
-from ..annotation.candidates import Candidates, has_allowed_types, reverse_rows
+from ..annotation.candidates import Candidates, EntityPairs, has_allowed_types, reverse_rows
+from ..annotation.entities import ALTERNATIVES
 from ..annotation.gold_relations import Found, GoldPairs, find_relations, sample_negatives, with_sentences
+from ..annotation.graph_decoding import Graph, choose, entities_and_alternatives, set_entities, span_gains
 from ..annotation.pair_classes import INVERSE
 from ..annotation.relations import (
     Relation,
@@ -28,7 +32,8 @@ from .base import TorchPipe, log_odds
 DIRECTION = ("pairs", "labels")
 # Candidate pairs of one document for which there is a warning: they may take minutes.
 MANY_PAIRS = 100_000
-TYPE_PAIRS = ("all", "learned")
+TYPE_PAIRS = ("all", "learned", "learned_by_label")
+DECODE = ("pairs", "graph")
 
 DEFAULT_MODEL = Config().from_str(
     """
@@ -56,6 +61,9 @@ DEFAULT_MODEL = Config().from_str(
         "multi_label": False,
         "threshold": 0.5,
         "type_pairs": "all",
+        "decode": "pairs",
+        "one_head": [],
+        "one_tail": [],
         "negative_ratio": None,
         "loss_weight": 1.0,
         "scorer": {"@scorers": "spacy_ner_arch.relation_scorer.v1"},
@@ -78,7 +86,10 @@ def make_relation_extractor(
     symmetric: list[str],
     multi_label: bool,
     threshold: float,
-    type_pairs: str | list[list[str]],
+    type_pairs: str | list[list[str]] | dict[str, list[list[str]]],
+    decode: str,
+    one_head: list[str],
+    one_tail: list[str],
     negative_ratio: float | None,
     loss_weight: Any,
     scorer: Callable | None,
@@ -98,8 +109,15 @@ def make_relation_extractor(
     multi_label: whether a pair may have several labels. If not, it has the most probable one or none.
     threshold: minimum probability of a label (against that of no relation without multi_label), from 0 to 1; `spacy
         find-threshold` tunes it.
-    type_pairs: "all"; "learned" for the type pairs of head and tail that have a relation in the training corpus; or a
-        list of [type of the head, type of the tail].
+    type_pairs: "all"; "learned" for the type pairs of head and tail that have a relation in the training corpus, or
+        "learned_by_label" for those that have the same relation; a list of [type of the head, type of the tail]; or
+        such lists by label, where labels that are not named may have all pairs.
+    decode: how relations are chosen.
+        pairs: for each pair by itself, between the entities of the document.
+        graph: entities and relations together, with the greatest sum of log odds. Where type_pairs or symmetric forbid
+            a probable relation, its entities may be replaced by those in doc.spans["alternatives"], which sequence_ner
+            sets with `alternatives`. Pairs of all types are candidates.
+    one_head, one_tail: with decode = "graph", labels of which an entity has at most one head, or at most one tail.
     negative_ratio: in training, sample at most this number of pairs without a relation for each related pair of the
         document (at least for one), anew for every update; null for all.
     loss_weight: factor of the loss of a component that shares an encoder with others: a number, a schedule, or
@@ -116,6 +134,9 @@ def make_relation_extractor(
         multi_label=multi_label,
         threshold=threshold,
         type_pairs=type_pairs,
+        decode=decode,
+        one_head=one_head,
+        one_tail=one_tail,
         negative_ratio=negative_ratio,
         loss_weight=loss_weight,
         scorer=scorer,
@@ -135,24 +156,44 @@ class RelationExtractor(TorchPipe):
         model: Model,
         name: str,
         *,
-        candidates: Callable[[Doc], Candidates],
+        candidates: Callable[..., Candidates],
         direction: str,
         symmetric: Sequence[str],
         multi_label: bool,
         threshold: float,
-        type_pairs: str | Sequence[Sequence[str]],
+        type_pairs: str | Sequence[Sequence[str]] | Mapping[str, Sequence[Sequence[str]]],
+        decode: str,
+        one_head: Sequence[str],
+        one_tail: Sequence[str],
         negative_ratio: float | None,
         **settings: Any,
     ) -> None:
         if direction not in DIRECTION:
             raise ValueError(f"{name}: unknown direction {direction!r}; known are {', '.join(DIRECTION)}")
         if isinstance(type_pairs, str) and type_pairs not in TYPE_PAIRS:
-            raise ValueError(f"{name}: type_pairs = {type_pairs!r}; give {', '.join(TYPE_PAIRS)}, or a list of pairs")
+            raise ValueError(
+                f"{name}: type_pairs = {type_pairs!r}; give {', '.join(TYPE_PAIRS)}, a list of pairs, or lists by label"
+            )
+        if decode not in DECODE:
+            raise ValueError(f"{name}: unknown decode {decode!r}; known are {', '.join(DECODE)}")
+        if decode == "graph" and (not isinstance(candidates, EntityPairs) or candidates.spans_key is not None):
+            raise ValueError(
+                f'{name}: decode = "graph" chooses among doc.ents and alternatives to them; set [components.{name}.'
+                "candidates] @misc to spacy_ner_arch.EntityPairs.v1, and its spans_key to null"
+            )
+        if decode != "graph" and (one_head or one_tail):
+            raise ValueError(f'{name}: one_head and one_tail are for decode = "graph"')
         if not 0 <= threshold <= 1 or (negative_ratio is not None and negative_ratio < 0):
             raise ValueError(
                 f"{name}: threshold = {threshold} must be between 0 and 1, negative_ratio = {negative_ratio} at least 0"
             )
-        given = None if isinstance(type_pairs, str) else [list(pair) for pair in type_pairs]
+        given: list[list[str]] | dict[str, list[list[str]]] | None
+        if isinstance(type_pairs, str):
+            given = None
+        elif isinstance(type_pairs, Mapping):
+            given = {label: [list(pair) for pair in pairs] for label, pairs in type_pairs.items()}
+        else:
+            given = [list(pair) for pair in type_pairs]
         super().__init__(
             vocab,
             model,
@@ -166,7 +207,10 @@ class RelationExtractor(TorchPipe):
             **settings,
         )
         self.generate_candidates = candidates
-        self.learns_type_pairs = type_pairs == "learned"
+        self.learned_type_pairs = type_pairs if type_pairs in ("learned", "learned_by_label") else None
+        self.decode = decode
+        self.one_head = list(one_head)
+        self.one_tail = list(one_tail)
         self.negative_ratio = negative_ratio
 
     # Classes
@@ -214,12 +258,24 @@ class RelationExtractor(TorchPipe):
         self._learn_types(labels.get("types", ()), labels.get("type_pairs") or ())
         return super().add_label_data(labels["labels"])
 
-    def add_types(self, types: Iterable[str], type_pairs: Iterable[Sequence[str]] = ()) -> None:
-        """Add entity types, and type pairs unless all are allowed. A trained model grows."""
+    def add_types(
+        self, types: Iterable[str], type_pairs: Iterable[Sequence[str]] | Mapping[str, Iterable[Sequence[str]]] = ()
+    ) -> None:
+        """Add entity types, and type pairs, by label if they are restricted by label. A trained model grows."""
+        allowed = self.cfg["type_pairs"]
+        if isinstance(allowed, dict):
+            if not isinstance(type_pairs, Mapping):
+                if type_pairs:
+                    raise ValueError(f"{self.name}: its type_pairs are by label; give them as lists by label")
+                type_pairs = {}
+            for label, pairs in type_pairs.items():
+                _add_pairs(allowed.setdefault(label, []), pairs)
+        elif allowed is not None:
+            if isinstance(type_pairs, Mapping):
+                type_pairs = sorted({(head, tail) for pairs in type_pairs.values() for head, tail in pairs})
+            _add_pairs(allowed, type_pairs)
         new = [name for name in types if name not in self.cfg["types"]]
         self.cfg["types"] += new
-        if self.cfg["type_pairs"] is not None:
-            self.cfg["type_pairs"] += [list(pair) for pair in type_pairs if list(pair) not in self.cfg["type_pairs"]]
         if new:
             self._resize()
 
@@ -249,15 +305,24 @@ class RelationExtractor(TorchPipe):
         candidates = candidates._replace(types=types)
         if self.once:
             candidates = candidates.select(candidates.pairs[:, 0] < candidates.pairs[:, 1])
-        if self.cfg["type_pairs"] is None:
+        # A probable relation between forbidden types speaks against the types.
+        if self.type_pairs() is None or self.decode == "graph":
             return candidates
         kept = self._has_types(candidates) | (self._has_types(candidates, inverse=True) & self.once)
         return candidates.select(kept)
 
-    def _has_types(self, candidates: Candidates, inverse: bool = False) -> np.ndarray:
-        """(P,) bool: whether type_pairs allows the types of a pair."""
+    def type_pairs(self, label: str | None = None) -> set[tuple[str, str]] | None:
+        """Types of head and tail that a label may have, or any label; None if it may have all."""
         pairs = self.cfg["type_pairs"]
-        return has_allowed_types(candidates, None if pairs is None else set(map(tuple, pairs)), inverse)
+        if isinstance(pairs, dict):
+            # Before initialization the labels are not known.
+            lists: list[Any] = [pairs.get(name) for name in (self.labels if label is None else (label,))] or [None]
+            pairs = None if None in lists else chain(*lists)
+        return None if pairs is None else {(head, tail) for head, tail in pairs}
+
+    def _has_types(self, candidates: Candidates, inverse: bool = False, label: str | None = None) -> np.ndarray:
+        """(P,) bool: whether the types of a pair are allowed, for a label or for any."""
+        return has_allowed_types(candidates, self.type_pairs(label), inverse)
 
     # Training
 
@@ -274,20 +339,37 @@ class RelationExtractor(TorchPipe):
             examples, for the types; with label data, only the first ones are read, for warnings.
         """
         super().initialize(get_examples, nlp=nlp, labels=labels)
-        unknown = sorted(set(self.cfg["symmetric"]) - set(self.labels))
-        if unknown:
-            raise ValueError(f"{self.name}: symmetric names {unknown}, which are no labels; labels are {self.labels}")
+        pairs = self.cfg["type_pairs"]
+        for setting, named in (
+            ("symmetric", self.cfg["symmetric"]),
+            ("one_head", self.one_head),
+            ("one_tail", self.one_tail),
+            ("type_pairs", pairs if isinstance(pairs, dict) else ()),
+        ):
+            unknown = sorted(set(named) - set(self.labels))
+            if unknown:
+                raise ValueError(
+                    f"{self.name}: {setting} names {unknown}, which are no labels; labels are {self.labels}"
+                )
+        if self.decode == "graph" and nlp is not None and not any(map(gives_alternatives, nlp.pipeline)):
+            warnings.warn(
+                f'{self.name}: decode = "graph", but no component sets doc.spans["{ALTERNATIVES}"], so that entities '
+                "can be dropped but not replaced; set alternatives of sequence_ner, 0.1 for example",
+                stacklevel=2,
+            )
 
     def find_labels(self, examples: Iterable[Example]) -> list[str]:
         """Labels of all gold relations, sorted. Adds entity types and, if asked for, type pairs; warns about relations
         that cannot be found."""
-        labels, types, type_pairs = set[str](), set[str](), set[tuple[str, str]]()
+        labels, types = set[str](), set[str]()
+        type_pairs = defaultdict[str, set[tuple[str, str]]](set)
         total = outside = crowded = 0
         for eg in examples:
             gold, candidates, found = self.find_gold(eg)
             labels.update(key[-1] for key in gold)
             types.update(span.label_ for span in candidates.entities)
-            type_pairs.update((key[2], key[5]) for key in gold)
+            for _, _, head, _, _, tail, label in gold:
+                type_pairs[label].add((head, tail))
             total += len(gold)
             outside += len(gold) - len({i for i, _, _ in found})
             if not self.cfg["multi_label"]:
@@ -308,7 +390,7 @@ class RelationExtractor(TorchPipe):
                 f"[components.{self.name}.candidates]; they cannot be found and count as missed",
                 stacklevel=2,
             )
-        self._learn_types(sorted(types), sorted(type_pairs))
+        self._learn_types(sorted(types), {label: sorted(type_pairs[label]) for label in sorted(labels)})
         return sorted(labels)
 
     def find_gold(self, eg: Example) -> tuple[list[RelationKey], Candidates, list[Found]]:
@@ -318,7 +400,7 @@ class RelationExtractor(TorchPipe):
         """
         gold = relation_keys(eg.reference)
         candidates = self.generate_candidates(with_sentences(eg.reference))
-        if not self.learns_type_pairs:
+        if self.learned_type_pairs is None:
             candidates = self._allowed(candidates)
         aligned = [key[0] >= 0 and key[3] >= 0 for key in aligned_keys(eg)]
         found = [
@@ -330,19 +412,21 @@ class RelationExtractor(TorchPipe):
 
     def _may_be(self, candidates: Candidates, row: int, way: tuple[str, bool]) -> bool:
         """Whether type_pairs allows a class for a candidate pair."""
-        pairs = self.cfg["type_pairs"]
-        if pairs is None or self.learns_type_pairs:
-            return True
         label, inverse = way
+        pairs = self.type_pairs(label)
+        if pairs is None or self.learned_type_pairs:
+            return True
         first, second = (candidates.entities[i].label_ for i in candidates.pairs[row].tolist())
         head, tail = (second, first) if inverse else (first, second)
-        return [head, tail] in pairs or (label in self.cfg["symmetric"] and [tail, head] in pairs)
+        return (head, tail) in pairs or (label in self.cfg["symmetric"] and (tail, head) in pairs)
 
-    def _learn_types(self, types: Iterable[str], type_pairs: Iterable[Sequence[str]]) -> None:
+    def _learn_types(
+        self, types: Iterable[str], type_pairs: Iterable[Sequence[str]] | Mapping[str, Iterable[Sequence[str]]]
+    ) -> None:
         """Add what the corpus or the label data contain; type pairs only if they are learned."""
-        if self.learns_type_pairs and self.cfg["type_pairs"] is None:
-            self.cfg["type_pairs"] = []
-        self.add_types(types, type_pairs if self.learns_type_pairs else ())
+        if self.learned_type_pairs and self.cfg["type_pairs"] is None:
+            self.cfg["type_pairs"] = [] if self.learned_type_pairs == "learned" else {}
+        self.add_types(types, type_pairs if self.learned_type_pairs else ())
 
     def find_targets(self, examples: Sequence[Example], items: list[Candidates] | None) -> list[GoldPairs]:
         """Gold relations of every example among its candidates."""
@@ -394,8 +478,32 @@ class RelationExtractor(TorchPipe):
 
     # Predicting
 
+    def _warn_of_inexact(self, doc: Doc, count: int) -> None:
+        """Warn once about a document of which the entities and relations may not be the most probable ones."""
+        if count and "inexact" not in self._warned:
+            self._warned.add("inexact")
+            warnings.warn(
+                f"{self.name}: the document {doc.text[:60]!r} has {count} connected entities, alternatives or "
+                "relations, too many for an exact search; the chosen ones may not be the most probable. For fewer, "
+                'raise `alternatives` of sequence_ner, or set max_distance or within = "sentence" in '
+                f"[components.{self.name}.candidates]",
+                stacklevel=4,
+            )
+
+    def find_items_to_predict(self, docs: Sequence[Doc]) -> list[Candidates]:
+        """With decode = "graph", also the pairs of alternatives to the entities, without those of overlapping spans."""
+        if self.decode != "graph":
+            return self.find_items(docs)
+        found = [self._allowed(self.generate_candidates(doc, entities_and_alternatives(doc)[0])) for doc in docs]
+        for doc, candidates in zip(docs, found, strict=True):
+            self._warn_of_many_pairs(doc, len(candidates.pairs))
+        return [candidates.select(~overlapping(candidates)) for candidates in found]
+
     def set_annotations(self, docs: Iterable[Doc], scores: Any) -> None:
-        """Write the relations and their probabilities onto the documents. Relations with other labels stay."""
+        """Write the relations and their probabilities onto the documents. Relations with other labels stay.
+
+        With decode = "graph", write the entities as well.
+        """
         items, predictions = scores
         for doc, candidates, row in zip(docs, items, predictions, strict=True):
             relations = [relation for relation in get_relations(doc) if relation.label not in self.labels]
@@ -405,7 +513,11 @@ class RelationExtractor(TorchPipe):
                 reverse = reverse_rows(candidates) if self.cfg["symmetric"] else np.arange(len(candidates.pairs))
                 odds, probabilities = self._average_symmetric(yes, no, reverse)
                 self.check_finite(doc, odds)
-                for pair, i in np.argwhere(self._choose(odds, candidates, reverse)).tolist():
+                if self.decode == "graph":
+                    chosen = self._choose_with_entities(doc, odds, candidates, reverse)
+                else:
+                    chosen = self._choose(odds, candidates, reverse)
+                for pair, i in np.argwhere(chosen).tolist():
                     relations.append(self._relation(candidates, pair, i, float(probabilities[pair, i])))
             set_relations(doc, relations)
 
@@ -420,26 +532,90 @@ class RelationExtractor(TorchPipe):
             yes, no = (np.where(symmetric, both, part) for both, part in zip(averages, (yes, no), strict=True))
         return yes - no, np.exp(yes)
 
-    def _choose(self, odds: np.ndarray, candidates: Candidates, reverse: np.ndarray) -> np.ndarray:
-        """(P, classes) bool: the classes that are predicted for each pair."""
+    def _have_types(self, candidates: Candidates) -> np.ndarray:
+        """(P, classes) bool: whether the types of a pair are allowed for a class."""
+        columns = []
+        for label, inverse in self.classes:
+            column = self._has_types(candidates, inverse, label)
+            if label in self.cfg["symmetric"]:
+                column |= self._has_types(candidates, not inverse, label)
+            columns.append(column)
+        return np.stack(columns, axis=1)
+
+    def _are_stored(self, candidates: Candidates, reverse: np.ndarray) -> np.ndarray:
+        """(P, classes) bool: not the mirrored pairs of symmetric labels, which are stored at their other order."""
         heads, tails = candidates.pairs.T
         mirrored = (heads > tails) & (reverse != np.arange(len(heads)))
-        allowed = np.ones(odds.shape, dtype=bool)
-        for i, (label, inverse) in enumerate(self.classes):
-            symmetric = label in self.cfg["symmetric"]
-            if self.once:
-                allowed[:, i] = self._has_types(candidates, inverse)
-                if symmetric:
-                    allowed[:, i] |= self._has_types(candidates, not inverse)
-            elif symmetric:
-                allowed[:, i] = ~mirrored
-        likely = odds > log_odds(self.cfg["threshold"])
+        symmetric = np.array([label in self.cfg["symmetric"] for label, _ in self.classes])
+        return ~(mirrored[:, None] & symmetric)
+
+    def _choose(self, odds: np.ndarray, candidates: Candidates, reverse: np.ndarray) -> np.ndarray:
+        """(P, classes) bool: the classes that are predicted for each pair by itself."""
+        allowed = self._have_types(candidates)
+        chosen = allowed & (odds > log_odds(self.cfg["threshold"]))
         if not self.cfg["multi_label"]:
-            # Without forbidden directions, which could otherwise be the best class. A mirrored pair of a symmetric
-            # label still competes: the label is stored at its other order.
-            ranked = np.where(allowed, odds, -np.inf) if self.once else odds
-            likely &= np.arange(odds.shape[1]) == ranked.argmax(1)[:, None]
-        return likely & allowed
+            # Without forbidden classes, which could otherwise be the best. A mirrored pair of a symmetric label still
+            # competes.
+            ranked = np.where(allowed, odds, -np.inf)
+            chosen &= np.arange(odds.shape[1]) == ranked.argmax(1)[:, None]
+        return chosen & self._are_stored(candidates, reverse)
+
+    def _choose_with_entities(
+        self, doc: Doc, odds: np.ndarray, candidates: Candidates, reverse: np.ndarray
+    ) -> np.ndarray:
+        """(P, classes) bool: the classes that are predicted for each pair. Sets the entities chosen with them."""
+        entities, probabilities = entities_and_alternatives(doc)
+        gains = odds - log_odds(self.cfg["threshold"])
+        allowed = self._have_types(candidates) & self._are_stored(candidates, reverse)
+        possible = np.argwhere((gains > 0) & allowed).tolist()
+        found = {(span.start, span.end, span.label_) for span in doc.ents}
+        choice = choose(
+            Graph(
+                span_gains(candidates.bounds, probabilities).tolist(),
+                [(span.start, span.end, span.label_) in found for span in entities],
+                [range(span.start, span.end) for span in entities],
+                self._costs(gains, candidates),
+                *self._possible_relations(gains, candidates, reverse, possible),
+            )
+        )
+        self._warn_of_inexact(doc, choice.inexact)
+        set_entities(doc, [entities[i] for i in choice.entities], probabilities[choice.entities].tolist())
+        chosen = np.zeros(odds.shape, dtype=bool)
+        for n in choice.relations:
+            chosen[tuple(possible[n])] = True
+        return chosen
+
+    def _costs(self, gains: np.ndarray, candidates: Candidates) -> dict[tuple[int, int], float]:
+        """What the most probable relations of each two entities would add without rules, times -1; 0 is left out."""
+        lost = np.maximum(gains, 0.0)
+        lost = lost.sum(1) if self.cfg["multi_label"] else lost.max(1)
+        costs: dict[tuple[int, int], float] = defaultdict(float)
+        rows = np.flatnonzero(lost)
+        for (i, j), value in zip(candidates.pairs[rows].tolist(), lost[rows].tolist(), strict=True):
+            costs[min(i, j), max(i, j)] -= value
+        return costs
+
+    def _possible_relations(
+        self, gains: np.ndarray, candidates: Candidates, reverse: np.ndarray, possible: list[list[int]]
+    ) -> tuple[list[tuple[int, int, float]], list[set[Hashable]]]:
+        """Relations (row of the pair and class) and their slots, as in Graph."""
+        relations, slots = [], []
+        for row, number in possible:
+            label, inverse = self.classes[number]
+            head, tail = candidates.pairs[row].tolist()[:: -1 if inverse else 1]
+            rows, heads, tails = {row}, {head}, {tail}
+            if label in self.cfg["symmetric"]:
+                # It holds for both orders of the pair.
+                rows.add(int(reverse[row]))
+                heads = tails = {head, tail}
+            relations.append((min(head, tail), max(head, tail), len(rows) * float(gains[row, number])))
+            taken: set[Hashable] = set() if self.cfg["multi_label"] else {*rows}
+            if label in self.one_head:
+                taken |= {("head of", label, i) for i in tails}
+            if label in self.one_tail:
+                taken |= {("tail of", label, i) for i in heads}
+            slots.append(taken)
+        return relations, slots
 
     def _relation(self, candidates: Candidates, pair: int, number: int, probability: float) -> Relation:
         first, second = (candidates.entities[i] for i in candidates.pairs[pair].tolist())
@@ -447,3 +623,21 @@ class RelationExtractor(TorchPipe):
         if label in self.cfg["symmetric"]:
             inverse = (second.start, second.end) < (first.start, first.end)
         return Relation(second, first, label, probability) if inverse else Relation(first, second, label, probability)
+
+
+def gives_alternatives(component: tuple[str, Any]) -> bool:
+    """Whether a component (name, pipe) sets alternatives to its entities."""
+    _, pipe = component
+    return getattr(pipe, "cfg", {}).get("alternatives") is not None
+
+
+def overlapping(candidates: Candidates) -> np.ndarray:
+    """(P,) bool: whether the entities of a pair overlap."""
+    starts, ends = candidates.bounds.T
+    first, second = candidates.pairs.T
+    return (starts[first] < ends[second]) & (starts[second] < ends[first])
+
+
+def _add_pairs(present: list[list[str]], pairs: Iterable[Sequence[str]]) -> None:
+    """Add type pairs that are not there yet."""
+    present += [list(pair) for pair in pairs if list(pair) not in present]

@@ -1,0 +1,90 @@
+"""`ner-arch combine`: entities of several systems, with a span model as the judge."""
+
+from pathlib import Path
+from typing import Any
+
+from spacy.language import Language
+from typer import Argument, Option
+from wasabi import msg
+
+from .pipelines import load
+
+
+def combine(
+    model: str = Argument(..., help="Name or path of a pipeline with a trained span_ner"),
+    corpus: Path = Argument(..., help="The texts in .spacy format; with entities, the results are scored", exists=True),
+    predicted: list[Path] = Argument(
+        ...,
+        metavar="PREDICTED...",
+        help="The entities of each system: a .spacy file, or a folder of them",
+        exists=True,
+    ),
+    output: Path = Argument(..., help="File in .spacy format for the combined entities", dir_okay=False),
+    weights: list[float] = Option(
+        [], "--weight", "-w", help="Weight of each system, in their order, such as its F1 on the development corpus"
+    ),
+    component: str | None = Option(None, "--component", help="The span_ner to use, if there are several"),
+    code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
+    use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
+) -> None:
+    """Combine the entities that several systems find in the same texts.
+
+    The systems vote about every span that one of them proposes, for a label or for no entity. A vote counts as much as
+    the span model finds its label probable. The table shows each system, the span model alone, the majority vote, and
+    the combination. To let the span model propose spans as well, give its output as that of a system.
+    """
+    from ..evaluation.score_tables import micro_average
+    from ..formats import write_docbin
+    from .evaluate import print_scores
+    from .voting import Unknown, check_same_texts, judged, read_docs, span_model, vote, with_entities
+
+    unknown = Unknown()
+    names = [str(path) for path in predicted]
+    weights = weights or [1.0] * len(names)
+    try:
+        if len(names) < 2 or len({*names}) < len(names):
+            raise ValueError("give the outputs of at least two systems, each once")
+        if len(weights) != len(names) or min(weights) <= 0:
+            raise ValueError(f"--weight: give a number above 0 for each of the {len(names)} systems, or none")
+        gold = read_docs(corpus)
+        systems = [read_docs(path) for path in predicted]
+        for path, docs in zip(predicted, systems, strict=True):
+            check_same_texts(path, docs, corpus, gold)
+        nlp = load(model, use_gpu, code)
+        pipe = find_span_ner(nlp, component)
+        alone, majority, combined = [], [], []
+        for number, (doc, log_probabilities) in enumerate(judged(nlp, pipe, gold)):
+            proposals = [[(ent.start, ent.end, ent.label_) for ent in docs[number].ents] for docs in systems]
+            judge = span_model(pipe, doc, log_probabilities, unknown)
+            alone.append(doc)
+            majority.append(with_entities(doc, vote(proposals, weights)))
+            combined.append(with_entities(doc, vote(proposals, weights, judge)))
+        write_docbin(combined, output)
+    except (ValueError, OSError) as error:
+        msg.fail("Cannot combine", str(error), exits=1)
+    if unknown.counts:
+        msg.warn(
+            f"{unknown.counts.total()} proposals are decided by the votes alone, since {pipe.name} does not know them",
+            "\n".join(
+                f"{count}: {reason}, such as {unknown.first[reason]!r}" for reason, count in unknown.counts.items()
+            ),
+        )
+    if any(doc.ents for doc in gold):
+        names += [f"{model}, {pipe.name} alone", "majority vote", "combined"]
+        tables = [micro_average(docs, gold) for docs in (*systems, alone, majority, combined)]
+        print_scores([row._replace(name=name) for name, row in zip(names, tables, strict=True)])
+    else:
+        msg.info(f"{corpus} has no entities to compare with")
+    msg.good(f"Saved {sum(len(doc.ents) for doc in combined)} entities in {len(combined)} documents to {output}")
+
+
+def find_span_ner(nlp: Language, name: str | None) -> Any:
+    """The span_ner of a pipeline that is the judge. Raises ValueError if there is none, or several."""
+    names = [each for each in nlp.pipe_names if nlp.get_pipe_meta(each).factory == "span_ner"]
+    if name is None and len(names) == 1:
+        return nlp.get_pipe(names[0])
+    if name in names:
+        return nlp.get_pipe(name)
+    if not names:
+        raise ValueError(f"only span_ner gives all spans a probability; the pipeline has {nlp.pipe_names}")
+    raise ValueError(f"--component: give one of {names}")

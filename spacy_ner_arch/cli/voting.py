@@ -1,0 +1,163 @@
+"""Let several systems vote about entities, with a span model as the judge: for `ner-arch combine`."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from spacy.language import Language
+from spacy.tokens import Doc, DocBin, Span
+from spacy.util import minibatch
+from spacy.vocab import Vocab
+
+from ..annotation.entities import LabelledSpan
+from ..annotation.spans import decode_exact
+
+# Log odds of a span that all systems propose. None of them proposes one that overlaps it.
+UNANIMOUS = 50.0
+
+# Probabilities of no entity (None) and of labels for a span of tokens [start, end), in the order of the labels that are
+# asked for; None if the model does not know all of them for this span.
+SpanModel = Callable[[int, int, Sequence[str | None]], np.ndarray | None]
+
+
+class Vote(NamedTuple):
+    """A chosen span; the score is its share of all votes about the span, weighted by the span model."""
+
+    start: int
+    end: int
+    label: str
+    score: float
+
+
+def vote(
+    proposals: Sequence[Collection[LabelledSpan]], weights: Sequence[float], model: SpanModel | None = None
+) -> list[Vote]:
+    """The entities of a document, in order and without overlaps, from those that each system proposes.
+
+    For each span that a system proposes, a label has the weights of the systems that propose it, and no entity has
+    those of the others, each times its probability by the model. A span gets the label with the highest score (the
+    first one proposed of several), if it is higher than that of no entity. Of overlapping spans, those with the
+    greatest sum of log odds are chosen.
+
+    weights: of each system, above 0.
+    model: None for all probabilities alike, the majority vote. So are those of a span that the model does not know.
+    """
+    votes: dict[tuple[int, int], dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for spans, weight in zip(proposals, weights, strict=True):
+        for start, end, label in spans:
+            votes[start, end][label] += weight
+    length = max((end for _, end in votes), default=0)
+    gains = np.full((length, max((end - start for start, end in votes), default=0)), -np.inf)
+    best: dict[tuple[int, int], Vote] = {}
+    for (start, end), of_label in votes.items():
+        names = [None, *of_label]
+        scores = np.array([max(0.0, sum(weights) - sum(of_label.values())), *of_label.values()])
+        known = None if model is None else model(start, end, names)
+        if known is not None:
+            scores = scores * np.maximum(known, np.finfo(float).tiny)
+        number = int(scores[1:].argmax()) + 1
+        best[start, end] = Vote(start, end, str(names[number]), float(scores[number] / scores.sum()))
+        with np.errstate(divide="ignore"):
+            gains[start, end - start - 1] = min(UNANIMOUS, np.log(scores[number]) - np.log(scores[0]))
+    return [best[start, end] for start, end, _ in decode_exact(np.zeros(gains.shape, dtype=int), gains)]
+
+
+class Unknown:
+    """Counts the spans that a span model does not know, by the reason, with the first one of each."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.first: dict[str, str] = {}
+
+    def note(self, reason: str, span: str) -> None:
+        self.counts[reason] += 1
+        self.first.setdefault(reason, span)
+
+
+def span_model(pipe: Any, doc: Doc, log_probabilities: np.ndarray, unknown: Unknown) -> SpanModel:
+    """The judgement of a span_ner about the spans of a document.
+
+    log_probabilities: (T, W, K + 1), as the component predicts them.
+    """
+    place = {None: 0, **{label: i for i, label in enumerate(pipe.labels, start=1)}}
+
+    def probabilities(start: int, end: int, labels: Sequence[str | None]) -> np.ndarray | None:
+        missing = [label for label in labels if label not in place]
+        if missing:
+            unknown.note(f"the label {missing[0]}", doc[start:end].text)
+        elif end - start > log_probabilities.shape[1]:
+            unknown.note(f"more than {log_probabilities.shape[1]} tokens", doc[start:end].text)
+        else:
+            row = log_probabilities[start, end - start - 1]
+            if (row[1:] > -np.inf).any():
+                return np.exp(row[[place[label] for label in labels]].astype(np.float64))
+            unknown.note("no candidate of its suggester", doc[start:end].text)
+        return None
+
+    return probabilities
+
+
+def judged(nlp: Language, pipe: Any, docs: Sequence[Doc]) -> Iterator[tuple[Doc, np.ndarray]]:
+    """Documents with the entities of a span_ner alone, and its log probabilities (T, W, K + 1).
+
+    docs: give the tokens; no other annotation is used.
+    """
+    later = nlp.pipe_names[nlp.pipe_names.index(pipe.name) :]
+    bare = (
+        Doc(nlp.vocab, words=[token.text for token in doc], spaces=[bool(token.whitespace_) for token in doc])
+        for doc in docs
+    )
+    with nlp.select_pipes(disable=later):
+        for batch in minibatch(nlp.pipe(bare), nlp.batch_size):
+            items, predictions = pipe.predict(batch)
+            pipe.set_annotations(batch, (items, predictions))
+            yield from zip(batch, (rows for (rows,) in predictions), strict=True)
+
+
+def read_docs(path: Path) -> list[Doc]:
+    """Documents of a .spacy file, or of those of a folder in the order of their names."""
+    files = sorted(path.glob("*.spacy")) if path.is_dir() else [path]
+    if not files:
+        raise ValueError(f"{path} has no .spacy files; write them with `ner-arch annotate --to spacy`")
+    docs: list[Doc] = []
+    vocab = Vocab()
+    for file in files:
+        try:
+            docs += DocBin().from_disk(file).get_docs(vocab)
+        except OSError:
+            raise
+        except Exception as error:  # of zlib and msgpack
+            raise ValueError(f"{file} is no .spacy file, or damaged: {error!r}") from error
+    return docs
+
+
+def check_same_texts(path: Path, docs: Sequence[Doc], corpus: Path, expected: Sequence[Doc]) -> None:
+    """Raise ValueError unless the documents of a system have the tokens of the corpus, and entities."""
+    remedy = f"let the system annotate {corpus.name} itself, with `ner-arch annotate MODEL {corpus} FOLDER --to spacy`"
+    for number, (doc, other) in enumerate(zip(docs, expected, strict=False), start=1):
+        if doc.text != other.text:
+            raise ValueError(
+                f"{path}, document {number}: its text {doc.text[:60]!r} is not that of {corpus}, {other.text[:60]!r}; "
+                + remedy
+            )
+        if [token.idx for token in doc] != [token.idx for token in other] or len(doc) != len(other):
+            token = next((a for a, b in zip(doc, other, strict=False) if len(a) != len(b) or a.idx != b.idx), doc[0])
+            raise ValueError(
+                f"{path}, document {number}: its tokens are not those of {corpus}, first at {token.text!r} in "
+                f"{doc.text[:60]!r}; {remedy}"
+            )
+    if len(docs) != len(expected):
+        raise ValueError(f"{path} has {len(docs)} documents, but {corpus} has {len(expected)}; {remedy}")
+    if not any(doc.has_annotation("ENT_IOB") for doc in docs):
+        raise ValueError(f"{path} has no annotation of entities; {remedy}")
+
+
+def with_entities(doc: Doc, votes: Sequence[Vote]) -> Doc:
+    """A document with the same tokens, and with these entities and their scores."""
+    new = Doc(doc.vocab, words=[token.text for token in doc], spaces=[bool(token.whitespace_) for token in doc])
+    new.set_ents([Span(new, start, end, label=label) for start, end, label, _ in votes], default="outside")
+    for ent, found in zip(new.ents, votes, strict=True):
+        ent._.score = found.score
+    return new

@@ -1,0 +1,229 @@
+"""`ner-arch combine`: votes of several systems, with a span model as the judge."""
+
+import itertools
+import random
+import re
+
+import numpy as np
+import pytest
+import spacy
+from conftest import TRAIN, entities, make_examples, small_model, train
+from spacy.tokens import Doc, DocBin, Span
+from spacy.vocab import Vocab
+from typer.testing import CliRunner
+
+from spacy_ner_arch.cli.app import app
+from spacy_ner_arch.cli.combine import find_span_ner
+from spacy_ner_arch.cli.voting import UNANIMOUS, Unknown, span_model, vote
+
+VOCAB = Vocab()
+PER, LOC = (0, 2, "PER"), (0, 2, "LOC")
+
+
+def judge(probabilities):
+    """A span model: {(start, end, label or None): probability}."""
+
+    def model(start, end, labels):
+        return np.array([probabilities[start, end, label] for label in labels])
+
+    return model
+
+
+def test_the_majority_decides():
+    assert [v[:3] for v in vote([[PER], [PER], []], [1, 1, 1])] == [PER]
+    assert vote([[PER], [], []], [1, 1, 1]) == []
+    # As many for it as against it; the weights decide.
+    assert vote([[PER], []], [1, 1]) == []
+    assert [v[:3] for v in vote([[PER], []], [0.91, 0.9])] == [PER]
+    # The label that was proposed first, of two with as many votes.
+    assert [v[:3] for v in vote([[LOC], [PER]], [1, 1])] == [LOC]
+    assert vote([[], []], [1, 1]) == []
+
+
+def test_the_span_model_weighs_the_votes():
+    model = judge({(0, 2, None): 0.2, (0, 2, "PER"): 0.1, (0, 2, "LOC"): 0.7})
+    ((*found, score),) = vote([[PER], [PER], [LOC]], [1, 1, 1], model)
+    assert found == list(LOC) and score == pytest.approx(0.7 / (0.7 + 2 * 0.1))
+    # Two systems against one: 0.7 is more than 2 times 0.2, but not more than 4 times.
+    assert [v[:3] for v in vote([[LOC], [], []], [1, 1, 1], model)] == [LOC]
+    assert vote([[LOC], [], []], [1, 2, 2], model) == []
+    # What the model does not know is decided by the votes.
+    assert vote([[LOC], [], []], [1, 1, 1], lambda start, end, labels: None) == []
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_overlapping_spans_are_chosen_for_the_greatest_sum_of_log_odds(seed):
+    rng = random.Random(seed)
+
+    def system():
+        spans, end = [], 0
+        while end < 6:
+            start = end + rng.randrange(3)
+            end = start + rng.randint(1, 3)
+            spans.append((start, end, rng.choice(["PER", "LOC"])))
+        return spans
+
+    proposals, weights = [system() for _ in range(3)], [rng.uniform(0.5, 1) for _ in range(3)]
+    every = {span[:2] for spans in proposals for span in spans}
+    shares = {span: rng.random() for span in every}
+    table = {
+        (*span, label): shares[span] if label is None else 1 - shares[span]
+        for span in every
+        for label in (None, "PER", "LOC")
+    }
+    odds = {}
+    for span in every:
+        for label in ("PER", "LOC"):
+            votes = sum(w for spans, w in zip(proposals, weights, strict=True) if (*span, label) in spans)
+            others = sum(w for spans, w in zip(proposals, weights, strict=True) if span not in {s[:2] for s in spans})
+            if votes:
+                ratio = votes * (1 - shares[span]) / (others * shares[span]) if others else np.inf
+                odds[(*span, label)] = min(UNANIMOUS, np.log(ratio))
+
+    def sum_of(chosen):
+        tokens = [token for start, end, _ in chosen for token in range(start, end)]
+        return sum(odds[span] for span in chosen) if len(tokens) == len({*tokens}) else -np.inf
+
+    found = [v[:3] for v in vote(proposals, weights, judge(table))]
+    best = max(sum_of(chosen) for size in range(5) for chosen in itertools.combinations(odds, size))
+    assert sum_of(found) == pytest.approx(best) and found == sorted(found)
+
+
+def span_nlp(max_width=4):
+    nlp = spacy.blank("en")
+    nlp.add_pipe("span_ner", config={"model": small_model("Span"), "max_width": max_width})
+    return nlp
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A trained pipeline, and the corpus that it has learned."""
+    path = tmp_path_factory.mktemp("combine")
+    nlp = span_nlp()
+    train(nlp, make_examples(nlp))
+    nlp.to_disk(path / "model")
+    write(path / "gold.spacy", [spans for _, spans in TRAIN])
+    return path
+
+
+def make_docs(spans, texts):
+    docs = []
+    for text, found in zip(texts, spans, strict=False):
+        doc = Doc(VOCAB, words=text.split(" "))
+        doc.set_ents([Span(doc, *span) for span in found], default="outside")
+        docs.append(doc)
+    return docs
+
+
+def write(path, spans, texts=tuple(text for text, _ in TRAIN)):
+    DocBin(docs=make_docs(spans, texts)).to_disk(path)
+    return path
+
+
+def combine(*arguments, code=0):
+    result = CliRunner().invoke(app, ["combine", *map(str, arguments)], env={"COLUMNS": "400"})
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def plain(output):
+    """Without the line breaks of messages."""
+    return " ".join(output.split())
+
+
+def systems(tmp_path):
+    """Each of three systems misses something or finds too much."""
+    gold = [list(spans) for _, spans in TRAIN]
+    missing, wrong, spurious = ([list(spans) for spans in gold] for _ in range(3))
+    missing[0], missing[4] = [], gold[4][:1]
+    wrong[0] = [(0, 2, "LOC"), (4, 5, "LOC")]
+    spurious[3], spurious[0] = [(0, 1, "PER")], [(0, 2, "LOC")]
+    return [
+        write(tmp_path / f"{name}.spacy", spans)
+        for name, spans in (("missing", missing), ("wrong", wrong), ("spurious", spurious))
+    ]
+
+
+def test_the_command(folder, tmp_path):
+    inputs = systems(tmp_path)
+    # The right label of the first entity is proposed by none of the three.
+    right = write(tmp_path / "right.spacy", [TRAIN[0][1], [], [], [], []])
+    output = combine(folder / "model", folder / "gold.spacy", *inputs, right, tmp_path / "out" / "all.spacy")
+    rows = {line.split()[0]: line.split() for line in output.splitlines() if re.search(r"\d \d+$|\d +\d+$", line)}
+    names = [str(path) for path in (*inputs, right)]
+    assert [name for name in rows if name in names] == names
+    assert "span_ner alone" in output and "majority" in rows and float(rows["combined"][3]) == 100.0
+    assert float(rows["majority"][4]) < 100.0
+    docs = list(DocBin().from_disk(tmp_path / "out" / "all.spacy").get_docs(VOCAB))
+    assert [entities(doc) for doc in docs] == [spans for _, spans in TRAIN]
+    assert all(0.5 < ent._.score <= 1 for doc in docs for ent in doc.ents)
+
+
+def test_weights_and_texts_without_entities(folder, tmp_path):
+    bare = tmp_path / "bare.spacy"
+    DocBin(docs=[Doc(VOCAB, words=text.split(" ")) for text, _ in TRAIN]).to_disk(bare)
+    inputs = systems(tmp_path)
+    output = plain(combine(folder / "model", bare, *inputs, tmp_path / "out.spacy", "-w", 90, "-w", 80.5, "-w", 70))
+    assert "has no entities to compare with" in output and "Saved 8 entities in 5 documents" in output
+
+
+def test_what_the_span_model_does_not_know_is_reported(folder, tmp_path):
+    spans = [[(0, 5, "LOC")], [(1, 2, "CITY")], [], [], []]
+    inputs = [write(tmp_path / f"{i}.spacy", spans) for i in (1, 2)]
+    output = plain(combine(folder / "model", folder / "gold.spacy", *inputs, tmp_path / "out.spacy"))
+    assert "2 proposals are decided by the votes alone, since span_ner does not know them" in output
+    assert "1: more than 4 tokens, such as 'Anna Brandt lives in Tarvik'" in output
+    assert "1: the label CITY, such as 'Tarvik'" in output
+    assert "Saved 2 entities" in output
+
+
+def test_spans_that_the_suggester_leaves_out():
+    nlp = span_nlp()
+    pipe = nlp.get_pipe("span_ner")
+    pipe.add_label("PER")
+    rows = np.full((3, 2, 2), -np.inf)
+    rows[..., 0] = 0.0
+    rows[1, 0] = np.log([0.25, 0.75])
+    unknown = Unknown()
+    model = span_model(pipe, nlp.make_doc("a b c"), rows, unknown)
+    assert model(1, 2, [None, "PER"]).tolist() == pytest.approx([0.25, 0.75])
+    assert model(0, 1, [None, "PER"]) is None and model(0, 3, [None, "PER"]) is None
+    assert unknown.counts == {"no candidate of its suggester": 1, "more than 2 tokens": 1}
+
+
+def test_bad_input(folder, tmp_path):
+    model, gold, out = folder / "model", folder / "gold.spacy", tmp_path / "out.spacy"
+    good, other, _ = systems(tmp_path)
+    spans = [spans for _, spans in TRAIN]
+    texts = [text for text, _ in TRAIN]
+
+    def message(*arguments):
+        return plain(combine(*arguments, out, code=1))
+
+    changed = write(tmp_path / "changed.spacy", spans, [*texts[:3], "Nothing changed .", texts[4]])
+    assert f"{changed}, document 4: its text 'Nothing changed . ' is not that of" in message(model, gold, good, changed)
+    docs = make_docs(spans, texts)
+    *words, last = [token.text for token in docs[1]]
+    docs[1] = Doc(VOCAB, words=[*words[:1], "Tar", "vik", *words[2:], last], spaces=[True, False] + [True] * 4)
+    split = tmp_path / "split.spacy"
+    DocBin(docs=docs).to_disk(split)
+    assert f"{split}, document 2: its tokens are not those of {gold}, first at 'Tar' in 'Yesterday" in message(
+        model, gold, good, split
+    )
+    few = write(tmp_path / "few.spacy", spans[:4], texts[:4])
+    assert f"{few} has 4 documents, but {gold} has 5" in message(model, gold, good, few)
+    bare = tmp_path / "bare.spacy"
+    DocBin(docs=[Doc(VOCAB, words=text.split(" ")) for text in texts]).to_disk(bare)
+    assert f"{bare} has no annotation of entities; let the system annotate" in message(model, gold, good, bare)
+    damaged = tmp_path / "damaged.spacy"
+    damaged.write_bytes(b"no DocBin")
+    assert f"{damaged} is no .spacy file, or damaged" in message(model, gold, good, damaged)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert f"{empty} has no .spacy files" in message(model, gold, good, empty)
+    assert "at least two systems, each once" in message(model, gold, good)
+    assert "at least two systems, each once" in message(model, gold, good, good)
+    assert "give a number above 0 for each of the 2 systems" in message(model, gold, good, other, "-w", 1.0)
+    with pytest.raises(ValueError, match="only span_ner gives all spans a probability"):
+        find_span_ner(spacy.blank("en"), None)
+    assert not out.exists()
