@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ..annotate.annotator import Job
     from ..annotate.folder import OutputFolder
     from ..annotate.inputs import Input, Shard
+    from ..annotate.soft import Soft
 
 ENGINES = ("local", "ray")
 BAR = "{percentage:3.0f} %|{bar}| {remaining} left{postfix}"
@@ -33,6 +34,16 @@ def annotate(
     key: str | None = Option(
         None, "--key", help="Put the annotation under this key, instead of keys for entities, spans and relations"
     ),
+    soft: bool = Option(
+        False, "--soft", help="Write the probabilities of a sequence_ner, from which another pipeline can learn"
+    ),
+    gold_labels: str | None = Option(
+        None,
+        "--gold-labels",
+        help="With --soft: labels, separated by commas, if the inputs annotate only these (default: their annotation "
+        "has all labels)",
+    ),
+    component: str | None = Option(None, "--component", help="With --soft: the sequence_ner, if there are several"),
     n_process: int = Option(1, "--n-process", "-n", help="Number of processes, each with one thread", min=1),
     batch_size: int | None = Option(
         None, "--batch-size", "-b", help="Texts per batch (default: that of the pipeline)", min=1
@@ -60,6 +71,7 @@ def annotate(
 
     try:
         check_options(to, list(OUTPUTS), key, engine, address)
+        teacher = find_soft(soft, to, gold_labels, component)
         if to == "parquet" and FIELDS in (key, text_column):
             raise ValueError(f"--key and --text-column cannot be {FIELDS} with --to parquet, which has such a column")
         files, left_out = find_inputs(inputs, format, output)
@@ -70,8 +82,11 @@ def annotate(
                 msg.warn(f"{file.path} is empty")
         not_empty = [file for file in files if file.size]
         check_inputs(not_empty, text_column)
+        without = [file.path for file in files if file.format != "spacy"]
+        if gold_labels and without:
+            raise ValueError(f"--gold-labels is for .spacy files, and {without[0]} has no annotation; convert it")
         columns = find_columns(not_empty, text_column) if to == "parquet" else None
-        job = Job(model, fingerprint(model), code, use_gpu, batch_size, text_column, key, to, columns)
+        job = Job(model, fingerprint(model), code, use_gpu, batch_size, text_column, key, to, columns, teacher)
         with OutputFolder(output, make_header(job, files, shard_size), to) as folder:
             if folder.damaged:
                 msg.warn(f"{len(folder.damaged)} files are missing or changed and are made again: {folder.damaged[0]}")
@@ -126,8 +141,8 @@ def report(folder: "OutputFolder") -> None:
         rejected += f" and written to {folder.path / 'part-*.rejects.jsonl'}\n{first['place']}: {first['reason']}"
     if not counts["documents"]:
         raise ValueError(rejected if counts["records"] else "the inputs have no record")
-    layers = ("entities", "spans", "relations")
-    found = [f"{counts[layer]:,} {layer}" for layer in layers if layer in counts]
+    layers = ("entities", "spans", "relations", "chains", "gold_entities")
+    found = [f"{counts[layer]:,} {layer.replace('_', ' ')}" for layer in layers if layer in counts]
     msg.good(f"{counts['documents']:,} documents with {', '.join(found)} in {folder.path}")
     if first is not None:
         msg.warn(rejected)
@@ -146,6 +161,19 @@ def check_options(to: str, formats: list[str], key: str | None, engine: str, add
         raise ValueError("--key is for json lines and Parquet; a .spacy file has the annotation in its documents")
 
 
+def find_soft(soft: bool, to: str, gold_labels: str | None, component: str | None) -> "Soft | None":
+    """The options of --soft. Raises ValueError for options that need others."""
+    from ..annotate.soft import Soft
+    from .convert import split_names
+
+    if soft and to != "spacy":
+        raise ValueError("--soft writes to doc.user_data, which only .spacy files have; add --to spacy")
+    for option, value in (("--gold-labels", gold_labels), ("--component", component)):
+        if value is not None and not soft:
+            raise ValueError(f"{option} is for --soft")
+    return Soft(component, tuple(split_names(gold_labels or ""))) if soft else None
+
+
 def make_header(job: "Job", files: list["Input"], shard_size: int) -> dict[str, Any]:
     """What the output depends on, for the first line of the manifest."""
     from importlib.metadata import version
@@ -162,6 +190,9 @@ def make_header(job: "Job", files: list["Input"], shard_size: int) -> dict[str, 
             for file in files
         ],
         "--to": job.to,
+        "--soft": job.soft is not None,
+        "--gold-labels": job.soft and list(job.soft.gold_labels),
+        "--component": job.soft and job.soft.component,
         "--text-column": job.column,
         "--key": job.key,
         "--batch-size": job.batch_size,
