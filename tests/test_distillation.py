@@ -1,13 +1,26 @@
 """Learning from a teacher: the loss against enumeration, and the way from `annotate --soft` to a trained student."""
 
+import json
+import re
+
 import numpy as np
 import pytest
+import spacy
 import torch
+from conftest import TRAIN, entities, make_examples, make_nlp, train, transformer_nlp
+from spacy.cli import app
+from spacy.tokens import Doc, DocBin, Span
+from spacy.training import Corpus, Example
+from typer.testing import CliRunner
 
+import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
 from spacy_ner_arch.annotation.chains import Chain, TagTarget
 from spacy_ner_arch.annotation.tags import MISSING, OUTSIDE, encode, legality, tag_names
+from spacy_ner_arch.annotation.teachers import TEACHER, get_chain, set_chain
 from spacy_ner_arch.nn.batch import make_batch
 from spacy_ner_arch.nn.taggers import CRFTagger, SoftmaxTagger
+from spacy_ner_arch.training.corpus import create_corpus
+from spacy_ner_arch.training.labels import create_add_labels
 
 CPU = torch.device("cpu")
 WIDTH = 5
@@ -211,3 +224,275 @@ def test_documents_of_several_teachers_and_without_one_in_a_batch(head):
 def test_settings_that_are_refused(settings):
     with pytest.raises(ValueError, match="teacher_weight = .* must not be negative .* must be above 0"):
         make_head("CRF", ["X"], "BIO", **settings)
+
+
+# From `annotate --soft` to a student
+
+TEXTS = [text for text, _ in TRAIN]
+
+
+@pytest.fixture(scope="module")
+def teacher(trained, tmp_path_factory):
+    """Folder of a pipeline that knows TRAIN by heart, with a calibrated temperature."""
+    folder = tmp_path_factory.mktemp("teacher")
+    trained.to_disk(folder)
+    nlp = spacy.load(folder)
+    nlp.get_pipe("sequence_ner").head.module.temperature.fill_(1.5)
+    nlp.to_disk(folder)
+    return folder
+
+
+@pytest.fixture
+def texts(tmp_path):
+    path = tmp_path / "texts.jsonl"
+    path.write_text("".join(json.dumps({"id": i, "text": text}) + "\n" for i, text in enumerate([*TEXTS, ""])))
+    return path
+
+
+def annotate(*args, code=0):
+    result = CliRunner().invoke(app, ["ner-arch", "annotate", *map(str, args)])
+    assert result.exit_code == code, (result.output, result.exception)
+    return " ".join(result.output.split())
+
+
+def soft(*args):
+    """Output of `annotate --soft`."""
+    return annotate(*args, "--soft", "--to", "spacy")
+
+
+def read_docs(folder, vocab=None):
+    paths = sorted(folder.glob("part-*.spacy"))
+    return [doc for path in paths for doc in DocBin().from_disk(path).get_docs(vocab or spacy.blank("en").vocab)]
+
+
+def iob(doc):
+    """As spaCy writes it: an empty string where the annotation is missing."""
+    return [token.ent_iob_ for token in doc]
+
+
+def marginals(chain):
+    """Distribution of the tags of each token, (T, K)."""
+    paths, weights = teacher_distribution(chain, {}, chain.tags)
+    rows = np.zeros(chain.emissions.shape)
+    for path, weight in zip(paths, weights, strict=True):
+        rows[range(len(path)), [chain.tags.index(name) for name in path]] += float(weight)
+    return rows
+
+
+def test_annotate_soft_keeps_the_calibrated_distribution(teacher, texts, tmp_path):
+    output = soft(teacher, texts, tmp_path / "out")
+    assert "6 documents with 6 chains, 0 gold entities" in output
+    docs = read_docs(tmp_path / "out")
+    assert [doc.text for doc in docs] == [*TEXTS, ""] and [doc.user_data["id"] for doc in docs] == [*range(6)]
+    nlp = spacy.load(teacher)
+    pipe = nlp.get_pipe("sequence_ner")
+    for doc in docs:
+        chain = get_chain(doc)
+        assert chain.tags == tuple(pipe.tags) and chain.scheme == "BILUO" and chain.emissions.dtype == np.float16
+        assert iob(doc) == [""] * len(doc) and not doc.ents
+    for doc in docs[1:4:2]:
+        (exact,) = pipe.chains([nlp.make_doc(doc.text)])
+        assert np.allclose(marginals(get_chain(doc)), marginals(exact), atol=2e-3)
+    # The probabilities are those of the entities.
+    doc = nlp(TEXTS[1])
+    assert marginals(get_chain(docs[1]))[1, pipe.tags.index("U-LOC")] == pytest.approx(doc.ents[0]._.score, abs=2e-3)
+
+
+@pytest.mark.slow
+def test_the_same_bytes_with_two_processes(teacher, texts, tmp_path):
+    for name, processes in (("one", 1), ("two", 2)):
+        soft(teacher, texts, tmp_path / name, "--shard-size", 2, "-n", processes)
+    for path in (tmp_path / "one").glob("part-*"):
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+def gold_corpus(path, **settings):
+    """TRAIN with gold entities, of the first two documents; nothing is known of the others."""
+    docs = []
+    for number, (text, spans) in enumerate(TRAIN):
+        doc = spacy.blank("en")(text)
+        if number < 2:
+            doc.set_ents([Span(doc, *span) for span in spans], **settings)
+        docs.append(doc)
+    DocBin(docs=docs).to_disk(path)
+    return path
+
+
+def test_gold_annotation_of_the_input_stays(teacher, tmp_path):
+    path = gold_corpus(tmp_path / "gold.spacy", default="outside")
+    assert "5 chains, 3 gold entities" in soft(teacher, path, tmp_path / "out")
+    docs = read_docs(tmp_path / "out")
+    assert iob(docs[0]) == ["B", "I", "O", "O", "B", "O"] and iob(docs[2]) == [""] * len(docs[2])
+    # The output is an input, as of another teacher: its chain is replaced.
+    soft(teacher, tmp_path / "out", tmp_path / "again")
+    for doc, again in zip(docs, read_docs(tmp_path / "again"), strict=True):
+        assert iob(doc) == iob(again) and np.array_equal(get_chain(doc).emissions, get_chain(again).emissions)
+    annotate(teacher, tmp_path / "out", tmp_path / "hard")
+    assert "teacher" not in (tmp_path / "hard" / "part-000000.jsonl").read_text()
+    annotate(teacher, tmp_path / "out", tmp_path / "hard2", "--to", "spacy")
+    assert all(TEACHER not in doc.user_data and doc.has_annotation("ENT_IOB") for doc in read_docs(tmp_path / "hard2"))
+
+
+def test_gold_labels_say_what_the_input_annotates(teacher, tmp_path):
+    path = gold_corpus(tmp_path / "gold.spacy", default="outside")
+    assert "5 chains, 3 gold entities" in soft(teacher, path, tmp_path / "out", "--gold-labels", "LOC,DATE")
+    docs = read_docs(tmp_path / "out")
+    assert iob(docs[0]) == ["B", "I", "", "", "B", ""] and iob(docs[1]) == ["", "B", "", "", ""]
+    assert all(set(get_chain(doc).labels) == {"ORG", "PER"} for doc in docs)
+
+
+def test_components_around_the_teacher(teacher, tiny_transformers, tmp_path):
+    """What is in front of it runs, but sets no entities, and vectors are not stored."""
+    nlp = transformer_nlp(tiny_transformers["bert"])
+    nlp.initialize(lambda: make_examples(nlp))
+    ruler = nlp.add_pipe("entity_ruler", first=True)
+    ruler.add_patterns([{"label": "PER", "pattern": "quiet"}])
+    nlp.to_disk(tmp_path / "model")
+    path = gold_corpus(tmp_path / "gold.spacy", default="outside")
+    soft(tmp_path / "model", path, tmp_path / "out")
+    docs = read_docs(tmp_path / "out")
+    assert iob(docs[1]) == ["O", "B", "O", "O", "O"] and iob(docs[4]) == [""] * len(docs[4])
+    assert all(doc.user_data.keys() <= {TEACHER, ("._.", "trf_data", None, None)} for doc in docs)
+    assert all(doc._.trf_data is None for doc in docs)
+
+
+def test_several_teachers_in_a_pipeline(teacher, texts, tmp_path):
+    nlp = spacy.load(teacher)
+    nlp.add_pipe("sequence_ner", "other", source=spacy.load(teacher))
+    nlp.get_pipe("other").head.module.output.weight.data.zero_()
+    nlp.to_disk(tmp_path / "model")
+    output = annotate(tmp_path / "model", texts, tmp_path / "none", "--soft", "--to", "spacy", code=1)
+    assert "several sequence_ner: give --component, one of ['sequence_ner', 'other']" in output
+    soft(tmp_path / "model", texts, tmp_path / "out", "--component", "other")
+    doc = read_docs(tmp_path / "out")[0]
+    expected, other = (nlp.get_pipe(name).chains([nlp.make_doc(doc.text)])[0] for name in ("other", "sequence_ner"))
+    assert np.allclose(marginals(get_chain(doc)), marginals(expected), atol=2e-3)
+    assert not np.allclose(marginals(expected), marginals(other), atol=0.1)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--soft"], "--soft writes to doc.user_data, which only .spacy files have; add --to spacy"),
+        (["--gold-labels", "LOC"], "--gold-labels is for --soft"),
+        (["--component", "sequence_ner"], "--component is for --soft"),
+        (["--soft", "--to", "spacy", "--component", "ner"], "--component ner is no sequence_ner of this pipeline"),
+        (["--soft", "--to", "spacy", "--gold-labels", "LOC"], "--gold-labels is for .spacy files, and"),
+    ],
+)
+def test_options_that_are_refused(teacher, texts, tmp_path, options, message):
+    assert message in annotate(teacher, texts, tmp_path / "out", *options, code=1)
+
+
+def test_a_pipeline_without_a_teacher_is_refused(texts, tmp_path):
+    spacy.blank("en").to_disk(tmp_path / "blank")
+    output = annotate(tmp_path / "blank", texts, tmp_path / "out", "--soft", "--to", "spacy", code=1)
+    assert "Only sequence_ner gives all spans a probability" in output
+
+
+@pytest.mark.parametrize("head, reader", [("CRF", Corpus), ("Softmax", create_corpus)])
+def test_a_student_learns_what_the_teacher_knows(teacher, texts, tmp_path, head, reader):
+    """From no gold annotation at all."""
+    soft(teacher, texts, tmp_path / "out")
+    student = make_nlp(head)
+    examples = list(reader(tmp_path / "out")(student))
+    train(student, examples, steps=80)
+    pipe = student.get_pipe("sequence_ner")
+    assert pipe.labels == ("LOC", "ORG", "PER")
+    nlp = spacy.load(teacher)
+    for text, spans in TRAIN:
+        doc = student(text)
+        assert entities(doc) == spans
+        assert [ent._.score for ent in doc.ents] == pytest.approx([ent._.score for ent in nlp(text).ents], abs=0.1)
+
+
+def test_gold_holds_where_it_is_known(teacher, tmp_path):
+    """The teacher knows two places in the last text. One of them is annotated as a person."""
+    doc = spacy.blank("en")(TEXTS[4])
+    doc.set_ents([Span(doc, 2, 3, "PER")], default="missing")
+    DocBin(docs=[doc]).to_disk(tmp_path / "gold.spacy")
+    soft(teacher, tmp_path / "gold.spacy", tmp_path / "out")
+    student = make_nlp()
+    train(student, list(Corpus(tmp_path / "out")(student)))
+    assert entities(student(TEXTS[4])) == [(0, 1, "PER"), (2, 3, "PER"), (4, 5, "LOC"), (6, 7, "PER")]
+
+
+def soft_example(student, teacher, text=TEXTS[0]):
+    nlp = spacy.load(teacher)
+    reference = nlp.make_doc(text)
+    set_chain(reference, nlp.get_pipe("sequence_ner").chains([reference])[0])
+    return Example(student.make_doc(text), reference)
+
+
+def test_a_teacher_with_another_scheme_is_refused(teacher):
+    student = make_nlp(scheme="BIO")
+    message = 'sequence_ner: its tag scheme is BIO, but that of the teacher of .* is BILUO; set .* scheme = "BILUO"'
+    with pytest.raises(ValueError, match=message):
+        student.initialize(lambda: [soft_example(student, teacher)])
+
+
+def test_labels_that_only_the_teacher_has_are_negative(teacher):
+    student = make_nlp()
+    student.get_pipe("sequence_ner").add_label("LOC")
+    examples = [soft_example(student, teacher)]
+    with pytest.warns(UserWarning, match=r"learned as negative: \['ORG', 'PER'\]"):
+        student.get_pipe("sequence_ner").initialize(lambda: examples, nlp=student, labels=["LOC"])
+    optimizer = student.resume_training()
+    optimizer.learn_rate = 0.01
+    for _ in range(60):
+        student.update(examples, sgd=optimizer)
+    assert entities(student(TEXTS[0])) == [(4, 5, "LOC")]
+
+
+def test_other_tokens_than_those_of_the_teacher_are_reported(teacher):
+    student = make_nlp()
+    good, bad = (soft_example(student, teacher, text) for text in TEXTS[:2])
+    other = Example(Doc(student.vocab, words=["Yesterday Tarvik", "was", "quiet", "."]), bad.reference)
+    message = (
+        r"1 documents with other tokens than the teacher's, whose chain is not used\..*'Yesterday Tarvik was quiet"
+    )
+    with pytest.warns(UserWarning, match=message):
+        student.initialize(lambda: [good, other])
+    targets = student.get_pipe("sequence_ner").find_targets([good, other], None)
+    assert [target.chain is None for target in targets] == [False, True] and (targets[1].tags == MISSING).all()
+
+
+def test_documents_that_teach_nothing_are_reported(teacher):
+    student = make_nlp()
+    examples = [soft_example(student, teacher, text) for text in TEXTS[:3]]
+    for eg in examples[:2]:
+        del eg.reference.user_data[TEACHER]
+    message = r"2 documents without an annotated token and without a teacher's chain.*\(for example 'Anna Brandt"
+    with pytest.warns(UserWarning, match=message):
+        student.initialize(lambda: examples)
+    # A component of a trained pipeline is not initialized.
+    student.get_pipe("sequence_ner")._warned.clear()
+    with pytest.warns(UserWarning, match="documents without an annotated token"):
+        student.update(examples)
+
+
+def test_a_chain_of_another_length_is_refused(teacher):
+    student = make_nlp()
+    example = soft_example(student, teacher)
+    example.reference.user_data[TEACHER] = soft_example(student, teacher, TEXTS[1]).reference.user_data[TEACHER]
+    with pytest.raises(ValueError, match="sequence_ner: the teacher's chain of 'Anna .* has 5 rows, .* has 6 tokens"):
+        student.initialize(lambda: [example])
+
+
+def test_where_all_is_annotated_the_teacher_is_not_asked(teacher):
+    student = make_nlp(scheme="BIO")
+    example = soft_example(student, teacher)
+    example.reference.set_ents([Span(example.reference, 0, 2, "PER")], default="outside")
+    student.initialize(lambda: [example])
+    (target,) = student.get_pipe("sequence_ner").find_targets([example], None)
+    assert target.chain is None and target.tags.tolist() == [1, 2, 0, 0, 0, 0]
+
+
+def test_labels_of_a_sourced_component_are_added_by_the_config(teacher):
+    nlp = spacy.load(teacher)
+    before = entities(nlp(TEXTS[2]))
+    create_add_labels({"sequence_ner": ["DATE", "LOC"]})(nlp)
+    assert nlp.get_pipe("sequence_ner").labels == ("LOC", "ORG", "PER", "DATE")
+    assert entities(nlp(TEXTS[2])) == before
+    with pytest.raises(ValueError, match=re.escape("names 'ner', which is no component with labels")):
+        create_add_labels({"ner": ["DATE"]})(nlp)
