@@ -281,7 +281,7 @@ def marginals(chain):
 
 def test_annotate_soft_keeps_the_calibrated_distribution(teacher, texts, tmp_path):
     output = soft(teacher, texts, tmp_path / "out")
-    assert "6 documents with 6 chains, 0 gold entities" in output
+    assert "6 documents with 6 chains of the teacher, 0 gold entities" in output
     docs = read_docs(tmp_path / "out")
     assert [doc.text for doc in docs] == [*TEXTS, ""] and [doc.user_data["id"] for doc in docs] == [*range(6)]
     nlp = spacy.load(teacher)
@@ -320,7 +320,7 @@ def gold_corpus(path, **settings):
 
 def test_gold_annotation_of_the_input_stays(teacher, tmp_path):
     path = gold_corpus(tmp_path / "gold.spacy", default="outside")
-    assert "5 chains, 3 gold entities" in soft(teacher, path, tmp_path / "out")
+    assert "5 chains of the teacher, 3 gold entities" in soft(teacher, path, tmp_path / "out")
     docs = read_docs(tmp_path / "out")
     assert iob(docs[0]) == ["B", "I", "O", "O", "B", "O"] and iob(docs[2]) == [""] * len(docs[2])
     # The output is an input, as of another teacher: its chain is replaced.
@@ -335,10 +335,15 @@ def test_gold_annotation_of_the_input_stays(teacher, tmp_path):
 
 def test_gold_labels_say_what_the_input_annotates(teacher, tmp_path):
     path = gold_corpus(tmp_path / "gold.spacy", default="outside")
-    assert "5 chains, 3 gold entities" in soft(teacher, path, tmp_path / "out", "--gold-labels", "LOC,DATE")
+    output = soft(teacher, path, tmp_path / "out", "--gold-labels", "LOC,DATE")
+    assert "5 chains of the teacher, 2 gold entities" in output
+    assert "1 entities of the inputs, whose labels --gold-labels does not name, are left out" in output
     docs = read_docs(tmp_path / "out")
-    assert iob(docs[0]) == ["B", "I", "", "", "B", ""] and iob(docs[1]) == ["", "B", "", "", ""]
+    assert iob(docs[0]) == ["", "", "", "", "B", ""] and iob(docs[1]) == ["", "B", "", "", ""]
     assert all(set(get_chain(doc).labels) == {"ORG", "PER"} for doc in docs)
+    assert "0 gold entities" in soft(teacher, path, tmp_path / "none", "--gold-labels", "")
+    docs = read_docs(tmp_path / "none")
+    assert not any(any(iob(doc)) for doc in docs) and get_chain(docs[0]).labels == ["LOC", "ORG", "PER"]
 
 
 def test_components_around_the_teacher(teacher, tiny_transformers, tmp_path):

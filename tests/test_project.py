@@ -25,6 +25,7 @@ def project(tmp_path_factory):
     shutil.copy(ROOT / "project.yml", folder)
     shutil.copytree(ROOT / "configs", folder / "configs")
     shutil.copytree(ROOT / "assets" / "sample", folder / "assets" / "sample")
+    shutil.copy(ROOT / "assets" / "generate_sample.py", folder / "assets")
     return folder
 
 
@@ -57,6 +58,14 @@ def test_quickstart(project, config):
     scores = srsly.read_json(project / "metrics" / f"sample-{config}.json")
     assert scores["ents_f"] > 0.85
     assert "Tarvik Museum of Glass" in done.stdout and "micro avg" in done.stdout
+
+
+@pytest.mark.slow
+def test_distil(project):
+    done = spacy_project(project, "run", "distil", ".", "--vars.teacher", "bilstm_crf", "--vars.student", "bilstm")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "chains of the teacher, 0 gold entities" in done.stdout
+    assert srsly.read_json(project / "metrics" / "student.json")["ents_f"] > 0.85
 
 
 @pytest.mark.slow

@@ -139,7 +139,8 @@ class Annotator:
         """Annotate the records of a shard, except those with these positions, which are rejected for these reasons."""
         rejects: list[str] = []
         output = OUTPUTS[self.job.to](self.job.column, self.layers, self.job.key, self.job.columns)
-        counts = Counter(dict.fromkeys(("records", "documents", "rejects", "repeated_ids", *self.layers), 0))
+        layers = ("chains", "gold_entities", "other_entities") if self.teacher else self.layers
+        counts = Counter(dict.fromkeys(("records", "documents", "rejects", "repeated_ids", *layers), 0))
         ids = Counter[str]()
 
         def documents() -> Iterator[tuple[Doc, Record]]:
@@ -147,7 +148,10 @@ class Annotator:
                 try:
                     if position in failing:
                         raise raw.line.error(failing[position], "correct or remove the record")
-                    yield self._read(raw, output)
+                    doc, record = self._read(raw, output)
+                    if self.teacher:
+                        counts["other_entities"] += self.teacher.prepare(doc)
+                    yield doc, record
                 except FormatError as error:
                     rejects.append(reject(raw.line, error))
 
@@ -181,8 +185,6 @@ class Annotator:
                 raise line.error(f"doc.user_data[{column!r}] is not the text", "give another --text-column")
             record: Record = {column: doc.text, **fields}
             self._clear(doc)
-            if self.teacher:
-                self.teacher.prepare(doc)
         elif raw.value is not None:
             record = raw.value
         else:

@@ -16,11 +16,12 @@ class Soft(NamedTuple):
     """The options of `--soft`.
 
     component: name of the teacher, a sequence_ner; None for the only one.
-    gold_labels: the labels that the input annotates completely, if it annotates only these.
+    gold_labels: the labels for which the annotation of the input is gold; None for all, and for the tokens that the
+        input says to be outside of entities.
     """
 
     component: str | None
-    gold_labels: tuple[str, ...]
+    gold_labels: tuple[str, ...] | None
 
 
 def find_tagger(nlp: Language, name: str | None) -> Any:
@@ -48,10 +49,18 @@ class Teacher:
         earlier = nlp.pipe_names[: nlp.pipe_names.index(self.tagger.name)]
         nlp.select_pipes(enable=[name for name in earlier if name not in assigning(nlp, "doc.ents")])
 
-    def prepare(self, doc: Doc) -> None:
-        """If the input annotates only some labels, mark the tokens outside of its entities as not annotated."""
-        if self.soft.gold_labels:
-            doc.set_ents(list(doc.ents), default="missing")
+    def prepare(self, doc: Doc) -> int:
+        """Remove the annotation of a document that is not gold. Returns how many entities were removed.
+
+        Annotation that is gold for some labels says of tokens outside of its entities that they have none of these, and
+        nothing else.
+        """
+        if self.soft.gold_labels is None:
+            return 0
+        kept = [ent for ent in doc.ents if ent.label_ in self.soft.gold_labels]
+        removed = len(doc.ents) - len(kept)
+        doc.set_ents(kept, default="missing")
+        return removed
 
     def predict(self, records: Iterator[tuple[Doc, Any]], batch_size: int) -> Iterator[tuple[Doc, Any]]:
         """Documents with their chains, and what came with them, as `documents.predict`."""
@@ -60,7 +69,7 @@ class Teacher:
             for batch in minibatch(stream, batch_size):
                 docs = [doc for doc, _ in batch]
                 for doc, chain in zip(docs, self.tagger.chains(docs), strict=True):
-                    set_chain(doc, chain.without(self.soft.gold_labels))
+                    set_chain(doc, chain.without(self.soft.gold_labels or ()))
                     for cleaner in self.cleaners:
                         cleaner(doc)
                 yield from batch

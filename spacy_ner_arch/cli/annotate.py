@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..annotate.soft import Soft
 
 ENGINES = ("local", "ray")
+LAYERS = ("entities", "spans", "relations")
 BAR = "{percentage:3.0f} %|{bar}| {remaining} left{postfix}"
 
 
@@ -40,8 +41,8 @@ def annotate(
     gold_labels: str | None = Option(
         None,
         "--gold-labels",
-        help="With --soft: labels, separated by commas, if the inputs annotate only these (default: their annotation "
-        "has all labels)",
+        help="With --soft: labels, separated by commas, for which the annotation of the inputs is gold (default: for "
+        "all labels)",
     ),
     component: str | None = Option(None, "--component", help="With --soft: the sequence_ner, if there are several"),
     n_process: int = Option(1, "--n-process", "-n", help="Number of processes, each with one thread", min=1),
@@ -83,7 +84,7 @@ def annotate(
         not_empty = [file for file in files if file.size]
         check_inputs(not_empty, text_column)
         without = [file.path for file in files if file.format != "spacy"]
-        if gold_labels and without:
+        if gold_labels is not None and without:
             raise ValueError(f"--gold-labels is for .spacy files, and {without[0]} has no annotation; convert it")
         columns = find_columns(not_empty, text_column) if to == "parquet" else None
         job = Job(model, fingerprint(model), code, use_gpu, batch_size, text_column, key, to, columns, teacher)
@@ -141,11 +142,15 @@ def report(folder: "OutputFolder") -> None:
         rejected += f" and written to {folder.path / 'part-*.rejects.jsonl'}\n{first['place']}: {first['reason']}"
     if not counts["documents"]:
         raise ValueError(rejected if counts["records"] else "the inputs have no record")
-    layers = ("entities", "spans", "relations", "chains", "gold_entities")
-    found = [f"{counts[layer]:,} {layer.replace('_', ' ')}" for layer in layers if layer in counts]
+    names = {"chains": "chains of the teacher", "gold_entities": "gold entities"}
+    found = [f"{counts[layer]:,} {names.get(layer, layer)}" for layer in (*LAYERS, *names) if layer in counts]
     msg.good(f"{counts['documents']:,} documents with {', '.join(found)} in {folder.path}")
     if first is not None:
         msg.warn(rejected)
+    if counts["other_entities"]:
+        msg.warn(
+            f"{counts['other_entities']:,} entities of the inputs, whose labels --gold-labels does not name, are left out"
+        )
     if counts["repeated_ids"]:
         msg.warn(f"{counts['repeated_ids']} documents have the id of another one of their shard; all of them are kept")
 
@@ -171,7 +176,8 @@ def find_soft(soft: bool, to: str, gold_labels: str | None, component: str | Non
     for option, value in (("--gold-labels", gold_labels), ("--component", component)):
         if value is not None and not soft:
             raise ValueError(f"{option} is for --soft")
-    return Soft(component, tuple(split_names(gold_labels or ""))) if soft else None
+    labels = None if gold_labels is None else tuple(split_names(gold_labels))
+    return Soft(component, labels) if soft else None
 
 
 def make_header(job: "Job", files: list["Input"], shard_size: int) -> dict[str, Any]:
@@ -181,6 +187,7 @@ def make_header(job: "Job", files: list["Input"], shard_size: int) -> dict[str, 
     from .. import __version__
     from ..annotate.inputs import checksum
 
+    labels = None if job.soft is None else job.soft.gold_labels
     packages = ["spacy", "torch", *(["pyarrow"] if job.to == "parquet" else [])]
     return {
         "model": job.model,
@@ -191,8 +198,8 @@ def make_header(job: "Job", files: list["Input"], shard_size: int) -> dict[str, 
         ],
         "--to": job.to,
         "--soft": job.soft is not None,
-        "--gold-labels": job.soft and list(job.soft.gold_labels),
-        "--component": job.soft and job.soft.component,
+        "--gold-labels": labels if labels is None else list(labels),
+        "--component": None if job.soft is None else job.soft.component,
         "--text-column": job.column,
         "--key": job.key,
         "--batch-size": job.batch_size,
