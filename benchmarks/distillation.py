@@ -2,12 +2,12 @@
 
     python benchmarks/distillation.py [student] [new_label] [--gold 1000] [--labels LOC] [--steps 3000] [--seed 0]
 
-`student`: bilstm_crf on CoNLL-2003 learns from gold sentences and from what a teacher on MiniLM, which was trained on the
-same gold sentences, makes of raw text: the other training sentences without their labels, and the texts of WNUT-17,
-UNER English-EWT and GUM. The row also has the scores of the teacher, and of the student without raw text.
+`student`: bilstm_crf on CoNLL-2003 learns from gold sentences and from raw text. The teacher, on MiniLM, was trained on
+the same gold sentences. The raw text are the other training sentences without their labels, and the sentences of
+WNUT-17, UNER English-EWT and GUM. The row also has the scores of the teacher, and of the student without raw text.
 
 `new_label`: a bilstm_crf that was trained without one of the labels of CoNLL-2003 learns it from 500 held-out sentences
-that mark only it, by the recipe of docs/new_label.md. `plain` trains on the same sentences as if they marked all labels.
+that mark only it, by the recipe of docs/new_label.md. `plain` trains on the same sentences as if they marked all.
 
 Rows go to results/distillation.jsonl. Corpora and MiniLM: see run.py.
 """
@@ -26,7 +26,6 @@ from run import ROOT, Machine, command, convert, folder_of, make_config, percent
 from runs import CONLL_MINILM, RATES, RUNS, Run, on_minilm
 from spacy.tokens import Doc, DocBin
 from spacy.training import Corpus
-from spacy.util import load_config
 from spacy.vocab import Vocab
 from thinc.api import Config
 

@@ -67,44 +67,56 @@ class TagTarget(NamedTuple):
     chain: Chain | None = None
 
 
-def union_tags(student: Sequence[str], chain: Chain) -> list[str]:
-    """Tags of the student, then those that only the teacher has."""
-    return [*student, *(tag for tag in chain.tags if tag not in student)]
+class Lattice:
+    """All tags of a student and its teacher, and the teacher's scores between them.
+
+    A tag that one of the two does not have counts as O for it.
+
+    student: names of the student's tags.
+    teacher: a chain of the teacher, whose emissions are not used.
+    temperature: divisor of the teacher's scores.
+
+    tags: names of the U tags, those of the student first.
+    to_student: (U,), place of each tag in the student's.
+    transitions: (U, U) float32, with a large negative score where they are illegal.
+    """
+
+    def __init__(self, student: Sequence[str], teacher: Chain, temperature: float = 1.0) -> None:
+        self.tags = [*student, *(tag for tag in teacher.tags if tag not in student)]
+        self.temperature = temperature
+        self.legal = legality(self.tags, teacher.scheme)
+        self.to_student = places_of(self.tags, student)
+        self.to_teacher = places_of(self.tags, teacher.tags)
+        self.is_known_to_teacher = np.array([tag in teacher.tags for tag in self.tags])
+        self.start, self.end = (self._scale(part[self.to_teacher]) for part in (teacher.start, teacher.end))
+        transitions = self._scale(teacher.transitions[np.ix_(self.to_teacher, self.to_teacher)])
+        self.transitions = np.where(self.legal.transition, transitions, np.float32(IMPOSSIBLE))
+
+    def _scale(self, scores: np.ndarray) -> np.ndarray:
+        return scores.astype(np.float32) / self.temperature
+
+    def emissions(self, chain: Chain, gold: np.ndarray) -> np.ndarray:
+        """The teacher's emissions given the gold tags, (T, U) float32, with start and end scores in the outer rows.
+
+        Where the gold tag is known, no other one is possible. Where it is unknown, only tags of the teacher are, and
+        none that would make the entity before it longer.
+
+        chain: that of the document, of the same teacher.
+        gold: (T,) indices of the student's tags, MISSING where they are unknown; T is at least 1.
+        """
+        scores = self._scale(chain.emissions[:, self.to_teacher])
+        scores[0] += self.start
+        scores[-1] += self.end
+        known = gold != MISSING
+        possible = np.where(known[:, None], np.arange(len(self.tags)) == gold[:, None], self.is_known_to_teacher)
+        last_known = np.flatnonzero(known[:-1] & ~known[1:])
+        possible[last_known + 1] &= ~self.legal.extends[gold[last_known]]
+        possible[0] &= self.legal.start
+        possible[-1] &= self.legal.end
+        return np.where(possible, scores, np.float32(IMPOSSIBLE))
 
 
 def places_of(tags: Sequence[str], names: Sequence[str]) -> np.ndarray:
     """Place in `names` of each tag; that of O for tags that it does not have."""
-    return np.array([names.index(tag if tag in names else OUTSIDE) for tag in tags])
-
-
-def clamped_scores(chain: Chain, gold: np.ndarray, tags: Sequence[str], temperature: float = 1.0) -> np.ndarray:
-    """The teacher's emissions given the gold tags, (T, U) float32; start and end scores are in the first and last row.
-
-    Where the gold tag is known, no other one is possible. Where it is unknown, tags that the teacher does not have are
-    impossible, and so is a tag that would make the entity before it longer. A tag that the teacher does not have counts
-    as O for it.
-
-    gold: (T,) indices into `tags`, or MISSING.
-    tags: of teacher and student, see `union_tags`.
-    temperature: divisor of the teacher's scores.
-    """
-    places = places_of(tags, chain.tags)
-    legal = legality(tags, chain.scheme)
-    scores = chain.emissions.astype(np.float32)[:, places]
-    scores[0] += chain.start.astype(np.float32)[places]
-    scores[-1] += chain.end.astype(np.float32)[places]
-    scores /= temperature
-    known = gold != MISSING
-    possible = np.where(known[:, None], np.arange(len(tags)) == gold[:, None], [tag in chain.tags for tag in tags])
-    follows = np.flatnonzero(~known[1:] & known[:-1])
-    possible[follows + 1] &= ~legal.extends[gold[follows]]
-    possible[0] &= legal.start
-    possible[-1] &= legal.end
-    return np.where(possible, scores, np.float32(IMPOSSIBLE))
-
-
-def union_transitions(chain: Chain, tags: Sequence[str], temperature: float = 1.0) -> np.ndarray:
-    """The teacher's transitions between the tags of teacher and student, (U, U) float32; see `clamped_scores`."""
-    places = places_of(tags, chain.tags)
-    scores = chain.transitions.astype(np.float32)[np.ix_(places, places)] / temperature
-    return np.where(legality(tags, chain.scheme).transition, scores, np.float32(IMPOSSIBLE))
+    place = {name: i for i, name in enumerate(names)}
+    return np.array([place.get(tag, place[OUTSIDE]) for tag in tags])

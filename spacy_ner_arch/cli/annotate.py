@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from ..annotate.soft import Soft
 
 ENGINES = ("local", "ray")
-LAYERS = ("entities", "spans", "relations")
 BAR = "{percentage:3.0f} %|{bar}| {remaining} left{postfix}"
 
 
@@ -135,6 +134,8 @@ def unfinished(shards: Iterator["Shard"], folder: "OutputFolder", bar: Any) -> I
 
 def report(folder: "OutputFolder") -> None:
     """Print the counts of all shards and what was rejected. Exits with an error if there is no document."""
+    from ..annotate.documents import LAYERS
+
     counts = folder.counts()
     first = folder.first_reject()
     rejected = f"{counts['rejects']} of {counts['records']} records were rejected"
@@ -148,9 +149,8 @@ def report(folder: "OutputFolder") -> None:
     if first is not None:
         msg.warn(rejected)
     if counts["other_entities"]:
-        msg.warn(
-            f"{counts['other_entities']:,} entities of the inputs, whose labels --gold-labels does not name, are left out"
-        )
+        others = f"{counts['other_entities']:,} entities of the inputs"
+        msg.warn(f"{others}, whose labels --gold-labels does not name, are left out")
     if counts["repeated_ids"]:
         msg.warn(f"{counts['repeated_ids']} documents have the id of another one of their shard; all of them are kept")
 

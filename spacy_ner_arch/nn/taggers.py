@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..annotation.chains import TagTarget, clamped_scores, places_of, union_tags, union_transitions
+from ..annotation.chains import Lattice, TagTarget
 from ..annotation.tags import MISSING, OUTSIDE, split_tag
 from .batch import Batch, send
 from .crf import LinearChainCRF
@@ -23,18 +23,18 @@ from .viterbi import best_paths
 
 
 class Taught(NamedTuple):
-    """Documents of a batch that a teacher has annotated, R of them. U tags of teacher and student, see `union_tags`.
+    """Documents of a batch that a teacher has annotated, R of them. U tags of teacher and student, see `Lattice`.
 
     rows: (R,) int64, which documents.
     emissions: (R, T, U) float32, the teacher's given the gold tags, with start and end scores; 0 in the padding.
     transitions: (U, U) float32.
-    tags: (U, K) float32, 1 where the student's tag is that of the row: the same one, or O if the student lacks it.
+    to_student: (U, K) float32, 1 where the column is the student's tag for the row.
     """
 
     rows: Tensor
     emissions: Tensor
     transitions: Tensor
-    tags: Tensor
+    to_student: Tensor
 
     def counts(self, mask: Tensor) -> tuple[Tensor, Tensor]:
         """How often the teacher expects the student's tags (R, T, K) and transitions (K, K).
@@ -42,7 +42,7 @@ class Taught(NamedTuple):
         mask: (R, T).
         """
         steps, moves, _ = expected_counts(self.emissions, self.transitions, mask.sum(1))
-        return steps @ self.tags, self.tags.t() @ moves @ self.tags
+        return steps @ self.to_student, self.to_student.t() @ moves @ self.to_student
 
 
 class TagTargets(NamedTuple):
@@ -128,13 +128,13 @@ class CRFTagger(Head):
         taught = []
         for rows in teachers.values():
             chains = [chain for i in rows if (chain := targets[i].chain) is not None]
-            tags = union_tags(names, chains[0])
-            emissions = np.zeros((len(rows), batch.mask.shape[1], len(tags)), dtype=np.float32)
+            lattice = Lattice(names, chains[0], self.teacher_temperature)
+            emissions = np.zeros((len(rows), batch.mask.shape[1], len(lattice.tags)), dtype=np.float32)
             for row, chain, i in zip(emissions, chains, rows, strict=True):
-                row[: len(chain.emissions)] = clamped_scores(chain, targets[i].tags, tags, self.teacher_temperature)
-            transitions = union_transitions(chains[0], tags, self.teacher_temperature)
-            places = np.eye(len(names), dtype=np.float32)[places_of(tags, names)]
-            taught.append(Taught(*send([np.array(rows), emissions, transitions, places], batch.device)))
+                row[: len(chain.emissions)] = lattice.emissions(chain, targets[i].tags)
+            to_student = np.eye(len(names), dtype=np.float32)[lattice.to_student]
+            arrays = [np.array(rows), emissions, lattice.transitions, to_student]
+            taught.append(Taught(*send(arrays, batch.device)))
         return taught
 
     def emissions(self, x: Tensor, batch: Batch) -> Tensor:

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -177,7 +178,8 @@ class SequenceNER(TorchPipe):
         Warns about entities that do not match the tokenization, and about documents that teach nothing.
         """
         labels: set[str] = set()
-        useless: dict[str, list[str]] = {}
+        problems: Counter[str] = Counter()
+        first: dict[str, str] = {}
 
         def noted() -> Iterator[Example]:
             for eg in examples:
@@ -186,12 +188,13 @@ class SequenceNER(TorchPipe):
                     chain, problem = self._find_chain(eg, known)
                     labels.update(chain.labels if chain else ())
                     if problem:
-                        useless.setdefault(problem, []).append(eg.reference.text)
+                        problems[problem] += 1
+                        first.setdefault(problem, eg.reference.text)
                 yield eg
 
         labels |= count_labels(noted(), entities_of, self.name).keys()
-        for problem, texts in useless.items():
-            self._warn_of_chains(f"{len(texts)} documents", problem, texts[0])
+        for problem, count in problems.items():
+            self._warn_of_chains(f"{count} documents", problem, first[problem])
         return sorted(labels)
 
     def find_targets(self, examples: Sequence[Example], items: list[Any] | None) -> list[TagTarget]:
