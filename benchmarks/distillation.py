@@ -101,6 +101,7 @@ def make_teacher(gold: int, machine: Machine) -> Path:
         train(run, 0, machine)
         nlp = spacy.load(folder_of(run.name, 0, machine) / run.result)
         calibrate(CORPUS / "dev.spacy", 1000, nlp)
+        folder.parent.mkdir(parents=True, exist_ok=True)
         nlp.to_disk(folder)
     return folder
 
