@@ -153,7 +153,7 @@ def keep_labels(docs: Iterable[Doc], labels: Sequence[str]) -> list[Doc]:
     return docs
 
 
-def recipe(old: Path, label: str, train_path: Path, dev: Path, steps: int) -> Config:
+def recipe(old: Path, label: str, train_path: Path, dev: Path) -> Config:
     """The config of docs/new_label.md."""
     page = (ROOT / "docs" / "new_label.md").read_text(encoding="utf8")
     (block,) = re.findall(r"```ini\n(.*?)```", page, re.DOTALL)
@@ -171,10 +171,9 @@ def new_label(label: str, seed: int, steps: int) -> None:
     folder = FOLDER / f"new-{label}"
     docs = read_docs(CORPUS / "train.spacy")
     random.Random(seed).shuffle(docs)
-    new = [doc for doc in docs if any(ent.label_ == label for ent in doc.ents)][:NEW_SENTENCES]
-    chosen = set(map(id, new))
-    write_docs(keep_labels((doc for doc in docs if id(doc) not in chosen), others), folder / "old.spacy")
+    new, rest = docs[:NEW_SENTENCES], docs[NEW_SENTENCES:]
     write_docs(keep_labels(new, [label]), folder / "new.spacy")
+    write_docs(keep_labels(rest, others), folder / "old.spacy")
     write_docs(keep_labels(read_docs(CORPUS / "dev.spacy"), others), folder / "old_dev.spacy")
 
     config = make_config(STUDENT, seed)
