@@ -100,7 +100,9 @@ def test_a_new_label(project):
     config = Config().from_str(block, interpolate=False)
     config["paths"]["old"] = str(old)
     config["initialize"]["before_init"]["labels"] = {"sequence_ner": ["MISC"]}
-    config["training"]["max_steps"] = 300
+    # The corpus is small and easy, so that it can be learned fast.
+    config["training"].update({"max_steps": 300, "dropout": 0.3})
+    config["training"]["optimizer"]["learn_rate"] = 0.001
     scores = {"old": label_scores(project, old)}
     for name, path in {"distilled": corpus / "soft" / "train", "plain": corpus / "train.spacy"}.items():
         folder = fit(config, path, corpus / "soft" / "dev", project / "training" / name)
