@@ -105,6 +105,7 @@ setup(
             "spacy_ner_arch.relation_scorer.v1 = spacy_ner_arch.evaluation.scorers:make_relation_scorer",
         ],
         "spacy_callbacks": [
+            "spacy_ner_arch.AddLabels.v1 = spacy_ner_arch.training.labels:create_add_labels",
             "spacy_ner_arch.Calibrate.v1 = spacy_ner_arch.training.calibration:create_calibrate",
             "spacy_ner_arch.Stages.v1 = spacy_ner_arch.training.stages:create_stages",
         ],
