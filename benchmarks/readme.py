@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "benchmarks/README.md", "docs/reliability.md", "docs/results.md")]
 # A table is everything between these two lines.
 TABLE = re.compile(r"(?<=<!-- rows: )(\w+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
+# Files of rows that have sections.
+FILES = ("accuracy", "speed", "review", "distillation")
 # What a row names besides its figures. Columns that say the usual are left out.
 KEYS = ("corpus", "model")
 HIDDEN = {"section", "command", "cores", "python"}
@@ -251,7 +253,7 @@ def table(section: str, page: Path) -> str:
     if section == "families":
         families = RESULTS / "transformers.md"
         return f"\n{families.read_text(encoding='utf8') if families.exists() else ''}\n"
-    rows = [row for name in ("accuracy", "speed", "review") for row in read_rows(name) if row["section"] == section]
+    rows = [row for name in FILES for row in read_rows(name) if row["section"] == section]
     machines = sorted({f"cores used: {row['cores']}, Python {row['python']}" for row in rows})
     rows = with_means(rows) if rows and "seed" in rows[0] else rows
     return f"\n{'; '.join(machines)}.\n\n{markdown(rows)}\n\n"

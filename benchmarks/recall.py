@@ -20,8 +20,7 @@ from run import Machine, load, read, train
 from runs import RUNS
 
 from spacy_ner_arch.annotation.tags import split_tag
-from spacy_ner_arch.cli.thresholds import found_in
-from spacy_ner_arch.evaluation.doubts import LEAST
+from spacy_ner_arch.cli.thresholds import LEAST, found_in
 from spacy_ner_arch.evaluation.risk import recall_threshold
 
 PIPELINES = ("conll2003/bilstm_crf", *(f"{name}/bilstm_crf-short" for name in ("wnut17", "uner_en_ewt", "gum_nested")))

@@ -4,8 +4,10 @@ python benchmarks/scaling.py [--workers 2] [--rounds 3] [--size WORDS] [bilstm_c
 
 The systems run in turn on the training part of CoNLL-2003, transformers with MiniLM. Initialization and evaluation are
 not counted. A batch, which the processes share, has the size of the config unless --size gives another one. `ratio`
-compares words per second. The highest load of the machine before a run is in the row: beside other work, `ratio` says
-little, and `cpu_ratio` compares words per second of the CPU time of one process, without waits.
+compares words per second. `side_by_side` is the same for trainings that know nothing of each other: cores that share
+memory or arithmetic units give less than their number, and `ratio` can hardly be higher. The highest load of the
+machine before a run is in the row: beside other work, `ratio` says little, and `cpu_ratio` compares words per second of
+the CPU time of one process, without waits.
 """
 
 import argparse
@@ -14,7 +16,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,15 +73,21 @@ def train(name: str, file: str, size: int | None, **place: Any) -> None:
         Path(file).write_text(json.dumps([words / seconds, words / cpu]), encoding="utf8")
 
 
-def words_per_second(name: str, workers: int, size: int | None) -> list[float]:
-    """By the clock, and by CPU time."""
+def train_alone(name: str, file: str, size: int | None, **place: Any) -> None:
+    """The training of one process, beside others."""
+    train(name, file, size)
+
+
+def words_per_second(name: str, workers: int, size: int | None, work: Callable[..., None] = train) -> list[float]:
+    """By the clock, and by CPU time. `train_alone` as `work`: the sums over the processes."""
     with tempfile.TemporaryDirectory() as folder:
-        file = f"{folder}/speed.json"
+        files = [f"{folder}/speed{number}.json" for number in range(workers)]
         if workers == 1:
-            in_new_process(train, name, file, size)
+            in_new_process(train, name, files[0], size)
         else:
-            parallel.run_group(train, [(name, file, size)] * workers)
-        return json.loads(Path(file).read_text(encoding="utf8"))
+            parallel.run_group(work, [(name, file, size) for file in files])
+        found = [json.loads(Path(file).read_text(encoding="utf8")) for file in files if Path(file).exists()]
+        return [sum(speeds) for speeds in zip(*found, strict=True)]
 
 
 def median_ratio(speeds: Sequence[float], reference: Sequence[float]) -> float:
@@ -97,13 +105,14 @@ def main() -> None:
     convert("conll2003")
     link_minilm()
     for name in options.names:
-        speeds: dict[int, list[list[float]]] = {1: [], options.workers: []}
+        systems = (1, train), (options.workers, train), (options.workers, train_alone)
+        speeds: list[list[list[float]]] = [[] for _ in systems]
         loads = []
         for _ in range(options.rounds):
-            for workers, found in speeds.items():
+            for (workers, work), found in zip(systems, speeds, strict=True):
                 loads.append(os.getloadavg()[0])
-                found.append(words_per_second(name, workers, options.size))
-        (one, one_by_cpu), (several, several_by_cpu) = (zip(*found, strict=True) for found in speeds.values())
+                found.append(words_per_second(name, workers, options.size, work))
+        (one, one_by_cpu), (several, several_by_cpu), (apart, _) = (zip(*found, strict=True) for found in speeds)
         row = {
             "section": "scaling",
             "corpus": "conll2003",
@@ -113,6 +122,7 @@ def main() -> None:
             "words_per_second_1": round(statistics.median(one)),
             "words_per_second": round(statistics.median(several)),
             "ratio": median_ratio(several, one),
+            "side_by_side": median_ratio(apart, one),
             "cpu_ratio": median_ratio(several_by_cpu, one_by_cpu),
             "load": round(max(loads), 1),
         }

@@ -543,3 +543,12 @@ def test_the_command_line_starts_without_models_and_formats():
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         == "set() set()\n"
     )
+
+
+def test_report_numbers_documents_as_the_corpus_does(trained, tmp_path):
+    trained.to_disk(tmp_path / "model")
+    empty, missed = Doc(trained.vocab), Doc(trained.vocab, words=["slept"], ents=["B-ODD"])
+    DocBin(docs=[empty, empty, missed]).to_disk(tmp_path / "corpus.spacy")
+    run("report", tmp_path / "model", tmp_path / "corpus.spacy", "--output", tmp_path / "report")
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert "document 3" in page and "document 1" not in page

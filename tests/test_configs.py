@@ -11,7 +11,9 @@ from spacy.tokens import Doc, DocBin, Span
 from spacy.training.initialize import init_nlp
 from spacy.training.loop import train
 from spacy.util import load_config, set_dot_to_object
+from typer.testing import CliRunner
 
+from spacy_ner_arch.cli.app import app
 from spacy_ner_arch.cli.configs import PRESETS, Cell, describe, make_config, make_preset
 
 ROOT = Path(__file__).parent.parent
@@ -36,6 +38,10 @@ SMALL = {
     "training.dropout": 0.1,
     "training.max_steps": 100,
     "training.eval_frequency": 50,
+}
+# All their torch modules are those of Syn-LSTMs, or of pair models with encoders of their own.
+NOT_EXPORTED = {
+    *("synlstm_crf", "synlstm_span", "relation_acnn", "relation_bilstm", "relation_bilstm_att", "relation_markers"),
 }
 
 
@@ -204,3 +210,17 @@ def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_last_good_model(
     best = spacy.load(tmp_path / "model-best")
     assert best.meta["performance"]["ents_f"] > 0.5
     assert all(p.isfinite().all() for p in best.get_pipe("sequence_ner").model.shims[0].module.parameters())
+
+
+@pytest.mark.slow
+def test_export_predicts_the_same(config_path, trained_folder, corpus, tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    folder, exported = trained_folder / "model-best", tmp_path / "exported"
+    result = CliRunner().invoke(app, ["export", str(folder), str(exported), "--check", str(corpus)])
+    if config_path.stem in NOT_EXPORTED:
+        assert result.exit_code == 1 and "there is no export of" in result.output
+    else:
+        assert result.exit_code == 0, result.output
+        blocks = load_config(exported / "config.cfg")["components"].values()
+        assert "spacy_ner_arch.Onnx.v1" in [block["model"]["@architectures"] for block in blocks if "model" in block]

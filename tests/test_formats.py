@@ -1137,6 +1137,15 @@ def test_docbin_round_trip(tmp_path: Path, text: str) -> None:
     assert doc.has_unknown_spaces == docs[0].has_unknown_spaces
 
 
+def test_user_data_is_stored_if_any_document_has_some(tmp_path: Path) -> None:
+    docs = [Doc(Vocab(), words=["Ada"]), Doc(Vocab(), words=["Tarn"])]
+    write_docbin(docs, tmp_path / "a.spacy")
+    assert DocBin().from_disk(tmp_path / "a.spacy").user_data == [None, None]
+    docs[1].user_data["origin"] = "invented"
+    write_docbin(docs, tmp_path / "b.spacy")
+    assert [doc.user_data for doc in load(tmp_path / "b.spacy")] == [{}, {"origin": "invented"}]
+
+
 def test_docbin_of_columns_keeps_sentence_starts(tmp_path: Path) -> None:
     path = write(tmp_path / "a.conll", "Ada B-PER\nsang O\n\nTarn B-LOC\n")
     write_docbin(read_docs(path, Vocab(), "conll", ReadReport(), documents=True), tmp_path / "a.spacy")

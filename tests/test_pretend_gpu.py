@@ -8,10 +8,14 @@ import spacy
 import torch
 from families import FAMILIES
 from pretend_gpu import DeviceMixing, PretendGPU, pretend_gpu
+from spacy.tokens import DocBin
 from spacy.training.initialize import init_nlp
 from spacy.util import resolve_dot_names
 from test_configs import CONFIGS, ROOT, corpus, given, small_config  # noqa: F401
 
+from spacy_ner_arch.annotation.chains import Chain
+from spacy_ner_arch.annotation.tags import tag_names
+from spacy_ner_arch.annotation.teachers import set_chain
 from spacy_ner_arch.bridge import head, shim
 from spacy_ner_arch.nn import batch, taggers
 from spacy_ner_arch.nn.transformer import TAKES_PAIRS, Pieces, WordTransformer
@@ -80,6 +84,21 @@ def check(config) -> None:
 )
 def test_config(path, corpus, tiny_transformers):  # noqa: F811
     check(small_config(path, corpus, tiny_transformers["bert"]))
+
+
+@pytest.mark.parametrize("name", ["bilstm_crf", pytest.param("bilstm", marks=pytest.mark.slow)])
+def test_teachers(name, corpus, tmp_path):  # noqa: F811
+    """Two documents have a teacher each, one of them with a label of its own, and two are gold."""
+    vocab = spacy.blank("en").vocab
+    docs = list(DocBin().from_disk(corpus).get_docs(vocab))[:4]
+    for doc, labels in zip(docs, (["PER", "LOC"], ["PER", "EVENT"]), strict=False):
+        tags = tuple(tag_names(labels, "BILUO"))
+        sizes = {"start": [9], "transitions": [9, 9], "end": [9], "emissions": [len(doc), 9]}
+        scores = {part: np.random.default_rng(0).normal(size=size) for part, size in sizes.items()}
+        set_chain(doc, Chain(tags, "BILUO", **scores))
+        doc.set_ents(doc.ents[:1], default="missing")
+    DocBin(docs=docs, store_user_data=True).to_disk(tmp_path / "train.spacy")
+    check(small_config(ROOT / "configs" / f"{name}.cfg", tmp_path / "train.spacy", None))
 
 
 VARIANTS = {

@@ -8,7 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import spacy
 import srsly
+from spacy.tokens import DocBin
+from spacy.training import Corpus
+from spacy.training.initialize import init_nlp
+from spacy.training.loop import train
+from spacy.vocab import Vocab
 from thinc.api import Config
 from weasel.util import load_project_config
 
@@ -25,11 +31,16 @@ def project(tmp_path_factory):
     shutil.copy(ROOT / "project.yml", folder)
     shutil.copytree(ROOT / "configs", folder / "configs")
     shutil.copytree(ROOT / "assets" / "sample", folder / "assets" / "sample")
+    shutil.copy(ROOT / "assets" / "generate_sample.py", folder / "assets")
     return folder
 
 
 def spacy_project(folder, *args):
-    command = [sys.executable, "-m", "spacy", "project", *args]
+    return spacy_command(folder, "project", *args)
+
+
+def spacy_command(folder, *args):
+    command = [sys.executable, "-m", "spacy", *map(str, args)]
     return subprocess.run(
         command, cwd=folder, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
@@ -57,6 +68,75 @@ def test_quickstart(project, config):
     scores = srsly.read_json(project / "metrics" / f"sample-{config}.json")
     assert scores["ents_f"] > 0.85
     assert "Tarvik Museum of Glass" in done.stdout and "micro avg" in done.stdout
+
+
+@pytest.mark.slow
+def test_distil(project):
+    done = spacy_project(project, "run", "distil", ".", "--vars.teacher", "bilstm_crf", "--vars.student", "bilstm")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "chains of the teacher, 0 gold entities" in done.stdout
+    assert srsly.read_json(project / "metrics" / "student.json")["ents_f"] > 0.85
+
+
+@pytest.mark.slow
+def test_a_new_label(project):
+    """The recipe of docs/new_label.md on the sample: MISC is added by 60 documents that mark nothing else."""
+    spacy_project(project, "run", "convert-sample")
+    corpus = project / "corpus" / "new_label"
+    for part in ("train", "dev"):
+        docs = list(DocBin().from_disk(project / "corpus" / "sample" / f"{part}.spacy").get_docs(Vocab()))
+        new = docs[-60:] if part == "train" else docs
+        write_labels(corpus / f"old_{part}.spacy", [doc for doc in docs if part == "dev" or doc not in new], OLD)
+        write_labels(corpus / f"{part}.spacy", new, {"MISC"})
+    config = Config().from_disk(project / "configs" / "bilstm_crf.cfg", interpolate=False)
+    config["training"].update({"max_steps": 400, "eval_frequency": 100})
+    old = fit(config, corpus / "old_train.spacy", corpus / "old_dev.spacy", project / "training" / "old") / "model-best"
+    for part in ("train", "dev"):
+        arguments = ["annotate", old, corpus / f"{part}.spacy", corpus / "soft" / part]
+        done = spacy_command(project, "ner-arch", *arguments, "--soft", "--gold-labels", "MISC", "--to", "spacy")
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    (block,) = re.findall(r"```ini\n(.*?)```", (ROOT / "docs" / "new_label.md").read_text("utf8"), re.DOTALL)
+    config = Config().from_str(block, interpolate=False)
+    config["paths"]["old"] = str(old)
+    config["initialize"]["before_init"]["labels"] = {"sequence_ner": ["MISC"]}
+    # The corpus is small and easy, so that it can be learned fast.
+    config["training"].update({"max_steps": 300, "dropout": 0.3})
+    config["training"]["optimizer"]["learn_rate"] = 0.001
+    scores = {"old": label_scores(project, old)}
+    for name, path in {"distilled": corpus / "soft" / "train", "plain": corpus / "train.spacy"}.items():
+        folder = fit(config, path, corpus / "soft" / "dev", project / "training" / name)
+        scores[name] = label_scores(project, folder / "model-last")
+    lost = {name: max(scores["old"][label] - found[label] for label in OLD) for name, found in scores.items()}
+    assert lost["distilled"] < 0.04 and lost["plain"] > 0.5, scores
+    assert scores["distilled"]["MISC"] > 0.6, scores
+
+
+OLD = {"LOC", "ORG", "PER"}
+
+
+def write_labels(path, docs, labels):
+    """Documents with the entities of some labels; all other tokens are outside."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    docs = [doc.copy() for doc in docs]
+    for doc in docs:
+        doc.set_ents([ent for ent in doc.ents if ent.label_ in labels], default="outside")
+    DocBin(docs=docs).to_disk(path)
+
+
+def fit(config, train_path, dev, folder):
+    """Train as `spacy train` does. Returns the folder."""
+    folder.mkdir(parents=True)
+    config = config.copy()
+    config["paths"].update({"train": str(train_path), "dev": str(dev)})
+    train(init_nlp(config), folder)
+    return folder
+
+
+def label_scores(project, model):
+    nlp = spacy.load(model)
+    scores = nlp.evaluate(list(Corpus(project / "corpus" / "sample" / "test.spacy")(nlp)))
+    return {label: found["f"] for label, found in scores["ents_per_type"].items()}
 
 
 @pytest.mark.slow

@@ -163,7 +163,7 @@ def test_tokens_that_do_not_align_are_missing_and_reported():
     example = Example(Doc(nlp.vocab, words=["Anna-Brandt", "came"]), reference)
     with pytest.warns(UserWarning, match="1 of 1 gold entities do not align"):
         nlp.initialize(lambda: [example])
-    assert nlp.get_pipe("sequence_ner").find_targets([example], None)[0].tolist() == [-1, 0]
+    assert nlp.get_pipe("sequence_ner").find_targets([example], None)[0].tags.tolist() == [-1, 0]
 
 
 def test_gold_entities_of_other_labels_count_as_outside():
@@ -173,7 +173,7 @@ def test_gold_entities_of_other_labels_count_as_outside():
         nlp.get_pipe("sequence_ner").initialize(lambda: examples, nlp=nlp, labels=["PER"])
     pipe = nlp.get_pipe("sequence_ner")
     assert pipe.labels == ("PER",) and pipe.label_data == ["PER"]
-    assert pipe.find_targets(examples[1:2], None)[0].tolist() == [0] * 5
+    assert pipe.find_targets(examples[1:2], None)[0].tags.tolist() == [0] * 5
 
 
 def test_with_given_labels_a_corpus_is_not_read_to_the_end(monkeypatch):

@@ -11,7 +11,8 @@ import safetensors.torch
 import torch
 from thinc.api import Adam, RAdam
 
-from spacy_ner_arch.bridge.shim import TorchShim, checksum
+from spacy_ner_arch.bridge.shim import TorchShim
+from spacy_ner_arch.bridge.storage import checksum
 from spacy_ner_arch.nn.dropout import dropout
 
 

@@ -23,7 +23,7 @@ from thinc.api import Adam
 from transformers import AutoModel, AutoTokenizer
 
 from spacy_ner_arch.architectures.transformer import transformer_model, transformer_tok2vec
-from spacy_ner_arch.bridge.shim import checksum
+from spacy_ner_arch.bridge.storage import checksum
 from spacy_ner_arch.bridge.wordpieces import cover
 from spacy_ner_arch.nn.transformer import WordTransformer
 

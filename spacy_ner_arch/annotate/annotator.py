@@ -14,10 +14,12 @@ from spacy.tokens import Doc
 from spacy.util import get_package_path, import_file, is_package, load_model
 
 from ..annotation.relations import set_relations
+from ..annotation.teachers import TEACHER
 from ..formats.lines import SHOWN_CHARACTERS, FormatError, Line
 from .documents import Record, annotation, check_record, find_layers, make_doc, parse, predict
 from .inputs import Raw, Shard, checksum
 from .outputs import OUTPUTS, InputColumns, Output
+from .soft import Soft, Teacher
 
 # Records after which the pipeline is loaded again. Its vocabulary forgets new words, but its hash tables keep their
 # places, 16 bytes a word.
@@ -38,6 +40,7 @@ class Job(NamedTuple):
     key: key of the annotation; None for one per layer.
     to: format of the output, a key of OUTPUTS.
     columns: of Parquet files, see `outputs.find_columns`; None for other files.
+    soft: to write what a student learns from instead of predictions; None for predictions.
     """
 
     model: str
@@ -49,13 +52,14 @@ class Job(NamedTuple):
     key: str | None
     to: str
     columns: InputColumns | None
+    soft: Soft | None = None
 
 
 class ShardResult(NamedTuple):
     """What becomes of a shard.
 
     number, read: those of the shard.
-    counts: records, documents, rejects, repeated ids, and number of entities, spans and relations.
+    counts: records, documents, rejects, repeated ids, and number of entities, spans and relations, or of chains.
     data: content of the output file.
     rejects: json lines with place and reason of the records that are rejected.
     """
@@ -106,12 +110,13 @@ class Annotator:
             import_file("python_code", job.code)
         self.job = job
         self._load()
-        self.layers = find_layers(self.nlp)
 
     def _load(self) -> None:
         """Load the pipeline, or load it again, with a new vocabulary."""
         self.nlp: Language = load_model(self.job.model)
         self.records = 0
+        self.teacher = None if self.job.soft is None else Teacher(self.nlp, self.job.soft)
+        self.layers = [] if self.teacher else find_layers(self.nlp)
 
     def annotate(self, shard: Shard) -> ShardResult:
         """Annotate a shard. Documents at which the pipeline fails are rejected.
@@ -134,7 +139,8 @@ class Annotator:
         """Annotate the records of a shard, except those with these positions, which are rejected for these reasons."""
         rejects: list[str] = []
         output = OUTPUTS[self.job.to](self.job.column, self.layers, self.job.key, self.job.columns)
-        counts = Counter(dict.fromkeys(("records", "documents", "rejects", "repeated_ids", *self.layers), 0))
+        layers = ("chains", "gold_entities", "other_entities") if self.teacher else self.layers
+        counts = Counter(dict.fromkeys(("records", "documents", "rejects", "repeated_ids", *layers), 0))
         ids = Counter[str]()
 
         def documents() -> Iterator[tuple[Doc, Record]]:
@@ -142,13 +148,22 @@ class Annotator:
                 try:
                     if position in failing:
                         raise raw.line.error(failing[position], "correct or remove the record")
-                    yield self._read(raw, output)
+                    doc, record = self._read(raw, output)
+                    if self.teacher:
+                        counts["other_entities"] += self.teacher.prepare(doc)
+                    yield doc, record
                 except FormatError as error:
                     rejects.append(reject(raw.line, error))
 
         batch_size = self.job.batch_size or self.nlp.batch_size
-        for doc, record in predict(self.nlp, documents(), batch_size):
+        if self.teacher:
+            annotated = self.teacher.predict(documents(), batch_size)
+        else:
+            annotated = predict(self.nlp, documents(), batch_size)
+        for doc, record in annotated:
             output.add(doc, record)
+            if self.teacher:
+                counts.update(chains=1, gold_entities=len(doc.ents))
             counts["documents"] += 1
             if record.get("id") is not None:
                 ids[repr(record["id"])] += 1
@@ -164,6 +179,7 @@ class Annotator:
         line.check()
         if isinstance(raw.value, bytes):
             doc = Doc(self.nlp.vocab).from_bytes(raw.value)
+            doc.user_data.pop(TEACHER, None)
             fields = {key: value for key, value in doc.user_data.items() if isinstance(key, str)}
             if fields.get(column, doc.text) != doc.text:
                 raise line.error(f"doc.user_data[{column!r}] is not the text", "give another --text-column")
@@ -181,7 +197,7 @@ class Annotator:
         return (doc if isinstance(raw.value, bytes) else make_doc(self.nlp, record[column], line)), record
 
     def _clear(self, doc: Doc) -> None:
-        """Remove the annotation of a stored document that the pipeline will set.
+        """Remove the annotation of a stored document that the pipeline will set. A teacher sets none.
 
         The pipeline replaces its own groups of spans. Others stay in .spacy files; JSON and Parquet have what it sets.
         """

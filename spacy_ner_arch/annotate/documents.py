@@ -95,11 +95,15 @@ def predict(
     The vocabulary keeps every word that it has seen, so memory would grow with the input. At the end of a memory zone
     it forgets the new ones.
     """
-    size = ZONE if n_process == 1 else ZONE_OF_PROCESSES
+    for zone in zones(nlp, records, ZONE if n_process == 1 else ZONE_OF_PROCESSES):
+        yield from nlp.pipe(zone, as_tuples=True, batch_size=batch_size, n_process=n_process)
+
+
+def zones(nlp: Language, records: Iterator[tuple[Doc, Any]], size: int) -> Iterator[Iterator[tuple[Doc, Any]]]:
+    """The documents in groups of a size, each in a memory zone that ends when the next group is taken."""
     for first in records:
         with nlp.memory_zone():
-            zone = chain([first], islice(records, size - 1))
-            yield from nlp.pipe(zone, as_tuples=True, batch_size=batch_size, n_process=n_process)
+            yield chain([first], islice(records, size - 1))
 
 
 def annotation(doc: Doc, layers: Sequence[str], digits: int | None = None) -> dict[str, Any]:

@@ -97,10 +97,9 @@ def encode(length: int, spans: Iterable[Span], scheme: str) -> list[str]:
 def decode(tags: np.ndarray, names: Sequence[str], scheme: str) -> list[Span]:
     """Spans of a legal tag sequence, given as indices into `names`, whose first is O."""
     first, _, _, single = find_scheme(scheme)
-    parts = [split_tag(name) for name in names]
     spans: list[Span] = []
     for i in np.flatnonzero(tags).tolist():
-        prefix, label = parts[tags[i]]
+        prefix, label = split_tag(names[tags[i]])
         if prefix in (first, single):
             spans.append((i, i + 1, label))
         else:

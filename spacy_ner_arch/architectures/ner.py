@@ -18,6 +18,8 @@ def crf(
     encoder: EncoderBuilder | None = None,
     dropout: float | None = None,
     loss_scale: float = 0.001,
+    teacher_weight: float = 1.0,
+    teacher_temperature: float = 1.0,
     dtype: str = "float32",
 ) -> Model:
     """Label tokens with a linear-chain CRF, for `sequence_ner`.
@@ -26,10 +28,19 @@ def crf(
     encoder: for example spacy_ner_arch.BiLSTM.v1, or null.
     dropout: rate before the output layer; null for the rate of [training].
     loss_scale: constant factor of the negative log likelihood, which is summed over the documents.
+    teacher_weight: factor of the loss of documents with a teacher's chain, see `ner-arch annotate --soft`.
+    teacher_temperature: divisor of the teacher's scores; above 1, its probabilities become less extreme.
     dtype: float32; bfloat16, float16 or auto for mixed precision. The CRF itself computes in float32 and float64.
     Source: Lample et al. 2016.
     """
-    build = partial(CRFTagger, encoder=encoder, dropout_rate=dropout, loss_scale=loss_scale)
+    build = partial(
+        CRFTagger,
+        encoder=encoder,
+        dropout_rate=dropout,
+        loss_scale=loss_scale,
+        teacher_weight=teacher_weight,
+        teacher_temperature=teacher_temperature,
+    )
     return head_model("crf_tagger", tok2vec, build, "tokens", dtype, trees_of(encoder))
 
 
@@ -41,6 +52,8 @@ def softmax(
     loss_scale: float = 0.001,
     label_smoothing: float = 0.0,
     class_weights: dict[str, float] | None = None,
+    teacher_weight: float = 1.0,
+    teacher_temperature: float = 1.0,
     dtype: str = "float32",
 ) -> Model:
     """Label tokens with a softmax each, and decode to the best legal tag sequence, for `sequence_ner`.
@@ -56,6 +69,8 @@ def softmax(
         loss_scale=loss_scale,
         label_smoothing=label_smoothing,
         class_weights=class_weights,
+        teacher_weight=teacher_weight,
+        teacher_temperature=teacher_temperature,
     )
     return head_model("softmax_tagger", tok2vec, build, "tokens", dtype, trees_of(encoder))
 

@@ -7,30 +7,22 @@ with the settings of thinc's optimiser, clipping by the global gradient norm, mi
 import contextlib
 import copy
 import functools
-import json
 import os
-import threading
 import warnings
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple, cast
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as safetensors_load
-from safetensors.torch import save as safetensors_save
 from thinc.api import Optimizer, Shim, get_torch_default_device
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from ..nn.dropout import set_dropout
 from ..nn.precision import AUTO, DTYPES, autocast
+from .storage import check_fit, read_stored, store
 
 MAX_SKIPPED = 50
-# Numbers besides its weights that any module may have: layers that are not stored, masks, positions.
-SMALL = 16 * 2**20
 
 # Process that was forked after it had started CUDA. Its children cannot use the GPU.
 _started_cuda: int | None = None
@@ -446,73 +438,18 @@ class TorchShim(Shim):
 
     def to_bytes(self) -> bytes:
         """Weights as safetensors, with the hyperparameters as JSON in the header; empty before initialization."""
-        if self._model is None:
-            return b""
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self._model.state_dict().items()}
-        # One entry: safetensors writes several in random order.
-        stored = {**self.cfg, "checksum": checksum(self.cfg, weights)}
-        return safetensors_save(weights, {"hyperparameters": json.dumps(stored)})
+        return b"" if self._model is None else store(self.cfg, self._model.state_dict())
 
     def from_bytes(self, data: bytes) -> "TorchShim":
         """Load weights, after a check that they are intact and have the sizes that the hyperparameters declare."""
         if not data:
             self._model = None
             return self
-        try:
-            weights = safetensors_load(data)
-            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-            hyperparameters = dict(json.loads(header["__metadata__"]["hyperparameters"]))
-            if hyperparameters.pop("checksum") != checksum(hyperparameters, weights):
-                raise ValueError("their checksum is wrong")
-        except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ValueError(f"the weights of the model are damaged ({error}); train or download it again") from error
-        try:
-            # A transformer has some layers more than those that are stored.
-            numbers = sum(tensor.numel() for tensor in weights.values())
-            with torch.device("meta"), limited_parameters(2 * numbers + SMALL, 2 * len(weights) + 100):
-                empty = self.build(**hyperparameters).to("meta")
-            if sum(buffer.numel() for buffer in empty.buffers()) > numbers + SMALL:
-                raise ValueError("the config declares more computed numbers than there are weights")
-            empty.load_state_dict({name: tensor.to("meta") for name, tensor in weights.items()})
-        except Exception as error:  # hyperparameters of any kind can be in a file
-            reason = " ".join(str(error).split())
-            raise ValueError(f"the weights are not those of this model: {reason}") from error
+        hyperparameters, weights = read_stored(data)
+        check_fit(self.build, hyperparameters, weights)
         self.initialize(**hyperparameters)
         self.module.load_state_dict(weights)
         return self
-
-
-def checksum(hyperparameters: dict[str, Any], weights: dict[str, Tensor]) -> int:
-    """CRC-32 of everything that a model stores."""
-    value = zlib.crc32(json.dumps(hyperparameters).encode("utf8"))
-    for name in sorted(weights):
-        value = zlib.crc32(name.encode("utf8"), value)
-        value = zlib.crc32(weights[name].flatten().view(torch.uint8).numpy().data, value)
-    return value
-
-
-@contextlib.contextmanager
-def limited_parameters(numbers: int, tensors: int = 100_000) -> Iterator[None]:
-    """Within the context, raise ValueError before a module has more parameters than its file can contain.
-
-    numbers, tensors: how many numbers in how many tensors are allowed.
-    """
-    thread = threading.get_ident()
-    left = [numbers, tensors]
-
-    def check(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        if parameter is None or threading.get_ident() != thread:
-            return
-        left[0] -= parameter.numel()
-        left[1] -= 1
-        if min(left) < 0:
-            raise ValueError("the config declares more or larger layers than the file of the weights can contain")
-
-    handle = register_module_parameter_registration_hook(check)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def default_device() -> torch.device:

@@ -27,7 +27,8 @@ from torch import Tensor
 from ..nn.transformer import DROPPED, POOLINGS, WordTransformer, check_attention, stored_config
 from .head import get_shim, no_backprop, split, sum_gradients
 from .listener import WordBatch, replace_listener, replace_listener_cfg
-from .shim import SMALL, TorchShim, limited_parameters
+from .shim import TorchShim
+from .storage import SMALL, limited_parameters
 from .wordpieces import WordPieces
 
 # Settings with which Hugging Face runs code of a model folder, or loads pickles.
@@ -44,9 +45,10 @@ class TransformerModel(Model[list[Doc], FullTransformerBatch]):
         collects = gc.isenabled()
         try:
             super().from_bytes(bytes_data)
-            if get_shim(self).is_initialized:
+            shim = self.shims[0]
+            if isinstance(shim, TorchShim) and shim.is_initialized:
                 check_sizes(self)
-                self.set_dim("nO", get_shim(self).output_size)
+                self.set_dim("nO", shim.output_size)
         except Exception as error:  # msgpack, json, torch and transformers raise errors of all kinds
             reason = shorten(f"{type(error).__name__}: {error}", 500)
             raise ValueError(f"{_loading()} is damaged or does not fit its config ({reason})") from error

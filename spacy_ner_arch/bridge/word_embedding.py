@@ -90,12 +90,22 @@ def token_arrays(docs: Sequence[Doc], attributes: list[int]) -> tuple[np.ndarray
 
 def static_vectors(docs: Sequence[Doc], width: int, attributes: list[int], device: torch.device) -> torch.Tensor:
     """Vectors (N, width) of the tokens, each from the vocabulary of its document."""
+    parts = []
+    for table, which in vector_tables(docs, width, attributes):
+        (places,) = send([which], device)
+        parts.append(xp2torch(table, device=device).float().index_select(0, places))
+    return torch.cat(parts)
+
+
+def vector_tables(docs: Sequence[Doc], width: int, attributes: list[int]) -> list[tuple[Any, np.ndarray]]:
+    """For the documents of each vocabulary, what `vocabulary_vectors` returns."""
     groups = [list(group) for _, group in groupby(docs, key=lambda doc: id(doc.vocab))]
-    return torch.cat([vocabulary_vectors(group, width, attributes, device) for group in groups])
+    return [vocabulary_vectors(group, width, attributes) for group in groups]
 
 
-def vocabulary_vectors(docs: Sequence[Doc], width: int, attributes: list[int], device: torch.device) -> torch.Tensor:
-    """Vectors (N, width) of documents with the same vocabulary; zeros for words without one.
+def vocabulary_vectors(docs: Sequence[Doc], width: int, attributes: list[int]) -> tuple[Any, np.ndarray]:
+    """Different vectors (V, width) of documents with the same vocabulary, zeros for words without one, and the row of
+    each token (N,).
 
     Warns if the vocabulary has no vectors; raises ValueError if they have another width.
     """
@@ -106,7 +116,7 @@ def vocabulary_vectors(docs: Sequence[Doc], width: int, attributes: list[int], d
             "with nlp.make_doc",
             stacklevel=2,
         )
-        return torch.zeros((sum(map(len, docs)), width), device=device)
+        return np.zeros((1, width), dtype="f"), np.zeros(sum(map(len, docs)), dtype=np.int64)
     if found != width:
         raise ValueError(
             f"the Vocab of the document {docs[0].text[:60]!r} has vectors of width {found}, but the model was trained "
@@ -120,8 +130,7 @@ def vocabulary_vectors(docs: Sequence[Doc], width: int, attributes: list[int], d
     else:  # floret vectors exist for every word
         keys, which = np.unique(attribute_of(docs, getattr(vectors, "attr", ORTH)), return_inverse=True)
         table = vectors.get_batch(keys.tolist())
-    (places,) = send([which.reshape(-1)], device)
-    return xp2torch(table, device=device).float().index_select(0, places)
+    return table, which.reshape(-1)
 
 
 def warn_of_missing_vectors(docs: Sequence[Doc], found: torch.Tensor) -> None:

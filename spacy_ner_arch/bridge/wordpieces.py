@@ -183,14 +183,21 @@ class WordPieces(Shim):
         pad: id of the piece for padding.
         groups: numbers of the windows of each batch; batches with little padding if None.
         """
+        places, batches = self.batches(windows, pad, device, groups)
+        order, *sent = send([places, *chain.from_iterable(batches)], device)
+        tensors = iter(sent)
+        return order, [Pieces(*islice(tensors, len(arrays))) for arrays in batches]
+
+    def batches(
+        self, windows: Windows, pad: int, device: torch.device, groups: Sequence[Sequence[int]] | None = None
+    ) -> tuple[np.ndarray, list[list[np.ndarray]]]:
+        """What `collate` sends to the device, on the host: the order of the words, and the arrays of each batch."""
         if groups is None:
             groups = cut([len(pieces) for pieces in windows.pieces], device, CPU_PADDING)
         firsts = np.searchsorted(windows.owners, np.arange(len(windows.pieces) + 1))
         words = [np.concatenate([np.arange(firsts[i], firsts[i + 1]) for i in group]) for group in groups]
         batches = [self._pad(windows, group, own, pad) for group, own in zip(groups, words, strict=True)]
-        order, *sent = send([np.concatenate(words).argsort(), *chain.from_iterable(batches)], device)
-        tensors = iter(sent)
-        return order, [Pieces(*islice(tensors, len(arrays))) for arrays in batches]
+        return np.concatenate(words).argsort(), batches
 
     def _pad(self, windows: Windows, group: Sequence[int], words: np.ndarray, pad: int) -> list[np.ndarray]:
         """Some windows as one batch, with the words that take their vectors from them: the arrays of its Pieces."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ..annotate.annotator import Job
     from ..annotate.folder import OutputFolder
     from ..annotate.inputs import Input, Shard
+    from ..annotate.soft import Soft
 
 ENGINES = ("local", "ray")
 BAR = "{percentage:3.0f} %|{bar}| {remaining} left{postfix}"
@@ -33,6 +34,16 @@ def annotate(
     key: str | None = Option(
         None, "--key", help="Put the annotation under this key, instead of keys for entities, spans and relations"
     ),
+    soft: bool = Option(
+        False, "--soft", help="Write the probabilities of a sequence_ner, from which another pipeline can learn"
+    ),
+    gold_labels: str | None = Option(
+        None,
+        "--gold-labels",
+        help="With --soft: labels, separated by commas, for which the annotation of the inputs is gold (default: for "
+        "all labels)",
+    ),
+    component: str | None = Option(None, "--component", help="With --soft: the sequence_ner, if there are several"),
     n_process: int = Option(1, "--n-process", "-n", help="Number of processes, each with one thread", min=1),
     batch_size: int | None = Option(
         None, "--batch-size", "-b", help="Texts per batch (default: that of the pipeline)", min=1
@@ -60,6 +71,7 @@ def annotate(
 
     try:
         check_options(to, list(OUTPUTS), key, engine, address)
+        teacher = find_soft(soft, to, gold_labels, component)
         if to == "parquet" and FIELDS in (key, text_column):
             raise ValueError(f"--key and --text-column cannot be {FIELDS} with --to parquet, which has such a column")
         files, left_out = find_inputs(inputs, format, output)
@@ -70,8 +82,11 @@ def annotate(
                 msg.warn(f"{file.path} is empty")
         not_empty = [file for file in files if file.size]
         check_inputs(not_empty, text_column)
+        without = [file.path for file in files if file.format != "spacy"]
+        if gold_labels is not None and without:
+            raise ValueError(f"--gold-labels is for .spacy files, and {without[0]} has no annotation; convert it")
         columns = find_columns(not_empty, text_column) if to == "parquet" else None
-        job = Job(model, fingerprint(model), code, use_gpu, batch_size, text_column, key, to, columns)
+        job = Job(model, fingerprint(model), code, use_gpu, batch_size, text_column, key, to, columns, teacher)
         with OutputFolder(output, make_header(job, files, shard_size), to) as folder:
             if folder.damaged:
                 msg.warn(f"{len(folder.damaged)} files are missing or changed and are made again: {folder.damaged[0]}")
@@ -119,6 +134,8 @@ def unfinished(shards: Iterator["Shard"], folder: "OutputFolder", bar: Any) -> I
 
 def report(folder: "OutputFolder") -> None:
     """Print the counts of all shards and what was rejected. Exits with an error if there is no document."""
+    from ..annotate.documents import LAYERS
+
     counts = folder.counts()
     first = folder.first_reject()
     rejected = f"{counts['rejects']} of {counts['records']} records were rejected"
@@ -126,11 +143,14 @@ def report(folder: "OutputFolder") -> None:
         rejected += f" and written to {folder.path / 'part-*.rejects.jsonl'}\n{first['place']}: {first['reason']}"
     if not counts["documents"]:
         raise ValueError(rejected if counts["records"] else "the inputs have no record")
-    layers = ("entities", "spans", "relations")
-    found = [f"{counts[layer]:,} {layer}" for layer in layers if layer in counts]
+    names = {"chains": "chains of the teacher", "gold_entities": "gold entities"}
+    found = [f"{counts[layer]:,} {names.get(layer, layer)}" for layer in (*LAYERS, *names) if layer in counts]
     msg.good(f"{counts['documents']:,} documents with {', '.join(found)} in {folder.path}")
     if first is not None:
         msg.warn(rejected)
+    if counts["other_entities"]:
+        others = f"{counts['other_entities']:,} entities of the inputs"
+        msg.warn(f"{others}, whose labels --gold-labels does not name, are left out")
     if counts["repeated_ids"]:
         msg.warn(f"{counts['repeated_ids']} documents have the id of another one of their shard; all of them are kept")
 
@@ -146,6 +166,20 @@ def check_options(to: str, formats: list[str], key: str | None, engine: str, add
         raise ValueError("--key is for json lines and Parquet; a .spacy file has the annotation in its documents")
 
 
+def find_soft(soft: bool, to: str, gold_labels: str | None, component: str | None) -> "Soft | None":
+    """The options of --soft. Raises ValueError for options that need others."""
+    from ..annotate.soft import Soft
+    from .convert import split_names
+
+    if soft and to != "spacy":
+        raise ValueError("--soft writes to doc.user_data, which only .spacy files have; add --to spacy")
+    for option, value in (("--gold-labels", gold_labels), ("--component", component)):
+        if value is not None and not soft:
+            raise ValueError(f"{option} is for --soft")
+    labels = None if gold_labels is None else tuple(split_names(gold_labels))
+    return Soft(component, labels) if soft else None
+
+
 def make_header(job: "Job", files: list["Input"], shard_size: int) -> dict[str, Any]:
     """What the output depends on, for the first line of the manifest."""
     from importlib.metadata import version
@@ -153,6 +187,7 @@ def make_header(job: "Job", files: list["Input"], shard_size: int) -> dict[str, 
     from .. import __version__
     from ..annotate.inputs import checksum
 
+    labels = None if job.soft is None else job.soft.gold_labels
     packages = ["spacy", "torch", *(["pyarrow"] if job.to == "parquet" else [])]
     return {
         "model": job.model,
@@ -162,6 +197,9 @@ def make_header(job: "Job", files: list["Input"], shard_size: int) -> dict[str, 
             for file in files
         ],
         "--to": job.to,
+        "--soft": job.soft is not None,
+        "--gold-labels": labels if labels is None else list(labels),
+        "--component": None if job.soft is None else job.soft.component,
         "--text-column": job.column,
         "--key": job.key,
         "--batch-size": job.batch_size,

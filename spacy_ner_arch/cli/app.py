@@ -14,6 +14,7 @@ from .convert import convert
 from .debug_data import debug_data
 from .doctor import doctor, require_gpu
 from .evaluate import evaluate
+from .export import export
 from .export_data import export_data
 from .init_config import init_config
 from .label import label
@@ -25,6 +26,7 @@ from .tune import tune
 
 app = typer.Typer(name="ner-arch", help="Corpora, configs, training and scores.", no_args_is_help=True)
 app.command("convert")(convert)
+app.command("export")(export)
 app.command("export-data")(export_data)
 app.command("init-config")(init_config)
 app.command("debug-data", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(debug_data)

@@ -16,12 +16,7 @@ from wasabi import msg
 from ..annotation.entities import ALTERNATIVES
 from ..evaluation.doubts import LEAST, Doubt, entity_doubts, relation_doubts
 from ..formats import write_docbin
-from .pipelines import predict
-
-
-def with_tokens(docs: Sequence[Doc]) -> list[int]:
-    """Numbers of the documents that are not empty. spaCy's reader leaves out the others."""
-    return [number for number, doc in enumerate(docs) if len(doc)]
+from .pipelines import predict, with_tokens
 
 
 def train_parts(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from spacy.cli._util import import_code, setup_gpu
 from spacy.language import Language
+from spacy.tokens import Doc
 from spacy.training import Example
 from spacy.util import load_model
 from wasabi import msg
@@ -33,6 +34,11 @@ def load(model: str, use_gpu: int = -1, code: Path | None = None, silent: bool =
 def setters(nlp: Language, layers: Iterable[str]) -> list[str]:
     """Names of the components that set layers of annotation, without those that only set sentences."""
     return sorted({name for layer in layers if layer in ASSIGNED for name in assigning(nlp, ASSIGNED[layer])})
+
+
+def with_tokens(docs: Iterable[Doc]) -> list[int]:
+    """Numbers of the documents that are not empty. spaCy's reader leaves out the others."""
+    return [number for number, doc in enumerate(docs) if len(doc)]
 
 
 def predict(nlp: Language, corpus: Path, copied: list[str], gold_preproc: bool = False) -> list[Example]:

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+from spacy.tokens import DocBin
+from spacy.training.corpus import walk_corpus
 from typer import Argument, Option
 from wasabi import msg
 
-from .pipelines import assigning, load, predict
+from .pipelines import assigning, load, predict, with_tokens
 
 
 def report(
@@ -29,8 +31,10 @@ def report(
         msg.fail("No component of this pipeline finds entities, spans or relations", exits=1)
     # Without a component that finds entities, relations are those between gold entities.
     examples = predict(nlp, corpus, [] if finds_entities else ["ents", "spans", "sents"])
+    files = walk_corpus(corpus, ".spacy")
+    numbers = with_tokens(doc for file in files for doc in DocBin().from_disk(file).get_docs(nlp.vocab))
     try:
-        page = write_report(nlp, examples, output, log)
+        page = write_report(nlp, examples, output, log, numbers)
     except (ValueError, ImportError) as error:
         msg.fail("Cannot write the report", str(error), exits=1)
     msg.good(f"Saved report to {page}")

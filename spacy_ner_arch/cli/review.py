@@ -12,7 +12,7 @@ from spacy.vocab import Vocab
 from typer import Argument, Option
 from wasabi import msg
 
-from .pipelines import load
+from .pipelines import load, with_tokens
 
 
 def review(
@@ -39,7 +39,7 @@ def review(
     from ..annotation.entities import ALTERNATIVES
     from ..evaluation.doubts import ranked
     from ..evaluation.review import write_review
-    from .judging import judge, train_parts, with_tokens
+    from .judging import judge, train_parts
 
     if (config is None) == (model is None):
         msg.fail("Give --config to train pipelines, or --model with one that was not trained on this corpus", exits=1)

@@ -10,10 +10,11 @@ from spacy.training import Example
 from wasabi import Printer, msg
 
 from ..annotation.entities import ALTERNATIVES, LabelledSpan, align
-from ..evaluation.doubts import LEAST
 from ..evaluation.items import annotated_tokens
 from ..evaluation.risk import documents_needed, precision_threshold, recall_threshold, wilson
 
+# Least probability of the spans that are looked at. An entity below it cannot be found at any threshold.
+LEAST = 1e-8
 # One-sided 95 % quantile of the normal distribution.
 QUANTILE = 1.645
 

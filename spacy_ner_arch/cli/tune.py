@@ -66,12 +66,10 @@ def tune(
 
 
 def find_component(nlp: Language, name: str | None) -> Any:
-    """The sequence_ner to tune."""
-    names = [each for each in nlp.pipe_names if nlp.get_pipe_meta(each).factory == "sequence_ner"]
-    if not names:
-        msg.fail(f"Only sequence_ner gives all spans a probability; this pipeline has {nlp.pipe_names}", exits=1)
-    if name is None and len(names) > 1:
-        msg.fail(f"This pipeline has several sequence_ner: give --component, one of {names}", exits=1)
-    if name not in (None, *names):
-        msg.fail(f"--component {name} is no sequence_ner of this pipeline, which has {names}", exits=1)
-    return nlp.get_pipe(name or names[0])
+    """The sequence_ner of a pipeline with this name, or the only one. Exits with a message if there is none."""
+    from ..annotate.soft import find_tagger
+
+    try:
+        return find_tagger(nlp, name)
+    except ValueError as error:
+        msg.fail(str(error), exits=1)

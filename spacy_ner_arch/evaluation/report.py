@@ -22,7 +22,13 @@ MOST_ERRORS = 25
 PRECISIONS = (0.90, 0.95, 0.99)
 
 
-def write_report(nlp: Language, examples: Iterable[Example], output: str | Path, log: str | Path | None = None) -> Path:
+def write_report(
+    nlp: Language,
+    examples: Iterable[Example],
+    output: str | Path,
+    log: str | Path | None = None,
+    numbers: Sequence[int] | None = None,
+) -> Path:
     """Write one HTML page on a pipeline and its predictions. The page needs no other file and runs no script.
 
     nlp: the pipeline; the page shows the annotation that its components declare to set: doc.ents, doc.spans and
@@ -30,6 +36,7 @@ def write_report(nlp: Language, examples: Iterable[Example], output: str | Path,
     examples: gold documents with the predictions of the pipeline on their predicted side.
     output: folder for `index.html`. The folder is created if necessary; an older page is replaced.
     log: training log, see `read_log`; None leaves out its section.
+    numbers: index of each example in the corpus, if the corpus has more documents.
 
     Returns the path of the page. Raises ImportError if matplotlib or scikit-learn is missing, and ValueError for a file
     that is no training log or a score outside 0 to 1. After an error nothing is written.
@@ -37,14 +44,16 @@ def write_report(nlp: Language, examples: Iterable[Example], output: str | Path,
     missing = [package for package in ("matplotlib", "sklearn") if find_spec(package) is None]
     if missing:
         raise ImportError(f'the report needs {" and ".join(missing)}: pip install "spacy-ner-arch[viz]"')
-    page = build_page(nlp, list(examples), None if log is None else read_log(log))
+    page = build_page(nlp, list(examples), None if log is None else read_log(log), numbers)
     path = Path(output) / "index.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
     return path
 
 
-def build_page(nlp: Language, examples: Sequence[Example], log: TrainingLog | None) -> str:
+def build_page(
+    nlp: Language, examples: Sequence[Example], log: TrainingLog | None, numbers: Sequence[int] | None = None
+) -> str:
     """Return the page as HTML."""
     texts = [example.reference.text for example in examples]
     return render(
@@ -52,6 +61,7 @@ def build_page(nlp: Language, examples: Sequence[Example], log: TrainingLog | No
         title=f"{nlp.lang}_{nlp.meta['name']} {nlp.meta['version']}",
         components=[(name, nlp.get_pipe_meta(name).factory) for name in nlp.pipe_names],
         documents=len(examples),
+        numbers=range(len(examples)) if numbers is None else numbers,
         tokens=sum(len(example.reference) for example in examples),
         sections=[section(texts, f"task{i}", *task) for i, task in enumerate(find_tasks(nlp, examples))],
         transitions=[

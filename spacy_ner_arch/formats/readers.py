@@ -281,8 +281,12 @@ def write_docbins(parts: Mapping[Path, Iterable[Doc]]) -> None:
     try:
         for path, docs in parts.items():
             doc_bin = DocBin(store_user_data=True)
+            has_user_data = False
             for doc in docs:
                 doc_bin.add(doc)
+                has_user_data = has_user_data or bool(doc.user_data)
+            # Empty user data would take spaCy ten times as long to read as the rest of a sentence.
+            doc_bin.store_user_data = has_user_data
             path.parent.mkdir(parents=True, exist_ok=True)
             # Only within a file system is replacing a file atomic. Files of `tempfile` are not readable for others.
             part = path.with_name(f".{uuid.uuid4().hex}.tmp")

@@ -3,8 +3,6 @@
 Letters: N tokens, U different words, L characters of the longest word.
 """
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -21,12 +19,17 @@ MIXERS = (-7046029254386353131, -4658895280553007687, -7723592293110705685, 7664
 
 def hash_rows(keys: Tensor, rows: int, count: int) -> Tensor:
     """Hash each 64-bit key to `count` rows of a table: (...) int64 -> (..., count) int64 from 0 to rows - 1."""
-    mixed: Any
     if keys.is_cpu:  # operations on small arrays take less time in NumPy
-        mixed = keys.numpy()[..., None] * np.array(MIXERS[:count])
-    else:  # multiply by Python integers: a tensor of the constants would be copied to the GPU in every call
-        mixed = torch.stack([keys * mixer for mixer in MIXERS[:count]], dim=-1)
-    return torch.as_tensor(((mixed >> 31) & 0xFFFFFFFF) % rows)
+        return torch.as_tensor(hash_array(keys.numpy(), rows, count))
+    # Multiply by Python integers: a tensor of the constants would be copied to the GPU in every call.
+    mixed = torch.stack([keys * mixer for mixer in MIXERS[:count]], dim=-1)
+    return ((mixed >> 31) & 0xFFFFFFFF) % rows
+
+
+def hash_array(keys: np.ndarray, rows: int | np.ndarray, count: int) -> np.ndarray:
+    """`hash_rows` for arrays. rows: also an array (..., 1), for other tables."""
+    mixed = keys[..., None] * np.array(MIXERS[:count])
+    return ((mixed >> 31) & 0xFFFFFFFF) % rows
 
 
 def unit_embedding(rows: int, width: int) -> nn.Embedding:

@@ -175,6 +175,20 @@ def log_partition(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Te
     return result
 
 
+def expected_counts(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """How often a path has each tag at each step, (B, T, K), and each transition in all sequences together, (K, K).
+
+    The paths are drawn from the distribution of the chain. The third result is the log partition, (B,). None of them
+    has a gradient. Arguments: see log_partition.
+    """
+    with torch.enable_grad():
+        parts = emissions.detach().requires_grad_(), transitions.detach().requires_grad_()
+        total = log_partition(*parts, lengths)
+        # Of a path, the log probability is its score minus the total.
+        steps, moves = torch.autograd.grad(total.sum(), parts)
+    return steps, moves, total.detach()
+
+
 def log_alpha(messages: Messages, tags: Tensor) -> Tensor:
     """(T, B, len(tags)): log sum of all paths over steps <= t that end in the tag; undefined in the padding."""
     until = (messages.alpha_scale.log() + messages.offset).cumsum(0) - messages.shift

@@ -14,6 +14,9 @@ from torch.nn import functional as F
 
 from .batch import Batch, send
 
+# Spans that a CPU computes at the same time.
+CPU_SPANS = 320
+
 
 class Block(NamedTuple):
     """Consecutive spans of a SpanList, and the range of tokens that they cover. Ends are exclusive."""
@@ -22,6 +25,36 @@ class Block(NamedTuple):
     last: int
     low: int
     high: int
+
+
+def list_spans(
+    lengths: np.ndarray, max_width: int, candidates: Sequence[np.ndarray] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """First token and width of the candidate spans, (S,) each; see SpanList. lengths: (B,), tokens of each document."""
+    ends = lengths.cumsum()
+    if candidates is None:
+        tokens = np.arange(lengths.sum())
+        capacity = np.minimum(np.repeat(ends, lengths) - tokens, max_width)
+        token = np.repeat(tokens, capacity)
+        before = np.repeat(capacity.cumsum() - capacity, capacity)
+        return token, np.arange(len(token)) - before + 1
+    counts = [len(spans) for spans in candidates]
+    start, end = np.concatenate(candidates).astype(np.int64).reshape(-1, 2).T
+    width = end - start
+    if ((start < 0) | (width < 1) | (width > max_width) | (end > np.repeat(lengths, counts))).any():
+        raise ValueError(f"candidates must lie within their documents and have 1 to {max_width} tokens")
+    keys = np.unique((np.repeat(ends - lengths, counts) + start) * (max_width + 1) + width)
+    # Widths from 1 to max_width have remainders of their own.
+    return keys // (max_width + 1), keys % (max_width + 1)
+
+
+def cut_spans(token: np.ndarray, end: np.ndarray, first: int, last: int, size: int, reach: int) -> Iterator[Block]:
+    """See SpanList.cut. token, end: (S,), first token of each span, and the one after its last."""
+    while first < last:
+        low = int(token[first])
+        stop = min(first + size, last, int(np.searchsorted(token, low + reach)))
+        yield Block(first, stop, low, int(end[first:stop].max()))
+        first = stop
 
 
 class SpanList:
@@ -39,40 +72,20 @@ class SpanList:
     width: Tensor  # (S,) int64
 
     def __init__(self, batch: Batch, max_width: int, candidates: Sequence[np.ndarray] | None = None) -> None:
-        lengths = torch.from_numpy(batch.lengths)
-        offsets = lengths.cumsum(0) - lengths
+        token, width = list_spans(batch.lengths, max_width, candidates)
         # Each span has one number as its key; widths from 0 to max_width + 1 fit into it.
         self.base = max_width + 2
-        if candidates is None:
-            tokens = torch.arange(int(lengths.sum()))
-            capacity = ((offsets + lengths).repeat_interleave(lengths) - tokens).clamp(max=max_width)
-            token = tokens.repeat_interleave(capacity)
-            before = (capacity.cumsum(0) - capacity).repeat_interleave(capacity)
-            width = torch.arange(len(token)) - before + 1
-        else:
-            counts = torch.tensor([len(spans) for spans in candidates])
-            start, end = torch.from_numpy(np.concatenate(candidates).astype(np.int64).reshape(-1, 2)).unbind(1)
-            width = end - start
-            limit = lengths.repeat_interleave(counts)
-            if ((start < 0) | (width < 1) | (width > max_width) | (end > limit)).any():
-                raise ValueError(f"candidates must lie within their documents and have 1 to {max_width} tokens")
-            keys = ((offsets.repeat_interleave(counts) + start) * self.base + width).unique()
-            token, width = keys // self.base, keys % self.base
         self._token, self._end = token, token + width
-        self.token, self.width = send([token.numpy(), width.numpy()], batch.device)
+        self.token, self.width = send([token, width], batch.device)
         self.keys = self.token * self.base + self.width
-        self.tokens, self.longest = int(lengths.sum()), min(max_width, batch.mask.shape[1])
+        self.tokens, self.longest = int(batch.lengths.sum()), min(max_width, batch.mask.shape[1])
 
     def __len__(self) -> int:
         return len(self._token)
 
     def cut(self, first: int, last: int, size: int, reach: int) -> Iterator[Block]:
         """Cut a range of spans into blocks of at most `size` spans that begin within `reach` tokens."""
-        while first < last:
-            low = int(self._token[first])
-            stop = min(first + size, last, int(torch.searchsorted(self._token, low + reach)))
-            yield Block(first, stop, low, int(self._end[first:stop].max()))
-            first = stop
+        return cut_spans(self._token, self._end, first, last, size, reach)
 
     def find(self, token: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
         """The row of each of these spans, and whether it is in the list."""
@@ -176,6 +189,6 @@ def hidden_layer(
     if mean is None or scores is None:
         return hidden
     # The spans of a chunk are close to each other, so one small matrix of attention weights is the fastest way to pool.
-    place = torch.arange(len(scores), device=scores.device) - chunk.start.unsqueeze(1)
+    place = torch.arange(scores.shape[0], device=scores.device) - chunk.start.unsqueeze(1)
     inside = (place >= 0) & (place < chunk.width.unsqueeze(1))
     return hidden.addmm_(torch.where(inside, scores, -torch.inf).softmax(1), mean)

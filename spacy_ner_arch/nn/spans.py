@@ -20,7 +20,7 @@ from .batch import Batch, send
 from .dropout import dropout
 from .growth import output_layer, regrown
 from .head import EncoderBuilder, Head, HeldOut, Loss
-from .span_logits import Block, Chunk, SpanList, SpanLogits
+from .span_logits import CPU_SPANS, Block, Chunk, SpanList, SpanLogits, chunk_logits
 
 # Tokens whose tables exist at the same time: three rows of the hidden width for each.
 PIECE_TOKENS = 4096
@@ -201,11 +201,8 @@ class SpanClassifier(Head):
 
     def _piece(self, x: Tensor, length: Tensor, spans: SpanList, piece: Block) -> Tensor:
         """Logits of the spans of one piece; x (n, D) are its tokens."""
-        start_weight, end_weight, mean_weight, *_ = self.hidden.weight.split(self.parts, dim=1)
-        tables = [F.linear(x, start_weight), F.linear(x, end_weight)]
-        if self.attention is not None:
-            tables.append(F.linear(x, mean_weight))
-        size = self.chunk_spans or (320 if x.device.type == "cpu" else 2048)
+        tables = self._token_tables(x)
+        size = self.chunk_spans or (CPU_SPANS if x.device.type == "cpu" else 2048)
         chunks = [
             Chunk(
                 spans.token[block.first : block.last] - block.low,
@@ -217,8 +214,23 @@ class SpanClassifier(Head):
         rate = self.dropout.p if self.training else 0.0
         seed = int(torch.randint(2**62, ())) if rate else 0
         with torch.autocast(x.device.type, enabled=False):
+            return SpanLogits.apply(chunks, rate, seed, length, self.output.weight, self.output.bias, *tables)
+
+    def _token_tables(self, x: Tensor) -> list[Tensor]:
+        """Tables of `hidden_layer` for the tokens x (n, D)."""
+        start_weight, end_weight, mean_weight, *_ = self.hidden.weight.split(self.parts, dim=1)
+        tables = [F.linear(x, start_weight), F.linear(x, end_weight)]
+        if self.attention is not None:
+            tables.append(F.linear(x, mean_weight))
+        with torch.autocast(x.device.type, enabled=False):
             wide = torch.promote_types(x.dtype, torch.float32)
             tables = [table.to(wide) for table in tables]
             if self.attention is not None:
                 tables.append(self.attention(x.to(wide)).squeeze(1))
-            return SpanLogits.apply(chunks, rate, seed, length, self.output.weight, self.output.bias, *tables)
+        return tables
+
+    def chunk_logits(self, x: Tensor, token: Tensor, width: Tensor) -> Tensor:
+        """Logits (m, K + 1) of m spans close to each other, in prediction; token and width (m,) among the tokens x."""
+        chunk = Chunk(token, width, slice(None))
+        inputs = self._length_table(), self.output.weight, self.output.bias, *self._token_tables(x)
+        return chunk_logits(chunk, 0.0, 0, *inputs)

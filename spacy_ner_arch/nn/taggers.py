@@ -4,21 +4,60 @@ Letters: B documents, T tokens with padding, N tokens without, D width of a toke
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..annotation.chains import Lattice, TagTarget
 from ..annotation.tags import MISSING, OUTSIDE, split_tag
 from .batch import Batch, send
 from .crf import LinearChainCRF
 from .dropout import dropout
-from .forward_backward import log_partition
+from .forward_backward import expected_counts, log_partition
 from .growth import kept_rows, output_layer, regrown
 from .head import EncoderBuilder, Head, HeldOut, Loss
 from .viterbi import best_paths
+
+
+class Taught(NamedTuple):
+    """Documents of a batch that a teacher has annotated, R of them. U tags of teacher and student, see `Lattice`.
+
+    rows: (R,) int64, which documents.
+    emissions: (R, T, U) float32, the teacher's given the gold tags, with start and end scores; 0 in the padding.
+    transitions: (U, U) float32.
+    to_student: (U, K) float32, 1 where the column is the student's tag for the row.
+    """
+
+    rows: Tensor
+    emissions: Tensor
+    transitions: Tensor
+    to_student: Tensor
+
+    def counts(self, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """How often the teacher expects the student's tags (R, T, K) and transitions (K, K).
+
+        mask: (R, T).
+        """
+        steps, moves, _ = expected_counts(self.emissions, self.transitions, mask.sum(1))
+        return steps @ self.to_student, self.to_student.t() @ moves @ self.to_student
+
+
+class TagTargets(NamedTuple):
+    """Targets of a batch.
+
+    tags: (B, T) int64, MISSING where the tag is unknown.
+    partial: whether any is missing in the documents without a teacher.
+    gold: (R,) int64, the documents without a teacher; None for all.
+    taught: the other documents, by teacher.
+    """
+
+    tags: Tensor
+    partial: bool
+    gold: Tensor | None = None
+    taught: Sequence[Taught] = ()
 
 
 class CRFTagger(Head):
@@ -29,9 +68,12 @@ class CRFTagger(Head):
     encoder: builder of the encoder; None for none.
     dropout_rate: rate before the linear layer; None for the rate of `[training] dropout`.
     loss_scale: constant factor of the loss, which is the negative log likelihood summed over the documents.
+    teacher_weight: factor of the loss of documents with a teacher. It is the mean negative log likelihood of the tags
+        over the teacher's distribution given the gold tags.
+    teacher_temperature: divisor of the teacher's scores.
 
-    Shape: x (B, T, D); targets are tag indices (B, T) int64, MISSING where the tag is unknown, and whether any is
-    missing. Predictions are tags (N,) and the terms (N, 5, L) of LinearChainCRF.span_log_terms.
+    Shape: x (B, T, D); targets see TagTargets. Predictions are tags (N,) and the terms (N, 5, L) of
+    LinearChainCRF.span_log_terms.
     Source: Lample et al. 2016.
     """
 
@@ -44,20 +86,56 @@ class CRFTagger(Head):
         encoder: EncoderBuilder | None = None,
         dropout_rate: float | None = None,
         loss_scale: float = 0.001,
+        teacher_weight: float = 1.0,
+        teacher_temperature: float = 1.0,
     ) -> None:
         super().__init__(input_size, encoder)
+        if teacher_weight < 0 or teacher_temperature <= 0:
+            raise ValueError(
+                f"teacher_weight = {teacher_weight} must not be negative and teacher_temperature = "
+                f"{teacher_temperature} must be above 0"
+            )
         self.dropout = dropout(dropout_rate)
         # The first tag is O.
         self.output = output_layer(self.width, len(tags) - 1)
         self.crf = LinearChainCRF(len(tags), batch_first=True, labels=tags, scheme=scheme)
         self.loss_scale = loss_scale
+        self.teacher_weight = teacher_weight
+        self.teacher_temperature = teacher_temperature
 
-    def collate(self, batch: Batch, items: Sequence[Any] | None, targets: Sequence[np.ndarray] | None) -> Batch:
+    def collate(self, batch: Batch, items: Sequence[Any] | None, targets: Sequence[TagTarget] | None) -> Batch:
         if targets is not None:
-            flat = np.concatenate(targets)
-            (tags,) = send([flat], batch.device)
-            batch.targets = batch.pad(tags, fill=MISSING), bool((flat == MISSING).any())
+            flat = np.concatenate([target.tags for target in targets])
+            is_taught = [target.chain is not None for target in targets]
+            if not any(is_taught):
+                (tags,) = send([flat], batch.device)
+                batch.targets = TagTargets(batch.pad(tags, fill=MISSING), bool((flat == MISSING).any()))
+            else:
+                gold = np.flatnonzero(~np.array(is_taught))
+                tags, rows = send([flat, gold], batch.device)
+                partial = any((targets[i].tags == MISSING).any() for i in gold.tolist())
+                batch.targets = TagTargets(
+                    batch.pad(tags, fill=MISSING), partial, rows, self._collate_taught(batch, targets)
+                )
         return batch
+
+    def _collate_taught(self, batch: Batch, targets: Sequence[TagTarget]) -> list[Taught]:
+        names = self.crf.labels or []
+        teachers: dict[Any, list[int]] = {}
+        for i, target in enumerate(targets):
+            if target.chain is not None:
+                teachers.setdefault(target.chain.teacher, []).append(i)
+        taught = []
+        for rows in teachers.values():
+            chains = [chain for i in rows if (chain := targets[i].chain) is not None]
+            lattice = Lattice(names, chains[0], self.teacher_temperature)
+            emissions = np.zeros((len(rows), batch.mask.shape[1], len(lattice.tags)), dtype=np.float32)
+            for row, chain, i in zip(emissions, chains, rows, strict=True):
+                row[: len(chain.emissions)] = lattice.emissions(chain, targets[i].tags)
+            to_student = np.eye(len(names), dtype=np.float32)[lattice.to_student]
+            arrays = [np.array(rows), emissions, lattice.transitions, to_student]
+            taught.append(Taught(*send(arrays, batch.device)))
+        return taught
 
     def emissions(self, x: Tensor, batch: Batch) -> Tensor:
         """Scores of the tags of every token, (B, T, K) float32."""
@@ -65,12 +143,32 @@ class CRFTagger(Head):
 
     def loss(self, x: Tensor, batch: Batch) -> Loss:
         emissions = self.emissions(x, batch)
+        targets: TagTargets = batch.targets
         with torch.autocast(x.device.type, enabled=False):
-            return Loss(self.negative_log_likelihood(emissions, batch) * self.loss_scale, {})
+            if targets.gold is None:
+                return Loss(self.gold_loss(emissions, targets.tags, batch.mask, targets.partial) * self.loss_scale, {})
+            losses = []
+            if len(targets.gold):
+                parts = emissions, targets.tags, batch.mask
+                gold, tags, mask = (part.index_select(0, targets.gold) for part in parts)
+                losses.append(self.gold_loss(gold, tags, mask, targets.partial))
+            for taught in targets.taught:
+                mask = batch.mask.index_select(0, taught.rows)
+                loss = self.taught_loss(emissions.index_select(0, taught.rows), mask, *taught.counts(mask))
+                losses.append(loss * self.teacher_weight)
+            return Loss(torch.stack(losses).sum() * self.loss_scale, {})
 
-    def negative_log_likelihood(self, emissions: Tensor, batch: Batch) -> Tensor:
-        tags, partial = batch.targets
-        return -self.crf(emissions, tags, batch.mask, partial=partial)
+    def gold_loss(self, emissions: Tensor, tags: Tensor, mask: Tensor, partial: bool) -> Tensor:
+        """Negative log likelihood of gold tags.
+
+        emissions, tags, mask: (B, T, K), (B, T), (B, T).
+        partial: whether tags may be missing.
+        """
+        return -self.crf(emissions, tags, mask, partial=partial)
+
+    def taught_loss(self, emissions: Tensor, mask: Tensor, steps: Tensor, moves: Tensor) -> Tensor:
+        """Mean negative log likelihood of the tags over the distribution of a teacher, whose counts are given."""
+        return -self.crf.expected_log_likelihood(emissions, mask, steps, moves)
 
     def predict(self, x: Tensor, batch: Batch) -> tuple[Tensor, ...]:
         emissions = self.emissions(x, batch)
@@ -104,20 +202,25 @@ class CRFTagger(Head):
         with torch.no_grad():
             rows = torch.from_numpy(emissions).to(self.temperature.device).double().unsqueeze(0)
             lengths = torch.tensor([len(emissions)], device=rows.device)
-            scores, transitions = self.crf.potentials(rows, lengths, self.temperature)
-        with torch.enable_grad():
-            parts = scores.requires_grad_(), transitions.requires_grad_()
-            total = log_partition(*parts, lengths).sum()
-            # Of a sequence, the log probability is its score minus the total. The gradients are the expected counts.
-            counts = torch.autograd.grad(total, parts)
-        expected = [
-            float(torch.where(n > 0, n * part.detach(), 0.0).sum()) for n, part in zip(counts, parts, strict=True)
-        ]
-        return max(0.0, float(total.detach()) - sum(expected))
+            parts = self.crf.potentials(rows, lengths, self.temperature)
+            *counts, total = expected_counts(*parts, lengths)
+            # The score of what is illegal is a large number, and its count is 0.
+            expected = [float((n * part).sum()) for n, part in zip(counts, parts, strict=True)]
+        return max(0.0, float(total) - sum(expected))
+
+    def chain_scores(self) -> dict[str, np.ndarray]:
+        """Start scores, transitions and end scores, divided by the calibrated temperature."""
+        parts = {
+            "start": self.crf.start_transitions,
+            "transitions": self.crf.transitions,
+            "end": self.crf.end_transitions,
+        }
+        return {name: (part / self.temperature).detach().cpu().numpy() for name, part in parts.items()}
 
     def held_out(self, x: Tensor, batch: Batch) -> HeldOut:
-        emissions, (tags, partial) = self.emissions(x, batch), batch.targets
-        is_known = bool((tags[batch.mask] != MISSING).any())
+        emissions, tags = self.emissions(x, batch), batch.targets.tags
+        known = tags[batch.mask] != MISSING
+        is_known, partial = bool(known.any()), not bool(known.all())
 
         def loss(temperature: Tensor) -> Tensor:
             return -self.crf(emissions, tags, batch.mask, partial=partial, temperature=temperature)
@@ -157,15 +260,25 @@ class SoftmaxTagger(CRFTagger):
         loss_scale: float = 0.001,
         label_smoothing: float = 0.0,
         class_weights: dict[str, float] | None = None,
+        teacher_weight: float = 1.0,
+        teacher_temperature: float = 1.0,
     ) -> None:
-        super().__init__(input_size, tags, scheme, encoder=encoder, dropout_rate=dropout_rate, loss_scale=loss_scale)
+        super().__init__(
+            input_size,
+            tags,
+            scheme,
+            encoder=encoder,
+            dropout_rate=dropout_rate,
+            loss_scale=loss_scale,
+            teacher_weight=teacher_weight,
+            teacher_temperature=teacher_temperature,
+        )
         self.label_smoothing = label_smoothing
         self.class_weights = class_weights or {}
         self.weights: Tensor
         self._set_constants(tags)
 
-    def negative_log_likelihood(self, emissions: Tensor, batch: Batch) -> Tensor:
-        tags, _ = batch.targets
+    def gold_loss(self, emissions: Tensor, tags: Tensor, mask: Tensor, partial: bool) -> Tensor:
         return F.cross_entropy(
             emissions.flatten(0, 1),
             tags.flatten(),
@@ -174,6 +287,13 @@ class SoftmaxTagger(CRFTagger):
             label_smoothing=self.label_smoothing,
             reduction="sum",
         )
+
+    def taught_loss(self, emissions: Tensor, mask: Tensor, steps: Tensor, moves: Tensor) -> Tensor:
+        # cross_entropy would smooth the padding, too.
+        smooth = self.label_smoothing / emissions.shape[2]
+        target = steps * (1 - self.label_smoothing) + smooth * mask.unsqueeze(-1)
+        loss = -(self.weights * target * emissions.log_softmax(-1)).sum(-1)
+        return loss.masked_fill(~mask, 0.0).sum()
 
     def resize(self, tags: Sequence[str], scheme: str) -> None:  # type: ignore[override]
         super().resize(tags, scheme)

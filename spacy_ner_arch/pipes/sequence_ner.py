@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -12,13 +13,31 @@ from spacy.training import Example
 from spacy.vocab import Vocab
 from thinc.api import Config, Model
 
-from ..annotation.entities import ALTERNATIVES, count_labels, entities_of, gold_entities, present_entities
+from ..annotation.chains import Chain, TagTarget
+from ..annotation.entities import (
+    ALTERNATIVES,
+    count_labels,
+    entities_of,
+    gold_entities,
+    present_entities,
+    same_tokens,
+)
 from ..annotation.span_terms import SpanTerms, likely_spans, log_probability
 from ..annotation.tags import MISSING, OUTSIDE, SCHEMES, decode, encode, find_scheme, tag_names
+from ..annotation.teachers import get_chain
 from .base import TorchPipe
 
 # Tags from which on an update takes noticeably longer than in other components.
 MANY_TAGS = 500
+
+# What is wrong with documents that are not fully annotated.
+NOTHING_KNOWN = (
+    "without an annotated token and without a teacher's chain, from which nothing is learned. Use `ner-arch annotate "
+    "--soft`; the settings max_length, gold_preproc and augmenter of a corpus reader remove the chain"
+)
+OTHER_TOKENS = (
+    "with other tokens than the teacher's, whose chain is not used. Use a teacher with the tokenizer of this pipeline"
+)
 
 DEFAULT_MODEL = Config().from_str(
     """
@@ -154,11 +173,32 @@ class SequenceNER(TorchPipe):
             )
 
     def find_labels(self, examples: Iterable[Example]) -> list[str]:
-        """Labels of all gold entities, sorted. Warns about entities that do not match the tokenization."""
-        return sorted(count_labels(examples, entities_of, self.name))
+        """Labels of all gold entities and of the teachers, sorted.
 
-    def find_targets(self, examples: Sequence[Example], items: list[Any] | None) -> list[np.ndarray]:
-        """Gold tag indices of every example, (T,) int64, MISSING where the annotation is missing."""
+        Warns about entities that do not match the tokenization, and about documents that teach nothing.
+        """
+        labels: set[str] = set()
+        problems: Counter[str] = Counter()
+        first: dict[str, str] = {}
+
+        def noted() -> Iterator[Example]:
+            for eg in examples:
+                _, known = gold_entities(eg)
+                if not known.all():
+                    chain, problem = self._find_chain(eg, known)
+                    labels.update(chain.labels if chain else ())
+                    if problem:
+                        problems[problem] += 1
+                        first.setdefault(problem, eg.reference.text)
+                yield eg
+
+        labels |= count_labels(noted(), entities_of, self.name).keys()
+        for problem, count in problems.items():
+            self._warn_of_chains(f"{count} documents", problem, first[problem])
+        return sorted(labels)
+
+    def find_targets(self, examples: Sequence[Example], items: list[Any] | None) -> list[TagTarget]:
+        """Gold tags of every example, and the teacher's chain where some are missing."""
         index = {tag: i for i, tag in enumerate(self.tags)}
         targets = []
         for eg in examples:
@@ -168,8 +208,41 @@ class SequenceNER(TorchPipe):
             # Entities of labels that the component does not have are negative.
             tags = np.array([index.get(name, index[OUTSIDE]) for name in names], dtype=np.int64)
             tags[~known] = MISSING
-            targets.append(tags)
+            chain = None
+            if not known.all():
+                chain, problem = self._find_chain(eg, known)
+                if chain is not None:
+                    self.warn_of_labels(chain.labels)
+                if problem is not None:
+                    self._warn_of_chains("documents", problem, eg.reference.text)
+            targets.append(TagTarget(tags, chain))
         return targets
+
+    def _find_chain(self, eg: Example, known: np.ndarray) -> tuple[Chain | None, str | None]:
+        """The teacher's chain of an example that is not fully annotated, and what is wrong with the example.
+
+        known: which tokens are annotated, (T,) bool.
+        Raises ValueError for a teacher with another tag scheme.
+        """
+        try:
+            chain = get_chain(eg.reference)
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {error}") from error
+        if chain is None:
+            return None, None if known.any() else NOTHING_KNOWN
+        if chain.scheme != self.cfg["scheme"]:
+            raise ValueError(
+                f"{self.name}: its tag scheme is {self.cfg['scheme']}, but that of the teacher of "
+                f"{eg.reference.text[:60]!r} is {chain.scheme}; set [components.{self.name}] scheme = "
+                f'"{chain.scheme}", or annotate the document with another teacher'
+            )
+        return (chain, None) if same_tokens(eg) else (None, OTHER_TOKENS)
+
+    def _warn_of_chains(self, documents: str, problem: str, text: str) -> None:
+        """Warn once about documents with a problem; the text is that of one of them."""
+        if problem not in self._warned:
+            self._warned.add(problem)
+            warnings.warn(f"{self.name}: {documents} {problem} (for example {text[:60]!r})", stacklevel=3)
 
     # Predicting
 
@@ -216,6 +289,17 @@ class SequenceNER(TorchPipe):
         The documents must have what the component reads, as for `readings`.
         """
         return [self.head.module.entropy(emissions) if len(doc) else 0.0 for doc, emissions in self._emissions(docs)]
+
+    def chains(self, docs: Iterable[Doc]) -> list[Chain]:
+        """The distribution over the tag sequences of each document, from which a student can learn.
+
+        The scores are divided by the calibrated temperature. The documents must have what the component reads, as for
+        `readings`.
+        """
+        names, scheme = tuple(self.tags), self.cfg["scheme"]
+        scores = self.head.module.chain_scores()
+        temperature = float(self.head.module.temperature)
+        return [Chain(names, scheme, emissions=rows / temperature, **scores) for _, rows in self._emissions(docs)]
 
     def _emissions(self, docs: Iterable[Doc]) -> Iterator[tuple[Doc, np.ndarray]]:
         """The documents, each with the scores of its tags, (T, K)."""

@@ -24,7 +24,8 @@ from thinc.api import Model, Optimizer, get_current_ops, torch2xp, xp2torch
 from torch import Tensor, nn
 
 from .. import __version__
-from ..bridge.shim import TorchShim, checksum
+from ..bridge.shim import TorchShim
+from ..bridge.storage import checksum
 from .loss_weights import LearnedWeight
 
 FILE = "checkpoint.safetensors"

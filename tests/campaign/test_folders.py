@@ -23,7 +23,7 @@ from safetensors.torch import load, save
 
 from campaign.rows import add_row
 from spacy_ner_arch.architectures.transformer import transformer_model
-from spacy_ner_arch.bridge import shim, wordpieces
+from spacy_ner_arch.bridge import storage, wordpieces
 
 SEED, MEBIBYTE = 0, 2**20
 MEMORY = 300 * MEBIBYTE
@@ -106,7 +106,7 @@ def crafted_models(data: bytes, bomb: bytes) -> Iterator[tuple[str, bytes]]:
     def with_config(changes, keep_tensors=True):
         own = load(weights) if keep_tensors else tensors
         stored = {**hyperparameters, "config": {**config, **changes}}
-        stored["checksum"] = shim.checksum(stored, own)
+        stored["checksum"] = storage.checksum(stored, own)
         return with_shims(save(own, {"hyperparameters": json.dumps(stored)}), tokenizer)
 
     def with_tokenizer(**stored):

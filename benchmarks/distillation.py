@@ -1,0 +1,218 @@
+"""Measure what a student without a transformer learns from a teacher, and how a pipeline learns a new label.
+
+    python benchmarks/distillation.py [student] [new_label] [--gold 1000] [--raw 18000] [--labels LOC] [--steps 3000]
+
+`student`: bilstm_crf on CoNLL-2003 learns from gold sentences and from raw text. The teacher, on MiniLM, was trained on
+the same gold sentences. The raw text are the other training sentences without their labels, and the sentences of
+WNUT-17, UNER English-EWT and GUM. The row also has the scores of the teacher, and of the student without raw text.
+
+`new_label`: a bilstm_crf that was trained without one of the labels of CoNLL-2003 learns it from 500 held-out sentences
+that mark only it, by the recipe of docs/new_label.md. `plain` trains on the same sentences as if they marked all. The
+row has the mean F1 of the old labels, the F1 of the new one, and what the old label that suffers most has lost.
+
+Rows go to results/distillation.jsonl. Corpora and MiniLM: see run.py.
+"""
+
+import argparse
+import random
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import spacy
+from rows import add_row, has_row, in_new_process
+from run import ROOT, Machine, command, convert, folder_of, make_config, percent, score, train
+from runs import CONLL_MINILM, RATES, RUNS, Run, on_minilm
+from spacy.tokens import Doc, DocBin
+from spacy.training import Corpus
+from spacy.vocab import Vocab
+from thinc.api import Config
+
+from spacy_ner_arch.training.calibration import calibrate
+
+CORPUS = ROOT / "corpus" / "conll2003"
+FOLDER = ROOT / "corpus" / "distillation"
+MODELS = ROOT / "training" / "benchmarks" / "distillation"
+STUDENT = RUNS["conll2003/bilstm_crf"]
+ALL = 14_041
+# Teacher by the number of gold sentences.
+TEACHERS = {
+    ALL: Run("conll2003/transformer_crf", None, "transformer_crf", CONLL_MINILM),
+    1000: Run(
+        "conll2003/transformer_crf-few",
+        None,
+        "transformer_crf",
+        {"corpora.train.limit": 1000, **on_minilm(320, 32, RATES)},
+    ),
+}
+ALL_RAW = 1_000_000
+# Other corpora whose texts are raw text.
+TEXTS = ("wnut17", "uner_en_ewt", "gum_nested")
+LABELS = ("LOC", "MISC", "ORG", "PER")
+NEW_SENTENCES = 500
+
+
+def read_docs(path: Path) -> list[Doc]:
+    return list(DocBin().from_disk(path).get_docs(Vocab()))
+
+
+def write_docs(docs: Iterable[Doc], path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    DocBin(docs=docs).to_disk(path)
+    return path
+
+
+def words_only(docs: Iterable[Doc]) -> list[Doc]:
+    """Without annotation. As the spaces are not known, spaCy's reader keeps the words."""
+    return [Doc(doc.vocab, words=[token.text for token in doc]) for doc in docs]
+
+
+def annotate(model: Path, source: Path, output: Path, gold_labels: str) -> None:
+    shutil.rmtree(output, ignore_errors=True)
+    options = ["--soft", "--gold-labels", gold_labels, "--to", "spacy"]
+    command("ner-arch", "annotate", model, source, output, *options)
+
+
+def train_config(config: Config, folder: Path) -> Path:
+    """Train, unless it is done. Returns the folder."""
+    if not (folder / "finished").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        config.to_disk(folder / "train.cfg")
+        command("train", folder / "train.cfg", "--output", folder, log=folder / "train.log")
+        (folder / "finished").touch()
+    return folder
+
+
+def label_scores(model: Path, part: str) -> dict[str, Any]:
+    """Scores of a pipeline on a part of CoNLL-2003, all labels together and each."""
+    Machine().use()
+    nlp = spacy.load(model)
+    found = score([nlp], list(Corpus(CORPUS / f"{part}.spacy")(nlp)))
+    return {"ents": percent(found["ents_f"]), **{k: percent(v["f"]) for k, v in found["ents_per_type"].items()}}
+
+
+# A student
+
+
+def make_teacher(gold: int, machine: Machine) -> Path:
+    """A calibrated teacher that was trained on the first gold sentences."""
+    run, folder = TEACHERS[gold], MODELS / f"teacher-{gold}"
+    if not folder.exists():
+        train(run, 0, machine)
+        nlp = spacy.load(folder_of(run.name, 0, machine) / run.result)
+        calibrate(CORPUS / "dev.spacy", 1000, nlp)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        nlp.to_disk(folder)
+    return folder
+
+
+def make_mixture(gold: int, most_raw: int, teacher: Path) -> Path:
+    """Folder of gold sentences, and of raw sentences that the teacher has annotated."""
+    folder = FOLDER / f"{gold}-{most_raw}"
+    if not (folder / "gold.spacy").exists():
+        docs = read_docs(CORPUS / "train.spacy")
+        raw = words_only(docs[gold:])
+        for corpus in TEXTS:
+            convert(corpus)
+            raw += words_only(read_docs(ROOT / "corpus" / corpus / "train.spacy"))
+        source = write_docs(raw[:most_raw], FOLDER / "raw" / f"{folder.name}.spacy")
+        annotate(teacher, source, folder / "raw", "")
+        write_docs(docs[:gold], folder / "gold.spacy")
+    return folder
+
+
+def student(gold: int, most_raw: int, seed: int, steps: int, machine: Machine) -> None:
+    teacher = make_teacher(gold, machine)
+    mixture = make_mixture(gold, most_raw, teacher)
+    raw = sum(len(DocBin().from_disk(path)) for path in mixture.rglob("part-*.spacy"))
+    keys = {"section": "student", "gold": gold, "raw": raw, "steps": steps, "seed": seed}
+    if has_row("distillation", **keys):
+        return
+    row: dict[str, Any] = {**keys}
+    row["teacher_test"] = in_new_process(label_scores, teacher, "test")["ents"]
+    for name, path in (("gold_only", mixture / "gold.spacy"), ("student", mixture)):
+        config = make_config(STUDENT, seed)
+        config["paths"]["train"] = str(path)
+        config["training"].update({"max_steps": steps, "eval_frequency": steps // 10})
+        folder = train_config(config, MODELS / f"{name}-{mixture.name}-{steps}-{seed}")
+        for part in ("dev", "test"):
+            row[f"{name}_{part}"] = in_new_process(label_scores, folder / "model-best", part)["ents"]
+    add_row("distillation", row)
+
+
+# A new label
+
+
+def keep_labels(docs: Iterable[Doc], labels: Sequence[str]) -> list[Doc]:
+    """The documents with entities of these labels alone; the others are marked as outside."""
+    docs = list(docs)
+    for doc in docs:
+        doc.set_ents([ent for ent in doc.ents if ent.label_ in labels], default="outside")
+    return docs
+
+
+def recipe(old: Path, label: str, train_path: Path, dev: Path) -> Config:
+    """The config of docs/new_label.md."""
+    page = (ROOT / "docs" / "new_label.md").read_text(encoding="utf8")
+    (block,) = re.findall(r"```ini\n(.*?)```", page, re.DOTALL)
+    config = Config().from_str(block, interpolate=False)
+    config["paths"].update({"old": str(old), "train": str(train_path), "dev": str(dev)})
+    config["initialize"]["before_init"]["labels"] = {"sequence_ner": [label]}
+    return config
+
+
+def new_label(label: str, seed: int, steps: int) -> None:
+    keys = {"section": "new_label", "label": label, "steps": steps, "seed": seed}
+    if has_row("distillation", **keys):
+        return
+    others = [other for other in LABELS if other != label]
+    folder = FOLDER / f"new-{label}"
+    docs = read_docs(CORPUS / "train.spacy")
+    random.Random(seed).shuffle(docs)
+    new, rest = docs[:NEW_SENTENCES], docs[NEW_SENTENCES:]
+    write_docs(keep_labels(new, [label]), folder / "new.spacy")
+    write_docs(keep_labels(rest, others), folder / "old.spacy")
+    write_docs(keep_labels(read_docs(CORPUS / "dev.spacy"), others), folder / "old_dev.spacy")
+
+    config = make_config(STUDENT, seed)
+    config["paths"].update({"train": str(folder / "old.spacy"), "dev": str(folder / "old_dev.spacy")})
+    config["training"].update({"max_steps": steps, "eval_frequency": steps // 4})
+    old = train_config(config, MODELS / f"old-{label}-{steps}-{seed}") / "model-best"
+    annotate(old, folder / "new.spacy", folder / "soft", label)
+    before = in_new_process(label_scores, old, "test")
+    row: dict[str, Any] = {**keys, "old_before": mean(before, others)}
+    for name, path in (("plain", folder / "new.spacy"), ("distilled", folder / "soft")):
+        model = train_config(recipe(old, label, path, folder / "soft"), MODELS / f"{name}-{label}-{steps}-{seed}")
+        found = in_new_process(label_scores, model / "model-last", "test")
+        row |= {f"old_{name}": mean(found, others), f"new_{name}": found[label]}
+        row[f"largest_loss_{name}"] = round(max(before[each] - found[each] for each in others), 2)
+    add_row("distillation", row)
+
+
+def mean(scores: dict[str, Any], labels: Sequence[str]) -> float:
+    """Mean F1 of some labels."""
+    return round(sum(scores[label] for label in labels) / len(labels), 2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("modes", nargs="*", metavar="MODE", choices=[[], "student", "new_label"], help="default: both")
+    parser.add_argument("--gold", type=int, nargs="*", default=list(TEACHERS), choices=TEACHERS)
+    parser.add_argument("--raw", type=int, default=ALL_RAW, help="most raw sentences")
+    parser.add_argument("--labels", nargs="*", default=LABELS, choices=LABELS)
+    parser.add_argument("--steps", type=int, default=3000, help="updates of bilstm_crf")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--dtype", default="float32", help="of the training of the teacher")
+    options = parser.parse_args()
+    convert("conll2003")
+    modes = options.modes or ("student", "new_label")
+    for gold in options.gold if "student" in modes else ():
+        student(gold, options.raw, options.seed, options.steps, Machine(options.dtype))
+    for label in options.labels if "new_label" in modes else ():
+        new_label(label, options.seed, options.steps)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""What a teacher says about documents instead of its best guess: for `ner-arch annotate --soft`."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from spacy.language import Language
+from spacy.tokens import Doc
+from spacy.util import minibatch
+
+from ..annotation.layers import assigning
+from ..annotation.teachers import set_chain
+from .documents import ZONE, zones
+
+
+class Soft(NamedTuple):
+    """The options of `--soft`.
+
+    component: name of the teacher, a sequence_ner; None for the only one.
+    gold_labels: the labels for which the annotation of the input is gold; None for all, and for the tokens that the
+        input says to be outside of entities.
+    """
+
+    component: str | None
+    gold_labels: tuple[str, ...] | None
+
+
+def find_tagger(nlp: Language, name: str | None) -> Any:
+    """The `sequence_ner` of a pipeline with this name, or the only one. Raises ValueError."""
+    names = [each for each in nlp.pipe_names if nlp.get_pipe_meta(each).factory == "sequence_ner"]
+    if not names:
+        raise ValueError(f"Only sequence_ner gives all spans a probability; this pipeline has {nlp.pipe_names}")
+    if name is None and len(names) > 1:
+        raise ValueError(f"This pipeline has several sequence_ner: give --component, one of {names}")
+    if name not in (None, *names):
+        raise ValueError(f"--component {name} is no sequence_ner of this pipeline, which has {names}")
+    return nlp.get_pipe(name or names[0])
+
+
+class Teacher:
+    """A `sequence_ner` that keeps its chain with each document, and the components in front of it.
+
+    These components do not set entities: where the input has none, the annotation stays missing.
+    """
+
+    def __init__(self, nlp: Language, soft: Soft) -> None:
+        self.nlp, self.soft = nlp, soft
+        self.tagger = find_tagger(nlp, soft.component)
+        self.cleaners = [pipe for name, pipe in nlp.pipeline if nlp.get_pipe_meta(name).factory == "doc_cleaner"]
+        earlier = nlp.pipe_names[: nlp.pipe_names.index(self.tagger.name)]
+        nlp.select_pipes(enable=[name for name in earlier if name not in assigning(nlp, "doc.ents")])
+
+    def prepare(self, doc: Doc) -> int:
+        """Remove the annotation of a document that is not gold. Returns how many entities were removed.
+
+        Annotation that is gold for some labels says of tokens outside of its entities that they have none of these, and
+        nothing else.
+        """
+        if self.soft.gold_labels is None:
+            return 0
+        kept = [ent for ent in doc.ents if ent.label_ in self.soft.gold_labels]
+        removed = len(doc.ents) - len(kept)
+        doc.set_ents(kept, default="missing")
+        return removed
+
+    def predict(self, records: Iterator[tuple[Doc, Any]], batch_size: int) -> Iterator[tuple[Doc, Any]]:
+        """Documents with their chains, and what came with them, as `documents.predict`."""
+        for zone in zones(self.nlp, records, ZONE):
+            stream = self.nlp.pipe(zone, as_tuples=True, batch_size=batch_size)
+            for batch in minibatch(stream, batch_size):
+                docs = [doc for doc, _ in batch]
+                for doc, chain in zip(docs, self.tagger.chains(docs), strict=True):
+                    set_chain(doc, chain.without(self.soft.gold_labels or ()))
+                    for cleaner in self.cleaners:
+                        cleaner(doc)
+                yield from batch

@@ -1,0 +1,345 @@
+"""Export the torch modules of a model for onnxruntime and NumPy."""
+
+import importlib.util
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from textwrap import shorten
+from typing import Any, cast
+
+import numpy as np
+import torch
+from thinc.api import Model
+from torch import Tensor, nn
+
+from ..nn.embed import WordEmbedding
+from ..nn.lstm import BiLSTM
+from ..nn.numpy_crf import ChainParameters
+from ..nn.numpy_embed import embedding_arrays
+from ..nn.spans import SpanClassifier
+from ..nn.taggers import CRFTagger, SoftmaxTagger
+from ..nn.transformer import WordTransformer
+from .head import get_shim
+from .onnx_layers import INPUTS, LAYERS, run_without_torch
+from .onnx_shim import Exported, OnnxShim
+from .shim import TorchShim
+from .transformer import get_pieces
+from .wordpieces import WordPieces
+
+# The first version with LayerNormalization.
+OPSET = 17
+# The largest file of protocol buffers, in bytes.
+LIMIT = 2**31 - 1
+# By how much vectors of an exported transformer may differ, as a share of the largest.
+TOLERANCE = 1e-4
+# Name of the node with the weights of the scores.
+OUTPUT = "output"
+# Gates of an LSTM: torch has input, forget, cell, output; ONNX has input, output, forget, cell.
+GATES = (0, 3, 1, 2)
+
+
+def reason_against(model: Model) -> str | None:
+    """Why a model cannot be exported, and what can be done instead; None if it can be."""
+    for node in model.walk():
+        for shim in node.shims:
+            if isinstance(shim, WordPieces):
+                continue
+            if not isinstance(shim, TorchShim):
+                return "it runs a torch module of another package; train it with spacy_ner_arch.TransformerModel.v1"
+            if not shim.is_initialized:
+                return "it is not trained"
+            if node._func not in LAYERS or type(shim.module) not in EXPORTERS:
+                return f"there is no export of {type(shim.module).__name__}; use it in PyTorch"
+            encoder = getattr(shim.module, "encoder", None)
+            if not isinstance(encoder, BiLSTM | None):
+                return (
+                    f"there is no export of its encoder {type(encoder).__name__}; train it with "
+                    "spacy_ner_arch.BiLSTM.v1, or without an encoder"
+                )
+    return None
+
+
+def has_torch(model: Model) -> bool:
+    """Whether a model runs a torch module."""
+    return any(shim for node in model.walk() for shim in node.shims if not isinstance(shim, WordPieces | OnnxShim))
+
+
+def export(model: Model, int8: bool = False) -> Model:
+    """Replace the torch modules of a model that can be exported, in place. Returns the model.
+
+    int8: compute products in 8-bit integers; the scale of the inputs is found at run time.
+    """
+    nodes = [node for node in model.walk() if node.shims and node._func in LAYERS]
+    exports = [EXPORTERS[type(get_shim(node).module)](node) for node in nodes]
+    run_without_torch(model)
+    for node, exported in zip(nodes, exports, strict=True):
+        if int8:
+            exported = exported._replace(graphs={name: quantized(graph) for name, graph in exported.graphs.items()})
+        cast(OnnxShim, node.shims[0]).set(exported)
+    return model
+
+
+# Modules
+
+
+def export_tagger(model: Model) -> Exported:
+    shim = get_shim(model)
+    module: Any = shim.module
+    crf = module.crf
+    chain = ChainParameters(
+        start=crf.start_transitions + crf.start_penalty,
+        transitions=crf.transitions + crf.transition_penalty,
+        end=crf.end_transitions + crf.end_penalty,
+        places=crf.places,
+        extends=crf.extends,
+        temperature=module.temperature,
+    )
+    arrays = {name: to_numpy(tensor) for name, tensor in chain._asdict().items()}
+    graphs = {"encoder": encoder_graph(module.encoder, module.output)}
+    return Exported(type(module).__name__, dict(shim.cfg), graphs, arrays)
+
+
+def export_spans(model: Model) -> Exported:
+    shim = get_shim(model)
+    module: Any = shim.module
+    graphs = {} if module.encoder is None else {"encoder": encoder_graph(module.encoder, None)}
+    inputs = {"x": torch.randn(5, module.width), "token": torch.tensor([0, 0, 1]), "width": torch.ones(3).long()}
+    axes = {"x": {0: "tokens"}, **{name: {0: "spans"} for name in ("token", "width", "output")}}
+    graphs["spans"] = traced(SpanLogProbabilities(module), inputs, axes)
+    return Exported(type(module).__name__, dict(shim.cfg), graphs, {})
+
+
+def export_encoder(model: Model) -> Exported:
+    shim = get_shim(model)
+    return Exported("BiLSTM", dict(shim.cfg), {"encoder": encoder_graph(shim.module, None)}, {})
+
+
+def export_embedding(model: Model) -> Exported:
+    shim = get_shim(model)
+    return Exported("WordEmbedding", dict(shim.cfg), {}, embedding_arrays(shim.module))  # type: ignore[arg-type]
+
+
+def export_transformer(model: Model) -> Exported:
+    shim = get_shim(model)
+    module: Any = shim.module
+    is_typed = get_pieces(model).frame.types is not None
+    names = [name for name in INPUTS if name in module._arguments and (is_typed or name != "token_type_ids")]
+    transformer = HiddenStates(module.transformer, names)
+    inputs = transformer_inputs(module, names, [7, 4])
+    graph = traced(transformer, inputs, {name: {0: "windows", 1: "pieces"} for name in [*names, "output"]})
+    exported = Exported(
+        "WordTransformer",
+        {"pooling": module.pooling, "inputs": names},
+        {"transformer": graph},
+        {"padding": np.array(module.padding)},
+    )
+    check_transformer(transformer, module, exported, get_pieces(model).window)
+    return exported
+
+
+EXPORTERS: dict[type[nn.Module], Callable[[Model], Exported]] = {
+    CRFTagger: export_tagger,
+    SoftmaxTagger: export_tagger,
+    SpanClassifier: export_spans,
+    BiLSTM: export_encoder,
+    WordEmbedding: export_embedding,
+    WordTransformer: export_transformer,
+}
+
+
+class SpanLogProbabilities(nn.Module):
+    """Log probabilities (m, K + 1) of the labels of m spans close to each other, of the tokens x (n, D)."""
+
+    def __init__(self, classifier: SpanClassifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, x: Tensor, token: Tensor, width: Tensor) -> Tensor:
+        logits = self.classifier.chunk_logits(x, token, width)
+        return (logits / self.classifier.temperature).log_softmax(-1)
+
+
+class HiddenStates(nn.Module):
+    """A transformer of Hugging Face with its inputs by place: vectors (S, L, D) of the pieces of S windows."""
+
+    def __init__(self, transformer: nn.Module, names: list[str]) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.names = names
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        output: Tensor = self.transformer(**dict(zip(self.names, inputs, strict=True))).last_hidden_state
+        return output
+
+
+def transformer_inputs(module: Any, names: list[str], lengths: Sequence[int]) -> dict[str, Tensor]:
+    """Inputs of some windows, by name."""
+    mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    ids = torch.arange(mask.numel()).view(mask.shape) * 7919 % (module.rows or 2)
+    ids = ids.where(mask, torch.tensor(module.padding))
+    inputs = dict(zip(INPUTS, [ids, mask.long(), torch.zeros_like(ids)], strict=True))
+    return {name: inputs[name] for name in names}
+
+
+def check_transformer(transformer: HiddenStates, module: Any, exported: Exported, window: int) -> None:
+    """Raise ValueError if the graph gives other vectors than the module, for windows of sizes that were not traced.
+
+    window: longest window of the model in pieces.
+    """
+    shim = OnnxShim()
+    shim.set(exported)
+    for lengths in ([1], [3, 12, 8], [window, 2]):
+        inputs = transformer_inputs(module, transformer.names, lengths)
+        is_piece = np.arange(max(lengths)) < np.array(lengths)[:, None]
+        with torch.no_grad():
+            expected = transformer(*inputs.values()).numpy()[is_piece]
+        try:
+            found = shim.run("transformer", **{name: tensor.numpy() for name, tensor in inputs.items()})[is_piece]
+        except Exception as error:  # onnxruntime has no common class of errors
+            reason = shorten(str(error), 200)
+            raise ValueError(f"the exported graph does not run ({reason}); use the pipeline as it is") from error
+        difference = float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
+        if not difference < TOLERANCE:
+            kind = module.transformer.config.model_type
+            raise ValueError(
+                f"vectors of the exported transformer differ by {difference:.2g}: PyTorch cannot export {kind} as it "
+                "computes; use the pipeline as it is, or train with another transformer"
+            )
+
+
+# Graphs
+
+
+def encoder_graph(encoder: nn.Module | None, output: nn.Linear | None) -> bytes:
+    """Graph of a BiLSTM (none: of nothing), and of a linear layer over its states (none: of nothing).
+
+    Inputs: x (T, B, D), lengths (B,) int32. Output: (T, B, width).
+    """
+    from onnx import helper
+
+    nodes, constants = [], []
+    name = "x"
+
+    def constant(key: str, values: np.ndarray) -> str:
+        from onnx import numpy_helper
+
+        constants.append(numpy_helper.from_array(np.ascontiguousarray(values), key))
+        return key
+
+    layers = [] if encoder is None else list(zip(encoder.forward_layers, encoder.backward_layers, strict=True))  # type: ignore[arg-type]
+    for i, pair in enumerate(layers):
+        weights = [constant(f"{key}_{i}", values) for key, values in lstm_weights(pair).items()]
+        settings = {"hidden_size": pair[0].hidden_size, "direction": "bidirectional"}
+        nodes.append(helper.make_node("LSTM", [name, *weights, "lengths"], [f"states_{i}"], **settings))
+        nodes.append(helper.make_node("Transpose", [f"states_{i}"], [f"by_token_{i}"], perm=[0, 2, 1, 3]))
+        shape = constant(f"shape_{i}", np.array([0, 0, -1]))
+        nodes.append(helper.make_node("Reshape", [f"by_token_{i}", shape], [f"encoded_{i}"]))
+        name = f"encoded_{i}"
+    if output is not None:
+        weight = constant("weight", to_numpy(output.weight.t()))
+        nodes.append(helper.make_node("MatMul", [name, weight], ["product"], name=OUTPUT))
+        nodes.append(helper.make_node("Add", ["product", constant("bias", to_numpy(output.bias))], ["scores"]))
+        name = "scores"
+    width = output.in_features if output is not None and not layers else layers[0][0].input_size
+    return make_model(nodes, constants, {"x": (1, ["T", "B", width]), "lengths": (6, ["B"])}, name)
+
+
+def make_model(nodes: list[Any], constants: list[Any], inputs: dict[str, tuple[int, list[Any]]], output: str) -> bytes:
+    """A graph as bytes. inputs: type (of onnx.TensorProto) and shape by name."""
+    from onnx import TensorProto, checker, helper
+
+    values = [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in inputs.items()]
+    result = helper.make_tensor_value_info(output, TensorProto.FLOAT, ["T", "B", None])
+    graph = helper.make_graph(nodes, "encoder", values, [result], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+    checker.check_model(model)
+    return model.SerializeToString()
+
+
+def lstm_weights(pair: Sequence[nn.LSTM]) -> dict[str, np.ndarray]:
+    """Weights of both directions of a layer, as ONNX orders them."""
+
+    def ordered(weight: Tensor) -> np.ndarray:
+        gates = to_numpy(weight).reshape(4, -1, *weight.shape[1:])
+        return gates[list(GATES)].reshape(weight.shape)
+
+    def both(*names: str) -> np.ndarray:
+        return np.stack([np.concatenate([ordered(getattr(lstm, name)) for name in names]) for lstm in pair])
+
+    return {
+        "input": both("weight_ih_l0"),
+        "recurrent": both("weight_hh_l0"),
+        "biases": both("bias_ih_l0", "bias_hh_l0"),
+    }
+
+
+def traced(module: nn.Module, inputs: dict[str, Tensor], axes: dict[str, dict[int, str]]) -> bytes:
+    """Graph of a module, from what it computes for some inputs. axes: names of the axes of variable size."""
+    size = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
+    if size > LIMIT:
+        raise ValueError(
+            f"its weights have {size / 2**30:.1f} GiB, and a graph of ONNX can have 2 GiB; leave it in PyTorch"
+        )
+    with quiet(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.onnx"
+        try:
+            torch.onnx.export(
+                module.eval(),
+                tuple(inputs.values()),
+                path,
+                input_names=list(inputs),
+                output_names=["output"],
+                dynamic_axes=axes,
+                opset_version=OPSET,
+                dynamo=False,
+            )
+        except Exception as error:  # torch has no common class of these errors
+            reason = shorten(str(error), 200)
+            raise ValueError(f"PyTorch cannot export it ({reason}); use the pipeline as it is") from error
+        return path.read_bytes()
+
+
+def quantized(graph: bytes) -> bytes:
+    """A graph whose products are computed in 8-bit integers, but for those that give scores."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        path = Path(folder) / "graph.onnx"
+        quantize_dynamic(
+            onnx.load_from_string(graph),
+            path,
+            op_types_to_quantize=["MatMul", "LSTM"],
+            nodes_to_exclude=[OUTPUT],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+        )
+        return path.read_bytes()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the warnings of tracing: that a branch was taken, and that there is a newer exporter."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def to_numpy(tensor: Tensor) -> np.ndarray:
+    array: np.ndarray = tensor.detach().cpu().numpy().copy()
+    return array
+
+
+def check_onnx() -> None:
+    """Raise ValueError with the remedy if a package for export is not installed."""
+    missing = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(f"export needs {' and '.join(missing)}: pip install 'spacy-ner-arch[onnx]'")

@@ -1,0 +1,223 @@
+"""The layers of exported models, in NumPy and onnxruntime. No call of torch in prediction.
+
+Each is the counterpart of a layer over a torch module, and gives the same output. Batches are time major: (T, B, ...)
+for B documents of T tokens with padding.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from spacy.tokens import Doc
+from spacy_transformers.data_classes import FullTransformerBatch
+from thinc.api import Model
+from thinc.types import Floats2d
+
+from ..nn.batch import cut
+from ..nn.numpy_crf import ChainParameters, NumpyCRF
+from ..nn.numpy_embed import NumpyEmbedding
+from ..nn.span_logits import CPU_SPANS, cut_spans, list_spans
+from . import head, transformer, word_embedding
+from .head import HeadInput, Predictions, no_backprop
+from .listener import WordBatch
+from .onnx_shim import ORIGINAL, OnnxShim
+from .wordpieces import WordPieces
+
+CPU = torch.device("cpu")
+# Inputs of a transformer, in the order of the arrays of a batch.
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+def get_shim(model: Model) -> OnnxShim:
+    """The exported module of a layer."""
+    shim = model.shims[0]
+    assert isinstance(shim, OnnxShim)
+    shim.check_initialized()
+    return shim
+
+
+def refuse_training(is_train: bool) -> None:
+    if is_train:
+        raise ValueError(f"an exported model cannot be trained: {ORIGINAL}")
+
+
+def refuse_initialization(model: Model, X: Any = None, Y: Any = None) -> None:
+    """`init` of an exported layer: spaCy also initializes models that are loaded already, to infer their widths."""
+    get_shim(model)
+
+
+# Heads and encoders
+
+
+def head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> tuple[Any, Callable]:
+    refuse_training(is_train)
+    shim = get_shim(model)
+    docs, items, targets, output = HeadInput(*inputs)
+    if targets is not None:
+        raise ValueError(f"an exported model has no loss: {ORIGINAL}")
+    if output != "predict":
+        raise ValueError(f"an exported model gives entities and their probabilities only: {ORIGINAL}")
+    predict_batch = HEADS[shim.exported.kind]
+    predictions: Predictions = [()] * len(docs)
+    vectors = model.layers[0].predict(docs)
+    for group, lengths, x in batches(vectors):
+        found = predict_batch(shim, x, lengths, None if items is None else [items[i] for i in group])
+        for i, rows in zip(group, found, strict=True):
+            predictions[i] = rows
+    return predictions, no_backprop
+
+
+def predict_tags(shim: OnnxShim, x: np.ndarray, lengths: np.ndarray, items: Any) -> Predictions:
+    """Predictions of a CRFTagger or SoftmaxTagger. x: token vectors (T, B, D)."""
+    if shim.prepared is None:
+        shim.prepared = NumpyCRF(ChainParameters(**shim.exported.arrays))
+    emissions = run_encoder(shim, x, lengths)
+    tags, terms = shim.prepared.predict(emissions, lengths)
+    return [(tags[i, :n], terms[i, :n]) for i, n in enumerate(lengths.tolist())]
+
+
+def predict_spans(shim: OnnxShim, x: np.ndarray, lengths: np.ndarray, items: Any) -> Predictions:
+    """Predictions of a SpanClassifier. x: token vectors (T, B, D); items: candidates of each document, or None."""
+    max_width, labels = shim.cfg["max_width"], len(shim.cfg["labels"])
+    states = run_encoder(shim, x, lengths) if "encoder" in shim.exported.graphs else x
+    tokens = np.concatenate([states[:length, i] for i, length in enumerate(lengths.tolist())])
+    token, width = list_spans(lengths, max_width, items)
+    # A span that is no candidate has probability 1 for class 0.
+    longest = min(max_width, len(x))
+    found = np.full((len(tokens), longest, labels + 1), -np.inf, dtype=np.float32)
+    found[..., 0] = 0.0
+    for first, last, low, high in cut_spans(token, token + width, 0, len(token), CPU_SPANS, CPU_SPANS // 4):
+        starts, widths = token[first:last], width[first:last]
+        found[starts, widths - 1] = shim.run("spans", x=tokens[low:high], token=starts - low, width=widths)
+    return [(rows,) for rows in np.split(found, lengths.cumsum()[:-1])]
+
+
+def tok2vec_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Callable]:
+    refuse_training(is_train)
+    shim = get_shim(model)
+    encoded: list[Any] = [model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs]
+    vectors = model.layers[0].predict(docs) if any(len(doc) for doc in docs) else []
+    for group, lengths, x in batches(vectors):
+        states = run_encoder(shim, x, lengths)
+        for row, (i, length) in enumerate(zip(group, lengths.tolist(), strict=True)):
+            encoded[i] = states[:length, row]
+    return encoded, no_backprop
+
+
+def run_encoder(shim: OnnxShim, x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The output (T, B, ...) of the encoder and of what follows it in the graph."""
+    return shim.run("encoder", x=x, lengths=lengths.astype(np.int32))
+
+
+def batches(vectors: Sequence[Floats2d]) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
+    """Cut documents into batches with little padding: their numbers, lengths (B,), and token vectors (T, B, D)."""
+    sizes = [len(rows) for rows in vectors]
+    for group in cut(sizes, CPU) if sizes else ():
+        lengths = np.array([sizes[i] for i in group])
+        if len(group) == 1 and sizes[group[0]]:
+            yield group, lengths, cast(np.ndarray, vectors[group[0]])[:, None]
+            continue
+        # Layers of thinc give empty documents no width.
+        width = max(vectors[i].shape[1] for i in group)
+        x = np.zeros((max(1, lengths.max()), len(group), width), dtype=np.float32)
+        for row, i in enumerate(group):
+            if sizes[i]:
+                x[: sizes[i], row] = vectors[i]
+        yield group, lengths, x
+
+
+# Embeddings
+
+
+def embed_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Any]:
+    refuse_training(is_train)
+    shim = get_shim(model)
+    lengths = [len(doc) for doc in docs]
+    if not any(lengths):
+        return [model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs], no_backprop
+    if shim.prepared is None:
+        shim.prepared = NumpyEmbedding(shim.exported.arrays)
+    vectors = None
+    if model.attrs["vector_attributes"]:
+        width = shim.cfg["vector_width"]
+        tables = word_embedding.vector_tables(docs, width, model.attrs["vector_attributes"])
+        vectors = np.concatenate([table[which] for table, which in tables]).astype(np.float32, copy=False)
+    arrays = word_embedding.token_arrays(docs, model.attrs["attributes"])
+    return split(shim.prepared(*arrays, vectors), lengths), no_backprop
+
+
+def concatenate_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Any]:
+    refuse_training(is_train)
+    parts = [layer.predict(docs) for layer in model.layers]
+    return [np.concatenate(rows, axis=1) for rows in zip(*parts, strict=True)], no_backprop  # type: ignore[misc]
+
+
+# Transformers
+
+
+def transformer_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[FullTransformerBatch, Callable]:
+    refuse_training(is_train)
+    shim = get_shim(model)
+    lengths = [len(doc) for doc in docs]
+    if not any(lengths):
+        return WordBatch([model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs]), no_backprop
+    pieces = model.shims[1]
+    assert isinstance(pieces, WordPieces)
+    windows = pieces.windows([doc for doc in docs if len(doc)])
+    order, read = pieces.batches(windows, int(shim.exported.arrays["padding"]), CPU)
+    vectors = []
+    for ids, mask, rows, starts, counts, *types in read:
+        inputs = dict(zip(INPUTS, [ids, mask.astype(np.int64), *types], strict=False))
+        hidden = shim.run("transformer", **{name: inputs[name] for name in shim.cfg["inputs"]})
+        vectors.append(pool(hidden.reshape(-1, hidden.shape[-1]), rows, starts, counts, shim.cfg["pooling"]))
+    joined = vectors[0] if len(vectors) == 1 else np.concatenate(vectors)
+    # Documents can be kept: each owns its vectors, so that it does not keep those of its batch.
+    return WordBatch([rows.copy() for rows in split(joined[order], lengths)]), no_backprop
+
+
+def pool(hidden: np.ndarray, rows: np.ndarray, starts: np.ndarray, counts: np.ndarray, pooling: str) -> np.ndarray:
+    """Vectors of words from those of their pieces; see `nn.transformer.WordTransformer.read`."""
+    rows = np.append(rows, 0)  # a word without pieces may begin behind the last piece
+    has_pieces = (counts > 0)[:, None]
+    first = hidden[rows[starts]]
+    if pooling == "mean":
+        for more in range(1, counts.max(initial=0)):
+            (longer,) = np.nonzero(counts > more)
+            first[longer] += hidden[rows[starts[longer] + more]]
+        return first * (has_pieces / np.maximum(counts, 1)[:, None]).astype(np.float32)
+    parts = [first] if pooling == "first" else [first, hidden[rows[starts + counts - 1]]]
+    return np.concatenate(parts, axis=1) * has_pieces
+
+
+def split(flat: np.ndarray, lengths: Sequence[int]) -> list[Floats2d]:
+    """The rows (N, D) as one array per document; the arrays are views of the same memory."""
+    ends = np.cumsum(lengths).tolist()
+    return [cast(Floats2d, flat[end - length : end]) for end, length in zip(ends, lengths, strict=True)]
+
+
+HEADS: dict[str, Callable[[OnnxShim, np.ndarray, np.ndarray, Any], Predictions]] = {
+    "CRFTagger": predict_tags,
+    "SoftmaxTagger": predict_tags,
+    "SpanClassifier": predict_spans,
+}
+# What takes the place of a layer in an exported model.
+LAYERS: dict[Callable, Callable] = {
+    head.head_forward: head_forward,
+    head.tok2vec_forward: tok2vec_forward,
+    word_embedding.embed_forward: embed_forward,
+    word_embedding.concatenate_forward: concatenate_forward,
+    transformer.forward: transformer_forward,
+}
+
+
+def run_without_torch(model: Model) -> Model:
+    """Replace the layers over torch modules in a model by those of an exported one, whose weights are loaded later."""
+    for node in model.walk():
+        layer = LAYERS.get(node._func)
+        if layer is not None:
+            node._func = layer
+        if layer is not None and node.shims:
+            node._shims[0] = OnnxShim()
+            node.init = refuse_initialization
+    return model

@@ -1,0 +1,86 @@
+"""Weights of a torch module as safetensors, which execute nothing when they are read."""
+
+import contextlib
+import json
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+# Numbers besides its weights that any module may have: layers that are not stored, masks, positions.
+SMALL = 16 * 2**20
+
+
+def store(hyperparameters: dict[str, Any], weights: dict[str, Tensor]) -> bytes:
+    """Weights, with the hyperparameters of their module as JSON in the header."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    # One entry: safetensors writes several in random order.
+    stored = {**hyperparameters, "checksum": checksum(hyperparameters, weights)}
+    return save(weights, {"hyperparameters": json.dumps(stored)})
+
+
+def read_stored(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Hyperparameters and weights that `store` stored. Raises ValueError if they are damaged."""
+    try:
+        weights = load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        hyperparameters = dict(json.loads(header["__metadata__"]["hyperparameters"]))
+        if hyperparameters.pop("checksum") != checksum(hyperparameters, weights):
+            raise ValueError("their checksum is wrong")
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"the weights of the model are damaged ({error}); train or download it again") from error
+    return hyperparameters, weights
+
+
+def check_fit(build: Callable[..., nn.Module], hyperparameters: dict[str, Any], weights: dict[str, Tensor]) -> None:
+    """Raise ValueError if weights are not those of the module that the hyperparameters declare, without building it."""
+    try:
+        # A transformer has some layers more than those that are stored.
+        numbers = sum(tensor.numel() for tensor in weights.values())
+        with torch.device("meta"), limited_parameters(2 * numbers + SMALL, 2 * len(weights) + 100):
+            empty = build(**hyperparameters).to("meta")
+        if sum(buffer.numel() for buffer in empty.buffers()) > numbers + SMALL:
+            raise ValueError("the config declares more computed numbers than there are weights")
+        empty.load_state_dict({name: tensor.to("meta") for name, tensor in weights.items()})
+    except Exception as error:  # hyperparameters of any kind can be in a file
+        reason = " ".join(str(error).split())
+        raise ValueError(f"the weights are not those of this model: {reason}") from error
+
+
+def checksum(hyperparameters: dict[str, Any], weights: dict[str, Tensor]) -> int:
+    """CRC-32 of everything that a model stores."""
+    value = zlib.crc32(json.dumps(hyperparameters).encode("utf8"))
+    for name in sorted(weights):
+        value = zlib.crc32(name.encode("utf8"), value)
+        value = zlib.crc32(weights[name].flatten().view(torch.uint8).numpy().data, value)
+    return value
+
+
+@contextlib.contextmanager
+def limited_parameters(numbers: int, tensors: int = 100_000) -> Iterator[None]:
+    """Within the context, raise ValueError before a module has more parameters than its file can contain.
+
+    numbers, tensors: how many numbers in how many tensors are allowed.
+    """
+    thread = threading.get_ident()
+    left = [numbers, tensors]
+
+    def check(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        if parameter is None or threading.get_ident() != thread:
+            return
+        left[0] -= parameter.numel()
+        left[1] -= 1
+        if min(left) < 0:
+            raise ValueError("the config declares more or larger layers than the file of the weights can contain")
+
+    handle = register_module_parameter_registration_hook(check)
+    try:
+        yield
+    finally:
+        handle.remove()

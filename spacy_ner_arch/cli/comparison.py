@@ -1,0 +1,125 @@
+"""Whether two pipelines predict the same on a corpus, how well, and how fast."""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from spacy.language import Language
+from spacy.tokens import Doc
+from spacy.training import Example
+
+from ..bridge.shim import TorchShim
+
+# Documents that are predicted before the time is taken.
+WARM_UP = 20
+
+
+class Predicted(NamedTuple):
+    """What a pipeline predicts on a corpus: the documents, F1 scores in percent by name, and words per CPU second."""
+
+    docs: list[Doc]
+    scores: dict[str, float]
+    speed: float
+
+
+class Comparison(NamedTuple):
+    """Two pipelines on the same corpus.
+
+    differing: documents in which they find different annotation.
+    difference: largest difference of the probabilities of what both find.
+    """
+
+    corpus: Path
+    before: Predicted
+    after: Predicted
+    differing: list[Doc]
+    difference: float
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """A table: name, value of the first pipeline, value of the second one."""
+        scores = [
+            (name, f"{value:.2f}", f"{self.after.scores[name]:.2f}") for name, value in self.before.scores.items()
+        ]
+        return [
+            *scores,
+            ("words per CPU second", f"{self.before.speed:,.0f}", f"{self.after.speed:,.0f}"),
+            ("documents with other annotation", "", f"{len(self.differing)} of {len(self.before.docs)}"),
+            ("largest difference of probabilities", "", f"{self.difference:.1g}"),
+        ]
+
+    def check_equal(self, tolerance: float) -> None:
+        """Raise ValueError if annotation differs, or a probability by more than the tolerance."""
+        if self.differing:
+            raise ValueError(
+                f"{len(self.differing)} of {len(self.before.docs)} documents of {self.corpus} get other annotation, "
+                f"the first being {self.differing[0].text[:60]!r}"
+            )
+        if not self.difference <= tolerance:
+            raise ValueError(f"probabilities differ by up to {self.difference:.1g}, which is more than {tolerance:g}")
+
+    def check_scores(self, fall: float) -> None:
+        """Raise ValueError if a score falls by more than `fall` points, or there is no score."""
+        if not self.before.scores:
+            raise ValueError(
+                f"{self.corpus} has no gold annotation of what the pipeline finds: give an annotated corpus"
+            )
+        for name, value in self.before.scores.items():
+            # Half of a hundredth: the scores are compared as they are shown.
+            if value - self.after.scores[name] > fall + 0.005:
+                raise ValueError(
+                    f"{name} falls from {value:.2f} to {self.after.scores[name]:.2f}, by more than {fall}: this model "
+                    "needs float32, so leave out --int8"
+                )
+
+
+def compare(before: Language, after: Language, corpus: Path) -> Comparison:
+    """Predict a corpus with two pipelines, the first one in float32. Raises ValueError for an empty corpus."""
+    for _, pipe in before.pipeline:
+        for node in pipe.model.walk() if hasattr(pipe, "model") and hasattr(pipe.model, "walk") else ():
+            for shim in node.shims:
+                if isinstance(shim, TorchShim):
+                    shim.dtype = "float32"
+    one, other = predicted(before, corpus), predicted(after, corpus)
+    differing, difference = [], 0.0
+    for doc, again in zip(one.docs, other.docs, strict=True):
+        found, found_again = findings(doc), findings(again)
+        if found.keys() != found_again.keys():
+            differing.append(doc)
+        shared = found.keys() & found_again.keys()
+        difference = max([difference, *(abs(found[key] - found_again[key]) for key in shared)])
+    return Comparison(corpus, one, other, differing, difference)
+
+
+def predicted(nlp: Language, corpus: Path) -> Predicted:
+    """Predict a corpus."""
+    from spacy.scorer import Scorer
+
+    from ..training.corpus import create_corpus
+
+    examples: list[Example] = list(create_corpus(corpus)(nlp))
+    if not examples:
+        raise ValueError(f"{corpus} has no documents")
+    for _ in nlp.pipe(example.predicted.copy() for example in examples[:WARM_UP]):
+        pass
+    start = time.process_time()
+    docs = list(nlp.pipe(example.predicted for example in examples))
+    seconds = time.process_time() - start
+    for example, doc in zip(examples, docs, strict=True):
+        example.predicted = doc
+    scores = Scorer(nlp).score(examples)
+    shown = {key: 100 * value for key, value in scores.items() if key.endswith("_f") and isinstance(value, float)}
+    return Predicted(docs, shown, sum(map(len, docs)) / max(seconds, 1e-9))
+
+
+def findings(doc: Doc) -> dict[tuple[Any, ...], float]:
+    """Entities, spans and relations of a document with their probabilities, 0 where there is none."""
+    found: dict[tuple[Any, ...], float] = {
+        ("ents", ent.start, ent.end, ent.label_): ent._.score or 0.0 for ent in doc.ents
+    }
+    for name, group in doc.spans.items():
+        scores: Iterable[float] = group.attrs.get("scores", [0.0] * len(group))
+        found |= {(name, s.start, s.end, s.label_): float(p) for s, p in zip(group, scores, strict=True)}
+    for head, tail, label, score in doc._.relations if Doc.has_extension("relations") else ():
+        found["relations", head.start, head.end, tail.start, tail.end, label] = score or 0.0
+    return found

@@ -1,0 +1,104 @@
+"""`ner-arch export`: a trained pipeline that predicts without PyTorch."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from spacy.language import Language
+from thinc.api import Model
+from typer import Argument, Option
+from wasabi import Printer, msg
+
+from .pipelines import load
+
+ENGINES = ("onnx",)
+# By how much probabilities may differ in float32, and by how many points a score may fall in 8-bit integers.
+TOLERANCE, MAX_FALL = 1e-4, 0.1
+
+
+def export(
+    model: str = Argument(..., help="Model name or path"),
+    output: Path = Argument(..., help="New folder for the exported pipeline"),
+    engine: str = Option("onnx", "--engine", help="What the pipeline will run in: onnx, for onnxruntime on a CPU"),
+    check: Path | None = Option(
+        None, "--check", help="Corpus in .spacy format on which both pipelines are compared", exists=True
+    ),
+    int8: bool = Option(
+        False, "--int8", help=f"Compute in 8-bit integers, if no F1 on --check falls by more than {MAX_FALL}"
+    ),
+    code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
+) -> None:
+    """Export a trained pipeline for fast prediction on a CPU. spacy.load opens the folder as any other.
+
+    The embedding, the transformer, the encoder and the scores of the tags run in onnxruntime and NumPy, and so do
+    the CRF and its exact probabilities. Other components stay as they are.
+
+    With --check, predictions in float32 must have the same annotation, with probabilities within 1e-4; else nothing is
+    written, and the exit code is 1.
+    """
+    from ..bridge.onnx_export import check_onnx
+    from .comparison import compare
+
+    try:
+        if engine not in ENGINES:
+            raise ValueError(f"--engine is {engine!r}; it must be one of {', '.join(ENGINES)}")
+        if int8 and check is None:
+            raise ValueError(
+                "--int8 needs --check with a corpus like your texts: 8-bit integers can ruin a model, and only its F1 "
+                "shows whether they do"
+            )
+        if output.exists() and (not output.is_dir() or any(output.iterdir())):
+            raise ValueError(f"{output} exists already: remove it, or give another folder")
+        check_onnx()
+        nlp = load(model, code=code, silent=True)
+        done = convert(nlp, int8)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=output.parent) as folder:
+            written = Path(folder) / "pipeline"
+            nlp.to_disk(written)
+            if check is not None:
+                comparison = compare(load(model, silent=True), load(str(written), silent=True), check)
+                Printer().table(comparison.rows(), header=("", "PyTorch", engine), aligns=("l", "r", "r"))
+                if int8:
+                    comparison.check_scores(MAX_FALL)
+                else:
+                    comparison.check_equal(TOLERANCE)
+            if output.exists():
+                output.rmdir()
+            written.rename(output)
+    except (ValueError, OSError) as error:
+        msg.fail(f"Cannot export {model}", str(error), exits=1)
+    msg.good(f"Exported {', '.join(done)} to {output}")
+    if check is None:
+        msg.info("Give --check CORPUS to compare the predictions of both pipelines")
+
+
+def convert(nlp: Language, int8: bool) -> list[str]:
+    """Export all components of a pipeline that can be, in place. Warns of the others that run PyTorch.
+
+    Returns the names of those that were exported; raises ValueError if there is none.
+    """
+    from ..bridge.onnx_export import export as export_model
+    from ..bridge.onnx_export import has_torch, reason_against
+
+    models: dict[str, Any] = {name: getattr(pipe, "model", None) for name, pipe in nlp.components}
+    models = {name: model for name, model in models.items() if isinstance(model, Model) and has_torch(model)}
+    if not models:
+        raise ValueError("no component of it runs PyTorch; it may have been exported before")
+    reasons = {name: reason_against(model) for name, model in models.items()}
+    left = [f"{name}: {reason}" for name, reason in reasons.items() if reason is not None]
+    done = [name for name, reason in reasons.items() if reason is None]
+    if not done:
+        raise ValueError("\n".join(left))
+    if left:
+        msg.warn("These components stay in PyTorch", "\n".join(left))
+    for name in done:
+        try:
+            export_model(models[name], int8)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        config = nlp.get_pipe_config(name)
+        config["model"] = {"@architectures": "spacy_ner_arch.Onnx.v1", "model": config["model"]}
+    # `spacy package` lets the package depend on it.
+    nlp.meta["requirements"] = [*nlp.meta.get("requirements", []), "onnxruntime"]
+    return done
