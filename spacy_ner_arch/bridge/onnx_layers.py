@@ -25,6 +25,8 @@ from .onnx_shim import ORIGINAL, OnnxShim
 from .wordpieces import WordPieces
 
 CPU = torch.device("cpu")
+# Padded pieces that cost as much time as another call of onnxruntime.
+PADDING = 16
 # Inputs of a transformer, in the order of the arrays of a batch.
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -165,7 +167,8 @@ def transformer_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[
     pieces = model.shims[1]
     assert isinstance(pieces, WordPieces)
     windows = pieces.windows([doc for doc in docs if len(doc)])
-    order, read = pieces.batches(windows, int(shim.exported.arrays["padding"]), CPU)
+    groups = cut([len(ids) for ids in windows.pieces], CPU, PADDING)
+    order, read = pieces.batches(windows, int(shim.exported.arrays["padding"]), CPU, groups)
     vectors = []
     for ids, mask, rows, starts, counts, *types in read:
         inputs = dict(zip(INPUTS, [ids, mask.astype(np.int64), *types], strict=False))
