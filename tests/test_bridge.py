@@ -11,6 +11,7 @@ from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.api import Config
 
+from spacy_ner_arch.annotation.chains import TagTarget
 from spacy_ner_arch.nn import batch as batch_module
 from spacy_ner_arch.nn.batch import cut, make_batch
 
@@ -73,7 +74,7 @@ def test_gradient_of_the_embedding_is_right(head):
     nlp.initialize(lambda: examples)
     pipe = nlp.get_pipe("sequence_ner")
     docs = [eg.predicted for eg in examples] + [Doc(nlp.vocab)]
-    targets = [*pipe.find_targets(examples, None), np.zeros(0, dtype=np.int64)]
+    targets = [*pipe.find_targets(examples, None), TagTarget(np.zeros(0, dtype=np.int64))]
     tok2vec = pipe.model.get_ref("tok2vec")
     node = next(node for node in tok2vec.walk() if node.has_param("b"))
     _, backprop = pipe.model.begin_update((docs, None, targets))

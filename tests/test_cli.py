@@ -453,9 +453,13 @@ def test_debug_data_takes_trees_and_learned_types(tmp_path):
         docs = read(tmp_path / f"{name}.spacy")
         set_trees(docs)
         DocBin(docs=docs, store_user_data=True).to_disk(tmp_path / f"{name}.spacy")
-    output = run("debug-data", tmp_path / "my.cfg", *options, "--components.relation_extractor.type_pairs", "learned")
+    setting = "--components.relation_extractor.type_pairs"
+    output = run("debug-data", tmp_path / "my.cfg", *options, setting, "learned")
     assert "0 errors" in output and "documents with dependency trees" in output
-    assert "dev has relations between types that no relation of train has: EVENT > LOC" in " ".join(output.split())
+    message = "dev has relations between types that no relation of train has: EVENT > LOC"
+    assert message in " ".join(output.split()) and f"{message} of" not in " ".join(output.split())
+    output = run("debug-data", tmp_path / "my.cfg", *options, setting, "learned_by_label")
+    assert f"{message} of " in " ".join(output.split())
 
 
 def test_table_counts_as_spacy_does():

@@ -230,14 +230,22 @@ def check_relations(
             f"{name}: {in_parts(several)} pairs have several relations, and the component predicts one",
             f"set [components.{name}] multi_label = true" + (' or direction = "pairs"' if pipe.once else ""),
         )
-    if pipe.learns_type_pairs:
-        learned = {types for pairs in parts["train"]["types"].values() for types in pairs}
-        unknown = sorted({types for pairs in parts["dev"]["types"].values() for types in pairs} - learned)
+    if pipe.learned_type_pairs:
+        by_label = pipe.learned_type_pairs == "learned_by_label"
+        in_train, in_dev = (
+            {
+                (f" of {label}" if by_label else "", types)
+                for label, pairs in parts[part]["types"].items()
+                for types in pairs
+            }
+            for part in PARTS
+        )
+        unknown = [f"{types}{label}" for label, types in sorted(in_dev - in_train)]
         if unknown:
             yield Problem(
                 "warning",
                 f"{name}: dev has relations between types that no relation of train has: {', '.join(unknown)}",
-                f'they cannot be found with [components.{name}] type_pairs = "learned"; set "all"',
+                f'they cannot be found with [components.{name}] type_pairs = "{pipe.learned_type_pairs}"; set "all"',
             )
     spans_key = getattr(pipe.generate_candidates, "spans_key", None)
     if not setup.is_set("doc.spans" if spans_key else "doc.ents"):
