@@ -269,6 +269,7 @@ def test_targets_of_a_batch(nested):
     assert got == [(first + start, first + end, name) for first, spans in gold for start, end, name in spans]
 
 
+@pytest.mark.slow
 def test_nested_spans_of_the_sample():
     """Train on the nested json lines of the sample, score on its held-out sentences.
 

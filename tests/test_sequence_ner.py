@@ -373,8 +373,8 @@ def test_a_higher_threshold_gives_fewer_and_better_entities(tmp_path):
     gold = make_examples(nlp, [*TRAIN, without, without])
     DocBin(docs=[eg.reference for eg in gold]).to_disk(tmp_path / "gold.spacy")
     args = (tmp_path / "model", tmp_path / "gold.spacy", "sequence_ner", "threshold")
-    recalls, precisions = (list(find_threshold(*args, key)[2].values()) for key in ("ents_r", "ents_p"))
-    best, score, f_scores = find_threshold(*args, "ents_f")
+    recalls, precisions = (list(find_threshold(*args, key, n_trials=6)[2].values()) for key in ("ents_r", "ents_p"))
+    best, score, f_scores = find_threshold(*args, "ents_f", n_trials=6)
     assert score == max(f_scores.values()) > f_scores[0.0]
     assert recalls == sorted(recalls, reverse=True) and recalls[0] == 1
     found = precisions[: list(f_scores).index(best) + 1]

@@ -186,7 +186,9 @@ RESUMED = {
 }
 
 
-@pytest.mark.parametrize("name", RESUMED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("span", "two stages"))) for name in RESUMED]
+)
 def test_a_resumed_training_ends_with_the_same_weights(make_job, monkeypatch, name):
     """Also when it is killed twice, in the middle of an update, in the middle of an epoch or a stage."""
     settings = {"training.dropout": 0.2, "training.max_steps": 14, **RESUMED[name]}
