@@ -30,10 +30,15 @@ def die_or_wait(pids: Path, **place) -> None:
 def fail_or_die(pids: Path, **place) -> None:
     """The first process fails, and the second one is killed after that."""
     join(pids, **place)
-    if not parallel.rank():
-        os._exit(1)
-    time.sleep(1)
-    os.kill(os.getpid(), signal.SIGKILL)
+    has_joined = pids.with_suffix(".joined")
+    if parallel.rank():
+        has_joined.touch()
+        time.sleep(1)
+        os.kill(os.getpid(), signal.SIGKILL)
+    # An end during `join` would make the other one fail.
+    while not has_joined.exists():
+        time.sleep(0.01)
+    os._exit(1)
 
 
 def wait(pids: Path, **place) -> None:
