@@ -98,6 +98,19 @@ def given(nlp):
     return docs
 
 
+# Of each kind of model one, for the fast tests that train.
+FEW = {
+    "bilstm_crf",
+    "transformer_crf",
+    "span",
+    "nested",
+    "synlstm_crf",
+    "joint_transe",
+    "relation_softmax",
+    "relation_acnn",
+}
+
+
 @pytest.fixture(scope="module", params=CONFIGS, ids=[path.stem for path in CONFIGS])
 def config_path(request):
     return request.param
@@ -140,6 +153,11 @@ def test_the_last_step_is_scored(config_path):
     assert training["max_steps"] % training["eval_frequency"] == 0
 
 
+@pytest.mark.parametrize(
+    "config_path",
+    [pytest.param(path, marks=[pytest.mark.slow] * (path.stem not in FEW), id=path.stem) for path in CONFIGS],
+    indirect=True,
+)
 def test_trained_pipeline(trained_folder):
     nlp = spacy.load(trained_folder / "model-best")
     scores = nlp.meta["performance"]
