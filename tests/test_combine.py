@@ -12,8 +12,8 @@ from spacy.tokens import Doc, DocBin, Span
 from spacy.vocab import Vocab
 from typer.testing import CliRunner
 
+from spacy_ner_arch.annotation.layers import find_pipe
 from spacy_ner_arch.cli.app import app
-from spacy_ner_arch.cli.combine import find_span_ner
 from spacy_ner_arch.cli.voting import UNANIMOUS, Unknown, span_model, vote
 
 VOCAB = Vocab()
@@ -224,6 +224,6 @@ def test_bad_input(folder, tmp_path):
     assert "at least two systems, each once" in message(model, gold, good)
     assert "at least two systems, each once" in message(model, gold, good, good)
     assert "give a number above 0 for each of the 2 systems" in message(model, gold, good, other, "-w", 1.0)
-    with pytest.raises(ValueError, match="only span_ner gives all spans a probability"):
-        find_span_ner(spacy.blank("en"), None)
+    with pytest.raises(ValueError, match="Only span_ner gives all spans a probability"):
+        find_pipe(spacy.blank("en"), "span_ner", None)
     assert not out.exists()

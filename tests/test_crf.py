@@ -11,7 +11,7 @@ import torchcrf
 
 from spacy_ner_arch.annotation import tags
 from spacy_ner_arch.annotation.span_terms import SpanTerms, likely_spans, log_probability
-from spacy_ner_arch.annotation.tags import MISSING, decode, encode, legality, tag_names
+from spacy_ner_arch.annotation.tags import MISSING, decode, encode, legality, split_tag, tag_names
 from spacy_ner_arch.nn import forward_backward
 from spacy_ner_arch.nn.crf import LinearChainCRF
 from spacy_ner_arch.nn.forward_backward import FORBIDDEN, log_partition
@@ -92,7 +92,8 @@ def test_missing_tags_sum_over_all_ways_to_fill_them(scheme):
     tags = torch.full((1, 4), MISSING)
     for t, tag in known.items():
         tags[0, t] = tag
-    agreeing = torch.stack([score for path, score in paths if all(path[t] == tag for t, tag in known.items())])
+    may_follow = ~legality(crf.labels, scheme).extends[known[1]]
+    agreeing = torch.stack([score for path, score in paths if path[1] == known[1] and may_follow[path[2]]])
     expected = agreeing.logsumexp(0) - torch.stack([score for _, score in paths]).logsumexp(0)
     ours = crf(emissions, tags, partial=True)
     assert torch.allclose(ours, expected)
@@ -101,6 +102,21 @@ def test_missing_tags_sum_over_all_ways_to_fill_them(scheme):
         assert torch.allclose(a, b, atol=1e-10)
     nothing_known = crf(emissions, torch.full((1, 4), MISSING), partial=True)
     assert torch.allclose(nothing_known, torch.zeros(()).double(), atol=1e-10)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_known_entity_ends_where_its_annotation_ends(scheme):
+    crf = make(scheme)
+    emissions = torch.randn(1, 4, crf.num_tags, dtype=torch.float64)
+    label = split_tag(crf.labels[1])[1]
+    names = encode(4, [(1, 2, label)], scheme)
+    tags = torch.full((1, 4), MISSING)
+    tags[0, 1] = crf.labels.index(names[1])
+    paths = list(enumerate_paths(crf, emissions[0], scheme))
+    has_entity = [(1, 2, label) in decode(np.array(path), crf.labels, scheme) for path, _ in paths]
+    scores = torch.stack([score for _, score in paths])
+    expected = scores[torch.tensor(has_entity)].logsumexp(0) - scores.logsumexp(0)
+    assert torch.allclose(crf(emissions, tags, partial=True), expected)
 
 
 def span_terms(crf, emissions, length, temperature=1.0):

@@ -7,7 +7,7 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.util import minibatch
 
-from ..annotation.layers import assigning
+from ..annotation.layers import assigning, find_pipe
 from ..annotation.teachers import set_chain
 from .documents import ZONE, zones
 
@@ -24,18 +24,6 @@ class Soft(NamedTuple):
     gold_labels: tuple[str, ...] | None
 
 
-def find_tagger(nlp: Language, name: str | None) -> Any:
-    """The `sequence_ner` of a pipeline with this name, or the only one. Raises ValueError."""
-    names = [each for each in nlp.pipe_names if nlp.get_pipe_meta(each).factory == "sequence_ner"]
-    if not names:
-        raise ValueError(f"Only sequence_ner gives all spans a probability; this pipeline has {nlp.pipe_names}")
-    if name is None and len(names) > 1:
-        raise ValueError(f"This pipeline has several sequence_ner: give --component, one of {names}")
-    if name not in (None, *names):
-        raise ValueError(f"--component {name} is no sequence_ner of this pipeline, which has {names}")
-    return nlp.get_pipe(name or names[0])
-
-
 class Teacher:
     """A `sequence_ner` that keeps its chain with each document, and the components in front of it.
 
@@ -44,7 +32,7 @@ class Teacher:
 
     def __init__(self, nlp: Language, soft: Soft) -> None:
         self.nlp, self.soft = nlp, soft
-        self.tagger = find_tagger(nlp, soft.component)
+        self.tagger = find_pipe(nlp, "sequence_ner", soft.component)
         self.cleaners = [pipe for name, pipe in nlp.pipeline if nlp.get_pipe_meta(name).factory == "doc_cleaner"]
         earlier = nlp.pipe_names[: nlp.pipe_names.index(self.tagger.name)]
         nlp.select_pipes(enable=[name for name in earlier if name not in assigning(nlp, "doc.ents")])

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 from spacy.language import Language
 from spacy.tokens import Doc
@@ -29,3 +30,15 @@ def describe_layers(docs: Iterable[Doc]) -> str:
 def assigning(nlp: Language, attribute: str) -> list[str]:
     """Names of the components that declare that they set an attribute."""
     return [name for name in nlp.pipe_names if attribute in nlp.get_pipe_meta(name).assigns]
+
+
+def find_pipe(nlp: Language, factory: str, name: str | None) -> Any:
+    """The component of a factory with this name, or the only one. Raises ValueError, for the option --component."""
+    names = [each for each in nlp.pipe_names if nlp.get_pipe_meta(each).factory == factory]
+    if not names:
+        raise ValueError(f"Only {factory} gives all spans a probability; this pipeline has {nlp.pipe_names}")
+    if name is None and len(names) > 1:
+        raise ValueError(f"This pipeline has several {factory}: give --component, one of {names}")
+    if name not in (None, *names):
+        raise ValueError(f"--component {name} is no {factory} of this pipeline, which has {names}")
+    return nlp.get_pipe(name or names[0])

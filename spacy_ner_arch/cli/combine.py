@@ -1,12 +1,11 @@
 """`ner-arch combine`: entities of several systems, with a span model as the judge."""
 
 from pathlib import Path
-from typing import Any
 
-from spacy.language import Language
 from typer import Argument, Option
 from wasabi import msg
 
+from ..annotation.layers import find_pipe
 from .pipelines import load
 
 
@@ -51,7 +50,7 @@ def combine(
         for path, docs in zip(predicted, systems, strict=True):
             check_same_texts(path, docs, corpus, gold)
         nlp = load(model, use_gpu, code)
-        pipe = find_span_ner(nlp, component)
+        pipe = find_pipe(nlp, "span_ner", component)
         alone, majority, combined = [], [], []
         for number, (doc, log_probabilities) in enumerate(judged(nlp, pipe, gold)):
             proposals = [[(ent.start, ent.end, ent.label_) for ent in docs[number].ents] for docs in systems]
@@ -76,15 +75,3 @@ def combine(
     else:
         msg.info(f"{corpus} has no entities to compare with")
     msg.good(f"Saved {sum(len(doc.ents) for doc in combined)} entities in {len(combined)} documents to {output}")
-
-
-def find_span_ner(nlp: Language, name: str | None) -> Any:
-    """The span_ner of a pipeline that is the judge. Raises ValueError if there is none, or several."""
-    names = [each for each in nlp.pipe_names if nlp.get_pipe_meta(each).factory == "span_ner"]
-    if name is None and len(names) == 1:
-        return nlp.get_pipe(names[0])
-    if name in names:
-        return nlp.get_pipe(name)
-    if not names:
-        raise ValueError(f"only span_ner gives all spans a probability; the pipeline has {nlp.pipe_names}")
-    raise ValueError(f"--component: give one of {names}")

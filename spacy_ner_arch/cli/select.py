@@ -7,8 +7,8 @@ from pathlib import Path
 from typer import Argument, Option
 from wasabi import msg
 
+from ..annotation.layers import find_pipe
 from .pipelines import load
-from .tune import find_component
 
 
 def select(
@@ -57,7 +57,7 @@ def select(
             if source.is_text:
                 raise ValueError(f"{source.name}: there is no such file")
         nlp = load(model, use_gpu, code)
-        pipe = find_component(nlp, component)
+        pipe = find_pipe(nlp, "sequence_ner", component)
         records = read_records(nlp, sources, set(), reading, on_error)
         texts = judge_texts(nlp, pipe, records, by)
         if not texts.records:

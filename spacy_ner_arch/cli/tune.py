@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from spacy.language import Language
 from typer import Argument, Option
 from wasabi import msg
 
+from ..annotation.layers import find_pipe
 from .pipelines import load, predict
 
 
@@ -41,7 +41,10 @@ def tune(
     if per_label and min_recall is None:
         msg.fail("--per-label is for --min-recall", exits=1)
     nlp = load(model, use_gpu, code)
-    pipe = find_component(nlp, component)
+    try:
+        pipe = find_pipe(nlp, "sequence_ner", component)
+    except ValueError as error:
+        msg.fail(str(error), exits=1)
     before = {name: pipe.cfg[name] for name in ("alternatives", "threshold")}
     pipe.cfg.update(alternatives=LEAST, threshold=0.0)
     documents = [found_in(example) for example in predict(nlp, corpus, [])]
@@ -63,13 +66,3 @@ def tune(
     else:
         nlp.to_disk(output)
         msg.good(f"Saved the pipeline to {output}")
-
-
-def find_component(nlp: Language, name: str | None) -> Any:
-    """The sequence_ner of a pipeline with this name, or the only one. Exits with a message if there is none."""
-    from ..annotate.soft import find_tagger
-
-    try:
-        return find_tagger(nlp, name)
-    except ValueError as error:
-        msg.fail(str(error), exits=1)

@@ -74,7 +74,7 @@ class LinearChainCRF(torchcrf.CRF):
 
         emissions: (B, T, K) if batch_first; half precision is computed in float32.
         tags: (B, T) int64. With `partial`, -1 where the tag is missing; the likelihood is then the sum over all legal
-            values of the missing tags.
+            values of the missing tags that do not make a known entity longer.
         mask: (B, T), all True if None.
         reduction: `none` for (B,), `sum`, `mean` over sequences, or `token_mean`.
         partial: whether tags may be missing; costs a second forward-backward pass.
@@ -92,6 +92,8 @@ class LinearChainCRF(torchcrf.CRF):
             compatible = (tags == MISSING).unsqueeze(-1) | (
                 tags.unsqueeze(-1) == torch.arange(self.num_tags, device=tags.device)
             )
+            ends = (tags[:, :-1] != MISSING) & (tags[:, 1:] == MISSING)
+            compatible[:, 1:] &= ~(ends.unsqueeze(-1) & self.extends[tags[:, :-1].clamp_min(0)])
             known = scores.masked_fill(~compatible, FORBIDDEN)
             both = log_partition(torch.cat([scores, known]), transitions, lengths.repeat(2))
             all_paths, gold = both.chunk(2)
