@@ -130,6 +130,18 @@ def transformer_nlp(folder, listener: str = "ours", model: str = "ours", dropout
     return nlp
 
 
+def related_examples(nlp, gold: bool = True) -> list[Example]:
+    """Examples with relations.
+
+    gold: whether the predicted documents have the gold entities.
+    """
+    examples = make_examples(nlp)
+    set_relations([eg.reference for eg in examples])
+    for eg in examples if gold else ():
+        eg.predicted.set_ents(eg.get_aligned_spans_y2x(eg.reference.ents), default="outside")
+    return examples
+
+
 def make_nlp(head: str = "CRF", **settings):
     nlp = spacy.blank("en")
     nlp.add_pipe("sequence_ner", config={"model": small_model(head), **settings})

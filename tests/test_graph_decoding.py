@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 import spacy
-from conftest import entities, make_examples, relations, set_relations, small_model
+from conftest import entities, related_examples, relations, small_model
 from spacy.tokens import Doc, Span, SpanGroup
 
 from spacy_ner_arch.annotation import graph_decoding
@@ -386,14 +386,6 @@ def joint_nlp(**settings):
     return nlp
 
 
-def related(nlp):
-    examples = make_examples(nlp)
-    set_relations([eg.reference for eg in examples])
-    for eg in examples:
-        eg.predicted.set_ents(eg.get_aligned_spans_y2x(eg.reference.ents), default="outside")
-    return examples
-
-
 LEARNED = {
     "LEFT": [["PER", "LOC"]],
     "LIVES_IN": [["PER", "LOC"]],
@@ -405,7 +397,7 @@ LEARNED = {
 def test_a_pipeline_learns_and_is_stored(tmp_path):
     settings = {"one_head": ["WORKS_FOR"], "one_tail": ["LIVES_IN"]}
     nlp = joint_nlp(**settings)
-    examples = related(nlp)
+    examples = related_examples(nlp)
     optimizer = nlp.initialize(lambda: examples)
     optimizer.learn_rate = 0.01
     for _ in range(60):
@@ -421,7 +413,7 @@ def test_a_pipeline_learns_and_is_stored(tmp_path):
     for doc in nlp.pipe(texts):
         scores = [relation.score for relation in nlp(doc.text)._.relations]
         assert scores == pytest.approx([relation.score for relation in doc._.relations])
-    scores = nlp.evaluate(related(nlp))
+    scores = nlp.evaluate(related_examples(nlp))
     assert scores["ents_f"] == scores["rel_strict_f"] == 1.0
     # Without retraining.
     changed = spacy.load(
@@ -432,17 +424,17 @@ def test_a_pipeline_learns_and_is_stored(tmp_path):
 
 def test_type_pairs_by_label_are_label_data():
     nlp = joint_nlp()
-    examples = related(nlp)
+    examples = related_examples(nlp)
     nlp.initialize(lambda: examples)
     data = nlp.get_pipe("relation_extractor").label_data
     streaming = joint_nlp()
     streaming.config["initialize"]["components"] = {"relation_extractor": {"labels": data}}
-    shown = related(streaming)
+    shown = related_examples(streaming)
     streaming.initialize(lambda: shown[:1])
     pipe = streaming.get_pipe("relation_extractor")
     assert pipe.label_data == data and pipe.cfg["type_pairs"] == LEARNED
     learned = joint_nlp(type_pairs="learned")
-    learned.get_pipe("relation_extractor").initialize(lambda: related(learned)[:1], labels=data)
+    learned.get_pipe("relation_extractor").initialize(lambda: related_examples(learned)[:1], labels=data)
     assert learned.get_pipe("relation_extractor").cfg["type_pairs"] == [["PER", "LOC"], ["PER", "ORG"], ["PER", "PER"]]
     pipe.add_types(["ANIMAL"], {"LEFT": [["ANIMAL", "LOC"], ["PER", "LOC"]]})
     assert pipe.cfg["type_pairs"]["LEFT"] == [["PER", "LOC"], ["ANIMAL", "LOC"]] and "ANIMAL" in pipe.cfg["types"]
@@ -453,18 +445,18 @@ def test_type_pairs_by_label_are_label_data():
 def test_gold_relations_outside_of_declared_type_pairs_are_reported():
     nlp = joint_nlp(type_pairs={"WORKS_FOR": [["PER", "LOC"]]})
     with pytest.warns(UserWarning, match="1 of 4 gold relations are no candidates"):
-        nlp.initialize(lambda: related(nlp))
+        nlp.initialize(lambda: related_examples(nlp))
 
 
 @pytest.mark.parametrize("setting", ["one_head", "one_tail", "type_pairs"])
 def test_unknown_labels_are_refused(setting):
     nlp = joint_nlp(**{setting: {"OWNS": []} if setting == "type_pairs" else ["OWNS"]})
     with pytest.raises(ValueError, match=rf"{setting} names \['OWNS'\], which are no labels; labels are"):
-        nlp.initialize(lambda: related(nlp))
+        nlp.initialize(lambda: related_examples(nlp))
 
 
 def test_missing_alternatives_are_reported():
     nlp = joint_nlp()
     nlp.get_pipe("sequence_ner").cfg["alternatives"] = None
     with pytest.warns(UserWarning, match="no component sets doc.spans.*alternatives of sequence_ner"):
-        nlp.initialize(lambda: related(nlp))
+        nlp.initialize(lambda: related_examples(nlp))

@@ -7,7 +7,7 @@ import re
 
 import pytest
 import spacy
-from conftest import LISTENERS, make_examples, make_nlp, set_relations, small_model, transformer_nlp
+from conftest import LISTENERS, make_examples, make_nlp, related_examples, small_model, transformer_nlp
 from spacy.tokens import DocBin
 from spacy.training.initialize import init_nlp
 from spacy.training.loop import train
@@ -34,14 +34,6 @@ def joint_nlp(ner_weight=1.0, relation_weight=1.0, pairs=SOFTMAX):
     return nlp
 
 
-def related(nlp):
-    examples = make_examples(nlp)
-    set_relations([eg.reference for eg in examples])
-    for eg in examples:
-        eg.predicted.set_ents(eg.get_aligned_spans_y2x(eg.reference.ents), default="outside")
-    return examples
-
-
 def encoder_gradients(nlp, examples):
     """Gradients of the shared encoder and losses, in an update that changes no weight."""
     module = nlp.get_pipe("tok2vec").model.shims[0].module
@@ -55,8 +47,8 @@ def test_the_encoder_gets_the_weighted_sum_of_both_gradients():
     for weights in ((1.0, 1e-9), (1e-9, 1.0), (2.0, 5.0)):
         nlp = joint_nlp(*weights)
         spacy.util.fix_random_seed(0)
-        nlp.initialize(lambda nlp=nlp: related(nlp))
-        gradients[weights], losses = encoder_gradients(nlp, related(nlp))
+        nlp.initialize(lambda nlp=nlp: related_examples(nlp))
+        gradients[weights], losses = encoder_gradients(nlp, related_examples(nlp))
         assert losses["sequence_ner"] > 0 and losses["relation_extractor"] > 0
     entities, relations, both = gradients.values()
     for name in both:
@@ -95,12 +87,12 @@ def test_a_frozen_last_listener_of_tok2vec_is_reported():
     nlp = joint_nlp()
     nlp.config["training"]["frozen_components"] = ["relation_extractor"]
     with pytest.warns(UserWarning, match="frozen_components has 'relation_extractor', the last component that listens"):
-        nlp.initialize(lambda: related(nlp))
+        nlp.initialize(lambda: related_examples(nlp))
 
 
 def test_documents_with_one_kind_of_annotation_train_that_task():
     nlp = joint_nlp()
-    examples = related(nlp)
+    examples = related_examples(nlp)
     nlp.initialize(lambda: examples)
     _, losses = encoder_gradients(nlp, make_examples(nlp))
     assert losses["sequence_ner"] > 0 and losses["relation_extractor"] == 0
@@ -114,19 +106,19 @@ def test_documents_with_one_kind_of_annotation_train_that_task():
 def test_learned_weights_move_against_their_losses():
     learned = {"@misc": "spacy_ner_arch.LearnedWeight.v1", "learn_rate": 0.5}
     nlp = joint_nlp(learned, dict(learned))
-    examples = related(nlp)
+    examples = related_examples(nlp)
     optimizer = nlp.initialize(lambda: examples)
     losses = nlp.update(examples, sgd=optimizer)
     assert losses["sequence_ner_weight"] == losses["relation_extractor_weight"] == 1.0
     assert losses["sequence_ner"] != 1.0  # it is the unit, whatever its value
-    losses = nlp.update(related(nlp), sgd=optimizer)
+    losses = nlp.update(related_examples(nlp), sgd=optimizer)
     assert losses["sequence_ner_weight"] == losses["relation_extractor_weight"] == 1.0
     for _ in range(10):
-        losses = nlp.update(related(nlp), sgd=optimizer)
+        losses = nlp.update(related_examples(nlp), sgd=optimizer)
     # Losses that have fallen get larger weights.
     assert losses["sequence_ner_weight"] > 1.0 and losses["relation_extractor_weight"] > 1.0
     unchanged = nlp.update(make_examples(nlp), sgd=optimizer)["relation_extractor_weight"]
-    assert nlp.update(related(nlp), sgd=optimizer)["relation_extractor_weight"] == unchanged
+    assert nlp.update(related_examples(nlp), sgd=optimizer)["relation_extractor_weight"] == unchanged
 
 
 def test_learned_weights_find_their_minimum_and_stay_within_bounds():
@@ -181,7 +173,7 @@ def test_scheduled_weights():
 def test_weights_change_once_per_update_however_it_is_cut():
     for parts in (1, 2, 4):
         nlp = joint_nlp([1.0, 2.0, 3.0, 4.0, 5.0], {"@misc": "spacy_ner_arch.LearnedWeight.v1", "learn_rate": 0.5})
-        examples = related(nlp)
+        examples = related_examples(nlp)
         optimizer = nlp.initialize(lambda examples=examples: examples)
         units = []
         for step in range(3):
@@ -208,7 +200,7 @@ def test_weights_change_once_per_update_however_it_is_cut():
 def test_components_can_be_sent_to_other_processes(weight):
     """`nlp.pipe(n_process=2)` pickles them where processes are not forked."""
     nlp = joint_nlp(weight, 5.0)
-    examples = related(nlp)
+    examples = related_examples(nlp)
     nlp.initialize(lambda: examples)
     for name in ("sequence_ner", "relation_extractor"):
         pipe = nlp.get_pipe(name)
@@ -240,7 +232,7 @@ def test_warning_about_a_weight_of_a_component_that_shares_nothing():
 def test_the_log_shows_parts_and_weights(tmp_path):
     corpus = tmp_path / "corpus.spacy"
     nlp = joint_nlp(relation_weight=5.0, pairs="spacy_ner_arch.MultitaskPairs.v1")
-    DocBin(docs=[eg.reference for eg in related(nlp)], store_user_data=True).to_disk(corpus)
+    DocBin(docs=[eg.reference for eg in related_examples(nlp)], store_user_data=True).to_disk(corpus)
     config = nlp.config.copy()
     for name in ("train", "dev"):
         config["corpora"][name] = {"@readers": "spacy_ner_arch.Corpus.v1", "path": str(corpus), "copy": ["ents"]}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import spacy
 import torch
-from conftest import TRAIN, make_examples, relations, set_relations, set_trees, small_model
+from conftest import TRAIN, make_examples, related_examples, relations, set_trees, small_model
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -19,6 +19,7 @@ from thinc.api import Config, set_dropout_rate
 
 from spacy_ner_arch.annotation.candidates import Candidates, create_entity_pairs, reverse_rows
 from spacy_ner_arch.annotation.gold_relations import GoldPairs, sample_negatives
+from spacy_ner_arch.annotation.relation_decoding import pair_scores
 from spacy_ner_arch.bridge import marked_copies
 from spacy_ner_arch.bridge.marked_copies import mark
 from spacy_ner_arch.evaluation.scorers import score_relations
@@ -75,18 +76,6 @@ def make_nlp(**settings):
     return nlp
 
 
-def related(nlp, gold=True):
-    """Examples with relations.
-
-    gold: whether the predicted documents have the gold entities.
-    """
-    examples = make_examples(nlp)
-    set_relations([eg.reference for eg in examples])
-    for eg in examples if gold else ():
-        eg.predicted.set_ents(eg.get_aligned_spans_y2x(eg.reference.ents), default="outside")
-    return examples
-
-
 def fit(nlp, examples, steps=60):
     optimizer = nlp.initialize(lambda: examples)
     optimizer.learn_rate = 0.01
@@ -129,7 +118,7 @@ def assert_learned(docs, examples):
 )
 def test_learning(settings, tmp_path):
     nlp = make_nlp(**settings)
-    examples = related(nlp)
+    examples = related_examples(nlp)
     fit(nlp, examples, 120)
     nlp.to_disk(tmp_path)
     for trained in (nlp, spacy.load(tmp_path), make_nlp(**settings).from_bytes(nlp.to_bytes())):
@@ -142,7 +131,7 @@ def test_learning(settings, tmp_path):
 def test_encoders(pairs, encoder, tmp_path):
     """Relations.v1 with an encoder; the documents have trees for the one that reads them."""
     nlp = make_nlp(model=relation_model(pairs, BLOCKS["embedding"], encoder=BLOCKS[encoder]))
-    examples = related(nlp)
+    examples = related_examples(nlp)
     set_trees([eg.predicted for eg in examples])
     fit(nlp, examples, 120)
     module = nlp.get_pipe("relation_extractor").head.module
@@ -156,7 +145,7 @@ def test_encoders(pairs, encoder, tmp_path):
 
 def test_an_encoder_without_its_trees_is_an_error():
     nlp = make_nlp(model=relation_model(tok2vec=BLOCKS["embedding"], encoder=BLOCKS["synlstm"]))
-    examples = related(nlp)
+    examples = related_examples(nlp)
     nlp.initialize(lambda: examples)
     with pytest.raises(ValueError, match="relation_extractor: no dependency tree"):
         nlp.update(examples)
@@ -166,7 +155,7 @@ def test_an_encoder_without_its_trees_is_an_error():
 def test_acnn(settings, tmp_path):
     """Its layers depend on the settings; test them on disk and with a new label."""
     nlp = make_nlp(model=relation_model(pairs="acnn") | {"pairs": {**BLOCKS["acnn"], **settings}})
-    examples = related(nlp)
+    examples = related_examples(nlp)
     fit(nlp, examples, 120)
     nlp.to_disk(tmp_path)
     for trained in (nlp, spacy.load(tmp_path)):
@@ -255,7 +244,7 @@ def test_sentences_are_needed_for_two_entities_only():
     with pytest.raises(ValueError, match="no sentences are set on .*sentencizer"):
         find(doc)
     nlp = make_nlp(candidates={**DOCUMENT, "within": "sentence"})
-    examples = related(nlp)
+    examples = related_examples(nlp)
     for token in (token for eg in examples for token in eg.predicted):
         token.is_sent_start = token.i == 0
     fit(nlp, examples, 1)
@@ -319,7 +308,7 @@ def test_candidates_equal_their_definition(doc, within, max_distance, spans_key)
 
 def test_candidates_are_generated_once_per_document():
     nlp = make_nlp(negative_ratio=1.0)
-    examples = related(nlp)
+    examples = related_examples(nlp)
     nlp.initialize(lambda: examples)
     pipe = nlp.get_pipe("relation_extractor")
     generate, calls = pipe.generate_candidates, []
@@ -360,7 +349,7 @@ def test_sampling_of_negative_pairs():
 def test_documents_without_candidates():
     """Documents without a token, without an entity and with one entity do not disturb the others."""
     nlp = make_nlp()
-    examples = related(nlp)
+    examples = related_examples(nlp)
     fit(nlp, examples)
     docs = list(nlp.pipe([Doc(nlp.vocab), Doc(nlp.vocab, words=["Anna"]), predict(nlp, examples)[1]]))
     assert [doc._.relations for doc in docs] == [(), (), ()]
@@ -379,7 +368,7 @@ def test_a_shared_encoder_is_trained_in_updates_without_candidates(tiny_transfor
     listener = {"@architectures": "spacy_ner_arch.TransformerListener.v1"}
     nlp.add_pipe("sequence_ner", config={"model": {"@architectures": "spacy_ner_arch.CRF.v1", "tok2vec": listener}})
     nlp.add_pipe("relation_extractor", config={"model": relation_model(tok2vec=listener), "candidates": DOCUMENT})
-    examples = related(nlp)
+    examples = related_examples(nlp)
     optimizer = nlp.initialize(lambda: examples)
     module = nlp.get_pipe("transformer").model.shims[0].module
     lonely = [eg for eg in examples if len(eg.predicted.ents) < 2]
@@ -392,7 +381,7 @@ def test_a_shared_encoder_is_trained_in_updates_without_candidates(tiny_transfor
 
 def test_documents_without_annotation_are_not_negative():
     nlp = make_nlp()
-    examples = related(nlp)
+    examples = related_examples(nlp)
     fit(nlp, examples)
     silent = make_examples(nlp)
     for eg in silent:
@@ -407,7 +396,7 @@ def test_documents_without_annotation_are_not_negative():
 def test_warnings_about_gold_relations_that_cannot_be_learned():
     """An argument that is not an entity, a pair that is too distant, an entity with itself, an unknown label."""
     nlp = make_nlp(candidates={**DOCUMENT, "max_distance": 1})
-    examples = related(nlp)
+    examples = related_examples(nlp)
     reference = examples[0].reference
     ents = reference.ents
     reference._.relations = [(ents[0], ents[1], "FAR"), (ents[0], ents[0], "SELF"), (ents[0], reference[5:6], "NONE")]
@@ -420,7 +409,7 @@ def test_warnings_about_gold_relations_that_cannot_be_learned():
     with pytest.warns(
         UserWarning, match='a batch has 4 gold relations, but its documents have no entity.*copy = ."ents"'
     ):
-        nlp.update(related(nlp, gold=False), sgd=optimizer)
+        nlp.update(related_examples(nlp, gold=False), sgd=optimizer)
 
 
 @pytest.mark.parametrize(
@@ -434,7 +423,7 @@ def test_warnings_about_gold_relations_that_cannot_be_learned():
 )
 def test_gold_relations_of_which_only_one_can_be_found(settings, crowded):
     nlp = make_nlp(**settings)
-    examples = related(nlp)
+    examples = related_examples(nlp)
     reference = examples[0].reference
     head, tail = reference.ents
     reference._.relations = [(head, tail, "IN"), (head, tail, "NEAR"), (tail, head, "OF")]
@@ -451,7 +440,7 @@ def test_gold_relations_of_which_only_one_can_be_found(settings, crowded):
 @pytest.mark.parametrize("direction", ["pairs", "labels"])
 def test_forbidden_directions_are_no_candidates(direction):
     nlp = make_nlp(direction=direction, type_pairs=[["LOC", "PER"]])
-    examples = related(nlp)
+    examples = related_examples(nlp)
     total = sum(len(eg.reference._.relations) for eg in examples)
     forbidden = sum(r.head.label_ == "PER" for eg in examples for r in eg.reference._.relations)
     assert forbidden
@@ -461,7 +450,7 @@ def test_forbidden_directions_are_no_candidates(direction):
 
 def test_unknown_entity_types():
     nlp = make_nlp()
-    examples = related(nlp)
+    examples = related_examples(nlp)
     fit(nlp, examples)
     doc = Doc(nlp.vocab, words=TRAIN[0][0].split(" "))
     doc.set_ents([Span(doc, 0, 2, "ALIEN"), Span(doc, 4, 5, "PLANET")])
@@ -471,7 +460,7 @@ def test_unknown_entity_types():
 
 def test_learned_type_pairs(tmp_path):
     nlp = make_nlp(type_pairs="learned")
-    examples = related(nlp)
+    examples = related_examples(nlp)
     fit(nlp, examples, 1)
     pairs = nlp.get_pipe("relation_extractor").cfg["type_pairs"]
     assert sorted(map(tuple, pairs)) == [("PER", "LOC"), ("PER", "ORG"), ("PER", "PER")]
@@ -482,7 +471,7 @@ def test_learned_type_pairs(tmp_path):
 
 def test_learned_type_pairs_grow_in_another_initialization():
     nlp = make_nlp(type_pairs="learned")
-    examples = related(nlp)
+    examples = related_examples(nlp)
     nlp.initialize(lambda: examples[:1])
     pipe = nlp.get_pipe("relation_extractor")
     assert pipe.cfg["type_pairs"] == [["PER", "LOC"]]
@@ -505,7 +494,7 @@ def test_learned_type_pairs_grow_in_another_initialization():
 def test_label_data(type_pairs, expected):
     """Label data make up for what the examples of an initialization lack, as with a streamed corpus."""
     nlp = make_nlp(type_pairs=type_pairs)
-    examples = related(nlp)
+    examples = related_examples(nlp)
     nlp.initialize(lambda: examples)
     data = nlp.get_pipe("relation_extractor").label_data
     assert data == {
@@ -515,7 +504,7 @@ def test_label_data(type_pairs, expected):
     }
     streaming = make_nlp(type_pairs=type_pairs)
     streaming.config["initialize"]["components"] = {"relation_extractor": {"labels": json.loads(json.dumps(data))}}
-    shown = related(streaming)
+    shown = related_examples(streaming)
     optimizer = streaming.initialize(lambda: shown[:1])
     pipe = streaming.get_pipe("relation_extractor")
     assert pipe.label_data == data
@@ -534,7 +523,7 @@ def test_label_data(type_pairs, expected):
 def test_label_data_do_not_widen_given_type_pairs():
     nlp = make_nlp(type_pairs=[["PER", "LOC"]])
     pipe = nlp.get_pipe("relation_extractor")
-    examples = related(nlp)[:1]
+    examples = related_examples(nlp)[:1]
     data = {"labels": ["LIVES_IN"], "types": ["LOC", "PER"], "type_pairs": [["LOC", "LOC"]]}
     pipe.initialize(lambda: examples, labels=data)
     assert pipe.cfg["type_pairs"] == [["PER", "LOC"]]
@@ -545,7 +534,7 @@ def test_a_list_of_labels(monkeypatch):
     monkeypatch.setattr(base, "LABEL_SAMPLE", 1)
     nlp = make_nlp()
     pipe = nlp.get_pipe("relation_extractor")
-    examples = related(nlp)
+    examples = related_examples(nlp)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pipe.initialize(lambda: examples, labels={"labels": ["LIVES_IN"], "types": ["PER"], "type_pairs": None})
@@ -558,7 +547,7 @@ def test_a_list_of_labels(monkeypatch):
 
 def test_types_can_be_added(copy_of):
     nlp = make_nlp(type_pairs="learned")
-    examples = related(nlp)
+    examples = related_examples(nlp)
     fit(nlp, examples, 120)
     pipe = nlp.get_pipe("relation_extractor")
     before = [odds for odds, _ in pipe.predict([eg.predicted for eg in examples])[1]]
@@ -592,7 +581,7 @@ def test_no_label_is_an_error():
 
 def test_labels_can_be_added(copy_of):
     nlp = make_nlp()
-    examples = related(nlp)
+    examples = related_examples(nlp)
     fit(nlp, examples, 120)
     before = predict(nlp, examples)
     assert nlp.get_pipe("relation_extractor").add_label("NEW") == 1
@@ -620,11 +609,11 @@ def test_behind_an_entity_component():
     nlp = spacy.blank("en")
     nlp.add_pipe("sequence_ner", config={"model": small_model()})
     nlp.add_pipe("relation_extractor", config={"model": relation_model(), "candidates": DOCUMENT})
-    fit(nlp, related(nlp), 120)
+    fit(nlp, related_examples(nlp), 120)
     docs = list(nlp.pipe([Doc(nlp.vocab, words=text.split(" ")) for text, _ in TRAIN]))
-    gold = [eg.reference for eg in related(nlp)]
+    gold = [eg.reference for eg in related_examples(nlp)]
     assert [sorted(relations(doc)) for doc in docs] == [sorted(relations(doc)) for doc in gold]
-    scores = nlp.evaluate(related(nlp, gold=False))
+    scores = nlp.evaluate(related_examples(nlp, gold=False))
     assert scores["ents_f"] == scores["rel_strict_f"] == 1.0
 
 
@@ -680,7 +669,7 @@ def test_symmetric_labels_get_the_average_of_both_orders(multi_label):
     if not multi_label:
         shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
         yes, no = shares[:, 1:], np.repeat(shares[:, :1], 2, axis=1)
-    odds, probabilities = pipe._average_symmetric(np.log(yes), np.log(no), reverse)
+    odds, probabilities = pair_scores(np.log(yes), np.log(no), pipe._rules(), reverse)
     for i, other in enumerate(turned):
         assert probabilities[i, 0] == pytest.approx(yes[i, 0])
         assert odds[i, 0] == pytest.approx(np.log(yes[i, 0] / no[i, 0]))
@@ -728,7 +717,7 @@ def test_relations_of_other_labels_stay():
 
 def test_class_weights_apply_to_both_directions():
     nlp = make_nlp(model=relation_model(class_weights={"LEFT": 5.0}), direction="labels")
-    fit(nlp, related(nlp), 1)
+    fit(nlp, related_examples(nlp), 1)
     module = nlp.get_pipe("relation_extractor").head.module
     assert dict(zip(module.labels, module.weights.tolist(), strict=True))["LEFT^-1"] == 5.0
 
@@ -769,7 +758,7 @@ def test_entities_from_doc_spans():
 
 def test_negative_ratio_applies_to_updates_only():
     nlp = make_nlp(negative_ratio=1.0)
-    examples = related(nlp)
+    examples = related_examples(nlp)
     fit(nlp, examples, 1)
     pipe = nlp.get_pipe("relation_extractor")
     _, every, gold = pipe.model_input(examples)
@@ -783,7 +772,7 @@ def test_negative_ratio_applies_to_updates_only():
 
 def test_markers_copy_sampled_pairs_only(monkeypatch):
     nlp = make_nlp(model=relation_model("markers"), negative_ratio=1.0)
-    examples = related(nlp)
+    examples = related_examples(nlp)
     optimizer = nlp.initialize(lambda: examples)
     copies = []
 
@@ -802,7 +791,7 @@ def test_markers_copy_sampled_pairs_only(monkeypatch):
 def test_many_pairs_are_classified_with_one_warning(monkeypatch):
     monkeypatch.setattr(relation_extractor, "MANY_PAIRS", 11)
     nlp = make_nlp()
-    examples = related(nlp)
+    examples = related_examples(nlp)
     nlp.initialize(lambda: examples)
     pipe = nlp.get_pipe("relation_extractor")
     with pytest.warns(UserWarning, match="'Quist left .* has 12 candidate pairs.* set max_distance") as caught:
@@ -814,7 +803,7 @@ def test_many_pairs_are_classified_with_one_warning(monkeypatch):
 
 def test_bad_labels():
     nlp = make_nlp(symmetric=["TYPO"])
-    examples = related(nlp)
+    examples = related_examples(nlp)
     with pytest.raises(ValueError, match=r"symmetric names \['TYPO'\], which are no labels"):
         nlp.initialize(lambda: examples)
     with pytest.raises(ValueError, match=r"'x\^-1' ends in"):
@@ -867,7 +856,7 @@ def test_bad_markers(marks, tok2vec, message):
 
 def test_predictions_of_markers_do_not_depend_on_other_documents(monkeypatch):
     nlp = make_nlp(model=relation_model("markers"), symmetric=["WITH"])
-    examples = related(nlp)
+    examples = related_examples(nlp)
     fit(nlp, examples, 5)
     pipe = nlp.get_pipe("relation_extractor")
     docs = [eg.predicted for eg in examples]
@@ -884,7 +873,7 @@ def test_chunks_of_marked_copies_change_nothing(monkeypatch):
     """Loss, gradients and counts of words, also when later chunks are computed again with the same dropout."""
     embedding = {"@architectures": "spacy_ner_arch.WordCharEmbed.v1", "unknown_rate": 0.0}
     nlp = make_nlp(model=relation_model("markers", tok2vec={**ENCODED, "tok2vec": embedding}))
-    examples = related(nlp)
+    examples = related_examples(nlp)
     nlp.initialize(lambda: examples)
     pipe = nlp.get_pipe("relation_extractor")
     mark_chunk, sizes = marked_copies.mark_chunk, []
@@ -942,10 +931,10 @@ def test_learns_from_predicted_entities():
     nlp = spacy.blank("en")
     nlp.add_pipe("sequence_ner", config={"model": small_model()})
     nlp.add_pipe("relation_extractor", config={"model": relation_model(), "candidates": DOCUMENT})
-    optimizer = nlp.initialize(lambda: related(nlp))
+    optimizer = nlp.initialize(lambda: related_examples(nlp))
     optimizer.learn_rate = 0.01
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the first updates have no entity
         for _ in range(120):
-            nlp.update(related(nlp, gold=False), sgd=optimizer, annotates=["sequence_ner"])
-    assert nlp.evaluate(related(nlp, gold=False))["rel_strict_f"] == 1.0
+            nlp.update(related_examples(nlp, gold=False), sgd=optimizer, annotates=["sequence_ner"])
+    assert nlp.evaluate(related_examples(nlp, gold=False))["rel_strict_f"] == 1.0

@@ -25,7 +25,7 @@ def transformer_model(
     frozen: bool = False,
     cache_mib: int = 1024,
     tokenizer_config: dict[str, Any] = {},  # noqa: B006 - config defaults are dictionaries
-    transformer_config: dict[str, Any] = {},  # noqa: B006
+    transformer_config: dict[str, Any] = {},  # noqa: B006 - as above
 ) -> Model[list[Doc], FullTransformerBatch]:
     """A pretrained transformer with one vector per word, for the component `transformer` of spacy-transformers.
 

@@ -2,7 +2,7 @@
 
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -16,10 +16,17 @@ from thinc.api import Config, Model
 from ..annotation.candidates import Candidates, EntityPairs, has_allowed_types, reverse_rows
 from ..annotation.entities import ALTERNATIVES
 from ..annotation.gold_relations import Found, GoldPairs, find_relations, sample_negatives, with_sentences
-from ..annotation.graph_decoding import Graph, choose, entities_and_alternatives, set_entities, span_gains
+from ..annotation.graph_decoding import entities_and_alternatives
 from ..annotation.pair_classes import INVERSE
+from ..annotation.relation_decoding import (
+    PairRules,
+    choose_graph,
+    choose_pairs,
+    make_relation,
+    overlapping,
+    pair_scores,
+)
 from ..annotation.relations import (
-    Relation,
     RelationKey,
     aligned_keys,
     get_relations,
@@ -305,10 +312,13 @@ class RelationExtractor(TorchPipe):
         candidates = candidates._replace(types=types)
         if self.once:
             candidates = candidates.select(candidates.pairs[:, 0] < candidates.pairs[:, 1])
+        pairs = self.type_pairs()
         # A probable relation between forbidden types speaks against the types.
-        if self.type_pairs() is None or self.decode == "graph":
+        if pairs is None or self.decode == "graph":
             return candidates
-        kept = self._has_types(candidates) | (self._has_types(candidates, inverse=True) & self.once)
+        kept = has_allowed_types(candidates, pairs)
+        if self.once:
+            kept |= has_allowed_types(candidates, pairs, inverse=True)
         return candidates.select(kept)
 
     def type_pairs(self, label: str | None = None) -> set[tuple[str, str]] | None:
@@ -319,10 +329,6 @@ class RelationExtractor(TorchPipe):
             lists: list[Any] = [pairs.get(name) for name in (self.labels if label is None else (label,))] or [None]
             pairs = None if None in lists else chain(*lists)
         return None if pairs is None else {(head, tail) for head, tail in pairs}
-
-    def _has_types(self, candidates: Candidates, inverse: bool = False, label: str | None = None) -> np.ndarray:
-        """(P,) bool: whether the types of a pair are allowed, for a label or for any."""
-        return has_allowed_types(candidates, self.type_pairs(label), inverse)
 
     # Training
 
@@ -490,6 +496,17 @@ class RelationExtractor(TorchPipe):
                 stacklevel=4,
             )
 
+    def _rules(self) -> PairRules:
+        return PairRules(
+            self.classes,
+            [self.type_pairs(label) for label, _ in self.classes],
+            self.cfg["symmetric"],
+            self.cfg["multi_label"],
+            log_odds(self.cfg["threshold"]),
+            self.one_head,
+            self.one_tail,
+        )
+
     def find_items_to_predict(self, docs: Sequence[Doc]) -> list[Candidates]:
         """With decode = "graph", also the pairs of alternatives to the entities, without those of overlapping spans."""
         if self.decode != "graph":
@@ -505,137 +522,29 @@ class RelationExtractor(TorchPipe):
         With decode = "graph", write the entities as well.
         """
         items, predictions = scores
+        rules = self._rules()
         for doc, candidates, row in zip(docs, items, predictions, strict=True):
             relations = [relation for relation in get_relations(doc) if relation.label not in self.labels]
             if len(candidates.pairs):
                 self._warn_of_types(candidates)
+                reverse = reverse_rows(candidates) if rules.symmetric else np.arange(len(candidates.pairs))
                 yes, no = row
-                reverse = reverse_rows(candidates) if self.cfg["symmetric"] else np.arange(len(candidates.pairs))
-                odds, probabilities = self._average_symmetric(yes, no, reverse)
+                odds, probabilities = pair_scores(yes, no, rules, reverse)
                 self.check_finite(doc, odds)
                 if self.decode == "graph":
-                    chosen = self._choose_with_entities(doc, odds, candidates, reverse)
+                    chosen, inexact = choose_graph(doc, odds, candidates, rules, reverse)
+                    self._warn_of_inexact(doc, inexact)
                 else:
-                    chosen = self._choose(odds, candidates, reverse)
+                    chosen = choose_pairs(odds, candidates, rules, reverse)
                 for pair, i in np.argwhere(chosen).tolist():
-                    relations.append(self._relation(candidates, pair, i, float(probabilities[pair, i])))
+                    relations.append(make_relation(candidates, pair, rules, i, float(probabilities[pair, i])))
             set_relations(doc, relations)
-
-    def _average_symmetric(self, yes: np.ndarray, no: np.ndarray, reverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Log odds and probabilities (P, classes). Symmetric labels get the average of a pair and its reverse.
-
-        yes, no: log probabilities (P, classes) that a label holds, and that none (or not this one) holds.
-        """
-        symmetric = np.array([label in self.cfg["symmetric"] for label, _ in self.classes])
-        if symmetric.any():
-            averages = (np.logaddexp(part, part[reverse]) - np.log(2) for part in (yes, no))
-            yes, no = (np.where(symmetric, both, part) for both, part in zip(averages, (yes, no), strict=True))
-        return yes - no, np.exp(yes)
-
-    def _have_types(self, candidates: Candidates) -> np.ndarray:
-        """(P, classes) bool: whether the types of a pair are allowed for a class."""
-        columns = []
-        for label, inverse in self.classes:
-            column = self._has_types(candidates, inverse, label)
-            if label in self.cfg["symmetric"]:
-                column |= self._has_types(candidates, not inverse, label)
-            columns.append(column)
-        return np.stack(columns, axis=1)
-
-    def _are_stored(self, candidates: Candidates, reverse: np.ndarray) -> np.ndarray:
-        """(P, classes) bool: not the mirrored pairs of symmetric labels, which are stored at their other order."""
-        heads, tails = candidates.pairs.T
-        mirrored = (heads > tails) & (reverse != np.arange(len(heads)))
-        symmetric = np.array([label in self.cfg["symmetric"] for label, _ in self.classes])
-        return ~(mirrored[:, None] & symmetric)
-
-    def _choose(self, odds: np.ndarray, candidates: Candidates, reverse: np.ndarray) -> np.ndarray:
-        """(P, classes) bool: the classes that are predicted for each pair by itself."""
-        allowed = self._have_types(candidates)
-        chosen = allowed & (odds > log_odds(self.cfg["threshold"]))
-        if not self.cfg["multi_label"]:
-            # Without forbidden classes, which could otherwise be the best. A mirrored pair of a symmetric label still
-            # competes.
-            ranked = np.where(allowed, odds, -np.inf)
-            chosen &= np.arange(odds.shape[1]) == ranked.argmax(1)[:, None]
-        return chosen & self._are_stored(candidates, reverse)
-
-    def _choose_with_entities(
-        self, doc: Doc, odds: np.ndarray, candidates: Candidates, reverse: np.ndarray
-    ) -> np.ndarray:
-        """(P, classes) bool: the classes that are predicted for each pair. Sets the entities chosen with them."""
-        entities, probabilities = entities_and_alternatives(doc)
-        gains = odds - log_odds(self.cfg["threshold"])
-        allowed = self._have_types(candidates) & self._are_stored(candidates, reverse)
-        possible = np.argwhere((gains > 0) & allowed).tolist()
-        found = {(span.start, span.end, span.label_) for span in doc.ents}
-        choice = choose(
-            Graph(
-                span_gains(candidates.bounds, probabilities).tolist(),
-                [(span.start, span.end, span.label_) in found for span in entities],
-                [range(span.start, span.end) for span in entities],
-                self._costs(gains, candidates),
-                *self._possible_relations(gains, candidates, reverse, possible),
-            )
-        )
-        self._warn_of_inexact(doc, choice.inexact)
-        set_entities(doc, [entities[i] for i in choice.entities], probabilities[choice.entities].tolist())
-        chosen = np.zeros(odds.shape, dtype=bool)
-        for n in choice.relations:
-            chosen[tuple(possible[n])] = True
-        return chosen
-
-    def _costs(self, gains: np.ndarray, candidates: Candidates) -> dict[tuple[int, int], float]:
-        """What the most probable relations of each two entities would add without rules, times -1; 0 is left out."""
-        lost = np.maximum(gains, 0.0)
-        lost = lost.sum(1) if self.cfg["multi_label"] else lost.max(1)
-        costs: dict[tuple[int, int], float] = defaultdict(float)
-        rows = np.flatnonzero(lost)
-        for (i, j), value in zip(candidates.pairs[rows].tolist(), lost[rows].tolist(), strict=True):
-            costs[min(i, j), max(i, j)] -= value
-        return costs
-
-    def _possible_relations(
-        self, gains: np.ndarray, candidates: Candidates, reverse: np.ndarray, possible: list[list[int]]
-    ) -> tuple[list[tuple[int, int, float]], list[set[Hashable]]]:
-        """Relations (row of the pair and class) and their slots, as in Graph."""
-        relations, slots = [], []
-        for row, number in possible:
-            label, inverse = self.classes[number]
-            head, tail = candidates.pairs[row].tolist()[:: -1 if inverse else 1]
-            rows, heads, tails = {row}, {head}, {tail}
-            if label in self.cfg["symmetric"]:
-                # It holds for both orders of the pair.
-                rows.add(int(reverse[row]))
-                heads = tails = {head, tail}
-            relations.append((min(head, tail), max(head, tail), len(rows) * float(gains[row, number])))
-            taken: set[Hashable] = set() if self.cfg["multi_label"] else {*rows}
-            if label in self.one_head:
-                taken |= {("head of", label, i) for i in tails}
-            if label in self.one_tail:
-                taken |= {("tail of", label, i) for i in heads}
-            slots.append(taken)
-        return relations, slots
-
-    def _relation(self, candidates: Candidates, pair: int, number: int, probability: float) -> Relation:
-        first, second = (candidates.entities[i] for i in candidates.pairs[pair].tolist())
-        label, inverse = self.classes[number]
-        if label in self.cfg["symmetric"]:
-            inverse = (second.start, second.end) < (first.start, first.end)
-        return Relation(second, first, label, probability) if inverse else Relation(first, second, label, probability)
 
 
 def gives_alternatives(component: tuple[str, Any]) -> bool:
     """Whether a component (name, pipe) sets alternatives to its entities."""
     _, pipe = component
     return getattr(pipe, "cfg", {}).get("alternatives") is not None
-
-
-def overlapping(candidates: Candidates) -> np.ndarray:
-    """(P,) bool: whether the entities of a pair overlap."""
-    starts, ends = candidates.bounds.T
-    first, second = candidates.pairs.T
-    return (starts[first] < ends[second]) & (starts[second] < ends[first])
 
 
 def _add_pairs(present: list[list[str]], pairs: Iterable[Sequence[str]]) -> None:
