@@ -28,12 +28,12 @@ from typing import Any
 import spacy
 import srsly
 from rows import RESULTS, add_row, has_row, in_new_process
-from runs import CORPORA, RUNS, TABLE, Run
+from runs import CORPORA, MIXED, RUNS, TABLE, Run
 from spacy.cli.init_config import init_config
 from spacy.language import Language
 from spacy.scorer import Scorer, get_ner_prf
 from spacy.tokens import Doc, DocBin, Span
-from spacy.training import Example
+from spacy.training import Corpus, Example
 from spacy.util import dot_to_object, load_config, registry, set_dot_to_object
 
 ROOT = Path(__file__).parent.parent
@@ -107,6 +107,9 @@ def command(*arguments: object, threads: int = 1, log: Path | None = None) -> in
 
 def convert(corpus: str) -> None:
     """Make corpus/CORPUS/{train,dev,test}.spacy from assets/."""
+    if corpus in MIXED:
+        mix(corpus)
+        return
     folder, kind, files = CORPORA[corpus]
     for part, name in files.items():
         if not (ROOT / "corpus" / corpus / f"{part}.spacy").exists():
@@ -114,6 +117,19 @@ def convert(corpus: str) -> None:
             options += ["--documents"] if corpus.endswith("_documents") else []
             source = ROOT / "assets" / folder / name
             command("ner-arch", "convert", source, f"corpus/{corpus}", "--format", kind, "--name", part, *options)
+
+
+def mix(corpus: str) -> None:
+    """Make a corpus from others."""
+    for part in ("train", "dev"):
+        path = ROOT / "corpus" / corpus / f"{part}.spacy"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            mixture = DocBin()
+            for source in MIXED[corpus]:
+                convert(source)
+                mixture.merge(DocBin().from_disk(ROOT / "corpus" / source / f"{part}.spacy"))
+            mixture.to_disk(path)
 
 
 def link_minilm() -> None:
@@ -268,6 +284,18 @@ def raw(run: Run, nlp: Language, folder: Path) -> dict[str, Any]:
     return {"raw_ents": percent(score([nlp], list(examples()))["ents_f"])}
 
 
+def lengths(run: Run, nlp: Language, folder: Path) -> dict[str, Any]:
+    """Score sentences and whole documents."""
+    found = {}
+    for corpus in ("conll2003", "conll2003_documents"):
+        convert(corpus)
+        for part in ("dev", "test"):
+            examples = list(Corpus(ROOT / "corpus" / corpus / f"{part}.spacy")(nlp))
+            what = "documents" if corpus.endswith("_documents") else "sentences"
+            found[f"{part}_{what}"] = percent(score([nlp], examples)["ents_f"])
+    return found
+
+
 def greedy(run: Run, nlp: Language, folder: Path) -> dict[str, Any]:
     """Score greedy instead of exact decoding."""
     component: Any = nlp.get_pipe("span_ner")
@@ -322,7 +350,7 @@ def calibration(run: Run, nlp: Language, folder: Path) -> dict[str, Any]:
 
 
 EXTRA: dict[str, Callable[[Run, Language, Path], dict[str, Any]]] = {
-    function.__name__: function for function in (raw, greedy, threshold, last_weights, calibration)
+    function.__name__: function for function in (raw, lengths, greedy, threshold, last_weights, calibration)
 }
 
 

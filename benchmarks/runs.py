@@ -6,7 +6,7 @@ from typing import Any
 
 CONLL2003 = ("conll2003", "conll", {"train": "train.txt", "dev": "valid.txt", "test": "test.txt"})
 # Folder in assets/, format, and file of each part. The development part of SemEval is a tenth of its training part.
-# Names with `_documents`: the same corpus in whole documents.
+# Names with `_documents` are corpora of whole documents, in the place of sentences.
 CORPORA: dict[str, tuple[str, str, dict[str, str]]] = {
     "conll2003": CONLL2003,
     "conll2003_documents": CONLL2003,
@@ -250,9 +250,16 @@ TRANSFORMERS = [
     ),
 ]
 
-# Whole documents in the place of sentences: the transformer sees the context of each sentence.
+# Corpora that are put together from others.
+MIXED = {"conll2003_mixed": ("conll2003", "conll2003_documents")}
+# Training on sentences, on whole documents, or on both; each is scored on sentences and on documents.
+ON_LENGTHS: dict[str, Any] = {"section": "documents", "scores": (), "extra": "lengths", "seeds": THREE}
 DOCUMENTS = [
-    Run("conll2003_documents/transformer_crf", "documents", "transformer_crf", CONLL_MINILM, seeds=THREE),
+    Run("conll2003/sentences", chain=("conll2003/transformer_crf",), **ON_LENGTHS),
+    *(
+        Run(f"{corpus}/transformer_crf", config="transformer_crf", settings=CONLL_MINILM, **ON_LENGTHS)
+        for corpus in ("conll2003_documents", "conll2003_mixed")
+    ),
 ]
 
 # What a CRF is worth with little data: the first 1,000 sentences.

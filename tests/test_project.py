@@ -113,7 +113,7 @@ def test_a_new_label(project):
     lost = {name: max(scores["old"][label] - found[label] for label in OLD) for name, found in scores.items()}
     assert lost["distilled"] < 0.04 and lost["plain"] > 0.5, scores
     assert scores["distilled"]["MISC"] > 0.6, scores
-    assert lost["all"] < 0.03 and scores["all"]["MISC"] > scores["distilled"]["MISC"] - 0.03, scores
+    assert lost["all"] < 0.02 and scores["all"]["MISC"] > 0.5, scores
 
 
 OLD = ("LOC", "ORG", "PER")
