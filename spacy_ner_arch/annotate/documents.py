@@ -14,7 +14,7 @@ from typing import Any
 from spacy.language import Language
 from spacy.tokens import Doc, Span, SpanGroup
 
-from ..annotation.layers import assigning
+from ..annotation.layers import assigning, gives_alternatives
 from ..annotation.relations import get_relations_json
 from ..formats.lines import BLANKS, Line
 from ..formats.records import check_text, parse_json
@@ -36,7 +36,7 @@ Record = dict[str, Any]
 
 def find_layers(nlp: Language) -> list[str]:
     """The names in LAYERS that the pipeline sets. Raises ValueError if it sets none."""
-    has_alternatives = any(getattr(pipe, "cfg", {}).get("alternatives") is not None for _, pipe in nlp.pipeline)
+    has_alternatives = any(gives_alternatives(pipe) for _, pipe in nlp.pipeline)
     layers = [
         name
         for name, attribute in LAYERS.items()
