@@ -14,7 +14,9 @@ from spacy.util import load_config, set_dot_to_object
 from typer.testing import CliRunner
 
 from spacy_ner_arch.cli.app import app
-from spacy_ner_arch.cli.configs import PRESETS, Cell, describe, make_config, make_preset
+from spacy_ner_arch.cli.cells import Cell, describe
+from spacy_ner_arch.cli.configs import make_config
+from spacy_ner_arch.cli.presets import PRESETS, make_preset
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.cfg"))

@@ -23,8 +23,8 @@ from thinc.api import Adam
 from transformers import AutoModel, AutoTokenizer
 
 from spacy_ner_arch.architectures.transformer import transformer_model, transformer_tok2vec
-from spacy_ner_arch.bridge.storage import checksum
-from spacy_ner_arch.bridge.wordpieces import cover
+from spacy_ner_arch.bridge.storage import tensors_checksum
+from spacy_ner_arch.bridge.windows import collate, cover
 from spacy_ner_arch.nn.transformer import WordTransformer
 
 ODD = ["Ana", "\x00", "\u200b", "ä" * 3, " ", "\ufffd", "你好", "end"]
@@ -137,7 +137,7 @@ def test_windows_of_like_length_are_read_together(tiny_transformers):
     nlp = spacy.blank("en")
     docs = [Doc(nlp.vocab, words=["a" * n]) for n in (1, 50, 2, 1) * 20]
     pieces = make_model(tiny_transformers["bert"]).shims[1]
-    order, batches = pieces.collate(pieces.windows(docs), 0, torch.device("cpu"))
+    order, batches = collate(pieces.windows(docs), 0, torch.device("cpu"))
     assert sorted(order.tolist()) == list(range(80)) and len(batches) > 1
     padding = sum(int((~batch.mask).sum()) for batch in batches)
     assert padding < 200 < sum(batch.mask.numel() for batch in batches)
@@ -351,7 +351,7 @@ def rewritten(model, change_config=None, change_weights=None):
         if change is not None:
             change(content)
     stored = {"config": config}
-    stored["checksum"] = checksum(stored, weights)
+    stored["checksum"] = tensors_checksum(stored, weights)
     return safetensors.torch.save(weights, {"hyperparameters": json.dumps(stored)})
 
 

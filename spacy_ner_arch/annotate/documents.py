@@ -87,7 +87,7 @@ def make_doc(nlp: Language, text: str, line: Line) -> Doc:
     return doc
 
 
-def predict(
+def predict_in_zones(
     nlp: Language, records: Iterator[tuple[Doc, Any]], batch_size: int, n_process: int = 1
 ) -> Iterator[tuple[Doc, Any]]:
     """Documents with predictions, and what came with them. A document must not be kept when the next one is taken.

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
 from .annotator import Annotator, Job, ShardResult
-from .inputs import Shard
+from .shards import Shard
 
 # Deaths of workers over the same shard after which the run ends.
 MAX_DEATHS = 3

@@ -18,7 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from .annotator import ShardResult
-from .inputs import checksum
+from .inputs import file_checksum
 
 MANIFEST, LOCK, TEMPORARY = "manifest.jsonl", ".lock", ".tmp"
 REMEDY = "give another output folder, or delete this one to begin again"
@@ -186,7 +186,7 @@ def sync(file: Any) -> None:
 
 def is_intact(path: Path, file: Entry) -> bool:
     """Whether a file is there with the size and the checksum of the manifest."""
-    return path.is_file() and path.stat().st_size == file["bytes"] and checksum(path) == file["sha256"]
+    return path.is_file() and path.stat().st_size == file["bytes"] and file_checksum(path) == file["sha256"]
 
 
 def compare(old: Entry, new: Entry) -> list[str]:

@@ -128,7 +128,7 @@ def head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool
     shim.check_initialized()
     docs, items, targets, output = HeadInput(*inputs)
     if targets is None:
-        return predict(model, docs, items, output), no_backprop
+        return predict_docs(model, docs, items, output), no_backprop
     if not any(len(doc) for doc in docs):
         return UpdateLoss(0.0, {}), no_backprop
     vectors, backprop_vectors = model.layers[0](docs, is_train)
@@ -195,7 +195,7 @@ def tok2vec_forward(
     return output, backprop
 
 
-def predict(model: Model, docs: list[Doc], items: list[Any] | None, output: str) -> Predictions:
+def predict_docs(model: Model, docs: list[Doc], items: list[Any] | None, output: str) -> Predictions:
     """Predictions for each document, copied to the host once for the whole batch."""
     shim = get_shim(model)
     outputs = []

@@ -6,7 +6,9 @@ from pathlib import Path
 from typer import Argument, Option
 from wasabi import msg
 
-from .configs import EMBEDDINGS, ENCODERS, HEADS, RELATIONS, describe, find_cell, make_config, notes
+from .cells import EMBEDDINGS, ENCODERS, HEADS, RELATIONS, describe, notes
+from .configs import make_config
+from .presets import find_cell
 
 TREES_HELP = (
     "Dependency trees of synlstm: gold for those of the corpus, or a pipeline with a parser; by default a parser is "

@@ -47,7 +47,7 @@ def label(
     """
     from tqdm import tqdm
 
-    from ..annotate.documents import annotation, dump, find_layers, predict
+    from ..annotate.documents import annotation, dump, find_layers, predict_in_zones
     from ..formats.counts import SKIPPED, ReadReport, check_on_error
     from .inputs import find_source, read_records
 
@@ -62,7 +62,7 @@ def label(
         nlp = load(model, use_gpu, code, silent=True)
         layers = find_layers(nlp)
         records = read_records(nlp, sources, {key} if key else set(layers), report, on_error)
-        labelled = predict(nlp, records, batch_size or nlp.batch_size, n_process)
+        labelled = predict_in_zones(nlp, records, batch_size or nlp.batch_size, n_process)
         if not as_json:
             for doc, _ in labelled:
                 print_tables(doc)

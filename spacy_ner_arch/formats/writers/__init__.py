@@ -32,7 +32,7 @@ from .layers import (
     TREES,
     UNKNOWN_SPACES,
     UNLABELLED,
-    find_layers,
+    content_layers,
 )
 from .objects import write_lines, write_list
 
@@ -121,7 +121,7 @@ def write_docs(
     for number, doc in enumerate(docs, start=1):
         content = make_content(number, doc, spans_key, model)
         contents.append(content)
-        for layer, detail in find_layers(content):
+        for layer, detail in content_layers(content):
             if layer not in writer.keeps:
                 note(content, layer, detail)
         for kind, detail in writer.find_losses(content):

@@ -24,7 +24,7 @@ UNKNOWN_SPACES = "lost: tokens of documents whose spaces are unknown; the text h
 NO_LABEL = "left out: spans without a label"
 
 
-def find_layers(content: Content) -> Iterator[tuple[str, str]]:
+def content_layers(content: Content) -> Iterator[tuple[str, str]]:
     """Yield the layers of annotation that a document has, with what they have: each item of small layers."""
     doc = content.doc
     entities = {(ent.start, ent.end, ent.label_) for ent in content.entities}
