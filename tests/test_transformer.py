@@ -401,14 +401,20 @@ def test_a_checkpoint_without_some_weights_is_refused(tiny_transformers, tmp_pat
 # With components of spaCy
 
 
-def test_components_of_spacy_listen_too(tiny_transformers):
-    nlp = transformer_nlp(tiny_transformers["bert"], "ours", dropout=0.0)
-    tagger = {"@architectures": "spacy.Tagger.v2", "nO": None, "normalize": False, "tok2vec": LISTENERS["ours"]}
-    nlp.add_pipe("tagger", config={"model": tagger}, before="doc_cleaner")
+def add_tagger(nlp, listener):
+    """Add spaCy's tagger over a listener. Returns examples for it and for the entities."""
+    model = {"@architectures": "spacy.Tagger.v2", "nO": None, "normalize": False, "tok2vec": LISTENERS[listener]}
+    nlp.add_pipe("tagger", config={"model": model}, before="doc_cleaner")
     examples = make_examples(nlp)
     for eg in examples:
         for token in eg.reference:
             token.tag_ = "A" if token.is_title else "B"
+    return examples
+
+
+def test_components_of_spacy_listen_too(tiny_transformers):
+    nlp = transformer_nlp(tiny_transformers["bert"], "ours", dropout=0.0)
+    examples = add_tagger(nlp, "ours")
     with pytest.warns(UserWarning, match="zeros are taken"):  # spaCy runs the model once, before any transformer
         optimizer = nlp.initialize(lambda: examples)
     nlp.update(examples, sgd=optimizer)
@@ -581,12 +587,7 @@ def test_trains_stores_and_loads(tiny_transformers, tmp_path):
 def test_a_listener_of_spacy_transformers_is_replaced(tiny_transformers, tmp_path, component):
     """In our component and in spaCy's; the result predicts the same, trains, and is stored."""
     nlp = transformer_nlp(tiny_transformers["bert"], "stock", dropout=0.0)
-    tagger = {"@architectures": "spacy.Tagger.v2", "nO": None, "normalize": False, "tok2vec": LISTENERS["stock"]}
-    nlp.add_pipe("tagger", config={"model": tagger}, before="doc_cleaner")
-    examples = make_examples(nlp)
-    for eg in examples:
-        for token in eg.reference:
-            token.tag_ = "A" if token.is_title else "B"
+    examples = add_tagger(nlp, "stock")
     optimizer = nlp.initialize(lambda: examples)
     nlp.update(examples, sgd=optimizer)
     pipe = nlp.get_pipe(component)

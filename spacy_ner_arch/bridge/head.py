@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..annotation.trees import read_tree
 from ..nn.batch import Batch, cut, make_batch, send
 from ..nn.head import Head, Loss
-from .shim import TorchShim, default_device
+from .shim import TorchShim, default_device, no_backprop
 
 Tok2Vec = Model[list[Doc], list[Floats2d]]
 # For each document, its rows of everything that the head predicts.
@@ -292,8 +292,3 @@ def place(values: list[Any], group: Sequence[int], new: Sequence[Any]) -> None:
     """Set the values of some documents."""
     for i, value in zip(group, new, strict=True):
         values[i] = value
-
-
-def no_backprop(*args: Any) -> None:
-    """The backward pass of a call that was not for training."""
-    return None

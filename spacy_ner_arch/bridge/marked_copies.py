@@ -13,8 +13,8 @@ from ..annotation.candidates import Candidates
 from ..annotation.gold_relations import GoldPairs
 from ..nn.batch import Batch
 from ..nn.dropout import random_state, sampling_again
-from .head import HeadInput, Predictions, UpdateLoss, device_of, no_backprop, predict_batches
-from .shim import TorchShim
+from .head import HeadInput, Predictions, UpdateLoss, device_of, predict_batches
+from .shim import TorchShim, no_backprop
 
 # Copies that exist at the same time, and their tokens.
 CHUNK, CHUNK_TOKENS = 256, 8_192

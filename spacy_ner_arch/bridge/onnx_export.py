@@ -101,12 +101,12 @@ def export_spans(model: Model) -> Exported:
 
 def export_encoder(model: Model) -> Exported:
     shim = get_shim(model)
-    return Exported("BiLSTM", dict(shim.cfg), {"encoder": encoder_graph(shim.module, None)}, {})
+    return Exported("BiLSTM", dict(shim.cfg), {"encoder": encoder_graph(cast(BiLSTM, shim.module), None)}, {})
 
 
 def export_embedding(model: Model) -> Exported:
     shim = get_shim(model)
-    return Exported("WordEmbedding", dict(shim.cfg), {}, embedding_arrays(shim.module))  # type: ignore[arg-type]
+    return Exported("WordEmbedding", dict(shim.cfg), {}, embedding_arrays(cast(WordEmbedding, shim.module)))
 
 
 def export_transformer(model: Model) -> Exported:

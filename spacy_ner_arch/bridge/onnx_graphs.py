@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..nn.lstm import BiLSTM
+
 # The first version with LayerNormalization.
 OPSET = 17
 # The largest file of protocol buffers, in bytes.
@@ -23,7 +25,7 @@ OUTPUT = "output"
 GATES = (0, 3, 1, 2)
 
 
-def encoder_graph(encoder: nn.Module | None, output: nn.Linear | None) -> bytes:
+def encoder_graph(encoder: BiLSTM | None, output: nn.Linear | None) -> bytes:
     """Graph of a BiLSTM (none: of nothing), and of a linear layer over its states (none: of nothing).
 
     Inputs: x (T, B, D), lengths (B,) int32. Output: (T, B, width).
@@ -39,7 +41,9 @@ def encoder_graph(encoder: nn.Module | None, output: nn.Linear | None) -> bytes:
         constants.append(numpy_helper.from_array(np.ascontiguousarray(values), key))
         return key
 
-    layers = [] if encoder is None else list(zip(encoder.forward_layers, encoder.backward_layers, strict=True))  # type: ignore[arg-type]
+    layers: list[Any] = []
+    if encoder is not None:
+        layers += zip(encoder.forward_layers, encoder.backward_layers, strict=True)
     for i, pair in enumerate(layers):
         weights = [constant(f"{key}_{i}", values) for key, values in lstm_weights(pair).items()]
         settings = {"hidden_size": pair[0].hidden_size, "direction": "bidirectional"}

@@ -19,9 +19,10 @@ from ..nn.numpy_crf import ChainParameters, NumpyCRF
 from ..nn.numpy_embed import NumpyEmbedding
 from ..nn.span_logits import CPU_SPANS, cut_spans, list_spans
 from . import head, transformer, word_embedding
-from .head import HeadInput, Predictions, no_backprop
+from .head import HeadInput, Predictions
 from .listener import WordBatch
 from .onnx_shim import ORIGINAL, OnnxShim
+from .shim import no_backprop
 from .windows import make_batches
 from .wordpieces import get_pieces
 
@@ -152,8 +153,8 @@ def embed_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[list[F
 
 def concatenate_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Any]:
     refuse_training(is_train)
-    parts = [layer.predict(docs) for layer in model.layers]
-    return [np.concatenate(rows, axis=1) for rows in zip(*parts, strict=True)], no_backprop  # type: ignore[misc]
+    parts: list[list[Any]] = [layer.predict(docs) for layer in model.layers]
+    return [cast(Floats2d, np.concatenate(rows, axis=1)) for rows in zip(*parts, strict=True)], no_backprop
 
 
 # Transformers

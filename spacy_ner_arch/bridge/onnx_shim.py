@@ -113,12 +113,13 @@ class OnnxShim(Shim):
         self.set(exported)
         return self
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"data": self.to_bytes()}
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Sessions of onnxruntime cannot be pickled.
+        return _unpickle, (self.to_bytes(),)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__()  # type: ignore[misc]
-        self.from_bytes(state["data"])
+
+def _unpickle(data: bytes) -> OnnxShim:
+    return OnnxShim().from_bytes(data)
 
 
 def check_device(device_type: str) -> None:

@@ -192,12 +192,12 @@ class WordPieces(Shim):
             raise ValueError(f"the stored tokenizer is damaged ({type(error).__name__}: {error})") from error
         return self
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"data": self.to_bytes(), "window": self.window, "overlap": self.overlap}
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickle, (self.window, self.overlap, self.to_bytes())
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["window"], state["overlap"])  # type: ignore[misc]
-        self.from_bytes(state["data"])
+
+def _unpickle(window: int, overlap: int, data: bytes) -> WordPieces:
+    return WordPieces(window, overlap).from_bytes(data)
 
 
 def get_pieces(model: Model) -> WordPieces:
