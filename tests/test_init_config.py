@@ -12,7 +12,7 @@ from spacy.util import get_sourced_components, load_config_from_str, load_model_
 from thinc.api import Config
 
 from spacy_ner_arch.cli import cells
-from spacy_ner_arch.cli.cells import EMBEDDINGS, ENCODERS, HEADS, RELATIONS, Cell, describe
+from spacy_ner_arch.cli.cells import EMBEDDINGS, ENCODERS, HEADS, RELATIONS, Cell, as_options
 from spacy_ner_arch.cli.configs import GPU_SCALE, WORD_WIDTH, make_config
 from spacy_ner_arch.cli.presets import PRESETS, find_cell
 
@@ -175,7 +175,7 @@ def test_find_cell():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_described_options_give_the_same_cell(name):
-    options = describe(PRESETS[name].cell).split()
+    options = as_options(PRESETS[name].cell).split()
     choices = {key.removeprefix("--"): value for key, value in zip(options[::2], options[1::2], strict=True)}
     assert find_cell(**choices) == PRESETS[name].cell
 

@@ -16,7 +16,7 @@ from spacy.util import get_package_path, import_file, is_package, load_model
 from ..annotation.relations import set_relations
 from ..annotation.teachers import TEACHER
 from ..formats.lines import SHOWN_CHARACTERS, FormatError, Line
-from .documents import Record, annotation, check_record, find_layers, make_doc, parse, predict_in_zones
+from .documents import Record, annotation, check_record, find_layers, parse, predict_in_zones, tokenize
 from .inputs import file_checksum
 from .outputs import OUTPUTS, InputColumns, Output
 from .raw_records import Raw
@@ -196,7 +196,7 @@ class Annotator:
             output.check(record)
         except (ValueError, TypeError, OverflowError) as error:
             raise line.error(f"{self.job.to} cannot have its fields: {error}", "correct or remove the field") from error
-        return (doc if isinstance(raw.value, bytes) else make_doc(self.nlp, record[column], line)), record
+        return (doc if isinstance(raw.value, bytes) else tokenize(self.nlp, record[column], line)), record
 
     def _clear(self, doc: Doc) -> None:
         """Remove the annotation of a stored document that the pipeline will set. A teacher sets none.

@@ -76,7 +76,7 @@ def check_record(record: Record, line: Line, new_keys: set[str], column: str) ->
         raise line.error(reason, "rename the key, or give another one for the annotation with --key")
 
 
-def make_doc(nlp: Language, text: str, line: Line) -> Doc:
+def tokenize(nlp: Language, text: str, line: Line) -> Doc:
     """Tokenize the text of a line. Raises FormatError if it cannot be tokenized as it is."""
     try:
         doc = nlp.make_doc(check_text(text))

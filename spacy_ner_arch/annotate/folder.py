@@ -67,7 +67,7 @@ class OutputFolder:
             self._write_manifest()
             return
         header, *entries = read_manifest(manifest)
-        differences = compare(header, self.header)
+        differences = header_differences(header, self.header)
         if differences:
             raise ValueError("\n  ".join([f"{self.path} has the output of another run; {REMEDY}", *differences]))
         self.header = header
@@ -189,7 +189,7 @@ def is_intact(path: Path, file: Entry) -> bool:
     return path.is_file() and path.stat().st_size == file["bytes"] and file_checksum(path) == file["sha256"]
 
 
-def compare(old: Entry, new: Entry) -> list[str]:
+def header_differences(old: Entry, new: Entry) -> list[str]:
     """What differs between two headers, one line each. The name of the model does not count, only its contents."""
     differences = [
         f"{key}: {old.get(key)} there, {new.get(key)} now"
@@ -197,7 +197,7 @@ def compare(old: Entry, new: Entry) -> list[str]:
         if key not in ("model", "fingerprint", "inputs") and old.get(key) != new.get(key)
     ]
     if old.get("fingerprint") != new["fingerprint"]:
-        differences.insert(0, f"model: {describe(old)} there, {describe(new)} now")
+        differences.insert(0, f"model: {describe_model(old)} there, {describe_model(new)} now")
     before = {file["path"]: file for file in old.get("inputs", [])}
     now = {file["path"]: file for file in new["inputs"]}
     differences += [f"input {path}: only there" for path in before if path not in now]
@@ -213,5 +213,5 @@ def compare(old: Entry, new: Entry) -> list[str]:
     return differences
 
 
-def describe(header: Entry) -> str:
+def describe_model(header: Entry) -> str:
     return f"{header.get('model')} (fingerprint {str(header.get('fingerprint'))[:12]})"

@@ -64,7 +64,7 @@ def check_inputs(inputs: Iterable[Input], column: str) -> None:
                 check_columns(input.path, open_parquet(input.path, content).schema_arrow.names, column)
 
 
-def read_lines(input: Input, file: IO[bytes], content: IO[bytes], column: str) -> Iterator[Raw]:
+def line_records(input: Input, file: IO[bytes], content: IO[bytes], column: str) -> Iterator[Raw]:
     """Lines of .txt and .jsonl.
 
     file, content: the open file as it is, of which the position is known, and decompressed.
@@ -93,7 +93,7 @@ def too_long(line: Line, length: int) -> FormatError:
     return line.error(f"the line has {length:,} bytes, more than {MAX_LINE:,}", "split the text into documents")
 
 
-def read_csv(input: Input, file: IO[bytes], content: IO[bytes], column: str) -> Iterator[Raw]:
+def csv_records(input: Input, file: IO[bytes], content: IO[bytes], column: str) -> Iterator[Raw]:
     """Rows of a .csv file whose first row has the names of the columns. Empty lines are no rows."""
     rows = csv_rows(input.path, content)
     header = read_header(input.path, rows, column)
@@ -158,7 +158,7 @@ def read_header(path: Path, rows: Iterator[tuple[Line, list[str] | None]], colum
     return header or []
 
 
-def read_parquet(input: Input, file: IO[bytes], content: IO[bytes], column: str) -> Iterator[Raw]:
+def parquet_records(input: Input, file: IO[bytes], content: IO[bytes], column: str) -> Iterator[Raw]:
     """Rows of a Parquet file, a few at a time."""
     table = open_parquet(input.path, content)
     total, number = table.metadata.num_rows, 0
@@ -196,7 +196,7 @@ def check_columns(path: Path, names: Sequence[str], column: str) -> None:
         raise ValueError(f"{path} has two columns {max(names, key=list(names).count)!r}; rename one of them")
 
 
-def read_spacy(input: Input, file: IO[bytes], content: IO[bytes], column: str) -> Iterator[Raw]:
+def spacy_records(input: Input, file: IO[bytes], content: IO[bytes], column: str) -> Iterator[Raw]:
     """Documents of a .spacy file, which is read as a whole."""
     try:
         docs = DocBin().from_bytes(content.read())
@@ -209,4 +209,10 @@ def read_spacy(input: Input, file: IO[bytes], content: IO[bytes], column: str) -
         yield Raw(line, input.format, stored, len(stored), input.size * number // total)
 
 
-READERS = {"txt": read_lines, "jsonl": read_lines, "csv": read_csv, "parquet": read_parquet, "spacy": read_spacy}
+READERS = {
+    "txt": line_records,
+    "jsonl": line_records,
+    "csv": csv_records,
+    "parquet": parquet_records,
+    "spacy": spacy_records,
+}

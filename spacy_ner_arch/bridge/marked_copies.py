@@ -12,7 +12,7 @@ from torch import Tensor
 from ..annotation.candidates import Candidates
 from ..annotation.gold_relations import GoldPairs
 from ..nn.batch import Batch
-from ..nn.dropout import random_state, sampling_again
+from ..nn.dropout import sampling_again, sampling_state
 from .head import HeadInput, Predictions, UpdateLoss, device_of, predict_batches
 from .shim import TorchShim, no_backprop
 
@@ -65,7 +65,7 @@ def forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> 
             loss, backprop_loss = head(read(chunk), is_train)
             kept.append(backprop_loss)
         else:
-            later.append((chunk, random_state(device_of(head))))
+            later.append((chunk, sampling_state(device_of(head))))
             with undone(head):
                 loss, _ = head(read(chunk), is_train)
         losses.append(loss)

@@ -128,7 +128,7 @@ def notes(cell: Cell) -> Iterator[str]:
         yield "finds entities before relation_extractor."
 
 
-def describe(cell: Cell) -> str:
+def as_options(cell: Cell) -> str:
     """The options of `ner-arch init-config` that give the cell."""
     values = ((field.name, getattr(cell, field.name)) for field in fields(cell))
     return " ".join(f"--{name} {value}" for name, value in values if value)

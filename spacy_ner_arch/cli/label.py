@@ -49,7 +49,7 @@ def label(
 
     from ..annotate.documents import annotation, dump, find_layers, predict_in_zones
     from ..formats.counts import SKIPPED, ReadReport, check_on_error
-    from .inputs import find_source, read_records
+    from .inputs import find_source, tokenize_records
 
     report = ReadReport()
     try:
@@ -61,7 +61,7 @@ def label(
             raise ValueError("--output is for json lines, --table for the terminal")
         nlp = load(model, use_gpu, code, silent=True)
         layers = find_layers(nlp)
-        records = read_records(nlp, sources, {key} if key else set(layers), report, on_error)
+        records = tokenize_records(nlp, sources, {key} if key else set(layers), report, on_error)
         labelled = predict_in_zones(nlp, records, batch_size or nlp.batch_size, n_process)
         if not as_json:
             for doc, _ in labelled:

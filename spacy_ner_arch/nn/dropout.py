@@ -29,7 +29,7 @@ def set_dropout(module: nn.Module, rate: float) -> None:
             layer.p = rate
 
 
-def random_state(device: torch.device) -> RandomState:
+def sampling_state(device: torch.device) -> RandomState:
     """State of the random numbers of the CPU and, if it is another one, of the device."""
     on_gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     return torch.get_rng_state(), device, on_gpu
