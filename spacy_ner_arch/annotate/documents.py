@@ -12,8 +12,9 @@ from reprlib import repr as short_repr
 from typing import Any
 
 from spacy.language import Language
-from spacy.tokens import Doc, Span, SpanGroup
+from spacy.tokens import Doc, Span
 
+from ..annotation.entities import scored_entities, scored_spans
 from ..annotation.layers import assigning, gives_alternatives
 from ..annotation.relations import get_relations_json
 from ..formats.lines import BLANKS, Line
@@ -126,19 +127,8 @@ def annotation(doc: Doc, layers: Sequence[str], digits: int | None = None) -> di
     return {name: found[name] for name in layers}
 
 
-def scored_entities(doc: Doc) -> list[tuple[Span, float | None]]:
-    """Entities with their probabilities; None for a component that sets none."""
-    return [(ent, ent._.score if Span.has_extension("score") else None) for ent in doc.ents]
-
-
-def scored_spans(group: SpanGroup) -> list[tuple[Span, float | None]]:
-    """Spans of a group with their probabilities, as for `scored_entities`."""
-    scores = [float(score) for score in group.attrs.get("scores", ())]
-    return list(zip(group, scores if len(scores) == len(group) else [None] * len(group), strict=True))
-
-
 def dump(record: Record) -> str:
-    """A record as JSON. UTF-8 cannot encode half of a character, which only an escape can give.
+    """A record as JSON. Half of a surrogate pair, which UTF-8 cannot encode, is escaped.
 
     Dates, times and decimal numbers, which Parquet has, become strings. Raises TypeError for bytes and the like.
     """

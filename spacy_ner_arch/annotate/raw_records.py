@@ -40,7 +40,7 @@ class Raw(NamedTuple):
 
 
 def read_input(input: Input, column: str) -> Iterator[Raw]:
-    """The records of a file, none of one without a byte. Raises ValueError if the file as a whole cannot be read."""
+    """The records of a file; an empty one has none. Raises ValueError if the file as a whole cannot be read."""
     if not input.size:
         return
     try:
@@ -94,7 +94,7 @@ def too_long(line: Line, length: int) -> FormatError:
 
 
 def csv_records(input: Input, file: IO[bytes], content: IO[bytes], column: str) -> Iterator[Raw]:
-    """Rows of a .csv file whose first row has the names of the columns. Empty lines are no rows."""
+    """Rows of a .csv file whose first row has the names of the columns. Empty lines are skipped."""
     rows = csv_rows(input.path, content)
     header = read_header(input.path, rows, column)
     for line, cells in rows:

@@ -92,7 +92,7 @@ def open_output(path: Path | None) -> AbstractContextManager[IO[str]]:
 
 def print_tables(doc: Doc) -> None:
     """Print the entities, spans and relations of a document."""
-    from ..annotate.documents import scored_entities, scored_spans
+    from ..annotation.entities import scored_entities, scored_spans
     from ..annotation.relations import get_relations
 
     msg.divider(doc.text)

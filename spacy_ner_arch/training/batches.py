@@ -11,9 +11,9 @@ from .checkpoint import random_state, set_random_state
 
 
 class Batches:
-    """Batches of the training corpus, as spaCy draws them, but from random numbers of their own.
+    """Batches of the training corpus as spaCy draws them, with a state of the random numbers of their own.
 
-    So they depend neither on what updates draw nor on the process that draws them.
+    They depend neither on the random numbers that updates draw nor on the process.
 
     source: epoch and examples of each batch.
     state: of the random numbers at the beginning.

@@ -123,7 +123,7 @@ def replace_folder(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def exchange(first: Path, second: Path) -> bool:
-    """Exchange two folders in one step, which only Linux can, on most file systems; False if it cannot be done."""
+    """Exchange two folders atomically. Only Linux can, on most file systems; elsewhere return False."""
     if sys.platform != "linux":
         return False
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)

@@ -305,7 +305,7 @@ def refill_caches(nlp: Language, has_cache: bool, examples: list[Example], **arg
 
 
 def float_buffers(node: Model) -> Iterator[Tensor]:
-    """Buffers of a layer that no update changes by counting."""
+    """Floating-point buffers of a layer. Updates do not change them; integer buffers are counters."""
     for _, module in modules(node):
         yield from (buffer for buffer in module.buffers() if buffer.is_floating_point())
 

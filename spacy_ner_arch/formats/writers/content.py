@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from spacy.tokens import Doc, Span
 
+from ...annotation.entities import scored_entities, scored_spans
 from ...annotation.relations import get_relations
 from ..spans import widest_apart
 
@@ -42,15 +43,12 @@ class Content(NamedTuple):
 def make_content(number: int, doc: Doc, spans_key: str, model: str | None) -> Content:
     """Collect what is written of a document."""
     found: dict[tuple[int, int, str], float | None] = {}
-    with_scores = Span.has_extension("score")
-    for ent in doc.ents:
-        found[ent.start, ent.end, ent.label_] = ent._.score if with_scores else None
+    for ent, score in scored_entities(doc):
+        found[ent.start, ent.end, ent.label_] = score
     if spans_key in doc.spans:
-        group = doc.spans[spans_key]
-        scores = list(group.attrs.get("scores", ()))
-        for i, span in enumerate(group):
+        for span, score in scored_spans(doc.spans[spans_key]):
             key = span.start, span.end, span.label_
-            found[key] = float(scores[i]) if len(scores) == len(group) else found.get(key)
+            found[key] = found.get(key) if score is None else score
     relations = get_relations(doc)
     for argument in chain.from_iterable((relation.head, relation.tail) for relation in relations):
         found.setdefault((argument.start, argument.end, argument.label_), None)

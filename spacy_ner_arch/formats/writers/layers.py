@@ -25,7 +25,7 @@ NO_LABEL = "left out: spans without a label"
 
 
 def content_layers(content: Content) -> Iterator[tuple[str, str]]:
-    """Yield the layers of annotation that a document has, with what they have: each item of small layers."""
+    """Yield each layer of annotation that a document has, with a description of it or of each of its items."""
     doc = content.doc
     entities = {(ent.start, ent.end, ent.label_) for ent in content.entities}
     keys = [(span.start, span.end, span.label_) for span in content.spans]
