@@ -12,7 +12,7 @@ from spacy.training import Example
 from spacy.vocab import Vocab
 from thinc.api import Config, Model
 
-from ..annotation.candidates import Candidates, EntityPairs, reverse_rows
+from ..annotation.candidates import Candidates, reverse_rows
 from ..annotation.entities import ALTERNATIVES
 from ..annotation.gold_relations import Found, GoldPairs, find_relations, sample_negatives, with_sentences
 from ..annotation.graph_decoding import entities_and_alternatives
@@ -36,12 +36,10 @@ from ..annotation.relations import (
 )
 from ..annotation.type_pairs import GivenTypePairs, add_type_pairs, allowed_type_pairs, as_type_pairs, have_types
 from .base import TorchPipe, log_odds
+from .relation_checks import check_named_labels, check_settings, warn_of_lost
 
-DIRECTION = ("pairs", "labels")
 # Candidate pairs of one document for which there is a warning: they may take minutes.
 MANY_PAIRS = 100_000
-TYPE_PAIRS = ("all", "learned", "learned_by_label")
-DECODE = ("pairs", "graph")
 
 DEFAULT_MODEL = Config().from_str(
     """
@@ -321,7 +319,14 @@ class RelationExtractor(TorchPipe):
             examples, for the types; with label data, only the first ones are read, for warnings.
         """
         super().initialize(get_examples, nlp=nlp, labels=labels)
-        self._check_named_labels()
+        check_named_labels(
+            self.name,
+            self.labels,
+            symmetric=self.cfg["symmetric"],
+            one_head=self.one_head,
+            one_tail=self.one_tail,
+            type_pairs=self.cfg["type_pairs"] if isinstance(self.cfg["type_pairs"], dict) else (),
+        )
         if self.decode == "graph" and nlp is not None and not any(gives_alternatives(pipe) for _, pipe in nlp.pipeline):
             warnings.warn(
                 f'{self.name}: decode = "graph", but no component sets doc.spans["{ALTERNATIVES}"], so that entities '
@@ -346,45 +351,9 @@ class RelationExtractor(TorchPipe):
             if not self.cfg["multi_label"]:
                 classes = {(row, way) for _, row, way in found}
                 crowded += len(classes) - len({row for row, _ in classes})
-        self._warn_of_lost(total, outside, crowded)
+        warn_of_lost(self.name, total, outside, crowded, once=self.once)
         self._learn_types(sorted(types), {label: sorted(type_pairs[label]) for label in sorted(labels)})
         return sorted(labels)
-
-    def _check_named_labels(self) -> None:
-        """Raise ValueError if a setting names a label that the component does not have."""
-        pairs = self.cfg["type_pairs"]
-        for setting, named in (
-            ("symmetric", self.cfg["symmetric"]),
-            ("one_head", self.one_head),
-            ("one_tail", self.one_tail),
-            ("type_pairs", pairs if isinstance(pairs, dict) else ()),
-        ):
-            unknown = sorted(set(named) - set(self.labels))
-            if unknown:
-                raise ValueError(
-                    f"{self.name}: {setting} names {unknown}, which are no labels; labels are {self.labels}"
-                )
-
-    def _warn_of_lost(self, total: int, outside: int, crowded: int) -> None:
-        """Warn about gold relations that cannot be found.
-
-        outside: how many are no candidates.
-        crowded: how many are further classes of a pair that gets one.
-        """
-        if crowded:
-            both, remedy = (", or one label in both directions", ' or direction = "pairs"') if self.once else ("", "")
-            warnings.warn(
-                f"{self.name}: {crowded} of {total} gold relations cannot be found, since their two entities have "
-                f"several labels{both}, and the component predicts one; set multi_label = true{remedy}",
-                stacklevel=3,
-            )
-        if outside:
-            warnings.warn(
-                f"{self.name}: {outside} of {total} gold relations are no candidates, because an argument is not an "
-                "entity of the document or does not match the tokenization, or because of type_pairs or "
-                f"[components.{self.name}.candidates]; they cannot be found and count as missed",
-                stacklevel=3,
-            )
 
     def find_gold(self, eg: Example) -> tuple[list[RelationKey], Candidates, list[Found]]:
         """Gold relations of an example, the candidates among its gold entities, and the relations that are candidates.
@@ -499,40 +468,4 @@ class RelationExtractor(TorchPipe):
             f"the document {doc.text[:60]!r} has {count} connected entities, alternatives or relations, too many for "
             "an exact search; the chosen ones may not be the most probable. For fewer, raise `alternatives` of "
             f'sequence_ner, or set max_distance or within = "sentence" in [components.{self.name}.candidates]',
-        )
-
-
-def check_settings(
-    name: str,
-    *,
-    candidates: Callable[..., Candidates],
-    direction: str,
-    threshold: float,
-    type_pairs: str | GivenTypePairs,
-    decode: str,
-    has_limits: bool,
-    negative_ratio: float | None,
-) -> None:
-    """Raise ValueError for settings of a component that are unknown or do not fit together.
-
-    has_limits: whether one_head or one_tail has a label.
-    """
-    if direction not in DIRECTION:
-        raise ValueError(f"{name}: unknown direction {direction!r}; known are {', '.join(DIRECTION)}")
-    if isinstance(type_pairs, str) and type_pairs not in TYPE_PAIRS:
-        raise ValueError(
-            f"{name}: type_pairs = {type_pairs!r}; give {', '.join(TYPE_PAIRS)}, a list of pairs, or lists by label"
-        )
-    if decode not in DECODE:
-        raise ValueError(f"{name}: unknown decode {decode!r}; known are {', '.join(DECODE)}")
-    if decode == "graph" and (not isinstance(candidates, EntityPairs) or candidates.spans_key is not None):
-        raise ValueError(
-            f'{name}: decode = "graph" chooses among doc.ents and alternatives to them; set [components.{name}.'
-            "candidates] @misc to spacy_ner_arch.EntityPairs.v1, and its spans_key to null"
-        )
-    if decode != "graph" and has_limits:
-        raise ValueError(f'{name}: one_head and one_tail are for decode = "graph"')
-    if not 0 <= threshold <= 1 or (negative_ratio is not None and negative_ratio < 0):
-        raise ValueError(
-            f"{name}: threshold = {threshold} must be between 0 and 1, negative_ratio = {negative_ratio} at least 0"
         )
