@@ -26,7 +26,7 @@ def as_type_pairs(given: GivenTypePairs) -> TypePairs:
 
 
 def add_type_pairs(known: TypePairs, new: GivenTypePairs) -> None:
-    """Add type pairs in place. Pairs by label are added to one list for all labels as well.
+    """Add type pairs in place. Pairs by label can also be added to one list for all labels.
 
     Raises ValueError for pairs that are not by label, if the known ones are.
     """

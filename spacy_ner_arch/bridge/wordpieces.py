@@ -23,7 +23,7 @@ UNSAFE = {".py", ".pkl", ".pickle", ".bin", ".pt", ".pth"}
 
 
 class Frame(NamedTuple):
-    """Special pieces around every text, and the types of all pieces."""
+    """Special pieces around every text, and the types of all pieces; None for a model that is not given them."""
 
     prefix: list[int]
     suffix: list[int]
@@ -35,7 +35,7 @@ class WordPieces(Shim):
 
     A fast tokenizer reads the whole text, and a word has the pieces that overlap it. A piece may belong to several
     words. A slow tokenizer does not know where its pieces come from, so it reads each word alone, with the space before
-    it. Special tokens that are written out in a text are text.
+    it. Special tokens that occur in a text are read as ordinary text.
 
     window: most pieces of an input of the transformer, special ones included.
     overlap: pieces that neighbouring windows share.
