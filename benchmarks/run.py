@@ -110,7 +110,8 @@ def convert(corpus: str) -> None:
     folder, kind, files = CORPORA[corpus]
     for part, name in files.items():
         if not (ROOT / "corpus" / corpus / f"{part}.spacy").exists():
-            options = ["--split", 0.1] if part == "train" and "dev" not in files else []
+            options: list[Any] = ["--split", 0.1] if part == "train" and "dev" not in files else []
+            options += ["--documents"] if corpus.endswith("_documents") else []
             source = ROOT / "assets" / folder / name
             command("ner-arch", "convert", source, f"corpus/{corpus}", "--format", kind, "--name", part, *options)
 

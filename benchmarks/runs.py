@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+CONLL2003 = ("conll2003", "conll", {"train": "train.txt", "dev": "valid.txt", "test": "test.txt"})
 # Folder in assets/, format, and file of each part. The development part of SemEval is a tenth of its training part.
+# Names with `_documents`: the same corpus in whole documents.
 CORPORA: dict[str, tuple[str, str, dict[str, str]]] = {
-    "conll2003": ("conll2003", "conll", {"train": "train.txt", "dev": "valid.txt", "test": "test.txt"}),
+    "conll2003": CONLL2003,
+    "conll2003_documents": CONLL2003,
     "conll04": ("conll04", "spert", {part: f"conll04_{part}.json" for part in ("train", "dev", "test")}),
     "semeval": ("semeval2010_task8", "semeval", {"train": "TRAIN_FILE.TXT", "test": "TEST_FILE_FULL.TXT"}),
     "gum_nested": ("gum_nested", "spans", {part: f"{part}.jsonl" for part in ("train", "dev", "test")}),
@@ -245,6 +248,11 @@ TRANSFORMERS = [
             ("spacy_ner-our_transformer", {**spacy_ner(OUR_LISTENER), **OURS_BELOW_SPACY}, (0,)),
         )
     ),
+]
+
+# Whole documents in the place of sentences: the transformer sees the context of each sentence.
+DOCUMENTS = [
+    Run("conll2003_documents/transformer_crf", "documents", "transformer_crf", CONLL_MINILM, seeds=THREE),
 ]
 
 # What a CRF is worth with little data: the first 1,000 sentences.
@@ -560,6 +568,7 @@ TABLE = (
     + OTHER_CORPORA
     + SHORT
     + TRANSFORMERS
+    + DOCUMENTS
     + CRF_OR_SOFTMAX
     + SPANS
     + NESTED

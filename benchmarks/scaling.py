@@ -50,9 +50,13 @@ def train(name: str, file: str, size: int | None, **place: Any) -> None:
         "training.max_steps": STEPS[name],
         "training.eval_frequency": STEPS[name] * 2,
     }
+    path = ROOT / "configs" / f"{name}.cfg"
     if size is not None:
-        settings["training.batcher.size"] = size
-    config = load_config(ROOT / "configs" / f"{name}.cfg", settings, interpolate=False)
+        batcher = load_config(path)["training"]["batcher"]
+        # Otherwise the buffer limits the batch.
+        buffer = round(batcher["buffer"] * max(1.0, size / batcher["size"]))
+        settings |= {"training.batcher.size": size, "training.batcher.buffer": buffer}
+    config = load_config(path, settings, interpolate=False)
     training = Training(init_nlp(config), None, find_conditions(config))
     draws: list[tuple[float, float, int]] = []
     draw = training.shares

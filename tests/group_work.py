@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -47,6 +48,17 @@ def wait(pids: Path, **place) -> None:
     if parallel.rank():
         time.sleep(600)
     parallel.gather(None)
+
+
+def leave(**place) -> None:
+    """Fail if threads of the group are left when it is left."""
+    parallel.join_group(-1, **place)
+    import torch.distributed.nn  # noqa: F401 - as many libraries do
+
+    parallel.gather(None)
+    parallel.leave_group()
+    threads = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
+    sys.exit(any("gloo" in name for name in threads))
 
 
 def start_waiting(pids: Path) -> None:

@@ -455,6 +455,11 @@ def test_sums_of_tensors(tmp_path):
     torch.testing.assert_close(torch.load(tmp_path / "sums"), expected, rtol=0, atol=0)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="lists threads in /proc")
+def test_no_thread_of_a_group_is_left_behind():
+    parallel.run_group(group_work.leave, [()] * 2)
+
+
 def test_all_stop_when_the_parent_dies(tmp_path):
     parent = multiprocessing.get_context("spawn").Process(target=group_work.start_waiting, args=(tmp_path,))
     parent.start()

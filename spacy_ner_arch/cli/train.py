@@ -169,6 +169,8 @@ def run_job(job: TrainingJob, from_environment: bool = False, **place: Any) -> N
             print(f"Process {parallel.rank()}: {error}", file=sys.stderr, flush=True)
             sys.exit(1)
         msg.fail("Cannot train", str(error), exits=1)
+    if from_environment:
+        parallel.leave_group()
 
 
 def find_checkpoint(job: TrainingJob, conditions: dict[str, Any]) -> Any:

@@ -63,12 +63,22 @@ def join_group(gpu: int, **place: Any) -> None:
     gpu: number of the GPU; -1 for the CPU.
     place: init_method, rank and world_size of torch.distributed.
     """
+    # Its functions keep the group that exists when it is imported, even after `leave_group`.
+    import torch.distributed.nn  # noqa: F401
+
     if gpu >= 0:
         torch.cuda.set_device(gpu)
     dist.init_process_group("gloo" if gpu < 0 else "cpu:gloo,cuda:nccl", timeout=WAIT, **place)
     if rank():  # only the first process prints; errors are written to stderr
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until the process ends
         warnings.simplefilter("ignore")
+
+
+def leave_group() -> None:
+    """Leave the group at the end of the work, if there is one, and end its threads. A thread that still releases a
+    tensor while the interpreter ends aborts the process."""
+    if in_group():
+        dist.destroy_process_group()
 
 
 def run_group(work: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> None:
@@ -132,8 +142,7 @@ def _run(work: Callable[..., None], arguments: tuple[Any, ...], place: dict[str,
     if not os.environ.get("OMP_NUM_THREADS"):
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // place["world_size"]))
     work(*arguments, **place)
-    if in_group():
-        dist.destroy_process_group()
+    leave_group()
 
 
 def _end_with_parent() -> None:
