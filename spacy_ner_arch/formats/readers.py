@@ -27,6 +27,8 @@ from .conll import read_conll
 from .conllu import read_conllu
 from .corpora import DocredRecord, DygieRecord, GlinerRecord, TacredRecord, read_corpus
 from .counts import MISALIGNED, MISALIGNED_RELATION, Note, ReadReport, check_on_error
+from .csv_tokens import read_csv
+from .datasets import read_datasets
 from .json_spans import read_spans, read_spert
 from .label_studio import read_label_studio
 from .offsets import DoccanoRecord, OffsetsRecord, PairRecord, ProdigyRecord, read_texts
@@ -35,7 +37,6 @@ from .semeval import read_semeval
 from .sentence import SPANS_KEY, Sentence, make_doc
 from .spacy_json import read_spacy_json, read_training_json
 from .spans import select_labels
-from .tables import read_csv, read_datasets
 from .texts import describe_misalignment
 
 Tokenizer = Callable[[str], Doc]
