@@ -86,7 +86,7 @@ def forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> 
 
 
 def predict_copies(model: Model, inputs: HeadInput) -> Iterator[tuple[Tensor, Batch]]:
-    """`predict_batches` of any head: of its marked copies if it reads them."""
+    """`predict_batches` for any head; for one that reads marked copies, on these."""
     if model.name != NAME:
         yield from predict_batches(model, inputs)
         return

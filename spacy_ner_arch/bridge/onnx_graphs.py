@@ -26,7 +26,7 @@ GATES = (0, 3, 1, 2)
 
 
 def encoder_graph(encoder: BiLSTM | None, output: nn.Linear | None) -> bytes:
-    """Graph of a BiLSTM (none: of nothing), and of a linear layer over its states (none: of nothing).
+    """Graph of a BiLSTM, and of a linear layer over its states. Either can be None and is left out then.
 
     Inputs: x (T, B, D), lengths (B,) int32. Output: (T, B, width).
     """
@@ -117,7 +117,7 @@ def traced(module: nn.Module, inputs: dict[str, Tensor], axes: dict[str, dict[in
 
 
 def quantized(graph: bytes) -> bytes:
-    """A graph whose products are computed in 8-bit integers, but for those that give scores."""
+    """Compute the products of a graph in 8-bit integers, except those that give the scores."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -136,7 +136,7 @@ def quantized(graph: bytes) -> bytes:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the warnings of tracing: that a branch was taken, and that there is a newer exporter."""
+    """Silence the warnings of tracing: that a branch was taken, and that there is a newer exporter."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -32,7 +32,7 @@ class Exported(NamedTuple):
 
 
 class OnnxShim(Shim):
-    """Stands where the TorchShim was, once the model is exported. It predicts on the CPU and cannot be trained."""
+    """Takes the place of the TorchShim in an exported model. It predicts on the CPU and cannot be trained."""
 
     module = None  # of torch
 

@@ -75,7 +75,7 @@ def load_pretrained(
 
 
 def weights_size(name: str) -> int:
-    """Bytes of the weights in a folder; for a name on the hub, as many as any model has."""
+    """Bytes of the weights in a folder; for a name on the hub, an upper bound for any model."""
     if not Path(name).is_dir():
         return 2**40
     return sum(path.stat().st_size for path in Path(name).iterdir() if path.suffix in (".safetensors", ".bin"))

@@ -49,7 +49,7 @@ class ParameterGroup:
 
 
 class Overflow(NamedTuple):
-    """Whether a gradient of a step was not finite, on its way to the host.
+    """The flag that a gradient of a step was not finite, while it is copied to the host.
 
     copied: event after which it is there; None on a CPU.
     """
@@ -78,8 +78,7 @@ class TorchShim(Shim):
     """A torch module that is built at initialization and stored as safetensors.
 
     build: module-level function, class, or partial that makes the module from the hyperparameters given to
-    `initialize`.
-        They are stored with the weights, so that loading builds the same module.
+        `initialize`. They are stored with the weights, so that loading builds the same module.
     dtype: `float32`, or `bfloat16` or `float16` for autocast, or `auto`; float16 uses loss scaling. See
         `nn.precision.autocast`.
     frozen: do not train the weights. If the input needs no gradient either, run in evaluation mode without a graph.

@@ -51,7 +51,7 @@ def collate(
 def make_batches(
     windows: Windows, pad: int, device: torch.device, groups: Sequence[Sequence[int]] | None = None
 ) -> tuple[np.ndarray, list[list[np.ndarray]]]:
-    """What `collate` sends to the device, on the host: the order of the words, and the arrays of each batch."""
+    """The arrays that `collate` sends to the device: the order of the words, and those of each batch."""
     if groups is None:
         groups = cut([len(pieces) for pieces in windows.pieces], device, CPU_PADDING)
     firsts = np.searchsorted(windows.owners, np.arange(len(windows.pieces) + 1))

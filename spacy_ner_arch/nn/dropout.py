@@ -37,7 +37,7 @@ def sampling_state(device: torch.device) -> RandomState:
 
 @contextlib.contextmanager
 def sampling_again(state: RandomState) -> Iterator[None]:
-    """Within the context, sample what was sampled from a state on. Outside, nothing is changed."""
+    """Within the context, draw again the random numbers that were drawn from a state on. Then go on as without it."""
     on_cpu, device, on_gpu = state
     with torch.random.fork_rng(devices=[] if on_gpu is None else [device]):
         torch.set_rng_state(on_cpu)
