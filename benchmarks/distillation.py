@@ -3,8 +3,8 @@
     python benchmarks/distillation.py [student] [new_label] [--gold 1000] [--raw 18000] [--labels LOC] [--steps 3000]
 
 `student`: bilstm_crf on CoNLL-2003 learns from gold sentences and from raw text. The teacher, on MiniLM, was trained on
-the same gold sentences. The raw text are the other training sentences without their labels, and the sentences of
-WNUT-17, UNER English-EWT and GUM. The row also has the scores of the teacher, and of the student without raw text.
+the same gold sentences. The raw text are all training sentences without their labels, and the sentences of WNUT-17, UNER
+English-EWT and GUM. The row also has the scores of the teacher, and of the student without raw text.
 
 `new_label`: a bilstm_crf that was trained without one of the labels of CoNLL-2003 learns it from 500 held-out sentences
 that mark only it, by the recipe of docs/new_label.md. `plain` trains on the same sentences as if they marked all. The
@@ -113,7 +113,7 @@ def make_mixture(gold: int, most_raw: int, teacher: Path) -> Path:
     folder = FOLDER / f"{gold}-{most_raw}"
     if not (folder / "gold.spacy").exists():
         docs = read_docs(CORPUS / "train.spacy")
-        raw = words_only(docs[gold:])
+        raw = words_only(docs)
         for corpus in TEXTS:
             convert(corpus)
             raw += words_only(read_docs(ROOT / "corpus" / corpus / "train.spacy"))
