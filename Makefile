@@ -23,7 +23,7 @@ lint: $(VENV)/installed
 	$(VENV)/bin/lint-imports --no-cache
 
 configs: $(VENV)/installed
-	$(PY) -m spacy_ner_arch.cli.configs configs
+	$(PY) -m spacy_ner_arch.cli.presets configs
 
 $(VENV)/installed: setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -12,7 +12,7 @@ from rows import add_row
 from run import ROOT, Machine, load, percent, read, score, train
 from runs import RUNS
 
-from spacy_ner_arch.cli.voting import Unknown, judged, read_docs, span_model, vote, with_entities
+from spacy_ner_arch.cli.voting import Unknown, judged, read_docbin, span_model, vote, with_entities
 from spacy_ner_arch.evaluation.score_tables import micro_average
 from spacy_ner_arch.training.calibration import calibrate
 
@@ -30,7 +30,7 @@ PAIR = ("bilstm_crf-few", "transformer_crf-few")
 
 def main() -> None:
     SCRATCH.use()
-    gold = read_docs(CORPUS / "test.spacy")
+    gold = read_docbin(CORPUS / "test.spacy")
     predicted: dict[str, list[Any]] = {}
     weights: dict[str, float] = {}
     for name, machine in SYSTEMS.items():

@@ -27,7 +27,7 @@ from spacy.util import load_config, load_model
 from spacy.vocab import Vocab
 
 from spacy_ner_arch.cli.unlabelled import MEASURES, judge_texts
-from spacy_ner_arch.evaluation.selection import candidates, choose, word_vectors
+from spacy_ner_arch.evaluation.selection import candidates, choose_texts, text_vectors
 from spacy_ner_arch.formats import write_docbin
 
 CORPUS = ROOT / "corpus" / "conll2003"
@@ -51,8 +51,9 @@ def by_command(by: str, nlp: Language, docs: Sequence[Doc], rng: random.Random) 
     records = ((doc, {"text": f"{number}: {doc.text}", "number": number}) for number, doc in enumerate(docs))
     texts = judge_texts(nlp, nlp.get_pipe("sequence_ner"), records, by)
     pool = candidates(texts.uncertainty, SIZE)
-    vectors = word_vectors([docs[texts.records[i]["number"]] for i in pool])
-    return [texts.records[pool[place]]["number"] for place in choose(texts.uncertainty[pool], vectors, None, SIZE)]
+    vectors = text_vectors([docs[texts.records[i]["number"]] for i in pool])
+    places = choose_texts(texts.uncertainty[pool], vectors, None, SIZE)
+    return [texts.records[pool[place]]["number"] for place in places]
 
 
 METHODS: dict[str, Callable[[Language, Sequence[Doc], random.Random], list[int]]] = {

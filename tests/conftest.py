@@ -28,6 +28,8 @@ from transformers import (
     RobertaTokenizerFast,
 )
 
+from spacy_ner_arch.nn.dropout import set_dropout
+
 # A busy machine is no failure.
 hypothesis.settings.register_profile("project", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("project")
@@ -158,6 +160,18 @@ def train(nlp, examples, steps: int = 60, learn_rate: float = 0.01) -> None:
 
 def entities(doc) -> list[tuple]:
     return [(ent.start, ent.end, ent.label_) for ent in doc.ents]
+
+
+def assert_dropout(module, x, batch) -> None:
+    """Dropout of a head with `logits`, made without a rate, follows `set_dropout` and the seed, in training only."""
+    still = module.logits(x, batch)
+    set_dropout(module, 0.4)
+    torch.manual_seed(3)
+    first, second = module.logits(x, batch), module.logits(x, batch)
+    torch.manual_seed(3)
+    assert torch.equal(first, module.logits(x, batch))
+    assert not torch.equal(first, second) and not torch.equal(first, still)
+    assert torch.equal(module.eval().logits(x, batch), still)
 
 
 @pytest.fixture(autouse=True)

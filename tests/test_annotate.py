@@ -32,7 +32,9 @@ from spacy_ner_arch.annotate.annotator import Annotator, Job, ShardResult, finge
 from spacy_ner_arch.annotate.documents import annotation
 from spacy_ner_arch.annotate.engines import WorkerDied, run_processes, run_workers
 from spacy_ner_arch.annotate.folder import OutputFolder
-from spacy_ner_arch.annotate.inputs import MAX_LINE, Raw, Shard, find_inputs, read_shards
+from spacy_ner_arch.annotate.inputs import find_inputs
+from spacy_ner_arch.annotate.raw_records import MAX_LINE, Raw
+from spacy_ner_arch.annotate.shards import Shard, read_shards
 from spacy_ner_arch.cli.annotate import BAR, speed, unfinished
 from spacy_ner_arch.formats.lines import Line
 

@@ -15,8 +15,9 @@ from thinc.api import Config
 from typer.testing import CliRunner
 
 import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
-from spacy_ner_arch.annotate.documents import LAYERS, annotation, predict
-from spacy_ner_arch.cli.configs import find_cell, make_config
+from spacy_ner_arch.annotate.documents import LAYERS, annotation, predict_in_zones
+from spacy_ner_arch.cli.configs import make_config
+from spacy_ner_arch.cli.presets import find_cell
 from spacy_ner_arch.evaluation.score_tables import entity_table
 
 DOCUMENT_PAIRS = {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "document"}
@@ -293,7 +294,7 @@ def test_label_streams_and_forgets_words(trained, monkeypatch):
             yield trained.make_doc(f"Anna x{number}y lives in Tarvik ."), number
 
     words = len(trained.vocab.strings)
-    for number, (doc, context) in enumerate(predict(trained, records(), batch_size=2)):
+    for number, (doc, context) in enumerate(predict_in_zones(trained, records(), batch_size=2)):
         assert context == number and doc[1].text == f"x{number}y" and len(doc.ents) >= 1
         assert read <= number + 10 and len(trained.vocab.strings) < words + 1000
     assert number == 1999 and len(trained.vocab.strings) < words + 100

@@ -14,7 +14,9 @@ from spacy.util import load_config, set_dot_to_object
 from typer.testing import CliRunner
 
 from spacy_ner_arch.cli.app import app
-from spacy_ner_arch.cli.configs import PRESETS, Cell, describe, make_config, make_preset
+from spacy_ner_arch.cli.cells import Cell, as_options
+from spacy_ner_arch.cli.configs import make_config
+from spacy_ner_arch.cli.presets import PRESETS, make_preset
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.cfg"))
@@ -193,7 +195,7 @@ OTHER_CELLS = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cell", OTHER_CELLS, ids=describe)
+@pytest.mark.parametrize("cell", OTHER_CELLS, ids=as_options)
 def test_other_cells_train(cell, corpus, tiny_transformers, tmp_path):
     (tmp_path / "made.cfg").write_text(make_config(cell), encoding="utf8")
     train(init_nlp(small_config(tmp_path / "made.cfg", corpus, tiny_transformers["bert"])), tmp_path)

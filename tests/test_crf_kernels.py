@@ -12,7 +12,13 @@ from spacy_ner_arch.annotation.tags import MISSING, tag_names  # noqa: E402
 from spacy_ner_arch.nn import crf_kernels, forward_backward, fused, viterbi  # noqa: E402
 from spacy_ner_arch.nn.crf import LinearChainCRF  # noqa: E402
 from spacy_ner_arch.nn.crf_kernels import fused_best_path  # noqa: E402
-from spacy_ner_arch.nn.forward_backward import FORBIDDEN, log_alpha_beta, scaled_messages  # noqa: E402
+from spacy_ner_arch.nn.forward_backward import (  # noqa: E402
+    FORBIDDEN,
+    log_alpha,
+    log_beta,
+    scaled_messages,
+    total_score,
+)
 from spacy_ner_arch.nn.viterbi import best_path  # noqa: E402
 
 # Tags, and the length of each sequence.
@@ -80,8 +86,15 @@ def test_best_paths_equal_those_of_torch(tags, lengths, dtype, on_torch):
 def test_long_sequences(with_kernels, on_torch):
     """Sums over many steps keep their precision."""
     emissions, transitions, lengths = batch = make(4, [200, 90], spread=1.0)
-    for one, other in zip(with_kernels(log_alpha_beta, *batch), log_alpha_beta(*batch), strict=True):
-        assert torch.allclose(one[0], other[0], rtol=1e-12)
+    tags = torch.arange(4).to(DEVICE)
+
+    def log_messages():
+        """Of the sequence without padding, and the log partition of both."""
+        messages = scaled_messages(*batch)
+        return log_alpha(messages, tags)[:, 0], log_beta(messages, tags)[:, 0], total_score(messages, lengths)
+
+    for one, other in zip(with_kernels(log_messages), log_messages(), strict=True):
+        assert torch.allclose(one, other, rtol=1e-12)
     ours, expected = fused_best_path(*batch), best_path(*batch)
     for b, length in enumerate(lengths.tolist()):
         scores = [path_score(emissions[b], transitions, path[b, :length]) for path in (ours, expected)]

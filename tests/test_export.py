@@ -131,7 +131,7 @@ def test_embedding_is_that_of_torch(settings):
 def test_encoder_is_that_of_torch():
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
-    from spacy_ner_arch.bridge.onnx_export import encoder_graph
+    from spacy_ner_arch.bridge.onnx_graphs import encoder_graph
     from spacy_ner_arch.bridge.onnx_shim import make_session
 
     encoder = BiLSTM(5, hidden_size=4, depth=2).eval()

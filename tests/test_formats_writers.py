@@ -16,10 +16,11 @@ from typer.testing import CliRunner
 import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
 from spacy_ner_arch.annotation.relations import has_relations
 from spacy_ner_arch.cli.export_data import FORMAT_HELP
-from spacy_ner_arch.formats import WRITERS, ReadReport, detect_format, read_docs, write_docbin, write_docs, writers
+from spacy_ner_arch.formats import WRITERS, ReadReport, detect_format, read_docs, write_docbin, write_docs
 from spacy_ner_arch.formats.counts import MISALIGNED
 from spacy_ner_arch.formats.spans import DUPLICATE
 from spacy_ner_arch.formats.texts import NO_ENTITY
+from spacy_ner_arch.formats.writers import brat, conll, layers
 
 NLP = spacy.blank("en")
 # The format in which a written file is read again.
@@ -86,7 +87,7 @@ def test_round_trip(tmp_path: Path, format: str) -> None:
     """A round trip gives the same texts, spans, entities and relations, and says that it loses nothing of these."""
     gold = [nested_doc(), plain_doc(), plain_doc("Quill \U0001f600")]
     report = write(gold, tmp_path / "out", format)
-    kinds = {"brat": {writers.LABEL_CHANGED: 1}, "spert": {writers.SPACES: 3}}
+    kinds = {"brat": {brat.LABEL_CHANGED: 1}, "spert": {layers.SPACES: 3}}
     assert report.notes == kinds.get(format, {})
     docs, reading = read(tmp_path / "out", format)
     assert set(reading.notes) <= {NO_ENTITY}
@@ -106,7 +107,7 @@ def test_round_trip_of_columns(tmp_path: Path) -> None:
     doc = Doc(NLP.vocab, words=["Anna", "Brandt", "left", "Upper", "Tarn"], sent_starts=[1, 0, 0, 1, 0])
     doc.set_ents([Span(doc, 0, 2, "PER"), Span(doc, 3, 4, "LOC")], missing=[doc[2:3]], default="outside")
     report = write([doc, plain_doc()], tmp_path / "a.conll", "conll")
-    assert report.notes == {writers.SPACES: 1}
+    assert report.notes == {layers.SPACES: 1}
     found = ReadReport()
     docs = list(read_docs(tmp_path / "a.conll", NLP.vocab, "conll", found, documents=True))
     assert [rows(doc.ents) for doc in docs] == [[(0, 2, "PER"), (3, 4, "LOC")], []]
@@ -131,16 +132,16 @@ def rich_doc() -> Doc:
     return doc
 
 
-ALWAYS = {writers.TAGS: 1, writers.GROUPS: 1, writers.LINKS: 1, writers.CATEGORIES: 1, writers.NO_LABEL: 2}
-OF_TEXTS = {**ALWAYS, writers.MISSING: 1, writers.SENTENCES: 1, writers.UNKNOWN_SPACES: 1}
+ALWAYS = {layers.TAGS: 1, layers.GROUPS: 1, layers.LINKS: 1, layers.CATEGORIES: 1, layers.NO_LABEL: 2}
+OF_TEXTS = {**ALWAYS, layers.MISSING: 1, layers.SENTENCES: 1, layers.UNKNOWN_SPACES: 1}
 LOST = {
     "label-studio": OF_TEXTS,
-    "doccano": {**OF_TEXTS, writers.SCORES: 3},
+    "doccano": {**OF_TEXTS, layers.SCORES: 3},
     "prodigy": OF_TEXTS,
     "brat": OF_TEXTS,
-    "conll": {**ALWAYS, writers.SCORES: 3, writers.OVERLAPS: 2, writers.RELATIONS: 1, writers.CROSSING: 1},
-    "spert": {**ALWAYS, writers.MISSING: 1, writers.SENTENCES: 1, writers.SCORES: 3},
-    "json": {writers.LINKS: 1},
+    "conll": {**ALWAYS, layers.SCORES: 3, layers.OVERLAPS: 2, layers.RELATIONS: 1, conll.CROSSING: 1},
+    "spert": {**ALWAYS, layers.MISSING: 1, layers.SENTENCES: 1, layers.SCORES: 3},
+    "json": {layers.LINKS: 1},
 }
 
 
@@ -150,7 +151,7 @@ def test_what_a_format_loses_is_counted_with_an_example(tmp_path: Path, format: 
     assert report.notes == LOST[format]
     for kind in report.notes:
         assert report.examples[kind][0].startswith("train.spacy:1: document 1: ")
-    assert report.examples[writers.LINKS] == ["train.spacy:1: document 1: 'Upper Tarn' Q1"]
+    assert report.examples[layers.LINKS] == ["train.spacy:1: document 1: 'Upper Tarn' Q1"]
     assert set(LOST) == set(WRITERS)
 
 
@@ -172,7 +173,7 @@ def test_documents_without_annotation(tmp_path: Path) -> None:
     for format in WRITERS:
         report = write([nested_doc(), unlabelled], tmp_path / format, format)
         keeps = format in ("label-studio", "prodigy", "conll", "json")
-        assert (writers.UNLABELLED in report.notes) != keeps
+        assert (layers.UNLABELLED in report.notes) != keeps
     docs, report = read(tmp_path / "label-studio", "label-studio")
     assert len(docs) == 1
     docs, report = read(tmp_path / "prodigy", "prodigy")
@@ -185,18 +186,18 @@ def test_relations_that_are_not_annotated(tmp_path: Path) -> None:
     other = NLP("Anna left.")
     other.set_ents([Span(other, 0, 1, "PER")], default="outside")
     report = write([nested_doc(), other], tmp_path / "a", "spert")
-    assert report.notes[writers.RELATED] == 1
-    assert report.examples[writers.RELATED] == ["corpus:2: document 2: it has none"]
+    assert report.notes[layers.RELATED] == 1
+    assert report.examples[layers.RELATED] == ["corpus:2: document 2: it has none"]
 
 
 def test_tokens_and_labels_that_a_format_cannot_have(tmp_path: Path) -> None:
     doc = NLP("Anna\n\nleft")
     doc.set_ents([doc.char_span(0, 4, label="the person")], default="outside")
     report = write([doc], tmp_path / "a", "conll")
-    assert report.notes == {writers.WHITE_SPACE: 1, writers.SPACES: 1}
+    assert report.notes == {conll.WHITE_SPACE: 1, layers.SPACES: 1}
     assert (tmp_path / "a").read_text() == "-DOCSTART-\tO\n\nAnna\tB-the person\nleft\tO\n\n"
     report = write([doc], tmp_path / "b", "brat")
-    assert report.examples[writers.LABEL_CHANGED] == ["corpus:1: document 1: 'the person' to 'the_person'"]
+    assert report.examples[brat.LABEL_CHANGED] == ["corpus:1: document 1: 'the person' to 'the_person'"]
     assert (tmp_path / "b" / "1.ann").read_text() == "T1\tthe_person 0 4\tAnna\n"
     assert (tmp_path / "b" / "annotation.conf").read_text().startswith("[entities]\nthe_person\n\n[relations]\n")
 
@@ -263,7 +264,7 @@ def test_predictions_for_other_tools(tmp_path: Path) -> None:
         "#3\tAnnotatorNotes R1\t0.25",
     ]
     report = write([doc], tmp_path / "b.jsonl", "doccano", model="m")
-    assert report.notes == {writers.SCORES: 3}
+    assert report.notes == {layers.SCORES: 3}
     entity = json.loads((tmp_path / "b.jsonl").read_text())["entities"][1]
     assert (entity["start_offset"], entity["end_offset"]) == (13, 19)
     write([doc], tmp_path / "c.jsonl", "json", model="m")

@@ -11,20 +11,10 @@ from spacy.training.loop import train
 from spacy.util import get_sourced_components, load_config_from_str, load_model_from_config
 from thinc.api import Config
 
-from spacy_ner_arch.cli import configs
-from spacy_ner_arch.cli.configs import (
-    EMBEDDINGS,
-    ENCODERS,
-    GPU_SCALE,
-    HEADS,
-    PRESETS,
-    RELATIONS,
-    WORD_WIDTH,
-    Cell,
-    describe,
-    find_cell,
-    make_config,
-)
+from spacy_ner_arch.cli import cells
+from spacy_ner_arch.cli.cells import EMBEDDINGS, ENCODERS, HEADS, RELATIONS, Cell, as_options
+from spacy_ner_arch.cli.configs import GPU_SCALE, WORD_WIDTH, make_config
+from spacy_ner_arch.cli.presets import PRESETS, find_cell
 
 
 def does_not_fit(embedding, encoder, head, relations):
@@ -79,7 +69,7 @@ def test_cells_that_do_not_fit_name_a_remedy(cell):
 
 @pytest.mark.parametrize("field, constant", [("encoder", "ENCODERS"), ("relations", "RELATIONS")])
 def test_a_value_without_a_block_in_the_template(field, constant, monkeypatch):
-    monkeypatch.setattr(configs, constant, (*getattr(configs, constant), "new"))
+    monkeypatch.setattr(cells, constant, (*getattr(cells, constant), "new"))
     cell = Cell(**{"embedding": "words", "encoder": "bilstm", "head": "crf", field: "new"})
     with pytest.raises(ValueError, match=f"no block for {field} = 'new'"):
         make_config(cell)
@@ -185,7 +175,7 @@ def test_find_cell():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_described_options_give_the_same_cell(name):
-    options = describe(PRESETS[name].cell).split()
+    options = as_options(PRESETS[name].cell).split()
     choices = {key.removeprefix("--"): value for key, value in zip(options[::2], options[1::2], strict=True)}
     assert find_cell(**choices) == PRESETS[name].cell
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from conftest import assert_dropout
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -609,15 +610,7 @@ def test_without_pairs(name, documents):
 @every_model
 def test_dropout(name):
     module = make(name, dropout_rate=None)
-    x, batch = make_inputs(module)
-    still = module.logits(x, batch)
-    set_dropout(module, 0.4)
-    torch.manual_seed(3)
-    first, second = module.logits(x, batch), module.logits(x, batch)
-    torch.manual_seed(3)
-    assert torch.equal(first, module.logits(x, batch))
-    assert not torch.equal(first, second) and not torch.equal(first, still)
-    assert torch.equal(module.eval().logits(x, batch), still)
+    assert_dropout(module, *make_inputs(module))
 
 
 @pytest.mark.parametrize("context", ["sentences", "between"])

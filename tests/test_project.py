@@ -248,16 +248,6 @@ def test_every_input_is_shipped_an_asset_or_an_output():
             assert path in known or (ROOT / path).exists(), f"{command['name']}: {path}"
 
 
-def test_docs_have_the_workflows_of_the_project():
-    """`python -m spacy project document --output docs/workflows.md` writes them."""
-    project = srsly.read_yaml(ROOT / "project.yml")
-    page = (ROOT / "docs" / "workflows.md").read_text(encoding="utf8")
-    for command in project["commands"]:
-        assert f"| `{command['name']}` | {command['help']} |" in page
-    for name, steps in project["workflows"].items():
-        assert f"| `{name}` | {' &rarr; '.join(f'`{step}`' for step in steps)} |" in page
-
-
 def test_configs_in_the_docs_can_be_read():
     """Sections of the shown blocks may lie inside sections that are not shown."""
     blocks = [block for page in PAGES for block in re.findall(r"```ini\n(.*?)```", page.read_text("utf8"), re.DOTALL)]

@@ -458,6 +458,21 @@ def test_unknown_entity_types():
         assert isinstance(nlp(doc)._.relations, tuple)
 
 
+def test_a_label_and_an_entity_type_of_one_name_are_both_warned_about():
+    nlp = make_nlp()
+    fit(nlp, related_examples(nlp))
+    pipe = nlp.get_pipe("relation_extractor")
+    doc = Doc(nlp.vocab, words=TRAIN[0][0].split(" "))
+    doc.set_ents([Span(doc, 0, 2, "NEW"), Span(doc, 4, 5, "NEW")])
+    doc._.relations = [(doc.ents[0], doc.ents[1], "NEW")]
+    with pytest.warns(UserWarning) as caught:
+        for _ in range(2):
+            pipe.find_targets([Example(doc, doc)], pipe.find_items([doc]))
+    messages = [str(warning.message) for warning in caught]
+    assert ["gold labels" in message for message in messages] == [True, False]
+    assert "entity types that are not in the training corpus" in messages[1]
+
+
 def test_learned_type_pairs(tmp_path):
     nlp = make_nlp(type_pairs="learned")
     examples = related_examples(nlp)

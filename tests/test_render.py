@@ -280,10 +280,10 @@ def test_long_documents_take_linear_time():
     entities = [(i, i + 2, "PER") for i in range(0, 9_990, 5)]
     relations = [(i, (i + step) % len(entities), "knows") for i in range(len(entities)) for step in (1, 2, 500)]
     doc = make_doc(words, entities, relations)
-    start = time.perf_counter()
+    start = time.process_time()
     text = render_relations(doc, style="html")
     # About a second on an idle machine.
-    assert time.perf_counter() - start < 15
+    assert time.process_time() - start < 15
     assert len(ElementTree.fromstring(text).findall(".//tr")) == len(relations) + 1
 
 

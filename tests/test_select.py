@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from spacy_ner_arch.cli.app import app
 from spacy_ner_arch.cli.unlabelled import MEASURES, judge_texts
-from spacy_ner_arch.evaluation.selection import choose, word_vectors
+from spacy_ner_arch.evaluation.selection import choose_texts, text_vectors
 
 KNOWN = [text for text, _ in TRAIN]
 NEW = [
@@ -93,20 +93,20 @@ def test_entropy_is_that_of_all_readings(folder):
 
 def test_the_most_uncertain_first_without_similar_ones():
     uncertainty = np.array([0.9, 1.0, 0.5, 0.95])
-    assert choose(uncertainty, None, None, 3) == [1, 3, 0]
+    assert choose_texts(uncertainty, None, None, 3) == [1, 3, 0]
     nlp = spacy.blank("en")
     words = ["Anna left Tarvik", "Brenna sleeps", "a lake", "Brenna SLEEPS"]
-    vectors = word_vectors([nlp.make_doc(text) for text in words])
+    vectors = text_vectors([nlp.make_doc(text) for text in words])
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1)
     # The last one has the words of the second.
-    assert choose(uncertainty, vectors, None, 9) == [1, 0, 2, 3]
-    assert choose(np.zeros(2), None, None, 2) == [0, 1]
+    assert choose_texts(uncertainty, vectors, None, 9) == [1, 0, 2, 3]
+    assert choose_texts(np.zeros(2), None, None, 2) == [0, 1]
 
 
 def test_balance_prefers_labels_that_are_rare_so_far():
     uncertainty = np.array([1.0, 0.9, 0.8])
     entities = np.array([[3.0, 0.0], [3.0, 0.0], [0.0, 1.0]])
-    assert choose(uncertainty, None, entities, 2) == [0, 2]
+    assert choose_texts(uncertainty, None, entities, 2) == [0, 2]
 
 
 def test_texts_are_judged_once_and_the_settings_stay(folder):

@@ -12,7 +12,7 @@ import torch
 from thinc.api import Adam, RAdam
 
 from spacy_ner_arch.bridge.shim import TorchShim
-from spacy_ner_arch.bridge.storage import checksum
+from spacy_ner_arch.bridge.storage import tensors_checksum
 from spacy_ner_arch.nn.dropout import dropout
 
 
@@ -252,7 +252,7 @@ def rewritten(data, change):
     del stored["checksum"]
     tensors, changed = safetensors.torch.load(data), {**stored, **change}
     return safetensors.torch.save(
-        tensors, {"hyperparameters": json.dumps({**changed, "checksum": checksum(changed, tensors)})}
+        tensors, {"hyperparameters": json.dumps({**changed, "checksum": tensors_checksum(changed, tensors)})}
     )
 
 

@@ -7,6 +7,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 import torch
+from conftest import assert_dropout
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -15,7 +16,6 @@ from torch.nn import functional as F
 from spacy_ner_arch.annotation.spans import GoldSpans, decode_exact, decode_greedy
 from spacy_ner_arch.nn import spans as spans_module
 from spacy_ner_arch.nn.batch import make_batch
-from spacy_ner_arch.nn.dropout import set_dropout
 from spacy_ner_arch.nn.lstm import BiLSTM
 from spacy_ner_arch.nn.span_logits import Chunk, SpanList, SpanLogits, chunk_logits
 from spacy_ner_arch.nn.spans import SpanClassifier
@@ -242,15 +242,7 @@ def test_dropout_of_rate_one():
 
 def test_dropout_follows_the_settings_and_the_seed():
     module, x = make(dropout_rate=None), vectors()
-    batch = collate(module)
-    without = module.logits(x, batch)
-    set_dropout(module, 0.4)
-    torch.manual_seed(3)
-    first, second = module.logits(x, batch), module.logits(x, batch)
-    torch.manual_seed(3)
-    assert torch.equal(first, module.logits(x, batch))
-    assert not torch.equal(first, second) and not torch.equal(first, without)
-    assert torch.equal(module.eval().logits(x, batch), without)
+    assert_dropout(module, x, collate(module))
 
 
 def test_predictions_do_not_depend_on_the_batch():

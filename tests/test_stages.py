@@ -6,7 +6,7 @@ from conftest import make_examples, transformer_nlp
 from spacy.util import registry
 from thinc.api import Adam, warmup_linear
 
-from spacy_ner_arch.training.stages import create_stages, torch_shims
+from spacy_ner_arch.training.stages import create_stages, layer_shims
 
 
 def make(folder, stages, max_steps=0, frozen=False, with_optimizer=False, **settings):
@@ -32,7 +32,7 @@ def make(folder, stages, max_steps=0, frozen=False, with_optimizer=False, **sett
 def weights(nlp):
     return {
         f"{layer}.{name}": p.detach().clone()
-        for layer, shim in torch_shims(nlp)
+        for layer, shim in layer_shims(nlp)
         for name, p in shim.module.named_parameters()
     }
 

@@ -23,8 +23,8 @@ from thinc.api import Adam
 from transformers import AutoModel, AutoTokenizer
 
 from spacy_ner_arch.architectures.transformer import transformer_model, transformer_tok2vec
-from spacy_ner_arch.bridge.storage import checksum
-from spacy_ner_arch.bridge.wordpieces import cover
+from spacy_ner_arch.bridge.storage import tensors_checksum
+from spacy_ner_arch.bridge.windows import collate, cover
 from spacy_ner_arch.nn.transformer import WordTransformer
 
 ODD = ["Ana", "\x00", "\u200b", "ä" * 3, " ", "\ufffd", "你好", "end"]
@@ -137,7 +137,7 @@ def test_windows_of_like_length_are_read_together(tiny_transformers):
     nlp = spacy.blank("en")
     docs = [Doc(nlp.vocab, words=["a" * n]) for n in (1, 50, 2, 1) * 20]
     pieces = make_model(tiny_transformers["bert"]).shims[1]
-    order, batches = pieces.collate(pieces.windows(docs), 0, torch.device("cpu"))
+    order, batches = collate(pieces.windows(docs), 0, torch.device("cpu"))
     assert sorted(order.tolist()) == list(range(80)) and len(batches) > 1
     padding = sum(int((~batch.mask).sum()) for batch in batches)
     assert padding < 200 < sum(batch.mask.numel() for batch in batches)
@@ -351,7 +351,7 @@ def rewritten(model, change_config=None, change_weights=None):
         if change is not None:
             change(content)
     stored = {"config": config}
-    stored["checksum"] = checksum(stored, weights)
+    stored["checksum"] = tensors_checksum(stored, weights)
     return safetensors.torch.save(weights, {"hyperparameters": json.dumps(stored)})
 
 
@@ -401,14 +401,20 @@ def test_a_checkpoint_without_some_weights_is_refused(tiny_transformers, tmp_pat
 # With components of spaCy
 
 
-def test_components_of_spacy_listen_too(tiny_transformers):
-    nlp = transformer_nlp(tiny_transformers["bert"], "ours", dropout=0.0)
-    tagger = {"@architectures": "spacy.Tagger.v2", "nO": None, "normalize": False, "tok2vec": LISTENERS["ours"]}
-    nlp.add_pipe("tagger", config={"model": tagger}, before="doc_cleaner")
+def add_tagger(nlp, listener):
+    """Add spaCy's tagger over a listener. Returns examples for it and for the entities."""
+    model = {"@architectures": "spacy.Tagger.v2", "nO": None, "normalize": False, "tok2vec": LISTENERS[listener]}
+    nlp.add_pipe("tagger", config={"model": model}, before="doc_cleaner")
     examples = make_examples(nlp)
     for eg in examples:
         for token in eg.reference:
             token.tag_ = "A" if token.is_title else "B"
+    return examples
+
+
+def test_components_of_spacy_listen_too(tiny_transformers):
+    nlp = transformer_nlp(tiny_transformers["bert"], "ours", dropout=0.0)
+    examples = add_tagger(nlp, "ours")
     with pytest.warns(UserWarning, match="zeros are taken"):  # spaCy runs the model once, before any transformer
         optimizer = nlp.initialize(lambda: examples)
     nlp.update(examples, sgd=optimizer)
@@ -581,12 +587,7 @@ def test_trains_stores_and_loads(tiny_transformers, tmp_path):
 def test_a_listener_of_spacy_transformers_is_replaced(tiny_transformers, tmp_path, component):
     """In our component and in spaCy's; the result predicts the same, trains, and is stored."""
     nlp = transformer_nlp(tiny_transformers["bert"], "stock", dropout=0.0)
-    tagger = {"@architectures": "spacy.Tagger.v2", "nO": None, "normalize": False, "tok2vec": LISTENERS["stock"]}
-    nlp.add_pipe("tagger", config={"model": tagger}, before="doc_cleaner")
-    examples = make_examples(nlp)
-    for eg in examples:
-        for token in eg.reference:
-            token.tag_ = "A" if token.is_title else "B"
+    examples = add_tagger(nlp, "stock")
     optimizer = nlp.initialize(lambda: examples)
     nlp.update(examples, sgd=optimizer)
     pipe = nlp.get_pipe(component)

@@ -16,9 +16,11 @@ from spacy.util import get_package_path, import_file, is_package, load_model
 from ..annotation.relations import set_relations
 from ..annotation.teachers import TEACHER
 from ..formats.lines import SHOWN_CHARACTERS, FormatError, Line
-from .documents import Record, annotation, check_record, find_layers, make_doc, parse, predict
-from .inputs import Raw, Shard, checksum
+from .documents import Record, annotation, check_record, find_layers, parse, predict_in_zones, tokenize
+from .inputs import file_checksum
 from .outputs import OUTPUTS, InputColumns, Output
+from .raw_records import Raw
+from .shards import Shard
 from .soft import Soft, Teacher
 
 # Records after which the pipeline is loaded again. Its vocabulary forgets new words, but its hash tables keep their
@@ -39,7 +41,7 @@ class Job(NamedTuple):
     column: key or column of the text.
     key: key of the annotation; None for one per layer.
     to: format of the output, a key of OUTPUTS.
-    columns: of Parquet files, see `outputs.find_columns`; None for other files.
+    columns: of Parquet files, see `outputs.common_columns`; None for other files.
     soft: to write what a student learns from instead of predictions; None for predictions.
     """
 
@@ -84,7 +86,7 @@ def fingerprint(model: str) -> str:
     folder = model_folder(model)
     digest = sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
-        digest.update(f"{path.relative_to(folder).as_posix()} {checksum(path)}\n".encode())
+        digest.update(f"{path.relative_to(folder).as_posix()} {file_checksum(path)}\n".encode())
     return digest.hexdigest()
 
 
@@ -159,7 +161,7 @@ class Annotator:
         if self.teacher:
             annotated = self.teacher.predict(documents(), batch_size)
         else:
-            annotated = predict(self.nlp, documents(), batch_size)
+            annotated = predict_in_zones(self.nlp, documents(), batch_size)
         for doc, record in annotated:
             output.add(doc, record)
             if self.teacher:
@@ -194,7 +196,7 @@ class Annotator:
             output.check(record)
         except (ValueError, TypeError, OverflowError) as error:
             raise line.error(f"{self.job.to} cannot have its fields: {error}", "correct or remove the field") from error
-        return (doc if isinstance(raw.value, bytes) else make_doc(self.nlp, record[column], line)), record
+        return (doc if isinstance(raw.value, bytes) else tokenize(self.nlp, record[column], line)), record
 
     def _clear(self, doc: Doc) -> None:
         """Remove the annotation of a stored document that the pipeline will set. A teacher sets none.

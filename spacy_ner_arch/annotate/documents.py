@@ -12,9 +12,10 @@ from reprlib import repr as short_repr
 from typing import Any
 
 from spacy.language import Language
-from spacy.tokens import Doc, Span, SpanGroup
+from spacy.tokens import Doc, Span
 
-from ..annotation.layers import assigning
+from ..annotation.entities import scored_entities, scored_spans
+from ..annotation.layers import assigning, gives_alternatives
 from ..annotation.relations import get_relations_json
 from ..formats.lines import BLANKS, Line
 from ..formats.records import check_text, parse_json
@@ -36,7 +37,7 @@ Record = dict[str, Any]
 
 def find_layers(nlp: Language) -> list[str]:
     """The names in LAYERS that the pipeline sets. Raises ValueError if it sets none."""
-    has_alternatives = any(getattr(pipe, "cfg", {}).get("alternatives") is not None for _, pipe in nlp.pipeline)
+    has_alternatives = any(gives_alternatives(pipe) for _, pipe in nlp.pipeline)
     layers = [
         name
         for name, attribute in LAYERS.items()
@@ -76,7 +77,7 @@ def check_record(record: Record, line: Line, new_keys: set[str], column: str) ->
         raise line.error(reason, "rename the key, or give another one for the annotation with --key")
 
 
-def make_doc(nlp: Language, text: str, line: Line) -> Doc:
+def tokenize(nlp: Language, text: str, line: Line) -> Doc:
     """Tokenize the text of a line. Raises FormatError if it cannot be tokenized as it is."""
     try:
         doc = nlp.make_doc(check_text(text))
@@ -87,7 +88,7 @@ def make_doc(nlp: Language, text: str, line: Line) -> Doc:
     return doc
 
 
-def predict(
+def predict_in_zones(
     nlp: Language, records: Iterator[tuple[Doc, Any]], batch_size: int, n_process: int = 1
 ) -> Iterator[tuple[Doc, Any]]:
     """Documents with predictions, and what came with them. A document must not be kept when the next one is taken.
@@ -126,19 +127,8 @@ def annotation(doc: Doc, layers: Sequence[str], digits: int | None = None) -> di
     return {name: found[name] for name in layers}
 
 
-def scored_entities(doc: Doc) -> list[tuple[Span, float | None]]:
-    """Entities with their probabilities; None for a component that sets none."""
-    return [(ent, ent._.score if Span.has_extension("score") else None) for ent in doc.ents]
-
-
-def scored_spans(group: SpanGroup) -> list[tuple[Span, float | None]]:
-    """Spans of a group with their probabilities, as for `scored_entities`."""
-    scores = [float(score) for score in group.attrs.get("scores", ())]
-    return list(zip(group, scores if len(scores) == len(group) else [None] * len(group), strict=True))
-
-
 def dump(record: Record) -> str:
-    """A record as JSON. UTF-8 cannot encode half of a character, which only an escape can give.
+    """A record as JSON. Half of a surrogate pair, which UTF-8 cannot encode, is escaped.
 
     Dates, times and decimal numbers, which Parquet has, become strings. Raises TypeError for bytes and the like.
     """

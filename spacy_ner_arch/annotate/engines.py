@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
 from .annotator import Annotator, Job, ShardResult
-from .inputs import Shard
+from .shards import Shard
 
 # Deaths of workers over the same shard after which the run ends.
 MAX_DEATHS = 3
@@ -159,7 +159,7 @@ class LocalWorker:
         self.process.join()
 
 
-def describe(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     return str(error) or repr(error)
 
 
@@ -177,7 +177,7 @@ def serve(pipe: Connection, job: Job) -> None:
         try:
             annotator = Annotator(job)
         except Exception as error:
-            pipe.send(describe(error))
+            pipe.send(describe_error(error))
             return
         pipe.send(None)
         while True:
@@ -185,7 +185,7 @@ def serve(pipe: Connection, job: Job) -> None:
             try:
                 reply: ShardResult | str = annotator.annotate(shard)
             except Exception as error:
-                reply = describe(error)
+                reply = describe_error(error)
             pipe.send(reply)
 
 
@@ -228,14 +228,14 @@ class RayAnnotator:
         try:
             self.annotator = Annotator(job)
         except Exception as error:
-            return describe(error)
+            return describe_error(error)
         return None
 
     def annotate(self, shard: Shard) -> ShardResult | str:
         try:
             return self.annotator.annotate(shard)
         except Exception as error:
-            return describe(error)
+            return describe_error(error)
 
 
 def wait_ray(workers: Sequence[RayWorker]) -> RayWorker:

@@ -18,7 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from .annotator import ShardResult
-from .inputs import checksum
+from .inputs import file_checksum
 
 MANIFEST, LOCK, TEMPORARY = "manifest.jsonl", ".lock", ".tmp"
 REMEDY = "give another output folder, or delete this one to begin again"
@@ -67,7 +67,7 @@ class OutputFolder:
             self._write_manifest()
             return
         header, *entries = read_manifest(manifest)
-        differences = compare(header, self.header)
+        differences = header_differences(header, self.header)
         if differences:
             raise ValueError("\n  ".join([f"{self.path} has the output of another run; {REMEDY}", *differences]))
         self.header = header
@@ -186,10 +186,10 @@ def sync(file: Any) -> None:
 
 def is_intact(path: Path, file: Entry) -> bool:
     """Whether a file is there with the size and the checksum of the manifest."""
-    return path.is_file() and path.stat().st_size == file["bytes"] and checksum(path) == file["sha256"]
+    return path.is_file() and path.stat().st_size == file["bytes"] and file_checksum(path) == file["sha256"]
 
 
-def compare(old: Entry, new: Entry) -> list[str]:
+def header_differences(old: Entry, new: Entry) -> list[str]:
     """What differs between two headers, one line each. The name of the model does not count, only its contents."""
     differences = [
         f"{key}: {old.get(key)} there, {new.get(key)} now"
@@ -197,7 +197,7 @@ def compare(old: Entry, new: Entry) -> list[str]:
         if key not in ("model", "fingerprint", "inputs") and old.get(key) != new.get(key)
     ]
     if old.get("fingerprint") != new["fingerprint"]:
-        differences.insert(0, f"model: {describe(old)} there, {describe(new)} now")
+        differences.insert(0, f"model: {describe_model(old)} there, {describe_model(new)} now")
     before = {file["path"]: file for file in old.get("inputs", [])}
     now = {file["path"]: file for file in new["inputs"]}
     differences += [f"input {path}: only there" for path in before if path not in now]
@@ -213,5 +213,5 @@ def compare(old: Entry, new: Entry) -> list[str]:
     return differences
 
 
-def describe(header: Entry) -> str:
+def describe_model(header: Entry) -> str:
     return f"{header.get('model')} (fingerprint {str(header.get('fingerprint'))[:12]})"

@@ -12,7 +12,8 @@ import srsly
 from spacy.tokens import Doc, DocBin
 
 from .documents import Record, annotation, dump
-from .inputs import Input, csv_rows, decompress, import_parquet, open_parquet, read_header
+from .inputs import Input, decompress
+from .raw_records import csv_rows, import_parquet, open_parquet, read_header
 
 # Decimals of the scores in json lines and Parquet. Further ones depend on which documents were in the batch.
 DIGITS = 4
@@ -37,7 +38,7 @@ class Output(Protocol):
     column: key or column of the text.
     layers: names in LAYERS to write.
     key: key or column for the annotation; None for one per layer.
-    columns: of a Parquet file, see `find_columns`; None for other files.
+    columns: of a Parquet file, see `common_columns`; None for other files.
     """
 
     def __init__(self, column: str, layers: Sequence[str], key: str | None, columns: InputColumns | None) -> None: ...
@@ -139,7 +140,7 @@ def annotation_types() -> dict[str, Any]:
     }
 
 
-def find_columns(inputs: Iterable[Input], column: str) -> InputColumns:
+def common_columns(inputs: Iterable[Input], column: str) -> InputColumns:
     """The columns for the fields of all inputs, for output in Parquet.
 
     Columns of Parquet keep their types, and columns of csv are strings. Other formats show only record by record which

@@ -40,8 +40,8 @@ class Teacher:
     def prepare(self, doc: Doc) -> int:
         """Remove the annotation of a document that is not gold. Returns how many entities were removed.
 
-        Annotation that is gold for some labels says of tokens outside of its entities that they have none of these, and
-        nothing else.
+        If it is gold for some labels only, a token outside of the gold entities may belong to an entity of another
+        label, so its annotation becomes missing.
         """
         if self.soft.gold_labels is None:
             return 0
@@ -51,7 +51,7 @@ class Teacher:
         return removed
 
     def predict(self, records: Iterator[tuple[Doc, Any]], batch_size: int) -> Iterator[tuple[Doc, Any]]:
-        """Documents with their chains, and what came with them, as `documents.predict`."""
+        """Documents with their chains, and what came with them, as `documents.predict_in_zones`."""
         for zone in zones(self.nlp, records, ZONE):
             stream = self.nlp.pipe(zone, as_tuples=True, batch_size=batch_size)
             for batch in minibatch(stream, batch_size):

@@ -1,6 +1,6 @@
 """Candidates of relation extraction: the pairs of entities that are classified."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -115,24 +115,6 @@ class EntityPairs:
         borders = np.append(np.flatnonzero(opens), len(doc))
         number = opens.cumsum() - 1
         return borders[number], borders[number + 1]
-
-
-def has_allowed_types(
-    candidates: Candidates, type_pairs: Collection[tuple[str, str]] | None, inverse: bool = False
-) -> np.ndarray:
-    """(P,) bool: whether the types of head and tail are an allowed pair.
-
-    type_pairs: allowed (type of the head, type of the tail); None for all.
-    inverse: take the second entity of each pair as the head.
-    """
-    if type_pairs is None or not len(candidates.pairs):
-        return np.ones(len(candidates.pairs), dtype=bool)
-    names = sorted({span.label_ for span in candidates.entities})
-    table = np.array([[(head, tail) in type_pairs for tail in names] for head in names], dtype=bool)
-    number = {name: i for i, name in enumerate(names)}
-    types = np.array([number[span.label_] for span in candidates.entities], dtype=np.int64)
-    heads, tails = candidates.pairs.T[::-1] if inverse else candidates.pairs.T
-    return table[types[heads], types[tails]]
 
 
 def reverse_rows(candidates: Candidates) -> np.ndarray:

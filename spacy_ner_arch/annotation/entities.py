@@ -1,4 +1,4 @@
-"""Gold entities aligned with the tokens of the pipeline, and entities set by other components."""
+"""Gold entities aligned with the tokens of the pipeline, and entities and spans that components have set."""
 
 import warnings
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from spacy.attrs import ENT_IOB, ENT_TYPE, ORTH
-from spacy.tokens import Doc, Span
+from spacy.tokens import Doc, Span, SpanGroup
 from spacy.training import Example
 
 # Values of spaCy's ENT_IOB.
@@ -87,3 +87,14 @@ def present_entities(doc: Doc) -> tuple[list[Span], list[Span], np.ndarray | Non
     taken = (iob == IOB_INSIDE) | (iob == IOB_BEGIN)
     blocked = [doc[i : i + 1] for i in np.flatnonzero((iob == IOB_BEGIN) & (label == 0)).tolist()]
     return list(doc.ents), blocked, ~taken
+
+
+def scored_entities(doc: Doc) -> list[tuple[Span, float | None]]:
+    """Entities with their probabilities; None for a component that sets none."""
+    return [(ent, ent._.score if Span.has_extension("score") else None) for ent in doc.ents]
+
+
+def scored_spans(group: SpanGroup) -> list[tuple[Span, float | None]]:
+    """Spans of a group with their probabilities, as for `scored_entities`."""
+    scores = [float(score) for score in group.attrs.get("scores", ())]
+    return list(zip(group, scores if len(scores) == len(group) else [None] * len(group), strict=True))

@@ -8,11 +8,11 @@ import numpy as np
 from spacy.tokens import Doc
 
 from .candidates import Candidates
+from .pair_classes import PairClass
 from .relations import RelationKey
 
-# Index of a gold relation, row of its pair among the candidates, its label, and whether the second entity of the pair
-# is the head.
-Found = tuple[int, int, tuple[str, bool]]
+# Index of a gold relation, row of its pair among the candidates, and its class.
+Found = tuple[int, int, PairClass]
 
 
 class GoldPairs(NamedTuple):

@@ -32,6 +32,11 @@ def assigning(nlp: Language, attribute: str) -> list[str]:
     return [name for name in nlp.pipe_names if attribute in nlp.get_pipe_meta(name).assigns]
 
 
+def gives_alternatives(pipe: Any) -> bool:
+    """Whether a component writes alternatives to its entities into doc.spans, see `sequence_ner`."""
+    return getattr(pipe, "cfg", {}).get("alternatives") is not None
+
+
 def find_pipe(nlp: Language, factory: str, name: str | None) -> Any:
     """The component of a factory with this name, or the only one. Raises ValueError, for the option --component."""
     names = [each for each in nlp.pipe_names if nlp.get_pipe_meta(each).factory == factory]

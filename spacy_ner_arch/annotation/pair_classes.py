@@ -1,4 +1,27 @@
-"""Names of the classes of pairs."""
+"""Classes of pairs: a label, and which entity of the pair is the head."""
 
-# Suffix of classes whose head is the second entity of the pair.
+from collections.abc import Collection, Iterable, Sequence
+
+# Suffix of the names of classes whose head is the second entity of the pair.
 INVERSE = "^-1"
+
+# Label, and whether the second entity of the pair is the head.
+PairClass = tuple[str, bool]
+
+
+def make_classes(labels: Iterable[str], symmetric: Collection[str], once: bool) -> list[PairClass]:
+    """Classes of the labels, in order.
+
+    symmetric: labels that hold in both directions.
+    once: whether each two entities are one pair, so that labels that are not symmetric have a class per direction.
+    """
+    return [
+        (label, inverse)
+        for label in labels
+        for inverse in ((False, True) if once and label not in symmetric else (False,))
+    ]
+
+
+def class_names(classes: Sequence[PairClass]) -> list[str]:
+    """Names of the classes, under which a model stores them."""
+    return [label + INVERSE * inverse for label, inverse in classes]

@@ -10,15 +10,17 @@ from typing import NamedTuple
 import numpy as np
 from spacy.tokens import Doc
 
-from .candidates import Candidates, has_allowed_types
+from .candidates import Candidates
 from .graph_decoding import Graph, choose, entities_and_alternatives, set_entities, span_gains
+from .pair_classes import PairClass
 from .relations import Relation
+from .type_pairs import have_types
 
 
 class PairRules(NamedTuple):
     """What may be chosen.
 
-    classes: label of each class, and whether the second entity of the pair is the head.
+    classes: of the pairs.
     type_pairs: of each class, the types of head and tail that its label may have; None for all.
     symmetric: labels that hold in both directions.
     multi_label: whether a pair may have several classes.
@@ -26,7 +28,7 @@ class PairRules(NamedTuple):
     one_head, one_tail: labels of which an entity has at most one head, or at most one tail; for `choose_graph`.
     """
 
-    classes: Sequence[tuple[str, bool]]
+    classes: Sequence[PairClass]
     type_pairs: Sequence[set[tuple[str, str]] | None]
     symmetric: Collection[str]
     multi_label: bool
@@ -57,7 +59,7 @@ def pair_scores(
 
 def choose_pairs(odds: np.ndarray, candidates: Candidates, rules: PairRules, reverse: np.ndarray) -> np.ndarray:
     """(P, C) bool: the classes of each pair by itself."""
-    allowed = _have_types(candidates, rules)
+    allowed = _are_allowed(candidates, rules)
     chosen = allowed & (odds > rules.threshold)
     if not rules.multi_label:
         # Without forbidden classes, which could otherwise be the best. A mirrored pair of a symmetric label still
@@ -76,7 +78,7 @@ def choose_graph(
     """
     entities, probabilities = entities_and_alternatives(doc)
     gains = odds - rules.threshold
-    allowed = _have_types(candidates, rules) & _are_stored(candidates, rules, reverse)
+    allowed = _are_allowed(candidates, rules) & _are_stored(candidates, rules, reverse)
     possible = np.argwhere((gains > 0) & allowed).tolist()
     found = {(span.start, span.end, span.label_) for span in doc.ents}
     choice = choose(
@@ -111,14 +113,12 @@ def overlapping(candidates: Candidates) -> np.ndarray:
     return (starts[first] < ends[second]) & (starts[second] < ends[first])
 
 
-def _have_types(candidates: Candidates, rules: PairRules) -> np.ndarray:
+def _are_allowed(candidates: Candidates, rules: PairRules) -> np.ndarray:
     """(P, C) bool: whether the types of a pair are allowed for a class."""
-    columns = []
-    for (label, inverse), pairs in zip(rules.classes, rules.type_pairs, strict=True):
-        column = has_allowed_types(candidates, pairs, inverse)
-        if label in rules.symmetric:
-            column |= has_allowed_types(candidates, pairs, not inverse)
-        columns.append(column)
+    columns = [
+        have_types(candidates, pairs, inverse=inverse, any_order=label in rules.symmetric)
+        for (label, inverse), pairs in zip(rules.classes, rules.type_pairs, strict=True)
+    ]
     return np.stack(columns, axis=1)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..annotation.trees import read_tree
 from ..nn.batch import Batch, cut, make_batch, send
 from ..nn.head import Head, Loss
-from .shim import TorchShim, default_device
+from .shim import TorchShim, default_device, no_backprop
 
 Tok2Vec = Model[list[Doc], list[Floats2d]]
 # For each document, its rows of everything that the head predicts.
@@ -128,7 +128,7 @@ def head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool
     shim.check_initialized()
     docs, items, targets, output = HeadInput(*inputs)
     if targets is None:
-        return predict(model, docs, items, output), no_backprop
+        return predict_docs(model, docs, items, output), no_backprop
     if not any(len(doc) for doc in docs):
         return UpdateLoss(0.0, {}), no_backprop
     vectors, backprop_vectors = model.layers[0](docs, is_train)
@@ -195,7 +195,7 @@ def tok2vec_forward(
     return output, backprop
 
 
-def predict(model: Model, docs: list[Doc], items: list[Any] | None, output: str) -> Predictions:
+def predict_docs(model: Model, docs: list[Doc], items: list[Any] | None, output: str) -> Predictions:
     """Predictions for each document, copied to the host once for the whole batch."""
     shim = get_shim(model)
     outputs = []
@@ -292,8 +292,3 @@ def place(values: list[Any], group: Sequence[int], new: Sequence[Any]) -> None:
     """Set the values of some documents."""
     for i, value in zip(group, new, strict=True):
         values[i] = value
-
-
-def no_backprop(*args: Any) -> None:
-    """The backward pass of a call that was not for training."""
-    return None

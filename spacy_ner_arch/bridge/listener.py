@@ -19,8 +19,8 @@ from thinc.types import Floats2d, Ragged
 from torch import Tensor
 from transformers.file_utils import ModelOutput
 
-from .head import Tok2Vec, join, no_backprop, sum_gradients
-from .shim import default_device
+from .head import Tok2Vec, join, sum_gradients
+from .shim import default_device, no_backprop
 
 MISSING_VECTORS = (
     "a document has no vectors of the transformer: put the component `transformer` into the pipeline before the one "
@@ -53,7 +53,7 @@ class WordBatch(FullTransformerBatch):
             cached_doc_data=DocVectors(self.gradients, vectors),
         )
 
-    def unsplit_by_doc(self, arrays: list[list[Any]]) -> Tensor:  # type: ignore[override]
+    def unsplit_by_doc(self, arrays: list[list[Any]]) -> Tensor:  # type: ignore[override]  # theirs is for word pieces
         """The gradient (N, D) of all words.
 
         arrays: from listeners of spacy-transformers, (1, words, D) for each document with a word. Our listeners have

@@ -12,9 +12,9 @@ from torch import Tensor
 from ..annotation.candidates import Candidates
 from ..annotation.gold_relations import GoldPairs
 from ..nn.batch import Batch
-from ..nn.dropout import random_state, sampling_again
-from .head import HeadInput, Predictions, UpdateLoss, device_of, no_backprop, predict_batches
-from .shim import TorchShim
+from ..nn.dropout import sampling_again, sampling_state
+from .head import HeadInput, Predictions, UpdateLoss, device_of, predict_batches
+from .shim import TorchShim, no_backprop
 
 # Copies that exist at the same time, and their tokens.
 CHUNK, CHUNK_TOKENS = 256, 8_192
@@ -65,7 +65,7 @@ def forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> 
             loss, backprop_loss = head(read(chunk), is_train)
             kept.append(backprop_loss)
         else:
-            later.append((chunk, random_state(device_of(head))))
+            later.append((chunk, sampling_state(device_of(head))))
             with undone(head):
                 loss, _ = head(read(chunk), is_train)
         losses.append(loss)
@@ -86,7 +86,7 @@ def forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> 
 
 
 def predict_copies(model: Model, inputs: HeadInput) -> Iterator[tuple[Tensor, Batch]]:
-    """`predict_batches` of any head: of its marked copies if it reads them."""
+    """`predict_batches` for any head; for one that reads marked copies, on these."""
     if model.name != NAME:
         yield from predict_batches(model, inputs)
         return

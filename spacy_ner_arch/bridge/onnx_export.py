@@ -1,12 +1,7 @@
 """Export the torch modules of a model for onnxruntime and NumPy."""
 
 import importlib.util
-import logging
-import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from textwrap import shorten
 from typing import Any, cast
 
@@ -23,22 +18,14 @@ from ..nn.spans import SpanClassifier
 from ..nn.taggers import CRFTagger, SoftmaxTagger
 from ..nn.transformer import WordTransformer
 from .head import get_shim
+from .onnx_graphs import encoder_graph, quantized, to_numpy, traced
 from .onnx_layers import INPUTS, LAYERS, run_without_torch
 from .onnx_shim import Exported, OnnxShim
 from .shim import TorchShim
-from .transformer import get_pieces
-from .wordpieces import WordPieces
+from .wordpieces import WordPieces, get_pieces
 
-# The first version with LayerNormalization.
-OPSET = 17
-# The largest file of protocol buffers, in bytes.
-LIMIT = 2**31 - 1
 # By how much vectors of an exported transformer may differ, as a share of the largest.
 TOLERANCE = 1e-4
-# Name of the node with the weights of the scores.
-OUTPUT = "output"
-# Gates of an LSTM: torch has input, forget, cell, output; ONNX has input, output, forget, cell.
-GATES = (0, 3, 1, 2)
 
 
 def reason_against(model: Model) -> str | None:
@@ -114,12 +101,12 @@ def export_spans(model: Model) -> Exported:
 
 def export_encoder(model: Model) -> Exported:
     shim = get_shim(model)
-    return Exported("BiLSTM", dict(shim.cfg), {"encoder": encoder_graph(shim.module, None)}, {})
+    return Exported("BiLSTM", dict(shim.cfg), {"encoder": encoder_graph(cast(BiLSTM, shim.module), None)}, {})
 
 
 def export_embedding(model: Model) -> Exported:
     shim = get_shim(model)
-    return Exported("WordEmbedding", dict(shim.cfg), {}, embedding_arrays(shim.module))  # type: ignore[arg-type]
+    return Exported("WordEmbedding", dict(shim.cfg), {}, embedding_arrays(cast(WordEmbedding, shim.module)))
 
 
 def export_transformer(model: Model) -> Exported:
@@ -208,134 +195,6 @@ def check_transformer(transformer: HiddenStates, module: Any, exported: Exported
                 f"vectors of the exported transformer differ by {difference:.2g}: PyTorch cannot export {kind} as it "
                 "computes; use the pipeline as it is, or train with another transformer"
             )
-
-
-# Graphs
-
-
-def encoder_graph(encoder: nn.Module | None, output: nn.Linear | None) -> bytes:
-    """Graph of a BiLSTM (none: of nothing), and of a linear layer over its states (none: of nothing).
-
-    Inputs: x (T, B, D), lengths (B,) int32. Output: (T, B, width).
-    """
-    from onnx import helper
-
-    nodes, constants = [], []
-    name = "x"
-
-    def constant(key: str, values: np.ndarray) -> str:
-        from onnx import numpy_helper
-
-        constants.append(numpy_helper.from_array(np.ascontiguousarray(values), key))
-        return key
-
-    layers = [] if encoder is None else list(zip(encoder.forward_layers, encoder.backward_layers, strict=True))  # type: ignore[arg-type]
-    for i, pair in enumerate(layers):
-        weights = [constant(f"{key}_{i}", values) for key, values in lstm_weights(pair).items()]
-        settings = {"hidden_size": pair[0].hidden_size, "direction": "bidirectional"}
-        nodes.append(helper.make_node("LSTM", [name, *weights, "lengths"], [f"states_{i}"], **settings))
-        nodes.append(helper.make_node("Transpose", [f"states_{i}"], [f"by_token_{i}"], perm=[0, 2, 1, 3]))
-        shape = constant(f"shape_{i}", np.array([0, 0, -1]))
-        nodes.append(helper.make_node("Reshape", [f"by_token_{i}", shape], [f"encoded_{i}"]))
-        name = f"encoded_{i}"
-    if output is not None:
-        weight = constant("weight", to_numpy(output.weight.t()))
-        nodes.append(helper.make_node("MatMul", [name, weight], ["product"], name=OUTPUT))
-        nodes.append(helper.make_node("Add", ["product", constant("bias", to_numpy(output.bias))], ["scores"]))
-        name = "scores"
-    width = output.in_features if output is not None and not layers else layers[0][0].input_size
-    return make_model(nodes, constants, {"x": (1, ["T", "B", width]), "lengths": (6, ["B"])}, name)
-
-
-def make_model(nodes: list[Any], constants: list[Any], inputs: dict[str, tuple[int, list[Any]]], output: str) -> bytes:
-    """A graph as bytes. inputs: type (of onnx.TensorProto) and shape by name."""
-    from onnx import TensorProto, checker, helper
-
-    values = [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in inputs.items()]
-    result = helper.make_tensor_value_info(output, TensorProto.FLOAT, ["T", "B", None])
-    graph = helper.make_graph(nodes, "encoder", values, [result], constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
-    checker.check_model(model)
-    return model.SerializeToString()
-
-
-def lstm_weights(pair: Sequence[nn.LSTM]) -> dict[str, np.ndarray]:
-    """Weights of both directions of a layer, as ONNX orders them."""
-
-    def ordered(weight: Tensor) -> np.ndarray:
-        gates = to_numpy(weight).reshape(4, -1, *weight.shape[1:])
-        return gates[list(GATES)].reshape(weight.shape)
-
-    def both(*names: str) -> np.ndarray:
-        return np.stack([np.concatenate([ordered(getattr(lstm, name)) for name in names]) for lstm in pair])
-
-    return {
-        "input": both("weight_ih_l0"),
-        "recurrent": both("weight_hh_l0"),
-        "biases": both("bias_ih_l0", "bias_hh_l0"),
-    }
-
-
-def traced(module: nn.Module, inputs: dict[str, Tensor], axes: dict[str, dict[int, str]]) -> bytes:
-    """Graph of a module, from what it computes for some inputs. axes: names of the axes of variable size."""
-    size = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
-    if size > LIMIT:
-        raise ValueError(
-            f"its weights have {size / 2**30:.1f} GiB, and a graph of ONNX can have 2 GiB; leave it in PyTorch"
-        )
-    with quiet(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "graph.onnx"
-        try:
-            torch.onnx.export(
-                module.eval(),
-                tuple(inputs.values()),
-                path,
-                input_names=list(inputs),
-                output_names=["output"],
-                dynamic_axes=axes,
-                opset_version=OPSET,
-                dynamo=False,
-            )
-        except Exception as error:  # torch has no common class of these errors
-            reason = shorten(str(error), 200)
-            raise ValueError(f"PyTorch cannot export it ({reason}); use the pipeline as it is") from error
-        return path.read_bytes()
-
-
-def quantized(graph: bytes) -> bytes:
-    """A graph whose products are computed in 8-bit integers, but for those that give scores."""
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    with tempfile.TemporaryDirectory() as folder, quiet():
-        path = Path(folder) / "graph.onnx"
-        quantize_dynamic(
-            onnx.load_from_string(graph),
-            path,
-            op_types_to_quantize=["MatMul", "LSTM"],
-            nodes_to_exclude=[OUTPUT],
-            per_channel=True,
-            weight_type=QuantType.QInt8,
-        )
-        return path.read_bytes()
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without the warnings of tracing: that a branch was taken, and that there is a newer exporter."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
-
-
-def to_numpy(tensor: Tensor) -> np.ndarray:
-    array: np.ndarray = tensor.detach().cpu().numpy().copy()
-    return array
 
 
 def check_onnx() -> None:

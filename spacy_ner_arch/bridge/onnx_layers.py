@@ -19,10 +19,12 @@ from ..nn.numpy_crf import ChainParameters, NumpyCRF
 from ..nn.numpy_embed import NumpyEmbedding
 from ..nn.span_logits import CPU_SPANS, cut_spans, list_spans
 from . import head, transformer, word_embedding
-from .head import HeadInput, Predictions, no_backprop
+from .head import HeadInput, Predictions
 from .listener import WordBatch
 from .onnx_shim import ORIGINAL, OnnxShim
-from .wordpieces import WordPieces
+from .shim import no_backprop
+from .windows import make_batches
+from .wordpieces import get_pieces
 
 CPU = torch.device("cpu")
 # Padded pieces that cost as much time as another call of onnxruntime.
@@ -151,8 +153,8 @@ def embed_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[list[F
 
 def concatenate_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Any]:
     refuse_training(is_train)
-    parts = [layer.predict(docs) for layer in model.layers]
-    return [np.concatenate(rows, axis=1) for rows in zip(*parts, strict=True)], no_backprop  # type: ignore[misc]
+    parts: list[list[Any]] = [layer.predict(docs) for layer in model.layers]
+    return [cast(Floats2d, np.concatenate(rows, axis=1)) for rows in zip(*parts, strict=True)], no_backprop
 
 
 # Transformers
@@ -164,11 +166,9 @@ def transformer_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[
     lengths = [len(doc) for doc in docs]
     if not any(lengths):
         return WordBatch([model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs]), no_backprop
-    pieces = model.shims[1]
-    assert isinstance(pieces, WordPieces)
-    windows = pieces.windows([doc for doc in docs if len(doc)])
+    windows = get_pieces(model).windows([doc for doc in docs if len(doc)])
     groups = cut([len(ids) for ids in windows.pieces], CPU, PADDING)
-    order, read = pieces.batches(windows, int(shim.exported.arrays["padding"]), CPU, groups)
+    order, read = make_batches(windows, int(shim.exported.arrays["padding"]), CPU, groups)
     vectors = []
     for ids, mask, rows, starts, counts, *types in read:
         inputs = dict(zip(INPUTS, [ids, mask.astype(np.int64), *types], strict=False))

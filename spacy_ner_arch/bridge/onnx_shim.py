@@ -2,13 +2,13 @@
 
 import importlib.util
 import os
-import zlib
 from typing import Any, NamedTuple
 
 import numpy as np
-import srsly
 import torch
 from thinc.api import Shim
+
+from .storage import pack, unpack
 
 NEEDS_ONNXRUNTIME = (
     "the pipeline was exported for onnxruntime, which is not installed: pip install 'spacy-ner-arch[onnx]'"
@@ -32,7 +32,7 @@ class Exported(NamedTuple):
 
 
 class OnnxShim(Shim):
-    """Stands where the TorchShim was, once the model is exported. It predicts on the CPU and cannot be trained."""
+    """Takes the place of the TorchShim in an exported model. It predicts on the CPU and cannot be trained."""
 
     module = None  # of torch
 
@@ -99,7 +99,7 @@ class OnnxShim(Shim):
         """Everything, with a checksum; empty if nothing is loaded."""
         if self._model is None:
             return b""
-        return srsly.msgpack_dumps({**self.exported._asdict(), "checksum": checksum(self.exported)})
+        return pack(self.exported._asdict())
 
     def from_bytes(self, data: bytes) -> "OnnxShim":
         """Load what `to_bytes` stored. Nothing in it is executed but the graphs. Raises ValueError if it is damaged."""
@@ -107,27 +107,19 @@ class OnnxShim(Shim):
             self.set(None)
             return self
         try:
-            stored = srsly.msgpack_loads(data)
-            expected = stored.pop("checksum")
-            exported = Exported(**stored)
-            if expected != checksum(exported):
-                raise ValueError("its checksum is wrong")
+            exported = Exported(**unpack(data))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"the exported model is damaged ({error}); export it again") from error
         self.set(exported)
         return self
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"data": self.to_bytes()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__()  # type: ignore[misc]
-        self.from_bytes(state["data"])
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Sessions of onnxruntime cannot be pickled.
+        return _unpickle, (self.to_bytes(),)
 
 
-def checksum(exported: Exported) -> int:
-    """CRC-32 of everything that is stored."""
-    return zlib.crc32(srsly.msgpack_dumps(exported._asdict()))
+def _unpickle(data: bytes) -> OnnxShim:
+    return OnnxShim().from_bytes(data)
 
 
 def check_device(device_type: str) -> None:

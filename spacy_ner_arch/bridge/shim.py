@@ -49,7 +49,7 @@ class ParameterGroup:
 
 
 class Overflow(NamedTuple):
-    """Whether a gradient of a step was not finite, on its way to the host.
+    """The flag that a gradient of a step was not finite, while it is copied to the host.
 
     copied: event after which it is there; None on a CPU.
     """
@@ -78,8 +78,7 @@ class TorchShim(Shim):
     """A torch module that is built at initialization and stored as safetensors.
 
     build: module-level function, class, or partial that makes the module from the hyperparameters given to
-    `initialize`.
-        They are stored with the weights, so that loading builds the same module.
+        `initialize`. They are stored with the weights, so that loading builds the same module.
     dtype: `float32`, or `bfloat16` or `float16` for autocast, or `auto`; float16 uses loss scaling. See
         `nn.precision.autocast`.
     frozen: do not train the weights. If the input needs no gradient either, run in evaluation mode without a graph.
@@ -216,7 +215,7 @@ class TorchShim(Shim):
         """
         self.flush()
         if self.frozen and not args[0].is_floating_point():
-            return self._predict(args, torch.no_grad()), _no_gradient
+            return self._predict(args, torch.no_grad()), no_backprop
         if not self.module.training:
             self.module.train()
         if dropout != self._rate:
@@ -227,7 +226,7 @@ class TorchShim(Shim):
             output = self.module(x, *args[1:])
         source = output[0] if isinstance(output, tuple) else output
         if not source.requires_grad:  # everything is frozen
-            return output, _no_gradient
+            return output, no_backprop
         return output, functools.partial(self._backprop, x, source)
 
     def _backprop(self, x: Tensor, output: Tensor, gradient: Any) -> Tensor | None:
@@ -278,7 +277,7 @@ class TorchShim(Shim):
             if optimizer.averages is not None and known:
                 self._average(optimizer.averages, known)
             return
-        step = self._get_optimizer(optimizer)
+        step: Any = self._get_optimizer(optimizer)
         self._updates += 1
         if not self.module.training:  # a process without documents; modules may keep what they make of weights
             self.module.train()
@@ -289,8 +288,8 @@ class TorchShim(Shim):
         norm = nn.utils.clip_grad_norm_(parameters.values(), limit, foreach=True)
         overflow = (~norm.isfinite()).float()
         # The fused step reads this flag on the device and changes nothing if it is set.
-        step.found_inf = overflow  # type: ignore[attr-defined]
-        step.grad_scale = None  # type: ignore[attr-defined]
+        step.found_inf = overflow
+        step.grad_scale = None
         step.step()
         step.zero_grad(set_to_none=True)
         if scaler is not None:
@@ -463,5 +462,6 @@ def default_device() -> torch.device:
     return device if device.type == "cuda" else torch.device("cpu")
 
 
-def _no_gradient(gradient: Any) -> None:
+def no_backprop(*args: Any) -> None:
+    """The backward pass of a call that changes nothing: in prediction, or with all weights frozen."""
     return None

@@ -1,4 +1,7 @@
-"""Weights of a torch module as safetensors, which execute nothing when they are read."""
+"""What a model stores: weights of a torch module as safetensors, and other values as msgpack, with checksums.
+
+Nothing is executed when they are read.
+"""
 
 import contextlib
 import json
@@ -7,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import srsly
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -21,7 +25,7 @@ def store(hyperparameters: dict[str, Any], weights: dict[str, Tensor]) -> bytes:
     """Weights, with the hyperparameters of their module as JSON in the header."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     # One entry: safetensors writes several in random order.
-    stored = {**hyperparameters, "checksum": checksum(hyperparameters, weights)}
+    stored = {**hyperparameters, "checksum": tensors_checksum(hyperparameters, weights)}
     return save(weights, {"hyperparameters": json.dumps(stored)})
 
 
@@ -31,7 +35,7 @@ def read_stored(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
         weights = load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         hyperparameters = dict(json.loads(header["__metadata__"]["hyperparameters"]))
-        if hyperparameters.pop("checksum") != checksum(hyperparameters, weights):
+        if hyperparameters.pop("checksum") != tensors_checksum(hyperparameters, weights):
             raise ValueError("their checksum is wrong")
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"the weights of the model are damaged ({error}); train or download it again") from error
@@ -53,13 +57,26 @@ def check_fit(build: Callable[..., nn.Module], hyperparameters: dict[str, Any], 
         raise ValueError(f"the weights are not those of this model: {reason}") from error
 
 
-def checksum(hyperparameters: dict[str, Any], weights: dict[str, Tensor]) -> int:
-    """CRC-32 of everything that a model stores."""
+def tensors_checksum(hyperparameters: dict[str, Any], weights: dict[str, Tensor]) -> int:
+    """CRC-32 of hyperparameters and weights."""
     value = zlib.crc32(json.dumps(hyperparameters).encode("utf8"))
     for name in sorted(weights):
         value = zlib.crc32(name.encode("utf8"), value)
         value = zlib.crc32(weights[name].flatten().view(torch.uint8).numpy().data, value)
     return value
+
+
+def pack(values: dict[str, Any]) -> bytes:
+    """Values as msgpack, with their checksum."""
+    return srsly.msgpack_dumps({**values, "checksum": zlib.crc32(srsly.msgpack_dumps(values))})
+
+
+def unpack(data: bytes) -> dict[str, Any]:
+    """Values that `pack` packed. Raises ValueError if their checksum is wrong, and errors of msgpack."""
+    values = srsly.msgpack_loads(data)
+    if values.pop("checksum") != zlib.crc32(srsly.msgpack_dumps(values)):
+        raise ValueError("its checksum is wrong")
+    return values
 
 
 @contextlib.contextmanager

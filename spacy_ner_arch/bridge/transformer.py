@@ -8,34 +8,26 @@ import gc
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from textwrap import shorten
 from types import FrameType
 from typing import Any, cast
 
-import numpy as np
 import torch
 from spacy.attrs import ORTH, SPACY
 from spacy.pipeline import Pipe
 from spacy.tokens import Doc
-from spacy.vocab import Vocab
 from spacy_transformers.data_classes import FullTransformerBatch
 from thinc.api import Model
 from thinc.types import Floats2d
 from torch import Tensor
 
-from ..nn.transformer import DROPPED, POOLINGS, WordTransformer, check_attention, stored_config
-from .head import get_shim, no_backprop, split, sum_gradients
+from ..nn.transformer import POOLINGS, WordTransformer, stored_config
+from .head import get_shim, split, sum_gradients
 from .listener import WordBatch, replace_listener, replace_listener_cfg
-from .shim import TorchShim
-from .storage import SMALL, limited_parameters
-from .wordpieces import WordPieces
-
-# Settings with which Hugging Face runs code of a model folder, or loads pickles.
-UNSAFE_SETTINGS = {"auto_map", "code_revision", "trust_remote_code", "weights_only"}
-# Text for which vectors must not depend on the batch, how many words of it, and by how much they may differ.
-ODD_TEXT = ["Zoë", "said", ":", "\u201c", "北京", "\u00a0", "🙂", "counterintuitively", "\u0301x", "1,000", "\u200d"]
-PROBE, TOLERANCE = 512, 1e-5
+from .pretrained import check_settings, check_sizes, check_vectors, load_pretrained
+from .shim import TorchShim, no_backprop
+from .windows import collate
+from .wordpieces import WordPieces, get_pieces
 
 
 class TransformerModel(Model[list[Doc], FullTransformerBatch]):
@@ -47,7 +39,7 @@ class TransformerModel(Model[list[Doc], FullTransformerBatch]):
             super().from_bytes(bytes_data)
             shim = self.shims[0]
             if isinstance(shim, TorchShim) and shim.is_initialized:
-                check_sizes(self)
+                check_sizes(cast(WordTransformer, shim.module), get_pieces(self))
                 self.set_dim("nO", shim.output_size)
         except Exception as error:  # msgpack, json, torch and transformers raise errors of all kinds
             reason = shorten(f"{type(error).__name__}: {error}", 500)
@@ -90,25 +82,6 @@ def word_transformer(
     )
 
 
-def check_settings(tokenizer_config: dict[str, Any], transformer_config: dict[str, Any]) -> None:
-    """Raise ValueError for settings that have no effect here, or that would run code."""
-    for block, settings in (("tokenizer_config", tokenizer_config), ("transformer_config", transformer_config)):
-        refused = sorted(UNSAFE_SETTINGS & set(settings))
-        if refused:
-            raise ValueError(
-                f"spacy_ner_arch.TransformerModel.v1: {block} has {', '.join(refused)}; a model that needs code of its "
-                "own or pickled weights is not supported"
-            )
-    check_attention(transformer_config.get("attn_implementation"))
-    unused = sorted(DROPPED & set(transformer_config))
-    if unused:
-        raise ValueError(
-            f"spacy_ner_arch.TransformerModel.v1: transformer_config has {', '.join(unused)}, which has no effect: the "
-            "vectors of words come from the last layer, in the precision that `dtype` names. Settings that change the "
-            "network are supported, such as hidden_dropout_prob or attn_implementation"
-        )
-
-
 def initialize(
     name: str,
     tokenizer_config: dict[str, Any],
@@ -135,107 +108,12 @@ def initialize(
             {weight: tensor for weight, tensor in encoder.state_dict().items() if weight in weights}
         )
         pieces.initialize(tokenizer)
-        check_sizes(model)
-        check_vectors(model)
+        check_sizes(module, pieces)
+        check_vectors(module, pieces, shim.device)
     except Exception as error:  # whatever a family of models raises that is not made for this
         shim.from_bytes(b"")
         raise ValueError(f"transformer {name!r}: {shorten(str(error), 500) or type(error).__name__}") from error
     model.set_dim("nO", shim.output_size, force=True)
-
-
-def check_sizes(model: Model) -> None:
-    """Raise ValueError if tokenizer, windows and transformer do not fit each other."""
-    module, pieces = cast(WordTransformer, get_shim(model).module), get_pieces(model)
-    window, overlap, limit, rows = pieces.window, pieces.overlap, module.max_pieces, module.rows
-    if limit is not None and window > limit:
-        raise ValueError(f"window = {window}, but it takes at most {limit} word pieces")
-    if not 0 <= overlap < pieces.room:
-        raise ValueError(
-            f"overlap = {overlap} and window = {window}, with room for {pieces.room} pieces of words; overlap must be "
-            "less than that, and not negative"
-        )
-    if rows is not None and pieces.size > rows:
-        raise ValueError(f"its tokenizer has {pieces.size} pieces, but there are embeddings for {rows} only")
-    if rows is not None and module.padding >= rows:
-        raise ValueError(f"pad_token_id = {module.padding}, but there are embeddings for {rows} pieces only")
-
-
-def check_vectors(model: Model) -> None:
-    """Raise ValueError if vectors depend on the other documents of the batch, or not on the other words of the text.
-
-    Some families do not mask the padding, or read it as text; others return something without their CUDA kernels. All
-    runs in float32.
-    """
-    module, pieces = cast(WordTransformer, get_shim(model).module), get_pieces(model)
-    vocab = Vocab()
-    first, second, third, *others = ODD_TEXT
-    long = ODD_TEXT * (min(pieces.window, PROBE) // len(ODD_TEXT))
-    texts = [[first], ODD_TEXT, [first, third, second, *others], long or ODD_TEXT]
-    docs = [Doc(vocab, words=words) for words in texts]
-    windows = pieces.windows(docs)
-    numbers = range(len(windows.pieces))
-    module.eval()
-    with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
-        together, alone = (
-            module(*pieces.collate(windows, module.padding, get_shim(model).device, groups))
-            for groups in ([list(numbers)], [[number] for number in numbers])
-        )
-    if together.shape != (sum(map(len, docs)), module.output_size):
-        raise ValueError("it does not give one vector for each word piece; choose another model")
-    kind = module.transformer.config.model_type
-    difference = float((together - alone).abs().max()) / max(1.0, float(alone.abs().max()))
-    if not difference < TOLERANCE:
-        raise ValueError(
-            f"the vectors of a text depend on the other texts of its batch (by {difference:.2g}), as {kind} does not "
-            "ignore padding; choose another model"
-        )
-    _, one, other, _ = alone.split([len(doc) for doc in docs])
-    if not np.array_equal(windows.pieces[1], windows.pieces[2]) and torch.equal(one[3:], other[3:]):
-        raise ValueError(
-            f"the vectors of words do not depend on the words around them, as {kind} does not work on this machine; "
-            "choose another model"
-        )
-
-
-def load_pretrained(
-    name: str, tokenizer_config: dict[str, Any], transformer_config: dict[str, Any]
-) -> tuple[Any, Any, list[str]]:
-    """Tokenizer and model of Hugging Face, and the names of weights that its files do not have.
-
-    Raises ValueError with the reason if either cannot be loaded.
-    """
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
-
-    part = "config.json"
-    try:
-        config, rest = AutoConfig.from_pretrained(
-            name, trust_remote_code=False, return_unused_kwargs=True, **transformer_config
-        )
-        check_attention(config._attn_implementation_internal)
-        part = "tokenizer"
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **tokenizer_config)
-        part = "weights"
-        fixed = {"trust_remote_code": False, "torch_dtype": torch.float32, "output_loading_info": True}
-        with limited_parameters(2 * weights_size(name) + SMALL):
-            pretrained, loaded = AutoModel.from_pretrained(name, config=config, **fixed, **rest)
-    except Exception as error:  # Hugging Face raises errors of all kinds
-        if Path(name).is_dir():
-            there = ", ".join(sorted(path.name for path in Path(name).iterdir())) or "nothing"
-            what = f"the folder is not a complete Hugging Face model: its {part} cannot be read; it contains {there}"
-        elif Path(name).is_absolute() or name.count("/") > 1:
-            what = "there is no such folder"
-        else:
-            what = "it is not a folder, and the Hugging Face hub did not give it; check the name and the network"
-        reason = shorten(str(error), 200) or type(error).__name__
-        raise ValueError(f"transformer {name!r}: {what} ({reason}). Set [paths] encoder") from error
-    return tokenizer, pretrained, sorted(loaded["missing_keys"])
-
-
-def weights_size(name: str) -> int:
-    """Bytes of the weights in a folder; for a name on the hub, as many as any model has."""
-    if not Path(name).is_dir():
-        return 2**40
-    return sum(path.stat().st_size for path in Path(name).iterdir() if path.suffix in (".safetensors", ".bin"))
 
 
 def forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[FullTransformerBatch, Callable]:
@@ -258,7 +136,7 @@ def forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[FullTransfor
     if is_train:
         return WordBatch(model.attrs["cache"].get(model, docs)), no_backprop
     # Documents can be kept: each owns its vectors, so that it does not keep those of its batch.
-    return WordBatch([vectors.copy() for vectors in split(model, predict(model, docs), lengths)]), no_backprop
+    return WordBatch([vectors.copy() for vectors in split(model, predict_vectors(model, docs), lengths)]), no_backprop
 
 
 def backprop_rest(gradients: list[Tensor], backprop: Callable[[Tensor], Any]) -> None:
@@ -267,7 +145,7 @@ def backprop_rest(gradients: list[Tensor], backprop: Callable[[Tensor], Any]) ->
         backprop(sum_gradients(gradients))
 
 
-def predict(model: Model, docs: Sequence[Doc]) -> Tensor:
+def predict_vectors(model: Model, docs: Sequence[Doc]) -> Tensor:
     """Vectors (N, D) of all words."""
     if not any(len(doc) for doc in docs):
         return torch.zeros((0, model.get_dim("nO")), device=get_shim(model).device)
@@ -278,14 +156,7 @@ def module_arguments(model: Model, docs: Sequence[Doc]) -> tuple[Any, ...]:
     """Arguments of the WordTransformer."""
     shim, pieces = get_shim(model), get_pieces(model)
     windows = pieces.windows([doc for doc in docs if len(doc)])
-    return pieces.collate(windows, cast(WordTransformer, shim.module).padding, shim.device)
-
-
-def get_pieces(model: Model) -> WordPieces:
-    """The tokenizer of the model."""
-    pieces = model.shims[1]
-    assert isinstance(pieces, WordPieces)
-    return pieces
+    return collate(windows, cast(WordTransformer, shim.module).padding, shim.device)
 
 
 def _loading() -> str:
@@ -324,7 +195,7 @@ class VectorCache:
         new = [i for i, key in enumerate(keys) if key not in self._vectors]
         found = {keys[i]: self._vectors[keys[i]] for i in range(len(docs)) if keys[i] in self._vectors}
         if new:
-            computed = predict(model, [docs[i] for i in new])
+            computed = predict_vectors(model, [docs[i] for i in new])
             for i, vectors in zip(new, split(model, computed, [len(docs[i]) for i in new]), strict=True):
                 found[keys[i]] = vectors
             size = computed.numel() * computed.element_size()

@@ -1,27 +1,21 @@
-"""Documents as word pieces of a transformer, in windows of limited length, and the pieces of each word."""
+"""The tokenizer of a transformer: documents as word pieces, and the pieces of each word."""
 
 import json
 import tempfile
-import zlib
 from collections.abc import Iterable, Sequence
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import srsly
-import torch
 from spacy.attrs import IDX, IS_SPACE, LENGTH
 from spacy.tokens import Doc
-from thinc.api import Shim
+from thinc.api import Model, Shim
 from tokenizers import Tokenizer
-from torch import Tensor
 
-from ..nn.batch import cut, send
-from ..nn.transformer import Pieces
+from .storage import pack, unpack
+from .windows import PieceTypes, Windows, cover
 
-# Padded pieces that cost as much time on a CPU as another batch.
-CPU_PADDING = 64
 # Files of a slow tokenizer besides its vocabulary.
 TOKENIZER_FILES = {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}
 # Formats that can contain code.
@@ -29,25 +23,11 @@ UNSAFE = {".py", ".pkl", ".pickle", ".bin", ".pt", ".pth"}
 
 
 class Frame(NamedTuple):
-    """Special pieces around every text, and the types of all pieces (`token_type_ids`), if the model is given them."""
+    """Special pieces around every text, and the types of all pieces; None for a model that is not given them."""
 
     prefix: list[int]
     suffix: list[int]
-    types: tuple[list[int], int, list[int]] | None  # of the prefix, of the text, of the suffix
-
-
-class Windows(NamedTuple):
-    """Inputs of the transformer for N words, which may be in any number of windows.
-
-    pieces: ids of each window, special ones included.
-    owners: (N,) the window that each word takes its vector from. Non-decreasing.
-    starts, ends: (N,) the pieces of each word, in its window.
-    """
-
-    pieces: list[np.ndarray]
-    owners: np.ndarray
-    starts: np.ndarray
-    ends: np.ndarray
+    types: PieceTypes | None
 
 
 class WordPieces(Shim):
@@ -55,7 +35,7 @@ class WordPieces(Shim):
 
     A fast tokenizer reads the whole text, and a word has the pieces that overlap it. A piece may belong to several
     words. A slow tokenizer does not know where its pieces come from, so it reads each word alone, with the space before
-    it. Special tokens that are written out in a text are text.
+    it. Special tokens that occur in a text are read as ordinary text.
 
     window: most pieces of an input of the transformer, special ones included.
     overlap: pieces that neighbouring windows share.
@@ -129,7 +109,7 @@ class WordPieces(Shim):
                 pieces.append(np.concatenate([context[0], ids[piece + start : piece + end], context[1]]))
             word, piece = words.stop, end_of_doc
         starts, ends = _without_neighbours(starts, ends, spaces)
-        return Windows(pieces, owners, starts + shifts, ends + shifts)
+        return Windows(pieces, owners, starts + shifts, ends + shifts, self.frame.types)
 
     def _align(self, docs: Sequence[Doc]) -> tuple[np.ndarray, ...]:
         """Pieces of the documents, and the pieces that overlap each word.
@@ -173,59 +153,6 @@ class WordPieces(Shim):
         found = dict(zip(unique, read, strict=True))
         return [found[text] for text in texts]
 
-    # Windows to tensors
-
-    def collate(
-        self, windows: Windows, pad: int, device: torch.device, groups: Sequence[Sequence[int]] | None = None
-    ) -> tuple[Tensor, list[Pieces]]:
-        """Arguments of a WordTransformer: the order of the words, and the windows in batches.
-
-        pad: id of the piece for padding.
-        groups: numbers of the windows of each batch; batches with little padding if None.
-        """
-        places, batches = self.batches(windows, pad, device, groups)
-        order, *sent = send([places, *chain.from_iterable(batches)], device)
-        tensors = iter(sent)
-        return order, [Pieces(*islice(tensors, len(arrays))) for arrays in batches]
-
-    def batches(
-        self, windows: Windows, pad: int, device: torch.device, groups: Sequence[Sequence[int]] | None = None
-    ) -> tuple[np.ndarray, list[list[np.ndarray]]]:
-        """What `collate` sends to the device, on the host: the order of the words, and the arrays of each batch."""
-        if groups is None:
-            groups = cut([len(pieces) for pieces in windows.pieces], device, CPU_PADDING)
-        firsts = np.searchsorted(windows.owners, np.arange(len(windows.pieces) + 1))
-        words = [np.concatenate([np.arange(firsts[i], firsts[i + 1]) for i in group]) for group in groups]
-        batches = [self._pad(windows, group, own, pad) for group, own in zip(groups, words, strict=True)]
-        return np.concatenate(words).argsort(), batches
-
-    def _pad(self, windows: Windows, group: Sequence[int], words: np.ndarray, pad: int) -> list[np.ndarray]:
-        """Some windows as one batch, with the words that take their vectors from them: the arrays of its Pieces."""
-        pieces = [windows.pieces[i] for i in group]
-        lengths = np.array([len(ids) for ids in pieces])
-        mask = np.arange(lengths.max()) < lengths[:, None]
-        ids = np.full(mask.shape, pad, dtype=np.int64)
-        ids[mask] = np.concatenate(pieces)
-        line = np.empty(len(windows.pieces), dtype=np.int64)
-        line[list(group)] = np.arange(len(group))
-        counts = windows.ends[words] - windows.starts[words]
-        places = windows.starts[words] + line[windows.owners[words]] * mask.shape[1]
-        starts = counts.cumsum() - counts
-        rows = np.arange(counts.sum()) + np.repeat(places - starts, counts)
-        types = [] if self.frame.types is None else [self._types(*self.frame.types, lengths, mask.shape)]
-        return [ids, mask, rows, starts, counts, *types]
-
-    @staticmethod
-    def _types(
-        prefix: list[int], text: int, suffix: list[int], lengths: np.ndarray, shape: tuple[int, int]
-    ) -> np.ndarray:
-        """Types of the pieces of a batch."""
-        types = np.full(shape, text, dtype=np.int64)
-        types[:, : len(prefix)] = prefix
-        for number, kind in enumerate(suffix):
-            types[np.arange(len(lengths)), lengths - len(suffix) + number] = kind
-        return types
-
     # Methods of every shim
 
     def finish_update(self, optimizer: Any) -> None:
@@ -249,7 +176,7 @@ class WordPieces(Shim):
                 self._model.save_pretrained(folder)
                 files = {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir()) if path.is_file()}
         stored = {"files": files, "fast": fast, "typed": self._typed}
-        return srsly.msgpack_dumps({**stored, "checksum": checksum(stored)})
+        return pack(stored)
 
     def from_bytes(self, data: bytes) -> "WordPieces":
         """Load what `to_bytes` stored. Nothing in it is executed. Raises ValueError if it is damaged."""
@@ -257,9 +184,7 @@ class WordPieces(Shim):
             self._model = None
             return self
         try:
-            stored = srsly.msgpack_loads(data)
-            if stored.pop("checksum") != checksum(stored):
-                raise ValueError("its checksum is wrong")
+            stored = unpack(data)
             files = stored["files"]
             read = Tokenizer.from_str(files["tokenizer.json"].decode("utf8")) if stored["fast"] else _load_slow(files)
             self._set(read, stored["typed"])
@@ -267,12 +192,19 @@ class WordPieces(Shim):
             raise ValueError(f"the stored tokenizer is damaged ({type(error).__name__}: {error})") from error
         return self
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"data": self.to_bytes(), "window": self.window, "overlap": self.overlap}
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickle, (self.window, self.overlap, self.to_bytes())
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["window"], state["overlap"])  # type: ignore[misc]
-        self.from_bytes(state["data"])
+
+def _unpickle(window: int, overlap: int, data: bytes) -> WordPieces:
+    return WordPieces(window, overlap).from_bytes(data)
+
+
+def get_pieces(model: Model) -> WordPieces:
+    """The tokenizer of a transformer's model."""
+    pieces = model.shims[1]
+    assert isinstance(pieces, WordPieces)
+    return pieces
 
 
 def _fast_frame(tokenizer: Tokenizer, typed: bool) -> Frame:
@@ -316,10 +248,6 @@ def _load_slow(files: dict[str, bytes]) -> Any:
         return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
-def checksum(stored: dict[str, Any]) -> int:
-    return zlib.crc32(srsly.msgpack_dumps(stored))
-
-
 def _monotone(spans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """First and last places of pieces, both non-decreasing.
 
@@ -342,36 +270,3 @@ def _without_neighbours(starts: np.ndarray, ends: np.ndarray, spaces: np.ndarray
     starts = np.where(spaces, np.maximum(starts, before), starts)
     ends = np.where(spaces, np.maximum(starts, np.minimum(ends, behind)), ends)
     return starts, ends
-
-
-def cover(starts: np.ndarray, ends: np.ndarray, total: int, room: int, overlap: int) -> list[tuple[int, int, int, int]]:
-    """Cut a document into windows of at most `room` pieces.
-
-    starts, ends: pieces of each word, both non-decreasing; no word has more than `room`.
-    total: number of pieces.
-    Returns (first, last, start, end) of each window: it contains the pieces [start, end), and the words [first, last)
-    take their vectors from it. Every word is in exactly one [first, last). Pieces of no word may be in no window.
-    """
-    if total <= room:
-        return [(0, len(starts), 0, total)]
-    spans = []
-    start = 0
-    while True:
-        # All words before this one end inside the window.
-        word = int(np.searchsorted(ends, start + room, side="right"))
-        if word == len(starts):
-            spans.append((start, min(start + room, total), word))
-            break
-        end = min(start + room, int(starts[word]))
-        end = max(end, int(ends[word - 1])) if word else end
-        spans.append((start, end, word))
-        # The next window shares `overlap` pieces, begins with a word, and contains all of the next one.
-        least = max(end - overlap, int(ends[word]) - room)
-        start = int(starts[min(word, int(np.searchsorted(starts, least)))])
-    borders = [0]
-    for (_, end, word), (start, _, _) in zip(spans, spans[1:], strict=False):
-        middle, first = np.searchsorted(starts, [(start + end) / 2, start]).tolist()
-        borders.append(min(word, max(first, middle)))
-    borders.append(len(starts))
-    windows = [(borders[i], borders[i + 1], start, end) for i, (start, end, _) in enumerate(spans)]
-    return [window for window in windows if window[0] < window[1]]

@@ -11,7 +11,8 @@ from wasabi import msg
 if TYPE_CHECKING:
     from ..annotate.annotator import Job
     from ..annotate.folder import OutputFolder
-    from ..annotate.inputs import Input, Shard
+    from ..annotate.inputs import Input
+    from ..annotate.shards import Shard
     from ..annotate.soft import Soft
 
 ENGINES = ("local", "ray")
@@ -66,8 +67,10 @@ def annotate(
     from ..annotate.annotator import Job, fingerprint
     from ..annotate.engines import run_here, run_processes, run_ray
     from ..annotate.folder import OutputFolder
-    from ..annotate.inputs import check_inputs, find_inputs, read_shards
-    from ..annotate.outputs import FIELDS, OUTPUTS, find_columns
+    from ..annotate.inputs import find_inputs
+    from ..annotate.outputs import FIELDS, OUTPUTS, common_columns
+    from ..annotate.raw_records import check_inputs
+    from ..annotate.shards import read_shards
 
     try:
         check_options(to, list(OUTPUTS), key, engine, address)
@@ -85,7 +88,7 @@ def annotate(
         without = [file.path for file in files if file.format != "spacy"]
         if gold_labels is not None and without:
             raise ValueError(f"--gold-labels is for .spacy files, and {without[0]} has no annotation; convert it")
-        columns = find_columns(not_empty, text_column) if to == "parquet" else None
+        columns = common_columns(not_empty, text_column) if to == "parquet" else None
         job = Job(model, fingerprint(model), code, use_gpu, batch_size, text_column, key, to, columns, teacher)
         with OutputFolder(output, make_header(job, files, shard_size), to) as folder:
             if folder.damaged:
@@ -185,7 +188,7 @@ def make_header(job: "Job", files: list["Input"], shard_size: int) -> dict[str, 
     from importlib.metadata import version
 
     from .. import __version__
-    from ..annotate.inputs import checksum
+    from ..annotate.inputs import file_checksum
 
     labels = None if job.soft is None else job.soft.gold_labels
     packages = ["spacy", "torch", *(["pyarrow"] if job.to == "parquet" else [])]
@@ -193,7 +196,7 @@ def make_header(job: "Job", files: list["Input"], shard_size: int) -> dict[str, 
         "model": job.model,
         "fingerprint": job.fingerprint,
         "inputs": [
-            {"path": str(file.path), "format": file.format, "bytes": file.size, "sha256": checksum(file.path)}
+            {"path": str(file.path), "format": file.format, "bytes": file.size, "sha256": file_checksum(file.path)}
             for file in files
         ],
         "--to": job.to,
@@ -204,7 +207,7 @@ def make_header(job: "Job", files: list["Input"], shard_size: int) -> dict[str, 
         "--key": job.key,
         "--batch-size": job.batch_size,
         "--shard-size": shard_size,
-        "--code": None if job.code is None else checksum(job.code),
+        "--code": None if job.code is None else file_checksum(job.code),
         "device": "GPU" if job.gpu >= 0 else "CPU",
         "versions": {"spacy_ner_arch": __version__, **{name: version(name) for name in packages}},
     }

@@ -35,7 +35,7 @@ def combine(
     from ..evaluation.score_tables import micro_average
     from ..formats import write_docbin
     from .evaluate import print_scores
-    from .voting import Unknown, check_same_texts, judged, read_docs, span_model, vote, with_entities
+    from .voting import Unknown, check_same_texts, judged, read_docbin, span_model, vote, with_entities
 
     unknown = Unknown()
     names = [str(path) for path in predicted]
@@ -45,8 +45,8 @@ def combine(
             raise ValueError("give the outputs of at least two systems, each once")
         if len(weights) != len(names) or min(weights) <= 0:
             raise ValueError(f"--weight: give a number above 0 for each of the {len(names)} systems, or none")
-        gold = read_docs(corpus)
-        systems = [read_docs(path) for path in predicted]
+        gold = read_docbin(corpus)
+        systems = [read_docbin(path) for path in predicted]
         for path, docs in zip(predicted, systems, strict=True):
             check_same_texts(path, docs, corpus, gold)
         nlp = load(model, use_gpu, code)

@@ -1,7 +1,6 @@
 """Whether two pipelines predict the same on a corpus, how well, and how fast."""
 
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
 
+from ..annotation.entities import scored_entities, scored_spans
 from ..bridge.shim import TorchShim
 
 # Documents that are predicted before the time is taken.
@@ -115,11 +115,10 @@ def predicted(nlp: Language, corpus: Path) -> Predicted:
 def findings(doc: Doc) -> dict[tuple[Any, ...], float]:
     """Entities, spans and relations of a document with their probabilities, 0 where there is none."""
     found: dict[tuple[Any, ...], float] = {
-        ("ents", ent.start, ent.end, ent.label_): ent._.score or 0.0 for ent in doc.ents
+        ("ents", ent.start, ent.end, ent.label_): score or 0.0 for ent, score in scored_entities(doc)
     }
     for name, group in doc.spans.items():
-        scores: Iterable[float] = group.attrs.get("scores", [0.0] * len(group))
-        found |= {(name, s.start, s.end, s.label_): float(p) for s, p in zip(group, scores, strict=True)}
+        found |= {(name, s.start, s.end, s.label_): score or 0.0 for s, score in scored_spans(group)}
     for head, tail, label, score in doc._.relations if Doc.has_extension("relations") else ():
         found["relations", head.start, head.end, tail.start, tail.end, label] = score or 0.0
     return found

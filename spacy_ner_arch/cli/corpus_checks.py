@@ -13,6 +13,7 @@ from spacy.util import load_config, load_model_from_config, registry, resolve_do
 from thinc.api import Model
 
 from ..annotation.gold_relations import with_sentences
+from ..annotation.layers import assigning
 from ..pipes.base import TorchPipe
 from ..pipes.relation_extractor import RelationExtractor
 from .corpus_counts import (
@@ -29,7 +30,6 @@ from .corpus_counts import (
     count_relations,
     count_spans,
 )
-from .pipelines import assigning
 
 PARTS = ("train", "dev")
 # Labels with fewer training examples are reported; the number of `spacy debug data`.

@@ -119,7 +119,7 @@ def check_crossing(gpu_id: int) -> str:
 
 
 def number_remedy(gpu_id: int) -> str | None:
-    """For a number that no GPU has, where there are GPUs; None if that is not the fault."""
+    """The remedy for a number that no GPU of this machine has; None for others, and without a GPU."""
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0

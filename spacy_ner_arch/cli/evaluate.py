@@ -7,7 +7,8 @@ import srsly
 from typer import Argument, Option
 from wasabi import Printer, msg
 
-from .pipelines import assigning, load, predict, setters
+from ..annotation.layers import assigning
+from .pipelines import load, predict_corpus, setters
 
 
 def evaluate(
@@ -59,7 +60,7 @@ def evaluate(
     elif gold_entities:
         copied.append("sents")
     nlp.disable_pipes(*setters(nlp, copied))  # so that they are not scored
-    examples = predict(nlp, corpus, copied, gold_preproc)
+    examples = predict_corpus(nlp, corpus, copied, gold_preproc)
     scores = Scorer(nlp).score(examples)
     tables = {}
     if not gold_entities:

@@ -51,7 +51,7 @@ def export(
             raise ValueError(f"{output} exists already: remove it, or give another folder")
         check_onnx()
         nlp = load(model, code=code, silent=True)
-        done = convert(nlp, int8)
+        done = export_components(nlp, int8)
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=output.parent) as folder:
             written = Path(folder) / "pipeline"
@@ -73,7 +73,7 @@ def export(
         msg.info("Give --check CORPUS to compare the predictions of both pipelines")
 
 
-def convert(nlp: Language, int8: bool) -> list[str]:
+def export_components(nlp: Language, int8: bool) -> list[str]:
     """Export all components of a pipeline that can be, in place. Warns of the others that run PyTorch.
 
     Returns the names of those that were exported; raises ValueError if there is none.

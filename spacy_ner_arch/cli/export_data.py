@@ -10,7 +10,8 @@ from spacy.tokens import Doc, DocBin
 from typer import Argument, Option
 from wasabi import msg
 
-from .pipelines import assigning, load, predict
+from ..annotation.layers import assigning
+from .pipelines import load, predict_corpus
 
 FORMAT_HELP = (
     "label-studio, doccano, prodigy, brat (a folder), conll (columns), spert, or json (Doc.to_json, which loses least)"
@@ -67,6 +68,6 @@ def predictions(nlp: Language, file: Path) -> Iterator[Doc]:
 
     So a document has the same number with and without a model.
     """
-    examples = iter(predict(nlp, file, []))
+    examples = iter(predict_corpus(nlp, file, []))
     for doc in DocBin().from_disk(file).get_docs(nlp.vocab):
         yield next(examples).predicted if len(doc) else doc

@@ -6,7 +6,9 @@ from pathlib import Path
 from typer import Argument, Option
 from wasabi import msg
 
-from .configs import EMBEDDINGS, ENCODERS, HEADS, RELATIONS, describe, find_cell, make_config, notes
+from .cells import EMBEDDINGS, ENCODERS, HEADS, RELATIONS, as_options, notes
+from .configs import make_config
+from .presets import find_cell
 
 TREES_HELP = (
     "Dependency trees of synlstm: gold for those of the corpus, or a pipeline with a parser; by default a parser is "
@@ -38,7 +40,7 @@ def init_config(
     """
     try:
         cell = find_cell(config, embedding=embedding, encoder=encoder, head=head, relations=relations, trees=trees)
-        header = [f"Made by `python -m spacy ner-arch init-config`: {describe(cell)}.", *notes(cell)]
+        header = [f"Made by `python -m spacy ner-arch init-config`: {as_options(cell)}.", *notes(cell)]
         text = make_config(cell, transformer=transformer, vectors=vectors, lang=lang, gpu=gpu, header=header)
     except ValueError as error:
         msg.fail("Cannot write a config", str(error), exits=1)

@@ -9,7 +9,7 @@ import typer
 from spacy.language import Language
 from spacy.tokens import Doc
 
-from ..annotate.documents import Record, make_doc, parse
+from ..annotate.documents import Record, parse, tokenize
 from ..formats.counts import ReadReport
 from ..formats.lines import BLANKS, Line, make_lines, read_lines
 
@@ -52,7 +52,7 @@ def find_source(name: str, format: str | None) -> TextSource:
     return TextSource(name, is_text=True)
 
 
-def read_records(
+def tokenize_records(
     nlp: Language, sources: Iterable[TextSource], new_keys: set[str], report: ReadReport, on_error: str
 ) -> Iterator[tuple[Doc, Record]]:
     """Tokenized text and JSON object of each line of the inputs.
@@ -65,7 +65,7 @@ def read_records(
         made = []
         with report.skipping(on_error):
             record = parse(line, format, new_keys)
-            made.append((make_doc(nlp, record["text"], line), record))
+            made.append((tokenize(nlp, record["text"], line), record))
         yield from made
 
 

@@ -16,7 +16,7 @@ from wasabi import msg
 from ..annotation.entities import ALTERNATIVES
 from ..evaluation.doubts import LEAST, Doubt, entity_doubts, relation_doubts
 from ..formats import write_docbin
-from .pipelines import predict, with_tokens
+from .pipelines import predict_corpus, with_tokens
 
 
 def train_parts(
@@ -60,7 +60,7 @@ def judge(nlp: Language, numbers: list[int], corpus: Path) -> Iterator[tuple[int
     if taggers:
         taggers[0].cfg.update(alternatives=LEAST, threshold=0.0)
         with nlp.select_pipes(disable=[pipe.name for pipe in extractors]):
-            examples = predict(nlp, corpus, [])
+            examples = predict_corpus(nlp, corpus, [])
         for i, example in enumerate(examples):
             doubts[i] += entity_doubts(numbers[i], example, ALTERNATIVES)
     if extractors:
@@ -68,7 +68,7 @@ def judge(nlp: Language, numbers: list[int], corpus: Path) -> Iterator[tuple[int
             pipe.cfg["threshold"] = 0.0
         symmetric = sorted({label for pipe in extractors for label in pipe.cfg["symmetric"]})
         # Relations are judged between gold entities.
-        with_gold = predict(nlp, corpus, ["ents", "spans", "sents"])
+        with_gold = predict_corpus(nlp, corpus, ["ents", "spans", "sents"])
         for i, example in enumerate(with_gold):
             doubts[i] += relation_doubts(numbers[i], example, symmetric)
         examples = examples or with_gold

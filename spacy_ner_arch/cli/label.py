@@ -47,9 +47,9 @@ def label(
     """
     from tqdm import tqdm
 
-    from ..annotate.documents import annotation, dump, find_layers, predict
+    from ..annotate.documents import annotation, dump, find_layers, predict_in_zones
     from ..formats.counts import SKIPPED, ReadReport, check_on_error
-    from .inputs import find_source, read_records
+    from .inputs import find_source, tokenize_records
 
     report = ReadReport()
     try:
@@ -61,8 +61,8 @@ def label(
             raise ValueError("--output is for json lines, --table for the terminal")
         nlp = load(model, use_gpu, code, silent=True)
         layers = find_layers(nlp)
-        records = read_records(nlp, sources, {key} if key else set(layers), report, on_error)
-        labelled = predict(nlp, records, batch_size or nlp.batch_size, n_process)
+        records = tokenize_records(nlp, sources, {key} if key else set(layers), report, on_error)
+        labelled = predict_in_zones(nlp, records, batch_size or nlp.batch_size, n_process)
         if not as_json:
             for doc, _ in labelled:
                 print_tables(doc)
@@ -92,7 +92,7 @@ def open_output(path: Path | None) -> AbstractContextManager[IO[str]]:
 
 def print_tables(doc: Doc) -> None:
     """Print the entities, spans and relations of a document."""
-    from ..annotate.documents import scored_entities, scored_spans
+    from ..annotation.entities import scored_entities, scored_spans
     from ..annotation.relations import get_relations
 
     msg.divider(doc.text)

@@ -9,8 +9,8 @@ from spacy import displacy
 from spacy.language import Language
 from spacy.tokens import Doc
 
+from ..annotation.layers import assigning
 from ..render import PAGE, render_relations
-from .pipelines import assigning
 
 WIDTH = 900
 

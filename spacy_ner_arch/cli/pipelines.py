@@ -41,7 +41,7 @@ def with_tokens(docs: Iterable[Doc]) -> list[int]:
     return [number for number, doc in enumerate(docs) if len(doc)]
 
 
-def predict(nlp: Language, corpus: Path, copied: list[str], gold_preproc: bool = False) -> list[Example]:
+def predict_corpus(nlp: Language, corpus: Path, copied: list[str], gold_preproc: bool = False) -> list[Example]:
     """The examples of a corpus with the predictions of a pipeline.
 
     copied: gold annotation to copy to the documents, see spacy_ner_arch.Corpus.v1. Its `setters` do not run. Those that

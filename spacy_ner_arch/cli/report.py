@@ -7,7 +7,8 @@ from spacy.training.corpus import walk_corpus
 from typer import Argument, Option
 from wasabi import msg
 
-from .pipelines import assigning, load, predict, with_tokens
+from ..annotation.layers import assigning
+from .pipelines import load, predict_corpus, with_tokens
 
 
 def report(
@@ -30,7 +31,7 @@ def report(
     if not finds_entities and not assigning(nlp, "doc._.relations"):
         msg.fail("No component of this pipeline finds entities, spans or relations", exits=1)
     # Without a component that finds entities, relations are those between gold entities.
-    examples = predict(nlp, corpus, [] if finds_entities else ["ents", "spans", "sents"])
+    examples = predict_corpus(nlp, corpus, [] if finds_entities else ["ents", "spans", "sents"])
     files = walk_corpus(corpus, ".spacy")
     numbers = with_tokens(doc for file in files for doc in DocBin().from_disk(file).get_docs(nlp.vocab))
     try:

@@ -36,10 +36,10 @@ def select(
     that occurs several times is chosen once.
     """
     from ..annotate.documents import dump
-    from ..evaluation.selection import candidates, choose, word_vectors
+    from ..evaluation.selection import candidates, choose_texts, text_vectors
     from ..formats import WRITERS, ReadReport, write_docs
     from ..formats.counts import SKIPPED, check_on_error
-    from .inputs import find_source, read_records
+    from .inputs import find_source, tokenize_records
     from .unlabelled import MEASURES, judge_texts
 
     if isinstance(sys.stdout, TextIOWrapper):
@@ -58,13 +58,13 @@ def select(
                 raise ValueError(f"{source.name}: there is no such file")
         nlp = load(model, use_gpu, code)
         pipe = find_pipe(nlp, "sequence_ner", component)
-        records = read_records(nlp, sources, set(), reading, on_error)
+        records = tokenize_records(nlp, sources, set(), reading, on_error)
         texts = judge_texts(nlp, pipe, records, by)
         if not texts.records:
             raise ValueError(f"{' '.join(raw)} has no text")
         pool = candidates(texts.uncertainty, count)
-        vectors = word_vectors([nlp.make_doc(texts.records[i]["text"]) for i in pool])
-        places = choose(texts.uncertainty[pool], vectors, texts.entities[pool] if balance else None, count)
+        vectors = text_vectors([nlp.make_doc(texts.records[i]["text"]) for i in pool])
+        places = choose_texts(texts.uncertainty[pool], vectors, texts.entities[pool] if balance else None, count)
         chosen = [int(pool[place]) for place in places]
         docs = nlp.pipe(texts.records[i]["text"] for i in chosen)
         write_docs(docs, output, tool, report, model=model, source=" ".join(raw))

@@ -126,7 +126,8 @@ def run_job(job: TrainingJob, from_environment: bool = False, **place: Any) -> N
 
     from ..training import parallel
     from ..training.checkpoint import FILE, TrainingError
-    from ..training.loop import Training, find_conditions
+    from ..training.conditions import find_conditions
+    from ..training.loop import Training
 
     if from_environment or place:
         parallel.join_group(job.gpu, **place)
@@ -178,7 +179,7 @@ def find_checkpoint(job: TrainingJob, conditions: dict[str, Any]) -> Any:
     Raises TrainingError if it must not be overwritten, or if it cannot be resumed.
     """
     from ..training.checkpoint import FILE, TrainingError, read_checkpoint
-    from ..training.loop import find_differences
+    from ..training.conditions import find_differences
 
     assert job.output is not None
     path = job.output / FILE

@@ -7,7 +7,7 @@ from typer import Argument, Option
 from wasabi import msg
 
 from ..annotation.layers import find_pipe
-from .pipelines import load, predict
+from .pipelines import load, predict_corpus
 
 
 def tune(
@@ -47,7 +47,7 @@ def tune(
         msg.fail(str(error), exits=1)
     before = {name: pipe.cfg[name] for name in ("alternatives", "threshold")}
     pipe.cfg.update(alternatives=LEAST, threshold=0.0)
-    documents = [found_in(example) for example in predict(nlp, corpus, [])]
+    documents = [found_in(example) for example in predict_corpus(nlp, corpus, [])]
     settings: dict[str, Any] = {}
     try:
         if not any(document.gold for document in documents):

@@ -116,7 +116,7 @@ def judged(nlp: Language, pipe: Any, docs: Sequence[Doc]) -> Iterator[tuple[Doc,
             yield from zip(batch, (rows for (rows,) in predictions), strict=True)
 
 
-def read_docs(path: Path) -> list[Doc]:
+def read_docbin(path: Path) -> list[Doc]:
     """Documents of a .spacy file, or of those of a folder in the order of their names."""
     files = sorted(path.glob("*.spacy")) if path.is_dir() else [path]
     if not files:

@@ -44,11 +44,11 @@ def excerpt(text: str, places: Iterable[Mark]) -> list[tuple[str, str]]:
     pieces = []
     for start, end in pairwise(cuts):
         classes = {name for low, high, role in places if low <= start and end <= high for name in role.split()}
-        pieces.append((shorten(text[start:end], start > 0, end < len(text)), " ".join(sorted(classes))))
+        pieces.append((cut_at_spaces(text[start:end], start > 0, end < len(text)), " ".join(sorted(classes))))
     return pieces
 
 
-def shorten(piece: str, keep_start: bool, keep_end: bool) -> str:
+def cut_at_spaces(piece: str, keep_start: bool, keep_end: bool) -> str:
     """Cut a long piece of text at spaces; keep the ends that other pieces follow."""
     if len(piece) <= MARGIN * (keep_start + keep_end):
         return piece

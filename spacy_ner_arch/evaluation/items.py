@@ -8,6 +8,7 @@ from typing import NamedTuple
 from spacy.tokens import Span
 from spacy.training import Example
 
+from ..annotation.entities import scored_spans
 from ..annotation.relations import RelationKey, aligned_keys, has_relations, stored_relations
 
 
@@ -99,11 +100,8 @@ def predicted_spans(example: Example, key: str) -> list[Item]:
     """Return the spans of `doc.spans[key]` of the predicted document, whatever the gold document has."""
     predicted = []
     if key in example.predicted.spans:
-        group = example.predicted.spans[key]
-        scores = group.attrs.get("scores", [])
-        for span, score in zip(group, scores if len(scores) == len(group) else [None] * len(group), strict=True):
-            place = place_in_gold(example, span)
-            predicted.append(Item(span.label_, (place,), score=None if score is None else float(score)))
+        for span, score in scored_spans(example.predicted.spans[key]):
+            predicted.append(Item(span.label_, (place_in_gold(example, span),), score=score))
     return unique(predicted)
 
 

@@ -9,7 +9,7 @@ from spacy.training import Example
 
 from ..annotation.tags import OUTSIDE, encode
 from .items import Item, entity_items, span_items
-from .scorers import count, count_relations
+from .scorers import label_counts, relation_counts
 
 
 class Row(NamedTuple):
@@ -85,7 +85,7 @@ def span_tables(examples: Iterable[Example]) -> dict[str, list[Row]]:
     examples = list(examples)
     keys = {key for example in examples for key in example.reference.spans}
     keys &= {key for example in examples for key in example.predicted.spans}
-    tables = {key: rows(count(span_items(example, key) for example in examples)) for key in sorted(keys)}
+    tables = {key: rows(label_counts(span_items(example, key) for example in examples)) for key in sorted(keys)}
     return {key: table for key, table in tables.items() if table}
 
 
@@ -97,7 +97,7 @@ def relation_table(examples: Iterable[Example], symmetric: Sequence[str] = ()) -
 
     symmetric: labels that hold in both directions.
     """
-    per_label, strict = count_relations(examples, symmetric)
+    per_label, strict = relation_counts(examples, symmetric)
     return [*rows(per_label), row("strict", strict)] if per_label else []
 
 

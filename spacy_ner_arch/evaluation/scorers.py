@@ -26,7 +26,7 @@ def make_relation_scorer() -> Callable[..., dict[str, Any]]:
 
 
 def score_relations(examples: Iterable[Example], *, symmetric: Sequence[str] = (), **settings: Any) -> dict[str, Any]:
-    per_label, strict = count_relations(examples, symmetric)
+    per_label, strict = relation_counts(examples, symmetric)
     micro = sum(per_label.values(), PRFScore())
     scores = {
         "rel_micro_p": micro.precision,
@@ -41,7 +41,7 @@ def score_relations(examples: Iterable[Example], *, symmetric: Sequence[str] = (
     return scores if len(strict) else dict.fromkeys(scores)
 
 
-def count_relations(examples: Iterable[Example], symmetric: Sequence[str] = ()) -> tuple[dict[str, PRFScore], PRFScore]:
+def relation_counts(examples: Iterable[Example], symmetric: Sequence[str] = ()) -> tuple[dict[str, PRFScore], PRFScore]:
     """Count right, wrong and missed relations: per label by boundaries, and in total with the types (strict).
 
     symmetric: labels that hold in both directions.
@@ -52,10 +52,10 @@ def count_relations(examples: Iterable[Example], symmetric: Sequence[str] = ()) 
         sides = gold, predicted = relation_items(example, symmetric)
         strict.score_set({item[:3] for item in predicted}, {item[:3] for item in gold})
         documents.append(tuple(unique(item._replace(types=()) for item in side) for side in sides))
-    return count(documents), strict
+    return label_counts(documents), strict
 
 
-def count(documents: Iterable[tuple[Iterable[Item], ...]]) -> dict[str, PRFScore]:
+def label_counts(documents: Iterable[tuple[Iterable[Item], ...]]) -> dict[str, PRFScore]:
     """Count right, wrong and missed items per label.
 
     documents: gold and predicted items of each document. A prediction is right if its label and its places equal those

@@ -16,7 +16,7 @@ def candidates(uncertainty: np.ndarray, count: int) -> np.ndarray:
     return np.argsort(-uncertainty, kind="stable")[: POOL * count]
 
 
-def word_vectors(docs: Sequence[Doc]) -> np.ndarray:
+def text_vectors(docs: Sequence[Doc]) -> np.ndarray:
     """(N, WIDTH) float32 vectors of length one: the words of each text in lower case, rare ones with more weight."""
     counts = np.zeros((len(docs), WIDTH), dtype=np.float32)
     for row, doc in zip(counts, docs, strict=True):
@@ -26,7 +26,9 @@ def word_vectors(docs: Sequence[Doc]) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-9)
 
 
-def choose(uncertainty: np.ndarray, vectors: np.ndarray | None, entities: np.ndarray | None, count: int) -> list[int]:
+def choose_texts(
+    uncertainty: np.ndarray, vectors: np.ndarray | None, entities: np.ndarray | None, count: int
+) -> list[int]:
     """Numbers of `count` texts, or of all if there are fewer, in the order in which they are chosen.
 
     Each time, the text with the highest product is chosen: of its uncertainty, of 1 minus its cosine similarity to the

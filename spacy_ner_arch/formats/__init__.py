@@ -4,9 +4,10 @@ from .conll import read_conll
 from .conllu import read_conllu
 from .counts import ReadReport
 from .detect import detect_format
+from .docbins import split_docs, write_docbin, write_docbins
 from .json_spans import read_spans, read_spert
 from .lines import FormatError
-from .readers import FORMATS, read_docs, split_docs, write_docbin, write_docbins
+from .readers import FORMATS, read_docs
 from .semeval import read_semeval
 from .sentence import SPANS_KEY, Sentence, make_doc
 from .writers import WRITERS, write_docs

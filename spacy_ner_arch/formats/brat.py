@@ -158,7 +158,7 @@ def _read_relation(line: Line) -> tuple[Line, str, str, str]:
 
 
 def _read_text(path: Path, start: Line, entities: list[Entity]) -> str:
-    """Read the text in the form in which the entities have the text that they quote.
+    """Read the text so that the offsets of the entities match the text that they quote.
 
     Tools differ in whether a byte order mark and the CR of a line end count.
     """

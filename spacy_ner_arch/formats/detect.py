@@ -8,14 +8,15 @@ from pathlib import Path
 from reprlib import repr as short_repr
 from typing import Any
 
+from .arrow_files import ARROW, PARQUET, read_rows
 from .conll import split_columns
+from .csv_tokens import find_columns
 from .json_files import read_items
 from .lines import BLANKS, FormatError, Line, read_lines
 from .readers import FORMATS
 from .records import parse_json
 from .semeval import TEXT as SEMEVAL_TEXT
 from .source_tags import parse_tag
-from .tables import ARROW, PARQUET, find_columns, read_rows
 
 JSON_REMEDY = "correct the JSON, or name the format with --format"
 READ_LINES = 100

@@ -108,8 +108,8 @@ def read_label_studio(
     are left out and counted. Predictions are not read. An annotation that is marked as ground truth counts as the first
     of its task.
 
-    unit: what start and end count, one of `units.UNITS`. None: the unit in which the regions have the text that they
-        quote; newer versions of Label Studio count characters, older ones units of UTF-16.
+    unit: what start and end count, one of `units.UNITS`. None: the unit in which start and end are those of the
+        quoted text; newer versions of Label Studio count characters, older ones units of UTF-16.
     annotators: see `texts.choose_annotators`.
     The other arguments, results and errors are those of `offsets.read_texts`.
     """

@@ -1,4 +1,4 @@
-"""Read a corpus file as Docs, split Docs into two parts, and write them to disk.
+"""Read a corpus file as Docs.
 
 Each format has a reader, a generator `read_FORMAT(path, report, *, on_error="raise", **options)`:
 
@@ -9,18 +9,14 @@ Yields a list of Sentences for each document. No document is empty.
 Raises FormatError for a malformed sentence.
 """
 
-import errno
-import os
-import uuid
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
-from hashlib import sha256
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from spacy.tokens import Doc, DocBin, Span
+from spacy.tokens import Doc, Span
 from spacy.training import Example
 from spacy.vocab import Vocab
 
@@ -31,6 +27,8 @@ from .conll import read_conll
 from .conllu import read_conllu
 from .corpora import DocredRecord, DygieRecord, GlinerRecord, TacredRecord, read_corpus
 from .counts import MISALIGNED, MISALIGNED_RELATION, Note, ReadReport, check_on_error
+from .csv_tokens import read_csv
+from .datasets import read_datasets
 from .json_spans import read_spans, read_spert
 from .label_studio import read_label_studio
 from .offsets import DoccanoRecord, OffsetsRecord, PairRecord, ProdigyRecord, read_texts
@@ -39,7 +37,6 @@ from .semeval import read_semeval
 from .sentence import SPANS_KEY, Sentence, make_doc
 from .spacy_json import read_spacy_json, read_training_json
 from .spans import select_labels
-from .tables import read_csv, read_datasets
 from .texts import describe_misalignment
 
 Tokenizer = Callable[[str], Doc]
@@ -242,61 +239,3 @@ def _check_alignment(doc: Doc, tokenized: Doc, sentences: list[Sentence], report
         bounds = (head.start_char, head.end_char), (tail.start_char, tail.end_char)
         if any(tokenized.char_span(start, end) is None for start, end in bounds):
             note(MISALIGNED_RELATION, head.start, f"{head.text!r} {label} {tail.text!r}")
-
-
-def split_docs(docs: Iterable[Doc], share: float, seed: int) -> tuple[list[Doc], list[Doc]]:
-    """Split off a dev part. Same input, same parts, on every machine and version of Python.
-
-    docs: the Docs.
-    share: share of the dev part, between 0 and 1, rounded to whole Docs. With two or more Docs, no part is empty.
-    seed: selects the Docs.
-    Returns the remaining Docs and the dev part, both in the order of the input.
-    Raises ValueError unless the share is between 0 and 1.
-    """
-    if not 0 < share < 1:
-        raise ValueError(f"the share of the dev part is {share}; it must be between 0 and 1")
-    docs = list(docs)
-    # Python's random generator may give another order in another version.
-    order = sorted(range(len(docs)), key=lambda i: sha256(f"{seed}:{i}".encode()).digest())
-    n_dev = max(1, min(round(share * len(docs)), len(docs) - 1)) if len(docs) > 1 else 0
-    dev = set(order[:n_dev])
-    return [doc for i, doc in enumerate(docs) if i not in dev], [docs[i] for i in sorted(dev)]
-
-
-def write_docbin(docs: Iterable[Doc], path: str | Path) -> None:
-    """Write Docs with their user data to a .spacy file, see `write_docbins`."""
-    write_docbins({Path(path): docs})
-
-
-def write_docbins(parts: Mapping[Path, Iterable[Doc]]) -> None:
-    """Write Docs with their user data to .spacy files.
-
-    The files appear only when all of them are complete. On an error before that, also one raised by the Docs, existing
-    files stay as they were.
-
-    parts: the Docs of each file. Missing folders are made.
-    Raises OSError if a file cannot be written.
-    """
-    unfinished: dict[Path, Path] = {}
-    try:
-        for path, docs in parts.items():
-            doc_bin = DocBin(store_user_data=True)
-            has_user_data = False
-            for doc in docs:
-                doc_bin.add(doc)
-                has_user_data = has_user_data or bool(doc.user_data)
-            # Empty user data would take spaCy ten times as long to read as the rest of a sentence.
-            doc_bin.store_user_data = has_user_data
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Only within a file system is replacing a file atomic. Files of `tempfile` are not readable for others.
-            part = path.with_name(f".{uuid.uuid4().hex}.tmp")
-            unfinished[part] = path
-            part.write_bytes(doc_bin.to_bytes())
-        for path in parts:
-            if path.is_dir():
-                raise IsADirectoryError(errno.EISDIR, "there is a folder in the place of the file", str(path))
-        for part, path in unfinished.items():
-            os.replace(part, path)
-    finally:
-        for part in unfinished:
-            part.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ ALIGNMENT = 16  # bytes between the starts of arrays that are sent together
 
 @dataclass
 class Batch:
-    """Everything about some documents but their token vectors, which modules take as a separate argument.
+    """A batch of documents, without their token vectors, which modules take as a separate argument.
 
     lengths: (B,) int64 on the host, so that nobody has to wait for the device to learn them.
     mask: (B, T) bool, True on tokens and False on the padding behind them.

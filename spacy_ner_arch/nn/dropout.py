@@ -29,7 +29,7 @@ def set_dropout(module: nn.Module, rate: float) -> None:
             layer.p = rate
 
 
-def random_state(device: torch.device) -> RandomState:
+def sampling_state(device: torch.device) -> RandomState:
     """State of the random numbers of the CPU and, if it is another one, of the device."""
     on_gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     return torch.get_rng_state(), device, on_gpu
@@ -37,7 +37,7 @@ def random_state(device: torch.device) -> RandomState:
 
 @contextlib.contextmanager
 def sampling_again(state: RandomState) -> Iterator[None]:
-    """Within the context, sample what was sampled from a state on. Outside, nothing is changed."""
+    """Within the context, draw again the random numbers that were drawn from a state on. Then go on as without it."""
     on_cpu, device, on_gpu = state
     with torch.random.fork_rng(devices=[] if on_gpu is None else [device]):
         torch.set_rng_state(on_cpu)

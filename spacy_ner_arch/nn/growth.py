@@ -1,7 +1,7 @@
 """Layers that grow with the labels of a trained model and keep what they learned."""
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import nn
@@ -45,5 +45,4 @@ def regrown(layer: Layer, new: Sequence[str], old: Sequence[str]) -> Layer:
             if isinstance(grown, nn.Linear):
                 parameter.zero_()
             parameter[now] = known[before]
-    # mypy cannot tell that it has the type of `layer`.
-    return grown  # type: ignore[return-value]
+    return cast(Layer, grown)

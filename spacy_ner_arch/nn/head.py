@@ -82,9 +82,11 @@ class Head(nn.Module):
         """Predictions, one row for each item of the batch: `batch.counts` rows for each document."""
         raise NotImplementedError
 
-    # Subclasses spell their hyperparameters out; mypy needs an ignore there.
-    def resize(self, **hyperparameters: Any) -> None:
-        """Add (or reorder) labels; keep exactly what was learned about the ones that stay."""
+    def resize(self, *args: Any, **kwargs: Any) -> None:
+        """Add (or reorder) labels; keep exactly what was learned about the ones that stay.
+
+        Arguments: the hyperparameters that depend on the labels, which a subclass names.
+        """
         raise NotImplementedError
 
     def held_out(self, x: Tensor, batch: Batch) -> HeldOut:

@@ -174,9 +174,7 @@ class PairHead(Head):
 
     # Growing
 
-    def resize(  # type: ignore[override]
-        self, labels: Sequence[str], types: Sequence[str], symmetric: Sequence[str], multi_label: bool
-    ) -> None:
+    def resize(self, labels: Sequence[str], types: Sequence[str], symmetric: Sequence[str], multi_label: bool) -> None:
         if multi_label != self.multi_label:
             raise ValueError(f"the model was built with multi_label = {self.multi_label}, which cannot change")
         self._check(labels, symmetric)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .batch import send
-from .dropout import random_state, sampling_again
+from .dropout import sampling_again, sampling_state
 
 # Steps (pairs or regions times L) and pairs whose states exist at the same time.
 CPU_STEPS, GPU_STEPS = 8_192, 131_072
@@ -231,7 +231,7 @@ class Recomputed(torch.autograd.Function):
         ctx.save_for_backward(*tensors)
         kind = like.device.type
         ctx.autocast = kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
-        ctx.random = random_state(like.device)
+        ctx.random = sampling_state(like.device)
         first = pieces[0].place.start
         rows = like.new_empty(pieces[-1].place.stop - first, like.shape[1])
         for piece in pieces:

@@ -183,7 +183,7 @@ class SpanClassifier(Head):
 
         return HeldOut(loss, len(classes))
 
-    def resize(self, labels: Sequence[str], max_width: int) -> None:  # type: ignore[override]
+    def resize(self, labels: Sequence[str], max_width: int) -> None:
         if max_width != self.max_width:
             raise ValueError(f"the model was built for spans of up to {self.max_width} tokens; max_width cannot change")
         self.output = regrown(self.output, ["", *labels], ["", *self.labels])

@@ -227,7 +227,7 @@ class CRFTagger(Head):
 
         return HeldOut(loss, int(batch.mask.sum()) if is_known else 0)
 
-    def resize(self, tags: Sequence[str], scheme: str) -> None:  # type: ignore[override]
+    def resize(self, tags: Sequence[str], scheme: str) -> None:
         before = self.crf.labels or []
         crf = LinearChainCRF(len(tags), batch_first=True, labels=tags, scheme=scheme).to(self.output.weight)
         new, old = map(torch.tensor, kept_rows(tags, before))
@@ -295,7 +295,7 @@ class SoftmaxTagger(CRFTagger):
         loss = -(self.weights * target * emissions.log_softmax(-1)).sum(-1)
         return loss.masked_fill(~mask, 0.0).sum()
 
-    def resize(self, tags: Sequence[str], scheme: str) -> None:  # type: ignore[override]
+    def resize(self, tags: Sequence[str], scheme: str) -> None:
         super().resize(tags, scheme)
         self._set_constants(tags)
 

@@ -193,7 +193,7 @@ def build_transformer(config: dict[str, Any]) -> nn.Module:
     check_attention(attention)
     wanted = {"attn_implementation": attention} if attention else {}
     fixed: dict[str, Any] = {"trust_remote_code": False, "torch_dtype": torch.float32}
-    settings = make_config(config)
+    settings = hugging_face_config(config)
     try:
         transformer = AutoModel.from_config(settings, **fixed, **wanted)
     except (ImportError, ValueError) as error:
@@ -218,7 +218,7 @@ def stored_config(config: Any) -> dict[str, Any]:
     return {**_known(config.to_dict()), "model_type": config.model_type}
 
 
-def make_config(settings: dict[str, Any]) -> Any:
+def hugging_face_config(settings: dict[str, Any]) -> Any:
     """The Hugging Face config of stored settings, also of those that another version of transformers stored.
 
     Raises ValueError for an unknown model_type. Warns of settings that this version does not allow.

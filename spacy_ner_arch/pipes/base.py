@@ -69,7 +69,7 @@ class TorchPipe(TrainablePipe):
         self._updates = 0
         # Of the current update, over all its parts and, in parallel training, all processes.
         self.update_loss = 0.0
-        self._warned: set[str] = set()
+        self._warned: set[tuple[str, str]] = set()
         self.head  # noqa: B018 - raises for a model that does not fit
 
     @property
@@ -150,11 +150,10 @@ class TorchPipe(TrainablePipe):
 
     def warn_of_labels(self, gold: Iterable[str]) -> None:
         """Warn once about each gold label that the component does not have."""
-        unknown = set(gold) - set(self.labels) - self._warned
+        unknown = self.not_warned("label", set(gold) - set(self.labels))
         if unknown:
-            self._warned |= unknown
             warnings.warn(
-                f"{self.name}: gold labels that it does not have are learned as negative: {sorted(unknown)}; call "
+                f"{self.name}: gold labels that it does not have are learned as negative: {unknown}; call "
                 f"add_label, or add them to [initialize.components.{self.name}.labels]",
                 stacklevel=3,
             )
@@ -162,6 +161,19 @@ class TorchPipe(TrainablePipe):
     @property
     def is_resizable(self) -> bool:
         return True
+
+    # Warnings
+
+    def not_warned(self, kind: str, names: Iterable[str]) -> list[str]:
+        """The names, sorted, that were not in an earlier call for the same kind of warning."""
+        new = sorted({(kind, name) for name in names} - self._warned)
+        self._warned.update(new)
+        return [name for _, name in new]
+
+    def warn_once(self, kind: str, message: str) -> None:
+        """Warn, unless the component has given a warning of this kind before."""
+        if self.not_warned("once", [kind]):
+            warnings.warn(f"{self.name}: {message}", stacklevel=4)
 
     # Training
 

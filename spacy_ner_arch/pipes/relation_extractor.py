@@ -2,8 +2,7 @@
 
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,12 @@ from spacy.training import Example
 from spacy.vocab import Vocab
 from thinc.api import Config, Model
 
-from ..annotation.candidates import Candidates, EntityPairs, has_allowed_types, reverse_rows
+from ..annotation.candidates import Candidates, reverse_rows
 from ..annotation.entities import ALTERNATIVES
 from ..annotation.gold_relations import Found, GoldPairs, find_relations, sample_negatives, with_sentences
 from ..annotation.graph_decoding import entities_and_alternatives
-from ..annotation.pair_classes import INVERSE
+from ..annotation.layers import gives_alternatives
+from ..annotation.pair_classes import INVERSE, PairClass, class_names, make_classes
 from ..annotation.relation_decoding import (
     PairRules,
     choose_graph,
@@ -34,13 +34,12 @@ from ..annotation.relations import (
     relation_keys,
     set_relations,
 )
+from ..annotation.type_pairs import GivenTypePairs, add_type_pairs, allowed_type_pairs, as_type_pairs, have_types
 from .base import TorchPipe, log_odds
+from .relation_checks import check_named_labels, check_settings, warn_of_lost
 
-DIRECTION = ("pairs", "labels")
 # Candidate pairs of one document for which there is a warning: they may take minutes.
 MANY_PAIRS = 100_000
-TYPE_PAIRS = ("all", "learned", "learned_by_label")
-DECODE = ("pairs", "graph")
 
 DEFAULT_MODEL = Config().from_str(
     """
@@ -168,39 +167,23 @@ class RelationExtractor(TorchPipe):
         symmetric: Sequence[str],
         multi_label: bool,
         threshold: float,
-        type_pairs: str | Sequence[Sequence[str]] | Mapping[str, Sequence[Sequence[str]]],
+        type_pairs: str | GivenTypePairs,
         decode: str,
         one_head: Sequence[str],
         one_tail: Sequence[str],
         negative_ratio: float | None,
         **settings: Any,
     ) -> None:
-        if direction not in DIRECTION:
-            raise ValueError(f"{name}: unknown direction {direction!r}; known are {', '.join(DIRECTION)}")
-        if isinstance(type_pairs, str) and type_pairs not in TYPE_PAIRS:
-            raise ValueError(
-                f"{name}: type_pairs = {type_pairs!r}; give {', '.join(TYPE_PAIRS)}, a list of pairs, or lists by label"
-            )
-        if decode not in DECODE:
-            raise ValueError(f"{name}: unknown decode {decode!r}; known are {', '.join(DECODE)}")
-        if decode == "graph" and (not isinstance(candidates, EntityPairs) or candidates.spans_key is not None):
-            raise ValueError(
-                f'{name}: decode = "graph" chooses among doc.ents and alternatives to them; set [components.{name}.'
-                "candidates] @misc to spacy_ner_arch.EntityPairs.v1, and its spans_key to null"
-            )
-        if decode != "graph" and (one_head or one_tail):
-            raise ValueError(f'{name}: one_head and one_tail are for decode = "graph"')
-        if not 0 <= threshold <= 1 or (negative_ratio is not None and negative_ratio < 0):
-            raise ValueError(
-                f"{name}: threshold = {threshold} must be between 0 and 1, negative_ratio = {negative_ratio} at least 0"
-            )
-        given: list[list[str]] | dict[str, list[list[str]]] | None
-        if isinstance(type_pairs, str):
-            given = None
-        elif isinstance(type_pairs, Mapping):
-            given = {label: [list(pair) for pair in pairs] for label, pairs in type_pairs.items()}
-        else:
-            given = [list(pair) for pair in type_pairs]
+        check_settings(
+            name,
+            candidates=candidates,
+            direction=direction,
+            threshold=threshold,
+            type_pairs=type_pairs,
+            decode=decode,
+            has_limits=bool(one_head or one_tail),
+            negative_ratio=negative_ratio,
+        )
         super().__init__(
             vocab,
             model,
@@ -210,7 +193,7 @@ class RelationExtractor(TorchPipe):
             multi_label=multi_label,
             threshold=threshold,
             types=[],
-            type_pairs=given,
+            type_pairs=None if isinstance(type_pairs, str) else as_type_pairs(type_pairs),
             **settings,
         )
         self.generate_candidates = candidates
@@ -228,17 +211,13 @@ class RelationExtractor(TorchPipe):
         return bool(self.cfg["direction"] == "labels")
 
     @property
-    def classes(self) -> list[tuple[str, bool]]:
-        """Classes of the model: labels, and whether the second entity of the pair is the head."""
-        return [
-            (label, inverse)
-            for label in self.labels
-            for inverse in ((False, True) if self.once and label not in self.cfg["symmetric"] else (False,))
-        ]
+    def classes(self) -> list[PairClass]:
+        """Classes of the model."""
+        return make_classes(self.labels, self.cfg["symmetric"], self.once)
 
     def hyperparameters(self) -> dict[str, Any]:
         return {
-            "labels": [label + INVERSE * inverse for label, inverse in self.classes],
+            "labels": class_names(self.classes),
             "types": list(self.cfg["types"]),
             "symmetric": [label for label in self.labels if label in self.cfg["symmetric"]],
             "multi_label": self.cfg["multi_label"],
@@ -265,70 +244,65 @@ class RelationExtractor(TorchPipe):
         self._learn_types(labels.get("types", ()), labels.get("type_pairs") or ())
         return super().add_label_data(labels["labels"])
 
-    def add_types(
-        self, types: Iterable[str], type_pairs: Iterable[Sequence[str]] | Mapping[str, Iterable[Sequence[str]]] = ()
-    ) -> None:
+    def add_types(self, types: Iterable[str], type_pairs: GivenTypePairs = ()) -> None:
         """Add entity types, and type pairs, by label if they are restricted by label. A trained model grows."""
-        allowed = self.cfg["type_pairs"]
-        if isinstance(allowed, dict):
-            if not isinstance(type_pairs, Mapping):
-                if type_pairs:
-                    raise ValueError(f"{self.name}: its type_pairs are by label; give them as lists by label")
-                type_pairs = {}
-            for label, pairs in type_pairs.items():
-                _add_pairs(allowed.setdefault(label, []), pairs)
-        elif allowed is not None:
-            if isinstance(type_pairs, Mapping):
-                type_pairs = sorted({(head, tail) for pairs in type_pairs.values() for head, tail in pairs})
-            _add_pairs(allowed, type_pairs)
+        if self.cfg["type_pairs"] is not None:
+            with self._named_errors():
+                add_type_pairs(self.cfg["type_pairs"], type_pairs)
         new = [name for name in types if name not in self.cfg["types"]]
         self.cfg["types"] += new
         if new:
             self._resize()
 
+    def _learn_types(self, types: Iterable[str], type_pairs: GivenTypePairs) -> None:
+        """Add what the corpus or the label data contain; type pairs only if they are learned."""
+        if self.learned_type_pairs and self.cfg["type_pairs"] is None:
+            self.cfg["type_pairs"] = [] if self.learned_type_pairs == "learned" else {}
+        self.add_types(types, type_pairs if self.learned_type_pairs else ())
+
     # Candidates
 
     def find_items(self, docs: Sequence[Doc]) -> list[Candidates]:
         """Candidates of each document that the settings allow, with the numbers of their types."""
-        found = [self._allowed(self.generate_candidates(doc)) for doc in docs]
-        for doc, candidates in zip(docs, found, strict=True):
-            self._warn_of_many_pairs(doc, len(candidates.pairs))
-        return found
+        return [self._number_and_select(doc, self.generate_candidates(doc)) for doc in docs]
 
-    def _warn_of_many_pairs(self, doc: Doc, count: int) -> None:
-        """Warn once about a document with so many pairs that it is slow. All of them are classified."""
-        if count > MANY_PAIRS and "many pairs" not in self._warned:
-            self._warned.add("many pairs")
-            warnings.warn(
-                f"{self.name}: the document {doc.text[:60]!r} has {count:,} candidate pairs; their number and the time "
-                "grow with the square of the number of entities. To classify fewer, set max_distance or within = "
-                f'"sentence" in [components.{self.name}.candidates], or type_pairs = "learned"',
-                stacklevel=4,
-            )
+    def find_items_to_predict(self, docs: Sequence[Doc]) -> list[Candidates]:
+        """With decode = "graph", also the pairs of alternatives to the entities, without those of overlapping spans."""
+        if self.decode != "graph":
+            return self.find_items(docs)
+        found = [
+            self._number_and_select(doc, self.generate_candidates(doc, entities_and_alternatives(doc)[0]))
+            for doc in docs
+        ]
+        return [candidates.select(~overlapping(candidates)) for candidates in found]
 
-    def _allowed(self, candidates: Candidates) -> Candidates:
+    def _number_and_select(self, doc: Doc, candidates: Candidates) -> Candidates:
+        """Fill in the numbers of the types, and select the pairs that the settings allow. Warn if there are many."""
         numbers = {name: i for i, name in enumerate(self.cfg["types"], start=1)}
         types = np.array([numbers.get(span.label_, 0) for span in candidates.entities], dtype=np.int64)
-        candidates = candidates._replace(types=types)
+        candidates = self._select(candidates._replace(types=types))
+        count = len(candidates.pairs)
+        if count > MANY_PAIRS:
+            self.warn_once(
+                "many pairs",
+                f"the document {doc.text[:60]!r} has {count:,} candidate pairs; their number and the time grow with "
+                'the square of the number of entities. To classify fewer, set max_distance or within = "sentence" in '
+                f'[components.{self.name}.candidates], or type_pairs = "learned"',
+            )
+        return candidates
+
+    def _select(self, candidates: Candidates) -> Candidates:
+        """The pairs that direction and type_pairs allow."""
         if self.once:
             candidates = candidates.select(candidates.pairs[:, 0] < candidates.pairs[:, 1])
-        pairs = self.type_pairs()
         # A probable relation between forbidden types speaks against the types.
-        if pairs is None or self.decode == "graph":
+        if self.decode == "graph":
             return candidates
-        kept = has_allowed_types(candidates, pairs)
-        if self.once:
-            kept |= has_allowed_types(candidates, pairs, inverse=True)
-        return candidates.select(kept)
+        return candidates.select(have_types(candidates, self.type_pairs(), any_order=self.once))
 
     def type_pairs(self, label: str | None = None) -> set[tuple[str, str]] | None:
         """Types of head and tail that a label may have, or any label; None if it may have all."""
-        pairs = self.cfg["type_pairs"]
-        if isinstance(pairs, dict):
-            # Before initialization the labels are not known.
-            lists: list[Any] = [pairs.get(name) for name in (self.labels if label is None else (label,))] or [None]
-            pairs = None if None in lists else chain(*lists)
-        return None if pairs is None else {(head, tail) for head, tail in pairs}
+        return allowed_type_pairs(self.cfg["type_pairs"], self.labels if label is None else (label,))
 
     # Training
 
@@ -345,19 +319,15 @@ class RelationExtractor(TorchPipe):
             examples, for the types; with label data, only the first ones are read, for warnings.
         """
         super().initialize(get_examples, nlp=nlp, labels=labels)
-        pairs = self.cfg["type_pairs"]
-        for setting, named in (
-            ("symmetric", self.cfg["symmetric"]),
-            ("one_head", self.one_head),
-            ("one_tail", self.one_tail),
-            ("type_pairs", pairs if isinstance(pairs, dict) else ()),
-        ):
-            unknown = sorted(set(named) - set(self.labels))
-            if unknown:
-                raise ValueError(
-                    f"{self.name}: {setting} names {unknown}, which are no labels; labels are {self.labels}"
-                )
-        if self.decode == "graph" and nlp is not None and not any(map(gives_alternatives, nlp.pipeline)):
+        check_named_labels(
+            self.name,
+            self.labels,
+            symmetric=self.cfg["symmetric"],
+            one_head=self.one_head,
+            one_tail=self.one_tail,
+            type_pairs=self.cfg["type_pairs"] if isinstance(self.cfg["type_pairs"], dict) else (),
+        )
+        if self.decode == "graph" and nlp is not None and not any(gives_alternatives(pipe) for _, pipe in nlp.pipeline):
             warnings.warn(
                 f'{self.name}: decode = "graph", but no component sets doc.spans["{ALTERNATIVES}"], so that entities '
                 "can be dropped but not replaced; set alternatives of sequence_ner, 0.1 for example",
@@ -372,30 +342,16 @@ class RelationExtractor(TorchPipe):
         total = outside = crowded = 0
         for eg in examples:
             gold, candidates, found = self.find_gold(eg)
-            labels.update(key[-1] for key in gold)
             types.update(span.label_ for span in candidates.entities)
             for _, _, head, _, _, tail, label in gold:
+                labels.add(label)
                 type_pairs[label].add((head, tail))
             total += len(gold)
-            outside += len(gold) - len({i for i, _, _ in found})
+            outside += len(gold) - len({number for number, _, _ in found})
             if not self.cfg["multi_label"]:
-                ways = {(row, way) for _, row, way in found}
-                crowded += len(ways) - len({row for row, _ in ways})
-        if crowded:
-            both = "" if self.cfg["direction"] == "pairs" else ", or one label in both directions"
-            remedy = "" if self.cfg["direction"] == "pairs" else ' or direction = "pairs"'
-            warnings.warn(
-                f"{self.name}: {crowded} of {total} gold relations cannot be found, since their two entities have "
-                f"several labels{both}, and the component predicts one; set multi_label = true{remedy}",
-                stacklevel=2,
-            )
-        if outside:
-            warnings.warn(
-                f"{self.name}: {outside} of {total} gold relations are no candidates, because an argument is not an "
-                "entity of the document or does not match the tokenization, or because of type_pairs or "
-                f"[components.{self.name}.candidates]; they cannot be found and count as missed",
-                stacklevel=2,
-            )
+                classes = {(row, way) for _, row, way in found}
+                crowded += len(classes) - len({row for row, _ in classes})
+        warn_of_lost(self.name, total, outside, crowded, once=self.once)
         self._learn_types(sorted(types), {label: sorted(type_pairs[label]) for label in sorted(labels)})
         return sorted(labels)
 
@@ -407,32 +363,19 @@ class RelationExtractor(TorchPipe):
         gold = relation_keys(eg.reference)
         candidates = self.generate_candidates(with_sentences(eg.reference))
         if self.learned_type_pairs is None:
-            candidates = self._allowed(candidates)
+            candidates = self._select(candidates)
         aligned = [key[0] >= 0 and key[3] >= 0 for key in aligned_keys(eg)]
-        found = [
-            (i, row, way)
-            for i, row, way in self._find(gold, candidates)
-            if aligned[i] and self._may_be(candidates, row, way)
-        ]
+        found = [(number, row, way) for number, row, way in self._find(gold, candidates) if aligned[number]]
+        if self.learned_type_pairs is None:
+            symmetric = self.cfg["symmetric"]
+            allowed = {
+                (label, inverse): have_types(
+                    candidates, self.type_pairs(label), inverse=inverse, any_order=label in symmetric
+                )
+                for label, inverse in {way for _, _, way in found}
+            }
+            found = [(number, row, way) for number, row, way in found if allowed[way][row]]
         return gold, candidates, found
-
-    def _may_be(self, candidates: Candidates, row: int, way: tuple[str, bool]) -> bool:
-        """Whether type_pairs allows a class for a candidate pair."""
-        label, inverse = way
-        pairs = self.type_pairs(label)
-        if pairs is None or self.learned_type_pairs:
-            return True
-        first, second = (candidates.entities[i].label_ for i in candidates.pairs[row].tolist())
-        head, tail = (second, first) if inverse else (first, second)
-        return (head, tail) in pairs or (label in self.cfg["symmetric"] and (tail, head) in pairs)
-
-    def _learn_types(
-        self, types: Iterable[str], type_pairs: Iterable[Sequence[str]] | Mapping[str, Iterable[Sequence[str]]]
-    ) -> None:
-        """Add what the corpus or the label data contain; type pairs only if they are learned."""
-        if self.learned_type_pairs and self.cfg["type_pairs"] is None:
-            self.cfg["type_pairs"] = [] if self.learned_type_pairs == "learned" else {}
-        self.add_types(types, type_pairs if self.learned_type_pairs else ())
 
     def find_targets(self, examples: Sequence[Example], items: list[Candidates] | None) -> list[GoldPairs]:
         """Gold relations of every example among its candidates."""
@@ -446,13 +389,12 @@ class RelationExtractor(TorchPipe):
             known, found = known + len(gold), found + len(candidates.entities)
             rows = {(row, numbers[way]) for _, row, way in self._find(gold, candidates) if way in numbers}
             targets.append(GoldPairs(*np.array(sorted(rows), dtype=np.int64).reshape(-1, 2).T))
-        if known and not found and "entities" not in self._warned:
-            self._warned.add("entities")
-            warnings.warn(
-                f"{self.name}: a batch has {known} gold relations, but its documents have no entity. Use the reader "
+        if known and not found:
+            self.warn_once(
+                "no entities",
+                f"a batch has {known} gold relations, but its documents have no entity. Use the reader "
                 'spacy_ner_arch.Corpus.v1 with copy = ["ents"] (or "spans", for candidates from doc.spans), or put an '
                 "entity component before this one and into [training] annotating_components",
-                stacklevel=3,
             )
         return targets
 
@@ -473,28 +415,15 @@ class RelationExtractor(TorchPipe):
 
     def _warn_of_types(self, candidates: Candidates) -> None:
         """Warn once about each entity type that is not in the training corpus."""
-        unknown = {span.label_ for span in candidates.entities} - set(self.cfg["types"]) - self._warned
+        unknown = self.not_warned("type", {span.label_ for span in candidates.entities} - set(self.cfg["types"]))
         if unknown:
-            self._warned |= unknown
             warnings.warn(
                 f"{self.name}: entity types that are not in the training corpus are treated as unknown: "
-                f"{sorted(unknown)}; it knows {self.cfg['types']}",
+                f"{unknown}; it knows {self.cfg['types']}",
                 stacklevel=3,
             )
 
     # Predicting
-
-    def _warn_of_inexact(self, doc: Doc, count: int) -> None:
-        """Warn once about a document of which the entities and relations may not be the most probable ones."""
-        if count and "inexact" not in self._warned:
-            self._warned.add("inexact")
-            warnings.warn(
-                f"{self.name}: the document {doc.text[:60]!r} has {count} connected entities, alternatives or "
-                "relations, too many for an exact search; the chosen ones may not be the most probable. For fewer, "
-                'raise `alternatives` of sequence_ner, or set max_distance or within = "sentence" in '
-                f"[components.{self.name}.candidates]",
-                stacklevel=4,
-            )
 
     def _rules(self) -> PairRules:
         return PairRules(
@@ -506,15 +435,6 @@ class RelationExtractor(TorchPipe):
             self.one_head,
             self.one_tail,
         )
-
-    def find_items_to_predict(self, docs: Sequence[Doc]) -> list[Candidates]:
-        """With decode = "graph", also the pairs of alternatives to the entities, without those of overlapping spans."""
-        if self.decode != "graph":
-            return self.find_items(docs)
-        found = [self._allowed(self.generate_candidates(doc, entities_and_alternatives(doc)[0])) for doc in docs]
-        for doc, candidates in zip(docs, found, strict=True):
-            self._warn_of_many_pairs(doc, len(candidates.pairs))
-        return [candidates.select(~overlapping(candidates)) for candidates in found]
 
     def set_annotations(self, docs: Iterable[Doc], scores: Any) -> None:
         """Write the relations and their probabilities onto the documents. Relations with other labels stay.
@@ -533,20 +453,19 @@ class RelationExtractor(TorchPipe):
                 self.check_finite(doc, odds)
                 if self.decode == "graph":
                     chosen, inexact = choose_graph(doc, odds, candidates, rules, reverse)
-                    self._warn_of_inexact(doc, inexact)
+                    if inexact:
+                        self._warn_of_inexact(doc, inexact)
                 else:
                     chosen = choose_pairs(odds, candidates, rules, reverse)
                 for pair, i in np.argwhere(chosen).tolist():
                     relations.append(make_relation(candidates, pair, rules, i, float(probabilities[pair, i])))
             set_relations(doc, relations)
 
-
-def gives_alternatives(component: tuple[str, Any]) -> bool:
-    """Whether a component (name, pipe) sets alternatives to its entities."""
-    _, pipe = component
-    return getattr(pipe, "cfg", {}).get("alternatives") is not None
-
-
-def _add_pairs(present: list[list[str]], pairs: Iterable[Sequence[str]]) -> None:
-    """Add type pairs that are not there yet."""
-    present += [list(pair) for pair in pairs if list(pair) not in present]
+    def _warn_of_inexact(self, doc: Doc, count: int) -> None:
+        """Warn once about a document of which the entities and relations may not be the most probable ones."""
+        self.warn_once(
+            "inexact",
+            f"the document {doc.text[:60]!r} has {count} connected entities, alternatives or relations, too many for "
+            "an exact search; the chosen ones may not be the most probable. For fewer, raise `alternatives` of "
+            f'sequence_ner, or set max_distance or within = "sentence" in [components.{self.name}.candidates]',
+        )

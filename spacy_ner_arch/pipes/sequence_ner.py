@@ -240,9 +240,7 @@ class SequenceNER(TorchPipe):
 
     def _warn_of_chains(self, documents: str, problem: str, text: str) -> None:
         """Warn once about documents with a problem; the text is that of one of them."""
-        if problem not in self._warned:
-            self._warned.add(problem)
-            warnings.warn(f"{self.name}: {documents} {problem} (for example {text[:60]!r})", stacklevel=3)
+        self.warn_once(problem, f"{documents} {problem} (for example {text[:60]!r})")
 
     # Predicting
 

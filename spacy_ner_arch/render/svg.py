@@ -66,7 +66,7 @@ def choose_colours(labels: Iterable[str], chosen: Mapping[str, str] | None = Non
     return colours
 
 
-def describe(span: Span) -> str:
+def describe_span(span: Span) -> str:
     """Return the text of a span, without line breaks, and its label."""
     return " ".join(span.text.split()) + (f" ({span.label_})" if span.label_ else "")
 
@@ -114,7 +114,7 @@ def _draw_box(box: Box, top: float, colour: str) -> str:
     y, width = _box_top(box, top), box.right - box.left
     height, opacity = (WORD + LABEL + 2, "0.16") if box.row == 0 else (2, "1")
     shape = tag("rect", x=box.left, y=y, width=width, height=height, rx=4, stroke=colour, fill_opacity=opacity)
-    return tag("g", tag("title", clean(describe(box.span))), shape, fill=colour)
+    return tag("g", tag("title", clean(describe_span(box.span))), shape, fill=colour)
 
 
 def _box_top(box: Box, top: float) -> float:
@@ -137,7 +137,7 @@ def _draw_arc(arc: Arc, top: float, colour: str) -> str:
         marks += tag("path", d=f"M{arc.tail:.1f} {foot:.1f}l-3.6 -6h7.2z")
     line = tag("path", d=start + end, fill="none", stroke=colour, stroke_width=1.4)
     label = _text(arc.label, arc.middle, y - 5, arc.right - arc.left, ARC_SIZE, **OUTLINE)
-    title = f"{describe(arc.relation.head)} → {arc.relation.label} → {describe(arc.relation.tail)}"
+    title = f"{describe_span(arc.relation.head)} → {arc.relation.label} → {describe_span(arc.relation.tail)}"
     if arc.relation.score is not None:
         title += f", score {arc.relation.score:.4g}"
     return tag("g", tag("title", clean(title)), line, marks, label, fill=colour)

@@ -10,7 +10,6 @@ import os
 import random
 import shutil
 import sys
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..bridge.shim import TorchShim
-from ..bridge.storage import checksum
+from ..bridge.storage import tensors_checksum
 from .loss_weights import LearnedWeight
 
 FILE = "checkpoint.safetensors"
@@ -62,7 +61,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
     values = {**checkpoint.values, "version": VERSION, "package": __version__}
-    values["checksum"] = checksum(values, tensors)
+    values["checksum"] = tensors_checksum(values, tensors)
     # A folder, since safetensors writes a file with a name of its own first, which a kill would leave.
     folder = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(folder, ignore_errors=True)
@@ -92,7 +91,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
                     f"with version {VERSION}. Resume with that release, or {remedy}"
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if values.pop("checksum") != checksum(values, tensors):
+        if values.pop("checksum") != tensors_checksum(values, tensors):
             raise ValueError("its checksum is wrong")
     except TrainingError:
         raise
@@ -124,30 +123,12 @@ def replace_folder(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def exchange(first: Path, second: Path) -> bool:
-    """Exchange two folders in one step, which only Linux can, on most file systems; False if it cannot be done."""
+    """Exchange two folders atomically. Only Linux can, on most file systems; elsewhere return False."""
     if sys.platform != "linux":
         return False
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
     paths = AT_FDCWD, os.fsencode(first), AT_FDCWD, os.fsencode(second)
     return renameat2 is not None and renameat2(*paths, RENAME_EXCHANGE) == 0
-
-
-def file_checksums(settings: dict[str, Any], prefix: str = "corpora") -> dict[str, int]:
-    """CRC-32 of each file that a setting names; of a folder, of all files in it."""
-    found = {}
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            found.update(file_checksums(value, f"{prefix}.{key}"))
-        elif isinstance(value, (str, Path)) and os.path.exists(value):
-            root = Path(value)
-            crc = 0
-            for path in sorted(root.rglob("*")) if root.is_dir() else [root]:
-                if path.is_file():
-                    with path.open("rb") as file:
-                        while block := file.read(2**20):
-                            crc = zlib.crc32(block, crc)
-            found[f"{prefix}.{key}"] = crc
-    return found
 
 
 # Random numbers
@@ -233,7 +214,7 @@ def weights(nlp: Language) -> dict[str, Tensor]:
 
 def weights_checksum(nlp: Language) -> int:
     """CRC-32 of all weights."""
-    return checksum({}, {name: tensor.cpu().contiguous() for name, tensor in weights(nlp).items()})
+    return tensors_checksum({}, {name: tensor.cpu().contiguous() for name, tensor in weights(nlp).items()})
 
 
 def set_weights(nlp: Language, tensors: dict[str, Tensor]) -> None:

@@ -50,10 +50,10 @@ def create_corpus(
         limit=limit,
         augmenter=augmenter or dont_augment,
     )
-    return partial(read_corpus, corpus, copy, share)
+    return partial(read_examples, corpus, copy, share)
 
 
-def read_corpus(corpus: Corpus, copy: list[str], share: float, nlp: Language) -> Iterator[Example]:
+def read_examples(corpus: Corpus, copy: list[str], share: float, nlp: Language) -> Iterator[Example]:
     for example in corpus(nlp):
         for name in copy if share == 1 or random.random() < share else ():
             COPIERS[name](example)

@@ -9,14 +9,12 @@ import json
 import random
 import sys
 import time
-import zlib
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from shutil import copytree
 from typing import IO, Any
 
-from spacy.attrs import ORTH
 from spacy.language import Language
 from spacy.schemas import ConfigSchemaTraining
 from spacy.training import Example
@@ -30,18 +28,18 @@ from spacy.training.loop import (
     update_meta,
 )
 from spacy.util import fix_random_seed, registry, resolve_dot_names
-from thinc.api import Config, Model, set_gpu_allocator
+from thinc.api import Model, set_gpu_allocator
 from torch import Tensor
 from wasabi import Printer
 
 from ..bridge.head import get_shim
 from . import parallel
+from .batches import Batches
 from .checkpoint import (
     FILE,
     Checkpoint,
     TrainingError,
     device_random_state,
-    file_checksums,
     modules,
     nodes,
     random_state,
@@ -55,40 +53,7 @@ from .checkpoint import (
     weights_checksum,
     write_checkpoint,
 )
-
-
-class Batches:
-    """Batches of the training corpus, as spaCy draws them, but from random numbers of their own.
-
-    So they depend neither on what updates draw nor on the process that draws them.
-
-    source: epoch and examples of each batch.
-    state: of the random numbers at the beginning.
-
-    `drawn` and `words` count batches and words so far; `checksum` is the CRC-32 of these words.
-    """
-
-    def __init__(self, source: Iterator[tuple[int, Iterable[Example]]], state: dict[str, Any]) -> None:
-        self._source, self._state = source, state
-        self.drawn, self.words, self.checksum = 0, 0, 0
-
-    def __iter__(self) -> Iterator[tuple[int, list[Example]]]:
-        while True:
-            others = random_state()
-            set_random_state(self._state)
-            try:
-                epoch, batch = next(self._source, (0, None))
-            finally:
-                self._state = random_state()
-                set_random_state(others)
-            if batch is None:
-                return
-            examples = list(batch)
-            self.drawn += 1
-            for example in examples:
-                self.words += len(example)
-                self.checksum = zlib.crc32(example.reference.to_array([ORTH]).tobytes(), self.checksum)
-            yield epoch, examples
+from .conditions import find_conditions  # noqa: F401 - benchmarks/scaling.py takes it from here
 
 
 class Training:
@@ -96,7 +61,7 @@ class Training:
 
     nlp: the initialized pipeline with the full config.
     output: folder for model-best, model-last and the checkpoint, which the first process writes; None to store nothing.
-    conditions: what must not change until the training is resumed, see `find_conditions`.
+    conditions: what must not change until the training is resumed, see `conditions.find_conditions`.
     use_gpu: number of the GPU, which must be active already; -1 for the CPU.
     saved: checkpoint to resume from; None to begin.
     force: resume although the corpus gives other batches than before.
@@ -340,7 +305,7 @@ def refill_caches(nlp: Language, has_cache: bool, examples: list[Example], **arg
 
 
 def float_buffers(node: Model) -> Iterator[Tensor]:
-    """Buffers of a layer that no update changes by counting."""
+    """Floating-point buffers of a layer. Updates do not change them; integer buffers are counters."""
     for _, module in modules(node):
         yield from (buffer for buffer in module.buffers() if buffer.is_floating_point())
 
@@ -351,40 +316,3 @@ def add_losses(losses: dict[str, float], parts: list[dict[str, float]], names: I
     for name in dict.fromkeys(name for part in parts for name in part):
         found = [part[name] for part in parts if name in part]
         losses[name] = found[0] if name in loss_weights else sum(found)
-
-
-# Conditions of a resumed training
-
-
-def find_conditions(config: Config) -> dict[str, Any]:
-    """Everything that determines the result of a training: settings, content of the corpora, number of processes."""
-    filled = config.interpolate()
-    conditions = {
-        "settings": dict(flatten(filled)),
-        "files": file_checksums(filled.get("corpora", {})),
-        "processes": parallel.size(),
-    }
-    return json.loads(json.dumps(conditions, default=str))
-
-
-def flatten(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, dict) and value:
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
-
-
-def find_differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Descriptions of what differs between the conditions of two trainings."""
-    found = []
-    for name in sorted(before["settings"].keys() | now["settings"].keys()):
-        values = [conditions["settings"].get(name, "not there") for conditions in (before, now)]
-        if values[0] != values[1]:
-            found.append(f"{name} was {values[0]!r}, is {values[1]!r}")
-    for name in sorted(before["files"].keys() & now["files"].keys()):
-        if before["files"][name] != now["files"][name]:
-            found.append(f"the content of {name} ({now['settings'].get(name)}) has changed")
-    if before["processes"] != now["processes"]:
-        found.append(f"the number of processes was {before['processes']}, is {now['processes']}")
-    return found

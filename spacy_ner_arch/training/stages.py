@@ -85,7 +85,7 @@ class Stages:
 
     def _enter(self, nlp: Language, name: str) -> None:
         stage = self.stages[name]
-        by_shim: dict[TorchShim, list[ParameterGroup]] = {shim: [] for _, shim in torch_shims(nlp)}
+        by_shim: dict[TorchShim, list[ParameterGroup]] = {shim: [] for _, shim in layer_shims(nlp)}
         self._running = []
         for group_name, parts in find_groups(nlp, name, stage).items():
             settings = stage["groups"][group_name]
@@ -123,7 +123,7 @@ def check(stages: dict[str, dict[str, Any]]) -> None:
                 raise ValueError(f"{where[:-1]}.groups.{group_name}]: unknown settings {', '.join(sorted(unknown))}")
 
 
-def torch_shims(nlp: Language) -> Iterator[tuple[str, TorchShim]]:
+def layer_shims(nlp: Language) -> Iterator[tuple[str, TorchShim]]:
     """All torch modules of the pipeline with their names, `component.layer`."""
     for component, pipe in nlp.pipeline:
         model = getattr(pipe, "model", None)
@@ -144,7 +144,7 @@ def find_groups(nlp: Language, name: str, stage: dict[str, Any]) -> dict[str, di
             raise ValueError(f"{where}: match is not a regular expression: {error}") from error
     found: dict[str, dict[TorchShim, frozenset[str]]] = {group: {} for group in patterns}
     layers = set()
-    for layer, shim in torch_shims(nlp):
+    for layer, shim in layer_shims(nlp):
         layers.add(layer)
         own: dict[str, list[str]] = {}
         for parameter, _ in shim.module.named_parameters():

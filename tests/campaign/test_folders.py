@@ -23,7 +23,7 @@ from safetensors.torch import load, save
 
 from campaign.rows import add_row
 from spacy_ner_arch.architectures.transformer import transformer_model
-from spacy_ner_arch.bridge import storage, wordpieces
+from spacy_ner_arch.bridge import storage
 
 SEED, MEBIBYTE = 0, 2**20
 MEMORY = 300 * MEBIBYTE
@@ -106,12 +106,11 @@ def crafted_models(data: bytes, bomb: bytes) -> Iterator[tuple[str, bytes]]:
     def with_config(changes, keep_tensors=True):
         own = load(weights) if keep_tensors else tensors
         stored = {**hyperparameters, "config": {**config, **changes}}
-        stored["checksum"] = storage.checksum(stored, own)
+        stored["checksum"] = storage.tensors_checksum(stored, own)
         return with_shims(save(own, {"hyperparameters": json.dumps(stored)}), tokenizer)
 
     def with_tokenizer(**stored):
-        stored["checksum"] = wordpieces.checksum(stored)
-        return with_shims(weights, srsly.msgpack_dumps(stored))
+        return with_shims(weights, storage.pack(stored))
 
     sizes = [key for key, value in config.items() if isinstance(value, int) and not isinstance(value, bool)]
     for key in sizes:

@@ -1,0 +1,218 @@
+"""Records of input files in order: lines, rows and stored documents."""
+
+import csv
+import gzip
+import lzma
+import zlib
+from codecs import BOM_UTF8
+from collections.abc import Iterable, Iterator, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from spacy.tokens import DocBin
+from spacy.vocab import Vocab
+
+from ..formats.lines import FormatError, Line, make_line
+from .inputs import Input, decompress
+
+# Longer lines are rejected. They are not kept in memory.
+MAX_LINE = 10_000_000
+# Rows of a Parquet file in memory.
+ROWS = 256
+
+
+class Raw(NamedTuple):
+    """A record as it lies in its file. Its text is not parsed yet, since parsing takes time that a worker has.
+
+    line: the place of the record, and its text if it is a line.
+    format: of the file, one of FORMATS.
+    value: the fields of a row of csv or Parquet; the stored Doc of a .spacy file; None for a line.
+    size: in characters, roughly.
+    read: bytes of the file that are read up to here, roughly.
+    """
+
+    line: Line
+    format: str
+    value: dict[str, Any] | bytes | None
+    size: int
+    read: int
+
+
+def read_input(input: Input, column: str) -> Iterator[Raw]:
+    """The records of a file; an empty one has none. Raises ValueError if the file as a whole cannot be read."""
+    if not input.size:
+        return
+    try:
+        with input.path.open("rb") as file:
+            yield from READERS[input.format](input, file, decompress(input.path, file), column)
+    except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
+        raise ValueError(f"{input.path}: the file is damaged ({error}); fetch or make it again") from error
+
+
+def check_inputs(inputs: Iterable[Input], column: str) -> None:
+    """Raise ValueError for a table without this column, or a file that needs a package that is missing.
+
+    Without this check, the run would stop only when it comes to the file.
+    """
+    for input in inputs:
+        with input.path.open("rb") as file:
+            content = decompress(input.path, file)
+            if input.format == "csv":
+                read_header(input.path, csv_rows(input.path, content), column)
+            elif input.format == "parquet":
+                check_columns(input.path, open_parquet(input.path, content).schema_arrow.names, column)
+
+
+def line_records(input: Input, file: IO[bytes], content: IO[bytes], column: str) -> Iterator[Raw]:
+    """Lines of .txt and .jsonl.
+
+    file, content: the open file as it is, of which the position is known, and decompressed.
+    """
+    for number, (start, length) in enumerate(bounded_lines(content), start=1):
+        line = make_line(input.path, number, start)
+        if length > len(start):
+            fault = too_long(line, length)
+            line = line._replace(text=fault.line, fault=fault)
+        yield Raw(line, input.format, None, len(start), file.tell())
+
+
+def bounded_lines(content: IO[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Each line with its length in bytes. Of a line that is longer than MAX_LINE, only the start is kept."""
+    while start := content.readline(MAX_LINE):
+        length = len(start)
+        more = start
+        while not more.endswith(b"\n") and (more := content.readline(MAX_LINE)):
+            length += len(more)
+        yield start, length
+
+
+def too_long(line: Line, length: int) -> FormatError:
+    """The error about a line of which only the start was read."""
+    line = line._replace(text=line.text[:1000])
+    return line.error(f"the line has {length:,} bytes, more than {MAX_LINE:,}", "split the text into documents")
+
+
+def csv_records(input: Input, file: IO[bytes], content: IO[bytes], column: str) -> Iterator[Raw]:
+    """Rows of a .csv file whose first row has the names of the columns. Empty lines are skipped."""
+    rows = csv_rows(input.path, content)
+    header = read_header(input.path, rows, column)
+    for line, cells in rows:
+        if cells == []:
+            continue
+        if cells is not None and len(cells) != len(header):
+            reason = f"the row has {len(cells)} cells, the first row has {len(header)}"
+            line = line._replace(fault=line.error(reason, "correct the row; quote cells with commas"))
+        value = dict(zip(header, cells or [], strict=False))
+        yield Raw(line, input.format, value, sum(map(len, cells or [])), file.tell())
+
+
+def csv_rows(path: Path, content: IO[bytes]) -> Iterator[tuple[Line, list[str] | None]]:
+    """Each row with its first line, which has the fault of the row; the cells are None if they cannot be read."""
+    first: Line | None = None
+    length = 0
+    number = 0
+
+    def lines() -> Iterator[str]:
+        """Lines as text, which remembers the first line of the current row and its fault."""
+        nonlocal first, length, number
+        for start, full_length in bounded_lines(content):
+            number += 1
+            line = make_line(path, number, start)
+            length += full_length
+            if full_length > len(start) or length > MAX_LINE:
+                fault = too_long(line, length)
+                line = line._replace(text=fault.line, fault=fault)
+            first = first or line
+            if line.fault is not None and first.fault is None:
+                first = first._replace(fault=line.fault)
+            # Line ends within quotes belong to the cell. A line with a fault is cut, and its row is rejected.
+            yield line.text if line.fault else start.removeprefix(BOM_UTF8).decode("utf8")
+
+    csv.field_size_limit(MAX_LINE)
+    reader = csv.reader(lines(), strict=True)
+    while True:
+        first, length = None, 0
+        try:
+            cells: list[str] | None = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            cells = None
+            if first is not None and first.fault is None:
+                reason = f"malformed csv from here to line {number}: {error}"
+                first = first._replace(fault=first.error(reason, "correct the quotes of the row"))
+        if first is not None:
+            yield first, cells
+
+
+def read_header(path: Path, rows: Iterator[tuple[Line, list[str] | None]], column: str) -> list[str]:
+    """The names of the columns of a csv file; none for an empty file. Raises ValueError if they are not usable."""
+    line, header = next(rows, (None, []))
+    while line is not None and not any(header or []):  # empty lines before the header
+        line, header = next(rows, (None, []))
+    if line is None:
+        return []
+    line.check()
+    check_columns(path, header or [], column)
+    return header or []
+
+
+def parquet_records(input: Input, file: IO[bytes], content: IO[bytes], column: str) -> Iterator[Raw]:
+    """Rows of a Parquet file, a few at a time."""
+    table = open_parquet(input.path, content)
+    total, number = table.metadata.num_rows, 0
+    for batch in table.iter_batches(batch_size=ROWS):
+        size = batch.nbytes // max(1, batch.num_rows)
+        for row in batch.to_pylist():
+            number += 1
+            yield Raw(Line(input.path, number, ""), input.format, row, size, input.size * number // total)
+
+
+def open_parquet(path: Path, content: IO[bytes]) -> Any:
+    """A pyarrow.parquet.ParquetFile. Raises ValueError if the file is none."""
+    parquet = import_parquet()
+    try:
+        # A Parquet file is read from its end.
+        return parquet.ParquetFile(content if content.seekable() else BytesIO(content.read()))
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path} is no Parquet file, or damaged: {error}") from error
+
+
+def import_parquet() -> Any:
+    """pyarrow.parquet. Raises ValueError without the package."""
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ValueError('Parquet needs the package pyarrow: pip install "spacy-ner-arch[parquet]"') from error
+    return pyarrow.parquet
+
+
+def check_columns(path: Path, names: Sequence[str], column: str) -> None:
+    """Raise ValueError if a table has no column with this name, or two columns with one name."""
+    if column not in names:
+        raise ValueError(f"{path} has no column {column!r}; give one of {', '.join(names)} as --text-column")
+    if len(set(names)) < len(names):
+        raise ValueError(f"{path} has two columns {max(names, key=list(names).count)!r}; rename one of them")
+
+
+def spacy_records(input: Input, file: IO[bytes], content: IO[bytes], column: str) -> Iterator[Raw]:
+    """Documents of a .spacy file, which is read as a whole."""
+    try:
+        docs = DocBin().from_bytes(content.read())
+    except Exception as error:  # of zlib and msgpack
+        raise ValueError(f"{input.path} is no .spacy file, or damaged: {error!r}") from error
+    total = len(docs)
+    for number, doc in enumerate(docs.get_docs(Vocab()), start=1):
+        stored = doc.to_bytes()
+        line = Line(input.path, number, doc.text[:1000])
+        yield Raw(line, input.format, stored, len(stored), input.size * number // total)
+
+
+READERS = {
+    "txt": line_records,
+    "jsonl": line_records,
+    "csv": csv_records,
+    "parquet": parquet_records,
+    "spacy": spacy_records,
+}

@@ -1,0 +1,78 @@
+"""Type pairs: the entity types of head and tail that a relation may have.
+
+They are stored as one list of pairs for all labels, as lists by label, or as None if nothing is restricted. A label
+without a list of its own may have all pairs.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from .candidates import Candidates
+
+# As they are stored: JSON values.
+TypePairs = list[list[str]] | dict[str, list[list[str]]]
+# As they are given: pairs for all labels, or by label.
+GivenTypePairs = Iterable[Sequence[str]] | Mapping[str, Iterable[Sequence[str]]]
+
+
+def as_type_pairs(given: GivenTypePairs) -> TypePairs:
+    """Copy type pairs to the form in which they are stored."""
+    if isinstance(given, Mapping):
+        return {label: [list(pair) for pair in pairs] for label, pairs in given.items()}
+    return [list(pair) for pair in given]
+
+
+def add_type_pairs(known: TypePairs, new: GivenTypePairs) -> None:
+    """Add type pairs in place. Pairs by label can also be added to one list for all labels.
+
+    Raises ValueError for pairs that are not by label, if the known ones are.
+    """
+    if isinstance(known, list):
+        if isinstance(new, Mapping):
+            new = sorted({(head, tail) for pairs in new.values() for head, tail in pairs})
+        _extend(known, new)
+    elif isinstance(new, Mapping):
+        for label, pairs in new.items():
+            _extend(known.setdefault(label, []), pairs)
+    elif new:
+        raise ValueError("its type_pairs are by label; give them as lists by label")
+
+
+def allowed_type_pairs(known: TypePairs | None, labels: Iterable[str]) -> set[tuple[str, str]] | None:
+    """Types of head and tail that at least one of the labels may have; None for all."""
+    if isinstance(known, dict):
+        lists: list[Any] = [known.get(label) for label in labels]
+        known = None if not lists or None in lists else list(chain(*lists))
+    return None if known is None else {(head, tail) for head, tail in known}
+
+
+def have_types(
+    candidates: Candidates,
+    type_pairs: Collection[tuple[str, str]] | None,
+    *,
+    inverse: bool = False,
+    any_order: bool = False,
+) -> np.ndarray:
+    """(P,) bool: whether the entities of each candidate pair have the types of one of the type pairs.
+
+    type_pairs: (type of the head, type of the tail); None for all.
+    inverse: the second entity of a candidate pair is the head.
+    any_order: either of its entities may be the head.
+    """
+    if type_pairs is None or not len(candidates.pairs):
+        return np.ones(len(candidates.pairs), dtype=bool)
+    names = sorted({span.label_ for span in candidates.entities})
+    table = np.array([[(head, tail) in type_pairs for tail in names] for head in names], dtype=bool)
+    if any_order:
+        table |= table.T
+    number = {name: i for i, name in enumerate(names)}
+    types = np.array([number[span.label_] for span in candidates.entities], dtype=np.int64)
+    heads, tails = candidates.pairs.T[::-1] if inverse else candidates.pairs.T
+    return table[types[heads], types[tails]]
+
+
+def _extend(known: list[list[str]], new: Iterable[Sequence[str]]) -> None:
+    known += [list(pair) for pair in new if list(pair) not in known]

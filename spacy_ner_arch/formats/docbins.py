@@ -1,0 +1,54 @@
+"""Split Docs into two parts, and write them to .spacy files."""
+
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from pathlib import Path
+
+from spacy.tokens import Doc, DocBin
+
+from .files import complete_files
+
+
+def split_docs(docs: Iterable[Doc], share: float, seed: int) -> tuple[list[Doc], list[Doc]]:
+    """Split off a dev part. Same input, same parts, on every machine and version of Python.
+
+    docs: the Docs.
+    share: share of the dev part, between 0 and 1, rounded to whole Docs. With two or more Docs, no part is empty.
+    seed: selects the Docs.
+    Returns the remaining Docs and the dev part, both in the order of the input.
+    Raises ValueError unless the share is between 0 and 1.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"the share of the dev part is {share}; it must be between 0 and 1")
+    docs = list(docs)
+    # Python's random generator may give another order in another version.
+    order = sorted(range(len(docs)), key=lambda i: sha256(f"{seed}:{i}".encode()).digest())
+    n_dev = max(1, min(round(share * len(docs)), len(docs) - 1)) if len(docs) > 1 else 0
+    dev = set(order[:n_dev])
+    return [doc for i, doc in enumerate(docs) if i not in dev], [docs[i] for i in sorted(dev)]
+
+
+def write_docbin(docs: Iterable[Doc], path: str | Path) -> None:
+    """Write Docs with their user data to a .spacy file, see `write_docbins`."""
+    write_docbins({Path(path): docs})
+
+
+def write_docbins(parts: Mapping[Path, Iterable[Doc]]) -> None:
+    """Write Docs with their user data to .spacy files.
+
+    The files appear only when all of them are complete. On an error before that, also one raised by the Docs, existing
+    files stay as they were.
+
+    parts: the Docs of each file. Missing folders are made.
+    Raises OSError if a file cannot be written.
+    """
+    with complete_files() as temporary:
+        for path, docs in parts.items():
+            doc_bin = DocBin(store_user_data=True)
+            has_user_data = False
+            for doc in docs:
+                doc_bin.add(doc)
+                has_user_data = has_user_data or bool(doc.user_data)
+            # Empty user data would take spaCy ten times as long to read as the rest of a sentence.
+            doc_bin.store_user_data = has_user_data
+            temporary(path).write_bytes(doc_bin.to_bytes())

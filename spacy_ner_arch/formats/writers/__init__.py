@@ -1,0 +1,140 @@
+"""Write Docs in the formats of annotation tools, one file a format, and count what a format cannot hold."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from spacy.tokens import Doc
+
+from ...annotation.relations import has_relations
+from ..counts import Note, ReadReport
+from ..lines import Line
+from ..sentence import SPANS_KEY
+from . import doccano, prodigy, spacy_json, spert
+from .brat import find_brat_losses, write_brat
+from .conll import find_conll_losses, write_conll
+from .content import Content, count_sentences, make_content
+from .label_studio import write_label_studio
+from .layers import (
+    CATEGORIES,
+    CHOICE,
+    GROUPS,
+    MISSING,
+    NO_LABEL,
+    OVERLAPS,
+    RELATED,
+    RELATIONS,
+    SCORES,
+    SENTENCES,
+    SPACES,
+    TAGS,
+    TREES,
+    UNKNOWN_SPACES,
+    UNLABELLED,
+    content_layers,
+)
+from .objects import write_lines, write_list
+
+
+def no_losses(content: Content) -> Iterator[tuple[str, str]]:
+    """For a format that loses nothing but layers."""
+    yield from ()
+
+
+class Writer(NamedTuple):
+    """A format to write.
+
+    write: writes documents to a path.
+    content: what it is, for lists.
+    keeps: the layers that it does not lose.
+    find_losses: yields the kind and an example of what it loses of a document besides layers.
+    """
+
+    write: Callable[[Path, Sequence[Content]], None]
+    content: str
+    keeps: frozenset[str]
+    find_losses: Callable[[Content], Iterator[tuple[str, str]]] = no_losses
+
+
+TOOL_LAYERS = frozenset((OVERLAPS, RELATIONS))
+WRITERS: dict[str, Writer] = {
+    "label-studio": Writer(
+        write_label_studio, "tasks for Label Studio and its configuration", TOOL_LAYERS | {SCORES, UNLABELLED, SPACES}
+    ),
+    "doccano": Writer(partial(write_lines, doccano.make_text), "JSONL(relation) of doccano", TOOL_LAYERS | {SPACES}),
+    "prodigy": Writer(
+        partial(write_lines, prodigy.make_task),
+        "JSON lines for Prodigy",
+        TOOL_LAYERS | {SCORES, UNLABELLED, SPACES, RELATED},
+    ),
+    "brat": Writer(write_brat, "a folder for brat", TOOL_LAYERS | {SCORES, SPACES}, find_brat_losses),
+    "conll": Writer(
+        write_conll,
+        "columns with IOB2 tags",
+        frozenset((MISSING, UNLABELLED, SENTENCES, CHOICE, UNKNOWN_SPACES)),
+        find_conll_losses,
+    ),
+    "spert": Writer(partial(write_list, spert.make_object), "JSON of SpERT", TOOL_LAYERS | {UNKNOWN_SPACES}),
+    "json": Writer(
+        partial(write_lines, spacy_json.make_object),
+        "Doc.to_json, one document on each line",
+        frozenset(
+            (
+                *(SCORES, OVERLAPS, CHOICE, RELATIONS, RELATED, MISSING, UNLABELLED, TREES, TAGS, SENTENCES, GROUPS),
+                *(CATEGORIES, SPACES, UNKNOWN_SPACES, NO_LABEL),
+            )
+        ),
+    ),
+}
+
+
+def write_docs(
+    docs: Iterable[Doc],
+    path: str | Path,
+    format: str,
+    report: ReadReport,
+    *,
+    model: str | None = None,
+    spans_key: str = SPANS_KEY,
+    source: str | Path = "corpus",
+) -> None:
+    """Write Docs in the format of an annotation tool.
+
+    docs: the documents, with entities, spans and relations; probabilities are those of the components of this package.
+    path: the file to write, or the folder for brat, which must be new or empty. Missing folders are made.
+    format: a name in WRITERS.
+    report: counts what is written and, with examples, what the format loses.
+    model: name of the model that predicted the annotation, which becomes pre-annotation for review; None for gold.
+    spans_key: the group in doc.spans that is written with the entities.
+    source: name of the corpus, for the places of examples.
+    Raises ValueError for an unknown format, and OSError if the path cannot be written.
+    """
+    if format not in WRITERS:
+        raise ValueError(f"unknown format {format!r}; known are {', '.join(WRITERS)}")
+    writer = WRITERS[format]
+
+    def note(content: Content, kind: str, detail: str) -> None:
+        report.note(Note(Line(Path(source), content.number, ""), kind, f"document {content.number}: {detail}"))
+
+    contents = []
+    for number, doc in enumerate(docs, start=1):
+        content = make_content(number, doc, spans_key, model)
+        contents.append(content)
+        for layer, detail in content_layers(content):
+            if layer not in writer.keeps:
+                note(content, layer, detail)
+        for kind, detail in writer.find_losses(content):
+            note(content, kind, detail)
+        report.documents += 1
+        report.sentences += count_sentences(doc)
+        report.tokens += len(doc)
+        report.entities.update(span.label_ for span in content.entities)
+        report.spans.update(span.label_ for span in content.spans)
+        report.relations.update(label for _, _, label, _ in content.relations)
+        report.related_sentences += count_sentences(doc) * has_relations(doc)
+    if RELATED not in writer.keeps and any(content.relations for content in contents):
+        for content in contents:
+            if not has_relations(content.doc):
+                note(content, RELATED, "it has none")
+    writer.write(Path(path), contents)

@@ -1,0 +1,65 @@
+"""Write a folder for brat."""
+
+from collections.abc import Iterator, Sequence
+from itertools import chain, pairwise
+from pathlib import Path
+
+from ..files import write_text
+from .content import Content, find_labels
+
+LABEL_CHANGED = "changed: labels with characters that brat does not have in labels"
+
+
+def write_brat(path: Path, contents: Sequence[Content]) -> None:
+    """Write a pair of files for each document, and the configuration with the labels."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise FileExistsError(f"{path} exists and is not an empty folder; name a new one")
+    path.mkdir(parents=True, exist_ok=True)
+    digits = len(str(len(contents)))
+    for content in contents:
+        stem = path / f"{content.number:0{digits}}"
+        write_text(Path(f"{stem}.ann"), (f"{line}\n" for line in _make_lines(content)))
+        write_text(Path(f"{stem}.txt"), [content.doc.text])
+    labels, relations = ([_make_label(label) for label in part] for part in find_labels(contents))
+    arguments = "Arg1:<ENTITY>, Arg2:<ENTITY>"
+    sections = ["[entities]", *labels, "", "[relations]", *(f"{label} {arguments}" for label in relations), ""]
+    write_text(path / "annotation.conf", (f"{line}\n" for line in [*sections, "[events]", "", "[attributes]"]))
+
+
+def find_brat_losses(content: Content) -> Iterator[tuple[str, str]]:
+    """Yield what brat loses besides layers: LABEL_CHANGED, and the label."""
+    for label in sorted({*chain(*find_labels([content]))}):
+        if _make_label(label) != label:
+            yield LABEL_CHANGED, f"{label!r} to {_make_label(label)!r}"
+
+
+def _make_lines(content: Content) -> Iterator[str]:
+    notes = 0
+
+    def score_of(id: str, score: float | None) -> Iterator[str]:
+        nonlocal notes
+        if score is not None:
+            notes += 1
+            yield f"#{notes}\tAnnotatorNotes {id}\t{score!r}"
+
+    for i, (span, score) in enumerate(zip(content.spans, content.scores, strict=True), start=1):
+        parts = _lines_of(content.doc.text, span.start_char, span.end_char)
+        bounds = ";".join(f"{start} {end}" for start, end in parts)
+        quoted = " ".join(content.doc.text[start:end] for start, end in parts)
+        yield f"T{i}\t{_make_label(span.label_)} {bounds}\t{quoted}"
+        yield from score_of(f"T{i}", score)
+    for i, (head, tail, label, score) in enumerate(content.relations, start=1):
+        yield f"R{i}\t{_make_label(label)} Arg1:T{head + 1} Arg2:T{tail + 1}"
+        yield from score_of(f"R{i}", score)
+
+
+def _make_label(label: str) -> str:
+    """A label without the characters that brat does not have in labels."""
+    return "".join(character if character.isalnum() or character in "_-" else "_" for character in label)
+
+
+def _lines_of(text: str, start: int, end: int) -> list[tuple[int, int]]:
+    """Bounds of the parts of a span between line ends, which brat does not have in an entity."""
+    breaks = [i for i in range(start, end) if text[i] in "\r\n"]
+    parts = [(first + 1, last) for first, last in pairwise([start - 1, *breaks, end])]
+    return [(first, last) for first, last in parts if text[first:last].strip()]

@@ -1,0 +1,54 @@
+"""Write columns with tokens and IOB2 tags."""
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+
+from spacy.tokens import Doc, Token
+
+from ..files import write_text
+from .content import Content
+
+CROSSING = "lost: entities that cross a sentence boundary, which are split there"
+WHITE_SPACE = "left out: tokens with a tab or a line end"
+
+
+def write_conll(path: Path, contents: Sequence[Content]) -> None:
+    """Write tokens with IOB2 tags: tabs between columns, an empty line after each sentence."""
+    write_text(path, chain.from_iterable(_make_lines(content) for content in contents))
+
+
+def find_conll_losses(content: Content) -> Iterator[tuple[str, str]]:
+    """Yield what columns lose besides layers: CROSSING or WHITE_SPACE, and the entity or token."""
+    starts = _sentence_starts(content.doc)
+    for ent in content.entities:
+        if starts.intersection(range(ent.start + 1, ent.end)):
+            yield CROSSING, f"{ent.text!r} {ent.label_}"
+    yield from ((WHITE_SPACE, repr(token.text)) for token in content.doc if _breaks_columns(token))
+
+
+def _make_lines(content: Content) -> Iterator[str]:
+    doc = content.doc
+    starts = _sentence_starts(doc)
+    tags = ["O" if token.ent_iob else "-" for token in doc]
+    for ent in content.entities:
+        first = True
+        for token in ent:
+            tags[token.i] = f"{'B' if first or token.i in starts else 'I'}-{ent.label_}"
+            first = False
+    yield "-DOCSTART-\tO\n\n"
+    for token, tag in zip(doc, tags, strict=True):
+        if token.i in starts and token.i:
+            yield "\n"
+        if not _breaks_columns(token):
+            yield f"{token.text}\t{tag}\n"
+    yield "\n"
+
+
+def _sentence_starts(doc: Doc) -> set[int]:
+    return {sent.start for sent in doc.sents} if doc.has_annotation("SENT_START") else {0}
+
+
+def _breaks_columns(token: Token) -> bool:
+    """Whether a token has a tab or a line end."""
+    return any(character in token.text for character in "\t\r\n")

@@ -1,0 +1,84 @@
+"""What is written of a document."""
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import NamedTuple
+
+from spacy.tokens import Doc, Span
+
+from ...annotation.entities import scored_entities, scored_spans
+from ...annotation.relations import get_relations
+from ..spans import widest_apart
+
+
+class Content(NamedTuple):
+    """What is written of a document.
+
+    number: of the document, from 1.
+    spans_key: of the group of spans.
+    spans: the entities, the spans of the group, and the arguments of relations, each once and sorted.
+    scores: the probability of each span, or None.
+    entities: spans that do not overlap.
+    relations: positions of head and tail in the list of spans, label, and probability or None.
+    without_label: descriptions of spans without a label, and of relations between them, which are in none of these.
+    model: name of the model that predicted the annotation; None for gold annotation.
+    """
+
+    number: int
+    spans_key: str
+    doc: Doc
+    spans: list[Span]
+    scores: list[float | None]
+    entities: list[Span]
+    relations: list[tuple[int, int, str, float | None]]
+    without_label: list[str]
+    model: str | None
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether anything is annotated."""
+        return bool(self.spans or self.relations) or any(token.ent_iob for token in self.doc)
+
+
+def make_content(number: int, doc: Doc, spans_key: str, model: str | None) -> Content:
+    """Collect what is written of a document."""
+    found: dict[tuple[int, int, str], float | None] = {}
+    for ent, score in scored_entities(doc):
+        found[ent.start, ent.end, ent.label_] = score
+    if spans_key in doc.spans:
+        for span, score in scored_spans(doc.spans[spans_key]):
+            key = span.start, span.end, span.label_
+            found[key] = found.get(key) if score is None else score
+    relations = get_relations(doc)
+    for argument in chain.from_iterable((relation.head, relation.tail) for relation in relations):
+        found.setdefault((argument.start, argument.end, argument.label_), None)
+    spans = sorted(key for key in found if key[2])
+    content = Content(
+        number,
+        spans_key,
+        doc,
+        [Span(doc, start, end, label) for start, end, label in spans],
+        [found[key] for key in spans],
+        [ent for ent in doc.ents if ent.label_] or [Span(doc, *key[:2], key[2]) for key in widest_apart(spans)],
+        [],
+        [repr(doc[start:end].text) for start, end, label in found if not label],
+        model,
+    )
+    places = {key: i for i, key in enumerate(spans)}
+    for head, tail, label, score in relations:
+        pair = [places.get((argument.start, argument.end, argument.label_)) for argument in (head, tail)]
+        if pair[0] is not None and pair[1] is not None:
+            content.relations.append((pair[0], pair[1], label, score))
+        else:
+            content.without_label.append(f"{head.text!r} {label} {tail.text!r}")
+    return content
+
+
+def find_labels(contents: Sequence[Content]) -> tuple[list[str], list[str]]:
+    """All labels of spans and of relations."""
+    spans = {span.label_ for content in contents for span in content.spans}
+    return sorted(spans), sorted({relation[2] for content in contents for relation in content.relations})
+
+
+def count_sentences(doc: Doc) -> int:
+    return len(list(doc.sents)) if doc.has_annotation("SENT_START") else 1

@@ -1,0 +1,39 @@
+"""Write tasks for Label Studio."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+from ..files import write_text
+from .content import Content, find_labels
+from .objects import with_score, write_list
+
+
+def make_task(content: Content) -> dict[str, Any]:
+    results: list[dict[str, Any]] = []
+    for i, (span, score) in enumerate(zip(content.spans, content.scores, strict=True)):
+        value = {"start": span.start_char, "end": span.end_char, "text": span.text, "labels": [span.label_]}
+        result = {"id": f"r{i}", "type": "labels", "from_name": "label", "to_name": "text", "value": value}
+        results.append(with_score(result, score))
+    for head, tail, label, score in content.relations:
+        ends = {"from_id": f"r{head}", "to_id": f"r{tail}", "direction": "right"}
+        results.append(with_score({"type": "relation", **ends, "labels": [label]}, score))
+    task: dict[str, Any] = {"id": content.number, "data": {"text": content.doc.text}, "annotations": []}
+    if content.model is not None:
+        known = [result["score"] for result in results if "score" in result]
+        prediction = {"model_version": content.model, "result": results}
+        return {**task, "predictions": [with_score(prediction, sum(known) / len(known) if known else None)]}
+    return {**task, "annotations": [{"result": results}] if content.is_labelled else []}
+
+
+def write_label_studio(path: Path, contents: Sequence[Content]) -> None:
+    """Write the tasks, and beside them the labelling configuration of the project that opens them."""
+    labels, relations = find_labels(contents)
+    lines = ["<View>", "  <Relations>"]
+    lines += [f"    <Relation value={quoteattr(label)}/>" for label in relations]
+    lines += ["  </Relations>", '  <Labels name="label" toName="text">']
+    lines += [f"    <Label value={quoteattr(label)}/>" for label in labels]
+    lines += ["  </Labels>", '  <Text name="text" value="$text"/>', "</View>"]
+    write_list(make_task, path, contents)
+    write_text(path.with_suffix(".xml"), (f"{line}\n" for line in lines))

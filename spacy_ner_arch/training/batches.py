@@ -1,0 +1,44 @@
+"""Batches of a training, which can be drawn again."""
+
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from spacy.attrs import ORTH
+from spacy.training import Example
+
+from .checkpoint import random_state, set_random_state
+
+
+class Batches:
+    """Batches of the training corpus as spaCy draws them, with a state of the random numbers of their own.
+
+    They depend neither on the random numbers that updates draw nor on the process.
+
+    source: epoch and examples of each batch.
+    state: of the random numbers at the beginning.
+
+    `drawn` and `words` count batches and words so far; `checksum` is the CRC-32 of these words.
+    """
+
+    def __init__(self, source: Iterator[tuple[int, Iterable[Example]]], state: dict[str, Any]) -> None:
+        self._source, self._state = source, state
+        self.drawn, self.words, self.checksum = 0, 0, 0
+
+    def __iter__(self) -> Iterator[tuple[int, list[Example]]]:
+        while True:
+            others = random_state()
+            set_random_state(self._state)
+            try:
+                epoch, batch = next(self._source, (0, None))
+            finally:
+                self._state = random_state()
+                set_random_state(others)
+            if batch is None:
+                return
+            examples = list(batch)
+            self.drawn += 1
+            for example in examples:
+                self.words += len(example)
+                self.checksum = zlib.crc32(example.reference.to_array([ORTH]).tobytes(), self.checksum)
+            yield epoch, examples

@@ -1,0 +1,64 @@
+"""Conditions of a training: what must not change until it is resumed."""
+
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from thinc.api import Config
+
+from . import parallel
+
+
+def find_conditions(config: Config) -> dict[str, Any]:
+    """Everything that determines the result of a training: settings, content of the corpora, number of processes."""
+    filled = config.interpolate()
+    conditions = {
+        "settings": dict(flatten(filled)),
+        "files": file_checksums(filled.get("corpora", {})),
+        "processes": parallel.size(),
+    }
+    return json.loads(json.dumps(conditions, default=str))
+
+
+def flatten(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def find_differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Descriptions of what differs between the conditions of two trainings."""
+    found = []
+    for name in sorted(before["settings"].keys() | now["settings"].keys()):
+        values = [conditions["settings"].get(name, "not there") for conditions in (before, now)]
+        if values[0] != values[1]:
+            found.append(f"{name} was {values[0]!r}, is {values[1]!r}")
+    for name in sorted(before["files"].keys() & now["files"].keys()):
+        if before["files"][name] != now["files"][name]:
+            found.append(f"the content of {name} ({now['settings'].get(name)}) has changed")
+    if before["processes"] != now["processes"]:
+        found.append(f"the number of processes was {before['processes']}, is {now['processes']}")
+    return found
+
+
+def file_checksums(settings: dict[str, Any], prefix: str = "corpora") -> dict[str, int]:
+    """CRC-32 of each file that a setting names; of a folder, of all files in it."""
+    found = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            found.update(file_checksums(value, f"{prefix}.{key}"))
+        elif isinstance(value, (str, Path)) and os.path.exists(value):
+            root = Path(value)
+            crc = 0
+            for path in sorted(root.rglob("*")) if root.is_dir() else [root]:
+                if path.is_file():
+                    with path.open("rb") as file:
+                        while block := file.read(2**20):
+                            crc = zlib.crc32(block, crc)
+            found[f"{prefix}.{key}"] = crc
+    return found
