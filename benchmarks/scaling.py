@@ -27,7 +27,8 @@ from spacy.training.initialize import init_nlp
 from spacy.util import load_config
 
 from spacy_ner_arch.training import parallel
-from spacy_ner_arch.training.loop import Training, find_conditions
+from spacy_ner_arch.training.conditions import find_conditions
+from spacy_ner_arch.training.loop import Training
 
 # Updates of a run, and those at its beginning that are not counted.
 STEPS, WARM_UP = {"bilstm_crf": 200, "transformer_crf": 30}, 5

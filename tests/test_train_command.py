@@ -29,6 +29,7 @@ from spacy_ner_arch.cli.app import app
 from spacy_ner_arch.pipes.base import TorchPipe
 from spacy_ner_arch.training import checkpoint, loop, parallel
 from spacy_ner_arch.training.checkpoint import FILE, TrainingError, read_checkpoint, replace_folder
+from spacy_ner_arch.training.conditions import find_conditions
 
 # By name of the run: config, and settings for the same result in any number of processes.
 EXACT = {
@@ -483,7 +484,7 @@ def train_apart(job, **place):
     loop.Training.after_evaluation = change
     with pytest.raises(TrainingError, match=r"processes \[1\] have other weights after step 0 than process 0"):
         config = Config().from_str(job.config, interpolate=False)
-        loop.Training(init_nlp(config), None, loop.find_conditions(config)).run()
+        loop.Training(init_nlp(config), None, find_conditions(config)).run()
 
 
 @pytest.mark.slow

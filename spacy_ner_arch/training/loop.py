@@ -53,7 +53,6 @@ from .checkpoint import (
     weights_checksum,
     write_checkpoint,
 )
-from .conditions import find_conditions  # noqa: F401 - benchmarks/scaling.py takes it from here
 
 
 class Training:
