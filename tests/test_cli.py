@@ -11,13 +11,16 @@ from conftest import RELATIONS, TRAIN, make_examples, make_nlp, set_relations, s
 from spacy.cli import app
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
+from spacy.training.corpus import walk_corpus
 from thinc.api import Config
 from typer.testing import CliRunner
 
 import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
 from spacy_ner_arch.annotate.documents import LAYERS, annotation, predict
 from spacy_ner_arch.cli.configs import find_cell, make_config
+from spacy_ner_arch.cli.messages import fail
 from spacy_ner_arch.evaluation.score_tables import entity_table
+from spacy_ner_arch.formats import find_docbins
 
 DOCUMENT_PAIRS = {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "document"}
 COLUMNS = "-DOCSTART- -X- O\n\nAnna NN B-PER\nBrandt NN I-PER\nslept VB O\n\nin IN O\nTarvik NN B-LOC\n\n"
@@ -324,6 +327,67 @@ def test_clear_error_for_a_path_without_a_pipeline(tmp_path, command):
     for model in (tmp_path / "corpus.spacy", tmp_path / "nowhere"):
         output = run(command, model, "Anna" if command == "label" else tmp_path / "corpus.spacy", code=1)
         assert "is no pipeline: give a folder such as" in " ".join(output.split())
+
+
+def test_the_folder_around_a_pipeline_is_no_pipeline(tmp_path):
+    (tmp_path / "training" / "model-best").mkdir(parents=True)
+    (tmp_path / "in.txt").write_text("Anna left")
+    for command, argument in (("label", "Anna"), ("annotate", tmp_path / "in.txt")):
+        more = [tmp_path / "out"] if command == "annotate" else []
+        output = run(command, tmp_path / "training", argument, *more, code=1)
+        assert f"give a folder such as {tmp_path / 'training' / 'model-best'}" in " ".join(output.split())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "evaluate MODEL CORPUS",
+        "report MODEL CORPUS -o OUT",
+        "tune MODEL CORPUS --min-recall 0.9",
+        "export MODEL OUT --check CORPUS",
+        "review CORPUS OUT --model MODEL",
+        "combine MODEL CORPUS MODEL . OUT",
+        "export-data CORPUS OUT -f json",
+    ],
+)
+def test_a_corpus_that_spacy_cannot_read_is_named(tmp_path, command):
+    """Before anything else, since a model takes seconds to load."""
+    good = DocBin().to_bytes()
+    for name, content in {
+        "a.jsonl": b'{"text": "Anna"}',
+        "a.spacy": b"",
+        "b.spacy": good[:-4],
+        "c.docbin": good,
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        paths = {"CORPUS": tmp_path / name, "OUT": tmp_path / "out", "MODEL": tmp_path}
+        result = CliRunner().invoke(app, ["ner-arch", *(str(paths.get(word, word)) for word in command.split())])
+        output = " ".join(result.output.split())
+        assert result.exit_code in (1, 2) and isinstance(result.exception, SystemExit), output
+        assert f"{tmp_path / name} is no .spacy file" in output and "ner-arch convert` makes .spacy files" in output
+
+
+def test_a_folder_as_corpus(tmp_path):
+    (tmp_path / ".hidden").mkdir()
+    DocBin().to_disk(tmp_path / ".hidden" / "a.spacy")
+    with pytest.raises(ValueError, match=r"has no \.spacy files; .* makes"):
+        find_docbins(tmp_path)
+    for path in ("b.spacy", "more/c.spacy"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        DocBin().to_disk(tmp_path / path)
+    assert find_docbins(tmp_path) == sorted(walk_corpus(tmp_path, ".spacy"))
+
+
+def test_errors_keep_their_line_breaks(capsys):
+    with pytest.raises(SystemExit):
+        fail("Cannot do it", f"first line\n  second line\n  {'word ' * 20}")
+    assert capsys.readouterr().out.splitlines()[-5:] == [
+        "first line",
+        "  second line",
+        f"  {('word ' * 15).strip()}",
+        f"  {('word ' * 5).strip()}",
+        "",
+    ]
 
 
 def write_corpora(folder):

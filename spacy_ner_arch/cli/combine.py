@@ -6,6 +6,7 @@ from typer import Argument, Option
 from wasabi import msg
 
 from ..annotation.layers import find_pipe
+from .messages import fail, warn
 from .pipelines import load
 
 
@@ -14,13 +15,16 @@ def combine(
     corpus: Path = Argument(..., help="The texts in .spacy format; with entities, the results are scored", exists=True),
     predicted: list[Path] = Argument(
         ...,
-        metavar="PREDICTED...",
+        metavar="PREDICTED",
         help="The entities of each system: a .spacy file, or a folder of them",
         exists=True,
     ),
     output: Path = Argument(..., help="File in .spacy format for the combined entities", dir_okay=False),
     weights: list[float] = Option(
-        [], "--weight", "-w", help="Weight of each system, in their order, such as its F1 on the development corpus"
+        [],
+        "--weight",
+        "-w",
+        help="Weight of a system, such as its F1 on the development corpus; once for each system, in their order",
     ),
     component: str | None = Option(None, "--component", help="The span_ner to use, if there are several"),
     code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
@@ -60,9 +64,9 @@ def combine(
             combined.append(with_entities(doc, vote(proposals, weights, judge)))
         write_docbin(combined, output)
     except (ValueError, OSError) as error:
-        msg.fail("Cannot combine", str(error), exits=1)
+        fail("Cannot combine", error)
     if unknown.counts:
-        msg.warn(
+        warn(
             f"{unknown.counts.total()} proposals are decided by the votes alone, since {pipe.name} does not know them",
             "\n".join(
                 f"{count}: {reason}, such as {unknown.first[reason]!r}" for reason, count in unknown.counts.items()

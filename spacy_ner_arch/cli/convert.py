@@ -9,6 +9,8 @@ from typing import Any
 from typer import Argument, Option
 from wasabi import msg
 
+from .messages import fail
+
 AUTO = "auto"
 FORMAT_HELP = (
     "Format of the files; auto finds it out. Annotation tools: label-studio, doccano, prodigy, brat, argilla. Columns: "
@@ -87,11 +89,11 @@ def convert(
     try:
         language = get_lang_class(lang)
     except ImportError as error:
-        msg.fail(f"spaCy has no language {lang!r}", str(error), exits=1)
+        fail(f"spaCy has no language {lang!r}", error)
     try:
         nlp = language()
     except ImportError as error:
-        msg.fail(f"Cannot make the tokenizer of {lang!r}, since a package is missing or broken", str(error), exits=1)
+        fail(f"Cannot make the tokenizer of {lang!r}, since a package is missing or broken", error)
     options: dict[str, Any] = {
         name: value
         for name, value in (
@@ -135,7 +137,7 @@ def convert(
                     raise ValueError(f"{path}: one Doc cannot be split into two parts; leave out --split")
             write_docbins({output_dir / f"{part}.spacy": part_docs for part, part_docs in parts.items()})
         except (ValueError, OSError, ImportError) as error:
-            msg.fail(f"Cannot convert {path}", str(error), exits=1)
+            fail(f"Cannot convert {path}", error)
         msg.divider(str(path))
         print(report.summary())
         if not report.entities:

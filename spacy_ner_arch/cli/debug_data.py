@@ -12,6 +12,8 @@ from spacy.cli._util import import_code, parse_config_overrides, show_validation
 from typer import Argument, Option
 from wasabi import msg
 
+from .messages import fail
+
 # Pairs of argument types that are shown of a relation.
 SHOWN_TYPES = 3
 
@@ -38,7 +40,7 @@ def debug_data(
             setup = set_up(config, parse_config_overrides(context.args))
         data, problems = inspect_corpora(setup)
     except (ValueError, OSError, ClickException) as error:
-        msg.fail(f"Cannot check {config}", str(error), exits=1)
+        fail(f"Cannot check {config}", error)
     print_corpora(data)
     msg.divider("Problems")
     for problem in problems:

@@ -7,12 +7,12 @@ import srsly
 from typer import Argument, Option
 from wasabi import Printer, msg
 
-from .pipelines import assigning, load, predict, setters
+from .pipelines import assigning, check_corpus, load, predict, setters
 
 
 def evaluate(
     model: str = Argument(..., help="Model name or path"),
-    corpus: Path = Argument(..., help="Corpus in .spacy format", exists=True),
+    corpus: Path = Argument(..., help="Corpus in .spacy format", exists=True, callback=check_corpus),
     output: Path | None = Option(None, "--output", "-o", help="JSON file for the scores", dir_okay=False),
     gold_preproc: bool = Option(False, "--gold-preproc", "-G", help="Predict on gold sentences and tokens"),
     gold_entities: bool | None = Option(

@@ -6,10 +6,11 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from spacy.language import Language
-from spacy.tokens import Doc, DocBin
+from spacy.tokens import Doc
 from typer import Argument, Option
 from wasabi import msg
 
+from .messages import fail
 from .pipelines import assigning, load, predict
 
 FORMAT_HELP = (
@@ -35,19 +36,17 @@ def export_data(
     """
     from spacy.vocab import Vocab
 
-    from ..formats import ReadReport, write_docs
+    from ..formats import ReadReport, find_docbins, read_docbin, write_docs
 
     if isinstance(sys.stdout, TextIOWrapper):
         # The report quotes the corpus, which may have characters that the terminal cannot show.
         sys.stdout.reconfigure(errors="backslashreplace")
     report = ReadReport()
     try:
-        files = sorted(corpus.rglob("*.spacy")) if corpus.is_dir() else [corpus]
-        if not files:
-            raise ValueError(f"{corpus} has no .spacy files; `ner-arch convert` makes them")
+        files = find_docbins(corpus)
         if model is None:
             vocab = Vocab()
-            docs = (doc for file in files for doc in DocBin().from_disk(file).get_docs(vocab))
+            docs = (doc for file in files for doc in read_docbin(file, vocab))
         else:
             nlp = load(model, use_gpu, code)
             if not any(assigning(nlp, name) for name in ("doc.ents", "doc.spans", "doc._.relations")):
@@ -55,7 +54,7 @@ def export_data(
             docs = (doc for file in files for doc in predictions(nlp, file))
         write_docs(docs, output, format, report, model=model, spans_key=spans_key, source=corpus)
     except (ValueError, OSError) as error:
-        msg.fail(f"Cannot export {corpus}", str(error), exits=1)
+        fail(f"Cannot export {corpus}", error)
     print(report.summary())
     if not report.spans:
         msg.warn(f"No entity was written: check the corpus, and --spans-key {spans_key}")
@@ -67,6 +66,8 @@ def predictions(nlp: Language, file: Path) -> Iterator[Doc]:
 
     So a document has the same number with and without a model.
     """
+    from ..formats import read_docbin
+
     examples = iter(predict(nlp, file, []))
-    for doc in DocBin().from_disk(file).get_docs(nlp.vocab):
+    for doc in read_docbin(file, nlp.vocab):
         yield next(examples).predicted if len(doc) else doc

@@ -7,6 +7,7 @@ from typer import Argument, Option
 from wasabi import msg
 
 from .configs import EMBEDDINGS, ENCODERS, HEADS, RELATIONS, describe, find_cell, make_config, notes
+from .messages import fail
 
 TREES_HELP = (
     "Dependency trees of synlstm: gold for those of the corpus, or a pipeline with a parser; by default a parser is "
@@ -41,7 +42,7 @@ def init_config(
         header = [f"Made by `python -m spacy ner-arch init-config`: {describe(cell)}.", *notes(cell)]
         text = make_config(cell, transformer=transformer, vectors=vectors, lang=lang, gpu=gpu, header=header)
     except ValueError as error:
-        msg.fail("Cannot write a config", str(error), exits=1)
+        fail("Cannot write a config", error)
     if str(output) == "-":
         print(text, end="")
         return

@@ -16,7 +16,7 @@ def label(
     model: str = Argument(..., help="Model name or path"),
     inputs: list[str] = Argument(
         ...,
-        metavar="INPUT...",
+        metavar="INPUT",
         help="Texts; files with a text (.txt) or a JSON object with the key text (.jsonl) on each line; or - for such "
         "lines on standard input",
     ),

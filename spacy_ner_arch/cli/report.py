@@ -2,17 +2,16 @@
 
 from pathlib import Path
 
-from spacy.tokens import DocBin
-from spacy.training.corpus import walk_corpus
 from typer import Argument, Option
 from wasabi import msg
 
-from .pipelines import assigning, load, predict, with_tokens
+from .messages import fail
+from .pipelines import assigning, check_corpus, load, predict, with_tokens
 
 
 def report(
     model: str = Argument(..., help="Model name or path"),
-    corpus: Path = Argument(..., help="Corpus in .spacy format", exists=True),
+    corpus: Path = Argument(..., help="Corpus in .spacy format", exists=True, callback=check_corpus),
     output: Path = Option(..., "--output", "-o", help="Folder for index.html", file_okay=False),
     log: Path | None = Option(None, "--log", help="Output of `spacy train`, or its json lines", exists=True),
     code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
@@ -24,6 +23,7 @@ def report(
     and the worst errors.
     """
     from ..evaluation.report import write_report
+    from ..formats import find_docbins, read_docbin
 
     nlp = load(model, use_gpu, code)
     finds_entities = assigning(nlp, "doc.ents") or assigning(nlp, "doc.spans")
@@ -31,10 +31,9 @@ def report(
         msg.fail("No component of this pipeline finds entities, spans or relations", exits=1)
     # Without a component that finds entities, relations are those between gold entities.
     examples = predict(nlp, corpus, [] if finds_entities else ["ents", "spans", "sents"])
-    files = walk_corpus(corpus, ".spacy")
-    numbers = with_tokens(doc for file in files for doc in DocBin().from_disk(file).get_docs(nlp.vocab))
+    numbers = with_tokens(doc for file in find_docbins(corpus) for doc in read_docbin(file, nlp.vocab))
     try:
         page = write_report(nlp, examples, output, log, numbers)
     except (ValueError, ImportError) as error:
-        msg.fail("Cannot write the report", str(error), exits=1)
+        fail("Cannot write the report", error)
     msg.good(f"Saved report to {page}")

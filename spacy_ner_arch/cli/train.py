@@ -11,6 +11,8 @@ from spacy.cli._util import import_code, parse_config_overrides, setup_gpu, show
 from typer import Argument, Option
 from wasabi import msg
 
+from .messages import fail
+
 
 class TrainingJob(NamedTuple):
     """Arguments of the command for one process; `config` is the text of the file.
@@ -60,7 +62,7 @@ def train(
         if output is None and (resume or minutes is not None):
             raise ValueError("--resume and --checkpoint-minutes need the folder of the checkpoint: give --output")
     except ValueError as error:
-        msg.fail("Cannot train", str(error), exits=1)
+        fail("Cannot train", error)
     overrides = parse_config_overrides(context.args)
     text = sys.stdin.read() if str(config) == "-" else config.read_text(encoding="utf8")
     jobs = [TrainingJob(config, text, overrides, output, code, verbose, gpu, resume, force, minutes) for gpu in chosen]
@@ -74,7 +76,7 @@ def train(
         try:
             run_group(run_job, [(job,) for job in jobs])
         except ChildProcessError as error:
-            msg.fail("Training has stopped", f"{error}. What was saved is intact.", exits=1)
+            fail("Training has stopped", f"{error}. What was saved is intact.")
 
 
 def is_torchrun() -> bool:
@@ -167,7 +169,7 @@ def run_job(job: TrainingJob, from_environment: bool = False, **place: Any) -> N
         if parallel.size() > 1:
             print(f"Process {parallel.rank()}: {error}", file=sys.stderr, flush=True)
             sys.exit(1)
-        msg.fail("Cannot train", str(error), exits=1)
+        fail("Cannot train", error)
 
 
 def find_checkpoint(job: TrainingJob, conditions: dict[str, Any]) -> Any:

@@ -7,13 +7,17 @@ from typer import Argument, Option
 from wasabi import msg
 
 from ..annotation.layers import find_pipe
-from .pipelines import load, predict
+from .pipelines import check_corpus, load, predict
 
 
 def tune(
     model: str = Argument(..., help="Model name or path"),
-    corpus: Path = Argument(..., help="Held-out corpus in .spacy format, such as the development part", exists=True),
-    output: Path | None = Option(None, "--output", "-o", help="Folder for the pipeline with the thresholds"),
+    corpus: Path = Argument(
+        ..., help="Held-out corpus in .spacy format, such as the development part", exists=True, callback=check_corpus
+    ),
+    output: Path | None = Option(
+        None, "--output", "-o", help="Folder for the pipeline with the thresholds", file_okay=False
+    ),
     min_recall: float | None = Option(
         None,
         "--min-recall",
