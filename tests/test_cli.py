@@ -378,6 +378,11 @@ def test_a_folder_as_corpus(tmp_path):
     assert find_docbins(tmp_path) == sorted(walk_corpus(tmp_path, ".spacy"))
 
 
+def test_the_list_of_commands_is_not_cut():
+    """A command is shown with its first sentence, if that fits into a line."""
+    assert "..." not in CliRunner().invoke(app, ["ner-arch", "--help"]).output.partition("Commands")[2]
+
+
 def test_errors_keep_their_line_breaks(capsys):
     with pytest.raises(SystemExit):
         fail("Cannot do it", f"first line\n  second line\n  {'word ' * 20}")

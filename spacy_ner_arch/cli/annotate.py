@@ -58,10 +58,11 @@ def annotate(
     code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
     use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
 ) -> None:
-    """Annotate corpora of any size with entities, spans and relations, in constant memory.
+    """Annotate corpora of any size, in constant memory.
 
-    The output is a folder with a file for each shard of the input and a manifest. The same command goes on where it
-    was stopped. The files are the same for any number of processes, with and without Ray.
+    The annotation is what the pipeline sets: entities, spans and relations. The output is a folder with a file for each
+    shard of the input and a manifest. The same command goes on where it was stopped. The files are the same for any
+    number of processes, with and without Ray.
     """
     from tqdm import tqdm
 

@@ -30,7 +30,7 @@ def combine(
     code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
     use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
 ) -> None:
-    """Combine the entities that several systems find in the same texts.
+    """Combine the entities of several systems in the same texts.
 
     The systems vote about every span that one of them proposes, for a label or for no entity. A vote counts as much as
     the span model finds its label probable. The table shows each system, the span model alone, the majority vote, and

@@ -63,10 +63,10 @@ def convert(
         "raise", "--on-error", help="What to do with a malformed sentence: raise, or skip and count"
     ),
 ) -> None:
-    """Convert annotated corpora to OUTPUT_DIR/<name of the input>.spacy, for `spacy train`.
+    """Convert annotated corpora to .spacy files, for `spacy train`.
 
-    Entities are kept, and trees and relations where the format has them. By default each sentence becomes one Doc.
-    Nothing is written for an input with an error.
+    Each input becomes OUTPUT_DIR/<name of the input>.spacy. Entities are kept, and trees and relations where the format
+    has them. By default each sentence becomes one Doc. Nothing is written for an input with an error.
     """
     from spacy.util import get_lang_class
     from tqdm import tqdm

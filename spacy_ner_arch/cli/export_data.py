@@ -29,10 +29,11 @@ def export_data(
     code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
     use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
 ) -> None:
-    """Export a corpus for annotation tools, or the predictions of a model on its texts as pre-annotations.
+    """Export a corpus, or predictions, for annotation tools.
 
-    Entities, spans and relations are written. What the format cannot hold is counted, with examples. For label-studio,
-    the configuration of the project is written beside the tasks.
+    With --model, its predictions on the texts are written as pre-annotations. Entities, spans and relations are
+    written. What the format cannot hold is counted, with examples. For label-studio, the configuration of the project
+    is written beside the tasks.
     """
     from spacy.vocab import Vocab
 

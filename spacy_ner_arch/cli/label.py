@@ -40,10 +40,11 @@ def label(
     code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
     use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
 ) -> None:
-    """Find the entities, spans and relations of texts, with labels and probabilities.
+    """Find the entities, spans and relations of texts.
 
-    A json line has the text, the other keys of the input line, and the annotation with bounds in characters. An empty
-    line gives an empty text. Long inputs are read in constant memory.
+    They are shown with their labels and probabilities. A json line has the text, the other keys of the input line, and
+    the annotation with bounds in characters. An empty line gives an empty text. Long inputs are read in constant
+    memory.
     """
     from tqdm import tqdm
 

@@ -17,10 +17,10 @@ def report(
     code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
     use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
 ) -> None:
-    """Write one html page on the entities, spans and relations of a trained pipeline.
+    """Write one html page on what a trained pipeline finds.
 
-    It shows scores, confusions, calibration of the probabilities, thresholds, learned transitions, the training curve
-    and the worst errors.
+    It shows scores of entities, spans and relations, confusions, calibration of the probabilities, thresholds, learned
+    transitions, the training curve and the worst errors.
     """
     from ..evaluation.report import write_report
     from ..formats import find_docbins, read_docbin

@@ -31,12 +31,12 @@ def review(
     code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
     use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
 ) -> None:
-    """Find probable errors in the annotation of entities and relations.
+    """Find probable errors in the annotation of a corpus.
 
-    A model that has not seen a document judges its annotation. With --config, one pipeline is trained for each part of
-    the corpus, on the other parts; further options replace settings of the config, such as --training.max_steps 500.
-    OUTPUT gets errors.jsonl (all, the most probable first), index.html, and errors.spacy, the documents with errors,
-    with gold annotation and with all probable spans in doc.spans["alternatives"].
+    A model that has not seen a document judges its entities and relations. With --config, one pipeline is trained for
+    each part of the corpus, on the other parts; further options replace settings of the config, such as
+    --training.max_steps 500. OUTPUT gets errors.jsonl (all, the most probable first), index.html, and errors.spacy, the
+    documents with errors, with gold annotation and with all probable spans in doc.spans["alternatives"].
     """
     from ..annotation.entities import ALTERNATIVES
     from ..evaluation.doubts import ranked

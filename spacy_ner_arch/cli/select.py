@@ -31,10 +31,10 @@ def select(
     code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
     use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
 ) -> None:
-    """Choose the texts whose annotation would help a model most: those it is unsure of, unlike each other.
+    """Choose the texts whose annotation would help a model most.
 
-    OUTPUT gets the chosen texts, the first choice first, with the predictions of the model as pre-annotations. A text
-    that occurs several times is chosen once.
+    They are those of which it is unsure, unlike each other. OUTPUT gets the chosen texts, the first choice first, with
+    the predictions of the model as pre-annotations. A text that occurs several times is chosen once.
     """
     from ..annotate.documents import dump
     from ..evaluation.selection import candidates, choose, word_vectors

@@ -51,11 +51,12 @@ def train(
         None, "--checkpoint-minutes", help="Also write a checkpoint between evaluations, after so many minutes", min=0.0
     ),
 ) -> None:
-    """Train a pipeline, as `spacy train` does, with a checkpoint at every evaluation.
+    """Train a pipeline as `spacy train` does, with checkpoints.
 
-    Settings of the config can be overridden: --paths.train FILE. A training that was killed goes on with --resume and
-    ends with the same weights. --gpus and --workers train in several processes, each on its share of every batch, with
-    the result of a single one. Under torchrun, the command joins its group of processes.
+    A checkpoint is written at every evaluation. Settings of the config can be overridden: --paths.train FILE. A
+    training that was killed goes on with --resume and ends with the same weights. --gpus and --workers train in several
+    processes, each on its share of every batch, with the result of a single one. Under torchrun, the command joins its
+    group of processes.
     """
     try:
         chosen = find_devices(gpus, use_gpu, workers)
