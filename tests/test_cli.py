@@ -17,7 +17,9 @@ from typer.testing import CliRunner
 
 import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
 from spacy_ner_arch.annotate.documents import LAYERS, annotation, predict
+from spacy_ner_arch.annotation.teachers import TEACHER
 from spacy_ner_arch.cli.configs import find_cell, make_config
+from spacy_ner_arch.cli.corpus_counts import count_documents
 from spacy_ner_arch.cli.messages import fail
 from spacy_ner_arch.evaluation.score_tables import entity_table
 from spacy_ner_arch.formats import find_docbins
@@ -29,6 +31,7 @@ COLUMNS = "-DOCSTART- -X- O\n\nAnna NN B-PER\nBrandt NN I-PER\nslept VB O\n\nin 
 def run(*args, code=0):
     result = CliRunner().invoke(app, ["ner-arch", *map(str, args)])
     assert result.exit_code == code, result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit), "a traceback"
     return result.output
 
 
@@ -264,6 +267,7 @@ def test_label_names_a_bad_line_or_counts_it(joint, tmp_path, bad):
     "args, message",
     [
         (["no.txt"], "no.txt: there is no such file"),
+        (["."], ". is a folder: name its files"),
         (["notes.md"], "notes.md is a file, but neither .txt nor .jsonl"),
         (["A text", "--format", "txt"], "--format is for files and standard input"),
         (["-", "--format", "csv"], "must be one of txt, jsonl"),
@@ -428,6 +432,12 @@ def write_corpora(folder):
     return ["--paths.train", folder / "train.spacy", f"--paths.dev={folder / 'dev.spacy'}"]
 
 
+def test_debug_data_counts_documents_of_a_teacher():
+    examples = make_examples(spacy.blank("en"))
+    examples[1].reference.user_data[TEACHER] = {}
+    assert count_documents(examples, set())["counts"]["documents with a teacher's probabilities"] == 1
+
+
 def test_debug_data_counts_and_finds_faults(tmp_path):
     (tmp_path / "my.cfg").write_text(make_config(find_cell(head="span", relations="softmax")), encoding="utf8")
     options = [*write_corpora(tmp_path), "--components.span_ner.max_width", 2]
@@ -583,6 +593,40 @@ def text_header(text):
 def test_init_config_refuses(tmp_path, options, message):
     output = run("init-config", tmp_path / "my.cfg", *options, code=1)
     assert message in " ".join(output.split()) and not (tmp_path / "my.cfg").exists()
+
+
+def test_init_config_replaces_nothing_unasked(tmp_path):
+    (tmp_path / "my.cfg").write_text("# with my changes")
+    output = run("init-config", tmp_path / "my.cfg", code=1)
+    assert "exists: give another name, or --force" in " ".join(output.split())
+    assert (tmp_path / "my.cfg").read_text() == "# with my changes"
+    run("init-config", tmp_path / "my.cfg", "--force")
+    assert "sequence_ner" in (tmp_path / "my.cfg").read_text()
+
+
+@pytest.mark.parametrize("command", ["train", "debug-data"])
+def test_a_config_whose_corpora_cannot_be_read(tmp_path, command):
+    run("init-config", tmp_path / "my.cfg")
+    DocBin().to_disk(tmp_path / "dev.spacy")
+    (tmp_path / "a.jsonl").write_text('{"text": "Anna"}')
+    (tmp_path / "damaged.spacy").write_bytes(b"no corpus")
+    for name, message in {
+        None: "[corpora.train] has no path: set [paths] train, or give --paths.train FILE",
+        "nowhere.spacy": f"[corpora.train] path: there is no {tmp_path / 'nowhere.spacy'}",
+        "a.jsonl": f"[corpora.train] path: {tmp_path / 'a.jsonl'} is no .spacy file",
+        "damaged.spacy": f"[corpora.train] path: {tmp_path / 'damaged.spacy'} is no .spacy file, or damaged",
+    }.items():
+        options = ["--paths.train", tmp_path / name] if name else []
+        output = run(command, tmp_path / "my.cfg", "--paths.dev", tmp_path / "dev.spacy", *options, code=1)
+        assert message in " ".join(output.split())
+
+
+def test_train_shows_what_a_setting_must_be(tmp_path):
+    run("init-config", tmp_path / "my.cfg")
+    DocBin().to_disk(tmp_path / "a.spacy")
+    paths = ["--paths.train", tmp_path / "a.spacy", "--paths.dev", tmp_path / "a.spacy"]
+    output = run("train", tmp_path / "my.cfg", *paths, "--components.sequence_ner.scheme", "BILOU", code=1)
+    assert "Cannot train" in output and "unknown tag scheme 'BILOU'; known are BILUO, BIO" in output
 
 
 def test_a_broken_plugin_is_not_an_unknown_language(tmp_path):

@@ -73,6 +73,7 @@ def convert(
 
     from ..formats import FORMATS, ReadReport, detect_format, read_docs, split_docs, write_docbins
     from ..formats.counts import MISALIGNED, SKIPPED
+    from ..formats.spans import OTHER_LABEL
 
     if isinstance(sys.stdout, TextIOWrapper):
         # The report quotes the corpus, which may have characters that the terminal cannot show.
@@ -140,7 +141,9 @@ def convert(
             fail(f"Cannot convert {path}", error)
         msg.divider(str(path))
         print(report.summary())
-        if not report.entities:
+        if not report.entities and report.notes[OTHER_LABEL]:
+            msg.warn(f"No entity was read: none has a label of --labels {labels}")
+        elif not report.entities:
             msg.warn("No entity was read: check the column (conll) or the key (other formats) of the entities")
         if report.notes[SKIPPED]:
             msg.warn(f"--on-error skip has left out {report.share(SKIPPED)} sentences with all their annotation")

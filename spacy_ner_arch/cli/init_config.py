@@ -31,6 +31,7 @@ def init_config(
     vectors: str | None = Option(None, "--vectors", help="Pipeline with word vectors to add to the embedding of words"),
     lang: str = Option("en", "--lang", "-l", help="Language code; the tokenizer is that of the language"),
     gpu: bool = Option(False, "--gpu", "-G", help="Mixed precision (bfloat16) and larger batches, for a GPU"),
+    force: bool = Option(False, "--force", "-F", help="Replace a config that exists"),
 ) -> None:
     """Write a complete config, with comments, for your own data.
 
@@ -38,6 +39,8 @@ def init_config(
     --paths.train FILE --paths.dev FILE`.
     """
     try:
+        if output.is_file() and not force:
+            raise ValueError(f"{output} exists: give another name, or --force to replace it")
         cell = find_cell(config, embedding=embedding, encoder=encoder, head=head, relations=relations, trees=trees)
         header = [f"Made by `python -m spacy ner-arch init-config`: {describe(cell)}.", *notes(cell)]
         text = make_config(cell, transformer=transformer, vectors=vectors, lang=lang, gpu=gpu, header=header)

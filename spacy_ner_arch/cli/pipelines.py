@@ -8,6 +8,7 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
 from spacy.util import load_model
+from thinc.api import Config
 from typer import BadParameter
 from wasabi import msg
 
@@ -16,6 +17,9 @@ from .messages import fail
 
 # The attribute that a component assigns if it sets a layer of annotation.
 ASSIGNED = {"ents": "doc.ents", "spans": "doc.spans", "heads": "token.head"}
+
+# Readers whose `path` is a .spacy file or a folder of them.
+READERS = ("spacy.Corpus.v1", "spacy_ner_arch.Corpus.v1")
 
 
 def check_corpus(path: Path | None) -> Path | None:
@@ -29,6 +33,25 @@ def check_corpus(path: Path | None) -> Path | None:
         except ValueError as error:
             raise BadParameter(str(error)) from error
     return path
+
+
+def check_corpora(config: Config) -> None:
+    """Raise ValueError for a corpus of a config that is not there, or that spaCy cannot read."""
+    from ..formats import find_docbins, parse_docbin
+
+    for name, corpus in config.interpolate().get("corpora", {}).items():
+        if corpus.get("@readers") not in READERS:
+            continue
+        path = corpus.get("path")
+        if path is None:
+            raise ValueError(f"[corpora.{name}] has no path: set [paths] {name}, or give --paths.{name} FILE")
+        if not Path(path).exists():
+            raise ValueError(f"[corpora.{name}] path: there is no {path}; check [paths] {name} or --paths.{name}")
+        try:
+            for file in find_docbins(Path(path)):
+                parse_docbin(file.read_bytes(), file)
+        except ValueError as error:
+            raise ValueError(f"[corpora.{name}] path: {error}") from error
 
 
 def load(model: str, use_gpu: int = -1, code: Path | None = None, silent: bool = False) -> Language:

@@ -12,6 +12,7 @@ from typer import Argument, Option
 from wasabi import msg
 
 from .messages import fail
+from .pipelines import check_corpora
 
 
 class TrainingJob(NamedTuple):
@@ -152,8 +153,13 @@ def run_job(job: TrainingJob, from_environment: bool = False, **place: Any) -> N
             if job.resume and saved is None:
                 msg.info(f"No checkpoint in {job.output}: training begins")
             msg.divider("Initializing pipeline")
-            with show_validation_error(job.config_path, hint_fill=False):
-                nlp = init_nlp(config, use_gpu=job.gpu)
+            try:
+                check_corpora(config)
+                with show_validation_error(job.config_path, hint_fill=False):
+                    nlp = init_nlp(config, use_gpu=job.gpu)
+            except (ValueError, OSError) as error:
+                # Settings and corpora are to blame: the user needs the message, not the calls that led there.
+                raise TrainingError(str(error)) from error
         msg.good("Initialized pipeline")
         msg.divider("Training pipeline")
         training = Training(
