@@ -511,7 +511,7 @@ def test_debug_data_counts_and_finds_faults(tmp_path):
             "but no sentences are set on",
         ),
         ({}, ["--paths.train", "empty.spacy"], "sequence_ner: train has no entities"),
-        ({}, ["--paths.train", "none.spacy"], "No such file or directory: 'none.spacy'"),
+        ({}, ["--paths.train", "none.spacy"], "there is no none.spacy; check [paths] train or --paths.train"),
         ({}, ["--frozen"], "No such option"),
         ({}, ["--components.sequence_ner.scheme", "IOB"], "unknown tag scheme 'IOB'"),
     ],
