@@ -322,6 +322,26 @@ def test_another_run_is_refused_with_what_differs(model, trained, texts, whole, 
     assert "complete already" in run(tmp_path / "moved", tmp_path / "a.jsonl", folder, *options)
 
 
+def test_a_run_that_annotated_nothing_does_not_block_its_folder(model, texts, whole, tmp_path):
+    """After a wrong option, the right command works in the same folder."""
+    folder, options = tmp_path / "out", ["--shard-size", 4, "--batch-size", 3]
+    output = run(model, texts, folder, *options, "--text-column", "body", code=1)
+    assert "no text under the key body" in output and "remedy: " in output
+    run(model, texts, folder, *options, "--component", "ner", "--soft", "--to", "spacy", code=1)
+    run(model, texts, folder, *options)
+    assert contents(folder) == whole
+    assert "the output of another run" in run(model, texts, folder, "--text-column", "body", code=1)
+    assert contents(folder) == whole
+
+
+def test_a_gpu_that_is_not_there(model, texts, tmp_path, monkeypatch):
+    def fail(gpu: int) -> None:
+        raise ValueError("Cannot use GPU, CuPy is not installed")
+
+    monkeypatch.setattr("thinc.api.require_gpu", fail)
+    assert "`python -m spacy ner-arch doctor --gpu-id 3`" in run(model, texts, tmp_path / "out", "-g", 3, code=1)
+
+
 def test_folders_that_are_not_ours_are_refused(model, texts, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     assert "has other files, such as notes.txt" in run(model, texts, tmp_path, code=1)
@@ -353,6 +373,8 @@ def test_bad_lines_are_rejected_with_place_and_reason(model, tmp_path):
     for number, (row, reason) in enumerate(zip(rejects(tmp_path / "out"), bad.values(), strict=True), start=1):
         assert row["place"] == f"{path}:{2 * number}" and reason in row["reason"]
     assert "8 of 16 records were rejected" in output and f"{path}:2: no text under the key text" in output
+    assert "remedy: write an object such as" in output
+    assert "with --key" in rejects(tmp_path / "out")[5]["remedy"]
     totals = manifest(tmp_path / "out")[-1]["totals"]
     assert (totals["records"], totals["documents"], totals["rejects"]) == (16, 8, 8)
     # Documents are known by their place. All with the same id are kept.
@@ -400,6 +422,10 @@ def test_csv(model, tmp_path):
     for row, reason, place in zip(rejects(tmp_path / "out"), reasons, places, strict=True):
         assert reason in row["reason"] and row["place"] == place
     assert "4 of 6 records were rejected" in output
+    for mark in (";", "\t"):
+        (tmp_path / "b.csv").write_text(f"text{mark}id\nAnna left{mark}1\n")
+        output = run(model, tmp_path / "b.csv", tmp_path / "none", code=1)
+        assert "the first row is" in output and "separate the cells by commas" in output
     output = run(model, path, tmp_path / "other", "--text-column", "body", code=1)
     assert f"{path} has no column 'body'; give one of name, text as --text-column" in output
     # Noticed before anything is annotated.

@@ -11,14 +11,19 @@ from conftest import RELATIONS, TRAIN, make_examples, make_nlp, set_relations, s
 from spacy.cli import app
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
+from spacy.training.corpus import walk_corpus
 from thinc.api import Config
 from typer.testing import CliRunner
 
 import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
 from spacy_ner_arch.annotate.documents import LAYERS, annotation, predict_in_zones
+from spacy_ner_arch.annotation.teachers import TEACHER
 from spacy_ner_arch.cli.configs import make_config
+from spacy_ner_arch.cli.corpus_counts import count_documents
+from spacy_ner_arch.cli.messages import fail
 from spacy_ner_arch.cli.presets import find_cell
 from spacy_ner_arch.evaluation.score_tables import entity_table
+from spacy_ner_arch.formats import find_docbins
 
 DOCUMENT_PAIRS = {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "document"}
 COLUMNS = "-DOCSTART- -X- O\n\nAnna NN B-PER\nBrandt NN I-PER\nslept VB O\n\nin IN O\nTarvik NN B-LOC\n\n"
@@ -27,6 +32,7 @@ COLUMNS = "-DOCSTART- -X- O\n\nAnna NN B-PER\nBrandt NN I-PER\nslept VB O\n\nin 
 def run(*args, code=0):
     result = CliRunner().invoke(app, ["ner-arch", *map(str, args)])
     assert result.exit_code == code, result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit), "a traceback"
     return result.output
 
 
@@ -262,6 +268,7 @@ def test_label_names_a_bad_line_or_counts_it(joint, tmp_path, bad):
     "args, message",
     [
         (["no.txt"], "no.txt: there is no such file"),
+        (["."], ". is a folder: name its files"),
         (["notes.md"], "notes.md is a file, but neither .txt nor .jsonl"),
         (["A text", "--format", "txt"], "--format is for files and standard input"),
         (["-", "--format", "csv"], "must be one of txt, jsonl"),
@@ -327,6 +334,72 @@ def test_clear_error_for_a_path_without_a_pipeline(tmp_path, command):
         assert "is no pipeline: give a folder such as" in " ".join(output.split())
 
 
+def test_the_folder_around_a_pipeline_is_no_pipeline(tmp_path):
+    (tmp_path / "training" / "model-best").mkdir(parents=True)
+    (tmp_path / "in.txt").write_text("Anna left")
+    for command, argument in (("label", "Anna"), ("annotate", tmp_path / "in.txt")):
+        more = [tmp_path / "out"] if command == "annotate" else []
+        output = run(command, tmp_path / "training", argument, *more, code=1)
+        assert f"give a folder such as {tmp_path / 'training' / 'model-best'}" in " ".join(output.split())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "evaluate MODEL CORPUS",
+        "report MODEL CORPUS -o OUT",
+        "tune MODEL CORPUS --min-recall 0.9",
+        "export MODEL OUT --check CORPUS",
+        "review CORPUS OUT --model MODEL",
+        "combine MODEL CORPUS MODEL . OUT",
+        "export-data CORPUS OUT -f json",
+    ],
+)
+def test_a_corpus_that_spacy_cannot_read_is_named(tmp_path, command):
+    """Before anything else, since a model takes seconds to load."""
+    good = DocBin().to_bytes()
+    for name, content in {
+        "a.jsonl": b'{"text": "Anna"}',
+        "a.spacy": b"",
+        "b.spacy": good[:-4],
+        "c.docbin": good,
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        paths = {"CORPUS": tmp_path / name, "OUT": tmp_path / "out", "MODEL": tmp_path}
+        result = CliRunner().invoke(app, ["ner-arch", *(str(paths.get(word, word)) for word in command.split())])
+        output = " ".join(result.output.split())
+        assert result.exit_code in (1, 2) and isinstance(result.exception, SystemExit), output
+        assert f"{tmp_path / name} is no .spacy file" in output and "ner-arch convert` makes .spacy files" in output
+
+
+def test_a_folder_as_corpus(tmp_path):
+    (tmp_path / ".hidden").mkdir()
+    DocBin().to_disk(tmp_path / ".hidden" / "a.spacy")
+    with pytest.raises(ValueError, match=r"has no \.spacy files; .* makes"):
+        find_docbins(tmp_path)
+    for path in ("b.spacy", "more/c.spacy"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        DocBin().to_disk(tmp_path / path)
+    assert find_docbins(tmp_path) == sorted(walk_corpus(tmp_path, ".spacy"))
+
+
+def test_the_list_of_commands_is_not_cut():
+    """A command is shown with its first sentence, if that fits into a line."""
+    assert "..." not in CliRunner().invoke(app, ["ner-arch", "--help"]).output.partition("Commands")[2]
+
+
+def test_errors_keep_their_line_breaks(capsys):
+    with pytest.raises(SystemExit):
+        fail("Cannot do it", f"first line\n  second line\n  {'word ' * 20}")
+    assert capsys.readouterr().out.splitlines()[-5:] == [
+        "first line",
+        "  second line",
+        f"  {('word ' * 15).strip()}",
+        f"  {('word ' * 5).strip()}",
+        "",
+    ]
+
+
 def write_corpora(folder):
     """Corpora with faults of all kinds. Returns the options that name them."""
     vocab = spacy.blank("en").vocab
@@ -358,6 +431,12 @@ def write_corpora(folder):
     for name, docs in (("train", train), ("dev", dev)):
         DocBin(docs=docs, store_user_data=True).to_disk(folder / f"{name}.spacy")
     return ["--paths.train", folder / "train.spacy", f"--paths.dev={folder / 'dev.spacy'}"]
+
+
+def test_debug_data_counts_documents_of_a_teacher():
+    examples = make_examples(spacy.blank("en"))
+    examples[1].reference.user_data[TEACHER] = {}
+    assert count_documents(examples, set())["counts"]["documents with a teacher's probabilities"] == 1
 
 
 def test_debug_data_counts_and_finds_faults(tmp_path):
@@ -432,7 +511,7 @@ def test_debug_data_counts_and_finds_faults(tmp_path):
             "but no sentences are set on",
         ),
         ({}, ["--paths.train", "empty.spacy"], "sequence_ner: train has no entities"),
-        ({}, ["--paths.train", "none.spacy"], "No such file or directory: 'none.spacy'"),
+        ({}, ["--paths.train", "none.spacy"], "there is no none.spacy; check [paths] train or --paths.train"),
         ({}, ["--frozen"], "No such option"),
         ({}, ["--components.sequence_ner.scheme", "IOB"], "unknown tag scheme 'IOB'"),
     ],
@@ -515,6 +594,40 @@ def text_header(text):
 def test_init_config_refuses(tmp_path, options, message):
     output = run("init-config", tmp_path / "my.cfg", *options, code=1)
     assert message in " ".join(output.split()) and not (tmp_path / "my.cfg").exists()
+
+
+def test_init_config_replaces_nothing_unasked(tmp_path):
+    (tmp_path / "my.cfg").write_text("# with my changes")
+    output = run("init-config", tmp_path / "my.cfg", code=1)
+    assert "exists: give another name, or --force" in " ".join(output.split())
+    assert (tmp_path / "my.cfg").read_text() == "# with my changes"
+    run("init-config", tmp_path / "my.cfg", "--force")
+    assert "sequence_ner" in (tmp_path / "my.cfg").read_text()
+
+
+@pytest.mark.parametrize("command", ["train", "debug-data"])
+def test_a_config_whose_corpora_cannot_be_read(tmp_path, command):
+    run("init-config", tmp_path / "my.cfg")
+    DocBin().to_disk(tmp_path / "dev.spacy")
+    (tmp_path / "a.jsonl").write_text('{"text": "Anna"}')
+    (tmp_path / "damaged.spacy").write_bytes(b"no corpus")
+    for name, message in {
+        None: "[corpora.train] has no path: set [paths] train, or give --paths.train FILE",
+        "nowhere.spacy": f"[corpora.train] path: there is no {tmp_path / 'nowhere.spacy'}",
+        "a.jsonl": f"[corpora.train] path: {tmp_path / 'a.jsonl'} is no .spacy file",
+        "damaged.spacy": f"[corpora.train] path: {tmp_path / 'damaged.spacy'} is no .spacy file, or damaged",
+    }.items():
+        options = ["--paths.train", tmp_path / name] if name else []
+        output = run(command, tmp_path / "my.cfg", "--paths.dev", tmp_path / "dev.spacy", *options, code=1)
+        assert message in " ".join(output.split())
+
+
+def test_train_shows_what_a_setting_must_be(tmp_path):
+    run("init-config", tmp_path / "my.cfg")
+    DocBin().to_disk(tmp_path / "a.spacy")
+    paths = ["--paths.train", tmp_path / "a.spacy", "--paths.dev", tmp_path / "a.spacy"]
+    output = run("train", tmp_path / "my.cfg", *paths, "--components.sequence_ner.scheme", "BILOU", code=1)
+    assert "Cannot train" in output and "unknown tag scheme 'BILOU'; known are BILUO, BIO" in output
 
 
 def test_a_broken_plugin_is_not_an_unknown_language(tmp_path):

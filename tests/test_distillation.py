@@ -335,10 +335,14 @@ def test_gold_labels_say_what_the_input_annotates(teacher, tmp_path):
     path = gold_corpus(tmp_path / "gold.spacy", default="outside")
     output = soft(teacher, path, tmp_path / "out", "--gold-labels", "LOC,DATE")
     assert "5 chains of the teacher, 2 gold entities" in output
-    assert "1 entities of the inputs, whose labels --gold-labels does not name, are left out" in output
+    assert "1 entities whose labels --gold-labels does not name are left out: PER (1)" in output
     docs = read_docs(tmp_path / "out")
     assert iob(docs[0]) == ["", "", "", "", "B", ""] and iob(docs[1]) == ["", "B", "", "", ""]
     assert all(set(get_chain(doc).labels) == {"ORG", "PER"} for doc in docs)
+    assert "No entity of the inputs" not in output
+    output = soft(teacher, path, tmp_path / "typo", "--gold-labels", "LOK")
+    assert "are left out: LOC (2), PER (1)" in output
+    assert "No entity of the inputs has a label of --gold-labels LOK" in output
     assert "0 gold entities" in soft(teacher, path, tmp_path / "none", "--gold-labels", "")
     docs = read_docs(tmp_path / "none")
     assert not any(any(iob(doc)) for doc in docs) and get_chain(docs[0]).labels == ["LOC", "ORG", "PER"]

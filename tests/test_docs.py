@@ -116,6 +116,12 @@ def test_api_has_every_function_and_argument() -> None:
         assert shown == parameters, point.name
 
 
+def test_api_has_every_command() -> None:
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf8")
+    names = {str(command.name) for command in app.registered_commands}
+    assert names == set(re.findall(r"^\| `python -m spacy ner-arch (\S+) ", text, re.MULTILINE))
+
+
 def test_every_config_is_described() -> None:
     page = (ROOT / "docs" / "training.md").read_text(encoding="utf8")
     for config in (ROOT / "configs").glob("*.cfg"):

@@ -138,6 +138,12 @@ def test_the_help_names_all_formats() -> None:
     assert {AUTO, *FORMATS} <= names
 
 
+def test_a_label_to_keep_that_no_entity_has(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "Anna left", "entities": [[0, 4, "PER"]]}\n')
+    output = run(tmp_path / "a.jsonl", tmp_path / "out", "--labels", "PRE")
+    assert "No entity was read: none has a label of --labels PRE" in output
+
+
 def test_a_folder_of_brat_and_labels_to_keep(tmp_path: Path) -> None:
     folder = tmp_path / "my.texts"
     folder.mkdir()

@@ -130,6 +130,7 @@ def test_texts_are_judged_once_and_the_settings_stay(folder):
     [
         (["--by", "chance"], "raw.jsonl", "--by is 'chance'; it must be one of entropy, entropy-per-token, margin"),
         (["--tool", "xml"], "raw.jsonl", "--tool is 'xml'; it must be one of label-studio"),
+        (["--rest", "a.jsonl"], "raw.jsonl", "a.jsonl; give two files"),
         ([], "none.jsonl", "none.jsonl: there is no such file"),
         ([], "none", "none: there is no such file"),
         ([], "a.csv", "give --format txt or --format jsonl"),
@@ -142,6 +143,7 @@ def test_bad_requests(folder, tmp_path, args, raw, message):
     (folder / "empty.txt").write_text("\n\n")
     (folder / "a.csv").write_text("text\n")
     (folder / "bad.jsonl").write_text('{"texts": 1}\n' + json.dumps({"text": NEW[0]}) + "\n")
+    args = [tmp_path / arg if arg == "a.jsonl" else arg for arg in args]
     assert message in select(folder, "-o", tmp_path / "a.jsonl", *args, raw=raw, code=1)
     assert not (tmp_path / "a.jsonl").exists()
 

@@ -362,7 +362,7 @@ def test_a_full_disk(make_job, monkeypatch, part):
     sizes = [len(data) for name, data in before.items() if name.startswith(part)]
     with full_disk(max(sizes) - 1), pytest.raises(SystemExit), monkeypatch.context() as patch:
         messages = []
-        patch.setattr(command.msg, "fail", lambda *texts, exits: messages.append(texts[1]) or sys.exit(exits))
+        patch.setattr(command, "fail", lambda _, error: messages.append(str(error)) or sys.exit(1))
         command.run_job(parts._replace(resume=True))
     assert "after step 4" in messages[0] and "large" in messages[0] and "go on with --resume" in messages[0]
     assert f"cannot save to {parts.output}" in messages[0]

@@ -28,6 +28,7 @@ ROOT = Path(__file__).parent.parent
         ),
         ('[training]\nfrozen_components = ["tok2vec","sequence_ner"]', r"frozen_components names \['tok2vec'\]"),
         ('[training]\n\n[paths]\nencoder = "roberta-base"', "encoder = 'roberta-base' is used nowhere"),
+        ("[training]\nmax_step = 30", "max_step is no setting and has no effect; use max_steps"),
     ],
 )
 def test_settings_without_effect(config, message):

@@ -28,6 +28,8 @@ from .soft import Soft, Teacher
 RECORDS_PER_LOAD = 1_000_000
 # Shapes for which oneDNN keeps what it has prepared, up to 300 KB each. By default 1,024.
 PREPARED_SHAPES = 64
+# What precedes the label of entities in the names of counts, for entities that are not gold and were removed.
+REMOVED = "removed_entities "
 
 
 class Job(NamedTuple):
@@ -61,7 +63,8 @@ class ShardResult(NamedTuple):
     """What becomes of a shard.
 
     number, read: those of the shard.
-    counts: records, documents, rejects, repeated ids, and number of entities, spans and relations, or of chains.
+    counts: records, documents, rejects, repeated ids, and number of entities, spans and relations, or of chains, gold
+        entities, and removed entities by label.
     data: content of the output file.
     rejects: json lines with place and reason of the records that are rejected.
     """
@@ -76,9 +79,15 @@ class ShardResult(NamedTuple):
 def model_folder(model: str) -> Path:
     """The folder of a pipeline. Raises ValueError if there is none."""
     folder = get_package_path(model) if not Path(model).exists() and is_package(model) else Path(model)
-    if not folder.is_dir():
-        raise ValueError(f"{model} is no pipeline: give a folder such as training/model-best")
+    if not (folder / "meta.json").is_file():
+        raise ValueError(no_pipeline(model))
     return folder
+
+
+def no_pipeline(model: str) -> str:
+    """The error for a name that is not that of a pipeline, with the folder that could be meant."""
+    best = Path(model) / "model-best"
+    return f"{model} is no pipeline: give a folder such as {best if best.is_dir() else 'training/model-best'}"
 
 
 def fingerprint(model: str) -> str:
@@ -107,7 +116,11 @@ class Annotator:
         # The last digits of a product of matrices can depend on the number of threads.
         torch.set_num_threads(1)
         if job.gpu >= 0:
-            require_gpu(job.gpu)
+            try:
+                require_gpu(job.gpu)
+            except Exception as error:  # without its libraries CuPy raises errors of all kinds
+                remedy = f"`python -m spacy ner-arch doctor --gpu-id {job.gpu}` says what is missing"
+                raise ValueError(f"{error}. {remedy}") from error
         if job.code is not None:
             import_file("python_code", job.code)
         self.job = job
@@ -141,9 +154,10 @@ class Annotator:
         """Annotate the records of a shard, except those with these positions, which are rejected for these reasons."""
         rejects: list[str] = []
         output = OUTPUTS[self.job.to](self.job.column, self.layers, self.job.key, self.job.columns)
-        layers = ("chains", "gold_entities", "other_entities") if self.teacher else self.layers
+        layers = ("chains", "gold_entities") if self.teacher else self.layers
         counts = Counter(dict.fromkeys(("records", "documents", "rejects", "repeated_ids", *layers), 0))
         ids = Counter[str]()
+        removed = Counter[str]()
 
         def documents() -> Iterator[tuple[Doc, Record]]:
             for position, raw in enumerate(shard.raws):
@@ -152,7 +166,7 @@ class Annotator:
                         raise raw.line.error(failing[position], "correct or remove the record")
                     doc, record = self._read(raw, output)
                     if self.teacher:
-                        counts["other_entities"] += self.teacher.prepare(doc)
+                        removed.update(self.teacher.prepare(doc))
                     yield doc, record
                 except FormatError as error:
                     rejects.append(reject(raw.line, error))
@@ -172,6 +186,7 @@ class Annotator:
             for layer, found in annotation(doc, self.layers).items():
                 counts[layer] += sum(map(len, found.values())) if isinstance(found, dict) else len(found)
         counts.update(records=len(shard.raws), rejects=len(rejects), repeated_ids=ids.total() - len(ids))
+        counts.update({f"{REMOVED}{label}": number for label, number in removed.items()})
         return ShardResult(shard.number, shard.read, dict(counts), output.to_bytes(), "".join(rejects).encode("utf8"))
 
     def _read(self, raw: Raw, output: Output) -> tuple[Doc, Record]:
@@ -225,5 +240,6 @@ class Annotator:
 
 def reject(line: Line, error: FormatError) -> str:
     """A line of the file of rejects."""
-    record = {"place": line.place, "reason": error.reason, "start": line.text[:SHOWN_CHARACTERS]}
+    record = {"place": line.place, "reason": error.reason, "remedy": error.remedy}
+    record["start"] = line.text[:SHOWN_CHARACTERS]
     return json.dumps(record) + "\n"

@@ -36,7 +36,8 @@ class OutputFolder:
 
     finished: number and line of the manifest of each shard that is finished and intact.
     damaged: names of files that the manifest lists but that are missing or changed; they are made again.
-    Raises ValueError if another process writes to the folder, it has other files, or its manifest has another header.
+    Raises ValueError if another process writes to the folder, it has other files, or its manifest has another header
+    and a document.
     """
 
     def __init__(self, path: Path, header: Entry, ending: str) -> None:
@@ -68,6 +69,12 @@ class OutputFolder:
             return
         header, *entries = read_manifest(manifest)
         differences = header_differences(header, self.header)
+        if header and differences and not any(entry.get("documents") for entry in entries):
+            # Another run that annotated nothing, since an option was wrong: nothing is lost.
+            for name in (name for entry in entries for name in entry.get("files", ())):
+                (self.path / name).unlink(missing_ok=True)
+            self._write_manifest()
+            return
         if differences:
             raise ValueError("\n  ".join([f"{self.path} has the output of another run; {REMEDY}", *differences]))
         self.header = header

@@ -10,9 +10,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from spacy.tokens import DocBin
 from spacy.vocab import Vocab
 
+from ..formats.docbins import parse_docbin
 from ..formats.lines import FormatError, Line, make_line
 from .inputs import Input, decompress
 
@@ -190,6 +190,8 @@ def import_parquet() -> Any:
 
 def check_columns(path: Path, names: Sequence[str], column: str) -> None:
     """Raise ValueError if a table has no column with this name, or two columns with one name."""
+    if column not in names and len(names) == 1 and any(mark in names[0] for mark in ";\t"):
+        raise ValueError(f"{path}: the first row is {names[0]!r}; separate the cells by commas")
     if column not in names:
         raise ValueError(f"{path} has no column {column!r}; give one of {', '.join(names)} as --text-column")
     if len(set(names)) < len(names):
@@ -198,10 +200,7 @@ def check_columns(path: Path, names: Sequence[str], column: str) -> None:
 
 def spacy_records(input: Input, file: IO[bytes], content: IO[bytes], column: str) -> Iterator[Raw]:
     """Documents of a .spacy file, which is read as a whole."""
-    try:
-        docs = DocBin().from_bytes(content.read())
-    except Exception as error:  # of zlib and msgpack
-        raise ValueError(f"{input.path} is no .spacy file, or damaged: {error!r}") from error
+    docs = parse_docbin(content.read(), input.path)
     total = len(docs)
     for number, doc in enumerate(docs.get_docs(Vocab()), start=1):
         stored = doc.to_bytes()

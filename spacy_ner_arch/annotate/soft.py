@@ -37,16 +37,16 @@ class Teacher:
         earlier = nlp.pipe_names[: nlp.pipe_names.index(self.tagger.name)]
         nlp.select_pipes(enable=[name for name in earlier if name not in assigning(nlp, "doc.ents")])
 
-    def prepare(self, doc: Doc) -> int:
-        """Remove the annotation of a document that is not gold. Returns how many entities were removed.
+    def prepare(self, doc: Doc) -> list[str]:
+        """Remove the annotation of a document that is not gold. Returns the labels of the entities that were removed.
 
         If it is gold for some labels only, a token outside of the gold entities may belong to an entity of another
         label, so its annotation becomes missing.
         """
         if self.soft.gold_labels is None:
-            return 0
+            return []
         kept = [ent for ent in doc.ents if ent.label_ in self.soft.gold_labels]
-        removed = len(doc.ents) - len(kept)
+        removed = [ent.label_ for ent in doc.ents if ent.label_ not in self.soft.gold_labels]
         doc.set_ents(kept, default="missing")
         return removed
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from typer import Argument, Option
 from wasabi import msg
 
+from .messages import fail, warn
+
 if TYPE_CHECKING:
     from ..annotate.annotator import Job
     from ..annotate.folder import OutputFolder
@@ -23,7 +25,7 @@ def annotate(
     model: str = Argument(..., help="Model name or path"),
     inputs: list[str] = Argument(
         ...,
-        metavar="INPUT...",
+        metavar="INPUT",
         help="Files, folders and patterns: .txt, .jsonl, .csv, .parquet and .spacy, also with .gz, .bz2, .xz or .zst",
     ),
     output: Path = Argument(..., help="Folder for the output; that of an unfinished run goes on"),
@@ -57,10 +59,11 @@ def annotate(
     code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
     use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
 ) -> None:
-    """Annotate corpora of any size with entities, spans and relations, in constant memory.
+    """Annotate corpora of any size, in constant memory.
 
-    The output is a folder with a file for each shard of the input and a manifest. The same command goes on where it
-    was stopped. The files are the same for any number of processes, with and without Ray.
+    The annotation is what the pipeline sets: entities, spans and relations. The output is a folder with a file for each
+    shard of the input and a manifest. The same command goes on where it was stopped. The files are the same for any
+    number of processes, with and without Ray.
     """
     from tqdm import tqdm
 
@@ -115,7 +118,7 @@ def annotate(
                 msg.info(speed(documents, started))
             report(folder)
     except (ValueError, OSError) as error:
-        msg.fail("Cannot annotate", str(error), exits=1)
+        fail("Cannot annotate", error)
 
 
 def speed(documents: int, started: float) -> str:
@@ -137,23 +140,28 @@ def unfinished(shards: Iterator["Shard"], folder: "OutputFolder", bar: Any) -> I
 
 def report(folder: "OutputFolder") -> None:
     """Print the counts of all shards and what was rejected. Exits with an error if there is no document."""
+    from ..annotate.annotator import REMOVED
     from ..annotate.documents import LAYERS
 
     counts = folder.counts()
     first = folder.first_reject()
     rejected = f"{counts['rejects']} of {counts['records']} records were rejected"
     if first is not None:
-        rejected += f" and written to {folder.path / 'part-*.rejects.jsonl'}\n{first['place']}: {first['reason']}"
+        rejected += f" and written to {folder.path / 'part-*.rejects.jsonl'}"
+        details = f"{first['place']}: {first['reason']}\n  remedy: {first['remedy']}"
     if not counts["documents"]:
-        raise ValueError(rejected if counts["records"] else "the inputs have no record")
+        raise ValueError(f"{rejected}\n{details}" if counts["records"] else "the inputs have no record")
     names = {"chains": "chains of the teacher", "gold_entities": "gold entities"}
     found = [f"{counts[layer]:,} {names.get(layer, layer)}" for layer in (*LAYERS, *names) if layer in counts]
     msg.good(f"{counts['documents']:,} documents with {', '.join(found)} in {folder.path}")
     if first is not None:
-        msg.warn(rejected)
-    if counts["other_entities"]:
-        others = f"{counts['other_entities']:,} entities of the inputs"
-        msg.warn(f"{others}, whose labels --gold-labels does not name, are left out")
+        warn(rejected, details)
+    removed = {key.removeprefix(REMOVED): number for key, number in counts.items() if key.startswith(REMOVED)}
+    if removed:
+        labels = ", ".join(f"{label} ({number:,})" for label, number in sorted(removed.items()))
+        msg.warn(f"{sum(removed.values()):,} entities whose labels --gold-labels does not name are left out: {labels}")
+    if folder.header["--gold-labels"] and not counts["gold_entities"]:
+        msg.warn(f"No entity of the inputs has a label of --gold-labels {','.join(folder.header['--gold-labels'])}")
     if counts["repeated_ids"]:
         msg.warn(f"{counts['repeated_ids']} documents have the id of another one of their shard; all of them are kept")
 

@@ -6,6 +6,7 @@ from typer import Argument, Option
 from wasabi import msg
 
 from ..annotation.layers import find_pipe
+from .messages import fail, warn
 from .pipelines import load
 
 
@@ -14,19 +15,22 @@ def combine(
     corpus: Path = Argument(..., help="The texts in .spacy format; with entities, the results are scored", exists=True),
     predicted: list[Path] = Argument(
         ...,
-        metavar="PREDICTED...",
+        metavar="PREDICTED",
         help="The entities of each system: a .spacy file, or a folder of them",
         exists=True,
     ),
     output: Path = Argument(..., help="File in .spacy format for the combined entities", dir_okay=False),
     weights: list[float] = Option(
-        [], "--weight", "-w", help="Weight of each system, in their order, such as its F1 on the development corpus"
+        [],
+        "--weight",
+        "-w",
+        help="Weight of a system, such as its F1 on the development corpus; once for each system, in their order",
     ),
     component: str | None = Option(None, "--component", help="The span_ner to use, if there are several"),
     code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
     use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
 ) -> None:
-    """Combine the entities that several systems find in the same texts.
+    """Combine the entities of several systems in the same texts.
 
     The systems vote about every span that one of them proposes, for a label or for no entity. A vote counts as much as
     the span model finds its label probable. The table shows each system, the span model alone, the majority vote, and
@@ -35,7 +39,7 @@ def combine(
     from ..evaluation.score_tables import micro_average
     from ..formats import write_docbin
     from .evaluate import print_scores
-    from .voting import Unknown, check_same_texts, judged, read_docbin, span_model, vote, with_entities
+    from .voting import Unknown, check_same_texts, judged, read_corpus, span_model, vote, with_entities
 
     unknown = Unknown()
     names = [str(path) for path in predicted]
@@ -45,8 +49,8 @@ def combine(
             raise ValueError("give the outputs of at least two systems, each once")
         if len(weights) != len(names) or min(weights) <= 0:
             raise ValueError(f"--weight: give a number above 0 for each of the {len(names)} systems, or none")
-        gold = read_docbin(corpus)
-        systems = [read_docbin(path) for path in predicted]
+        gold = read_corpus(corpus)
+        systems = [read_corpus(path) for path in predicted]
         for path, docs in zip(predicted, systems, strict=True):
             check_same_texts(path, docs, corpus, gold)
         nlp = load(model, use_gpu, code)
@@ -60,9 +64,9 @@ def combine(
             combined.append(with_entities(doc, vote(proposals, weights, judge)))
         write_docbin(combined, output)
     except (ValueError, OSError) as error:
-        msg.fail("Cannot combine", str(error), exits=1)
+        fail("Cannot combine", error)
     if unknown.counts:
-        msg.warn(
+        warn(
             f"{unknown.counts.total()} proposals are decided by the votes alone, since {pipe.name} does not know them",
             "\n".join(
                 f"{count}: {reason}, such as {unknown.first[reason]!r}" for reason, count in unknown.counts.items()

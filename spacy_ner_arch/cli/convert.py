@@ -9,6 +9,8 @@ from typing import Any
 from typer import Argument, Option
 from wasabi import msg
 
+from .messages import fail
+
 AUTO = "auto"
 FORMAT_HELP = (
     "Format of the files; auto finds it out. Annotation tools: label-studio, doccano, prodigy, brat, argilla. Columns: "
@@ -61,16 +63,17 @@ def convert(
         "raise", "--on-error", help="What to do with a malformed sentence: raise, or skip and count"
     ),
 ) -> None:
-    """Convert annotated corpora to OUTPUT_DIR/<name of the input>.spacy, for `spacy train`.
+    """Convert annotated corpora to .spacy files, for `spacy train`.
 
-    Entities are kept, and trees and relations where the format has them. By default each sentence becomes one Doc.
-    Nothing is written for an input with an error.
+    Each input becomes OUTPUT_DIR/<name of the input>.spacy. Entities are kept, and trees and relations where the format
+    has them. By default each sentence becomes one Doc. Nothing is written for an input with an error.
     """
     from spacy.util import get_lang_class
     from tqdm import tqdm
 
     from ..formats import FORMATS, ReadReport, detect_format, read_docs, split_docs, write_docbins
     from ..formats.counts import MISALIGNED, SKIPPED
+    from ..formats.spans import OTHER_LABEL
 
     if isinstance(sys.stdout, TextIOWrapper):
         # The report quotes the corpus, which may have characters that the terminal cannot show.
@@ -87,11 +90,11 @@ def convert(
     try:
         language = get_lang_class(lang)
     except ImportError as error:
-        msg.fail(f"spaCy has no language {lang!r}", str(error), exits=1)
+        fail(f"spaCy has no language {lang!r}", error)
     try:
         nlp = language()
     except ImportError as error:
-        msg.fail(f"Cannot make the tokenizer of {lang!r}, since a package is missing or broken", str(error), exits=1)
+        fail(f"Cannot make the tokenizer of {lang!r}, since a package is missing or broken", error)
     options: dict[str, Any] = {
         name: value
         for name, value in (
@@ -135,10 +138,12 @@ def convert(
                     raise ValueError(f"{path}: one Doc cannot be split into two parts; leave out --split")
             write_docbins({output_dir / f"{part}.spacy": part_docs for part, part_docs in parts.items()})
         except (ValueError, OSError, ImportError) as error:
-            msg.fail(f"Cannot convert {path}", str(error), exits=1)
+            fail(f"Cannot convert {path}", error)
         msg.divider(str(path))
         print(report.summary())
-        if not report.entities:
+        if not report.entities and report.notes[OTHER_LABEL]:
+            msg.warn(f"No entity was read: none has a label of --labels {labels}")
+        elif not report.entities:
             msg.warn("No entity was read: check the column (conll) or the key (other formats) of the entities")
         if report.notes[SKIPPED]:
             msg.warn(f"--on-error skip has left out {report.share(SKIPPED)} sentences with all their annotation")

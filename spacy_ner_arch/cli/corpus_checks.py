@@ -30,6 +30,7 @@ from .corpus_counts import (
     count_relations,
     count_spans,
 )
+from .pipelines import check_corpora
 
 PARTS = ("train", "dev")
 # Labels with fewer training examples are reported; the number of `spacy debug data`.
@@ -79,6 +80,7 @@ class Setup(NamedTuple):
 def set_up(path: Path, overrides: dict[str, Any]) -> Setup:
     """Make the pipeline of a config, without its weights, and read its corpora."""
     raw = load_config(path, overrides=overrides)
+    check_corpora(raw)
     nlp = load_model_from_config(raw, auto_fill=True)
     config = nlp.config.interpolate()
     training = registry.resolve(config["training"], schema=ConfigSchemaTraining)

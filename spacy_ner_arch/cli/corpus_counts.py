@@ -71,6 +71,7 @@ def count_documents(examples: Sequence[Example], other_texts: set[str]) -> Count
     tally.counts["tokens"] = sum(len(eg.predicted) for eg in examples)
     tally.counts["documents with sentence boundaries"] = sum(doc.has_annotation("SENT_START") for doc in docs)
     tally.counts["documents with dependency trees"] = sum(doc.has_annotation("DEP") for doc in docs)
+    tally.counts["documents with a teacher's probabilities"] = sum(TEACHER in doc.user_data for doc in docs)
     tally.counts["repeated texts"] = texts.total() - len(texts)
     tally.counts[IN_BOTH] = 0
     for text, number in texts.items():

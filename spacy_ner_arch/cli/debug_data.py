@@ -12,6 +12,8 @@ from spacy.cli._util import import_code, parse_config_overrides, show_validation
 from typer import Argument, Option
 from wasabi import msg
 
+from .messages import fail
+
 # Pairs of argument types that are shown of a relation.
 SHOWN_TYPES = 3
 
@@ -25,10 +27,11 @@ def debug_data(
     json_path: Path | None = Option(None, "--json", help="JSON file for all numbers and problems", dir_okay=False),
     code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
 ) -> None:
-    """Show what the corpora of a config contain, and find what its components cannot learn from them.
+    """Check the corpora of a config before training.
 
-    Settings of the config can be overridden, as in `spacy train`: --paths.train FILE. Nothing is trained, and no
-    transformer is loaded. Exits with 1 if training cannot succeed.
+    Shows what they contain, and what the components of the config cannot learn from them. Settings of the config can be
+    overridden, as in `spacy train`: --paths.train FILE. Nothing is trained, and no transformer is loaded. Exits with 1
+    if training cannot succeed.
     """
     from .corpus_checks import inspect_corpora, set_up
 
@@ -38,7 +41,7 @@ def debug_data(
             setup = set_up(config, parse_config_overrides(context.args))
         data, problems = inspect_corpora(setup)
     except (ValueError, OSError, ClickException) as error:
-        msg.fail(f"Cannot check {config}", str(error), exits=1)
+        fail(f"Cannot check {config}", error)
     print_corpora(data)
     msg.divider("Problems")
     for problem in problems:

@@ -23,10 +23,10 @@ FAST = 1.5
 
 
 def doctor(gpu_id: int = Option(-1, "--gpu-id", "-g", help="GPU to check; -1 for none")) -> None:
-    """Check the installation: versions, the fast number format, and whether the GPU works.
+    """Check the installation, and whether the GPU works.
 
-    With --gpu-id, run a product of PyTorch and a kernel of CuPy, and pass an array from each to the other. For what
-    fails, show a remedy and end with status 1.
+    Shows the versions, and whether bfloat16 is fast on this machine. With --gpu-id, run a product of PyTorch and a
+    kernel of CuPy, and pass an array from each to the other. For what fails, show a remedy and end with status 1.
     """
     import torch
 

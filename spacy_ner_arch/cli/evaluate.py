@@ -8,12 +8,12 @@ from typer import Argument, Option
 from wasabi import Printer, msg
 
 from ..annotation.layers import assigning
-from .pipelines import load, predict_corpus, setters
+from .pipelines import check_corpus, load, predict_corpus, setters
 
 
 def evaluate(
     model: str = Argument(..., help="Model name or path"),
-    corpus: Path = Argument(..., help="Corpus in .spacy format", exists=True),
+    corpus: Path = Argument(..., help="Corpus in .spacy format", exists=True, callback=check_corpus),
     output: Path | None = Option(None, "--output", "-o", help="JSON file for the scores", dir_okay=False),
     gold_preproc: bool = Option(False, "--gold-preproc", "-G", help="Predict on gold sentences and tokens"),
     gold_entities: bool | None = Option(

@@ -9,7 +9,8 @@ from thinc.api import Model
 from typer import Argument, Option
 from wasabi import Printer, msg
 
-from .pipelines import load
+from .messages import fail, warn
+from .pipelines import check_corpus, load
 
 ENGINES = ("onnx",)
 # By how much probabilities may differ in float32, and by how many points a score may fall in 8-bit integers.
@@ -21,7 +22,11 @@ def export(
     output: Path = Argument(..., help="New folder for the exported pipeline"),
     engine: str = Option("onnx", "--engine", help="What the pipeline will run in: onnx, for onnxruntime on a CPU"),
     check: Path | None = Option(
-        None, "--check", help="Corpus in .spacy format on which both pipelines are compared", exists=True
+        None,
+        "--check",
+        help="Corpus in .spacy format on which both pipelines are compared",
+        exists=True,
+        callback=check_corpus,
     ),
     int8: bool = Option(
         False, "--int8", help=f"Compute in 8-bit integers, if no F1 on --check falls by more than {MAX_FALL}"
@@ -67,7 +72,7 @@ def export(
                 output.rmdir()
             written.rename(output)
     except (ValueError, OSError) as error:
-        msg.fail(f"Cannot export {model}", str(error), exits=1)
+        fail(f"Cannot export {model}", error)
     msg.good(f"Exported {', '.join(done)} to {output}")
     if check is None:
         msg.info("Give --check CORPUS to compare the predictions of both pipelines")
@@ -91,7 +96,7 @@ def export_components(nlp: Language, int8: bool) -> list[str]:
     if not done:
         raise ValueError("\n".join(left))
     if left:
-        msg.warn("These components stay in PyTorch", "\n".join(left))
+        warn("These components stay in PyTorch", "\n".join(left))
     for name in done:
         try:
             export_model(models[name], int8)

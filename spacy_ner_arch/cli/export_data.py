@@ -6,11 +6,12 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from spacy.language import Language
-from spacy.tokens import Doc, DocBin
+from spacy.tokens import Doc
 from typer import Argument, Option
 from wasabi import msg
 
 from ..annotation.layers import assigning
+from .messages import fail
 from .pipelines import load, predict_corpus
 
 FORMAT_HELP = (
@@ -29,26 +30,25 @@ def export_data(
     code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
     use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
 ) -> None:
-    """Export a corpus for annotation tools, or the predictions of a model on its texts as pre-annotations.
+    """Export a corpus, or predictions, for annotation tools.
 
-    Entities, spans and relations are written. What the format cannot hold is counted, with examples. For label-studio,
-    the configuration of the project is written beside the tasks.
+    With --model, its predictions on the texts are written as pre-annotations. Entities, spans and relations are
+    written. What the format cannot hold is counted, with examples. For label-studio, the configuration of the project
+    is written beside the tasks.
     """
     from spacy.vocab import Vocab
 
-    from ..formats import ReadReport, write_docs
+    from ..formats import ReadReport, find_docbins, read_docbin, write_docs
 
     if isinstance(sys.stdout, TextIOWrapper):
         # The report quotes the corpus, which may have characters that the terminal cannot show.
         sys.stdout.reconfigure(errors="backslashreplace")
     report = ReadReport()
     try:
-        files = sorted(corpus.rglob("*.spacy")) if corpus.is_dir() else [corpus]
-        if not files:
-            raise ValueError(f"{corpus} has no .spacy files; `ner-arch convert` makes them")
+        files = find_docbins(corpus)
         if model is None:
             vocab = Vocab()
-            docs = (doc for file in files for doc in DocBin().from_disk(file).get_docs(vocab))
+            docs = (doc for file in files for doc in read_docbin(file, vocab))
         else:
             nlp = load(model, use_gpu, code)
             if not any(assigning(nlp, name) for name in ("doc.ents", "doc.spans", "doc._.relations")):
@@ -56,7 +56,7 @@ def export_data(
             docs = (doc for file in files for doc in predictions(nlp, file))
         write_docs(docs, output, format, report, model=model, spans_key=spans_key, source=corpus)
     except (ValueError, OSError) as error:
-        msg.fail(f"Cannot export {corpus}", str(error), exits=1)
+        fail(f"Cannot export {corpus}", error)
     print(report.summary())
     if not report.spans:
         msg.warn(f"No entity was written: check the corpus, and --spans-key {spans_key}")
@@ -68,6 +68,8 @@ def predictions(nlp: Language, file: Path) -> Iterator[Doc]:
 
     So a document has the same number with and without a model.
     """
+    from ..formats import read_docbin
+
     examples = iter(predict_corpus(nlp, file, []))
-    for doc in DocBin().from_disk(file).get_docs(nlp.vocab):
+    for doc in read_docbin(file, nlp.vocab):
         yield next(examples).predicted if len(doc) else doc

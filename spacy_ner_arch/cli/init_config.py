@@ -8,6 +8,7 @@ from wasabi import msg
 
 from .cells import EMBEDDINGS, ENCODERS, HEADS, RELATIONS, as_options, notes
 from .configs import make_config
+from .messages import fail
 from .presets import find_cell
 
 TREES_HELP = (
@@ -32,6 +33,7 @@ def init_config(
     vectors: str | None = Option(None, "--vectors", help="Pipeline with word vectors to add to the embedding of words"),
     lang: str = Option("en", "--lang", "-l", help="Language code; the tokenizer is that of the language"),
     gpu: bool = Option(False, "--gpu", "-G", help="Mixed precision (bfloat16) and larger batches, for a GPU"),
+    force: bool = Option(False, "--force", "-F", help="Replace a config that exists"),
 ) -> None:
     """Write a complete config, with comments, for your own data.
 
@@ -39,11 +41,13 @@ def init_config(
     --paths.train FILE --paths.dev FILE`.
     """
     try:
+        if output.is_file() and not force:
+            raise ValueError(f"{output} exists: give another name, or --force to replace it")
         cell = find_cell(config, embedding=embedding, encoder=encoder, head=head, relations=relations, trees=trees)
         header = [f"Made by `python -m spacy ner-arch init-config`: {as_options(cell)}.", *notes(cell)]
         text = make_config(cell, transformer=transformer, vectors=vectors, lang=lang, gpu=gpu, header=header)
     except ValueError as error:
-        msg.fail("Cannot write a config", str(error), exits=1)
+        fail("Cannot write a config", error)
     if str(output) == "-":
         print(text, end="")
         return

@@ -45,6 +45,10 @@ def find_source(name: str, format: str | None) -> TextSource:
         if format is None and suffix not in FORMATS:
             raise ValueError(f"{name} is a file, but neither .txt nor .jsonl: give --format txt or --format jsonl")
         return TextSource(name, format or suffix)
+    if os.path.isdir(name):
+        raise ValueError(
+            f"{name} is a folder: name its files, or use `ner-arch annotate`. If it is a text, use standard input"
+        )
     if suffix in FORMATS:
         raise ValueError(f"{name}: there is no such file. If it is a text, give it on standard input")
     if format is not None:

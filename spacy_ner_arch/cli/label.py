@@ -16,7 +16,7 @@ def label(
     model: str = Argument(..., help="Model name or path"),
     inputs: list[str] = Argument(
         ...,
-        metavar="INPUT...",
+        metavar="INPUT",
         help="Texts; files with a text (.txt) or a JSON object with the key text (.jsonl) on each line; or - for such "
         "lines on standard input",
     ),
@@ -40,10 +40,11 @@ def label(
     code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
     use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
 ) -> None:
-    """Find the entities, spans and relations of texts, with labels and probabilities.
+    """Find the entities, spans and relations of texts.
 
-    A json line has the text, the other keys of the input line, and the annotation with bounds in characters. An empty
-    line gives an empty text. Long inputs are read in constant memory.
+    They are shown with their labels and probabilities. A json line has the text, the other keys of the input line, and
+    the annotation with bounds in characters. An empty line gives an empty text. Long inputs are read in constant
+    memory.
     """
     from tqdm import tqdm
 

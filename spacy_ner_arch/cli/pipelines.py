@@ -8,12 +8,50 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
 from spacy.util import load_model
+from thinc.api import Config
+from typer import BadParameter
 from wasabi import msg
 
 from ..annotation.layers import assigning
+from .messages import fail
 
 # The attribute that a component assigns if it sets a layer of annotation.
 ASSIGNED = {"ents": "doc.ents", "spans": "doc.spans", "heads": "token.head"}
+
+# Readers whose `path` is a .spacy file or a folder of them.
+READERS = ("spacy.Corpus.v1", "spacy_ner_arch.Corpus.v1")
+
+
+def check_corpus(path: Path | None) -> Path | None:
+    """Callback of arguments that name a corpus. Raises BadParameter if there is no .spacy file, or a damaged one."""
+    from ..formats import find_docbins, parse_docbin
+
+    if path is not None:
+        try:
+            for file in find_docbins(path):
+                parse_docbin(file.read_bytes(), file)
+        except ValueError as error:
+            raise BadParameter(str(error)) from error
+    return path
+
+
+def check_corpora(config: Config) -> None:
+    """Raise ValueError for a corpus of a config that is not there, or that spaCy cannot read."""
+    from ..formats import find_docbins, parse_docbin
+
+    for name, corpus in config.interpolate().get("corpora", {}).items():
+        if corpus.get("@readers") not in READERS:
+            continue
+        path = corpus.get("path")
+        if path is None:
+            raise ValueError(f"[corpora.{name}] has no path: set [paths] {name}, or give --paths.{name} FILE")
+        if not Path(path).exists():
+            raise ValueError(f"[corpora.{name}] path: there is no {path}; check [paths] {name} or --paths.{name}")
+        try:
+            for file in find_docbins(Path(path)):
+                parse_docbin(file.read_bytes(), file)
+        except ValueError as error:
+            raise ValueError(f"[corpora.{name}] path: {error}") from error
 
 
 def load(model: str, use_gpu: int = -1, code: Path | None = None, silent: bool = False) -> Language:
@@ -26,9 +64,11 @@ def load(model: str, use_gpu: int = -1, code: Path | None = None, silent: bool =
     try:
         return load_model(model)
     except OSError as error:
-        msg.fail(f"{model} is no pipeline: give a folder such as training/model-best", str(error), exits=1)
+        from ..annotate.annotator import no_pipeline
+
+        fail(no_pipeline(model), error)
     except ValueError as error:
-        msg.fail(f"Cannot load {model}", str(error), exits=1)
+        fail(f"Cannot load {model}", error)
 
 
 def setters(nlp: Language, layers: Iterable[str]) -> list[str]:

@@ -2,29 +2,29 @@
 
 from pathlib import Path
 
-from spacy.tokens import DocBin
-from spacy.training.corpus import walk_corpus
 from typer import Argument, Option
 from wasabi import msg
 
 from ..annotation.layers import assigning
-from .pipelines import load, predict_corpus, with_tokens
+from .messages import fail
+from .pipelines import check_corpus, load, predict_corpus, with_tokens
 
 
 def report(
     model: str = Argument(..., help="Model name or path"),
-    corpus: Path = Argument(..., help="Corpus in .spacy format", exists=True),
+    corpus: Path = Argument(..., help="Corpus in .spacy format", exists=True, callback=check_corpus),
     output: Path = Option(..., "--output", "-o", help="Folder for index.html", file_okay=False),
     log: Path | None = Option(None, "--log", help="Output of `spacy train`, or its json lines", exists=True),
     code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
     use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
 ) -> None:
-    """Write one html page on the entities, spans and relations of a trained pipeline.
+    """Write one html page on what a trained pipeline finds.
 
-    It shows scores, confusions, calibration of the probabilities, thresholds, learned transitions, the training curve
-    and the worst errors.
+    It shows scores of entities, spans and relations, confusions, calibration of the probabilities, thresholds, learned
+    transitions, the training curve and the worst errors.
     """
     from ..evaluation.report import write_report
+    from ..formats import find_docbins, read_docbin
 
     nlp = load(model, use_gpu, code)
     finds_entities = assigning(nlp, "doc.ents") or assigning(nlp, "doc.spans")
@@ -32,10 +32,9 @@ def report(
         msg.fail("No component of this pipeline finds entities, spans or relations", exits=1)
     # Without a component that finds entities, relations are those between gold entities.
     examples = predict_corpus(nlp, corpus, [] if finds_entities else ["ents", "spans", "sents"])
-    files = walk_corpus(corpus, ".spacy")
-    numbers = with_tokens(doc for file in files for doc in DocBin().from_disk(file).get_docs(nlp.vocab))
+    numbers = with_tokens(doc for file in find_docbins(corpus) for doc in read_docbin(file, nlp.vocab))
     try:
         page = write_report(nlp, examples, output, log, numbers)
     except (ValueError, ImportError) as error:
-        msg.fail("Cannot write the report", str(error), exits=1)
+        fail("Cannot write the report", error)
     msg.good(f"Saved report to {page}")

@@ -7,17 +7,19 @@ from typing import Any
 import typer
 from click import ClickException
 from spacy.cli._util import import_code, parse_config_overrides, setup_gpu
-from spacy.tokens import DocBin
 from spacy.vocab import Vocab
 from typer import Argument, Option
 from wasabi import msg
 
-from .pipelines import load, with_tokens
+from .messages import fail
+from .pipelines import check_corpus, load, with_tokens
 
 
 def review(
     context: typer.Context,
-    corpus: Path = Argument(..., help="Annotated corpus in .spacy format", exists=True, dir_okay=False),
+    corpus: Path = Argument(
+        ..., help="Annotated corpus in .spacy format", exists=True, dir_okay=False, callback=check_corpus
+    ),
     output: Path = Argument(..., help="Folder for the results", file_okay=False),
     config: Path | None = Option(
         None, "--config", help="Config to train a pipeline on each part of the corpus without the part it judges"
@@ -29,23 +31,24 @@ def review(
     code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
     use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
 ) -> None:
-    """Find probable errors in the annotation of entities and relations.
+    """Find probable errors in the annotation of a corpus.
 
-    A model that has not seen a document judges its annotation. With --config, one pipeline is trained for each part of
-    the corpus, on the other parts; further options replace settings of the config, such as --training.max_steps 500.
-    OUTPUT gets errors.jsonl (all, the most probable first), index.html, and errors.spacy, the documents with errors,
-    with gold annotation and with all probable spans in doc.spans["alternatives"].
+    A model that has not seen a document judges its entities and relations. With --config, one pipeline is trained for
+    each part of the corpus, on the other parts; further options replace settings of the config, such as
+    --training.max_steps 500. OUTPUT gets errors.jsonl (all, the most probable first), index.html, and errors.spacy, the
+    documents with errors, with gold annotation and with all probable spans in doc.spans["alternatives"].
     """
     from ..annotation.entities import ALTERNATIVES
     from ..evaluation.doubts import ranked
     from ..evaluation.review import write_review
+    from ..formats import read_docbin
     from .judging import judge, train_parts
 
     if (config is None) == (model is None):
         msg.fail("Give --config to train pipelines, or --model with one that was not trained on this corpus", exits=1)
     if model is not None and context.args:
         msg.fail(f"{' '.join(context.args)}: settings of a config are for --config", exits=1)
-    docs = list(DocBin().from_disk(corpus).get_docs(Vocab()))
+    docs = list(read_docbin(corpus, Vocab()))
     doubts, examples = [], {}
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -62,7 +65,7 @@ def review(
                     doubts += found
         counts = write_review(output, corpus.name, ranked(doubts), examples, ALTERNATIVES, limit)
     except (ValueError, OSError, ClickException) as error:
-        msg.fail(f"Cannot review {corpus}", str(error), exits=1)
+        fail(f"Cannot review {corpus}", error)
     for kind, count in counts.most_common():
         msg.text(f"{count} {kind}")
     msg.good(f"{counts.total()} probable errors in {len(docs)} documents: {output / 'index.html'}")

@@ -8,6 +8,7 @@ from typer import Argument, Option
 from wasabi import msg
 
 from ..annotation.layers import find_pipe
+from .messages import fail, warn
 from .pipelines import load
 
 
@@ -30,10 +31,10 @@ def select(
     code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
     use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
 ) -> None:
-    """Choose the texts whose annotation would help a model most: those it is unsure of, unlike each other.
+    """Choose the texts whose annotation would help a model most.
 
-    OUTPUT gets the chosen texts, the first choice first, with the predictions of the model as pre-annotations. A text
-    that occurs several times is chosen once.
+    They are those of which it is unsure, unlike each other. OUTPUT gets the chosen texts, the first choice first, with
+    the predictions of the model as pre-annotations. A text that occurs several times is chosen once.
     """
     from ..annotate.documents import dump
     from ..evaluation.selection import candidates, choose_texts, text_vectors
@@ -52,6 +53,8 @@ def select(
             raise ValueError(f"--by is {by!r}; it must be one of {', '.join(MEASURES)}")
         if tool not in WRITERS:
             raise ValueError(f"--tool is {tool!r}; it must be one of {', '.join(WRITERS)}")
+        if rest is not None and rest.resolve() == output.resolve():
+            raise ValueError(f"-o and --rest are both {rest}; give two files")
         sources = [find_source(name, format) for name in raw]
         for source in sources:
             if source.is_text:
@@ -73,14 +76,14 @@ def select(
             rest.parent.mkdir(parents=True, exist_ok=True)
             rest.write_text("".join(f"{dump(texts.records[i])}\n" for i in sorted(left)), encoding="utf8")
     except (ValueError, OSError) as error:
-        msg.fail("Cannot select", str(error), exits=1)
+        fail("Cannot select", error)
     print(report.summary())
     if texts.empty:
         msg.info(f"Left out {texts.empty} empty texts")
     if texts.repeated:
         msg.info(f"Left out {texts.repeated} texts that occurred before")
     if reading.notes[SKIPPED]:
-        msg.warn(f"Left out {reading.share(SKIPPED)} lines", "\n".join(reading.examples[SKIPPED]))
+        warn(f"Left out {reading.share(SKIPPED)} lines", "\n".join(reading.examples[SKIPPED]))
     if len(chosen) < count:
         msg.warn(f"There are only {len(chosen)} texts")
     mean = {name: texts.uncertainty[rows].mean() for name, rows in (("chosen", chosen), ("all", slice(None)))}

@@ -11,6 +11,9 @@ from spacy.cli._util import import_code, parse_config_overrides, setup_gpu, show
 from typer import Argument, Option
 from wasabi import msg
 
+from .messages import fail
+from .pipelines import check_corpora
+
 
 class TrainingJob(NamedTuple):
     """Arguments of the command for one process; `config` is the text of the file.
@@ -49,18 +52,19 @@ def train(
         None, "--checkpoint-minutes", help="Also write a checkpoint between evaluations, after so many minutes", min=0.0
     ),
 ) -> None:
-    """Train a pipeline, as `spacy train` does, with a checkpoint at every evaluation.
+    """Train a pipeline as `spacy train` does, with checkpoints.
 
-    Settings of the config can be overridden: --paths.train FILE. A training that was killed goes on with --resume and
-    ends with the same weights. --gpus and --workers train in several processes, each on its share of every batch, with
-    the result of a single one. Under torchrun, the command joins its group of processes.
+    A checkpoint is written at every evaluation. Settings of the config can be overridden: --paths.train FILE. A
+    training that was killed goes on with --resume and ends with the same weights. --gpus and --workers train in several
+    processes, each on its share of every batch, with the result of a single one. Under torchrun, the command joins its
+    group of processes.
     """
     try:
         chosen = find_devices(gpus, use_gpu, workers)
         if output is None and (resume or minutes is not None):
             raise ValueError("--resume and --checkpoint-minutes need the folder of the checkpoint: give --output")
     except ValueError as error:
-        msg.fail("Cannot train", str(error), exits=1)
+        fail("Cannot train", error)
     overrides = parse_config_overrides(context.args)
     text = sys.stdin.read() if str(config) == "-" else config.read_text(encoding="utf8")
     jobs = [TrainingJob(config, text, overrides, output, code, verbose, gpu, resume, force, minutes) for gpu in chosen]
@@ -74,7 +78,7 @@ def train(
         try:
             run_group(run_job, [(job,) for job in jobs])
         except ChildProcessError as error:
-            msg.fail("Training has stopped", f"{error}. What was saved is intact.", exits=1)
+            fail("Training has stopped", f"{error}. What was saved is intact.")
 
 
 def is_torchrun() -> bool:
@@ -150,8 +154,13 @@ def run_job(job: TrainingJob, from_environment: bool = False, **place: Any) -> N
             if job.resume and saved is None:
                 msg.info(f"No checkpoint in {job.output}: training begins")
             msg.divider("Initializing pipeline")
-            with show_validation_error(job.config_path, hint_fill=False):
-                nlp = init_nlp(config, use_gpu=job.gpu)
+            try:
+                check_corpora(config)
+                with show_validation_error(job.config_path, hint_fill=False):
+                    nlp = init_nlp(config, use_gpu=job.gpu)
+            except (ValueError, OSError) as error:
+                # Settings and corpora are to blame: the user needs the message, not the calls that led there.
+                raise TrainingError(str(error)) from error
         msg.good("Initialized pipeline")
         msg.divider("Training pipeline")
         training = Training(
@@ -168,7 +177,7 @@ def run_job(job: TrainingJob, from_environment: bool = False, **place: Any) -> N
         if parallel.size() > 1:
             print(f"Process {parallel.rank()}: {error}", file=sys.stderr, flush=True)
             sys.exit(1)
-        msg.fail("Cannot train", str(error), exits=1)
+        fail("Cannot train", error)
     if from_environment:
         parallel.leave_group()
 

@@ -7,13 +7,17 @@ from typer import Argument, Option
 from wasabi import msg
 
 from ..annotation.layers import find_pipe
-from .pipelines import load, predict_corpus
+from .pipelines import check_corpus, load, predict_corpus
 
 
 def tune(
     model: str = Argument(..., help="Model name or path"),
-    corpus: Path = Argument(..., help="Held-out corpus in .spacy format, such as the development part", exists=True),
-    output: Path | None = Option(None, "--output", "-o", help="Folder for the pipeline with the thresholds"),
+    corpus: Path = Argument(
+        ..., help="Held-out corpus in .spacy format, such as the development part", exists=True, callback=check_corpus
+    ),
+    output: Path | None = Option(
+        None, "--output", "-o", help="Folder for the pipeline with the thresholds", file_okay=False
+    ),
     min_recall: float | None = Option(
         None,
         "--min-recall",
@@ -25,11 +29,12 @@ def tune(
     code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
     use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
 ) -> None:
-    """Find the thresholds of a sequence_ner for a given recall or precision.
+    """Find the thresholds for a given recall or precision.
 
-    --min-recall sets `alternatives`, the least probability of the spans in doc.spans["alternatives"]. The promise:
-    on documents like those of the corpus, they contain at least this share of the entities of a document on average.
-    --min-precision sets `threshold`, the least probability of doc.ents. The precision is an estimate on the corpus.
+    The pipeline needs a sequence_ner. --min-recall sets `alternatives`, the least probability of the spans in
+    doc.spans["alternatives"]. The promise: on documents like those of the corpus, they contain at least this share of
+    the entities of a document on average. --min-precision sets `threshold`, the least probability of doc.ents. The
+    precision is an estimate on the corpus.
     """
     from .thresholds import LEAST, for_precision, for_recall, found_in
 

@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from spacy.language import Language
-from spacy.tokens import Doc, DocBin, Span
+from spacy.tokens import Doc, Span
 from spacy.util import minibatch
 from spacy.vocab import Vocab
 
 from ..annotation.entities import LabelledSpan
 from ..annotation.spans import decode_exact
+from ..formats.docbins import find_docbins, read_docbin
 
 # Log odds of a span that all systems propose. None of them proposes one that overlaps it.
 UNANIMOUS = 50.0
@@ -116,21 +117,10 @@ def judged(nlp: Language, pipe: Any, docs: Sequence[Doc]) -> Iterator[tuple[Doc,
             yield from zip(batch, (rows for (rows,) in predictions), strict=True)
 
 
-def read_docbin(path: Path) -> list[Doc]:
+def read_corpus(path: Path) -> list[Doc]:
     """Documents of a .spacy file, or of those of a folder in the order of their names."""
-    files = sorted(path.glob("*.spacy")) if path.is_dir() else [path]
-    if not files:
-        raise ValueError(f"{path} has no .spacy files; write them with `ner-arch annotate --to spacy`")
-    docs: list[Doc] = []
     vocab = Vocab()
-    for file in files:
-        try:
-            docs += DocBin().from_disk(file).get_docs(vocab)
-        except OSError:
-            raise
-        except Exception as error:  # of zlib and msgpack
-            raise ValueError(f"{file} is no .spacy file, or damaged: {error!r}") from error
-    return docs
+    return [doc for file in find_docbins(path) for doc in read_docbin(file, vocab)]
 
 
 def check_same_texts(path: Path, docs: Sequence[Doc], corpus: Path, expected: Sequence[Doc]) -> None:

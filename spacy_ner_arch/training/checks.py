@@ -2,9 +2,11 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from spacy.language import Language
+from spacy.schemas import ConfigSchemaTraining
 
 
 def warn_of_settings(nlp: Language) -> None:
@@ -43,6 +45,11 @@ def useless_settings(config: dict[str, Any], source: str, names: Sequence[str]) 
     names: of the components of the pipeline.
     """
     training = config["training"]
+    known = list(ConfigSchemaTraining.__annotations__)
+    for name in training:  # spaCy drops what it does not know
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            yield f"[training] {name} is no setting and has no effect" + "".join(f"; use {other}" for other in near)
     steps, frequency = training.get("max_steps") or 0, training.get("eval_frequency") or 0
     if 0 < steps < frequency:
         yield (

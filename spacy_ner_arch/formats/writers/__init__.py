@@ -113,6 +113,9 @@ def write_docs(
     if format not in WRITERS:
         raise ValueError(f"unknown format {format!r}; known are {', '.join(WRITERS)}")
     writer = WRITERS[format]
+    path = Path(path)
+    if path.is_dir() and format != "brat":
+        raise IsADirectoryError(f"{path} is a folder; name a file in it")
 
     def note(content: Content, kind: str, detail: str) -> None:
         report.note(Note(Line(Path(source), content.number, ""), kind, f"document {content.number}: {detail}"))
@@ -137,4 +140,4 @@ def write_docs(
         for content in contents:
             if not has_relations(content.doc):
                 note(content, RELATED, "it has none")
-    writer.write(Path(path), contents)
+    writer.write(path, contents)
