@@ -89,7 +89,7 @@ def main() -> None:
                 "load_before": round(load, 1),
                 "same_bytes": outputs[-1] == outputs[0],
             }
-            add_row("annotate", row)
+            add_row("speed", row)
 
 
 if __name__ == "__main__":
