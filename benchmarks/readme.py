@@ -21,7 +21,7 @@ TABLE = re.compile(r"(?<=<!-- rows: )(\w+)( -->\n).*?(?=<!-- end -->)", re.DOTAL
 # Files of rows that have sections.
 FILES = ("accuracy", "speed", "review", "distillation")
 # What a row names besides its figures. Columns that say the usual are left out.
-KEYS = ("corpus", "model")
+KEYS = ("corpus", "model", "label", "gold", "raw", "steps")
 HIDDEN = {"section", "command", "cores", "python"}
 USUAL = {"dtype": "float32", "device": "cpu"}
 Row = dict[str, Any]
@@ -38,7 +38,7 @@ def with_means(rows: list[Row]) -> list[Row]:
 def mean_row(group: list[Row]) -> list[Row]:
     if len(group) < 2 or "seed" not in group[0]:
         return []
-    row = {key: group[0][key] for key in (*KEYS, *USUAL)} | {"seed": "mean ± sd"}
+    row = {key: group[0][key] for key in (*KEYS, *USUAL) if key in group[0]} | {"seed": "mean ± sd"}
     for key, value in group[0].items():
         if isinstance(value, float) and key != "minutes":
             values = [other[key] for other in group]
