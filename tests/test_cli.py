@@ -21,6 +21,7 @@ from spacy_ner_arch.annotation.teachers import TEACHER
 from spacy_ner_arch.cli.configs import make_config
 from spacy_ner_arch.cli.corpus_counts import count_documents
 from spacy_ner_arch.cli.messages import fail
+from spacy_ner_arch.cli.pipelines import check_corpora
 from spacy_ner_arch.cli.presets import find_cell
 from spacy_ner_arch.evaluation.score_tables import entity_table
 from spacy_ner_arch.formats import find_docbins
@@ -620,6 +621,16 @@ def test_a_config_whose_corpora_cannot_be_read(tmp_path, command):
         options = ["--paths.train", tmp_path / name] if name else []
         output = run(command, tmp_path / "my.cfg", "--paths.dev", tmp_path / "dev.spacy", *options, code=1)
         assert message in " ".join(output.split())
+
+
+def test_a_streamed_corpus_is_not_read_for_a_check(tmp_path):
+    (tmp_path / "large.spacy").write_bytes(b"no corpus")
+    reader = {"@readers": "spacy.Corpus.v1", "path": str(tmp_path / "large.spacy")}
+    config = Config({"training": {"max_epochs": -1}, "corpora": {"train": reader}})
+    check_corpora(config)
+    config["training"]["max_epochs"] = 0
+    with pytest.raises(ValueError, match="is no .spacy file, or damaged"):
+        check_corpora(config)
 
 
 def test_train_shows_what_a_setting_must_be(tmp_path):

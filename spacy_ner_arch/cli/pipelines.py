@@ -36,10 +36,15 @@ def check_corpus(path: Path | None) -> Path | None:
 
 
 def check_corpora(config: Config) -> None:
-    """Raise ValueError for a corpus of a config that is not there, or that spaCy cannot read."""
+    """Raise ValueError for a corpus of a config that is not there, or that spaCy cannot read.
+
+    A corpus that is streamed in training (`max_epochs = -1`) may be too large to be read for a check.
+    """
     from ..formats import find_docbins, parse_docbin
 
-    for name, corpus in config.interpolate().get("corpora", {}).items():
+    config = config.interpolate()
+    is_streamed = config.get("training", {}).get("max_epochs") == -1
+    for name, corpus in config.get("corpora", {}).items():
         if corpus.get("@readers") not in READERS:
             continue
         path = corpus.get("path")
@@ -49,7 +54,8 @@ def check_corpora(config: Config) -> None:
             raise ValueError(f"[corpora.{name}] path: there is no {path}; check [paths] {name} or --paths.{name}")
         try:
             for file in find_docbins(Path(path)):
-                parse_docbin(file.read_bytes(), file)
+                if not is_streamed:
+                    parse_docbin(file.read_bytes(), file)
         except ValueError as error:
             raise ValueError(f"[corpora.{name}] path: {error}") from error
 

@@ -159,6 +159,8 @@ def run_job(job: TrainingJob, from_environment: bool = False, **place: Any) -> N
                 with show_validation_error(job.config_path, hint_fill=False):
                     nlp = init_nlp(config, use_gpu=job.gpu)
             except (ValueError, OSError) as error:
+                if job.verbose:
+                    raise
                 # Settings and corpora are to blame: the user needs the message, not the calls that led there.
                 raise TrainingError(str(error)) from error
         msg.good("Initialized pipeline")
