@@ -6,7 +6,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -29,13 +29,26 @@ def add_row(table: str, row: dict[str, Any], results: Path = RESULTS) -> None:
     """Append a row, together with the command, the number of cores and the version of Python."""
     results.mkdir(parents=True, exist_ok=True)
     where = {
-        "command": " ".join(["python", *sys.argv]),
+        "command": shown_command(sys.argv),
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
     }
     with (results / f"{table}.jsonl").open("a", encoding="utf8") as file_:
         file_.write(json.dumps({**row, **where}) + "\n")
     print(row)
+
+
+def shown_command(argv: Sequence[str]) -> str:
+    """A command without the folders of a machine, and without `--results`, which says nothing about the row."""
+    script, *arguments = argv
+    if "--results" in arguments:
+        place = arguments.index("--results")
+        del arguments[place : place + 2]
+    shown = [f"benchmarks/{Path(script).name}"]
+    for argument in arguments:
+        name, equals, value = argument.rpartition("=")
+        shown.append(f"{name}{equals}{Path(value).name if Path(value).is_absolute() else value}")
+    return " ".join(["python", *shown])
 
 
 def in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from spacy_ner_arch.cli.train import TrainingJob, run_job
-from spacy_ner_arch.training import parallel
+from spacy_ner_arch.training import parallel, update_sum
 
 
 def join(pids: Path, **place) -> None:
@@ -69,17 +69,17 @@ def add_up_tensors(file: Path, **place) -> None:
     """Sums of a large embedding, of which each process uses other rows, of a large dense tensor and of small ones."""
     parallel.join_group(-1, **place)
     tensors = own_tensors(parallel.rank())
-    sums = parallel.add_up(tensors)
+    sums = update_sum.add_up(tensors)
     if not parallel.rank():
         torch.save(sums, file)
 
 
 def own_tensors(rank: int) -> list[torch.Tensor]:
     torch.manual_seed(rank)
-    embedding = torch.zeros(2 * parallel.LARGE // 16, 16)
+    embedding = torch.zeros(2 * update_sum.LARGE // 16, 16)
     embedding[3 * rank : 3 * rank + 5] = torch.randn(5, 16)
-    dense = torch.randn(parallel.LARGE + 8)
-    strided = torch.randn(8, parallel.LARGE // 4).t() if rank else torch.randn(parallel.LARGE // 4, 8)
+    dense = torch.randn(update_sum.LARGE + 8)
+    strided = torch.randn(8, update_sum.LARGE // 4).t() if rank else torch.randn(update_sum.LARGE // 4, 8)
     return [embedding, strided, dense, dense.view(-1, 8).clone(), torch.randn(3), torch.randn(2, 2), torch.tensor(rank)]
 
 

@@ -139,6 +139,16 @@ def test_tables_are_those_of_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
         assert readme.with_tables(page, text) == text, page
 
 
+def test_rows_name_no_folders_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    rows = importlib.import_module("rows")
+    argv = ["/a/benchmarks/latency.py", "/b/test.spacy", "x=/c/model:bfloat16", "--results", "/d", "--single", "30"]
+    assert rows.shown_command(argv) == "python benchmarks/latency.py test.spacy x=model:bfloat16 --single 30"
+    for path in (ROOT / "benchmarks" / "results").glob("*.jsonl"):
+        for row in srsly.read_jsonl(path):
+            assert not re.search(r"[\s=]/", row.get("command", "")), row
+
+
 def test_every_page_is_linked_from_the_readme() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf8")
     assert all(f"(docs/{page.name})" in readme for page in DOCS)

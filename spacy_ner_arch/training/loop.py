@@ -53,6 +53,7 @@ from .checkpoint import (
     weights_checksum,
     write_checkpoint,
 )
+from .update_sum import UpdateSum
 
 
 class Training:
@@ -110,7 +111,7 @@ class Training:
         self.last_checkpoint = time.monotonic()
         self.is_replaying = saved is not None
         trained = [pipe for name, pipe in nlp.pipeline if name not in self.frozen]
-        self.sums = parallel.UpdateSum([p for p in trained if isinstance(getattr(p, "model", None), Model)])
+        self.sums = UpdateSum([p for p in trained if isinstance(getattr(p, "model", None), Model)])
 
     def run(self, stdout: IO = sys.stdout, stderr: IO = sys.stderr) -> None:
         """Train to the end. Raises TrainingError if something cannot be saved or resumed."""
