@@ -2,9 +2,10 @@
 
     python benchmarks/distillation.py [student] [new_label] [--gold 1000] [--raw 18000] [--labels LOC] [--steps 3000]
 
-`student`: bilstm_crf on CoNLL-2003 learns from gold sentences and from raw text. The teacher, on MiniLM, was trained on
-the same gold sentences. The raw text are all training sentences without their labels, and the sentences of WNUT-17,
-UNER English-EWT and GUM. The row also has the scores of the teacher, and of the student without raw text.
+`student`: bilstm_crf on CoNLL-2003 learns from gold sentences and from raw text. The teachers, on MiniLM, were trained
+on the same gold sentences, with the seeds of `--teachers`. The raw text are all training sentences, without their
+labels, and the sentences of WNUT-17, UNER English-EWT and GUM; each teacher annotates them. The row also has the scores
+of the teachers, and of the student without raw text.
 
 `new_label`: a bilstm_crf that was trained without one of the labels of CoNLL-2003 learns it from 500 held-out sentences
 that mark only it, by the recipe of docs/new_label.md: first from these (`new_texts`), then also from the old sentences
@@ -100,21 +101,21 @@ def label_scores(model: Path, part: str) -> dict[str, Any]:
 # A student
 
 
-def make_teacher(gold: int, machine: Machine) -> Path:
+def make_teacher(gold: int, seed: int, machine: Machine) -> Path:
     """A calibrated teacher that was trained on the first gold sentences."""
-    run, folder = TEACHERS[gold], MODELS / f"teacher-{gold}"
+    run, folder = TEACHERS[gold], MODELS / f"teacher-{gold}-{seed}"
     if not folder.exists():
-        train(run, 0, machine)
-        nlp = spacy.load(folder_of(run.name, 0, machine) / run.result)
+        train(run, seed, machine)
+        nlp = spacy.load(folder_of(run.name, seed, machine) / run.result)
         calibrate(CORPUS / "dev.spacy", 1000, nlp)
         folder.parent.mkdir(parents=True, exist_ok=True)
         nlp.to_disk(folder)
     return folder
 
 
-def make_mixture(gold: int, most_raw: int, teacher: Path) -> Path:
-    """Folder of gold sentences, and of raw sentences that the teacher has annotated."""
-    folder = FOLDER / f"{gold}-{most_raw}"
+def make_mixture(gold: int, most_raw: int, teachers: dict[int, Path]) -> Path:
+    """Folder of gold sentences, and of raw sentences that each teacher has annotated."""
+    folder = FOLDER / "-".join(map(str, (gold, most_raw, *teachers)))
     if not (folder / "gold.spacy").exists():
         docs = read_docs(CORPUS / "train.spacy")
         raw = words_only(docs)
@@ -122,7 +123,8 @@ def make_mixture(gold: int, most_raw: int, teacher: Path) -> Path:
             convert(corpus)
             raw += words_only(read_docs(ROOT / "corpus" / corpus / "train.spacy"))
         source = write_docs(raw[:most_raw], FOLDER / "raw" / f"{folder.name}.spacy")
-        annotate(teacher, source, folder / "raw", "")
+        for seed, teacher in teachers.items():
+            annotate(teacher, source, folder / f"raw-{seed}", "")
         write_docs(docs[:gold], folder / "gold.spacy")
     return folder
 
@@ -135,14 +137,15 @@ def gold_only(gold: int, steps: int, seed: int) -> Path:
     return train_config(config, MODELS / f"gold_only-{gold}-{steps}-{seed}")
 
 
-def student(gold: int, most_raw: int, seed: int, steps: int, machine: Machine) -> None:
-    teacher = make_teacher(gold, machine)
-    mixture = make_mixture(gold, most_raw, teacher)
-    raw = sum(len(DocBin().from_disk(path)) for path in mixture.rglob("part-*.spacy"))
-    keys = {"section": "student", "gold": gold, "raw": raw, "steps": steps, "seed": seed}
+def student(gold: int, most_raw: int, seeds: Sequence[int], seed: int, steps: int, machine: Machine) -> None:
+    teachers = {each: make_teacher(gold, each, machine) for each in seeds}
+    mixture = make_mixture(gold, most_raw, teachers)
+    raw = sum(len(DocBin().from_disk(path)) for path in mixture.rglob("part-*.spacy")) // len(teachers)
+    keys = {"section": "student", "gold": gold, "raw": raw, "teachers": len(teachers), "steps": steps, "seed": seed}
     if has_row("distillation", **keys):
         return
-    row: dict[str, Any] = {**keys, "teacher_test": in_new_process(label_scores, teacher, "test")["ents"]}
+    teacher_test = [in_new_process(label_scores, each, "test")["ents"] for each in teachers.values()]
+    row: dict[str, Any] = {**keys, "teacher_test": round(sum(teacher_test) / len(teacher_test), 2)}
     config = make_config(STUDENT, seed)
     config["paths"]["train"] = str(mixture)
     config["training"].update({"max_steps": steps, "eval_frequency": steps // 10, "dropout": STUDENT_DROPOUT})
@@ -226,6 +229,7 @@ def main() -> None:
     parser.add_argument("modes", nargs="*", metavar="MODE", choices=[[], "student", "new_label"], help="default: both")
     parser.add_argument("--gold", type=int, nargs="*", default=list(TEACHERS), choices=TEACHERS)
     parser.add_argument("--raw", type=int, default=ALL_RAW, help="most raw sentences")
+    parser.add_argument("--teachers", type=int, nargs="*", default=[0], help="their seeds")
     parser.add_argument("--labels", nargs="*", default=LABELS, choices=LABELS)
     parser.add_argument("--steps", type=int, default=3000, help="updates of bilstm_crf")
     parser.add_argument("--seed", type=int, default=0)
@@ -234,7 +238,7 @@ def main() -> None:
     convert("conll2003")
     modes = options.modes or ("student", "new_label")
     for gold in options.gold if "student" in modes else ():
-        student(gold, options.raw, options.seed, options.steps, Machine(options.dtype))
+        student(gold, options.raw, options.teachers, options.seed, options.steps, Machine(options.dtype))
     for label in options.labels if "new_label" in modes else ():
         new_label(label, options.seed, options.steps)
 

@@ -21,7 +21,7 @@ TABLE = re.compile(r"(?<=<!-- rows: )(\w+)( -->\n).*?(?=<!-- end -->)", re.DOTAL
 # Files of rows that have sections.
 FILES = ("accuracy", "speed", "review", "distillation")
 # What a row names besides its figures. Columns that say the usual are left out.
-KEYS = ("corpus", "model", "label", "gold", "raw", "steps")
+KEYS = ("corpus", "model", "label", "gold", "raw", "teachers", "steps")
 HIDDEN = {"section", "command", "cores", "python"}
 USUAL = {"dtype": "float32", "device": "cpu"}
 Row = dict[str, Any]

@@ -278,6 +278,14 @@ CRF_OR_SOFTMAX = [
     ),
 ]
 
+# Entities replaced by others of the same documents, with little data.
+REPLACED = {"corpora.train.augmenter": {"@augmenters": "spacy_ner_arch.ReplaceEntities.v1", "path": "${paths.train}"}}
+REPLACED_FEW = {**REPLACED, "corpora.train.augmenter.limit": FEW["corpora.train.limit"]}
+AUGMENTED = [
+    Run("conll2003/bilstm_crf-few-replaced", "replaced", "bilstm_crf", {**FEW_SCRATCH, **REPLACED_FEW}, seeds=THREE),
+    Run("conll2003/transformer_crf-few-replaced", "replaced", "transformer_crf", {**FEW_MINILM, **REPLACED_FEW}),
+]
+
 # Spans on MiniLM.
 SPAN_FEATURES: dict[str, dict[str, Any]] = {
     "SpanSynLSTM": {"attention": True, "length_size": 50, "relu_length_size": 0},
@@ -463,6 +471,9 @@ JOINT_RUNS = [
         scores=JOINT_SCORES,
     ),
 ]
+AUGMENTED += [
+    Run("conll04/joint-learned-replaced", "replaced", "joint", {**JOINT, **REPLACED}, scores=JOINT_SCORES, seeds=THREE)
+]
 APART_WAYS: tuple[tuple[str, int, dict[str, Any]], ...] = (
     ("", 1000, loss_weights(1.0, 1.0)),
     ("-learned", 1000, {}),
@@ -522,6 +533,8 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "synlstm_gate": {"edge_labels": "gate", "dep_size": 50, "hidden_size": 100},
 }
 PARSER = "uner_en_ewt/parser/0"
+# Pipelines whose parser predicts the trees: trained on the same sentences, or spaCy's small English pipeline.
+PARSERS = {"predicted": f"training/benchmarks/{PARSER}/model-best", "web_sm": "training/en_core_web_sm"}
 CHINESE = {
     "nlp.lang": "zh",
     "nlp.tokenizer": {"@tokenizers": "spacy.zh.ChineseTokenizer", "segmenter": "char"},
@@ -539,8 +552,8 @@ def tree_run(corpus: str, encoder: str, trees: str, seeds: tuple[int, ...] = (0,
         settings[block] = ENCODERS[encoder]
     else:
         settings |= {f"{block}.{key}": value for key, value in ENCODERS[encoder].items()}
-    if trees == "predicted":
-        source = {"source": f"training/benchmarks/{PARSER}/model-best", "replace_listeners": ["model.tok2vec"]}
+    if trees in PARSERS:
+        source = {"source": PARSERS[trees], "replace_listeners": ["model.tok2vec"]}
         settings |= {"components.parser": source, "training.frozen_components": ["parser"]}
     else:
         settings |= {"nlp.pipeline": [component], "training.annotating_components": []}
@@ -553,7 +566,7 @@ def tree_run(corpus: str, encoder: str, trees: str, seeds: tuple[int, ...] = (0,
         "syn_lstm",
         f"synlstm_{head}",
         {**settings, **(CHINESE if corpus == "uner_zh_gsdsimp" else {})},
-        remove=() if trees == "predicted" else ("components.parser",),
+        remove=() if trees in PARSERS else ("components.parser",),
         needs=PARSER if trees == "predicted" else None,
         seeds=seeds,
     )
@@ -564,6 +577,7 @@ TREES = [
     *(tree_run("uner_en_ewt", encoder, "gold", THREE) for encoder in ("bilstm", "synlstm", "synlstm_bias")),
     tree_run("uner_en_ewt", "synlstm_bias", "shuffled", THREE),
     *(tree_run("uner_en_ewt", encoder, "predicted", THREE) for encoder in ("synlstm", "synlstm_bias")),
+    *(tree_run("uner_en_ewt", encoder, "web_sm", THREE) for encoder in ("synlstm_gate", "synlstm_bias")),
     tree_run("uner_en_ewt", "synlstm_gate", "gold"),
     tree_run("uner_en_ewt", "synlstm_bias", "gold", head="span"),
     *(tree_run("uner_zh_gsdsimp", encoder, "gold") for encoder in ("bilstm", "synlstm_bias")),
@@ -577,6 +591,7 @@ TABLE = (
     + TRANSFORMERS
     + DOCUMENTS
     + CRF_OR_SOFTMAX
+    + AUGMENTED
     + SPANS
     + NESTED
     + RELATIONS

@@ -269,6 +269,7 @@ def test_label_names_a_bad_line_or_counts_it(joint, tmp_path, bad):
     "args, message",
     [
         (["no.txt"], "no.txt: there is no such file"),
+        (["no.json"], "no.json: there is no such file"),
         (["."], ". is a folder: name its files"),
         (["notes.md"], "notes.md is a file, but neither .txt nor .jsonl"),
         (["A text", "--format", "txt"], "--format is for files and standard input"),
@@ -595,6 +596,13 @@ def text_header(text):
 def test_init_config_refuses(tmp_path, options, message):
     output = run("init-config", tmp_path / "my.cfg", *options, code=1)
     assert message in " ".join(output.split()) and not (tmp_path / "my.cfg").exists()
+
+
+def test_init_config_warns_of_pipelines_that_are_not_there(tmp_path):
+    spacy.blank("en").to_disk(tmp_path / "vectors")
+    options = ["--encoder", "synlstm", "--trees", "no_such_pipeline", "--vectors", tmp_path / "vectors"]
+    output = run("init-config", tmp_path / "my.cfg", *options)
+    assert "--trees no_such_pipeline" in output and "no installed package" in output and "--vectors" not in output
 
 
 def test_init_config_replaces_nothing_unasked(tmp_path):

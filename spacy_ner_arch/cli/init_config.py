@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from spacy.util import is_package
 from typer import Argument, Option
 from wasabi import msg
 
 from .cells import EMBEDDINGS, ENCODERS, HEADS, RELATIONS, as_options, notes
 from .configs import make_config
-from .messages import fail
+from .messages import fail, warn
 from .presets import find_cell
 
 TREES_HELP = (
@@ -51,6 +52,9 @@ def init_config(
     if str(output) == "-":
         print(text, end="")
         return
+    for option, name in (("--vectors", vectors), ("--trees", cell.trees)):
+        if name not in (None, "gold") and not Path(name).exists() and not is_package(name):
+            warn(f"{option} {name}", "There is no such folder, and no installed package. Training will need one.")
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(text, encoding="utf8")
     msg.good(f"Saved config to {output}")

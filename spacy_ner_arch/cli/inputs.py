@@ -14,6 +14,8 @@ from ..formats.counts import ReadReport
 from ..formats.lines import BLANKS, Line, make_lines, read_lines
 
 FORMATS = ("txt", "jsonl")
+# One word with such an ending is a file with a mistyped name, and no text.
+FILES = ("json", "csv", "tsv", "parquet", "spacy", "gz", "bz2", "xz", "zst")
 STDIN = "-"
 
 
@@ -49,7 +51,7 @@ def find_source(name: str, format: str | None) -> TextSource:
         raise ValueError(
             f"{name} is a folder: name its files, or use `ner-arch annotate`. If it is a text, use standard input"
         )
-    if suffix in FORMATS:
+    if suffix in FORMATS or (suffix in FILES and len(name.split()) == 1):
         raise ValueError(f"{name}: there is no such file. If it is a text, give it on standard input")
     if format is not None:
         raise ValueError(f"{name}: there is no such file; --format is for files and standard input")
