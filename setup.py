@@ -104,9 +104,6 @@ setup(
         "spacy_scorers": [
             "spacy_ner_arch.relation_scorer.v1 = spacy_ner_arch.evaluation.scorers:make_relation_scorer",
         ],
-        "spacy_augmenters": [
-            "spacy_ner_arch.ReplaceEntities.v1 = spacy_ner_arch.training.augment:create_entity_replacer",
-        ],
         "spacy_callbacks": [
             "spacy_ner_arch.AddLabels.v1 = spacy_ner_arch.training.labels:create_add_labels",
             "spacy_ner_arch.Calibrate.v1 = spacy_ner_arch.training.calibration:create_calibrate",

@@ -4,8 +4,8 @@
 
 `student`: bilstm_crf on CoNLL-2003 learns from gold sentences and from raw text. The teachers, on MiniLM, were trained
 on the same gold sentences, with the seeds of `--teachers`. The raw text are all training sentences, without their
-labels, and the sentences of WNUT-17, UNER English-EWT and GUM; each teacher annotates them. The row also has the scores
-of the teachers, and of the student without raw text.
+labels, and the sentences of WNUT-17, UNER English-EWT and GUM; each teacher annotates them. Without teachers, the
+student learns from the gold sentences alone.
 
 `new_label`: a bilstm_crf that was trained without one of the labels of CoNLL-2003 learns it from 500 held-out sentences
 that mark only it, by the recipe of docs/new_label.md: first from these (`new_texts`), then also from the old sentences
@@ -137,25 +137,28 @@ def gold_only(gold: int, steps: int, seed: int) -> Path:
     return train_config(config, MODELS / f"gold_only-{gold}-{steps}-{seed}")
 
 
-def student(gold: int, most_raw: int, seeds: Sequence[int], seed: int, steps: int, machine: Machine) -> None:
-    teachers = {each: make_teacher(gold, each, machine) for each in seeds}
-    mixture = make_mixture(gold, most_raw, teachers)
-    raw = sum(len(DocBin().from_disk(path)) for path in mixture.rglob("part-*.spacy")) // len(teachers)
-    keys = {"section": "student", "gold": gold, "raw": raw, "teachers": len(teachers), "steps": steps, "seed": seed}
-    if has_row("distillation", **keys):
-        return
-    teacher_test = [in_new_process(label_scores, each, "test")["ents"] for each in teachers.values()]
-    row: dict[str, Any] = {**keys, "teacher_test": round(sum(teacher_test) / len(teacher_test), 2)}
+def taught(mixture: Path, steps: int, seed: int) -> Path:
+    """Folder of a student of teachers."""
     config = make_config(STUDENT, seed)
     config["paths"]["train"] = str(mixture)
     config["training"].update({"max_steps": steps, "eval_frequency": steps // 10, "dropout": STUDENT_DROPOUT})
-    folders = {
-        "gold_only": gold_only(gold, steps, seed),
-        "student": train_config(config, MODELS / f"student-{mixture.name}-{steps}-{seed}"),
-    }
-    for name, folder in folders.items():
-        for part in ("dev", "test"):
-            row[f"{name}_{part}"] = in_new_process(label_scores, folder / "model-best", part)["ents"]
+    return train_config(config, MODELS / f"student-{mixture.name}-{steps}-{seed}")
+
+
+def student(gold: int, most_raw: int, seeds: Sequence[int], seed: int, steps: int, machine: Machine) -> None:
+    teachers = {each: make_teacher(gold, each, machine) for each in seeds}
+    mixture = make_mixture(gold, most_raw, teachers) if teachers else None
+    raw = sum(len(DocBin().from_disk(path)) for path in mixture.rglob("part-*.spacy")) // len(seeds) if mixture else 0
+    keys = {"section": "student", "gold": gold, "raw": raw, "teachers": len(teachers), "steps": steps, "seed": seed}
+    if has_row("distillation", **keys):
+        return
+    row: dict[str, Any] = dict(keys)
+    if teachers:
+        scores = [in_new_process(label_scores, each, "test")["ents"] for each in teachers.values()]
+        row["teacher_test"] = round(sum(scores) / len(scores), 2)
+    folder = taught(mixture, steps, seed) if mixture else gold_only(gold, steps, seed)
+    for part in ("dev", "test"):
+        row[part] = in_new_process(label_scores, folder / "model-best", part)["ents"]
     add_row("distillation", row)
 
 
@@ -229,7 +232,7 @@ def main() -> None:
     parser.add_argument("modes", nargs="*", metavar="MODE", choices=[[], "student", "new_label"], help="default: both")
     parser.add_argument("--gold", type=int, nargs="*", default=list(TEACHERS), choices=TEACHERS)
     parser.add_argument("--raw", type=int, default=ALL_RAW, help="most raw sentences")
-    parser.add_argument("--teachers", type=int, nargs="*", default=[0], help="their seeds")
+    parser.add_argument("--teachers", type=int, nargs="*", default=[0], help="their seeds; empty for none")
     parser.add_argument("--labels", nargs="*", default=LABELS, choices=LABELS)
     parser.add_argument("--steps", type=int, default=3000, help="updates of bilstm_crf")
     parser.add_argument("--seed", type=int, default=0)

@@ -278,14 +278,6 @@ CRF_OR_SOFTMAX = [
     ),
 ]
 
-# Entities replaced by others of the same documents, with little data.
-REPLACED = {"corpora.train.augmenter": {"@augmenters": "spacy_ner_arch.ReplaceEntities.v1", "path": "${paths.train}"}}
-REPLACED_FEW = {**REPLACED, "corpora.train.augmenter.limit": FEW["corpora.train.limit"]}
-AUGMENTED = [
-    Run("conll2003/bilstm_crf-few-replaced", "replaced", "bilstm_crf", {**FEW_SCRATCH, **REPLACED_FEW}, seeds=THREE),
-    Run("conll2003/transformer_crf-few-replaced", "replaced", "transformer_crf", {**FEW_MINILM, **REPLACED_FEW}),
-]
-
 # Spans on MiniLM.
 SPAN_FEATURES: dict[str, dict[str, Any]] = {
     "SpanSynLSTM": {"attention": True, "length_size": 50, "relu_length_size": 0},
@@ -471,9 +463,6 @@ JOINT_RUNS = [
         scores=JOINT_SCORES,
     ),
 ]
-AUGMENTED += [
-    Run("conll04/joint-learned-replaced", "replaced", "joint", {**JOINT, **REPLACED}, scores=JOINT_SCORES, seeds=THREE)
-]
 APART_WAYS: tuple[tuple[str, int, dict[str, Any]], ...] = (
     ("", 1000, loss_weights(1.0, 1.0)),
     ("-learned", 1000, {}),
@@ -591,7 +580,6 @@ TABLE = (
     + TRANSFORMERS
     + DOCUMENTS
     + CRF_OR_SOFTMAX
-    + AUGMENTED
     + SPANS
     + NESTED
     + RELATIONS
