@@ -692,6 +692,39 @@ def test_symmetric_labels_get_the_average_of_both_orders(multi_label):
         assert probabilities[i, 1] == pytest.approx(p / 2) and odds[i, 1] == pytest.approx(np.log(p / q))
 
 
+@pytest.mark.parametrize("multi_label, expected", [(False, [0.56, 0.48]), (True, [0.08, 0.56, 0.08, 0.48])])
+def test_a_relation_is_as_uncertain_as_its_entities(multi_label, expected):
+    """Its score is the probability that both entities are right and related. The threshold is for the pair alone."""
+    nlp = with_labels("LIKES", "KNOWS", multi_label=multi_label)
+    pipe = nlp.get_pipe("relation_extractor")
+    doc = Doc(nlp.vocab, words=["w"] * 3)
+    doc.set_ents([Span(doc, i, i + 1, "PER") for i in (0, 2)])
+    doc.ents[0]._.score = 0.8  # the other one is certain
+    candidates = pipe.find_items([doc])[0]
+    yes = np.array([[0.7, 0.1], [0.6, 0.1]])
+    no = 1 - yes if multi_label else np.repeat(1 - yes.sum(1, keepdims=True), 2, axis=1)
+
+    def scores(threshold):
+        pipe.cfg["threshold"] = threshold
+        pipe.set_annotations([doc], ([candidates], [(np.log(yes), np.log(no))]))
+        return [round(relation.score, 6) for relation in doc._.relations]
+
+    assert scores(0.0) == expected and scores(0.5) == [0.56, 0.48]
+
+
+def test_a_relation_of_spans_counts_their_probabilities():
+    nlp = make_nlp(candidates={"@misc": "spacy_ner_arch.EntityPairs.v1", "spans_key": "sc"})
+    pipe = nlp.get_pipe("relation_extractor")
+    pipe.add_label("LIKES")
+    doc = Doc(nlp.vocab, words=["w"] * 3, sent_starts=[True, False, False])
+    doc.spans["sc"] = [Span(doc, 0, 1, "PER"), Span(doc, 0, 2, "PER")]
+    doc.spans["sc"].attrs["scores"] = np.array([0.5, 0.9])
+    candidates = pipe.find_items([doc])[0]
+    yes = np.array([[0.8], [0.3]])
+    pipe.set_annotations([doc], ([candidates], [(np.log(yes), np.log(1 - yes))]))
+    assert [relation.score for relation in doc._.relations] == pytest.approx([0.8 * 0.5 * 0.9])
+
+
 BACKWARDS = [(0, 1, "LOC"), (2, 3, "PER")]
 
 

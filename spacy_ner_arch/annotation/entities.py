@@ -98,3 +98,10 @@ def scored_spans(group: SpanGroup) -> list[tuple[Span, float | None]]:
     """Spans of a group with their probabilities, as for `scored_entities`."""
     scores = [float(score) for score in group.attrs.get("scores", ())]
     return list(zip(group, scores if len(scores) == len(group) else [None] * len(group), strict=True))
+
+
+def span_scores(doc: Doc, spans: Sequence[Span]) -> np.ndarray:
+    """(n,) probabilities of spans that are in doc.ents or doc.spans; 1 for those without a probability."""
+    known = [row for group in doc.spans.values() for row in scored_spans(group)] + scored_entities(doc)
+    scores = {(span.start, span.end, span.label): score for span, score in known if score is not None}
+    return np.array([scores.get((span.start, span.end, span.label), 1.0) for span in spans], dtype=np.float64)

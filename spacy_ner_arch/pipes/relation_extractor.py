@@ -13,7 +13,7 @@ from spacy.vocab import Vocab
 from thinc.api import Config, Model
 
 from ..annotation.candidates import Candidates, reverse_rows
-from ..annotation.entities import ALTERNATIVES
+from ..annotation.entities import ALTERNATIVES, span_scores
 from ..annotation.gold_relations import Found, GoldPairs, find_relations, sample_negatives, with_sentences
 from ..annotation.graph_decoding import entities_and_alternatives
 from ..annotation.layers import gives_alternatives
@@ -113,8 +113,8 @@ def make_relation_extractor(
             classes, one per direction.
     symmetric: labels that hold in both directions; they are stored once, with the earlier entity as head.
     multi_label: whether a pair may have several labels. If not, it has the most probable one or none.
-    threshold: minimum probability of a label (against that of no relation without multi_label), from 0 to 1; `spacy
-        find-threshold` tunes it.
+    threshold: minimum probability of a label for a pair whose entities are right (without multi_label against that of
+        no relation), from 0 to 1; `spacy find-threshold` tunes it.
     type_pairs: "all"; "learned" for the type pairs of head and tail that have a relation in the training corpus, or
         "learned_by_label" for those that have the same relation; a list of [type of the head, type of the tail]; or
         such lists by label, where labels that are not named may have all pairs.
@@ -439,7 +439,8 @@ class RelationExtractor(TorchPipe):
     def set_annotations(self, docs: Iterable[Doc], scores: Any) -> None:
         """Write the relations and their probabilities onto the documents. Relations with other labels stay.
 
-        With decode = "graph", write the entities as well.
+        The probability of a relation is that of its label for the pair, times those of both entities. With decode =
+        "graph", write the entities as well.
         """
         items, predictions = scores
         rules = self._rules()
@@ -451,6 +452,7 @@ class RelationExtractor(TorchPipe):
                 yes, no = row
                 odds, probabilities = pair_scores(yes, no, rules, reverse)
                 self.check_finite(doc, odds)
+                probabilities = probabilities * span_scores(doc, candidates.entities)[candidates.pairs].prod(1)[:, None]
                 if self.decode == "graph":
                     chosen, inexact = choose_graph(doc, odds, candidates, rules, reverse)
                     if inexact:
