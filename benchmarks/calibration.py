@@ -4,12 +4,14 @@
 
 Trains what is missing of the runs conll04/joint-learned and conll2003/span-few. Relations are also measured between
 gold entities, where a relation is not wrong because of an entity. CoNLL-2003 has rows of its own, see run.py.
+`ece_by_chance` is what perfect probabilities would have, the mean over outcomes that are drawn from those found.
 """
 
 import argparse
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from rows import add_row, has_row
 from run import ROOT, Machine, load, score, train
 from runs import RUNS
@@ -22,6 +24,8 @@ from spacy_ner_arch.training.calibration import calibrate
 from spacy_ner_arch.training.corpus import create_corpus
 
 MACHINE = Machine("bfloat16")
+# Corpora of outcomes that are drawn from the probabilities.
+DRAWS = 200
 Items = Callable[[Example], Sides]
 # Run, what is measured, its component and its items, and gold annotation that is copied.
 MEASURED: tuple[tuple[str, str, str, Items, list[str]], ...] = (
@@ -32,12 +36,15 @@ MEASURED: tuple[tuple[str, str, str, Items, list[str]], ...] = (
 )
 
 
-def ece(nlp: Any, corpus: str, items: Items, copied: list[str]) -> float:
-    """Of the test part."""
+def measure(nlp: Any, corpus: str, items: Items, copied: list[str]) -> tuple[float, float]:
+    """Expected calibration error on the test part, and the mean of that of perfect probabilities, by chance."""
     examples = list(create_corpus(ROOT / "corpus" / corpus / "test.spacy", copy=copied)(nlp))
     with nlp.select_pipes(disable=setters(nlp, copied)):
         score([nlp], examples)
-    return round(calibration(probabilities(match_all(map(items, examples)))).ece, 4)
+    found = probabilities(match_all(map(items, examples)))
+    draws = np.random.default_rng(0).random((DRAWS, len(found.scores))) < found.scores
+    by_chance = np.mean([calibration(found._replace(right=right)).ece for right in draws])
+    return round(calibration(found).ece, 4), round(float(by_chance), 4)
 
 
 def main() -> None:
@@ -53,13 +60,16 @@ def main() -> None:
                 continue
             train(run, seed, MACHINE)
             (nlp,) = load((run.name,), seed, MACHINE)
-            before = ece(nlp, run.corpus, items, copied)
+            before, _ = measure(nlp, run.corpus, items, copied)
             nlp.config["corpora"]["dev"]["path"] = str(ROOT / "corpus" / run.corpus / "dev.spacy")
             calibrate(None, 0, nlp)
             pipe: Any = nlp.get_pipe(component)
             temperature = round(float(pipe.head.module.temperature), 2)
-            after = ece(nlp, run.corpus, items, copied)
-            add_row("accuracy", {**keys, "temperature": temperature, "ece": after, "ece_at_1": before})
+            after, by_chance = measure(nlp, run.corpus, items, copied)
+            add_row(
+                "accuracy",
+                {**keys, "temperature": temperature, "ece": after, "ece_by_chance": by_chance, "ece_at_1": before},
+            )
 
 
 if __name__ == "__main__":

@@ -74,6 +74,7 @@ class Comparison:
 SCRATCH = Figure("conll2003/bilstm_crf")
 GLOVE = Figure("conll2003/bilstm_crf-glove")
 MINILM = Figure("conll2003/transformer_crf")
+MINILM_BFLOAT16 = Figure("conll2003/transformer_crf", dtype="bfloat16")
 MPNET = Figure("conll2003/transformer_crf-mpnet", dtype="bfloat16", device="gpu")
 MPNET_FLOAT32 = Figure("conll2003/transformer_crf-mpnet", device="gpu")
 SPAN_MPNET = Figure("conll2003/span-mpnet", dtype="bfloat16", device="gpu")
@@ -103,8 +104,8 @@ WITH_VECTORS = Comparison("no GPU, and word vectors", "bilstm_crf", "GloVe, 50 w
 ON_MINILM = Comparison(
     "a GPU, or time for a small transformer",
     "transformer_crf",
-    "MiniLM",
-    MINILM,
+    "MiniLM, bfloat16",
+    MINILM_BFLOAT16,
     (SPACY_MINILM,),
     "conll2003/transformer_crf",
 )
@@ -182,8 +183,8 @@ PUBLISHED = {
         Comparison(
             "BERT-CRF",
             "transformer_crf",
-            "MiniLM",
-            MINILM,
+            "MiniLM, bfloat16",
+            MINILM_BFLOAT16,
             peers=(SPACY_MINILM,),
             speed="conll2003/transformer_crf",
             claim="94.73 (paper)",
@@ -274,8 +275,8 @@ PUBLISHED = {
         Comparison(
             "RoBERTa-CRF",
             "transformer_crf",
-            "MiniLM",
-            MINILM,
+            "MiniLM, bfloat16",
+            MINILM_BFLOAT16,
             peers=(SPACY_MINILM,),
             speed="conll2003/transformer_crf",
             claim=f"CoNLL-2003 92.52, {ONTONOTES} 90.75",
