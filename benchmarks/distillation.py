@@ -26,7 +26,7 @@ from typing import Any
 import spacy
 from rows import add_row, has_row, in_new_process
 from run import ROOT, Machine, command, convert, folder_of, make_config, percent, score, train
-from runs import CONLL_MINILM, RATES, RUNS, Run, on_minilm
+from runs import CONLL_MINILM, RATES, RUNS, Run, linear, on_minilm
 from spacy.tokens import Doc, DocBin
 from spacy.training import Corpus
 from spacy.vocab import Vocab
@@ -56,6 +56,8 @@ LABELS = ("LOC", "MISC", "ORG", "PER")
 NEW_SENTENCES = 500
 # Steps of the second training of the recipe for a new label.
 ON_ALL_TEXTS = 1500
+# Settings of students in the place of those of the config; the dropout is that of students of teachers.
+STUDENT_RATE, STUDENT_WARMUP, STUDENT_ROWS = 0.002, 200, 60_000
 STUDENT_DROPOUT = 0.35
 
 
@@ -129,19 +131,26 @@ def make_mixture(gold: int, most_raw: int, teachers: dict[int, Path]) -> Path:
     return folder
 
 
-def gold_only(gold: int, steps: int, seed: int) -> Path:
-    """Folder of a student that knows the gold sentences alone."""
+def student_config(seed: int, steps: int) -> Config:
     config = make_config(STUDENT, seed)
-    config["corpora"]["train"]["limit"] = gold
     config["training"].update({"max_steps": steps, "eval_frequency": steps // 10})
-    return train_config(config, MODELS / f"gold_only-{gold}-{steps}-{seed}")
+    config["training"]["optimizer"]["learn_rate"] = linear(STUDENT_RATE, STUDENT_WARMUP, steps)
+    config["components"]["sequence_ner"]["model"]["tok2vec"]["word_rows"] = STUDENT_ROWS
+    return config
+
+
+def taught_by_gold(gold: int, steps: int, seed: int) -> Path:
+    """Folder of a student that knows the gold sentences alone."""
+    config = student_config(seed, steps)
+    config["corpora"]["train"]["limit"] = gold
+    return train_config(config, MODELS / f"alone-{gold}-{steps}-{seed}")
 
 
 def taught(mixture: Path, steps: int, seed: int) -> Path:
     """Folder of a student of teachers."""
-    config = make_config(STUDENT, seed)
+    config = student_config(seed, steps)
     config["paths"]["train"] = str(mixture)
-    config["training"].update({"max_steps": steps, "eval_frequency": steps // 10, "dropout": STUDENT_DROPOUT})
+    config["training"]["dropout"] = STUDENT_DROPOUT
     return train_config(config, MODELS / f"student-{mixture.name}-{steps}-{seed}")
 
 
@@ -156,7 +165,7 @@ def student(gold: int, most_raw: int, seeds: Sequence[int], seed: int, steps: in
     if teachers:
         scores = [in_new_process(label_scores, each, "test")["ents"] for each in teachers.values()]
         row["teacher_test"] = round(sum(scores) / len(scores), 2)
-    folder = taught(mixture, steps, seed) if mixture else gold_only(gold, steps, seed)
+    folder = taught(mixture, steps, seed) if mixture else taught_by_gold(gold, steps, seed)
     for part in ("dev", "test"):
         row[part] = in_new_process(label_scores, folder / "model-best", part)["ents"]
     add_row("distillation", row)
@@ -171,6 +180,13 @@ def keep_labels(docs: Iterable[Doc], labels: Sequence[str]) -> list[Doc]:
     for doc in docs:
         doc.set_ents([ent for ent in doc.ents if ent.label_ in labels], default="outside")
     return docs
+
+
+def with_all_labels(seed: int, steps: int) -> Path:
+    """Folder of a pipeline that was trained on all labels from the start."""
+    config = make_config(STUDENT, seed)
+    config["training"].update({"max_steps": steps, "eval_frequency": steps // 10})
+    return train_config(config, MODELS / f"full-{steps}-{seed}")
 
 
 def recipe(old: Path, label: str, train_path: Path, dev: Path) -> Config:
@@ -213,7 +229,7 @@ def new_label(label: str, seed: int, steps: int) -> None:
     models["all_texts"] = fit("all_texts", models["new_texts"], soft, max_steps=ON_ALL_TEXTS)
 
     before = in_new_process(label_scores, old, "test")
-    full = in_new_process(label_scores, gold_only(ALL, steps, seed) / "model-best", "test")
+    full = in_new_process(label_scores, with_all_labels(seed, steps) / "model-best", "test")
     row: dict[str, Any] = {**keys, "new_full": full[label], "old_before": mean(before, others)}
     for name, model in models.items():
         found = in_new_process(label_scores, model, "test")
