@@ -682,6 +682,29 @@ def test_the_command_line_starts_without_models_and_formats():
     )
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("label", "model", "Anna", "-", "texts.jsonl", "-o", "link.jsonl"),
+        ("select", "model", "-", "texts.jsonl", "-o", "texts.jsonl"),
+        ("export-data", "corpus", "corpus/a.spacy", "-f", "json"),
+        ("combine", "model", "corpus/a.spacy", "corpus/b.spacy", "corpus/errors.spacy", "corpus/b.spacy"),
+        ("review", "corpus/errors.spacy", "corpus", "--model", "model"),
+    ],
+)
+def test_no_command_overwrites_its_input(tmp_path, monkeypatch, args):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "texts.jsonl").write_text('{"text": "Anna left Tarvik."}\n')
+    (tmp_path / "link.jsonl").symlink_to("texts.jsonl")
+    for name in ("a", "b", "errors"):
+        DocBin(docs=[spacy.blank("en")("Anna left Tarvik.")]).to_disk(tmp_path / "corpus" / f"{name}.spacy")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    result = CliRunner().invoke(app, ["ner-arch", *args])
+    assert result.exit_code == 1 and "is an input, which would be overwritten" in " ".join(result.output.split())
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+
+
 def test_report_numbers_documents_as_the_corpus_does(trained, tmp_path):
     trained.to_disk(tmp_path / "model")
     empty, missed = Doc(trained.vocab), Doc(trained.vocab, words=["slept"], ents=["B-ODD"])

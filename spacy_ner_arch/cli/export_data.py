@@ -12,7 +12,7 @@ from wasabi import msg
 
 from ..annotation.layers import assigning
 from .messages import fail
-from .pipelines import load, predict_corpus
+from .pipelines import check_output, load, predict_corpus
 
 FORMAT_HELP = (
     "label-studio, doccano, prodigy, brat (a folder), conll (columns), spert, or json (Doc.to_json, which loses least)"
@@ -46,6 +46,7 @@ def export_data(
     report = ReadReport()
     try:
         files = find_docbins(corpus)
+        check_output(output, files)
         if model is None:
             vocab = Vocab()
             docs = (doc for file in files for doc in read_docbin(file, vocab))

@@ -9,7 +9,7 @@ from wasabi import msg
 
 from ..annotation.layers import find_pipe
 from .messages import fail, warn
-from .pipelines import load
+from .pipelines import check_output, load
 
 
 def select(
@@ -59,6 +59,7 @@ def select(
         for source in sources:
             if source.is_text:
                 raise ValueError(f"{source.name}: there is no such file")
+        check_output(output, [source.name for source in sources if source.is_file])
         nlp = load(model, use_gpu, code)
         pipe = find_pipe(nlp, "sequence_ner", component)
         records = tokenize_records(nlp, sources, set(), reading, on_error)
