@@ -1,5 +1,6 @@
 """`ner-arch convert`: annotated corpora to .spacy files."""
 
+import os.path
 import sys
 from collections.abc import Collection
 from io import TextIOWrapper
@@ -82,7 +83,7 @@ def convert(
         msg.fail("--name and --split take one input file", exits=1)
     if set(name) & set("/\\"):
         msg.fail(f"--name {name}: the name of a file, without folders, is needed; it is put into OUTPUT_DIR", exits=1)
-    stems = [name or path.resolve().stem for path in inputs]
+    stems = [name or output_name(path) for path in inputs]
     if len(set(stems)) < len(stems):
         msg.fail(f"Two inputs would both become {max(stems, key=stems.count)}.spacy; convert them separately", exits=1)
     if split and stems == ["dev"]:
@@ -151,6 +152,12 @@ def convert(
             msg.warn(f"{report.share(MISALIGNED)} entities do not align with the tokenizer; training loses them")
         for part, part_docs in parts.items():
             msg.good(f"{output_dir / part}.spacy: {len(part_docs)} docs")
+
+
+def output_name(path: Path) -> str:
+    """Name of the output of an input, without the ending of a file. A link gives its own name, not its target's."""
+    path = Path(os.path.abspath(path))
+    return path.name if path.is_dir() else path.stem
 
 
 def split_names(text: str) -> list[str]:
