@@ -403,6 +403,20 @@ def test_brat(tmp_path: Path) -> None:
     assert [doc.text for doc in docs_of_file] == [text]
 
 
+def test_hidden_copies_in_a_folder_of_brat_are_not_read(tmp_path: Path) -> None:
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    for name in ("a", ".ipynb_checkpoints/a-checkpoint"):
+        (tmp_path / f"{name}.txt").write_text("Anna left.")
+        (tmp_path / f"{name}.ann").write_text("T1\tPER 0 4\tAnna\n")
+    for ending in ("txt", "ann"):
+        (tmp_path / f"._a.{ending}").write_bytes(b"\x00\x05\x16\x07\x00\xff")
+    [doc], _ = read(tmp_path)
+    assert doc.text == "Anna left."
+    (tmp_path / "a.ann").unlink()
+    with pytest.raises(ValueError, match=r"a folder without \.ann files"):
+        detect_format(tmp_path)
+
+
 def test_brat_with_text_whose_line_ends_were_changed(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"Anna\r\nleft\r\nTarvik")
     (tmp_path / "a.ann").write_bytes(b"T1\tLOC 10 16\tTarvik\r\n")
