@@ -539,10 +539,22 @@ def test_datasets_with_strings_and_numbers(tmp_path: Path) -> None:
         read(path)
     with pytest.raises(FormatError, match="there is no name for the tag 3, only for 3 tags"):
         read(path, tag_names=NAMES[:3])
-    description = {"features": {"ner_tags": {"feature": {"names": NAMES, "_type": "ClassLabel"}, "_type": "Sequence"}}}
-    (tmp_path / "dataset_info.json").write_text(json.dumps(description))
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_names_of_the_tags_of_datasets(tmp_path: Path, as_list: bool) -> None:
+    """Other columns may be nested: lists of objects, and objects whose keys look like those of a type."""
+    classes = {"names": NAMES, "_type": "ClassLabel"}
+    number = {"dtype": "int64", "_type": "Value"}
+    features = {
+        "spans": [{"start": number, "names": number}],
+        "meta": {"names": number, "feature": [number, number]},
+        "ner_tags": [classes] if as_list else {"feature": classes, "_type": "Sequence"},
+    }
+    (tmp_path / "dataset_info.json").write_text(json.dumps({"features": features}))
+    path = write(tmp_path, {"tokens": WORDS, "ner_tags": [NAMES.index(tag) for tag in TAGS]}, name="a.json")
     [doc], _ = read(path)
-    assert named(doc.ents) == WIDEST
+    check_tagged(doc)
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
