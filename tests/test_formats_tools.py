@@ -497,6 +497,16 @@ def test_flattened_and_old_records_of_argilla(tmp_path: Path) -> None:
         assert named(doc.spans["sc"]) == ENTITIES and report.notes[texts.UNLABELLED] == len(records) - 1
 
 
+def test_tuples_and_states_of_old_records_of_argilla(tmp_path: Path) -> None:
+    """Version 1 has the label first, and keeps the annotation of a record that was discarded."""
+    tuples = [[span["label"], span["start"], span["end"]] for span in argilla_spans()]
+    old = {"text": TEXT, "tokens": TEXT.split(), "annotation": tuples, "status": "Validated"}
+    discarded = {"text": "Bad.", "tokens": ["Bad."], "annotation": [], "status": "Discarded"}
+    [doc], report = read(write(tmp_path, old, discarded))
+    assert named(doc.spans["sc"]) == ENTITIES
+    assert report.notes == {argilla.DISCARDED: 1, texts.UNLABELLED: 1}
+
+
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
