@@ -234,6 +234,18 @@ def test_label_reads_lines_and_keeps_their_fields(joint, tmp_path):
         assert len(rows) == 3 and rows[2]["text"] == "" and "ünd" in out
 
 
+def test_a_terminal_that_cannot_show_all_characters(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("wasabi.util.ENCODING", "cp1252")
+    trained.to_disk(tmp_path / "model")
+    doc = trained.make_doc("Anna left Tarvik.")
+    doc.set_ents([Span(doc, 0, 1, label="Łódź")])
+    DocBin(docs=[doc]).to_disk(tmp_path / "a.spacy")
+    args = ["evaluate", tmp_path / "model", tmp_path / "a.spacy", "-o", tmp_path / "é" / "scores.json"]
+    result = CliRunner(charset="cp1252").invoke(app, ["ner-arch", *map(str, args)])
+    assert result.exit_code == 0 and r"\u0141ód\u017a" in result.output
+    assert "é/scores.json" in "".join(result.output.split())
+
+
 def test_label_prints_tables_of_texts(joint):
     tables, _ = label(joint / "model", TRAIN[0][0], TRAIN[3][0])
     assert "LIVES_IN" in tables and "a/b" in tables and "probability" in tables and TRAIN[3][0] in tables

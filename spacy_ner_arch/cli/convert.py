@@ -1,9 +1,7 @@
 """`ner-arch convert`: annotated corpora to .spacy files."""
 
 import os.path
-import sys
 from collections.abc import Collection
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +74,6 @@ def convert(
     from ..formats.counts import MISALIGNED, SKIPPED
     from ..formats.spans import OTHER_LABEL
 
-    if isinstance(sys.stdout, TextIOWrapper):
-        # The report quotes the corpus, which may have characters that the terminal cannot show.
-        sys.stdout.reconfigure(errors="backslashreplace")
     if len(inputs) > 1 and (name or split):
         msg.fail("--name and --split take one input file", exits=1)
     if set(name) & set("/\\"):

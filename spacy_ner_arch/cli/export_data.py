@@ -1,8 +1,6 @@
 """`ner-arch export-data`: a corpus, or the predictions of a model, for annotation tools."""
 
-import sys
 from collections.abc import Iterator
-from io import TextIOWrapper
 from pathlib import Path
 
 from spacy.language import Language
@@ -40,9 +38,6 @@ def export_data(
 
     from ..formats import ReadReport, find_docbins, read_docbin, write_docs
 
-    if isinstance(sys.stdout, TextIOWrapper):
-        # The report quotes the corpus, which may have characters that the terminal cannot show.
-        sys.stdout.reconfigure(errors="backslashreplace")
     report = ReadReport()
     try:
         files = find_docbins(corpus)

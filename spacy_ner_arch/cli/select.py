@@ -1,7 +1,5 @@
 """`ner-arch select`: which texts to annotate next."""
 
-import sys
-from io import TextIOWrapper
 from pathlib import Path
 
 from typer import Argument, Option
@@ -43,9 +41,6 @@ def select(
     from .inputs import find_source, tokenize_records
     from .unlabelled import MEASURES, judge_texts
 
-    if isinstance(sys.stdout, TextIOWrapper):
-        # The report quotes the texts, which may have characters that the terminal cannot show.
-        sys.stdout.reconfigure(errors="backslashreplace")
     report, reading = ReadReport(), ReadReport()
     try:
         check_on_error(on_error)
