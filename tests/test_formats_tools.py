@@ -159,6 +159,34 @@ def test_tasks_with_several_strings_in_label_studio(tmp_path: Path) -> None:
     assert report.examples[label_studio.CHOSEN_TEXT][0] == f"{path}:2: object 1: 'body' of 'mood', 'body'"
 
 
+def test_regions_of_several_texts_in_label_studio(tmp_path: Path) -> None:
+    """Each text is a document, also if both begin alike. A relation between two texts is left out."""
+    marked = [((2, 6), "NAME", "d", "Anna"), ((7, 13), "VERB", "e", "leaves")]
+    title = [{**region(characters(place), *rest), "to_name": "headline"} for place, *rest in marked]
+    relations = [
+        {"type": "relation", "from_id": head, "to_id": tail, "labels": ["x"]} for head, tail in ("de", "bd", "db")
+    ]
+    data = {"headline": f"{TEXT[:6]} leaves", "text": TEXT}
+    annotations = [submitted(*title[:1], *full_results(characters), by=by) for by in (1, 2)]
+    annotations[0]["result"] += [title[1], *relations]
+    docs, report = read(write(tmp_path, task(*annotations, **data)))
+    assert [doc.text for doc in docs] == [data["headline"], TEXT]
+    check_full(docs[1])
+    assert named(docs[0].ents) == [("Anna", "NAME"), ("leaves", "VERB")]
+    assert relations_of(docs[0]) == [("Anna", "x", "leaves")]
+    assert report.notes == {RELATION_LEFT_OUT: 2, texts.OTHER_ANNOTATORS: 2}
+
+
+def test_relations_to_what_is_left_out_in_label_studio(tmp_path: Path) -> None:
+    """They are left out too: one region without a label, or on an image, does not stop the conversion."""
+    box = {"id": "x", "type": "rectanglelabels", "value": {"x": 1.5, "rectanglelabels": ["Cat"]}}
+    bare = region(characters(ANNA), "", "y") | {"value": {**characters(ANNA), "labels": []}}
+    relations = [{"type": "relation", "from_id": "b", "to_id": id, "labels": ["x"]} for id in "xy"]
+    [doc], report = read(write(tmp_path, task(submitted(box, bare, *full_results(characters), *relations))))
+    check_full(doc)
+    assert report.notes == {label_studio.OTHER_TYPE: 1, label_studio.NO_LABEL: 1, RELATION_LEFT_OUT: 2}
+
+
 def test_directions_and_labels_of_relations_in_label_studio(tmp_path: Path) -> None:
     def relation(**more: Any) -> dict[str, Any]:
         return {"type": "relation", "from_id": "b", "to_id": "c", **more}
