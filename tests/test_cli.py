@@ -21,6 +21,7 @@ from spacy_ner_arch.annotation.teachers import TEACHER
 from spacy_ner_arch.cli.configs import make_config
 from spacy_ner_arch.cli.corpus_counts import count_documents
 from spacy_ner_arch.cli.messages import fail
+from spacy_ner_arch.cli.pages import make_pages
 from spacy_ner_arch.cli.pipelines import check_corpora
 from spacy_ner_arch.cli.presets import find_cell
 from spacy_ner_arch.evaluation.score_tables import entity_table
@@ -174,6 +175,16 @@ def test_evaluate_writes_the_pages_that_it_names(joint, tmp_path):
         assert 'charset="utf-8"' in page and "Anna" in page and "Zoë" in page and "&lt;b&gt;" in page
         assert "<b>" not in page and "PER" in page
     assert pages["relations.html"].count("<svg") == 5 and "LIVES_IN" in pages["relations.html"]
+
+
+def test_pages_escape_labels():
+    nlp = spacy.blank("en")
+    for ruler in ("entity_ruler", "span_ruler"):
+        nlp.add_pipe(ruler).add_patterns([{"label": "<b>R&D", "pattern": "Anna"}])
+    pages = {name: page for name, _, page in make_pages(nlp, [nlp("Anna left.")])}
+    assert pages.keys() == {"entities", "spans-ruler"}
+    for page in pages.values():
+        assert "&lt;b&gt;R&amp;D" in page and "<b>" not in page
 
 
 def test_evaluate_writes_pages_of_what_the_pipeline_sets(joint, trained, tmp_path):
