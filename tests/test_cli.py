@@ -591,9 +591,10 @@ def test_table_counts_as_spacy_does():
 
 
 def test_init_config(tmp_path):
-    output = run("init-config", tmp_path / "new" / "my.cfg", "--relations", "softmax", "--lang", "de", "--gpu")
-    assert "python -m spacy train" in output and "--gpu-id 0" in output
-    text = (tmp_path / "new" / "my.cfg").read_text(encoding="utf8")
+    path = tmp_path / "new folder" / "my.cfg"
+    output = run("init-config", path, "--relations", "softmax", "--lang", "de", "--gpu")
+    assert f'python -m spacy train "{path}" --output' in output and "--gpu-id 0" in output
+    text = path.read_text(encoding="utf8")
     assert text == make_config(find_cell(relations="softmax"), lang="de", gpu=True, header=text_header(text))
     assert "--embedding words --encoder bilstm --head crf --relations softmax" in text
     printed = run("init-config", "-", "--config", "synlstm_crf", "--trees", "gold")
