@@ -159,10 +159,11 @@ def test_tasks_with_several_strings_in_label_studio(tmp_path: Path) -> None:
     assert report.examples[label_studio.CHOSEN_TEXT][0] == f"{path}:2: object 1: 'body' of 'mood', 'body'"
 
 
-def test_regions_of_several_texts_in_label_studio(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tag", ["headline", "t1"])
+def test_regions_of_several_texts_in_label_studio(tmp_path: Path, tag: str) -> None:
     """Each text is a document, also if both begin alike. A relation between two texts is left out."""
     marked = [((2, 6), "NAME", "d", "Anna"), ((7, 13), "VERB", "e", "leaves")]
-    title = [{**region(characters(place), *rest), "to_name": "headline"} for place, *rest in marked]
+    title = [{**region(characters(place), *rest), "to_name": tag} for place, *rest in marked]
     relations = [
         {"type": "relation", "from_id": head, "to_id": tail, "labels": ["x"]} for head, tail in ("de", "bd", "db")
     ]

@@ -206,7 +206,10 @@ def _make_annotations(
     spans: dict[str, list[LabelledSpan]] = {}
     places: dict[Id, tuple[str, int]] = {}
     clashes: set[Id] = set()
-    for tag, of_tag in (regions or {None: []}).items():
+    # Those that reach farthest fit the fewest texts.
+    tags = sorted(regions, key=lambda tag: max(region.end for _, region in regions[tag]), reverse=True)
+    for tag in tags or [None]:
+        of_tag = regions.get(tag, [])
         name, bounds = _find_text(task.texts, tag, [region for _, region in of_tag], units, spans, used, line)
         if len(task.texts) > 1 and name != "text" and not any(region.text for _, region in of_tag):
             notes.append(Note(line, CHOSEN_TEXT, f"{name!r} of {', '.join(map(repr, task.texts))}"))
@@ -249,7 +252,8 @@ def _make_annotations(
             key=task.key and (task.key, name),
             annotator=annotation.annotator,
         )
-        for name in spans
+        for name in task.texts
+        if name in spans
     ]
     return made, notes
 
