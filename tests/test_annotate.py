@@ -495,6 +495,13 @@ def test_empty_lines_before_the_header_of_a_csv(model, tmp_path):
     assert [(row["name"], row["text"]) for row in rows(tmp_path / "out")] == [("a", "Anna left")]
 
 
+def test_a_header_of_a_csv_that_cannot_be_read(model, tmp_path):
+    """It is not skipped as if it were an empty line, with the row below in its place."""
+    (tmp_path / "a.csv").write_text('\n"text";"id"\ntext,id\nAnna left,1\n')
+    output = run(model, tmp_path / "a.csv", tmp_path / "out", code=1)
+    assert "a.csv:2: malformed csv" in output and "separate cells by commas" in output
+
+
 def test_groups_of_spans_that_the_pipeline_does_not_set_stay(model, tmp_path):
     doc = spacy.blank("en")("Anna left Tarvik")
     doc.spans["mine"] = [doc[0:1]]

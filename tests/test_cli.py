@@ -21,6 +21,7 @@ from spacy_ner_arch.annotation.teachers import TEACHER
 from spacy_ner_arch.cli.configs import make_config
 from spacy_ner_arch.cli.corpus_counts import count_documents
 from spacy_ner_arch.cli.messages import fail
+from spacy_ner_arch.cli.pages import make_pages
 from spacy_ner_arch.cli.pipelines import check_corpora
 from spacy_ner_arch.cli.presets import find_cell
 from spacy_ner_arch.evaluation.score_tables import entity_table
@@ -176,6 +177,16 @@ def test_evaluate_writes_the_pages_that_it_names(joint, tmp_path):
     assert pages["relations.html"].count("<svg") == 5 and "LIVES_IN" in pages["relations.html"]
 
 
+def test_pages_escape_labels():
+    nlp = spacy.blank("en")
+    for ruler in ("entity_ruler", "span_ruler"):
+        nlp.add_pipe(ruler).add_patterns([{"label": "<b>R&D", "pattern": "Anna"}])
+    pages = {name: page for name, _, page in make_pages(nlp, [nlp("Anna left.")])}
+    assert pages.keys() == {"entities", "spans-ruler"}
+    for page in pages.values():
+        assert "&lt;b&gt;R&amp;D" in page and "<b>" not in page
+
+
 def test_evaluate_writes_pages_of_what_the_pipeline_sets(joint, trained, tmp_path):
     run(
         *("evaluate", joint / "model", joint / "gold.spacy", "--gold-entities"),
@@ -232,6 +243,18 @@ def test_label_reads_lines_and_keeps_their_fields(joint, tmp_path):
         rows = objects(out)
         assert [{key: row[key] for key in field} for row, field in zip(rows, fields, strict=False)] == fields
         assert len(rows) == 3 and rows[2]["text"] == "" and "ünd" in out
+
+
+def test_a_terminal_that_cannot_show_all_characters(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("wasabi.util.ENCODING", "cp1252")
+    trained.to_disk(tmp_path / "model")
+    doc = trained.make_doc("Anna left Tarvik.")
+    doc.set_ents([Span(doc, 0, 1, label="Łódź")])
+    DocBin(docs=[doc]).to_disk(tmp_path / "a.spacy")
+    args = ["evaluate", tmp_path / "model", tmp_path / "a.spacy", "-o", tmp_path / "é" / "scores.json"]
+    result = CliRunner(charset="cp1252").invoke(app, ["ner-arch", *map(str, args)])
+    assert result.exit_code == 0 and r"\u0141ód\u017a" in result.output
+    assert "é/scores.json" in "".join(result.output.split())
 
 
 def test_label_prints_tables_of_texts(joint):
@@ -568,9 +591,10 @@ def test_table_counts_as_spacy_does():
 
 
 def test_init_config(tmp_path):
-    output = run("init-config", tmp_path / "new" / "my.cfg", "--relations", "softmax", "--lang", "de", "--gpu")
-    assert "python -m spacy train" in output and "--gpu-id 0" in output
-    text = (tmp_path / "new" / "my.cfg").read_text(encoding="utf8")
+    path = tmp_path / "new folder" / "my.cfg"
+    output = run("init-config", path, "--relations", "softmax", "--lang", "de", "--gpu")
+    assert f'python -m spacy train "{path}" --output' in output and "--gpu-id 0" in output
+    text = path.read_text(encoding="utf8")
     assert text == make_config(find_cell(relations="softmax"), lang="de", gpu=True, header=text_header(text))
     assert "--embedding words --encoder bilstm --head crf --relations softmax" in text
     printed = run("init-config", "-", "--config", "synlstm_crf", "--trees", "gold")
@@ -680,6 +704,29 @@ def test_the_command_line_starts_without_models_and_formats():
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         == "set() set()\n"
     )
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("label", "model", "Anna", "-", "texts.jsonl", "-o", "link.jsonl"),
+        ("select", "model", "-", "texts.jsonl", "-o", "texts.jsonl"),
+        ("export-data", "corpus", "corpus/a.spacy", "-f", "json"),
+        ("combine", "model", "corpus/a.spacy", "corpus/b.spacy", "corpus/errors.spacy", "corpus/b.spacy"),
+        ("review", "corpus/errors.spacy", "corpus", "--model", "model"),
+    ],
+)
+def test_no_command_overwrites_its_input(tmp_path, monkeypatch, args):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "texts.jsonl").write_text('{"text": "Anna left Tarvik."}\n')
+    (tmp_path / "link.jsonl").symlink_to("texts.jsonl")
+    for name in ("a", "b", "errors"):
+        DocBin(docs=[spacy.blank("en")("Anna left Tarvik.")]).to_disk(tmp_path / "corpus" / f"{name}.spacy")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    result = CliRunner().invoke(app, ["ner-arch", *args])
+    assert result.exit_code == 1 and "is an input, which would be overwritten" in " ".join(result.output.split())
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
 
 
 def test_report_numbers_documents_as_the_corpus_does(trained, tmp_path):

@@ -42,6 +42,21 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
+def test_links_and_folders_keep_their_names(source: Path, tmp_path: Path) -> None:
+    """Files of the cache of Hugging Face are links to files whose names are checksums."""
+    links = [tmp_path / f"{part}.conll" for part in ("train", "dev")]
+    for link in links:
+        link.symlink_to(source)
+    folders = [tmp_path / f"news-1.{number}" for number in (1, 2)]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "a.txt").write_text("Anna left.")
+        (folder / "a.ann").write_text("T1\tPER 0 4\tAnna\n")
+    run(*links, *folders, tmp_path / "out")
+    names = {"train.spacy", "dev.spacy", "news-1.1.spacy", "news-1.2.spacy"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names
+
+
 # Skipping
 
 

@@ -159,6 +159,35 @@ def test_tasks_with_several_strings_in_label_studio(tmp_path: Path) -> None:
     assert report.examples[label_studio.CHOSEN_TEXT][0] == f"{path}:2: object 1: 'body' of 'mood', 'body'"
 
 
+@pytest.mark.parametrize("tag", ["headline", "t1"])
+def test_regions_of_several_texts_in_label_studio(tmp_path: Path, tag: str) -> None:
+    """Each text is a document, also if both begin alike. A relation between two texts is left out."""
+    marked = [((2, 6), "NAME", "d", "Anna"), ((7, 13), "VERB", "e", "leaves")]
+    title = [{**region(characters(place), *rest), "to_name": tag} for place, *rest in marked]
+    relations = [
+        {"type": "relation", "from_id": head, "to_id": tail, "labels": ["x"]} for head, tail in ("de", "bd", "db")
+    ]
+    data = {"headline": f"{TEXT[:6]} leaves", "text": TEXT}
+    annotations = [submitted(*title[:1], *full_results(characters), by=by) for by in (1, 2)]
+    annotations[0]["result"] += [title[1], *relations]
+    docs, report = read(write(tmp_path, task(*annotations, **data)))
+    assert [doc.text for doc in docs] == [data["headline"], TEXT]
+    check_full(docs[1])
+    assert named(docs[0].ents) == [("Anna", "NAME"), ("leaves", "VERB")]
+    assert relations_of(docs[0]) == [("Anna", "x", "leaves")]
+    assert report.notes == {RELATION_LEFT_OUT: 2, texts.OTHER_ANNOTATORS: 2}
+
+
+def test_relations_to_what_is_left_out_in_label_studio(tmp_path: Path) -> None:
+    """They are left out too: one region without a label, or on an image, does not stop the conversion."""
+    box = {"id": "x", "type": "rectanglelabels", "value": {"x": 1.5, "rectanglelabels": ["Cat"]}}
+    bare = region(characters(ANNA), "", "y") | {"value": {**characters(ANNA), "labels": []}}
+    relations = [{"type": "relation", "from_id": "b", "to_id": id, "labels": ["x"]} for id in "xy"]
+    [doc], report = read(write(tmp_path, task(submitted(box, bare, *full_results(characters), *relations))))
+    check_full(doc)
+    assert report.notes == {label_studio.OTHER_TYPE: 1, label_studio.NO_LABEL: 1, RELATION_LEFT_OUT: 2}
+
+
 def test_directions_and_labels_of_relations_in_label_studio(tmp_path: Path) -> None:
     def relation(**more: Any) -> dict[str, Any]:
         return {"type": "relation", "from_id": "b", "to_id": "c", **more}
@@ -403,6 +432,20 @@ def test_brat(tmp_path: Path) -> None:
     assert [doc.text for doc in docs_of_file] == [text]
 
 
+def test_hidden_copies_in_a_folder_of_brat_are_not_read(tmp_path: Path) -> None:
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    for name in ("a", ".ipynb_checkpoints/a-checkpoint"):
+        (tmp_path / f"{name}.txt").write_text("Anna left.")
+        (tmp_path / f"{name}.ann").write_text("T1\tPER 0 4\tAnna\n")
+    for ending in ("txt", "ann"):
+        (tmp_path / f"._a.{ending}").write_bytes(b"\x00\x05\x16\x07\x00\xff")
+    [doc], _ = read(tmp_path)
+    assert doc.text == "Anna left."
+    (tmp_path / "a.ann").unlink()
+    with pytest.raises(ValueError, match=r"a folder without \.ann files"):
+        detect_format(tmp_path)
+
+
 def test_brat_with_text_whose_line_ends_were_changed(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"Anna\r\nleft\r\nTarvik")
     (tmp_path / "a.ann").write_bytes(b"T1\tLOC 10 16\tTarvik\r\n")
@@ -483,6 +526,16 @@ def test_flattened_and_old_records_of_argilla(tmp_path: Path) -> None:
         assert named(doc.spans["sc"]) == ENTITIES and report.notes[texts.UNLABELLED] == len(records) - 1
 
 
+def test_tuples_and_states_of_old_records_of_argilla(tmp_path: Path) -> None:
+    """Version 1 has the label first, and keeps the annotation of a record that was discarded."""
+    tuples = [[span["label"], span["start"], span["end"]] for span in argilla_spans()]
+    old = {"text": TEXT, "tokens": TEXT.split(), "annotation": tuples, "status": "Validated"}
+    discarded = {"text": "Bad.", "tokens": ["Bad."], "annotation": [], "status": "Discarded"}
+    [doc], report = read(write(tmp_path, old, discarded))
+    assert named(doc.spans["sc"]) == ENTITIES
+    assert report.notes == {argilla.DISCARDED: 1, texts.UNLABELLED: 1}
+
+
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
@@ -525,10 +578,22 @@ def test_datasets_with_strings_and_numbers(tmp_path: Path) -> None:
         read(path)
     with pytest.raises(FormatError, match="there is no name for the tag 3, only for 3 tags"):
         read(path, tag_names=NAMES[:3])
-    description = {"features": {"ner_tags": {"feature": {"names": NAMES, "_type": "ClassLabel"}, "_type": "Sequence"}}}
-    (tmp_path / "dataset_info.json").write_text(json.dumps(description))
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_names_of_the_tags_of_datasets(tmp_path: Path, as_list: bool) -> None:
+    """Other columns may be nested: lists of objects, and objects whose keys look like those of a type."""
+    classes = {"names": NAMES, "_type": "ClassLabel"}
+    number = {"dtype": "int64", "_type": "Value"}
+    features = {
+        "spans": [{"start": number, "names": number}],
+        "meta": {"names": number, "feature": [number, number]},
+        "ner_tags": [classes] if as_list else {"feature": classes, "_type": "Sequence"},
+    }
+    (tmp_path / "dataset_info.json").write_text(json.dumps({"features": features}))
+    path = write(tmp_path, {"tokens": WORDS, "ner_tags": [NAMES.index(tag) for tag in TAGS]}, name="a.json")
     [doc], _ = read(path)
-    assert named(doc.ents) == WIDEST
+    check_tagged(doc)
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow"])

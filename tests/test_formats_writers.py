@@ -308,6 +308,7 @@ def test_empty_documents_keep_their_numbers(tmp_path: Path, model: str, options:
         (["-f", "json", "-m", "blank"], "no component of this pipeline finds entities"),
         (["-f", "prodigy"], "out is a folder; name a file in it"),
         (["-f", "brat"], "exists and is not an empty folder; name a new one"),
+        (["-f", "label-studio"], "is where the configuration goes: name the tasks"),
     ],
 )
 def test_faults_of_the_command(tmp_path: Path, options: list[str], message: str) -> None:
@@ -316,7 +317,8 @@ def test_faults_of_the_command(tmp_path: Path, options: list[str], message: str)
     options = [str(tmp_path / "blank") if option == "blank" else option for option in options]
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "x").write_text("x")
-    assert message in run(tmp_path / "a.spacy", tmp_path / "out", *options, code=1)
+    output = tmp_path / ("tasks.xml" if "label-studio" in options else "out")
+    assert message in run(tmp_path / "a.spacy", output, *options, code=1) and not output.is_file()
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["x"]
 
 

@@ -10,6 +10,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from ..formats.files import find_files
+
 FORMATS = ("txt", "jsonl", "csv", "parquet", "spacy")
 COMPRESSIONS = ("gz", "bz2", "xz", "zst")
 CHUNK = 1 << 20
@@ -66,8 +68,7 @@ def find_inputs(names: Sequence[str], format: str | None, output: Path) -> tuple
 def _expand(name: str) -> list[Path]:
     """The files of a folder, without hidden ones, or those that match a pattern, in order."""
     if Path(name).is_dir():
-        paths = [path for path in Path(name).rglob("*") if path.is_file()]
-        paths = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(name).parts)]
+        paths = find_files(Path(name))
     else:
         paths = [Path(path) for path in glob.glob(name, recursive=True) if Path(path).is_file()]
     if not paths:

@@ -141,7 +141,8 @@ def csv_rows(path: Path, content: IO[bytes]) -> Iterator[tuple[Line, list[str] |
             cells = None
             if first is not None and first.fault is None:
                 reason = f"malformed csv from here to line {number}: {error}"
-                first = first._replace(fault=first.error(reason, "correct the quotes of the row"))
+                remedy = "correct the quotes of the row, and separate cells by commas"
+                first = first._replace(fault=first.error(reason, remedy))
         if first is not None:
             yield first, cells
 
@@ -149,7 +150,7 @@ def csv_rows(path: Path, content: IO[bytes]) -> Iterator[tuple[Line, list[str] |
 def read_header(path: Path, rows: Iterator[tuple[Line, list[str] | None]], column: str) -> list[str]:
     """The names of the columns of a csv file; none for an empty file. Raises ValueError if they are not usable."""
     line, header = next(rows, (None, []))
-    while line is not None and not any(header or []):  # empty lines before the header
+    while line is not None and line.fault is None and not any(header or []):  # empty lines before the header
         line, header = next(rows, (None, []))
     if line is None:
         return []

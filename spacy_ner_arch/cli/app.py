@@ -18,6 +18,7 @@ from .export import export
 from .export_data import export_data
 from .init_config import init_config
 from .label import label
+from .messages import escape_characters
 from .report import report
 from .review import review
 from .select import select
@@ -25,6 +26,7 @@ from .train import train
 from .tune import tune
 
 app = typer.Typer(name="ner-arch", help="Corpora, configs, training and scores.", no_args_is_help=True)
+app.callback()(escape_characters)
 app.command("convert")(convert)
 app.command("export")(export)
 app.command("export-data")(export_data)

@@ -7,7 +7,7 @@ from wasabi import msg
 
 from ..annotation.layers import find_pipe
 from .messages import fail, warn
-from .pipelines import load
+from .pipelines import check_output, load
 
 
 def combine(
@@ -37,7 +37,7 @@ def combine(
     the combination. To let the span model propose spans as well, give its output as that of a system.
     """
     from ..evaluation.score_tables import micro_average
-    from ..formats import write_docbin
+    from ..formats import find_docbins, write_docbin
     from .evaluate import print_scores
     from .voting import Unknown, check_same_texts, judged, read_corpus, span_model, vote, with_entities
 
@@ -49,6 +49,7 @@ def combine(
             raise ValueError("give the outputs of at least two systems, each once")
         if len(weights) != len(names) or min(weights) <= 0:
             raise ValueError(f"--weight: give a number above 0 for each of the {len(names)} systems, or none")
+        check_output(output, [file for path in (corpus, *predicted) for file in find_docbins(path)])
         gold = read_corpus(corpus)
         systems = [read_corpus(path) for path in predicted]
         for path, docs in zip(predicted, systems, strict=True):

@@ -1,8 +1,7 @@
 """`ner-arch convert`: annotated corpora to .spacy files."""
 
-import sys
+import os.path
 from collections.abc import Collection
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +74,11 @@ def convert(
     from ..formats.counts import MISALIGNED, SKIPPED
     from ..formats.spans import OTHER_LABEL
 
-    if isinstance(sys.stdout, TextIOWrapper):
-        # The report quotes the corpus, which may have characters that the terminal cannot show.
-        sys.stdout.reconfigure(errors="backslashreplace")
     if len(inputs) > 1 and (name or split):
         msg.fail("--name and --split take one input file", exits=1)
     if set(name) & set("/\\"):
         msg.fail(f"--name {name}: the name of a file, without folders, is needed; it is put into OUTPUT_DIR", exits=1)
-    stems = [name or path.resolve().stem for path in inputs]
+    stems = [name or output_name(path) for path in inputs]
     if len(set(stems)) < len(stems):
         msg.fail(f"Two inputs would both become {max(stems, key=stems.count)}.spacy; convert them separately", exits=1)
     if split and stems == ["dev"]:
@@ -151,6 +147,12 @@ def convert(
             msg.warn(f"{report.share(MISALIGNED)} entities do not align with the tokenizer; training loses them")
         for part, part_docs in parts.items():
             msg.good(f"{output_dir / part}.spacy: {len(part_docs)} docs")
+
+
+def output_name(path: Path) -> str:
+    """Name of the output of an input, without the ending of a file. A link gives its own name, not its target's."""
+    path = Path(os.path.abspath(path))
+    return path.name if path.is_dir() else path.stem
 
 
 def split_names(text: str) -> list[str]:

@@ -1,8 +1,6 @@
 """`ner-arch export-data`: a corpus, or the predictions of a model, for annotation tools."""
 
-import sys
 from collections.abc import Iterator
-from io import TextIOWrapper
 from pathlib import Path
 
 from spacy.language import Language
@@ -12,7 +10,7 @@ from wasabi import msg
 
 from ..annotation.layers import assigning
 from .messages import fail
-from .pipelines import load, predict_corpus
+from .pipelines import check_output, load, predict_corpus
 
 FORMAT_HELP = (
     "label-studio, doccano, prodigy, brat (a folder), conll (columns), spert, or json (Doc.to_json, which loses least)"
@@ -40,12 +38,10 @@ def export_data(
 
     from ..formats import ReadReport, find_docbins, read_docbin, write_docs
 
-    if isinstance(sys.stdout, TextIOWrapper):
-        # The report quotes the corpus, which may have characters that the terminal cannot show.
-        sys.stdout.reconfigure(errors="backslashreplace")
     report = ReadReport()
     try:
         files = find_docbins(corpus)
+        check_output(output, files)
         if model is None:
             vocab = Vocab()
             docs = (doc for file in files for doc in read_docbin(file, vocab))

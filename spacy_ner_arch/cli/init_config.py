@@ -59,5 +59,6 @@ def init_config(
     output.write_text(text, encoding="utf8")
     msg.good(f"Saved config to {output}")
     paths = "--paths.train corpus/train.spacy --paths.dev corpus/dev.spacy"
+    shown = f'"{output}"' if " " in str(output) else output
     # Not by msg.text, which would break the line.
-    print(f"python -m spacy train {output} --output training {paths}{' --gpu-id 0' if gpu else ''}")
+    print(f"python -m spacy train {shown} --output training {paths}{' --gpu-id 0' if gpu else ''}")

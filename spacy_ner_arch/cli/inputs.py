@@ -31,6 +31,10 @@ class TextSource(NamedTuple):
     format: str | None = None
     is_text: bool = False
 
+    @property
+    def is_file(self) -> bool:
+        return not self.is_text and self.name != STDIN
+
 
 def find_source(name: str, format: str | None) -> TextSource:
     """What an argument of the command names.

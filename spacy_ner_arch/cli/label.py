@@ -9,7 +9,7 @@ from spacy.tokens import Doc
 from typer import Argument, Option
 from wasabi import Printer, msg
 
-from .pipelines import load
+from .pipelines import check_output, load
 
 
 def label(
@@ -60,6 +60,8 @@ def label(
             as_json = output is not None or not all(source.is_text for source in sources)
         if output is not None and not as_json:
             raise ValueError("--output is for json lines, --table for the terminal")
+        if output is not None:
+            check_output(output, [source.name for source in sources if source.is_file])
         nlp = load(model, use_gpu, code, silent=True)
         layers = find_layers(nlp)
         records = tokenize_records(nlp, sources, {key} if key else set(layers), report, on_error)

@@ -1,15 +1,27 @@
-"""Errors and warnings with details of several lines. wasabi joins the lines of a text."""
+"""Errors and warnings with details of several lines, and characters that a terminal cannot show."""
 
+import sys
 import textwrap
+from io import TextIOWrapper
 from typing import NoReturn
 
+import wasabi.util
 from wasabi import msg
 
 WIDTH = 80
 
 
+def escape_characters() -> None:
+    """Escape characters that the terminal cannot show: the output quotes corpora, labels and names of files."""
+    # wasabi encodes messages for the terminal and decodes them as UTF-8, which fails for other encodings.
+    wasabi.util.ENCODING = "utf-8"
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def fail(title: str, details: object) -> NoReturn:
-    """Print an error, and exit with status 1."""
+    """Print an error, and exit with status 1. wasabi would join the lines of the details."""
     msg.text("")
     msg.fail(title)
     print(f"{wrap(details)}\n", flush=True)

@@ -2,7 +2,9 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from spacy import displacy
@@ -11,6 +13,7 @@ from spacy.tokens import Doc
 
 from ..annotation.layers import assigning
 from ..render import PAGE, render_relations
+from ..render.svg import clean
 
 WIDTH = 900
 
@@ -48,10 +51,15 @@ def make_pages(nlp: Language, docs: Sequence[Doc]) -> Iterator[tuple[str, str, s
 
 
 def draw(docs: Sequence[Doc], style: str, **options: str) -> str:
+    """A page of displaCy, which escapes texts, but not labels."""
+    parse, layer = {"ent": (displacy.parse_ents, "ents"), "span": (displacy.parse_spans, "spans")}[style]
     with warnings.catch_warnings():
         # displaCy warns of each document without annotation.
         warnings.filterwarnings("ignore", message=r"\[W(006|117)\]")
-        page = displacy.render(docs, style=style, page=True, jupyter=False, options=options)
+        parsed: Any = [parse(doc, options) for doc in docs]
+        for place in chain.from_iterable(one[layer] for one in parsed):
+            place["label"] = clean(place["label"])
+        page = displacy.render(parsed, style=style, page=True, jupyter=False, options=options, manual=True)
     # displaCy does not declare the encoding, so a browser would guess it.
     return page.replace("<head>", '<head><meta charset="utf-8"/>', 1)
 

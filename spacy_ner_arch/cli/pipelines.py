@@ -60,6 +60,12 @@ def check_corpora(config: Config) -> None:
             raise ValueError(f"[corpora.{name}] path: {error}") from error
 
 
+def check_output(output: Path, inputs: Iterable[str | Path]) -> None:
+    """Raise ValueError for an output that would overwrite one of the input files."""
+    if output.exists() and any(output.samefile(path) for path in inputs):
+        raise ValueError(f"{output} is an input, which would be overwritten: give the output another name")
+
+
 def load(model: str, use_gpu: int = -1, code: Path | None = None, silent: bool = False) -> Language:
     """A trained pipeline. Exits with a message if there is none.
 

@@ -12,7 +12,7 @@ from typer import Argument, Option
 from wasabi import msg
 
 from .messages import fail
-from .pipelines import check_corpus, load, with_tokens
+from .pipelines import check_corpus, check_output, load, with_tokens
 
 
 def review(
@@ -40,7 +40,7 @@ def review(
     """
     from ..annotation.entities import ALTERNATIVES
     from ..evaluation.doubts import ranked
-    from ..evaluation.review import write_review
+    from ..evaluation.review import ERRORS, write_review
     from ..formats import read_docbin
     from .judging import judge, train_parts
 
@@ -48,9 +48,10 @@ def review(
         msg.fail("Give --config to train pipelines, or --model with one that was not trained on this corpus", exits=1)
     if model is not None and context.args:
         msg.fail(f"{' '.join(context.args)}: settings of a config are for --config", exits=1)
-    docs = list(read_docbin(corpus, Vocab()))
     doubts, examples = [], {}
     try:
+        check_output(output / ERRORS, [corpus])
+        docs = list(read_docbin(corpus, Vocab()))
         with tempfile.TemporaryDirectory() as folder:
             if config is None:
                 parts: Any = [(load(str(model), use_gpu, code), with_tokens(docs), corpus)]

@@ -1,7 +1,5 @@
 """`ner-arch select`: which texts to annotate next."""
 
-import sys
-from io import TextIOWrapper
 from pathlib import Path
 
 from typer import Argument, Option
@@ -9,7 +7,7 @@ from wasabi import msg
 
 from ..annotation.layers import find_pipe
 from .messages import fail, warn
-from .pipelines import load
+from .pipelines import check_output, load
 
 
 def select(
@@ -43,9 +41,6 @@ def select(
     from .inputs import find_source, tokenize_records
     from .unlabelled import MEASURES, judge_texts
 
-    if isinstance(sys.stdout, TextIOWrapper):
-        # The report quotes the texts, which may have characters that the terminal cannot show.
-        sys.stdout.reconfigure(errors="backslashreplace")
     report, reading = ReadReport(), ReadReport()
     try:
         check_on_error(on_error)
@@ -59,6 +54,7 @@ def select(
         for source in sources:
             if source.is_text:
                 raise ValueError(f"{source.name}: there is no such file")
+        check_output(output, [source.name for source in sources if source.is_file])
         nlp = load(model, use_gpu, code)
         pipe = find_pipe(nlp, "sequence_ner", component)
         records = tokenize_records(nlp, sources, set(), reading, on_error)

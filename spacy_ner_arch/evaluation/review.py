@@ -14,6 +14,9 @@ from .doubts import Doubt
 from .html import excerpt, marks, render
 from .items import Item, predicted_spans
 
+# The documents with errors, in the folder of the output.
+ERRORS = "errors.spacy"
+
 
 def write_review(
     output: Path, title: str, doubts: Sequence[Doubt], examples: Mapping[int, Example], key: str, limit: int
@@ -42,7 +45,7 @@ def write_review(
             file.write(json.dumps(as_row(doubt, texts[doubt.match.document]), ensure_ascii=False) + "\n")
     (output / "index.html").write_text(page, encoding="utf8")
     numbers = dict.fromkeys(doubt.match.document for doubt in probable[:limit])
-    write_docbin([with_spans(examples[number], key) for number in numbers], output / "errors.spacy")
+    write_docbin([with_spans(examples[number], key) for number in numbers], output / ERRORS)
     return counts
 
 

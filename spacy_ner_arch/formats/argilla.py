@@ -47,6 +47,7 @@ class ArgillaRecord(Source):
     text: Text | None = None
     annotation: Any = None
     annotation_agent: StrictStr | None = None
+    status: StrictStr | None = None
 
 
 def read_argilla(
@@ -121,11 +122,20 @@ def _answers(
     return found
 
 
+def _label_last(span: Any) -> Any:
+    """Convert [label, start, end], as version 1 has it, to [start, end, label]."""
+    return [*span[1:3], span[0]] if isinstance(span, list) and span and isinstance(span[0], str) else span
+
+
 def _all_answers(record: ArgillaRecord, value: dict[str, Any], line: Line) -> Iterator[Answer]:
     for answers in (record.responses or {}).values():
         yield from answers or ()
     if record.annotation is not None:
-        yield Answer(value=record.annotation, user_id=record.annotation_agent)
+        # Of version 1, which has one answer to a record, and the status of the answer is that of the record.
+        spans = record.annotation
+        if isinstance(spans, list):
+            spans = [_label_last(span) for span in spans]
+        yield Answer(value=spans, user_id=record.annotation_agent, status=(record.status or "").lower())
     for name, answers in value.items():
         if name.endswith(".responses") and isinstance(answers, list):
             others = [value.get(f"{name}.{part}") or [None] * len(answers) for part in ("users", "status")]

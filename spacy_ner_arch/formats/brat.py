@@ -10,6 +10,7 @@ from typing import NamedTuple
 from spacy.tokens import Doc
 
 from .counts import Note, ReadReport
+from .files import find_files
 from .lines import BLANKS, FormatError, Line, read_lines
 from .records import check_bounds
 from .sentence import LabelledSpan, Sentence
@@ -59,7 +60,7 @@ def read_brat(
     annotated. A text without a .ann file is left out and counted. An empty .ann file can mean that there is no entity
     or that nobody has annotated the text yet: it is read as annotated with none, and counted.
 
-    path: a folder, or a file .ann or .txt.
+    path: a folder, whose hidden files are not read, or a file .ann or .txt.
     Other arguments, results and errors are those of `offsets.read_texts`. With on_error = "skip", the document of a
     malformed line is skipped.
     """
@@ -68,7 +69,7 @@ def read_brat(
 
 
 def _read(path: Path, report: ReadReport, on_error: str) -> Iterator[TextAnnotation]:
-    files = path.rglob("*") if path.is_dir() else [path.with_suffix(suffix) for suffix in (".ann", ".txt")]
+    files = find_files(path) if path.is_dir() else [path.with_suffix(suffix) for suffix in (".ann", ".txt")]
     for stem in sorted({str(file.with_suffix("")) for file in files if file.suffix in (".ann", ".txt")}):
         # The stem may have a dot.
         text_path, annotation_path = Path(f"{stem}.txt"), Path(f"{stem}.ann")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import AliasChoices, BaseModel, Field, StrictInt, StrictStr, ValidationError, model_validator
 
@@ -103,26 +104,36 @@ def _find_names(path: Path) -> Sequence[str]:
             reason = f"the description of the data set is not one of Hugging Face: {error.errors()[0]['msg']}"
             raise FormatError(path, 1, "", reason, NAMES_REMEDY) from error
         for key in keys.choices:
-            feature = features.get(str(key))
-            names = feature and (feature.names or (feature.feature and feature.feature.names))
+            names = _find_class_names(features.get(str(key)))
             if names:
                 return names
     return ()
 
 
-class _Feature(BaseModel):
-    """The type of a column, or of the items of its lists."""
+def _find_class_names(feature: Any) -> list[str]:
+    """The names of the classes of a column, or of the items of its lists; none for a column of another type.
 
-    names: list[str] | None = None
-    feature: "_Feature | None" = None
+    feature: {"names": [...]} for classes; {"feature": {...}}, or in older data sets [{...}], for lists.
+    """
+    if isinstance(feature, list) and len(feature) == 1:
+        return _find_class_names(feature[0])
+    if not isinstance(feature, dict):
+        return []
+    names = feature.get("names")
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):
+        return names
+    return _find_class_names(feature.get("feature"))
 
 
 class _Description(BaseModel):
-    """The description of a data set; in a file of rows, it is under the key info."""
+    """The description of a data set; in a file of rows, it is under the key info.
 
-    features: dict[str, _Feature] | None = None
+    The types of columns are not checked: a nested one has a dictionary or a list in the place of a type.
+    """
+
+    features: dict[str, Any] | None = None
     info: "_Description | None" = None
 
     @property
-    def all_features(self) -> dict[str, _Feature]:
+    def all_features(self) -> dict[str, Any]:
         return self.features or (self.info.all_features if self.info else {})

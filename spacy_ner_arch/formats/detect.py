@@ -11,6 +11,7 @@ from typing import Any
 from .arrow_files import ARROW, PARQUET, read_rows
 from .conll import split_columns
 from .csv_tokens import find_columns
+from .files import find_files
 from .json_files import read_items
 from .lines import BLANKS, FormatError, Line, read_lines
 from .readers import FORMATS
@@ -33,7 +34,7 @@ def detect_format(path: str | Path) -> str:
     """
     path = Path(path)
     if path.is_dir():
-        if any(path.rglob("*.ann")):
+        if find_files(path, "*.ann"):
             return "brat"
         raise _unknown(path, "a folder without .ann files", "brat", "give the files in it, one by one")
     if path.suffix == ".ann" or (path.suffix == ".txt" and path.with_suffix(".ann").exists()):

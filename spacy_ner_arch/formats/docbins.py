@@ -7,7 +7,7 @@ from pathlib import Path
 from spacy.tokens import Doc, DocBin
 from spacy.vocab import Vocab
 
-from .files import complete_files
+from .files import complete_files, find_files
 
 REMEDY = "`python -m spacy ner-arch convert` makes .spacy files"
 
@@ -19,17 +19,13 @@ def find_docbins(path: Path) -> list[Path]:
     Raises ValueError if there is none.
     """
     if path.is_dir():
-        files = [file for file in sorted(path.rglob("*.spacy")) if not is_hidden(file.relative_to(path))]
+        files = find_files(path, "*.spacy")
         if not files:
             raise ValueError(f"{path} has no .spacy files; {REMEDY}")
         return files
     if path.suffix != ".spacy":
         raise ValueError(f"{path} is no .spacy file: its name does not end in .spacy; {REMEDY}")
     return [path]
-
-
-def is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
 
 
 def parse_docbin(content: bytes, path: Path) -> DocBin:

@@ -36,6 +36,15 @@ def complete_files() -> Iterator[Callable[[Path], Path]]:
             part.unlink(missing_ok=True)
 
 
+def find_files(folder: Path, pattern: str = "*") -> list[Path]:
+    """The files in a folder and in its folders whose names match a pattern, in order, without hidden ones.
+
+    Programs store copies under hidden names: macOS `._NAME`, Jupyter `.ipynb_checkpoints/NAME-checkpoint`.
+    """
+    paths = (path for path in folder.rglob(pattern) if path.is_file())
+    return sorted(path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+
+
 def write_text(path: Path, pieces: Iterable[str]) -> None:
     """Write a text file, see `complete_files`."""
     with complete_files() as temporary, temporary(path).open("w", encoding="utf-8", newline="") as file:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from reprlib import repr as short_repr
@@ -16,6 +16,7 @@ from .json_files import read_items
 from .lines import Line
 from .records import Label, Source, Text, check_bounds, parse_json, text_of, validate
 from .sentence import LabelledSpan, Sentence
+from .spans import RELATION_LEFT_OUT
 from .texts import UNLABELLED, LabelledIndices, TextAnnotation, choose_annotators, complete_relations, make_sentences
 from .units import check_unit, to_characters
 
@@ -55,6 +56,7 @@ class Result(BaseModel):
     value: Any = None
     from_id: Id | None = None
     to_id: Id | None = None
+    to_name: StrictStr | None = None
     direction: StrictStr | None = None
     labels: list[Label] | None = None
 
@@ -105,8 +107,8 @@ def read_label_studio(
     Regions of the type `labels` become entities, one for each of their labels, and relations with a label become
     relations, in both directions if they have no direction. JSON-MIN has no relations. If no task has a relation, then
     relations are not annotated. Tasks without a text or an annotation, cancelled annotations and other types of results
-    are left out and counted. Predictions are not read. An annotation that is marked as ground truth counts as the first
-    of its task.
+    are left out and counted, with relations to them. Predictions are not read. An annotation that is marked as ground
+    truth counts as the first of its task. If a task shows several texts, each with regions is a document.
 
     unit: what start and end count, one of `units.UNITS`. None: the unit in which start and end are those of the
         quoted text; newer versions of Label Studio count characters, older ones units of UTF-16.
@@ -127,8 +129,10 @@ def _read(path: str | Path, report: ReadReport, units: Sequence[str], on_error: 
             if not isinstance(value, dict):
                 raise line.error("not a JSON object", REMEDY)
             task = _read_task(value, line)
-            made = [_make_annotation(one, task, units, used, line) for one in task.annotations if not one.was_cancelled]
-            found += [annotation for annotation, _ in made if annotation is not None]
+            made = [
+                _make_annotations(one, task, units, used, line) for one in task.annotations if not one.was_cancelled
+            ]
+            found += chain.from_iterable(annotations for annotations, _ in made)
             for note in chain.from_iterable(notes for _, notes in made):
                 report.note(note)
             for _ in range(len(task.annotations) - len(made)):
@@ -176,71 +180,105 @@ def _texts(data: dict[str, Any]) -> dict[str, str]:
     return {name: text for name, text in data.items() if isinstance(text, str) and not ADDRESS.fullmatch(text)}
 
 
-def _make_annotation(
+def _make_annotations(
     annotation: Annotation, task: TaskContent, units: Sequence[str], used: Counter[str], line: Line
-) -> tuple[TextAnnotation | None, list[Note]]:
-    """Convert an annotation; None if there is no text. Also returns notes on what is left out.
+) -> tuple[list[TextAnnotation], list[Note]]:
+    """Convert an annotation, to one for each text with regions; none if there is no text.
+
+    Also returns notes on what is left out.
 
     used: how often data with a name was the text of a task so far.
     """
     notes: list[Note] = []
-    regions: list[tuple[Id | None, Region]] = []
+    ids: set[Id | None] = set()
+    # By the tag of their text in the configuration of the project.
+    regions: dict[str | None, list[tuple[Id | None, Region]]] = {}
     for result in annotation.result:
         if result.type == "labels" and isinstance(result.value, dict) and "channel" not in result.value:
-            regions.append((result.id, validate(Region, result.value, line, REMEDY)))
+            region = validate(Region, result.value, line, REMEDY)
+            regions.setdefault(result.to_name, []).append((result.id, region))
         elif result.type != "relation":
             notes.append(Note(line, OTHER_TYPE, result.type))
+        if result.type != "relation":
+            ids.add(result.id)
     if not task.texts or (annotation.result and not regions and "text" not in task.texts):
-        return None, [*notes, Note(line, NO_TEXT)]
-    name, bounds = _find_text(task.texts, [region for _, region in regions], units, used, line)
-    text = text_of(task.texts[name], line, REMEDY)
-    used[name] += 1
-    if len(task.texts) > 1 and name != "text" and not any(region.text for _, region in regions):
-        notes.append(Note(line, CHOSEN_TEXT, f"{name!r} of {', '.join(map(repr, task.texts))}"))
-    spans: list[LabelledSpan] = []
-    places: dict[Id, int] = {}
+        return [], [*notes, Note(line, NO_TEXT)]
+    spans: dict[str, list[LabelledSpan]] = {}
+    places: dict[Id, tuple[str, int]] = {}
     clashes: set[Id] = set()
-    for (id, region), (start, end) in zip(regions, bounds, strict=True):
-        if not region.labels:
-            notes.append(Note(line, NO_LABEL, text[start:end]))
-        elif id is not None:
-            first = places.setdefault(id, len(spans))
-            if first < len(spans) and spans[first][:2] != (start, end):
-                clashes.add(id)
-        spans += [(start, end, label) for label in region.labels]
-    relations: list[LabelledIndices] = []
+    # Those that reach farthest fit the fewest texts.
+    tags = sorted(regions, key=lambda tag: max(region.end for _, region in regions[tag]), reverse=True)
+    for tag in tags or [None]:
+        of_tag = regions.get(tag, [])
+        name, bounds = _find_text(task.texts, tag, [region for _, region in of_tag], units, spans, used, line)
+        if len(task.texts) > 1 and name != "text" and not any(region.text for _, region in of_tag):
+            notes.append(Note(line, CHOSEN_TEXT, f"{name!r} of {', '.join(map(repr, task.texts))}"))
+        found = spans.setdefault(name, [])
+        for (id, region), (start, end) in zip(of_tag, bounds, strict=True):
+            if not region.labels:
+                notes.append(Note(line, NO_LABEL, task.texts[name][start:end]))
+            elif id is not None:
+                text, first = places.setdefault(id, (name, len(found)))
+                if text != name or (first < len(found) and found[first][:2] != (start, end)):
+                    clashes.add(id)
+            found += [(start, end, label) for label in region.labels]
+    relations: dict[str, list[LabelledIndices]] = {name: [] for name in spans}
     for result in annotation.result:
-        if result.type == "relation":
-            head, tail = (_find_region(id, places, clashes, line) for id in (result.from_id, result.to_id))
-            if not result.labels:
-                notes.append(Note(line, NO_LABEL, f"relation from {result.from_id} to {result.to_id}"))
-            for label in result.labels or ():
-                if result.direction != "left":
-                    relations.append((head, tail, label))
-                if result.direction in ("left", "bi"):
-                    relations.append((tail, head, label))
-    return TextAnnotation(line, text, spans, relations, key=task.key, annotator=annotation.annotator), notes
-
-
-def _find_region(id: Id | None, places: dict[Id, int], clashes: set[Id], line: Line) -> int:
-    if id is None or id not in places:
-        raise line.error(f"a relation refers to {id!r}, which is the id of no region with a label", REMEDY)
-    if id in clashes:
-        raise line.error(f"a relation refers to {id!r}, which is the id of several regions", REMEDY)
-    return places[id]
+        if result.type != "relation":
+            continue
+        for id in (result.from_id, result.to_id):
+            if id is None or id not in ids:
+                raise line.error(f"a relation refers to {id!r}, which is the id of no region", REMEDY)
+            if id in clashes:
+                raise line.error(f"a relation refers to {id!r}, which is the id of several regions", REMEDY)
+        head, tail = (places.get(id) for id in (result.from_id, result.to_id) if id is not None)
+        if head is None or tail is None or head[0] != tail[0]:
+            notes.append(Note(line, RELATION_LEFT_OUT, f"from {result.from_id} to {result.to_id}"))
+            continue
+        if not result.labels:
+            notes.append(Note(line, NO_LABEL, f"relation from {result.from_id} to {result.to_id}"))
+        for label in result.labels or ():
+            if result.direction != "left":
+                relations[head[0]].append((head[1], tail[1], label))
+            if result.direction in ("left", "bi"):
+                relations[head[0]].append((tail[1], head[1], label))
+    used.update([*spans])
+    made = [
+        TextAnnotation(
+            line,
+            text_of(task.texts[name], line, REMEDY),
+            spans[name],
+            relations[name],
+            key=task.key and (task.key, name),
+            annotator=annotation.annotator,
+        )
+        for name in task.texts
+        if name in spans
+    ]
+    return made, notes
 
 
 def _find_text(
-    texts: dict[str, str], regions: list[Region], units: Sequence[str], used: Counter[str], line: Line
+    texts: dict[str, str],
+    tag: str | None,
+    regions: list[Region],
+    units: Sequence[str],
+    taken: Collection[str],
+    used: Counter[str],
+    line: Line,
 ) -> tuple[str, list[tuple[int, int]]]:
     """Find which string of the data the regions belong to, and which unit their offsets have.
 
-    The first that fits is taken: the one with the name "text", those of earlier tasks, then the longest.
+    The first that fits is taken: one that the regions of another tag have not taken, the one with the name of the tag,
+    with the name "text", those of earlier tasks, then the longest.
     Returns the name of the text, and the bounds of the regions in code points.
     """
-    names = sorted(texts, key=lambda name: (name == "text", used[name], len(texts[name])), reverse=True)
+
+    def rank(name: str) -> tuple[bool, bool, bool, int, int]:
+        return name not in taken, name == tag, name == "text", used[name], len(texts[name])
+
     faults = []
-    for name in names:
+    for name in sorted(texts, key=rank, reverse=True):
         for unit in units:
             try:
                 return name, _find_bounds(texts[name], regions, unit)

@@ -28,7 +28,13 @@ def make_task(content: Content) -> dict[str, Any]:
 
 
 def write_label_studio(path: Path, contents: Sequence[Content]) -> None:
-    """Write the tasks, and beside them the labelling configuration of the project that opens them."""
+    """Write the tasks, and beside them the labelling configuration of the project that opens them.
+
+    Raises ValueError if both would be the same file.
+    """
+    configuration = path.with_suffix(".xml")
+    if path == configuration:
+        raise ValueError(f"{path} is where the configuration goes: name the tasks {path.with_suffix('.json')}")
     labels, relations = find_labels(contents)
     lines = ["<View>", "  <Relations>"]
     lines += [f"    <Relation value={quoteattr(label)}/>" for label in relations]
@@ -36,4 +42,4 @@ def write_label_studio(path: Path, contents: Sequence[Content]) -> None:
     lines += [f"    <Label value={quoteattr(label)}/>" for label in labels]
     lines += ["  </Labels>", '  <Text name="text" value="$text"/>', "</View>"]
     write_list(make_task, path, contents)
-    write_text(path.with_suffix(".xml"), (f"{line}\n" for line in lines))
+    write_text(configuration, (f"{line}\n" for line in lines))
