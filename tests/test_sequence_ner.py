@@ -197,6 +197,15 @@ def test_with_given_labels_a_corpus_is_not_read_to_the_end(monkeypatch):
     assert len(read) - given == len(examples) - 3 and pipe.labels == ("PER", "LOC")
 
 
+@pytest.mark.parametrize("labels", ["PER", {"0": {}, "1": {"PER": 7}}, ["PER", 1]])
+def test_what_is_no_label_data(labels):
+    """A string, those of spaCy's ner, and a list with a number."""
+    nlp = make_nlp()
+    with pytest.raises(ValueError, match=r"sequence_ner: .* are not its label data; write them with"):
+        nlp.get_pipe("sequence_ner").initialize(lambda: make_examples(nlp), nlp=nlp, labels=labels)
+    assert nlp.get_pipe("sequence_ner").labels == ()
+
+
 def test_a_label_that_occurs_once():
     nlp = make_nlp()
     train(nlp, make_examples(nlp))

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from reprlib import repr as short_repr
 from typing import Any
 
 import numpy as np
@@ -138,7 +139,16 @@ class TorchPipe(TrainablePipe):
         return 1
 
     def add_label_data(self, labels: Any) -> bool:
-        """Add label data. Returns whether they are all that the component learns from the corpus at initialization."""
+        """Add label data. Returns whether they are all that the component learns from the corpus at initialization.
+
+        Raises ValueError for anything but a list of labels, such as the label data of another component.
+        """
+        if not isinstance(labels, (list, tuple)) or not all(isinstance(label, str) for label in labels):
+            raise ValueError(
+                f"{self.name}: {short_repr(labels)} are not its label data; write them with `python -m spacy init "
+                f"labels`, give a list of labels in [initialize.components.{self.name}.labels], or remove this block, "
+                "so that the labels are read from the corpus"
+            )
         for label in labels:
             self.add_label(label)
         return True
