@@ -11,6 +11,7 @@ from spacy_ner_arch.annotation.relations import Relation, get_relations, set_rel
 from spacy_ner_arch.training.augment import create_entity_replacer
 
 NLP = spacy.blank("en")
+Doc.set_extension("source", default=None, force=True)
 
 
 def make_doc(words, ents, **annotation):
@@ -75,6 +76,27 @@ def test_spans_relations_and_other_data_follow_the_text(replacer):
         ("met", "Sir Edgar van Holt", "by"),
     }
     assert changed.user_data["id"] == 7
+
+
+def test_what_other_components_learn_from_follows_the_text(replacer):
+    """Categories, ids in a knowledge base of what stays, custom attributes of the document, attributes of groups."""
+    doc = make_doc("Anna of Acme left", [(0, 1, "PER"), (2, 3, "ORG")])
+    doc.ents = [Span(doc, 0, 1, "PER", kb_id="Q1", span_id="a"), Span(doc, 2, 3, "ORG", kb_id="Q2", span_id="b")]
+    doc.spans["sc"] = [Span(doc, 0, 3, "X", kb_id="Q3"), Span(doc, 2, 3, "X", kb_id="Q2")]
+    doc.spans["sc"].attrs["scores"] = [0.5, 0.75]
+    doc.cats = {"news": 1.0}
+    doc._.source = "letter"
+    changed = change(replacer, doc)
+    assert [(ent.text, ent.kb_id_, ent.id_) for ent in changed.ents] == [
+        ("Sir Edgar van Holt", "", ""),
+        ("Acme", "Q2", "b"),
+    ]
+    assert [(span.text, span.kb_id_) for span in changed.spans["sc"]] == [
+        ("Sir Edgar van Holt of Acme", ""),
+        ("Acme", "Q2"),
+    ]
+    assert changed.spans["sc"].attrs == {"scores": [0.5, 0.75]}
+    assert changed.cats == {"news": 1.0} and changed._.source == "letter"
 
 
 def test_an_annotated_document_without_relations_stays_annotated(replacer):

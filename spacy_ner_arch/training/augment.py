@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from spacy.attrs import DEP, ENT_IOB, ENT_TYPE, HEAD, LEMMA, MORPH, POS, SENT_START, TAG
+from spacy.attrs import DEP, ENT_ID, ENT_IOB, ENT_KB_ID, ENT_TYPE, HEAD, LEMMA, MORPH, POS, SENT_START, TAG
 from spacy.language import Language
-from spacy.tokens import Doc, Span
+from spacy.tokens import Doc, Span, SpanGroup
 from spacy.training import Corpus, Example
 from spacy.util import registry
 
@@ -19,7 +19,7 @@ from ..annotation.teachers import TEACHER
 Mention = tuple[tuple[str, bool], ...]
 """Tokens of an entity, and whether a space follows."""
 # Annotation of tokens that their replacements do not have, and that of all tokens.
-UNKNOWN = (TAG, POS, MORPH, LEMMA)
+UNKNOWN = (TAG, POS, MORPH, LEMMA, ENT_KB_ID, ENT_ID)
 KEPT = (*UNKNOWN, ENT_IOB, ENT_TYPE)
 TREE = (HEAD, DEP)
 # Values of ENT_IOB and SENT_START.
@@ -30,10 +30,11 @@ INSIDE, NO_START = 1, np.uint64(2**64 - 1)
 def create_entity_replacer(path: Path | None, level: float = 0.3, limit: int = 0) -> "EntityReplacer":
     """Replace entities by others of the same label, so that a model learns less by heart and more from the context.
 
-    It is meant for small corpora. Entities, partial annotation, spans, relations and sentence starts follow the new
-    text. A dependency tree stays, so in documents with a tree entities are replaced by those with as many tokens. Tags
-    and lemmas of replaced tokens become missing. Entities are left as they are if a span or an argument of a relation
-    begins or ends inside of them, and in documents with the probabilities of a teacher.
+    It is meant for small corpora. Entities, partial annotation, spans, relations, sentence starts and categories follow
+    the new text. A dependency tree stays, so in documents with a tree entities are replaced by those with as many
+    tokens. Tags and lemmas of replaced tokens become missing, and ids in a knowledge base of entities and spans with
+    such tokens. Custom attributes of tokens and spans are lost. Entities are left as they are if a span or an argument
+    of a relation begins or ends inside of them, and in documents with the probabilities of a teacher.
 
     path: .spacy file or folder with .spacy files, from which the entities are taken; usually ${paths.train}.
     level: probability with which each entity is replaced, sampled anew in every pass over the corpus.
@@ -123,21 +124,32 @@ def replace_entities(doc: Doc, replacements: Sequence[Replacement]) -> Doc:
         rows[place] = [min(ent.start + i, ent.end - 1) for i in range(len(mention))]
     changed = Doc(doc.vocab, words=words, spaces=None if doc.has_unknown_spaces else spaces)
 
+    # Of each bound between tokens: how far it moves, and how many replaced entities begin before it.
+    shifts, before = np.zeros((2, len(doc) + 1), dtype=np.int64)
+    for ent, mention in replacements:
+        shifts[ent.end :] += len(mention) - len(ent)
+        before[ent.start + 1 :] += 1
+
     def move(span: Span) -> Span:
-        start, end = (
-            bound + sum(len(mention) - len(ent) for ent, mention in replacements if ent.end <= bound)
-            for bound in (span.start, span.end)
-        )
-        return Span(changed, start, end, span.label, kb_id=span.kb_id, span_id=span.id)
+        start, end = span.start, span.end
+        kb_id = span.kb_id if before[start] == before[end] else 0
+        return Span(changed, start + shifts[start], end + shifts[end], span.label, kb_id=kb_id, span_id=span.id)
 
     copy_tokens(doc, changed, rows, [move(ent) for ent, _ in replacements])
-    changed.user_data.update((key, value) for key, value in doc.user_data.items() if not isinstance(key, tuple))
+    changed.cats = dict(doc.cats)
+    changed.user_data.update((key, value) for key, value in doc.user_data.items() if is_of_document(key))
     for name, group in doc.spans.items():
-        changed.spans[name] = [move(span) for span in group]
+        spans = [move(span) for span in group]
+        changed.spans[name] = SpanGroup(changed, name=group.name, attrs=dict(group.attrs), spans=spans)
     if has_relations(doc):
         relations = get_relations(doc)
         set_relations(changed, [each._replace(head=move(each.head), tail=move(each.tail)) for each in relations])
     return changed
+
+
+def is_of_document(key: Any) -> bool:
+    """Whether a key of doc.user_data is of the whole document. Custom attributes have their place in characters."""
+    return not isinstance(key, tuple) or key[2:] == (None, None)
 
 
 def copy_tokens(doc: Doc, changed: Doc, rows: Sequence[int], replaced: Iterable[Span]) -> None:
