@@ -148,6 +148,14 @@ def test_raw_text_is_tokenized_by_the_pipeline(replacer):
     assert example.get_aligned_ner() == ["B-PER", "I-PER", "I-PER", "L-PER", "O"]
 
 
+def test_gold_tokens_stay_gold_tokens(tmp_path):
+    doc = make_doc("Ann don't sing", [(0, 1, "PER")], spaces=[True, True, False])
+    path = save(tmp_path, [doc])
+    for gold_preproc, words in ((True, ["Ann", "don't", "sing"]), (False, ["Ann", "do", "n't", "sing"])):
+        corpus = Corpus(path, gold_preproc=gold_preproc, augmenter=create_entity_replacer(path, 1.0))
+        assert [[token.text for token in example.predicted] for example in corpus(NLP)] == [words]
+
+
 def test_the_level_is_the_share_of_entities_and_the_seed_decides(tmp_path):
     path = save(tmp_path, [make_doc("Ulm", [(0, 1, "LOC")]), make_doc("Rome", [(0, 1, "LOC")])])
     doc = make_doc("Bonn and Bern " * 500, [(i, i + 1, "LOC") for i in range(0, 1500, 3)])

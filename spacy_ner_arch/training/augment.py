@@ -76,10 +76,7 @@ class EntityReplacer:
             yield example
             return
         changed = replace_entities(doc, replacements)
-        if doc.has_unknown_spaces:
-            yield Example(Doc(nlp.vocab, words=[token.text for token in changed]), changed)
-        else:
-            yield Example(nlp.make_doc(changed.text), changed)
+        yield Example(gold_tokens(changed) if has_gold_tokens(nlp, example) else nlp.make_doc(changed.text), changed)
 
     def choose(self, doc: Doc) -> Iterator["Replacement"]:
         """Entities of a document to replace, each with its replacement, in the order of the text."""
@@ -100,6 +97,22 @@ class Replacement(NamedTuple):
 
     ent: Span
     mention: Mention
+
+
+def has_gold_tokens(nlp: Language, example: Example) -> bool:
+    """Whether a reader has given the predicted document the gold tokens, instead of those of the pipeline's tokenizer:
+    with `gold_preproc`, and if it is unknown where the text has spaces."""
+    if example.reference.has_unknown_spaces:
+        return True
+    docs = example.predicted, example.reference, nlp.make_doc(example.text)
+    given, gold, own = ([token.text for token in doc] for doc in docs)
+    return given == gold != own
+
+
+def gold_tokens(doc: Doc) -> Doc:
+    """A document with the same tokens, without annotation."""
+    spaces = None if doc.has_unknown_spaces else [bool(token.whitespace_) for token in doc]
+    return Doc(doc.vocab, words=[token.text for token in doc], spaces=spaces)
 
 
 def inner_bounds(doc: Doc) -> set[int]:
