@@ -124,6 +124,8 @@ def test_sentence_starts_stay(replacer):
     assert [sent.text for sent in change(replacer, doc).sents] == ["He left .", "Sir Edgar van Holt stayed"]
     doc = make_doc("Anna stayed", [(0, 1, "PER")])
     assert not change(replacer, doc).has_annotation("SENT_START")
+    doc = make_doc("Anna Bob left", [(0, 2, "PER")], sent_starts=[True, True, False])
+    assert change(replacer, doc) is doc
 
 
 def test_partial_annotation_stays(replacer):
@@ -169,10 +171,16 @@ def test_the_level_is_the_share_of_entities_and_the_seed_decides(tmp_path):
     assert 0.2 < share < 0.4 and text().count("Ulm") > 50 < text().count("Rome")
 
 
+def test_an_entity_before_a_space_and_before_a_comma_is_one(tmp_path):
+    docs = [make_doc(f"New Ulm {mark}", [(0, 2, "LOC")], spaces=[True, mark == "is", False]) for mark in ("is", ",")]
+    mentions = create_entity_replacer(save(tmp_path, docs), 1.0).mentions
+    assert mentions == {"LOC": [(("New", True), ("Ulm", False))]}
+
+
 def test_limit_and_corpus_reader(tmp_path):
     docs = [make_doc("Ulm", [(0, 1, "LOC")]), make_doc("Rome", [(0, 1, "LOC")])]
     path = save(tmp_path, docs)
-    assert create_entity_replacer(path, 1.0, limit=1).mentions == {"LOC": [(("Ulm", True),)]}
+    assert create_entity_replacer(path, 1.0, limit=1).mentions == {"LOC": [(("Ulm", False),)]}
     corpus = Corpus(path, augmenter=create_entity_replacer(path, 1.0, limit=1))
     assert [example.reference.text for example in corpus(NLP)] == ["Ulm ", "Ulm "]
 

@@ -17,7 +17,7 @@ from ..annotation.relations import get_relations, has_relations, set_relations
 from ..annotation.teachers import TEACHER
 
 Mention = tuple[tuple[str, bool], ...]
-"""Tokens of an entity, and whether a space follows."""
+"""Tokens of an entity, and whether a space follows; none follows the last one."""
 # Annotation of tokens that their replacements do not have, and that of all tokens.
 UNKNOWN = (TAG, POS, MORPH, LEMMA, ENT_KB_ID, ENT_ID)
 KEPT = (*UNKNOWN, ENT_IOB, ENT_TYPE)
@@ -33,8 +33,9 @@ def create_entity_replacer(path: Path | None, level: float = 0.3, limit: int = 0
     It is meant for small corpora. Entities, partial annotation, spans, relations, sentence starts and categories follow
     the new text. A dependency tree stays, so in documents with a tree entities are replaced by those with as many
     tokens. Tags and lemmas of replaced tokens become missing, and ids in a knowledge base of entities and spans with
-    such tokens. Custom attributes of tokens and spans are lost. Entities are left as they are if a span or an argument
-    of a relation begins or ends inside of them, and in documents with the probabilities of a teacher.
+    such tokens. Custom attributes of tokens and spans are lost. Entities are left as they are if a sentence, a
+    span or an argument of a relation begins or ends inside of them, and in documents with the probabilities of a
+    teacher.
 
     path: .spacy file or folder with .spacy files, from which the entities are taken; usually ${paths.train}.
     level: probability with which each entity is replaced, sampled anew in every pass over the corpus.
@@ -63,7 +64,8 @@ class EntityReplacer:
         found: dict[str, dict[Mention, None]] = {}
         for example in Corpus(self.path, limit=self.limit)(Language()):
             for ent in example.reference.ents:
-                mention = tuple((token.text, bool(token.whitespace_)) for token in ent)
+                spaces = [bool(token.whitespace_) for token in ent[:-1]] + [False]
+                mention = tuple(zip((token.text for token in ent), spaces, strict=True))
                 found.setdefault(ent.label_, {})[mention] = None
         if not found:
             raise ValueError(f"spacy_ner_arch.ReplaceEntities.v1: the documents of {self.path} have no entities")
@@ -116,10 +118,11 @@ def gold_tokens(doc: Doc) -> Doc:
 
 
 def inner_bounds(doc: Doc) -> set[int]:
-    """Where spans and arguments of relations begin and end."""
+    """Where sentences begin, and spans and arguments of relations begin and end."""
     spans = [span for group in doc.spans.values() for span in group]
     spans += [span for relation in get_relations(doc) for span in (relation.head, relation.tail)]
-    return {bound for span in spans for bound in (span.start, span.end)}
+    sentences = {token.i for token in doc if token.is_sent_start}
+    return sentences | {bound for span in spans for bound in (span.start, span.end)}
 
 
 def replace_entities(doc: Doc, replacements: Sequence[Replacement]) -> Doc:
