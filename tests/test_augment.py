@@ -1,11 +1,13 @@
 """Replacement of entities in training documents."""
 
 import random
+from itertools import islice
 
 import pytest
 import spacy
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Corpus, Example
+from spacy.training.loop import create_train_batches
 
 from spacy_ner_arch.annotation.relations import Relation, get_relations, set_relations
 from spacy_ner_arch.training.augment import create_entity_replacer
@@ -185,11 +187,27 @@ def test_limit_and_corpus_reader(tmp_path):
     assert [example.reference.text for example in corpus(NLP)] == ["Ulm ", "Ulm "]
 
 
+@pytest.mark.parametrize("copies, epochs, most", [(1, 0, 2), (10, 0, 20), (1, -1, 100)])
+def test_how_many_variants_a_training_sees(tmp_path, copies, epochs, most):
+    """spaCy reads a corpus once, unless it streams it."""
+    words = ("Anna and Bob", "Cleo and Dora")
+    path = save(tmp_path, [make_doc(text, [(0, 1, "PER"), (2, 3, "PER")]) for text in words])
+    corpus = Corpus(path, augmenter=create_entity_replacer(path, 0.5, copies=copies))
+    batches = create_train_batches(NLP, corpus, lambda examples: [list(examples)], epochs)
+    texts = {example.reference.text for _, batch in islice(batches, 50) for example in batch}
+    assert len(texts) <= most and (len(texts) > 8 or most == 2)
+
+
 @pytest.mark.parametrize(
-    "path, level, message",
-    [(None, 0.5, "set it to"), ("x.spacy", 2.0, "level = 2.0"), ("empty.spacy", 1.0, "empty.spacy have no entities")],
+    "path, level, copies, message",
+    [
+        (None, 0.5, 1, "set it to"),
+        ("x.spacy", 2.0, 1, "level = 2.0"),
+        ("x.spacy", 1.0, 0, "copies = 0"),
+        ("empty.spacy", 1.0, 1, "empty.spacy have no entities"),
+    ],
 )
-def test_bad_settings(tmp_path, path, level, message):
+def test_bad_settings(tmp_path, path, level, copies, message):
     DocBin().to_disk(tmp_path / "empty.spacy")
     with pytest.raises(ValueError, match=message):
-        create_entity_replacer(path and tmp_path / path, level).mentions  # noqa: B018 - reads the corpus
+        create_entity_replacer(path and tmp_path / path, level, copies=copies).mentions  # noqa: B018 - reads the corpus

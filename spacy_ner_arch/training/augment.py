@@ -27,7 +27,7 @@ INSIDE, NO_START = 1, np.uint64(2**64 - 1)
 
 
 @registry.augmenters("spacy_ner_arch.ReplaceEntities.v1")
-def create_entity_replacer(path: Path | None, level: float = 0.3, limit: int = 0) -> "EntityReplacer":
+def create_entity_replacer(path: Path | None, level: float = 0.3, limit: int = 0, copies: int = 1) -> "EntityReplacer":
     """Replace entities by others of the same label, so that a model learns less by heart and more from the context.
 
     It is meant for small corpora. Entities, partial annotation, spans, relations, sentence starts and categories follow
@@ -38,25 +38,33 @@ def create_entity_replacer(path: Path | None, level: float = 0.3, limit: int = 0
     teacher.
 
     path: .spacy file or folder with .spacy files, from which the entities are taken; usually ${paths.train}.
-    level: probability with which each entity is replaced, sampled anew in every pass over the corpus.
+    level: probability with which each entity is replaced, sampled anew whenever the corpus is read. spaCy reads it once,
+        for the whole training, or in every pass with [training] max_epochs = -1.
     limit: entities are taken from so many documents at the beginning of the corpus; 0 for all.
+    copies: number of documents that each document becomes, each with replacements of its own. Where the corpus is read
+        once, a model sees no others.
 
-    Raises ValueError if the level is not between 0 and 1, there is no path, or the corpus has no entities.
+    Raises ValueError if the level is not between 0 and 1, copies is below 1, there is no path, or the corpus has no
+    entities.
     """
-    if not 0 <= level <= 1:
-        raise ValueError(f"spacy_ner_arch.ReplaceEntities.v1: level = {level}; it is between 0 and 1")
+    if not 0 <= level <= 1 or copies < 1:
+        raise ValueError(
+            f"spacy_ner_arch.ReplaceEntities.v1: level = {level} and copies = {copies}; level is between 0 and 1, and "
+            "copies at least 1"
+        )
     if path is None:
         raise ValueError("spacy_ner_arch.ReplaceEntities.v1: no path; set it to ${paths.train}")
-    return EntityReplacer(path, level, limit)
+    return EntityReplacer(path, level, limit, copies)
 
 
 class EntityReplacer:
     """An augmenter, see `create_entity_replacer`."""
 
-    def __init__(self, path: Path, level: float, limit: int) -> None:
+    def __init__(self, path: Path, level: float, limit: int, copies: int) -> None:
         self.path = path
         self.level = level
         self.limit = limit
+        self.copies = copies
 
     @cached_property
     def mentions(self) -> dict[str, list[Mention]]:
@@ -72,13 +80,17 @@ class EntityReplacer:
         return {label: list(mentions) for label, mentions in found.items()}
 
     def __call__(self, nlp: Language, example: Example) -> Iterator[Example]:
+        for _ in range(self.copies):
+            yield self.change(nlp, example)
+
+    def change(self, nlp: Language, example: Example) -> Example:
+        """An example with other entities; the same one if none is to be replaced."""
         doc = example.reference
         replacements = [] if TEACHER in doc.user_data else list(self.choose(doc))
         if not replacements:
-            yield example
-            return
+            return example
         changed = replace_entities(doc, replacements)
-        yield Example(gold_tokens(changed) if has_gold_tokens(nlp, example) else nlp.make_doc(changed.text), changed)
+        return Example(gold_tokens(changed) if has_gold_tokens(nlp, example) else nlp.make_doc(changed.text), changed)
 
     def choose(self, doc: Doc) -> Iterator["Replacement"]:
         """Entities of a document to replace, each with its replacement, in the order of the text."""

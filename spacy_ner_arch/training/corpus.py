@@ -30,8 +30,8 @@ def create_corpus(
     path: .spacy file or folder with .spacy files.
     copy: any of "ents" (entities), "spans" (all of doc.spans), "heads" (dependency tree and sentence starts) and
         "sents" (sentence starts alone, unless "heads" copies a tree).
-    share: share of the documents that get the annotation, sampled anew in every pass over the corpus. The others are
-        left to annotating components.
+    share: share of the documents that get the annotation; the others are left to annotating components. It is sampled
+        whenever the corpus is read: once, for the whole training, or in every pass with [training] max_epochs = -1.
     The other arguments are those of spacy.Corpus.v1.
     """
     unknown = sorted(set(copy) - set(COPIERS))
