@@ -38,8 +38,8 @@ def create_entity_replacer(path: Path | None, level: float = 0.3, limit: int = 0
     teacher.
 
     path: .spacy file or folder with .spacy files, from which the entities are taken; usually ${paths.train}.
-    level: probability with which each entity is replaced, sampled anew whenever the corpus is read. spaCy reads it once,
-        for the whole training, or in every pass with [training] max_epochs = -1.
+    level: probability with which each entity is replaced, sampled anew whenever the corpus is read. spaCy reads it
+        once, for the whole training, or in every pass with [training] max_epochs = -1.
     limit: entities are taken from so many documents at the beginning of the corpus; 0 for all.
     copies: number of documents that each document becomes, each with replacements of its own. Where the corpus is read
         once, a model sees no others.
