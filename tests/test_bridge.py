@@ -219,6 +219,14 @@ def test_a_listener_over_spacys_encoder(listener):
     )
 
 
+def test_vectors_that_were_removed_too_early_are_reported():
+    """By default doc_cleaner sets doc.tensor to None."""
+    nlp, _ = shared_pipeline(["tok2vec", "first"])
+    nlp.add_pipe("doc_cleaner", after="tok2vec")
+    with pytest.raises(ValueError, match="first listens to the component 'tok2vec', which has not set vectors"):
+        nlp("Anna left")
+
+
 def test_shared_encoder_learns_and_survives_the_disk(copy_of):
     nlp, examples = shared_pipeline(["tok2vec", "first", "tagger"])
     train(nlp, examples, steps=80)

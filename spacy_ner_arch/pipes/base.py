@@ -33,7 +33,8 @@ if not Span.has_extension("score"):
 # Whether a document has the vectors that a listener, given by the name of its node, reads in prediction.
 HAS_VECTORS: dict[str, Callable[[Doc], bool]] = {
     "transformer-listener": lambda doc: doc.has_extension("trf_data") and doc._.trf_data is not None,
-    "tok2vec-listener": lambda doc: doc.tensor.size > 0,
+    # The default of doc_cleaner sets None.
+    "tok2vec-listener": lambda doc: doc.tensor is not None and doc.tensor.size > 0,
 }
 
 
