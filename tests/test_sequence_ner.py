@@ -520,6 +520,21 @@ def test_alternatives_do_not_overlap_entities_that_stay():
     assert any(start <= 4 < end for start, end, _ in alternatives(nlp(doc)))
 
 
+@pytest.mark.filterwarnings("ignore:.*gold labels that it does not have")
+def test_alternatives_of_two_components_with_different_labels():
+    nlp = spacy.blank("en")
+    nlp.config["initialize"]["components"] = {"names": {"labels": ["PER"]}, "others": {"labels": ["LOC", "ORG"]}}
+    for name in ("names", "others"):
+        nlp.add_pipe("sequence_ner", name=name, config={"model": small_model(), "alternatives": 0.5})
+    train(nlp, make_examples(nlp))
+    doc = predicted(nlp)
+    assert entities(doc) == TRAIN[0][1]
+    assert alternatives(doc) == {(ent.start, ent.end, ent.label_): ent._.score for ent in doc.ents}
+    before = alternatives(doc)
+    doc.set_ents([], default="missing")
+    assert alternatives(nlp(doc)) == before  # each component replaces its own
+
+
 @pytest.mark.parametrize("value", [0.0, -0.1, 1.5, {"PER": 0.0}])
 def test_alternatives_need_a_probability_above_0(value):
     with pytest.raises(ValueError, match="sequence_ner: alternatives = .* must be above 0 and at most 1"):
