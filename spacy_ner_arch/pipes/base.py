@@ -37,6 +37,9 @@ HAS_VECTORS: dict[str, Callable[[Doc], bool]] = {
     "tok2vec-listener": lambda doc: doc.tensor is not None and doc.tensor.size > 0,
 }
 
+# Where the component that a listener listens to keeps its vectors.
+VECTORS = {"transformer-listener": "doc._.trf_data", "tok2vec-listener": "doc.tensor"}
+
 
 class TorchPipe(TrainablePipe):
     """Base class of the components over a model of `bridge.head`.
@@ -220,6 +223,7 @@ class TorchPipe(TrainablePipe):
             raise ValueError(f"{self.name}: the training corpus has no document with a token")
         if nlp is not None:
             self._check_trees(get_examples, nlp)
+            self._check_encoders(nlp)
         self.model.initialize(X=sample, Y=self.hyperparameters())
         if self._is_weighted and not any(node.name.endswith("-listener") for node in self.model.walk()):
             warnings.warn(
@@ -242,6 +246,26 @@ class TorchPipe(TrainablePipe):
                 "conllu), or use the parser of a trained pipeline (ner-arch init-config --encoder synlstm --trees "
                 "en_core_web_sm), or an encoder without trees (--encoder bilstm)"
             )
+
+    def _check_encoders(self, nlp: Language) -> None:
+        """Raise ValueError if a second encoder runs between the component and the one to which it listens.
+
+        Both keep their vectors in the same place, so that the component would predict from those of the second one.
+        """
+        others: list[str] = []
+        for name, pipe in nlp.components:
+            if pipe is self:
+                break
+            others.append(name)
+        for node in self.model.walk():
+            place = VECTORS.get(node.name)
+            encoders = [name for name in others if place in nlp.get_pipe_meta(name).assigns]
+            upstream = getattr(node, "upstream_name", "*")
+            if upstream in encoders[:-1]:
+                raise ValueError(
+                    f"{self.name} listens to {upstream!r}, but {encoders[-1]!r} runs between them and replaces the "
+                    f"vectors ({place}): put {self.name!r} before {encoders[-1]!r} in [nlp] pipeline"
+                )
 
     def get_loss(self, examples: Iterable[Example], scores: Any = None) -> float:
         """Loss on the examples, without training on them."""
