@@ -259,6 +259,8 @@ class TorchPipe(TrainablePipe):
             others.append(name)
         for node in self.model.walk():
             place = VECTORS.get(node.name)
+            if place is None:
+                continue
             encoders = [name for name in others if place in nlp.get_pipe_meta(name).assigns]
             upstream = getattr(node, "upstream_name", "*")
             if upstream in encoders[:-1]:
