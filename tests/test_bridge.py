@@ -219,6 +219,33 @@ def test_a_listener_over_spacys_encoder(listener):
     )
 
 
+def test_vectors_that_were_removed_too_early_are_reported():
+    """By default doc_cleaner sets doc.tensor to None."""
+    nlp, _ = shared_pipeline(["tok2vec", "first"])
+    nlp.add_pipe("doc_cleaner", after="tok2vec")
+    with pytest.raises(ValueError, match="first listens to the component 'tok2vec', which has not set vectors"):
+        nlp("Anna left")
+
+
+@pytest.mark.parametrize("factory", ["tok2vec", "transformer"])
+def test_another_encoder_between_a_component_and_its_encoder(tiny_transformers, factory):
+    """Both would write the same vectors: in training the component would read those of one, then those of the other."""
+    transformer = {"@architectures": "spacy_ner_arch.TransformerModel.v1", "name": str(tiny_transformers["bert"])}
+    encoder = {"model": {**transformer, "window": 64, "overlap": 16}} if factory == "transformer" else {}
+    listener = {"@architectures": "spacy_ner_arch.TransformerListener.v1", "upstream": "own"}
+    if factory == "tok2vec":
+        listener = {"@architectures": "spacy_ner_arch.Tok2VecListener.v1", "width": 96, "upstream": "own"}
+    nlp = spacy.blank("en")
+    nlp.add_pipe(factory, name="other", config=encoder)
+    nlp.add_pipe(factory, name="own", config=encoder)
+    model = {"@architectures": "spacy_ner_arch.CRF.v1", "tok2vec": listener}
+    nlp.add_pipe("sequence_ner", config={"model": model})
+    nlp.initialize(lambda: make_examples(nlp))
+    nlp.add_pipe(factory, name="third", before="sequence_ner", config=encoder)
+    with pytest.raises(ValueError, match="sequence_ner listens to 'own', but 'third' runs between them"):
+        nlp.initialize(lambda: make_examples(nlp))
+
+
 def test_shared_encoder_learns_and_survives_the_disk(copy_of):
     nlp, examples = shared_pipeline(["tok2vec", "first", "tagger"])
     train(nlp, examples, steps=80)

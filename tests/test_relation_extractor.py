@@ -560,6 +560,21 @@ def test_a_list_of_labels(monkeypatch):
     assert pipe.labels == ("WORKS_FOR", "LIVES_IN") and pipe.cfg["types"] == ["LOC", "ORG", "PER"]
 
 
+@pytest.mark.parametrize("labels", ["LIVES_IN", {"0": {}, "1": {"PER": 7}}, {"labels": "LIVES_IN"}])
+def test_what_is_no_label_data(labels):
+    pipe = make_nlp().get_pipe("relation_extractor")
+    with pytest.raises(ValueError, match=r"relation_extractor: .* are not its label data"):
+        pipe.add_label_data(labels)
+    assert pipe.labels == ()
+
+
+def test_types_are_a_list():
+    """A string would be taken apart into letters."""
+    pipe = make_nlp().get_pipe("relation_extractor")
+    with pytest.raises(ValueError, match=r"relation_extractor: types = 'PER' is not a list; give \['PER'\]"):
+        pipe.add_types("PER")
+
+
 def test_types_can_be_added(copy_of):
     nlp = make_nlp(type_pairs="learned")
     examples = related_examples(nlp)

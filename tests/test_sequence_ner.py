@@ -197,6 +197,15 @@ def test_with_given_labels_a_corpus_is_not_read_to_the_end(monkeypatch):
     assert len(read) - given == len(examples) - 3 and pipe.labels == ("PER", "LOC")
 
 
+@pytest.mark.parametrize("labels", ["PER", {"0": {}, "1": {"PER": 7}}, ["PER", 1]])
+def test_what_is_no_label_data(labels):
+    """A string, those of spaCy's ner, and a list with a number."""
+    nlp = make_nlp()
+    with pytest.raises(ValueError, match=r"sequence_ner: .* are not its label data; write them with"):
+        nlp.get_pipe("sequence_ner").initialize(lambda: make_examples(nlp), nlp=nlp, labels=labels)
+    assert nlp.get_pipe("sequence_ner").labels == ()
+
+
 def test_a_label_that_occurs_once():
     nlp = make_nlp()
     train(nlp, make_examples(nlp))
@@ -509,6 +518,21 @@ def test_alternatives_do_not_overlap_entities_that_stay():
     assert found and all(end <= 4 or start > 4 for start, end, _ in found)
     nlp.get_pipe("sequence_ner").overwrite_ents = True
     assert any(start <= 4 < end for start, end, _ in alternatives(nlp(doc)))
+
+
+@pytest.mark.filterwarnings("ignore:.*gold labels that it does not have")
+def test_alternatives_of_two_components_with_different_labels():
+    nlp = spacy.blank("en")
+    nlp.config["initialize"]["components"] = {"names": {"labels": ["PER"]}, "others": {"labels": ["LOC", "ORG"]}}
+    for name in ("names", "others"):
+        nlp.add_pipe("sequence_ner", name=name, config={"model": small_model(), "alternatives": 0.5})
+    train(nlp, make_examples(nlp))
+    doc = predicted(nlp)
+    assert entities(doc) == TRAIN[0][1]
+    assert alternatives(doc) == {(ent.start, ent.end, ent.label_): ent._.score for ent in doc.ents}
+    before = alternatives(doc)
+    doc.set_ents([], default="missing")
+    assert alternatives(nlp(doc)) == before  # each component replaces its own
 
 
 @pytest.mark.parametrize("value", [0.0, -0.1, 1.5, {"PER": 0.0}])

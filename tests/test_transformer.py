@@ -15,6 +15,7 @@ from conftest import LISTENERS, MODELS, TRAIN, entities, make_examples, transfor
 from families import make_family, reference
 from hypothesis import given
 from hypothesis import strategies as st
+from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.tokens.underscore import Underscore
 from spacy.training import Example
@@ -666,6 +667,33 @@ def test_our_listener_refuses_vectors_of_other_documents(tiny_transformers):
     nlp.get_pipe("transformer").update(examples)
     with pytest.raises(ValueError, match="has passed on the vectors of other documents"):
         nlp.get_pipe("sequence_ner").update(examples[::-1])
+
+
+@Language.component("merge_first_two")
+def merge_first_two(doc):
+    with doc.retokenize() as retokenizer:
+        retokenizer.merge(doc[:2])
+    return doc
+
+
+@pytest.mark.parametrize("listener, features", [("ours", False), ("ours", True), ("stock", False)])
+def test_tokens_that_were_merged_behind_the_transformer(tiny_transformers, listener, features):
+    """Their vectors would be taken for those of other tokens."""
+    nlp = transformer_nlp(tiny_transformers["bert"], listener)
+    if features:
+        block = {**LISTENERS["ours"], "features": {"@architectures": "spacy_ner_arch.WordCharEmbed.v1"}}
+        nlp.remove_pipe("sequence_ner")
+        head = {"@architectures": "spacy_ner_arch.CRF.v1", "tok2vec": block}
+        nlp.add_pipe("sequence_ner", after="transformer", config={"model": head})
+    nlp.add_pipe("merge_first_two", after="transformer")
+    examples = make_examples(nlp)
+    optimizer = nlp.initialize(lambda: examples)
+    with pytest.raises(ValueError, match="sequence_ner: .* read 6 tokens of 'Anna Brandt .*, which now has 5"):
+        nlp(examples[0].text)
+    with pytest.raises(ValueError, match="which now has"):
+        nlp.update(examples, sgd=optimizer, exclude=["transformer"], annotates=["transformer", "merge_first_two"])
+    nlp.replace_listeners("transformer", "sequence_ner", ["model.tok2vec"])
+    assert len(nlp(examples[0].text)) == 5
 
 
 def test_stock_model_under_our_head(tiny_transformers):

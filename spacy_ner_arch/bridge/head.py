@@ -230,9 +230,10 @@ def make_batches(
     """Cut documents into batches with little padding.
 
     Yields the indices of the documents of a batch, their padded token vectors (B, T, D), and the batch.
+    Raises ValueError for vectors of other tokens.
     """
     shim = get_shim(model)
-    lengths = [len(rows) for rows in vectors]
+    lengths = check_lengths(docs, vectors)
     for group in cut(lengths, shim.device) if docs else ():
         batch = make_batch([lengths[i] for i in group], shim.device)
         if model.attrs["trees"] is not None:
@@ -241,6 +242,21 @@ def make_batches(
         if isinstance(shim.module, Head):
             batch = shim.module.collate(batch, pick(items, group), pick(targets, group))
         yield group, batch.pad(join(model, [vectors[i] for i in group])), batch
+
+
+def check_lengths(docs: Sequence[Doc], vectors: Sequence[Floats2d]) -> list[int]:
+    """Lengths of the documents. Raises ValueError unless each has as many vectors as tokens.
+
+    The vectors of a shared encoder are kept on the documents, and a component behind it can merge or split tokens.
+    """
+    for doc, rows in zip(docs, vectors, strict=True):
+        if len(rows) != len(doc):
+            raise ValueError(
+                f"the shared encoder has read {len(rows)} tokens of {doc.text[:60]!r}, which now has {len(doc)}: a "
+                "component between them has merged or split tokens. Put that component (such as merge_entities) behind "
+                "all that listen to the encoder, or give this one its own copy with nlp.replace_listeners"
+            )
+    return [len(doc) for doc in docs]
 
 
 def sum_gradients(gradients: Sequence[Tensor]) -> Tensor:

@@ -19,7 +19,7 @@ from ..nn.numpy_crf import ChainParameters, NumpyCRF
 from ..nn.numpy_embed import NumpyEmbedding
 from ..nn.span_logits import CPU_SPANS, cut_spans, list_spans
 from . import head, transformer, word_embedding
-from .head import HeadInput, Predictions
+from .head import HeadInput, Predictions, check_lengths
 from .listener import WordBatch
 from .onnx_shim import ORIGINAL, OnnxShim
 from .shim import no_backprop
@@ -65,7 +65,7 @@ def head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool
     predict_batch = HEADS[shim.exported.kind]
     predictions: Predictions = [()] * len(docs)
     vectors = model.layers[0].predict(docs)
-    for group, lengths, x in batches(vectors):
+    for group, lengths, x in batches(docs, vectors):
         found = predict_batch(shim, x, lengths, None if items is None else [items[i] for i in group])
         for i, rows in zip(group, found, strict=True):
             predictions[i] = rows
@@ -101,8 +101,8 @@ def tok2vec_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[list
     refuse_training(is_train)
     shim = get_shim(model)
     encoded: list[Any] = [model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs]
-    vectors = model.layers[0].predict(docs) if any(len(doc) for doc in docs) else []
-    for group, lengths, x in batches(vectors):
+    read = docs if any(len(doc) for doc in docs) else []
+    for group, lengths, x in batches(read, model.layers[0].predict(read) if read else []):
         states = run_encoder(shim, x, lengths)
         for row, (i, length) in enumerate(zip(group, lengths.tolist(), strict=True)):
             encoded[i] = states[:length, row]
@@ -114,9 +114,9 @@ def run_encoder(shim: OnnxShim, x: np.ndarray, lengths: np.ndarray) -> np.ndarra
     return shim.run("encoder", x=x, lengths=lengths.astype(np.int32))
 
 
-def batches(vectors: Sequence[Floats2d]) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
+def batches(docs: Sequence[Doc], vectors: Sequence[Floats2d]) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
     """Cut documents into batches with little padding: their numbers, lengths (B,), and token vectors (T, B, D)."""
-    sizes = [len(rows) for rows in vectors]
+    sizes = check_lengths(docs, vectors)
     for group in cut(sizes, CPU) if sizes else ():
         lengths = np.array([sizes[i] for i in group])
         if len(group) == 1 and sizes[group[0]]:
@@ -154,6 +154,8 @@ def embed_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[list[F
 def concatenate_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Any]:
     refuse_training(is_train)
     parts: list[list[Any]] = [layer.predict(docs) for layer in model.layers]
+    for part in parts:
+        check_lengths(docs, part)
     return [cast(Floats2d, np.concatenate(rows, axis=1)) for rows in zip(*parts, strict=True)], no_backprop
 
 

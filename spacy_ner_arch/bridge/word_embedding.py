@@ -17,7 +17,7 @@ from thinc.types import Floats2d
 from ..annotation.words import word_strings
 from ..nn.batch import send
 from ..nn.embed import CHARACTER_ROWS, WordEmbedding
-from .head import Tok2Vec, get_shim, join, split
+from .head import Tok2Vec, check_lengths, get_shim, join, split
 from .shim import TorchShim, default_device, no_backprop
 
 # Longest word in characters; of a longer one, the first and the last half are used.
@@ -197,6 +197,8 @@ def concatenate_initialize(model: Tok2Vec, X: list[Doc] | None = None, Y: Any = 
 def concatenate_forward(model: Tok2Vec, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Any]:
     lengths = [len(doc) for doc in docs]
     outputs, backprops = zip(*(layer(docs, is_train) for layer in model.layers), strict=True)
+    for output in outputs:
+        check_lengths(docs, output)
     parts = [join(model, output) for output in outputs]
 
     def backprop(d_vectors: list[Floats2d]) -> Any:

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from reprlib import repr as short_repr
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,12 @@ if not Span.has_extension("score"):
 # Whether a document has the vectors that a listener, given by the name of its node, reads in prediction.
 HAS_VECTORS: dict[str, Callable[[Doc], bool]] = {
     "transformer-listener": lambda doc: doc.has_extension("trf_data") and doc._.trf_data is not None,
-    "tok2vec-listener": lambda doc: doc.tensor.size > 0,
+    # The default of doc_cleaner sets None.
+    "tok2vec-listener": lambda doc: doc.tensor is not None and doc.tensor.size > 0,
 }
+
+# Where the component that a listener listens to keeps its vectors.
+VECTORS = {"transformer-listener": "doc._.trf_data", "tok2vec-listener": "doc.tensor"}
 
 
 class TorchPipe(TrainablePipe):
@@ -138,7 +143,16 @@ class TorchPipe(TrainablePipe):
         return 1
 
     def add_label_data(self, labels: Any) -> bool:
-        """Add label data. Returns whether they are all that the component learns from the corpus at initialization."""
+        """Add label data. Returns whether they are all that the component learns from the corpus at initialization.
+
+        Raises ValueError for anything but a list of labels, such as the label data of another component.
+        """
+        if not isinstance(labels, (list, tuple)) or not all(isinstance(label, str) for label in labels):
+            raise ValueError(
+                f"{self.name}: {short_repr(labels)} are not its label data; write them with `python -m spacy init "
+                f"labels`, give a list of labels in [initialize.components.{self.name}.labels], or remove this block, "
+                "so that the labels are read from the corpus"
+            )
         for label in labels:
             self.add_label(label)
         return True
@@ -209,6 +223,7 @@ class TorchPipe(TrainablePipe):
             raise ValueError(f"{self.name}: the training corpus has no document with a token")
         if nlp is not None:
             self._check_trees(get_examples, nlp)
+            self._check_encoders(nlp)
         self.model.initialize(X=sample, Y=self.hyperparameters())
         if self._is_weighted and not any(node.name.endswith("-listener") for node in self.model.walk()):
             warnings.warn(
@@ -231,6 +246,28 @@ class TorchPipe(TrainablePipe):
                 "conllu), or use the parser of a trained pipeline (ner-arch init-config --encoder synlstm --trees "
                 "en_core_web_sm), or an encoder without trees (--encoder bilstm)"
             )
+
+    def _check_encoders(self, nlp: Language) -> None:
+        """Raise ValueError if a second encoder runs between the component and the one to which it listens.
+
+        Both keep their vectors in the same place, so that the component would predict from those of the second one.
+        """
+        others: list[str] = []
+        for name, pipe in nlp.components:
+            if pipe is self:
+                break
+            others.append(name)
+        for node in self.model.walk():
+            place = VECTORS.get(node.name)
+            if place is None:
+                continue
+            encoders = [name for name in others if place in nlp.get_pipe_meta(name).assigns]
+            upstream = getattr(node, "upstream_name", "*")
+            if upstream in encoders[:-1]:
+                raise ValueError(
+                    f"{self.name} listens to {upstream!r}, but {encoders[-1]!r} runs between them and replaces the "
+                    f"vectors ({place}): put {self.name!r} before {encoders[-1]!r} in [nlp] pipeline"
+                )
 
     def get_loss(self, examples: Iterable[Example], scores: Any = None) -> float:
         """Loss on the examples, without training on them."""

@@ -238,14 +238,16 @@ class RelationExtractor(TorchPipe):
 
     def add_label_data(self, labels: Any) -> bool:
         """Add label data, or labels alone. Returns whether the entity types are among them."""
-        if not isinstance(labels, dict):
-            super().add_label_data(labels)
+        if not isinstance(labels, dict) or "labels" not in labels:
+            super().add_label_data(labels)  # raises for a dictionary
             return False
         self._learn_types(labels.get("types", ()), labels.get("type_pairs") or ())
         return super().add_label_data(labels["labels"])
 
     def add_types(self, types: Iterable[str], type_pairs: GivenTypePairs = ()) -> None:
         """Add entity types, and type pairs, by label if they are restricted by label. A trained model grows."""
+        if isinstance(types, str):
+            raise ValueError(f"{self.name}: types = {types!r} is not a list; give [{types!r}]")
         if self.cfg["type_pairs"] is not None:
             with self._named_errors():
                 add_type_pairs(self.cfg["type_pairs"], type_pairs)

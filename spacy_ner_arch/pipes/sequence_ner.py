@@ -21,6 +21,7 @@ from ..annotation.entities import (
     gold_entities,
     present_entities,
     same_tokens,
+    scored_spans,
 )
 from ..annotation.span_terms import SpanTerms, likely_spans, log_probability
 from ..annotation.tags import MISSING, OUTSIDE, SCHEMES, decode, encode, find_scheme, tag_names
@@ -117,7 +118,7 @@ class SequenceNER(TorchPipe):
     """Set `doc.ents`, and `span._.score` of each: the exact probability of this entity with these bounds and label.
 
     With `alternatives`, also set `doc.spans["alternatives"]` to all spans of at least this probability, and its
-    `attrs["scores"]` to their probabilities.
+    `attrs["scores"]` to their probabilities. Those with labels that the component does not have stay.
     """
 
     classifies = "tokens"
@@ -263,11 +264,21 @@ class SequenceNER(TorchPipe):
                     entities.append(span)
             doc.set_ents(kept + entities, blocked=blocked, default="outside")
             if least is not None:
-                found = [row for row in likely_spans(terms, least) if free is None or free[row[0] : row[1]].all()]
-                spans = [Span(doc, start, end, label=self.labels[label]) for start, end, label, _ in found]
-                group = SpanGroup(doc, name=ALTERNATIVES, spans=spans)
-                group.attrs["scores"] = np.array([probability for *_, probability in found])
+                found = [
+                    (Span(doc, start, end, label=self.labels[label]), probability)
+                    for start, end, label, probability in likely_spans(terms, least)
+                    if free is None or free[start:end].all()
+                ]
+                if others := self._other_alternatives(doc):
+                    found = sorted(found + others, key=lambda row: (row[0].start, row[0].end))
+                group = SpanGroup(doc, name=ALTERNATIVES, spans=[span for span, _ in found])
+                group.attrs["scores"] = np.array([probability for _, probability in found])
                 doc.spans[ALTERNATIVES] = group
+
+    def _other_alternatives(self, doc: Doc) -> list[tuple[Span, float]]:
+        """Alternatives with labels that the component does not have, which another one has set."""
+        found = scored_spans(doc.spans[ALTERNATIVES]) if ALTERNATIVES in doc.spans else []
+        return [(span, score) for span, score in found if score is not None and span.label_ not in self.labels]
 
     def readings(self, docs: Iterable[Doc], count: int) -> list[list[Reading]]:
         """The most probable readings of each document, the best first, whatever `threshold` and other components say.
