@@ -165,6 +165,17 @@ def read_docs(path: Path) -> list[Doc]:
     return list(DocBin().from_disk(path).get_docs(spacy.blank("en").vocab))
 
 
+def test_numbers_that_json_does_not_have_become_null(model, tmp_path):
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = {"text": ["Anna"], "price": [float("nan")], "path": [[1.5, float("inf")]]}
+    parquet.write_table(pa.table(rows), tmp_path / "a.parquet")
+    (tmp_path / "b.jsonl").write_text('{"text": "Anna", "price": NaN}')
+    for name, expected in (("a.parquet", {"price": None, "path": [1.5, None]}), ("b.jsonl", {"price": None})):
+        run(model, tmp_path / name, tmp_path / f"out {name}", "--to", "jsonl")
+        text = (tmp_path / f"out {name}" / "part-000000.jsonl").read_text(encoding="utf8")
+        assert "NaN" not in text and expected.items() <= json.loads(text).items()
+
+
 def test_parquet_of_other_inputs(model, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     inputs = write_inputs(tmp_path / "in")

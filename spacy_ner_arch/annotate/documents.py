@@ -4,6 +4,7 @@ A record is a text with other fields: a line of a file, a row of a table, or a s
 """
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from datetime import date, time
 from decimal import Decimal
@@ -130,11 +131,25 @@ def annotation(doc: Doc, layers: Sequence[str], digits: int | None = None) -> di
 def dump(record: Record) -> str:
     """A record as JSON. Half of a surrogate pair, which UTF-8 cannot encode, is escaped.
 
-    Dates, times and decimal numbers, which Parquet has, become strings. Raises TypeError for bytes and the like.
+    Dates, times and decimal numbers, which Parquet has, become strings. NaN and infinite numbers, which JSON does not
+    have, become null. Raises TypeError for bytes and the like.
     """
-    text = json.dumps(record, ensure_ascii=False, default=plain)
+    try:
+        text = json.dumps(record, ensure_ascii=False, default=plain, allow_nan=False)
+    except ValueError:
+        record = finite(record)
+        text = json.dumps(record, ensure_ascii=False, default=plain)
     is_text = text.encode("utf8", errors="ignore").decode("utf8") == text
     return text if is_text else json.dumps(record, default=plain)
+
+
+def finite(value: Any) -> Any:
+    """A value with None in the places of NaN and infinite numbers."""
+    if isinstance(value, dict):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def plain(value: Any) -> str:
