@@ -49,9 +49,9 @@ def combine(
             raise ValueError("give the outputs of at least two systems, each once")
         if len(weights) != len(names) or min(weights) <= 0:
             raise ValueError(f"--weight: give a number above 0 for each of the {len(names)} systems, or none")
-        check_output(output, [file for path in (corpus, *predicted) for file in find_docbins(path)])
         gold = read_corpus(corpus)
         systems = [read_corpus(path) for path in predicted]
+        check_output(output, [file for path in (corpus, *predicted) for file in find_docbins(path)])
         for path, docs in zip(predicted, systems, strict=True):
             check_same_texts(path, docs, corpus, gold)
         nlp = load(model, use_gpu, code)
