@@ -209,7 +209,8 @@ def speeds(page: Path) -> list[Row]:
     on_disk = f"model {ours['model_mib']} MiB against {spacy_ner['model_mib']}"
     loss, decoding = (span_of(of("crf", "ratio", what=what)) for what in ("loss and gradient", "decoding"))
     training, prediction = (
-        f"{systems['ours'][key]:g} times the speed of a plain PyTorch loop; spaCy `ner` {systems['spacy ner'][key]:g}"
+        f"{systems['ours'][key]:g} times the speed of a plain PyTorch loop in float32, in bfloat16 "
+        f"{systems['ours, bfloat16'][key]:g}; spaCy `ner` {systems['spacy ner'][key]:g}"
         for key in ("train_ratio", "predict_ratio")
     )
     shares = [round(100 * row["ours_mib"] / row["plain_mib"]) for row in rows if "plain_mib" in row]

@@ -126,6 +126,10 @@ def ours(examples: list[Example]) -> Pipeline:
     return Pipeline(OURS_MODEL, "sequence_ner", OURS_HEAD, examples)
 
 
+def ours_bfloat16(examples: list[Example]) -> Pipeline:
+    return Pipeline({**OURS_MODEL, "dtype": "bfloat16"}, "sequence_ner", OURS_HEAD, examples)
+
+
 def stock_transformer(examples: list[Example]) -> Pipeline:
     return Pipeline(STOCK_MODEL, "sequence_ner", {**OURS_HEAD, "tok2vec": STOCK_LISTENER}, examples)
 
@@ -138,6 +142,7 @@ PLAIN = "plain PyTorch"
 SYSTEMS: dict[str, Callable[[list[Example]], Any]] = {
     PLAIN: Plain,
     "ours": ours,
+    "ours, bfloat16": ours_bfloat16,
     "our CRF, stock transformer": stock_transformer,
     "spacy ner": stock_ner,
 }
