@@ -1,7 +1,9 @@
 """`ner-arch train`: several processes, checkpoints, and what must not go wrong with them."""
 
+import itertools
 import json
 import multiprocessing
+import os
 import resource
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import time
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import group_work
 import pytest
@@ -438,6 +441,20 @@ def test_all_stop_when_one_process_dies(tmp_path, work):
         parallel.run_group(work, [(tmp_path,)] * 2)
     check_end(tmp_path, 1)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_process_that_ends_between_two_looks_at_it_is_the_cause():
+    class Killed:
+        exit_codes = itertools.chain([None], itertools.repeat(-9))
+        sentinel, other_end = os.pipe()
+
+        @property
+        def exitcode(self):
+            return next(self.exit_codes)
+
+    os.close(Killed.other_end)
+    assert parallel.find_cause([SimpleNamespace(exitcode=1), Killed()]) == 1
+    os.close(Killed.sentinel)
 
 
 def test_the_optimizer_state_of_another_pipeline(make_job):

@@ -116,8 +116,10 @@ def find_cause(processes: Sequence[BaseProcess]) -> int:
     """
     end = time.monotonic() + GRACE
     while True:
-        codes = [process.exitcode or 0 for process in processes]
-        running = [process.sentinel for process in processes if process.exitcode is None]
+        # Read once: a process can end between two reads.
+        found = [process.exitcode for process in processes]
+        codes = [code or 0 for code in found]
+        running = [process.sentinel for process, code in zip(processes, found, strict=True) if code is None]
         if min(codes) < 0 or not running or not connection.wait(running, max(0, end - time.monotonic())):
             return codes.index(min(codes) or max(codes))
 
