@@ -89,9 +89,9 @@ def each_seed(figure: Figure) -> str:
 
 
 def minutes(figure: Figure) -> str:
-    """Mean time of training; empty if no row has it."""
+    """Median time of training; empty if no row has it."""
     values = [row["minutes"] for row in rows_of(figure).values() if "minutes" in row]
-    return f"{statistics.mean(values):.0f}" if values else ""
+    return f"{statistics.median(values):.0f}" if values else ""
 
 
 def words_per_s(system: str) -> str:

@@ -3,7 +3,6 @@
 import itertools
 import json
 import multiprocessing
-import os
 import resource
 import subprocess
 import sys
@@ -443,18 +442,36 @@ def test_all_stop_when_one_process_dies(tmp_path, work):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+class EndsBetweenTwoLooks:
+    """A process whose end is seen at the second look at its exit code, though its sentinel already shows it."""
+
+    pid = None
+
+    def __init__(self, code=-9, **arguments):
+        self.codes = itertools.chain([None], itertools.repeat(code))
+        self.sentinel, self.other_end = multiprocessing.Pipe()
+        self.other_end.close()
+
+    @property
+    def exitcode(self):
+        return next(self.codes)
+
+    def start(self):
+        pass
+
+    def is_alive(self):
+        return False
+
+
 def test_a_process_that_ends_between_two_looks_at_it_is_the_cause():
-    class Killed:
-        exit_codes = itertools.chain([None], itertools.repeat(-9))
-        sentinel, other_end = os.pipe()
+    assert parallel.find_cause([SimpleNamespace(exitcode=1), EndsBetweenTwoLooks()]) == 1
 
-        @property
-        def exitcode(self):
-            return next(self.exit_codes)
 
-    os.close(Killed.other_end)
-    assert parallel.find_cause([SimpleNamespace(exitcode=1), Killed()]) == 1
-    os.close(Killed.sentinel)
+def test_a_process_that_ends_between_two_looks_at_it_is_not_overlooked(monkeypatch):
+    context = SimpleNamespace(Process=EndsBetweenTwoLooks)
+    monkeypatch.setattr("multiprocessing.get_context", lambda name: context)
+    with pytest.raises(ChildProcessError, match="process 0 of 1 was killed by SIGKILL"):
+        parallel.run_group(group_work.leave, [()])
 
 
 def test_the_optimizer_state_of_another_pipeline(make_job):

@@ -222,8 +222,36 @@ def _make_annotations(
                 if text != name or (first < len(found) and found[first][:2] != (start, end)):
                     clashes.add(id)
             found += [(start, end, label) for label in region.labels]
-    relations: dict[str, list[LabelledIndices]] = {name: [] for name in spans}
-    for result in annotation.result:
+    relations, left_out = _find_relations(annotation.result, ids, places, clashes, line)
+    notes += left_out
+    used.update([*spans])
+    made = [
+        TextAnnotation(
+            line,
+            text_of(task.texts[name], line, REMEDY),
+            spans[name],
+            relations.get(name, []),
+            key=task.key and (task.key, name),
+            annotator=annotation.annotator,
+        )
+        for name in task.texts
+        if name in spans
+    ]
+    return made, notes
+
+
+def _find_relations(
+    results: Sequence[Result], ids: set[Id | None], places: dict[Id, tuple[str, int]], clashes: set[Id], line: Line
+) -> tuple[dict[str, list[LabelledIndices]], list[Note]]:
+    """The relations of each text, and notes on what is left out.
+
+    ids: of all regions.
+    places: text and index of each region with a label.
+    clashes: ids of several regions.
+    """
+    relations: dict[str, list[LabelledIndices]] = {}
+    notes: list[Note] = []
+    for result in results:
         if result.type != "relation":
             continue
         for id in (result.from_id, result.to_id):
@@ -237,25 +265,13 @@ def _make_annotations(
             continue
         if not result.labels:
             notes.append(Note(line, NO_LABEL, f"relation from {result.from_id} to {result.to_id}"))
+        found = relations.setdefault(head[0], [])
         for label in result.labels or ():
             if result.direction != "left":
-                relations[head[0]].append((head[1], tail[1], label))
+                found.append((head[1], tail[1], label))
             if result.direction in ("left", "bi"):
-                relations[head[0]].append((tail[1], head[1], label))
-    used.update([*spans])
-    made = [
-        TextAnnotation(
-            line,
-            text_of(task.texts[name], line, REMEDY),
-            spans[name],
-            relations[name],
-            key=task.key and (task.key, name),
-            annotator=annotation.annotator,
-        )
-        for name in task.texts
-        if name in spans
-    ]
-    return made, notes
+                found.append((tail[1], head[1], label))
+    return relations, notes
 
 
 def _find_text(

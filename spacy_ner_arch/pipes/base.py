@@ -20,6 +20,7 @@ from thinc.api import Model, Optimizer, set_dropout_rate
 from ..annotation.layers import describe_layers
 from ..training.checks import warn_of_settings
 from ..training.loss_weights import make_loss_weight
+from .upstream_checks import check_encoders, check_trees, check_vectors
 
 # Documents from which layers infer their widths at initialization.
 SHAPE_SAMPLE = 10
@@ -28,17 +29,6 @@ LABEL_SAMPLE = 1_000
 
 if not Span.has_extension("score"):
     Span.set_extension("score", default=None)
-
-
-# Whether a document has the vectors that a listener, given by the name of its node, reads in prediction.
-HAS_VECTORS: dict[str, Callable[[Doc], bool]] = {
-    "transformer-listener": lambda doc: doc.has_extension("trf_data") and doc._.trf_data is not None,
-    # The default of doc_cleaner sets None.
-    "tok2vec-listener": lambda doc: doc.tensor is not None and doc.tensor.size > 0,
-}
-
-# Where the component that a listener listens to keeps its vectors.
-VECTORS = {"transformer-listener": "doc._.trf_data", "tok2vec-listener": "doc.tensor"}
 
 
 class TorchPipe(TrainablePipe):
@@ -222,8 +212,8 @@ class TorchPipe(TrainablePipe):
         if not sample:
             raise ValueError(f"{self.name}: the training corpus has no document with a token")
         if nlp is not None:
-            self._check_trees(get_examples, nlp)
-            self._check_encoders(nlp)
+            check_trees(get_examples, nlp)
+            check_encoders(self, nlp)
         self.model.initialize(X=sample, Y=self.hyperparameters())
         if self._is_weighted and not any(node.name.endswith("-listener") for node in self.model.walk()):
             warnings.warn(
@@ -231,43 +221,6 @@ class TorchPipe(TrainablePipe):
                 "shares none; let its tok2vec be a listener, such as spacy_ner_arch.TransformerListener.v1",
                 stacklevel=2,
             )
-
-    def _check_trees(self, get_examples: Callable[[], Iterable[Example]], nlp: Language) -> None:
-        """Raise ValueError if an encoder reads the trees of a parser that is trained in this run on no tree.
-
-        Such a parser makes every token a root, without an error. Frozen and resumed components are disabled here.
-        """
-        readers = [name for name, pipe in nlp.components if reads_trees(pipe)]
-        parsers = [name for name in nlp.pipe_names if "token.head" in nlp.get_pipe_meta(name).assigns]
-        if readers and parsers and not any(eg.reference.has_annotation("DEP") for eg in get_examples()):
-            raise ValueError(
-                f"{readers[0]}: it reads the dependency trees of {parsers[0]}, which is trained in this run, but no "
-                "document of the training corpus has a tree. Convert the corpus with its trees (--format "
-                "conllu), or use the parser of a trained pipeline (ner-arch init-config --encoder synlstm --trees "
-                "en_core_web_sm), or an encoder without trees (--encoder bilstm)"
-            )
-
-    def _check_encoders(self, nlp: Language) -> None:
-        """Raise ValueError if a second encoder runs between the component and the one to which it listens.
-
-        Both keep their vectors in the same place, so that the component would predict from those of the second one.
-        """
-        others: list[str] = []
-        for name, pipe in nlp.components:
-            if pipe is self:
-                break
-            others.append(name)
-        for node in self.model.walk():
-            place = VECTORS.get(node.name)
-            if place is None:
-                continue
-            encoders = [name for name in others if place in nlp.get_pipe_meta(name).assigns]
-            upstream = getattr(node, "upstream_name", "*")
-            if upstream in encoders[:-1]:
-                raise ValueError(
-                    f"{self.name} listens to {upstream!r}, but {encoders[-1]!r} runs between them and replaces the "
-                    f"vectors ({place}): put {self.name!r} before {encoders[-1]!r} in [nlp] pipeline"
-                )
 
     def get_loss(self, examples: Iterable[Example], scores: Any = None) -> float:
         """Loss on the examples, without training on them."""
@@ -329,26 +282,10 @@ class TorchPipe(TrainablePipe):
         output: method of the head that predicts.
         """
         docs = list(docs)
-        self._check_vectors(docs)
+        check_vectors(self, docs)
         with self._named_errors():
             items = self.find_items_to_predict(docs)
             return items, self.model.predict((docs, items, None, output))
-
-    def _check_vectors(self, docs: Sequence[Doc]) -> None:
-        """Raise ValueError for documents without the vectors that the component listens to.
-
-        A listener takes zeros for them, since spaCy runs models at initialization, on documents without vectors.
-        """
-        for node in self.model.walk():
-            has_vectors = HAS_VECTORS.get(node.name)
-            if has_vectors is not None and not all(has_vectors(doc) for doc in docs if len(doc)):
-                kind = node.name.removesuffix("-listener")
-                raise ValueError(
-                    f"{self.name} listens to the component {kind!r}, which has not set vectors on the documents. Keep "
-                    "it in the pipeline before this component (load without exclude and disable), and in training put "
-                    f"it into annotating_components before {self.name}; or give the component its own copy with "
-                    "nlp.replace_listeners"
-                )
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
@@ -390,12 +327,6 @@ class TorchPipe(TrainablePipe):
         expected = self.hyperparameters()
         if stored != expected:
             raise ValueError(f"the model was stored with {stored}, but the component has {expected}")
-
-
-def reads_trees(pipe: Any) -> bool:
-    """Whether an encoder in a component reads dependency trees."""
-    model = getattr(pipe, "model", None)
-    return isinstance(model, Model) and any(node.attrs.get("trees") is not None for node in model.walk())
 
 
 def log_odds(threshold: float) -> float:

@@ -95,11 +95,13 @@ def run_group(work: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -
             left = list(processes)
             while left:
                 connection.wait([process.sentinel for process in left])
-                if any(process.exitcode for process in left):
+                # Read once, as in `find_cause`: the others are looked at in the next round.
+                ended = [process for process in left if process.exitcode is not None]
+                if any(process.exitcode for process in ended):
                     number = find_cause(processes)
                     how = describe_exit(processes[number].exitcode or 0)
                     raise ChildProcessError(f"process {number} of {len(processes)} {how}; all were stopped")
-                left = [process for process in left if process.exitcode is None]
+                left = [process for process in left if process not in ended]
         finally:
             for process in processes:
                 if process.is_alive():

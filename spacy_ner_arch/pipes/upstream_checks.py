@@ -1,0 +1,93 @@
+"""Checks of what a component reads from components before it: vectors of a shared encoder, and dependency trees."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from spacy.language import Language
+from spacy.pipeline import TrainablePipe
+from spacy.tokens import Doc
+from spacy.training import Example
+from thinc.api import Model
+
+
+class Vectors(NamedTuple):
+    """Where a shared encoder keeps its vectors.
+
+    place: attribute, as components declare what they assign.
+    has_vectors: whether a document has them, in prediction.
+    """
+
+    place: str
+    has_vectors: Callable[[Doc], bool]
+
+
+# By the name of the node that listens.
+VECTORS = {
+    "transformer-listener": Vectors(
+        "doc._.trf_data", lambda doc: doc.has_extension("trf_data") and doc._.trf_data is not None
+    ),
+    # The default of doc_cleaner sets None.
+    "tok2vec-listener": Vectors("doc.tensor", lambda doc: doc.tensor is not None and doc.tensor.size > 0),
+}
+
+
+def check_vectors(pipe: TrainablePipe, docs: Sequence[Doc]) -> None:
+    """Raise ValueError for documents without the vectors that a component listens to.
+
+    A listener takes zeros for them, since spaCy runs models at initialization, on documents without vectors.
+    """
+    for node in pipe.model.walk():
+        vectors = VECTORS.get(node.name)
+        if vectors is not None and not all(vectors.has_vectors(doc) for doc in docs if len(doc)):
+            kind = node.name.removesuffix("-listener")
+            raise ValueError(
+                f"{pipe.name} listens to the component {kind!r}, which has not set vectors on the documents. Keep "
+                "it in the pipeline before this component (load without exclude and disable), and in training put "
+                f"it into annotating_components before {pipe.name}; or give the component its own copy with "
+                "nlp.replace_listeners"
+            )
+
+
+def check_encoders(pipe: TrainablePipe, nlp: Language) -> None:
+    """Raise ValueError if a second encoder runs between a component and the one to which it listens.
+
+    Both keep their vectors in the same place, so that the component would predict from those of the second one.
+    """
+    earlier: list[str] = []
+    for name, other in nlp.components:
+        if other is pipe:
+            break
+        earlier.append(name)
+    for node in pipe.model.walk():
+        vectors = VECTORS.get(node.name)
+        if vectors is None:
+            continue
+        encoders = [name for name in earlier if vectors.place in nlp.get_pipe_meta(name).assigns]
+        upstream = getattr(node, "upstream_name", "*")
+        if upstream in encoders[:-1]:
+            raise ValueError(
+                f"{pipe.name} listens to {upstream!r}, but {encoders[-1]!r} runs between them and replaces the "
+                f"vectors ({vectors.place}): put {pipe.name!r} before {encoders[-1]!r} in [nlp] pipeline"
+            )
+
+
+def check_trees(get_examples: Callable[[], Iterable[Example]], nlp: Language) -> None:
+    """Raise ValueError if an encoder reads the trees of a parser that is trained in this run on no tree.
+
+    Such a parser makes every token a root, without an error. Frozen and resumed components are disabled here.
+    """
+    readers = [name for name, pipe in nlp.components if reads_trees(pipe)]
+    parsers = [name for name in nlp.pipe_names if "token.head" in nlp.get_pipe_meta(name).assigns]
+    if readers and parsers and not any(eg.reference.has_annotation("DEP") for eg in get_examples()):
+        raise ValueError(
+            f"{readers[0]}: it reads the dependency trees of {parsers[0]}, which is trained in this run, but no "
+            "document of the training corpus has a tree. Convert the corpus with its trees (--format "
+            "conllu), or use the parser of a trained pipeline (ner-arch init-config --encoder synlstm --trees "
+            "en_core_web_sm), or an encoder without trees (--encoder bilstm)"
+        )
+
+
+def reads_trees(pipe: Any) -> bool:
+    """Whether an encoder in a component reads dependency trees."""
+    model = getattr(pipe, "model", None)
+    return isinstance(model, Model) and any(node.attrs.get("trees") is not None for node in model.walk())
