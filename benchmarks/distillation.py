@@ -1,6 +1,7 @@
 """Measure what a student without a transformer learns from a teacher, and how a pipeline learns a new label.
 
     python benchmarks/distillation.py [student] [new_label] [--gold 1000] [--raw 18000] [--labels LOC] [--steps 3000]
+        [--vectors]
 
 `student`: bilstm_crf on CoNLL-2003 learns from gold sentences and from raw text. The teachers, on MiniLM, were trained
 on the same gold sentences, with the seeds of `--teachers`. The raw text are all training sentences, without their
@@ -10,7 +11,8 @@ student learns from the gold sentences alone.
 `new_label`: a bilstm_crf that was trained without one of the labels of CoNLL-2003 learns it from 500 held-out sentences
 that mark only it, by the recipe of docs/new_label.md: first from these (`new_texts`), then also from the old sentences
 (`all_texts`). `plain` trains on the 500 as if they marked all. The row has the F1 of the new label, the mean F1 of the
-old ones, what the old label that suffers most has lost, and the F1 of the new label with all its annotation.
+old ones, what the old label that suffers most has lost, and the F1 of the new label with all its annotation. With
+`--vectors` it is a bilstm_crf with GloVe vectors.
 
 Rows go to results/distillation.jsonl. Corpora and MiniLM: see run.py.
 """
@@ -25,7 +27,7 @@ from typing import Any
 
 import spacy
 from rows import add_row, has_row, in_new_process
-from run import ROOT, Machine, command, convert, folder_of, make_config, percent, score, train
+from run import ROOT, Machine, command, convert, convert_glove, folder_of, make_config, percent, score, train
 from runs import CONLL_MINILM, RATES, RUNS, Run, linear, on_minilm
 from spacy.tokens import Doc, DocBin
 from spacy.training import Corpus
@@ -38,6 +40,7 @@ CORPUS = ROOT / "corpus" / "conll2003"
 FOLDER = ROOT / "corpus" / "distillation"
 MODELS = ROOT / "training" / "benchmarks" / "distillation"
 STUDENT = RUNS["conll2003/bilstm_crf"]
+WITH_VECTORS = RUNS["conll2003/bilstm_crf-glove"]
 ALL = 14_041
 # Teacher by the number of gold sentences.
 TEACHERS = {
@@ -182,29 +185,24 @@ def keep_labels(docs: Iterable[Doc], labels: Sequence[str]) -> list[Doc]:
     return docs
 
 
-def with_all_labels(seed: int, steps: int) -> Path:
-    """Folder of a pipeline that was trained on all labels from the start."""
-    config = make_config(STUDENT, seed)
-    config["training"].update({"max_steps": steps, "eval_frequency": steps // 10})
-    return train_config(config, MODELS / f"full-{steps}-{seed}")
-
-
-def recipe(old: Path, label: str, train_path: Path, dev: Path) -> Config:
+def recipe(run: Run, old: Path, label: str, train_path: Path, dev: Path) -> Config:
     """The config of docs/new_label.md."""
     page = (ROOT / "docs" / "new_label.md").read_text(encoding="utf8")
     (block,) = re.findall(r"```ini\n(.*?)```", page, re.DOTALL)
     config = Config().from_str(block, interpolate=False)
     config["paths"].update({"old": str(old), "train": str(train_path), "dev": str(dev)})
     config["initialize"]["before_init"]["labels"] = {"sequence_ner": [label]}
+    if run is WITH_VECTORS:
+        config["initialize"]["vectors"] = "${paths.old}"
     return config
 
 
-def new_label(label: str, seed: int, steps: int) -> None:
-    keys = {"section": "new_label", "label": label, "steps": steps, "seed": seed}
+def new_label(run: Run, label: str, seed: int, steps: int) -> None:
+    keys = {"section": "new_label", "model": run.model, "label": label, "steps": steps, "seed": seed}
     if has_row("distillation", **keys):
         return
     others = [other for other in LABELS if other != label]
-    folder = FOLDER / f"new-{label}-{seed}"
+    folder = FOLDER / f"new-{run.model}-{label}-{seed}"
     docs = read_docs(CORPUS / "train.spacy")
     random.Random(seed).shuffle(docs)
     new, rest = docs[:NEW_SENTENCES], docs[NEW_SENTENCES:]
@@ -212,24 +210,25 @@ def new_label(label: str, seed: int, steps: int) -> None:
     rest_path = write_docs(keep_labels(rest, others), folder / "old.spacy")
     dev = write_docs(keep_labels(read_docs(CORPUS / "dev.spacy"), others), folder / "old_dev.spacy")
 
-    config = make_config(STUDENT, seed)
+    config = make_config(run, seed)
     config["paths"].update({"train": str(rest_path), "dev": str(dev)})
     config["training"].update({"max_steps": steps, "eval_frequency": steps // 4})
-    old = train_config(config, MODELS / f"old-{label}-{steps}-{seed}") / "model-best"
+    old = train_config(config, MODELS / f"old-{run.model}-{label}-{steps}-{seed}") / "model-best"
     soft = folder / "soft"
     annotate(old, new_path, soft / "new", label)
 
     def fit(name: str, source: Path, train_path: Path, **settings: int) -> Path:
-        config = recipe(source, label, train_path, soft / "new")
+        config = recipe(run, source, label, train_path, soft / "new")
         config["training"].update(settings)
-        return train_config(config, MODELS / f"{name}-{label}-{steps}-{seed}") / "model-last"
+        return train_config(config, MODELS / f"{name}-{run.model}-{label}-{steps}-{seed}") / "model-last"
 
     models = {"plain": fit("plain", old, new_path), "new_texts": fit("new_texts", old, soft / "new")}
     annotate(models["new_texts"], rest_path, soft / "old", ",".join(others))
     models["all_texts"] = fit("all_texts", models["new_texts"], soft, max_steps=ON_ALL_TEXTS)
 
     before = in_new_process(label_scores, old, "test")
-    full = in_new_process(label_scores, with_all_labels(seed, steps) / "model-best", "test")
+    train(run, seed, Machine())
+    full = in_new_process(label_scores, folder_of(run.name, seed) / run.result, "test")
     row: dict[str, Any] = {**keys, "new_full": full[label], "old_before": mean(before, others)}
     for name, model in models.items():
         found = in_new_process(label_scores, model, "test")
@@ -250,16 +249,19 @@ def main() -> None:
     parser.add_argument("--raw", type=int, default=ALL_RAW, help="most raw sentences")
     parser.add_argument("--teachers", type=int, nargs="*", default=[0], help="their seeds; empty for none")
     parser.add_argument("--labels", nargs="*", default=LABELS, choices=LABELS)
+    parser.add_argument("--vectors", action="store_true", help="new_label: with GloVe vectors")
     parser.add_argument("--steps", type=int, default=3000, help="updates of bilstm_crf")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dtype", default="float32", help="of the training of the teacher")
     options = parser.parse_args()
     convert("conll2003")
+    if options.vectors:
+        convert_glove()
     modes = options.modes or ("student", "new_label")
     for gold in options.gold if "student" in modes else ():
         student(gold, options.raw, options.teachers, options.seed, options.steps, Machine(options.dtype))
     for label in options.labels if "new_label" in modes else ():
-        new_label(label, options.seed, options.steps)
+        new_label(WITH_VECTORS if options.vectors else STUDENT, label, options.seed, options.steps)
 
 
 if __name__ == "__main__":

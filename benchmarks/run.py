@@ -115,6 +115,7 @@ def convert(corpus: str) -> None:
         if not (ROOT / "corpus" / corpus / f"{part}.spacy").exists():
             options: list[Any] = ["--split", 0.1] if part == "train" and "dev" not in files else []
             options += ["--documents"] if corpus.endswith("_documents") else []
+            options += ["--lang", "zh"] if corpus == "cluener" else []
             source = ROOT / "assets" / folder / name
             command("ner-arch", "convert", source, f"corpus/{corpus}", "--format", kind, "--name", part, *options)
 

@@ -5,13 +5,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 CONLL2003 = ("conll2003", "conll", {"train": "train.txt", "dev": "valid.txt", "test": "test.txt"})
-# Folder in assets/, format, and file of each part. The development part of SemEval is a tenth of its training part.
+# Folder in assets/, format, and file of each part. The development part of SemEval and CLUENER is a tenth of the
+# training part.
 # Names with `_documents` are corpora of whole documents, in the place of sentences.
 CORPORA: dict[str, tuple[str, str, dict[str, str]]] = {
     "conll2003": CONLL2003,
     "conll2003_documents": CONLL2003,
     "conll04": ("conll04", "spert", {part: f"conll04_{part}.json" for part in ("train", "dev", "test")}),
     "semeval": ("semeval2010_task8", "semeval", {"train": "TRAIN_FILE.TXT", "test": "TEST_FILE_FULL.TXT"}),
+    "cluener": ("cluener", "cluener", {"train": "train.json", "test": "dev.json"}),
     "gum_nested": ("gum_nested", "spans", {part: f"{part}.jsonl" for part in ("train", "dev", "test")}),
     "wnut17": ("wnut17", "conll", {part: f"{part}.conll" for part in ("train", "dev", "test")}),
     **{
@@ -19,6 +21,7 @@ CORPORA: dict[str, tuple[str, str, dict[str, str]]] = {
         for name, prefix in (("uner_en_ewt", "en_ewt"), ("uner_zh_gsdsimp", "zh_gsdsimp"))
     },
 }
+CHINESE = {"nlp.lang": "zh", "nlp.tokenizer": {"@tokenizers": "spacy.zh.ChineseTokenizer", "segmenter": "char"}}
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,7 @@ GLOVE = {
 }
 WITH_VECTORS = [
     Run("conll2003/bilstm_crf-glove", "vectors", "bilstm_crf", GLOVE, seeds=THREE),
+    Run("wnut17/bilstm_crf-glove", "vectors", "bilstm_crf", GLOVE),
     Run("conll2003/bilstm_crf-glove-one_dropout", "vectors", "bilstm_crf", GLOVE_ONE_DROPOUT),
     Run(
         "conll2003/spacy_ner-glove",
@@ -175,8 +179,8 @@ SCRATCH = [
     ),
 ]
 OTHER_CORPORA = [
-    Run(f"{corpus}/{model}", "other_corpora", config)
-    for corpus in ("wnut17", "uner_en_ewt")
+    Run(f"{corpus}/{model}", "other_corpora", config, settings)
+    for corpus, settings in (("wnut17", {}), ("uner_en_ewt", {}), ("cluener", CHINESE))
     for model, config in (("bilstm_crf", "bilstm_crf"), ("spacy_ner", "spacy:ner"))
 ]
 # Pipelines that recall.py measures.
@@ -524,9 +528,8 @@ ENCODERS: dict[str, dict[str, Any]] = {
 PARSER = "uner_en_ewt/parser/0"
 # Pipelines whose parser predicts the trees: trained on the same sentences, or spaCy's small English pipeline.
 PARSERS = {"predicted": f"training/benchmarks/{PARSER}/model-best", "web_sm": "training/en_core_web_sm"}
-CHINESE = {
-    "nlp.lang": "zh",
-    "nlp.tokenizer": {"@tokenizers": "spacy.zh.ChineseTokenizer", "segmenter": "char"},
+CHINESE_TREES = {
+    **CHINESE,
     # The tokenizer cuts the text into characters, with which hardly any arc aligns.
     "corpora.train.gold_preproc": True,
     "corpora.dev.gold_preproc": True,
@@ -554,7 +557,7 @@ def tree_run(corpus: str, encoder: str, trees: str, seeds: tuple[int, ...] = (0,
         f"{corpus}/{encoder}{'' if head == 'crf' else '_' + head}-{trees}",
         "syn_lstm",
         f"synlstm_{head}",
-        {**settings, **(CHINESE if corpus == "uner_zh_gsdsimp" else {})},
+        {**settings, **(CHINESE_TREES if corpus == "uner_zh_gsdsimp" else {})},
         remove=() if trees in PARSERS else ("components.parser",),
         needs=PARSER if trees == "predicted" else None,
         seeds=seeds,

@@ -257,7 +257,7 @@ def test_dropout_of_vectors_and_of_the_rest(dropout, vector_dropout):
     (trained,), _ = model.begin_update([doc])
     (predicted,) = model.predict([doc])
     for rate, part in ((dropout, slice(0, -7)), (vector_dropout, slice(-7, None))):
-        changed = (trained[:, part] != predicted[:, part]).any()
+        changed = not np.allclose(trained[:, part], predicted[:, part], atol=1e-5)
         assert changed == (rate != 0), (part, rate)
     kept = trained[:, -7:] != 0
     assert kept.all() if vector_dropout == 0 else 0.02 < kept.mean() < 0.25
@@ -293,7 +293,7 @@ def test_documents_of_another_vocabulary():
     ]
     model = word_char_embed(include_static_vectors=True)
     model.initialize(X=docs[:1])
-    with pytest.warns(UserWarning, match="the Vocab of the document 'Zorblax Anna .* has no vectors"):
+    with pytest.warns(UserWarning, match=r"'Zorblax Anna .* has no vectors.* set \[initialize\] vectors"):
         together = model.predict(docs)
         alone = [model.predict([doc])[0] for doc in docs]
     assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(together, alone, strict=True))

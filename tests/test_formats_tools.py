@@ -763,6 +763,42 @@ def test_training_data_of_spacy_2(tmp_path: Path, as_list: bool) -> None:
     assert [named(doc.ents) for doc in docs] == [WIDEST, []] and report.unread_keys == {"links": 1}
 
 
+def test_cluener(tmp_path: Path) -> None:
+    """The ends are inclusive, a wording can occur twice, and mentions can be nested."""
+    text = "Anna saw Anna Brandt \U0001f600."
+    labels = {"FIRST": {"Anna": [[0, 3], [9, 12]]}, "PER": {"Anna Brandt": [[9, 19]]}}
+    path = write(tmp_path, {"text": text, "label": labels}, {"text": "Nothing.", "label": {}}, as_list=False)
+    assert detect_format(path) == "cluener"
+    docs, report = read(path)
+    assert [(span.start_char, span.end_char, span.label_) for span in docs[0].spans["sc"]] == [
+        (0, 4, "FIRST"),
+        (9, 13, "FIRST"),
+        (9, 20, "PER"),
+    ]
+    assert not docs[1].ents and report.documents == 2 and not report.notes
+
+
+@pytest.mark.parametrize(
+    ("label", "reason"),
+    [
+        ([["PER", 0, 3]], r"are not bounds of mentions by wording by label"),
+        ({"PER": [[0, 3]]}, "are not bounds of mentions by wording by label"),
+        ({"PER": {"Anna": [0, 3]}}, "are not bounds of mentions by wording by label"),
+        ({"PER": {"Anna": [[0, 3, 5]]}}, "are not bounds of mentions by wording by label"),
+        ({"PER": {"Anna": [[0, "3"]]}}, "are not bounds of mentions by wording by label"),
+        ({"PER": {"Anna": [[0, 5]]}}, "the entity 0-6 is 'Anna l' in the text, but 'Anna' in its own key"),
+        ({"PER": {"Ann": [[0, 3]]}}, "the entity 0-4 is 'Anna' in the text, but 'Ann' in its own key"),
+        ({"PER": {"Anna left": [[0, 99]]}}, "is empty or outside"),
+        ({"": {"Anna": [[0, 3]]}}, "the label is empty"),
+    ],
+)
+def test_faults_of_cluener(tmp_path: Path, label: Any, reason: str) -> None:
+    path = write(tmp_path, {"text": "Anna left", "label": label}, as_list=False)
+    with pytest.raises(FormatError, match=reason) as caught:
+        read(path, "cluener")
+    assert str(caught.value).startswith(f"{path}:1: ")
+
+
 def test_training_format_of_spacy_2(tmp_path: Path) -> None:
     words = ["Anna", "Brandt", "left", "Tarvik", "."]
     tags = ["B-PER", "L-PER", "O", "U-LOC", "-"]
@@ -909,6 +945,7 @@ def test_faults_of_corpora(tmp_path: Path, format: str, item: dict[str, Any], re
         ("datasets", {"tokens": [], "ner_tags": []}),
         ("spacy-json", {"text": "", "tokens": [], "ents": []}),
         ("spacy-v2", ["", {"entities": []}]),
+        ("cluener", {"text": "", "label": {}}),
         ("spacy-v2-json", {"paragraphs": [{"raw": "", "sentences": [{"tokens": []}]}]}),
         ("gliner", {"tokenized_text": [], "ner": []}),
         ("dygie", {"sentences": [[]], "ner": [[]]}),

@@ -22,6 +22,10 @@ from .shim import TorchShim, default_device, no_backprop
 
 # Longest word in characters; of a longer one, the first and the last half are used.
 MAX_CHARACTERS = 24
+SAME_VECTORS = (
+    "make documents with nlp.make_doc, and set [initialize] vectors in a config that sources the component from "
+    "another pipeline"
+)
 
 
 def word_embedding(attributes: list[int], vector_attributes: list[int], **settings: Any) -> Tok2Vec:
@@ -112,15 +116,14 @@ def vocabulary_vectors(docs: Sequence[Doc], width: int, attributes: list[int]) -
     vectors, found = docs[0].vocab.vectors, docs[0].vocab.vectors_length
     if not found:
         warnings.warn(
-            f"the Vocab of the document {docs[0].text[:60]!r} has no vectors, so its words get zeros: make documents "
-            "with nlp.make_doc",
+            f"the Vocab of the document {docs[0].text[:60]!r} has no vectors, so its words get zeros: {SAME_VECTORS}",
             stacklevel=2,
         )
         return np.zeros((1, width), dtype="f"), np.zeros(sum(map(len, docs)), dtype=np.int64)
     if found != width:
         raise ValueError(
             f"the Vocab of the document {docs[0].text[:60]!r} has vectors of width {found}, but the model was trained "
-            f"with width {width}: make documents with nlp.make_doc"
+            f"with width {width}: {SAME_VECTORS}"
         )
     if isinstance(vectors, Vectors) and vectors.mode == Mode.default:
         rows, which = np.unique(find_rows(docs, vectors, attributes), return_inverse=True)

@@ -14,7 +14,7 @@ AUTO = "auto"
 FORMAT_HELP = (
     "Format of the files; auto finds it out. Annotation tools: label-studio, doccano, prodigy, brat, argilla. Columns: "
     "conll, conllu, csv, datasets (also Parquet). JSON: offsets (texts), spans (tokens), spert, spacy-json, spacy-v2, "
-    "spacy-v2-json, gliner, dygie, docred, tacred. Text: semeval"
+    "spacy-v2-json, cluener, gliner, dygie, docred, tacred. Text: semeval"
 )
 
 

@@ -74,6 +74,8 @@ def _json_format(path: Path) -> str:
         return "spacy-v2"
     if not isinstance(value, dict):
         raise _unknown(path, f"JSON with values such as {short_repr(value)}", "offsets", "each value is an object")
+    if "text" in value and isinstance(value.get("label"), dict):
+        return "cluener"
     return _format_of_keys(path, value, FORMATS, f"JSON with the keys {_listed(value)}")
 
 

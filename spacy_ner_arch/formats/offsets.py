@@ -1,4 +1,4 @@
-"""JSON with texts, character offsets of entities, and relations: `offsets`, `prodigy`, `doccano` and `spacy-v2`."""
+"""JSON with texts and character offsets: `offsets`, `prodigy`, `doccano`, `spacy-v2` and `cluener`."""
 
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -133,6 +133,33 @@ class PairRecord(OffsetsRecord):
 
     remedy: ClassVar = 'write a list of ["Anna left Tarvik", {"entities": [[0, 4, "PER"], [10, 16, "LOC"]]}]'
     annotation_keys: ClassVar = ("entities",)
+
+
+class CluenerRecord(OffsetsRecord):
+    """A text of CLUENER: its mentions by label and wording. The ends are inclusive."""
+
+    remedy: ClassVar = (
+        'write {"text": "Anna left Tarvik", "label": {"PER": {"Anna": [[0, 3]]}, "LOC": {"Tarvik": [[10, 15]]}}}, the '
+        "ends inclusive"
+    )
+    annotation_keys: ClassVar = ("label",)
+
+    @model_validator(mode="before")
+    @classmethod
+    def list_mentions(cls, record: dict[str, Any]) -> dict[str, Any]:
+        """Convert the mentions to a list of entities with their texts."""
+        return {**record, "label": list(_mentions(record.get("label")))}
+
+
+def _mentions(labels: Any) -> Iterator[dict[str, Any]]:
+    """Raises ValueError if the mentions are not bounds by wording by label."""
+    try:
+        for label, wordings in labels.items():
+            for wording, mentions in wordings.items():
+                for start, end in mentions:
+                    yield {"start": start, "end": end + 1, "label": label, "text": wording}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{short_repr(labels)} are not bounds of mentions by wording by label") from error
 
 
 def pair_values(value: Any) -> Any:

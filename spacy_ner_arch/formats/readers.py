@@ -31,7 +31,7 @@ from .csv_tokens import read_csv
 from .datasets import read_datasets
 from .json_spans import read_spans, read_spert
 from .label_studio import read_label_studio
-from .offsets import DoccanoRecord, OffsetsRecord, PairRecord, ProdigyRecord, read_texts
+from .offsets import CluenerRecord, DoccanoRecord, OffsetsRecord, PairRecord, ProdigyRecord, read_texts
 from .records import ANNOTATION_KEYS
 from .semeval import read_semeval
 from .sentence import SPANS_KEY, Sentence, make_doc
@@ -108,6 +108,9 @@ FORMATS: dict[str, Format] = {
     "spacy-v2-json": Format(read_training_json, "training format of spaCy 2 as JSON", ("paragraphs",)),
     "spacy-v2": Format(
         partial(read_texts, PairRecord), "training data of spaCy 2: [text, annotation]", (), OF_TEXTS, True
+    ),
+    "cluener": Format(
+        partial(read_texts, CluenerRecord), "CLUENER: JSON lines with mentions by label and wording", (), OF_TEXTS, True
     ),
     "spacy-json": Format(
         read_spacy_json,

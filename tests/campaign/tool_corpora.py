@@ -164,6 +164,11 @@ TOOL_CORPORA: dict[str, str] = {
             ],
         }
     ),
+    "cluener": as_lines(
+        {"text": "Ada left Tarn \U0001f600.", "label": {"PER": {"Ada": [[0, 2]]}, "LOC": {"Tarn": [[9, 12]]}}},
+        {"text": "Åsa met Åsa.", "label": {"PER": {"Åsa": [[0, 2], [8, 10]]}, "WORD": {"met": [[4, 6]]}}},
+        {"text": "Nothing.", "label": {}},
+    ),
     "gliner": as_list(
         {"tokenized_text": GUILD, "ner": [[1, 4, "ORG"], [3, 4, "LOC"], [6, 6, "PER"]], "relations": [[0, 2, "hired"]]},
         {"tokenized_text": ["Quill"], "ner": []},
