@@ -376,7 +376,7 @@ def test_the_folder_around_a_pipeline_is_no_pipeline(tmp_path):
         "tune MODEL CORPUS --min-recall 0.9",
         "export MODEL OUT --check CORPUS",
         "review CORPUS OUT --model MODEL",
-        "combine MODEL CORPUS MODEL . OUT",
+        "combine MODEL CORPUS MODEL . -o OUT",
         "export-data CORPUS OUT -f json",
     ],
 )
@@ -712,7 +712,7 @@ def test_the_command_line_starts_without_models_and_formats():
         ("label", "model", "Anna", "-", "texts.jsonl", "-o", "link.jsonl"),
         ("select", "model", "-", "texts.jsonl", "-o", "texts.jsonl"),
         ("export-data", "corpus", "corpus/a.spacy", "-f", "json"),
-        ("combine", "model", "corpus/a.spacy", "corpus/b.spacy", "corpus/errors.spacy", "corpus/b.spacy"),
+        ("combine", "model", "corpus/a.spacy", "corpus/b.spacy", "corpus/errors.spacy", "-o", "corpus/b.spacy"),
         ("review", "corpus/errors.spacy", "corpus", "--model", "model"),
     ],
 )
@@ -727,6 +727,20 @@ def test_no_command_overwrites_its_input(tmp_path, monkeypatch, args):
     result = CliRunner().invoke(app, ["ner-arch", *args])
     assert result.exit_code == 1 and "is an input, which would be overwritten" in " ".join(result.output.split())
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+
+
+@pytest.mark.parametrize("command", ["label", "select"])
+def test_no_command_overwrites_the_file_that_is_standard_input(trained, tmp_path, command):
+    trained.to_disk(tmp_path / "model")
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text('{"text": "Anna left Tarvik."}\n')
+    arguments = [sys.executable, "-m", "spacy", "ner-arch", command, tmp_path / "model", "-", "-o", texts]
+    with texts.open(encoding="utf8") as source:
+        done = subprocess.run(arguments, stdin=source, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "is an input, which would be overwritten" in " ".join(
+        (done.stdout + done.stderr).split()
+    )
+    assert texts.read_text() == '{"text": "Anna left Tarvik."}\n'
 
 
 def test_report_numbers_documents_as_the_corpus_does(trained, tmp_path):

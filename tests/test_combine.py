@@ -148,7 +148,7 @@ def test_the_command(folder, tmp_path):
     inputs = systems(tmp_path)
     # The right label of the first entity is proposed by none of the three.
     right = write(tmp_path / "right.spacy", [TRAIN[0][1], [], [], [], []])
-    output = combine(folder / "model", folder / "gold.spacy", *inputs, right, tmp_path / "out" / "all.spacy")
+    output = combine(folder / "model", folder / "gold.spacy", *inputs, right, "-o", tmp_path / "out" / "all.spacy")
     rows = {line.split()[0]: line.split() for line in output.splitlines() if re.search(r"\d \d+$|\d +\d+$", line)}
     names = [str(path) for path in (*inputs, right)]
     assert [name for name in rows if name in names] == names
@@ -163,14 +163,16 @@ def test_weights_and_texts_without_entities(folder, tmp_path):
     bare = tmp_path / "bare.spacy"
     DocBin(docs=[Doc(VOCAB, words=text.split(" ")) for text, _ in TRAIN]).to_disk(bare)
     inputs = systems(tmp_path)
-    output = plain(combine(folder / "model", bare, *inputs, tmp_path / "out.spacy", "-w", 90, "-w", 80.5, "-w", 70))
+    output = plain(
+        combine(folder / "model", bare, *inputs, "-o", tmp_path / "out.spacy", "-w", 90, "-w", 80.5, "-w", 70)
+    )
     assert "has no entities to compare with" in output and "Saved 8 entities in 5 documents" in output
 
 
 def test_what_the_span_model_does_not_know_is_reported(folder, tmp_path):
     spans = [[(0, 5, "LOC")], [(1, 2, "CITY")], [], [], []]
     inputs = [write(tmp_path / f"{i}.spacy", spans) for i in (1, 2)]
-    output = plain(combine(folder / "model", folder / "gold.spacy", *inputs, tmp_path / "out.spacy"))
+    output = plain(combine(folder / "model", folder / "gold.spacy", *inputs, "-o", tmp_path / "out.spacy"))
     assert "2 proposals are decided by the votes alone, since span_ner does not know them" in output
     assert "1: more than 4 tokens, such as 'Anna Brandt lives in Tarvik'" in output
     assert "1: the label CITY, such as 'Tarvik'" in output
@@ -198,7 +200,7 @@ def test_bad_input(folder, tmp_path):
     texts = [text for text, _ in TRAIN]
 
     def message(*arguments):
-        return plain(combine(*arguments, out, code=1))
+        return plain(combine(*arguments, "-o", out, code=1))
 
     changed = write(tmp_path / "changed.spacy", spans, [*texts[:3], "Nothing changed .", texts[4]])
     assert f"{changed}, document 4: its text 'Nothing changed . ' is not that of" in message(model, gold, good, changed)

@@ -19,7 +19,9 @@ def combine(
         help="The entities of each system: a .spacy file, or a folder of them",
         exists=True,
     ),
-    output: Path = Argument(..., help="File in .spacy format for the combined entities", dir_okay=False),
+    output: Path = Option(
+        ..., "--output", "-o", help="File in .spacy format for the combined entities", dir_okay=False
+    ),
     weights: list[float] = Option(
         [],
         "--weight",

@@ -1,5 +1,7 @@
 """What several commands do with a trained pipeline."""
 
+import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -61,9 +63,16 @@ def check_corpora(config: Config) -> None:
 
 
 def check_output(output: Path, inputs: Iterable[str | Path]) -> None:
-    """Raise ValueError for an output that would overwrite one of the input files."""
-    if output.exists() and any(output.samefile(path) for path in inputs):
+    """Raise ValueError for an output that would overwrite an input file, also one that is standard input."""
+    if output.is_file() and (any(output.samefile(path) for path in inputs) or _is_standard_input(output)):
         raise ValueError(f"{output} is an input, which would be overwritten: give the output another name")
+
+
+def _is_standard_input(path: Path) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(sys.stdin.fileno()))
+    except (AttributeError, OSError, ValueError):
+        return False  # closed, or no file
 
 
 def load(model: str, use_gpu: int = -1, code: Path | None = None, silent: bool = False) -> Language:
