@@ -17,6 +17,7 @@ from spacy_ner_arch.formats import (
     corpora,
     detect_format,
     label_studio,
+    offsets,
     read_docs,
     spacy_json,
     texts,
@@ -354,6 +355,19 @@ def test_prodigy(tmp_path: Path) -> None:
     }
     [doc], report = read(path, annotators="bo")
     assert not doc.ents and report.notes[texts.OTHER_ANNOTATORS] == 2
+
+
+def test_relations_of_tokens_of_prodigy_are_left_out_and_counted(tmp_path: Path) -> None:
+    """rel.manual also relates tokens that are no entities. Their spans have no label."""
+    line = prodigy()
+    token = {"start": 14, "end": 18, "token_start": 3, "token_end": 3, "label": None}
+    line["relations"] += [{"head": 3, "child": 4, "head_span": token, "child_span": line["spans"][2], "label": "obj"}]
+    path = write(tmp_path, line, name="out.jsonl", as_list=False)
+    [doc], report = read(path)
+    check_full(doc)
+    assert report.notes == {offsets.OF_TOKENS: 1}
+    [doc], _ = read(write(tmp_path, {**line, "relations": line["relations"][1:]}, name="out.jsonl", as_list=False))
+    assert has_relations(doc) and not relations_of(doc)
 
 
 def test_binary_annotation_of_prodigy_is_partial(tmp_path: Path) -> None:

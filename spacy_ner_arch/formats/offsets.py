@@ -18,6 +18,7 @@ from .texts import NO_ENTITY, UNLABELLED, TextAnnotation, choose_annotators, mak
 from .units import check_unit, to_characters
 
 Key = StrictInt | StrictStr | None
+OF_TOKENS = "left out: relations of tokens that are no entities"
 
 
 class OffsetsRecord(Record):
@@ -69,6 +70,11 @@ class OffsetsRecord(Record):
         """Whether the text is annotated."""
         return True
 
+    @property
+    def relations_of_tokens(self) -> int:
+        """Number of relations that are left out, since their arguments are no entities."""
+        return 0
+
     def annotation(self, line: Line) -> TextAnnotation:
         """The annotation. With a binary question, the annotator saw only the entities."""
         missing = [(0, len(self.text))] if self.binary else []
@@ -101,16 +107,31 @@ class ProdigyRecord(ToolRecord):
     key: Key = Field(None, validation_alias="_input_hash")
     annotator: Key = Field(None, validation_alias=AliasChoices("_annotator_id", "_session_id"))
     answer: StrictStr | None = None
+    left_out: list[Any] = []
 
     @property
     def is_labelled(self) -> bool:
         return self.answer is not None
 
+    @property
+    def relations_of_tokens(self) -> int:
+        return len(self.left_out)
+
     @model_validator(mode="before")
     @classmethod
-    def add_spans(cls, record: dict[str, Any]) -> dict[str, Any]:
-        """Add an empty list of spans to a task that has none."""
-        return record if record.get("spans") is not None else {**record, "spans": []}
+    def complete(cls, record: dict[str, Any]) -> dict[str, Any]:
+        """Add an empty list of spans to a task that has none, and take out relations of tokens without a label."""
+        record = {**record, "spans": [] if record.get("spans") is None else record["spans"], "left_out": []}
+        if isinstance(record.get("relations"), list):
+            record["left_out"] = [relation for relation in record["relations"] if _is_of_tokens(relation)]
+            record["relations"] = [relation for relation in record["relations"] if not _is_of_tokens(relation)]
+        return record
+
+
+def _is_of_tokens(relation: Any) -> bool:
+    """Whether an argument of a relation of Prodigy is a token that is no entity, which has no label."""
+    arguments = [relation.get(key) for key in ("head_span", "child_span")] if isinstance(relation, dict) else []
+    return any(isinstance(argument, dict) and argument.get("label") is None for argument in arguments)
 
 
 class DoccanoRecord(ToolRecord):
@@ -215,4 +236,6 @@ def _annotations(records: Iterator[tuple[Line, OffsetsRecord]], report: ReadRepo
             continue
         if not record.spans and not record.tells_empty:
             report.note(Note(line, NO_ENTITY))
+        for _ in range(record.relations_of_tokens):
+            report.note(Note(line, OF_TOKENS))
         yield record.annotation(line)
