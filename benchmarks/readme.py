@@ -180,6 +180,30 @@ def crf_worth(page: Path) -> list[Row]:
     return lines
 
 
+def selection(page: Path) -> list[Row]:
+    """How many sentences each way of choosing them needs."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in read_rows("review"):
+        if row["section"] == "selection":
+            groups.setdefault((row["corpus"], row["method"]), []).append(row)
+
+    def each(rows: list[Row], key: str) -> str:
+        return ", ".join("not reached" if row[key] is None else f"{row[key]:,}".replace(",", " ") for row in rows)
+
+    return [
+        {
+            "corpus": corpus,
+            "full F1": f"{rows[0]['full_ents']:.1f}",
+            "method": method,
+            "sentences, each seed": each(rows, "sentences"),
+            "tokens, each seed": each(rows, "tokens"),
+            "F1 with 300 sentences": mean_and_deviation([row["curve"][2] for row in rows], 1),
+            "F1 in the last round": ", ".join(f"{row['curve'][-1]:.1f}" for row in rows),
+        }
+        for (corpus, method), rows in sorted(groups.items(), key=lambda item: item[0][0])
+    ]
+
+
 def parts(page: Path) -> list[Row]:
     """What the parts of bilstm_crf are worth, with the same seed."""
     return [{"pipeline": name, "test F1": scores(figure, seeds=[0])} for name, figure in PARTS]
@@ -243,6 +267,7 @@ TABLES: dict[str, Callable[[Path], list[Row]]] = {
     "crf_worth": crf_worth,
     "speeds": speeds,
     "parts": parts,
+    "selection": selection,
     "span_representations": spans,
     **{repository: partial(published, repository) for repository in PUBLISHED},
 }

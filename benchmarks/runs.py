@@ -166,15 +166,15 @@ SCRATCH = [
         extra="calibration",
     ),
     *(
-        Run(f"conll2003/bilstm_crf-{name}", "conll2003", "bilstm_crf", {key: value}, extra="raw")
-        for name, key, value in (
-            ("hash_embed", f"{MODEL}.tok2vec", HASH_EMBED),
-            ("no_characters", f"{MODEL}.tok2vec.filters", 0),
-            ("no_features", f"{MODEL}.tok2vec.features", []),
-            ("no_unknown", f"{MODEL}.tok2vec.unknown_rate", 0.0),
-            ("no_averages", "training.optimizer.use_averages", False),
-            ("dropout_0.2", "training.dropout", 0.2),
-            ("bio", "components.sequence_ner.scheme", "BIO"),
+        Run(f"conll2003/bilstm_crf-{name}", "conll2003", "bilstm_crf", {key: value}, seeds=seeds, extra="raw")
+        for name, key, value, seeds in (
+            ("hash_embed", f"{MODEL}.tok2vec", HASH_EMBED, (0,)),
+            ("no_characters", f"{MODEL}.tok2vec.filters", 0, (0,)),
+            ("no_features", f"{MODEL}.tok2vec.features", [], (0,)),
+            ("no_unknown", f"{MODEL}.tok2vec.unknown_rate", 0.0, (0,)),
+            ("no_averages", "training.optimizer.use_averages", False, (0,)),
+            ("dropout_0.2", "training.dropout", 0.2, (0,)),
+            ("bio", "components.sequence_ner.scheme", "BIO", THREE),
         )
     ),
 ]
@@ -330,17 +330,20 @@ NESTED_PEER = {
     "nlp.pipeline": ["transformer", "spancat", "doc_cleaner"],
     "training.score_weights": {"spans_sc_f": 1.0},
 }
+# The same with all sentences, and twice the steps.
+NESTED_ALL = on_minilm(1800, WARMUP, {"transformer": TRANSFORMER_RATE, "nested_ner": HEAD_RATE})
 NESTED = [
     Run(
-        f"gum_nested/{model}",
+        f"gum_nested/{model}{amount}",
         "nested",
         "nested",
-        {**NESTED_MINILM, **settings},
+        {**training, **settings},
         remove,
-        seeds=THREE,
+        seeds=seeds,
         scores=("spans",),
         extra="threshold",
     )
+    for amount, training, seeds in (("", NESTED_MINILM, THREE), ("-all", NESTED_ALL, (0,)))
     for model, settings, remove in (("nested", {}, ()), ("spancat", NESTED_PEER, ("components.nested_ner",)))
 ]
 
