@@ -23,7 +23,11 @@ from spacy_ner_arch.annotation.tags import split_tag
 from spacy_ner_arch.cli.thresholds import LEAST, found_in
 from spacy_ner_arch.evaluation.risk import recall_threshold
 
-PIPELINES = ("conll2003/bilstm_crf", *(f"{name}/bilstm_crf-short" for name in ("wnut17", "uner_en_ewt", "gum_nested")))
+PIPELINES = (
+    "conll2003/bilstm_crf",
+    *(f"{name}/bilstm_crf-short" for name in ("wnut17", "uner_en_ewt", "gum_nested")),
+    *(f"{name}/bilstm_crf-glove" for name in ("wnut17", "uner_en_ewt")),
+)
 SPLITS = 100
 TARGETS = (0.9, 0.95, 0.98)
 # Documents with entities that set the threshold; None for half of them.
@@ -173,15 +177,15 @@ def main() -> None:
     parser.add_argument("corpora", nargs="*", metavar="CORPUS", help="all if none is given")
     options = parser.parse_args()
     for name in PIPELINES:
-        corpus = RUNS[name].corpus
-        if options.corpora and corpus not in options.corpora or has_row("review", section="recall", corpus=corpus):
+        key = {"section": "recall", "corpus": RUNS[name].corpus, "model": RUNS[name].model}
+        if options.corpora and key["corpus"] not in options.corpora or has_row("review", **key):
             continue
         ways, entities = methods(name)
         for size in SIZES:
             held_out = size or int((entities > 0).sum()) // 2
             for target in TARGETS:
                 exact, tags, tokens = (measure(way, entities, target, held_out) for way in ways)
-                row = {"section": "recall", "corpus": corpus, "held_out": held_out, "recall": target, **exact}
+                row = {**key, "held_out": held_out, "recall": target, **exact}
                 row |= {"spans_by_tags": tags.get("spans", ""), "splits_by_tokens": tokens["splits"]}
                 add_row("review", row)
 

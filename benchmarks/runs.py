@@ -126,7 +126,7 @@ GLOVE = {
 }
 WITH_VECTORS = [
     Run("conll2003/bilstm_crf-glove", "vectors", "bilstm_crf", GLOVE, seeds=THREE),
-    Run("wnut17/bilstm_crf-glove", "vectors", "bilstm_crf", GLOVE),
+    *(Run(f"{corpus}/bilstm_crf-glove", "vectors", "bilstm_crf", GLOVE) for corpus in ("wnut17", "uner_en_ewt")),
     Run("conll2003/bilstm_crf-glove-one_dropout", "vectors", "bilstm_crf", GLOVE_ONE_DROPOUT),
     Run(
         "conll2003/spacy_ner-glove",
