@@ -740,6 +740,24 @@ def test_a_relation_of_spans_counts_their_probabilities():
     assert [relation.score for relation in doc._.relations] == pytest.approx([0.8 * 0.5 * 0.9])
 
 
+@pytest.mark.parametrize("key, expected", [("sc", 0.8 * 0.5 * 0.9), (None, 0.8 * 0.4), ("given", 0.8)])
+def test_the_probability_of_an_entity_is_that_of_where_it_comes_from(key, expected):
+    """The same spans are entities, one of them of an entity ruler, and are in two groups, one without scores."""
+    nlp = make_nlp(candidates={"@misc": "spacy_ner_arch.EntityPairs.v1", "spans_key": key})
+    pipe = nlp.get_pipe("relation_extractor")
+    pipe.add_label("LIKES")
+    doc = Doc(nlp.vocab, words=["w"] * 3, sent_starts=[True, False, False])
+    spans = [Span(doc, 0, 1, "PER"), Span(doc, 2, 3, "PER")]
+    doc.set_ents(spans)
+    doc.ents[0]._.score = 0.4
+    doc.spans["sc"], doc.spans["given"] = spans, spans
+    doc.spans["sc"].attrs["scores"] = np.array([0.5, 0.9])
+    candidates = pipe.find_items([doc])[0]
+    yes = np.array([[0.8], [0.3]])
+    pipe.set_annotations([doc], ([candidates], [(np.log(yes), np.log(1 - yes))]))
+    assert [relation.score for relation in doc._.relations] == pytest.approx([expected])
+
+
 BACKWARDS = [(0, 1, "LOC"), (2, 3, "PER")]
 
 

@@ -100,8 +100,13 @@ def scored_spans(group: SpanGroup) -> list[tuple[Span, float | None]]:
     return list(zip(group, scores if len(scores) == len(group) else [None] * len(group), strict=True))
 
 
-def span_scores(doc: Doc, spans: Sequence[Span]) -> np.ndarray:
-    """(n,) probabilities of spans that are in doc.ents or doc.spans; 1 for those without a probability."""
+def span_scores(doc: Doc, spans: Sequence[Span], key: str | None = None) -> np.ndarray:
+    """(n,) probabilities of spans that are in doc.ents or doc.spans; 1 for those without a probability.
+
+    key: of the group in doc.spans from which the spans are; None for doc.ents. It counts for a span in several layers.
+    """
     known = [row for group in doc.spans.values() for row in scored_spans(group)] + scored_entities(doc)
-    scores = {(span.start, span.end, span.label): score for span, score in known if score is not None}
+    if key is not None and key in doc.spans:
+        known += scored_spans(doc.spans[key])
+    scores = {(span.start, span.end, span.label): 1.0 if score is None else score for span, score in known}
     return np.array([scores.get((span.start, span.end, span.label), 1.0) for span in spans], dtype=np.float64)

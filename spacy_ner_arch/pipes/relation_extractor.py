@@ -446,6 +446,7 @@ class RelationExtractor(TorchPipe):
         """
         items, predictions = scores
         rules = self._rules()
+        key = getattr(self.generate_candidates, "spans_key", None)
         for doc, candidates, row in zip(docs, items, predictions, strict=True):
             relations = [relation for relation in get_relations(doc) if relation.label not in self.labels]
             if len(candidates.pairs):
@@ -454,7 +455,8 @@ class RelationExtractor(TorchPipe):
                 yes, no = row
                 odds, probabilities = pair_scores(yes, no, rules, reverse)
                 self.check_finite(doc, odds)
-                probabilities = probabilities * span_scores(doc, candidates.entities)[candidates.pairs].prod(1)[:, None]
+                entity_scores = span_scores(doc, candidates.entities, key)
+                probabilities = probabilities * entity_scores[candidates.pairs].prod(1)[:, None]
                 if self.decode == "graph":
                     chosen, inexact = choose_graph(doc, odds, candidates, rules, reverse)
                     if inexact:
