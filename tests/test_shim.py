@@ -314,6 +314,19 @@ def test_copies_are_independent():
     assert not np.allclose(weights(shim)["linear.weight"], weights(copied)["linear.weight"])
 
 
+def test_copies_have_averages_of_their_own():
+    """Those that were pickled and copied by Python, too."""
+    shim, settings, x = make(), optimizer(use_averages=True), torch.randn(4, 5)
+    shims = [shim, shim.copy(), copy.deepcopy(shim), pickle.loads(pickle.dumps(shim)), make()]
+    for number, one in enumerate(shims):
+        update(one, settings, x, weight=number + 1.0)
+    assert len(settings.averages) == len(shims) * len(weights(shim))
+    for one in shims:
+        own = weights(one)
+        with one.use_params(settings.averages):
+            assert all(torch.equal(p, own[name]) for name, p in weights(one).items())
+
+
 def test_unknown_dtype():
     with pytest.raises(ValueError, match="'half'; known are float32, bfloat16, float16"):
         TorchShim(Toy, dtype="half")

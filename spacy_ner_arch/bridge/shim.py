@@ -435,6 +435,12 @@ class TorchShim(Shim):
         }
         return state
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A copy needs an id of its own: that of the original can belong to another module here, and an optimiser keeps
+        # its averages by this id.
+        self.__dict__.update(state)
+        self.id = Shim(None).id
+
     def to_bytes(self) -> bytes:
         """Weights as safetensors, with the hyperparameters as JSON in the header; empty before initialization."""
         return b"" if self._model is None else store(self.cfg, self._model.state_dict())
