@@ -1,8 +1,10 @@
 """Stages of training: what rests does not move, what is named moves at its own rate."""
 
+import re
+
 import pytest
 import torch
-from conftest import make_examples, transformer_nlp
+from conftest import make_examples, make_nlp, transformer_nlp
 from spacy.util import registry
 from thinc.api import Adam, warmup_linear
 
@@ -75,9 +77,26 @@ def test_what_is_frozen_in_the_config_stays_frozen(tiny_transformers):
         tiny_transformers["bert"], {"all": {"groups": {"transformer": {}, "sequence_ner": {}}}}, frozen=True
     )
     before = weights(nlp)
-    for number in range(2):
-        step(number)
+    with pytest.warns(UserWarning, match=r"stages\.all\.groups\.transformer\] trains nothing.* `frozen`"):
+        step(0)
+    step(1)
     assert {name.split(".")[0] for name in moved(before, weights(nlp))} == {"sequence_ner"}
+
+
+def test_a_group_of_constants_is_reported():
+    """Those of a head, and those of a frozen component."""
+    nlp = make_nlp("Softmax")
+    nlp.initialize(lambda: make_examples(nlp))
+    groups = {"transitions": {"match": "transitions"}, "sequence_ner": {}}
+    with pytest.warns(UserWarning) as caught:
+        create_stages({"one": {"groups": groups}})(nlp, {"step": 0})
+    (warning,) = caught
+    assert re.search(
+        r"groups\.transitions\] trains nothing: .* sequence_ner\.softmax\S*transitions", str(warning.message)
+    )
+    nlp.config["training"]["frozen_components"] = ["sequence_ner"]
+    with pytest.warns(UserWarning, match=r"groups\.sequence_ner\] trains nothing: .* frozen_components"):
+        create_stages({"one": {"groups": {"sequence_ner": {}}}})(nlp, {"step": 0})
 
 
 def test_averages_of_what_rests_go_on(tiny_transformers):
@@ -181,6 +200,10 @@ def test_what_is_no_stage(stages, message):
             r"stages\.late\.groups\.ner\] matches no parameter; there are sequence_ner\.crf_tagger, transformer",
         ),
         ({"sequence_ner": {}, "x": {"match": "layer.7"}}, r"groups\.x\] matches no parameter"),
+        (
+            {"all": {"match": "."}, "crf": {"match": "transitions"}},
+            r"groups\.crf\] gets no parameter: .* belong to groups before it, such as all; put it before them",
+        ),
         ({"x": {"match": "("}}, r"groups\.x\]: match is not a regular expression"),
     ],
 )

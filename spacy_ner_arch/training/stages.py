@@ -1,6 +1,7 @@
 """Stages of training: which parameters are trained, from which step on, and at what rate."""
 
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -37,7 +38,7 @@ def create_stages(stages: dict[str, dict[str, Any]]) -> Callable[[Language, dict
     The other settings of [training.optimizer] hold for all groups. Gradients are clipped by their norm over all
     parameters of a module (the transformer, or a head with its encoder).
 
-    Raises ValueError before the first update if a group matches no parameter.
+    Raises ValueError before the first update if a group gets no parameter, and warns if it gets only constants.
     Source: Howard and Ruder 2018; two stages for a transformer under a BiLSTM-CRF, NER-Research.
     """
     check(stages)
@@ -72,7 +73,7 @@ class Stages:
         self._starts = []
         start = 0
         for name, stage in self.stages.items():
-            find_groups(nlp, name, stage)
+            warn_of_idle(nlp, name, find_groups(nlp, name, stage))
             self._starts.append((start, name))
             start += stage.get("steps") or 0
         begin, name = self._starts[-1]
@@ -143,20 +144,43 @@ def find_groups(nlp: Language, name: str, stage: dict[str, Any]) -> dict[str, di
             where = f"[training.before_update.stages.{name}.groups.{group}]"
             raise ValueError(f"{where}: match is not a regular expression: {error}") from error
     found: dict[str, dict[TorchShim, frozenset[str]]] = {group: {} for group in patterns}
+    earlier: dict[str, str] = {}  # for a group, one before it that gets a parameter which both match
     layers = set()
     for layer, shim in layer_shims(nlp):
         layers.add(layer)
         own: dict[str, list[str]] = {}
         for parameter, _ in shim.module.named_parameters():
-            group = next((g for g, pattern in patterns.items() if pattern.search(f"{layer}.{parameter}")), None)
+            group, *others = [g for g, pattern in patterns.items() if pattern.search(f"{layer}.{parameter}")] or [None]
             if group is not None:
                 own.setdefault(group, []).append(parameter)
+                earlier.update(dict.fromkeys(filter(None, others), group))
         for group, parameters in own.items():
             found[group][shim] = frozenset(parameters)
     for group, parts in found.items():
+        if not parts and group in earlier:
+            raise ValueError(
+                f"[training.before_update.stages.{name}.groups.{group}] gets no parameter: those that it matches "
+                f"belong to groups before it, such as {earlier[group]}; put it before them"
+            )
         if not parts:
             raise ValueError(
                 f"[training.before_update.stages.{name}.groups.{group}] matches no parameter; there are "
                 f"{', '.join(sorted(layers)) or 'no layers of spacy_ner_arch'}"
             )
     return found
+
+
+def warn_of_idle(nlp: Language, name: str, groups: dict[str, dict[TorchShim, frozenset[str]]]) -> None:
+    """Warn about groups of a stage that have only parameters which are never trained."""
+    frozen = nlp.config.interpolate()["training"].get("frozen_components") or ()
+    layers = {shim: layer for layer, shim in layer_shims(nlp)}
+    excluded = {shim for component in frozen for layer, shim in layer_shims(nlp) if layer.startswith(f"{component}.")}
+    for group, parts in groups.items():
+        if all(shim in excluded or names <= shim.constants for shim, names in parts.items()):
+            examples = ", ".join(f"{layers[shim]}.{min(names)}" for shim, names in parts.items())
+            warnings.warn(
+                f"[training.before_update.stages.{name}.groups.{group}] trains nothing: all that it matches, such as "
+                f"{examples}, is constant or frozen. Check its match, [training] frozen_components, and the setting "
+                "`frozen` of the transformer, or remove the group",
+                stacklevel=4,
+            )
