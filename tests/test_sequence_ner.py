@@ -621,6 +621,12 @@ def fail(doc):
     raise AssertionError("what stands behind the last component to calibrate need not run")
 
 
+def test_an_error_of_loading_from_bytes_names_the_component(trained):
+    data = trained.get_pipe("sequence_ner").to_bytes(exclude=["cfg"])
+    with pytest.raises(ValueError, match="sequence_ner: the model was stored with"):
+        make_nlp().get_pipe("sequence_ner").from_bytes(data)
+
+
 def test_a_damaged_folder_is_named(trained, tmp_path):
     trained.to_disk(tmp_path)
     path = tmp_path / "sequence_ner" / "model"

@@ -314,9 +314,10 @@ class TorchPipe(TrainablePipe):
         return self
 
     def from_bytes(self, data: bytes, *, exclude: Iterable[str] = ()) -> "TorchPipe":
-        """Load the component."""
-        super().from_bytes(data, exclude=exclude)
-        self._check_stored(exclude)
+        """Load the component. An error names it."""
+        with self._named_errors():
+            super().from_bytes(data, exclude=exclude)
+            self._check_stored(exclude)
         return self
 
     def _check_stored(self, exclude: Iterable[str]) -> None:
