@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import spacy
 from conftest import TRAIN, make_examples, make_nlp, train
+from spacy.tokens import Span
 from typer.testing import CliRunner
 
 from spacy_ner_arch.cli.app import app
-from spacy_ner_arch.cli.unlabelled import MEASURES, judge_texts
+from spacy_ner_arch.cli.unlabelled import MEASURES, expected_entities, judge_texts
 from spacy_ner_arch.evaluation.selection import choose_texts, text_vectors
 
 KNOWN = [text for text, _ in TRAIN]
@@ -107,6 +108,14 @@ def test_balance_prefers_labels_that_are_rare_so_far():
     uncertainty = np.array([1.0, 0.9, 0.8])
     entities = np.array([[3.0, 0.0], [3.0, 0.0], [0.0, 1.0]])
     assert choose_texts(uncertainty, None, entities, 2) == [0, 2]
+
+
+def test_alternatives_of_another_component_are_no_expected_entities():
+    """It has other labels, and its alternatives stay."""
+    doc = spacy.blank("en").make_doc("Anna left Tarvik")
+    doc.spans["alternatives"] = [Span(doc, 0, 1, "PER"), Span(doc, 2, 3, "SHIP")]
+    doc.spans["alternatives"].attrs["scores"] = np.array([0.5, 0.25])
+    assert expected_entities(doc, ("LOC", "PER")).tolist() == [0.0, 0.5]
 
 
 def test_texts_are_judged_once_and_the_settings_stay(folder):

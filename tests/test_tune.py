@@ -1,5 +1,7 @@
 """`ner-arch tune`, and the mathematics of its promise."""
 
+import re
+
 import numpy as np
 import pytest
 import spacy
@@ -161,6 +163,15 @@ def test_precision_and_recall_together_and_apart(folder, tmp_path):
     later = spacy.load(tmp_path / "later").get_pipe("sequence_ner").cfg
     assert later["alternatives"] == both["alternatives"] and later["threshold"] <= both["threshold"]
     assert "Give --output" in tune(folder, "--min-recall", 0.9)
+
+
+def test_entities_of_a_ruler_count_at_any_threshold(folder, tmp_path):
+    nlp = spacy.load(folder / "model")
+    ruler = nlp.add_pipe("entity_ruler", before="sequence_ner")
+    ruler.add_patterns([{"label": "WRONG", "pattern": "Gazette"}])
+    nlp.to_disk(tmp_path / "ruled")
+    output = tune(folder, "--min-precision", 0.5, model=tmp_path / "ruled")
+    assert re.search(r"precision 8\d\.\d%.* threshold = ", output)
 
 
 @pytest.mark.parametrize(

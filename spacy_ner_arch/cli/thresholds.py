@@ -9,7 +9,7 @@ from spacy.tokens import Span
 from spacy.training import Example
 from wasabi import Printer, msg
 
-from ..annotation.entities import ALTERNATIVES, LabelledSpan, align
+from ..annotation.entities import ALTERNATIVES, LabelledSpan, align, scored_entities
 from ..evaluation.items import annotated_tokens
 from ..evaluation.risk import documents_needed, precision_threshold, recall_threshold, wilson
 
@@ -24,7 +24,8 @@ class Found(NamedTuple):
 
     gold: gold entities with their labels; None for the span of an entity whose bounds are not those of tokens.
     spans: probabilities of all spans that have at least LEAST.
-    entities: probabilities of the predicted entities.
+    entities: probabilities of the predicted entities; 1 for those of a component without probabilities, such as an
+        entity ruler, since they stay at any threshold.
 
     Spans and entities that touch a token without gold annotation are left out: nothing is known about them.
     """
@@ -48,7 +49,7 @@ def found_in(example: Example) -> Found:
         gold.append((aligned[0] if aligned else None, ent.label_))
     group = doc.spans[ALTERNATIVES]
     spans = zip(group, group.attrs["scores"], strict=True)
-    entities = ((ent, ent._.score) for ent in doc.ents)
+    entities = ((ent, 1.0 if score is None else score) for ent, score in scored_entities(doc))
     return Found(gold, *(known_scores(example, scored) for scored in (spans, entities)))
 
 
@@ -82,8 +83,8 @@ def for_recall(
         if threshold is None:
             raise ValueError(
                 f"--min-recall {recall} cannot be kept: on average, {lost:.1%} of the {what} of a document have other "
-                f"bounds than tokens, a label that the pipeline does not have, or a probability below {LEAST}; give a "
-                "lower recall, or train the pipeline further"
+                f"bounds than tokens, a label that the pipeline does not have, a probability below {LEAST}, or overlap "
+                "an entity of an earlier component; give a lower recall, or train the pipeline further"
             )
         if lost + QUANTILE * np.std(shares) / math.sqrt(len(shares)) > 1 - recall:
             msg.warn(

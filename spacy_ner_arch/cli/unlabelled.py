@@ -88,9 +88,10 @@ MEASURES: dict[str, Callable[[Any, list[Doc]], list[float]]] = {
 
 
 def expected_entities(doc: Doc, labels: tuple[str, ...]) -> np.ndarray:
-    """Expected number of entities of each label, (L,)."""
+    """Expected number of entities of each label, (L,). Alternatives of another component can have other labels."""
     group = doc.spans[ALTERNATIVES]
     expected = dict.fromkeys(labels, 0.0)
     for span, probability in zip(group, group.attrs["scores"], strict=True):
-        expected[span.label_] += float(probability)
+        if span.label_ in expected:
+            expected[span.label_] += float(probability)
     return np.array(list(expected.values()))
