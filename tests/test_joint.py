@@ -42,6 +42,20 @@ def encoder_gradients(nlp, examples):
     return {name: p.grad.clone() for name, p in module.named_parameters()}, losses
 
 
+@pytest.mark.parametrize("encoder", ["tok2vec", "transformer"])
+@pytest.mark.parametrize("frozen", [[], ["sequence_ner"]])
+def test_a_pipeline_can_be_pickled_after_an_update(encoder, frozen, tiny_transformers):
+    """As for nlp.pipe(n_process=2) where processes are not forked. A frozen listener keeps the batch of an update."""
+    nlp = joint_nlp() if encoder == "tok2vec" else transformer_nlp(tiny_transformers["bert"], dropout=0.0)
+    examples = related_examples(nlp)
+    nlp.initialize(lambda: examples)
+    nlp.update(examples, sgd=False, exclude=frozen)
+    copied = pickle.loads(pickle.dumps(nlp))
+    assert copied.get_pipe(encoder).listeners
+    losses = [each.update(related_examples(each), sgd=False, drop=0.0)["sequence_ner"] for each in (nlp, copied)]
+    assert losses[0] == pytest.approx(losses[1]) and losses[0] > 0
+
+
 def test_the_encoder_gets_the_weighted_sum_of_both_gradients():
     gradients = {}
     for weights in ((1.0, 1e-9), (1e-9, 1.0), (2.0, 5.0)):

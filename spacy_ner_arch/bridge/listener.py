@@ -21,6 +21,7 @@ from transformers.file_utils import ModelOutput
 
 from .head import Tok2Vec, join, sum_gradients
 from .shim import default_device, no_backprop
+from .token_listener import PicklableListener
 
 MISSING_VECTORS = (
     "a document has no vectors of the transformer: put the component `transformer` into the pipeline before the one "
@@ -90,7 +91,7 @@ def _alignment(words: int) -> Ragged:
     return Ragged(cast(Any, np.arange(words)), cast(Any, np.ones(words, dtype="i")))
 
 
-class WordListener(TransformerListener):
+class WordListener(PicklableListener, TransformerListener):
     """A listener that passes back the gradient of a whole batch at once."""
 
     def __init__(self, upstream_name: str) -> None:

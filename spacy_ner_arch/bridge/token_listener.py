@@ -14,7 +14,16 @@ from thinc.types import Floats2d
 from .head import TokenVectors, join
 
 
-class TokenListener(Tok2VecListener):
+class PicklableListener:
+    """A listener that is pickled without the batch of the last update, whose callbacks cannot be pickled."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        reduced: Any = super().__reduce_ex__(protocol)
+        make, arguments, (own, slots), *rest = reduced
+        return make, arguments, ({**own, "_batch_id": None, "_outputs": None, "_backprop": None}, slots), *rest
+
+
+class TokenListener(PicklableListener, Tok2VecListener):
     """See spacy_ner_arch.Tok2VecListener.v1."""
 
     def __init__(self, upstream_name: str, width: int) -> None:
