@@ -4,7 +4,9 @@ import gc
 import json
 import pickle
 import shutil
+import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -772,10 +774,12 @@ def test_converted_weights_are_those_of_autocast(tiny_transformers, monkeypatch)
 
     def check():
         kept = vectors_of(model, docs)
-        assert len(module._converted.results) == 2 * sum(isinstance(m, torch.nn.Linear) for m in module.modules())
-        assert {tensor.dtype for tensor in module._converted.results.values()} == {torch.bfloat16}
+        pairs = zip(module.transformer.modules(), module._converted.transformer.modules(), strict=True)
+        for own, converted in pairs:
+            for mine, other in zip(own.parameters(False), converted.parameters(False), strict=True):
+                assert other.dtype == torch.bfloat16 if isinstance(own, torch.nn.Linear) else other is mine
         with monkeypatch.context() as patch:
-            patch.setattr(WordTransformer, "_convert", lambda self: {})
+            patch.setattr(WordTransformer, "_convert", lambda self: self.transformer)
             plain = vectors_of(model, docs)
         for a, b in zip(kept, plain, strict=True):
             np.testing.assert_array_equal(a, b)
@@ -794,6 +798,33 @@ def test_converted_weights_are_those_of_autocast(tiny_transformers, monkeypatch)
     vectors_of(model, docs)
     module.load_state_dict(stored)
     np.testing.assert_array_equal(check(), trained)
+
+
+def test_threads_predict_at_the_same_time(tiny_transformers):
+    """In bfloat16. The first one ends while the second one is within the transformer."""
+    nlp = transformer_nlp(tiny_transformers["bert"], dtype="bfloat16")
+    nlp.initialize(lambda: make_examples(nlp))
+    module = nlp.get_pipe("transformer").model.shims[0].module
+    weights = dict(module.named_parameters())
+    is_inside, is_over = [threading.Event(), threading.Event()], threading.Event()
+    numbers = iter(range(2))
+
+    def wait(*args):
+        number = next(numbers)
+        is_inside[number].set()
+        assert is_over.wait(60) if number else is_inside[1].wait(60)
+
+    hook = module.transformer.encoder.layer[0].register_forward_pre_hook(wait)
+    module.eval()  # forgets a copy without the hook
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(nlp, TRAIN[0][0])
+        assert is_inside[0].wait(60)
+        second = pool.submit(nlp, TRAIN[0][0])
+        first.result()
+        is_over.set()
+        second.result()
+    hook.remove()
+    assert all(weights[name] is weight for name, weight in module.named_parameters())
 
 
 def test_copies(tiny_transformers):

@@ -1,5 +1,6 @@
 """A Hugging Face transformer that returns one vector per word."""
 
+import copy
 import inspect
 import re
 import warnings
@@ -8,7 +9,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 
 POOLINGS = ("mean", "first", "first_last")
@@ -50,11 +50,11 @@ class Pieces(NamedTuple):
 
 
 class Converted(NamedTuple):
-    """Weights by name, their places and versions, and what was made of them."""
+    """Weights of the linear layers, their places and versions, and the transformer with what was made of them."""
 
-    weights: dict[str, Tensor]
+    weights: list[Tensor]
     versions: list[tuple[int, int]]
-    results: dict[str, Tensor]
+    transformer: Any
 
 
 class WordTransformer(nn.Module):
@@ -129,8 +129,8 @@ class WordTransformer(nn.Module):
             attention = attention.unsqueeze(1).expand(-1, mask.shape[1], -1)
         inputs = {"input_ids": ids, "attention_mask": attention, "token_type_ids": types}
         inputs = {name: value for name, value in inputs.items() if name in self._arguments and value is not None}
-        weights = self._convert() if ids.is_cpu and not (self.training or torch.is_grad_enabled()) else {}
-        output = functional_call(self.transformer, weights, kwargs=inputs) if weights else self.transformer(**inputs)
+        is_prediction = ids.is_cpu and not (self.training or torch.is_grad_enabled())
+        output = (self._convert() if is_prediction else self.transformer)(**inputs)
         hidden = output.last_hidden_state.flatten(0, 1)
         if self.pooling == "mean":
             # Unlike index_add it needs no atomic operations, so results repeat on a GPU; and it is faster on a CPU.
@@ -140,26 +140,32 @@ class WordTransformer(nn.Module):
             return picked
         return torch.cat([picked, self._pick(hidden, rows, starts + counts - 1, counts)], dim=1)
 
-    def _convert(self) -> dict[str, Tensor]:
-        """Weights of the linear layers in the type of autocast; an empty dictionary without autocast.
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_converted": None}
+
+    def _convert(self) -> Any:
+        """The transformer, under autocast with linear layers in its type; all else is shared.
 
         Autocast would convert them in every call, which takes longer than a sentence. In prediction they are kept until
-        they change. Fused optimisers change them without a new version, so `train` forgets them.
+        they change. Fused optimisers change them without a new version, so `train` forgets them. To exchange them for
+        the time of a call would not do: other threads may predict at the same time.
         """
         if not torch.is_autocast_enabled("cpu"):
-            return {}
-        if self._converted is None:
-            layers = [(name, layer) for name, layer in self.transformer.named_modules() if type(layer) is nn.Linear]
-            weights: dict[str, Tensor] = {
-                f"{name}.{key}": weight for name, layer in layers for key, weight in layer.named_parameters()
-            }
-            self._converted = Converted(weights, [], {})
-        versions = [(weight.data_ptr(), weight._version) for weight in self._converted.weights.values()]
-        if self._converted.versions != versions:
+            return self.transformer
+        converted = self._converted
+        if converted is None:
+            layers = [layer for layer in self.transformer.modules() if type(layer) is nn.Linear]
+            converted = Converted([weight for layer in layers for weight in layer.parameters()], [], None)
+        versions = [(weight.data_ptr(), weight._version) for weight in converted.weights]
+        if converted.versions != versions:
             dtype = torch.get_autocast_dtype("cpu")
-            results = {name: weight.to(dtype) for name, weight in self._converted.weights.items()}
-            self._converted = Converted(self._converted.weights, versions, results)
-        return self._converted.results
+            # What a copy finds in its memo is not copied.
+            memo: dict[int, Any] = {id(each): each for each in self.transformer.parameters()}
+            memo |= {id(each): each for each in self.transformer.buffers()}
+            memo |= {id(each): nn.Parameter(each.to(dtype), requires_grad=False) for each in converted.weights}
+            converted = Converted(converted.weights, versions, copy.deepcopy(self.transformer, memo))
+            self._converted = converted
+        return converted.transformer
 
     def _pick(self, hidden: Tensor, rows: Tensor, which: Tensor, counts: Tensor) -> Tensor:
         """Return the vector of one piece of each word, zeros for words without pieces.
