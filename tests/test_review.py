@@ -164,6 +164,15 @@ def test_planted_errors_come_first(folder, tmp_path):
     assert scores[1, "LOC"] == label["found"]["probability"]
 
 
+def test_entities_of_a_ruler_are_judged_too(folder, tmp_path):
+    nlp = spacy.load(folder / "model")
+    nlp.add_pipe("entity_ruler", before="sequence_ner").add_patterns([{"label": "LOC", "pattern": "Tarvik"}])
+    nlp.to_disk(tmp_path / "ruled")
+    review(folder, tmp_path / "out", "--model", tmp_path / "ruled")
+    probable = [row for row in errors(tmp_path / "out") if row["log_odds"] > 0]
+    assert {row["document"] - 1 for row in probable} == set(WRONG)
+
+
 def test_folds_judge_each_document_once_by_a_pipeline_that_has_not_seen_it(folder, tmp_path):
     config = tmp_path / "config.cfg"
     make_nlp().config.to_disk(config)

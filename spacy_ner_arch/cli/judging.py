@@ -46,7 +46,7 @@ def train_parts(
 
 
 def judge(nlp: Language, numbers: list[int], corpus: Path) -> Iterator[tuple[int, Example, list[Doubt]]]:
-    """What a pipeline doubts in each document of a corpus. Changes the thresholds of the pipeline."""
+    """What a pipeline doubts in each document of a corpus. Changes the settings of the pipeline."""
     pipes: dict[str, list[Any]] = {"sequence_ner": [], "relation_extractor": []}
     for name, pipe in nlp.pipeline:
         pipes.get(nlp.get_pipe_meta(name).factory, []).append(pipe)
@@ -59,6 +59,8 @@ def judge(nlp: Language, numbers: list[int], corpus: Path) -> Iterator[tuple[int
     examples: list[Example] = []
     if taggers:
         taggers[0].cfg.update(alternatives=LEAST, threshold=0.0)
+        # The spans that an entity ruler has set would have no probability.
+        taggers[0].overwrite_ents = True
         with nlp.select_pipes(disable=[pipe.name for pipe in extractors]):
             examples = predict_corpus(nlp, corpus, [])
         for i, example in enumerate(examples):
