@@ -225,6 +225,15 @@ def test_components_can_be_sent_to_other_processes(weight):
         assert copied.labels == pipe.labels
 
 
+def test_a_bad_number_of_a_schedule_names_the_component():
+    nlp = make_nlp()
+    optimizer = nlp.initialize(lambda: make_examples(nlp))
+    pipe = nlp.get_pipe("sequence_ner")
+    pipe.loss_weight = make_loss_weight(iter([1.0, -1.0]))
+    with pytest.raises(ValueError, match="sequence_ner: loss_weight = -1"):
+        pipe.finish_update(optimizer)
+
+
 @pytest.mark.parametrize("weight", [0.0, -1.0, math.nan, math.inf])
 def test_bad_weights(weight):
     with pytest.raises(ValueError, match="loss_weight = .* is not positive and finite"):

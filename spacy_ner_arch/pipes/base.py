@@ -214,7 +214,8 @@ class TorchPipe(TrainablePipe):
         if nlp is not None:
             check_trees(get_examples, nlp)
             check_encoders(self, nlp)
-        self.model.initialize(X=sample, Y=self.hyperparameters())
+        with self._named_errors():
+            self.model.initialize(X=sample, Y=self.hyperparameters())
         if self._is_weighted and not any(node.name.endswith("-listener") for node in self.model.walk()):
             warnings.warn(
                 f"{self.name}: loss_weight acts on weights that are shared with other components, and this component "
@@ -271,7 +272,8 @@ class TorchPipe(TrainablePipe):
         """Update the weights by the gradients of all calls of `update` since the last one."""
         self._updates += 1
         self.model.finish_update(sgd)
-        self.loss_weight.learn(self.update_loss)
+        with self._named_errors():
+            self.loss_weight.learn(self.update_loss)
         self.update_loss = 0.0
 
     # Predicting
