@@ -31,7 +31,8 @@ class Graph(NamedTuple):
     gains: (E,), log odds of the entities; inf for those that are certain.
     is_found: (E,), whether an entity is chosen if no rule speaks against it. Certain ones are.
     slots: (E,), slots of the entities. Two certain ones have none in common.
-    costs: for two entities (i < j), what their relations would add without rules, times -1. 0 may be left out.
+    costs: for two entities (i < j), the log odds of their best relations if there were no rules, times -1. Entities
+        whose relations would add 0 may be left out.
     relations: both entities (i < j) of each relation that may be chosen, and its log odds, above 0.
     relation_slots: slots of the relations.
     """
@@ -130,9 +131,10 @@ def set_entities(doc: Doc, entities: Sequence[Span], probabilities: Sequence[flo
 def choose(graph: Graph) -> Choice:
     """Choose entities, then relations between them.
 
-    The value of a pair of entities is what the best relations between these two add less than without rules. Connected
-    entities with such a value are chosen for the greatest sum of gains and values. The others are those that were
-    found. The relations between the chosen entities are those with the greatest sum of gains.
+    The value of two entities is the log odds that the rules cost: those of the best relations that are allowed between
+    them, less those of the best relations without rules. Where a value is below 0, the entities that are connected with
+    it are chosen for the greatest sum of gains and values. All other entities stay as they were found. Then the
+    relations between the chosen entities are chosen for the greatest sum of gains.
     """
     of_pair: dict[tuple[int, int], list[int]] = defaultdict(list)
     for number, (i, j, _) in enumerate(graph.relations):
@@ -166,7 +168,7 @@ def best_items(
 ) -> Best:
     """The items with the greatest total of gains, no two of which have a slot in common.
 
-    values: what two items (i < j) add to the total besides, below 0.
+    values: what two items (i < j) add to the total if both are chosen, below 0.
     is_found: whether to choose an item that is not connected with a value; None to choose by the gains.
     """
     best = Best([], 0.0, 0)

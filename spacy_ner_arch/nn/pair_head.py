@@ -3,7 +3,7 @@
 A pair model is a subclass that computes logits (P, C). With one label a pair, C = K + 1 and class 0 is "no relation";
 with several labels a pair, C = K.
 
-Letters as in `pairs.py`, and D width of a token vector, K labels, C classes.
+Letters as in `pair_tensors.py`, and D width of a token vector, K labels, C classes.
 """
 
 import math

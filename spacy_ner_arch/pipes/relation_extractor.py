@@ -150,7 +150,7 @@ def make_relation_extractor(
 
 
 class RelationExtractor(TorchPipe):
-    """Set `doc._.relations`, each with the probability of its label."""
+    """Set `doc._.relations`, each with the probability that both entities are right and have this relation."""
 
     classifies = "pairs"
     gold_layer = "doc._.relations"
