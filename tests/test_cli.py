@@ -538,7 +538,7 @@ def test_debug_data_counts_and_finds_faults(tmp_path):
         ({}, ["--paths.train", "empty.spacy"], "sequence_ner: train has no entities"),
         ({}, ["--paths.train", "none.spacy"], "there is no none.spacy; check [paths] train or --paths.train"),
         ({}, ["--frozen"], "No such option"),
-        ({}, ["--components.sequence_ner.scheme", "IOB"], "unknown tag scheme 'IOB'"),
+        ({}, ["--components.sequence_ner.scheme", "IOB"], "sequence_ner: unknown tag scheme 'IOB'"),
     ],
 )
 def test_debug_data_finds_what_training_would_refuse(tmp_path, monkeypatch, cell, options, message):

@@ -226,6 +226,6 @@ def test_bad_input(folder, tmp_path):
     assert "at least two systems, each once" in message(model, gold, good)
     assert "at least two systems, each once" in message(model, gold, good, good)
     assert "give a number above 0 for each of the 2 systems" in message(model, gold, good, other, "-w", 1.0)
-    with pytest.raises(ValueError, match="Only span_ner gives all spans a probability"):
+    with pytest.raises(ValueError, match="This command needs a pipeline with span_ner"):
         find_pipe(spacy.blank("en"), "span_ner", None)
     assert not out.exists()

@@ -396,7 +396,7 @@ def test_options_that_are_refused(teacher, texts, tmp_path, options, message):
 def test_a_pipeline_without_a_teacher_is_refused(texts, tmp_path):
     spacy.blank("en").to_disk(tmp_path / "blank")
     output = annotate(tmp_path / "blank", texts, tmp_path / "out", "--soft", "--to", "spacy", code=1)
-    assert "Only sequence_ner gives all spans a probability" in output
+    assert "This command needs a pipeline with sequence_ner" in output
 
 
 @pytest.mark.parametrize(

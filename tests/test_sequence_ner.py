@@ -354,7 +354,7 @@ def test_class_weights_name_labels():
     model = {**small_model("Softmax"), "class_weights": {"PERSON": 2.0}}
     nlp = spacy.blank("en")
     nlp.add_pipe("sequence_ner", config={"model": model})
-    with pytest.raises(ValueError, match=r"sequence_ner: class_weights names \['PERSON'\].*'PER'"):
+    with pytest.raises(ValueError, match=r"^sequence_ner: class_weights names \['PERSON'\].*'PER'"):
         nlp.initialize(lambda: make_examples(nlp))
 
 

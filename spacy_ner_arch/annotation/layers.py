@@ -41,7 +41,7 @@ def find_pipe(nlp: Language, factory: str, name: str | None) -> Any:
     """The component of a factory with this name, or the only one. Raises ValueError, for the option --component."""
     names = [each for each in nlp.pipe_names if nlp.get_pipe_meta(each).factory == factory]
     if not names:
-        raise ValueError(f"Only {factory} gives all spans a probability; this pipeline has {nlp.pipe_names}")
+        raise ValueError(f"This command needs a pipeline with {factory}; this one has {nlp.pipe_names}")
     if name is None and len(names) > 1:
         raise ValueError(f"This pipeline has several {factory}: give --component, one of {names}")
     if name not in (None, *names):

@@ -64,7 +64,9 @@ def word_transformer(
 ) -> Model[list[Doc], FullTransformerBatch]:
     """The model of spacy_ner_arch.TransformerModel.v1, where the arguments are described."""
     if pooling not in POOLINGS:
-        raise ValueError(f"unknown pooling {pooling!r}; known are {', '.join(POOLINGS)}")
+        raise ValueError(
+            f"spacy_ner_arch.TransformerModel.v1: unknown pooling {pooling!r}; known are {', '.join(POOLINGS)}"
+        )
     check_settings(tokenizer_config, transformer_config)
     module = TorchShim(partial(WordTransformer, pooling=pooling), dtype=dtype, frozen=frozen)
     return TransformerModel(

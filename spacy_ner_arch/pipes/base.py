@@ -150,7 +150,8 @@ class TorchPipe(TrainablePipe):
     def _resize(self) -> None:
         """Fit a trained model to changed labels; before initialization there is nothing to do."""
         if self.head.is_initialized:
-            self.head.change("resize", **self.hyperparameters())
+            with self._named_errors():
+                self.head.change("resize", **self.hyperparameters())
 
     def warn_of_labels(self, gold: Iterable[str]) -> None:
         """Warn once about each gold label that the component does not have."""

@@ -137,7 +137,10 @@ class SequenceNER(TorchPipe):
         overwrite_ents: bool,
         **settings: Any,
     ) -> None:
-        find_scheme(scheme)
+        try:
+            find_scheme(scheme)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
         if not 0 <= threshold <= 1:
             raise ValueError(f"{name}: threshold = {threshold} must be between 0 and 1")
         for least in alternatives.values() if isinstance(alternatives, dict) else (alternatives,):
