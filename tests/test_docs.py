@@ -6,12 +6,14 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
-from importlib.metadata import distribution
+from importlib.metadata import EntryPoint, distribution
 from pathlib import Path
+from typing import Any
 
 import pytest
 import srsly
 import typer
+from spacy.language import Language
 from spacy.util import registry
 from thinc.api import Config
 
@@ -103,7 +105,20 @@ def test_workflows_are_those_of_the_project() -> None:
         assert f"`{name}`" in page
 
 
-def test_api_has_every_function_and_argument() -> None:
+def defaults_of(point: EntryPoint) -> dict[str, Any]:
+    """Default values, as they are in a config. Models and scorers are left out: the page describes them in words."""
+    parameters = inspect.signature(point.load()).parameters.values()
+    defaults = {parameter.name: parameter.default for parameter in parameters}
+    if point.group == "spacy_factories":
+        defaults = dict(Language.get_factory_meta(point.name).default_config or {})
+    return {
+        name: default
+        for name, default in defaults.items()
+        if default is not inspect.Parameter.empty and not (isinstance(default, dict) and default)
+    }
+
+
+def test_api_has_every_function_and_argument_with_its_default() -> None:
     page = (ROOT / "docs" / "api.md").read_text(encoding="utf8")
     sections = dict(re.findall(r"^### `([\w.]+)`\n(.*?)(?=^##|\Z)", page, re.DOTALL | re.MULTILINE))
     for point in distribution("spacy-ner-arch").entry_points:
@@ -112,8 +127,10 @@ def test_api_has_every_function_and_argument() -> None:
         parameters = set(inspect.signature(point.load()).parameters)
         if point.group == "spacy_factories":
             parameters -= {"nlp", "name"}
-        shown = set(re.findall(r"^\| `(\w+)` \|", sections[point.name], re.MULTILINE))
-        assert shown == parameters, point.name
+        shown = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", sections[point.name], re.MULTILINE))
+        assert shown.keys() == parameters, point.name
+        for name, default in defaults_of(point).items():
+            assert json.loads(shown[name].strip("`")) == default, f"{point.name} {name}"
 
 
 def test_api_has_every_command() -> None:
