@@ -74,9 +74,10 @@ class LearnedWeight:
 def create_learned_weight(learn_rate: float = 0.01) -> LearnedWeight:
     """For `loss_weight` of a component: a learned factor exp(-s) of its loss L, which minimises exp(-s) L + s.
 
-    L is measured in units of its first values. The factor starts at 1, stays between exp(-3) and exp(3), and does not
-    change in updates without items. When the losses fall, all factors grow, which also raises the effective learning
-    rate, since Adam normalizes by the gradients of the last thousand updates. s is not stored with the pipeline.
+    L is measured in units of the mean of its first ten values. The factor starts at 1, stays between exp(-3) and
+    exp(3), and does not change in updates without items. When the losses fall, all factors grow, which also raises the
+    effective learning rate, since Adam normalizes by the gradients of the last thousand updates. s is not stored with
+    the pipeline.
 
     learn_rate: of s, by plain gradient descent.
     Source: Kendall, Gal and Cipolla 2018.
