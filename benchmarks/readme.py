@@ -188,7 +188,7 @@ def selection(page: Path) -> list[Row]:
             groups.setdefault((row["corpus"], row["method"]), []).append(row)
 
     def each(rows: list[Row], key: str) -> str:
-        return ", ".join("not reached" if row[key] is None else f"{row[key]:,}".replace(",", " ") for row in rows)
+        return ", ".join("not reached" if row[key] is None else str(row[key]) for row in rows)
 
     return [
         {
