@@ -3,12 +3,16 @@
 import os.path
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from spacy.language import Language
 from typer import Argument, Option
 from wasabi import msg
 
 from .messages import fail
+
+if TYPE_CHECKING:
+    from ..formats import ReadReport
 
 AUTO = "auto"
 FORMAT_HELP = (
@@ -67,12 +71,9 @@ def convert(
     Each input becomes OUTPUT_DIR/<name of the input>.spacy. Entities are kept, and trees and relations where the format
     has them. By default each sentence becomes one Doc. Nothing is written for an input with an error.
     """
-    from spacy.util import get_lang_class
     from tqdm import tqdm
 
-    from ..formats import FORMATS, ReadReport, detect_format, read_docs, split_docs, write_docbins
-    from ..formats.counts import MISALIGNED, SKIPPED
-    from ..formats.spans import OTHER_LABEL
+    from ..formats import ReadReport, read_docs, split_docs, write_docbins
 
     if len(inputs) > 1 and (name or split):
         msg.fail("--name and --split take one input file", exits=1)
@@ -83,47 +84,26 @@ def convert(
         msg.fail(f"Two inputs would both become {max(stems, key=stems.count)}.spacy; convert them separately", exits=1)
     if split and stems == ["dev"]:
         msg.fail("--split writes dev.spacy; give the other part another --name", exits=1)
-    try:
-        language = get_lang_class(lang)
-    except ImportError as error:
-        fail(f"spaCy has no language {lang!r}", error)
-    try:
-        nlp = language()
-    except ImportError as error:
-        fail(f"Cannot make the tokenizer of {lang!r}, since a package is missing or broken", error)
-    options: dict[str, Any] = {
-        name: value
-        for name, value in (
-            ("column", column),
-            ("misc_key", misc_key),
-            ("align", align),
-            ("unit", unit),
-            ("annotators", annotators),
-            ("tag_names", tag_names and split_names(tag_names)),
-        )
-        if value is not None
+    nlp = make_language(lang)
+    of_formats: dict[str, Any] = {
+        "column": column,
+        "misc_key": misc_key,
+        "align": align,
+        "unit": unit,
+        "annotators": annotators,
+        "tag_names": tag_names and split_names(tag_names),
     }
+    options = {option: value for option, value in of_formats.items() if value is not None}
+    of_all: dict[str, Any] = {"n_sents": n_sents, "documents": documents, "on_error": on_error}
+    of_all["labels"] = split_names(labels or "")
     for path, stem in zip(inputs, stems, strict=True):
         report = ReadReport()
         try:
-            found = detect_format(path) if format == AUTO else format
-            if format == AUTO:
-                msg.info(f"{path}: format {found} ({FORMATS[found].content})")
+            found = find_format(path, format)
             check_options(found, options, n_sents != 1 or documents)
             if path.is_dir() and found != "brat":
                 raise ValueError(f"{path} is a folder; give its files")
-            reader = read_docs(
-                path,
-                nlp.vocab,
-                found,
-                report,
-                labels=split_names(labels or ""),
-                n_sents=n_sents,
-                documents=documents,
-                tokenizer=nlp.tokenizer,
-                on_error=on_error,
-                **options,
-            )
+            reader = read_docs(path, nlp.vocab, found, report, tokenizer=nlp.tokenizer, **of_all, **options)
             docs = list(tqdm(reader, desc=path.name, unit=" docs", disable=None))
             if not docs:
                 raise ValueError(f"{path}: no sentence was read\n{report.summary()}")
@@ -136,17 +116,50 @@ def convert(
         except (ValueError, OSError, ImportError) as error:
             fail(f"Cannot convert {path}", error)
         msg.divider(str(path))
-        print(report.summary())
-        if not report.entities and report.notes[OTHER_LABEL]:
-            msg.warn(f"No entity was read: none has a label of --labels {labels}")
-        elif not report.entities:
-            msg.warn("No entity was read: check the column (conll) or the key (other formats) of the entities")
-        if report.notes[SKIPPED]:
-            msg.warn(f"--on-error skip has left out {report.share(SKIPPED)} sentences with all their annotation")
-        if report.notes[MISALIGNED]:
-            msg.warn(f"{report.share(MISALIGNED)} entities do not align with the tokenizer; training loses them")
+        show_report(report, labels)
         for part, part_docs in parts.items():
             msg.good(f"{output_dir / part}.spacy: {len(part_docs)} docs")
+
+
+def make_language(lang: str) -> Language:
+    """A blank pipeline of a language. Exits with a message if there is none."""
+    from spacy.util import get_lang_class
+
+    try:
+        language = get_lang_class(lang)
+    except ImportError as error:
+        fail(f"spaCy has no language {lang!r}", error)
+    try:
+        return language()
+    except ImportError as error:
+        fail(f"Cannot make the tokenizer of {lang!r}, since a package is missing or broken", error)
+
+
+def find_format(path: Path, format: str) -> str:
+    """The given format; for `auto`, the one that is found out and printed."""
+    from ..formats import FORMATS, detect_format
+
+    if format != AUTO:
+        return format
+    found = detect_format(path)
+    msg.info(f"{path}: format {found} ({FORMATS[found].content})")
+    return found
+
+
+def show_report(report: "ReadReport", labels: str | None) -> None:
+    """Print what was read, and warn of what training will not see."""
+    from ..formats.counts import MISALIGNED, SKIPPED
+    from ..formats.spans import OTHER_LABEL
+
+    print(report.summary())
+    if not report.entities and report.notes[OTHER_LABEL]:
+        msg.warn(f"No entity was read: none has a label of --labels {labels}")
+    elif not report.entities:
+        msg.warn("No entity was read: check the column (conll) or the key (other formats) of the entities")
+    if report.notes[SKIPPED]:
+        msg.warn(f"--on-error skip has left out {report.share(SKIPPED)} sentences with all their annotation")
+    if report.notes[MISALIGNED]:
+        msg.warn(f"{report.share(MISALIGNED)} entities do not align with the tokenizer; training loses them")
 
 
 def output_name(path: Path) -> str:
