@@ -250,7 +250,9 @@ def main() -> None:
     parser.add_argument("--teachers", type=int, nargs="*", default=[0], help="their seeds; empty for none")
     parser.add_argument("--labels", nargs="*", default=LABELS, choices=LABELS)
     parser.add_argument("--vectors", action="store_true", help="new_label: with GloVe vectors")
-    parser.add_argument("--steps", type=int, default=3000, help="updates of bilstm_crf")
+    parser.add_argument(
+        "--steps", type=int, default=3000, help="updates of bilstm_crf; new_full always has those of its config"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dtype", default="float32", help="of the training of the teacher")
     options = parser.parse_args()

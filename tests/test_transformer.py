@@ -764,6 +764,13 @@ def test_half_precision(tiny_transformers):
     np.testing.assert_allclose(a, b, atol=0.1)
 
 
+def test_a_transformer_without_linear_layers_predicts_in_half_precision():
+    """GPT-2 has convolutions in their place, so that nothing is converted."""
+    module = WordTransformer({"model_type": "gpt2", "n_embd": 32, "n_layer": 1, "n_head": 2}, "mean").eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert module._convert() is module.transformer
+
+
 def test_converted_weights_are_those_of_autocast(tiny_transformers, monkeypatch):
     """Prediction in bfloat16 keeps converted weights. They follow updates, averages and loading."""
     nlp = transformer_nlp(tiny_transformers["bert"])

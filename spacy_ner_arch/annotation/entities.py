@@ -105,8 +105,9 @@ def span_scores(doc: Doc, spans: Sequence[Span], key: str | None = None) -> np.n
 
     key: of the group in doc.spans from which the spans are; None for doc.ents. It counts for a span in several layers.
     """
-    known = [row for group in doc.spans.values() for row in scored_spans(group)] + scored_entities(doc)
-    if key is not None and key in doc.spans:
-        known += scored_spans(doc.spans[key])
-    scores = {(span.start, span.end, span.label): 1.0 if score is None else score for span, score in known}
+    own = scored_spans(doc.spans[key]) if key is not None and key in doc.spans else scored_entities(doc)
+    others = [row for group in doc.spans.values() for row in scored_spans(group)] + scored_entities(doc)
+    known = [(span, score) for span, score in others if score is not None]
+    known += [(span, 1.0 if score is None else score) for span, score in own]
+    scores = {(span.start, span.end, span.label): score for span, score in known}
     return np.array([scores.get((span.start, span.end, span.label), 1.0) for span in spans], dtype=np.float64)

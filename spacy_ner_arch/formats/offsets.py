@@ -131,7 +131,7 @@ class ProdigyRecord(ToolRecord):
 def _is_of_tokens(relation: Any) -> bool:
     """Whether an argument of a relation of Prodigy is a token that is no entity, which has no label."""
     arguments = [relation.get(key) for key in ("head_span", "child_span")] if isinstance(relation, dict) else []
-    return any(isinstance(argument, dict) and argument.get("label") is None for argument in arguments)
+    return any(isinstance(argument, dict) and entity_values(argument)[2] is None for argument in arguments)
 
 
 class DoccanoRecord(ToolRecord):

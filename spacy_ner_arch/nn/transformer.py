@@ -155,7 +155,8 @@ class WordTransformer(nn.Module):
         converted = self._converted
         if converted is None:
             layers = [layer for layer in self.transformer.modules() if type(layer) is nn.Linear]
-            converted = Converted([weight for layer in layers for weight in layer.parameters()], [], None)
+            weights: list[Tensor] = [weight for layer in layers for weight in layer.parameters()]
+            converted = Converted(weights, [], self.transformer)
         versions = [(weight.data_ptr(), weight._version) for weight in converted.weights]
         if converted.versions != versions:
             dtype = torch.get_autocast_dtype("cpu")

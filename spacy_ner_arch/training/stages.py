@@ -38,7 +38,8 @@ def create_stages(stages: dict[str, dict[str, Any]]) -> Callable[[Language, dict
     The other settings of [training.optimizer] hold for all groups. Gradients are clipped by their norm over all
     parameters of a module (the transformer, or a head with its encoder).
 
-    Raises ValueError before the first update if a group gets no parameter, and warns if it gets only constants.
+    Raises ValueError before the first update if a group gets no parameter, and warns if it gets only constant or frozen
+    ones.
     Source: Howard and Ruder 2018; two stages for a transformer under a BiLSTM-CRF, NER-Research.
     """
     check(stages)
