@@ -11,13 +11,14 @@ from conftest import TRAIN, make_examples, related_examples, relations, set_tree
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from spacy.tokens import Doc, Span
+from spacy.tokens import Doc, Span, SpanGroup
 from spacy.training import Example
 from spacy.util import filter_spans
 from spacy.vocab import Vocab
 from thinc.api import Config, set_dropout_rate
 
 from spacy_ner_arch.annotation.candidates import Candidates, create_entity_pairs, reverse_rows
+from spacy_ner_arch.annotation.entities import span_scores
 from spacy_ner_arch.annotation.gold_relations import GoldPairs, sample_negatives
 from spacy_ner_arch.annotation.relation_decoding import pair_scores
 from spacy_ner_arch.bridge import marked_copies
@@ -1019,3 +1020,15 @@ def test_learns_from_predicted_entities():
         for _ in range(120):
             nlp.update(related_examples(nlp, gold=False), sgd=optimizer, annotates=["sequence_ner"])
     assert nlp.evaluate(related_examples(nlp, gold=False))["rel_strict_f"] == 1.0
+
+
+def test_probabilities_of_spans_in_several_layers():
+    """That of the layer the spans are from counts, else that of any layer that has one."""
+    doc = Doc(Vocab(), words=["Anna", "left"])
+    span = Span(doc, 0, 1, "PER")
+    doc.spans["sc"] = SpanGroup(doc, attrs={"scores": [0.5]}, spans=[span])
+    doc.spans["z"] = [span]
+    assert span_scores(doc, [span]).tolist() == span_scores(doc, [span], "sc").tolist() == [0.5]
+    assert span_scores(doc, [span], "z").tolist() == [1.0]
+    doc.set_ents([span])
+    assert span_scores(doc, [span]).tolist() == [1.0]
