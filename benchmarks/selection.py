@@ -94,8 +94,9 @@ def simulate(method: str, corpus: str, seed: int, rounds: int) -> dict[str, Any]
     """The figures of a row: the sentences and tokens that were enough, or None, and the F1 of each round."""
     run = RUNS[CORPORA[corpus]]
     convert(corpus)
-    convert_glove()
     config = make_config(run, seed)
+    if config["paths"]["vectors"]:
+        convert_glove()
     nlp = init_nlp(config)
     drop = config["training"]["dropout"]
     optimizer = nlp.resume_training()

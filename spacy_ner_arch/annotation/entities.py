@@ -103,7 +103,8 @@ def scored_spans(group: SpanGroup) -> list[tuple[Span, float | None]]:
 def span_scores(doc: Doc, spans: Sequence[Span], key: str | None = None) -> np.ndarray:
     """(n,) probabilities of spans that are in doc.ents or doc.spans; 1 for those without a probability.
 
-    key: of the group in doc.spans from which the spans are; None for doc.ents. It counts for a span in several layers.
+    key: the group in doc.spans that the spans come from; None for doc.ents. Of a span that several layers have, the
+        probability in that group counts.
     """
     own = scored_spans(doc.spans[key]) if key is not None and key in doc.spans else scored_entities(doc)
     others = [row for group in doc.spans.values() for row in scored_spans(group)] + scored_entities(doc)
