@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import spacy
 from conftest import TRAIN, make_examples, make_nlp, train
-from spacy.tokens import DocBin
+from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 from typer.testing import CliRunner
 
@@ -135,7 +135,7 @@ def test_a_recall_that_is_almost_out_of_reach(capsys):
 
     def warning(lost):
         spans = [{(0, 1, "PER"): 0.9}] * (100 - lost) + [{}] * lost
-        for_recall([Found([((0, 1, "PER"), "PER")], each, {}) for each in spans], ["PER"], 0.9, per_label=False)
+        for_recall([Found([(0, 1, "PER")], each, {}) for each in spans], ["PER"], 0.9, per_label=False)
         return "".join(capsys.readouterr())
 
     assert "7.0% of the entities of a document cannot be found" in " ".join(warning(7).split())
@@ -150,8 +150,40 @@ def test_predictions_on_tokens_without_annotation_are_not_judged():
     doc = examples[0].reference
     doc.set_ents([doc.ents[0]], missing=[doc[4:5]])
     found = found_in(Example(nlp(doc.text), doc))
-    assert found.gold == [((0, 2, "PER"), "PER")] and list(found.entities) == [(0, 2, "PER")]
+    assert found.gold == [(0, 2, "PER")] and list(found.entities) == [(0, 2, "PER")]
     assert (0, 2, "PER") in found.spans and not any(start < 5 and end > 4 for start, end, _ in found.spans)
+
+
+def test_entities_within_tokens_count_as_the_tokens_that_they_touch(folder):
+    """The gold tokens are smaller than those of the pipeline."""
+    nlp = spacy.load(folder / "model")
+    nlp.get_pipe("sequence_ner").cfg["alternatives"] = 1e-8
+    text = "Anna Brandt-led tours to Tarvik ."
+    gold = Doc(nlp.vocab, words=["Anna", "Brandt", "-led", "tours", "to", "Tarvik", "."], spaces=[1, 0, 1, 1, 1, 1, 0])
+    gold.set_ents([Span(gold, 0, 2, "PER"), Span(gold, 5, 6, "LOC")])
+    found = found_in(Example(nlp(Doc(nlp.vocab, words=text.split(), spaces=[1, 1, 1, 1, 1, 0])), gold))
+    assert found.gold == [(0, 2, "PER"), (4, 5, "LOC")] and found.moved == ["Anna Brandt"]
+    assert (found.gold_scores() > 0).all() and found.gold_scores("PER") == found.spans[0, 2, "PER"]
+
+
+def test_entities_within_tokens_are_reported(folder, tmp_path):
+    nlp = make_nlp()
+    docs = [eg.reference for eg in make_examples(nlp, TRAIN * 12)]
+    smaller = Doc(nlp.vocab, words=["An", "na", "slept"], spaces=[False, True, False])
+    smaller.set_ents([Span(smaller, 0, 1, "PER")])
+    DocBin(docs=[*docs, smaller]).to_disk(tmp_path / "smaller.spacy")
+    output = tune(folder, "--min-recall", 0.8, corpus=tmp_path / "smaller.spacy")
+    assert "1 gold entities begin or end within a token, such as 'An'. They count as found if" in output
+
+
+def test_the_recall_counts_entities_of_a_ruler(folder):
+    nlp = spacy.load(folder / "model")
+    nlp.add_pipe("entity_ruler", before="sequence_ner").add_patterns([{"label": "PER", "pattern": "Anna Brandt"}])
+    nlp.get_pipe("sequence_ner").cfg["alternatives"] = 1e-8
+    example = make_examples(nlp)[0]
+    example.predicted = nlp(example.predicted)
+    found = found_in(example)
+    assert found.gold_scores("PER") == found.spans[0, 2, "PER"] == found.entities[0, 2, "PER"] == 1
 
 
 def test_precision_and_recall_together_and_apart(folder, tmp_path):

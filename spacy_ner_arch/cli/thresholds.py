@@ -22,35 +22,55 @@ QUANTILE = 1.645
 class Found(NamedTuple):
     """Gold entities of a document, and what was found in it: spans (start, end, label) in tokens of the pipeline.
 
-    gold: gold entities with their labels; None for the span of an entity whose bounds are not those of tokens.
-    spans: probabilities of all spans that have at least LEAST.
-    entities: probabilities of the predicted entities; 1 for those of a component without probabilities, such as an
-        entity ruler, since they stay at any threshold.
+    gold: gold entities. Bounds within a token are moved to those of the token.
+    spans: probabilities of all spans that have at least LEAST. Those of a component without probabilities, such as an
+        entity ruler, have 1, since they stay at any threshold.
+    entities: the same of the predicted entities.
+    moved: wordings of the gold entities whose bounds were moved.
 
     Spans and entities that touch a token without gold annotation are left out: nothing is known about them.
     """
 
-    gold: list[tuple[LabelledSpan | None, str]]
+    gold: list[LabelledSpan]
     spans: dict[LabelledSpan, float]
     entities: dict[LabelledSpan, float]
+    moved: list[str] = []
 
     def gold_scores(self, label: str | None = None) -> np.ndarray:
         """Probabilities of the gold entities (of a label), 0 for those that were not found at all."""
-        return np.array(
-            [self.spans.get(span, 0.0) if span else 0.0 for span, name in self.gold if label in (None, name)]
-        )
+        return np.array([self.spans.get(span, 0.0) for span in self.gold if label in (None, span[2])])
 
 
 def found_in(example: Example) -> Found:
     doc = example.predicted
-    gold = []
+    gold, moved = [], []
     for ent in example.reference.ents:
-        aligned = align(example, [ent])
-        gold.append((aligned[0] if aligned else None, ent.label_))
+        gold.append(covering(example, ent))
+        if not align(example, [ent]):
+            moved.append(ent.text)
     group = doc.spans[ALTERNATIVES]
-    spans = zip(group, group.attrs["scores"], strict=True)
-    entities = ((ent, 1.0 if score is None else score) for ent, score in scored_entities(doc))
-    return Found(gold, *(known_scores(example, scored) for scored in (spans, entities)))
+    spans = known_scores(example, zip(group, group.attrs["scores"], strict=True))
+    scored = list(scored_entities(doc))
+    certain = known_scores(example, ((ent, 1.0) for ent, score in scored if score is None))
+    probable = known_scores(example, ((ent, score) for ent, score in scored if score is not None))
+    return Found(gold, spans | certain, probable | certain, moved)
+
+
+def covering(example: Example, gold: Span) -> LabelledSpan:
+    """The predicted tokens that a gold entity touches; an empty span if it is white space that they do not have."""
+    tokens = example.alignment.y2x[gold.start : gold.end]
+    return (int(tokens[0]), int(tokens[-1]) + 1, gold.label_) if len(tokens) else (0, 0, gold.label_)
+
+
+def report_moved(documents: Iterable[Found]) -> None:
+    """Say how many gold entities have other bounds than tokens."""
+    moved = [wording for document in documents for wording in document.moved]
+    if moved:
+        examples = ", ".join(map(repr, moved[:3]))
+        msg.info(
+            f"{len(moved)} gold entities begin or end within a token, such as {examples}. They count as found if the "
+            "tokens that they touch are"
+        )
 
 
 def known_scores(example: Example, scored: Iterable[tuple[Span, float]]) -> dict[LabelledSpan, float]:
@@ -82,9 +102,9 @@ def for_recall(
         lost = np.mean(shares)
         if threshold is None:
             raise ValueError(
-                f"--min-recall {recall} cannot be kept: on average, {lost:.1%} of the {what} of a document have other "
-                f"bounds than tokens, a label that the pipeline does not have, a probability below {LEAST}, or overlap "
-                "an entity of an earlier component; give a lower recall, or train the pipeline further"
+                f"--min-recall {recall} cannot be kept: on average, {lost:.1%} of the {what} of a document have a "
+                f"label that the pipeline does not have, a probability below {LEAST}, or overlap an entity of an "
+                "earlier component; give a lower recall, or train the pipeline further"
             )
         if lost + QUANTILE * np.std(shares) / math.sqrt(len(shares)) > 1 - recall:
             msg.warn(
@@ -110,9 +130,7 @@ def for_recall(
 def for_precision(documents: Sequence[Found], precision: float) -> float:
     """The threshold; prints its precision with an interval, and its recall."""
     scores = np.array([score for document in documents for score in document.entities.values()])
-    right = np.array(
-        [(key, key[2]) in document.gold for document in documents for key in document.entities], dtype=bool
-    )
+    right = np.array([key in document.gold for document in documents for key in document.entities], dtype=bool)
     threshold = precision_threshold(scores, right, precision)
     if threshold is None:
         raise ValueError(f"--min-precision {precision} is reached at no threshold; give a lower precision")

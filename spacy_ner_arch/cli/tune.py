@@ -36,7 +36,7 @@ def tune(
     the entities of a document on average. --min-precision sets `threshold`, the least probability of doc.ents. The
     precision is an estimate on the corpus.
     """
-    from .thresholds import LEAST, for_precision, for_recall, found_in
+    from .thresholds import LEAST, for_precision, for_recall, found_in, report_moved
 
     if min_recall is None and min_precision is None:
         msg.fail("Give --min-recall or --min-precision", exits=1)
@@ -57,6 +57,7 @@ def tune(
     try:
         if not any(document.gold for document in documents):
             raise ValueError(f"{corpus} has no gold entities")
+        report_moved(documents)
         if min_recall is not None:
             settings["alternatives"] = for_recall(documents, pipe.labels, min_recall, per_label)
         if min_precision is not None:
