@@ -291,6 +291,12 @@ def test_families_whose_vectors_depend_on_the_batch_are_refused(folder, kind):
         make_model(folder(kind))
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "auto"])
+def test_a_family_that_runs_in_float32_alone(folder, dtype):
+    with pytest.raises(ValueError, match=f'deberta does not run with dtype = "{dtype}" .*; set dtype = "float32"'):
+        make_model(folder("deberta"), dtype=dtype)
+
+
 def test_a_family_with_vectors_of_another_width_is_refused(folder):
     with pytest.raises(ValueError, match="does not give one vector for each word piece"):
         make_model(folder("reformer"))

@@ -9,6 +9,7 @@ import torch
 from spacy.tokens import Doc
 from spacy.vocab import Vocab
 
+from ..nn.precision import AUTO, autocast
 from ..nn.transformer import DROPPED, WordTransformer, check_attention
 from .storage import SMALL, limited_parameters
 from .windows import collate
@@ -131,3 +132,16 @@ def check_vectors(module: WordTransformer, pieces: WordPieces, device: torch.dev
             f"the vectors of words do not depend on the words around them, as {kind} does not work on this machine; "
             "choose another model"
         )
+
+
+def check_dtype(module: WordTransformer, pieces: WordPieces, device: torch.device, dtype: str) -> None:
+    """Raise ValueError if the transformer does not run in this precision: some families have code for float32 alone."""
+    if dtype == "float32":
+        return
+    windows = pieces.windows([Doc(Vocab(), words=ODD_TEXT)])
+    try:
+        with torch.no_grad(), autocast("bfloat16" if dtype == AUTO else dtype, device):
+            module(*collate(windows, module.padding, device))
+    except Exception as error:  # whatever the code of a family raises
+        kind = module.transformer.config.model_type
+        raise ValueError(f'{kind} does not run with dtype = "{dtype}" ({error}); set dtype = "float32"') from error

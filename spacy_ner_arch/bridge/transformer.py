@@ -24,7 +24,7 @@ from torch import Tensor
 from ..nn.transformer import POOLINGS, WordTransformer, stored_config
 from .head import get_shim, split, sum_gradients
 from .listener import WordBatch, replace_listener, replace_listener_cfg
-from .pretrained import check_settings, check_sizes, check_vectors, load_pretrained
+from .pretrained import check_dtype, check_settings, check_sizes, check_vectors, load_pretrained
 from .shim import TorchShim, no_backprop
 from .windows import collate
 from .wordpieces import WordPieces, get_pieces
@@ -112,6 +112,7 @@ def initialize(
         pieces.initialize(tokenizer)
         check_sizes(module, pieces)
         check_vectors(module, pieces, shim.device)
+        check_dtype(module, pieces, shim.device, shim.dtype)
     except Exception as error:  # whatever a family of models raises that is not made for this
         shim.from_bytes(b"")
         raise ValueError(f"transformer {name!r}: {shorten(str(error), 500) or type(error).__name__}") from error
