@@ -2,7 +2,7 @@
 
     python benchmarks/calibration.py [--seeds 0 1 2]
 
-Trains what is missing of the runs conll04/joint-learned and conll2003/span-few. Relations are also measured between
+Trains what is missing of the runs of MEASURED. Relations are also measured between
 gold entities, where a relation is not wrong because of an entity. CoNLL-2003 has rows of its own, see run.py.
 `ece_by_chance` is what perfect probabilities would have, the mean over outcomes that are drawn from those found.
 """
@@ -32,6 +32,7 @@ MEASURED: tuple[tuple[str, str, str, Items, list[str]], ...] = (
     ("conll04/joint-learned", "entities", "sequence_ner", entity_items, ["sents"]),
     ("conll04/joint-learned", "relations", "relation_extractor", relation_items, ["sents"]),
     ("conll04/joint-learned", "relations, gold entities", "relation_extractor", relation_items, ["ents", "sents"]),
+    ("semeval/relation_softmax", "relations, gold entities", "relation_extractor", relation_items, ["ents", "sents"]),
     ("conll2003/span-few", "spans", "span_ner", entity_items, []),
 )
 

@@ -22,6 +22,8 @@ CORPORA: dict[str, tuple[str, str, dict[str, str]]] = {
     },
 }
 CHINESE = {"nlp.lang": "zh", "nlp.tokenizer": {"@tokenizers": "spacy.zh.ChineseTokenizer", "segmenter": "char"}}
+# For a corpus of words, which the tokenizer would cut into characters.
+CHINESE_WORDS = {**CHINESE, "corpora.train.gold_preproc": True, "corpora.dev.gold_preproc": True}
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,12 @@ SCRATCH = [
 ]
 OTHER_CORPORA = [
     Run(f"{corpus}/{model}", "other_corpora", config, settings)
-    for corpus, settings in (("wnut17", {}), ("uner_en_ewt", {}), ("cluener", CHINESE))
+    for corpus, settings in (
+        ("wnut17", {}),
+        ("uner_en_ewt", {}),
+        ("cluener", CHINESE),
+        ("uner_zh_gsdsimp", CHINESE_WORDS),
+    )
     for model, config in (("bilstm_crf", "bilstm_crf"), ("spacy_ner", "spacy:ner"))
 ]
 # Pipelines that recall.py measures.
@@ -521,6 +528,23 @@ BIGGER = [
     ),
 ]
 
+# multilingual-e5-small: 12 layers, 384 wide, cased. Its embeddings of 250,000 word pieces are not trained.
+E5_LAYERS = {"paths.encoder": "training/e5", f"{GROUPS}.transformer.match": r"transformer.*\.layer\."}
+E5_RATES = {"transformer": 1e-4, "sequence_ner": HEAD_RATE}
+BIGGER += [
+    Run(
+        f"{corpus}/transformer_crf-e5",
+        "encoders",
+        "transformer_crf",
+        {**on_minilm(steps, steps // 10, E5_RATES), **E5_LAYERS, **settings},
+    )
+    for corpus, steps, settings in (
+        ("cluener", 1000, CHINESE),
+        ("uner_zh_gsdsimp", 800, CHINESE_WORDS),
+        ("conll2003", STEPS, {}),
+    )
+]
+
 # Dependency trees. The hidden sizes give all encoders the same number of parameters within 5 %.
 ENCODERS: dict[str, dict[str, Any]] = {
     "bilstm": {"@architectures": "spacy_ner_arch.BiLSTM.v1", "hidden_size": 288},
@@ -531,12 +555,6 @@ ENCODERS: dict[str, dict[str, Any]] = {
 PARSER = "uner_en_ewt/parser/0"
 # Pipelines whose parser predicts the trees: trained on the same sentences, or spaCy's small English pipeline.
 PARSERS = {"predicted": f"training/benchmarks/{PARSER}/model-best", "web_sm": "training/en_core_web_sm"}
-CHINESE_TREES = {
-    **CHINESE,
-    # The tokenizer cuts the text into characters, with which hardly any arc aligns.
-    "corpora.train.gold_preproc": True,
-    "corpora.dev.gold_preproc": True,
-}
 
 
 def tree_run(corpus: str, encoder: str, trees: str, seeds: tuple[int, ...] = (0,), head: str = "crf") -> Run:
@@ -560,7 +578,7 @@ def tree_run(corpus: str, encoder: str, trees: str, seeds: tuple[int, ...] = (0,
         f"{corpus}/{encoder}{'' if head == 'crf' else '_' + head}-{trees}",
         "syn_lstm",
         f"synlstm_{head}",
-        {**settings, **(CHINESE_TREES if corpus == "uner_zh_gsdsimp" else {})},
+        {**settings, **(CHINESE_WORDS if corpus == "uner_zh_gsdsimp" else {})},
         remove=() if trees in PARSERS else ("components.parser",),
         needs=PARSER if trees == "predicted" else None,
         seeds=seeds,
