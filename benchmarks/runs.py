@@ -553,8 +553,10 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "synlstm_gate": {"edge_labels": "gate", "dep_size": 50, "hidden_size": 100},
 }
 PARSER = "uner_en_ewt/parser/0"
-# Pipelines whose parser predicts the trees: trained on the same sentences, or spaCy's small English pipeline.
-PARSERS = {"predicted": f"training/benchmarks/{PARSER}/model-best", "web_sm": "training/en_core_web_sm"}
+# Pipelines whose parser predicts the trees: trained on the same sentences, or spaCy's small English pipeline, without
+# and with its parts of speech.
+WEB_SM = "training/en_core_web_sm"
+PARSERS = {"predicted": f"training/benchmarks/{PARSER}/model-best", "web_sm": WEB_SM, "web_sm_pos": WEB_SM}
 
 
 def tree_run(corpus: str, encoder: str, trees: str, seeds: tuple[int, ...] = (0,), head: str = "crf") -> Run:
@@ -566,8 +568,18 @@ def tree_run(corpus: str, encoder: str, trees: str, seeds: tuple[int, ...] = (0,
     else:
         settings |= {f"{block}.{key}": value for key, value in ENCODERS[encoder].items()}
     if trees in PARSERS:
-        source = {"source": PARSERS[trees], "replace_listeners": ["model.tok2vec"]}
-        settings |= {"components.parser": source, "training.frozen_components": ["parser"]}
+        names = ["parser"] if encoder != "bilstm" else []
+        if trees.endswith("_pos"):
+            names = ["tagger", "attribute_ruler", *names]
+            if encoder == "bilstm":
+                settings[f"components.{component}.model.tok2vec.features"] = ["SHAPE", "PREFIX", "SUFFIX", "POS"]
+            else:
+                settings[f"{block}.pos_size"] = 50
+        for name in names:
+            listens = {"replace_listeners": ["model.tok2vec"]} if name != "attribute_ruler" else {}
+            settings[f"components.{name}"] = {"source": PARSERS[trees], **listens}
+        settings |= {"training.frozen_components": names, "training.annotating_components": names}
+        settings["nlp.pipeline"] = [*names, component]
     else:
         settings |= {"nlp.pipeline": [component], "training.annotating_components": []}
         augmenter = {"@augmenters": "benchmarks.shuffled_trees.v1"} if trees == "shuffled" else None
@@ -579,7 +591,7 @@ def tree_run(corpus: str, encoder: str, trees: str, seeds: tuple[int, ...] = (0,
         "syn_lstm",
         f"synlstm_{head}",
         {**settings, **(CHINESE_WORDS if corpus == "uner_zh_gsdsimp" else {})},
-        remove=() if trees in PARSERS else ("components.parser",),
+        remove=() if "components.parser" in settings else ("components.parser",),
         needs=PARSER if trees == "predicted" else None,
         seeds=seeds,
     )
@@ -591,6 +603,7 @@ TREES = [
     tree_run("uner_en_ewt", "synlstm_bias", "shuffled", THREE),
     *(tree_run("uner_en_ewt", encoder, "predicted", THREE) for encoder in ("synlstm", "synlstm_bias")),
     *(tree_run("uner_en_ewt", encoder, "web_sm", THREE) for encoder in ("synlstm_gate", "synlstm_bias")),
+    *(tree_run("uner_en_ewt", encoder, "web_sm_pos", THREE) for encoder in ("bilstm", "synlstm_bias")),
     tree_run("uner_en_ewt", "synlstm_gate", "gold"),
     tree_run("uner_en_ewt", "synlstm_bias", "gold", head="span"),
     *(tree_run("uner_zh_gsdsimp", encoder, "gold") for encoder in ("bilstm", "synlstm_bias")),
