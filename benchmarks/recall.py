@@ -39,7 +39,6 @@ QUANTILE = 1.645
 Span = tuple[int, int, str]
 
 
-@dataclass
 class Spans:
     """Spans with scores, of which those with at least the threshold are kept.
 
@@ -47,18 +46,26 @@ class Spans:
     all: for each document, the scores of all its spans.
     """
 
-    gold: list[np.ndarray]
-    all: list[np.ndarray]
+    def __init__(self, gold: Sequence[np.ndarray], all: Sequence[np.ndarray]) -> None:
+        self.gold = gold
+        self.entities = np.array([len(row) for row in gold])
+        self._gold, self._all = np.concatenate(gold), np.concatenate(all)
+        self._documents_of_gold, self._documents_of_all = (
+            np.repeat(np.arange(len(rows)), [len(row) for row in rows]) for rows in (gold, all)
+        )
 
     def threshold(self, held_out: np.ndarray, missed: float) -> float | None:
         return recall_threshold([self.gold[i] for i in held_out if len(self.gold[i])], missed)
 
     def missed(self, threshold: float, documents: np.ndarray) -> np.ndarray:
         """Share of the entities of each document that is missed."""
-        return np.array([np.mean(self.gold[i] < threshold) for i in documents if len(self.gold[i])])
+        missed = np.bincount(self._documents_of_gold[self._gold < threshold], minlength=len(self.entities))
+        documents = documents[self.entities[documents] > 0]
+        return missed[documents] / self.entities[documents]
 
     def kept(self, threshold: float, documents: np.ndarray) -> int:
-        return int(sum((self.all[i] >= threshold).sum() for i in documents))
+        kept = np.bincount(self._documents_of_all[self._all >= threshold], minlength=len(self.entities))
+        return int(kept[documents].sum())
 
 
 @dataclass
@@ -130,20 +137,21 @@ def methods(name: str) -> tuple[tuple[Spans, Spans, Runs], np.ndarray]:
     documents = [found_in(example) for example in examples]
     tokens = tag_probabilities(pipe, [example.predicted for example in examples])
     columns = [[i for i, tag in enumerate(pipe.tags) if split_tag(tag)[1] == label] for label in pipe.labels]
-    exact, tags = Spans([], []), Spans([], [])
+    gold_by_span, all_by_span, gold_by_tags, all_by_tags = [], [], [], []
     missed_at, kept_at = [], []
     for document, probabilities in zip(documents, tokens, strict=True):
         gold = document.gold
-        exact.gold.append(document.gold_scores())
-        exact.all.append(np.array(list(document.spans.values())))
+        gold_by_span.append(document.gold_scores())
+        all_by_span.append(np.array(list(document.spans.values())))
         spans = tag_spans(probabilities, pipe.tags, pipe.labels)
-        tags.gold.append(np.array([spans.get(span, 0.0) for span in gold]))
-        tags.all.append(np.array(list(spans.values())))
+        gold_by_tags.append(np.array([spans.get(span, 0.0) for span in gold]))
+        all_by_tags.append(np.array(list(spans.values())))
         by_label = np.stack([probabilities[:, column].sum(1) for column in columns], axis=1)
         runs = [label_runs(by_label, pipe.labels, threshold) for threshold in GRID]
         missed_at.append([np.mean([span not in run for span in gold]) if gold else np.nan for run in runs])
         kept_at.append([len(run) for run in runs])
-    ways = exact, tags, Runs(np.array(missed_at), np.array(kept_at))
+    by_span, by_tags = Spans(gold_by_span, all_by_span), Spans(gold_by_tags, all_by_tags)
+    ways = by_span, by_tags, Runs(np.array(missed_at), np.array(kept_at))
     return ways, np.array([len(document.gold) for document in documents])
 
 
@@ -184,8 +192,8 @@ def main() -> None:
         for size in SIZES:
             held_out = size or int((entities > 0).sum()) // 2
             for target in TARGETS:
-                exact, tags, tokens = (measure(way, entities, target, held_out) for way in ways)
-                row = {**key, "held_out": held_out, "recall": target, **exact}
+                spans, tags, tokens = (measure(way, entities, target, held_out) for way in ways)
+                row = {**key, "held_out": held_out, "recall": target, **spans}
                 row |= {"spans_by_tags": tags.get("spans", ""), "splits_by_tokens": tokens["splits"]}
                 add_row("review", row)
 
