@@ -12,6 +12,7 @@ from spacy.training import Example
 from thinc.api import Config
 
 from spacy_ner_arch.annotation.chains import TagTarget
+from spacy_ner_arch.annotation.head_input import HeadInput
 from spacy_ner_arch.nn import batch as batch_module
 from spacy_ner_arch.nn.batch import cut, make_batch
 
@@ -77,14 +78,14 @@ def test_gradient_of_the_embedding_is_right(head):
     targets = [*pipe.find_targets(examples, None), TagTarget(np.zeros(0, dtype=np.int64))]
     tok2vec = pipe.model.get_ref("tok2vec")
     node = next(node for node in tok2vec.walk() if node.has_param("b"))
-    _, backprop = pipe.model.begin_update((docs, None, targets))
+    _, backprop = pipe.model.begin_update(HeadInput(docs, targets=targets))
     backprop(1.0)
     gradient = node.get_grad("b").copy()
     index = np.unravel_index(np.abs(gradient).argmax(), gradient.shape)
     losses = []
     for delta in (1e-3, -1e-3):
         node.get_param("b")[index] += delta
-        losses.append(pipe.model.predict((docs, None, targets)).total)
+        losses.append(pipe.model.predict(HeadInput(docs, targets=targets)).total)
         node.get_param("b")[index] -= delta
     assert np.isclose((losses[0] - losses[1]) / 2e-3, gradient[index], rtol=0.05)
 
@@ -287,7 +288,7 @@ def test_model_copies_are_independent(trained):
     model = trained.get_pipe("sequence_ner").model
     docs = words(trained, 4, 2)
     copied = model.copy()
-    expected = [a.tolist() for a in model.predict((docs, None, None))[0]]
-    assert [a.tolist() for a in copied.predict((docs, None, None))[0]] == expected
+    expected = [a.tolist() for a in model.predict(HeadInput(docs))[0]]
+    assert [a.tolist() for a in copied.predict(HeadInput(docs))[0]] == expected
     copied.shims[0].module.output.weight.data.zero_()
-    assert [a.tolist() for a in model.predict((docs, None, None))[0]] == expected
+    assert [a.tolist() for a in model.predict(HeadInput(docs))[0]] == expected

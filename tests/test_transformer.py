@@ -25,6 +25,7 @@ from spacy.vocab import Vocab
 from thinc.api import Adam
 from transformers import AutoModel, AutoTokenizer
 
+from spacy_ner_arch.annotation.head_input import HeadInput
 from spacy_ner_arch.architectures.transformer import transformer_model, transformer_tok2vec
 from spacy_ner_arch.bridge.storage import tensors_checksum
 from spacy_ner_arch.bridge.windows import collate, cover
@@ -607,7 +608,7 @@ def test_a_listener_of_spacy_transformers_is_replaced(tiny_transformers, tmp_pat
         docs = texts(nlp)
         if "transformer" in nlp.pipe_names:
             docs = [nlp.get_pipe("transformer")(doc) for doc in docs]
-        return nlp.get_pipe(component).model.predict((docs, None, None) if component == "sequence_ner" else docs)
+        return nlp.get_pipe(component).model.predict(HeadInput(docs) if component == "sequence_ner" else docs)
 
     expected = prediction(nlp)
     nlp.replace_listeners("transformer", component, ["model.tok2vec"])

@@ -15,6 +15,7 @@ from thinc.api import Model, torch2xp, xp2torch
 from thinc.types import Floats2d, Ints1d
 from torch import Tensor, nn
 
+from ..annotation.head_input import HeadInput
 from ..annotation.trees import read_tree
 from ..nn.batch import Batch, cut, make_batch, send
 from ..nn.head import Head, Loss
@@ -23,21 +24,6 @@ from .shim import TorchShim, default_device, no_backprop
 Tok2Vec = Model[list[Doc], list[Floats2d]]
 # For each document, its rows of everything that the head predicts.
 Predictions = list[tuple[np.ndarray, ...]]
-
-
-class HeadInput(NamedTuple):
-    """Input of a head's model.
-
-    docs: the documents.
-    items: of each document, what the head classifies (candidate spans or pairs); None for its tokens.
-    targets: gold annotation of each document, for the loss; None to predict.
-    output: method of the head that predicts.
-    """
-
-    docs: list[Doc]
-    items: list[Any] | None = None
-    targets: list[Any] | None = None
-    output: str = "predict"
 
 
 class TokenVectors(list[Floats2d]):
@@ -76,7 +62,7 @@ def head_model(
 
     The model is used as
         predict(HeadInput(docs, items)) -> Predictions
-        predict(HeadInput(docs, items, None, method of the head)) -> Predictions
+        predict(HeadInput(docs, items, output=method of the head)) -> Predictions
         predict(HeadInput(docs, items, targets)) -> UpdateLoss
         begin_update(HeadInput(docs, items, targets)) -> UpdateLoss, backprop(weight of the loss)
         initialize(X=docs, Y=hyperparameters)
@@ -126,7 +112,7 @@ def initialize(model: Model, X: list[Doc] | None = None, Y: dict[str, Any] | Non
 def head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> tuple[Any, Callable[[float], Any]]:
     shim = get_shim(model)
     shim.check_initialized()
-    docs, items, targets, output = HeadInput(*inputs)
+    docs, items, targets, output = inputs
     if targets is None:
         return predict_docs(model, docs, items, output), no_backprop
     if not any(len(doc) for doc in docs):

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ..annotation.candidates import Candidates
 from ..annotation.gold_relations import GoldPairs
+from ..annotation.head_input import HeadInput
 from ..nn.batch import Batch
 from ..nn.dropout import sampling_again, sampling_state
-from .head import HeadInput, Predictions, UpdateLoss, device_of, predict_batches
+from .head import Predictions, UpdateLoss, device_of, predict_batches
 from .shim import TorchShim, no_backprop
 
 # Copies that exist at the same time, and their tokens.
@@ -47,7 +48,7 @@ def initialize(model: Model[HeadInput, Any], X: list[Doc] | None = None, Y: Any 
 
 def forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> tuple[Any, Callable]:
     head = model.layers[0]
-    docs, items, targets, output = HeadInput(*inputs)
+    docs, items, targets, output = inputs
     found: list[Candidates] = items or []
     chunks = list(cut_copies(found, model.attrs["context"]))
 

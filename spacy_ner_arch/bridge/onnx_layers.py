@@ -14,12 +14,13 @@ from spacy_transformers.data_classes import FullTransformerBatch
 from thinc.api import Model
 from thinc.types import Floats2d
 
+from ..annotation.head_input import HeadInput
 from ..nn.batch import cut
 from ..nn.numpy_crf import ChainParameters, NumpyCRF
 from ..nn.numpy_embed import NumpyEmbedding
 from ..nn.span_logits import CPU_SPANS, cut_spans, list_spans
 from . import head, transformer, word_embedding
-from .head import HeadInput, Predictions, check_lengths
+from .head import Predictions, check_lengths
 from .listener import WordBatch
 from .onnx_shim import ORIGINAL, OnnxShim
 from .shim import no_backprop
@@ -57,7 +58,7 @@ def refuse_initialization(model: Model, X: Any = None, Y: Any = None) -> None:
 def head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> tuple[Any, Callable]:
     refuse_training(is_train)
     shim = get_shim(model)
-    docs, items, targets, output = HeadInput(*inputs)
+    docs, items, targets, output = inputs
     if targets is not None:
         raise ValueError(f"an exported model has no loss: {ORIGINAL}")
     if output != "predict":

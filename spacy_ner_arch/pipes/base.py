@@ -17,6 +17,7 @@ from spacy.training import Example, validate_examples, validate_get_examples
 from spacy.vocab import Vocab
 from thinc.api import Model, Optimizer, set_dropout_rate
 
+from ..annotation.head_input import HeadInput
 from ..annotation.layers import describe_layers
 from ..training.checks import warn_of_settings
 from ..training.loss_weights import make_loss_weight
@@ -100,14 +101,14 @@ class TorchPipe(TrainablePipe):
         """Gold annotation of the examples, as the head collates it."""
         raise NotImplementedError(Errors.E931.format(parent="TorchPipe", method="find_targets", name=self.name))
 
-    def model_input(self, examples: Sequence[Example], sample: bool = False) -> tuple[list[Doc], Any, list[Any]]:
-        """Documents, items and targets of the examples.
+    def model_input(self, examples: Sequence[Example], sample: bool = False) -> HeadInput:
+        """Documents of the examples, with their items and targets.
 
         sample: for an update, where a component may use a random part of the items.
         """
         docs = [eg.predicted for eg in examples]
         items = self.find_items(docs)
-        return docs, items, self.find_targets(examples, items)
+        return HeadInput(docs, items, self.find_targets(examples, items))
 
     # Labels
 
@@ -288,7 +289,7 @@ class TorchPipe(TrainablePipe):
         check_vectors(self, docs)
         with self._named_errors():
             items = self.find_items_to_predict(docs)
-            return items, self.model.predict((docs, items, None, output))
+            return items, self.model.predict(HeadInput(docs, items, output=output))
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:

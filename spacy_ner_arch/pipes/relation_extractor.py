@@ -16,6 +16,7 @@ from ..annotation.candidates import Candidates, reverse_rows
 from ..annotation.entities import ALTERNATIVES, span_scores
 from ..annotation.gold_relations import Found, GoldPairs, find_relations, sample_negatives, with_sentences
 from ..annotation.graph_decoding import entities_and_alternatives
+from ..annotation.head_input import HeadInput
 from ..annotation.layers import gives_alternatives
 from ..annotation.pair_classes import INVERSE, PairClass, class_names, make_classes
 from ..annotation.relation_decoding import (
@@ -400,17 +401,18 @@ class RelationExtractor(TorchPipe):
             )
         return targets
 
-    def model_input(self, examples: Sequence[Example], sample: bool = False) -> tuple[list[Doc], Any, list[Any]]:
-        docs, items, targets = super().model_input(examples)
+    def model_input(self, examples: Sequence[Example], sample: bool = False) -> HeadInput:
+        docs = [eg.predicted for eg in examples]
         # A document without annotation has no negative pairs either.
         items = [
             candidates if has_relations(eg.reference) else candidates.select(np.zeros(0, dtype=np.int64))
-            for eg, candidates in zip(examples, items, strict=True)
+            for eg, candidates in zip(examples, self.find_items(docs), strict=True)
         ]
+        targets = self.find_targets(examples, items)
         if sample and self.negative_ratio is not None:
             sampled = [sample_negatives(*row, self.negative_ratio) for row in zip(items, targets, strict=True)]
             items, targets = [pairs for pairs, _ in sampled], [gold for _, gold in sampled]
-        return docs, items, targets
+        return HeadInput(docs, items, targets)
 
     def _find(self, gold: Sequence[RelationKey], candidates: Candidates) -> Iterator[Found]:
         return find_relations(gold, candidates, self.cfg["symmetric"], self.once)

@@ -11,7 +11,6 @@ from spacy.training import Corpus, Example
 from spacy.util import dot_to_object, minibatch, registry
 from torch import Tensor
 
-from ..bridge.head import HeadInput
 from ..bridge.marked_copies import predict_copies
 from ..bridge.shim import TorchShim
 from ..nn.batch import Batch
@@ -65,4 +64,4 @@ def held_out_batches(nlp: Language, name: str, examples: Iterable[Example]) -> I
         for _, other in earlier:
             docs = list(other.pipe(docs)) if hasattr(other, "pipe") else [other(doc) for doc in docs]
         held_out = [Example(doc, eg.reference) for doc, eg in zip(docs, batch, strict=True)]
-        yield from predict_copies(pipe.model, HeadInput(*pipe.model_input(held_out)))
+        yield from predict_copies(pipe.model, pipe.model_input(held_out))
