@@ -11,7 +11,8 @@ from conftest import entities, related_examples, relations, small_model
 from spacy.tokens import Doc, Span, SpanGroup
 
 from spacy_ner_arch.annotation import graph_decoding
-from spacy_ner_arch.annotation.graph_decoding import Graph, choose, entities_and_alternatives, span_gains
+from spacy_ner_arch.annotation.alternatives import entities_and_alternatives, span_gains
+from spacy_ner_arch.annotation.graph_decoding import Graph, choose
 from spacy_ner_arch.pipes.relation_extractor import DEFAULT_MODEL
 
 DOCUMENT = {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "document"}

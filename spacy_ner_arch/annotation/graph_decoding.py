@@ -1,4 +1,4 @@
-"""Choose the entities and relations of a document together, by their log odds and under rules."""
+"""Choose entities and relations together, by their log odds and under rules."""
 
 import math
 from collections import defaultdict
@@ -6,13 +6,6 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-import numpy as np
-from spacy.tokens import Doc, Span
-
-from .entities import ALTERNATIVES
-
-# Smallest probability that nothing is in the place of an entity. It bounds the log odds of certain entities.
-LEAST_NOTHING = 1e-6
 # More connected items than this are chosen greedily. In others the search stops with the best choice so far after this
 # number of steps, each in time proportional to the number of items.
 MOST_CONNECTED = 500
@@ -54,78 +47,6 @@ class Choice(NamedTuple):
     entities: list[int]
     relations: list[int]
     inexact: int
-
-
-def entities_and_alternatives(doc: Doc) -> tuple[list[Span], np.ndarray]:
-    """Entities of a document and the spans of doc.spans["alternatives"], in the order of the text, and their
-    probabilities.
-
-    An entity without a probability, such as one of an entity ruler, is certain: its probability is inf, and spans that
-    overlap it are left out. Raises ValueError for alternatives without probabilities.
-    """
-    found = {(span.start, span.end, span.label_): (span, span._.score) for span in doc.ents}
-    if ALTERNATIVES in doc.spans:
-        group = doc.spans[ALTERNATIVES]
-        scores = group.attrs.get("scores", ())
-        if len(scores) != len(group):
-            raise ValueError(
-                f'doc.spans["{ALTERNATIVES}"] of {doc.text[:60]!r} has {len(group)} spans, but its attrs["scores"] has '
-                f"{len(scores)} probabilities; give one for each span, or leave this key to sequence_ner"
-            )
-        for span, score in zip(group, scores, strict=True):
-            found.setdefault((span.start, span.end, span.label_), (span, float(score)))
-    taken = np.zeros(len(doc), dtype=bool)
-    for span, score in found.values():
-        if score is None:
-            taken[span.start : span.end] = True
-    kept = [row for _, row in sorted(found.items()) if row[1] is None or not taken[row[0].start : row[0].end].any()]
-    return [span for span, _ in kept], np.array([np.inf if score is None else score for _, score in kept])
-
-
-def span_gains(bounds: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Log odds of spans against nothing in their place. For spans without overlaps, their sum is the log odds of all of
-    them against none.
-
-    A span alone has the log odds of its probability. Of spans with a token in common at most one is right, so the
-    probability of none is what all of them leave. For spans that overlap in a chain, what these probabilities leave
-    open is taken as independent.
-
-    bounds: (n, 2), first token and exclusive end.
-    probabilities: (n,) that the span is an entity with its label; inf for a certain one, which overlaps no other.
-    """
-    starts, ends = bounds.T
-    certain = np.isinf(probabilities)
-    shares = np.where(certain, 0.0, probabilities).astype(np.float64)
-
-    def log_nothing(ends: np.ndarray) -> np.ndarray:
-        """Sums before each place of the log probability that no span covers it."""
-        covered = np.zeros(int(bounds.max(initial=0)) + 1)
-        np.add.at(covered, starts, shares)
-        np.subtract.at(covered, ends, shares)
-        left = np.log(np.maximum(1 - covered.cumsum(), LEAST_NOTHING))
-        return np.concatenate([[0.0], left.cumsum()])
-
-    # As in a junction tree: over the tokens of a span, and over the neighbouring pairs of them, by the first one.
-    tokens, pairs = log_nothing(ends), log_nothing(ends - 1)
-    nothing = tokens[ends] - tokens[starts] - (pairs[ends - 1] - pairs[starts])
-    return np.where(certain, np.inf, np.log(np.maximum(shares, LEAST_NOTHING)) - nothing)
-
-
-def set_entities(doc: Doc, entities: Sequence[Span], probabilities: Sequence[float]) -> None:
-    """Replace the entities of a document, and keep what it says about other tokens.
-
-    probabilities: for `span._.score`; inf for entities that keep what they have.
-    """
-    kept = {(span.start, span.end, span.label_): span for span in doc.ents}
-    covered = {token for span in entities for token in range(span.start, span.end)}
-    dropped = [doc[i : i + 1] for span in doc.ents for i in range(span.start, span.end) if i not in covered]
-    spans = [kept.get((span.start, span.end, span.label_), span) for span in entities]
-    if len(spans) == len(kept) and not set(spans) - set(kept.values()):
-        return
-    doc.set_ents(spans, outside=dropped, default="unmodified")
-    for span, probability in zip(spans, probabilities, strict=True):
-        if probability < np.inf:
-            span._.score = float(probability)
 
 
 def choose(graph: Graph) -> Choice:
@@ -179,9 +100,9 @@ def best_items(
             continue
         place = {item: i for i, item in enumerate(part)}
         local = {(place[i], place[j]): value for (i, j), value in values.items() if i in place}
-        found, total, is_exact = search([gains[i] for i in part], [slots[i] for i in part], local)
-        inexact = 0 if is_exact else len(part)
-        best = Best(best.items + [part[i] for i in found], best.total + total, max(best.inexact, inexact))
+        found = Search([gains[i] for i in part], [slots[i] for i in part], local).run()
+        items = best.items + [part[i] for i in found.items]
+        best = Best(items, best.total + found.total, max(best.inexact, found.inexact))
     return best._replace(items=sorted(best.items))
 
 
@@ -205,87 +126,96 @@ def connected(slots: Sequence[Slots], pairs: Collection[tuple[int, int]]) -> lis
     return list(parts.values())
 
 
-def search(
-    gains: Sequence[float],
-    slots: Sequence[Slots],
-    values: Mapping[tuple[int, int], float],
-) -> tuple[list[int], float, bool]:
-    """As `best_items` for connected items, by branch and bound; returns whether the result is certainly the best.
+class State(NamedTuple):
+    """A branch of a search.
 
-    Items are decided by falling gain. A branch ends when even the greatest gains of what is undecided, one for each
-    first slot, cannot make it better than the best choice so far, which is a greedy one at first.
+    depth: number of items that are decided.
+    total: of those that are chosen.
+    adds: what each item adds to the total, given the decisions; -inf if it cannot be chosen. Decided items are chosen
+        unless it is -inf.
     """
-    count = len(gains)
-    order = sorted(range(count), key=lambda i: -gains[i])
-    takers: dict[Hashable, list[int]] = defaultdict(list)
-    for i, taken in enumerate(slots):
-        for slot in taken:
-            takers[slot].append(i)
-    rivals = [{j for slot in taken for j in takers[slot]} - {i} for i, taken in enumerate(slots)]
-    partners: list[list[tuple[int, float]]] = [[] for _ in range(count)]
-    for (i, j), value in values.items():
-        partners[i].append((j, value))
-        partners[j].append((i, value))
-    first_slot = [next(iter(taken), None) for taken in slots]
 
-    # A state: number of decided items, their total, and what each item adds given them, -inf if it cannot be chosen any
-    # more. Decided items are chosen unless that is -inf.
-    State = tuple[int, float, list[float]]
+    depth: int
+    total: float
+    adds: list[float]
 
-    def without(state: State) -> State:
-        depth, total, adds = state
-        adds = list(adds)
-        adds[order[depth]] = -math.inf
-        return depth + 1, total, adds
 
-    def with_next(state: State) -> State:
-        depth, total, adds = state
-        item = order[depth]
-        if adds[item] < math.inf:
-            total += adds[item]
-        adds = list(adds)
-        for j in rivals[item]:
-            adds[j] = -math.inf
-        for j, value in partners[item]:
-            adds[j] += value
-        return depth + 1, total, adds
+class Search:
+    """Branch and bound over connected items, which are decided by falling gain. Arguments: see `best_items`."""
 
-    def bound(state: State) -> float:
-        depth, total, adds = state
+    def __init__(self, gains: Sequence[float], slots: Sequence[Slots], values: Mapping[tuple[int, int], float]) -> None:
+        takers: dict[Hashable, list[int]] = defaultdict(list)
+        for i, taken in enumerate(slots):
+            for slot in taken:
+                takers[slot].append(i)
+        self.gains = list(gains)
+        self.order = sorted(range(len(gains)), key=lambda i: -gains[i])
+        # Items that cannot be chosen together with an item, and those with which it has a value.
+        self.rivals = [{j for slot in taken for j in takers[slot]} - {i} for i, taken in enumerate(slots)]
+        self.partners: list[list[tuple[int, float]]] = [[] for _ in gains]
+        for (i, j), value in values.items():
+            self.partners[i].append((j, value))
+            self.partners[j].append((i, value))
+        # Of the items of a group, which have their first slot in common, at most one is chosen.
+        self.groups: list[Hashable] = [next(((slot,) for slot in taken), i) for i, taken in enumerate(slots)]
+
+    def run(self) -> Best:
+        """The best items. A branch ends when its bound is not above the best choice so far, at first a greedy one."""
+        start = State(0, 0.0, self.gains)
+        while not self.is_complete(start) and self.next_adds(start) == math.inf:
+            start = self.with_next(start)
+        best = start
+        while not self.is_complete(best):
+            best = self.with_next(best) if self.next_adds(best) > 0 else self.without_next(best)
+        stack = [start]
+        steps_left = MOST_STEPS if len(self.order) <= MOST_CONNECTED else 0
+        while stack and steps_left:
+            steps_left -= 1
+            state = stack.pop()
+            if self.bound(state) <= best.total:
+                continue
+            if self.is_complete(state):
+                best = state
+            else:
+                stack += self.branches(state)
+        items = [i for i, adds in enumerate(best.adds) if adds > -math.inf]
+        return Best(items, best.total, len(self.order) if stack else 0)
+
+    def branches(self, state: State) -> list[State]:
+        """Both decisions about the next item, the more promising one last."""
+        adds = self.next_adds(state)
+        if adds == -math.inf:
+            return [self.without_next(state)]
+        branches = [self.without_next(state), self.with_next(state)]
+        return branches if adds > 0 else branches[::-1]
+
+    def bound(self, state: State) -> float:
+        """A total that no choice in a branch exceeds: with the greatest gain of each group of undecided items."""
         most: dict[Hashable, float] = {}
-        for i in order[depth:]:
-            if adds[i] > 0:
-                key = i if first_slot[i] is None else (first_slot[i],)
-                most[key] = max(adds[i], most.get(key, 0.0))
-        return total + sum(most.values())
+        for i in self.order[state.depth :]:
+            if state.adds[i] > 0:
+                most[self.groups[i]] = max(state.adds[i], most.get(self.groups[i], 0.0))
+        return state.total + sum(most.values())
 
-    def finish(state: State) -> tuple[list[int], float]:
-        _, total, adds = state
-        return [i for i in range(count) if adds[i] > -math.inf], total
+    def is_complete(self, state: State) -> bool:
+        """Whether all items are decided."""
+        return state.depth == len(self.order)
 
-    start: State = (0, 0.0, list(gains))
-    while start[0] < count and gains[order[start[0]]] == math.inf:
-        start = with_next(start)
-    state = start
-    while state[0] < count:
-        state = with_next(state) if state[2][order[state[0]]] > 0 else without(state)
-    best, best_total = finish(state)
-    if count > MOST_CONNECTED:
-        return best, best_total, False
-    stack = [start]
-    steps = 0
-    while stack and steps < MOST_STEPS:
-        steps += 1
-        state = stack.pop()
-        if bound(state) <= best_total:
-            continue
-        depth, _, adds = state
-        if depth == count:
-            best, best_total = finish(state)
-            continue
-        added = adds[order[depth]]
-        branches = [without(state)]
-        if added > -math.inf:
-            branches.append(with_next(state))
-        stack += branches if added > 0 else branches[::-1]
-    return best, best_total, not stack
+    def next_adds(self, state: State) -> float:
+        """What the next item adds to the total."""
+        return state.adds[self.order[state.depth]]
+
+    def without_next(self, state: State) -> State:
+        """Do not choose the next item."""
+        adds = list(state.adds)
+        adds[self.order[state.depth]] = -math.inf
+        return State(state.depth + 1, state.total, adds)
+
+    def with_next(self, state: State) -> State:
+        """Choose the next item. One that is certain adds nothing to the total."""
+        item, gain, adds = self.order[state.depth], self.next_adds(state), list(state.adds)
+        for j in self.rivals[item]:
+            adds[j] = -math.inf
+        for j, value in self.partners[item]:
+            adds[j] += value
+        return State(state.depth + 1, state.total + (gain if gain < math.inf else 0.0), adds)

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from spacy.tokens import Doc
 
+from .alternatives import entities_and_alternatives, set_entities, span_gains
 from .candidates import Candidates
-from .graph_decoding import Graph, choose, entities_and_alternatives, set_entities, span_gains
+from .graph_decoding import Graph, choose
 from .pair_classes import PairClass
 from .relations import Relation
 from .type_pairs import have_types

@@ -12,10 +12,10 @@ from spacy.training import Example
 from spacy.vocab import Vocab
 from thinc.api import Config, Model
 
+from ..annotation.alternatives import entities_and_alternatives
 from ..annotation.candidates import Candidates, reverse_rows
 from ..annotation.entities import ALTERNATIVES, span_scores
 from ..annotation.gold_relations import Found, GoldPairs, find_relations, sample_negatives, with_sentences
-from ..annotation.graph_decoding import entities_and_alternatives
 from ..annotation.head_input import HeadInput
 from ..annotation.layers import gives_alternatives
 from ..annotation.pair_classes import INVERSE, PairClass, class_names, make_classes

@@ -1,0 +1,83 @@
+"""The entities of a document and the alternatives to them: their probabilities, log odds, and a choice among them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from spacy.tokens import Doc, Span
+
+from .entities import ALTERNATIVES
+
+# Smallest probability that nothing is in the place of an entity. It bounds the log odds of certain entities.
+LEAST_NOTHING = 1e-6
+
+
+def entities_and_alternatives(doc: Doc) -> tuple[list[Span], np.ndarray]:
+    """Entities of a document and the spans of doc.spans["alternatives"], in the order of the text, and their
+    probabilities.
+
+    An entity without a probability, such as one of an entity ruler, is certain: its probability is inf, and spans that
+    overlap it are left out. Raises ValueError for alternatives without probabilities.
+    """
+    found = {(span.start, span.end, span.label_): (span, span._.score) for span in doc.ents}
+    if ALTERNATIVES in doc.spans:
+        group = doc.spans[ALTERNATIVES]
+        scores = group.attrs.get("scores", ())
+        if len(scores) != len(group):
+            raise ValueError(
+                f'doc.spans["{ALTERNATIVES}"] of {doc.text[:60]!r} has {len(group)} spans, but its attrs["scores"] has '
+                f"{len(scores)} probabilities; give one for each span, or leave this key to sequence_ner"
+            )
+        for span, score in zip(group, scores, strict=True):
+            found.setdefault((span.start, span.end, span.label_), (span, float(score)))
+    taken = np.zeros(len(doc), dtype=bool)
+    for span, score in found.values():
+        if score is None:
+            taken[span.start : span.end] = True
+    kept = [row for _, row in sorted(found.items()) if row[1] is None or not taken[row[0].start : row[0].end].any()]
+    return [span for span, _ in kept], np.array([np.inf if score is None else score for _, score in kept])
+
+
+def span_gains(bounds: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Log odds of spans against nothing in their place. For spans without overlaps, their sum is the log odds of all of
+    them against none.
+
+    A span alone has the log odds of its probability. Of spans with a token in common at most one is right, so the
+    probability of none is what all of them leave. For spans that overlap in a chain, what these probabilities leave
+    open is taken as independent.
+
+    bounds: (n, 2), first token and exclusive end.
+    probabilities: (n,) that the span is an entity with its label; inf for a certain one, which overlaps no other.
+    """
+    starts, ends = bounds.T
+    certain = np.isinf(probabilities)
+    shares = np.where(certain, 0.0, probabilities).astype(np.float64)
+
+    def log_nothing(ends: np.ndarray) -> np.ndarray:
+        """Sums before each place of the log probability that no span covers it."""
+        covered = np.zeros(int(bounds.max(initial=0)) + 1)
+        np.add.at(covered, starts, shares)
+        np.subtract.at(covered, ends, shares)
+        left = np.log(np.maximum(1 - covered.cumsum(), LEAST_NOTHING))
+        return np.concatenate([[0.0], left.cumsum()])
+
+    # As in a junction tree: over the tokens of a span, and over the neighbouring pairs of them, by the first one.
+    tokens, pairs = log_nothing(ends), log_nothing(ends - 1)
+    nothing = tokens[ends] - tokens[starts] - (pairs[ends - 1] - pairs[starts])
+    return np.where(certain, np.inf, np.log(np.maximum(shares, LEAST_NOTHING)) - nothing)
+
+
+def set_entities(doc: Doc, entities: Sequence[Span], probabilities: Sequence[float]) -> None:
+    """Replace the entities of a document, and keep what it says about other tokens.
+
+    probabilities: for `span._.score`; inf for entities that keep what they have.
+    """
+    kept = {(span.start, span.end, span.label_): span for span in doc.ents}
+    covered = {token for span in entities for token in range(span.start, span.end)}
+    dropped = [doc[i : i + 1] for span in doc.ents for i in range(span.start, span.end) if i not in covered]
+    spans = [kept.get((span.start, span.end, span.label_), span) for span in entities]
+    if len(spans) == len(kept) and not set(spans) - set(kept.values()):
+        return
+    doc.set_ents(spans, outside=dropped, default="unmodified")
+    for span, probability in zip(spans, probabilities, strict=True):
+        if probability < np.inf:
+            span._.score = float(probability)
