@@ -20,7 +20,7 @@ from thinc.api import Config, set_dropout_rate
 from spacy_ner_arch.annotation.candidates import Candidates, create_entity_pairs, reverse_rows
 from spacy_ner_arch.annotation.entities import span_scores
 from spacy_ner_arch.annotation.gold_relations import GoldPairs, sample_negatives
-from spacy_ner_arch.annotation.relation_decoding import pair_scores
+from spacy_ner_arch.annotation.relation_decoding import score_pairs
 from spacy_ner_arch.bridge import marked_copies
 from spacy_ner_arch.bridge.marked_copies import mark
 from spacy_ner_arch.evaluation.scorers import score_relations
@@ -691,16 +691,15 @@ def test_symmetric_labels_get_the_average_of_both_orders(multi_label):
     doc.set_ents([Span(doc, i, i + 1, "PER") for i in (0, 2, 4)])
     found = pipe.find_items([doc])[0].select(np.array([0, 1, 2, 3, 5]))  # the last pair has no reverse
     pairs = found.pairs.tolist()
-    reverse = reverse_rows(found)
     turned = [pairs.index([tail, head]) if [tail, head] in pairs else i for i, (head, tail) in enumerate(pairs)]
-    assert reverse.tolist() == turned and turned[4] != 4 and len({*turned} & {1, 3}) > 0
+    assert reverse_rows(found).tolist() == turned and turned[4] != 4 and len({*turned} & {1, 3}) > 0
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(5, 2 if multi_label else 3))
     yes, no = 1 / (1 + np.exp(-logits)), 1 / (1 + np.exp(logits))
     if not multi_label:
         shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
         yes, no = shares[:, 1:], np.repeat(shares[:, :1], 2, axis=1)
-    odds, probabilities = pair_scores(np.log(yes), np.log(no), pipe._rules(), reverse)
+    _, _, odds, probabilities = score_pairs(found, np.log(yes), np.log(no), np.ones(3), pipe._rules())
     for i, other in enumerate(turned):
         assert probabilities[i, 0] == pytest.approx(yes[i, 0])
         assert odds[i, 0] == pytest.approx(np.log(yes[i, 0] / no[i, 0]))

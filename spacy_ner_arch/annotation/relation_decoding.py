@@ -4,14 +4,14 @@ Letters: P pairs, C classes.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from spacy.tokens import Doc
 
 from .alternatives import entities_and_alternatives, set_entities, span_gains
-from .candidates import Candidates
+from .candidates import Candidates, reverse_rows
 from .graph_decoding import Graph, choose
 from .pair_classes import PairClass
 from .relations import Relation
@@ -43,43 +43,59 @@ class PairRules(NamedTuple):
         return np.array([label in self.symmetric for label, _ in self.classes])
 
 
-def pair_scores(
-    yes: np.ndarray, no: np.ndarray, rules: PairRules, reverse: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Log odds and probabilities (P, C). Symmetric labels get the average of a pair and its reverse.
+class ScoredPairs(NamedTuple):
+    """The candidate pairs of a document, with the scores of their classes.
+
+    reverse: (P,), row of each pair with head and tail exchanged, for symmetric labels; its own row if there is none.
+    odds: (P, C), log odds that a class holds for a pair whose entities are right.
+    probabilities: (P, C), that both entities are right and the class holds.
+    """
+
+    candidates: Candidates
+    reverse: np.ndarray
+    odds: np.ndarray
+    probabilities: np.ndarray
+
+
+def score_pairs(
+    candidates: Candidates, yes: np.ndarray, no: np.ndarray, entity_scores: np.ndarray, rules: PairRules
+) -> ScoredPairs:
+    """Combine the scores of pairs and entities. Symmetric labels get the average of a pair and its reverse.
 
     yes, no: log probabilities (P, C) that a label holds, and that none (or not this one) holds.
-    reverse: (P,) see `candidates.reverse_rows`.
+    entity_scores: (E,), probabilities of the entities.
     """
-    symmetric = rules.is_symmetric
+    symmetric, reverse = rules.is_symmetric, np.arange(len(candidates.pairs))
     if symmetric.any():
+        reverse = reverse_rows(candidates)
         averages = (np.logaddexp(part, part[reverse]) - np.log(2) for part in (yes, no))
         yes, no = (np.where(symmetric, both, part) for both, part in zip(averages, (yes, no), strict=True))
-    return yes - no, np.exp(yes)
+    both_right = entity_scores[candidates.pairs].prod(1)[:, None]
+    return ScoredPairs(candidates, reverse, yes - no, np.exp(yes) * both_right)
 
 
-def choose_pairs(odds: np.ndarray, candidates: Candidates, rules: PairRules, reverse: np.ndarray) -> np.ndarray:
+def choose_pairs(pairs: ScoredPairs, rules: PairRules) -> np.ndarray:
     """(P, C) bool: the classes of each pair by itself."""
-    allowed = _are_allowed(candidates, rules)
+    odds = pairs.odds
+    allowed = _are_allowed(pairs.candidates, rules)
     chosen = allowed & (odds > rules.threshold)
     if not rules.multi_label:
         # Without forbidden classes, which could otherwise be the best. A mirrored pair of a symmetric label still
         # competes.
         ranked = np.where(allowed, odds, -np.inf)
         chosen &= np.arange(odds.shape[1]) == ranked.argmax(1)[:, None]
-    return chosen & _are_stored(candidates, rules, reverse)
+    return chosen & _are_stored(pairs, rules)
 
 
-def choose_graph(
-    doc: Doc, odds: np.ndarray, candidates: Candidates, rules: PairRules, reverse: np.ndarray
-) -> tuple[np.ndarray, int]:
+def choose_graph(doc: Doc, pairs: ScoredPairs, rules: PairRules) -> tuple[np.ndarray, int]:
     """(P, C) bool: the classes of each pair, chosen together with the entities, which are set. And `Choice.inexact`.
 
-    candidates: pairs of the entities of the document and of the alternatives to them.
+    pairs: of the entities of the document and of the alternatives to them.
     """
+    candidates = pairs.candidates
     entities, probabilities = entities_and_alternatives(doc)
-    gains = odds - rules.threshold
-    allowed = _are_allowed(candidates, rules) & _are_stored(candidates, rules, reverse)
+    gains = pairs.odds - rules.threshold
+    allowed = _are_allowed(candidates, rules) & _are_stored(pairs, rules)
     possible = np.argwhere((gains > 0) & allowed).tolist()
     found = {(span.start, span.end, span.label_) for span in doc.ents}
     choice = choose(
@@ -88,23 +104,26 @@ def choose_graph(
             [(span.start, span.end, span.label_) in found for span in entities],
             [range(span.start, span.end) for span in entities],
             _costs(gains, candidates, rules),
-            *_possible_relations(gains, candidates, rules, reverse, possible),
+            *_possible_relations(gains, pairs, rules, possible),
         )
     )
     set_entities(doc, [entities[i] for i in choice.entities], probabilities[choice.entities].tolist())
-    chosen = np.zeros(odds.shape, dtype=bool)
+    chosen = np.zeros(gains.shape, dtype=bool)
     for n in choice.relations:
         chosen[tuple(possible[n])] = True
     return chosen, choice.inexact
 
 
-def make_relation(candidates: Candidates, pair: int, rules: PairRules, number: int, probability: float) -> Relation:
-    """The relation of a pair with a class. The earlier entity is the head of a symmetric label."""
-    first, second = (candidates.entities[i] for i in candidates.pairs[pair].tolist())
-    label, inverse = rules.classes[number]
-    if label in rules.symmetric:
-        inverse = (second.start, second.end) < (first.start, first.end)
-    return Relation(second, first, label, probability) if inverse else Relation(first, second, label, probability)
+def make_relations(pairs: ScoredPairs, chosen: np.ndarray, rules: PairRules) -> Iterator[Relation]:
+    """The relations of the chosen classes, (P, C) bool. The earlier entity is the head of a symmetric label."""
+    for row, number in np.argwhere(chosen).tolist():
+        head, tail = (pairs.candidates.entities[i] for i in pairs.candidates.pairs[row].tolist())
+        label, inverse = rules.classes[number]
+        if label in rules.symmetric:
+            inverse = (tail.start, tail.end) < (head.start, head.end)
+        if inverse:
+            head, tail = tail, head
+        yield Relation(head, tail, label, float(pairs.probabilities[row, number]))
 
 
 def overlapping(candidates: Candidates) -> np.ndarray:
@@ -123,10 +142,10 @@ def _are_allowed(candidates: Candidates, rules: PairRules) -> np.ndarray:
     return np.stack(columns, axis=1)
 
 
-def _are_stored(candidates: Candidates, rules: PairRules, reverse: np.ndarray) -> np.ndarray:
+def _are_stored(pairs: ScoredPairs, rules: PairRules) -> np.ndarray:
     """(P, C) bool: not the mirrored pairs of symmetric labels, which are stored at their other order."""
-    heads, tails = candidates.pairs.T
-    mirrored = (heads > tails) & (reverse != np.arange(len(heads)))
+    heads, tails = pairs.candidates.pairs.T
+    mirrored = (heads > tails) & (pairs.reverse != np.arange(len(heads)))
     return ~(mirrored[:, None] & rules.is_symmetric)
 
 
@@ -142,17 +161,17 @@ def _costs(gains: np.ndarray, candidates: Candidates, rules: PairRules) -> dict[
 
 
 def _possible_relations(
-    gains: np.ndarray, candidates: Candidates, rules: PairRules, reverse: np.ndarray, possible: list[list[int]]
+    gains: np.ndarray, pairs: ScoredPairs, rules: PairRules, possible: list[list[int]]
 ) -> tuple[list[tuple[int, int, float]], list[set[Hashable]]]:
     """Relations (row of the pair and class) and their slots, as in Graph."""
     relations, slots = [], []
     for row, number in possible:
         label, inverse = rules.classes[number]
-        head, tail = candidates.pairs[row].tolist()[:: -1 if inverse else 1]
+        head, tail = pairs.candidates.pairs[row].tolist()[:: -1 if inverse else 1]
         rows, heads, tails = {row}, {head}, {tail}
         if label in rules.symmetric:
             # It holds for both orders of the pair.
-            rows.add(int(reverse[row]))
+            rows.add(int(pairs.reverse[row]))
             heads = tails = {head, tail}
         relations.append((min(head, tail), max(head, tail), len(rows) * float(gains[row, number])))
         taken: set[Hashable] = set() if rules.multi_label else {*rows}

@@ -13,7 +13,7 @@ from spacy.vocab import Vocab
 from thinc.api import Config, Model
 
 from ..annotation.alternatives import entities_and_alternatives
-from ..annotation.candidates import Candidates, reverse_rows
+from ..annotation.candidates import Candidates
 from ..annotation.entities import ALTERNATIVES, span_scores
 from ..annotation.gold_relations import Found, GoldPairs, find_relations, sample_negatives, with_sentences
 from ..annotation.head_input import HeadInput
@@ -23,9 +23,9 @@ from ..annotation.relation_decoding import (
     PairRules,
     choose_graph,
     choose_pairs,
-    make_relation,
+    make_relations,
     overlapping,
-    pair_scores,
+    score_pairs,
 )
 from ..annotation.relations import (
     RelationKey,
@@ -453,20 +453,16 @@ class RelationExtractor(TorchPipe):
             relations = [relation for relation in get_relations(doc) if relation.label not in self.labels]
             if len(candidates.pairs):
                 self._warn_of_types(candidates)
-                reverse = reverse_rows(candidates) if rules.symmetric else np.arange(len(candidates.pairs))
                 yes, no = row
-                odds, probabilities = pair_scores(yes, no, rules, reverse)
-                self.check_finite(doc, odds)
-                entity_scores = span_scores(doc, candidates.entities, key)
-                probabilities = probabilities * entity_scores[candidates.pairs].prod(1)[:, None]
+                pairs = score_pairs(candidates, yes, no, span_scores(doc, candidates.entities, key), rules)
+                self.check_finite(doc, pairs.odds)
                 if self.decode == "graph":
-                    chosen, inexact = choose_graph(doc, odds, candidates, rules, reverse)
+                    chosen, inexact = choose_graph(doc, pairs, rules)
                     if inexact:
                         self._warn_of_inexact(doc, inexact)
                 else:
-                    chosen = choose_pairs(odds, candidates, rules, reverse)
-                for pair, i in np.argwhere(chosen).tolist():
-                    relations.append(make_relation(candidates, pair, rules, i, float(probabilities[pair, i])))
+                    chosen = choose_pairs(pairs, rules)
+                relations += make_relations(pairs, chosen, rules)
             set_relations(doc, relations)
 
     def _warn_of_inexact(self, doc: Doc, count: int) -> None:
