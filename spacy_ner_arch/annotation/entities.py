@@ -1,8 +1,8 @@
 """Gold entities aligned with the tokens of the pipeline, and entities and spans that components have set."""
 
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from spacy.attrs import ENT_IOB, ENT_TYPE, ORTH
@@ -43,11 +43,6 @@ def misaligned_tokens(eg: Example, gold: Sequence[Span]) -> np.ndarray:
     return touched
 
 
-def entities_of(doc: Doc) -> Sequence[Span]:
-    """Entities of a document."""
-    return doc.ents
-
-
 def gold_entities(eg: Example) -> tuple[list[LabelledSpan], np.ndarray]:
     """Gold entities on the predicted tokens, and which of these tokens are annotated, (T,) bool."""
     if same_tokens(eg):
@@ -57,36 +52,53 @@ def gold_entities(eg: Example) -> tuple[list[LabelledSpan], np.ndarray]:
     return align(eg, eg.reference.ents), annotated
 
 
-def count_labels(examples: Iterable[Example], gold: Callable[[Doc], Sequence[Span]], name: str) -> Counter[str]:
-    """Count the gold spans of each label; warn about spans whose bounds do not match the tokenization.
+def count_misaligned(eg: Example, gold: Sequence[Span]) -> int:
+    """How many gold spans have bounds that do not match the predicted tokens."""
+    return len(gold) - len(align(eg, gold)) if gold else 0
 
-    gold: the gold spans of a reference document.
-    name: of the component, for the warning.
+
+def warn_of_misaligned(name: str, misaligned: int, total: int) -> None:
+    """Warn about gold spans whose bounds do not match the tokenization, if there are any.
+
+    name: of the component.
     """
-    counts: Counter[str] = Counter()
-    misaligned = 0
-    for eg in examples:
-        spans = gold(eg.reference)
-        counts.update(span.label_ for span in spans)
-        if spans and not same_tokens(eg):
-            misaligned += len(spans) - len(align(eg, spans))
     if misaligned:
         warnings.warn(
-            f"{name}: {misaligned} of {sum(counts.values())} gold entities do not align with the tokens of the "
-            "pipeline's tokenizer; their tokens are treated as not annotated",
+            f"{name}: {misaligned} of {total} gold entities do not align with the tokens of the pipeline's tokenizer; "
+            "their tokens are treated as not annotated",
             stacklevel=3,
         )
-    return counts
 
 
-def present_entities(doc: Doc) -> tuple[list[Span], list[Span], np.ndarray | None]:
-    """Entities and blocked tokens set by another component, and which tokens are free, (T,) bool; None if all are."""
-    if not doc.has_annotation("ENT_IOB"):
-        return [], [], None
+class PresentEntities(NamedTuple):
+    """What other components have set of the entities of a document, which stays.
+
+    entities: the entities.
+    blocked: spans that are said to be no entity.
+    taken: (T,) bool, the tokens of both, where no other entity may be; None for none.
+    """
+
+    entities: list[Span]
+    blocked: list[Span]
+    taken: np.ndarray | None
+
+    def is_free(self, start: int, end: int) -> bool:
+        """Whether another entity may be in this place."""
+        return self.taken is None or not self.taken[start:end].any()
+
+    def set_with(self, doc: Doc, entities: list[Span]) -> None:
+        """Set these and other entities. All other tokens become outside of entities."""
+        doc.set_ents(self.entities + entities, blocked=self.blocked, default="outside")
+
+
+def present_entities(doc: Doc, overwrite: bool) -> PresentEntities:
+    """What other components have set of the entities of a document; nothing if it is to be overwritten."""
+    if overwrite or not doc.has_annotation("ENT_IOB"):
+        return PresentEntities([], [], None)
     iob, label = doc.to_array([ENT_IOB, ENT_TYPE]).T
     taken = (iob == IOB_INSIDE) | (iob == IOB_BEGIN)
     blocked = [doc[i : i + 1] for i in np.flatnonzero((iob == IOB_BEGIN) & (label == 0)).tolist()]
-    return list(doc.ents), blocked, ~taken
+    return PresentEntities(list(doc.ents), blocked, taken)
 
 
 def scored_entities(doc: Doc) -> list[tuple[Span, float | None]]:

@@ -16,12 +16,14 @@ from thinc.api import Config, Model
 from ..annotation.chains import Chain, TagTarget
 from ..annotation.entities import (
     ALTERNATIVES,
-    count_labels,
-    entities_of,
+    LabelledSpan,
+    PresentEntities,
+    count_misaligned,
     gold_entities,
     present_entities,
     same_tokens,
     scored_spans,
+    warn_of_misaligned,
 )
 from ..annotation.span_terms import SpanTerms, likely_spans, log_probability
 from ..annotation.tags import MISSING, OUTSIDE, SCHEMES, decode, encode, find_scheme, tag_names
@@ -182,21 +184,22 @@ class SequenceNER(TorchPipe):
         Warns about entities that do not match the tokenization, and about documents that teach nothing.
         """
         labels: set[str] = set()
+        total = misaligned = 0
         problems: Counter[str] = Counter()
         first: dict[str, str] = {}
-
-        def noted() -> Iterator[Example]:
-            for eg in examples:
-                _, known = gold_entities(eg)
-                if not known.all():
-                    chain, problem = self._find_chain(eg, known)
-                    labels.update(chain.labels if chain else ())
-                    if problem:
-                        problems[problem] += 1
-                        first.setdefault(problem, eg.reference.text)
-                yield eg
-
-        labels |= count_labels(noted(), entities_of, self.name).keys()
+        for eg in examples:
+            gold = eg.reference.ents
+            labels.update(ent.label_ for ent in gold)
+            total += len(gold)
+            misaligned += count_misaligned(eg, gold)
+            _, known = gold_entities(eg)
+            if not known.all():
+                chain, problem = self._find_chain(eg, known)
+                labels.update(chain.labels if chain else ())
+                if problem:
+                    problems[problem] += 1
+                    first.setdefault(problem, eg.reference.text)
+        warn_of_misaligned(self.name, misaligned, total)
         for problem, count in problems.items():
             self._warn_of_chains(f"{count} documents", problem, first[problem])
         return sorted(labels)
@@ -251,32 +254,41 @@ class SequenceNER(TorchPipe):
     def set_annotations(self, docs: Iterable[Doc], scores: Any) -> None:
         """Write the entities and their probabilities onto the documents."""
         names = self.tags
-        index = {label: i for i, label in enumerate(self.labels)}
         least = self._least_probabilities()
         _, predictions = scores
         for doc, (tags, rows) in zip(docs, predictions, strict=True):
             self.check_finite(doc, rows)
             terms = SpanTerms(*rows.swapaxes(0, 1))
-            kept, blocked, free = ([], [], None) if self.overwrite_ents else present_entities(doc)
-            entities = []
-            for start, end, label in decode(tags, names, self.cfg["scheme"]):
-                score = min(1.0, math.exp(log_probability(terms, start, end, index[label])))
-                if score >= self.cfg["threshold"] and (free is None or free[start:end].all()):
-                    span = Span(doc, start, end, label=label)
-                    span._.score = score
-                    entities.append(span)
-            doc.set_ents(kept + entities, blocked=blocked, default="outside")
+            present = present_entities(doc, self.overwrite_ents)
+            self._set_entities(doc, decode(tags, names, self.cfg["scheme"]), terms, present)
             if least is not None:
-                found = [
-                    (Span(doc, start, end, label=self.labels[label]), probability)
-                    for start, end, label, probability in likely_spans(terms, least)
-                    if free is None or free[start:end].all()
-                ]
-                if others := self._other_alternatives(doc):
-                    found = sorted(found + others, key=lambda row: (row[0].start, row[0].end))
-                group = SpanGroup(doc, name=ALTERNATIVES, spans=[span for span, _ in found])
-                group.attrs["scores"] = np.array([probability for _, probability in found])
-                doc.spans[ALTERNATIVES] = group
+                self._set_alternatives(doc, terms, least, present)
+
+    def _set_entities(
+        self, doc: Doc, found: Sequence[LabelledSpan], terms: SpanTerms, present: PresentEntities
+    ) -> None:
+        """Set the entities that were found and are probable enough, and their probabilities."""
+        entities = []
+        for start, end, label in found:
+            score = min(1.0, math.exp(log_probability(terms, start, end, self.labels.index(label))))
+            if score >= self.cfg["threshold"] and present.is_free(start, end):
+                span = Span(doc, start, end, label=label)
+                span._.score = score
+                entities.append(span)
+        present.set_with(doc, entities)
+
+    def _set_alternatives(self, doc: Doc, terms: SpanTerms, least: np.ndarray, present: PresentEntities) -> None:
+        """Set all spans that are probable enough, (L,) by label, and their probabilities."""
+        found = [
+            (Span(doc, start, end, label=self.labels[label]), probability)
+            for start, end, label, probability in likely_spans(terms, least)
+            if present.is_free(start, end)
+        ]
+        if others := self._other_alternatives(doc):
+            found = sorted(found + others, key=lambda row: (row[0].start, row[0].end))
+        group = SpanGroup(doc, name=ALTERNATIVES, spans=[span for span, _ in found])
+        group.attrs["scores"] = np.array([probability for _, probability in found])
+        doc.spans[ALTERNATIVES] = group
 
     def _other_alternatives(self, doc: Doc) -> list[tuple[Span, float]]:
         """Alternatives with labels that the component does not have, which another one has set."""

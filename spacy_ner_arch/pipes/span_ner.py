@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from spacy.training import Example
 from spacy.vocab import Vocab
 from thinc.api import Config, Model, NumpyOps
 
-from ..annotation.entities import count_labels, entities_of, gold_entities, present_entities
+from ..annotation.entities import count_misaligned, gold_entities, present_entities, warn_of_misaligned
 from ..annotation.spans import GoldSpans, decode_exact, decode_greedy
 from .base import TorchPipe, log_odds
 
@@ -122,19 +123,18 @@ class SpanPipe(TorchPipe):
     def find_labels(self, examples: Iterable[Example]) -> list[str]:
         """Labels of all gold spans, sorted. Warns about spans that cannot be learned."""
         limit = self.cfg["max_width"]
-        too_wide = 0
-
-        def gold(doc: Doc) -> Sequence[Span]:
-            nonlocal too_wide
-            spans = self.gold_spans(doc)
+        counts: Counter[str] = Counter()
+        misaligned = too_wide = 0
+        for eg in examples:
+            spans = self.gold_spans(eg.reference)
+            counts.update(span.label_ for span in spans)
+            misaligned += count_misaligned(eg, spans)
             too_wide += sum(len(span) > limit for span in spans)
-            return spans
-
-        counts = count_labels(examples, gold, self.name)
+        warn_of_misaligned(self.name, misaligned, counts.total())
         if too_wide:
             warnings.warn(
-                f"{self.name}: {too_wide} of {sum(counts.values())} gold spans are longer than max_width = {limit} "
-                "tokens; they cannot be found and count as missed",
+                f"{self.name}: {too_wide} of {counts.total()} gold spans are longer than max_width = {limit} tokens; "
+                "they cannot be found and count as missed",
                 stacklevel=2,
             )
         return sorted(counts)
@@ -175,7 +175,7 @@ class SpanNER(SpanPipe):
         self.overwrite_ents = overwrite_ents
 
     def gold_spans(self, doc: Doc) -> Sequence[Span]:
-        return entities_of(doc)
+        return doc.ents
 
     def find_targets(self, examples: Sequence[Example], items: list[np.ndarray] | None) -> list[GoldSpans]:
         """Gold entities of every example on its predicted tokens."""
@@ -189,12 +189,12 @@ class SpanNER(SpanPipe):
             self._set_entities(doc, log_probabilities)
 
     def _set_entities(self, doc: Doc, log_probabilities: np.ndarray) -> None:
-        kept, blocked, free = ([], [], None) if self.overwrite_ents else present_entities(doc)
+        present = present_entities(doc, self.overwrite_ents)
         classes = log_probabilities[..., 1:].argmax(-1)
         best = np.take_along_axis(log_probabilities[..., 1:], classes[..., None], -1)[..., 0]
         gains = best - log_probabilities[..., 0] - log_odds(self.cfg["threshold"])
-        if free is not None:
-            gains[spans_with(~free, gains.shape[1])] = -np.inf
+        if present.taken is not None:
+            gains[spans_with(present.taken, gains.shape[1])] = -np.inf
         exact = self.cfg["decode"] == "exact"
         found = decode_exact(classes, gains) if exact else decode_greedy(classes, gains, best)
         entities = []
@@ -202,7 +202,7 @@ class SpanNER(SpanPipe):
             span = Span(doc, start, end, label=self.labels[label])
             span._.score = math.exp(best[start, end - start - 1])
             entities.append(span)
-        doc.set_ents(kept + entities, blocked=blocked, default="outside")
+        present.set_with(doc, entities)
 
 
 def spans_with(tokens: np.ndarray, max_width: int) -> np.ndarray:
