@@ -212,7 +212,7 @@ def each_loss_by_itself(losses):
 
 def flag_at_once(self, optimizer):
     finish_update(self, optimizer)
-    if self._overflow is not None and bool(self._overflow.flag):
+    if self.optimizer.overflow is not None and bool(self.optimizer.overflow.flag):
         raise ValueError("the flag is set")
 
 

@@ -133,7 +133,7 @@ def test_rates_and_decay_of_groups(tiny_transformers):
     def settings(name):
         shim = nlp.get_pipe(name).model.shims[0]
         names = {p: n for n, p in shim.module.named_parameters()}
-        return {names[p]: (g["lr"], g["weight_decay"]) for g in shim._optimizer.param_groups for p in g["params"]}
+        return {names[p]: (g["lr"], g["weight_decay"]) for g in shim.optimizer.adamw.param_groups for p in g["params"]}
 
     step(0)
     assert set(settings("sequence_ner").values()) == {(0.5, 0.1), (0.5, 0.0)}
@@ -154,7 +154,7 @@ def test_a_stage_starts_with_a_fresh_optimizer(tiny_transformers):
     counts = []
     for number in range(4):
         step(number)
-        counts.append(float(next(iter(shim._optimizer.state.values()))["step"]))
+        counts.append(float(next(iter(shim.optimizer.adamw.state.values()))["step"]))
     assert counts == [1, 2, 1, 2]
 
 

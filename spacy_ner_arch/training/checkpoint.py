@@ -244,7 +244,7 @@ def optimizer_keys(nlp: Language) -> dict[str, tuple[tuple[Any, str], torch.devi
         for shim, module in modules(node):
             for key, parameter in module.named_parameters():
                 is_own = isinstance(shim, TorchShim)
-                owner = f"torch-{shim.id}" if is_own else shim.id
+                owner = shim.optimizer.name if is_own else shim.id
                 keys[f"{name}/{key}"] = (owner, key), parameter.device if is_own else None
     return keys
 
@@ -258,7 +258,7 @@ def training_state(nlp: Language, optimizer: Optimizer) -> Checkpoint:
         for key, array in (getattr(optimizer, kind) or {}).items():
             tensors[f"{kind}/{names[key]}"] = array if isinstance(array, Tensor) else xp2torch(array)
     for name, shim in torch_shims(nlp):
-        held, shims[name] = shim.training_state()
+        held, shims[name] = shim.optimizer.state()
         tensors.update({f"shims/{name}/{key}": tensor for key, tensor in held.items()})
     values = {
         "updates": {names[key]: count for key, count in optimizer.nr_update.items()},
@@ -289,7 +289,7 @@ def set_training_state(nlp: Language, optimizer: Optimizer, checkpoint: Checkpoi
             held[key] = torch2xp(tensor, ops=get_current_ops()) if device is None else tensor.to(device)
     optimizer.nr_update.update({keys[name][0]: count for name, count in values["updates"].items()})
     for name, shim in torch_shims(nlp):
-        shim.load_training_state(optimizer, dict(parts(tensors, f"shims/{name}")), values["shims"][name])
+        shim.optimizer.load_state(optimizer, dict(parts(tensors, f"shims/{name}")), values["shims"][name])
     for component, weight in learned_weights(nlp):
         vars(weight).update(values["loss_weights"].get(component, {}))
 

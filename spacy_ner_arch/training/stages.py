@@ -10,7 +10,8 @@ from spacy.util import registry
 from thinc.api import Model
 from thinc.schedules import constant
 
-from ..bridge.shim import ParameterGroup, TorchShim
+from ..bridge.optimizer import ParameterGroup
+from ..bridge.shim import TorchShim
 
 STAGE_KEYS = {"steps", "groups"}
 GROUP_KEYS = {"match", "learn_rate", "weight_decay"}

@@ -1,0 +1,235 @@
+"""One optimiser step for all parameters of a torch module, with the settings of thinc's optimiser."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from thinc.api import Optimizer
+from torch import Tensor, nn
+
+MAX_SKIPPED = 50
+
+
+@dataclass
+class ParameterGroup:
+    """Parameters of one module with the same settings; None means the value of `[training.optimizer]`."""
+
+    names: frozenset[str]
+    learn_rate: float | None = None
+    weight_decay: float | None = None
+
+
+class Overflow(NamedTuple):
+    """The flag that a gradient of a step was not finite, while it is copied to the host.
+
+    copied: event after which it is there; None on a CPU.
+    """
+
+    flag: Tensor
+    copied: torch.cuda.Event | None
+
+    @classmethod
+    def copy(cls, flag: Tensor) -> "Overflow":
+        """Begin to copy the flag to the host."""
+        sent = flag.to("cpu", non_blocking=True)
+        if not flag.is_cuda:
+            return cls(sent, None)
+        copied = torch.cuda.Event()
+        copied.record(torch.cuda.current_stream(flag.device))
+        return cls(sent, copied)
+
+    def read(self) -> bool:
+        """Wait for the copy and return the flag."""
+        if self.copied is not None:
+            self.copied.synchronize()
+        return bool(self.flag)
+
+
+class ModuleOptimizer:
+    """AdamW over the parameters of a module, and their running averages.
+
+    The rate, betas, eps and L2 are those of `[training.optimizer]` (L2 as decoupled weight decay, without biases and
+    normalization weights); groups can override rate and decay. Gradients are clipped by their norm over all parameters.
+    A step with a gradient that is not finite changes nothing and is counted in `skipped_steps`. `check_last_step` then
+    raises ValueError, under loss scaling only after MAX_SKIPPED such steps in a row.
+
+    module: its parameters must stay the same tensors.
+    name: of the module, for its averages in thinc's optimiser; no other module has it.
+    is_scaled: whether losses are scaled, as float16 needs it.
+    groups: what is trained; None for all parameters that have a gradient.
+    """
+
+    def __init__(
+        self, module: nn.Module, name: str, *, is_scaled: bool, groups: Sequence[ParameterGroup] | None = None
+    ) -> None:
+        self.module = module
+        self.name = name
+        self.is_scaled = is_scaled
+        self.groups = groups
+        # To walk over a transformer in every update would take longer than many of its kernels.
+        self.parameters = dict(module.named_parameters())
+        self.adamw: torch.optim.Optimizer | None = None
+        self.skipped_steps = 0
+        self.overflow: Overflow | None = None
+        self._skipped_in_a_row = 0
+        self._settings: Optimizer | None = None
+        self._updates = 0
+        self._scaler: torch.amp.GradScaler | None = None
+
+    def restart(self, groups: Sequence[ParameterGroup]) -> None:
+        """From the next step on, train these groups, with a fresh state."""
+        self.groups = groups
+        self.adamw = None
+
+    def step(self, settings: Optimizer, frozen: bool) -> None:
+        """Update the parameters by the gradients since the last step, and the averages, if thinc's optimiser has them.
+
+        frozen: whether no parameter is trained now.
+        """
+        parameters = {name: p for name, p in self.parameters.items() if p.grad is not None}
+        if settings.averages is not None:
+            # Include parameters that are frozen in this stage; otherwise their averages would lag behind.
+            known = {n: p for n, p in self.parameters.items() if self._key(n) in settings.averages}
+        if frozen or not parameters:
+            if settings.averages is not None and known:
+                self._average(settings.averages, known)
+            return
+        adamw: Any = self._get_adamw(settings)
+        self._updates += 1
+        if not self.module.training:  # a process without documents; modules may keep what they make of weights
+            self.module.train()
+        scaler = self.scaler(next(iter(parameters.values())).device) if self.is_scaled else None
+        if scaler is not None:
+            scaler.unscale_(adamw)
+        limit = settings.grad_clip or float("inf")
+        norm = nn.utils.clip_grad_norm_(parameters.values(), limit, foreach=True)
+        overflow = (~norm.isfinite()).float()
+        # The fused step reads this flag on the device and changes nothing if it is set.
+        adamw.found_inf = overflow
+        adamw.grad_scale = None
+        adamw.step()
+        adamw.zero_grad(set_to_none=True)
+        if scaler is not None:
+            scaler.update()
+        self.overflow = Overflow.copy(overflow)
+        if settings.averages is not None:
+            self._average(settings.averages, {**known, **parameters})
+
+    def check_last_step(self) -> None:
+        """Raise ValueError if the last step was skipped, see above.
+
+        To be called after the host has read the next loss: then it hardly ever waits here.
+        """
+        if self.overflow is None:
+            return
+        overflowed, self.overflow = self.overflow.read(), None
+        self._skipped_in_a_row = self._skipped_in_a_row + 1 if overflowed else 0
+        self.skipped_steps += overflowed
+        # The loss scale must adapt first.
+        if self._skipped_in_a_row > (MAX_SKIPPED if self.is_scaled else 0):
+            raise ValueError(
+                f"a gradient was not finite in update {self._updates}, which was skipped: the weights are those of the "
+                "update before; lower [training.optimizer] learn_rate or grad_clip, or look for extreme inputs"
+            )
+
+    def scaler(self, device: torch.device) -> torch.amp.GradScaler:
+        """The scale of the losses."""
+        if self._scaler is None:
+            self._scaler = torch.amp.GradScaler(device.type)
+            # It is only complete after a first use, and in parallel training a process may have no document for that.
+            self._scaler.scale(torch.ones((), device=device))
+        return self._scaler
+
+    def _set_settings(self, settings: Optimizer) -> None:
+        """Use the settings of thinc's optimiser; begin anew if it is another object than before."""
+        if self._settings is settings:
+            return
+        if settings.use_radam or not (settings.b1 and settings.b2) or not settings.L2_is_weight_decay:
+            raise ValueError(
+                "spacy_ner_arch trains with Adam.v1 and L2_is_weight_decay = true only; change [training.optimizer]"
+            )
+        self._settings, self.adamw, self._updates = settings, None, 0
+
+    def _get_adamw(self, settings: Optimizer) -> torch.optim.Optimizer:
+        """AdamW with the current rates of thinc's optimiser."""
+        self._set_settings(settings)
+        if self.adamw is None:
+            trained = {name: p for name, p in self.parameters.items() if p.requires_grad}
+            parts: list[dict[str, Any]] = []
+            for group in self.groups or [ParameterGroup(frozenset(trained))]:
+                own = [p for name, p in trained.items() if name in group.names]
+                parts.append({"params": [p for p in own if p.dim() > 1], "group": group, "decays": True})
+                parts.append({"params": [p for p in own if p.dim() <= 1], "group": group, "decays": False})
+            self.adamw = torch.optim.AdamW([part for part in parts if part["params"]], fused=True)
+        for part in self.adamw.param_groups:
+            group = part["group"]
+            part["lr"] = settings.learn_rate if group.learn_rate is None else group.learn_rate
+            part["betas"] = (settings.b1, settings.b2)
+            part["eps"] = settings.eps
+            decay = settings.L2 if group.weight_decay is None else group.weight_decay
+            part["weight_decay"] = decay if part["decays"] else 0.0
+        return self.adamw
+
+    # Averages
+
+    def _average(self, averages: dict[Any, Any], parameters: dict[str, nn.Parameter]) -> None:
+        """Update the running averages in thinc's optimiser, by thinc's formula, for all parameters at once."""
+        share = 1.0 - min((1.0 + self._updates) / (10.0 + self._updates), 0.9999)
+        for name, parameter in parameters.items():
+            kept = averages.get(self._key(name))
+            if kept is None or kept.shape != parameter.shape:
+                averages[self._key(name)] = parameter.detach().clone()
+        kept = [averages[self._key(name)] for name in parameters]
+        torch._foreach_lerp_(kept, [p.detach() for p in parameters.values()], share)
+
+    def _key(self, parameter: str) -> tuple[str, str]:
+        return self.name, parameter
+
+    @contextlib.contextmanager
+    def use_averages(self, averages: dict[Any, Any]) -> Iterator[None]:
+        """Use the averages of thinc's optimiser as weights within the context."""
+        named = self.parameters.items()
+        swapped = [(p, averages[self._key(name)]) for name, p in named if self._key(name) in averages]
+        swapped = [(p, average) for p, average in swapped if p.shape == average.shape]
+        own = [p.detach().clone() for p, _ in swapped]
+        with torch.no_grad():
+            for p, average in swapped:
+                p.copy_(average)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for (p, _), weight in zip(swapped, own, strict=True):
+                    p.copy_(weight)
+
+    # Checkpoints
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What `load_state` needs to go on with training: tensors by name, and JSON values."""
+        names = {parameter: name for name, parameter in self.parameters.items()}
+        held: Any = {} if self.adamw is None else self.adamw.state
+        tensors = {f"{key}/{names[p]}": tensor for p, state in held.items() for key, tensor in state.items()}
+        return tensors, {
+            "updates": self._updates,
+            "overflow": None if self.overflow is None else self.overflow.read(),
+            "skipped": [self.skipped_steps, self._skipped_in_a_row],
+            "scaler": None if self._scaler is None else self._scaler.state_dict(),
+        }
+
+    def load_state(self, settings: Optimizer, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        """Go on with training where `state` was called. The groups must be those of that moment."""
+        if values["updates"]:
+            self._set_settings(settings)
+        for key, tensor in tensors.items():
+            kind, name = key.split("/", 1)
+            parameter = self.parameters.get(name)
+            if parameter is not None and parameter.requires_grad:
+                self._get_adamw(settings).state.setdefault(parameter, {})[kind] = tensor.to(parameter.device)
+        self._updates = values["updates"]
+        overflow = values["overflow"]
+        self.overflow = None if overflow is None else Overflow(torch.tensor(overflow), None)
+        self.skipped_steps, self._skipped_in_a_row = values["skipped"]
+        if values["scaler"] is not None:
+            self.scaler(next(iter(self.parameters.values())).device).load_state_dict(values["scaler"])
