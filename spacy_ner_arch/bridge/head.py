@@ -121,18 +121,14 @@ def head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool
     losses: list[Loss] = []
     backprops = []
     for group, x, batch in make_batches(model, docs, vectors, items, targets):
-        if is_train:
-            loss, backprop_loss = shim.begin_update((x, batch), model.attrs["dropout_rate"])
-            backprops.append((group, batch, backprop_loss))
-        else:
-            loss = shim.predict((x, batch))
+        loss, backprop_loss = shim((x, batch), is_train, model.attrs["dropout_rate"])
         losses.append(loss)
+        backprops.append((group, batch, backprop_loss))
 
     def backprop(weight: float = 1.0) -> Any:
         gradients: list[Any] = [None] * len(docs)
         for group, batch, backprop_loss in backprops:
-            d_x = cast(Tensor, backprop_loss(weight))
-            place(gradients, group, split(model, batch.flatten(d_x), batch.lengths.tolist()))
+            place(gradients, group, unpad(model, batch, backprop_loss(weight)))
         return backprop_vectors(gradients)
 
     return read_loss(losses), backprop
@@ -149,12 +145,9 @@ def tok2vec_forward(
     encoded: list[Any] = [None] * len(docs)
     backprops = []
     for group, x, batch in make_batches(model, docs, vectors):
-        if is_train:
-            states, backprop_states = shim.begin_update((x, batch), model.attrs["dropout_rate"])
-            backprops.append((group, batch, backprop_states))
-        else:
-            states = shim.predict((x, batch))
-        place(encoded, group, split(model, batch.flatten(states.detach().float()), batch.lengths.tolist()))
+        states, backprop_states = shim((x, batch), is_train, model.attrs["dropout_rate"])
+        place(encoded, group, unpad(model, batch, states.detach().float()))
+        backprops.append((group, batch, backprop_states))
     output = TokenVectors(encoded)
     lengths = [len(doc) for doc in docs]
 
@@ -167,8 +160,7 @@ def tok2vec_forward(
         gradients: list[Any] = [None] * len(docs)
         for group, batch, backprop_states in backprops:
             flat = total if len(group) == len(docs) else torch.cat([rows[i] for i in group])
-            d_x = cast(Tensor, backprop_states(batch.pad(flat)))
-            place(gradients, group, split(model, batch.flatten(d_x), batch.lengths.tolist()))
+            place(gradients, group, unpad(model, batch, backprop_states(batch.pad(flat))))
         return backprop_vectors(gradients)
 
     def backprop_rest() -> None:
@@ -283,6 +275,11 @@ def split(model: Model, flat: Tensor, lengths: list[int]) -> list[Floats2d]:
     """The rows (N, D) as one array per document; the arrays are views of the same memory."""
     array = cast(Floats2d, torch2xp(flat.contiguous(), ops=model.ops))
     return model.ops.unflatten(array, cast(Ints1d, lengths))
+
+
+def unpad(model: Model, batch: Batch, padded: Any) -> list[Floats2d]:
+    """The tokens of a padded tensor (B, T, D) as one array per document."""
+    return split(model, batch.flatten(padded), batch.lengths.tolist())
 
 
 def pick(values: Sequence[Any] | None, group: Sequence[int]) -> list[Any] | None:

@@ -141,6 +141,12 @@ class TorchShim(Shim):
 
     # Running
 
+    def __call__(
+        self, args: tuple[Any, ...], is_train: bool, dropout: float = 0.0
+    ) -> tuple[Any, Callable[[Any], Tensor | None]]:
+        """The output of the module, and its backward pass; see `begin_update` and `predict`."""
+        return self.begin_update(args, dropout) if is_train else (self.predict(args), no_backprop)
+
     def predict(self, args: tuple[Any, ...]) -> Any:
         """Run the module in evaluation mode, without a graph."""
         # inference_mode saves time on small tensors. Some transformers keep tensors for later calls; those of

@@ -69,9 +69,7 @@ def embed_forward(model: Tok2Vec, docs: list[Doc], is_train: bool) -> tuple[list
         tensors.append(static_vectors(docs, shim.cfg["vector_width"], model.attrs["vector_attributes"], shim.device))
     else:
         tensors.append(torch.zeros((sum(lengths), 0), device=shim.device))
-    if not is_train:
-        return split(model, shim.predict(tuple(tensors)), lengths), no_backprop
-    output, backprop_output = shim.begin_update(tuple(tensors), model.attrs["dropout_rate"])
+    output, backprop_output = shim(tuple(tensors), is_train, model.attrs["dropout_rate"])
 
     def backprop(d_vectors: list[Floats2d]) -> list[Doc]:
         backprop_output(join(model, d_vectors))
