@@ -19,7 +19,7 @@ from ..annotation.entities import scored_entities, scored_spans
 from ..annotation.layers import assigning, gives_alternatives
 from ..annotation.relations import get_relations_json
 from ..formats.lines import BLANKS, Line
-from ..formats.records import check_text, parse_json
+from ..formats.records import check_text, parse_object
 
 # What the annotation of a document has, and the attribute that a component assigns if it sets that.
 LAYERS = {"entities": "doc.ents", "spans": "doc.spans", "relations": "doc._.relations"}
@@ -60,9 +60,7 @@ def parse(line: Line, format: str | None, new_keys: set[str], column: str = "tex
     line.check()
     if format != "jsonl" or not line.text.strip(BLANKS):
         return {column: line.text}
-    record = parse_json(line, REMEDY.format(column))
-    if not isinstance(record, dict):
-        raise line.error("not a JSON object", REMEDY.format(column))
+    record = parse_object(line, REMEDY.format(column))
     check_record(record, line, new_keys, column)
     return record
 

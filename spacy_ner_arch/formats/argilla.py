@@ -11,7 +11,7 @@ from spacy.tokens import Doc
 from .arrow_files import read_rows
 from .counts import Note, ReadReport
 from .lines import Line
-from .records import Source, Text, Triple, check_bounds, entity_values, parse_json, text_of, validate
+from .records import Source, Text, Triple, check_bounds, entity_values, parse_object, text_of, validate
 from .sentence import LabelledSpan, Sentence
 from .texts import UNLABELLED, TextAnnotation, choose_annotators, make_sentences
 from .units import check_unit, to_characters
@@ -77,9 +77,7 @@ def _read(path: Path, report: ReadReport, unit: str, on_error: str) -> Iterator[
     for line, columns in read_rows(path, REMEDY):
         found: list[TextAnnotation] = []
         with report.skipping(on_error):
-            value = parse_json(line, REMEDY) if columns is None else columns
-            if not isinstance(value, dict):
-                raise line.error("not a JSON object", REMEDY)
+            value = parse_object(line, REMEDY) if columns is None else columns
             record = validate(ArgillaRecord, value, line, REMEDY)
             text = _find_text(record, value, line)
             notes: list[Note] = []

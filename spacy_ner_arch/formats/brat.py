@@ -44,6 +44,19 @@ class Entity(NamedTuple):
     quoted: str
 
 
+class Items(NamedTuple):
+    """The annotation of a document.
+
+    entities: by id.
+    relations: their lines, labels, and the ids of head and tail.
+    others: lines that are left out, see OTHERS.
+    """
+
+    entities: dict[str, Entity]
+    relations: list[tuple[Line, str, str, str]]
+    others: list[Line]
+
+
 def read_brat(
     path: str | Path,
     report: ReadReport,
@@ -87,56 +100,71 @@ def _read(path: Path, report: ReadReport, on_error: str) -> Iterator[TextAnnotat
 
 def _read_document(text_path: Path, annotation_path: Path) -> tuple[TextAnnotation, list[Note]]:
     """Read a pair of files. Returns the annotation, and notes on what is left out."""
-    entities: dict[str, Entity] = {}
-    relations: list[tuple[Line, str, str, str]] = []
-    left_out: set[str] = set()
-    notes: list[Note] = []
-    ids: set[str] = set()
-    for line in read_lines(annotation_path):
-        if not line.text.strip(BLANKS):
-            continue
-        line.check()
-        id = line.text.split("\t")[0]
-        if id in ids and id != "*":
-            raise line.error(f"the id {id} is there twice", "give each annotation of a document an id of its own")
-        ids.add(id)
-        if line.text[0] == "T":
-            entities[id] = _read_entity(line)
-        elif line.text[0] == "R":
-            relations.append(_read_relation(line))
-        elif line.text[0] in OTHERS:
-            notes.append(Note(line, OTHERS[line.text[0]]))
-            left_out.add(id)
-        else:
-            raise line.error("the id is none of brat's: T, R, E, A, M, N, # or *", REMEDY)
+    items = _read_items(annotation_path)
     start = Line(annotation_path, 1, "")
-    text = _read_text(text_path, start, list(entities.values()))
-    if not ids:
-        notes.append(Note(start, NO_ENTITY))
-    for entity in entities.values():
+    text = _read_text(text_path, start, list(items.entities.values()))
+    for entity in items.entities.values():
         fault = _find_fault(entity, text)
         if fault is not None:
             raise entity.line.error(fault, REMEDY)
+    notes = [Note(line, OTHERS[line.text[0]]) for line in items.others]
+    if not any(items):
+        notes.append(Note(start, NO_ENTITY))
     spans: list[LabelledSpan | None] = []
     missing: list[tuple[int, int]] = []
-    for line, label, parts, quoted in entities.values():
+    for line, label, parts, quoted in items.entities.values():
         bounds = _join(parts, text)
         spans.append(None if bounds is None else (*bounds, label))
         if bounds is None:
             missing += parts
             notes.append(Note(line, DISCONTINUOUS, f"{quoted!r} {label}"))
-    places = {id: i for i, id in enumerate(entities)}
-    indices: list[LabelledIndices] = []
-    for line, label, *arguments in relations:
+    relations, left_out = _find_relations(items)
+    return TextAnnotation(start, text, spans, relations, missing), notes + left_out
+
+
+def _read_items(path: Path) -> Items:
+    """Read the annotation of a document."""
+    items = Items({}, [], [])
+    ids: set[str] = set()
+    for line in read_lines(path):
+        if not line.text.strip(BLANKS):
+            continue
+        line.check()
+        id = _id_of(line)
+        if id in ids and id != "*":
+            raise line.error(f"the id {id} is there twice", "give each annotation of a document an id of its own")
+        ids.add(id)
+        if line.text[0] == "T":
+            items.entities[id] = _read_entity(line)
+        elif line.text[0] == "R":
+            items.relations.append(_read_relation(line))
+        elif line.text[0] in OTHERS:
+            items.others.append(line)
+        else:
+            raise line.error("the id is none of brat's: T, R, E, A, M, N, # or *", REMEDY)
+    return items
+
+
+def _id_of(line: Line) -> str:
+    return line.text.split("\t")[0]
+
+
+def _find_relations(items: Items) -> tuple[list[LabelledIndices], list[Note]]:
+    """The relations between entities, and notes on those with other arguments, which are left out."""
+    places = {id: i for i, id in enumerate(items.entities)}
+    others = set(map(_id_of, items.others))
+    relations: list[LabelledIndices] = []
+    notes: list[Note] = []
+    for line, label, *arguments in items.relations:
         for argument in arguments:
-            if argument not in places and argument not in left_out:
+            if argument not in places and argument not in others:
                 raise line.error(f"the argument {argument} is not the id of an entity of the document", REMEDY)
-        if left_out.intersection(arguments):
+        if others.intersection(arguments):
             notes.append(Note(line, RELATION_LEFT_OUT, line.text))
         else:
             head, tail = (places[argument] for argument in arguments)
-            indices.append((head, tail, label))
-    return TextAnnotation(start, text, spans, indices, missing), notes
+            relations.append((head, tail, label))
+    return relations, notes
 
 
 def _read_entity(line: Line) -> Entity:

@@ -10,7 +10,7 @@ from .arrow_files import ARROW, PARQUET, open_arrow, read_rows
 from .counts import Note, ReadReport
 from .json_spans import Token
 from .lines import FormatError, Line
-from .records import Source, parse_json, validate
+from .records import Source, parse_object, validate
 from .sentence import Sentence
 from .source_tags import MISSING_TAG, Tag
 from .tagged_tokens import TaggedTokens, read_tag, tagged_sentences
@@ -61,9 +61,7 @@ def read_datasets(
     found = []
     for line, columns in read_rows(path, REMEDY):
         with report.skipping(on_error):
-            value = parse_json(line, REMEDY) if columns is None else columns
-            if not isinstance(value, dict):
-                raise line.error("not a JSON object", REMEDY)
+            value = parse_object(line, REMEDY) if columns is None else columns
             row = validate(TaggedRow, value, line, REMEDY)
             if names is None:
                 names = tag_names or _find_names(path)

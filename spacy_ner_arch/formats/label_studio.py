@@ -14,7 +14,7 @@ from spacy.tokens import Doc
 from .counts import Note, ReadReport
 from .json_files import read_items
 from .lines import Line
-from .records import Label, Source, Text, check_bounds, parse_json, text_of, validate
+from .records import Label, Source, Text, check_bounds, parse_object, text_of, validate
 from .sentence import LabelledSpan, Sentence
 from .spans import RELATION_LEFT_OUT
 from .texts import UNLABELLED, LabelledIndices, TextAnnotation, choose_annotators, complete_relations, make_sentences
@@ -59,6 +59,23 @@ class Result(BaseModel):
     to_name: StrictStr | None = None
     direction: StrictStr | None = None
     labels: list[Label] | None = None
+
+
+# Regions and their ids, by the tag of their text in the configuration of the project.
+Regions = dict[str | None, list[tuple[Id | None, Region]]]
+
+
+class PlacedRegions(NamedTuple):
+    """The regions of an annotation in their texts.
+
+    spans: by the name of the text.
+    places: of a region with a label, by its id: the name of its text, and the index of its first span there.
+    clashes: ids of several regions.
+    """
+
+    spans: dict[str, list[LabelledSpan]]
+    places: dict[Id, tuple[str, int]]
+    clashes: set[Id]
 
 
 class Annotation(Source):
@@ -125,10 +142,7 @@ def _read(path: str | Path, report: ReadReport, units: Sequence[str], on_error: 
     for line in read_items(path, REMEDY):
         found: list[TextAnnotation] = []
         with report.skipping(on_error):
-            value = parse_json(line, REMEDY)
-            if not isinstance(value, dict):
-                raise line.error("not a JSON object", REMEDY)
-            task = _read_task(value, line)
+            task = _read_task(parse_object(line, REMEDY), line)
             made = [
                 _make_annotations(one, task, units, used, line) for one in task.annotations if not one.was_cancelled
             ]
@@ -189,41 +203,12 @@ def _make_annotations(
 
     used: how often data with a name was the text of a task so far.
     """
-    notes: list[Note] = []
-    ids: set[Id | None] = set()
-    # By the tag of their text in the configuration of the project.
-    regions: dict[str | None, list[tuple[Id | None, Region]]] = {}
-    for result in annotation.result:
-        if result.type == "labels" and isinstance(result.value, dict) and "channel" not in result.value:
-            region = validate(Region, result.value, line, REMEDY)
-            regions.setdefault(result.to_name, []).append((result.id, region))
-        elif result.type != "relation":
-            notes.append(Note(line, OTHER_TYPE, result.type))
-        if result.type != "relation":
-            ids.add(result.id)
+    regions, notes = _read_regions(annotation.result, line)
     if not task.texts or (annotation.result and not regions and "text" not in task.texts):
         return [], [*notes, Note(line, NO_TEXT)]
-    spans: dict[str, list[LabelledSpan]] = {}
-    places: dict[Id, tuple[str, int]] = {}
-    clashes: set[Id] = set()
-    # Those that reach farthest fit the fewest texts.
-    tags = sorted(regions, key=lambda tag: max(region.end for _, region in regions[tag]), reverse=True)
-    for tag in tags or [None]:
-        of_tag = regions.get(tag, [])
-        name, bounds = _find_text(task.texts, tag, [region for _, region in of_tag], units, spans, used, line)
-        if len(task.texts) > 1 and name != "text" and not any(region.text for _, region in of_tag):
-            notes.append(Note(line, CHOSEN_TEXT, f"{name!r} of {', '.join(map(repr, task.texts))}"))
-        found = spans.setdefault(name, [])
-        for (id, region), (start, end) in zip(of_tag, bounds, strict=True):
-            if not region.labels:
-                notes.append(Note(line, NO_LABEL, task.texts[name][start:end]))
-            elif id is not None:
-                text, first = places.setdefault(id, (name, len(found)))
-                if text != name or (first < len(found) and found[first][:2] != (start, end)):
-                    clashes.add(id)
-            found += [(start, end, label) for label in region.labels]
-    relations, left_out = _find_relations(annotation.result, ids, places, clashes, line)
-    notes += left_out
+    placed, notes_on_regions = _place_regions(regions, task.texts, units, used, line)
+    relations, notes_on_relations = _find_relations(annotation.result, placed, line)
+    spans = placed.spans
     used.update([*spans])
     made = [
         TextAnnotation(
@@ -237,18 +222,55 @@ def _make_annotations(
         for name in task.texts
         if name in spans
     ]
-    return made, notes
+    return made, [*notes, *notes_on_regions, *notes_on_relations]
+
+
+def _read_regions(results: Sequence[Result], line: Line) -> tuple[Regions, list[Note]]:
+    """The regions of texts, and notes on other results, except relations."""
+    regions: Regions = {}
+    notes: list[Note] = []
+    for result in results:
+        if result.type == "labels" and isinstance(result.value, dict) and "channel" not in result.value:
+            region = validate(Region, result.value, line, REMEDY)
+            regions.setdefault(result.to_name, []).append((result.id, region))
+        elif result.type != "relation":
+            notes.append(Note(line, OTHER_TYPE, result.type))
+    return regions, notes
+
+
+def _place_regions(
+    regions: Regions, texts: dict[str, str], units: Sequence[str], used: Counter[str], line: Line
+) -> tuple[PlacedRegions, list[Note]]:
+    """Find the text of each region; without regions, the text of the task.
+
+    Also returns notes on regions without a label, and on texts that were chosen among several.
+    """
+    placed = PlacedRegions({}, {}, set())
+    notes: list[Note] = []
+    # Those that reach farthest fit the fewest texts.
+    tags = sorted(regions, key=lambda tag: max(region.end for _, region in regions[tag]), reverse=True)
+    for tag in tags or [None]:
+        of_tag = regions.get(tag, [])
+        name, bounds = _find_text(texts, tag, [region for _, region in of_tag], units, placed.spans, used, line)
+        if len(texts) > 1 and name != "text" and not any(region.text for _, region in of_tag):
+            notes.append(Note(line, CHOSEN_TEXT, f"{name!r} of {', '.join(map(repr, texts))}"))
+        found = placed.spans.setdefault(name, [])
+        for (id, region), (start, end) in zip(of_tag, bounds, strict=True):
+            if not region.labels:
+                notes.append(Note(line, NO_LABEL, texts[name][start:end]))
+            elif id is not None:
+                text, first = placed.places.setdefault(id, (name, len(found)))
+                if text != name or (first < len(found) and found[first][:2] != (start, end)):
+                    placed.clashes.add(id)
+            found += [(start, end, label) for label in region.labels]
+    return placed, notes
 
 
 def _find_relations(
-    results: Sequence[Result], ids: set[Id | None], places: dict[Id, tuple[str, int]], clashes: set[Id], line: Line
+    results: Sequence[Result], placed: PlacedRegions, line: Line
 ) -> tuple[dict[str, list[LabelledIndices]], list[Note]]:
-    """The relations of each text, and notes on what is left out.
-
-    ids: of all regions.
-    places: text and index of each region with a label.
-    clashes: ids of several regions.
-    """
+    """The relations of each text, and notes on what is left out."""
+    ids = {result.id for result in results if result.type != "relation"}
     relations: dict[str, list[LabelledIndices]] = {}
     notes: list[Note] = []
     for result in results:
@@ -257,9 +279,9 @@ def _find_relations(
         for id in (result.from_id, result.to_id):
             if id is None or id not in ids:
                 raise line.error(f"a relation refers to {id!r}, which is the id of no region", REMEDY)
-            if id in clashes:
+            if id in placed.clashes:
                 raise line.error(f"a relation refers to {id!r}, which is the id of several regions", REMEDY)
-        head, tail = (places.get(id) for id in (result.from_id, result.to_id) if id is not None)
+        head, tail = (placed.places.get(id) for id in (result.from_id, result.to_id) if id is not None)
         if head is None or tail is None or head[0] != tail[0]:
             notes.append(Note(line, RELATION_LEFT_OUT, f"from {result.from_id} to {result.to_id}"))
             continue

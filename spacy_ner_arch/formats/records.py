@@ -203,11 +203,7 @@ def read_records(
     """
     for line in lines:
         with report.skipping(on_error):
-            value = parse_json(line, remedy)
-            if as_object is not None:
-                value = as_object(value)
-            if not isinstance(value, dict):
-                raise line.error("not a JSON object", remedy)
+            value = parse_object(line, remedy, as_object)
             answer = value.get("answer", "accept")
             if answer in list(REJECTED):
                 report.note(Note(line, REJECTED[answer]))
@@ -229,6 +225,19 @@ def parse_json(line: Line, remedy: str) -> Any:
         return json.loads(line.text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise line.error(f"invalid JSON: {error}", remedy) from error
+
+
+def parse_object(line: Line, remedy: str, as_object: Callable[[Any], Any] | None = None) -> dict[str, Any]:
+    """Parse a line as a JSON object. Raise FormatError with the remedy if it is none.
+
+    as_object: converts a JSON value of another form to an object.
+    """
+    value = parse_json(line, remedy)
+    if as_object is not None:
+        value = as_object(value)
+    if not isinstance(value, dict):
+        raise line.error("not a JSON object", remedy)
+    return value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
