@@ -36,6 +36,13 @@ class Worker(Protocol):
         """End the process."""
 
 
+def run(job: Job, shards: Iterable[Shard], n_process: int, engine: str, address: str | None) -> Iterator[ShardResult]:
+    """Annotate in so many processes: of a Ray cluster for the engine "ray", else of this machine."""
+    if engine == "ray":
+        return run_ray(job, shards, n_process, address)
+    return run_processes(job, shards, n_process) if n_process > 1 else run_here(job, shards)
+
+
 def run_here(job: Job, shards: Iterable[Shard]) -> Iterator[ShardResult]:
     """Annotate in this process."""
     annotator = Annotator(job)

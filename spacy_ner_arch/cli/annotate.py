@@ -65,33 +65,18 @@ def annotate(
     shard of the input and a manifest. The same command goes on where it was stopped. The files are the same for any
     number of processes, with and without Ray.
     """
-    from tqdm import tqdm
-
     from ..annotate.annotator import Job, fingerprint
-    from ..annotate.engines import run_here, run_processes, run_ray
     from ..annotate.folder import OutputFolder
-    from ..annotate.inputs import find_inputs
-    from ..annotate.outputs import FIELDS, OUTPUTS, common_columns
-    from ..annotate.raw_records import check_inputs
-    from ..annotate.shards import read_shards
+    from ..annotate.outputs import common_columns
 
     try:
-        check_options(to, list(OUTPUTS), key, engine, address)
+        check_options(to, key, text_column, engine, address)
         teacher = find_soft(soft, to, gold_labels, component)
-        if to == "parquet" and FIELDS in (key, text_column):
-            raise ValueError(f"--key and --text-column cannot be {FIELDS} with --to parquet, which has such a column")
-        files, left_out = find_inputs(inputs, format, output)
-        if left_out:
-            msg.warn(f"{len(left_out)} files are left out, as their names show no known format, such as {left_out[0]}")
-        for file in files:
-            if file.size == 0:
-                msg.warn(f"{file.path} is empty")
-        not_empty = [file for file in files if file.size]
-        check_inputs(not_empty, text_column)
+        files = find_files(inputs, format, output, text_column)
         without = [file.path for file in files if file.format != "spacy"]
         if gold_labels is not None and without:
             raise ValueError(f"--gold-labels is for .spacy files, and {without[0]} has no annotation; convert it")
-        columns = common_columns(not_empty, text_column) if to == "parquet" else None
+        columns = common_columns([file for file in files if file.size], text_column) if to == "parquet" else None
         job = Job(model, fingerprint(model), code, use_gpu, batch_size, text_column, key, to, columns, teacher)
         with OutputFolder(output, make_header(job, files, shard_size), to) as folder:
             if folder.damaged:
@@ -99,26 +84,53 @@ def annotate(
             if folder.totals is not None:
                 msg.info("The output is complete already")
             else:
-                started = time.monotonic()
-                documents = 0
-                with tqdm(total=sum(file.size for file in files), bar_format=BAR, smoothing=0, disable=None) as bar:
-                    shards = unfinished(read_shards(files, text_column, shard_size), folder, bar)
-                    if engine == "ray":
-                        results = run_ray(job, shards, n_process, address)
-                    elif n_process > 1:
-                        results = run_processes(job, shards, n_process)
-                    else:
-                        results = run_here(job, shards)
-                    for result in results:
-                        folder.add(result)
-                        documents += result.counts["documents"]
-                        bar.set_postfix_str(speed(documents, started), refresh=False)
-                        bar.update(result.read)
-                folder.finish()
-                msg.info(speed(documents, started))
+                fill(folder, job, files, shard_size, n_process, engine, address)
             report(folder)
     except (ValueError, OSError) as error:
         fail("Cannot annotate", error)
+
+
+def find_files(names: list[str], format: str | None, output: Path, column: str) -> list["Input"]:
+    """The input files. Warns of files that are left out or empty; raises ValueError for one that cannot be read."""
+    from ..annotate.inputs import find_inputs
+    from ..annotate.raw_records import check_inputs
+
+    files, left_out = find_inputs(names, format, output)
+    if left_out:
+        msg.warn(f"{len(left_out)} files are left out, as their names show no known format, such as {left_out[0]}")
+    for file in files:
+        if file.size == 0:
+            msg.warn(f"{file.path} is empty")
+    check_inputs([file for file in files if file.size], column)
+    return files
+
+
+def fill(
+    folder: "OutputFolder",
+    job: "Job",
+    files: list["Input"],
+    shard_size: int,
+    n_process: int,
+    engine: str,
+    address: str | None,
+) -> None:
+    """Annotate the shards that are not in the output yet, and show the progress."""
+    from tqdm import tqdm
+
+    from ..annotate.engines import run
+    from ..annotate.shards import read_shards
+
+    started = time.monotonic()
+    documents = 0
+    with tqdm(total=sum(file.size for file in files), bar_format=BAR, smoothing=0, disable=None) as bar:
+        shards = unfinished(read_shards(files, job.column, shard_size), folder, bar)
+        for result in run(job, shards, n_process, engine, address):
+            folder.add(result)
+            documents += result.counts["documents"]
+            bar.set_postfix_str(speed(documents, started), refresh=False)
+            bar.update(result.read)
+    folder.finish()
+    msg.info(speed(documents, started))
 
 
 def speed(documents: int, started: float) -> str:
@@ -166,15 +178,19 @@ def report(folder: "OutputFolder") -> None:
         msg.warn(f"{counts['repeated_ids']} documents have the id of another one of their shard; all of them are kept")
 
 
-def check_options(to: str, formats: list[str], key: str | None, engine: str, address: str | None) -> None:
+def check_options(to: str, key: str | None, text_column: str, engine: str, address: str | None) -> None:
     """Raise ValueError for a value that an option does not have, and for options that exclude each other."""
-    for option, value, known in (("to", to, formats), ("engine", engine, ENGINES)):
+    from ..annotate.outputs import FIELDS, OUTPUTS
+
+    for option, value, known in (("to", to, OUTPUTS), ("engine", engine, ENGINES)):
         if value not in known:
             raise ValueError(f"--{option} is {value!r}; it must be one of {', '.join(known)}")
     if address is not None and engine != "ray":
         raise ValueError("--address is for --engine ray")
     if key is not None and to == "spacy":
         raise ValueError("--key is for json lines and Parquet; a .spacy file has the annotation in its documents")
+    if to == "parquet" and FIELDS in (key, text_column):
+        raise ValueError(f"--key and --text-column cannot be {FIELDS} with --to parquet, which has such a column")
 
 
 def find_soft(soft: bool, to: str, gold_labels: str | None, component: str | None) -> "Soft | None":
