@@ -10,12 +10,12 @@ from spacy.schemas import ConfigSchemaInit, ConfigSchemaTraining
 from spacy.training import Example
 from spacy.training.initialize import get_sourced_components
 from spacy.util import load_config, load_model_from_config, registry, resolve_dot_names
-from thinc.api import Model
 
 from ..annotation.gold_relations import with_sentences
 from ..annotation.layers import assigning
 from ..pipes.base import TorchPipe
 from ..pipes.relation_extractor import RelationExtractor
+from ..pipes.upstream_checks import tree_readers
 from .corpus_counts import (
     BOTH_DIRECTIONS,
     CROSSING,
@@ -177,13 +177,6 @@ def check_trees(setup: Setup, documents: Parts) -> Iterator[Problem]:
             )
 
 
-def tree_readers(nlp: Language) -> dict[str, str]:
-    """Names of the components whose encoder reads dependency trees, and what it does without one."""
-    models = {name: getattr(pipe, "model", None) for name, pipe in nlp.components}
-    nodes = ((name, node) for name, model in models.items() if isinstance(model, Model) for node in model.walk())
-    return {name: node.attrs["trees"]["missing"] for name, node in nodes if node.attrs.get("trees") is not None}
-
-
 def check_spans(name: str, pipe: Any, data: Mapping[str, Any]) -> Iterator[Problem]:
     """Entities or spans that a component cannot learn or find."""
     key = pipe.cfg.get("spans_key")
@@ -233,26 +226,39 @@ def check_relations(
             f"set [components.{name}] multi_label = true" + (' or direction = "pairs"' if pipe.once else ""),
         )
     if pipe.learned_type_pairs:
-        by_label = pipe.learned_type_pairs == "learned_by_label"
-        in_train, in_dev = (
-            {
-                (f" of {label}" if by_label else "", types)
-                for label, pairs in parts[part]["types"].items()
-                for types in pairs
-            }
-            for part in PARTS
+        yield from check_type_pairs(name, pipe.learned_type_pairs, parts)
+    yield from check_arrival(name, pipe, setup, bool(parts["train"]["labels"]))
+
+
+def check_type_pairs(name: str, setting: str, parts: Parts) -> Iterator[Problem]:
+    """Relations between types that a component does not learn: type_pairs is "learned" or "learned_by_label"."""
+    by_label = setting == "learned_by_label"
+    in_train, in_dev = (
+        {
+            (f" of {label}" if by_label else "", types)
+            for label, pairs in parts[part]["types"].items()
+            for types in pairs
+        }
+        for part in PARTS
+    )
+    unknown = [f"{types}{label}" for label, types in sorted(in_dev - in_train)]
+    if unknown:
+        yield Problem(
+            "warning",
+            f"{name}: dev has relations between types that no relation of train has: {', '.join(unknown)}",
+            f'they cannot be found with [components.{name}] type_pairs = "{setting}"; set "all"',
         )
-        unknown = [f"{types}{label}" for label, types in sorted(in_dev - in_train)]
-        if unknown:
-            yield Problem(
-                "warning",
-                f"{name}: dev has relations between types that no relation of train has: {', '.join(unknown)}",
-                f'they cannot be found with [components.{name}] type_pairs = "{pipe.learned_type_pairs}"; set "all"',
-            )
+
+
+def check_arrival(name: str, pipe: RelationExtractor, setup: Setup, has_relations: bool) -> Iterator[Problem]:
+    """What training documents lack when they come to a component: entities, or sentences for its candidates.
+
+    has_relations: whether train has relations.
+    """
     spans_key = getattr(pipe.generate_candidates, "spans_key", None)
     if not setup.is_set("doc.spans" if spans_key else "doc.ents"):
         found = sum(len(pipe.generate_candidates(with_sentences(eg.predicted)).entities) for eg in setup.train)
-        if not found and parts["train"]["labels"]:
+        if not found and has_relations:
             yield Problem(
                 "error",
                 f"{name}: training documents would come to it without entities",

@@ -1,7 +1,7 @@
 """Checks of what a component reads from components before it: vectors of a shared encoder, and dependency trees."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from spacy.language import Language
 from spacy.pipeline import TrainablePipe
@@ -76,7 +76,7 @@ def check_trees(get_examples: Callable[[], Iterable[Example]], nlp: Language) ->
 
     Such a parser makes every token a root, without an error. Frozen and resumed components are disabled here.
     """
-    readers = [name for name, pipe in nlp.components if reads_trees(pipe)]
+    readers = list(tree_readers(nlp))
     parsers = [name for name in nlp.pipe_names if "token.head" in nlp.get_pipe_meta(name).assigns]
     if readers and parsers and not any(eg.reference.has_annotation("DEP") for eg in get_examples()):
         raise ValueError(
@@ -87,7 +87,8 @@ def check_trees(get_examples: Callable[[], Iterable[Example]], nlp: Language) ->
         )
 
 
-def reads_trees(pipe: Any) -> bool:
-    """Whether an encoder in a component reads dependency trees."""
-    model = getattr(pipe, "model", None)
-    return isinstance(model, Model) and any(node.attrs.get("trees") is not None for node in model.walk())
+def tree_readers(nlp: Language) -> dict[str, str]:
+    """Names of the components whose encoder reads dependency trees, and what it does without one (see `read_tree`)."""
+    models = {name: getattr(pipe, "model", None) for name, pipe in nlp.components}
+    nodes = ((name, node) for name, model in models.items() if isinstance(model, Model) for node in model.walk())
+    return {name: node.attrs["trees"]["missing"] for name, node in nodes if node.attrs.get("trees") is not None}
