@@ -132,52 +132,56 @@ class ACNNPairs(PairHead):
         entities: (E, D), scaled. tokens: (B * T, D). table: see `_table`. scores: products of all entities and tokens,
         or None to compute those of the piece.
         """
-        heads, tails, regions = (
-            pairs.heads.index_select(0, piece.rows),
-            pairs.tails.index_select(0, piece.rows),
-            pairs.regions.index_select(0, piece.rows),
-        )
+        columns = pairs.heads, pairs.tails, pairs.regions
+        heads, tails, regions = (column.index_select(0, piece.rows) for column in columns)
         rows, inside = region_rows(pairs, regions, piece.longest)
         entity, token = 0, 0  # of the first row and column of scores
         if scores is None:
             entity, last_entity, token, last_token = ranges(pairs.layout, piece)
             scores = entities[entity:last_entity] @ tokens[token:last_token].T
-
-        def attention(own: Tensor) -> Tensor:
-            places = scores.shape[1] * (own - entity).unsqueeze(1) + rows - token
-            found = scores.flatten().index_select(0, places.flatten()).view(rows.shape)
-            return found.masked_fill(~inside, -torch.inf).softmax(1)
-
-        alpha = inside.sum(1, keepdim=True) * (attention(heads) + attention(tails)) / 2
-        # Rows of the table for each token: the token, its distance to e1, its distance to e2.
+        to_head, to_tail = (attention(scores, own - entity, rows - token, inside) for own in (heads, tails))
+        alpha = inside.sum(1, keepdim=True) * (to_head + to_tail) / 2
+        from_head, from_tail = (
+            distances(pairs, regions, own, piece.longest, self.max_distance) for own in (heads, tails)
+        )
         first, kinds = len(tokens), 2 * self.max_distance + 1
-        to_head = distances(pairs, regions, heads, piece.longest, self.max_distance)
-        to_tail = distances(pairs, regions, tails, piece.longest, self.max_distance)
-        there = torch.stack([rows, first + to_head, first + kinds + to_tail], dim=-1)
-        # The same for the window around each token; beyond the ends the weight is 0.
+        parts = torch.stack([rows, first + from_head, first + kinds + from_tail], dim=-1)
+        v = self._pool(self._convolve(table, parts, alpha), inside)
+        if self.output is not None:
+            return self.output(self.dropout(v))
+        assert self.relations is not None
+        apart = unit(v).unsqueeze(1) - unit(self.relations.weight)
+        return -torch.linalg.vector_norm(apart, dim=-1)
+
+    def _convolve(self, table: Tensor, parts: Tensor, alpha: Tensor) -> Tensor:
+        """C of some of the pairs, (p, L, F).
+
+        table: see `_table`.
+        parts: (p, L, 3), for each token the rows of its three parts at the first place of the window: the token, its
+            distance to e1, its distance to e2.
+        alpha: (p, L), weights of the tokens.
+        """
         window = self.convolution.kernel_size[0]
         half = window // 2
-        there = F.pad(there, (0, 0, half, half)).unfold(1, window, 1)  # (p, L, 3, window)
-        there = there + (first + 2 * kinds) * torch.arange(window, device=rows.device)
-        weight = F.pad(alpha, (half, half)).unfold(1, window, 1).unsqueeze(2).expand(there.shape)
+        # Beyond the ends of a region the weight is 0.
+        rows = F.pad(parts, (0, 0, half, half)).unfold(1, window, 1)  # (p, L, 3, window)
+        rows = rows + len(table) // window * torch.arange(window, device=rows.device)
+        weight = F.pad(alpha, (half, half)).unfold(1, window, 1).unsqueeze(2).expand(rows.shape)
         convolved = F.embedding_bag(
-            there.flatten(0, 1).flatten(1),
+            rows.flatten(0, 1).flatten(1),
             table,
             mode="sum",
             per_sample_weights=weight.flatten(0, 1).flatten(1),
         )
-        c = (convolved + cast(Tensor, self.convolution.bias)).tanh().view(*rows.shape, -1)
+        return (convolved + cast(Tensor, self.convolution.bias)).tanh().view(*alpha.shape, -1)
+
+    def _pool(self, c: Tensor, inside: Tensor) -> Tensor:
+        """v of some of the pairs, (p, F), from C (p, L, F). inside: (p, L), which tokens are in the region."""
         outside = ~inside.unsqueeze(-1)
         if self.match is None or self.relations is None:
-            pooled = c.masked_fill(outside, -torch.inf).amax(1)
-        else:
-            match = c @ self.match(self.relations.weight).T
-            pooled = (c.mT @ match.masked_fill(outside, -torch.inf).softmax(1)).amax(2)
-        if self.output is not None:
-            return self.output(self.dropout(pooled))
-        assert self.relations is not None
-        apart = unit(pooled).unsqueeze(1) - unit(self.relations.weight)
-        return -torch.linalg.vector_norm(apart, dim=-1)
+            return c.masked_fill(outside, -torch.inf).amax(1)
+        match = c @ self.match(self.relations.weight).T
+        return (c.mT @ match.masked_fill(outside, -torch.inf).softmax(1)).amax(2)
 
     def _resize_labels(self, labels: Sequence[str]) -> None:
         """Initialize the vectors of new labels with that of class 0.
@@ -194,6 +198,17 @@ class ACNNPairs(PairHead):
                 if label not in self.labels:
                     relations.weight[row] = nothing
         self.relations = relations
+
+
+def attention(scores: Tensor, entities: Tensor, tokens: Tensor, inside: Tensor) -> Tensor:
+    """Softmax of the scores of one entity over the tokens of a region each, (p, L).
+
+    scores: (e, n), of entities and tokens.
+    entities: (p,) row of scores. tokens: (p, L) column of scores. inside: (p, L), which tokens are in the region.
+    """
+    cells = scores.shape[1] * entities.unsqueeze(1) + tokens
+    found = scores.flatten().index_select(0, cells.flatten()).view(cells.shape)
+    return found.masked_fill(~inside, -torch.inf).softmax(1)
 
 
 def ranges(layout: PairLayout, piece: Piece) -> tuple[int, int, int, int]:
