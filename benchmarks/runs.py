@@ -531,10 +531,10 @@ BIGGER = [
 # multilingual-e5-small: 12 layers, 384 wide, cased. Its embeddings of 250,000 word pieces are not trained.
 E5_LAYERS = {"paths.encoder": "training/e5", f"{GROUPS}.transformer.match": r"transformer.*\.layer\."}
 E5_RATES = {"transformer": 1e-4, "sequence_ner": HEAD_RATE}
-BIGGER += [
+MULTILINGUAL = [
     Run(
         f"{corpus}/transformer_crf-e5",
-        "encoders",
+        "e5",
         "transformer_crf",
         {**on_minilm(steps, steps // 10, E5_RATES), **E5_LAYERS, **settings},
     )
@@ -624,6 +624,7 @@ TABLE = (
     + JOINT_RUNS
     + APART
     + BIGGER
+    + MULTILINGUAL
     + TREES
     + COMBINE
 )
