@@ -1,9 +1,16 @@
 """Gold annotation on the predicted documents."""
 
+import random
+import warnings
+
 import pytest
 import spacy
+from conftest import make_examples, relations, set_relations
 from spacy.tokens import Doc, DocBin, Span
+from spacy.training import Example
+from spacy.training.augment import create_combined_augmenter
 
+from spacy_ner_arch.annotation.relations import has_relations
 from spacy_ner_arch.training.corpus import create_corpus
 
 
@@ -139,3 +146,70 @@ def test_a_tree_of_which_nothing_aligns_is_a_tree(tmp_path):
     DocBin(docs=[doc]).to_disk(tmp_path / "gold.spacy")
     predicted = read(tmp_path / "gold.spacy", ["heads"]).predicted
     assert len(predicted) == 2 and predicted.has_annotation("DEP")
+
+
+@pytest.fixture
+def related(tmp_path):
+    """A pipeline that learns relations, and a corpus with relations and spans."""
+    nlp = spacy.blank("en")
+    docs = [eg.reference for eg in make_examples(nlp)]
+    set_relations(docs)
+    for doc in docs:
+        doc.spans["sc"] = list(doc.ents)
+        for token in doc:
+            token.is_sent_start = token.i == 0
+    DocBin(docs=docs, store_user_data=True).to_disk(tmp_path / "gold.spacy")
+    nlp.add_pipe("relation_extractor")
+    return nlp, docs, tmp_path / "gold.spacy"
+
+
+@pytest.mark.parametrize("settings, words", [({"max_length": 8}, "Brenna Gazette"), ({"gold_preproc": True}, "Anna B")])
+def test_a_reader_that_splits_documents_says_what_is_lost(related, settings, words):
+    nlp, docs, path = related
+    (setting, value), *_ = settings.items()
+    shown = str(value).lower()
+    with pytest.warns(UserWarning, match=rf"{setting} = {shown} .*gold.spacy .* doc._.relations .*{words}"):
+        list(create_corpus(path, **settings)(nlp))
+    nlp.add_pipe("nested_ner")
+    with pytest.warns(UserWarning, match=r"without their doc._.relations, doc.spans\['sc'\] "):
+        list(create_corpus(path, **settings)(nlp))
+
+
+def test_a_reader_that_splits_nothing_of_use_is_silent(related):
+    nlp, docs, path = related
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        list(create_corpus(path, max_length=9)(nlp))
+        nlp.remove_pipe("relation_extractor")
+        nlp.add_pipe("sequence_ner")
+        list(create_corpus(path, max_length=4)(nlp))
+
+
+def test_augmented_documents_keep_their_relations(related):
+    nlp, docs, path = related
+    words = create_combined_augmenter(1.0, 0.0, None, 0.0, 0.0, None)
+    space = create_combined_augmenter(1.0, 0.0, None, 1.0, 0.5, ["\n"])
+    for doc, eg in zip(docs, create_corpus(path, augmenter=words)(nlp), strict=True):
+        assert eg.reference.text == doc.text.lower() and relations(eg.reference) == relations(doc)
+    for doc in docs:
+        doc.spans.clear()  # spaCy adds no white space to documents with spans
+    DocBin(docs=docs, store_user_data=True).to_disk(path)
+    random.seed(0)
+    examples = list(create_corpus(path, augmenter=space)(nlp))
+    assert any("\n" in eg.reference.text for eg in examples)
+    for doc, eg in zip(docs, examples, strict=True):
+        found = [[span.text.replace("\n", "").split() for span in pair[:2]] for pair in eg.reference._.relations]
+        assert found == [[span.text.lower().split() for span in pair[:2]] for pair in doc._.relations]
+
+
+def test_an_augmenter_that_changes_the_number_of_words(related):
+    nlp, docs, path = related
+
+    def double(nlp, example):
+        doc = Doc(nlp.vocab, words=[token.text for token in example.reference] * 2)
+        yield Example(doc.copy(), doc)
+
+    with pytest.warns(UserWarning, match="augmenter changes the number of words, and relations are lost") as caught:
+        examples = list(create_corpus(path, augmenter=double)(nlp))
+    assert len({str(w.message) for w in caught}) == 1
+    assert [has_relations(eg.reference) for eg in examples] == [not doc._.relations for doc in docs]

@@ -1,6 +1,7 @@
 """What training says about settings and corpora that do not fit."""
 
 import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,20 @@ def test_settings_without_effect_are_shown_at_initialization(tmp_path):
         init_nlp(config)
     messages = " ".join(str(w.message) for w in caught)
     assert "'some-model' is used nowhere" in messages and "annotating_components names ['sequence_nre']" in messages
+
+
+def test_components_that_are_frozen_or_resumed_are_known(tmp_path, trained):
+    """spaCy disables them while the others are initialized."""
+    trained.to_disk(tmp_path / "old")
+    DocBin(docs=[eg.reference for eg in make_examples(spacy.blank("en"))]).to_disk(tmp_path / "a.spacy")
+    config = load_config(ROOT / "configs" / "bilstm_crf.cfg", interpolate=False)
+    config["paths"] |= {"train": str(tmp_path / "a.spacy"), "dev": str(tmp_path / "a.spacy")}
+    config["nlp"]["pipeline"] = ["sequence_ner", "old"]
+    config["components"]["old"] = {"source": str(tmp_path / "old"), "component": "sequence_ner"}
+    config["training"]["frozen_components"] = config["training"]["annotating_components"] = ["old"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert init_nlp(config).component_names == ["sequence_ner", "old"]
 
 
 @pytest.mark.parametrize(

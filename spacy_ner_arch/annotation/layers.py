@@ -16,15 +16,21 @@ def describe_layers(docs: Iterable[Doc]) -> str:
     annotated, found = Counter[str](), Counter[str]()
     for doc in docs:
         documents += 1
-        layers = {f"doc.spans[{key!r}]": len(group) for key, group in doc.spans.items()}
-        if doc.has_annotation("ENT_IOB"):
-            layers["doc.ents"] = len(doc.ents)
-        if has_relations(doc):
-            layers["doc._.relations"] = len(relation_keys(doc))
+        layers = count_layers(doc)
         annotated.update(layers.keys())
         found.update(layers)
     parts = [f"{found[layer]} in {layer} of {annotated[layer]}" for layer in sorted(annotated)]
     return f"{documents} documents, with " + (", ".join(parts) or "no entities, spans or relations")
+
+
+def count_layers(doc: Doc) -> dict[str, int]:
+    """Each layer of annotation of a document, as `gold_layer` of a component names it, and the size of the layer."""
+    layers = {f"doc.spans[{key!r}]": len(group) for key, group in doc.spans.items()}
+    if doc.has_annotation("ENT_IOB"):
+        layers["doc.ents"] = len(doc.ents)
+    if has_relations(doc):
+        layers["doc._.relations"] = len(relation_keys(doc))
+    return layers
 
 
 def assigning(nlp: Language, attribute: str) -> list[str]:

@@ -13,8 +13,9 @@ def warn_of_settings(nlp: Language) -> None:
     """Warn about settings of the config that have no effect on the pipeline. Each warning is shown once."""
     config = nlp.config.interpolate()
     frozen = set(config["training"].get("frozen_components") or ())
+    # Frozen and resumed components are disabled while the others are initialized.
     for message in [
-        *useless_settings(config, nlp.config.to_str(), nlp.pipe_names),
+        *useless_settings(config, nlp.config.to_str(), nlp.component_names),
         *untrained_encoders(nlp, frozen),
     ]:
         warnings.warn(message, stacklevel=3)

@@ -1,16 +1,19 @@
 """Corpus reader that copies gold annotation to the predicted documents."""
 
 import random
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from spacy.language import Language
-from spacy.tokens import Doc
+from spacy.tokens import Doc, Span
 from spacy.training import Corpus, Example
-from spacy.training.augment import dont_augment
 from spacy.util import registry
+
+from ..annotation.layers import count_layers
+from ..annotation.relations import get_relations, has_relations, set_relations
 
 
 @registry.readers("spacy_ner_arch.Corpus.v1")
@@ -32,7 +35,7 @@ def create_corpus(
         "sents" (sentence starts alone, unless "heads" copies a tree).
     share: share of the documents that get the annotation; the others are left to annotating components. It is sampled
         whenever the corpus is read: once for the whole training, or in every pass with [training] max_epochs = -1.
-    The other arguments are those of spacy.Corpus.v1.
+    The other arguments are those of spacy.Corpus.v1. Relations stay if the augmenter keeps the number of words.
     """
     unknown = sorted(set(copy) - set(COPIERS))
     if unknown:
@@ -43,14 +46,69 @@ def create_corpus(
         raise ValueError(
             "spacy_ner_arch.Corpus.v1: no path; set [paths] train and dev, or --paths.train and --paths.dev"
         )
-    corpus = Corpus(
+    corpus = GoldCorpus(
         path,
         gold_preproc=gold_preproc,
         max_length=max_length,
         limit=limit,
-        augmenter=augmenter or dont_augment,
+        augmenter=augmenter and partial(augment, augmenter),
     )
     return partial(read_examples, corpus, copy, share)
+
+
+class GoldCorpus(Corpus):
+    """spaCy's corpus. Warns where it splits documents that lose relations or doc.spans, if a component reads them."""
+
+    def __call__(self, nlp: Language) -> Iterator[Example]:
+        self._layers = {getattr(pipe, "gold_layer", "doc.ents") for _, pipe in nlp.components} - {"doc.ents"}
+        return super().__call__(nlp)
+
+    def read_docbin(self, vocab: Any, locs: Any) -> Iterator[Doc]:
+        """The documents of the files; warns about the first one that loses annotation."""
+        for doc in super().read_docbin(vocab, locs):
+            if self.gold_preproc and doc.has_annotation("SENT_START") or 0 < self.max_length <= len(doc):
+                lost = self._layers & count_layers(doc).keys()
+                if lost:
+                    self._layers = set()
+                    setting = "gold_preproc = true" if self.gold_preproc else f"max_length = {self.max_length}"
+                    warnings.warn(
+                        f"spacy_ner_arch.Corpus.v1: {setting} splits documents of {self.path} into sentences, without "
+                        f"their {', '.join(sorted(lost))} (for example {doc.text[:60]!r}); set max_length = 0 and "
+                        "gold_preproc = false, or store each sentence as a document",
+                        stacklevel=2,
+                    )
+            yield doc
+
+
+def augment(augmenter: Callable[[Language, Example], Iterator[Example]], nlp: Language, example: Example) -> Any:
+    """The examples that an augmenter makes of one. The augmenters of spaCy lose relations: copy these."""
+    for augmented in augmenter(nlp, example):
+        if has_relations(example.reference) and not has_relations(augmented.reference):
+            copy_relations(example.reference, augmented.reference)
+        yield augmented
+
+
+def copy_relations(source: Doc, target: Doc) -> None:
+    """Copy relations to a document with other words, of which there are as many. White space does not count."""
+    words, others = ([token.i for token in doc if not token.is_space] for doc in (source, target))
+    relations = get_relations(source)
+    if relations and len(words) != len(others):
+        # One text, so that Python shows it once.
+        warnings.warn(
+            "spacy_ner_arch.Corpus.v1: the augmenter changes the number of words, and relations are lost; let it set "
+            "doc._.relations of the documents that it makes",
+            stacklevel=2,
+        )
+        return
+    place = dict(zip(words, others, strict=False))
+
+    def move(span: Span) -> Span:
+        tokens = [place[token.i] for token in span if token.i in place]
+        return Span(target, tokens[0], tokens[-1] + 1, label=span.label)
+
+    set_relations(
+        target, [relation._replace(head=move(relation.head), tail=move(relation.tail)) for relation in relations]
+    )
 
 
 def read_examples(corpus: Corpus, copy: list[str], share: float, nlp: Language) -> Iterator[Example]:
