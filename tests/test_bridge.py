@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import spacy
 import torch
-from conftest import make_examples, make_nlp, train
+from conftest import make_examples, make_nlp, related_examples, small_model, train
 from hypothesis import given
 from hypothesis import strategies as st
 from spacy.tokens import Doc
@@ -228,6 +228,16 @@ def test_vectors_that_were_removed_too_early_are_reported():
         nlp("Anna left")
 
 
+def test_the_error_of_missing_vectors_names_the_encoder():
+    nlp = spacy.blank("en")
+    nlp.add_pipe("tok2vec", name="own")
+    listener = {"@architectures": "spacy_ner_arch.Tok2VecListener.v1", "width": 96, "upstream": "own"}
+    nlp.add_pipe("sequence_ner", config={"model": {"@architectures": "spacy_ner_arch.CRF.v1", "tok2vec": listener}})
+    nlp.initialize(lambda: make_examples(nlp))
+    with nlp.select_pipes(disable="own"), pytest.raises(ValueError, match="listens to the component 'own', which"):
+        nlp("Anna left")
+
+
 @pytest.mark.parametrize("factory", ["tok2vec", "transformer"])
 def test_another_encoder_between_a_component_and_its_encoder(tiny_transformers, factory):
     """Both would write the same vectors: in training the component would read those of one, then those of the other."""
@@ -282,6 +292,26 @@ def test_number_of_nodes_is_the_same_before_and_after_initialization():
     before = len(list(model.walk()))
     nlp.initialize(lambda: make_examples(nlp))
     assert len(list(model.walk())) == before
+
+
+def test_documents_alone_are_an_input(trained):
+    """`spacy debug model` gives them."""
+    model = trained.get_pipe("sequence_ner").model
+    for count in (2, 5):
+        docs = words(trained, *range(1, count + 1))
+        expected = [a.tolist() for a in model.predict((docs, None, None))[0]]
+        assert [a.tolist() for a in model.predict(docs)[0]] == expected
+
+
+@pytest.mark.parametrize("pairs", ["SoftmaxPairs", "MarkerPairs"])
+def test_a_model_of_relations_needs_pairs(pairs):
+    nlp = spacy.blank("en")
+    model = small_model("Relations") | {"pairs": {"@architectures": f"spacy_ner_arch.{pairs}.v1"}}
+    nlp.add_pipe("relation_extractor", config={"model": model})
+    examples = related_examples(nlp)
+    nlp.initialize(lambda: examples)
+    with pytest.raises(ValueError, match="needs the candidate pairs, which its component finds"):
+        nlp.get_pipe("relation_extractor").model.predict([eg.predicted for eg in examples])
 
 
 def test_model_copies_are_independent(trained):

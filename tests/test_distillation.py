@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -480,6 +481,17 @@ def test_documents_that_teach_nothing_are_reported(trained):
     student.get_pipe("sequence_ner")._warned.clear()
     with pytest.warns(UserWarning, match="documents without an annotated token"):
         student.update(examples)
+
+
+def test_a_pipeline_that_is_initialized_without_a_corpus_is_not_reported(trained):
+    """spaCy makes up a text, which has no annotation; a corpus without any is reported in the first update."""
+    student = make_nlp()
+    student.get_pipe("sequence_ner").add_label("PER")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        student.initialize()
+    with pytest.warns(UserWarning, match="documents without an annotated token"):
+        student.update([Example(student.make_doc("Anna left"), student.make_doc("Anna left"))])
 
 
 def test_a_chain_of_another_length_is_refused(trained):

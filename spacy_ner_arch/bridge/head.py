@@ -26,6 +26,14 @@ Tok2Vec = Model[list[Doc], list[Floats2d]]
 Predictions = list[tuple[np.ndarray, ...]]
 
 
+NO_PAIRS = "a model of relations needs the candidate pairs, which its component finds: call the pipeline instead"
+
+
+def as_input(inputs: HeadInput | list[Doc]) -> HeadInput:
+    """The input of a head's model. Documents alone are input for a prediction, as tools for any model of spaCy give it."""
+    return inputs if isinstance(inputs, HeadInput) else HeadInput(inputs)
+
+
 class TokenVectors(list[Floats2d]):
     """Vectors of documents from a shared encoder.
 
@@ -66,6 +74,7 @@ def head_model(
         predict(HeadInput(docs, items, targets)) -> UpdateLoss
         begin_update(HeadInput(docs, items, targets)) -> UpdateLoss, backprop(weight of the loss)
         initialize(X=docs, Y=hyperparameters)
+    Documents alone are HeadInput(docs), as tools for any model of spaCy give them.
     """
     return Model(
         name,
@@ -112,7 +121,9 @@ def initialize(model: Model, X: list[Doc] | None = None, Y: dict[str, Any] | Non
 def head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> tuple[Any, Callable[[float], Any]]:
     shim = get_shim(model)
     shim.check_initialized()
-    docs, items, targets, output = inputs
+    docs, items, targets, output = as_input(inputs)
+    if items is None and model.attrs["classifies"] == "pairs":
+        raise ValueError(NO_PAIRS)
     if targets is None:
         return predict_docs(model, docs, items, output), no_backprop
     if not any(len(doc) for doc in docs):

@@ -20,7 +20,7 @@ from ..nn.numpy_crf import ChainParameters, NumpyCRF
 from ..nn.numpy_embed import NumpyEmbedding
 from ..nn.span_logits import CPU_SPANS, cut_spans, list_spans
 from . import head, transformer, word_embedding
-from .head import Predictions, check_lengths
+from .head import Predictions, as_input, check_lengths
 from .listener import WordBatch
 from .onnx_shim import ORIGINAL, OnnxShim
 from .shim import no_backprop
@@ -58,7 +58,7 @@ def refuse_initialization(model: Model, X: Any = None, Y: Any = None) -> None:
 def head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> tuple[Any, Callable]:
     refuse_training(is_train)
     shim = get_shim(model)
-    docs, items, targets, output = inputs
+    docs, items, targets, output = as_input(inputs)
     if targets is not None:
         raise ValueError(f"an exported model has no loss: {ORIGINAL}")
     if output != "predict":

@@ -181,13 +181,15 @@ class SequenceNER(TorchPipe):
     def find_labels(self, examples: Iterable[Example]) -> list[str]:
         """Labels of all gold entities and of the teachers, sorted.
 
-        Warns about entities that do not match the tokenization, and about documents that teach nothing.
+        Warns about entities that do not match the tokenization, and about documents that teach nothing, unless it is a
+        single one: without a corpus, spaCy initializes with a text of its own.
         """
         labels: set[str] = set()
-        total = misaligned = 0
+        documents = total = misaligned = 0
         problems: Counter[str] = Counter()
         first: dict[str, str] = {}
         for eg in examples:
+            documents += 1
             gold = eg.reference.ents
             labels.update(ent.label_ for ent in gold)
             total += len(gold)
@@ -200,6 +202,8 @@ class SequenceNER(TorchPipe):
                     problems[problem] += 1
                     first.setdefault(problem, eg.reference.text)
         warn_of_misaligned(self.name, misaligned, total)
+        if documents == 1:
+            problems.pop(NOTHING_KNOWN, None)
         for problem, count in problems.items():
             self._warn_of_chains(f"{count} documents", problem, first[problem])
         return sorted(labels)

@@ -39,9 +39,10 @@ def check_vectors(pipe: TrainablePipe, docs: Sequence[Doc]) -> None:
     for node in pipe.model.walk():
         vectors = VECTORS.get(node.name)
         if vectors is not None and not all(vectors.has_vectors(doc) for doc in docs if len(doc)):
-            kind = node.name.removesuffix("-listener")
+            upstream = getattr(node, "upstream_name", "*")
+            name = node.name.removesuffix("-listener") if upstream == "*" else upstream
             raise ValueError(
-                f"{pipe.name} listens to the component {kind!r}, which has not set vectors on the documents. Keep "
+                f"{pipe.name} listens to the component {name!r}, which has not set vectors on the documents. Keep "
                 "it in the pipeline before this component (load without exclude and disable), and in training put "
                 f"it into annotating_components before {pipe.name}; or give the component its own copy with "
                 "nlp.replace_listeners"
