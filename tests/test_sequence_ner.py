@@ -117,7 +117,7 @@ def test_training_on_a_long_and_an_empty_document():
 
 
 def test_entities_that_are_there_stay_or_go():
-    ruler_patterns = [{"label": "WORD", "pattern": "Anna"}, {"label": "VERB", "pattern": "lives"}]
+    ruler_patterns = [{"label": "WORD", "pattern": "Anna", "id": "A1"}, {"label": "VERB", "pattern": "lives"}]
     for overwrite, expected in [
         (False, [(0, 1, "WORD"), (2, 3, "VERB"), (4, 5, "LOC")]),
         (True, [(0, 2, "PER"), (4, 5, "LOC")]),
@@ -127,6 +127,7 @@ def test_entities_that_are_there_stay_or_go():
         ruler = nlp.add_pipe("entity_ruler", before="sequence_ner")
         ruler.add_patterns(ruler_patterns)
         assert entities(predicted(nlp)) == expected
+        assert [ent.ent_id_ for ent in predicted(nlp).ents] == (["", ""] if overwrite else ["A1", "", ""])
     after = nlp.add_pipe("entity_ruler", "after")
     after.add_patterns([{"label": "VERB", "pattern": "lives"}])
     assert entities(predicted(nlp)) == [(0, 2, "PER"), (2, 3, "VERB"), (4, 5, "LOC")]

@@ -108,8 +108,8 @@ def test_entities_of_other_components_stay(flat, copy_of):
     assert entities(nlp(doc)) == [spans[0], (2, 4, "RULE"), *spans[2:]]
     nlp.get_pipe("span_ner").overwrite_ents = True
     doc = words(nlp, text)
-    doc.set_ents([Span(doc, 2, 4, "RULE")], default="unmodified")
-    assert entities(nlp(doc)) == spans
+    doc.set_ents([Span(doc, 2, 4, "RULE", span_id="R1")], default="unmodified")
+    assert entities(nlp(doc)) == spans and not any(token.ent_id_ for token in doc)
 
 
 def test_labels_can_be_added(flat, copy_of):

@@ -13,7 +13,7 @@ from spacy.util import load_config
 from thinc.api import Config
 
 from spacy_ner_arch.annotation.layers import describe_layers
-from spacy_ner_arch.training.checks import useless_settings
+from spacy_ner_arch.training.checks import entities_not_scored, useless_settings
 from spacy_ner_arch.training.loggers import stage_rates
 
 ROOT = Path(__file__).parent.parent
@@ -36,6 +36,24 @@ def test_settings_without_effect(config, message):
     config = Config().from_str(config, interpolate=False)
     found = list(useless_settings(config.interpolate(), config.to_str(), ["sequence_ner"]))
     assert len(found) == 1 and re.search(message, found[0])
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_gold_entities_that_take_the_place_of_predicted_ones_in_scoring(overwrite):
+    nlp = make_nlp(overwrite_ents=overwrite)
+    config = nlp.config.copy()
+    config["corpora"]["dev"] = {"@readers": "spacy_ner_arch.Corpus.v1", "path": None, "copy": ["ents", "sents"]}
+    found = list(entities_not_scored(nlp, config))
+    assert len(found) == (not overwrite)
+    assert all(
+        re.search(r"\[corpora.dev\] copy has .*those of \['sequence_ner'\], so that ents_f is 1", f) for f in found
+    )
+    config["corpora"]["dev"]["copy"] = ["sents"]
+    assert not list(entities_not_scored(nlp, config))
+    config["corpora"]["dev"]["copy"] = ["ents"]
+    nlp.replace_pipe("sequence_ner", "relation_extractor", config={})
+    config["components"] = nlp.config["components"]
+    assert not list(entities_not_scored(nlp, config))
 
 
 def test_shipped_configs_have_no_settings_without_effect():

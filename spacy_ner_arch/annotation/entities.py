@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from spacy.attrs import ENT_IOB, ENT_TYPE, ORTH
+from spacy.attrs import ENT_ID, ENT_IOB, ENT_TYPE, ORTH
 from spacy.tokens import Doc, Span, SpanGroup
 from spacy.training import Example
 
@@ -87,7 +87,13 @@ class PresentEntities(NamedTuple):
         return self.taken is None or not self.taken[start:end].any()
 
     def set_with(self, doc: Doc, entities: list[Span]) -> None:
-        """Set these and other entities. All other tokens become outside of entities."""
+        """Set these and other entities. All other tokens become outside of entities.
+
+        Those that are overwritten lose their ids, which `Doc.set_ents` would give to the entities in their place.
+        """
+        has_id = doc.to_array(ENT_ID) != 0
+        for i in np.flatnonzero(has_id if self.taken is None else has_id & ~self.taken).tolist():
+            doc[i].ent_id = 0
         doc.set_ents(self.entities + entities, blocked=self.blocked, default="outside")
 
 

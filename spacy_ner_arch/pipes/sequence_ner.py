@@ -35,8 +35,9 @@ MANY_TAGS = 500
 
 # What is wrong with documents that are not fully annotated.
 NOTHING_KNOWN = (
-    "without an annotated token and without a teacher's chain, from which nothing is learned. Use `ner-arch annotate "
-    "--soft`; the settings max_length, gold_preproc and augmenter of a corpus reader remove the chain"
+    "without an annotated token and without a teacher's chain, from which nothing is learned. Annotate them or leave "
+    "them out. To distil, use `ner-arch annotate --soft`, and no max_length, gold_preproc and augmenter of a corpus "
+    "reader, which remove the chain"
 )
 OTHER_TOKENS = (
     "with other tokens than the teacher's, whose chain is not used. Use a teacher with the tokenizer of this pipeline"

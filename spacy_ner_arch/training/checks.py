@@ -17,6 +17,7 @@ def warn_of_settings(nlp: Language) -> None:
     for message in [
         *useless_settings(config, nlp.config.to_str(), nlp.component_names),
         *untrained_encoders(nlp, frozen),
+        *entities_not_scored(nlp, config),
     ]:
         warnings.warn(message, stacklevel=3)
 
@@ -36,6 +37,26 @@ def untrained_encoders(nlp: Language, frozen: set[str]) -> Iterator[str]:
                 f"{name!r} gets no gradient and is not trained; move {listeners[-1]!r} before the other listeners in "
                 "[nlp] pipeline, or freeze it with a stage of spacy_ner_arch.Stages.v1"
             )
+
+
+def entities_not_scored(nlp: Language, config: dict[str, Any]) -> Iterator[str]:
+    """A description of components whose entities are not scored, since the reader sets gold entities before them."""
+    corpus = config["training"].get("dev_corpus") or ""
+    reader = config.get("corpora", {}).get(corpus.removeprefix("corpora."), {})
+    if reader.get("@readers") != "spacy_ner_arch.Corpus.v1" or "ents" not in reader.get("copy", ()):
+        return
+    names = [
+        name
+        for name in config["nlp"]["pipeline"]
+        if "doc.ents" in nlp.get_pipe_meta(name).assigns
+        and name not in config["nlp"]["disabled"]
+        and not config["components"][name].get("overwrite_ents")
+    ]
+    if names:
+        yield (
+            f'[{corpus}] copy has "ents": the gold entities stay in the place of those of {names}, so that ents_f is 1 '
+            'and relations are scored between gold entities; remove "ents" from it'
+        )
 
 
 def useless_settings(config: dict[str, Any], source: str, names: Sequence[str]) -> Iterator[str]:
