@@ -4,6 +4,7 @@ import io
 import math
 import pickle
 import re
+import warnings
 
 import pytest
 import spacy
@@ -96,12 +97,19 @@ def test_a_frozen_last_listener_keeps_no_gradient_from_the_transformer(tiny_tran
     assert any(change.abs().sum() > 0 for change in weights[0].values())
 
 
-def test_a_frozen_last_listener_of_tok2vec_is_reported():
-    """spaCy's own component cannot do that."""
-    nlp = joint_nlp()
-    nlp.config["training"]["frozen_components"] = ["relation_extractor"]
-    with pytest.warns(UserWarning, match="frozen_components has 'relation_extractor', the last component that listens"):
+@pytest.mark.parametrize("listener, silent", [("spacy.Tok2VecListener.v1", False), (LISTENER["@architectures"], True)])
+def test_a_frozen_last_listener_of_tok2vec_is_reported(listener, silent):
+    """spaCy's listeners leave no gradient then, those of this package do: see test_bridge."""
+    config = joint_nlp().config.copy()
+    for name in ("sequence_ner", "relation_extractor"):
+        config["components"][name]["model"]["tok2vec"] = {"@architectures": listener, "width": 24, "upstream": "*"}
+    config["training"]["frozen_components"] = ["relation_extractor"]
+    nlp = spacy.util.load_model_from_config(config)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         nlp.initialize(lambda: related_examples(nlp))
+    message = "frozen_components has 'relation_extractor', the last component that listens"
+    assert [message in str(w.message) for w in caught] == ([] if silent else [True])
 
 
 def test_documents_with_one_kind_of_annotation_train_that_task():

@@ -1,5 +1,6 @@
 """What training says about settings and corpora that do not fit."""
 
+import io
 import re
 import warnings
 from pathlib import Path
@@ -14,7 +15,7 @@ from thinc.api import Config
 
 from spacy_ner_arch.annotation.layers import describe_layers
 from spacy_ner_arch.training.checks import entities_not_scored, useless_settings
-from spacy_ner_arch.training.loggers import stage_rates
+from spacy_ner_arch.training.loggers import create_console_logger, stage_rates
 
 ROOT = Path(__file__).parent.parent
 
@@ -85,6 +86,20 @@ def test_components_that_are_frozen_or_resumed_are_known(tmp_path, trained):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert init_nlp(config).component_names == ["sequence_ner", "old"]
+
+
+def test_settings_are_checked_also_if_all_components_are_resumed(tmp_path, trained):
+    """spaCy does not initialize them. Nothing is shown twice."""
+    trained.to_disk(tmp_path / "old")
+    DocBin(docs=[eg.reference for eg in make_examples(spacy.blank("en"))]).to_disk(tmp_path / "a.spacy")
+    config = load_config(ROOT / "configs" / "bilstm_crf.cfg", interpolate=False)
+    config["paths"] |= {"train": str(tmp_path / "a.spacy"), "dev": str(tmp_path / "a.spacy"), "encoder": "some-model"}
+    config["components"]["sequence_ner"] = {"source": str(tmp_path / "old")}
+    nlp = init_nlp(config)
+    with pytest.warns(UserWarning, match="'some-model' is used nowhere") as caught:
+        for _ in range(2):
+            create_console_logger(console_output=False)(nlp, io.StringIO(), io.StringIO())
+    assert len(caught) == 1
 
 
 @pytest.mark.parametrize(

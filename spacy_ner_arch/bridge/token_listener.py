@@ -26,6 +26,9 @@ class PicklableListener:
 class TokenListener(PicklableListener, Tok2VecListener):
     """See spacy_ner_arch.Tok2VecListener.v1."""
 
+    # Over spacy_ner_arch.TorchTok2Vec.v1, the gradient of each listener arrives, also if the last one is frozen.
+    leaves_gradient = True
+
     def __init__(self, upstream_name: str, width: int) -> None:
         super().__init__(upstream_name, width)
         self._func = listen

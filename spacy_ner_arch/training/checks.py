@@ -4,13 +4,18 @@ import warnings
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from spacy.language import Language
 from spacy.schemas import ConfigSchemaTraining
 
+# What was shown of a pipeline: each of its components and the logger check its settings.
+_shown: WeakKeyDictionary[Language, set[str]] = WeakKeyDictionary()
+
 
 def warn_of_settings(nlp: Language) -> None:
     """Warn about settings of the config that have no effect on the pipeline. Each warning is shown once."""
+    shown = _shown.setdefault(nlp, set())
     config = nlp.config.interpolate()
     frozen = set(config["training"].get("frozen_components") or ())
     # Frozen and resumed components are disabled while the others are initialized.
@@ -19,22 +24,29 @@ def warn_of_settings(nlp: Language) -> None:
         *untrained_encoders(nlp, frozen),
         *entities_not_scored(nlp, config),
     ]:
-        warnings.warn(message, stacklevel=3)
+        if message not in shown:
+            shown.add(message)
+            warnings.warn(message, stacklevel=3)
 
 
 def untrained_encoders(nlp: Language, frozen: set[str]) -> Iterator[str]:
     """Descriptions of `tok2vec` components that are not trained, since their last listener is frozen.
 
     spaCy passes all gradients to the encoder when the last listener is updated. The transformers of this package pass
-    them on in any case.
+    them on in any case, and so does its encoder if its own listeners are over it.
     """
-    for name, pipe in nlp.pipeline:
-        listeners = getattr(pipe, "listening_components", [])
-        factory = nlp.get_pipe_meta(name).factory
-        if factory == "tok2vec" and listeners and listeners[-1] in frozen and not frozen.issuperset(listeners):
+    pipe: Any
+    for name, pipe in nlp.components:
+        if nlp.get_pipe_meta(name).factory != "tok2vec" or name in frozen:
+            continue
+        listeners: dict[str, list[Any]] = getattr(pipe, "listener_map", {})
+        *_, last = listeners or [""]
+        trained = [node for each, nodes in listeners.items() if each not in frozen for node in nodes]
+        arrives = pipe.model.shims and all(getattr(node, "leaves_gradient", False) for node in trained)
+        if last in frozen and trained and not arrives:
             yield (
-                f"[training] frozen_components has {listeners[-1]!r}, the last component that listens to {name!r}: "
-                f"{name!r} gets no gradient and is not trained; move {listeners[-1]!r} before the other listeners in "
+                f"[training] frozen_components has {last!r}, the last component that listens to {name!r}: "
+                f"{name!r} gets no gradient and is not trained; move {last!r} before the other listeners in "
                 "[nlp] pipeline, or freeze it with a stage of spacy_ner_arch.Stages.v1"
             )
 

@@ -10,6 +10,8 @@ from spacy.language import Language
 from spacy.training.loggers import console_logger_v3
 from spacy.util import registry
 
+from .checks import warn_of_settings
+
 Log = Callable[[dict[str, Any] | None], None]
 
 
@@ -31,6 +33,7 @@ def create_console_logger(
 def _set_up(
     table: Callable, console_output: bool, nlp: Language, stdout: IO = sys.stdout, stderr: IO = sys.stderr
 ) -> tuple[Log, Callable[[], None]]:
+    warn_of_settings(nlp)  # components that come from another pipeline are not initialized, which would show them
     if console_output:
         stdout.writelines(f"{line}\n" for line in stage_rates(nlp.config["training"]))
     log_row, finish = table(nlp, stdout, stderr)
