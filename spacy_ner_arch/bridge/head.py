@@ -30,7 +30,7 @@ NO_PAIRS = "a model of relations needs the candidate pairs, which its component 
 
 
 def as_input(inputs: HeadInput | list[Doc]) -> HeadInput:
-    """The input of a head's model. Documents alone are input for a prediction, as tools for any model of spaCy give it."""
+    """The input of a head's model. Documents alone are for a prediction."""
     return inputs if isinstance(inputs, HeadInput) else HeadInput(inputs)
 
 
