@@ -299,7 +299,7 @@ def test_documents_alone_are_an_input(trained):
     model = trained.get_pipe("sequence_ner").model
     for count in (2, 5):
         docs = words(trained, *range(1, count + 1))
-        expected = [a.tolist() for a in model.predict((docs, None, None))[0]]
+        expected = [a.tolist() for a in model.predict(HeadInput(docs))[0]]
         assert [a.tolist() for a in model.predict(docs)[0]] == expected
 
 
