@@ -49,6 +49,8 @@ def test_gold_entities_that_take_the_place_of_predicted_ones_in_scoring(overwrit
     assert all(
         re.search(r"\[corpora.dev\] copy has .*those of \['sequence_ner'\], so that ents_f is 1", f) for f in found
     )
+    with nlp.select_pipes(disable=["sequence_ner"]):  # as spaCy does with frozen ones when it initializes others
+        assert list(entities_not_scored(nlp, {**config, "nlp": nlp.config["nlp"]})) == found
     config["corpora"]["dev"]["copy"] = ["sents"]
     assert not list(entities_not_scored(nlp, config))
     config["corpora"]["dev"]["copy"] = ["ents"]

@@ -60,9 +60,7 @@ def entities_not_scored(nlp: Language, config: dict[str, Any]) -> Iterator[str]:
     names = [
         name
         for name in config["nlp"]["pipeline"]
-        if "doc.ents" in nlp.get_pipe_meta(name).assigns
-        and name not in config["nlp"]["disabled"]
-        and not config["components"][name].get("overwrite_ents")
+        if "doc.ents" in nlp.get_pipe_meta(name).assigns and not config["components"][name].get("overwrite_ents")
     ]
     if names:
         yield (
