@@ -1,6 +1,7 @@
 """`python -m spacy ner-arch`, as called from a shell."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -19,7 +20,7 @@ import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy do
 from spacy_ner_arch.annotate.documents import LAYERS, annotation, predict_in_zones
 from spacy_ner_arch.annotation.teachers import TEACHER
 from spacy_ner_arch.cli.configs import make_config
-from spacy_ner_arch.cli.corpus_counts import count_documents
+from spacy_ner_arch.cli.corpus_counts import count_documents, count_relations
 from spacy_ner_arch.cli.messages import fail
 from spacy_ner_arch.cli.pages import make_pages
 from spacy_ner_arch.cli.pipelines import check_corpora
@@ -462,6 +463,13 @@ def test_debug_data_counts_documents_of_a_teacher():
     examples = make_examples(spacy.blank("en"))
     examples[1].reference.user_data[TEACHER] = {}
     assert count_documents(examples, set())["counts"]["documents with a teacher's probabilities"] == 1
+
+
+def test_examples_of_long_entities_are_cut():
+    doc = Doc(spacy.blank("en").vocab, words=[f"w{i}" for i in range(400)])
+    doc._.relations = [(doc[0:300], doc[399:400], "part_of")]
+    (example,) = count_relations([Example(doc.copy(), doc)])["examples"]["with an argument that is not in doc.ents"]
+    assert re.fullmatch(r"part_of from 'w0 w1 .* … .* w298 w299'  to 'w399' ", example) and len(example) < 160
 
 
 def test_debug_data_counts_and_finds_faults(tmp_path):

@@ -12,6 +12,9 @@ from .lines import Line
 from .sentence import LabelledSpan, Sentence
 from .spans import make_sentence, trim_spans
 
+# Characters of an entity that a message quotes.
+MOST_QUOTED = 120
+
 ALIGNMENTS = ("strict", "contract", "expand")
 ANNOTATORS = ("first", "all", "merge")
 
@@ -214,6 +217,11 @@ def _overlapped(doc: Doc, start: int, end: int) -> list[Token]:
     return [] if span is None else list(span)
 
 
+def quote(text: str) -> str:
+    """A text in quotes; the middle of a long one is left out."""
+    return repr(text if len(text) <= MOST_QUOTED else f"{text[: MOST_QUOTED // 2]} … {text[-MOST_QUOTED // 3 :]}")
+
+
 def describe_misalignment(doc: Doc, start: int, end: int, label: str) -> str:
     """Describe a span of characters, and the tokens inside of which it starts or ends."""
     reasons = []
@@ -222,4 +230,4 @@ def describe_misalignment(doc: Doc, start: int, end: int, label: str) -> str:
             reasons.append(f"starts inside of the token {token.text!r}")
         if token.idx + len(token) > end:
             reasons.append(f"ends inside of the token {token.text!r}")
-    return f"{doc.text[start:end]!r} {label} {' and '.join(reasons) or 'has other tokens'}"
+    return f"{quote(doc.text[start:end])} {label} {' and '.join(reasons) or 'has other tokens'}"
