@@ -12,6 +12,7 @@ from wasabi import Printer, msg
 from ..annotation.entities import ALTERNATIVES, LabelledSpan, align, scored_entities
 from ..evaluation.items import annotated_tokens
 from ..evaluation.risk import documents_needed, precision_threshold, recall_threshold, wilson
+from ..formats.texts import quote
 
 # Least probability of the spans that are looked at. An entity below it cannot be found at any threshold.
 LEAST = 1e-8
@@ -66,7 +67,7 @@ def report_moved(documents: Iterable[Found]) -> None:
     """Say how many gold entities have other bounds than tokens."""
     moved = [wording for document in documents for wording in document.moved]
     if moved:
-        examples = ", ".join(map(repr, moved[:3]))
+        examples = ", ".join(map(quote, moved[:3]))
         msg.info(
             f"{len(moved)} gold entities begin or end within a token, such as {examples}. They count as found if the "
             "tokens that they touch are"
