@@ -186,6 +186,8 @@ def selection(page: Path) -> list[Row]:
     for row in read_rows("review"):
         if row["section"] == "selection":
             groups.setdefault((row["corpus"], row["method"]), []).append(row)
+    for rows in groups.values():
+        rows.sort(key=lambda row: row["seed"])
 
     def each(rows: list[Row], key: str) -> str:
         return ", ".join("not reached" if row[key] is None else str(row[key]) for row in rows)

@@ -1,13 +1,13 @@
 """Simulate annotation in rounds: `ner-arch select` against random texts and the least confident ones.
 
-    python benchmarks/selection.py [METHOD...] [--corpus conll2003] [--seed 0] [--rounds 30]
+    python benchmarks/selection.py [METHOD...] [--corpus conll2003] [--seed 0] [--rounds 50]
 
 The first 100 sentences are random. In each round the pipeline learns from the sentences so far, and 100 more are chosen
 from 5,000 sentences of the training part, with their gold annotation. `random` takes any, `least confidence` those with
 the least mean probability of the best tag of a token. A simulation ends when the F1 on the test part is 90 % of that of
 the run in CORPORA, which learned from the whole training part. Each is one row in results/review.jsonl.
 
-A pipeline goes on from the weights of the round before, so that a simulation of 30 rounds takes minutes.
+A pipeline goes on from the weights of the round before, so that a simulation takes minutes.
 """
 
 import argparse
@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("methods", nargs="*", metavar="METHOD", choices=[[], *METHODS], help="all if none is given")
     parser.add_argument("--corpus", choices=list(CORPORA), default="conll2003")
     parser.add_argument("--seed", type=int, default=0, help="of the first sentences and of training")
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=50)
     options = parser.parse_args()
     Machine().use()
     for method in options.methods or METHODS:
