@@ -73,8 +73,8 @@ class GoldCorpus(Corpus):
                     setting = "gold_preproc = true" if self.gold_preproc else f"max_length = {self.max_length}"
                     warnings.warn(
                         f"spacy_ner_arch.Corpus.v1: {setting} splits documents of {self.path} into sentences, without "
-                        f"their {', '.join(sorted(lost))} (for example {doc.text[:60]!r}); set max_length = 0 and "
-                        "gold_preproc = false, or store each sentence as a document",
+                        f"their {', '.join(sorted(lost))}, or drops them (for example {doc.text[:60]!r}); set "
+                        "max_length = 0 and gold_preproc = false, or store each sentence as a document",
                         stacklevel=2,
                     )
             yield doc
@@ -92,23 +92,26 @@ def copy_relations(source: Doc, target: Doc) -> None:
     """Copy relations to a document with other words, of which there are as many. White space does not count."""
     words, others = ([token.i for token in doc if not token.is_space] for doc in (source, target))
     relations = get_relations(source)
-    if relations and len(words) != len(others):
-        # One text, so that Python shows it once.
-        warnings.warn(
-            "spacy_ner_arch.Corpus.v1: the augmenter changes the number of words, and relations are lost; let it set "
-            "doc._.relations of the documents that it makes",
-            stacklevel=2,
-        )
-        return
     place = dict(zip(words, others, strict=False))
 
-    def move(span: Span) -> Span:
+    def move(span: Span) -> Span | None:
         tokens = [place[token.i] for token in span if token.i in place]
-        return Span(target, tokens[0], tokens[-1] + 1, label=span.label)
+        return Span(target, tokens[0], tokens[-1] + 1, label=span.label) if tokens else None
 
-    set_relations(
-        target, [relation._replace(head=move(relation.head), tail=move(relation.tail)) for relation in relations]
-    )
+    moved = []
+    for relation in relations if len(words) == len(others) else ():
+        head, tail = move(relation.head), move(relation.tail)
+        if head is not None and tail is not None:
+            moved.append(relation._replace(head=head, tail=tail))
+    if len(moved) < len(relations):
+        # One text, so that Python shows it once.
+        warnings.warn(
+            "spacy_ner_arch.Corpus.v1: the augmenter changes the number of words, or a relation has an argument of "
+            "white space alone, and relations are lost; let the augmenter set doc._.relations of what it makes",
+            stacklevel=2,
+        )
+    if moved or not relations:
+        set_relations(target, moved)
 
 
 def read_examples(corpus: Corpus, copy: list[str], share: float, nlp: Language) -> Iterator[Example]:
