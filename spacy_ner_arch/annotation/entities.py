@@ -52,11 +52,6 @@ def gold_entities(eg: Example) -> tuple[list[LabelledSpan], np.ndarray]:
     return align(eg, eg.reference.ents), annotated
 
 
-def count_misaligned(eg: Example, gold: Sequence[Span]) -> int:
-    """How many gold spans have bounds that do not match the predicted tokens."""
-    return len(gold) - len(align(eg, gold)) if gold else 0
-
-
 def warn_of_misaligned(name: str, misaligned: int, total: int) -> None:
     """Warn about gold spans whose bounds do not match the tokenization, if there are any.
 

@@ -18,3 +18,16 @@ class HeadInput(NamedTuple):
     items: list[Any] | None = None
     targets: list[Any] | None = None
     output: str = "predict"
+
+
+def as_input(inputs: HeadInput | list[Doc], needs_pairs: bool = False) -> HeadInput:
+    """The input of a head's model. Documents alone, as tools for any model of spaCy give them, are for a prediction.
+
+    needs_pairs: raise ValueError for an input without items.
+    """
+    whole = inputs if isinstance(inputs, HeadInput) else HeadInput(inputs)
+    if needs_pairs and whole.items is None:
+        raise ValueError(
+            "a model of relations needs the candidate pairs, which its component finds: call the pipeline instead"
+        )
+    return whole

@@ -15,7 +15,7 @@ from thinc.api import Model, torch2xp, xp2torch
 from thinc.types import Floats2d, Ints1d
 from torch import Tensor, nn
 
-from ..annotation.head_input import HeadInput
+from ..annotation.head_input import HeadInput, as_input
 from ..annotation.trees import read_tree
 from ..nn.batch import Batch, cut, make_batch, send
 from ..nn.head import Head, Loss
@@ -24,14 +24,6 @@ from .shim import TorchShim, default_device, no_backprop
 Tok2Vec = Model[list[Doc], list[Floats2d]]
 # For each document, its rows of everything that the head predicts.
 Predictions = list[tuple[np.ndarray, ...]]
-
-
-NO_PAIRS = "a model of relations needs the candidate pairs, which its component finds: call the pipeline instead"
-
-
-def as_input(inputs: HeadInput | list[Doc]) -> HeadInput:
-    """The input of a head's model. Documents alone are for a prediction."""
-    return inputs if isinstance(inputs, HeadInput) else HeadInput(inputs)
 
 
 class TokenVectors(list[Floats2d]):
@@ -121,9 +113,7 @@ def initialize(model: Model, X: list[Doc] | None = None, Y: dict[str, Any] | Non
 def head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> tuple[Any, Callable[[float], Any]]:
     shim = get_shim(model)
     shim.check_initialized()
-    docs, items, targets, output = as_input(inputs)
-    if items is None and model.attrs["classifies"] == "pairs":
-        raise ValueError(NO_PAIRS)
+    docs, items, targets, output = as_input(inputs, needs_pairs=model.attrs["classifies"] == "pairs")
     if targets is None:
         return predict_docs(model, docs, items, output), no_backprop
     if not any(len(doc) for doc in docs):

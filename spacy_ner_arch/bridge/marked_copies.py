@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ..annotation.candidates import Candidates
 from ..annotation.gold_relations import GoldPairs
-from ..annotation.head_input import HeadInput
+from ..annotation.head_input import HeadInput, as_input
 from ..nn.batch import Batch
 from ..nn.dropout import sampling_again, sampling_state
-from .head import NO_PAIRS, Predictions, UpdateLoss, as_input, device_of, predict_batches
+from .head import Predictions, UpdateLoss, device_of, predict_batches
 from .shim import TorchShim, no_backprop
 
 # Copies that exist at the same time, and their tokens.
@@ -48,10 +48,8 @@ def initialize(model: Model[HeadInput, Any], X: list[Doc] | None = None, Y: Any 
 
 def forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> tuple[Any, Callable]:
     head = model.layers[0]
-    docs, items, targets, output = as_input(inputs)
-    if items is None:
-        raise ValueError(NO_PAIRS)
-    found: list[Candidates] = items
+    docs, items, targets, output = as_input(inputs, needs_pairs=True)
+    found: list[Candidates] = items or []
     chunks = list(cut_copies(found, model.attrs["context"]))
 
     def read(chunk: slice) -> HeadInput:

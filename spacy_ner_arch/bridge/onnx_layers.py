@@ -14,13 +14,13 @@ from spacy_transformers.data_classes import FullTransformerBatch
 from thinc.api import Model
 from thinc.types import Floats2d
 
-from ..annotation.head_input import HeadInput
+from ..annotation.head_input import HeadInput, as_input
 from ..nn.batch import cut
 from ..nn.numpy_crf import ChainParameters, NumpyCRF
 from ..nn.numpy_embed import NumpyEmbedding
 from ..nn.span_logits import CPU_SPANS, cut_spans, list_spans
 from . import head, transformer, word_embedding
-from .head import Predictions, as_input, check_lengths
+from .head import Predictions, check_lengths
 from .listener import WordBatch
 from .onnx_shim import ORIGINAL, OnnxShim
 from .shim import no_backprop

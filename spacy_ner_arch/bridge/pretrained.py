@@ -138,9 +138,11 @@ def check_dtype(module: WordTransformer, pieces: WordPieces, device: torch.devic
     """Raise ValueError if the transformer does not run in this precision: some families have code for float32 alone."""
     if dtype == "float32":
         return
+    # Another CPU can have the units for bfloat16 that this one lacks; a GPU may not run it at all.
+    tried = "bfloat16" if dtype == AUTO and device.type == "cpu" else dtype
     windows = pieces.windows([Doc(Vocab(), words=ODD_TEXT)])
     try:
-        with torch.no_grad(), autocast("bfloat16" if dtype == AUTO else dtype, device):
+        with torch.no_grad(), autocast(tried, device):
             module(*collate(windows, module.padding, device))
     except Exception as error:  # whatever the code of a family raises
         kind = module.transformer.config.model_type

@@ -35,7 +35,7 @@ class Found(NamedTuple):
     gold: list[LabelledSpan]
     spans: dict[LabelledSpan, float]
     entities: dict[LabelledSpan, float]
-    moved: list[str] = []
+    moved: Sequence[str] = ()
 
     def gold_scores(self, label: str | None = None) -> np.ndarray:
         """Probabilities of the gold entities (of a label), 0 for those that were not found at all."""

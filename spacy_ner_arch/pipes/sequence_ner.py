@@ -18,7 +18,6 @@ from ..annotation.entities import (
     ALTERNATIVES,
     LabelledSpan,
     PresentEntities,
-    count_misaligned,
     gold_entities,
     present_entities,
     same_tokens,
@@ -194,8 +193,8 @@ class SequenceNER(TorchPipe):
             gold = eg.reference.ents
             labels.update(ent.label_ for ent in gold)
             total += len(gold)
-            misaligned += count_misaligned(eg, gold)
-            _, known = gold_entities(eg)
+            spans, known = gold_entities(eg)
+            misaligned += len(gold) - len(spans)
             if not known.all():
                 chain, problem = self._find_chain(eg, known)
                 labels.update(chain.labels if chain else ())

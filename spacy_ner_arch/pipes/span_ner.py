@@ -13,7 +13,7 @@ from spacy.training import Example
 from spacy.vocab import Vocab
 from thinc.api import Config, Model, NumpyOps
 
-from ..annotation.entities import count_misaligned, gold_entities, present_entities, warn_of_misaligned
+from ..annotation.entities import align, gold_entities, present_entities, warn_of_misaligned
 from ..annotation.spans import GoldSpans, decode_exact, decode_greedy
 from .base import TorchPipe, log_odds
 
@@ -128,7 +128,7 @@ class SpanPipe(TorchPipe):
         for eg in examples:
             spans = self.gold_spans(eg.reference)
             counts.update(span.label_ for span in spans)
-            misaligned += count_misaligned(eg, spans)
+            misaligned += len(spans) - len(align(eg, spans))
             too_wide += sum(len(span) > limit for span in spans)
         warn_of_misaligned(self.name, misaligned, counts.total())
         if too_wide:

@@ -66,7 +66,7 @@ class GoldCorpus(Corpus):
     def read_docbin(self, vocab: Any, locs: Any) -> Iterator[Doc]:
         """The documents of the files; warns about the first one that loses annotation."""
         for doc in super().read_docbin(vocab, locs):
-            if self.gold_preproc and doc.has_annotation("SENT_START") or 0 < self.max_length <= len(doc):
+            if (self.gold_preproc and doc.has_annotation("SENT_START")) or 0 < self.max_length <= len(doc):
                 lost = self._layers & count_layers(doc).keys()
                 if lost:
                     self._layers = set()
@@ -80,7 +80,9 @@ class GoldCorpus(Corpus):
             yield doc
 
 
-def augment(augmenter: Callable[[Language, Example], Iterator[Example]], nlp: Language, example: Example) -> Any:
+def augment(
+    augmenter: Callable[[Language, Example], Iterator[Example]], nlp: Language, example: Example
+) -> Iterator[Example]:
     """The examples that an augmenter makes of one. The augmenters of spaCy lose relations: copy these."""
     for augmented in augmenter(nlp, example):
         if has_relations(example.reference) and not has_relations(augmented.reference):
