@@ -65,7 +65,7 @@ def main() -> None:
             nlp.config["corpora"]["dev"]["path"] = str(ROOT / "corpus" / run.corpus / "dev.spacy")
             calibrate(None, 0, nlp)
             pipe: Any = nlp.get_pipe(component)
-            temperature = round(float(pipe.head.module.temperature), 2)
+            temperature = round(float(pipe.head.temperature), 2)
             after, by_chance = measure(nlp, run.corpus, items, copied)
             add_row(
                 "accuracy",

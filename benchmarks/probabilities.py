@@ -16,7 +16,7 @@ def tag_probabilities(pipe: Any, docs: Sequence[Doc]) -> list[np.ndarray]:
     They are the marginals of the CRF: the gradient of the log partition function in the scores of the tags.
     """
     _, predictions = pipe.predict(docs, "predict_emissions")
-    tagger = pipe.head.module
+    tagger = pipe.head
     found = []
     for (emissions,) in predictions:
         rows, lengths = torch.from_numpy(emissions)[None], torch.tensor([len(emissions)])

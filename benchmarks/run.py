@@ -336,7 +336,7 @@ def calibration(run: Run, nlp: Language, folder: Path) -> dict[str, Any]:
         return probabilities(match_all(map(entity_items, examples)))
 
     component: Any = nlp.get_pipe("sequence_ner")
-    temperature = component.head.module.temperature
+    temperature = component.head.temperature
     row = {"temperature": round(float(temperature), 2)}
     stored = found()
     curve = threshold_curve(stored)

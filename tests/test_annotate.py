@@ -27,14 +27,14 @@ from tqdm import tqdm
 from typer.testing import CliRunner
 
 import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
-from spacy_ner_arch.annotate import annotator, engines
-from spacy_ner_arch.annotate.annotator import Annotator, Job, ShardResult, fingerprint
-from spacy_ner_arch.annotate.documents import annotation
-from spacy_ner_arch.annotate.engines import WorkerDied, run_processes, run_workers
-from spacy_ner_arch.annotate.folder import OutputFolder
-from spacy_ner_arch.annotate.inputs import find_inputs
-from spacy_ner_arch.annotate.raw_records import MAX_LINE, Raw
-from spacy_ner_arch.annotate.shards import Shard, read_shards
+from spacy_ner_arch.bulk import annotator, engines
+from spacy_ner_arch.bulk.annotator import Annotator, Job, ShardResult, fingerprint
+from spacy_ner_arch.bulk.documents import annotation
+from spacy_ner_arch.bulk.engines import WorkerDied, run_processes, run_workers
+from spacy_ner_arch.bulk.folder import OutputFolder
+from spacy_ner_arch.bulk.inputs import find_inputs
+from spacy_ner_arch.bulk.raw_records import MAX_LINE, Raw
+from spacy_ner_arch.bulk.shards import Shard, read_shards
 from spacy_ner_arch.cli.annotate import BAR, speed, unfinished
 from spacy_ner_arch.formats.lines import Line
 

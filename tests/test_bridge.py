@@ -45,7 +45,7 @@ def test_one_long_document_is_not_padded_with_short_ones(trained):
     """63 documents of 10 tokens and one of 3,000 would be 192,000 padded tokens."""
     seen = []
     pipe = trained.get_pipe("sequence_ner")
-    hook = pipe.head.module.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[:2].numel()))
+    hook = pipe.head.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[:2].numel()))
     pipe.predict(words(trained, *[10] * 63, 3000))
     pipe.get_loss([Example(doc, doc) for doc in words(trained, *[10] * 63, 3000)])
     hook.remove()

@@ -17,8 +17,8 @@ from thinc.api import Config
 from typer.testing import CliRunner
 
 import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
-from spacy_ner_arch.annotate.documents import LAYERS, annotation, predict_in_zones
 from spacy_ner_arch.annotation.teachers import TEACHER
+from spacy_ner_arch.bulk.documents import LAYERS, annotation, predict_in_zones
 from spacy_ner_arch.cli.configs import make_config
 from spacy_ner_arch.cli.corpus_counts import count_documents, count_relations
 from spacy_ner_arch.cli.messages import fail
@@ -317,7 +317,7 @@ def test_label_refuses_a_pipeline_that_finds_nothing(tmp_path):
 
 def test_label_streams_and_forgets_words(trained, monkeypatch):
     """The vocabulary does not grow with the input, and no more than a few batches are read ahead."""
-    monkeypatch.setattr("spacy_ner_arch.annotate.documents.ZONE", 200)
+    monkeypatch.setattr("spacy_ner_arch.bulk.documents.ZONE", 200)
     read = 0
 
     def records():

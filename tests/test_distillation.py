@@ -238,7 +238,7 @@ def teacher(trained, tmp_path_factory):
     folder = tmp_path_factory.mktemp("teacher")
     trained.to_disk(folder)
     nlp = spacy.load(folder)
-    nlp.get_pipe("sequence_ner").head.module.temperature.fill_(1.5)
+    nlp.get_pipe("sequence_ner").head.temperature.fill_(1.5)
     nlp.to_disk(folder)
     return folder
 
@@ -369,7 +369,7 @@ def test_components_around_the_teacher(teacher, tiny_transformers, tmp_path):
 def test_several_teachers_in_a_pipeline(teacher, texts, tmp_path):
     nlp = spacy.load(teacher)
     nlp.add_pipe("sequence_ner", "other", source=spacy.load(teacher))
-    nlp.get_pipe("other").head.module.output.weight.data.zero_()
+    nlp.get_pipe("other").head.output.weight.data.zero_()
     nlp.to_disk(tmp_path / "model")
     output = annotate(tmp_path / "model", texts, tmp_path / "none", "--soft", "--to", "spacy", code=1)
     assert "several sequence_ner: give --component, one of ['sequence_ner', 'other']" in output

@@ -258,7 +258,7 @@ def test_what_an_exported_pipeline_cannot_do_is_an_error_with_a_remedy(pair):
     with pytest.raises(ValueError, match="gives entities and their probabilities only"):
         pipe.entropies([other.make_doc(TEXTS[0])])
     with pytest.raises(ValueError, match="runs on the CPU: load it without spacy.require_gpu"):
-        pipe.head.to_device("gpu", 0)
+        pipe.shim.to_device("gpu", 0)
     again = spacy.blank("en").from_config(other.config)
     with pytest.raises(ValueError, match="only loaded with spacy.load: train the original"):
         again.initialize(lambda: examples)

@@ -259,7 +259,7 @@ def test_targets_of_a_batch(nested):
     component = nested.get_pipe("nested_ner")
     targets = component.find_targets(make_examples(nested), None)
     assert [len(gold.spans) for gold in targets] == [3, 3, 0, 4]
-    batch = component.head.module.collate(make_batch([6, 4, 3, 6], torch.device("cpu")), None, targets)
+    batch = component.head.collate(make_batch([6, 4, 3, 6], torch.device("cpu")), None, targets)
     token, width, label, missing = batch.targets
     assert missing is None
     names = [component.labels[i - 1] for i in label.tolist()]

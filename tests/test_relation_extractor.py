@@ -135,7 +135,7 @@ def test_encoders(pairs, encoder, tmp_path):
     examples = related_examples(nlp)
     set_trees([eg.predicted for eg in examples])
     fit(nlp, examples, 120)
-    module = nlp.get_pipe("relation_extractor").head.module
+    module = nlp.get_pipe("relation_extractor").head
     assert module.encoder.output_size == module.width == 24
     nlp.to_disk(tmp_path)
     for trained in (nlp, spacy.load(tmp_path)):
@@ -524,7 +524,7 @@ def test_label_data(type_pairs, expected):
     optimizer = streaming.initialize(lambda: shown[:1])
     pipe = streaming.get_pipe("relation_extractor")
     assert pipe.label_data == data
-    module = pipe.head.module
+    module = pipe.head
     assert module.labels == data["labels"] and module.types == data["types"]
     optimizer.learn_rate = 0.01
     with warnings.catch_warnings():
@@ -583,7 +583,7 @@ def test_types_can_be_added(copy_of):
     pipe = nlp.get_pipe("relation_extractor")
     before = [odds for odds, _ in pipe.predict([eg.predicted for eg in examples])[1]]
     pipe.add_types(["PER", "ANIMAL", "AGE"], [("ANIMAL", "LOC"), ("PER", "LOC")])
-    assert pipe.cfg["types"] == pipe.head.module.types == ["LOC", "ORG", "PER", "ANIMAL", "AGE"]
+    assert pipe.cfg["types"] == pipe.head.types == ["LOC", "ORG", "PER", "ANIMAL", "AGE"]
     assert pipe.cfg["type_pairs"] == [["PER", "LOC"], ["PER", "ORG"], ["PER", "PER"], ["ANIMAL", "LOC"]]
     after = [odds for odds, _ in pipe.predict([eg.predicted for eg in examples])[1]]
     for a, b in zip(before, after, strict=True):
@@ -591,14 +591,14 @@ def test_types_can_be_added(copy_of):
     animal = {"words": ["Rex", "lives", "in", "Tarvik", "."], "ents": ["B-ANIMAL", "O", "O", "B-LOC", "O"]}
     reference, predicted = (Doc(nlp.vocab, **animal) for _ in range(2))
     reference._.relations = [(*reference.ents, "LIVES_IN")]
-    row = pipe.head.module.type_vectors.weight[4].detach().clone()
+    row = pipe.head.type_vectors.weight[4].detach().clone()
     optimizer = nlp.resume_training()
     optimizer.learn_rate = 0.01
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # the type is known now
         for _ in range(30):
             nlp.update([*examples, Example(predicted, reference)], sgd=optimizer)
-    assert not row.equal(pipe.head.module.type_vectors.weight[4])
+    assert not row.equal(pipe.head.type_vectors.weight[4])
     for trained in (nlp, copy_of(nlp)):
         assert relations(trained(Doc(trained.vocab, **animal))) == [(0, 1, 3, 4, "LIVES_IN")]
 
@@ -799,7 +799,7 @@ def test_relations_of_other_labels_stay():
 def test_class_weights_apply_to_both_directions():
     nlp = make_nlp(model=relation_model(class_weights={"LEFT": 5.0}), direction="labels")
     fit(nlp, related_examples(nlp), 1)
-    module = nlp.get_pipe("relation_extractor").head.module
+    module = nlp.get_pipe("relation_extractor").head
     assert dict(zip(module.labels, module.weights.tolist(), strict=True))["LEFT^-1"] == 5.0
 
 

@@ -578,7 +578,7 @@ def test_no_errors(trained, tmp_path):
 
 def test_learned_transitions(trained):
     ((component, tags, scores),) = transitions(trained)
-    crf = trained.get_pipe("sequence_ner").head.module.crf
+    crf = trained.get_pipe("sequence_ner").head.crf
     assert component == "sequence_ner" and tags == crf.labels
     size = len(crf.labels)
     assert scores.shape == (size + 1, size + 1) and np.isnan(scores[0, -1])

@@ -14,7 +14,7 @@ from spacy.cli.find_threshold import find_threshold
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 
-from spacy_ner_arch.annotate.documents import annotation, find_layers
+from spacy_ner_arch.bulk.documents import annotation, find_layers
 from spacy_ner_arch.pipes import base
 from spacy_ner_arch.training.calibration import create_calibrate, held_out_batches
 
@@ -561,7 +561,7 @@ def test_unknown_scheme_is_refused_when_the_pipeline_is_made():
 
 
 def calibrate(nlp, examples):
-    nlp.get_pipe("sequence_ner").head.calibrate(held_out_batches(nlp, "sequence_ner", examples))
+    nlp.get_pipe("sequence_ner").shim.calibrate(held_out_batches(nlp, "sequence_ner", examples))
 
 
 @pytest.mark.parametrize("head", ["CRF", "Softmax"])

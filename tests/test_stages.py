@@ -230,6 +230,6 @@ def test_a_label_that_is_added_in_a_stage_stays_frozen(tiny_transformers):
     only_transformer = {"only": {"steps": None, "groups": {"transformer": {}}}}
     create_stages(only_transformer)(nlp, {"step": 0})
     component = nlp.get_pipe("sequence_ner")
-    assert not any(p.requires_grad for p in component.head.module.parameters())
+    assert not any(p.requires_grad for p in component.head.parameters())
     component.add_label("NEW")
-    assert not any(p.requires_grad for p in component.head.module.parameters())
+    assert not any(p.requires_grad for p in component.head.parameters())

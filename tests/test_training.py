@@ -154,10 +154,10 @@ def test_errors_of_the_model_name_the_component(monkeypatch):
     def fail(*args, **kwargs):
         raise ValueError("broken")
 
-    monkeypatch.setattr(component.head, "predict", fail)
+    monkeypatch.setattr(component.shim, "predict", fail)
     for call in (lambda: component.get_loss(examples), lambda: component.predict([examples[0].predicted])):
         with pytest.raises(ValueError, match="^sequence_ner: broken"):
             call()
-    monkeypatch.setattr(component.head, "begin_update", fail)
+    monkeypatch.setattr(component.shim, "begin_update", fail)
     with pytest.raises(ValueError, match="^sequence_ner: broken"):
         component.update(examples, sgd=optimizer)

@@ -46,8 +46,8 @@ def test_calibration_reads_the_development_corpus_as_training_does(tmp_path, mon
     with pytest.raises(ValueError, match="no dependency tree"):
         create_calibrate(path)(nlp)
     seen = []
-    head = nlp.get_pipe("sequence_ner").head
-    monkeypatch.setattr(head, "calibrate", lambda batches: seen.append(sum(len(b.lengths) for _, b in batches)))
+    shim = nlp.get_pipe("sequence_ner").shim
+    monkeypatch.setattr(shim, "calibrate", lambda batches: seen.append(sum(len(b.lengths) for _, b in batches)))
     for limit in (1, 0):
         create_calibrate(limit=limit)(nlp)
     assert seen == [1, len(examples)]

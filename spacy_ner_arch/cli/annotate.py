@@ -11,11 +11,11 @@ from wasabi import msg
 from .messages import fail, warn
 
 if TYPE_CHECKING:
-    from ..annotate.annotator import Job
-    from ..annotate.folder import OutputFolder
-    from ..annotate.inputs import Input
-    from ..annotate.shards import Shard
-    from ..annotate.soft import Soft
+    from ..bulk.annotator import Job
+    from ..bulk.folder import OutputFolder
+    from ..bulk.inputs import Input
+    from ..bulk.shards import Shard
+    from ..bulk.soft import Soft
 
 ENGINES = ("local", "ray")
 BAR = "{percentage:3.0f} %|{bar}| {remaining} left{postfix}"
@@ -65,9 +65,9 @@ def annotate(
     shard of the input and a manifest. The same command goes on where it was stopped. The files are the same for any
     number of processes, with and without Ray.
     """
-    from ..annotate.annotator import Job, fingerprint
-    from ..annotate.folder import OutputFolder
-    from ..annotate.outputs import common_columns
+    from ..bulk.annotator import Job, fingerprint
+    from ..bulk.folder import OutputFolder
+    from ..bulk.outputs import common_columns
 
     try:
         check_options(to, key, text_column, engine, address)
@@ -92,8 +92,8 @@ def annotate(
 
 def find_files(names: list[str], format: str | None, output: Path, column: str) -> list["Input"]:
     """The input files. Warns of files that are left out or empty; raises ValueError for one that cannot be read."""
-    from ..annotate.inputs import find_inputs
-    from ..annotate.raw_records import check_inputs
+    from ..bulk.inputs import find_inputs
+    from ..bulk.raw_records import check_inputs
 
     files, left_out = find_inputs(names, format, output)
     if left_out:
@@ -117,8 +117,8 @@ def fill(
     """Annotate the shards that are not in the output yet, and show the progress."""
     from tqdm import tqdm
 
-    from ..annotate.engines import run
-    from ..annotate.shards import read_shards
+    from ..bulk.engines import run
+    from ..bulk.shards import read_shards
 
     started = time.monotonic()
     documents = 0
@@ -152,8 +152,8 @@ def unfinished(shards: Iterator["Shard"], folder: "OutputFolder", bar: Any) -> I
 
 def report(folder: "OutputFolder") -> None:
     """Print the counts of all shards and what was rejected. Exits with an error if there is no document."""
-    from ..annotate.annotator import REMOVED
-    from ..annotate.documents import LAYERS
+    from ..bulk.annotator import REMOVED
+    from ..bulk.documents import LAYERS
 
     counts = folder.counts()
     first = folder.first_reject()
@@ -180,7 +180,7 @@ def report(folder: "OutputFolder") -> None:
 
 def check_options(to: str, key: str | None, text_column: str, engine: str, address: str | None) -> None:
     """Raise ValueError for a value that an option does not have, and for options that exclude each other."""
-    from ..annotate.outputs import FIELDS, OUTPUTS
+    from ..bulk.outputs import FIELDS, OUTPUTS
 
     for option, value, known in (("to", to, OUTPUTS), ("engine", engine, ENGINES)):
         if value not in known:
@@ -195,7 +195,7 @@ def check_options(to: str, key: str | None, text_column: str, engine: str, addre
 
 def find_soft(soft: bool, to: str, gold_labels: str | None, component: str | None) -> "Soft | None":
     """The options of --soft. Raises ValueError for options that need others."""
-    from ..annotate.soft import Soft
+    from ..bulk.soft import Soft
     from .convert import split_names
 
     if soft and to != "spacy":
@@ -212,7 +212,7 @@ def make_header(job: "Job", files: list["Input"], shard_size: int) -> dict[str, 
     from importlib.metadata import version
 
     from .. import __version__
-    from ..annotate.inputs import file_checksum
+    from ..bulk.inputs import file_checksum
 
     labels = None if job.soft is None else job.soft.gold_labels
     packages = ["spacy", "torch", *(["pyarrow"] if job.to == "parquet" else [])]

@@ -9,7 +9,7 @@ import typer
 from spacy.language import Language
 from spacy.tokens import Doc
 
-from ..annotate.documents import Record, parse, tokenize
+from ..bulk.documents import Record, parse, tokenize
 from ..formats.counts import ReadReport
 from ..formats.lines import BLANKS, Line, make_lines, read_lines
 

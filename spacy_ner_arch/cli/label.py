@@ -48,7 +48,7 @@ def label(
     """
     from tqdm import tqdm
 
-    from ..annotate.documents import annotation, dump, find_layers, predict_in_zones
+    from ..bulk.documents import annotation, dump, find_layers, predict_in_zones
     from ..formats.counts import SKIPPED, ReadReport, check_on_error
     from .inputs import find_source, tokenize_records
 

@@ -85,7 +85,7 @@ def load(model: str, use_gpu: int = -1, code: Path | None = None, silent: bool =
     try:
         return load_model(model)
     except OSError as error:
-        from ..annotate.annotator import no_pipeline
+        from ..bulk.annotator import no_pipeline
 
         fail(no_pipeline(model), error)
     except ValueError as error:

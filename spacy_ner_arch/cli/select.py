@@ -34,7 +34,7 @@ def select(
     They are those of which it is unsure, unlike each other. OUTPUT gets the chosen texts, the first choice first, with
     the predictions of the model as pre-annotations. A text that occurs several times is chosen once.
     """
-    from ..annotate.documents import dump
+    from ..bulk.documents import dump
     from ..evaluation.selection import candidates, choose_texts, text_vectors
     from ..formats import WRITERS, ReadReport, write_docs
     from ..formats.counts import SKIPPED, check_on_error

@@ -8,8 +8,8 @@ import numpy as np
 from spacy.language import Language
 from spacy.tokens import Doc
 
-from ..annotate.documents import Record
 from ..annotation.entities import ALTERNATIVES
+from ..bulk.documents import Record
 
 # Least probability of a span that counts as an expected entity.
 LEAST = 0.01

@@ -140,8 +140,8 @@ def transitions(nlp: Language) -> Iterator[tuple[str, list[str], np.ndarray]]:
     left out.
     """
     for name, pipe in nlp.pipeline:
-        head: Any = getattr(pipe, "head", None)
-        crf = getattr(head.module, "crf", None) if getattr(head, "is_initialized", False) else None
+        shim: Any = getattr(pipe, "shim", None)
+        crf = getattr(shim.module, "crf", None) if getattr(shim, "is_initialized", False) else None
         if crf is None or not crf.transitions.any():
             continue
         parameters = (crf.start_transitions, crf.transitions, crf.end_transitions)

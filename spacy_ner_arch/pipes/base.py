@@ -66,11 +66,11 @@ class TorchPipe(TrainablePipe):
         # Of the current update, over all its parts and, in parallel training, all processes.
         self.update_loss = 0.0
         self._warned: set[tuple[str, str]] = set()
-        self.head  # noqa: B018 - raises for a model that does not fit
+        self.shim  # noqa: B018 - raises for a model that does not fit
 
     @property
-    def head(self) -> Any:
-        """The shim that contains the torch head (bridge.shim.TorchShim)."""
+    def shim(self) -> Any:
+        """The shim of the head (bridge.shim.TorchShim)."""
         node = next((node for node in self.model.walk() if node.attrs.get("classifies") == self.classifies), None)
         if node is None:
             raise ValueError(
@@ -78,6 +78,11 @@ class TorchPipe(TrainablePipe):
                 f"{self.name}.model] @architectures to {self.architectures}"
             )
         return node.shims[0]
+
+    @property
+    def head(self) -> Any:
+        """The torch module that scores what the component classifies (nn.head.Head)."""
+        return self.shim.module
 
     # For the subclass
 
@@ -150,9 +155,9 @@ class TorchPipe(TrainablePipe):
 
     def _resize(self) -> None:
         """Fit a trained model to changed labels; before initialization there is nothing to do."""
-        if self.head.is_initialized:
+        if self.shim.is_initialized:
             with self._named_errors():
-                self.head.change("resize", **self.hyperparameters())
+                self.shim.change("resize", **self.hyperparameters())
 
     def warn_of_labels(self, gold: Iterable[str]) -> None:
         """Warn once about each gold label that the component does not have."""
@@ -326,9 +331,9 @@ class TorchPipe(TrainablePipe):
 
     def _check_stored(self, exclude: Iterable[str]) -> None:
         """Raise ValueError if the labels of the model are not those of the component."""
-        if not self.head.is_initialized or {"model", "cfg"} & set(exclude):
+        if not self.shim.is_initialized or {"model", "cfg"} & set(exclude):
             return
-        stored = {key: value for key, value in self.head.cfg.items() if key != "input_size"}
+        stored = {key: value for key, value in self.shim.cfg.items() if key != "input_size"}
         expected = self.hyperparameters()
         if stored != expected:
             raise ValueError(f"the model was stored with {stored}, but the component has {expected}")

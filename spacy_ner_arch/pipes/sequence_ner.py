@@ -307,7 +307,7 @@ class SequenceNER(TorchPipe):
         """
         found = []
         for doc, emissions in self._emissions(docs):
-            paths = self.head.module.readings(emissions, count) if len(doc) else ([np.zeros(0, dtype=int)], [1.0])
+            paths = self.head.readings(emissions, count) if len(doc) else ([np.zeros(0, dtype=int)], [1.0])
             found.append([self._reading(doc, tags, float(p)) for tags, p in zip(*paths, strict=True)])
         return found
 
@@ -316,7 +316,7 @@ class SequenceNER(TorchPipe):
 
         The documents must have what the component reads, as for `readings`.
         """
-        return [self.head.module.entropy(emissions) if len(doc) else 0.0 for doc, emissions in self._emissions(docs)]
+        return [self.head.entropy(emissions) if len(doc) else 0.0 for doc, emissions in self._emissions(docs)]
 
     def chains(self, docs: Iterable[Doc]) -> list[Chain]:
         """The distribution over the tag sequences of each document, from which a student can learn.
@@ -325,8 +325,8 @@ class SequenceNER(TorchPipe):
         `readings`.
         """
         names, scheme = tuple(self.tags), self.cfg["scheme"]
-        scores = self.head.module.chain_scores()
-        temperature = float(self.head.module.temperature)
+        scores = self.head.chain_scores()
+        temperature = float(self.head.temperature)
         return [Chain(names, scheme, emissions=rows / temperature, **scores) for _, rows in self._emissions(docs)]
 
     def _emissions(self, docs: Iterable[Doc]) -> Iterator[tuple[Doc, np.ndarray]]:

@@ -44,15 +44,14 @@ def calibrate(path: Path | None, limit: int, nlp: Language) -> Language:
     for name in due:
         examples = islice(corpus(nlp), limit if limit > 0 else None)
         pipe: Any = nlp.get_pipe(name)
-        pipe.head.calibrate(held_out_batches(nlp, name, examples))
+        pipe.shim.calibrate(held_out_batches(nlp, name, examples))
     return nlp
 
 
 def can_calibrate(pipe: Any) -> bool:
     """Whether a component has a trained head with probabilities that can be calibrated."""
-    head = getattr(pipe, "head", None)
-    module = head.module if isinstance(head, TorchShim) and head.is_initialized else None
-    return isinstance(module, Head)
+    shim = getattr(pipe, "shim", None)
+    return isinstance(shim, TorchShim) and shim.is_initialized and isinstance(shim.module, Head)
 
 
 def held_out_batches(nlp: Language, name: str, examples: Iterable[Example]) -> Iterator[tuple[Tensor, Batch]]:
