@@ -9,6 +9,7 @@ from typer import Argument, Option
 from wasabi import msg
 
 from .messages import fail, warn
+from .options import CODE, GPU_ID, MODEL
 
 if TYPE_CHECKING:
     from ..bulk.annotator import Job
@@ -22,7 +23,7 @@ BAR = "{percentage:3.0f} %|{bar}| {remaining} left{postfix}"
 
 
 def annotate(
-    model: str = Argument(..., help="Model name or path"),
+    model: str = MODEL,
     inputs: list[str] = Argument(
         ...,
         metavar="INPUT",
@@ -56,8 +57,8 @@ def annotate(
     address: str | None = Option(
         None, "--address", help="Address of the Ray cluster; default: start Ray on this machine"
     ),
-    code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
-    use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
+    code: Path | None = CODE,
+    use_gpu: int = GPU_ID,
 ) -> None:
     """Annotate corpora of any size, in constant memory.
 

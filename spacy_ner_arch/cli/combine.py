@@ -7,6 +7,7 @@ from wasabi import msg
 
 from ..annotation.layers import find_pipe
 from .messages import fail, warn
+from .options import CODE, GPU_ID
 from .pipelines import check_output, load
 
 
@@ -29,8 +30,8 @@ def combine(
         help="Weight of a system, such as its F1 on the development corpus; once for each system, in their order",
     ),
     component: str | None = Option(None, "--component", help="The span_ner to use, if there are several"),
-    code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
-    use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
+    code: Path | None = CODE,
+    use_gpu: int = GPU_ID,
 ) -> None:
     """Combine the entities of several systems in the same texts.
 

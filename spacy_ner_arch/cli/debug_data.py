@@ -13,6 +13,7 @@ from typer import Argument, Option
 from wasabi import msg
 
 from .messages import fail
+from .options import CODE
 
 # Pairs of argument types that are shown of a relation.
 SHOWN_TYPES = 3
@@ -25,7 +26,7 @@ def debug_data(
     context: typer.Context,
     config: Path = Argument(..., help="Config file", exists=True, dir_okay=False),
     json_path: Path | None = Option(None, "--json", help="JSON file for all numbers and problems", dir_okay=False),
-    code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
+    code: Path | None = CODE,
 ) -> None:
     """Check the corpora of a config before training.
 

@@ -8,11 +8,12 @@ from typer import Argument, Option
 from wasabi import Printer, msg
 
 from ..annotation.layers import assigning
+from .options import CODE, GPU_ID, MODEL
 from .pipelines import check_corpus, load, predict_corpus, setters
 
 
 def evaluate(
-    model: str = Argument(..., help="Model name or path"),
+    model: str = MODEL,
     corpus: Path = Argument(..., help="Corpus in .spacy format", exists=True, callback=check_corpus),
     output: Path | None = Option(None, "--output", "-o", help="JSON file for the scores", dir_okay=False),
     gold_preproc: bool = Option(False, "--gold-preproc", "-G", help="Predict on gold sentences and tokens"),
@@ -30,8 +31,8 @@ def evaluate(
         file_okay=False,
     ),
     displacy_limit: int = Option(25, "--displacy-limit", "-dl", help="Documents on each html page", min=1),
-    code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
-    use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
+    code: Path | None = CODE,
+    use_gpu: int = GPU_ID,
 ) -> None:
     """Evaluate a trained pipeline.
 

@@ -10,6 +10,7 @@ from typer import Argument, Option
 from wasabi import Printer, msg
 
 from .messages import fail, warn
+from .options import CODE, MODEL
 from .pipelines import check_corpus, load
 
 ENGINES = ("onnx",)
@@ -18,7 +19,7 @@ TOLERANCE, MAX_FALL = 1e-4, 0.1
 
 
 def export(
-    model: str = Argument(..., help="Model name or path"),
+    model: str = MODEL,
     output: Path = Argument(..., help="New folder for the exported pipeline"),
     engine: str = Option("onnx", "--engine", help="What the pipeline will run in: onnx, for onnxruntime on a CPU"),
     check: Path | None = Option(
@@ -31,7 +32,7 @@ def export(
     int8: bool = Option(
         False, "--int8", help=f"Compute in 8-bit integers, if no F1 on --check falls by more than {MAX_FALL}"
     ),
-    code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
+    code: Path | None = CODE,
 ) -> None:
     """Export a trained pipeline for fast prediction on a CPU. spacy.load opens the folder as any other.
 

@@ -10,6 +10,7 @@ from wasabi import msg
 
 from ..annotation.layers import assigning
 from .messages import fail
+from .options import CODE, GPU_ID
 from .pipelines import check_output, load, predict_corpus
 
 FORMAT_HELP = (
@@ -25,8 +26,8 @@ def export_data(
         None, "--model", "-m", help="Write the predictions of this pipeline for review, with their probabilities"
     ),
     spans_key: str = Option("sc", "--spans-key", help="Group in doc.spans to write with the entities"),
-    code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
-    use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
+    code: Path | None = CODE,
+    use_gpu: int = GPU_ID,
 ) -> None:
     """Export a corpus, or predictions, for annotation tools.
 

@@ -9,11 +9,12 @@ from spacy.tokens import Doc
 from typer import Argument, Option
 from wasabi import Printer, msg
 
+from .options import CODE, GPU_ID, MODEL
 from .pipelines import check_output, load
 
 
 def label(
-    model: str = Argument(..., help="Model name or path"),
+    model: str = MODEL,
     inputs: list[str] = Argument(
         ...,
         metavar="INPUT",
@@ -37,8 +38,8 @@ def label(
     on_error: str = Option("raise", "--on-error", help="What to do with a bad line: raise, or skip and count"),
     batch_size: int | None = Option(None, "--batch-size", "-b", help="Texts per batch", min=1),
     n_process: int = Option(1, "--n-process", "-n", help="Number of processes", min=1),
-    code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
-    use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
+    code: Path | None = CODE,
+    use_gpu: int = GPU_ID,
 ) -> None:
     """Find the entities, spans and relations of texts.
 

@@ -7,16 +7,17 @@ from wasabi import msg
 
 from ..annotation.layers import assigning
 from .messages import fail
+from .options import CODE, GPU_ID, MODEL
 from .pipelines import check_corpus, load, predict_corpus, with_tokens
 
 
 def report(
-    model: str = Argument(..., help="Model name or path"),
+    model: str = MODEL,
     corpus: Path = Argument(..., help="Corpus in .spacy format", exists=True, callback=check_corpus),
     output: Path = Option(..., "--output", "-o", help="Folder for index.html", file_okay=False),
     log: Path | None = Option(None, "--log", help="Output of `spacy train`, or its json lines", exists=True),
-    code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
-    use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
+    code: Path | None = CODE,
+    use_gpu: int = GPU_ID,
 ) -> None:
     """Write one html page on what a trained pipeline finds.
 

@@ -12,6 +12,7 @@ from typer import Argument, Option
 from wasabi import msg
 
 from .messages import fail
+from .options import CODE, GPU_ID
 from .pipelines import check_corpus, check_output, load, with_tokens
 
 
@@ -28,8 +29,8 @@ def review(
     folds: int = Option(5, "--folds", help="With --config: number of parts", min=2),
     limit: int = Option(500, "--limit", help="Most errors on the page and in the corpus", min=1),
     seed: int = Option(0, "--seed", help="With --config: seed of the parts"),
-    code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
-    use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
+    code: Path | None = CODE,
+    use_gpu: int = GPU_ID,
 ) -> None:
     """Find probable errors in the annotation of a corpus.
 

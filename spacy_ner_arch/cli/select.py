@@ -7,11 +7,12 @@ from wasabi import msg
 
 from ..annotation.layers import find_pipe
 from .messages import fail, warn
+from .options import CODE, GPU_ID, MODEL
 from .pipelines import check_output, load
 
 
 def select(
-    model: str = Argument(..., help="Model name or path"),
+    model: str = MODEL,
     raw: list[str] = Argument(
         ..., help="Files with a text (.txt) or a JSON object with the key text (.jsonl) on each line; or -"
     ),
@@ -26,8 +27,8 @@ def select(
     rest: Path | None = Option(None, "--rest", help="File for the other texts, as json lines, for the next choice"),
     component: str | None = Option(None, "--component", help="The sequence_ner to ask, if there are several"),
     on_error: str = Option("raise", "--on-error", help="What to do with a bad line: raise, or skip and count"),
-    code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
-    use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
+    code: Path | None = CODE,
+    use_gpu: int = GPU_ID,
 ) -> None:
     """Choose the texts whose annotation would help a model most.
 

@@ -12,6 +12,7 @@ from typer import Argument, Option
 from wasabi import msg
 
 from .messages import fail
+from .options import CODE, GPU_ID
 from .pipelines import check_corpora
 
 
@@ -39,9 +40,9 @@ def train(
     output: Path | None = Option(
         None, "--output", "--output-path", "-o", help="Folder for the pipelines and the checkpoint", file_okay=False
     ),
-    code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
+    code: Path | None = CODE,
     verbose: bool = Option(False, "--verbose", "-V", "-VV", help="Show more information"),
-    use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
+    use_gpu: int = GPU_ID,
     gpus: str | None = Option(None, "--gpus", help="Numbers of several GPUs, such as 0,1, each with a process"),
     workers: int | None = Option(None, "--workers", help="Number of processes on the CPU", min=1),
     resume: bool = Option(False, "--resume", help="Go on from the checkpoint in the output folder, if there is one"),

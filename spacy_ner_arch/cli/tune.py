@@ -7,11 +7,12 @@ from typer import Argument, Option
 from wasabi import msg
 
 from ..annotation.layers import find_pipe
+from .options import CODE, GPU_ID, MODEL
 from .pipelines import check_corpus, load, predict_corpus
 
 
 def tune(
-    model: str = Argument(..., help="Model name or path"),
+    model: str = MODEL,
     corpus: Path = Argument(
         ..., help="Held-out corpus in .spacy format, such as the development part", exists=True, callback=check_corpus
     ),
@@ -26,8 +27,8 @@ def tune(
     per_label: bool = Option(False, "--per-label", help="Keep the recall for each label, not only for all together"),
     min_precision: float | None = Option(None, "--min-precision", help="Share of doc.ents that is right"),
     component: str | None = Option(None, "--component", help="Component to tune, if there are several"),
-    code: Path | None = Option(None, "--code", "-c", help="Python file with functions to register", exists=True),
-    use_gpu: int = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU"),
+    code: Path | None = CODE,
+    use_gpu: int = GPU_ID,
 ) -> None:
     """Find the thresholds for a given recall or precision.
 

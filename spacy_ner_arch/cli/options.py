@@ -1,0 +1,7 @@
+"""Arguments and options of several commands."""
+
+from typer import Argument, Option
+
+MODEL = Argument(..., help="Model name or path")
+CODE = Option(None, "--code", "-c", help="Python file with functions to register", exists=True)
+GPU_ID = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU")
