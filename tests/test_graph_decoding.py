@@ -301,7 +301,8 @@ def test_certain_entities_stay():
     """Entities without a probability, of a ruler say, keep their tokens, and what else a document says stays."""
     nlp = make_nlp(type_pairs={"LIVES_IN": [["PER", "LOC"]]})
     doc = make_doc(nlp, [ANNA, (2, 3, "LOC", 0.5)], [(4, 5, "LOC", 0.99), (2, 3, "ORG", 0.4)])
-    ruled = Span(doc, 4, 6, label="ORG", kb_id="Q1")
+    ruled = Span(doc, 4, 6, label="ORG", kb_id="Q1", span_id="R1")
+    doc[2].ent_id_ = "L1"
     doc.set_ents([*doc.ents, ruled], blocked=[doc[7:8]], missing=[doc[6:7]], default="outside")
     forbidden = {(0, "PER", 2, "LOC"): {"LIVES_IN": 0.9}, (2, "LOC", 4, "ORG"): {"LIVES_IN": 0.98}}
     assert decode(nlp, doc, forbidden)[0] == [
@@ -309,6 +310,7 @@ def test_certain_entities_stay():
         (2, 3, "ORG"),
         (4, 6, "ORG"),
     ]
+    assert [ent.ent_id_ for ent in doc.ents] == ["", "", "R1"]
     assert doc.ents[2].kb_id_ == "Q1" and doc.ents[2]._.score is None and doc.ents[1]._.score == 0.4
     assert [token.ent_iob for token in doc] == [3, 2, 3, 2, 3, 1, 0, 3] and doc[7].ent_type_ == ""
 

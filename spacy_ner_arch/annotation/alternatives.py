@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from spacy.tokens import Doc, Span
 
-from .entities import ALTERNATIVES
+from .entities import ALTERNATIVES, remove_ids
 
 # Smallest probability that nothing is in the place of an entity. It bounds the log odds of certain entities.
 LEAST_NOTHING = 1e-6
@@ -77,6 +77,10 @@ def set_entities(doc: Doc, entities: Sequence[Span], probabilities: Sequence[flo
     spans = [kept.get((span.start, span.end, span.label_), span) for span in entities]
     if len(spans) == len(kept) and not set(spans) - set(kept.values()):
         return
+    replaced = np.zeros(len(doc), dtype=bool)
+    for span in set(kept.values()) - set(spans):
+        replaced[span.start : span.end] = True
+    remove_ids(doc, replaced)
     doc.set_ents(spans, outside=dropped, default="unmodified")
     for span, probability in zip(spans, probabilities, strict=True):
         if probability < np.inf:

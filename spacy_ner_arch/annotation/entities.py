@@ -82,14 +82,18 @@ class PresentEntities(NamedTuple):
         return self.taken is None or not self.taken[start:end].any()
 
     def set_with(self, doc: Doc, entities: list[Span]) -> None:
-        """Set these and other entities. All other tokens become outside of entities.
-
-        Those that are overwritten lose their ids, which `Doc.set_ents` would give to the entities in their place.
-        """
-        has_id = doc.to_array(ENT_ID) != 0
-        for i in np.flatnonzero(has_id if self.taken is None else has_id & ~self.taken).tolist():
-            doc[i].ent_id = 0
+        """Set these and other entities. All other tokens become outside of entities."""
+        remove_ids(doc, np.ones(len(doc), dtype=bool) if self.taken is None else ~self.taken)
         doc.set_ents(self.entities + entities, blocked=self.blocked, default="outside")
+
+
+def remove_ids(doc: Doc, tokens: np.ndarray) -> None:
+    """Remove the ids of entities that are replaced: `Doc.set_ents` would give them to those in their place.
+
+    tokens: (T,) bool, the tokens of these entities.
+    """
+    for i in np.flatnonzero((doc.to_array(ENT_ID) != 0) & tokens).tolist():
+        doc[i].ent_id = 0
 
 
 def present_entities(doc: Doc, overwrite: bool) -> PresentEntities:
