@@ -66,7 +66,8 @@ class GoldCorpus(Corpus):
     def read_docbin(self, vocab: Any, locs: Any) -> Iterator[Doc]:
         """The documents of the files; warns about the first one that loses annotation."""
         for doc in super().read_docbin(vocab, locs):
-            if (self.gold_preproc and doc.has_annotation("SENT_START")) or 0 < self.max_length <= len(doc):
+            is_split = (self.gold_preproc and doc.has_annotation("SENT_START")) or 0 < self.max_length <= len(doc)
+            if self._layers and is_split:
                 lost = self._layers & count_layers(doc).keys()
                 if lost:
                     self._layers = set()
