@@ -40,7 +40,7 @@ def untrained_encoders(nlp: Language, frozen: set[str]) -> Iterator[str]:
         if nlp.get_pipe_meta(name).factory != "tok2vec" or name in frozen:
             continue
         listeners: dict[str, list[Any]] = getattr(pipe, "listener_map", {})
-        *_, last = listeners or [""]
+        last = next(reversed(listeners), None)
         trained = [node for each, nodes in listeners.items() if each not in frozen for node in nodes]
         arrives = pipe.model.shims and all(getattr(node, "leaves_gradient", False) for node in trained)
         if last in frozen and trained and not arrives:
