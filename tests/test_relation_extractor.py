@@ -25,6 +25,7 @@ from spacy_ner_arch.bridge import marked_copies
 from spacy_ner_arch.bridge.marked_copies import mark
 from spacy_ner_arch.evaluation.scorers import score_relations
 from spacy_ner_arch.pipes import base, relation_extractor
+from spacy_ner_arch.training.calibration import held_out_batches
 from spacy_ner_arch.training.corpus import copy_spans
 
 BLOCKS = Config().from_str(
@@ -411,6 +412,15 @@ def test_warnings_about_gold_relations_that_cannot_be_learned():
         UserWarning, match='a batch has 4 gold relations, but its documents have no entity.*copy = ."ents"'
     ):
         nlp.update(related_examples(nlp, gold=False), sgd=optimizer)
+
+
+def test_calibration_while_no_entity_is_found():
+    """As at the first evaluation of a joint training, which stores a pipeline."""
+    nlp = make_nlp()
+    nlp.initialize(lambda: related_examples(nlp))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        list(held_out_batches(nlp, "relation_extractor", related_examples(nlp, gold=False)))
 
 
 @pytest.mark.parametrize(

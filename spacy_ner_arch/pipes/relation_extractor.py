@@ -383,22 +383,14 @@ class RelationExtractor(TorchPipe):
     def find_targets(self, examples: Sequence[Example], items: list[Candidates] | None) -> list[GoldPairs]:
         """Gold relations of every example among its candidates."""
         assert items is not None
-        targets, known, found = [], 0, 0
+        targets = []
         numbers = {way: i for i, way in enumerate(self.classes)}
         for eg, candidates in zip(examples, items, strict=True):
             gold = aligned_keys(eg)
             self.warn_of_labels({key[-1] for key in gold})
             self._warn_of_types(candidates)
-            known, found = known + len(gold), found + len(candidates.entities)
             rows = {(row, numbers[way]) for _, row, way in self._find(gold, candidates) if way in numbers}
             targets.append(GoldPairs(*np.array(sorted(rows), dtype=np.int64).reshape(-1, 2).T))
-        if known and not found:
-            self.warn_once(
-                "no entities",
-                f"a batch has {known} gold relations, but its documents have no entity. Use the reader "
-                'spacy_ner_arch.Corpus.v1 with copy = ["ents"] (or "spans", for candidates from doc.spans), or put an '
-                "entity component before this one and into [training] annotating_components",
-            )
         return targets
 
     def model_input(self, examples: Sequence[Example], sample: bool = False) -> HeadInput:
@@ -409,10 +401,25 @@ class RelationExtractor(TorchPipe):
             for eg, candidates in zip(examples, self.find_items(docs), strict=True)
         ]
         targets = self.find_targets(examples, items)
-        if sample and self.negative_ratio is not None:
-            sampled = [sample_negatives(*row, self.negative_ratio) for row in zip(items, targets, strict=True)]
-            items, targets = [pairs for pairs, _ in sampled], [gold for _, gold in sampled]
+        if sample:
+            self._warn_of_no_entities(examples, items)
+            if self.negative_ratio is not None:
+                sampled = [sample_negatives(*row, self.negative_ratio) for row in zip(items, targets, strict=True)]
+                items, targets = [pairs for pairs, _ in sampled], [gold for _, gold in sampled]
         return HeadInput(docs, items, targets)
+
+    def _warn_of_no_entities(self, examples: Sequence[Example], items: Sequence[Candidates]) -> None:
+        """Warn once about an update in which no relation can be learned, since the documents have no entity."""
+        if any(candidates.entities for candidates in items):
+            return
+        gold = sum(len(relation_keys(eg.reference)) for eg in examples)
+        if gold:
+            self.warn_once(
+                "no entities",
+                f"a batch has {gold} gold relations, but its documents have no entity. Use the reader "
+                'spacy_ner_arch.Corpus.v1 with copy = ["ents"] (or "spans", for candidates from doc.spans), or put an '
+                "entity component before this one and into [training] annotating_components",
+            )
 
     def _find(self, gold: Sequence[RelationKey], candidates: Candidates) -> Iterator[Found]:
         return find_relations(gold, candidates, self.cfg["symmetric"], self.once)
