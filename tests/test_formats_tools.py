@@ -301,6 +301,16 @@ def test_doccano_counts_units_of_utf16(tmp_path: Path) -> None:
     assert report.notes == {texts.NO_ENTITY: 1} and report.unread_keys == {"Comments": 2}
 
 
+def test_a_list_of_entities_with_an_id_is_no_export_of_doccano(tmp_path: Path) -> None:
+    """doccano counts units of UTF-16, so that entities after an emoji would be read at the wrong place."""
+    empty = {"id": 1, "text": "Nothing.", "entities": [], "relations": []}
+    line = {"id": 2, "text": "\U0001f355 Anna left", "entities": [[2, 6, "PER"]], "relations": []}
+    path = write(tmp_path, empty, line, name="a.jsonl", as_list=False)
+    docs, report = read(path)
+    assert detect_format(path) == "offsets" and report.unread_keys == {"id": 2}
+    assert named(docs[1].ents) == [("Anna", "PER")]
+
+
 def test_doccano_without_relations_and_in_graphemes(tmp_path: Path) -> None:
     """The flag has two characters and four units of UTF-16, and is one grapheme."""
     text = "\U0001f1f3\U0001f1f4 Zoe\u0308 sang"

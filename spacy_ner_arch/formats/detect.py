@@ -15,7 +15,7 @@ from .files import find_files
 from .json_files import read_items
 from .lines import BLANKS, FormatError, Line, read_lines
 from .readers import FORMATS
-from .records import parse_json
+from .records import parse_json, parse_object
 from .semeval import TEXT as SEMEVAL_TEXT
 from .source_tags import parse_tag
 
@@ -76,7 +76,19 @@ def _json_format(path: Path) -> str:
         raise _unknown(path, f"JSON with values such as {short_repr(value)}", "offsets", "each value is an object")
     if "text" in value and isinstance(value.get("label"), dict):
         return "cluener"
-    return _format_of_keys(path, value, FORMATS, f"JSON with the keys {_listed(value)}")
+    name = _format_of_keys(path, value, FORMATS, f"JSON with the keys {_listed(value)}")
+    # doccano counts units of UTF-16 and writes each entity as an object.
+    return "offsets" if name == "doccano" and "entities" in value and _entities_are_lists(path) else name
+
+
+def _entities_are_lists(path: Path) -> bool:
+    """Whether the first entity of the file is a list, as in `offsets`."""
+    for line in islice(read_items(path, JSON_REMEDY), READ_LINES):
+        with suppress(FormatError):
+            entities = parse_object(line, JSON_REMEDY).get("entities")
+            if isinstance(entities, list) and entities:
+                return isinstance(entities[0], list)
+    return False
 
 
 def _format_of_keys(path: Path, value: Collection[str], formats: Iterable[str], looks_like: str) -> str:
