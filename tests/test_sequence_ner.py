@@ -522,6 +522,15 @@ def test_alternatives_do_not_overlap_entities_that_stay():
 
 
 @pytest.mark.filterwarnings("ignore:.*gold labels that it does not have")
+def test_alternatives_are_the_same_after_a_second_pass():
+    nlp = make_nlp(alternatives=0.001)
+    train(nlp, make_examples(nlp), steps=20)
+    doc = nlp("Quist left Brenna for Tarvik with Anna .")
+    before = alternatives(doc), [ent._.score for ent in doc.ents]
+    nlp(doc)
+    assert doc.ents and (alternatives(doc), [ent._.score for ent in doc.ents]) == before
+
+
 def test_alternatives_of_two_components_with_different_labels():
     nlp = spacy.blank("en")
     nlp.config["initialize"]["components"] = {"names": {"labels": ["PER"]}, "others": {"labels": ["LOC", "ORG"]}}

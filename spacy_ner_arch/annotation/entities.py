@@ -81,6 +81,15 @@ class PresentEntities(NamedTuple):
         """Whether another entity may be in this place."""
         return self.taken is None or not self.taken[start:end].any()
 
+    def without(self, entities: Sequence[Span]) -> "PresentEntities":
+        """The same without some of the entities, whose places become free."""
+        if self.taken is None or not entities:
+            return self
+        taken = self.taken.copy()
+        for span in entities:
+            taken[span.start : span.end] = False
+        return self._replace(entities=[span for span in self.entities if span not in entities], taken=taken)
+
     def set_with(self, doc: Doc, entities: list[Span]) -> None:
         """Set these and other entities. All other tokens become outside of entities."""
         remove_ids(doc, np.ones(len(doc), dtype=bool) if self.taken is None else ~self.taken)

@@ -120,7 +120,8 @@ class SequenceNER(TorchPipe):
     """Set `doc.ents`, and `span._.score` of each: the exact probability of this entity with these bounds and label.
 
     With `alternatives`, also set `doc.spans["alternatives"]` to all spans of at least this probability, and its
-    `attrs["scores"]` to their probabilities. Those with labels that the component does not have stay.
+    `attrs["scores"]` to their probabilities. Those with labels that the component does not have stay. Spans that
+    overlap an entity of another component are left out.
     """
 
     classifies = "tokens"
@@ -266,7 +267,7 @@ class SequenceNER(TorchPipe):
             present = present_entities(doc, self.overwrite_ents)
             self._set_entities(doc, decode(tags, names, self.cfg["scheme"]), terms, present)
             if least is not None:
-                self._set_alternatives(doc, terms, least, present)
+                self._set_alternatives(doc, terms, least, present.without(self._earlier_entities(present)))
 
     def _set_entities(
         self, doc: Doc, found: Sequence[LabelledSpan], terms: SpanTerms, present: PresentEntities
@@ -293,6 +294,10 @@ class SequenceNER(TorchPipe):
         group = SpanGroup(doc, name=ALTERNATIVES, spans=[span for span, _ in found])
         group.attrs["scores"] = np.array([probability for _, probability in found])
         doc.spans[ALTERNATIVES] = group
+
+    def _earlier_entities(self, present: PresentEntities) -> list[Span]:
+        """Present entities with a probability and a label of the component: it has set them in an earlier pass."""
+        return [ent for ent in present.entities if ent._.score is not None and ent.label_ in self.labels]
 
     def _other_alternatives(self, doc: Doc) -> list[tuple[Span, float]]:
         """Alternatives with labels that the component does not have, which another one has set."""
