@@ -593,6 +593,19 @@ def test_calibration_changes_how_sure_the_model_is_and_nothing_else(head, copy_o
     assert [ent._.score for ent in predicted(loaded).ents] == pytest.approx([ent._.score for ent in after[0].ents])
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("held_out, expected", [(TRAIN, 0.5), ([(text, []) for text, _ in TRAIN], 10.0)])
+def test_calibration_stays_within_its_bounds(held_out, expected):
+    """A held-out corpus without an error asks for a temperature near 0, where the sums of the CRF underflow."""
+    nlp = make_nlp()
+    train(nlp, make_examples(nlp))
+    module = nlp.get_pipe("sequence_ner").head
+    module.output.weight.data *= 10
+    module.output.bias.data *= 10
+    calibrate(nlp, make_examples(nlp, held_out))
+    assert float(module.temperature) == pytest.approx(expected)
+
+
 def test_calibration_needs_no_annotation_to_survive():
     nlp = make_nlp()
     train(nlp, make_examples(nlp), steps=5)

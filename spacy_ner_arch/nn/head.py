@@ -1,5 +1,6 @@
 """What every head does: collate annotation, compute a loss, predict, and grow with its labels."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -116,7 +117,18 @@ class Head(nn.Module):
                 total += float(loss.detach())
             return total
 
+        def slope(temperature: float) -> float:
+            """Move to the temperature. Returns the derivative of the loss by its logarithm."""
+            log_temperature.detach().fill_(math.log(temperature))
+            closure()
+            assert log_temperature.grad is not None
+            return float(log_temperature.grad)
+
+        least, most = TEMPERATURES
         with torch.enable_grad():
-            optimizer.step(closure)
+            # The loss has one minimum. If it is beyond a bound, a search would go where numbers underflow.
+            if not (slope(most) <= 0 or slope(least) >= 0):
+                log_temperature.detach().zero_()
+                optimizer.step(closure)
         if log_temperature.isfinite():
             self.temperature.copy_(log_temperature.detach().exp().clamp(*TEMPERATURES))
