@@ -138,6 +138,28 @@ def test_evaluate_relations(tmp_path):
         assert (scores.get("ents_f") is not None) == (model == "both" and not options)
 
 
+def test_evaluate_says_why_no_relation_is_found(tmp_path):
+    nlp = make_nlp()
+    nlp.add_pipe("relation_extractor", config={"candidates": DOCUMENT_PAIRS})
+    examples = make_examples(nlp)
+    set_relations([eg.reference for eg in examples])
+    nlp.initialize(lambda: examples)
+    nlp.get_pipe("sequence_ner").cfg["threshold"] = 1.0
+    nlp.to_disk(tmp_path / "young")
+    bare = nlp.make_doc("Nothing happened .")
+    bare.set_ents([])
+    for name, docs in (("full", [eg.reference for eg in examples]), ("bare", [bare]), ("empty", [])):
+        DocBin(docs=docs, store_user_data=True).to_disk(tmp_path / f"{name}.spacy")
+
+    def warning(*args):
+        return " ".join(run("evaluate", tmp_path / "young", *args).split())
+
+    assert "The pipeline finds no entity, and so no relation: give --gold-entities" in warning(tmp_path / "full.spacy")
+    assert "no gold entity, and so no relation: leave" in warning(tmp_path / "bare.spacy", "--gold-entities")
+    output = warning(tmp_path / "empty.spacy")
+    assert "nothing to compare; it has no document" in output and "no relation" not in output
+
+
 @pytest.fixture(scope="module")
 def joint(tmp_path_factory):
     """Folder of a pipeline that knows the entities, the spans and the relations of TRAIN, and their gold corpus.

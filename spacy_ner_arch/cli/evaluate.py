@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import srsly
+from spacy.language import Language
 from typer import Argument, Option
 from wasabi import Printer, msg
 
@@ -69,13 +70,15 @@ def evaluate(
     if extractors:
         symmetric = {label for pipe in extractors for label in pipe.cfg["symmetric"]}
         tables["rel_table"] = relation_table(examples, sorted(symmetric))
-        if not any(pipe.generate_candidates(eg.predicted).entities for pipe in extractors for eg in examples):
-            msg.warn("No document has an entity: give --gold-entities, or add an entity component to the pipeline")
+        found = (pipe.generate_candidates(eg.predicted).entities for pipe in extractors for eg in examples)
+        if examples and not any(found):
+            warn_of_no_entities(nlp, corpus, bool(gold_entities))
     # A pipeline that sets no doc.ents has no entity scores.
     if scores.get("ents_f") is not None or not tables:
         tables["ents_table"] = entity_table(examples)
     if not any(tables.values()):
-        msg.warn(f"{corpus}: nothing to compare; it has no gold annotation of what the pipeline finds")
+        missing = "gold annotation of what the pipeline finds" if examples else "document"
+        msg.warn(f"{corpus}: nothing to compare; it has no {missing}")
     for name, rows in tables.items():
         if len(tables) > 1:
             msg.divider(name.removesuffix("_table"))
@@ -93,6 +96,16 @@ def evaluate(
             msg.good(f"Saved {content} to {path}")
         if not written:
             msg.warn("--displacy-path: no page written, since the pipeline sets no entities, spans or relations")
+
+
+def warn_of_no_entities(nlp: Language, corpus: Path, gold_entities: bool) -> None:
+    """Warn that no document has an entity, so that no relation can be found."""
+    if gold_entities:
+        msg.warn(f"{corpus}: no gold entity, and so no relation: leave out --gold-entities, or annotate entities")
+    elif assigning(nlp, "doc.ents") or assigning(nlp, "doc.spans"):
+        msg.warn("The pipeline finds no entity, and so no relation: give --gold-entities, or train it longer")
+    else:
+        msg.warn("No document has an entity: give --gold-entities, or add an entity component to the pipeline")
 
 
 def print_scores(rows: list[Any]) -> None:
