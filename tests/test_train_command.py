@@ -269,6 +269,12 @@ def invoke(*arguments) -> str:
     return " ".join(result.output.split())
 
 
+def test_an_output_folder_that_cannot_be_made_is_no_traceback(make_job, tmp_path):
+    (tmp_path / "file").touch()
+    output = invoke(make_job("bilstm_crf", "output").config_path, "--output", tmp_path / "file" / "output")
+    assert "cannot make the folder" in output and "give another --output" in output
+
+
 @pytest.fixture
 def checkpointed(make_job, tmp_path):
     """Options of a training with a checkpoint, and its folder."""

@@ -138,7 +138,7 @@ def run_job(job: TrainingJob, from_environment: bool = False, **place: Any) -> N
         parallel.join_group(job.gpu, **place)
     try:
         if job.output is not None and not parallel.rank():
-            job.output.mkdir(parents=True, exist_ok=True)
+            make_folder(job.output)
         if job.verbose:
             logging.getLogger("spacy").setLevel(logging.DEBUG)
         setup_gpu(job.gpu)
@@ -183,6 +183,16 @@ def run_job(job: TrainingJob, from_environment: bool = False, **place: Any) -> N
         fail("Cannot train", error)
     if from_environment:
         parallel.leave_group()
+
+
+def make_folder(path: Path) -> None:
+    """Make the output folder if it is not there. Raises TrainingError if that is not possible."""
+    from ..training.checkpoint import TrainingError
+
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"cannot make the folder {path} ({error}): give another --output") from error
 
 
 def find_checkpoint(job: TrainingJob, conditions: dict[str, Any]) -> Any:
