@@ -447,7 +447,7 @@ def test_labels_that_only_the_teacher_has_are_negative(trained):
     student = make_nlp()
     student.get_pipe("sequence_ner").add_label("LOC")
     examples = [soft_example(student, trained)]
-    with pytest.warns(UserWarning, match=r"learned as negative: \['ORG', 'PER'\]"):
+    with pytest.warns(UserWarning, match=r"count as negative: \['ORG', 'PER'\]"):
         student.get_pipe("sequence_ner").initialize(lambda: examples, nlp=student, labels=["LOC"])
     optimizer = student.resume_training()
     optimizer.learn_rate = 0.01

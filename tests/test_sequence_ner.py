@@ -170,7 +170,7 @@ def test_tokens_that_do_not_align_are_missing_and_reported():
 def test_gold_entities_of_other_labels_count_as_outside():
     nlp = make_nlp()
     examples = make_examples(nlp)
-    with pytest.warns(UserWarning, match=r"learned as negative: \['LOC', 'ORG'\]"):
+    with pytest.warns(UserWarning, match=r"count as negative: \['LOC', 'ORG'\]"):
         nlp.get_pipe("sequence_ner").initialize(lambda: examples, nlp=nlp, labels=["PER"])
     pipe = nlp.get_pipe("sequence_ner")
     assert pipe.labels == ("PER",) and pipe.label_data == ["PER"]
@@ -190,7 +190,7 @@ def test_with_given_labels_a_corpus_is_not_read_to_the_end(monkeypatch):
 
     pipe = nlp.get_pipe("sequence_ner")
     # spaCy's check of the function reads one example, and the widths are read from the first documents.
-    with pytest.warns(UserWarning, match=r"learned as negative: \['ORG'\]"):
+    with pytest.warns(UserWarning, match=r"count as negative: \['ORG'\]"):
         pipe.initialize(stream, labels=["PER", "LOC"])
     given = len(read)
     read.clear()
@@ -293,7 +293,7 @@ def test_resuming_says_once_of_a_label_that_was_not_added(trained, copy_of):
     nlp = copy_of(trained)
     examples = make_examples(nlp, [("Anna wrote Nightfall .", [(2, 3, "WORK")])])
     optimizer = nlp.resume_training()
-    with pytest.warns(UserWarning, match=r"learned as negative: \['WORK'\]; call add_label"):
+    with pytest.warns(UserWarning, match=r"count as negative: \['WORK'\]; call add_label"):
         nlp.update(examples, sgd=optimizer)
     nlp.update(examples, sgd=optimizer)
 

@@ -164,7 +164,7 @@ class TorchPipe(TrainablePipe):
         unknown = self.not_warned("label", set(gold) - set(self.labels))
         if unknown:
             warnings.warn(
-                f"{self.name}: gold labels that it does not have are learned as negative: {unknown}; call "
+                f"{self.name}: gold labels that it does not have count as negative: {unknown}; call "
                 f"add_label, or add them to [initialize.components.{self.name}.labels]",
                 stacklevel=3,
             )
