@@ -174,6 +174,12 @@ def assert_dropout(module, x, batch) -> None:
     assert torch.equal(module.eval().logits(x, batch), still)
 
 
+def pytest_fixture_setup(fixturedef):
+    """The same random numbers in every fixture that tests share, whatever ran before it."""
+    if fixturedef.scope != "function":
+        fix_random_seed(0)
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     """The same random numbers in every test, whatever ran before it."""

@@ -285,8 +285,9 @@ def test_label_prints_tables_of_texts(joint):
     assert "LIVES_IN" in tables and "a/b" in tables and "probability" in tables and TRAIN[3][0] in tables
     (first, second) = objects(label(joint / "model", TRAIN[0][0], TRAIN[3][0], "--json")[0])
     assert first["entities"] and not second["entities"]
-    (row,) = objects(label(joint / "model", "-", "--key", "found", stdin='{"text": "a", "entities": [1]}')[0])
-    assert row == {"text": "a", "entities": [1], "found": {"entities": [], "spans": {"a/b": []}, "relations": []}}
+    line = {"text": TRAIN[3][0], "entities": [1]}
+    (row,) = objects(label(joint / "model", "-", "--key", "found", stdin=json.dumps(line))[0])
+    assert row == {**line, "found": {"entities": [], "spans": {"a/b": []}, "relations": []}}
     assert objects(label(joint / "model", "-", "--format", "txt", stdin='{"a": 1}\n')[0])[0]["text"] == '{"a": 1}'
     assert "Anna Brandt" in label(joint / "model", "-", "--table", stdin=TRAIN[0][0])[0]
 
