@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rows import RESULTS, read_rows
-from systems import CHOICES, CRF_WORTH, ENCODERS, PARTS, PEERS, PUBLISHED, SPANS, Comparison, Figure
+from systems import CHOICES, CRF_WORTH, ENCODERS, PARTS, PEERS, PUBLISHED, SPANS, TRIED, Comparison, Figure
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "benchmarks/README.md", "docs/reliability.md", "docs/results.md")]
@@ -66,12 +66,12 @@ def rows_of(figure: Figure) -> dict[int, Row]:
     return {row["seed"]: row for row in rows}
 
 
-def scores(figure: Figure, seeds: Sequence[int] | None = None) -> str:
+def scores(figure: Figure, seeds: Sequence[int] | None = None, part: str = "test") -> str:
     """Mean and standard deviation of each measure, and the number of seeds. Without `seeds`, all of them count."""
     rows = {seed: row for seed, row in rows_of(figure).items() if seeds is None or seed in seeds}
     if not rows:
         return "not measured"
-    values = [[row[f"test_{measure}"] for row in rows.values()] for measure in figure.measures]
+    values = [[row[f"{part}_{measure}"] for row in rows.values()] for measure in figure.measures]
     means = " / ".join(mean_and_deviation(numbers, 1) for numbers in values)
     return f"{means} ({len(rows)} seed{'s' if len(rows) > 1 else ''})"
 
@@ -216,6 +216,14 @@ def spans(page: Path) -> list[Row]:
     return [{"representation": name, "exact / greedy": scores(figure, seeds=[0])} for name, figure in SPANS]
 
 
+def tried(page: Path) -> list[Row]:
+    """Settings without gain, each behind the run that it changes, with the same seed."""
+    return [
+        {"task": figure.task, "run": name, **{part: scores(figure, [0], part) for part in ("dev", "test")}}
+        for name, figure in TRIED
+    ]
+
+
 def span_of(numbers: list[float]) -> str:
     """The smallest and the largest number."""
     return f"{min(numbers):g} to {max(numbers):g}"
@@ -271,6 +279,7 @@ TABLES: dict[str, Callable[[Path], list[Row]]] = {
     "parts": parts,
     "selection": selection,
     "span_representations": spans,
+    "other_settings": tried,
     **{repository: partial(published, repository) for repository in PUBLISHED},
 }
 

@@ -1,7 +1,7 @@
 """The table of accuracy runs: what is trained, on which corpus, and what is scored."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 CONLL2003 = ("conll2003", "conll", {"train": "train.txt", "dev": "valid.txt", "test": "test.txt"})
@@ -350,7 +350,7 @@ NESTED = [
         scores=("spans",),
         extra="threshold",
     )
-    for amount, training, seeds in (("", NESTED_MINILM, THREE), ("-all", NESTED_ALL, (0,)))
+    for amount, training, seeds in (("", NESTED_MINILM, THREE), ("-all", NESTED_ALL, THREE))
     for model, settings, remove in (("nested", {}, ()), ("spancat", NESTED_PEER, ("components.nested_ner",)))
 ]
 
@@ -609,7 +609,7 @@ TREES = [
     *(tree_run("uner_zh_gsdsimp", encoder, "gold") for encoder in ("bilstm", "synlstm_bias")),
 ]
 
-TABLE = (
+MAIN = (
     SCRATCH
     + WITH_VECTORS
     + OTHER_CORPORA
@@ -628,4 +628,29 @@ TABLE = (
     + TREES
     + COMBINE
 )
+
+
+def tried(base: str, name: str, settings: Mapping[str, Any]) -> Run:
+    """A run of MAIN with other settings, without gain."""
+    run = next(run for run in MAIN if run.name == base)
+    return replace(run, name=f"{base}-{name}", section="tried", settings={**run.settings, **settings}, seeds=(0,))
+
+
+WITH_CHARACTERS = {
+    f"{MODEL}.tok2vec.features.{key}": value
+    for key, value in (("filters", 50), ("word_width", 64), ("unknown_rate", 0.5))
+}
+TRIED = [
+    tried(
+        "conll2003/transformer_crf",
+        "rate_4e-4",
+        {"training.before_update": stages({**RATES, "transformer": 4e-4}, WARMUP)},
+    ),
+    tried("conll2003/transformer_bilstm_crf", "characters", WITH_CHARACTERS),
+    tried("semeval/relation_softmax", "rate_2e-4", {f"{GROUPS}.transformer.learn_rate.initial_rate": 2e-4}),
+    tried("semeval/relation_softmax", "long", budget(3600)),
+    tried("conll04/joint-learned", "rate_2e-4", {f"{GROUPS}.transformer.learn_rate.initial_rate": 2e-4}),
+    tried("conll04/joint-learned", "long", budget(2000, evaluations=10)),
+]
+TABLE = MAIN + TRIED
 RUNS = {run.name: run for run in TABLE}

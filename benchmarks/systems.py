@@ -78,7 +78,8 @@ MINILM_BFLOAT16 = Figure("conll2003/transformer_crf", dtype="bfloat16")
 MPNET = Figure("conll2003/transformer_crf-mpnet", dtype="bfloat16", device="gpu")
 MPNET_FLOAT32 = Figure("conll2003/transformer_crf-mpnet", device="gpu")
 SPAN_MPNET = Figure("conll2003/span-mpnet", dtype="bfloat16", device="gpu")
-NESTED = Figure("gum_nested/nested", ("spans",))
+NESTED = Figure("gum_nested/nested-all", ("spans",), "bfloat16")
+NESTED_PART = Figure("gum_nested/nested", ("spans",))
 NESTED_MPNET = Figure("gum_nested/nested-mpnet", ("spans",), "bfloat16", "gpu")
 RELATIONS = Figure("conll04/relation_softmax", ("micro",))
 SEMEVAL = Figure("semeval/relation_softmax", ("macro",))
@@ -90,7 +91,7 @@ GOLD_TREES = Figure("uner_en_ewt/synlstm_bias-gold")
 SPACY_SCRATCH = Peer("spaCy `ner`", Figure("conll2003/spacy_ner"))
 SPACY_GLOVE = Peer("spaCy `ner`, same vectors", Figure("conll2003/spacy_ner-glove"))
 SPACY_MINILM = Peer("spaCy `ner`", Figure("conll2003/spacy_ner-minilm"))
-SPANCAT = Peer("spaCy `spancat`", Figure("gum_nested/spancat", ("spans",)))
+SPANCAT = Peer("spaCy `spancat`", Figure("gum_nested/spancat-all", ("spans",)))
 TUTORIAL = Peer("model of spaCy's tutorial", Figure("conll04/tutorial", ("micro",)))
 APART = Peer("two pipelines", Figure("conll04/apart", ("ents", "strict")))
 NO_TREES = Peer("BiLSTM", Figure("uner_en_ewt/bilstm-gold"))
@@ -116,7 +117,7 @@ ON_MPNET = Comparison(
     MPNET_FLOAT32,
     (Peer("MiniLM", MINILM),),
 )
-OVERLAPPING = Comparison("nested or overlapping entities", "nested", "MiniLM", NESTED, (SPANCAT,))
+OVERLAPPING = Comparison("nested or overlapping entities", "nested", "MiniLM, bfloat16", NESTED, (SPANCAT,))
 ONLY_RELATIONS = Comparison("entities, and want relations", "relation_softmax", "MiniLM", RELATIONS, (TUTORIAL,))
 BOTH = Comparison("want entities and relations", "joint", "MiniLM", JOINT, (APART,), "conll04/joint-1:1")
 WITH_TREES = Comparison(
@@ -332,7 +333,7 @@ ENCODERS = [
         MINILM,
     ),
     ("span, bfloat16", SPAN_MPNET, Figure("conll2003/span-SpanSynLSTM")),
-    ("nested, bfloat16", NESTED_MPNET, NESTED),
+    ("nested, bfloat16", NESTED_MPNET, NESTED_PART),
     ("relation_softmax, bfloat16", SEMEVAL_MPNET, SEMEVAL),
     ("joint, bfloat16", JOINT_MPNET, JOINT),
 ]
@@ -373,4 +374,23 @@ SPANS = [
     ("SpanNER, rate of the head 0.001", Figure("conll2003/span-SpanNER-rate_1e-3", ("ents", "greedy"))),
     ("the same with boundary smoothing 0.1", Figure("conll2003/span-SpanNER-rate_1e-3-smoothing", ("ents", "greedy"))),
     ("`transformer_crf`, to compare", MINILM),
+]
+
+# Runs on MiniLM, and behind each the same with other settings.
+SEMEVAL_BFLOAT16 = replace(SEMEVAL, dtype="bfloat16")
+JOINT_BFLOAT16 = replace(JOINT, dtype="bfloat16")
+TRIED = [
+    ("`transformer_crf`", MINILM_BFLOAT16),
+    ("rate of the transformer 0.0004, not 0.0002", replace(MINILM_BFLOAT16, run=f"{MINILM.run}-rate_4e-4")),
+    ("`transformer_bilstm_crf`, float32", Figure("conll2003/transformer_bilstm_crf")),
+    (
+        "with words and characters beside the transformer, bfloat16",
+        Figure("conll2003/transformer_bilstm_crf-characters", dtype="bfloat16"),
+    ),
+    ("`relation_softmax`", SEMEVAL_BFLOAT16),
+    ("rate of the transformer 0.0002, not 0.0001", replace(SEMEVAL_BFLOAT16, run=f"{SEMEVAL.run}-rate_2e-4")),
+    ("3,600 steps, not 1,800", replace(SEMEVAL_BFLOAT16, run=f"{SEMEVAL.run}-long")),
+    ("`joint`", JOINT_BFLOAT16),
+    ("rate of the transformer 0.0002, not 0.0001", replace(JOINT_BFLOAT16, run=f"{JOINT.run}-rate_2e-4")),
+    ("2,000 steps, not 1,000", replace(JOINT_BFLOAT16, run=f"{JOINT.run}-long")),
 ]
