@@ -292,6 +292,18 @@ def test_label_prints_tables_of_texts(joint):
     assert "Anna Brandt" in label(joint / "model", "-", "--table", stdin=TRAIN[0][0])[0]
 
 
+def test_label_prints_no_empty_table(joint, tmp_path):
+    nlp = spacy.blank("en")
+    ruler = nlp.add_pipe("span_ruler")
+    ruler.add_patterns([{"label": "PER", "pattern": "Anna"}])
+    nlp.to_disk(tmp_path)
+    found = label(tmp_path, "Anna left")[0]
+    assert "ruler" in found and "entity" not in found and "nothing found" not in found
+    for model in (tmp_path, joint / "model"):
+        nothing = label(model, "")[0]
+        assert "nothing found" in nothing and "probability" not in nothing
+
+
 BAD_LINES = [
     b'{"text": 1}',
     b'{"text": "Anna"',

@@ -101,19 +101,19 @@ def print_tables(doc: Doc) -> None:
 
     msg.divider(doc.text)
     groups = [("entity", scored_entities(doc)), *((key, scored_spans(group)) for key, group in doc.spans.items())]
-    for name, rows in groups:
-        Printer().table(
-            [(span.text, span.label_, probability(score)) for span, score in rows],
-            header=(name, "label", "probability"),
-            aligns=("l", "l", "r"),
-        )
-    relations = get_relations(doc)
-    if relations:
-        Printer().table(
-            [(r.head.text, r.label, r.tail.text, probability(r.score)) for r in relations],
-            header=("head", "relation", "tail", "probability"),
-            aligns=("l", "l", "l", "r"),
-        )
+    tables: list[tuple[tuple[str, ...], list[tuple[str, ...]]]] = [
+        ((name, "label", "probability"), [(span.text, span.label_, probability(score)) for span, score in rows])
+        for name, rows in groups
+    ]
+    relations: list[tuple[str, ...]] = [
+        (r.head.text, r.label, r.tail.text, probability(r.score)) for r in get_relations(doc)
+    ]
+    tables.append((("head", "relation", "tail", "probability"), relations))
+    for header, rows in tables:
+        if rows:
+            Printer().table(rows, header=header, aligns=("l",) * (len(header) - 1) + ("r",))
+    if not any(rows for _, rows in tables):
+        Printer().text("nothing found")
 
 
 def probability(score: float | None) -> str:
