@@ -207,6 +207,14 @@ def test_what_is_no_label_data(labels):
     assert nlp.get_pipe("sequence_ner").labels == ()
 
 
+def test_label_data_without_labels_are_not_taken_for_a_corpus_without_entities():
+    nlp = make_nlp()
+    with pytest.raises(
+        ValueError, match=r"sequence_ner: its label data have no label; write them with .*sequence_ner.l"
+    ):
+        nlp.get_pipe("sequence_ner").initialize(lambda: make_examples(nlp), nlp=nlp, labels=[])
+
+
 def test_a_label_that_occurs_once():
     nlp = make_nlp()
     train(nlp, make_examples(nlp))

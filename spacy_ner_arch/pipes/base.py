@@ -204,6 +204,12 @@ class TorchPipe(TrainablePipe):
         if nlp is not None:
             warn_of_settings(nlp)
         complete = labels is not None and self.add_label_data(labels)
+        if labels is not None and not self.labels:
+            raise ValueError(
+                f"{self.name}: its label data have no label; write them with `python -m spacy init labels` from an "
+                f"annotated corpus, or remove [initialize.components.{self.name}.labels], so that the labels are read "
+                "from the corpus"
+            )
         found = self.find_labels(islice(get_examples(), LABEL_SAMPLE if complete else None))
         for label in found if labels is None else ():
             self.add_label(label)
