@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..nn.dropout import set_dropout
 from ..nn.precision import AUTO, DTYPES, autocast
 from .optimizer import ModuleOptimizer, ParameterGroup
-from .storage import check_fit, read_stored, store
+from .storage import NOT_INITIALIZED, check_fit, read_stored, store
 
 # Process that was forked after it had started CUDA. Its children cannot use the GPU.
 _started_cuda: int | None = None
@@ -78,7 +78,7 @@ class TorchShim(Shim):
     def check_initialized(self) -> None:
         """Raise ValueError before initialization, and in a process that cannot use the GPU with the weights."""
         if self._model is None:
-            raise ValueError("the model is not initialized: call nlp.initialize() or load a trained pipeline")
+            raise ValueError(NOT_INITIALIZED)
         if _started_cuda not in (None, os.getpid()) and any(p.is_cuda for p in self._model.parameters()):
             raise ValueError(
                 "the model is on a GPU, which a forked process cannot use: set n_process = 1. A GPU gains nothing by "

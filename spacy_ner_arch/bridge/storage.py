@@ -19,6 +19,11 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 # Numbers besides its weights that any module may have: layers that are not stored, masks, positions.
 SMALL = 16 * 2**20
+# The error of what has nothing to store yet.
+NOT_INITIALIZED = (
+    "the model is not initialized: call nlp.initialize() or load a trained pipeline; in training, take a component of "
+    "frozen_components from a trained pipeline ([components.NAME] source = PATH)"
+)
 
 
 def store(hyperparameters: dict[str, Any], weights: dict[str, Tensor]) -> bytes:

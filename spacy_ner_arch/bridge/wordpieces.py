@@ -13,7 +13,7 @@ from spacy.tokens import Doc
 from thinc.api import Model, Shim
 from tokenizers import Tokenizer
 
-from .storage import pack, unpack
+from .storage import NOT_INITIALIZED, pack, unpack
 from .windows import PieceTypes, Windows, cover
 
 # Files of a slow tokenizer besides its vocabulary.
@@ -50,7 +50,7 @@ class WordPieces(Shim):
     def tokenizer(self) -> Any:
         """A Tokenizer of `tokenizers`, or a slow tokenizer of `transformers`; raises ValueError if not initialized."""
         if self._model is None:
-            raise ValueError("the model is not initialized: call nlp.initialize() or load a trained pipeline")
+            raise ValueError(NOT_INITIALIZED)
         return self._model
 
     @property
