@@ -285,6 +285,19 @@ def test_command(tmp_path: Path, model: str) -> None:
     assert tasks[0]["predictions"][0]["model_version"] == model
 
 
+def test_an_export_without_entities_names_the_remedy(tmp_path: Path, model: str) -> None:
+    write_docbin([NLP("Nothing here .")], tmp_path / "a.spacy")
+    assert "check the corpus" in run(tmp_path / "a.spacy", tmp_path / "b.json", "-f", "json")
+    assert "the pipeline finds none" in run(tmp_path / "a.spacy", tmp_path / "c.json", "-f", "json", "-m", model)
+    nlp = spacy.blank("en")
+    extractor: Any = nlp.add_pipe("relation_extractor")
+    extractor.add_label("LIVES_IN")
+    nlp.initialize()
+    nlp.to_disk(tmp_path / "relations")
+    output = run(tmp_path / "a.spacy", tmp_path / "d.json", "-f", "json", "-m", tmp_path / "relations")
+    assert "no component of the pipeline finds entities" in output
+
+
 @pytest.mark.parametrize("options", [[], ["-m"]])
 def test_empty_documents_keep_their_numbers(tmp_path: Path, model: str, options: list[str]) -> None:
     docs = [plain_doc("Anna left Tarvik."), Doc(NLP.vocab), plain_doc("Nothing.")]

@@ -43,11 +43,11 @@ def export_data(
     try:
         files = find_docbins(corpus)
         check_output(output, files)
-        if model is None:
+        nlp = None if model is None else load(model, use_gpu, code)
+        if nlp is None:
             vocab = Vocab()
             docs = (doc for file in files for doc in read_docbin(file, vocab))
         else:
-            nlp = load(model, use_gpu, code)
             if not any(assigning(nlp, name) for name in ("doc.ents", "doc.spans", "doc._.relations")):
                 raise ValueError("no component of this pipeline finds entities, spans or relations")
             docs = (doc for file in files for doc in predictions(nlp, file))
@@ -56,8 +56,17 @@ def export_data(
         fail(f"Cannot export {corpus}", error)
     print(report.summary())
     if not report.spans:
-        msg.warn(f"No entity was written: check the corpus, and --spans-key {spans_key}")
+        msg.warn(f"No entity was written: {why_no_entities(nlp, spans_key)}")
     msg.good(f"Saved {report.documents} documents to {output}")
+
+
+def why_no_entities(nlp: Language | None, spans_key: str) -> str:
+    """The remedy for an export without entities of a corpus, or of the predictions of a pipeline."""
+    if nlp is None:
+        return f"check the corpus, and --spans-key {spans_key}"
+    if assigning(nlp, "doc.ents") or assigning(nlp, "doc.spans"):
+        return f"the pipeline finds none in these texts; train it longer, or check --spans-key {spans_key}"
+    return "no component of the pipeline finds entities, between which relations are found; add one that does"
 
 
 def predictions(nlp: Language, file: Path) -> Iterator[Doc]:
