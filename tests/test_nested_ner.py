@@ -255,6 +255,14 @@ def test_a_corpus_without_spans_of_the_key_is_an_error():
         nlp.initialize(lambda: make_examples(nlp))
 
 
+def test_what_is_no_label_data():
+    """Those of a relation_extractor, from a config: the error has the remedy, as that of the other components."""
+    nlp = make_nlp()
+    nlp.config["initialize"]["components"]["nested_ner"] = {"labels": {"labels": ["PER"], "types": []}}
+    with pytest.raises(ValueError, match=r"nested_ner: .* are not its label data; write them with"):
+        nlp.initialize(lambda: make_examples(nlp))
+
+
 def test_targets_of_a_batch(nested):
     component = nested.get_pipe("nested_ner")
     targets = component.find_targets(make_examples(nested), None)

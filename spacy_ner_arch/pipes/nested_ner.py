@@ -74,7 +74,7 @@ class NestedNER(SpanPipe):
         get_examples: Callable[[], Iterable[Example]],
         *,
         nlp: Language | None = None,
-        labels: Sequence[str] | None = None,
+        labels: Any = None,
     ) -> None:
         """Collect the labels and build the model; warn if the score weights are those of another spans_key."""
         super().initialize(get_examples, nlp=nlp, labels=labels)
