@@ -81,7 +81,7 @@ SPAN_MPNET = Figure("conll2003/span-mpnet", dtype="bfloat16", device="gpu")
 NESTED = Figure("gum_nested/nested-all", ("spans",), "bfloat16")
 NESTED_PART = Figure("gum_nested/nested", ("spans",))
 NESTED_MPNET = Figure("gum_nested/nested-mpnet", ("spans",), "bfloat16", "gpu")
-RELATIONS = Figure("conll04/relation_softmax", ("micro",))
+RELATIONS = Figure("conll04/relation_softmax", ("micro",), "bfloat16")
 SEMEVAL = Figure("semeval/relation_softmax", ("macro",))
 SEMEVAL_MPNET = Figure("semeval/relation_softmax-mpnet", ("macro",), "bfloat16", "gpu")
 JOINT = Figure("conll04/joint-learned", ("ents", "strict"))
@@ -118,7 +118,7 @@ ON_MPNET = Comparison(
     (Peer("MiniLM", MINILM),),
 )
 OVERLAPPING = Comparison("nested or overlapping entities", "nested", "MiniLM, bfloat16", NESTED, (SPANCAT,))
-ONLY_RELATIONS = Comparison("entities, and want relations", "relation_softmax", "MiniLM", RELATIONS, (TUTORIAL,))
+ONLY_RELATIONS = Comparison("entities, and want relations", "relation_softmax", "MiniLM, bfloat16", RELATIONS, (TUTORIAL,))
 BOTH = Comparison("want entities and relations", "joint", "MiniLM", JOINT, (APART,), "conll04/joint-1:1")
 WITH_TREES = Comparison(
     "good dependency trees", "synlstm_crf", "from scratch, gold trees", GOLD_TREES, (NO_TREES, PREDICTED_TREES)
@@ -210,7 +210,7 @@ PUBLISHED = {
         Comparison(
             "relations: BERT-softmax",
             "relation_softmax",
-            "MiniLM",
+            "MiniLM, bfloat16",
             RELATIONS,
             peers=(TUTORIAL,),
             claim="89.27 (paper; macro with the class other)",
@@ -333,7 +333,7 @@ ENCODERS = [
         MINILM,
     ),
     ("span, bfloat16", SPAN_MPNET, Figure("conll2003/span-SpanSynLSTM")),
-    ("nested, bfloat16", NESTED_MPNET, NESTED_PART),
+    ("nested, bfloat16, 4,000 sentences", NESTED_MPNET, NESTED_PART),
     ("relation_softmax, bfloat16", SEMEVAL_MPNET, SEMEVAL),
     ("joint, bfloat16", JOINT_MPNET, JOINT),
 ]
