@@ -81,7 +81,7 @@ class PresentEntities(NamedTuple):
         """Whether another entity may be in this place."""
         return self.taken is None or not self.taken[start:end].any()
 
-    def without(self, entities: Sequence[Span]) -> "PresentEntities":
+    def without(self, entities: set[Span]) -> "PresentEntities":
         """The same without some of the entities, whose places become free."""
         if self.taken is None or not entities:
             return self

@@ -295,9 +295,10 @@ class SequenceNER(TorchPipe):
         group.attrs["scores"] = np.array([probability for _, probability in found])
         doc.spans[ALTERNATIVES] = group
 
-    def _earlier_entities(self, present: PresentEntities) -> list[Span]:
+    def _earlier_entities(self, present: PresentEntities) -> set[Span]:
         """Present entities with a probability and a label of the component: it has set them in an earlier pass."""
-        return [ent for ent in present.entities if ent._.score is not None and ent.label_ in self.labels]
+        labels = set(self.labels)
+        return {ent for ent in present.entities if ent._.score is not None and ent.label_ in labels}
 
     def _other_alternatives(self, doc: Doc) -> list[tuple[Span, float]]:
         """Alternatives with labels that the component does not have, which another one has set."""
