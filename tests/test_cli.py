@@ -157,7 +157,19 @@ def test_evaluate_says_why_no_relation_is_found(tmp_path):
     assert "The pipeline finds no entity, and so no relation: give --gold-entities" in warning(tmp_path / "full.spacy")
     assert "no gold entity, and so no relation: leave" in warning(tmp_path / "bare.spacy", "--gold-entities")
     output = warning(tmp_path / "empty.spacy")
-    assert "nothing to compare; it has no document" in output and "no relation" not in output
+    assert "nothing to compare. Corpus: 0 documents" in output and "no relation can" not in output
+
+
+def test_evaluate_says_that_the_pipeline_finds_other_annotation_than_the_corpus_has(joint, tmp_path):
+    nlp = spacy.load(joint / "model", exclude=["sequence_ner", "relation_extractor"])
+    nlp.to_disk(tmp_path / "nested")
+    docs = list(DocBin().from_disk(joint / "gold.spacy").get_docs(nlp.vocab))
+    for doc in docs:
+        doc.spans.clear()
+    DocBin(docs=docs).to_disk(tmp_path / "flat.spacy")
+    output = " ".join(run("evaluate", tmp_path / "nested", tmp_path / "flat.spacy").split())
+    assert "nothing to compare. Corpus: 5 documents, with 7 in doc.ents of 5. Predictions:" in output
+    assert "7 in doc.spans['a/b'] of 5." in output and "micro avg" not in output
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from spacy.language import Language
 from typer import Argument, Option
 from wasabi import Printer, msg
 
-from ..annotation.layers import assigning
+from ..annotation.layers import assigning, describe_layers
 from .options import CODE, GPU_ID, MODEL
 from .pipelines import check_corpus, load, predict_corpus, setters
 
@@ -73,12 +73,13 @@ def evaluate(
         found = (pipe.generate_candidates(eg.predicted).entities for pipe in extractors for eg in examples)
         if examples and not any(found):
             warn_of_no_entities(nlp, corpus, bool(gold_entities))
-    # A pipeline that sets no doc.ents has no entity scores.
-    if scores.get("ents_f") is not None or not tables:
+    # A component of a user may set doc.ents without a scorer.
+    if scores.get("ents_f") is not None or not (tables or assigning(nlp, "doc.spans")):
         tables["ents_table"] = entity_table(examples)
     if not any(tables.values()):
-        missing = "gold annotation of what the pipeline finds" if examples else "document"
-        msg.warn(f"{corpus}: nothing to compare; it has no {missing}")
+        gold = describe_layers(eg.reference for eg in examples)
+        predicted = describe_layers(eg.predicted for eg in examples)
+        msg.warn(f"{corpus}: nothing to compare. Corpus: {gold}. Predictions: {predicted}.")
     for name, rows in tables.items():
         if len(tables) > 1:
             msg.divider(name.removesuffix("_table"))
