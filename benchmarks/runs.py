@@ -146,6 +146,7 @@ WITH_VECTORS = [
                 "get_length": None,
             },
         },
+        seeds=THREE,
     ),
     *(
         Run(f"conll2003/bilstm_crf-glove-{name}", "vectors", "bilstm_crf", {**GLOVE, **settings})
@@ -181,12 +182,12 @@ SCRATCH = [
     ),
 ]
 OTHER_CORPORA = [
-    Run(f"{corpus}/{model}", "other_corpora", config, settings)
-    for corpus, settings in (
-        ("wnut17", {}),
-        ("uner_en_ewt", {}),
-        ("cluener", CHINESE),
-        ("uner_zh_gsdsimp", CHINESE_WORDS),
+    Run(f"{corpus}/{model}", "other_corpora", config, settings, seeds=seeds)
+    for corpus, settings, seeds in (
+        ("wnut17", {}, THREE),
+        ("uner_en_ewt", {}, THREE),
+        ("cluener", CHINESE, (0,)),
+        ("uner_zh_gsdsimp", CHINESE_WORDS, (0,)),
     )
     for model, config in (("bilstm_crf", "bilstm_crf"), ("spacy_ner", "spacy:ner"))
 ]
