@@ -174,6 +174,13 @@ def assert_dropout(module, x, batch) -> None:
     assert torch.equal(module.eval().logits(x, batch), still)
 
 
+def pytest_collection_modifyitems(items):
+    """Slow tests get more time than the limit in pyproject.toml, which a busy machine would exceed."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(1800))
+
+
 def pytest_fixture_setup(fixturedef):
     """The same random numbers in every fixture that tests share, whatever ran before it."""
     if fixturedef.scope != "function":
