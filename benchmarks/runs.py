@@ -229,6 +229,7 @@ def spacy_ner(listener: dict[str, Any]) -> dict[str, Any]:
 
 
 CONLL_MINILM = on_minilm(STEPS, WARMUP, RATES)
+SPACY_MINILM = {**spacy_ner(STOCK_LISTENER), **STOCK}
 OURS_BELOW_SPACY: dict[str, Any] = {
     "training.before_update": stages({"transformer": TRANSFORMER_RATE, "features": HEAD_RATE}, WARMUP),
     f"{GROUPS}.features.match": "^ner",
@@ -256,9 +257,17 @@ TRANSFORMERS = [
             seeds=seeds,
         )
         for model, settings, seeds in (
-            ("spacy_ner-minilm", {**spacy_ner(STOCK_LISTENER), **STOCK}, THREE),
+            ("spacy_ner-minilm", SPACY_MINILM, THREE),
+            ("spacy_ner-minilm-long", {**SPACY_MINILM, **budget(2 * STEPS)}, (0,)),
             ("spacy_ner-our_transformer", {**spacy_ner(OUR_LISTENER), **OURS_BELOW_SPACY}, (0,)),
         )
+    ),
+    Run(
+        "conll2003/transformer_crf-long",
+        "transformer",
+        "transformer_crf",
+        {**CONLL_MINILM, "training.before_update": TRAINING[""], **budget(2 * STEPS)},
+        seeds=THREE,
     ),
 ]
 
