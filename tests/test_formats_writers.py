@@ -103,6 +103,13 @@ def test_round_trip(tmp_path: Path, format: str) -> None:
     assert detect_format(tmp_path / "out") == READERS[format]
 
 
+def test_entities_are_not_counted_as_spans_too(tmp_path: Path) -> None:
+    flat, nested = plain_doc(), nested_doc()
+    flat.spans.clear()
+    assert not write([flat], tmp_path / "flat", "prodigy").spans
+    assert write([flat, nested], tmp_path / "both", "prodigy").spans.total() == len(nested.spans["sc"])
+
+
 def test_round_trip_of_columns(tmp_path: Path) -> None:
     doc = Doc(NLP.vocab, words=["Anna", "Brandt", "left", "Upper", "Tarn"], sent_starts=[1, 0, 0, 1, 0])
     doc.set_ents([Span(doc, 0, 2, "PER"), Span(doc, 3, 4, "LOC")], missing=[doc[2:3]], default="outside")

@@ -55,7 +55,7 @@ def export_data(
     except (ValueError, OSError) as error:
         fail(f"Cannot export {corpus}", error)
     print(report.summary())
-    if not report.spans:
+    if not (report.entities or report.spans):
         msg.warn(f"No entity was written: {why_no_entities(nlp, spans_key)}")
     msg.good(f"Saved {report.documents} documents to {output}")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .lines import FormatError, Line
-from .sentence import SPANS_KEY, Sentence
+from .sentence import Sentence
 
 KEPT_EXAMPLES = 10
 ON_ERROR = ("raise", "skip")
@@ -145,7 +145,7 @@ class ReadReport:
             ("sentences", self.sentences),
             ("tokens", self.tokens),
             *_by_label("entities", self.entities),
-            *(_by_label("spans", self.spans, f"spans in doc.spans[{SPANS_KEY!r}]") if self.spans else ()),
+            *(_by_label("spans", self.spans, "spans in doc.spans") if self.spans else ()),
             *(_by_label("relations", self.relations) if self.related_sentences else ()),
             *((f"files tagged {scheme}", n) for scheme, n in sorted(self.schemes.items())),
             ("tokens without entity annotation", self.missing or None),

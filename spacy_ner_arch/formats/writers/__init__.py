@@ -133,7 +133,8 @@ def write_docs(
         report.sentences += count_sentences(doc)
         report.tokens += len(doc)
         report.entities.update(span.label_ for span in content.entities)
-        report.spans.update(span.label_ for span in content.spans)
+        if spans_key in doc.spans:
+            report.spans.update(span.label_ for span in content.spans)
         report.relations.update(label for _, _, label, _ in content.relations)
         report.related_sentences += count_sentences(doc) * has_relations(doc)
     if RELATED not in writer.keeps and any(content.relations for content in contents):
