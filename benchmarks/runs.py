@@ -650,6 +650,30 @@ WITH_CHARACTERS = {
     f"{MODEL}.tok2vec.features.{key}": value
     for key, value in (("filters", 50), ("word_width", 64), ("unknown_rate", 0.5))
 }
+# GloVe vectors beside the transformer: in the place of a learned table of words, or alone.
+USE_GLOVE = {"paths.vectors": "training/glove", "initialize.vectors": "${paths.vectors}"}
+TUNED_VECTORS = {"include_static_vectors": True, "tune_vectors": True, "vector_dropout": 0.2, "word_width": 0}
+GLOVE_BESIDE = {
+    **USE_GLOVE,
+    **{f"{MODEL}.tok2vec.features.{key}": value for key, value in TUNED_VECTORS.items()},
+}
+GLOVE_ALONE = {
+    **USE_GLOVE,
+    "components.relation_extractor.model.tok2vec.features": {
+        "@architectures": "spacy_ner_arch.WordCharEmbed.v1",
+        "word_attr": "NORM",
+        "word_rows": 20000,
+        "features": [],
+        "filters": 0,
+        "unknown_rate": 0.0,
+        **TUNED_VECTORS,
+    },
+}
+# Half of the documents have predicted entities in training.
+PREDICTED_ENTITIES = {
+    "corpora.train.share": 0.5,
+    "training.annotating_components": ["transformer", "sentencizer", "sequence_ner"],
+}
 TRIED = [
     tried(
         "conll2003/transformer_crf",
@@ -657,10 +681,13 @@ TRIED = [
         {"training.before_update": stages({**RATES, "transformer": 4e-4}, WARMUP)},
     ),
     tried("conll2003/transformer_bilstm_crf", "characters", WITH_CHARACTERS),
+    tried("conll2003/transformer_bilstm_crf", "glove", {**WITH_CHARACTERS, **GLOVE_BESIDE}),
     tried("semeval/relation_softmax", "rate_2e-4", {f"{GROUPS}.transformer.learn_rate.initial_rate": 2e-4}),
     tried("semeval/relation_softmax", "long", budget(3600)),
+    tried("semeval/relation_softmax", "glove", GLOVE_ALONE),
     tried("conll04/joint-learned", "rate_2e-4", {f"{GROUPS}.transformer.learn_rate.initial_rate": 2e-4}),
     tried("conll04/joint-learned", "long", budget(2000, evaluations=10)),
+    tried("conll04/joint-learned", "share", PREDICTED_ENTITIES),
 ]
 TABLE = MAIN + TRIED
 RUNS = {run.name: run for run in TABLE}

@@ -389,10 +389,16 @@ TRIED = [
         "with words and characters beside the transformer, bfloat16",
         Figure("conll2003/transformer_bilstm_crf-characters", dtype="bfloat16"),
     ),
+    (
+        "with GloVe and characters beside the transformer, bfloat16",
+        Figure("conll2003/transformer_bilstm_crf-glove", dtype="bfloat16"),
+    ),
     ("`relation_softmax`", SEMEVAL_BFLOAT16),
     ("rate of the transformer 0.0002, not 0.0001", replace(SEMEVAL_BFLOAT16, run=f"{SEMEVAL.run}-rate_2e-4")),
     ("3,600 steps, not 1,800", replace(SEMEVAL_BFLOAT16, run=f"{SEMEVAL.run}-long")),
+    ("with GloVe beside the transformer", replace(SEMEVAL_BFLOAT16, run=f"{SEMEVAL.run}-glove")),
     ("`joint`", JOINT_BFLOAT16),
     ("rate of the transformer 0.0002, not 0.0001", replace(JOINT_BFLOAT16, run=f"{JOINT.run}-rate_2e-4")),
     ("2,000 steps, not 1,000", replace(JOINT_BFLOAT16, run=f"{JOINT.run}-long")),
+    ("half of the documents with predicted entities", replace(JOINT_BFLOAT16, run=f"{JOINT.run}-share")),
 ]
