@@ -346,6 +346,8 @@ def torch_patches(gpu: PretendGPU) -> Iterator[Any]:
     }.items():
         yield patch.object(torch.cuda, name, value)
     yield patch.object(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
+    # Optimizers ask the accelerator for its stream, which a torch that is built for CUDA asks the driver for.
+    yield patch.object(torch.accelerator, "current_accelerator", lambda check_available=False: None)
     generator = torch.Generator
     yield patch.object(torch, "Generator", lambda device=None: generator())
 

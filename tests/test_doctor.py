@@ -1,5 +1,7 @@
 """`ner-arch doctor`: what works on this machine, and a remedy for what does not."""
 
+from unittest.mock import patch
+
 import pytest
 import spacy.cli._util
 import thinc.util
@@ -21,9 +23,9 @@ def doctor(*options):
 
 
 @pytest.fixture
-def gpu(monkeypatch):
-    monkeypatch.setitem(doctor_module.SIZE, "cuda", 64)
-    with pretend_gpu() as gpu:
+def gpu():
+    """Not with `monkeypatch`: a test that patches the pretend GPU must undo that before the GPU is gone."""
+    with patch.dict(doctor_module.SIZE, cuda=64), pretend_gpu() as gpu:
         yield gpu
 
 

@@ -53,10 +53,13 @@ def doctor(gpu_id: int = Option(-1, "--gpu-id", "-g", help="GPU to check; -1 for
 
 def versions() -> Iterator[tuple[str, str]]:
     """Names and versions of the packages that matter."""
+    import torch
+
     yield "python", platform.python_version()
     for name in (*PACKAGES, *cupy_packages()):
         try:
-            yield name, version(name)
+            # With the build of PyTorch, such as 2.13.0+cu130, which its package leaves out.
+            yield name, torch.__version__ if name == "torch" else version(name)
         except PackageNotFoundError:
             yield name, "not installed"
 
