@@ -130,6 +130,20 @@ def test_many_entities_with_few_doubtful_ones_are_searched_exactly():
     assert choose(Graph(gains, [True] * 60, [[i] for i in range(60)], costs, [], [])).inexact == 0
 
 
+def test_parts_do_not_search_the_values_of_all_others():
+    class Counted(dict):
+        reads = 0
+
+        def items(self):
+            Counted.reads += 1
+            return super().items()
+
+    values = Counted({(2 * i, 2 * i + 1): -2.0 for i in range(50)})
+    best = graph_decoding.best_items([1.0, 1.5] * 50, [()] * 100, values, [True] * 100)
+    assert best.items == list(range(1, 100, 2))
+    assert Counted.reads == 1
+
+
 def test_gains_of_spans_are_the_log_odds_of_sets_of_them():
     """Either one entity of two tokens, or each token is one by itself with a probability that is independent."""
     both, first, second = 0.3, 0.6, 0.2

@@ -92,18 +92,25 @@ def best_items(
     values: what two items (i < j) add to the total if both are chosen, below 0.
     is_found: whether to choose an item that is not connected with a value; None to choose by the gains.
     """
-    best = Best([], 0.0, 0)
-    valued = {i for pair in values for i in pair}
-    for part in connected(slots, values):
-        if is_found is not None and valued.isdisjoint(part):
-            best = best._replace(items=best.items + [i for i in part if is_found[i]])
+    parts = connected(slots, values)
+    part_of = {item: number for number, part in enumerate(parts) for item in part}
+    values_of: dict[int, list[tuple[int, int, float]]] = defaultdict(list)
+    for (i, j), value in values.items():
+        values_of[part_of[i]].append((i, j, value))
+    items: list[int] = []
+    total, inexact = 0.0, 0
+    for number, part in enumerate(parts):
+        own = values_of.get(number, ())
+        if is_found is not None and not own:
+            items += [i for i in part if is_found[i]]
             continue
         place = {item: i for i, item in enumerate(part)}
-        local = {(place[i], place[j]): value for (i, j), value in values.items() if i in place}
+        local = {(place[i], place[j]): value for i, j, value in own}
         found = Search([gains[i] for i in part], [slots[i] for i in part], local).run()
-        items = best.items + [part[i] for i in found.items]
-        best = Best(items, best.total + found.total, max(best.inexact, found.inexact))
-    return best._replace(items=sorted(best.items))
+        items += [part[i] for i in found.items]
+        total += found.total
+        inexact = max(inexact, found.inexact)
+    return Best(sorted(items), total, inexact)
 
 
 def connected(slots: Sequence[Slots], pairs: Collection[tuple[int, int]]) -> list[list[int]]:
