@@ -17,6 +17,17 @@ from spacy_ner_arch.nn import batch as batch_module
 from spacy_ner_arch.nn.batch import cut, make_batch
 
 CPU = torch.device("cpu")
+HASH_EMBED_CNN = """
+[model]
+@architectures = "spacy.HashEmbedCNN.v2"
+width = 16
+depth = 1
+embed_size = 100
+window_size = 1
+maxout_pieces = 2
+subword_features = true
+pretrained_vectors = null
+"""
 
 
 def test_padding_round_trip():
@@ -65,6 +76,18 @@ def test_predictions_do_not_depend_on_the_batch(trained, monkeypatch):
     for together, single, doc in zip(pipe.predict(docs)[1], alone, docs, strict=True):
         for a, b in zip(together, single, strict=True):
             assert len(a) == len(doc) and np.allclose(a, b, atol=1e-4)
+
+
+def test_no_documents_have_no_predictions():
+    """Also over an embedding that does not take an empty list."""
+    nlp = spacy.blank("en")
+    model = small_model()
+    model["tok2vec"] = Config().from_str(HASH_EMBED_CNN)["model"]
+    pipe = nlp.add_pipe("sequence_ner", config={"model": model})
+    examples = make_examples(nlp)
+    nlp.initialize(lambda: examples)
+    assert pipe.predict([]) == (None, [])
+    assert pipe.get_loss([]) == 0
 
 
 @pytest.mark.parametrize("head", ["CRF", "Softmax"])

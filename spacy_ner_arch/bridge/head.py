@@ -176,6 +176,8 @@ def tok2vec_forward(
 
 def predict_docs(model: Model, docs: list[Doc], items: list[Any] | None, output: str) -> Predictions:
     """Predictions for each document, copied to the host once for the whole batch."""
+    if not docs:  # not every embedding takes an empty list
+        return []
     shim = get_shim(model)
     outputs = []
     for group, x, batch in make_batches(model, docs, model.layers[0].predict(docs), items):
@@ -213,7 +215,7 @@ def make_batches(
     """
     shim = get_shim(model)
     lengths = check_lengths(docs, vectors)
-    for group in cut(lengths, shim.device) if docs else ():
+    for group in cut(lengths, shim.device):
         batch = make_batch([lengths[i] for i in group], shim.device)
         if model.attrs["trees"] is not None:
             trees = [read_tree(docs[i], **model.attrs["trees"]) for i in group]

@@ -65,7 +65,7 @@ def head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool
         raise ValueError(f"an exported model gives entities and their probabilities only: {ORIGINAL}")
     predict_batch = HEADS[shim.exported.kind]
     predictions: Predictions = [()] * len(docs)
-    vectors = model.layers[0].predict(docs)
+    vectors = model.layers[0].predict(docs) if docs else []
     for group, lengths, x in batches(docs, vectors):
         found = predict_batch(shim, x, lengths, None if items is None else [items[i] for i in group])
         for i, rows in zip(group, found, strict=True):
@@ -118,7 +118,7 @@ def run_encoder(shim: OnnxShim, x: np.ndarray, lengths: np.ndarray) -> np.ndarra
 def batches(docs: Sequence[Doc], vectors: Sequence[Floats2d]) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
     """Cut documents into batches with little padding: their numbers, lengths (B,), and token vectors (T, B, D)."""
     sizes = check_lengths(docs, vectors)
-    for group in cut(sizes, CPU) if sizes else ():
+    for group in cut(sizes, CPU):
         lengths = np.array([sizes[i] for i in group])
         if len(group) == 1 and sizes[group[0]]:
             yield group, lengths, cast(np.ndarray, vectors[group[0]])[:, None]

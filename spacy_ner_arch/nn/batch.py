@@ -93,15 +93,15 @@ def cut(lengths: Sequence[int], device: torch.device, cpu_padding: int = CPU_PAD
     """Split documents into groups with little padding.
 
     cpu_padding: padded tokens on a CPU that cost as much as another batch.
-    Returns the numbers of the documents of each group. A single group keeps the order of the documents; several groups
-    are sorted by length.
+    Returns the numbers of the documents of each group; none without a document. A single group keeps the order of the
+    documents; several groups are sorted by length.
     """
     limit, slack = (CPU_TOKENS, cpu_padding) if device.type == "cpu" else (GPU_TOKENS, GPU_PADDING)
 
     def fits(longest: int, count: int, total: int) -> bool:
         return longest * count <= limit and longest * count - total <= slack + total // 10
 
-    if fits(max(lengths, default=0), len(lengths), sum(lengths)):
+    if lengths and fits(max(lengths), len(lengths), sum(lengths)):
         return [list(range(len(lengths)))]
     groups: list[list[int]] = []
     total = 0
