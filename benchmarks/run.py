@@ -301,7 +301,7 @@ def lengths(run: Run, nlp: Language, folder: Path) -> dict[str, Any]:
 def greedy(run: Run, nlp: Language, folder: Path) -> dict[str, Any]:
     """Score greedy instead of exact decoding."""
     component: Any = nlp.get_pipe("span_ner")
-    component.cfg["decode"] = "greedy"
+    component.decode = "greedy"
     return {f"{part}_greedy": percent(score([nlp], read(run, nlp, part))["ents_f"]) for part in ("dev", "test")}
 
 

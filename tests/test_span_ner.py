@@ -50,7 +50,7 @@ def test_learns_entities(decode, tmp_path):
 def test_a_higher_threshold_finds_fewer_entities(decode, flat, copy_of):
     nlp = copy_of(flat)
     component, counts = nlp.get_pipe("span_ner"), []
-    component.cfg["decode"] = decode
+    component.decode = decode
     for threshold in (0.0, 0.5, 0.999999, 1.0):
         component.cfg["threshold"] = threshold
         docs = [nlp(words(nlp, text)) for text, _ in TRAIN]
@@ -59,6 +59,13 @@ def test_a_higher_threshold_finds_fewer_entities(decode, flat, copy_of):
     assert counts[0] == sum(len(text.split()) for text, _ in TRAIN) and counts[3] == 0
     assert counts[1] == sum(end - start for _, spans in TRAIN for start, end, _ in spans)
     assert counts == sorted(counts, reverse=True)
+
+
+def test_decode_can_be_changed_at_load(flat, tmp_path):
+    flat.to_disk(tmp_path)
+    for decode in ("exact", "greedy"):
+        nlp = spacy.load(tmp_path, config={"components.span_ner.decode": decode})
+        assert nlp.get_pipe("span_ner").decode == decode
 
 
 def test_find_threshold_of_spacy(flat, tmp_path):

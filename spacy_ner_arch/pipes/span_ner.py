@@ -171,7 +171,8 @@ class SpanNER(SpanPipe):
         if decode not in DECODE:
             remedy = "; use the factory nested_ner for overlapping spans" if decode == "nested" else ""
             raise ValueError(f"{name}: unknown decode {decode!r}; known are {', '.join(DECODE)}{remedy}")
-        super().__init__(vocab, model, name, decode=decode, **settings)
+        super().__init__(vocab, model, name, **settings)
+        self.decode = decode
         self.overwrite_ents = overwrite_ents
 
     def gold_spans(self, doc: Doc) -> Sequence[Span]:
@@ -195,8 +196,7 @@ class SpanNER(SpanPipe):
         gains = best - log_probabilities[..., 0] - log_odds(self.cfg["threshold"])
         if present.taken is not None:
             gains[spans_with(present.taken, gains.shape[1])] = -np.inf
-        exact = self.cfg["decode"] == "exact"
-        found = decode_exact(classes, gains) if exact else decode_greedy(classes, gains, best)
+        found = decode_exact(classes, gains) if self.decode == "exact" else decode_greedy(classes, gains, best)
         entities = []
         for start, end, label in found:
             span = Span(doc, start, end, label=self.labels[label])
