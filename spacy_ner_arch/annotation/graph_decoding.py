@@ -13,7 +13,8 @@ MOST_STEPS = 10_000
 # Differences of log odds up to this are rounding errors.
 NEGLIGIBLE = 1e-6
 
-Slots = Collection[Hashable]
+# In an order that is the same in every run: the search groups items by their first slots.
+Slots = Sequence[Hashable]
 
 
 class Graph(NamedTuple):

@@ -162,22 +162,25 @@ def _costs(gains: np.ndarray, candidates: Candidates, rules: PairRules) -> dict[
 
 def _possible_relations(
     gains: np.ndarray, pairs: ScoredPairs, rules: PairRules, possible: list[list[int]]
-) -> tuple[list[tuple[int, int, float]], list[set[Hashable]]]:
+) -> tuple[list[tuple[int, int, float]], list[list[Hashable]]]:
     """Relations (row of the pair and class) and their slots, as in Graph."""
     relations, slots = [], []
     for row, number in possible:
         label, inverse = rules.classes[number]
         head, tail = pairs.candidates.pairs[row].tolist()[:: -1 if inverse else 1]
-        rows, heads, tails = {row}, {head}, {tail}
+        rows, heads, tails = [row], [head], [tail]
         if label in rules.symmetric:
             # It holds for both orders of the pair.
-            rows.add(int(pairs.reverse[row]))
-            heads = tails = {head, tail}
+            rows = sorted({row, int(pairs.reverse[row])})
+            heads = tails = [head, tail]
         relations.append((min(head, tail), max(head, tail), len(rows) * float(gains[row, number])))
-        taken: set[Hashable] = set() if rules.multi_label else {*rows}
+        # Those of the rules first: more relations share them, and the search groups relations by their first slot.
+        taken: list[Hashable] = []
         if label in rules.one_head:
-            taken |= {("head of", label, i) for i in tails}
+            taken += [("head of", label, i) for i in tails]
         if label in rules.one_tail:
-            taken |= {("tail of", label, i) for i in heads}
+            taken += [("tail of", label, i) for i in heads]
+        if not rules.multi_label:
+            taken += rows
         slots.append(taken)
     return relations, slots
