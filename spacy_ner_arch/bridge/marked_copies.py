@@ -180,21 +180,22 @@ def mark(
     for pair, (first, last) in zip(candidates.pairs.tolist(), copied, strict=True):
         ends = [bounds[i] for i in pair]
         # At one place: closing marks first, the inner entity's before the outer's; then opening marks, the outer's
-        # first.
-        events = [(end, 0, -start, -i) for i, (start, end) in enumerate(ends)]
-        events += [(start, 1, -end, i) for i, (start, end) in enumerate(ends)]
+        # first. Each event: this order, the number of the entity, and whether the mark opens it.
+        events = [((end, 0, -start, -i), i, False) for i, (start, end) in enumerate(ends)]
+        events += [((start, 1, -end, i), i, True) for i, (start, end) in enumerate(ends)]
         places = [0, 0]
         copy_words: list[str] = []
         copy_spaces: list[bool] = []
         done = first
-        for place, opens, _, i in sorted(events):
+        for (place, *_), i, opens in sorted(events):
             copy_words += words[done:place]
             copy_spaces += spaces[done:place]
-            copy_spaces[-1:] = [True] * bool(copy_spaces)
+            if copy_spaces:
+                copy_spaces[-1] = True
             done = place
             if opens:
-                places[abs(i)] = len(copy_words)
-            copy_words.append(marks[2 * abs(i) + (1 - opens)])
+                places[i] = len(copy_words)
+            copy_words.append(marks[2 * i] if opens else marks[2 * i + 1])
             copy_spaces.append(True)
         copy_words += words[done:last]
         copy_spaces += spaces[done:last]

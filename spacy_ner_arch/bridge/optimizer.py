@@ -89,16 +89,18 @@ class ModuleOptimizer:
         frozen: whether no parameter is trained now.
         """
         parameters = {name: p for name, p in self.parameters.items() if p.grad is not None}
-        if settings.averages is not None:
-            # Include parameters that are frozen in this stage; otherwise their averages would lag behind.
-            known = {n: p for n, p in self.parameters.items() if self._key(n) in settings.averages}
+        averages: dict[Any, Any] = {} if settings.averages is None else settings.averages
+        # Include parameters that are frozen in this stage; otherwise their averages would lag behind.
+        known = {name: p for name, p in self.parameters.items() if self._key(name) in averages}
         if frozen or not parameters:
-            if settings.averages is not None and known:
-                self._average(settings.averages, known)
+            if known:
+                self._average(averages, known)
             return
         adamw: Any = self._get_adamw(settings)
         self._updates += 1
-        if not self.module.training:  # a process without documents; modules may keep what they make of weights
+        if not self.module.training:
+            # In parallel training, this process may have had no document. Modules drop the converted weights that they
+            # keep for prediction.
             self.module.train()
         scaler = self.scaler(next(iter(parameters.values())).device) if self.is_scaled else None
         if scaler is not None:
@@ -115,7 +117,7 @@ class ModuleOptimizer:
             scaler.update()
         self.overflow = Overflow.copy(overflow)
         if settings.averages is not None:
-            self._average(settings.averages, {**known, **parameters})
+            self._average(averages, {**known, **parameters})
 
     def check_last_step(self) -> None:
         """Raise ValueError if the last step was skipped, see above.

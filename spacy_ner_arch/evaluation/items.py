@@ -8,7 +8,7 @@ from typing import NamedTuple
 from spacy.tokens import Span
 from spacy.training import Example
 
-from ..annotation.entities import scored_spans
+from ..annotation.entities import scored_entities, scored_spans
 from ..annotation.relations import RelationKey, aligned_keys, has_relations, stored_relations
 
 
@@ -71,10 +71,9 @@ def entity_items(example: Example) -> Sides:
     right nor wrong and is left out.
     """
     predicted = []
-    for ent in example.predicted.ents:
+    for ent, score in scored_entities(example.predicted):
         span = annotated_tokens(example, ent)
         if span is not None:
-            score = ent._.score if Span.has_extension("score") else None
             predicted.append(Item(ent.label_, ((span.start_char, span.end_char),), score=score))
     return [Item(ent.label_, ((ent.start_char, ent.end_char),)) for ent in example.reference.ents], predicted
 

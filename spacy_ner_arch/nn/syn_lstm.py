@@ -71,7 +71,7 @@ class SynLSTMEncoder(nn.Module):
     graph_layers: number of graph convolutions.
     graph_size: width G of all of them; None for input_size.
     edge_labels: how the convolutions use the label and the direction of an arc: `none`, `bias`, or `gate` (bias and
-    gate).
+        gate).
     dep_size: width of the embedding of each token's dependency label; 0 for none.
     pos_size: width of the embedding of parts of speech; 0 for none.
     label_rows: rows of each table of hashed labels.
@@ -85,7 +85,7 @@ class SynLSTMEncoder(nn.Module):
         self,
         input_size: int,
         *,
-        hidden_size: int = 100,
+        hidden_size: int = 200,
         graph_layers: int = 2,
         graph_size: int | None = None,
         edge_labels: str = "bias",
