@@ -41,9 +41,9 @@ def span_gains(bounds: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Log odds of spans against nothing in their place. For spans without overlaps, their sum is the log odds of all of
     them against none.
 
-    A span alone has the log odds of its probability. Of spans with a token in common at most one is right, so the
-    probability of none is what all of them leave. For spans that overlap in a chain, what these probabilities leave
-    open is taken as independent.
+    A span alone has the log odds of its probability. Of spans that share a token at most one is right, so the
+    probability of none is 1 minus their sum. Spans that are connected only through others are taken as independent,
+    given these.
 
     bounds: (n, 2), first token and exclusive end.
     probabilities: (n,) that the span is an entity with its label; inf for a certain one, which overlaps no other.
@@ -60,7 +60,7 @@ def span_gains(bounds: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
         left = np.log(np.maximum(1 - covered.cumsum(), LEAST_NOTHING))
         return np.concatenate([[0.0], left.cumsum()])
 
-    # As in a junction tree: over the tokens of a span, and over the neighbouring pairs of them, by the first one.
+    # As in a junction tree: the product over the tokens of a span, divided by that over its pairs of neighbours.
     tokens, pairs = log_nothing(ends), log_nothing(ends - 1)
     nothing = tokens[ends] - tokens[starts] - (pairs[ends - 1] - pairs[starts])
     return np.where(certain, np.inf, np.log(np.maximum(shares, LEAST_NOTHING)) - nothing)

@@ -9,7 +9,7 @@ class HeadInput(NamedTuple):
     """Input of a head's model (`bridge.head.head_model`).
 
     docs: the documents.
-    items: of each document, what the head classifies (candidate spans or pairs); None for its tokens.
+    items: of each document, what the head classifies (candidate spans or pairs); None for its tokens or all its spans.
     targets: gold annotation of each document, for the loss; None to predict.
     output: method of the head that predicts.
     """

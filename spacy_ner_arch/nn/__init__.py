@@ -1,1 +1,4 @@
-"""Pure torch: encoders and heads as ordinary modules. Nothing here knows spaCy or thinc."""
+"""Encoders and heads as ordinary torch modules, and some of them in NumPy for exported pipelines.
+
+Nothing here knows spaCy or thinc.
+"""

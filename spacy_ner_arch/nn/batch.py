@@ -22,7 +22,7 @@ ALIGNMENT = 16  # bytes between the starts of arrays that are sent together
 class Batch:
     """A batch of documents, without their token vectors, which modules take as a separate argument.
 
-    lengths: (B,) int64 on the host, so that nobody has to wait for the device to learn them.
+    lengths: (B,) int64 on the host, so that the host need not wait for the device to read them.
     mask: (B, T) bool, True on tokens and False on the padding behind them.
     rows: (N,) int64, the place of each token in the flattened (B * T) tokens.
     trees: (3, N) int64, see `annotation.trees.read_tree`; None unless the encoder reads trees.

@@ -1,7 +1,7 @@
 """Prediction of a WordEmbedding in NumPy, for exported pipelines, which call no torch.
 
-Letters as in `embed.py`. All of it are look-ups, also the convolution: a filter over three characters is the sum of
-what it gives for each of them, so these products are made once for all characters.
+Letters as in `embed.py`. Everything is a look-up, also the convolution: what a filter gives for three characters is the
+sum of what it gives for each of them, and these products are computed once for all characters.
 """
 
 import numpy as np

@@ -43,8 +43,8 @@ class SoftmaxPairs(PairHead):
 
     e is the mean of an entity's tokens, t the embedding of an entity's type. The context c is the mean of the region or
     the element-wise maximum over the tokens between the two entities (zeros without such a token). Dropout is sampled
-    once per entity and per context (of a piece of the pairs, see
-    `pair_tensors.pieces`), so that with gain g and bias s of the first LN
+    once per entity and per context (of a piece of the pairs, see `pair_tensors.pieces`), so that with gain g and bias s
+    of the first LN
 
         W LN(z) = (W diag(g) z - mean(z) W g) / sigma(z) + W s
 

@@ -238,7 +238,7 @@ def hugging_face_config(settings: dict[str, Any]) -> Any:
         raise ValueError(f"model_type = {kind!r} is not a transformer for texts that transformers knows")
     known = _known(settings)
     own = set(CONFIG_MAPPING[kind]().to_dict()) | set(inspect.signature(CONFIG_MAPPING[kind]).parameters)
-    if known.get("is_encoder_decoder"):  # nobody uses the decoder; some families want one layer
+    if known.get("is_encoder_decoder"):  # the decoder is not used, but some families need one layer
         known |= {key: 1 for key in ("num_decoder_layers", "decoder_layers") if key in own}
     config = CONFIG_MAPPING[kind].from_dict({key: value for key, value in known.items() if key in own})
     refused = []

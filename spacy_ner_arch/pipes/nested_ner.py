@@ -119,7 +119,7 @@ class NestedNER(SpanPipe):
             self.check_finite(doc, log_probabilities)
             labels = log_probabilities[..., 1:]
             likely = labels - log_probabilities[..., :1] > least
-            # In training, the labels of one span share its probability, so those nearly as likely as the best belong.
+            # In training, the labels of one span share its probability, so several are right if they are nearly alike.
             chosen = np.nonzero(likely & (labels >= labels.max(-1, keepdims=True) - math.log(2)))
             spans = [
                 Span(doc, start, start + width + 1, label=self.labels[label])

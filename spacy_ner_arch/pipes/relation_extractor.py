@@ -298,7 +298,7 @@ class RelationExtractor(TorchPipe):
         """The pairs that direction and type_pairs allow."""
         if self.once:
             candidates = candidates.select(candidates.pairs[:, 0] < candidates.pairs[:, 1])
-        # A probable relation between forbidden types speaks against the types.
+        # Forbidden pairs count there: a probable relation between them is evidence that a type is wrong.
         if self.decode == "graph":
             return candidates
         return candidates.select(have_types(candidates, self.type_pairs(), any_order=self.once))
