@@ -43,8 +43,12 @@ def test_calibration_reads_the_development_corpus_as_training_does(tmp_path, mon
     }
     module = nlp.get_pipe("sequence_ner").model.shims[0].module
     assert create_calibrate()(nlp) is nlp and module.temperature != 1.0
-    with pytest.raises(ValueError, match="no dependency tree"):
-        create_calibrate(path)(nlp)
+    temperature = float(module.temperature)
+    # Also another corpus, of which it knows the path only.
+    module.temperature.fill_(1.0)
+    nlp.config["corpora"]["dev"]["path"] = None
+    assert create_calibrate(path)(nlp) is nlp and float(module.temperature) == temperature
+    nlp.config["corpora"]["dev"]["path"] = str(path)
     seen = []
     shim = nlp.get_pipe("sequence_ner").shim
     monkeypatch.setattr(shim, "calibrate", lambda batches: seen.append(sum(len(b.lengths) for _, b in batches)))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spacy.language import Language
-from spacy.training import Corpus, Example
+from spacy.training import Example
 from spacy.util import dot_to_object, minibatch, registry
 from torch import Tensor
 
@@ -25,7 +25,8 @@ def create_calibrate(path: Path | None = None, limit: int = 1000) -> Callable[[L
     documents. Predictions stay the same with the default thresholds; other thresholds hold for the calibrated
     probabilities. Frozen components and other factories stay as they are.
 
-    path: held-out corpus in .spacy format; null for the development corpus of the config.
+    path: held-out corpus in .spacy format, which is read as the development corpus of the config is; null for that
+        corpus itself.
     limit: most examples to use; 0 for all. One number is fitted, so that a sample is enough.
     Source: Guo et al. 2017.
     """
@@ -38,9 +39,12 @@ def calibrate(path: Path | None, limit: int, nlp: Language) -> Language:
     due = [name for name, pipe in nlp.pipeline if can_calibrate(pipe) and name not in frozen]
     if not due:
         return nlp
+    reader = dot_to_object(config, config["training"]["dev_corpus"])
+    if path is not None:
+        # With its settings: a component may need the gold annotation that it copies.
+        reader = {**(reader if "path" in reader else {"@readers": "spacy.Corpus.v1"}), "path": str(path)}
     # Resolve no other corpus; a reader may be slow to create.
-    reader = {} if path else {"reader": dot_to_object(config, config["training"]["dev_corpus"])}
-    corpus: Any = Corpus(path) if path else registry.resolve(reader)["reader"]
+    corpus: Any = registry.resolve({"reader": reader})["reader"]
     for name in due:
         examples = islice(corpus(nlp), limit if limit > 0 else None)
         pipe: Any = nlp.get_pipe(name)
