@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 import spacy
 import torch
-from conftest import LISTENERS, TRAIN, entities, make_examples, make_nlp, train, transformer_nlp
+from conftest import (
+    LISTENERS,
+    TRAIN,
+    entities,
+    make_examples,
+    make_nlp,
+    related_examples,
+    train,
+    transformer_nlp,
+)
 from spacy.tokens import Doc, DocBin
 from torch.utils._python_dispatch import TorchDispatchMode
 from typer.testing import CliRunner
@@ -16,6 +25,7 @@ from spacy_ner_arch.annotation.tags import tag_names
 from spacy_ner_arch.bridge.word_embedding import token_arrays
 from spacy_ner_arch.cli import export as export_module
 from spacy_ner_arch.cli.app import app
+from spacy_ner_arch.cli.comparison import compare
 from spacy_ner_arch.nn.batch import make_batch
 from spacy_ner_arch.nn.crf import LinearChainCRF
 from spacy_ner_arch.nn.embed import WordEmbedding
@@ -289,6 +299,20 @@ def test_check_compares_both_pipelines(pair, tmp_path, monkeypatch):
     monkeypatch.setattr(export_module, "TOLERANCE", -1.0)
     assert "probabilities differ by up to" in run(original, tmp_path / "b", "--check", corpus, code=1)
     assert not (tmp_path / "b").exists()
+
+
+def test_relations_are_compared_between_gold_entities(tmp_path):
+    """If no component finds entities; without any, all pipelines would be the same."""
+    before, after = (spacy.blank("en") for _ in range(2))
+    for nlp in (before, after):
+        candidates = {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "document"}
+        nlp.add_pipe("relation_extractor", config={"candidates": candidates})
+    examples = related_examples(before)
+    DocBin(docs=[eg.reference for eg in examples], store_user_data=True).to_disk(tmp_path / "dev.spacy")
+    train(before, examples)
+    after.initialize(lambda: examples)
+    found = compare(before, after, tmp_path / "dev.spacy")
+    assert found.before.scores["rel_micro_f"] == 100 and found.differing
 
 
 @pytest.mark.slow
