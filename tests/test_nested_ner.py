@@ -87,6 +87,15 @@ def test_two_labels_share_the_probability(nested):
     assert by_label["PER"] > 0.8 and 0.3 < by_label["LOC"] < 0.7 and 0.3 < by_label["TOWN"] < 0.7
 
 
+def test_duplicate_spans_count_once(nested):
+    """A duplicate took a greater share of the probability of a span than its other label."""
+    component = nested.get_pipe("nested_ner")
+    doc = words(nested, NESTED[1][0])
+    doc.spans["sc"] = [Span(doc, 0, 1, "LOC"), Span(doc, 0, 1, "TOWN"), Span(doc, 0, 1, "LOC")]
+    (target,) = component.find_targets([Example(words(nested, NESTED[1][0]), doc)], None)
+    assert sorted(component.labels[label - 1] for _, _, label in target.spans) == ["LOC", "TOWN"]
+
+
 @pytest.mark.parametrize("key", ["sc", "inner"])
 def test_training_from_a_filled_config_reports_a_score(key, tmp_path):
     """spaCy fills [training.score_weights] from the factory; for another key than "sc" the user replaces them."""

@@ -235,6 +235,20 @@ def test_candidates():
     assert create_entity_pairs(spans_key="other")(doc).pairs.shape == (0, 2)
 
 
+def test_duplicates_in_a_group_of_spans_are_one_entity():
+    """The relation was found at the first of them, and the pairs of the others counted as unrelated."""
+    nlp = make_nlp(candidates={**DOCUMENT, "spans_key": "sc"})
+    doc = Doc(nlp.vocab, words=["a", "b", "c"])
+    doc.spans["sc"] = [Span(doc, 0, 1, "P"), Span(doc, 2, 3, "L"), Span(doc, 0, 1, "P")]
+    doc._.relations = [(doc.spans["sc"][0], doc.spans["sc"][1], "in")]
+    component = nlp.get_pipe("relation_extractor")
+    component.add_label("in")
+    component.add_types(["P", "L"])
+    candidates = component.find_items([doc])
+    assert candidates[0].pairs.tolist() == [[0, 1], [1, 0]]
+    assert component.find_targets([Example(doc, doc)], candidates)[0].rows.tolist() == [0]
+
+
 def test_sentences_are_needed_for_two_entities_only():
     doc = Doc(Vocab(), words=["a", "b", "c"])
     find = create_entity_pairs(within="sentence")
@@ -274,7 +288,8 @@ def documents(draw):
 def brute_force(doc, within, max_distance, spans_key):
     """Pairs of bounds and regions, from the definition."""
     spans = doc.spans[spans_key] if spans_key else doc.ents
-    spans = sorted(spans, key=lambda span: (span.start, span.end, span.label_))
+    spans = {(span.start, span.end, span.label_): span for span in spans}
+    spans = [span for _, span in sorted(spans.items())]
     sentences = list(doc.sents) if doc.has_annotation("SENT_START") else [doc[:]]
 
     def sentence(token):

@@ -68,10 +68,11 @@ class EntityPairs:
     spans_key: str | None = None
 
     def entities(self, doc: Doc) -> Sequence[Span]:
-        """Entities of the document in the order of the text."""
+        """Entities of the document in the order of the text. Duplicates in doc.spans are one entity."""
         if self.spans_key is None:
             return doc.ents
-        return sorted(doc.spans.get(self.spans_key, ()), key=lambda span: (span.start, span.end, span.label_))
+        spans = {(span.start, span.end, span.label_): span for span in doc.spans.get(self.spans_key, ())}
+        return [spans[key] for key in sorted(spans)]
 
     def __call__(self, doc: Doc, entities: Sequence[Span] | None = None) -> Candidates:
         """The candidates of a document.

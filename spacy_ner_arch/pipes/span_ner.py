@@ -156,7 +156,8 @@ class SpanPipe(TorchPipe):
         """Targets of a document from its gold spans (start, end, label) and its annotated tokens (T,) bool."""
         numbers = {label: i for i, label in enumerate(self.labels, start=1)}
         self.warn_of_labels({label for _, _, label in spans})
-        rows = [(start, end - start, numbers[label]) for start, end, label in spans if label in numbers]
+        # Duplicates would take a greater share of the probability that the labels of a span have in common.
+        rows = [(start, end - start, numbers[label]) for start, end, label in dict.fromkeys(spans) if label in numbers]
         return GoldSpans(np.array(rows, dtype=np.int64).reshape(-1, 3), annotated)
 
 
