@@ -186,6 +186,14 @@ def test_the_recall_counts_entities_of_a_ruler(folder):
     assert found.gold_scores("PER") == found.spans[0, 2, "PER"] == found.entities[0, 2, "PER"] == 1
 
 
+def test_the_folders_above_the_output_are_made(folder, tmp_path):
+    tune(folder, "--min-precision", 0.5, "-o", tmp_path / "new" / "folder" / "precise")
+    assert spacy.load(tmp_path / "new" / "folder" / "precise").get_pipe("sequence_ner").cfg["threshold"] > 0
+    (tmp_path / "file").touch()
+    output = tune(folder, "--min-precision", 0.5, "-o", tmp_path / "file" / "precise", code=1)
+    assert "Cannot save the pipeline" in output
+
+
 def test_precision_and_recall_together_and_apart(folder, tmp_path):
     output = tune(folder, "--min-precision", 0.95, "--min-recall", 0.9, "-o", tmp_path / "both")
     assert "95 % interval" in output

@@ -7,6 +7,7 @@ from typer import Argument, Option
 from wasabi import msg
 
 from ..annotation.layers import find_pipe
+from .messages import fail
 from .options import CODE, GPU_ID, MODEL
 from .pipelines import check_corpus, load, predict_corpus
 
@@ -71,5 +72,9 @@ def tune(
     if output is None:
         msg.info("Give --output to store a pipeline with it")
     else:
-        nlp.to_disk(output)
+        try:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            nlp.to_disk(output)
+        except OSError as error:
+            fail(f"Cannot save the pipeline to {output}", error)
         msg.good(f"Saved the pipeline to {output}")
