@@ -204,3 +204,23 @@ def test_a_pipeline_that_cannot_judge(folder, tmp_path):
     spacy.blank("en").to_disk(tmp_path / "blank")
     message = review(folder, tmp_path / "out", "--model", tmp_path / "blank", code=1)
     assert "only sequence_ner and relation_extractor can judge" in message
+
+
+def test_several_sequence_ner(folder, tmp_path):
+    nlp = spacy.load(folder / "model")
+    nlp.add_pipe("sequence_ner", source=spacy.load(folder / "model"), name="second")
+    nlp.to_disk(tmp_path / "two")
+    message = review(folder, tmp_path / "out", "--model", tmp_path / "two", code=1)
+    assert "several sequence_ner: ['sequence_ner', 'second']; give one with a single sequence_ner" in message
+
+
+def test_a_corpus_without_what_the_pipeline_judges(folder, tmp_path):
+    """It was said that the corpus has no error."""
+    nlp = make_nlp()
+    examples = make_examples(nlp)
+    train(nlp, examples, steps=1)
+    nlp.to_disk(tmp_path / "model")
+    DocBin(docs=[nlp.make_doc(text) for text, _ in TRAIN]).to_disk(tmp_path / "corpus.spacy")
+    message = review(tmp_path, tmp_path / "out", "--model", tmp_path / "model", code=1)
+    assert "can judge nothing" in message and "5 documents, with no entities, spans or relations" in message
+    assert not (tmp_path / "out").exists()

@@ -54,7 +54,8 @@ def judge(nlp: Language, numbers: list[int], corpus: Path) -> Iterator[tuple[int
     if not taggers and not extractors:
         raise ValueError(f"only sequence_ner and relation_extractor can judge; the pipeline has {nlp.pipe_names}")
     if len(taggers) > 1:
-        raise ValueError(f"the pipeline has several sequence_ner: {[pipe.name for pipe in taggers]}")
+        names = [pipe.name for pipe in taggers]
+        raise ValueError(f"the pipeline has several sequence_ner: {names}; give one with a single sequence_ner")
     doubts: list[list[Doubt]] = [[] for _ in numbers]
     examples: list[Example] = []
     if taggers:

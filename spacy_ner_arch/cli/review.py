@@ -40,6 +40,7 @@ def review(
     documents with errors, with gold annotation and with all probable spans in doc.spans["alternatives"].
     """
     from ..annotation.entities import ALTERNATIVES
+    from ..annotation.layers import describe_layers
     from ..evaluation.doubts import ranked
     from ..evaluation.review import ERRORS, write_review
     from ..formats import read_docbin
@@ -65,6 +66,11 @@ def review(
                 for number, example, found in judge(nlp, numbers, path):
                     examples[number] = example
                     doubts += found
+        if not doubts:
+            raise ValueError(
+                "the pipeline can judge nothing in it. A sequence_ner judges doc.ents, and a relation_extractor "
+                f"doc._.relations between the entities; the corpus has {describe_layers(docs)}"
+            )
         counts = write_review(output, corpus.name, ranked(doubts), examples, ALTERNATIVES, limit)
     except (ValueError, OSError, ClickException) as error:
         fail(f"Cannot review {corpus}", error)
