@@ -96,6 +96,15 @@ def test_duplicate_spans_count_once(nested):
     assert sorted(component.labels[label - 1] for _, _, label in target.spans) == ["LOC", "TOWN"]
 
 
+def test_a_span_without_a_label_is_refused():
+    nlp = make_nlp()
+    examples = make_examples(nlp)
+    doc = examples[0].reference
+    doc.spans["sc"] = [doc[0:1]]
+    with pytest.raises(ValueError, match=r"an empty label; give all annotation in doc.spans\['sc'\] a label"):
+        nlp.initialize(lambda: examples)
+
+
 @pytest.mark.parametrize("key", ["sc", "inner"])
 def test_training_from_a_filled_config_reports_a_score(key, tmp_path):
     """spaCy fills [training.score_weights] from the factory; for another key than "sc" the user replaces them."""

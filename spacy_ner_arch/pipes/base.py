@@ -131,6 +131,8 @@ class TorchPipe(TrainablePipe):
         """Add a label. A trained model grows and keeps what it learned about the others. Returns 0 if it exists."""
         if not isinstance(label, str):
             raise ValueError(Errors.E187)
+        if not label:
+            raise ValueError(f"{self.name}: an empty label; give all annotation in {self.gold_layer} a label")
         if label in self.labels:
             return 0
         self.cfg["labels"].append(label)
