@@ -230,6 +230,18 @@ def spacy_ner(listener: dict[str, Any]) -> dict[str, Any]:
 
 CONLL_MINILM = on_minilm(STEPS, WARMUP, RATES)
 SPACY_MINILM = {**spacy_ner(STOCK_LISTENER), **STOCK}
+# What a transformer does not see of a word.
+WITH_CHARACTERS = {
+    f"{MODEL}.tok2vec.features.{key}": value
+    for key, value in (("filters", 50), ("word_width", 64), ("unknown_rate", 0.5))
+}
+# GloVe vectors in the place of a learned table of words.
+USE_GLOVE = {"paths.vectors": "training/glove", "initialize.vectors": "${paths.vectors}"}
+TUNED_VECTORS = {"include_static_vectors": True, "tune_vectors": True, "vector_dropout": 0.2, "word_width": 0}
+GLOVE_BESIDE = {
+    **USE_GLOVE,
+    **{f"{MODEL}.tok2vec.features.{key}": value for key, value in TUNED_VECTORS.items()},
+}
 OURS_BELOW_SPACY: dict[str, Any] = {
     "training.before_update": stages({"transformer": TRANSFORMER_RATE, "features": HEAD_RATE}, WARMUP),
     f"{GROUPS}.features.match": "^ner",
@@ -261,6 +273,13 @@ TRANSFORMERS = [
             ("spacy_ner-minilm-long", {**SPACY_MINILM, **budget(2 * STEPS)}, (0,)),
             ("spacy_ner-our_transformer", {**spacy_ner(OUR_LISTENER), **OURS_BELOW_SPACY}, (0,)),
         )
+    ),
+    Run(
+        "conll2003/transformer_bilstm_crf-glove",
+        "transformer",
+        "transformer_bilstm_crf",
+        {**CONLL_MINILM, "training.before_update": TRAINING[""], **WITH_CHARACTERS, **GLOVE_BESIDE},
+        seeds=THREE,
     ),
     Run(
         "conll2003/transformer_crf-long",
@@ -646,17 +665,7 @@ def tried(base: str, name: str, settings: Mapping[str, Any]) -> Run:
     return replace(run, name=f"{base}-{name}", section="tried", settings={**run.settings, **settings}, seeds=(0,))
 
 
-WITH_CHARACTERS = {
-    f"{MODEL}.tok2vec.features.{key}": value
-    for key, value in (("filters", 50), ("word_width", 64), ("unknown_rate", 0.5))
-}
-# GloVe vectors beside the transformer: in the place of a learned table of words, or alone.
-USE_GLOVE = {"paths.vectors": "training/glove", "initialize.vectors": "${paths.vectors}"}
-TUNED_VECTORS = {"include_static_vectors": True, "tune_vectors": True, "vector_dropout": 0.2, "word_width": 0}
-GLOVE_BESIDE = {
-    **USE_GLOVE,
-    **{f"{MODEL}.tok2vec.features.{key}": value for key, value in TUNED_VECTORS.items()},
-}
+# GloVe vectors beside a transformer, for relations.
 GLOVE_ALONE = {
     **USE_GLOVE,
     "components.relation_extractor.model.tok2vec.features": {
@@ -681,7 +690,6 @@ TRIED = [
         {"training.before_update": stages({**RATES, "transformer": 4e-4}, WARMUP)},
     ),
     tried("conll2003/transformer_bilstm_crf", "characters", WITH_CHARACTERS),
-    tried("conll2003/transformer_bilstm_crf", "glove", {**WITH_CHARACTERS, **GLOVE_BESIDE}),
     tried("semeval/relation_softmax", "rate_2e-4", {f"{GROUPS}.transformer.learn_rate.initial_rate": 2e-4}),
     tried("semeval/relation_softmax", "long", budget(3600)),
     tried("semeval/relation_softmax", "glove", GLOVE_ALONE),

@@ -130,6 +130,16 @@ def test_transformer_and_vectors():
         assert "tune_vectors = true" in text and "word_width = 0" in text
 
 
+@pytest.mark.parametrize("name", ["transformer_bilstm_crf", "span", "nested", "joint"])
+def test_vectors_beside_a_transformer(name):
+    """For the entities: relations gained nothing. What the encoder drops, it drops as without them."""
+    config = check_complete(make_config(PRESETS[name].cell, vectors="some_vectors"))
+    assert config["paths"]["vectors"] == "some_vectors"
+    (features,) = find_blocks(config, "spacy_ner_arch.WordCharEmbed.v1")
+    assert features["include_static_vectors"] and features["filters"] and not features["word_width"]
+    assert all(encoder["dropout"] is None for encoder in find_blocks(config, "spacy_ner_arch.BiLSTM.v1"))
+
+
 def find_blocks(block, architecture):
     """The blocks of an architecture within a block."""
     if block.get("@architectures") == architecture:
@@ -199,7 +209,7 @@ def test_refused_choices(choices, message):
     [
         (Cell("words", "bilstm", "crf"), {"lang": "tlh"}, "spaCy has no language 'tlh'"),
         (Cell("words", "bilstm", "crf"), {"transformer": "x"}, "--transformer is for --embedding transformer"),
-        (Cell("transformer", "none", "crf"), {"vectors": "x"}, "--vectors is for --embedding words"),
+        (Cell("transformer", "none", "none", "softmax"), {"vectors": "x"}, "--vectors over a transformer is for ent"),
         (Cell("words", "none", "crf", "acnn"), {"vectors": "x"}, "needs an encoder: give --encoder bilstm"),
     ],
 )

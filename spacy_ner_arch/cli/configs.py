@@ -31,7 +31,8 @@ def make_config(
     """A complete config with comments.
 
     transformer: name on the Hugging Face hub, or folder; None for roberta-base.
-    vectors: name or folder of a pipeline with word vectors, which are appended to the embedding of words.
+    vectors: name or folder of a pipeline with word vectors. They are appended to the embedding of words, or with
+        characters to the vectors that the entities get from a transformer.
     lang: language code; the tokenizer is that of spaCy for the language.
     gpu: mixed precision and larger batches.
     header: lines of the comment at the top.
@@ -41,8 +42,8 @@ def make_config(
     """
     if transformer and cell.embedding != "transformer":
         raise ValueError(f"--transformer is for --embedding transformer; the embedding is {cell.embedding}")
-    if vectors and cell.embedding != "words":
-        raise ValueError(f"--vectors is for --embedding words; the embedding is {cell.embedding}")
+    if vectors and cell.embedding == "transformer" and cell.head == "none":
+        raise ValueError("--vectors over a transformer is for entities; this pipeline has --head none")
     if vectors and cell.common == "tok2vec" and cell.encoder == "none":
         raise ValueError("--vectors with entities and relations needs an encoder: give --encoder bilstm")
     try:

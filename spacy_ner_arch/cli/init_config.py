@@ -31,7 +31,7 @@ def init_config(
     relations: str | None = Option(None, "--relations", help="Relations: " + one_of(RELATIONS, "none")),
     trees: str | None = Option(None, "--trees", help=TREES_HELP),
     transformer: str | None = Option(None, "--transformer", help="Name on the Hugging Face hub, or folder"),
-    vectors: str | None = Option(None, "--vectors", help="Pipeline with word vectors to add to the embedding of words"),
+    vectors: str | None = Option(None, "--vectors", help="Pipeline with word vectors to add to the embedding"),
     lang: str = Option("en", "--lang", "-l", help="Language code; the tokenizer is that of the language"),
     gpu: bool = Option(False, "--gpu", "-G", help="Mixed precision (bfloat16) and larger batches, for a GPU"),
     force: bool = Option(False, "--force", "-F", help="Replace a config that exists"),
