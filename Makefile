@@ -27,5 +27,6 @@ configs: $(VENV)/installed
 
 $(VENV)/installed: setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet "pip>=23.1"  # older ones cannot build seqeval
 	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@

@@ -417,4 +417,5 @@ TRIED = [
     ("rate of the transformer 0.0002, not 0.0001", replace(JOINT_BFLOAT16, run=f"{JOINT.run}-rate_2e-4")),
     ("2,000 steps, not 1,000", replace(JOINT_BFLOAT16, run=f"{JOINT.run}-long")),
     ("half of the documents with predicted entities", replace(JOINT_BFLOAT16, run=f"{JOINT.run}-share")),
+    ("with GloVe and characters beside the transformer", replace(JOINT_BFLOAT16, run=f"{JOINT.run}-glove")),
 ]
