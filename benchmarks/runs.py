@@ -665,8 +665,7 @@ def tried(base: str, name: str, settings: Mapping[str, Any]) -> Run:
     return replace(run, name=f"{base}-{name}", section="tried", settings={**run.settings, **settings}, seeds=(0,))
 
 
-# GloVe vectors beside a transformer, for relations.
-GLOVE_ALONE = {
+GLOVE_FOR_RELATIONS = {
     **USE_GLOVE,
     "components.relation_extractor.model.tok2vec.features": {
         "@architectures": "spacy_ner_arch.WordCharEmbed.v1",
@@ -692,7 +691,7 @@ TRIED = [
     tried("conll2003/transformer_bilstm_crf", "characters", WITH_CHARACTERS),
     tried("semeval/relation_softmax", "rate_2e-4", {f"{GROUPS}.transformer.learn_rate.initial_rate": 2e-4}),
     tried("semeval/relation_softmax", "long", budget(3600)),
-    tried("semeval/relation_softmax", "glove", GLOVE_ALONE),
+    tried("semeval/relation_softmax", "glove", GLOVE_FOR_RELATIONS),
     tried("conll04/joint-learned", "rate_2e-4", {f"{GROUPS}.transformer.learn_rate.initial_rate": 2e-4}),
     tried("conll04/joint-learned", "long", budget(2000, evaluations=10)),
     tried("conll04/joint-learned", "share", PREDICTED_ENTITIES),
