@@ -9,6 +9,8 @@ from spacy.attrs import ENT_ID, ENT_IOB, ENT_TYPE, ORTH
 from spacy.tokens import Doc, Span, SpanGroup
 from spacy.training import Example
 
+from .describe import describe_span
+
 # Values of spaCy's ENT_IOB.
 IOB_MISSING, IOB_INSIDE, IOB_BEGIN = 0, 1, 3
 
@@ -52,15 +54,23 @@ def gold_entities(eg: Example) -> tuple[list[LabelledSpan], np.ndarray]:
     return align(eg, eg.reference.ents), annotated
 
 
-def warn_of_misaligned(name: str, misaligned: int, total: int) -> None:
+def find_misaligned(eg: Example, gold: Sequence[Span]) -> list[str]:
+    """Text and label of the gold spans whose bounds do not match the predicted tokens."""
+    if same_tokens(eg):
+        return []
+    return [describe_span(span) for span in gold if not eg.get_aligned_spans_y2x([span], allow_overlap=True)]
+
+
+def warn_of_misaligned(name: str, misaligned: Sequence[str], total: int) -> None:
     """Warn about gold spans whose bounds do not match the tokenization, if there are any.
 
     name: of the component.
+    misaligned: their descriptions.
     """
     if misaligned:
         warnings.warn(
-            f"{name}: {misaligned} of {total} gold entities do not align with the tokens of the pipeline's tokenizer; "
-            "their tokens are treated as not annotated",
+            f"{name}: {len(misaligned)} of {total} gold entities do not align with the tokens of the pipeline's "
+            f"tokenizer, such as {misaligned[0]}; their tokens are treated as not annotated",
             stacklevel=3,
         )
 

@@ -15,10 +15,11 @@ from spacy.attrs import ENT_IOB
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 
+from ..annotation.describe import describe_relation, describe_span
 from ..annotation.entities import IOB_MISSING, align, same_tokens
-from ..annotation.relations import RelationKey, aligned_keys, has_relations, relation_keys
+from ..annotation.relations import aligned_keys, has_relations, relation_keys
 from ..annotation.teachers import TEACHER
-from ..formats.texts import describe_misalignment, quote
+from ..formats.texts import describe_misalignment
 from ..pipes.relation_extractor import RelationExtractor
 
 Counts = dict[str, Any]
@@ -106,7 +107,7 @@ def count_spans(examples: Sequence[Example], key: str | None = None) -> Counts:
             if not aligned:
                 tally.note(MISALIGNED, describe_misaligned(eg, span))
             if starts[span.start + 1 : span.end].any():
-                tally.note(CROSSING, f"{quote(span.text)} {span.label_}")
+                tally.note(CROSSING, describe_span(span))
     return tally.as_dict(labels=dict(labels), widths=dict(sorted(widths.items())))
 
 
@@ -121,7 +122,7 @@ def count_overlaps(tally: Tally, doc: Doc, spans: Sequence[Span]) -> None:
 
 def describe_misaligned(eg: Example, span: Span) -> str:
     if eg.predicted.text != eg.reference.text:
-        return f"{quote(span.text)} {span.label_}"
+        return describe_span(span)
     return describe_misalignment(eg.predicted, span.start_char, span.end_char, span.label_)
 
 
@@ -165,12 +166,6 @@ def count_relations(examples: Sequence[Example]) -> Counts:
         head_first=dict(head_first),
         types={label: dict(pairs.most_common()) for label, pairs in types.items()},
     )
-
-
-def describe_relation(doc: Doc, key: RelationKey) -> str:
-    head_start, head_end, head_label, tail_start, tail_end, tail_label, label = key
-    head, tail = doc.text[head_start:head_end], doc.text[tail_start:tail_end]
-    return f"{label} from {quote(head)} {head_label} to {quote(tail)} {tail_label}"
 
 
 def count_candidates(pipe: RelationExtractor, examples: Sequence[Example]) -> Counts:

@@ -9,10 +9,10 @@ from spacy.tokens import Span
 from spacy.training import Example
 from wasabi import Printer, msg
 
+from ..annotation.describe import quote
 from ..annotation.entities import ALTERNATIVES, LabelledSpan, align, scored_entities
 from ..evaluation.items import annotated_tokens
 from ..evaluation.risk import documents_needed, precision_threshold, recall_threshold, wilson
-from ..formats.texts import quote
 
 # Least probability of the spans that are looked at. An entity below it cannot be found at any threshold.
 LEAST = 1e-8

@@ -7,13 +7,11 @@ from typing import NamedTuple
 
 from spacy.tokens import Doc, Token
 
+from ..annotation.describe import quote
 from .counts import MISALIGNED, Note, ReadReport
 from .lines import Line
 from .sentence import LabelledSpan, Sentence
 from .spans import make_sentence, trim_spans
-
-# Characters of an entity that a message quotes.
-MOST_QUOTED = 120
 
 ALIGNMENTS = ("strict", "contract", "expand")
 ANNOTATORS = ("first", "all", "merge")
@@ -215,11 +213,6 @@ def _overlapped(doc: Doc, start: int, end: int) -> list[Token]:
     """Tokens that overlap a span of characters."""
     span = doc.char_span(start, end, alignment_mode="expand")
     return [] if span is None else list(span)
-
-
-def quote(text: str) -> str:
-    """A text in quotes; the middle of a long one is left out."""
-    return repr(text if len(text) <= MOST_QUOTED else f"{text[: MOST_QUOTED // 2]} … {text[-MOST_QUOTED // 3 :]}")
 
 
 def describe_misalignment(doc: Doc, start: int, end: int, label: str) -> str:

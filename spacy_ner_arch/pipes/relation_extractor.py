@@ -14,6 +14,7 @@ from thinc.api import Config, Model
 
 from ..annotation.alternatives import entities_and_alternatives
 from ..annotation.candidates import Candidates
+from ..annotation.describe import describe_relation
 from ..annotation.entities import ALTERNATIVES, span_scores
 from ..annotation.gold_relations import Found, GoldPairs, find_relations, sample_negatives, with_sentences
 from ..annotation.head_input import HeadInput
@@ -342,7 +343,8 @@ class RelationExtractor(TorchPipe):
         that cannot be found."""
         labels, types = set[str](), set[str]()
         type_pairs = defaultdict[str, set[tuple[str, str]]](set)
-        total = outside = crowded = 0
+        total = 0
+        outside, crowded = list[str](), list[str]()
         for eg in examples:
             gold, candidates, found = self.find_gold(eg)
             types.update(span.label_ for span in candidates.entities)
@@ -350,10 +352,14 @@ class RelationExtractor(TorchPipe):
                 labels.add(label)
                 type_pairs[label].add((head, tail))
             total += len(gold)
-            outside += len(gold) - len({number for number, _, _ in found})
+            numbers = {number for number, _, _ in found}
+            outside += [describe_relation(eg.reference, key) for i, key in enumerate(gold) if i not in numbers]
             if not self.cfg["multi_label"]:
-                classes = {(row, way) for _, row, way in found}
-                crowded += len(classes) - len({row for row, _ in classes})
+                ways = defaultdict[int, set[PairClass]](set)
+                for number, row, way in found:
+                    if ways[row] and way not in ways[row]:
+                        crowded.append(describe_relation(eg.reference, gold[number]))
+                    ways[row].add(way)
         warn_of_lost(self.name, total, outside, crowded, once=self.once)
         self._learn_types(sorted(types), {label: sorted(type_pairs[label]) for label in sorted(labels)})
         return sorted(labels)

@@ -18,6 +18,7 @@ from ..annotation.entities import (
     ALTERNATIVES,
     LabelledSpan,
     PresentEntities,
+    find_misaligned,
     gold_entities,
     present_entities,
     same_tokens,
@@ -186,7 +187,8 @@ class SequenceNER(TorchPipe):
         single one: without a corpus, spaCy initializes with a text of its own.
         """
         labels: set[str] = set()
-        documents = total = misaligned = 0
+        documents = total = 0
+        misaligned: list[str] = []
         problems: Counter[str] = Counter()
         first: dict[str, str] = {}
         for eg in examples:
@@ -194,8 +196,8 @@ class SequenceNER(TorchPipe):
             gold = eg.reference.ents
             labels.update(ent.label_ for ent in gold)
             total += len(gold)
-            spans, known = gold_entities(eg)
-            misaligned += len(gold) - len(spans)
+            misaligned += find_misaligned(eg, gold)
+            known = gold_entities(eg)[1]
             if not known.all():
                 chain, problem = self._find_chain(eg, known)
                 labels.update(chain.labels if chain else ())

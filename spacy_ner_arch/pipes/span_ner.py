@@ -13,7 +13,8 @@ from spacy.training import Example
 from spacy.vocab import Vocab
 from thinc.api import Config, Model, NumpyOps
 
-from ..annotation.entities import align, gold_entities, present_entities, warn_of_misaligned
+from ..annotation.describe import describe_span
+from ..annotation.entities import find_misaligned, gold_entities, present_entities, warn_of_misaligned
 from ..annotation.spans import GoldSpans, decode_exact, decode_greedy
 from .base import TorchPipe, log_odds
 
@@ -124,17 +125,17 @@ class SpanPipe(TorchPipe):
         """Labels of all gold spans, sorted. Warns about spans that cannot be learned."""
         limit = self.cfg["max_width"]
         counts: Counter[str] = Counter()
-        misaligned = too_wide = 0
+        misaligned, too_wide = list[str](), list[str]()
         for eg in examples:
             spans = self.gold_spans(eg.reference)
             counts.update(span.label_ for span in spans)
-            misaligned += len(spans) - len(align(eg, spans))
-            too_wide += sum(len(span) > limit for span in spans)
+            misaligned += find_misaligned(eg, spans)
+            too_wide += [describe_span(span) for span in spans if len(span) > limit]
         warn_of_misaligned(self.name, misaligned, counts.total())
         if too_wide:
             warnings.warn(
-                f"{self.name}: {too_wide} of {counts.total()} gold spans are longer than max_width = {limit} tokens; "
-                "they cannot be found and count as missed",
+                f"{self.name}: {len(too_wide)} of {counts.total()} gold spans are longer than max_width = {limit} "
+                f"tokens, such as {too_wide[0]}; they cannot be found and count as missed",
                 stacklevel=2,
             )
         return sorted(counts)
