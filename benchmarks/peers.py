@@ -29,7 +29,7 @@ class TutorialPairs(PairHead):
     def logits(self, x: Tensor, batch: Batch) -> Tensor:
         assert self.output is not None
         entities = self.mean_entities(x, batch.items)
-        return self.output(torch.cat([entities[batch.items.heads], entities[batch.items.tails]], dim=1)).float()
+        return self.output(torch.cat([entities[batch.items.heads], entities[batch.items.tails]], dim=1))
 
     def pair_loss(self, logits: Tensor, held: Tensor) -> Tensor:
         return nn.functional.mse_loss(logits.sigmoid(), held, reduction="sum")

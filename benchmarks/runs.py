@@ -626,6 +626,33 @@ def tree_run(corpus: str, encoder: str, trees: str, seeds: tuple[int, ...] = (0,
     )
 
 
+def tree_relations(corpus: str, encoder: str) -> Run:
+    """Relations between gold entities, over a BiLSTM, or over a Syn-LSTM with the trees of en_core_web_sm."""
+    model = "components.relation_extractor.model"
+    settings = {
+        **relation_settings(corpus, "relation_bilstm"),
+        f"{model}.pairs": {"@architectures": "spacy_ner_arch.SoftmaxPairs.v1"},
+        f"{model}.encoder": {"@architectures": "spacy_ner_arch.SynLSTM.v1", **ENCODERS[encoder]},
+        "training.before_to_disk": None,
+    }
+    if encoder != "bilstm":
+        settings |= {
+            "components.parser": {"source": WEB_SM, "replace_listeners": ["model.tok2vec"]},
+            "nlp.pipeline": ["parser", "relation_extractor"],
+            "training.frozen_components": ["parser"],
+            "training.annotating_components": ["parser"],
+        }
+    return Run(
+        f"{corpus}/{encoder}_softmax-{'no_trees' if encoder == 'bilstm' else 'web_sm'}",
+        "tree_relations",
+        "relation_bilstm",
+        settings,
+        remove=() if encoder == "bilstm" else ("components.sentencizer",),
+        seeds=THREE,
+        scores=("micro", "macro"),
+    )
+
+
 TREES = [
     Run("uner_en_ewt/parser", None, "spacy:parser", {"training.max_steps": 3000}),
     *(tree_run("uner_en_ewt", encoder, "gold", THREE) for encoder in ("bilstm", "synlstm", "synlstm_bias")),
@@ -636,6 +663,7 @@ TREES = [
     tree_run("uner_en_ewt", "synlstm_gate", "gold"),
     tree_run("uner_en_ewt", "synlstm_bias", "gold", head="span"),
     *(tree_run("uner_zh_gsdsimp", encoder, "gold") for encoder in ("bilstm", "synlstm_bias")),
+    *(tree_relations("semeval", encoder) for encoder in ("bilstm", "synlstm_bias")),
 ]
 
 MAIN = (

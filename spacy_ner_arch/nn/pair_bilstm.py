@@ -56,7 +56,7 @@ class BiLSTMPairs(PairHead):
 
     def logits(self, x: Tensor, batch: Batch) -> Tensor:
         pairs: Pairs = batch.items
-        return in_pieces(self, pairs, steps_by_region, partial(self._piece, pairs), x).to(wide(x))
+        return in_pieces(self, pairs, steps_by_region, partial(self._piece, pairs), x)
 
     def _piece(self, pairs: Pairs, piece: Piece, x: Tensor) -> Tensor:
         """Logits of some of the pairs, (p, C)."""
@@ -121,7 +121,7 @@ class BiLSTMAttentionPairs(PairHead):
 
     def logits(self, x: Tensor, batch: Batch) -> Tensor:
         pairs: Pairs = batch.items
-        return in_pieces(self, pairs, steps_by_pair, partial(self._piece, pairs), x).to(wide(x))
+        return in_pieces(self, pairs, steps_by_pair, partial(self._piece, pairs), x)
 
     def _piece(self, pairs: Pairs, piece: Piece, x: Tensor) -> Tensor:
         """Logits of some of the pairs, (p, C)."""

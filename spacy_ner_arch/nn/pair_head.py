@@ -102,7 +102,7 @@ class PairHead(Head):
             nothing = x.flatten()[:0].sum(dtype=wide(x))
             return Loss(nothing, dict.fromkeys(self.terms, nothing.detach()))
         x = self.encode(x, batch)
-        logits = self.logits(x, batch)
+        logits = self._wide_logits(x, batch)
         with torch.autocast(x.device.type, enabled=False):
             held = self.held_labels(logits, batch.targets)
             terms = self.additional_losses(x, pairs, batch.targets, held)
@@ -111,8 +111,13 @@ class PairHead(Head):
             return Loss(total, {name: term.detach() for name, term in terms.items()})
 
     def logits(self, x: Tensor, batch: Batch) -> Tensor:
-        """Logits (P, C) in at least float32 from encoded tokens; there is at least one pair."""
+        """Logits (P, C) from encoded tokens; there is at least one pair."""
         raise NotImplementedError
+
+    def _wide_logits(self, x: Tensor, batch: Batch) -> Tensor:
+        """Logits in at least float32: mixed precision may compute them in less."""
+        logits = self.logits(x, batch)
+        return logits.to(wide(logits))
 
     def pair_loss(self, logits: Tensor, held: Tensor) -> Tensor:
         """Weighted loss, summed over the pairs; held (P, K) is 1 where a pair has a label and 0 elsewhere."""
@@ -139,7 +144,7 @@ class PairHead(Head):
     def predict(self, x: Tensor, batch: Batch) -> tuple[Tensor, ...]:
         if not len(batch.items.heads):
             return (x.new_zeros((0, len(self.labels)), dtype=wide(x)),) * 2
-        logits = self.logits(self.encode(x, batch), batch)
+        logits = self._wide_logits(self.encode(x, batch), batch)
         with torch.autocast(x.device.type, enabled=False):
             logits = logits / self.temperature
             if self.multi_label:
@@ -156,7 +161,7 @@ class PairHead(Head):
         pairs: Pairs = batch.items
         if not len(pairs.heads):
             return HeldOut(torch.zeros_like, 0)
-        logits = self.logits(self.encode(x, batch), batch)
+        logits = self._wide_logits(self.encode(x, batch), batch)
         held = self.held_labels(logits, batch.targets)
         positive = logits > 0 if self.multi_label else logits.argmax(1) > 0
         logits, held = logits[positive], held[positive]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .batch import Batch
 from .pair_head import PairHead
-from .pair_tensors import Pairs, wide
+from .pair_tensors import Pairs
 
 
 class MarkerPairs(PairHead):
@@ -30,4 +30,4 @@ class MarkerPairs(PairHead):
         places = x.shape[1] * pairs.documents + pairs.starts
         marks = x.flatten(0, 1).index_select(0, places)
         both = torch.cat([marks.index_select(0, pairs.heads), marks.index_select(0, pairs.tails)], dim=1)
-        return self.output(self.dropout(both)).to(wide(x))
+        return self.output(self.dropout(both))
