@@ -1,6 +1,7 @@
 """Tests of `ner-arch export-data`: round trips, what is lost, and predictions for review."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -52,6 +53,16 @@ def rows(spans: Any) -> list[tuple[int, int, str]]:
 
 def relations_of(doc: Doc) -> list[tuple[int, str, int]]:
     return [(relation.head.start, relation.label, relation.tail.start) for relation in doc._.relations]
+
+
+@pytest.mark.parametrize("format", WRITERS)
+def test_long_documents_take_linear_time(format, tmp_path):
+    doc = Doc(NLP.vocab, words=[f"w{i}" for i in range(6_000)])
+    doc.ents = [Span(doc, i, i + 1, label="PER") for i in range(len(doc))]
+    start = time.process_time()
+    write([doc], tmp_path / "written", format)
+    # Less than half a second on an idle machine.
+    assert time.process_time() - start < 6
 
 
 def nested_doc() -> Doc:

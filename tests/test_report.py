@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import time
 from html.parser import HTMLParser
 
 import numpy as np
@@ -269,6 +270,19 @@ def related(gold, predicted):
     for doc, relations in zip(docs, (gold, predicted), strict=True):
         doc._.relations = [(doc.ents[head], doc.ents[tail], *rest) for head, tail, *rest in relations]
     return Example(docs[1], docs[0])
+
+
+def test_long_documents_take_linear_time():
+    words = [f"w{i}" for i in range(8_000)]
+    docs = [Doc(Vocab(), words=words) for _ in range(2)]
+    for doc in docs:
+        doc.ents = [Span(doc, i, i + 1, label="PER") for i in range(len(words))]
+        doc.spans["sc"] = list(doc.ents)
+    start = time.process_time()
+    tables = [entity_table([Example(*docs)]), span_tables([Example(*docs)])["sc"]]
+    # About a second on an idle machine.
+    assert time.process_time() - start < 10
+    assert all(table[0][1:] == (1.0, 1.0, 1.0, len(words)) for table in tables)
 
 
 def test_relations():

@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 
 import pytest
 import spacy
@@ -64,6 +65,17 @@ def test_each_place_is_doubted_once_and_tokens_without_annotation_never():
     partly.reference.set_ents([], missing=[partly.reference[6:7]], default="unmodified")
     places = [doubt.match.predicted.places for doubt in entity_doubts(0, partly, "alternatives")[1:]]
     assert places == [((21, 27),)]
+
+
+def test_long_documents_take_linear_time():
+    gold = [(i, i + 2, "PER") for i in range(0, 4000, 10)]
+    found = [(i, i + 1 + i % 2, "PER", 0.1) for i in range(4000)]
+    one = example(gold, found, [f"w{i}" for i in range(4002)])
+    start = time.process_time()
+    doubts = entity_doubts(0, one, "alternatives")
+    # About 0.2 seconds on an idle machine.
+    assert time.process_time() - start < 5
+    assert [doubt.kind for doubt in doubts[:400]] == ["none there"] * 400
 
 
 def test_relations():

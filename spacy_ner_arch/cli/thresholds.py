@@ -76,10 +76,9 @@ def report_moved(documents: Iterable[Found]) -> None:
 
 def known_scores(example: Example, scored: Iterable[tuple[Span, float]]) -> dict[LabelledSpan, float]:
     """Scores of predicted spans, without those that touch a token without gold annotation."""
+    gold_tokens = annotated_tokens(example)
     return {
-        (span.start, span.end, span.label_): float(score)
-        for span, score in scored
-        if annotated_tokens(example, span) is not None
+        (span.start, span.end, span.label_): float(score) for span, score in scored if gold_tokens(span) is not None
     }
 
 

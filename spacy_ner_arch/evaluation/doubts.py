@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from spacy.training import Example
 
-from .items import Item, Kind, Match, overlap, predicted_spans, relation_items
+from .items import Item, Kind, Match, predicted_spans, relation_items
 
 # Spans of less probability are left out: there are too many of them to be of use.
 LEAST = 1e-4
@@ -53,36 +53,45 @@ def entity_doubts(document: int, example: Example, key: str) -> list[Doubt]:
     # Places that differ in more than white space have no place in the gold text, and get negative bounds.
     spans = [item for item in predicted_spans(example, key) if item.places[0][0] >= 0]
     scores = {item[:2]: item.score or 0.0 for item in spans}
+    # For each character, the number of its gold entity from 1, and the sum of the scores of all spans over it.
+    owner = np.zeros(len(reference.text), dtype=np.int64)
+    covered = np.zeros(len(reference.text))
+    for number, wanted in enumerate(gold, start=1):
+        owner[slice(*wanted.places[0])] = number
+    touching = defaultdict[int, list[Item]](list)
+    for item in spans:
+        place = slice(*item.places[0])
+        covered[place] += item.score or 0.0
+        for number in np.unique(owner[place]).tolist():
+            touching[number].append(item)
     doubts = []
-    for wanted in gold:
+    for number, wanted in enumerate(gold, start=1):
         score = scores.get(wanted[:2], 0.0)
-        others = [item for item in spans if item[:2] != wanted[:2] and overlap(item, wanted)]
+        others = [item for item in touching[number] if item[:2] != wanted[:2]]
         best = max(others, key=lambda item: item.score or 0.0, default=None)
-        none = probability_of_none(wanted, spans)
+        none = probability_of_none(covered[slice(*wanted.places[0])])
         if best is None or (best.score or 0.0) < none:
             best, chance = None, none
         else:
             chance = best.score or 0.0
         doubts.append(Doubt(Match(document, wanted, best), score, log_ratio(chance, score)))
-    free: list[Item] = []
+    taken = owner > 0
     for item in sorted(spans, key=lambda item: -(item.score or 0.0)):
-        if not any(overlap(item, other) for other in [*gold, *free]) and is_annotated(example, item):
-            free.append(item)
-            chance = log_ratio(item.score or 0.0, probability_of_none(item, spans))
+        place = slice(*item.places[0])
+        if not taken[place].any() and is_annotated(example, item):
+            taken[place] = True
+            chance = log_ratio(item.score or 0.0, probability_of_none(covered[place]))
             doubts.append(Doubt(Match(document, None, item), None, chance))
     return doubts
 
 
-def probability_of_none(place: Item, spans: Iterable[Item]) -> float:
+def probability_of_none(covered: np.ndarray) -> float:
     """Probability that the most doubtful character of a place is in no entity.
 
     It is exact, since all spans over a character exclude each other. For the whole place it is an upper bound.
+
+    covered: for each character of the place, the sum of the scores of all spans over it.
     """
-    start, end = place.places[0]
-    covered = np.zeros(end - start)
-    for item in spans:
-        first, last = item.places[0]
-        covered[max(first - start, 0) : max(last - start, 0)] += item.score or 0.0
     return max(0.0, 1 - float(covered.max()))
 
 

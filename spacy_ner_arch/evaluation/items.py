@@ -1,7 +1,7 @@
 """Collect the gold and predicted entities, spans and relations of an example, and match them."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -70,21 +70,31 @@ def entity_items(example: Example) -> Sides:
     Predictions are extended to whole gold tokens. A prediction that touches a token without gold annotation is neither
     right nor wrong and is left out.
     """
+    gold_tokens = annotated_tokens(example)
     predicted = []
     for ent, score in scored_entities(example.predicted):
-        span = annotated_tokens(example, ent)
+        span = gold_tokens(ent)
         if span is not None:
             predicted.append(Item(ent.label_, ((span.start_char, span.end_char),), score=score))
     return [Item(ent.label_, ((ent.start_char, ent.end_char),)) for ent in example.reference.ents], predicted
 
 
-def annotated_tokens(example: Example, span: Span) -> Span | None:
-    """The gold tokens that a predicted span touches; None without such tokens, or if one has no gold annotation."""
-    tokens = example.alignment.x2y[span.start : span.end]
-    if not len(tokens):
-        return None
-    touched = example.reference[int(tokens[0]) : int(tokens[-1]) + 1]
-    return touched if all(token.ent_iob for token in touched) else None
+def annotated_tokens(example: Example) -> Callable[[Span], Span | None]:
+    """A function from predicted spans to the gold tokens that they touch.
+
+    It returns None for a span that touches none, or one without gold annotation.
+    """
+    # Not for each span: with every access, spaCy checks whether the tokens have changed.
+    to_gold = example.alignment.x2y
+
+    def find(span: Span) -> Span | None:
+        tokens = to_gold[span.start : span.end]
+        if not len(tokens):
+            return None
+        touched = example.reference[int(tokens[0]) : int(tokens[-1]) + 1]
+        return touched if all(token.ent_iob for token in touched) else None
+
+    return find
 
 
 def span_items(example: Example, key: str) -> Sides:
@@ -97,28 +107,33 @@ def span_items(example: Example, key: str) -> Sides:
 
 def predicted_spans(example: Example, key: str) -> list[Item]:
     """Return the spans of `doc.spans[key]` of the predicted document, whatever the gold document has."""
-    predicted = []
-    if key in example.predicted.spans:
-        for span, score in scored_spans(example.predicted.spans[key]):
-            predicted.append(Item(span.label_, (place_in_gold(example, span),), score=score))
-    return unique(predicted)
+    if key not in example.predicted.spans:
+        return []
+    place = places_in_gold(example)
+    group = example.predicted.spans[key]
+    return unique(Item(span.label_, (place(span),), score=score) for span, score in scored_spans(group))
 
 
-def place_in_gold(example: Example, span: Span) -> tuple[int, int]:
-    """Bounds of a predicted span in the characters of the gold text.
+def places_in_gold(example: Example) -> Callable[[Span], tuple[int, int]]:
+    """A function from predicted spans to their bounds in the characters of the gold text.
 
     Where the texts differ in white space, these are the bounds of the gold tokens with the same characters. A span
     without such tokens gets negative bounds, which equal those of no gold span.
     """
     if example.predicted.text == example.reference.text:
-        return span.start_char, span.end_char
-    tokens = example.alignment.x2y[span.start : span.end]
-    if len(tokens):
-        aligned = example.reference[int(tokens[0]) : int(tokens[-1]) + 1]
-        # `get_aligned_spans_x2y` does not find a span with a line break in it.
-        if "".join(aligned.text.split()) == "".join(span.text.split()):
-            return aligned.start_char, aligned.end_char
-    return -1 - span.start_char, -1 - span.end_char
+        return lambda span: (span.start_char, span.end_char)
+    to_gold = example.alignment.x2y
+
+    def find(span: Span) -> tuple[int, int]:
+        tokens = to_gold[span.start : span.end]
+        if len(tokens):
+            aligned = example.reference[int(tokens[0]) : int(tokens[-1]) + 1]
+            # `get_aligned_spans_x2y` does not find a span with a line break in it.
+            if "".join(aligned.text.split()) == "".join(span.text.split()):
+                return aligned.start_char, aligned.end_char
+        return -1 - span.start_char, -1 - span.end_char
+
+    return find
 
 
 def relation_items(example: Example, symmetric: Sequence[str] = ()) -> Sides:

@@ -61,11 +61,12 @@ def tag_rows(gold: list[Item], predicted: list[Item], codes: dict[str, str]) -> 
     A prediction that overlaps another one, which alignment to gold tokens can cause, gets a segment behind the end.
     """
     borders = {place: i for i, place in enumerate(sorted({end for item in gold + predicted for end in item.places[0]}))}
+    right = {item[:2] for item in gold}
     sides = []
     for items in (gold, predicted):
         tags, extra = [OUTSIDE] * len(borders), []
         # Right predictions first, so that a wrong one never takes their segments.
-        for item in sorted(items, key=lambda item: not any(item[:2] == other[:2] for other in gold)):
+        for item in sorted(items, key=lambda item: item[:2] not in right):
             start, end = (borders[place] for place in item.places[0])
             if all(tag == OUTSIDE for tag in tags[start:end]):
                 tags[start:end] = encode(end - start, [(0, end - start, codes[item.label])], "BIO")

@@ -34,7 +34,7 @@ def find_brat_losses(content: Content) -> Iterator[tuple[str, str]]:
 
 
 def _make_lines(content: Content) -> Iterator[str]:
-    notes = 0
+    text, notes = content.doc.text, 0
 
     def score_of(id: str, score: float | None) -> Iterator[str]:
         nonlocal notes
@@ -43,9 +43,9 @@ def _make_lines(content: Content) -> Iterator[str]:
             yield f"#{notes}\tAnnotatorNotes {id}\t{score!r}"
 
     for i, (span, score) in enumerate(zip(content.spans, content.scores, strict=True), start=1):
-        parts = _lines_of(content.doc.text, span.start_char, span.end_char)
+        parts = _lines_of(text, span.start_char, span.end_char)
         bounds = ";".join(f"{start} {end}" for start, end in parts)
-        quoted = " ".join(content.doc.text[start:end] for start, end in parts)
+        quoted = " ".join(text[start:end] for start, end in parts)
         yield f"T{i}\t{_make_label(span.label_)} {bounds}\t{quoted}"
         yield from score_of(f"T{i}", score)
     for i, (head, tail, label, score) in enumerate(content.relations, start=1):
