@@ -1,6 +1,7 @@
 """Gold annotation on the predicted documents."""
 
 import random
+import time
 import warnings
 
 import pytest
@@ -11,6 +12,7 @@ from spacy.training import Example
 from spacy.training.augment import create_combined_augmenter
 
 from spacy_ner_arch.annotation.relations import has_relations
+from spacy_ner_arch.annotation.sentences import with_sentences
 from spacy_ner_arch.training.corpus import copy_relations, create_corpus
 
 
@@ -103,6 +105,19 @@ def test_sentence_starts_align_where_the_tokenizer_differs(tmp_path):
     predicted = read(tmp_path / "gold.spacy", ["sents"]).predicted
     assert [token.text for token in predicted] == ["Can", "not", "be", ".", "Can", "not", "be", "1b2c", "."]
     assert [sent.start for sent in predicted.sents] == [0, 4]
+
+
+def test_sentence_starts_of_long_documents_take_linear_time(tmp_path):
+    nlp = spacy.blank("en")
+    doc = Doc(nlp.vocab, words=["a"] * 40_000, sent_starts=[i % 20 == 0 for i in range(40_000)])
+    DocBin(docs=[doc]).to_disk(tmp_path / "gold.spacy")
+    start = time.process_time()
+    predicted = read(tmp_path / "gold.spacy", ["sents"]).predicted
+    whole = with_sentences(Doc(nlp.vocab, words=["a"] * 40_000))
+    # Less than a second on an idle machine.
+    assert time.process_time() - start < 8
+    assert [sent.start for sent in predicted.sents] == list(range(0, 40_000, 20))
+    assert len(list(whole.sents)) == 1
 
 
 def test_bad_arguments(corpus):

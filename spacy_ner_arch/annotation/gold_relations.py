@@ -5,7 +5,6 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from spacy.tokens import Doc
 
 from .candidates import Candidates
 from .pair_classes import PairClass
@@ -61,13 +60,3 @@ def find_relations(
             yield number, row[head, tail], (label, False)
         if (tail, head) in row and (once or label in symmetric):
             yield number, row[tail, head], (label, label not in symmetric)
-
-
-def with_sentences(doc: Doc) -> Doc:
-    """A gold document without sentence boundaries as one sentence, since a component may set them later."""
-    if doc.has_annotation("SENT_START"):
-        return doc
-    doc = doc.copy()
-    for token in doc:
-        token.is_sent_start = token.i == 0
-    return doc

@@ -11,8 +11,8 @@ from spacy.training import Example
 from spacy.training.initialize import get_sourced_components
 from spacy.util import load_config, load_model_from_config, registry, resolve_dot_names
 
-from ..annotation.gold_relations import with_sentences
 from ..annotation.layers import assigning
+from ..annotation.sentences import with_sentences
 from ..pipes.base import TorchPipe
 from ..pipes.relation_extractor import RelationExtractor
 from ..pipes.upstream_checks import tree_readers

@@ -16,7 +16,7 @@ from ..annotation.alternatives import entities_and_alternatives
 from ..annotation.candidates import Candidates
 from ..annotation.describe import describe_relation
 from ..annotation.entities import ALTERNATIVES, span_scores
-from ..annotation.gold_relations import Found, GoldPairs, find_relations, sample_negatives, with_sentences
+from ..annotation.gold_relations import Found, GoldPairs, find_relations, sample_negatives
 from ..annotation.head_input import HeadInput
 from ..annotation.layers import gives_alternatives
 from ..annotation.pair_classes import INVERSE, PairClass, class_names, make_classes
@@ -36,6 +36,7 @@ from ..annotation.relations import (
     relation_keys,
     set_relations,
 )
+from ..annotation.sentences import with_sentences
 from ..annotation.type_pairs import GivenTypePairs, add_type_pairs, allowed_type_pairs, as_type_pairs, have_types
 from .base import TorchPipe, log_odds
 from .relation_checks import check_named_labels, check_settings, warn_of_lost

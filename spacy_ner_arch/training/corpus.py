@@ -14,6 +14,7 @@ from spacy.util import registry
 
 from ..annotation.layers import count_layers
 from ..annotation.relations import get_relations, has_relations, set_relations
+from ..annotation.sentences import set_sentences
 
 
 @registry.readers("spacy_ner_arch.Corpus.v1")
@@ -168,8 +169,7 @@ def copy_sents(example: Example) -> None:
         first = to_predicted[sent.start][:1]
         if len(first) and to_reference[int(first[0])][0] == sent.start:
             starts.add(int(first[0]))
-    for token in predicted:
-        token.is_sent_start = token.i in starts
+    set_sentences(predicted, starts)
 
 
 COPIERS: dict[str, Callable[[Example], None]] = {

@@ -1,0 +1,25 @@
+"""Set the sentence boundaries of documents."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from spacy.attrs import SENT_START
+from spacy.tokens import Doc
+
+
+def set_sentences(doc: Doc, starts: Iterable[int]) -> None:
+    """Let sentences begin at these tokens, and at no others. The document has no tree."""
+    # `token.is_sent_start = ...` takes time that grows with the document.
+    values: Any = np.full(len(doc), -1, dtype=np.int64)
+    values[list(starts)] = 1
+    doc.from_array([SENT_START], values.view(np.uint64))
+
+
+def with_sentences(doc: Doc) -> Doc:
+    """A gold document without sentence boundaries as one sentence, since a component may set them later."""
+    if doc.has_annotation("SENT_START"):
+        return doc
+    doc = doc.copy()
+    set_sentences(doc, [0][: len(doc)])
+    return doc
