@@ -626,22 +626,29 @@ def tree_run(corpus: str, encoder: str, trees: str, seeds: tuple[int, ...] = (0,
     )
 
 
+PAIR_MODEL = "components.relation_extractor.model"
+
+
+def web_sm_trees(pipeline: list[str]) -> dict[str, Any]:
+    """Settings of a pipeline whose component `parser` is that of en_core_web_sm."""
+    return {
+        "components.parser": {"source": WEB_SM, "replace_listeners": ["model.tok2vec"]},
+        "nlp.pipeline": pipeline,
+        "training.frozen_components": ["parser"],
+        "training.annotating_components": ["parser"],
+    }
+
+
 def tree_relations(corpus: str, encoder: str) -> Run:
     """Relations between gold entities, over a BiLSTM, or over a Syn-LSTM with the trees of en_core_web_sm."""
-    model = "components.relation_extractor.model"
     settings = {
         **relation_settings(corpus, "relation_bilstm"),
-        f"{model}.pairs": {"@architectures": "spacy_ner_arch.SoftmaxPairs.v1"},
-        f"{model}.encoder": {"@architectures": "spacy_ner_arch.SynLSTM.v1", **ENCODERS[encoder]},
+        f"{PAIR_MODEL}.pairs": {"@architectures": "spacy_ner_arch.SoftmaxPairs.v1"},
+        f"{PAIR_MODEL}.encoder": {"@architectures": "spacy_ner_arch.SynLSTM.v1", **ENCODERS[encoder]},
         "training.before_to_disk": None,
     }
     if encoder != "bilstm":
-        settings |= {
-            "components.parser": {"source": WEB_SM, "replace_listeners": ["model.tok2vec"]},
-            "nlp.pipeline": ["parser", "relation_extractor"],
-            "training.frozen_components": ["parser"],
-            "training.annotating_components": ["parser"],
-        }
+        settings |= web_sm_trees(["parser", "relation_extractor"])
     return Run(
         f"{corpus}/{encoder}_softmax-{'no_trees' if encoder == 'bilstm' else 'web_sm'}",
         "tree_relations",
@@ -687,10 +694,13 @@ MAIN = (
 )
 
 
-def tried(base: str, name: str, settings: Mapping[str, Any]) -> Run:
+def tried(
+    base: str, name: str, settings: Mapping[str, Any], remove: tuple[str, ...] = (), seeds: tuple[int, ...] = (0,)
+) -> Run:
     """A run of MAIN with other settings, without gain."""
     run = next(run for run in MAIN if run.name == base)
-    return replace(run, name=f"{base}-{name}", section="tried", settings={**run.settings, **settings}, seeds=(0,))
+    settings = {**run.settings, **settings}
+    return replace(run, name=f"{base}-{name}", section="tried", settings=settings, remove=remove, seeds=seeds)
 
 
 GLOVE_FOR_RELATIONS = {
@@ -710,7 +720,21 @@ PREDICTED_ENTITIES = {
     "corpora.train.share": 0.5,
     "training.annotating_components": ["transformer", "sentencizer", "sequence_ner"],
 }
+# Factors of the losses that keep the gradients of the last steps near the norm to which they are clipped.
+TAGS_SCALE, PAIRS_SCALE = f"{MODEL}.loss_scale", f"{PAIR_MODEL}.loss_scale"
 TRIED = [
+    tried("conll2003/transformer_crf", "loss_scale", {TAGS_SCALE: 0.02}, seeds=(0, 1)),
+    tried("semeval/relation_softmax", "loss_scale", {PAIRS_SCALE: 0.05}),
+    tried("conll04/joint-1:1", "loss_scale", {TAGS_SCALE: 0.02, PAIRS_SCALE: 0.02}),
+    tried(
+        "semeval/relation_softmax",
+        "synlstm",
+        {
+            f"{PAIR_MODEL}.encoder": {"@architectures": "spacy_ner_arch.SynLSTM.v1", **ENCODERS["synlstm_bias"]},
+            **web_sm_trees(["transformer", "parser", "relation_extractor", "doc_cleaner"]),
+        },
+        remove=("components.sentencizer",),
+    ),
     tried(
         "conll2003/transformer_crf",
         "rate_4e-4",
