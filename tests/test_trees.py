@@ -89,13 +89,17 @@ def test_trees_of_a_parser_in_the_same_training():
     assert not list(nlp("").ents)
 
 
-def test_documents_without_a_tree():
+def test_documents_without_a_tree(tmp_path):
     nlp = make_nlp()
     fit(nlp, parsed(nlp), 1)
     with pytest.raises(ValueError, match="no dependency tree on 'Anna left.*put a parser into the pipeline before"):
         nlp(Doc(nlp.vocab, words=["Anna", "left"]))
     with nlp.select_pipes(enable=[]):
         assert not nlp("Anna left").ents
+    # The remedy of the error, for a pipeline that is stored.
+    nlp.to_disk(tmp_path / "stored")
+    setting = {"components.sequence_ner.model.encoder.missing": "chain"}
+    spacy.load(tmp_path / "stored", config=setting)(Doc(nlp.vocab, words=["Anna", "left"]))
     chained = make_nlp(missing="chain")
     fit(chained, make_examples(chained))
     docs = chained.pipe([Doc(chained.vocab, words=text.split(" ")) for text, _ in TRAIN])

@@ -1,10 +1,20 @@
 """Dependency trees of documents as arrays."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from spacy.attrs import DEP, HEAD, POS
 from spacy.tokens import Doc
 
 MISSING = ("error", "chain")
+
+
+@dataclass(frozen=True)
+class TreeSettings:
+    """Arguments of `read_tree`. thinc does not store such an object, so the config of a stored pipeline decides."""
+
+    missing: str
+    needs_pos: bool
 
 
 def read_tree(doc: Doc, missing: str, needs_pos: bool) -> np.ndarray:

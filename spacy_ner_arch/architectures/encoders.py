@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from spacy.util import registry
 from torch import nn
 
-from ..annotation.trees import MISSING
+from ..annotation.trees import MISSING, TreeSettings
 from ..bridge.head import Tok2Vec, tok2vec_model
 from ..bridge.token_listener import TokenListener
 from ..nn.head import EncoderBuilder
@@ -29,19 +28,16 @@ def bilstm(hidden_size: int = 200, depth: int = 1, dropout: float | None = None)
 
 @dataclass(frozen=True)
 class TreeEncoder:
-    """Builder of an encoder that reads dependency trees.
-
-    trees: arguments of annotation.trees.read_tree.
-    """
+    """Builder of an encoder that reads dependency trees."""
 
     build: EncoderBuilder
-    trees: dict[str, Any]
+    trees: TreeSettings
 
     def __call__(self, input_size: int) -> nn.Module:
         return self.build(input_size)
 
 
-def trees_of(encoder: EncoderBuilder | None) -> dict[str, Any] | None:
+def trees_of(encoder: EncoderBuilder | None) -> TreeSettings | None:
     """How an encoder reads dependency trees; None if it does not."""
     return encoder.trees if isinstance(encoder, TreeEncoder) else None
 
@@ -89,7 +85,7 @@ def syn_lstm(
         label_rows=label_rows,
         dropout_rate=dropout,
     )
-    return TreeEncoder(build, {"missing": missing, "needs_pos": bool(pos_size)})
+    return TreeEncoder(build, TreeSettings(missing, bool(pos_size)))
 
 
 @registry.architectures("spacy_ner_arch.TorchTok2Vec.v1")

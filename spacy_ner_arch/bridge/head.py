@@ -16,7 +16,7 @@ from thinc.types import Floats2d, Ints1d
 from torch import Tensor, nn
 
 from ..annotation.head_input import HeadInput, as_input
-from ..annotation.trees import read_tree
+from ..annotation.trees import TreeSettings, read_tree
 from ..nn.batch import Batch, cut, make_batch, send
 from ..nn.head import Head, Loss
 from .shim import TorchShim, default_device, no_backprop
@@ -51,14 +51,14 @@ def head_model(
     build: Callable[..., Head],
     classifies: str,
     dtype: str,
-    trees: dict[str, Any] | None = None,
+    trees: TreeSettings | None = None,
 ) -> Model[HeadInput, Any]:
     """A trainable head over an embedding.
 
     build: makes the head from `input_size` and the hyperparameters that the component gives at initialization.
     classifies: tokens, spans or pairs; components check that it is theirs.
     dtype: float32; bfloat16, float16 or auto for mixed precision.
-    trees: arguments of `annotation.trees.read_tree` if the encoder reads dependency trees; else None.
+    trees: how the encoder reads dependency trees; None if it does not.
 
     The model is used as
         predict(HeadInput(docs, items)) -> Predictions
@@ -75,12 +75,12 @@ def head_model(
         layers=[tok2vec],
         shims=[TorchShim(build, dtype=dtype)],
         refs={"tok2vec": tok2vec},
-        attrs={"classifies": classifies, "dropout_rate": 0.0, "trees": trees},
+        attrs={"classifies": classifies, "dropout_rate": 0.0, "tree_settings": trees},
     )
 
 
 def tok2vec_model(
-    name: str, tok2vec: Tok2Vec, build: Callable[..., nn.Module], dtype: str, trees: dict[str, Any] | None = None
+    name: str, tok2vec: Tok2Vec, build: Callable[..., nn.Module], dtype: str, trees: TreeSettings | None = None
 ) -> Tok2Vec:
     """An encoder over an embedding as a tok2vec layer; arguments as for `head_model`."""
     return Model(
@@ -91,7 +91,7 @@ def tok2vec_model(
         shims=[TorchShim(build, dtype=dtype)],
         refs={"tok2vec": tok2vec},
         dims={"nO": None},
-        attrs={"dropout_rate": 0.0, "trees": trees},
+        attrs={"dropout_rate": 0.0, "tree_settings": trees},
     )
 
 
@@ -217,8 +217,9 @@ def make_batches(
     lengths = check_lengths(docs, vectors)
     for group in cut(lengths, shim.device):
         batch = make_batch([lengths[i] for i in group], shim.device)
-        if model.attrs["trees"] is not None:
-            trees = [read_tree(docs[i], **model.attrs["trees"]) for i in group]
+        settings: TreeSettings | None = model.attrs["tree_settings"]
+        if settings is not None:
+            trees = [read_tree(docs[i], settings.missing, settings.needs_pos) for i in group]
             (batch.trees,) = send([np.concatenate(trees, axis=1)], shim.device)
         if isinstance(shim.module, Head):
             batch = shim.module.collate(batch, pick(items, group), pick(targets, group))

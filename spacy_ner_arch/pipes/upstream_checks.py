@@ -92,4 +92,4 @@ def tree_readers(nlp: Language) -> dict[str, str]:
     """Names of the components whose encoder reads dependency trees, and what it does without one (see `read_tree`)."""
     models = {name: getattr(pipe, "model", None) for name, pipe in nlp.components}
     nodes = ((name, node) for name, model in models.items() if isinstance(model, Model) for node in model.walk())
-    return {name: node.attrs["trees"]["missing"] for name, node in nodes if node.attrs.get("trees") is not None}
+    return {name: node.attrs["tree_settings"].missing for name, node in nodes if node.attrs.get("tree_settings")}
