@@ -3,6 +3,7 @@
 import random
 import time
 import warnings
+from itertools import chain
 
 import pytest
 import spacy
@@ -10,8 +11,10 @@ from conftest import make_examples, relations, set_relations
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 from spacy.training.augment import create_combined_augmenter
+from spacy.vocab import Vocab
 
-from spacy_ner_arch.annotation.relations import has_relations
+from spacy_ner_arch.annotation.entities import align_each, misaligned_tokens
+from spacy_ner_arch.annotation.relations import aligned_keys, has_relations
 from spacy_ner_arch.annotation.sentences import with_sentences
 from spacy_ner_arch.training.corpus import copy_relations, create_corpus
 
@@ -118,6 +121,43 @@ def test_sentence_starts_of_long_documents_take_linear_time(tmp_path):
     assert time.process_time() - start < 8
     assert [sent.start for sent in predicted.sents] == list(range(0, 40_000, 20))
     assert len(list(whole.sents)) == 1
+
+
+def joined(pieces, rng):
+    """The words of a text, of which random neighbours are one token."""
+    words = []
+    for piece in pieces:
+        words += [piece] if not words or rng.random() < 0.5 else [words.pop() + piece]
+    return words
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_gold_spans_align_as_spacy_aligns_them(seed):
+    rng = random.Random(seed)
+    pieces = [rng.choice(["Anna", "-", "B", "tarn", "\n", " "]) for _ in range(40)]
+    vocab = Vocab()
+    gold, predicted = (Doc(vocab, words=joined(pieces, rng)) for _ in range(2))
+    spans = [Span(gold, i, j, "PER") for i in range(len(gold)) for j in range(i + 1, min(i + 4, len(gold) + 1))]
+    eg = Example(predicted, gold)
+    expected = [eg.get_aligned_spans_y2x([span], allow_overlap=True) for span in spans]
+    assert align_each(eg, spans) == [(found[0].start, found[0].end) if found else None for found in expected]
+    assert {bool(found) for found in expected} == {True, False}
+
+
+def test_gold_spans_of_long_documents_are_aligned_in_linear_time():
+    words = [["a", "-", "b"] if i % 10 == 0 else [f"w{i}"] for i in range(20_000)]
+    vocab = Vocab()
+    gold, predicted = (
+        Doc(vocab, words=flat) for flat in (list(chain.from_iterable(words)), ["".join(word) for word in words])
+    )
+    gold.ents = [Span(gold, i, i + 1, "PER") for i in range(0, len(gold), 4)]
+    gold._.relations = [(gold[i : i + 1], gold[i + 4 : i + 5], "NEAR") for i in range(0, 20_000, 4)]
+    eg = Example(predicted, gold)
+    start = time.process_time()
+    assert misaligned_tokens(eg, gold.ents).sum() == 2_000
+    assert len(aligned_keys(eg)) == 5_000
+    # About two seconds on an idle machine.
+    assert time.process_time() - start < 20
 
 
 def test_bad_arguments(corpus):

@@ -1,15 +1,13 @@
 """Gold entities aligned with the tokens of the pipeline, and entities and spans that components have set."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from spacy.attrs import ENT_ID, ENT_IOB, ENT_TYPE, ORTH
 from spacy.tokens import Doc, Span, SpanGroup
 from spacy.training import Example
-
-from .describe import describe_span
 
 # Values of spaCy's ENT_IOB.
 IOB_MISSING, IOB_INSIDE, IOB_BEGIN = 0, 1, 3
@@ -26,11 +24,37 @@ def same_tokens(eg: Example) -> bool:
     return np.array_equal(eg.predicted.to_array(ORTH), eg.reference.to_array(ORTH))
 
 
+def align_each(eg: Example, gold: Iterable[Span]) -> list[tuple[int, int] | None]:
+    """Start and end of each gold span in the predicted tokens; None if its bounds do not match them."""
+    if same_tokens(eg):
+        return [(span.start, span.end) for span in gold]
+    # `Example.get_aligned_spans_y2x` does not tell which spans match. With each access to the alignment, spaCy compares
+    # all tokens.
+    to_predicted = eg.alignment.y2x
+
+    def find(span: Span) -> tuple[int, int] | None:
+        tokens = to_predicted[span.start : span.end]
+        if not len(tokens):
+            return None
+        start, end = int(tokens[0]), int(tokens[-1]) + 1
+        return (start, end) if _bare(eg.predicted[start:end]) == _bare(span) else None
+
+    return [find(span) for span in gold]
+
+
+def _bare(span: Span) -> str:
+    """What spaCy compares of two spans."""
+    return span.text.lower().strip().replace(" ", "")
+
+
 def align(eg: Example, gold: Sequence[Span]) -> list[LabelledSpan]:
     """Gold spans whose bounds match the predicted tokens; they may overlap."""
-    if not same_tokens(eg):
-        gold = eg.get_aligned_spans_y2x(gold, allow_overlap=True)
-    return [(span.start, span.end, span.label_) for span in gold]
+    return [(*bounds, span.label_) for span, bounds in zip(gold, align_each(eg, gold), strict=True) if bounds]
+
+
+def find_misaligned(eg: Example, gold: Sequence[Span]) -> list[Span]:
+    """The gold spans whose bounds do not match the predicted tokens."""
+    return [span for span, bounds in zip(gold, align_each(eg, gold), strict=True) if bounds is None]
 
 
 def misaligned_tokens(eg: Example, gold: Sequence[Span]) -> np.ndarray:
@@ -39,9 +63,11 @@ def misaligned_tokens(eg: Example, gold: Sequence[Span]) -> np.ndarray:
     They are excluded from the loss.
     """
     touched = np.zeros(len(eg.predicted), dtype=bool)
-    for span in () if same_tokens(eg) else gold:
-        if not eg.get_aligned_spans_y2x([span], allow_overlap=True):
-            touched[eg.alignment.y2x[span.start : span.end]] = True
+    misaligned = find_misaligned(eg, gold)
+    if misaligned:
+        to_predicted = eg.alignment.y2x
+        for span in misaligned:
+            touched[to_predicted[span.start : span.end]] = True
     return touched
 
 
@@ -52,13 +78,6 @@ def gold_entities(eg: Example) -> tuple[list[LabelledSpan], np.ndarray]:
     else:
         annotated = np.array([tag is not None for tag in eg.get_aligned_ner()], dtype=bool)
     return align(eg, eg.reference.ents), annotated
-
-
-def find_misaligned(eg: Example, gold: Sequence[Span]) -> list[str]:
-    """Text and label of the gold spans whose bounds do not match the predicted tokens."""
-    if same_tokens(eg):
-        return []
-    return [describe_span(span) for span in gold if not eg.get_aligned_spans_y2x([span], allow_overlap=True)]
 
 
 def warn_of_misaligned(name: str, misaligned: Sequence[str], total: int) -> None:

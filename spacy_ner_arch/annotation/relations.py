@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 
+from .entities import align_each
+
 # Relations are stored in doc.user_data like an extension attribute of a span: under a key with the bounds, in
 # characters, of the text that their arguments cover. `Doc.from_docs` and `Span.as_doc` shift the bounds of such keys,
 # so the bounds of the arguments are stored relative to those of the key.
@@ -145,11 +147,15 @@ def aligned_keys(example: Example) -> list[RelationKey]:
     keys = relation_keys(reference)
     same_text = reference.text == predicted.text
 
+    places = {place for key in keys for place in (key[:2], key[3:5])}
+    spans = {place: (predicted if same_text else reference).char_span(*place) for place in places}
+    if not same_text:
+        found = {place: span for place, span in spans.items() if span is not None}
+        for place, bounds in zip(found, align_each(example, found.values()), strict=True):
+            spans[place] = predicted[slice(*bounds)] if bounds else None
+
     def align(start: int, end: int) -> tuple[int, int]:
-        span = (predicted if same_text else reference).char_span(start, end)
-        if span is not None and not same_text:
-            spans = example.get_aligned_spans_y2x([span], allow_overlap=True)
-            span = spans[0] if spans else None
+        span = spans[start, end]
         return (-1 - start, -1 - end) if span is None else (span.start_char, span.end_char)
 
     return [(*align(*key[:2]), key[2], *align(*key[3:5]), key[5], key[6]) for key in keys]

@@ -16,7 +16,7 @@ from spacy.tokens import Doc, Span
 from spacy.training import Example
 
 from ..annotation.describe import describe_relation, describe_span
-from ..annotation.entities import IOB_MISSING, align, same_tokens
+from ..annotation.entities import IOB_MISSING, align_each
 from ..annotation.relations import aligned_keys, has_relations, relation_keys
 from ..annotation.teachers import TEACHER
 from ..formats.texts import describe_misalignment
@@ -99,11 +99,10 @@ def count_spans(examples: Sequence[Example], key: str | None = None) -> Counts:
             tally.counts[MISSING_TOKENS] += int((doc.to_array(ENT_IOB) == IOB_MISSING).sum())
         else:
             count_overlaps(tally, doc, spans)
-        starts, is_same = sentence_starts(doc), same_tokens(eg)
-        for span in spans:
+        starts = sentence_starts(doc)
+        for span, aligned in zip(spans, align_each(eg, spans), strict=True):
             labels[span.label_] += 1
-            aligned = [(span.start, span.end, "")] if is_same else align(eg, [span])
-            widths[aligned[0][1] - aligned[0][0] if aligned else len(span)] += 1
+            widths[aligned[1] - aligned[0] if aligned else len(span)] += 1
             if not aligned:
                 tally.note(MISALIGNED, describe_misaligned(eg, span))
             if starts[span.start + 1 : span.end].any():

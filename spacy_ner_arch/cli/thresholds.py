@@ -10,7 +10,7 @@ from spacy.training import Example
 from wasabi import Printer, msg
 
 from ..annotation.describe import quote
-from ..annotation.entities import ALTERNATIVES, LabelledSpan, align, scored_entities
+from ..annotation.entities import ALTERNATIVES, LabelledSpan, find_misaligned, scored_entities
 from ..evaluation.items import annotated_tokens
 from ..evaluation.risk import documents_needed, precision_threshold, recall_threshold, wilson
 
@@ -43,12 +43,9 @@ class Found(NamedTuple):
 
 
 def found_in(example: Example) -> Found:
-    doc = example.predicted
-    gold, moved = [], []
-    for ent in example.reference.ents:
-        gold.append(covering(example, ent))
-        if not align(example, [ent]):
-            moved.append(ent.text)
+    doc, entities = example.predicted, example.reference.ents
+    gold = covering(example, entities)
+    moved = [ent.text for ent in find_misaligned(example, entities)]
     group = doc.spans[ALTERNATIVES]
     spans = known_scores(example, zip(group, group.attrs["scores"], strict=True))
     scored = list(scored_entities(doc))
@@ -57,10 +54,11 @@ def found_in(example: Example) -> Found:
     return Found(gold, spans | certain, probable | certain, moved)
 
 
-def covering(example: Example, gold: Span) -> LabelledSpan:
-    """The predicted tokens that a gold entity touches; an empty span if it is white space that they do not have."""
-    tokens = example.alignment.y2x[gold.start : gold.end]
-    return (int(tokens[0]), int(tokens[-1]) + 1, gold.label_) if len(tokens) else (0, 0, gold.label_)
+def covering(example: Example, gold: Sequence[Span]) -> list[LabelledSpan]:
+    """The predicted tokens that each gold entity touches; an empty span if it is white space that they do not have."""
+    to_predicted = example.alignment.y2x
+    tokens = [to_predicted[span.start : span.end].tolist() or [0, -1] for span in gold]
+    return [(here[0], here[-1] + 1, span.label_) for span, here in zip(gold, tokens, strict=True)]
 
 
 def report_moved(documents: Iterable[Found]) -> None:

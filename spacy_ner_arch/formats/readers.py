@@ -20,6 +20,7 @@ from spacy.tokens import Doc, Span
 from spacy.training import Example
 from spacy.vocab import Vocab
 
+from ..annotation.entities import find_misaligned
 from ..annotation.relations import get_relations
 from .argilla import read_argilla
 from .brat import read_brat
@@ -233,10 +234,9 @@ def _check_alignment(doc: Doc, tokenized: Doc, sentences: list[Sentence], report
             report.note(Note(line, kind, detail))
 
     report.checked[MISALIGNED] += len(spans)
-    for span in spans:
-        if not example.get_aligned_spans_y2x([span], allow_overlap=True):
-            reason = describe_misalignment(tokenized, span.start_char, span.end_char, span.label_)
-            note(MISALIGNED, span.start, reason)
+    for span in find_misaligned(example, spans):
+        reason = describe_misalignment(tokenized, span.start_char, span.end_char, span.label_)
+        note(MISALIGNED, span.start, reason)
     for head, tail, label, _ in get_relations(doc):
         report.checked[MISALIGNED_RELATION] += 1
         bounds = (head.start_char, head.end_char), (tail.start_char, tail.end_char)

@@ -14,6 +14,7 @@ from spacy.vocab import Vocab
 from thinc.api import Config, Model
 
 from ..annotation.chains import Chain, TagTarget
+from ..annotation.describe import describe_span
 from ..annotation.entities import (
     ALTERNATIVES,
     LabelledSpan,
@@ -196,7 +197,7 @@ class SequenceNER(TorchPipe):
             gold = eg.reference.ents
             labels.update(ent.label_ for ent in gold)
             total += len(gold)
-            misaligned += find_misaligned(eg, gold)
+            misaligned += map(describe_span, find_misaligned(eg, gold))
             known = gold_entities(eg)[1]
             if not known.all():
                 chain, problem = self._find_chain(eg, known)

@@ -129,7 +129,7 @@ class SpanPipe(TorchPipe):
         for eg in examples:
             spans = self.gold_spans(eg.reference)
             counts.update(span.label_ for span in spans)
-            misaligned += find_misaligned(eg, spans)
+            misaligned += map(describe_span, find_misaligned(eg, spans))
             too_wide += [describe_span(span) for span in spans if len(span) > limit]
         warn_of_misaligned(self.name, misaligned, counts.total())
         if too_wide:
