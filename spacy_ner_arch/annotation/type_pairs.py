@@ -19,16 +19,16 @@ GivenTypePairs = Iterable[Sequence[str]] | Mapping[str, Iterable[Sequence[str]]]
 
 
 def as_type_pairs(given: GivenTypePairs) -> TypePairs:
-    """Copy type pairs to the form in which they are stored."""
+    """Copy type pairs to the form in which they are stored. Raises ValueError for what is no pair."""
     if isinstance(given, Mapping):
-        return {label: [list(pair) for pair in pairs] for label, pairs in given.items()}
-    return [list(pair) for pair in given]
+        return {label: [_as_pair(pair) for pair in pairs] for label, pairs in given.items()}
+    return [_as_pair(pair) for pair in given]
 
 
 def add_type_pairs(known: TypePairs, new: GivenTypePairs) -> None:
     """Add type pairs in place. Pairs by label can also be added to one list for all labels.
 
-    Raises ValueError for pairs that are not by label, if the known ones are.
+    Raises ValueError for what is no pair, and for pairs that are not by label, if the known ones are.
     """
     if isinstance(known, list):
         if isinstance(new, Mapping):
@@ -74,5 +74,14 @@ def have_types(
     return table[types[heads], types[tails]]
 
 
+def _as_pair(pair: Sequence[str]) -> list[str]:
+    if len(pair) != 2:
+        raise ValueError(
+            f"type_pairs has {list(pair)}; a pair is [type of the head, type of the tail]. To restrict a label, give "
+            "its pairs by label"
+        )
+    return list(pair)
+
+
 def _extend(known: list[list[str]], new: Iterable[Sequence[str]]) -> None:
-    known += [list(pair) for pair in new if list(pair) not in known]
+    known += [pair for pair in map(_as_pair, new) if pair not in known]

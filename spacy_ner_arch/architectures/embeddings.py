@@ -41,13 +41,23 @@ def word_char_embed(
         top, and can be switched off there.
     vector_dropout: the same for the vectors of include_static_vectors. They bear less dropout than what is learned.
 
-    Raises ValueError for an unknown attribute, and for tune_vectors without vectors.
+    Raises ValueError for an unknown attribute, a width of 0 of what is not left out, and tune_vectors without vectors.
     Source: Ma and Hovy 2016; replacement of rare words: Kiperwasser and Goldberg 2016.
     """
     if include_static_vectors and not vector_attrs:
         raise ValueError('spacy_ner_arch.WordCharEmbed.v1: vector_attrs is empty; give ["ORTH", "LOWER"], for example')
     if tune_vectors and not include_static_vectors:
         raise ValueError("spacy_ner_arch.WordCharEmbed.v1: tune_vectors = true needs include_static_vectors = true")
+    if features and feature_width < 1:
+        raise ValueError(
+            f"spacy_ner_arch.WordCharEmbed.v1: feature_width = {feature_width} must be at least 1; for no features set "
+            "features = []"
+        )
+    if filters and character_width < 1:
+        raise ValueError(
+            f"spacy_ner_arch.WordCharEmbed.v1: character_width = {character_width} must be at least 1; for no "
+            "characters set filters = 0"
+        )
     return word_embedding(
         attribute_numbers([word_attr, *features]),
         attribute_numbers(vector_attrs) if include_static_vectors else [],

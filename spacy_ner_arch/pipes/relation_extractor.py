@@ -187,6 +187,10 @@ class RelationExtractor(TorchPipe):
             has_limits=bool(one_head or one_tail),
             negative_ratio=negative_ratio,
         )
+        try:
+            given = None if isinstance(type_pairs, str) else as_type_pairs(type_pairs)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
         super().__init__(
             vocab,
             model,
@@ -196,7 +200,7 @@ class RelationExtractor(TorchPipe):
             multi_label=multi_label,
             threshold=threshold,
             types=[],
-            type_pairs=None if isinstance(type_pairs, str) else as_type_pairs(type_pairs),
+            type_pairs=given,
             **settings,
         )
         self.generate_candidates = candidates
