@@ -113,7 +113,7 @@ def choices(page: Path) -> list[Row]:
     """Which config to take for what."""
     return [
         {
-            "you have": line.name,
+            "case": line.name,
             "config": config_link(line, page),
             "test F1": f"{line.ours.task}: {scores(line.ours)}",
             "compared with": peers(line),

@@ -129,9 +129,9 @@ ON_MPNET = Comparison(
 )
 OVERLAPPING = Comparison("nested or overlapping entities", "nested", "MiniLM, bfloat16", NESTED, (SPANCAT,))
 ONLY_RELATIONS = Comparison(
-    "entities, and want relations", "relation_softmax", "MiniLM, bfloat16", RELATIONS, (TUTORIAL,)
+    "relations between given entities", "relation_softmax", "MiniLM, bfloat16", RELATIONS, (TUTORIAL,)
 )
-BOTH = Comparison("want entities and relations", "joint", "MiniLM", JOINT, (APART,), "conll04/joint-1:1")
+BOTH = Comparison("entities and relations", "joint", "MiniLM", JOINT, (APART,), "conll04/joint-1:1")
 WITH_TREES = Comparison(
     "good dependency trees", "synlstm_crf", "from scratch, gold trees", GOLD_TREES, (NO_TREES, PREDICTED_TREES)
 )

@@ -567,7 +567,7 @@ def test_debug_data_counts_and_finds_faults(tmp_path):
         ("relation_extractor: 1 (train) gold relations are no candidates and cannot be found", "within"),
         ("relation_extractor: 1 (train) pairs have several relations", "multi_label = true"),
         ("relation_extractor: only dev has relations with the labels HELD_IN", "split the data"),
-        ("relation_extractor: 1 (train) documents have no annotation of relations", "they teach nothing"),
+        ("relation_extractor: 1 (train) documents have no annotation of relations", "nothing is learned from them"),
     ):
         (found,) = [problem for key, problem in problems.items() if key.startswith(text)]
         assert found["level"] == "warning" and remedy in found["remedy"]
@@ -582,9 +582,13 @@ def test_debug_data_counts_and_finds_faults(tmp_path):
     [
         ({"encoder": "synlstm"}, [], "that is trained in this run, but no document of train has a tree"),
         ({"encoder": "synlstm"}, ["--training.annotating_components", "[]"], "add parser to [training] annotating"),
-        ({"encoder": "synlstm", "trees": "gold"}, [], "but 10 documents would come to it without one"),
+        ({"encoder": "synlstm", "trees": "gold"}, [], "but 10 documents have none when it runs"),
         ({"head": "nested"}, ["--components.nested_ner.spans_key", "other"], "the key 'other'; the keys are ['sc']"),
-        ({"relations": "softmax"}, ["--corpora.train.copy", '["sents"]'], "would come to it without entities"),
+        (
+            {"relations": "softmax"},
+            ["--corpora.train.copy", '["sents"]'],
+            "documents have no entities when it runs",
+        ),
         (
             {"relations": "softmax"},
             ["--training.annotating_components", "[]", "--corpora.train.copy", '["ents"]'],

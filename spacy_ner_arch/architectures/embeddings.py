@@ -39,7 +39,7 @@ def word_char_embed(
         in a hashed table of `word_rows` rows; words not seen in training share one change.
     dropout: rate on everything except the vectors; null for the rate of [training]. The dropout of an encoder comes on
         top, and can be switched off there.
-    vector_dropout: the same for the vectors of include_static_vectors. They bear less dropout than what is learned.
+    vector_dropout: the same for the vectors of include_static_vectors. They need less dropout than learned parameters.
 
     Raises ValueError for an unknown attribute, a width of 0 of what is not left out, and tune_vectors without vectors.
     Source: Ma and Hovy 2016; replacement of rare words: Kiperwasser and Goldberg 2016.

@@ -171,7 +171,7 @@ def check_trees(setup: Setup, documents: Parts) -> Iterator[Problem]:
         if not parsers and bare and missing == "error":
             yield Problem(
                 "error",
-                f"{name} reads dependency trees, but {bare} documents would come to it without one",
+                f"{name} reads dependency trees, but {bare} documents have none when it runs",
                 "convert the corpus with its trees (--format conllu) and copy them with spacy_ner_arch.Corpus.v1 and "
                 'copy = ["heads"], or set missing = "chain" in the block of spacy_ner_arch.SynLSTM.v1',
             )
@@ -251,7 +251,7 @@ def check_type_pairs(name: str, setting: str, parts: Parts) -> Iterator[Problem]
 
 
 def check_arrival(name: str, pipe: RelationExtractor, setup: Setup, has_relations: bool) -> Iterator[Problem]:
-    """What training documents lack when they come to a component: entities, or sentences for its candidates.
+    """What training documents lack when a component runs: entities, or sentences for its candidates.
 
     has_relations: whether train has relations.
     """
@@ -261,7 +261,7 @@ def check_arrival(name: str, pipe: RelationExtractor, setup: Setup, has_relation
         if not found and has_relations:
             yield Problem(
                 "error",
-                f"{name}: training documents would come to it without entities",
+                f"{name}: training documents have no entities when it runs",
                 f'read the corpus with spacy_ner_arch.Corpus.v1 and copy = ["{"spans" if spans_key else "ents"}"], or '
                 "add the component that finds entities to [training] annotating_components",
             )
@@ -299,9 +299,9 @@ def check_labels(name: str, parts: Parts, what: str) -> Iterator[Problem]:
     remedies = {
         UNANNOTATED: (
             f"documents have no annotation of {what.split(' ')[0]}",
-            "they teach nothing; remove them, or annotate them as empty",
+            "nothing is learned from them; remove them, or annotate them as empty",
         ),
-        MISSING_TOKENS: ("tokens have no annotation of entities", "they teach nothing"),
+        MISSING_TOKENS: ("tokens have no annotation of entities", "nothing is learned from them"),
         MISALIGNED: (
             f"{what} do not align with the tokens of the pipeline",
             "correct their bounds, convert with --align expand or contract, or change the tokenizer (--lang)",

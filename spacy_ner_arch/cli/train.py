@@ -162,7 +162,7 @@ def run_job(job: TrainingJob, from_environment: bool = False, **place: Any) -> N
             except (ValueError, OSError) as error:
                 if job.verbose:
                     raise
-                # Settings and corpora are to blame: the user needs the message, not the calls that led there.
+                # The cause is a setting or a corpus, so the message is shown without a traceback.
                 raise TrainingError(str(error)) from error
         msg.good("Initialized pipeline")
         msg.divider("Training pipeline")

@@ -184,8 +184,8 @@ class SequenceNER(TorchPipe):
     def find_labels(self, examples: Iterable[Example]) -> list[str]:
         """Labels of all gold entities and of the teachers, sorted.
 
-        Warns about entities that do not match the tokenization, and about documents that teach nothing, unless it is a
-        single one: without a corpus, spaCy initializes with a text of its own.
+        Warns about entities that do not match the tokenization, and about documents from which nothing is
+        learned, unless it is a single one: without a corpus, spaCy initializes with a text of its own.
         """
         labels: set[str] = set()
         documents = total = 0
