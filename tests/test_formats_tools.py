@@ -1,6 +1,8 @@
 """Tests of the formats of annotation tools and of published corpora: one small file of each."""
 
+import itertools
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -1023,3 +1025,15 @@ def test_what_an_unknown_file_looks_like(tmp_path: Path, name: str, content: str
     (tmp_path / name).write_text(content)
     with pytest.raises(ValueError, match=message):
         detect_format(tmp_path / name)
+
+
+def test_many_relations_of_a_text_are_read_in_linear_time(tmp_path):
+    spans = [{"start": 6 * i, "end": 6 * i + 5, "label": "PER"} for i in range(4_000)]
+    relations = [{"head_span": a, "child_span": b, "label": "R"} for a, b in itertools.pairwise(spans)]
+    text = " ".join(f"w{i:04}" for i in range(4_000))
+    path = write(tmp_path, {"text": text, "spans": spans, "relations": relations}, name="p.jsonl", as_list=False)
+    start = time.process_time()
+    (doc,), _ = read(path)
+    # About a second on an idle machine.
+    assert time.process_time() - start < 10
+    assert len(doc._.relations) == len(relations)

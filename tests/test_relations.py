@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -85,6 +86,15 @@ def test_spans_of_another_doc_with_the_same_text(doc: Doc) -> None:
     assert doc._.relations == ((Span(doc, 0, 2, "PER"), doc[4:6], "does", None),)
     with pytest.raises(ValueError, match="a Doc with other tokens"):
         doc._.relations = [(other[0:1], other[4:5], "does")]
+
+
+def test_many_relations_of_spans_of_another_document_take_linear_time():
+    docs = [Doc(Vocab(), words=[f"w{i}" for i in range(6_000)]) for _ in range(2)]
+    start = time.process_time()
+    docs[0]._.relations = [(docs[1][i : i + 1], docs[1][i + 1 : i + 2], "R") for i in range(3_000)]
+    # Less than a tenth of a second on an idle machine.
+    assert time.process_time() - start < 5
+    assert len(docs[0]._.relations) == 3_000
 
 
 @pytest.mark.parametrize(

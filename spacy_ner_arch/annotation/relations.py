@@ -60,9 +60,10 @@ def set_relations(doc: Doc, relations: Iterable[Relation | tuple[Any, ...]]) -> 
         non-empty string, or a score is not finite.
     """
     rows: dict[RelationKey, float | None] = {}
+    same_text = [doc]
     for item in relations:
         relation = Relation(*item)
-        key = _make_key(doc, relation)
+        key = _make_key(doc, relation, same_text)
         rows.setdefault(key, None if relation.score is None else float(relation.score))
     user_data: dict[Any, Any] = doc.user_data
     for stored in list(_storage(doc)):
@@ -175,7 +176,8 @@ def _make_relation(doc: Doc, key: RelationKey, score: float | None) -> Relation:
     return Relation(head, tail, label, score)
 
 
-def _make_key(doc: Doc, relation: Relation) -> RelationKey:
+def _make_key(doc: Doc, relation: Relation, same_text: list[Doc]) -> RelationKey:
+    """Check a relation. same_text: documents that are known to have the text of `doc`; others are added."""
     head, tail, label, score = relation
 
     def fail(reason: str) -> ValueError:
@@ -190,8 +192,10 @@ def _make_key(doc: Doc, relation: Relation) -> RelationKey:
             raise fail("an argument is not a Span; give doc[2:4] or one of doc.ents")
         if span.start_char >= span.end_char:
             raise fail("an argument is empty")
-        if span.doc is not doc and span.doc.text != doc.text:
-            raise fail("an argument is a span of another text; take it from this Doc")
+        if all(span.doc is not other for other in same_text):
+            if span.doc.text != doc.text:
+                raise fail("an argument is a span of another text; take it from this Doc")
+            same_text.append(span.doc)
         if span.doc is not doc and doc.char_span(span.start_char, span.end_char) is None:
             raise fail("an argument is a span of a Doc with other tokens; its bounds are not token bounds here")
     return head.start_char, head.end_char, head.label_, tail.start_char, tail.end_char, tail.label_, label

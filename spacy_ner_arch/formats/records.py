@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from reprlib import repr as short_repr
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -77,27 +78,38 @@ def entity_id(item: Any) -> Any:
     return item.get("id") if isinstance(item, dict) else None
 
 
-def relation_values(item: Any, entities: list[Any]) -> Any:
-    """Convert a relation given as an object to a list [head, tail, label] with positions in the list of entities.
+def relation_values(items: list[Any], entities: list[Any]) -> list[Any]:
+    """Convert relations given as objects to lists [head, tail, label] with positions in the list of entities.
 
-    Its arguments are "head" and "tail", positions; "from_id" and "to_id", ids of entities (Doccano); or "head_span" and
-    "child_span", objects with bounds and label of an entity (Prodigy, whose "head" and "child" count tokens).
+    Their arguments are "head" and "tail", positions; "from_id" and "to_id", ids of entities (Doccano); or "head_span"
+    and "child_span", objects with bounds and label of an entity (Prodigy, whose "head" and "child" count tokens).
     Raises ValueError if an argument is not exactly one of the entities.
     """
-    if not isinstance(item, dict):
-        return item
-    arguments = [item.get("head"), item.get("tail")]
-    for keys, describe in ((("from_id", "to_id"), entity_id), (("head_span", "child_span"), entity_values)):
-        if item.keys() >= set(keys):
-            known = [describe(entity) for entity in entities]
-            wanted = [item[key] if describe is entity_id else describe(item[key]) for key in keys]
-            for key, value in zip(keys, wanted, strict=True):
-                if value is None or known.count(value) == 0:
-                    raise ValueError(f"the relation {short_repr(item)}: {key} is none of the {len(known)} entities")
-                if describe is entity_id and known.count(value) > 1:
-                    raise ValueError(f"the relation {short_repr(item)}: {key} is the id of several entities")
-            arguments = [known.index(value) for value in wanted]
-    return [*arguments, item.get("label", item.get("type"))]
+    places: dict[Callable[[Any], Any], defaultdict[str, list[int]]] = {}
+    for describe in (entity_id, entity_values):
+        places[describe] = defaultdict(list)
+        for i, entity in enumerate(entities):
+            places[describe][repr(describe(entity))].append(i)
+
+    def find(item: dict[str, Any], key: str, describe: Callable[[Any], Any]) -> int:
+        value = item[key] if describe is entity_id else describe(item[key])
+        found = places[describe].get(repr(value), [])
+        if value is None or not found:
+            raise ValueError(f"the relation {short_repr(item)}: {key} is none of the {len(entities)} entities")
+        if describe is entity_id and len(found) > 1:
+            raise ValueError(f"the relation {short_repr(item)}: {key} is the id of several entities")
+        return found[0]
+
+    def convert(item: Any) -> Any:
+        if not isinstance(item, dict):
+            return item
+        arguments = [item.get("head"), item.get("tail")]
+        for keys, describe in ((("from_id", "to_id"), entity_id), (("head_span", "child_span"), entity_values)):
+            if item.keys() >= set(keys):
+                arguments = [find(item, key, describe) for key in keys]
+        return [*arguments, item.get("label", item.get("type"))]
+
+    return [convert(item) for item in items]
 
 
 class Source(BaseModel):
@@ -146,7 +158,7 @@ class Record(Source):
             )
         entities, relations = given[found[0]], given.get("relations")
         if isinstance(entities, list) and isinstance(relations, list):
-            given["relations"] = [relation_values(item, entities) for item in relations]
+            given["relations"] = relation_values(relations, entities)
         return given
 
     @model_validator(mode="after")
