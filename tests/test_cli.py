@@ -788,6 +788,32 @@ def test_no_command_overwrites_its_input(tmp_path, monkeypatch, args):
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
 
 
+def test_an_output_that_cannot_be_written_is_named(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trained.to_disk("MODEL")
+    (tmp_path / "CONFIG").write_text(make_config(find_cell()), encoding="utf8")
+    (tmp_path / "texts.txt").write_text("Anna left Tarvik.\n")
+    DocBin(docs=[eg.reference for eg in make_examples(trained)]).to_disk("a.spacy")
+    for command in (
+        "evaluate MODEL a.spacy -o OUT",
+        "evaluate MODEL a.spacy -dp OUT",
+        "report MODEL a.spacy -o OUT",
+        "export MODEL OUT",
+        "tune MODEL a.spacy --min-recall 0.5 -o OUT",
+        "label MODEL texts.txt -o OUT",
+        "select MODEL texts.txt -o OUT",
+        "annotate MODEL texts.txt OUT",
+        "export-data a.spacy -f json OUT",
+        "init-config OUT",
+        "debug-data CONFIG --paths.train a.spacy --paths.dev a.spacy --json OUT",
+        "train CONFIG --paths.train a.spacy --paths.dev a.spacy --output OUT",
+        # Before the trainings, which would be lost.
+        "review a.spacy OUT --config CONFIG --folds 2 --training.max_steps 1 --training.eval_frequency 1",
+    ):
+        output = run(*command.replace("OUT", "texts.txt/out").split(), code=1)
+        assert "Cannot" in output and "texts.txt" in output and "Part 1" not in output, command
+
+
 @pytest.mark.parametrize("command", ["label", "select"])
 def test_no_command_overwrites_the_file_that_is_standard_input(trained, tmp_path, command):
     trained.to_disk(tmp_path / "model")

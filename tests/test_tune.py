@@ -191,7 +191,7 @@ def test_the_folders_above_the_output_are_made(folder, tmp_path):
     assert spacy.load(tmp_path / "new" / "folder" / "precise").get_pipe("sequence_ner").cfg["threshold"] > 0
     (tmp_path / "file").touch()
     output = tune(folder, "--min-precision", 0.5, "-o", tmp_path / "file" / "precise", code=1)
-    assert "Cannot save the pipeline" in output
+    assert "Cannot write" in output
 
 
 def test_precision_and_recall_together_and_apart(folder, tmp_path):

@@ -12,7 +12,7 @@ from spacy.cli._util import import_code, parse_config_overrides, show_validation
 from typer import Argument, Option
 from wasabi import msg
 
-from .messages import fail
+from .messages import fail, writing
 from .options import CODE
 
 # Pairs of argument types that are shown of a relation.
@@ -53,8 +53,8 @@ def debug_data(
     errors = sum(problem.level == "error" for problem in problems)
     print(f"{errors} errors, {len(problems) - errors} warnings")
     if json_path is not None:
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        srsly.write_json(json_path, {**data, "problems": [problem._asdict() for problem in problems]})
+        with writing(json_path):
+            srsly.write_json(json_path, {**data, "problems": [problem._asdict() for problem in problems]})
         msg.good(f"Saved numbers and problems to {json_path}")
     if errors:
         raise typer.Exit(1)

@@ -9,6 +9,7 @@ from typer import Argument, Option
 from wasabi import Printer, msg
 
 from ..annotation.layers import assigning, describe_layers
+from .messages import writing
 from .options import CODE, GPU_ID, MODEL
 from .pipelines import check_corpus, load, predict_corpus, setters
 
@@ -85,14 +86,15 @@ def evaluate(
             msg.divider(name.removesuffix("_table"))
         print_scores(rows)
     if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
         as_json = {name: [row._asdict() for row in rows] for name, rows in tables.items()}
-        srsly.write_json(output, {**scores, **as_json})
+        with writing(output):
+            srsly.write_json(output, {**scores, **as_json})
         msg.good(f"Saved scores to {output}")
     if displacy_path is not None:
         from .pages import write_pages
 
-        written = write_pages(nlp, [eg.predicted for eg in examples[:displacy_limit]], displacy_path)
+        with writing(displacy_path):
+            written = write_pages(nlp, [eg.predicted for eg in examples[:displacy_limit]], displacy_path)
         for path, content in written:
             msg.good(f"Saved {content} to {path}")
         if not written:

@@ -9,7 +9,7 @@ from wasabi import msg
 
 from .cells import EMBEDDINGS, ENCODERS, HEADS, RELATIONS, as_options, notes
 from .configs import make_config
-from .messages import fail, warn
+from .messages import fail, warn, writing
 from .presets import find_cell
 
 TREES_HELP = (
@@ -55,8 +55,8 @@ def init_config(
     for option, name in (("--vectors", vectors), ("--trees", cell.trees)):
         if name not in (None, "gold") and not Path(name).exists() and not is_package(name):
             warn(f"{option} {name}", "There is no such folder, and no installed package. Training will need one.")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(text, encoding="utf8")
+    with writing(output):
+        output.write_text(text, encoding="utf8")
     msg.good(f"Saved config to {output}")
     paths = "--paths.train corpus/train.spacy --paths.dev corpus/dev.spacy"
     shown = f'"{output}"' if " " in str(output) else output

@@ -2,7 +2,10 @@
 
 import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import TextIOWrapper
+from pathlib import Path
 from typing import NoReturn
 
 import wasabi.util
@@ -26,6 +29,16 @@ def fail(title: str, details: object) -> NoReturn:
     msg.fail(title)
     print(f"{wrap(details)}\n", flush=True)
     raise SystemExit(1)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Make the folders above an output. Exits with a message if it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        fail(f"Cannot write {path}", error)
 
 
 def warn(title: str, details: object) -> None:

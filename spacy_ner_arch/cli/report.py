@@ -36,6 +36,6 @@ def report(
     numbers = with_tokens(doc for file in find_docbins(corpus) for doc in read_docbin(file, nlp.vocab))
     try:
         page = write_report(nlp, examples, output, log, numbers)
-    except (ValueError, ImportError) as error:
+    except (ValueError, OSError, ImportError) as error:
         fail("Cannot write the report", error)
     msg.good(f"Saved report to {page}")

@@ -53,6 +53,7 @@ def review(
     doubts, examples = [], {}
     try:
         check_output(output / ERRORS, [corpus])
+        output.mkdir(parents=True, exist_ok=True)  # An error after the trainings would lose them.
         docs = list(read_docbin(corpus, Vocab()))
         with tempfile.TemporaryDirectory() as folder:
             if config is None:

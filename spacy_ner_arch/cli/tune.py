@@ -7,7 +7,7 @@ from typer import Argument, Option
 from wasabi import msg
 
 from ..annotation.layers import find_pipe
-from .messages import fail
+from .messages import writing
 from .options import CODE, GPU_ID, MODEL
 from .pipelines import check_corpus, load, predict_corpus
 
@@ -72,9 +72,6 @@ def tune(
     if output is None:
         msg.info("Give --output to store a pipeline with it")
     else:
-        try:
-            output.parent.mkdir(parents=True, exist_ok=True)
+        with writing(output):
             nlp.to_disk(output)
-        except OSError as error:
-            fail(f"Cannot save the pipeline to {output}", error)
         msg.good(f"Saved the pipeline to {output}")
