@@ -174,6 +174,21 @@ def test_the_unit_is_a_mean_of_several_batches():
     assert 0.5 < weight.value() < 2.0
 
 
+def test_initialize_begins_a_new_training():
+    nlp = joint_nlp(1.0, {"@misc": "spacy_ner_arch.LearnedWeight.v1", "learn_rate": 0.5})
+    examples = related_examples(nlp)
+    pipe = nlp.get_pipe("relation_extractor")
+    learned = []
+    for _ in range(2):
+        fix_random_seed(0)
+        optimizer = nlp.initialize(lambda: examples)
+        assert pipe.loss_weight.value() == 1.0 and pipe.not_warned("label", ["NEW"])
+        for _ in range(5):
+            nlp.update(examples, sgd=optimizer)
+        learned.append(pipe.loss_weight.value())
+    assert learned[0] != 1.0 and learned[1] == pytest.approx(learned[0], rel=0.1)
+
+
 def test_scheduled_weights():
     weight = make_loss_weight(warmup_linear(1.0, 2, 4))
     seen = []

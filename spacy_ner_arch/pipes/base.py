@@ -203,6 +203,9 @@ class TorchPipe(TrainablePipe):
             label data, only the first LABEL_SAMPLE examples are read, for warnings.
         """
         validate_get_examples(get_examples, f"{type(self).__name__}.initialize")
+        self.loss_weight.restart()
+        self._updates = 0
+        self._warned.clear()
         if nlp is not None:
             warn_of_settings(nlp)
         complete = labels is not None and self.add_label_data(labels)

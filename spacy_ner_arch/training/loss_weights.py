@@ -21,6 +21,9 @@ class LossWeight(Protocol):
     def learn(self, loss: float) -> None:
         """Learn from the loss of a whole update, without the factor."""
 
+    def restart(self) -> None:
+        """Begin a new training."""
+
 
 class ScheduledWeight:
     """The numbers of a schedule in order, then the last one."""
@@ -38,6 +41,9 @@ class ScheduledWeight:
     def learn(self, loss: float) -> None:
         self._value = checked(next(self._values, self._value), least=0.0)
 
+    def restart(self) -> None:
+        """The schedule goes on, since generators cannot begin again."""
+
     def __getstate__(self) -> dict[str, Any]:
         # Generators cannot be copied or pickled: copies and other processes keep the current value.
         return {"_values": iter(()), "_value": self._value}
@@ -52,6 +58,9 @@ class LearnedWeight:
 
     def __init__(self, learn_rate: float) -> None:
         self.learn_rate = learn_rate
+        self.restart()
+
+    def restart(self) -> None:
         self.s = 0.0
         self._unit, self._seen = 0.0, 0
 
