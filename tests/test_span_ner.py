@@ -92,9 +92,9 @@ def test_a_suggester_of_spans_that_are_too_wide_is_an_error():
     nlp = make_nlp(suggester={"@misc": "spacy.ngram_suggester.v1", "sizes": [3]}, max_width=2)
     with pytest.warns(UserWarning, match="1 of 9 gold spans are longer"):
         nlp.initialize(lambda: make_examples(nlp))
-    with pytest.raises(ValueError, match="span_ner: .* gives a span of 3 tokens: raise max_width = 2"):
+    with pytest.raises(ValueError, match="span_ner: .* gives a span of 3 tokens, more than max_width = 2"):
         nlp.update(make_examples(nlp))
-    with pytest.raises(ValueError, match="span_ner: .* gives a span of 3 tokens: raise max_width = 2"):
+    with pytest.raises(ValueError, match="span_ner: .* gives a span of 3 tokens, more than max_width = 2"):
         nlp(words(nlp, TRAIN[0][0]))
 
 

@@ -149,7 +149,8 @@ class SpanPipe(TorchPipe):
         widest = int((spans[:, 1] - spans[:, 0]).max(initial=0))
         if widest > self.cfg["max_width"]:
             raise ValueError(
-                f"the suggester gives a span of {widest} tokens: raise max_width = {self.cfg['max_width']}"
+                f"the suggester gives a span of {widest} tokens, more than max_width = {self.cfg['max_width']}: use "
+                "one of shorter spans, or train with a larger max_width"
             )
         return np.split(spans, suggested.lengths.cumsum()[:-1]) if len(docs) else []
 
