@@ -773,6 +773,21 @@ def test_the_command_line_starts_without_models_and_formats():
         ("export-data", "corpus", "corpus/a.spacy", "-f", "json"),
         ("combine", "model", "corpus/a.spacy", "corpus/b.spacy", "corpus/errors.spacy", "-o", "corpus/b.spacy"),
         ("review", "corpus/errors.spacy", "corpus", "--model", "model"),
+        ("evaluate", "model", "corpus", "-o", "corpus/a.spacy"),
+        (
+            "debug-data",
+            "my.cfg",
+            "--paths.train",
+            "corpus/a.spacy",
+            "--paths.dev",
+            "corpus/b.spacy",
+            "--json",
+            "my.cfg",
+        ),
+        (
+            *("debug-data", "my.cfg", "--paths.train", "corpus/a.spacy", "--paths.dev", "corpus/b.spacy"),
+            *("--json", "corpus/b.spacy"),
+        ),
     ],
 )
 def test_no_command_overwrites_its_input(tmp_path, monkeypatch, args):
@@ -780,6 +795,7 @@ def test_no_command_overwrites_its_input(tmp_path, monkeypatch, args):
     (tmp_path / "corpus").mkdir()
     (tmp_path / "texts.jsonl").write_text('{"text": "Anna left Tarvik."}\n')
     (tmp_path / "link.jsonl").symlink_to("texts.jsonl")
+    (tmp_path / "my.cfg").write_text(make_config(find_cell()), encoding="utf8")
     for name in ("a", "b", "errors"):
         DocBin(docs=[spacy.blank("en")("Anna left Tarvik.")]).to_disk(tmp_path / "corpus" / f"{name}.spacy")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}

@@ -14,6 +14,7 @@ from wasabi import msg
 
 from .messages import fail, writing
 from .options import CODE
+from .pipelines import check_output
 
 # Pairs of argument types that are shown of a relation.
 SHOWN_TYPES = 3
@@ -40,6 +41,9 @@ def debug_data(
     try:
         with show_validation_error(config):
             setup = set_up(config, parse_config_overrides(context.args))
+        if json_path is not None:
+            paths = [Path(path) for path in setup.nlp.config["paths"].values() if path]
+            check_output(json_path, [config, *(path for path in paths if path.exists())])
         data, problems = inspect_corpora(setup)
     except (ValueError, OSError, ClickException) as error:
         fail(f"Cannot check {config}", error)

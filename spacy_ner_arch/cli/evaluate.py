@@ -9,9 +9,9 @@ from typer import Argument, Option
 from wasabi import Printer, msg
 
 from ..annotation.layers import assigning, describe_layers
-from .messages import writing
+from .messages import fail, writing
 from .options import CODE, GPU_ID, MODEL
-from .pipelines import check_corpus, load, predict_corpus, setters
+from .pipelines import check_corpus, check_output, load, predict_corpus, setters
 
 
 def evaluate(
@@ -45,7 +45,13 @@ def evaluate(
     from spacy.scorer import Scorer
 
     from ..evaluation.score_tables import entity_table, relation_table, span_tables
+    from ..formats import find_docbins
 
+    if output is not None:
+        try:
+            check_output(output, find_docbins(corpus))
+        except ValueError as error:
+            fail("Cannot evaluate", error)
     nlp = load(model, use_gpu, code)
     extractors: list[Any] = [
         pipe for name, pipe in nlp.pipeline if nlp.get_pipe_meta(name).factory == "relation_extractor"
