@@ -701,7 +701,9 @@ def tried(
     """A run of MAIN with other settings, without gain."""
     run = next(run for run in MAIN if run.name == base)
     settings = {**run.settings, **settings}
-    return replace(run, name=f"{base}-{name}", section="tried", settings=settings, remove=remove, seeds=seeds)
+    return replace(
+        run, name=f"{base}-{name}", section="tried", settings=settings, remove=(*run.remove, *remove), seeds=seeds
+    )
 
 
 GLOVE_FOR_RELATIONS = {
@@ -721,7 +723,6 @@ PREDICTED_ENTITIES = {
     "corpora.train.share": 0.5,
     "training.annotating_components": ["transformer", "sentencizer", "sequence_ner"],
 }
-# Factors of the losses that keep the gradients of the last steps near the norm to which they are clipped.
 TAGS_SCALE, PAIRS_SCALE = f"{MODEL}.loss_scale", f"{PAIR_MODEL}.loss_scale"
 TRIED = [
     tried("conll2003/transformer_crf", "loss_scale", {TAGS_SCALE: 0.02}, seeds=(0, 1)),

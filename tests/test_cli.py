@@ -788,6 +788,20 @@ def test_the_command_line_starts_without_models_and_formats():
             *("debug-data", "my.cfg", "--paths.train", "corpus/a.spacy", "--paths.dev", "corpus/b.spacy"),
             *("--json", "corpus/b.spacy"),
         ),
+        (
+            "debug-data",
+            "my.cfg",
+            "--paths.train",
+            "corpus",
+            "--paths.dev",
+            "corpus/b.spacy",
+            "--json",
+            "corpus/a.spacy",
+        ),
+        (
+            *("debug-data", "my.cfg", "--corpora.train.path", "corpus/a.spacy", "--paths.dev", "corpus/b.spacy"),
+            *("--paths.seed", "5", "--json", "corpus/a.spacy"),
+        ),
     ],
 )
 def test_no_command_overwrites_its_input(tmp_path, monkeypatch, args):
@@ -809,6 +823,7 @@ def test_an_output_that_cannot_be_written_is_named(trained, tmp_path, monkeypatc
     trained.to_disk("MODEL")
     (tmp_path / "CONFIG").write_text(make_config(find_cell()), encoding="utf8")
     (tmp_path / "texts.txt").write_text("Anna left Tarvik.\n")
+    (tmp_path / "file").touch()
     DocBin(docs=[eg.reference for eg in make_examples(trained)]).to_disk("a.spacy")
     for command in (
         "evaluate MODEL a.spacy -o OUT",
@@ -826,8 +841,8 @@ def test_an_output_that_cannot_be_written_is_named(trained, tmp_path, monkeypatc
         # Before the trainings, which would be lost.
         "review a.spacy OUT --config CONFIG --folds 2 --training.max_steps 1 --training.eval_frequency 1",
     ):
-        output = run(*command.replace("OUT", "texts.txt/out").split(), code=1)
-        assert "Cannot" in output and "texts.txt" in output and "Part 1" not in output, command
+        output = run(*command.replace("OUT", "file/out").split(), code=1)
+        assert "Cannot" in output and "file" in output and "Part 1" not in output, command
 
 
 @pytest.mark.parametrize("command", ["label", "select"])

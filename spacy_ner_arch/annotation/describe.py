@@ -1,11 +1,30 @@
 """How messages describe annotation."""
 
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
 from spacy.tokens import Doc, Span
 
 from .relations import RelationKey
 
 # Characters of a text that a message quotes.
 MOST_QUOTED = 120
+
+
+Item = TypeVar("Item")
+
+
+class Counted:
+    """How many items there are, and the description of the first one."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first = ""
+
+    def add(self, items: Sequence[Item], describe: Callable[[Item], str]) -> None:
+        if items and not self.count:
+            self.first = describe(items[0])
+        self.count += len(items)
 
 
 def quote(text: str) -> str:
@@ -21,5 +40,6 @@ def describe_span(span: Span) -> str:
 def describe_relation(doc: Doc, key: RelationKey) -> str:
     """Label, and text and type of head and tail."""
     head_start, head_end, head_label, tail_start, tail_end, tail_label, label = key
-    head, tail = doc.text[head_start:head_end], doc.text[tail_start:tail_end]
+    text = doc.text
+    head, tail = text[head_start:head_end], text[tail_start:tail_end]
     return f"{label} from {quote(head)} {head_label} to {quote(tail)} {tail_label}"

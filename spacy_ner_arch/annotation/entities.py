@@ -1,74 +1,22 @@
 """Gold entities aligned with the tokens of the pipeline, and entities and spans that components have set."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from spacy.attrs import ENT_ID, ENT_IOB, ENT_TYPE, ORTH
+from spacy.attrs import ENT_ID, ENT_IOB, ENT_TYPE
 from spacy.tokens import Doc, Span, SpanGroup
 from spacy.training import Example
+
+from .alignment import LabelledSpan, align, same_tokens
+from .describe import Counted
 
 # Values of spaCy's ENT_IOB.
 IOB_MISSING, IOB_INSIDE, IOB_BEGIN = 0, 1, 3
 
 # Key of doc.spans for all spans that are probable enough, see `sequence_ner`.
 ALTERNATIVES = "alternatives"
-
-# Start, end (exclusive) and label.
-LabelledSpan = tuple[int, int, str]
-
-
-def same_tokens(eg: Example) -> bool:
-    """Whether both sides have the same tokens, so that no alignment is needed."""
-    return np.array_equal(eg.predicted.to_array(ORTH), eg.reference.to_array(ORTH))
-
-
-def align_each(eg: Example, gold: Iterable[Span]) -> list[tuple[int, int] | None]:
-    """Start and end of each gold span in the predicted tokens; None if its bounds do not match them."""
-    if same_tokens(eg):
-        return [(span.start, span.end) for span in gold]
-    # `Example.get_aligned_spans_y2x` does not tell which spans match. With each access to the alignment, spaCy compares
-    # all tokens.
-    to_predicted = eg.alignment.y2x
-
-    def find(span: Span) -> tuple[int, int] | None:
-        tokens = to_predicted[span.start : span.end]
-        if not len(tokens):
-            return None
-        start, end = int(tokens[0]), int(tokens[-1]) + 1
-        return (start, end) if _bare(eg.predicted[start:end]) == _bare(span) else None
-
-    return [find(span) for span in gold]
-
-
-def _bare(span: Span) -> str:
-    """What spaCy compares of two spans."""
-    return span.text.lower().strip().replace(" ", "")
-
-
-def align(eg: Example, gold: Sequence[Span]) -> list[LabelledSpan]:
-    """Gold spans whose bounds match the predicted tokens; they may overlap."""
-    return [(*bounds, span.label_) for span, bounds in zip(gold, align_each(eg, gold), strict=True) if bounds]
-
-
-def find_misaligned(eg: Example, gold: Sequence[Span]) -> list[Span]:
-    """The gold spans whose bounds do not match the predicted tokens."""
-    return [span for span, bounds in zip(gold, align_each(eg, gold), strict=True) if bounds is None]
-
-
-def misaligned_tokens(eg: Example, gold: Sequence[Span]) -> np.ndarray:
-    """Mark predicted tokens that overlap a gold span whose bounds do not match the tokenization, (T,) bool.
-
-    They are excluded from the loss.
-    """
-    touched = np.zeros(len(eg.predicted), dtype=bool)
-    misaligned = find_misaligned(eg, gold)
-    if misaligned:
-        to_predicted = eg.alignment.y2x
-        for span in misaligned:
-            touched[to_predicted[span.start : span.end]] = True
-    return touched
 
 
 def gold_entities(eg: Example) -> tuple[list[LabelledSpan], np.ndarray]:
@@ -80,16 +28,15 @@ def gold_entities(eg: Example) -> tuple[list[LabelledSpan], np.ndarray]:
     return align(eg, eg.reference.ents), annotated
 
 
-def warn_of_misaligned(name: str, misaligned: Sequence[str], total: int) -> None:
+def warn_of_misaligned(name: str, misaligned: Counted, total: int) -> None:
     """Warn about gold spans whose bounds do not match the tokenization, if there are any.
 
     name: of the component.
-    misaligned: their descriptions.
     """
-    if misaligned:
+    if misaligned.count:
         warnings.warn(
-            f"{name}: {len(misaligned)} of {total} gold entities do not align with the tokens of the pipeline's "
-            f"tokenizer, such as {misaligned[0]}; their tokens are treated as not annotated",
+            f"{name}: {misaligned.count} of {total} gold entities do not align with the tokens of the pipeline's "
+            f"tokenizer, such as {misaligned.first}; their tokens are treated as not annotated",
             stacklevel=3,
         )
 

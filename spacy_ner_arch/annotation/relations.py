@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 
-from .entities import align_each
+from .alignment import align_each
 
 # Relations are stored in doc.user_data like an extension attribute of a span: under a key with the bounds, in
 # characters, of the text that their arguments cover. `Doc.from_docs` and `Span.as_doc` shift the bounds of such keys,

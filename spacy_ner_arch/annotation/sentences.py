@@ -21,5 +21,5 @@ def with_sentences(doc: Doc) -> Doc:
     if doc.has_annotation("SENT_START"):
         return doc
     doc = doc.copy()
-    set_sentences(doc, [0][: len(doc)])
+    set_sentences(doc, [0])
     return doc

@@ -75,9 +75,9 @@ def have_types(
 
 
 def _as_pair(pair: Sequence[str]) -> list[str]:
-    if len(pair) != 2:
+    if not isinstance(pair, (list, tuple)) or len(pair) != 2:
         raise ValueError(
-            f"type_pairs has {list(pair)}; a pair is [type of the head, type of the tail]. To restrict a label, give "
+            f"type_pairs has {pair!r}; a pair is [type of the head, type of the tail]. To restrict a label, give "
             "its pairs by label"
         )
     return list(pair)

@@ -41,7 +41,8 @@ def word_char_embed(
         top, and can be switched off there.
     vector_dropout: the same for the vectors of include_static_vectors. They need less dropout than learned parameters.
 
-    Raises ValueError for an unknown attribute, a width of 0 of what is not left out, and tune_vectors without vectors.
+    Raises ValueError for an unknown attribute, a width below 1 of features or characters that are used, and
+    tune_vectors without vectors.
     Source: Ma and Hovy 2016; replacement of rare words: Kiperwasser and Goldberg 2016.
     """
     if include_static_vectors and not vector_attrs:

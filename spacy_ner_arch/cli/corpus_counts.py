@@ -7,7 +7,7 @@ of some of these.
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,9 @@ from spacy.attrs import ENT_IOB
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 
+from ..annotation.alignment import align_each
 from ..annotation.describe import describe_relation, describe_span
-from ..annotation.entities import IOB_MISSING, align_each
+from ..annotation.entities import IOB_MISSING
 from ..annotation.relations import aligned_keys, has_relations, relation_keys
 from ..annotation.teachers import TEACHER
 from ..formats.texts import describe_misalignment
@@ -50,10 +51,11 @@ class Tally:
         self.counts = Counter(dict.fromkeys(names, 0))
         self.examples: defaultdict[str, list[str]] = defaultdict(list)
 
-    def note(self, name: str, example: str) -> None:
+    def note(self, name: str, describe: Callable[..., str], *args: Any) -> None:
+        """Count an item. describe: of the item, given `args`, for the first ones."""
         self.counts[name] += 1
         if len(self.examples[name]) < KEPT_EXAMPLES:
-            self.examples[name].append(example)
+            self.examples[name].append(describe(*args))
 
     def as_dict(self, **others: Any) -> Counts:
         return {**others, "counts": dict(self.counts), "examples": dict(self.examples)}
@@ -77,7 +79,7 @@ def count_documents(examples: Sequence[Example], other_texts: set[str]) -> Count
     tally.counts[IN_BOTH] = 0
     for text, number in texts.items():
         if text in other_texts:
-            tally.note(IN_BOTH, repr(text[:80]))
+            tally.note(IN_BOTH, repr, text[:80])
             tally.counts[IN_BOTH] += number - 1
     return tally.as_dict()
 
@@ -104,9 +106,9 @@ def count_spans(examples: Sequence[Example], key: str | None = None) -> Counts:
             labels[span.label_] += 1
             widths[aligned[1] - aligned[0] if aligned else len(span)] += 1
             if not aligned:
-                tally.note(MISALIGNED, describe_misaligned(eg, span))
+                tally.note(MISALIGNED, describe_misaligned, eg, span)
             if starts[span.start + 1 : span.end].any():
-                tally.note(CROSSING, describe_span(span))
+                tally.note(CROSSING, describe_span, span)
     return tally.as_dict(labels=dict(labels), widths=dict(sorted(widths.items())))
 
 
@@ -152,11 +154,11 @@ def count_relations(examples: Sequence[Example]) -> Counts:
             head_first[label] += head < tail
             types[label][f"{key[2]} > {key[5]}"] += 1
             if not {head, tail} <= entities:
-                tally.note(NO_ENTITY, describe_relation(doc, key))
+                tally.note(NO_ENTITY, describe_relation, doc, key)
             if aligned[0] < 0 or aligned[3] < 0:
-                tally.note(MISALIGNED, describe_relation(doc, key))
+                tally.note(MISALIGNED, describe_relation, doc, key)
             if bisect_right(sentences, head[0]) != bisect_right(sentences, tail[0]):
-                tally.note(CROSSING, describe_relation(doc, key))
+                tally.note(CROSSING, describe_relation, doc, key)
         pairs = Counter((key[:2], key[3:5]) for key in gold)
         tally.counts[PAIRS_WITH_LABELS] += sum(number > 1 for number in pairs.values())
         tally.counts[BOTH_DIRECTIONS] += sum(head < tail and (tail, head) in pairs for head, tail in pairs)
@@ -178,5 +180,5 @@ def count_candidates(pipe: RelationExtractor, examples: Sequence[Example]) -> Co
         tally.counts[FOUND] += len(numbers)
         for number, key in enumerate(gold):
             if number not in numbers:
-                tally.note(LOST, describe_relation(eg.reference, key))
+                tally.note(LOST, describe_relation, eg.reference, key)
     return tally.as_dict()

@@ -1,13 +1,14 @@
 """`ner-arch debug-data`: what the corpora of a config contain, and what the config cannot learn from them."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import srsly
 import typer
 from click import ClickException
+from confection import Config
 from spacy.cli._util import import_code, parse_config_overrides, show_validation_error
 from typer import Argument, Option
 from wasabi import msg
@@ -42,8 +43,7 @@ def debug_data(
         with show_validation_error(config):
             setup = set_up(config, parse_config_overrides(context.args))
         if json_path is not None:
-            paths = [Path(path) for path in setup.nlp.config["paths"].values() if path]
-            check_output(json_path, [config, *(path for path in paths if path.exists())])
+            check_output(json_path, [config, *find_inputs(setup.nlp.config.interpolate())])
         data, problems = inspect_corpora(setup)
     except (ValueError, OSError, ClickException) as error:
         fail(f"Cannot check {config}", error)
@@ -62,6 +62,14 @@ def debug_data(
         msg.good(f"Saved numbers and problems to {json_path}")
     if errors:
         raise typer.Exit(1)
+
+
+def find_inputs(config: Config) -> Iterator[Path]:
+    """Files that the paths and the corpora of a config name."""
+    readers = [reader for reader in config["corpora"].values() if isinstance(reader, dict)]
+    for value in (*config["paths"].values(), *(reader.get("path") for reader in readers)):
+        if isinstance(value, (str, Path)) and Path(value).exists():
+            yield from Path(value).rglob("*.spacy") if Path(value).is_dir() else [Path(value)]
 
 
 def print_corpora(data: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from spacy.tokens import Doc, Span
 from spacy.util import minibatch
 from spacy.vocab import Vocab
 
-from ..annotation.entities import LabelledSpan
+from ..annotation.alignment import LabelledSpan
 from ..annotation.spans import decode_exact
 from ..formats.docbins import find_docbins, read_docbin
 

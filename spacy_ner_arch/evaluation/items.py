@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
+from functools import cache
 from typing import NamedTuple
 
 from spacy.tokens import Span
@@ -85,10 +86,10 @@ def annotated_tokens(example: Example) -> Callable[[Span], Span | None]:
     It returns None for a span that touches none, or one without gold annotation.
     """
     # Not for each span: with every access, spaCy checks whether the tokens have changed.
-    to_gold = example.alignment.x2y
+    to_gold = cache(lambda: example.alignment.x2y)
 
     def find(span: Span) -> Span | None:
-        tokens = to_gold[span.start : span.end]
+        tokens = to_gold()[span.start : span.end]
         if not len(tokens):
             return None
         touched = example.reference[int(tokens[0]) : int(tokens[-1]) + 1]
@@ -122,10 +123,10 @@ def places_in_gold(example: Example) -> Callable[[Span], tuple[int, int]]:
     """
     if example.predicted.text == example.reference.text:
         return lambda span: (span.start_char, span.end_char)
-    to_gold = example.alignment.x2y
+    to_gold = cache(lambda: example.alignment.x2y)
 
     def find(span: Span) -> tuple[int, int]:
-        tokens = to_gold[span.start : span.end]
+        tokens = to_gold()[span.start : span.end]
         if len(tokens):
             aligned = example.reference[int(tokens[0]) : int(tokens[-1]) + 1]
             # `get_aligned_spans_x2y` does not find a span with a line break in it.

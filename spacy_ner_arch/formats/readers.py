@@ -20,7 +20,7 @@ from spacy.tokens import Doc, Span
 from spacy.training import Example
 from spacy.vocab import Vocab
 
-from ..annotation.entities import find_misaligned
+from ..annotation.alignment import find_misaligned
 from ..annotation.relations import get_relations
 from .argilla import read_argilla
 from .brat import read_brat

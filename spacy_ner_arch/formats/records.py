@@ -4,6 +4,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from reprlib import repr as short_repr
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -85,15 +86,17 @@ def relation_values(items: list[Any], entities: list[Any]) -> list[Any]:
     and "child_span", objects with bounds and label of an entity (Prodigy, whose "head" and "child" count tokens).
     Raises ValueError if an argument is not exactly one of the entities.
     """
-    places: dict[Callable[[Any], Any], defaultdict[str, list[int]]] = {}
-    for describe in (entity_id, entity_values):
-        places[describe] = defaultdict(list)
+
+    @cache
+    def places(describe: Callable[[Any], Any]) -> dict[Any, list[int]]:
+        found = defaultdict(list)
         for i, entity in enumerate(entities):
-            places[describe][repr(describe(entity))].append(i)
+            found[_as_key(describe(entity))].append(i)
+        return found
 
     def find(item: dict[str, Any], key: str, describe: Callable[[Any], Any]) -> int:
         value = item[key] if describe is entity_id else describe(item[key])
-        found = places[describe].get(repr(value), [])
+        found = places(describe).get(_as_key(value), [])
         if value is None or not found:
             raise ValueError(f"the relation {short_repr(item)}: {key} is none of the {len(entities)} entities")
         if describe is entity_id and len(found) > 1:
@@ -110,6 +113,13 @@ def relation_values(items: list[Any], entities: list[Any]) -> list[Any]:
         return [*arguments, item.get("label", item.get("type"))]
 
     return [convert(item) for item in items]
+
+
+def _as_key(value: Any) -> Any:
+    """A JSON value as a key of a dictionary; 1 and 1.0 are the same."""
+    if isinstance(value, list):
+        return tuple(map(_as_key, value))
+    return json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
 
 
 class Source(BaseModel):

@@ -204,7 +204,7 @@ class TorchPipe(TrainablePipe):
         """
         validate_get_examples(get_examples, f"{type(self).__name__}.initialize")
         self.loss_weight.restart()
-        self._updates = 0
+        self._updates, self.update_loss = 0, 0.0
         self._warned.clear()
         if nlp is not None:
             warn_of_settings(nlp)

@@ -11,7 +11,8 @@ from spacy.tokens import Doc, Span, SpanGroup
 from spacy.training import Example
 from thinc.api import Model
 
-from ..annotation.entities import align, gold_entities, misaligned_tokens
+from ..annotation.alignment import align, misaligned_tokens
+from ..annotation.entities import gold_entities
 from ..annotation.spans import GoldSpans
 from .base import log_odds
 from .span_ner import DEFAULT_MODEL, SpanPipe

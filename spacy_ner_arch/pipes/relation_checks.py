@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Collection, Sequence
 
 from ..annotation.candidates import Candidates, EntityPairs
+from ..annotation.describe import Counted
 from ..annotation.type_pairs import GivenTypePairs
 
 DIRECTION = ("pairs", "labels")
@@ -58,25 +59,25 @@ def check_named_labels(name: str, labels: Sequence[str], **settings: Collection[
             raise ValueError(f"{name}: {setting} names {unknown}, which are no labels; labels are {labels}")
 
 
-def warn_of_lost(name: str, total: int, outside: Sequence[str], crowded: Sequence[str], *, once: bool) -> None:
+def warn_of_lost(name: str, total: int, outside: Counted, crowded: Counted, *, once: bool) -> None:
     """Warn about gold relations that cannot be found.
 
     total: number of gold relations.
-    outside: descriptions of those that are no candidates.
-    crowded: of those whose pair gets another class, since a pair gets one.
+    outside: those that are no candidates.
+    crowded: those whose pair gets another class, since a pair gets one.
     once: whether each two entities are one candidate for both directions.
     """
-    if crowded:
+    if crowded.count:
         both, remedy = (", or one label in both directions", ' or direction = "pairs"') if once else ("", "")
         warnings.warn(
-            f"{name}: {len(crowded)} of {total} gold relations cannot be found, since their two entities have several "
-            f"labels{both}, and the component predicts one, such as {crowded[0]}; set multi_label = true{remedy}",
+            f"{name}: {crowded.count} of {total} gold relations cannot be found, since their two entities have several "
+            f"labels{both}, and the component predicts one, such as {crowded.first}; set multi_label = true{remedy}",
             stacklevel=3,
         )
-    if outside:
+    if outside.count:
         warnings.warn(
-            f"{name}: {len(outside)} of {total} gold relations are no candidates, such as {outside[0]}: an argument is "
-            "not an entity of the document, does not match the tokenization, or is head and tail at once, or "
-            f"type_pairs or [components.{name}.candidates] exclude them; they cannot be found and count as missed",
+            f"{name}: {outside.count} of {total} gold relations are no candidates, such as {outside.first}: an "
+            "argument is not an entity of the document, does not match the tokenization, or is head and tail at once, "
+            f"or type_pairs or [components.{name}.candidates] exclude them; they cannot be found and count as missed",
             stacklevel=3,
         )

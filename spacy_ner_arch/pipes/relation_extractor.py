@@ -3,6 +3,7 @@
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from thinc.api import Config, Model
 
 from ..annotation.alternatives import entities_and_alternatives
 from ..annotation.candidates import Candidates
-from ..annotation.describe import describe_relation
+from ..annotation.describe import Counted, describe_relation
 from ..annotation.entities import ALTERNATIVES, span_scores
 from ..annotation.gold_relations import Found, GoldPairs, find_relations, sample_negatives
 from ..annotation.head_input import HeadInput
@@ -349,7 +350,7 @@ class RelationExtractor(TorchPipe):
         labels, types = set[str](), set[str]()
         type_pairs = defaultdict[str, set[tuple[str, str]]](set)
         total = 0
-        outside, crowded = list[str](), list[str]()
+        outside, crowded = Counted(), Counted()
         for eg in examples:
             gold, candidates, found = self.find_gold(eg)
             types.update(span.label_ for span in candidates.entities)
@@ -358,12 +359,13 @@ class RelationExtractor(TorchPipe):
                 type_pairs[label].add((head, tail))
             total += len(gold)
             numbers = {number for number, _, _ in found}
-            outside += [describe_relation(eg.reference, key) for i, key in enumerate(gold) if i not in numbers]
+            describe = partial(describe_relation, eg.reference)
+            outside.add([key for i, key in enumerate(gold) if i not in numbers], describe)
             if not self.cfg["multi_label"]:
                 ways = defaultdict[int, set[PairClass]](set)
                 for number, row, way in found:
                     if ways[row] and way not in ways[row]:
-                        crowded.append(describe_relation(eg.reference, gold[number]))
+                        crowded.add([gold[number]], describe)
                     ways[row].add(way)
         warn_of_lost(self.name, total, outside, crowded, once=self.once)
         self._learn_types(sorted(types), {label: sorted(type_pairs[label]) for label in sorted(labels)})

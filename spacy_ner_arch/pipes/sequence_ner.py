@@ -13,16 +13,14 @@ from spacy.training import Example
 from spacy.vocab import Vocab
 from thinc.api import Config, Model
 
+from ..annotation.alignment import LabelledSpan, find_misaligned, same_tokens
 from ..annotation.chains import Chain, TagTarget
-from ..annotation.describe import describe_span
+from ..annotation.describe import Counted, describe_span
 from ..annotation.entities import (
     ALTERNATIVES,
-    LabelledSpan,
     PresentEntities,
-    find_misaligned,
     gold_entities,
     present_entities,
-    same_tokens,
     scored_spans,
     warn_of_misaligned,
 )
@@ -184,12 +182,12 @@ class SequenceNER(TorchPipe):
     def find_labels(self, examples: Iterable[Example]) -> list[str]:
         """Labels of all gold entities and of the teachers, sorted.
 
-        Warns about entities that do not match the tokenization, and about documents from which nothing is
-        learned, unless it is a single one: without a corpus, spaCy initializes with a text of its own.
+        Warns about entities that do not match the tokenization, and about documents from which nothing is learned,
+        unless it is a single one: without a corpus, spaCy initializes with a text of its own.
         """
         labels: set[str] = set()
         documents = total = 0
-        misaligned: list[str] = []
+        misaligned = Counted()
         problems: Counter[str] = Counter()
         first: dict[str, str] = {}
         for eg in examples:
@@ -197,7 +195,7 @@ class SequenceNER(TorchPipe):
             gold = eg.reference.ents
             labels.update(ent.label_ for ent in gold)
             total += len(gold)
-            misaligned += map(describe_span, find_misaligned(eg, gold))
+            misaligned.add(find_misaligned(eg, gold), describe_span)
             known = gold_entities(eg)[1]
             if not known.all():
                 chain, problem = self._find_chain(eg, known)

@@ -13,8 +13,9 @@ from spacy.training import Example
 from spacy.vocab import Vocab
 from thinc.api import Config, Model, NumpyOps
 
-from ..annotation.describe import describe_span
-from ..annotation.entities import find_misaligned, gold_entities, present_entities, warn_of_misaligned
+from ..annotation.alignment import find_misaligned
+from ..annotation.describe import Counted, describe_span
+from ..annotation.entities import gold_entities, present_entities, warn_of_misaligned
 from ..annotation.spans import GoldSpans, decode_exact, decode_greedy
 from .base import TorchPipe, log_odds
 
@@ -125,17 +126,17 @@ class SpanPipe(TorchPipe):
         """Labels of all gold spans, sorted. Warns about spans that cannot be learned."""
         limit = self.cfg["max_width"]
         counts: Counter[str] = Counter()
-        misaligned, too_wide = list[str](), list[str]()
+        misaligned, too_wide = Counted(), Counted()
         for eg in examples:
             spans = self.gold_spans(eg.reference)
             counts.update(span.label_ for span in spans)
-            misaligned += map(describe_span, find_misaligned(eg, spans))
-            too_wide += [describe_span(span) for span in spans if len(span) > limit]
+            misaligned.add(find_misaligned(eg, spans), describe_span)
+            too_wide.add([span for span in spans if len(span) > limit], describe_span)
         warn_of_misaligned(self.name, misaligned, counts.total())
-        if too_wide:
+        if too_wide.count:
             warnings.warn(
-                f"{self.name}: {len(too_wide)} of {counts.total()} gold spans are longer than max_width = {limit} "
-                f"tokens, such as {too_wide[0]}; they cannot be found and count as missed",
+                f"{self.name}: {too_wide.count} of {counts.total()} gold spans are longer than max_width = {limit} "
+                f"tokens, such as {too_wide.first}; they cannot be found and count as missed",
                 stacklevel=2,
             )
         return sorted(counts)
@@ -150,7 +151,7 @@ class SpanPipe(TorchPipe):
         if widest > self.cfg["max_width"]:
             raise ValueError(
                 f"the suggester gives a span of {widest} tokens, more than max_width = {self.cfg['max_width']}: use "
-                "one of shorter spans, or train with a larger max_width"
+                "a suggester of shorter spans, or train with a larger max_width"
             )
         return np.split(spans, suggested.lengths.cumsum()[:-1]) if len(docs) else []
 
