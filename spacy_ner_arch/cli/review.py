@@ -53,7 +53,6 @@ def review(
     doubts, examples = [], {}
     try:
         check_output(output / ERRORS, [corpus])
-        output.mkdir(parents=True, exist_ok=True)  # An error after the trainings would lose them.
         docs = list(read_docbin(corpus, Vocab()))
         with tempfile.TemporaryDirectory() as folder:
             if config is None:
@@ -62,6 +61,7 @@ def review(
                 setup_gpu(use_gpu)
                 import_code(code)
                 overrides = parse_config_overrides(context.args)
+                output.mkdir(parents=True, exist_ok=True)  # An error after the trainings would lose them.
                 parts = train_parts(docs, config, overrides, folds, seed, use_gpu, Path(folder))
             for nlp, numbers, path in parts:
                 for number, example, found in judge(nlp, numbers, path):
