@@ -10,7 +10,6 @@ from .relations import RelationKey
 # Characters of a text that a message quotes.
 MOST_QUOTED = 120
 
-
 Item = TypeVar("Item")
 
 
@@ -22,6 +21,7 @@ class Counted:
         self.first = ""
 
     def add(self, items: Sequence[Item], describe: Callable[[Item], str]) -> None:
+        """Count items, and describe the first one if there was none before."""
         if items and not self.count:
             self.first = describe(items[0])
         self.count += len(items)

@@ -195,8 +195,9 @@ class SequenceNER(TorchPipe):
             gold = eg.reference.ents
             labels.update(ent.label_ for ent in gold)
             total += len(gold)
-            misaligned.add(find_misaligned(eg, gold), describe_span)
-            known = gold_entities(eg)[1]
+            spans, known = gold_entities(eg)
+            if len(spans) < len(gold):
+                misaligned.add(find_misaligned(eg, gold), describe_span)
             if not known.all():
                 chain, problem = self._find_chain(eg, known)
                 labels.update(chain.labels if chain else ())
