@@ -335,6 +335,7 @@ def test_missing_static_vectors_are_a_clear_error():
         ({"include_static_vectors": True, "vector_attrs": []}, "vector_attrs is empty"),
         ({"tune_vectors": True}, "tune_vectors = true needs include_static_vectors = true"),
         ({"feature_width": 0}, r"feature_width = 0 must be at least 1; for no features set features = \[\]"),
+        ({"unknown_rate": -1.0}, "unknown_rate = -1.0 must not be negative"),
         ({"character_width": 0}, "character_width = 0 must be at least 1; for no characters set filters = 0"),
     ],
 )

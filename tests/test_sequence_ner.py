@@ -359,11 +359,18 @@ def test_accumulated_gradients_give_the_same_step():
     assert np.allclose(run(1), run(4), atol=1e-5)
 
 
-def test_class_weights_name_labels():
-    model = {**small_model("Softmax"), "class_weights": {"PERSON": 2.0}}
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"class_weights": {"PERSON": 2.0}}, r"class_weights names \['PERSON'\].*'PER'"),
+        ({"class_weights": {"PER": -2.0}}, "class_weights.PER = -2.0 must be finite and not negative"),
+        ({"label_smoothing": 2.0}, "label_smoothing = 2.0 must be at least 0 and below 1"),
+    ],
+)
+def test_bad_settings_of_softmax(settings, message):
     nlp = spacy.blank("en")
-    nlp.add_pipe("sequence_ner", config={"model": model})
-    with pytest.raises(ValueError, match=r"^sequence_ner: class_weights names \['PERSON'\].*'PER'"):
+    nlp.add_pipe("sequence_ner", config={"model": {**small_model("Softmax"), **settings}})
+    with pytest.raises(ValueError, match=f"^sequence_ner: {message}"):
         nlp.initialize(lambda: make_examples(nlp))
 
 

@@ -452,7 +452,9 @@ def test_it_learns():
     [
         ({"labels": []}, "must not be empty"),
         ({"max_width": 0}, "must not be empty"),
-        ({"boundary_smoothing": 1.0}, "boundary_smoothing must be in"),
+        ({"boundary_smoothing": 1.0}, "boundary_smoothing = 1.0 must be"),
+        ({"negative_weight": -1.0}, "negative_weight = -1.0 must be finite and not negative"),
+        ({"loss_scale": float("inf")}, "loss_scale = inf must be finite and not negative"),
     ],
 )
 def test_wrong_settings_are_an_error(settings, message):

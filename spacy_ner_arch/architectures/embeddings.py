@@ -41,8 +41,8 @@ def word_char_embed(
         top, and can be switched off there.
     vector_dropout: the same for the vectors of include_static_vectors. They need less dropout than learned parameters.
 
-    Raises ValueError for an unknown attribute, a width below 1 of features or characters that are used, and
-    tune_vectors without vectors.
+    Raises ValueError for an unknown attribute, a width below 1 of features or characters that are used, a negative
+    unknown_rate, and tune_vectors without vectors.
     Source: Ma and Hovy 2016; replacement of rare words: Kiperwasser and Goldberg 2016.
     """
     if include_static_vectors and not vector_attrs:
@@ -59,6 +59,8 @@ def word_char_embed(
             f"spacy_ner_arch.WordCharEmbed.v1: character_width = {character_width} must be at least 1; for no "
             "characters set filters = 0"
         )
+    if unknown_rate < 0:
+        raise ValueError(f"spacy_ner_arch.WordCharEmbed.v1: unknown_rate = {unknown_rate} must not be negative")
     return word_embedding(
         attribute_numbers([word_attr, *features]),
         attribute_numbers(vector_attrs) if include_static_vectors else [],

@@ -40,6 +40,13 @@ class HeldOut(NamedTuple):
     items: int
 
 
+def check_factors(**factors: float) -> None:
+    """Raise ValueError for a factor of the loss that is negative or not finite."""
+    for name, factor in factors.items():
+        if not 0.0 <= factor < math.inf:
+            raise ValueError(f"{name} = {factor} must be finite and not negative")
+
+
 class Head(nn.Module):
     """Base class of the heads: an optional encoder over the token vectors, and what a subclass makes of its states.
 

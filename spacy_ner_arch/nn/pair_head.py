@@ -6,7 +6,6 @@ with several labels a pair, C = K.
 Letters as in `pair_tensors.py`, and D width of a token vector, K labels, C classes.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +18,7 @@ from ..annotation.pair_classes import INVERSE
 from .batch import Batch, send
 from .dropout import dropout
 from .growth import output_layer, regrown
-from .head import EncoderBuilder, Head, HeldOut, Loss
+from .head import EncoderBuilder, Head, HeldOut, Loss, check_factors
 from .pair_tensors import Pairs, PairTargets, make_pairs, mean_rows, take, token_rows, wide
 
 
@@ -65,8 +64,7 @@ class PairHead(Head):
         super().__init__(input_size, encoder)
         if not labels:
             raise ValueError(f"{type(self).__name__}: labels must not be empty")
-        if not 0.0 <= negative_weight < math.inf:
-            raise ValueError(f"{type(self).__name__}: negative_weight must be finite and not negative")
+        check_factors(negative_weight=negative_weight, loss_scale=loss_scale)
         self.multi_label = multi_label
         self.dropout = dropout(dropout_rate)
         self.type_size = type_size
@@ -200,9 +198,7 @@ class PairHead(Head):
             unknown = sorted(set(given) - known)
             if unknown:
                 raise ValueError(f"{name} names {unknown}, which are no labels; labels are {sorted(labels)}")
-        for label, weight in self.class_weights.items():
-            if not 0.0 <= weight < math.inf:
-                raise ValueError(f"class_weights must be finite and not negative, got {weight} for {label!r}")
+        check_factors(**{f"class_weights.{label}": weight for label, weight in self.class_weights.items()})
 
     def _set_constants(self, labels: Sequence[str], symmetric: Sequence[str]) -> None:
         self.labels, self.symmetric = list(labels), list(symmetric)

@@ -4,7 +4,6 @@ The first layer is linear in the parts of a pair, so each part is projected once
 only add rows. Letters as in `pair_head.py`, and H width of the hidden layer.
 """
 
-import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -16,6 +15,7 @@ from torch.nn import functional as F
 
 from .batch import Batch
 from .growth import regrown
+from .head import check_factors
 from .pair_head import PairHead
 from .pair_tensors import (
     PairLayout,
@@ -185,8 +185,7 @@ class MultitaskPairs(SoftmaxPairs):
 
     def __init__(self, input_size: int, *, transe_weight: float = 1e-5, **settings: Any) -> None:
         super().__init__(input_size, **settings)
-        if not 0.0 <= transe_weight < math.inf:
-            raise ValueError(f"MultitaskPairs: transe_weight must be finite and not negative, got {transe_weight}")
+        check_factors(transe_weight=transe_weight)
         self.transe_weight = transe_weight
         self.transe = TransE(len(self.labels), self.width)
 

@@ -19,7 +19,7 @@ from ..annotation.spans import GoldSpans
 from .batch import Batch, send
 from .dropout import dropout
 from .growth import output_layer, regrown
-from .head import EncoderBuilder, Head, HeldOut, Loss
+from .head import EncoderBuilder, Head, HeldOut, Loss, check_factors
 from .span_logits import CPU_SPANS, Block, Chunk, SpanList, SpanLogits, chunk_logits
 
 # Tokens whose tables exist at the same time: three rows of the hidden width for each.
@@ -87,7 +87,8 @@ class SpanClassifier(Head):
         if not labels or max_width < 1:
             raise ValueError(f"SpanClassifier: labels and max_width must not be empty, got {labels} and {max_width}")
         if not 0.0 <= boundary_smoothing < 1.0:
-            raise ValueError(f"SpanClassifier: boundary_smoothing must be in [0, 1), got {boundary_smoothing}")
+            raise ValueError(f"boundary_smoothing = {boundary_smoothing} must be at least 0 and below 1")
+        check_factors(negative_weight=negative_weight, loss_scale=loss_scale)
         width = self.width
         # Widths of the parts of v: start, end, mean, E, R.
         self.parts = [width, width, width if attention else 0, length_size, relu_length_size]

@@ -18,7 +18,7 @@ from .crf import LinearChainCRF
 from .dropout import dropout
 from .forward_backward import expected_counts, log_partition
 from .growth import kept_rows, output_layer, regrown
-from .head import EncoderBuilder, Head, HeldOut, Loss
+from .head import EncoderBuilder, Head, HeldOut, Loss, check_factors
 from .viterbi import best_paths
 
 
@@ -90,11 +90,9 @@ class CRFTagger(Head):
         teacher_temperature: float = 1.0,
     ) -> None:
         super().__init__(input_size, encoder)
-        if teacher_weight < 0 or teacher_temperature <= 0:
-            raise ValueError(
-                f"teacher_weight = {teacher_weight} must not be negative and teacher_temperature = "
-                f"{teacher_temperature} must be above 0"
-            )
+        check_factors(loss_scale=loss_scale, teacher_weight=teacher_weight)
+        if not teacher_temperature > 0:
+            raise ValueError(f"teacher_temperature = {teacher_temperature} must be above 0")
         self.dropout = dropout(dropout_rate)
         # The first tag is O.
         self.output = output_layer(self.width, len(tags) - 1)
@@ -273,6 +271,8 @@ class SoftmaxTagger(CRFTagger):
             teacher_weight=teacher_weight,
             teacher_temperature=teacher_temperature,
         )
+        if not 0.0 <= label_smoothing < 1.0:
+            raise ValueError(f"label_smoothing = {label_smoothing} must be at least 0 and below 1")
         self.label_smoothing = label_smoothing
         self.class_weights = class_weights or {}
         self.weights: Tensor
@@ -306,5 +306,6 @@ class SoftmaxTagger(CRFTagger):
         unknown = sorted(set(self.class_weights) - set(labels))
         if unknown:
             raise ValueError(f"class_weights names {unknown}, which are no labels; labels are {sorted(set(labels))}")
+        check_factors(**{f"class_weights.{label}": weight for label, weight in self.class_weights.items()})
         weights = self.output.weight.new_tensor([self.class_weights.get(label, 1.0) for label in labels])
         self.register_buffer("weights", weights, persistent=False)
