@@ -323,24 +323,40 @@ SPAN_FEATURES: dict[str, dict[str, Any]] = {
     "SpanSynLSTM": {"attention": True, "length_size": 50, "relu_length_size": 0},
     "SpanNER": {"attention": False, "length_size": 50, "relu_length_size": 50},
 }
+SPAN_MODEL = "components.span_ner.model"
+SPAN_MINILM = on_minilm(STEPS, WARMUP, {"transformer": TRANSFORMER_RATE, "span_ner": HEAD_RATE})
+# Over a BiLSTM, with word vectors and characters beside the transformer, as `transformer_bilstm_crf-glove` has.
+SPAN_GLOVE = {
+    **SPAN_MINILM,
+    **USE_GLOVE,
+    f"{SPAN_MODEL}.encoder": {"@architectures": "spacy_ner_arch.BiLSTM.v1", "hidden_size": 200},
+    **{
+        f"{SPAN_MODEL}.tok2vec.features.{key}": value
+        for key, value in {**TUNED_VECTORS, "filters": 50, "unknown_rate": 0.5}.items()
+    },
+}
 SPANS = [
-    Run(
-        f"conll2003/span-{features}{name}",
-        "span",
-        "span",
-        {
-            **on_minilm(STEPS, WARMUP, {"transformer": TRANSFORMER_RATE, "span_ner": rate}),
-            **{f"components.span_ner.model.{key}": value for key, value in SPAN_FEATURES[features].items()},
-            "components.span_ner.model.boundary_smoothing": smoothing,
-        },
-        extra="greedy",
-    )
-    for features, name, rate, smoothing in (
-        ("SpanSynLSTM", "", HEAD_RATE, 0.0),
-        ("SpanNER", "", HEAD_RATE, 0.0),
-        ("SpanNER", "-rate_1e-3", 1e-3, 0.0),
-        ("SpanNER", "-rate_1e-3-smoothing", 1e-3, 0.1),
-    )
+    *(
+        Run(
+            f"conll2003/span-{features}{name}",
+            "span",
+            "span",
+            {
+                **SPAN_MINILM,
+                f"{GROUPS}.span_ner.learn_rate.initial_rate": rate,
+                **{f"{SPAN_MODEL}.{key}": value for key, value in SPAN_FEATURES[features].items()},
+                f"{SPAN_MODEL}.boundary_smoothing": smoothing,
+            },
+            extra="greedy",
+        )
+        for features, name, rate, smoothing in (
+            ("SpanSynLSTM", "", HEAD_RATE, 0.0),
+            ("SpanNER", "", HEAD_RATE, 0.0),
+            ("SpanNER", "-rate_1e-3", 1e-3, 0.0),
+            ("SpanNER", "-rate_1e-3-smoothing", 1e-3, 0.1),
+        )
+    ),
+    Run("conll2003/span-glove", "span", "span", SPAN_GLOVE, seeds=THREE, extra="greedy"),
 ]
 # The judge of combine.py, with little data.
 COMBINE = [
@@ -418,7 +434,7 @@ RELATIONS = [
         "relations",
         config,
         {**relation_settings(corpus, model), **settings},
-        seeds=THREE if model in ("relation_softmax", "tutorial") else (0,),
+        seeds=THREE if model in ("relation_softmax", "tutorial", *FROM_SCRATCH) else (0,),
         scores=("micro", "macro"),
     )
     for corpus in ("semeval", "conll04")
@@ -533,7 +549,6 @@ def on_mpnet(settings: Mapping[str, Any], rate: float = 5e-5) -> dict[str, Any]:
     }
 
 
-SPAN_MINILM = on_minilm(STEPS, WARMUP, {"transformer": TRANSFORMER_RATE, "span_ner": HEAD_RATE})
 BIGGER = [
     *(
         Run(
@@ -668,7 +683,7 @@ TREES = [
     *(tree_run("uner_en_ewt", encoder, "web_sm", THREE) for encoder in ("synlstm_gate", "synlstm_bias")),
     *(tree_run("uner_en_ewt", encoder, "web_sm_pos", THREE) for encoder in ("bilstm", "synlstm_bias")),
     tree_run("uner_en_ewt", "synlstm_gate", "gold"),
-    tree_run("uner_en_ewt", "synlstm_bias", "gold", head="span"),
+    tree_run("uner_en_ewt", "synlstm_bias", "gold", THREE, head="span"),
     *(tree_run("uner_zh_gsdsimp", encoder, "gold") for encoder in ("bilstm", "synlstm_bias")),
     *(tree_relations("semeval", encoder, THREE) for encoder in ("bilstm", "synlstm_bias")),
     *(tree_relations("conll04", encoder) for encoder in ("bilstm", "synlstm_bias")),
