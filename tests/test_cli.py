@@ -596,6 +596,8 @@ def test_debug_data_counts_and_finds_faults(tmp_path):
         ),
         ({}, ["--paths.train", "empty.spacy"], "sequence_ner: train has no entities"),
         ({}, ["--paths.train", "none.spacy"], "there is no none.spacy; check [paths] train or --paths.train"),
+        ({}, ["--paths.vectors", "empty.spacy"], "[initialize] vectors: empty.spacy is a file, and no pipeline"),
+        ({}, ["--paths.vectors", "no_such"], "[initialize] vectors: no_such is no pipeline"),
         ({}, ["--frozen"], "No such option"),
         ({}, ["--components.sequence_ner.scheme", "IOB"], "sequence_ner: unknown tag scheme 'IOB'"),
     ],
@@ -686,6 +688,16 @@ def test_init_config_warns_of_pipelines_that_are_not_there(tmp_path):
     options = ["--encoder", "synlstm", "--trees", "no_such_pipeline", "--vectors", tmp_path / "vectors"]
     output = run("init-config", tmp_path / "my.cfg", *options)
     assert "--trees no_such_pipeline" in output and "no installed package" in output and "--vectors" not in output
+
+
+def test_init_config_warns_of_vectors_and_trees_that_are_no_pipelines(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "glove.txt").write_text("anna 0.1 0.2\n", encoding="utf8")
+    (tmp_path / "parser").mkdir()
+    output = run("init-config", "a.cfg", "--vectors", "glove.txt", "--lang", "de")
+    assert "`python -m spacy init vectors de glove.txt FOLDER`" in " ".join(output.split())
+    output = run("init-config", "b.cfg", "--encoder", "synlstm", "--trees", "parser")
+    assert "parser is no pipeline: give a folder such as training/model-best" in " ".join(output.split())
 
 
 def test_init_config_replaces_nothing_unasked(tmp_path):

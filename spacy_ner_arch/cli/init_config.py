@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from spacy.util import is_package
 from typer import Argument, Option
 from wasabi import msg
 
 from .cells import EMBEDDINGS, ENCODERS, HEADS, RELATIONS, as_options, notes
 from .configs import make_config
 from .messages import fail, warn, writing
+from .pipelines import find_vectors
 from .presets import find_cell
 
 TREES_HELP = (
@@ -41,6 +41,8 @@ def init_config(
     Without --config, options that are not given take fitting defaults: a BiLSTM-CRF. Train with `spacy train CONFIG
     --paths.train FILE --paths.dev FILE`.
     """
+    from ..bulk.annotator import model_folder
+
     try:
         if output.is_file() and not force:
             raise ValueError(f"{output} exists: give another name, or --force to replace it")
@@ -53,8 +55,13 @@ def init_config(
         print(text, end="")
         return
     for option, name in (("--vectors", vectors), ("--trees", cell.trees)):
-        if name not in (None, "gold") and not Path(name).exists() and not is_package(name):
-            warn(f"{option} {name}", "There is no such folder, and no installed package. Training will need one.")
+        if name in (None, "gold"):
+            continue
+        try:
+            find_vectors(name, lang) if option == "--vectors" else model_folder(name)
+        except ValueError as error:
+            missing = "There is no such folder, and no installed package. Training will need one."
+            warn(f"{option} {name}", error if Path(name).exists() else missing)
     with writing(output):
         output.write_text(text, encoding="utf8")
     msg.good(f"Saved config to {output}")

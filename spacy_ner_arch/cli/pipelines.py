@@ -62,6 +62,26 @@ def check_corpora(config: Config) -> None:
             raise ValueError(f"[corpora.{name}] path: {error}") from error
 
 
+def check_vectors(config: Config) -> None:
+    """Raise ValueError if the vectors of a config are those of no pipeline."""
+    config = config.interpolate()
+    if vectors := config.get("initialize", {}).get("vectors"):
+        try:
+            find_vectors(vectors, config["nlp"]["lang"])
+        except ValueError as error:
+            raise ValueError(f"[initialize] vectors: {error}") from error
+
+
+def find_vectors(vectors: str, lang: str) -> Path:
+    """The folder of a pipeline with word vectors. Raises ValueError if there is none."""
+    from ..bulk.annotator import model_folder
+
+    if Path(vectors).is_file():
+        make = f"`python -m spacy init vectors {lang} {vectors} FOLDER`"
+        raise ValueError(f"{vectors} is a file, and no pipeline: {make} makes one of a file of word vectors")
+    return model_folder(vectors)
+
+
 def check_output(output: Path, inputs: Iterable[str | Path]) -> None:
     """Raise ValueError for an output that would overwrite an input file, also one that is standard input."""
     if output.is_file() and (any(output.samefile(path) for path in inputs) or _is_standard_input(output)):
