@@ -1004,7 +1004,7 @@ def test_labels_outside_of_a_schema_are_left_out_and_counted(tmp_path: Path) -> 
         (
             "a.json",
             '[{"tokens": ["a"], "entity": []}]',
-            "the nearest format is datasets .*: it has the keys tokens and",
+            "the nearest format is datasets .*: files of it have the keys tokens and",
         ),
         ("a.json", "[1, 2]", "looks like JSON with values such as 1"),
         ("a.json", "[]", "is an empty JSON list"),

@@ -79,6 +79,7 @@ def convert(
         msg.fail("--name and --split take one input file", exits=1)
     if set(name) & set("/\\"):
         msg.fail(f"--name {name}: the name of a file, without folders, is needed; it is put into OUTPUT_DIR", exits=1)
+    name = name.removesuffix(".spacy")
     stems = [name or output_name(path) for path in inputs]
     if len(set(stems)) < len(stems):
         msg.fail(f"Two inputs would both become {max(stems, key=stems.count)}.spacy; convert them separately", exits=1)

@@ -73,7 +73,7 @@ def _json_format(path: Path) -> str:
     if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], dict):
         return "spacy-v2"
     if not isinstance(value, dict):
-        raise _unknown(path, f"JSON with values such as {short_repr(value)}", "offsets", "each value is an object")
+        raise _unknown(path, f"JSON with values such as {short_repr(value)}", "offsets", "each value must be an object")
     if "text" in value and isinstance(value.get("label"), dict):
         return "cluener"
     name = _format_of_keys(path, value, FORMATS, f"JSON with the keys {_listed(value)}")
@@ -102,7 +102,7 @@ def _format_of_keys(path: Path, value: Collection[str], formats: Iterable[str], 
         if all(map(has, keys)):
             return name
     name, keys = max(wanted, key=lambda one: sum(map(has, one[1])) / len({*one[1], *value}))
-    raise _unknown(path, looks_like, name, f"it has the keys {' and '.join(keys)}")
+    raise _unknown(path, looks_like, name, f"files of it have the keys {' and '.join(keys)}")
 
 
 def _lines_format(path: Path, lines: list[Line]) -> str:
