@@ -871,6 +871,16 @@ def test_no_command_overwrites_the_file_that_is_standard_input(trained, tmp_path
     assert texts.read_text() == '{"text": "Anna left Tarvik."}\n'
 
 
+def test_a_folder_in_the_place_of_a_file_is_named(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    trained.to_disk("MODEL")
+    DocBin(docs=[eg.reference for eg in make_examples(trained)]).to_disk("a.spacy")
+    for command in ("train FOLDER", "evaluate MODEL a.spacy --code FOLDER", "report MODEL a.spacy -o new --log FOLDER"):
+        output = run(*command.replace("FOLDER", "folder").split(), code=2)
+        assert "file 'folder' is a directory" in " ".join(output.split()), command
+
+
 def test_report_numbers_documents_as_the_corpus_does(trained, tmp_path):
     trained.to_disk(tmp_path / "model")
     empty, missed = Doc(trained.vocab), Doc(trained.vocab, words=["slept"], ents=["B-ODD"])

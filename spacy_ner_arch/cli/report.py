@@ -15,7 +15,9 @@ def report(
     model: str = MODEL,
     corpus: Path = Argument(..., help="Corpus in .spacy format", exists=True, callback=check_corpus),
     output: Path = Option(..., "--output", "-o", help="Folder for index.html", file_okay=False),
-    log: Path | None = Option(None, "--log", help="Output of `spacy train`, or its json lines", exists=True),
+    log: Path | None = Option(
+        None, "--log", help="Output of `spacy train`, or its json lines", exists=True, dir_okay=False
+    ),
     code: Path | None = CODE,
     use_gpu: int = GPU_ID,
 ) -> None:

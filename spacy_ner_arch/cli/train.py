@@ -36,7 +36,9 @@ class TrainingJob(NamedTuple):
 
 def train(
     context: typer.Context,
-    config: Path = Argument(..., help="Config file, or - for standard input", exists=True, allow_dash=True),
+    config: Path = Argument(
+        ..., help="Config file, or - for standard input", exists=True, allow_dash=True, dir_okay=False
+    ),
     output: Path | None = Option(
         None, "--output", "--output-path", "-o", help="Folder for the pipelines and the checkpoint", file_okay=False
     ),
