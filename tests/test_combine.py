@@ -193,6 +193,13 @@ def test_spans_that_the_suggester_leaves_out():
     assert unknown.counts == {"no candidate of its suggester": 1, "more than 2 tokens": 1}
 
 
+def test_an_output_that_no_command_would_read(folder, tmp_path):
+    inputs = systems(tmp_path)
+    output = plain(combine(folder / "model", folder / "gold.spacy", *inputs, "-o", tmp_path / "combined", code=1))
+    assert f"--output {tmp_path / 'combined'}: the name must end in .spacy" in output
+    assert not (tmp_path / "combined").exists()
+
+
 def test_bad_input(folder, tmp_path):
     model, gold, out = folder / "model", folder / "gold.spacy", tmp_path / "out.spacy"
     good, other, _ = systems(tmp_path)

@@ -50,6 +50,8 @@ def combine(
     try:
         if len(names) < 2 or len({*names}) < len(names):
             raise ValueError("give the outputs of at least two systems, each once")
+        if output.suffix != ".spacy":
+            raise ValueError(f"--output {output}: the name must end in .spacy, or no command reads the file")
         if len(weights) != len(names) or min(weights) <= 0:
             raise ValueError(f"--weight: give a number above 0 for each of the {len(names)} systems, or none")
         gold = read_corpus(corpus)
