@@ -15,7 +15,10 @@ from .pipelines import check_corpus, load, predict_corpus
 def tune(
     model: str = MODEL,
     corpus: Path = Argument(
-        ..., help="Held-out corpus in .spacy format, such as the development part", exists=True, callback=check_corpus
+        ...,
+        help="Corpus in .spacy format that was neither the training nor the development corpus of the pipeline",
+        exists=True,
+        callback=check_corpus,
     ),
     output: Path | None = Option(
         None, "--output", "-o", help="Folder for the pipeline with the thresholds", file_okay=False
