@@ -343,6 +343,7 @@ def test_label_names_a_bad_line_or_counts_it(joint, tmp_path, bad):
         (["no.json"], "no.json: there is no such file"),
         (["."], ". is a folder: name its files"),
         (["notes.md"], "notes.md is a file, but neither .txt nor .jsonl"),
+        (["model/meta.json"], "`ner-arch annotate` also reads .csv, .parquet and .spacy files"),
         (["A text", "--format", "txt"], "--format is for files and standard input"),
         (["-", "--format", "csv"], "must be one of txt, jsonl"),
         (["-", "--on-error", "ignore"], "must be one of raise, skip"),

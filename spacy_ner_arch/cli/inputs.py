@@ -49,7 +49,10 @@ def find_source(name: str, format: str | None) -> TextSource:
         return TextSource(name, format)
     if os.path.isfile(name):
         if format is None and suffix not in FORMATS:
-            raise ValueError(f"{name} is a file, but neither .txt nor .jsonl: give --format txt or --format jsonl")
+            raise ValueError(
+                f"{name} is a file, but neither .txt nor .jsonl: give --format txt or --format jsonl if its lines are "
+                "texts or JSON objects. `ner-arch annotate` also reads .csv, .parquet and .spacy files"
+            )
         return TextSource(name, format or suffix)
     if os.path.isdir(name):
         raise ValueError(
