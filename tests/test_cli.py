@@ -872,6 +872,25 @@ def test_no_command_overwrites_the_file_that_is_standard_input(trained, tmp_path
     assert texts.read_text() == '{"text": "Anna left Tarvik."}\n'
 
 
+def test_documents_that_a_component_refuses_are_an_error(tmp_path):
+    """Here the component needs trees, and the pipeline has no parser."""
+    model = small_model()
+    model["encoder"] = {"@architectures": "spacy_ner_arch.SynLSTM.v1", "hidden_size": 8}
+    nlp = spacy.blank("en")
+    nlp.add_pipe("sequence_ner", config={"model": model})
+    examples = make_examples(nlp)
+    set_trees(doc for eg in examples for doc in (eg.predicted, eg.reference))
+    nlp.initialize(lambda: examples)
+    nlp.to_disk(tmp_path / "model")
+    DocBin(docs=[eg.reference for eg in examples]).to_disk(tmp_path / "a.spacy")
+    arguments = [tmp_path / "model", tmp_path / "a.spacy"]
+    for command, *options in (["evaluate"], ["report", "-o", tmp_path / "report"], ["tune", "--min-recall", "0.5"]):
+        output = " ".join(run(command, *arguments, *options, code=1).split())
+        assert "sequence_ner: no dependency tree on" in output, command
+    assert "as `ner-arch evaluate --gold-trees` does" in output
+    run("evaluate", *arguments, "--gold-trees")
+
+
 def test_a_folder_in_the_place_of_a_file_is_named(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()

@@ -46,5 +46,5 @@ def read_tree(doc: Doc, missing: str, needs_pos: bool) -> np.ndarray:
 def _remedy(component: str) -> str:
     return (
         f"put a {component} into the pipeline before this component, and in training also into annotating_components, "
-        'or read the corpus with spacy_ner_arch.Corpus.v1 and copy = ["heads"]'
+        'or copy gold trees: spacy_ner_arch.Corpus.v1 with copy = ["heads"], as `ner-arch evaluate --gold-trees` does'
     )

@@ -69,7 +69,10 @@ def evaluate(
     elif gold_entities:
         copied.append("sents")
     nlp.disable_pipes(*setters(nlp, copied))  # so that they are not scored
-    examples = predict_corpus(nlp, corpus, copied, gold_preproc)
+    try:
+        examples = predict_corpus(nlp, corpus, copied, gold_preproc)
+    except ValueError as error:
+        fail("Cannot evaluate", error)
     scores = Scorer(nlp).score(examples)
     tables = {}
     if not gold_entities:

@@ -34,9 +34,10 @@ def report(
     if not finds_entities and not assigning(nlp, "doc._.relations"):
         msg.fail("No component of this pipeline finds entities, spans or relations", exits=1)
     # Without a component that finds entities, relations are those between gold entities.
-    examples = predict_corpus(nlp, corpus, [] if finds_entities else ["ents", "spans", "sents"])
+    copied = [] if finds_entities else ["ents", "spans", "sents"]
     numbers = with_tokens(doc for file in find_docbins(corpus) for doc in read_docbin(file, nlp.vocab))
     try:
+        examples = predict_corpus(nlp, corpus, copied)
         page = write_report(nlp, examples, output, log, numbers)
     except (ValueError, OSError, ImportError) as error:
         fail("Cannot write the report", error)

@@ -57,9 +57,9 @@ def tune(
         msg.fail(str(error), exits=1)
     before = {name: pipe.cfg[name] for name in ("alternatives", "threshold")}
     pipe.cfg.update(alternatives=LEAST, threshold=0.0)
-    documents = [found_in(example) for example in predict_corpus(nlp, corpus, [])]
     settings: dict[str, Any] = {}
     try:
+        documents = [found_in(example) for example in predict_corpus(nlp, corpus, [])]
         if not any(document.gold for document in documents):
             raise ValueError(f"{corpus} has no gold entities")
         report_moved(documents)
