@@ -22,7 +22,7 @@ from spacy.vocab import Vocab
 
 import spacy_ner_arch.pipes.base  # noqa: F401 - registers the extension `score`
 from spacy_ner_arch.annotation.tags import encode
-from spacy_ner_arch.evaluation.items import Kind, entity_items, match, match_all, relation_items, span_items
+from spacy_ner_arch.evaluation.items import Item, Kind, entity_items, match, match_all, relation_items, span_items
 from spacy_ner_arch.evaluation.measures import calibration, confusion, probabilities, threshold_curve
 from spacy_ner_arch.evaluation.report import excerpt, transitions, write_report
 from spacy_ner_arch.evaluation.score_tables import Row, entity_table, relation_table, span_tables
@@ -283,6 +283,15 @@ def test_long_documents_take_linear_time():
     # About a second on an idle machine.
     assert time.process_time() - start < 10
     assert all(table[0][1:] == (1.0, 1.0, 1.0, len(words)) for table in tables)
+
+
+def test_many_relations_of_one_head_are_matched_in_linear_time():
+    items = [Item("R", ((0, 9), (10 * i, 10 * i + 9))) for i in range(1, 3_000)]
+    start = time.process_time()
+    pairs = match(0, items, items)
+    # A fraction of a second on an idle machine.
+    assert time.process_time() - start < 5
+    assert [pair.gold for pair in pairs] == items and all(pair.kind is Kind.RIGHT for pair in pairs)
 
 
 def test_relations():

@@ -171,14 +171,17 @@ def match(document: int, gold: Sequence[Item], predicted: Sequence[Item]) -> lis
 
     The best pairs come first: same boundaries before other boundaries, then the same label, then the longest overlap.
     """
-    # Gold items by the characters of their first place.
+    # Gold items by the number of a place and its characters.
     touching = defaultdict(set)
     for i, wanted in enumerate(gold):
-        for character in range(*wanted.places[0]):
-            touching[character].add(i)
+        for number, place in enumerate(wanted.places):
+            for character in range(*place):
+                touching[number, character].add(i)
     candidates = []
     for j, found in enumerate(predicted):
-        for i in set[int]().union(*(touching[character] for character in range(*found.places[0]))):
+        near = [[touching[n, character] for character in range(*place)] for n, place in enumerate(found.places)]
+        # An entity can be the head of most relations of a document: take the place that has fewer.
+        for i in set[int]().union(*min(near, key=lambda sets: sum(map(len, sets)))):
             wanted = gold[i]
             if common := overlap(wanted, found):
                 candidates.append((wanted.places != found.places, wanted.label != found.label, -common, i, j))

@@ -132,9 +132,10 @@ def _merge(group: Sequence[TextAnnotation], report: ReadReport) -> TextAnnotatio
         for relation in {(one.spans[head], one.spans[tail], label) for head, tail, label in one.relations or ()}
     )
     relations = []
+    places = {span: i for i, span in enumerate(spans)}
     for (head, tail, label), count in relation_votes.items():
-        if head in spans and tail in spans and 2 * count > len(related):
-            relations.append((spans.index(head), spans.index(tail), label))
+        if head in places and tail in places and 2 * count > len(related):
+            relations.append((places[head], places[tail], label))
         else:
             report.note(Note(group[0].line, RELATION_DISAGREEMENT, label))
     return group[0]._replace(spans=spans, relations=relations if related else None, missing=missing)
@@ -167,7 +168,7 @@ def make_sentences(
         characters, notes = trim_spans(line, text_spans, text)
         spans, missing, more_notes = _align(doc, characters, align, line)
         for start, end in not_annotated:
-            missing.update(token.i for token in doc if token.idx < end and start < token.idx + len(token))
+            missing.update(token.i for token in _overlapped(doc, start, end))
         report.checked[MISALIGNED] += len(spans)
         sentence, last_notes = make_sentence(
             line,
