@@ -20,7 +20,7 @@ from spacy_ner_arch.cli.export_data import FORMAT_HELP
 from spacy_ner_arch.formats import WRITERS, ReadReport, detect_format, read_docs, write_docbin, write_docs
 from spacy_ner_arch.formats.counts import MISALIGNED
 from spacy_ner_arch.formats.spans import DUPLICATE
-from spacy_ner_arch.formats.texts import NO_ENTITY
+from spacy_ner_arch.formats.texts import EMPTY, NO_ENTITY
 from spacy_ner_arch.formats.writers import brat, conll, layers
 
 NLP = spacy.blank("en")
@@ -63,6 +63,18 @@ def test_long_documents_take_linear_time(format, tmp_path):
     write([doc], tmp_path / "written", format)
     # Less than half a second on an idle machine.
     assert time.process_time() - start < 6
+
+
+@pytest.mark.parametrize("format", WRITERS)
+def test_empty_documents_lose_nothing_and_can_be_read_again(format, tmp_path):
+    doc = Doc(NLP.vocab, words=["Anna", "left"], spaces=[True, False])
+    doc.set_ents([Span(doc, 0, 1, label="PER")], default="outside")
+    doc._.relations = []
+    alone, both = (write(docs, tmp_path / f"{len(docs)}", format) for docs in ([doc], [Doc(NLP.vocab), doc]))
+    left_out = {EMPTY: 1} if format == "spert" else {}
+    assert both.notes - alone.notes == left_out
+    [found], _ = read(tmp_path / "2", format)
+    assert rows(found.ents) == rows(doc.ents)
 
 
 def nested_doc() -> Doc:

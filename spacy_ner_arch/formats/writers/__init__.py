@@ -11,7 +11,7 @@ from ...annotation.relations import has_relations
 from ..counts import Note, ReadReport
 from ..lines import Line
 from ..sentence import SPANS_KEY
-from . import doccano, prodigy, spacy_json, spert
+from . import doccano, prodigy, spacy_json
 from .brat import find_brat_losses, write_brat
 from .conll import find_conll_losses, write_conll
 from .content import Content, count_sentences, make_content
@@ -34,7 +34,8 @@ from .layers import (
     UNLABELLED,
     content_layers,
 )
-from .objects import write_lines, write_list
+from .objects import write_lines
+from .spert import find_spert_losses, write_spert
 
 
 def no_losses(content: Content) -> Iterator[tuple[str, str]]:
@@ -75,7 +76,7 @@ WRITERS: dict[str, Writer] = {
         frozenset((MISSING, UNLABELLED, SENTENCES, CHOICE, UNKNOWN_SPACES)),
         find_conll_losses,
     ),
-    "spert": Writer(partial(write_list, spert.make_object), "JSON of SpERT", TOOL_LAYERS | {UNKNOWN_SPACES}),
+    "spert": Writer(write_spert, "JSON of SpERT", TOOL_LAYERS | {UNKNOWN_SPACES}, find_spert_losses),
     "json": Writer(
         partial(write_lines, spacy_json.make_object),
         "Doc.to_json, one document on each line",

@@ -27,6 +27,8 @@ NO_LABEL = "left out: spans without a label"
 def content_layers(content: Content) -> Iterator[tuple[str, str]]:
     """Yield each layer of annotation that a document has, with a description of it or of each of its items."""
     doc = content.doc
+    if not len(doc):
+        return  # spaCy says that an empty document has all annotation
     entities = {(ent.start, ent.end, ent.label_) for ent in content.entities}
     keys = [(span.start, span.end, span.label_) for span in content.spans]
     for span, key, score in zip(content.spans, keys, content.scores, strict=True):

@@ -1,8 +1,23 @@
 """Write JSON as published with SpERT."""
 
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+from ..texts import EMPTY
 from .content import Content
+from .objects import write_list
+
+
+def write_spert(path: Path, contents: Sequence[Content]) -> None:
+    """Write a JSON list of the documents that have tokens: an object must have some."""
+    write_list(make_object, path, [content for content in contents if len(content.doc)])
+
+
+def find_spert_losses(content: Content) -> Iterator[tuple[str, str]]:
+    """Yield what SpERT loses besides layers: EMPTY."""
+    if not len(content.doc):
+        yield EMPTY, "it is empty"
 
 
 def make_object(content: Content) -> dict[str, Any]:
