@@ -81,8 +81,8 @@ def linear(rate: float, warmup: int, steps: str | int = TOTAL) -> dict[str, Any]
 def stages(rates: Mapping[str, float], warmup: int, first: int = 0, steps: str | int = TOTAL) -> dict[str, Any]:
     """A rate for each component; before that, some steps for the new layers alone."""
     groups: dict[str, Any] = {name: {"learn_rate": linear(rate, warmup, steps)} for name, rate in rates.items()}
-    new_layers = {"steps": first, "groups": {"sequence_ner": {"learn_rate": HEAD_RATE}}}
-    before = {"new_layers": new_layers} if first else {}
+    new_layers = {name: {"learn_rate": HEAD_RATE} for name in rates if name != "transformer"}
+    before = {"new_layers": {"steps": first, "groups": new_layers}} if first else {}
     return {"@callbacks": "spacy_ner_arch.Stages.v1", "stages": {**before, "all": {"groups": groups}}}
 
 
@@ -274,12 +274,15 @@ TRANSFORMERS = [
             ("spacy_ner-our_transformer", {**spacy_ner(OUR_LISTENER), **OURS_BELOW_SPACY}, (0,)),
         )
     ),
-    Run(
-        "conll2003/transformer_bilstm_crf-glove",
-        "transformer",
-        "transformer_bilstm_crf",
-        {**CONLL_MINILM, "training.before_update": TRAINING[""], **WITH_CHARACTERS, **GLOVE_BESIDE},
-        seeds=THREE,
+    *(
+        Run(
+            f"conll2003/transformer_bilstm_crf-glove{way}",
+            "transformer",
+            "transformer_bilstm_crf",
+            {**CONLL_MINILM, "training.before_update": TRAINING[way], **WITH_CHARACTERS, **GLOVE_BESIDE},
+            seeds=THREE,
+        )
+        for way in ("", "-two_stages")
     ),
     Run(
         "conll2003/transformer_crf-long",
@@ -324,7 +327,8 @@ SPAN_FEATURES: dict[str, dict[str, Any]] = {
     "SpanNER": {"attention": False, "length_size": 50, "relu_length_size": 50},
 }
 SPAN_MODEL = "components.span_ner.model"
-SPAN_MINILM = on_minilm(STEPS, WARMUP, {"transformer": TRANSFORMER_RATE, "span_ner": HEAD_RATE})
+SPAN_RATES = {"transformer": TRANSFORMER_RATE, "span_ner": HEAD_RATE}
+SPAN_MINILM = on_minilm(STEPS, WARMUP, SPAN_RATES)
 # Over a BiLSTM, with word vectors and characters beside the transformer, as `transformer_bilstm_crf-glove` has.
 SPAN_GLOVE = {
     **SPAN_MINILM,
@@ -334,6 +338,10 @@ SPAN_GLOVE = {
         f"{SPAN_MODEL}.tok2vec.features.{key}": value
         for key, value in {**TUNED_VECTORS, "filters": 50, "unknown_rate": 0.5}.items()
     },
+}
+SPAN_GLOVE_IN_TWO_STAGES = {
+    **{key: value for key, value in SPAN_GLOVE.items() if not key.startswith(GROUPS)},
+    "training.before_update": stages(SPAN_RATES, WARMUP, first=300, steps=1000),
 }
 SPANS = [
     *(
@@ -357,6 +365,7 @@ SPANS = [
         )
     ),
     Run("conll2003/span-glove", "span", "span", SPAN_GLOVE, seeds=THREE, extra="greedy"),
+    Run("conll2003/span-glove-two_stages", "span", "span", SPAN_GLOVE_IN_TWO_STAGES, seeds=THREE, extra="greedy"),
 ]
 # The judge of combine.py, with little data.
 COMBINE = [
