@@ -774,6 +774,15 @@ TRIED = [
     tried("conll04/joint-learned", "long", budget(2000, evaluations=10)),
     tried("conll04/joint-learned", "share", PREDICTED_ENTITIES),
     tried("conll04/joint-learned", "glove", {**WITH_CHARACTERS, **GLOVE_BESIDE}),
+    tried(
+        "conll04/joint-learned",
+        "glove_bilstm",
+        {
+            **WITH_CHARACTERS,
+            **GLOVE_BESIDE,
+            f"{MODEL}.encoder": {"@architectures": "spacy_ner_arch.BiLSTM.v1", "hidden_size": 200},
+        },
+    ),
 ]
 TABLE = MAIN + TRIED
 RUNS = {run.name: run for run in TABLE}

@@ -425,5 +425,6 @@ TRIED = [
     ("2,000 steps, not 1,000", replace(JOINT_BFLOAT16, run=f"{JOINT.run}-long")),
     ("half of the documents with predicted entities", replace(JOINT_BFLOAT16, run=f"{JOINT.run}-share")),
     ("with GloVe and characters beside the transformer", replace(JOINT_BFLOAT16, run=f"{JOINT.run}-glove")),
+    ("the same, and a BiLSTM below the CRF", replace(JOINT_BFLOAT16, run=f"{JOINT.run}-glove_bilstm")),
     ("weights 1:1 and `loss_scale` 0.02, not 0.001", replace(JOINT_BFLOAT16, run="conll04/joint-1:1-loss_scale")),
 ]
