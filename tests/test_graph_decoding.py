@@ -3,6 +3,7 @@
 import itertools
 import math
 import random
+import time
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from spacy.tokens import Doc, Span, SpanGroup
 from spacy_ner_arch.annotation import graph_decoding
 from spacy_ner_arch.annotation.alternatives import entities_and_alternatives, span_gains
 from spacy_ner_arch.annotation.candidates import EntityPairs
-from spacy_ner_arch.annotation.graph_decoding import Graph, choose
+from spacy_ner_arch.annotation.graph_decoding import Graph, best_items, choose
 from spacy_ner_arch.annotation.relation_decoding import PairRules, choose_graph, score_pairs
 from spacy_ner_arch.pipes.relation_extractor import DEFAULT_MODEL
 
@@ -144,6 +145,16 @@ def test_parts_do_not_search_the_values_of_all_others():
     best = graph_decoding.best_items([1.0, 1.5] * 50, [()] * 100, values, [True] * 100)
     assert best.items == list(range(1, 100, 2))
     assert Counted.reads == 1
+
+
+def test_many_connected_relations_take_linear_time():
+    # Each shares a slot with those before and after it. Low thresholds, as `spacy find-threshold` tries, allow as many.
+    slots = [[i // 2, -1 - (i + 1) // 2] for i in range(80_000)]
+    start = time.process_time()
+    best = best_items([1.0 + i % 7 for i in range(len(slots))], slots)
+    # Less than a second on an idle machine.
+    assert time.process_time() - start < 6
+    assert best.inexact == len(slots) and len(best.items) > len(slots) / 3
 
 
 def test_gains_of_spans_are_the_log_odds_of_sets_of_them():

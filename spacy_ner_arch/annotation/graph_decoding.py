@@ -172,9 +172,7 @@ class Search:
         start = State(0, 0.0, self.gains)
         while not self.is_complete(start) and self.next_adds(start) == math.inf:
             start = self.with_next(start)
-        best = start
-        while not self.is_complete(best):
-            best = self.with_next(best) if self.next_adds(best) > 0 else self.without_next(best)
+        best = self.greedy(start)
         stack = [start]
         steps_left = MOST_STEPS if len(self.order) <= MOST_CONNECTED else 0
         while stack and steps_left:
@@ -188,6 +186,18 @@ class Search:
                 stack += self.branches(state)
         items = [i for i, adds in enumerate(best.adds) if adds > -math.inf]
         return Best(items, best.total, len(self.order) if stack else 0)
+
+    def greedy(self, state: State) -> State:
+        """Decide all other items in order: choose those that add to the total."""
+        # In one list: a copy for each item, as in `with_next`, would take time that grows with their square.
+        total, adds = state.total, list(state.adds)
+        for item in self.order[state.depth :]:
+            if adds[item] > 0:
+                total += adds[item]
+                self.choose(item, adds)
+            else:
+                adds[item] = -math.inf
+        return State(len(self.order), total, adds)
 
     def branches(self, state: State) -> list[State]:
         """Both decisions about the next item, the more promising one last."""
@@ -221,9 +231,13 @@ class Search:
 
     def with_next(self, state: State) -> State:
         """Choose the next item. One that is certain adds nothing to the total."""
-        item, gain, adds = self.order[state.depth], self.next_adds(state), list(state.adds)
+        gain, adds = self.next_adds(state), list(state.adds)
+        self.choose(self.order[state.depth], adds)
+        return State(state.depth + 1, state.total + (gain if gain < math.inf else 0.0), adds)
+
+    def choose(self, item: int, adds: list[float]) -> None:
+        """Change what the items add when an item is chosen."""
         for j in self.rivals[item]:
             adds[j] = -math.inf
         for j, value in self.partners[item]:
             adds[j] += value
-        return State(state.depth + 1, state.total + (gain if gain < math.inf else 0.0), adds)
