@@ -193,8 +193,7 @@ class Search:
         total, adds = state.total, list(state.adds)
         for item in self.order[state.depth :]:
             if adds[item] > 0:
-                total += adds[item]
-                self.choose(item, adds)
+                total += self.choose(item, adds)
             else:
                 adds[item] = -math.inf
         return State(len(self.order), total, adds)
@@ -230,14 +229,16 @@ class Search:
         return State(state.depth + 1, state.total, adds)
 
     def with_next(self, state: State) -> State:
-        """Choose the next item. One that is certain adds nothing to the total."""
-        gain, adds = self.next_adds(state), list(state.adds)
-        self.choose(self.order[state.depth], adds)
-        return State(state.depth + 1, state.total + (gain if gain < math.inf else 0.0), adds)
+        """Choose the next item."""
+        adds = list(state.adds)
+        gain = self.choose(self.order[state.depth], adds)
+        return State(state.depth + 1, state.total + gain, adds)
 
-    def choose(self, item: int, adds: list[float]) -> None:
-        """Change what the items add when an item is chosen."""
+    def choose(self, item: int, adds: list[float]) -> float:
+        """Change what the items add when an item is chosen. Return what it adds itself: nothing if it is certain."""
+        gain = adds[item]
         for j in self.rivals[item]:
             adds[j] = -math.inf
         for j, value in self.partners[item]:
             adds[j] += value
+        return gain if gain < math.inf else 0.0
