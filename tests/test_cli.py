@@ -23,7 +23,7 @@ from spacy_ner_arch.cli.configs import make_config
 from spacy_ner_arch.cli.corpus_counts import count_documents, count_relations
 from spacy_ner_arch.cli.messages import fail
 from spacy_ner_arch.cli.pages import make_pages
-from spacy_ner_arch.cli.pipelines import check_corpora
+from spacy_ner_arch.cli.pipelines import check_corpora, check_vectors
 from spacy_ner_arch.cli.presets import find_cell
 from spacy_ner_arch.evaluation.score_tables import entity_table
 from spacy_ner_arch.formats import find_docbins
@@ -400,6 +400,18 @@ def test_predictions_leave_python_and_come_back(joint, tmp_path):
     assert len(scores) > 10 and all(0 < score <= 1 for score in scores)
 
 
+def test_the_name_of_a_package_for_pip_is_named(tmp_path):
+    message = "spacy-legacy is the name of a package for pip: give that for Python, spacy_legacy"
+    (tmp_path / "in.txt").write_text("Anna left")
+    for command in (
+        ["label", "spacy-legacy", "Anna"],
+        ["annotate", "spacy-legacy", tmp_path / "in.txt", tmp_path / "a"],
+    ):
+        assert message in " ".join(run(*command, code=1).split()), command
+    output = run("init-config", tmp_path / "my.cfg", "--vectors", "spacy-legacy")
+    assert message in " ".join(output.split()) and (tmp_path / "my.cfg").exists()
+
+
 @pytest.mark.parametrize("command", ["evaluate", "label"])
 def test_clear_error_for_a_path_without_a_pipeline(tmp_path, command):
     DocBin().to_disk(tmp_path / "corpus.spacy")
@@ -609,6 +621,11 @@ def test_debug_data_finds_what_training_would_refuse(tmp_path, monkeypatch, cell
     DocBin().to_disk("empty.spacy")
     output = run("debug-data", "my.cfg", *write_corpora(tmp_path), *options, code=1)
     assert message in " ".join(output.split())
+
+
+def test_vectors_of_a_config_without_a_language():
+    with pytest.raises(ValueError, match=r"^\[initialize\] vectors: no_such is no pipeline"):
+        check_vectors(Config({"initialize": {"vectors": "no_such"}}))
 
 
 def test_debug_data_takes_trees_and_learned_types(tmp_path):

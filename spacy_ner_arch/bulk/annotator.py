@@ -78,14 +78,19 @@ class ShardResult(NamedTuple):
 
 def model_folder(model: str) -> Path:
     """The folder of a pipeline. Raises ValueError if there is none."""
-    folder = get_package_path(model) if not Path(model).exists() and is_package(model) else Path(model)
+    try:
+        folder = get_package_path(model) if is_package(model) else Path(model)  # in the order of load_model
+    except ModuleNotFoundError as error:
+        raise ValueError(no_pipeline(model)) from error
     if not (folder / "meta.json").is_file():
         raise ValueError(no_pipeline(model))
     return folder
 
 
 def no_pipeline(model: str) -> str:
-    """The error for a name that is not that of a pipeline, with the folder that could be meant."""
+    """The error for a name that is not that of a pipeline, with the package or the folder that could be meant."""
+    if is_package(model) and "-" in model:  # pip knows a package by both names
+        return f"{model} is the name of a package for pip: give that for Python, {model.replace('-', '_')}"
     best = Path(model) / "model-best"
     return f"{model} is no pipeline: give a folder such as {best if best.is_dir() else 'training/model-best'}"
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from spacy.util import is_package
 from typer import Argument, Option
 from wasabi import msg
 
@@ -61,7 +62,7 @@ def init_config(
             find_vectors(name, lang) if option == "--vectors" else model_folder(name)
         except ValueError as error:
             missing = "There is no such folder, and no installed package. Training will need one."
-            warn(f"{option} {name}", error if Path(name).exists() else missing)
+            warn(f"{option} {name}", error if Path(name).exists() or is_package(name) else missing)
     with writing(output):
         output.write_text(text, encoding="utf8")
     msg.good(f"Saved config to {output}")

@@ -67,7 +67,7 @@ def check_vectors(config: Config) -> None:
     config = config.interpolate()
     if vectors := config.get("initialize", {}).get("vectors"):
         try:
-            find_vectors(vectors, config["nlp"]["lang"])
+            find_vectors(vectors, config.get("nlp", {}).get("lang", "en"))
         except ValueError as error:
             raise ValueError(f"[initialize] vectors: {error}") from error
 
@@ -104,9 +104,11 @@ def load(model: str, use_gpu: int = -1, code: Path | None = None, silent: bool =
     import_code(code)
     try:
         return load_model(model)
-    except OSError as error:
+    except (OSError, ModuleNotFoundError) as error:
         from ..bulk.annotator import no_pipeline
 
+        if isinstance(error, ModuleNotFoundError) and error.name != model:
+            raise  # a package that the pipeline needs
         fail(no_pipeline(model), error)
     except ValueError as error:
         fail(f"Cannot load {model}", error)
