@@ -437,7 +437,7 @@ def test_the_folder_around_a_pipeline_is_no_pipeline(tmp_path):
         "tune MODEL CORPUS --min-recall 0.9",
         "export MODEL OUT --check CORPUS",
         "review CORPUS OUT --model MODEL",
-        "combine MODEL CORPUS MODEL . -o OUT",
+        "combine MODEL CORPUS MODEL . -o out.spacy",
         "export-data CORPUS OUT -f json",
     ],
 )
