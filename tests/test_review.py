@@ -204,6 +204,7 @@ def test_folds_judge_each_document_once_by_a_pipeline_that_has_not_seen_it(folde
         (["--model", "model", "--config", "config.cfg"], "Give --config to train pipelines, or --model"),
         (["--model", "model", "--training.max_steps", 1], "settings of a config are for --config"),
         (["--config", "config.cfg", "--folds", 31], "60 documents are too few for 31 parts"),
+        (["--config", "config.cfg", "--initialize.vectors", __file__], "is a file, and no pipeline: `python -m spacy"),
     ],
 )
 def test_bad_requests(folder, tmp_path, args, message):
