@@ -81,7 +81,7 @@ def linear(rate: float, warmup: int, steps: str | int = TOTAL) -> dict[str, Any]
 def stages(rates: Mapping[str, float], warmup: int, first: int = 0, steps: str | int = TOTAL) -> dict[str, Any]:
     """A rate for each component; before that, some steps for the new layers alone."""
     groups: dict[str, Any] = {name: {"learn_rate": linear(rate, warmup, steps)} for name, rate in rates.items()}
-    new_layers = {name: {"learn_rate": HEAD_RATE} for name in rates if name != "transformer"}
+    new_layers = {name: {"learn_rate": rate} for name, rate in rates.items() if name != "transformer"}
     before = {"new_layers": {"steps": first, "groups": new_layers}} if first else {}
     return {"@callbacks": "spacy_ner_arch.Stages.v1", "stages": {**before, "all": {"groups": groups}}}
 
@@ -770,6 +770,14 @@ TRIED = [
     tried("semeval/relation_softmax", "rate_2e-4", {f"{GROUPS}.transformer.learn_rate.initial_rate": 2e-4}),
     tried("semeval/relation_softmax", "long", budget(3600)),
     tried("semeval/relation_softmax", "glove", GLOVE_FOR_RELATIONS),
+    tried(
+        "semeval/relation_softmax",
+        "two_stages",
+        {"training.before_update": stages(RELATION_RATES, 140, first=400, steps=1400)},
+    ),
+    tried(
+        "conll04/joint-learned", "two_stages", {"training.before_update": stages(JOINT_RATES, 80, first=200, steps=800)}
+    ),
     tried("conll04/joint-learned", "rate_2e-4", {f"{GROUPS}.transformer.learn_rate.initial_rate": 2e-4}),
     tried("conll04/joint-learned", "long", budget(2000, evaluations=10)),
     tried("conll04/joint-learned", "share", PREDICTED_ENTITIES),

@@ -414,6 +414,7 @@ TRIED = [
     ("rate of the transformer 0.0002, not 0.0001", replace(SEMEVAL_BFLOAT16, run=f"{SEMEVAL.run}-rate_2e-4")),
     ("3,600 steps, not 1,800", replace(SEMEVAL_BFLOAT16, run=f"{SEMEVAL.run}-long")),
     ("with GloVe beside the transformer", replace(SEMEVAL_BFLOAT16, run=f"{SEMEVAL.run}-glove")),
+    ("400 of the steps for the new layers alone", replace(SEMEVAL_BFLOAT16, run=f"{SEMEVAL.run}-two_stages")),
     ("`loss_scale` 0.05, not 0.001", replace(SEMEVAL_BFLOAT16, run=f"{SEMEVAL.run}-loss_scale")),
     ("with a Syn-LSTM over the transformer", replace(SEMEVAL_BFLOAT16, run=f"{SEMEVAL.run}-synlstm")),
     ("`joint`", JOINT_BFLOAT16),
@@ -421,6 +422,7 @@ TRIED = [
     ("2,000 steps, not 1,000", replace(JOINT_BFLOAT16, run=f"{JOINT.run}-long")),
     ("half of the documents with predicted entities", replace(JOINT_BFLOAT16, run=f"{JOINT.run}-share")),
     ("with GloVe and characters beside the transformer", replace(JOINT_BFLOAT16, run=f"{JOINT.run}-glove")),
-    ("the same, and a BiLSTM below the CRF", replace(JOINT_BFLOAT16, run=f"{JOINT.run}-glove_bilstm")),
+    ("200 of the steps for the new layers alone", replace(JOINT_BFLOAT16, run=f"{JOINT.run}-two_stages")),
+    ("with GloVe, characters and a BiLSTM below the CRF", replace(JOINT_BFLOAT16, run=f"{JOINT.run}-glove_bilstm")),
     ("weights 1:1 and `loss_scale` 0.02, not 0.001", replace(JOINT_BFLOAT16, run="conll04/joint-1:1-loss_scale")),
 ]
