@@ -23,7 +23,7 @@ from spacy_ner_arch.cli.configs import make_config
 from spacy_ner_arch.cli.corpus_counts import count_documents, count_relations
 from spacy_ner_arch.cli.messages import fail
 from spacy_ner_arch.cli.pages import make_pages
-from spacy_ner_arch.cli.pipelines import check_corpora, check_vectors
+from spacy_ner_arch.cli.pipelines import check_corpora, check_word_vectors
 from spacy_ner_arch.cli.presets import find_cell
 from spacy_ner_arch.evaluation.score_tables import entity_table
 from spacy_ner_arch.formats import find_docbins
@@ -625,7 +625,7 @@ def test_debug_data_finds_what_training_would_refuse(tmp_path, monkeypatch, cell
 
 def test_vectors_of_a_config_without_a_language():
     with pytest.raises(ValueError, match=r"^\[initialize\] vectors: no_such is no pipeline"):
-        check_vectors(Config({"initialize": {"vectors": "no_such"}}))
+        check_word_vectors(Config({"initialize": {"vectors": "no_such"}}))
 
 
 def test_debug_data_takes_trees_and_learned_types(tmp_path):

@@ -30,7 +30,7 @@ from .corpus_counts import (
     count_relations,
     count_spans,
 )
-from .pipelines import check_corpora, check_vectors
+from .pipelines import check_corpora, check_word_vectors
 
 PARTS = ("train", "dev")
 # Labels with fewer training examples are reported; the number of `spacy debug data`.
@@ -81,7 +81,7 @@ def set_up(path: Path, overrides: dict[str, Any]) -> Setup:
     """Make the pipeline of a config, without its weights, and read its corpora."""
     raw = load_config(path, overrides=overrides)
     check_corpora(raw)
-    check_vectors(raw)
+    check_word_vectors(raw)
     nlp = load_model_from_config(raw, auto_fill=True)
     config = nlp.config.interpolate()
     training = registry.resolve(config["training"], schema=ConfigSchemaTraining)

@@ -10,7 +10,7 @@ from wasabi import msg
 from .cells import EMBEDDINGS, ENCODERS, HEADS, RELATIONS, as_options, notes
 from .configs import make_config
 from .messages import fail, warn, writing
-from .pipelines import find_vectors
+from .pipelines import find_word_vectors
 from .presets import find_cell
 
 TREES_HELP = (
@@ -59,7 +59,7 @@ def init_config(
         if name in (None, "gold"):
             continue
         try:
-            find_vectors(name, lang) if option == "--vectors" else model_folder(name)
+            find_word_vectors(name, lang) if option == "--vectors" else model_folder(name)
         except ValueError as error:
             missing = "There is no such folder, and no installed package. Training will need one."
             warn(f"{option} {name}", error if Path(name).exists() or is_package(name) else missing)

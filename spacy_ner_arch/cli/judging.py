@@ -16,7 +16,7 @@ from wasabi import msg
 from ..annotation.entities import ALTERNATIVES
 from ..evaluation.doubts import LEAST, Doubt, entity_doubts, relation_doubts
 from ..formats import write_docbin
-from .pipelines import check_vectors, predict_corpus, with_tokens
+from .pipelines import check_word_vectors, predict_corpus, with_tokens
 
 
 def train_parts(
@@ -40,7 +40,7 @@ def train_parts(
         write_docbin([docs[i] for i in held_out], paths["dev"])
         settings = {**overrides, **{f"paths.{name}": str(path) for name, path in paths.items()}}
         complete = load_config(config, settings)
-        check_vectors(complete)
+        check_word_vectors(complete)
         output = folder / f"pipeline{fold}"
         output.mkdir()
         train(init_nlp(complete, use_gpu=use_gpu), output, use_gpu=use_gpu)

@@ -62,17 +62,17 @@ def check_corpora(config: Config) -> None:
             raise ValueError(f"[corpora.{name}] path: {error}") from error
 
 
-def check_vectors(config: Config) -> None:
+def check_word_vectors(config: Config) -> None:
     """Raise ValueError if the vectors of a config are those of no pipeline."""
     config = config.interpolate()
     if vectors := config.get("initialize", {}).get("vectors"):
         try:
-            find_vectors(vectors, config.get("nlp", {}).get("lang", "en"))
+            find_word_vectors(vectors, config.get("nlp", {}).get("lang", "en"))
         except ValueError as error:
             raise ValueError(f"[initialize] vectors: {error}") from error
 
 
-def find_vectors(vectors: str, lang: str) -> Path:
+def find_word_vectors(vectors: str, lang: str) -> Path:
     """The folder of a pipeline with word vectors. Raises ValueError if there is none."""
     from ..bulk.annotator import model_folder
 

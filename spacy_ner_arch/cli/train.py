@@ -13,7 +13,7 @@ from wasabi import msg
 
 from .messages import fail
 from .options import CODE, GPU_ID
-from .pipelines import check_corpora, check_vectors
+from .pipelines import check_corpora, check_word_vectors
 
 
 class TrainingJob(NamedTuple):
@@ -159,7 +159,7 @@ def run_job(job: TrainingJob, from_environment: bool = False, **place: Any) -> N
             msg.divider("Initializing pipeline")
             try:
                 check_corpora(config)
-                check_vectors(config)
+                check_word_vectors(config)
                 with show_validation_error(job.config_path, hint_fill=False):
                     nlp = init_nlp(config, use_gpu=job.gpu)
             except (ValueError, OSError) as error:
