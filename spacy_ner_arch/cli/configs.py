@@ -11,7 +11,6 @@ from spacy.util import get_lang_class
 
 from .cells import Cell
 
-DEFAULT_TRANSFORMER = "roberta-base"
 HIDDEN_SIZE = 200  # of each direction of an encoder
 WORD_WIDTH = 100 + 3 * 32 + 64  # of WordCharEmbed.v1 in the template: word, features, characters
 GPU_SCALE = 4  # factor of the batch sizes on a GPU
@@ -40,6 +39,8 @@ def make_config(
 
     Raises ValueError for an unknown language, and for options that do not fit the cell.
     """
+    from ..training.checks import DEFAULT_TRANSFORMER
+
     if transformer and cell.embedding != "transformer":
         raise ValueError(f"--transformer is for --embedding transformer; the embedding is {cell.embedding}")
     if vectors and cell.embedding == "transformer" and cell.head == "none":

@@ -9,8 +9,8 @@ from weakref import WeakKeyDictionary
 from spacy.language import Language
 from spacy.schemas import ConfigSchemaTraining
 
-# The default transformer. project.yml gives it to all configs, also to those without a transformer.
-DEFAULT_ENCODER = "roberta-base"
+# Of new configs. project.yml gives it to all configs, also to those without a transformer.
+DEFAULT_TRANSFORMER = "roberta-base"
 
 # What was shown of a pipeline: each of its components and the logger check its settings.
 _shown: WeakKeyDictionary[Language, set[str]] = WeakKeyDictionary()
@@ -96,7 +96,7 @@ def useless_settings(config: dict[str, Any], source: str, names: Sequence[str]) 
         if unknown:
             yield f"[training] {setting} names {unknown}, which the pipeline does not have; it has {list(names)}"
     for name, value in config.get("paths", {}).items():
-        if (name, value) == ("encoder", DEFAULT_ENCODER):
+        if (name, value) == ("encoder", DEFAULT_TRANSFORMER):
             continue
         if value and name not in ("train", "dev") and f"${{paths.{name}}}" not in source:
             yield f"[paths] {name} = {value!r} is used nowhere in the config; choose a config that has such a component"
