@@ -91,6 +91,9 @@ setup(
             "spacy_ner_arch.ACNNPairs.v1 = spacy_ner_arch.architectures.relations:acnn_pairs",
             "spacy_ner_arch.MarkerPairs.v1 = spacy_ner_arch.architectures.relations:marker_pairs",
         ],
+        "spacy_batchers": [
+            "spacy_ner_arch.Twice.v1 = spacy_ner_arch.training.twice:create_twice",
+        ],
         "spacy_loggers": [
             "spacy_ner_arch.ConsoleLogger.v1 = spacy_ner_arch.training.loggers:create_console_logger",
         ],

@@ -847,7 +847,7 @@ def test_gold_relations_on_other_tokens_and_other_spaces():
         UserWarning, match="1 of 2 gold relations are no candidates, such as IN from 'Acme' ORG to 'Rome' LOC:"
     ):
         nlp.initialize(lambda: [example])
-    _, (found,), (gold,), _ = nlp.get_pipe("relation_extractor").model_input([example])
+    _, (found,), (gold,), *_ = nlp.get_pipe("relation_extractor").model_input([example])
     assert (len(found.pairs), gold.rows.tolist(), gold.classes.tolist()) == (2, [0], [0])
     head, tail = example.predicted.ents
     example.predicted._.relations = [(head, tail, "FOR")]
@@ -874,9 +874,9 @@ def test_negative_ratio_applies_to_updates_only():
     examples = related_examples(nlp)
     fit(nlp, examples, 1)
     pipe = nlp.get_pipe("relation_extractor")
-    _, every, gold, _ = pipe.model_input(examples)
+    _, every, gold, *_ = pipe.model_input(examples)
     assert [len(found.pairs) for found in every] == [2, 0, 2, 0, 12]
-    _, some, kept, _ = pipe.model_input(examples, sample=True)
+    _, some, kept, *_ = pipe.model_input(examples, sample=True)
     assert [len(found.pairs) for found in some] == [2, 0, 2, 0, 4]
     for whole, part, before, after in zip(every, some, gold, kept, strict=True):
         assert whole.pairs[before.rows].tolist() == part.pairs[after.rows].tolist()

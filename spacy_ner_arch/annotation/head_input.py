@@ -1,8 +1,10 @@
 """What a component passes to its model."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from spacy.tokens import Doc
+from spacy.training import Example
 
 
 class HeadInput(NamedTuple):
@@ -12,12 +14,14 @@ class HeadInput(NamedTuple):
     items: of each document, what the head classifies (candidate spans or pairs); None for its tokens or all its spans.
     targets: gold annotation of each document, for the loss; None to predict.
     output: method of the head that predicts.
+    copies: of each document, the number of its other copy in an update, see `find_copies`; None without copies.
     """
 
     docs: list[Doc]
     items: list[Any] | None = None
     targets: list[Any] | None = None
     output: str = "predict"
+    copies: list[int] | None = None
 
 
 def as_input(inputs: HeadInput | list[Doc], needs_pairs: bool = False) -> HeadInput:
@@ -31,3 +35,16 @@ def as_input(inputs: HeadInput | list[Doc], needs_pairs: bool = False) -> HeadIn
             "a model of relations needs the candidate pairs, which its component finds: call the pipeline instead"
         )
     return whole
+
+
+def find_copies(examples: Sequence[Example]) -> list[int]:
+    """Number of the other copy of each example, which has the same reference; its own for an example without one."""
+    copies = list(range(len(examples)))
+    single: dict[int, int] = {}
+    for i, eg in enumerate(examples):
+        other = single.pop(id(eg.reference), None)
+        if other is None:
+            single[id(eg.reference)] = i
+        else:
+            copies[i], copies[other] = other, i
+    return copies

@@ -20,6 +20,7 @@ def crf(
     loss_scale: float = 0.001,
     teacher_weight: float = 1.0,
     teacher_temperature: float = 1.0,
+    consistency: float = 0.0,
     dtype: str = "float32",
 ) -> Model:
     """Label tokens with a linear-chain CRF, for `sequence_ner`.
@@ -30,6 +31,8 @@ def crf(
     loss_scale: constant factor of the negative log likelihood, which is summed over the documents.
     teacher_weight: factor of the loss of documents with a teacher's chain, see `ner-arch annotate --soft`.
     teacher_temperature: divisor of the teacher's scores; above 1, its probabilities become less extreme.
+    consistency: factor of the divergence between the predictions for both copies of a document that
+        spacy_ner_arch.Twice.v1 gives; 0 for none.
     dtype: float32; bfloat16, float16 or auto for mixed precision. The CRF itself computes in float32 and float64.
     Source: Lample et al. 2016.
     """
@@ -40,6 +43,7 @@ def crf(
         loss_scale=loss_scale,
         teacher_weight=teacher_weight,
         teacher_temperature=teacher_temperature,
+        consistency=consistency,
     )
     return head_model("crf_tagger", tok2vec, build, "tokens", dtype, trees_of(encoder))
 
@@ -54,6 +58,7 @@ def softmax(
     class_weights: dict[str, float] | None = None,
     teacher_weight: float = 1.0,
     teacher_temperature: float = 1.0,
+    consistency: float = 0.0,
     dtype: str = "float32",
 ) -> Model:
     """Label tokens with a softmax each, and decode to the best legal tag sequence, for `sequence_ner`.
@@ -71,6 +76,7 @@ def softmax(
         class_weights=class_weights,
         teacher_weight=teacher_weight,
         teacher_temperature=teacher_temperature,
+        consistency=consistency,
     )
     return head_model("softmax_tagger", tok2vec, build, "tokens", dtype, trees_of(encoder))
 
@@ -87,6 +93,7 @@ def span(
     negative_weight: float = 0.5,
     boundary_smoothing: float = 0.0,
     loss_scale: float = 0.001,
+    consistency: float = 0.0,
     dtype: str = "float32",
 ) -> Model:
     """Classify every span, for `span_ner` and `nested_ner`.
@@ -115,5 +122,6 @@ def span(
         negative_weight=negative_weight,
         boundary_smoothing=boundary_smoothing,
         loss_scale=loss_scale,
+        consistency=consistency,
     )
     return head_model("span_classifier", tok2vec, build, "spans", dtype, trees_of(encoder))

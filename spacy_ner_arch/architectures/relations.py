@@ -42,6 +42,7 @@ def relations(
     negative_weight: float = 1.0,
     class_weights: dict[str, float] | None = None,
     loss_scale: float = 0.001,
+    consistency: float = 0.0,
     dtype: str = "float32",
 ) -> Model:
     """Classify candidate pairs of entities, for `relation_extractor`.
@@ -53,11 +54,18 @@ def relations(
     negative_weight: factor of the loss of pairs without a relation.
     class_weights: factor of the loss by gold label; 1 for labels not named.
     loss_scale: constant factor of the loss, which is summed over the pairs.
+    consistency: factor of the divergence between the predictions for both copies of a document that
+        spacy_ner_arch.Twice.v1 gives; 0 for none.
     dtype: float32; bfloat16, float16 or auto for mixed precision.
     """
     if pairs.marks is not None and trees_of(encoder) is not None:
         raise ValueError(
             "spacy_ner_arch.MarkerPairs.v1: marked copies have no dependency trees; use another encoder or pair model"
+        )
+    if pairs.marks is not None and consistency:
+        raise ValueError(
+            "spacy_ner_arch.MarkerPairs.v1: consistency cannot compare marked copies; set it to 0, or use another pair "
+            "model"
         )
     build = partial(
         pairs.build,
@@ -66,6 +74,7 @@ def relations(
         negative_weight=negative_weight,
         class_weights=class_weights,
         loss_scale=loss_scale,
+        consistency=consistency,
     )
     model = head_model("pair_classifier", tok2vec, build, "pairs", dtype, trees_of(encoder))
     return model if pairs.marks is None else with_marked_copies(model, pairs.marks, pairs.context)

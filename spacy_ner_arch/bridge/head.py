@@ -113,7 +113,7 @@ def initialize(model: Model, X: list[Doc] | None = None, Y: dict[str, Any] | Non
 def head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> tuple[Any, Callable[[float], Any]]:
     shim = get_shim(model)
     shim.check_initialized()
-    docs, items, targets, output = as_input(inputs, needs_pairs=model.attrs["classifies"] == "pairs")
+    docs, items, targets, output, copies = as_input(inputs, needs_pairs=model.attrs["classifies"] == "pairs")
     if targets is None:
         return predict_docs(model, docs, items, output), no_backprop
     if not any(len(doc) for doc in docs):
@@ -121,7 +121,7 @@ def head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool
     vectors, backprop_vectors = model.layers[0](docs, is_train)
     losses: list[Loss] = []
     backprops = []
-    for group, x, batch in make_batches(model, docs, vectors, items, targets):
+    for group, x, batch in make_batches(model, docs, vectors, items, targets, copies):
         loss, backprop_loss = shim((x, batch), is_train, model.attrs["dropout_rate"])
         losses.append(loss)
         backprops.append((group, batch, backprop_loss))
@@ -207,6 +207,7 @@ def make_batches(
     vectors: Sequence[Floats2d],
     items: Sequence[Any] | None = None,
     targets: Sequence[Any] | None = None,
+    copies: Sequence[int] | None = None,
 ) -> Iterator[tuple[list[int], Tensor, Batch]]:
     """Cut documents into batches with little padding.
 
@@ -215,8 +216,11 @@ def make_batches(
     """
     shim = get_shim(model)
     lengths = check_lengths(docs, vectors)
-    for group in cut(lengths, shim.device):
+    for group in cut(lengths, shim.device, copies=copies):
         batch = make_batch([lengths[i] for i in group], shim.device)
+        if copies is not None:
+            rows = {i: row for row, i in enumerate(group)}
+            batch.copies = np.array([rows[copies[i]] for i in group])
         settings: TreeSettings | None = model.attrs["tree_settings"]
         if settings is not None:
             trees = [read_tree(docs[i], settings.missing, settings.needs_pos) for i in group]

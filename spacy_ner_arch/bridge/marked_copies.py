@@ -48,7 +48,7 @@ def initialize(model: Model[HeadInput, Any], X: list[Doc] | None = None, Y: Any 
 
 def forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> tuple[Any, Callable]:
     head = model.layers[0]
-    docs, items, targets, output = as_input(inputs, needs_pairs=True)
+    docs, items, targets, output, _ = as_input(inputs, needs_pairs=True)
     found: list[Candidates] = items or []
     chunks = list(cut_copies(found, model.attrs["context"]))
 

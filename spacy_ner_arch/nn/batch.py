@@ -30,6 +30,7 @@ class Batch:
     counts: (B,) rows that the head predicts for each document; the lengths unless the head says otherwise.
     targets: the gold annotation, in the head's own form; None in prediction.
     output: method of the head that computes what is asked for in prediction.
+    copies: (B,) in an update with copies of documents, the number of the other copy; None without copies.
     """
 
     lengths: np.ndarray
@@ -40,6 +41,7 @@ class Batch:
     counts: np.ndarray | None = None
     targets: Any = None
     output: str = "predict"
+    copies: np.ndarray | None = None
 
     @property
     def device(self) -> torch.device:
@@ -48,6 +50,16 @@ class Batch:
     @property
     def is_padded(self) -> bool:
         return self.rows.numel() != self.mask.numel()
+
+    def copied_rows(self, counts: np.ndarray) -> Tensor:
+        """Row of each item in the other copy of its document, (M,) int64; its own for a document without a copy.
+
+        counts: (B,) items of each document, the same for both copies.
+        """
+        assert self.copies is not None
+        starts = counts.cumsum() - counts
+        (rows,) = send([np.repeat(starts[self.copies] - starts, counts) + np.arange(counts.sum())], self.device)
+        return rows
 
     def pad(self, flat: Tensor, fill: float = 0) -> Tensor:
         """(N, ...) -> (B, T, ...); a view if nothing is padding."""
@@ -89,10 +101,16 @@ def send(arrays: Sequence[np.ndarray], device: torch.device) -> list[Tensor]:
     return [sent[place].view(like.dtype).view(like.shape) for place, like in zip(places, tensors, strict=True)]
 
 
-def cut(lengths: Sequence[int], device: torch.device, cpu_padding: int = CPU_PADDING) -> list[list[int]]:
+def cut(
+    lengths: Sequence[int],
+    device: torch.device,
+    cpu_padding: int = CPU_PADDING,
+    copies: Sequence[int] | None = None,
+) -> list[list[int]]:
     """Split documents into groups with little padding.
 
     cpu_padding: padded tokens on a CPU that cost as much as another batch.
+    copies: of each document, the number of its other copy, which stays in the same group; None without copies.
     Returns the numbers of the documents of each group; none without a document. A single group keeps the order of the
     documents; several groups are sorted by length.
     """
@@ -103,13 +121,18 @@ def cut(lengths: Sequence[int], device: torch.device, cpu_padding: int = CPU_PAD
 
     if lengths and fits(max(lengths), len(lengths), sum(lengths)):
         return [list(range(len(lengths)))]
+    together = [[i] for i in range(len(lengths))]
+    if copies is not None:
+        together = [sorted({i, other}) for i, other in enumerate(copies) if i <= other]
     groups: list[list[int]] = []
     total = 0
-    for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
-        if groups and fits(lengths[i], len(groups[-1]) + 1, total + lengths[i]):
-            groups[-1].append(i)
-            total += lengths[i]
+    for docs in sorted(together, key=lambda docs: lengths[docs[0]]):
+        longest = lengths[docs[0]]
+        added = longest * len(docs)
+        if groups and fits(longest, len(groups[-1]) + len(docs), total + added):
+            groups[-1] += docs
+            total += added
         else:
-            groups.append([i])
-            total = lengths[i]
+            groups.append(docs)
+            total = added
     return groups

@@ -54,10 +54,14 @@ class Head(nn.Module):
 
     input_size: width D of the token vectors.
     encoder: builder of the encoder; None for none.
+    consistency: factor of the divergence between the predictions for both copies of a document, which a subclass adds
+        to the loss of a batch with copies; see `consistency.divergence`.
     """
 
-    def __init__(self, input_size: int, encoder: EncoderBuilder | None = None) -> None:
+    def __init__(self, input_size: int, encoder: EncoderBuilder | None = None, consistency: float = 0.0) -> None:
         super().__init__()
+        check_factors(consistency=consistency)
+        self.consistency = consistency
         self.encoder = None if encoder is None else encoder(input_size)
         self.width = input_size if self.encoder is None else cast(int, self.encoder.output_size)
         self.temperature: Tensor

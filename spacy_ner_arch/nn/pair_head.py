@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from ..annotation.pair_classes import INVERSE
 from .batch import Batch, send
+from .consistency import divergence
 from .dropout import dropout
 from .growth import output_layer, regrown
 from .head import EncoderBuilder, Head, HeldOut, Loss, check_factors
@@ -37,6 +38,7 @@ class PairHead(Head):
     class_weights: factor of the loss by gold label, in both of its directions; 1 for labels not named. With
         `multi_label` the factor of the label's own term.
     loss_scale: constant factor of the loss, which is summed over the pairs.
+    consistency: factor of the divergence between the predictions for both copies of a pair.
 
     Shape: x (B, T, D); items are the candidates of each document, targets its gold relations
     (annotation.gold_relations.GoldPairs). Predictions are log probabilities, (P, K) each: log p_k that a label holds,
@@ -60,8 +62,9 @@ class PairHead(Head):
         negative_weight: float = 1.0,
         class_weights: dict[str, float] | None = None,
         loss_scale: float = 0.001,
+        consistency: float = 0.0,
     ) -> None:
-        super().__init__(input_size, encoder)
+        super().__init__(input_size, encoder, consistency)
         if not labels:
             raise ValueError(f"{type(self).__name__}: labels must not be empty")
         check_factors(negative_weight=negative_weight, loss_scale=loss_scale)
@@ -98,12 +101,17 @@ class PairHead(Head):
         if not len(pairs.heads):
             # A gradient of zeros: a shared encoder waits for it.
             nothing = x.flatten()[:0].sum(dtype=wide(x))
-            return Loss(nothing, dict.fromkeys(self.terms, nothing.detach()))
+            names = self.terms if batch.copies is None else (*self.terms, "consistency")
+            return Loss(nothing, dict.fromkeys(names, nothing.detach()))
         x = self.encode(x, batch)
         logits = self._wide_logits(x, batch)
         with torch.autocast(x.device.type, enabled=False):
             held = self.held_labels(logits, batch.targets)
             terms = self.additional_losses(x, pairs, batch.targets, held)
+            if batch.copies is not None:
+                assert batch.counts is not None
+                expected = logits.sigmoid() if self.multi_label else logits.softmax(-1)
+                terms["consistency"] = self.consistency * divergence(logits, expected, batch.copied_rows(batch.counts))
             terms = {name: term * self.loss_scale for name, term in terms.items()}
             total = sum(terms.values(), self.pair_loss(logits, held) * self.loss_scale)
             return Loss(total, {name: term.detach() for name, term in terms.items()})

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from ..annotation.spans import GoldSpans
 from .batch import Batch, send
+from .consistency import divergence
 from .dropout import dropout
 from .growth import output_layer, regrown
 from .head import EncoderBuilder, Head, HeldOut, Loss, check_factors
@@ -57,6 +58,7 @@ class SpanClassifier(Head):
         one).
     loss_scale: constant factor of the loss, which is summed over the spans.
     chunk_spans: spans that are computed at the same time; None for 320 on a CPU and 2048 elsewhere.
+    consistency: factor of the divergence between the predictions for both copies of a span.
 
     SpanSynLSTM uses `attention` and `length_size`; SpanNER `length_size` and `relu_length_size` without attention.
 
@@ -82,8 +84,9 @@ class SpanClassifier(Head):
         boundary_smoothing: float = 0.0,
         loss_scale: float = 0.001,
         chunk_spans: int | None = None,
+        consistency: float = 0.0,
     ) -> None:
-        super().__init__(input_size, encoder)
+        super().__init__(input_size, encoder, consistency)
         if not labels or max_width < 1:
             raise ValueError(f"SpanClassifier: labels and max_width must not be empty, got {labels} and {max_width}")
         if not 0.0 <= boundary_smoothing < 1.0:
@@ -118,7 +121,13 @@ class SpanClassifier(Head):
     def loss(self, x: Tensor, batch: Batch) -> Loss:
         logits = self.logits(x, batch)
         with torch.autocast(x.device.type, enabled=False):
-            return Loss(self.cross_entropy(logits, batch.items, batch.targets) * self.loss_scale, {})
+            total = self.cross_entropy(logits, batch.items, batch.targets) * self.loss_scale
+            if batch.copies is None:
+                return Loss(total, {})
+            spans: SpanList = batch.items
+            rows, _ = spans.find(batch.copied_rows(batch.lengths)[spans.token], spans.width)
+            term = divergence(logits, logits.softmax(-1), rows) * self.consistency * self.loss_scale
+            return Loss(total + term, {"consistency": term.detach()})
 
     def predict(self, x: Tensor, batch: Batch) -> tuple[Tensor, ...]:
         logits = self.logits(x, batch)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from ..annotation.chains import Lattice, TagTarget
 from ..annotation.tags import MISSING, OUTSIDE, split_tag
 from .batch import Batch, send
+from .consistency import divergence
 from .crf import LinearChainCRF
 from .dropout import dropout
 from .forward_backward import expected_counts, log_partition
@@ -71,6 +72,8 @@ class CRFTagger(Head):
     teacher_weight: factor of the loss of documents with a teacher. It is the mean negative log likelihood of the tags
         over the teacher's distribution given the gold tags.
     teacher_temperature: divisor of the teacher's scores.
+    consistency: factor of the divergence between the distributions over tag sequences of both copies of a document. Its
+        gradient takes the expected tags of the other copy as given.
 
     Shape: x (B, T, D); targets see TagTargets. Predictions are tags (N,) and the terms (N, 5, L) of
     LinearChainCRF.span_log_terms.
@@ -88,8 +91,9 @@ class CRFTagger(Head):
         loss_scale: float = 0.001,
         teacher_weight: float = 1.0,
         teacher_temperature: float = 1.0,
+        consistency: float = 0.0,
     ) -> None:
-        super().__init__(input_size, encoder)
+        super().__init__(input_size, encoder, consistency)
         check_factors(loss_scale=loss_scale, teacher_weight=teacher_weight)
         if not teacher_temperature > 0:
             raise ValueError(f"teacher_temperature = {teacher_temperature} must be above 0")
@@ -143,18 +147,34 @@ class CRFTagger(Head):
         emissions = self.emissions(x, batch)
         targets: TagTargets = batch.targets
         with torch.autocast(x.device.type, enabled=False):
-            if targets.gold is None:
-                return Loss(self.gold_loss(emissions, targets.tags, batch.mask, targets.partial) * self.loss_scale, {})
-            losses = []
-            if len(targets.gold):
-                parts = emissions, targets.tags, batch.mask
-                gold, tags, mask = (part.index_select(0, targets.gold) for part in parts)
-                losses.append(self.gold_loss(gold, tags, mask, targets.partial))
-            for taught in targets.taught:
-                mask = batch.mask.index_select(0, taught.rows)
-                loss = self.taught_loss(emissions.index_select(0, taught.rows), mask, *taught.counts(mask))
-                losses.append(loss * self.teacher_weight)
-            return Loss(torch.stack(losses).sum() * self.loss_scale, {})
+            total = self.targets_loss(emissions, batch.mask, targets) * self.loss_scale
+            if batch.copies is None:
+                return Loss(total, {})
+            rows = batch.copied_rows(batch.lengths)
+            scores, expected = batch.flatten(emissions), batch.flatten(self.expected_tags(emissions, batch))
+            term = divergence(scores, expected, rows) * self.consistency * self.loss_scale
+            return Loss(total + term, {"consistency": term.detach()})
+
+    def targets_loss(self, emissions: Tensor, mask: Tensor, targets: TagTargets) -> Tensor:
+        """Loss of documents with gold tags and of documents with a teacher."""
+        if targets.gold is None:
+            return self.gold_loss(emissions, targets.tags, mask, targets.partial)
+        losses = []
+        if len(targets.gold):
+            gold, tags, known = (part.index_select(0, targets.gold) for part in (emissions, targets.tags, mask))
+            losses.append(self.gold_loss(gold, tags, known, targets.partial))
+        for taught in targets.taught:
+            own = mask.index_select(0, taught.rows)
+            loss = self.taught_loss(emissions.index_select(0, taught.rows), own, *taught.counts(own))
+            losses.append(loss * self.teacher_weight)
+        return torch.stack(losses).sum()
+
+    def expected_tags(self, emissions: Tensor, batch: Batch) -> Tensor:
+        """Marginals of the tags, (B, T, K) float32, without a gradient."""
+        lengths = batch.mask.sum(1)
+        with torch.no_grad():
+            steps, _, _ = expected_counts(*self.crf.potentials(emissions, lengths), lengths)
+        return steps.to(emissions.dtype)
 
     def gold_loss(self, emissions: Tensor, tags: Tensor, mask: Tensor, partial: bool) -> Tensor:
         """Negative log likelihood of gold tags.
@@ -260,6 +280,7 @@ class SoftmaxTagger(CRFTagger):
         class_weights: dict[str, float] | None = None,
         teacher_weight: float = 1.0,
         teacher_temperature: float = 1.0,
+        consistency: float = 0.0,
     ) -> None:
         super().__init__(
             input_size,
@@ -270,6 +291,7 @@ class SoftmaxTagger(CRFTagger):
             loss_scale=loss_scale,
             teacher_weight=teacher_weight,
             teacher_temperature=teacher_temperature,
+            consistency=consistency,
         )
         if not 0.0 <= label_smoothing < 1.0:
             raise ValueError(f"label_smoothing = {label_smoothing} must be at least 0 and below 1")
@@ -287,6 +309,10 @@ class SoftmaxTagger(CRFTagger):
             label_smoothing=self.label_smoothing,
             reduction="sum",
         )
+
+    def expected_tags(self, emissions: Tensor, batch: Batch) -> Tensor:
+        """Probabilities of the tags of each token alone, (B, T, K)."""
+        return emissions.softmax(-1)
 
     def taught_loss(self, emissions: Tensor, mask: Tensor, steps: Tensor, moves: Tensor) -> Tensor:
         # cross_entropy would smooth the padding, too.

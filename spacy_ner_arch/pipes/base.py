@@ -17,7 +17,7 @@ from spacy.training import Example, validate_examples, validate_get_examples
 from spacy.vocab import Vocab
 from thinc.api import Model, Optimizer, set_dropout_rate
 
-from ..annotation.head_input import HeadInput
+from ..annotation.head_input import HeadInput, find_copies
 from ..annotation.layers import describe_layers
 from ..training.checks import warn_of_settings
 from ..training.loss_weights import make_loss_weight
@@ -114,6 +114,29 @@ class TorchPipe(TrainablePipe):
         docs = [eg.predicted for eg in examples]
         items = self.find_items(docs)
         return HeadInput(docs, items, self.find_targets(examples, items))
+
+    def update_input(self, examples: Sequence[Example]) -> HeadInput:
+        """Input for an update. With `consistency`, both copies of an example have the same items and targets.
+
+        Raises ValueError for `consistency` without copies.
+        """
+        if not self.head.consistency:
+            return self.model_input(examples, sample=True)
+        copies = find_copies(examples)
+        first = [i for i, other in enumerate(copies) if i <= other]
+        # `accumulate_gradient` can leave a part of a batch with one example alone.
+        if len(first) == len(examples) > 1:
+            raise ValueError(
+                f"consistency = {self.head.consistency} compares two copies of each document, but the batch has one: "
+                'set [training.batcher] @batchers = "spacy_ner_arch.Twice.v1" around the batcher, or consistency = 0'
+            )
+        inputs = self.model_input([examples[i] for i in first], sample=True)
+        place = {i: row for row, i in enumerate(first)}
+        rows = [place[min(i, other)] for i, other in enumerate(copies)]
+        items, targets = (
+            None if values is None else [values[row] for row in rows] for values in (inputs.items, inputs.targets)
+        )
+        return HeadInput([eg.predicted for eg in examples], items, targets, copies=copies)
 
     # Labels
 
@@ -266,7 +289,7 @@ class TorchPipe(TrainablePipe):
         set_dropout_rate(self.model, drop)
         with self._named_errors():
             # The host reads the loss here, so the backward pass can run while the host goes on.
-            loss, backprop = self.model.begin_update(self.model_input(examples, sample=True))
+            loss, backprop = self.model.begin_update(self.update_input(examples))
             if not math.isfinite(loss.total):
                 raise ValueError(
                     f"the loss is {loss.total} in update {self._updates + 1}, on {len(examples)} documents, the first "

@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -187,7 +188,9 @@ def broadcast_tensors(tensors: Sequence[Tensor]) -> None:
 
 
 def share(batch: Sequence[Any]) -> list[Any]:
-    """The documents of a batch that are for this process, some of each length."""
+    """The documents of a batch that are for this process, some of each length; copies of a document stay together."""
     if size() == 1:
         return list(batch)
-    return sorted(batch, key=len)[rank() :: size()]
+    copies = Counter(map(id, batch))
+    unique = {id(item): item for item in batch}.values()
+    return [item for item in sorted(unique, key=len)[rank() :: size()] for _ in range(copies[id(item)])]

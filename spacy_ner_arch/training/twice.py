@@ -1,0 +1,24 @@
+"""Batches with each example twice, for the `consistency` of the heads."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from spacy.util import registry
+
+T = TypeVar("T")
+
+
+@registry.batchers("spacy_ner_arch.Twice.v1")
+def create_twice(batcher: Callable[[Iterable[T]], Iterable[list[T]]]) -> Callable[[Iterable[T]], Iterator[list[T]]]:
+    """Create a batcher that gives the batches of another one, with each example twice.
+
+    Dropout differs between both copies of a document. `consistency` of a head keeps its predictions for them close.
+
+    batcher: for example spacy.batch_by_padded.v1.
+    """
+
+    def twice(items: Iterable[T]) -> Iterator[list[T]]:
+        for batch in batcher(items):
+            yield [item for item in batch for _ in range(2)]
+
+    return twice
