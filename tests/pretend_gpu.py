@@ -454,7 +454,7 @@ def unwrapped(value: Any) -> Any:
     if isinstance(value, np.ndarray) and value.ndim and value.dtype.kind == "f":
         raise DeviceMixing(f"an array of numpy, {value.shape}, given to cupy in {calling_line()}")
     if isinstance(value, (list, tuple)):
-        return type(value)(map(unwrapped, value))
+        return (list if isinstance(value, list) else tuple)(map(unwrapped, value))
     return value
 
 
@@ -463,7 +463,7 @@ def wrapped(value: Any) -> Any:
     if isinstance(value, (np.ndarray, np.generic)):
         return DeviceArray(np.asarray(value))
     if isinstance(value, (list, tuple)):
-        return type(value)(map(wrapped, value))
+        return (list if isinstance(value, list) else tuple)(map(wrapped, value))
     return value
 
 

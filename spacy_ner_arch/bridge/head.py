@@ -5,14 +5,15 @@ one tensor, on which the torch module runs. In training its gradient is split ba
 embedding.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
 from spacy.tokens import Doc
 from thinc.api import Model, torch2xp, xp2torch
-from thinc.types import Floats2d, Ints1d
+from thinc.types import Floats2d
 from torch import Tensor, nn
 
 from ..annotation.head_input import HeadInput, as_input
@@ -24,17 +25,29 @@ from .shim import TorchShim, default_device, no_backprop
 Tok2Vec = Model[list[Doc], list[Floats2d]]
 # For each document, its rows of everything that the head predicts.
 Predictions = list[tuple[np.ndarray, ...]]
+ArrayT = TypeVar("ArrayT", bound=Any)
 
 
-class TokenVectors(list[Floats2d]):
+class DocRows(list[Floats2d]):
+    """Rows of documents, all views of one array, so that `join` copies nothing.
+
+    flat: the rows (N, D) of all documents.
+    """
+
+    def __init__(self, flat: Floats2d, lengths: Iterable[int]) -> None:
+        super().__init__(cut_rows(flat, lengths))
+        self.flat = flat
+
+
+class TokenVectors(DocRows):
     """Vectors of documents from a shared encoder.
 
     gradients: those that our listeners pass back, (N, D) each for all tokens. Listeners of spaCy pass theirs to the
         component.
     """
 
-    def __init__(self, vectors: Sequence[Floats2d]) -> None:
-        super().__init__(vectors)
+    def __init__(self, flat: Floats2d, lengths: Iterable[int]) -> None:
+        super().__init__(flat, lengths)
         self.gradients: list[Tensor] = []
 
 
@@ -119,6 +132,7 @@ def head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool
     if not any(len(doc) for doc in docs):
         return UpdateLoss(0.0, {}), no_backprop
     vectors, backprop_vectors = model.layers[0](docs, is_train)
+    lengths = [len(doc) for doc in docs]
     losses: list[Loss] = []
     backprops = []
     for group, x, batch in make_batches(model, docs, vectors, items, targets, copies):
@@ -127,10 +141,10 @@ def head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool
         backprops.append((group, batch, backprop_loss))
 
     def backprop(weight: float = 1.0) -> Any:
-        gradients: list[Any] = [None] * len(docs)
-        for group, batch, backprop_loss in backprops:
-            place(gradients, group, unpad(model, batch, backprop_loss(weight)))
-        return backprop_vectors(gradients)
+        gradients = [
+            (group, batch.flatten(cast(Tensor, backprop_loss(weight)))) for group, batch, backprop_loss in backprops
+        ]
+        return backprop_vectors(split(model, merge(gradients, lengths), lengths))
 
     return read_loss(losses), backprop
 
@@ -143,14 +157,14 @@ def tok2vec_forward(
     if not any(len(doc) for doc in docs):
         return [model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs], no_backprop
     vectors, backprop_vectors = model.layers[0](docs, is_train)
-    encoded: list[Any] = [None] * len(docs)
+    lengths = [len(doc) for doc in docs]
+    encoded = []
     backprops = []
     for group, x, batch in make_batches(model, docs, vectors):
         states, backprop_states = shim((x, batch), is_train, model.attrs["dropout_rate"])
-        place(encoded, group, unpad(model, batch, states.detach().float()))
+        encoded.append((group, batch.flatten(states.detach().float())))
         backprops.append((group, batch, backprop_states))
-    output = TokenVectors(encoded)
-    lengths = [len(doc) for doc in docs]
+    output = TokenVectors(to_array(model, merge(encoded, lengths)), lengths)
 
     def backprop(d_encoded: list[Floats2d]) -> Any:
         """d_encoded: from the layer above, or the sum of all listeners of spaCy; empty for none."""
@@ -158,11 +172,11 @@ def tok2vec_forward(
         parts = [join(model, d_encoded)] if d_encoded else []
         total = sum_gradients([*parts, *output.gradients])
         rows = total.split(lengths)
-        gradients: list[Any] = [None] * len(docs)
+        gradients = []
         for group, batch, backprop_states in backprops:
             flat = total if len(group) == len(docs) else torch.cat([rows[i] for i in group])
-            place(gradients, group, unpad(model, batch, backprop_states(batch.pad(flat))))
-        return backprop_vectors(gradients)
+            gradients.append((group, batch.flatten(cast(Tensor, backprop_states(batch.pad(flat))))))
+        return backprop_vectors(split(model, merge(gradients, lengths), lengths))
 
     def backprop_rest() -> None:
         if output.gradients:
@@ -189,7 +203,7 @@ def predict_docs(model: Model, docs: list[Doc], items: list[Any] | None, output:
         torch.cuda.current_stream(shim.device).synchronize()
     predictions: Predictions = [()] * len(docs)
     for group, counts, parts in outputs:
-        rows = [np.split(part.numpy(), counts.cumsum()[:-1]) for part in parts]
+        rows = [cut_rows(part.numpy(), counts.tolist()) for part in parts]
         place(predictions, group, list(zip(*rows, strict=True)))
     return predictions
 
@@ -227,7 +241,8 @@ def make_batches(
             (batch.trees,) = send([np.concatenate(trees, axis=1)], shim.device)
         if isinstance(shim.module, Head):
             batch = shim.module.collate(batch, pick(items, group), pick(targets, group))
-        yield group, batch.pad(join(model, [vectors[i] for i in group])), batch
+        own = vectors if len(group) == len(docs) else [vectors[i] for i in group]
+        yield group, batch.pad(join(model, own)), batch
 
 
 def check_lengths(docs: Sequence[Doc], vectors: Sequence[Floats2d]) -> list[int]:
@@ -274,20 +289,36 @@ def device_of(model: Model) -> torch.device:
     return default_device()
 
 
-def join(model: Model, arrays: list[Floats2d]) -> Tensor:
+def join(model: Model, arrays: Sequence[Floats2d]) -> Tensor:
     """One tensor (N, D) of the arrays of all documents."""
-    return xp2torch(arrays[0] if len(arrays) == 1 else model.ops.flatten(arrays), device=device_of(model))
+    flat = arrays.flat if isinstance(arrays, DocRows) else model.ops.flatten(arrays)
+    return xp2torch(flat, device=device_of(model))
 
 
-def split(model: Model, flat: Tensor, lengths: list[int]) -> list[Floats2d]:
+def split(model: Model, flat: Tensor, lengths: Iterable[int]) -> DocRows:
     """The rows (N, D) as one array per document; the arrays are views of the same memory."""
-    array = cast(Floats2d, torch2xp(flat.contiguous(), ops=model.ops))
-    return model.ops.unflatten(array, cast(Ints1d, lengths))
+    return DocRows(to_array(model, flat), lengths)
 
 
-def unpad(model: Model, batch: Batch, padded: Any) -> list[Floats2d]:
-    """The tokens of a padded tensor (B, T, D) as one array per document."""
-    return split(model, batch.flatten(padded), batch.lengths.tolist())
+def to_array(model: Model, flat: Tensor) -> Floats2d:
+    """A tensor as an array of NumPy or CuPy with the same memory."""
+    return cast(Floats2d, torch2xp(flat.contiguous(), ops=model.ops))
+
+
+def cut_rows(flat: ArrayT, lengths: Iterable[int]) -> list[ArrayT]:
+    """The rows of each document as a view."""
+    ends = list(accumulate(lengths, initial=0))
+    return [flat[start:end] for start, end in pairwise(ends)]
+
+
+def merge(parts: Sequence[tuple[Sequence[int], Tensor]], lengths: Sequence[int]) -> Tensor:
+    """The rows (N, D) of all documents in order, from the documents of each group and their rows."""
+    if len(parts) == 1:  # in order, see `cut`
+        return parts[0][1]
+    rows: list[Any] = [None] * len(lengths)
+    for group, flat in parts:
+        place(rows, group, flat.split([lengths[i] for i in group]))
+    return torch.cat(rows)
 
 
 def pick(values: Sequence[Any] | None, group: Sequence[int]) -> list[Any] | None:

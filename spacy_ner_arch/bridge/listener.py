@@ -45,13 +45,13 @@ class WordBatch(FullTransformerBatch):
 
     def __init__(self, vectors: Sequence[Floats2d]) -> None:
         self.gradients: list[Tensor] = []
-        self.width = vectors[0].shape[1] if vectors else 0
+        self.vectors = vectors
         super().__init__(
             spans=[],
             wordpieces=WordpieceBatch.empty(),
             model_output=ModelOutput(),
             align=_alignment(0),
-            cached_doc_data=DocVectors(self.gradients, vectors),
+            cached_doc_data=cast(Any, DocVectors(self.gradients, vectors)),
         )
 
     def unsplit_by_doc(self, arrays: list[list[Any]]) -> Tensor:  # type: ignore[override]  # theirs is for word pieces
@@ -66,17 +66,22 @@ class WordBatch(FullTransformerBatch):
         return sum_gradients(gradients)
 
 
-class DocVectors(list[TransformerData]):
-    """Vectors of documents in the form that listeners of spacy-transformers expect.
+class DocVectors(Sequence[TransformerData]):
+    """Vectors of documents in the form that listeners of spacy-transformers expect, made when it is read.
 
     gradients: the list of the batch to which our listeners append theirs. A reference to the batch itself would be a
         cycle, which keeps its memory until the garbage collector runs.
     """
 
     def __init__(self, gradients: list[Tensor], vectors: Sequence[Floats2d]) -> None:
-        super().__init__(map(_doc_data, vectors))
         self.gradients = gradients
-        self.lengths = [len(rows) for rows in vectors]
+        self.vectors = vectors
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def __getitem__(self, i: Any) -> Any:
+        return _doc_data(self.vectors[i])
 
 
 def _doc_data(vectors: Floats2d) -> TransformerData:
@@ -99,34 +104,38 @@ class WordListener(PicklableListener, TransformerListener):
         self._func = listen
 
 
-def listen(model: WordListener, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Callable]:
-    received = is_train and model._batch_id is not None
-    datas: Any = model._outputs if received else [doc._.trf_data for doc in docs]
-    if received and not isinstance(datas, DocVectors):
+def listen(model: WordListener, docs: list[Doc], is_train: bool) -> tuple[Sequence[Floats2d], Callable]:
+    if not is_train or model._batch_id is None:
+        return doc_vectors(model, docs, is_train), no_backprop
+    received: Any = model._outputs
+    if not isinstance(received, DocVectors):
         raise ValueError(
             "spacy_ner_arch.TransformerListener.v1 listens to spacy_ner_arch.TransformerModel.v1 only; over another "
             "model use spacy-transformers.TransformerListener.v1"
         )
-    if received and datas.lengths != [len(doc) for doc in docs]:
+    if [len(rows) for rows in received.vectors] != [len(doc) for doc in docs]:
         raise ValueError(
             "the transformer has passed on the vectors of other documents than those of this update: update it and the "
             "components that listen to it with the same documents"
         )
+
+    def backprop(gradients: list[Floats2d]) -> Any:
+        received.gradients.append(join(model, gradients))
+        return model.backprop_and_clear([])
+
+    return received.vectors, backprop
+
+
+def doc_vectors(model: WordListener, docs: list[Doc], is_train: bool) -> list[Floats2d]:
+    """Vectors that the component has set on the documents."""
+    datas = [doc._.trf_data for doc in docs]
     if any(data is None and len(doc) for doc, data in zip(docs, datas, strict=True)):
         if is_train:
             raise ValueError(MISSING_VECTORS)
         # spaCy's components run their models at initialization, on documents without vectors.
         warnings.warn(f"{MISSING_VECTORS}; zeros are taken for them", stacklevel=2)
     width = model.get_dim("nO")
-    vectors = [word_rows(data, model.ops, width, len(doc)) for data, doc in zip(datas, docs, strict=True)]
-    if not received:
-        return vectors, no_backprop
-
-    def backprop(gradients: list[Floats2d]) -> Any:
-        datas.gradients.append(join(model, gradients))
-        return model.backprop_and_clear([])
-
-    return vectors, backprop
+    return [word_rows(data, model.ops, width, len(doc)) for data, doc in zip(datas, docs, strict=True)]
 
 
 def own_transformer(transformer: Model[list[Doc], FullTransformerBatch]) -> Tok2Vec:
@@ -134,13 +143,12 @@ def own_transformer(transformer: Model[list[Doc], FullTransformerBatch]) -> Tok2
     return chain(transformer, Model("word_vectors", word_vectors))
 
 
-def word_vectors(model: Model, batch: WordBatch, is_train: bool) -> tuple[list[Floats2d], Callable]:
+def word_vectors(model: Model, batch: WordBatch, is_train: bool) -> tuple[Sequence[Floats2d], Callable]:
     """Word vectors of a WordBatch."""
-    width = batch.width
-    return [word_rows(data, model.ops, width) for data in batch.doc_data], partial(join, model)
+    return batch.vectors, partial(join, model)
 
 
-def word_rows(data: TransformerData | None, ops: Ops, width: int, words: int = 0) -> Floats2d:
+def word_rows(data: TransformerData | None, ops: Ops, width: int, words: int) -> Floats2d:
     """Vectors (words, D) of one document; zeros without data."""
     if data is None or not data.model_output:
         return ops.alloc2f(words, width)
