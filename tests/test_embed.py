@@ -139,7 +139,7 @@ def test_the_unknown_vector_is_trained():
 def test_token_arrays():
     nlp = spacy.blank("en")
     docs = [Doc(nlp.vocab, words=["Anna", "saw", "Anna"]), Doc(nlp.vocab), Doc(nlp.vocab, words=["ü"])]
-    columns, characters, which = token_arrays(docs, [spacy.attrs.NORM, spacy.attrs.SHAPE])
+    columns, characters, which = token_arrays(docs, [spacy.attrs.NORM, spacy.attrs.SHAPE], has_characters=True)
     assert columns.shape == (4, 2) and characters.shape == (3, 4)
     assert [characters[i].tolist() for i in which] == [
         [*map(ord, "Anna")],
@@ -298,7 +298,7 @@ def test_documents_of_another_vocabulary():
         alone = [model.predict([doc])[0] for doc in docs]
     assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(together, alone, strict=True))
     assert [rows[:, -1].tolist() for rows in together] == [[4, 0], [0, 0], [1, 4], [6]]
-    _, characters, which = token_arrays(docs, [LOWER])
+    _, characters, which = token_arrays(docs, [LOWER], has_characters=True)
     assert characters[which[2]].tolist()[:7] == character_codes("Zorblax")
     narrow = with_vectors(width=5)
     with pytest.raises(ValueError, match="has vectors of width 5, but the model was trained with width 7"):

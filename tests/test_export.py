@@ -129,8 +129,9 @@ def test_embedding_is_that_of_torch(settings):
     for part in (module.words, module.changes):
         if part is not None:
             torch.nn.init.normal_(part.unknown)
-    module(*map(torch.from_numpy, token_arrays(seen, attributes)), vectors[:2])  # counts the words
-    arrays = token_arrays(docs, attributes)
+    has_characters = module.characters is not None
+    module(*map(torch.from_numpy, token_arrays(seen, attributes, has_characters)), vectors[:2])  # counts the words
+    arrays = token_arrays(docs, attributes, has_characters)
     with torch.no_grad():
         expected = module.eval()(*map(torch.from_numpy, arrays), vectors).numpy()
     embed = NumpyEmbedding(embedding_arrays(module))

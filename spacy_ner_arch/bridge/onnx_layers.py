@@ -148,7 +148,7 @@ def embed_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[list[F
         width = shim.cfg["vector_width"]
         tables = word_embedding.vector_tables(docs, width, model.attrs["vector_attributes"])
         vectors = np.concatenate([table[which] for table, which in tables]).astype(np.float32, copy=False)
-    arrays = word_embedding.token_arrays(docs, model.attrs["attributes"])
+    arrays = word_embedding.token_arrays(docs, model.attrs["attributes"], "filters" in shim.exported.arrays)
     return split(shim.prepared(*arrays, vectors), lengths), no_backprop
 
 

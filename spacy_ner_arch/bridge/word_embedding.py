@@ -64,7 +64,8 @@ def embed_forward(model: Tok2Vec, docs: list[Doc], is_train: bool) -> tuple[list
     shim.check_initialized()
     if not any(lengths):
         return [model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs], no_backprop
-    tensors = send(token_arrays(docs, model.attrs["attributes"]), shim.device)
+    has_characters = shim.module.characters is not None
+    tensors = send(token_arrays(docs, model.attrs["attributes"], has_characters), shim.device)
     if model.attrs["vector_attributes"]:
         tensors.append(static_vectors(docs, shim.cfg["vector_width"], model.attrs["vector_attributes"], shim.device))
     else:
@@ -78,9 +79,14 @@ def embed_forward(model: Tok2Vec, docs: list[Doc], is_train: bool) -> tuple[list
     return split(model, output.detach(), lengths), backprop
 
 
-def token_arrays(docs: Sequence[Doc], attributes: list[int]) -> tuple[np.ndarray, ...]:
-    """Attributes of the tokens (N, attributes), characters of the different words (U, L), word of each token (N,)."""
+def token_arrays(docs: Sequence[Doc], attributes: list[int], has_characters: bool) -> tuple[np.ndarray, ...]:
+    """Attributes of the tokens (N, attributes), characters of the different words (U, L), word of each token (N,).
+
+    has_characters: whether a model reads the characters; if not, there are no words.
+    """
     columns = np.concatenate([doc.to_array([ORTH, *attributes]) for doc in docs])
+    if not has_characters:
+        return columns[:, 1:].astype(np.int64), np.zeros((0, 1), dtype=np.int64), np.zeros(0, dtype=np.int64)
     words, which = np.unique(columns[:, 0], return_inverse=True)
     characters = np.zeros((len(words), MAX_CHARACTERS), dtype=np.int64)
     for row, word in zip(characters, word_strings(docs, words.tolist()), strict=True):
