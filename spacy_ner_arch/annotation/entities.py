@@ -21,11 +21,11 @@ ALTERNATIVES = "alternatives"
 
 def gold_entities(eg: Example) -> tuple[list[LabelledSpan], np.ndarray]:
     """Gold entities on the predicted tokens, and which of these tokens are annotated, (T,) bool."""
+    gold = eg.reference.ents
     if same_tokens(eg):
-        annotated = eg.reference.to_array(ENT_IOB) != IOB_MISSING
-    else:
-        annotated = np.array([tag is not None for tag in eg.get_aligned_ner()], dtype=bool)
-    return align(eg, eg.reference.ents), annotated
+        spans = [(span.start, span.end, span.label_) for span in gold]
+        return spans, eg.reference.to_array(ENT_IOB) != IOB_MISSING
+    return align(eg, gold), np.array([tag is not None for tag in eg.get_aligned_ner()], dtype=bool)
 
 
 def warn_of_misaligned(name: str, misaligned: Counted, total: int) -> None:
@@ -77,7 +77,8 @@ def remove_ids(doc: Doc, tokens: np.ndarray) -> None:
 
     tokens: (T,) bool, the tokens of these entities.
     """
-    for i in np.flatnonzero((doc.to_array(ENT_ID) != 0) & tokens).tolist():
+    ids = doc.to_array(ENT_ID)
+    for i in np.flatnonzero((ids != 0) & tokens).tolist() if ids.any() else ():
         doc[i].ent_id = 0
 
 

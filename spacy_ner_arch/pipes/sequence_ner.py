@@ -221,9 +221,9 @@ class SequenceNER(TorchPipe):
             self.warn_of_labels({label for _, _, label in spans})
             # Entities of labels that the component does not have are negative.
             tags = np.array([index.get(name, index[OUTSIDE]) for name in names], dtype=np.int64)
-            tags[~known] = MISSING
             chain = None
             if not known.all():
+                tags[~known] = MISSING
                 chain, problem = self._find_chain(eg, known)
                 if chain is not None:
                     self.warn_of_labels(chain.labels)
