@@ -107,7 +107,7 @@ class ModuleOptimizer:
             scaler.unscale_(adamw)
         limit = settings.grad_clip or float("inf")
         norm = nn.utils.clip_grad_norm_(parameters.values(), limit, foreach=True)
-        overflow = (~norm.isfinite()).float()
+        overflow = (norm * 0 != 0).float()  # NaN unless it is finite; isfinite takes twice as many operations
         # The fused step reads this flag on the device and changes nothing if it is set.
         adamw.found_inf = overflow
         adamw.grad_scale = None

@@ -3,6 +3,8 @@
 Letters: N tokens, U different words, L characters of the longest word.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -63,7 +65,14 @@ class HashEmbedding(nn.Module):
         nn.init.uniform_(self.table.weight, -(width**-0.5), width**-0.5)
 
     def forward(self, keys: Tensor) -> Tensor:
-        return self.table(hash_rows(keys, self.table.num_embeddings, self.hashes)).sum(-2)
+        return self.look_up(self.rows(keys))
+
+    def rows(self, keys: Tensor) -> Tensor:
+        """(..., hashes) rows of each key, the same for tables of the same size."""
+        return hash_rows(keys, self.table.num_embeddings, self.hashes)
+
+    def look_up(self, rows: Tensor) -> Tensor:
+        return self.table(rows).sum(-2)
 
 
 class WordCounts(nn.Module):
@@ -197,7 +206,7 @@ class WordEmbedding(nn.Module):
     ) -> None:
         super().__init__()
         self.words = RareWordEmbedding(word_width, word_rows, unknown_rate) if word_width else None
-        self.features = nn.ModuleList(HashEmbedding(feature_width, feature_rows) for _ in range(features))
+        self.features: Any = nn.ModuleList(HashEmbedding(feature_width, feature_rows) for _ in range(features))
         self.characters = CharacterCNN(CHARACTER_ROWS, character_width, filters) if filters else None
         self.changes = RareWordEmbedding(vector_width, word_rows, unknown_rate) if tune_vectors else None
         self.dropout = dropout(dropout_rate)
@@ -206,7 +215,9 @@ class WordEmbedding(nn.Module):
 
     def forward(self, keys: Tensor, characters: Tensor, which: Tensor, vectors: Tensor) -> Tensor:
         parts = [] if self.words is None else [self.words(keys[:, 0])]
-        parts += [embed(column) for embed, column in zip(self.features, keys[:, 1:].unbind(1), strict=True)]
+        if self.features:
+            columns = self.features[0].rows(keys[:, 1:]).unbind(1)
+            parts += [embed.look_up(column) for embed, column in zip(self.features, columns, strict=True)]
         if self.characters is not None:
             parts.append(self.characters(characters).index_select(0, which))
         if self.changes is not None:
