@@ -27,6 +27,8 @@ MISSING_VECTORS = (
     "a document has no vectors of the transformer: put the component `transformer` into the pipeline before the one "
     "that listens to it, and into annotating_components where that one is"
 )
+# Of all documents, since none has its word pieces.
+NO_PIECES = WordpieceBatch.empty()
 # Listeners that a transformer of its own can replace: the function that takes their place, and the settings it keeps.
 REPLACED = {
     "spacy_ner_arch.TransformerListener.v1": ("spacy_ner_arch.TransformerTok2Vec.v1", ("features",)),
@@ -48,7 +50,7 @@ class WordBatch(FullTransformerBatch):
         self.vectors = vectors
         super().__init__(
             spans=[],
-            wordpieces=WordpieceBatch.empty(),
+            wordpieces=NO_PIECES,
             model_output=ModelOutput(),
             align=_alignment(0),
             cached_doc_data=cast(Any, DocVectors(self.gradients, vectors)),
@@ -89,7 +91,7 @@ def _doc_data(vectors: Floats2d) -> TransformerData:
         return TransformerData.empty()
     output = ModelOutput()
     output["last_hidden_state"] = vectors.reshape((1, *vectors.shape))
-    return TransformerData(WordpieceBatch.empty(), output, _alignment(len(vectors)))
+    return TransformerData(NO_PIECES, output, _alignment(len(vectors)))
 
 
 def _alignment(words: int) -> Ragged:
