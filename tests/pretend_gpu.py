@@ -22,6 +22,7 @@ import types
 import weakref
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
@@ -63,27 +64,42 @@ class DeviceMixing(RuntimeError):
     """An operation on the GPU was given something of the host."""
 
 
+@dataclass(eq=False)
+class UnfinishedCopy:
+    """A copy to the host that is not finished, with the number of copies that were begun before."""
+
+    number: int
+    target: weakref.ref
+    content: torch.Tensor
+
+
 class PretendGPU:
     """What has happened on the device: waits of the host and launches, by line."""
 
     def __init__(self) -> None:
         self.waits: Counter[str] = Counter()
         self.launches: Counter[str] = Counter()
-        self._unfinished: list[tuple[weakref.ref, torch.Tensor]] = []
+        self.copies = 0
+        self._unfinished: list[UnfinishedCopy] = []
 
     def wait(self) -> None:
         """The host waits, after which all copies are finished."""
         self.waits[calling_line()] += 1
-        for target, content in self._unfinished:
-            tensor = target()
-            if tensor is not None:
-                tensor.detach().copy_(content)
-        self._unfinished.clear()
+        self._finish(self._unfinished)
 
-    def wait_for_copies(self) -> None:
-        """The host waits if a copy is not finished."""
-        if self._unfinished:
-            self.wait()
+    def wait_for_copies(self, begun: int) -> None:
+        """The host waits until so many copies are finished, counted from the first one, unless they are."""
+        copies = [copy for copy in self._unfinished if copy.number < begun]
+        if copies:
+            self.waits[calling_line()] += 1
+            self._finish(copies)
+
+    def _finish(self, copies: list["UnfinishedCopy"]) -> None:
+        for copy in copies:
+            tensor = copy.target()
+            if tensor is not None:
+                tensor.detach().copy_(copy.content)
+        self._unfinished = [copy for copy in self._unfinished if copy not in copies]
 
     def launch(self) -> None:
         """An operation on the device, for which the host does not wait."""
@@ -92,7 +108,8 @@ class PretendGPU:
     def copy_later(self, content: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Fill a tensor of the host with poison, and with the content when the host waits. Returns the tensor."""
         target.fill_(float("nan") if content.is_floating_point() else POISON)
-        self._unfinished.append((weakref.ref(target), content.clone()))
+        self._unfinished.append(UnfinishedCopy(self.copies, weakref.ref(target), content.clone()))
+        self.copies += 1
         return target
 
     @contextlib.contextmanager
@@ -322,10 +339,10 @@ def torch_patches(gpu: PretendGPU) -> Iterator[Any]:
 
     class Event:
         def record(self, stream=None) -> None:
-            pass
+            self.copies = gpu.copies
 
         def synchronize(self) -> None:
-            gpu.wait_for_copies()
+            gpu.wait_for_copies(self.copies)
 
     for name, value in {
         "_lazy_init": lambda: None,

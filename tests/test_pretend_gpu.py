@@ -17,6 +17,8 @@ from spacy_ner_arch.annotation.chains import Chain
 from spacy_ner_arch.annotation.tags import tag_names
 from spacy_ner_arch.annotation.teachers import set_chain
 from spacy_ner_arch.bridge import head, shim
+from spacy_ner_arch.bridge.host_copy import HostCopy
+from spacy_ner_arch.bridge.shim import TorchShim
 from spacy_ner_arch.nn import batch, taggers
 from spacy_ner_arch.nn.transformer import TAKES_PAIRS, Pieces, WordTransformer
 from spacy_ner_arch.pipes.base import TorchPipe
@@ -84,6 +86,37 @@ def check(config) -> None:
 )
 def test_config(path, corpus, tiny_transformers):  # noqa: F811
     check(small_config(path, corpus, tiny_transformers["bert"]))
+
+
+def test_the_host_starts_the_backward_pass_before_it_waits_for_the_loss(corpus, tiny_transformers, monkeypatch):  # noqa: F811
+    with pretend_gpu() as gpu:
+        run = Run(small_config(ROOT / "configs" / "span.cfg", corpus, tiny_transformers["bert"]))
+        run.update()
+        seen = []
+        backprop = TorchShim._backprop
+
+        def note_waits(*args):
+            seen.append(gpu.waits.total())
+            return backprop(*args)
+
+        monkeypatch.setattr(TorchShim, "_backprop", note_waits)
+        before = gpu.waits.total()
+        run.update()
+        assert len(seen) > 1 and set(seen) == {before}
+        assert gpu.waits.total() == before + 1
+
+
+def test_a_loss_that_is_not_finite_is_found_on_a_gpu(corpus):  # noqa: F811
+    with pretend_gpu():
+        run = Run(small_config(ROOT / "configs" / "bilstm_crf.cfg", corpus, None))
+        run.update()
+        head = run.nlp.get_pipe("sequence_ner").head
+        with torch.no_grad():
+            head.output.bias.fill_(float("nan"))
+        before = head.output.weight.cpu()
+        with pytest.raises(ValueError, match="sequence_ner: the loss is nan in update 2"):
+            run.update()
+        assert head.output.weight.cpu().equal(before)
 
 
 @pytest.mark.parametrize("name", ["bilstm_crf", pytest.param("bilstm", marks=pytest.mark.slow)])
@@ -207,12 +240,12 @@ def rows_on_the_host(lengths, device):
 def each_loss_by_itself(losses):
     for loss in losses:
         float(loss.total)
-    return read_loss(losses)
+    return sum_losses(losses)
 
 
 def flag_at_once(self, optimizer):
     finish_update(self, optimizer)
-    if self.optimizer.overflow is not None and bool(self.optimizer.overflow.flag):
+    if self.optimizer.overflow is not None and bool(self.optimizer.overflow._tensor):
         raise ValueError("the flag is set")
 
 
@@ -220,10 +253,10 @@ def blocking(arrays, device):
     return [torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays]
 
 
-make_batch, read_loss, finish_update = head.make_batch, head.read_loss, shim.TorchShim.finish_update
+make_batch, sum_losses, finish_update = head.make_batch, head.sum_losses, shim.TorchShim.finish_update
 MIXED = (DeviceMixing, "cuda:0 with a tensor of the CPU")
 HOST = (TypeError, "Implicit conversion|expected np.ndarray")
-POISON = (ValueError, "scores are not finite|the flag is set|negative")
+POISON = (ValueError, "scores are not finite|the flag is set|the loss is nan|negative")
 WAITS = (AssertionError, "Counter")
 FAULTS = {
     "rows of the tokens stay on the host": (head, "make_batch", rows_on_the_host, MIXED),
@@ -231,7 +264,8 @@ FAULTS = {
     "numpy joins the arrays of cupy": (head, "join", lambda model, arrays: torch.from_numpy(np.vstack(arrays)), HOST),
     "predictions are read before they arrive": (torch.cuda, "current_stream", lambda device: NoStream(), POISON),
     "the overflow flag is read before it arrives": (shim.TorchShim, "finish_update", flag_at_once, POISON),
-    "a loss is read for each batch": (head, "read_loss", each_loss_by_itself, WAITS),
+    "the loss is read before it arrives": (HostCopy, "read", lambda self: self._tensor, POISON),
+    "a loss is read for each batch": (head, "sum_losses", each_loss_by_itself, WAITS),
     "the host waits for a copy to the device": (batch, "send", blocking, WAITS),
 }
 

@@ -7,7 +7,7 @@ embedding.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, pairwise
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from ..annotation.head_input import HeadInput, as_input
 from ..annotation.trees import TreeSettings, read_tree
 from ..nn.batch import Batch, cut, make_batch, send
 from ..nn.head import Head, Loss
+from .host_copy import HostCopy
 from .shim import TorchShim, default_device, no_backprop
 
 Tok2Vec = Model[list[Doc], list[Floats2d]]
@@ -51,11 +52,31 @@ class TokenVectors(DocRows):
         self.gradients: list[Tensor] = []
 
 
-class UpdateLoss(NamedTuple):
-    """Loss of an update, and its further terms by name, on the host."""
+class UpdateLoss:
+    """Loss of an update, and its further terms by name.
 
-    total: float
-    parts: dict[str, float]
+    On a GPU the host waits for them when it first reads one. Until then it can start the backward pass.
+
+    values: the loss and its terms, (1 + number of names,).
+    names: of the terms.
+    """
+
+    def __init__(self, values: Tensor, names: Sequence[str] = ()) -> None:
+        self._values = HostCopy(values)
+        self._names = list(names)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the loss can be read without waiting."""
+        return self._values.is_there
+
+    @property
+    def total(self) -> float:
+        return float(self._values.read()[0])
+
+    @property
+    def parts(self) -> dict[str, float]:
+        return dict(zip(self._names, self._values.read()[1:].tolist(), strict=True))
 
 
 def head_model(
@@ -130,7 +151,7 @@ def head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool
     if targets is None:
         return predict_docs(model, docs, items, output), no_backprop
     if not any(len(doc) for doc in docs):
-        return UpdateLoss(0.0, {}), no_backprop
+        return UpdateLoss(torch.zeros(1)), no_backprop
     vectors, backprop_vectors = model.layers[0](docs, is_train)
     lengths = [len(doc) for doc in docs]
     losses: list[Loss] = []
@@ -146,7 +167,7 @@ def head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool
         ]
         return backprop_vectors(split(model, merge(gradients, lengths), lengths))
 
-    return read_loss(losses), backprop
+    return sum_losses(losses), backprop
 
 
 def tok2vec_forward(
@@ -265,12 +286,11 @@ def sum_gradients(gradients: Sequence[Tensor]) -> Tensor:
     return sum(gradients[1:], start=gradients[0])
 
 
-def read_loss(losses: Sequence[Loss]) -> UpdateLoss:
-    """Sum the losses of all batches of an update, with one copy to the host."""
+def sum_losses(losses: Sequence[Loss]) -> UpdateLoss:
+    """Sum of the losses of all batches of an update."""
     names = list(losses[0].parts)
     rows = [torch.stack([loss.total.detach().float(), *(loss.parts[key].float() for key in names)]) for loss in losses]
-    total, *parts = torch.stack(rows).sum(0).tolist()
-    return UpdateLoss(total, dict(zip(names, parts, strict=True)))
+    return UpdateLoss(torch.stack(rows).sum(0), names)
 
 
 def get_shim(model: Model) -> TorchShim:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from spacy.tokens import Doc, Span
 from thinc.api import Model
 from torch import Tensor
@@ -80,10 +81,9 @@ def forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> 
             backprop_loss(weight)
         return docs
 
-    parts = dict.fromkeys(losses[0].parts) if losses else {}
-    return UpdateLoss(
-        sum(loss.total for loss in losses), {name: sum(loss.parts[name] for loss in losses) for name in parts}
-    ), backprop
+    names = list(losses[0].parts) if losses else []
+    sums = [sum(loss.total for loss in losses), *(sum(loss.parts[name] for loss in losses) for name in names)]
+    return UpdateLoss(torch.tensor(sums), names), backprop
 
 
 def predict_copies(model: Model, inputs: HeadInput) -> Iterator[tuple[Tensor, Batch]]:

@@ -3,11 +3,13 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from thinc.api import Optimizer
 from torch import Tensor, nn
+
+from .host_copy import HostCopy
 
 MAX_SKIPPED = 50
 
@@ -21,38 +23,12 @@ class ParameterGroup:
     weight_decay: float | None = None
 
 
-class Overflow(NamedTuple):
-    """The flag that a gradient of a step was not finite, while it is copied to the host.
-
-    copied: event after which it is there; None on a CPU.
-    """
-
-    flag: Tensor
-    copied: torch.cuda.Event | None
-
-    @classmethod
-    def copy(cls, flag: Tensor) -> "Overflow":
-        """Begin to copy the flag to the host."""
-        sent = flag.to("cpu", non_blocking=True)
-        if not flag.is_cuda:
-            return cls(sent, None)
-        copied = torch.cuda.Event()
-        copied.record(torch.cuda.current_stream(flag.device))
-        return cls(sent, copied)
-
-    def read(self) -> bool:
-        """Wait for the copy and return the flag."""
-        if self.copied is not None:
-            self.copied.synchronize()
-        return bool(self.flag)
-
-
 class ModuleOptimizer:
     """AdamW over the parameters of a module, and their running averages.
 
     The rate, betas, eps and L2 are those of `[training.optimizer]` (L2 as decoupled weight decay, without biases and
     normalization weights); groups can override rate and decay. Gradients are clipped by their norm over all parameters.
-    A step with a gradient that is not finite changes nothing and is counted in `skipped_steps`. `check_last_step` then
+    A step with a gradient that is not finite changes nothing and is counted in `skipped_steps`. The next step then
     raises ValueError, under loss scaling only after MAX_SKIPPED such steps in a row.
 
     module: its parameters must stay the same tensors.
@@ -72,7 +48,8 @@ class ModuleOptimizer:
         self.parameters = dict(module.named_parameters())
         self.adamw: torch.optim.Optimizer | None = None
         self.skipped_steps = 0
-        self.overflow: Overflow | None = None
+        # Whether a gradient of the last step was not finite.
+        self.overflow: HostCopy | None = None
         self._skipped_in_a_row = 0
         self._settings: Optimizer | None = None
         self._updates = 0
@@ -88,6 +65,7 @@ class ModuleOptimizer:
 
         frozen: whether no parameter is trained now.
         """
+        self._check_last_step()
         parameters = {name: p for name, p in self.parameters.items() if p.grad is not None}
         averages: dict[Any, Any] = {} if settings.averages is None else settings.averages
         # Include parameters that are frozen in this stage; otherwise their averages would lag behind.
@@ -115,18 +93,16 @@ class ModuleOptimizer:
         adamw.zero_grad(set_to_none=True)
         if scaler is not None:
             scaler.update()
-        self.overflow = Overflow.copy(overflow)
+        self.overflow = HostCopy(overflow)
         if settings.averages is not None:
             self._average(averages, {**known, **parameters})
 
-    def check_last_step(self) -> None:
-        """Raise ValueError if the last step was skipped, see above.
-
-        To be called after the host has read the next loss: then it hardly ever waits here.
-        """
+    def _check_last_step(self) -> None:
+        """Raise ValueError if the last step was skipped, see above. The host has read a loss since, so it does not wait
+        here."""
         if self.overflow is None:
             return
-        overflowed, self.overflow = self.overflow.read(), None
+        overflowed, self.overflow = bool(self.overflow.read()), None
         self._skipped_in_a_row = self._skipped_in_a_row + 1 if overflowed else 0
         self.skipped_steps += overflowed
         # The loss scale must adapt first.
@@ -215,7 +191,7 @@ class ModuleOptimizer:
         tensors = {f"{key}/{names[p]}": tensor for p, state in held.items() for key, tensor in state.items()}
         return tensors, {
             "updates": self._updates,
-            "overflow": None if self.overflow is None else self.overflow.read(),
+            "overflow": None if self.overflow is None else bool(self.overflow.read()),
             "skipped": [self.skipped_steps, self._skipped_in_a_row],
             "scaler": None if self._scaler is None else self._scaler.state_dict(),
         }
@@ -231,7 +207,7 @@ class ModuleOptimizer:
                 self._get_adamw(settings).state.setdefault(parameter, {})[kind] = tensor.to(parameter.device)
         self._updates = values["updates"]
         overflow = values["overflow"]
-        self.overflow = None if overflow is None else Overflow(torch.tensor(overflow), None)
+        self.overflow = None if overflow is None else HostCopy(torch.tensor(overflow))
         self.skipped_steps, self._skipped_in_a_row = values["skipped"]
         if values["scaler"] is not None:
             self.scaler(next(iter(self.parameters.values())).device).load_state_dict(values["scaler"])

@@ -192,7 +192,6 @@ class TorchShim(Shim):
         return output, functools.partial(self._backprop, x, source)
 
     def _backprop(self, x: Tensor, output: Tensor, gradient: Any) -> Tensor | None:
-        self.optimizer.check_last_step()
         if not isinstance(gradient, Tensor):  # fill a scalar on the device: a copy from the host would wait
             gradient = torch.full((), gradient, dtype=torch.float32, device=output.device)
         if self.dtype != "float16":

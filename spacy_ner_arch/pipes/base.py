@@ -288,16 +288,13 @@ class TorchPipe(TrainablePipe):
             return losses
         set_dropout_rate(self.model, drop)
         with self._named_errors():
-            # The host reads the loss here, so the backward pass can run while the host goes on.
             loss, backprop = self.model.begin_update(self.update_input(examples))
-            if not math.isfinite(loss.total):
-                raise ValueError(
-                    f"the loss is {loss.total} in update {self._updates + 1}, on {len(examples)} documents, the first "
-                    f"being {examples[0].predicted.text[:60]!r}. No weight was changed by this update; lower "
-                    "[training.optimizer] learn_rate, or look for extreme inputs"
-                )
             weight = self.loss_weight.value()
+            if loss.is_there:
+                self._check_loss(loss.total, examples)
+            # A GPU computes the loss while the host starts the backward pass.
             backprop(weight)
+            self._check_loss(loss.total, examples)
         losses[self.name] += loss.total
         self.update_loss += loss.total
         for part, value in loss.parts.items():
@@ -309,11 +306,20 @@ class TorchPipe(TrainablePipe):
             self.finish_update(sgd)
         return losses
 
+    def _check_loss(self, loss: float, examples: Sequence[Example]) -> None:
+        """Raise ValueError if the loss of an update is not finite."""
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"the loss is {loss} in update {self._updates + 1}, on {len(examples)} documents, the first being "
+                f"{examples[0].predicted.text[:60]!r}. No weight was changed by this update; lower "
+                "[training.optimizer] learn_rate, or look for extreme inputs"
+            )
+
     def finish_update(self, sgd: Optimizer) -> None:
         """Update the weights by the gradients of all calls of `update` since the last one."""
         self._updates += 1
-        self.model.finish_update(sgd)
         with self._named_errors():
+            self.model.finish_update(sgd)
             self.loss_weight.learn(self.update_loss)
         self.update_loss = 0.0
 
