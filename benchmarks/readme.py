@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rows import RESULTS, read_rows
-from systems import CHOICES, CRF_WORTH, ENCODERS, PARTS, PEERS, PUBLISHED, SPANS, TRIED, Comparison, Figure
+from systems import CHOICES, CRF_WORTH, ENCODERS, PARTS, PEERS, PUBLISHED, SPANS, TRIED, TWICE, Comparison, Figure
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "benchmarks/README.md", "docs/reliability.md", "docs/results.md")]
@@ -216,11 +216,11 @@ def spans(page: Path) -> list[Row]:
     return [{"representation": name, "exact / greedy": scores(figure, seeds=[0])} for name, figure in SPANS]
 
 
-def tried(page: Path) -> list[Row]:
-    """Settings without gain, each behind the run that it changes, with the same seed."""
+def settings(figures: Sequence[tuple[str, Figure]], seeds: Sequence[int] | None, page: Path) -> list[Row]:
+    """Runs with other settings, each behind the run that it changes. Without `seeds`, all of them count."""
     return [
-        {"task": figure.task, "run": name, **{part: scores(figure, [0], part) for part in ("dev", "test")}}
-        for name, figure in TRIED
+        {"task": figure.task, "run": name, **{part: scores(figure, seeds, part) for part in ("dev", "test")}}
+        for name, figure in figures
     ]
 
 
@@ -279,7 +279,8 @@ TABLES: dict[str, Callable[[Path], list[Row]]] = {
     "parts": parts,
     "selection": selection,
     "span_representations": spans,
-    "other_settings": tried,
+    "other_settings": partial(settings, TRIED, [0]),
+    "twice": partial(settings, TWICE, None),
     **{repository: partial(published, repository) for repository in PUBLISHED},
 }
 

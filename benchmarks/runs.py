@@ -768,7 +768,7 @@ TRIED = [
     ),
     tried("conll2003/transformer_bilstm_crf", "characters", WITH_CHARACTERS),
     tried("semeval/relation_softmax", "rate_2e-4", {f"{GROUPS}.transformer.learn_rate.initial_rate": 2e-4}),
-    tried("semeval/relation_softmax", "long", budget(3600)),
+    tried("semeval/relation_softmax", "long", budget(3600), seeds=THREE),
     tried("semeval/relation_softmax", "glove", GLOVE_FOR_RELATIONS),
     tried(
         "semeval/relation_softmax",
@@ -779,7 +779,7 @@ TRIED = [
         "conll04/joint-learned", "two_stages", {"training.before_update": stages(JOINT_RATES, 80, first=200, steps=800)}
     ),
     tried("conll04/joint-learned", "rate_2e-4", {f"{GROUPS}.transformer.learn_rate.initial_rate": 2e-4}),
-    tried("conll04/joint-learned", "long", budget(2000, evaluations=10)),
+    tried("conll04/joint-learned", "long", budget(2000, evaluations=10), seeds=THREE),
     tried("conll04/joint-learned", "share", PREDICTED_ENTITIES),
     tried("conll04/joint-learned", "glove", {**WITH_CHARACTERS, **GLOVE_BESIDE}),
     tried(
@@ -792,5 +792,34 @@ TRIED = [
         },
     ),
 ]
-TABLE = MAIN + TRIED
+
+
+def twice(
+    base: str, name: str, weights: Mapping[str, float], settings: Mapping[str, Any] | None = None, seeds: tuple = THREE
+) -> Run:
+    """A run of MAIN with each document twice in a batch, and `consistency` of these components (R-Drop)."""
+    run = next(run for run in MAIN if run.name == base)
+    changed = {**run.settings, **(settings or {})}
+    batcher = {"@batchers": "spacy.batch_by_padded.v1", "buffer": 256, "discard_oversize": False, "get_length": None}
+    size = changed.pop("training.batcher.size", 500)
+    changed["training.batcher"] = {"@batchers": "spacy_ner_arch.Twice.v1", "batcher": {**batcher, "size": size}}
+    changed |= {f"components.{component}.model.consistency": float(weight) for component, weight in weights.items()}
+    return replace(run, name=f"{base}-{name}", section="rdrop", settings=changed, seeds=seeds, extra=None)
+
+
+RDROP = [
+    twice("semeval/relation_softmax", "rdrop", {"relation_extractor": 4}),
+    twice("semeval/relation_softmax", "rdrop_2", {"relation_extractor": 2}, seeds=(0,)),
+    twice("semeval/relation_softmax", "rdrop_8", {"relation_extractor": 8}, seeds=(0, 2)),
+    twice("conll04/joint-learned", "rdrop", {"sequence_ner": 4, "relation_extractor": 4}),
+    twice("conll04/joint-learned", "rdrop_1_4", {"sequence_ner": 1, "relation_extractor": 4}),
+    twice("conll04/joint-learned", "rdrop_0_4", {"relation_extractor": 4}),
+    twice(
+        "conll04/joint-learned",
+        "rdrop-long",
+        {"sequence_ner": 4, "relation_extractor": 4},
+        budget(2000, evaluations=10),
+    ),
+]
+TABLE = MAIN + TRIED + RDROP
 RUNS = {run.name: run for run in TABLE}

@@ -426,3 +426,10 @@ TRIED = [
     ("with GloVe, characters and a BiLSTM below the CRF", replace(JOINT_BFLOAT16, run=f"{JOINT.run}-glove_bilstm")),
     ("weights 1:1 and `loss_scale` 0.02, not 0.001", replace(JOINT_BFLOAT16, run="conll04/joint-1:1-loss_scale")),
 ]
+
+# Each document twice in a batch (R-Drop), as it is, and with twice the steps, which takes as much time.
+TWICE = [
+    (name, replace(figure, run=f"{figure.run}{suffix}", device="gpu"))
+    for figure in (SEMEVAL, JOINT)
+    for name, suffix in (("as it is", ""), ("twice the steps", "-long"), ("each document twice", "-rdrop"))
+]

@@ -13,7 +13,7 @@ def divergence(scores: Tensor, expected: Tensor, copies: Tensor) -> Tensor:
     scores: (M, K) scores of the items, such as the logits of a softmax.
     expected: (M, K) how often k is expected under the scores: the probabilities of a softmax, the marginals of a chain.
     copies: (M,) int64, row of the same item in the other copy; its own for an item without a copy.
-    Source: Wu et al. 2021.
+    Source: Liang et al. 2021 (R-Drop).
     """
     difference = scores - scores.index_select(0, copies)
     # Each two copies are in this sum twice.
