@@ -132,6 +132,13 @@ ONLY_RELATIONS = Comparison(
     "relations between given entities", "relation_softmax", "MiniLM, bfloat16", RELATIONS, (TUTORIAL,)
 )
 BOTH = Comparison("entities and relations", "joint", "MiniLM", JOINT, (APART,), "conll04/joint-1:1")
+BOTH_TWICE = Comparison(
+    "the same, and four times the time",
+    "joint",
+    "MiniLM, each document twice, bfloat16",
+    replace(JOINT, run=f"{JOINT.run}-rdrop-long", dtype="bfloat16"),
+    (Peer("as much time without", replace(JOINT, run=f"{JOINT.run}-longer", dtype="bfloat16")),),
+)
 WITH_TREES = Comparison(
     "good dependency trees", "synlstm_crf", "from scratch, gold trees", GOLD_TREES, (NO_TREES, PREDICTED_TREES)
 )
@@ -144,6 +151,7 @@ CHOICES = [
     OVERLAPPING,
     ONLY_RELATIONS,
     BOTH,
+    BOTH_TWICE,
     WITH_TREES,
 ]
 
@@ -427,9 +435,14 @@ TRIED = [
     ("weights 1:1 and `loss_scale` 0.02, not 0.001", replace(JOINT_BFLOAT16, run="conll04/joint-1:1-loss_scale")),
 ]
 
-# Each document twice in a batch (R-Drop), as it is, and with twice the steps, which takes as much time.
+# Each document twice in a batch (R-Drop), and what takes as much time without it.
 TWICE = [
-    (name, replace(figure, run=f"{figure.run}{suffix}", device="gpu"))
-    for figure in (SEMEVAL, JOINT)
-    for name, suffix in (("as it is", ""), ("twice the steps", "-long"), ("each document twice", "-rdrop"))
+    *(
+        (f"{name}, float32, H100", replace(figure, run=f"{figure.run}{suffix}", device="gpu"))
+        for figure in (SEMEVAL, JOINT)
+        for name, suffix in (("as it is", ""), ("twice the steps", "-long"), ("each document twice", "-rdrop"))
+    ),
+    ("as it is, bfloat16, CPU", JOINT_BFLOAT16),
+    ("four times the steps", replace(JOINT_BFLOAT16, run=f"{JOINT.run}-longer")),
+    ("each document twice, twice the steps", BOTH_TWICE.ours),
 ]
