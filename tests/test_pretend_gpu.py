@@ -88,6 +88,21 @@ def test_config(path, corpus, tiny_transformers):  # noqa: F811
     check(small_config(path, corpus, tiny_transformers["bert"]))
 
 
+@pytest.mark.parametrize("name", ["bilstm_crf", pytest.param("joint", marks=pytest.mark.slow), "span"])
+def test_copies_of_documents(name, corpus, tiny_transformers):  # noqa: F811
+    config = ROOT / "configs" / f"{name}.cfg"
+    with pretend_gpu() as gpu:
+        run = Run(small_config(config, corpus, tiny_transformers["bert"], **{"components.*.consistency": 1.0}))
+        read = run.corpus
+        run.corpus = lambda nlp: [eg for eg in read(nlp) for _ in range(2)]
+        run.update()
+        with gpu.counting() as counted:
+            losses = run.update()
+        heads = [pipe.name for _, pipe in run.nlp.pipeline if isinstance(pipe, TorchPipe)]
+        assert own_waits(counted).total() == len(heads), counted.waits
+        assert all(losses[f"{head}_consistency"] > 0 for head in heads)
+
+
 def test_the_host_starts_the_backward_pass_before_it_waits_for_the_loss(corpus, tiny_transformers, monkeypatch):  # noqa: F811
     with pretend_gpu() as gpu:
         run = Run(small_config(ROOT / "configs" / "span.cfg", corpus, tiny_transformers["bert"]))
