@@ -54,6 +54,21 @@ RUNS = {
     "transformer_crf": ("transformer_crf", {}),
     "span": ("span", {"training.accumulate_gradient": 2}),
     "joint, learned weights": ("joint", {}),
+    "copies of documents": (
+        "joint",
+        {
+            "components.*.consistency": 1.0,
+            "training.batcher": {
+                "@batchers": "spacy_ner_arch.Twice.v1",
+                "batcher": {
+                    "@batchers": "spacy.batch_by_padded.v1",
+                    "size": 40,
+                    "buffer": 10,
+                    "discard_oversize": False,
+                },
+            },
+        },
+    ),
     "two stages": ("transformer_bilstm_crf", {}),
     "parameters of thinc": (
         "bilstm_crf",
