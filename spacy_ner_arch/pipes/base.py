@@ -120,7 +120,8 @@ class TorchPipe(TrainablePipe):
 
         Raises ValueError for `consistency` without copies.
         """
-        if not self.head.consistency:
+        # The shim of an exported model has no head.
+        if self.head is None or not self.head.consistency:
             return self.model_input(examples, sample=True)
         copies = find_copies(examples)
         first = [i for i, other in enumerate(copies) if i <= other]
