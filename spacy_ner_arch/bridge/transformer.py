@@ -195,22 +195,23 @@ class VectorCache:
         if self._module is not get_shim(model).module:  # new weights were loaded
             self.clear(get_shim(model).module)
         keys = [self._key(doc) for doc in docs]
-        new = [i for i, key in enumerate(keys) if key not in self._vectors]
-        found = {keys[i]: self._vectors[keys[i]] for i in range(len(docs)) if keys[i] in self._vectors}
+        # One of each text: a batch can have copies of a document.
+        new = {key: doc for key, doc in zip(keys, docs, strict=True) if key not in self._vectors}
+        found: dict[bytes, Floats2d] = {}
         if new:
-            computed = predict_vectors(model, [docs[i] for i in new])
-            for i, vectors in zip(new, split(model, computed, [len(docs[i]) for i in new]), strict=True):
-                found[keys[i]] = vectors
+            computed = predict_vectors(model, list(new.values()))
+            found = dict(zip(new, split(model, computed, map(len, new.values())), strict=True))
             size = computed.numel() * computed.element_size()
             if self._bytes + size <= self.limit:
                 self._bytes += size
-                self._vectors.update({keys[i]: found[keys[i]] for i in new})
-        return [found[key] for key in keys]
+                self._vectors.update(found)
+        return [found[key] if key in found else self._vectors[key] for key in keys]
 
     def refill(self, model: Model, docs: Sequence[Doc]) -> None:
         """Compute vectors again as `get` did in a training that is resumed: of the same documents together, so that
         they are the same to the last digit, and none beyond the limit."""
-        words = sum(len(doc) for doc in docs if self._key(doc) not in self._vectors)
+        lengths = {self._key(doc): len(doc) for doc in docs}
+        words = sum(length for key, length in lengths.items() if key not in self._vectors)
         if words and self._bytes + words * model.get_dim("nO") * 4 <= self.limit:
             self.get(model, docs)
 
