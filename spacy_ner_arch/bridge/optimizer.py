@@ -108,8 +108,9 @@ class ModuleOptimizer:
         # The loss scale must adapt first.
         if self._skipped_in_a_row > (MAX_SKIPPED if self.is_scaled else 0):
             raise ValueError(
-                f"a gradient was not finite in update {self._updates}, which was skipped: the weights are those of the "
-                "update before; lower [training.optimizer] learn_rate or grad_clip, or look for extreme inputs"
+                f"a gradient of {type(self.module).__name__} was not finite in update {self._updates}, which was "
+                "skipped: the weights are those of the update before; lower [training.optimizer] learn_rate or "
+                "grad_clip, or look for extreme inputs"
             )
 
     def scaler(self, device: torch.device) -> torch.amp.GradScaler:
