@@ -32,6 +32,11 @@ ROOT = Path(__file__).parent.parent
         ),
         ('[training]\nfrozen_components = ["tok2vec","sequence_ner"]', r"frozen_components names \['tok2vec'\]"),
         ('[training]\n\n[paths]\nencoder = "some-model"', "encoder = 'some-model' is used nowhere"),
+        (
+            '[training]\n\n[training.batcher]\n@batchers = "spacy_ner_arch.Twice.v1"\n\n[components]\n\n'
+            "[components.ner]\n\n[components.ner.model]\nconsistency = 0.0",
+            "Twice.v1 gives each document twice, but no component compares the copies: set consistency",
+        ),
         ("[training]\nmax_step = 30", "max_step is no setting and has no effect; use max_steps"),
     ],
 )

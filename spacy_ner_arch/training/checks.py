@@ -91,6 +91,13 @@ def useless_settings(config: dict[str, Any], source: str, names: Sequence[str]) 
             f"[training] eval_frequency = {frequency} is above max_steps = {steps}: the pipeline is scored before the "
             f"first update only, and model-best is the untrained one; lower eval_frequency to a divisor of {steps}"
         )
+    models = [block.get("model") or {} for block in config.get("components", {}).values()]
+    twice = (training.get("batcher") or {}).get("@batchers") == "spacy_ner_arch.Twice.v1"
+    if twice and not any(model.get("consistency") for model in models):
+        yield (
+            "[training.batcher] Twice.v1 gives each document twice, but no component compares the copies: "
+            "set consistency in the model of a component, or remove spacy_ner_arch.Twice.v1"
+        )
     for setting in ("annotating_components", "frozen_components"):
         unknown = sorted(set(training.get(setting) or ()) - set(names))
         if unknown:
