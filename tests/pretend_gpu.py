@@ -331,7 +331,7 @@ def torch_patches(gpu: PretendGPU) -> Iterator[Any]:
     yield patch.object(torch, "tensor", make_tensor)
     yield patch.object(torch, "as_tensor", as_tensor)
     # Views of wrappers cannot be made in inference mode.
-    yield patch.object(torch, "inference_mode", torch.no_grad)
+    yield patch.object(torch, "inference_mode", lambda mode=True: torch.no_grad() if mode else contextlib.nullcontext())
 
     class Stream:
         def synchronize(self) -> None:

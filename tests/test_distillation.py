@@ -448,6 +448,14 @@ def test_a_teacher_with_another_scheme_is_refused(trained):
         student.initialize(lambda: [soft_example(student, trained)])
 
 
+def test_the_loss_of_documents_with_a_teacher_without_training(trained):
+    student = make_nlp()
+    examples = [soft_example(student, trained), *make_examples(student, TRAIN[1:3])]
+    student.initialize(lambda: examples)
+    loss = student.get_pipe("sequence_ner").get_loss(examples)
+    assert loss == pytest.approx(student.update(examples, sgd=False)["sequence_ner"], rel=1e-5) and loss > 0
+
+
 @pytest.mark.slow
 def test_labels_that_only_the_teacher_has_are_negative(trained):
     student = make_nlp()

@@ -181,9 +181,10 @@ def expected_counts(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> 
     The paths are drawn from the distribution of the chain. The third result is the log partition, (B,). None of them
     has a gradient. Arguments: see log_partition.
     """
-    with torch.enable_grad():
-        parts = emissions.detach().requires_grad_(), transitions.detach().requires_grad_()
-        total = log_partition(*parts, lengths)
+    with torch.inference_mode(False), torch.enable_grad():
+        # A tensor of inference mode cannot be saved for a backward pass, but a clone of it can.
+        parts = emissions.detach().clone().requires_grad_(), transitions.detach().clone().requires_grad_()
+        total = log_partition(*parts, lengths.clone())
         # Of a path, the log probability is its score minus the total.
         steps, moves = torch.autograd.grad(total.sum(), parts)
     return steps, moves, total.detach()
