@@ -274,6 +274,7 @@ def test_every_entry_point_loads():
     assert {point.group for point in points} == {
         "spacy_factories",
         "spacy_architectures",
+        "spacy_batchers",
         "spacy_readers",
         "spacy_scorers",
         "spacy_callbacks",
