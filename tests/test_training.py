@@ -35,7 +35,7 @@ ROOT = Path(__file__).parent.parent
         (
             '[training]\n\n[training.batcher]\n@batchers = "spacy_ner_arch.Twice.v1"\n\n[components]\n\n'
             "[components.ner]\n\n[components.ner.model]\nconsistency = 0.0",
-            "Twice.v1 gives each document twice, but no component compares the copies: set consistency",
+            "spacy_ner_arch.Twice.v1 gives each document twice, but consistency is 0 in all models: set it",
         ),
         ("[training]\nmax_step = 30", "max_step is no setting and has no effect; use max_steps"),
     ],

@@ -95,8 +95,8 @@ def useless_settings(config: dict[str, Any], source: str, names: Sequence[str]) 
     twice = (training.get("batcher") or {}).get("@batchers") == "spacy_ner_arch.Twice.v1"
     if twice and not any(model.get("consistency") for model in models):
         yield (
-            "[training.batcher] Twice.v1 gives each document twice, but no component compares the copies: "
-            "set consistency in the model of a component, or remove spacy_ner_arch.Twice.v1"
+            "[training.batcher] spacy_ner_arch.Twice.v1 gives each document twice, but consistency is 0 in all models: "
+            "set it in the model of a component, or use the inner batcher alone"
         )
     for setting in ("annotating_components", "frozen_components"):
         unknown = sorted(set(training.get(setting) or ()) - set(names))
