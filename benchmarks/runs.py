@@ -810,6 +810,7 @@ def twice(
 
 RDROP = [
     twice("semeval/relation_softmax", "rdrop", {"relation_extractor": 4}),
+    twice("semeval/relation_softmax", "rdrop-long", {"relation_extractor": 4}, budget(3600)),
     twice("semeval/relation_softmax", "rdrop_2", {"relation_extractor": 2}, seeds=(0,)),
     twice("semeval/relation_softmax", "rdrop_8", {"relation_extractor": 8}, seeds=(0, 2)),
     twice("conll04/joint-learned", "rdrop", {"sequence_ner": 4, "relation_extractor": 4}),
