@@ -3,7 +3,7 @@
 from spacy.attrs import intify_attr
 from spacy.util import registry
 
-from ..bridge.head import Tok2Vec
+from ..bridge.rows import Tok2Vec
 from ..bridge.word_embedding import word_embedding
 
 

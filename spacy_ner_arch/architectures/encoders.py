@@ -7,7 +7,8 @@ from spacy.util import registry
 from torch import nn
 
 from ..annotation.trees import MISSING, TreeSettings
-from ..bridge.head import Tok2Vec, tok2vec_model
+from ..bridge.head import tok2vec_model
+from ..bridge.rows import Tok2Vec
 from ..bridge.token_listener import TokenListener
 from ..nn.head import EncoderBuilder
 from ..nn.lstm import BiLSTM

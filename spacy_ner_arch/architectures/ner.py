@@ -5,7 +5,8 @@ from functools import partial
 from spacy.util import registry
 from thinc.api import Model
 
-from ..bridge.head import Tok2Vec, head_model
+from ..bridge.head import head_model
+from ..bridge.rows import Tok2Vec
 from ..nn.head import EncoderBuilder
 from ..nn.spans import SpanClassifier
 from ..nn.taggers import CRFTagger, SoftmaxTagger

@@ -8,8 +8,9 @@ from typing import Any
 from spacy.util import registry
 from thinc.api import Model
 
-from ..bridge.head import Tok2Vec, head_model
+from ..bridge.head import head_model
 from ..bridge.marked_copies import with_marked_copies
+from ..bridge.rows import Tok2Vec
 from ..nn.head import EncoderBuilder
 from ..nn.pair_acnn import ACNNPairs
 from ..nn.pair_bilstm import BiLSTMAttentionPairs, BiLSTMPairs

@@ -5,14 +5,13 @@ one tensor, on which the torch module runs. In training its gradient is split ba
 embedding.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate, pairwise
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
 from spacy.tokens import Doc
-from thinc.api import Model, torch2xp, xp2torch
+from thinc.api import Model
 from thinc.types import Floats2d
 from torch import Tensor, nn
 
@@ -21,35 +20,23 @@ from ..annotation.trees import TreeSettings, read_tree
 from ..nn.batch import Batch, cut, make_batch, send
 from ..nn.head import Head, Loss
 from .host_copy import HostCopy
-from .shim import TorchShim, default_device, no_backprop
+from .rows import (
+    Tok2Vec,
+    TokenVectors,
+    check_lengths,
+    cut_rows,
+    join,
+    merge,
+    pick,
+    place,
+    split,
+    sum_gradients,
+    to_array,
+)
+from .shim import TorchShim, get_shim, no_backprop
 
-Tok2Vec = Model[list[Doc], list[Floats2d]]
 # For each document, its rows of everything that the head predicts.
 Predictions = list[tuple[np.ndarray, ...]]
-ArrayT = TypeVar("ArrayT", bound=Any)
-
-
-class DocRows(list[Floats2d]):
-    """Rows of documents, all views of one array, so that `join` copies nothing.
-
-    flat: the rows (N, D) of all documents.
-    """
-
-    def __init__(self, flat: Floats2d, lengths: Iterable[int]) -> None:
-        super().__init__(cut_rows(flat, lengths))
-        self.flat = flat
-
-
-class TokenVectors(DocRows):
-    """Vectors of documents from a shared encoder.
-
-    gradients: those that our listeners pass back, (N, D) each for all tokens. Listeners of spaCy pass theirs to the
-        component.
-    """
-
-    def __init__(self, flat: Floats2d, lengths: Iterable[int]) -> None:
-        super().__init__(flat, lengths)
-        self.gradients: list[Tensor] = []
 
 
 class UpdateLoss:
@@ -266,87 +253,8 @@ def make_batches(
         yield group, batch.pad(join(model, own)), batch
 
 
-def check_lengths(docs: Sequence[Doc], vectors: Sequence[Floats2d]) -> list[int]:
-    """Lengths of the documents. Raises ValueError unless each has as many vectors as tokens.
-
-    The vectors of a shared encoder are kept on the documents, and a component behind it can merge or split tokens.
-    """
-    for doc, rows in zip(docs, vectors, strict=True):
-        if len(rows) != len(doc):
-            raise ValueError(
-                f"the shared encoder has read {len(rows)} tokens of {doc.text[:60]!r}, which now has {len(doc)}: a "
-                "component between them has merged or split tokens. Put that component (such as merge_entities) behind "
-                "all that listen to the encoder, or give this one its own copy with nlp.replace_listeners"
-            )
-    return [len(doc) for doc in docs]
-
-
-def sum_gradients(gradients: Sequence[Tensor]) -> Tensor:
-    """Sum of one or more gradients."""
-    return sum(gradients[1:], start=gradients[0])
-
-
 def sum_losses(losses: Sequence[Loss]) -> UpdateLoss:
     """Sum of the losses of all batches of an update."""
     names = list(losses[0].parts)
     rows = [torch.stack([loss.total.detach().float(), *(loss.parts[key].float() for key in names)]) for loss in losses]
     return UpdateLoss(torch.stack(rows).sum(0), names)
-
-
-def get_shim(model: Model) -> TorchShim:
-    """The torch side of a model of this package."""
-    shim = model.shims[0]
-    assert isinstance(shim, TorchShim)
-    return shim
-
-
-def device_of(model: Model) -> torch.device:
-    """Device of the first torch module of the model."""
-    for node in model.walk():
-        for shim in node.shims:
-            if isinstance(shim, TorchShim) and shim.is_initialized:
-                return shim.device
-    return default_device()
-
-
-def join(model: Model, arrays: Sequence[Floats2d]) -> Tensor:
-    """One tensor (N, D) of the arrays of all documents."""
-    flat = arrays.flat if isinstance(arrays, DocRows) else model.ops.flatten(arrays)
-    return xp2torch(flat, device=device_of(model))
-
-
-def split(model: Model, flat: Tensor, lengths: Iterable[int]) -> DocRows:
-    """The rows (N, D) as one array per document; the arrays are views of the same memory."""
-    return DocRows(to_array(model, flat), lengths)
-
-
-def to_array(model: Model, flat: Tensor) -> Floats2d:
-    """A tensor as an array of NumPy or CuPy with the same memory."""
-    return cast(Floats2d, torch2xp(flat.contiguous(), ops=model.ops))
-
-
-def cut_rows(flat: ArrayT, lengths: Iterable[int]) -> list[ArrayT]:
-    """The rows of each document as a view."""
-    ends = list(accumulate(lengths, initial=0))
-    return [flat[start:end] for start, end in pairwise(ends)]
-
-
-def merge(parts: Sequence[tuple[Sequence[int], Tensor]], lengths: Sequence[int]) -> Tensor:
-    """The rows (N, D) of all documents in order, from the documents of each group and their rows."""
-    if len(parts) == 1:  # in order, see `cut`
-        return parts[0][1]
-    rows: list[Any] = [None] * len(lengths)
-    for group, flat in parts:
-        place(rows, group, flat.split([lengths[i] for i in group]))
-    return torch.cat(rows)
-
-
-def pick(values: Sequence[Any] | None, group: Sequence[int]) -> list[Any] | None:
-    """The values of some documents."""
-    return None if values is None else [values[i] for i in group]
-
-
-def place(values: list[Any], group: Sequence[int], new: Sequence[Any]) -> None:
-    """Set the values of some documents."""
-    for i, value in zip(group, new, strict=True):
-        values[i] = value

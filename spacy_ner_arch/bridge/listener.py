@@ -19,7 +19,7 @@ from thinc.types import Floats2d, Ragged
 from torch import Tensor
 from transformers.file_utils import ModelOutput
 
-from .head import Tok2Vec, join, sum_gradients
+from .rows import Tok2Vec, join, sum_gradients
 from .shim import default_device, no_backprop
 from .token_listener import PicklableListener
 

@@ -15,8 +15,8 @@ from ..annotation.gold_relations import GoldPairs
 from ..annotation.head_input import HeadInput, as_input
 from ..nn.batch import Batch
 from ..nn.dropout import sampling_again, sampling_state
-from .head import Predictions, UpdateLoss, device_of, predict_batches
-from .shim import TorchShim, no_backprop
+from .head import Predictions, UpdateLoss, predict_batches
+from .shim import TorchShim, device_of, no_backprop
 
 # Copies that exist at the same time, and their tokens.
 CHUNK, CHUNK_TOKENS = 256, 8_192

@@ -17,11 +17,10 @@ from ..nn.numpy_embed import embedding_arrays
 from ..nn.spans import SpanClassifier
 from ..nn.taggers import CRFTagger, SoftmaxTagger
 from ..nn.transformer import WordTransformer
-from .head import get_shim
 from .onnx_graphs import encoder_graph, quantized, to_numpy, traced
 from .onnx_layers import INPUTS, LAYERS, run_without_torch
 from .onnx_shim import Exported, OnnxShim
-from .shim import TorchShim
+from .shim import TorchShim, get_shim
 from .wordpieces import WordPieces, get_pieces
 
 # By how much vectors of an exported transformer may differ, as a share of the largest.

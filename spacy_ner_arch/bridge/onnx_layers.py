@@ -20,9 +20,10 @@ from ..nn.numpy_crf import ChainParameters, NumpyCRF
 from ..nn.numpy_embed import NumpyEmbedding
 from ..nn.span_logits import CPU_SPANS, cut_spans, list_spans
 from . import head, transformer, word_embedding
-from .head import Predictions, check_lengths
+from .head import Predictions
 from .listener import WordBatch
 from .onnx_shim import ORIGINAL, OnnxShim
+from .rows import check_lengths
 from .shim import no_backprop
 from .windows import make_batches
 from .wordpieces import get_pieces

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Any, cast
 
 import torch
-from thinc.api import Optimizer, Shim, get_torch_default_device
+from thinc.api import Model, Optimizer, Shim, get_torch_default_device
 from torch import Tensor, nn
 
 from ..nn.dropout import set_dropout
@@ -289,3 +289,19 @@ def default_device() -> torch.device:
 def no_backprop(*args: Any) -> None:
     """The backward pass of a call that changes nothing: in prediction, or with all weights frozen."""
     return None
+
+
+def get_shim(model: Model) -> TorchShim:
+    """The torch side of a model of this package."""
+    shim = model.shims[0]
+    assert isinstance(shim, TorchShim)
+    return shim
+
+
+def device_of(model: Model) -> torch.device:
+    """Device of the first torch module of the model."""
+    for node in model.walk():
+        for shim in node.shims:
+            if isinstance(shim, TorchShim) and shim.is_initialized:
+                return shim.device
+    return default_device()

@@ -11,7 +11,7 @@ from spacy.pipeline.tok2vec import Tok2VecListener, forward
 from spacy.tokens import Doc
 from thinc.types import Floats2d
 
-from .head import TokenVectors, join
+from .rows import TokenVectors, join
 
 
 class PicklableListener:

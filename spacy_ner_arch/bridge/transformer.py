@@ -22,10 +22,10 @@ from thinc.types import Floats2d
 from torch import Tensor
 
 from ..nn.transformer import POOLINGS, WordTransformer, stored_config
-from .head import get_shim, split, sum_gradients
 from .listener import WordBatch, replace_listener, replace_listener_cfg
 from .pretrained import check_dtype, check_settings, check_sizes, check_vectors, load_pretrained
-from .shim import TorchShim, no_backprop
+from .rows import split, sum_gradients
+from .shim import TorchShim, get_shim, no_backprop
 from .windows import collate
 from .wordpieces import WordPieces, get_pieces
 

@@ -17,8 +17,8 @@ from thinc.types import Floats2d
 from ..annotation.words import word_strings
 from ..nn.batch import send
 from ..nn.embed import CHARACTER_ROWS, WordEmbedding
-from .head import Tok2Vec, check_lengths, get_shim, join, split
-from .shim import TorchShim, default_device, no_backprop
+from .rows import Tok2Vec, check_lengths, join, split
+from .shim import TorchShim, default_device, get_shim, no_backprop
 
 # Longest word in characters; of a longer one, the first and the last half are used.
 MAX_CHARACTERS = 24

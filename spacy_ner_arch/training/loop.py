@@ -32,7 +32,7 @@ from thinc.api import Model, set_gpu_allocator
 from torch import Tensor
 from wasabi import Printer
 
-from ..bridge.head import get_shim
+from ..bridge.shim import get_shim
 from . import parallel
 from .batches import Batches
 from .checkpoint import (
