@@ -27,11 +27,15 @@ MACHINE = Machine("bfloat16")
 # Corpora of outcomes that are drawn from the probabilities.
 DRAWS = 200
 Items = Callable[[Example], Sides]
-# Run, what is measured, its component and its items, and gold annotation that is copied.
+# What is measured, its component and its items, and gold annotation that is copied; with the run in front.
+JOINT: tuple[tuple[str, str, Items, list[str]], ...] = (
+    ("entities", "sequence_ner", entity_items, ["sents"]),
+    ("relations", "relation_extractor", relation_items, ["sents"]),
+    ("relations, gold entities", "relation_extractor", relation_items, ["ents", "sents"]),
+)
 MEASURED: tuple[tuple[str, str, str, Items, list[str]], ...] = (
-    ("conll04/joint-learned", "entities", "sequence_ner", entity_items, ["sents"]),
-    ("conll04/joint-learned", "relations", "relation_extractor", relation_items, ["sents"]),
-    ("conll04/joint-learned", "relations, gold entities", "relation_extractor", relation_items, ["ents", "sents"]),
+    *(("conll04/joint-learned", *measured) for measured in JOINT),
+    *(("conll04/joint-learned-rdrop-long", *measured) for measured in JOINT),
     ("semeval/relation_softmax", "relations, gold entities", "relation_extractor", relation_items, ["ents", "sents"]),
     ("conll2003/span-few", "spans", "span_ner", entity_items, []),
 )
@@ -57,7 +61,7 @@ def main() -> None:
             run = RUNS[name]
             keys = {"section": "calibration", "corpus": run.corpus, "model": f"{name.split('/')[1]}, {what}"}
             keys |= {"seed": seed, **MACHINE.row()}
-            if (run.name != "conll04/joint-learned" and seed) or has_row("accuracy", **keys):
+            if (run.corpus != "conll04" and seed) or has_row("accuracy", **keys):
                 continue
             train(run, seed, MACHINE)
             (nlp,) = load((run.name,), seed, MACHINE)

@@ -122,16 +122,21 @@ def convert(corpus: str) -> None:
 
 
 def mix(corpus: str) -> None:
-    """Make a corpus from others."""
-    for part in ("train", "dev"):
+    """Make a corpus from parts of others."""
+    for part, sources in MIXED[corpus].items():
         path = ROOT / "corpus" / corpus / f"{part}.spacy"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            mixture = DocBin()
-            for source in MIXED[corpus]:
-                convert(source)
-                mixture.merge(DocBin().from_disk(ROOT / "corpus" / source / f"{part}.spacy"))
+            mixture, *others = [DocBin().from_disk(source_path(source)) for source in sources]
+            for other in others:
+                mixture.merge(other)
             mixture.to_disk(path)
+
+
+def source_path(part: str) -> Path:
+    """File of a part of a corpus, CORPUS/PART, which is converted if it is not there."""
+    convert(part.split("/")[0])
+    return ROOT / "corpus" / f"{part}.spacy"
 
 
 def link_minilm() -> None:
@@ -263,7 +268,8 @@ def score_run(run: Run, seed: int, machine: Machine) -> dict[str, Any]:
     machine.use()
     pipelines = load(run.chain or (run.name,), seed, machine)
     row: dict[str, Any] = {}
-    for part in ("dev", "test") if run.scores else ():
+    parts = [part for part in MIXED.get(run.corpus, ("dev", "test")) if part != "train"]
+    for part in parts if run.scores else ():
         found = score(pipelines, read(run, pipelines[0], part))
         row |= {f"{part}_{name}": percent(found[SCORES[name]]) for name in run.scores}
     if run.extra:

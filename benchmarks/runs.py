@@ -293,8 +293,15 @@ TRANSFORMERS = [
     ),
 ]
 
-# Corpora that are put together from others.
-MIXED = {"conll2003_mixed": ("conll2003", "conll2003_documents")}
+# Corpora that are put together from parts of others. Those named `_all` train on the development part as well, as
+# published systems do, with the settings that were chosen on it.
+MIXED: dict[str, dict[str, tuple[str, ...]]] = {
+    "conll2003_mixed": {part: (f"conll2003/{part}", f"conll2003_documents/{part}") for part in ("train", "dev")},
+    **{
+        f"{corpus}_all": {"train": (f"{corpus}/train", f"{corpus}/dev"), "test": (f"{corpus}/test",)}
+        for corpus in ("semeval", "conll04")
+    },
+}
 # Training on sentences, on whole documents, or on both; each is scored on sentences and on documents.
 ON_LENGTHS: dict[str, Any] = {"section": "documents", "scores": (), "extra": "lengths", "seeds": THREE}
 DOCUMENTS = [
@@ -809,6 +816,7 @@ def twice(
 
 
 RDROP = [
+    twice("conll2003/transformer_crf", "rdrop", {"sequence_ner": 4}),
     twice("semeval/relation_softmax", "rdrop", {"relation_extractor": 4}),
     twice("semeval/relation_softmax", "rdrop-long", {"relation_extractor": 4}, budget(3600)),
     twice("semeval/relation_softmax", "rdrop_2", {"relation_extractor": 2}, seeds=(0,)),
@@ -823,5 +831,18 @@ RDROP = [
         budget(2000, evaluations=10),
     ),
 ]
-TABLE = MAIN + TRIED + RDROP
+
+
+def on_all(name: str, seeds: tuple[int, ...] = THREE) -> Run:
+    """A run that trains on the development part as well, and is scored on the test part only."""
+    run = next(run for run in MAIN + RDROP if run.name == name)
+    settings = {**run.settings, "paths.dev": f"corpus/{run.corpus}/dev.spacy"}
+    return replace(run, name=f"{run.corpus}_all/{run.model}", section="all_parts", settings=settings, seeds=seeds)
+
+
+ALL_PARTS = [
+    on_all("semeval/relation_softmax"),
+    on_all("semeval/relation_softmax-rdrop-long"),
+]
+TABLE = MAIN + TRIED + RDROP + ALL_PARTS
 RUNS = {run.name: run for run in TABLE}
