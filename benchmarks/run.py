@@ -127,7 +127,7 @@ def mix(corpus: str) -> None:
         path = ROOT / "corpus" / corpus / f"{part}.spacy"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            mixture, *others = [DocBin().from_disk(source_path(source)) for source in sources]
+            mixture, *others = [DocBin(store_user_data=True).from_disk(source_path(source)) for source in sources]
             for other in others:
                 mixture.merge(other)
             mixture.to_disk(path)
