@@ -144,8 +144,8 @@ def folder(tmp_path_factory):
     return folder
 
 
-def review(folder, *args, code=0):
-    result = CliRunner().invoke(app, ["review", str(folder / "corpus.spacy"), *map(str, args)])
+def review(folder, *args, code=0, corpus="corpus.spacy"):
+    result = CliRunner().invoke(app, ["review", str(folder / corpus), *map(str, args)])
     assert result.exit_code == code, result.output
     return " ".join(result.output.split())
 
@@ -174,6 +174,19 @@ def test_planted_errors_come_first(folder, tmp_path):
     group = doc.spans["alternatives"]
     scores = {(s.start, s.label_): score for s, score in zip(group, group.attrs["scores"], strict=True)}
     assert scores[1, "LOC"] == label["found"]["probability"]
+
+
+def test_a_folder_of_files_is_one_corpus(folder, tmp_path):
+    review(folder, tmp_path / "file", "--model", folder / "model")
+    docs = list(DocBin().from_disk(folder / "corpus.spacy").get_docs(NLP.vocab))
+    (tmp_path / "corpus" / "later").mkdir(parents=True)
+    DocBin(docs=docs[:20]).to_disk(tmp_path / "corpus" / "first.spacy")
+    DocBin(docs=docs[20:]).to_disk(tmp_path / "corpus" / "later" / "second.spacy")
+    output = review(tmp_path, tmp_path / "folder", "--model", folder / "model", corpus="corpus")
+    assert "probable errors in 60 documents" in output
+    assert errors(tmp_path / "folder") == errors(tmp_path / "file")
+    message = review(tmp_path, tmp_path / "corpus" / "out", "--model", folder / "model", corpus="corpus", code=1)
+    assert "trainings would read errors.spacy as well; choose another folder" in message
 
 
 def test_entities_of_a_ruler_are_judged_too(folder, tmp_path):

@@ -19,7 +19,7 @@ from .pipelines import check_corpus, check_output, load, with_tokens
 def review(
     context: typer.Context,
     corpus: Path = Argument(
-        ..., help="Annotated corpus in .spacy format", exists=True, dir_okay=False, callback=check_corpus
+        ..., help="Annotated corpus in .spacy format: a file or a folder", exists=True, callback=check_corpus
     ),
     output: Path = Argument(..., help="Folder for the results", file_okay=False),
     config: Path | None = Option(
@@ -43,7 +43,7 @@ def review(
     from ..annotation.layers import describe_layers
     from ..evaluation.doubts import ranked
     from ..evaluation.review import ERRORS, write_review
-    from ..formats import read_docbin
+    from ..formats import find_docbins, read_docbin
     from .judging import judge, train_parts
 
     if (config is None) == (model is None):
@@ -52,8 +52,12 @@ def review(
         msg.fail(f"{' '.join(context.args)}: settings of a config are for --config", exits=1)
     doubts, examples = [], {}
     try:
-        check_output(output / ERRORS, [corpus])
-        docs = list(read_docbin(corpus, Vocab()))
+        if corpus.is_dir() and output.resolve().is_relative_to(corpus.resolve()):
+            raise ValueError(f"{output} is in it, so that trainings would read {ERRORS} as well; choose another folder")
+        files = find_docbins(corpus)
+        check_output(output / ERRORS, files)
+        vocab = Vocab()
+        docs = [doc for file in files for doc in read_docbin(file, vocab)]
         with tempfile.TemporaryDirectory() as folder:
             if config is None:
                 parts: Any = [(load(str(model), use_gpu, code), with_tokens(docs), corpus)]
