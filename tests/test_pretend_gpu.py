@@ -17,7 +17,6 @@ from spacy_ner_arch.annotation.chains import Chain
 from spacy_ner_arch.annotation.tags import tag_names
 from spacy_ner_arch.annotation.teachers import set_chain
 from spacy_ner_arch.bridge import head, shim
-from spacy_ner_arch.bridge.host_copy import HostCopy
 from spacy_ner_arch.bridge.shim import TorchShim
 from spacy_ner_arch.nn import batch, taggers
 from spacy_ner_arch.nn.transformer import TAKES_PAIRS, Pieces, WordTransformer
@@ -119,6 +118,45 @@ def test_the_host_starts_the_backward_pass_before_it_waits_for_the_loss(corpus, 
         run.update()
         assert len(seen) > 1 and set(seen) == {before}
         assert gpu.waits.total() == before + 1
+
+
+def test_a_batch_is_started_before_the_host_waits_for_the_last_one(corpus, monkeypatch):  # noqa: F811
+    with pretend_gpu() as gpu:
+        nlp = Run(small_config(ROOT / "configs" / "joint_bilstm.cfg", corpus, None)).nlp
+        docs = [doc for _ in range(2) for doc in given(nlp)]
+        expected = [str((doc.ents, doc._.relations)) for doc in map(nlp, docs)]
+        tagger, steps = nlp.get_pipe("sequence_ner"), []
+        predict, annotate = tagger.predict, tagger.set_annotations
+        monkeypatch.setattr(tagger, "predict", lambda docs: [steps.append("predict"), predict(docs)][1])
+        monkeypatch.setattr(tagger, "set_annotations", lambda *args: [steps.append("annotate"), annotate(*args)][1])
+        with gpu.counting() as counted:
+            found = [str((doc.ents, doc._.relations)) for doc in nlp.pipe(docs, batch_size=4)]
+        assert found == expected and len(docs) == 10
+        assert steps == ["predict", "predict", "annotate", "predict", "annotate", "annotate"]
+        # Of three batches, for each of two heads.
+        assert own_waits(counted).total() == 6
+
+
+@pytest.mark.parametrize("step", ["predict", "set_annotations"])
+def test_a_batch_that_fails_comes_between_its_neighbours(step, corpus, monkeypatch):  # noqa: F811
+    with pretend_gpu():
+        nlp = Run(small_config(ROOT / "configs" / "bilstm_crf.cfg", corpus, None)).nlp
+        tagger = nlp.get_pipe("sequence_ner")
+        works = getattr(tagger, step)
+
+        def fail(docs, *args):
+            if docs[0].text == "2":
+                raise ValueError("2 is no text")
+            return works(docs, *args)
+
+        monkeypatch.setattr(tagger, step, fail)
+        given, seen = [], []
+        with pytest.raises(ValueError, match="2 is no text"):
+            given.extend(doc.text for doc in nlp.pipe("01234", batch_size=1))
+        assert given == ["0", "1"]
+        tagger.set_error_handler(lambda name, pipe, docs, error: seen.append((name, docs[0].text, str(error))))
+        assert [doc.text for doc in nlp.pipe("01234", batch_size=1)] == ["0", "1", "3", "4"]
+        assert seen == [("sequence_ner", "2", "2 is no text")]
 
 
 def test_a_loss_that_is_not_finite_is_found_on_a_gpu(corpus):  # noqa: F811
@@ -241,9 +279,9 @@ def test_copies_to_the_host_hold_poison_until_something_waits():
 # Faults that only a GPU shows. Each is found by the checks above.
 
 
-class NoStream:
-    def synchronize(self) -> None:
-        pass
+def predictions_at_once(self, count, outputs):
+    make_predictions(self, count, outputs)
+    self._copy._copied = None
 
 
 def rows_on_the_host(lengths, device):
@@ -260,7 +298,7 @@ def each_loss_by_itself(losses):
 
 def flag_at_once(self, optimizer):
     finish_update(self, optimizer)
-    if self.optimizer.overflow is not None and bool(self.optimizer.overflow._tensor):
+    if self.optimizer.overflow is not None and bool(*self.optimizer.overflow._tensors):
         raise ValueError("the flag is set")
 
 
@@ -269,6 +307,7 @@ def blocking(arrays, device):
 
 
 make_batch, sum_losses, finish_update = head.make_batch, head.sum_losses, shim.TorchShim.finish_update
+make_predictions = head.HeadPredictions.__init__
 MIXED = (DeviceMixing, "cuda:0 with a tensor of the CPU")
 HOST = (TypeError, "Implicit conversion|expected np.ndarray")
 POISON = (ValueError, "scores are not finite|the flag is set|the loss is nan|negative")
@@ -277,9 +316,9 @@ FAULTS = {
     "rows of the tokens stay on the host": (head, "make_batch", rows_on_the_host, MIXED),
     "targets stay on the host": (taggers, "send", lambda arrays, device: [torch.from_numpy(*arrays)], MIXED),
     "numpy joins the arrays of cupy": (head, "join", lambda model, arrays: torch.from_numpy(np.vstack(arrays)), HOST),
-    "predictions are read before they arrive": (torch.cuda, "current_stream", lambda device: NoStream(), POISON),
+    "predictions are read before they arrive": (head.HeadPredictions, "__init__", predictions_at_once, POISON),
     "the overflow flag is read before it arrives": (shim.TorchShim, "finish_update", flag_at_once, POISON),
-    "the loss is read before it arrives": (HostCopy, "read", lambda self: self._tensor, POISON),
+    "the loss is read before it arrives": (head.UpdateLoss, "_read", lambda self: self._copy._tensors[0], POISON),
     "a loss is read for each batch": (head, "sum_losses", each_loss_by_itself, WAITS),
     "the host waits for a copy to the device": (batch, "send", blocking, WAITS),
 }

@@ -6,6 +6,8 @@ embedding.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from itertools import islice
 from typing import Any, cast
 
 import numpy as np
@@ -36,7 +38,7 @@ from .rows import (
 from .shim import TorchShim, get_shim, no_backprop
 
 # For each document, its rows of everything that the head predicts.
-Predictions = list[tuple[np.ndarray, ...]]
+Predictions = Sequence[tuple[np.ndarray, ...]]
 
 
 class UpdateLoss:
@@ -49,21 +51,55 @@ class UpdateLoss:
     """
 
     def __init__(self, values: Tensor, names: Sequence[str] = ()) -> None:
-        self._values = HostCopy(values)
+        self._copy = HostCopy(values)
         self._names = list(names)
 
     @property
     def is_there(self) -> bool:
         """Whether the loss can be read without waiting."""
-        return self._values.is_there
+        return self._copy.is_there
 
     @property
     def total(self) -> float:
-        return float(self._values.read()[0])
+        return float(self._read()[0])
 
     @property
     def parts(self) -> dict[str, float]:
-        return dict(zip(self._names, self._values.read()[1:].tolist(), strict=True))
+        return dict(zip(self._names, self._read()[1:].tolist(), strict=True))
+
+    def _read(self) -> Tensor:
+        (values,) = self._copy.read()
+        return values
+
+
+class HeadPredictions(Predictions):
+    """Predictions for a batch of documents.
+
+    On a GPU the host waits for them when it first reads one. Until then it can start the next batch.
+
+    count: number of documents.
+    outputs: for each group of documents their numbers, the rows that the head predicts for each, and all these rows.
+    """
+
+    def __init__(self, count: int, outputs: Sequence[tuple[list[int], np.ndarray, tuple[Tensor, ...]]]) -> None:
+        self._count = count
+        self._groups = [(group, counts, len(parts)) for group, counts, parts in outputs]
+        self._copy = HostCopy(*(part for _, _, parts in outputs for part in parts))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, i: Any) -> Any:
+        return self._rows[i]
+
+    @cached_property
+    def _rows(self) -> list[tuple[np.ndarray, ...]]:
+        copied = iter(self._copy.read())
+        found: list[tuple[np.ndarray, ...]] = [()] * self._count
+        for group, counts, parts in self._groups:
+            rows = [cut_rows(part.numpy(), counts.tolist()) for part in islice(copied, parts)]
+            place(found, group, list(zip(*rows, strict=True)))
+        return found
 
 
 def head_model(
@@ -197,23 +233,15 @@ def tok2vec_forward(
 
 
 def predict_docs(model: Model, docs: list[Doc], items: list[Any] | None, output: str) -> Predictions:
-    """Predictions for each document, copied to the host once for the whole batch."""
+    """Predictions for each document."""
     if not docs:  # not every embedding takes an empty list
         return []
-    shim = get_shim(model)
     outputs = []
     for group, x, batch in make_batches(model, docs, model.layers[0].predict(docs), items):
         batch.output = output
-        parts = shim.predict((x, batch))
         counts = batch.lengths if batch.counts is None else batch.counts
-        outputs.append((group, counts, [part.to("cpu", non_blocking=True) for part in parts]))
-    if shim.device.type == "cuda":
-        torch.cuda.current_stream(shim.device).synchronize()
-    predictions: Predictions = [()] * len(docs)
-    for group, counts, parts in outputs:
-        rows = [cut_rows(part.numpy(), counts.tolist()) for part in parts]
-        place(predictions, group, list(zip(*rows, strict=True)))
-    return predictions
+        outputs.append((group, counts, get_shim(model).predict((x, batch))))
+    return HeadPredictions(len(docs), outputs)
 
 
 def predict_batches(model: Model, inputs: HeadInput) -> Iterator[tuple[Tensor, Batch]]:

@@ -5,24 +5,25 @@ from torch import Tensor
 
 
 class HostCopy:
-    """A copy on the host. It begins at once, and the host waits for it only when it reads the tensor."""
+    """Copies of tensors on the host. They begin at once, and the host waits for them only when it reads them."""
 
-    def __init__(self, tensor: Tensor) -> None:
+    def __init__(self, *tensors: Tensor) -> None:
         # From a GPU, torch copies to pinned memory then.
-        self._tensor = tensor.to("cpu", non_blocking=True)
+        self._tensors = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
         self._copied: torch.cuda.Event | None = None
-        if tensor.is_cuda:
+        device = next((tensor.device for tensor in tensors if tensor.is_cuda), None)
+        if device is not None:
             self._copied = torch.cuda.Event()
-            self._copied.record(torch.cuda.current_stream(tensor.device))
+            self._copied.record(torch.cuda.current_stream(device))
 
     @property
     def is_there(self) -> bool:
-        """Whether the tensor can be read without waiting; False for a GPU before the first `read`."""
+        """Whether the tensors can be read without waiting; False for a GPU before the first `read`."""
         return self._copied is None
 
-    def read(self) -> Tensor:
-        """Wait for the copy and return it."""
+    def read(self) -> list[Tensor]:
+        """Wait for the copies and return them."""
         if self._copied is not None:
             self._copied.synchronize()
             self._copied = None
-        return self._tensor
+        return self._tensors

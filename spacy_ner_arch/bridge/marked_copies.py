@@ -57,7 +57,9 @@ def forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> 
         return mark_chunk(docs, found, targets, chunk, model.attrs)._replace(output=output)
 
     if targets is None:
-        rows = [row for chunk in chunks for row in head.predict(read(chunk))]
+        # On a GPU, all chunks start before the host waits for the first one.
+        found_rows = [head.predict(read(chunk)) for chunk in chunks]
+        rows = [row for chunk_rows in found_rows for row in chunk_rows]
         ends = np.cumsum([len(pairs.pairs) for pairs in found])
         own = [rows[end - len(pairs.pairs) : end] for pairs, end in zip(found, ends, strict=True)]
         return [join_rows(one) for one in own], no_backprop

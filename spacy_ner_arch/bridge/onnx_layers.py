@@ -65,7 +65,7 @@ def head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool
     if output != "predict":
         raise ValueError(f"an exported model gives entities and their probabilities only: {ORIGINAL}")
     predict_batch = HEADS[shim.exported.kind]
-    predictions: Predictions = [()] * len(docs)
+    predictions: list[Any] = [()] * len(docs)
     vectors = model.layers[0].predict(docs) if docs else []
     for group, lengths, x in batches(docs, vectors):
         found = predict_batch(shim, x, lengths, None if items is None else [items[i] for i in group])

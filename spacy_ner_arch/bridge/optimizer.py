@@ -102,7 +102,8 @@ class ModuleOptimizer:
         here."""
         if self.overflow is None:
             return
-        overflowed, self.overflow = bool(self.overflow.read()), None
+        (flag,) = self.overflow.read()
+        overflowed, self.overflow = bool(flag), None
         self._skipped_in_a_row = self._skipped_in_a_row + 1 if overflowed else 0
         self.skipped_steps += overflowed
         # The loss scale must adapt first.
@@ -192,7 +193,7 @@ class ModuleOptimizer:
         tensors = {f"{key}/{names[p]}": tensor for p, state in held.items() for key, tensor in state.items()}
         return tensors, {
             "updates": self._updates,
-            "overflow": None if self.overflow is None else bool(self.overflow.read()),
+            "overflow": None if self.overflow is None else bool(self.overflow.read()[0]),
             "skipped": [self.skipped_steps, self._skipped_in_a_row],
             "scaler": None if self._scaler is None else self._scaler.state_dict(),
         }

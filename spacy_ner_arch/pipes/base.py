@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from reprlib import repr as short_repr
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from spacy.errors import Errors
@@ -14,6 +14,7 @@ from spacy.language import Language
 from spacy.pipeline import TrainablePipe
 from spacy.tokens import Doc, Span
 from spacy.training import Example, validate_examples, validate_get_examples
+from spacy.util import minibatch
 from spacy.vocab import Vocab
 from thinc.api import Model, Optimizer, set_dropout_rate
 
@@ -22,6 +23,8 @@ from ..annotation.layers import describe_layers
 from ..training.checks import warn_of_settings
 from ..training.loss_weights import make_loss_weight
 from .upstream_checks import check_encoders, check_trees, check_vectors
+
+T = TypeVar("T")
 
 # Documents from which layers infer their widths at initialization.
 SHAPE_SAMPLE = 10
@@ -326,6 +329,32 @@ class TorchPipe(TrainablePipe):
 
     # Predicting
 
+    def pipe(self, stream: Iterable[Doc], *, batch_size: int = 128) -> Iterator[Doc]:
+        """Process documents in batches, like any component of spaCy.
+
+        On a GPU, the model starts with the next batch before the host waits for the predictions of this one.
+        """
+        handle_error = self.get_error_handler()
+        batches = self._predict_stream(stream, batch_size)
+        for docs, scores in one_ahead(batches) if self.model.ops.device_type == "gpu" else batches:
+            try:
+                if isinstance(scores, Exception):
+                    raise scores
+                self.set_annotations(docs, scores)
+            except Exception as error:
+                handle_error(self.name, self, docs, error)
+            else:
+                yield from docs
+
+    def _predict_stream(self, stream: Iterable[Doc], batch_size: int) -> Iterator[tuple[list[Doc], Any]]:
+        """Batches with their predictions, or with the error that prevents these."""
+        for docs in minibatch(stream, size=batch_size):
+            try:
+                scores = self.predict(docs)
+            except Exception as error:
+                scores = error
+            yield docs, scores
+
     def predict(self, docs: Iterable[Doc], output: str = "predict") -> Any:
         """Items of the documents, and the predictions of the model: one tuple of arrays per document.
 
@@ -378,6 +407,19 @@ class TorchPipe(TrainablePipe):
         expected = self.hyperparameters()
         if stored != expected:
             raise ValueError(f"the model was stored with {stored}, but the component has {expected}")
+
+
+def one_ahead(items: Iterable[T]) -> Iterator[T]:
+    """The items, each of them after the next one has been made."""
+    last: list[T] = []
+    try:
+        for item in items:
+            yield from last
+            last = [item]
+    except Exception:
+        yield from last
+        raise
+    yield from last
 
 
 def log_odds(threshold: float) -> float:
