@@ -68,10 +68,11 @@ def rows_of(figure: Figure) -> dict[int, Row]:
 
 def scores(figure: Figure, seeds: Sequence[int] | None = None, part: str = "test") -> str:
     """Mean and standard deviation of each measure, and the number of seeds. Without `seeds`, all of them count."""
+    columns = [f"{part}_{measure}" for measure in figure.measures]
     rows = {seed: row for seed, row in rows_of(figure).items() if seeds is None or seed in seeds}
-    if not rows:
+    if not rows or not all(column in row for row in rows.values() for column in columns):
         return "not measured"
-    values = [[row[f"{part}_{measure}"] for row in rows.values()] for measure in figure.measures]
+    values = [[row[column] for row in rows.values()] for column in columns]
     means = " / ".join(mean_and_deviation(numbers, 1) for numbers in values)
     return f"{means} ({len(rows)} seed{'s' if len(rows) > 1 else ''})"
 

@@ -120,6 +120,20 @@ def test_gpu_settings(name):
     assert '"float32"' in cpu.to_str() and '"bfloat16"' in gpu.to_str() and '"float32"' not in gpu.to_str()
 
 
+@pytest.mark.parametrize("name", ["bilstm", "joint", "nested", "synlstm_crf"])
+def test_each_document_twice(name):
+    once, twice = (check_complete(make_config(PRESETS[name].cell, consistency=factor)) for factor in (0, 4))
+    assert twice["training"]["batcher"]["@batchers"] == "spacy_ner_arch.Twice.v1"
+    assert twice["training"]["batcher"]["batcher"] == once["training"]["batcher"]
+    twice["training"]["batcher"] = once["training"]["batcher"]
+    heads = {"sequence_ner", "nested_ner", "relation_extractor"} & set(once["components"])
+    for head in heads:
+        assert once["components"][head]["model"]["consistency"] == 0
+        assert twice["components"][head]["model"].pop("consistency") == 4
+        del once["components"][head]["model"]["consistency"]
+    assert heads and twice == once
+
+
 def test_transformer_and_vectors():
     config = check_complete(make_config(PRESETS["span"].cell, transformer="some/model"))
     assert config["paths"]["encoder"] == "some/model"
@@ -211,6 +225,12 @@ def test_refused_choices(choices, message):
         (Cell("words", "bilstm", "crf"), {"transformer": "x"}, "--transformer is for --embedding transformer"),
         (Cell("transformer", "none", "none", "softmax"), {"vectors": "x"}, "--vectors over a transformer is for ent"),
         (Cell("words", "none", "crf", "acnn"), {"vectors": "x"}, "needs an encoder: give --encoder bilstm"),
+        (Cell("words", "bilstm", "crf"), {"consistency": -1.0}, "--consistency -1.0 must be finite and not negative"),
+        (
+            Cell("transformer", "none", "crf", "markers"),
+            {"consistency": 4},
+            "cannot compare the marked copies of --rel",
+        ),
     ],
 )
 def test_refused_options(cell, options, message):

@@ -1,5 +1,6 @@
 """The template of all configs, which writes one for any cell of the grid of pipelines."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -23,6 +24,7 @@ def make_config(
     vectors: str | None = None,
     lang: str = "en",
     gpu: bool = False,
+    consistency: float = 0.0,
     header: Sequence[str] = (),
     train: str | None = None,
     dev: str | None = None,
@@ -34,6 +36,7 @@ def make_config(
         characters to the vectors that the entities get from a transformer.
     lang: language code; the tokenizer is that of spaCy for the language.
     gpu: mixed precision and larger batches.
+    consistency: of all heads; each document is twice in a batch then. 0 for none.
     header: lines of the comment at the top.
     train, dev: paths of the corpora.
 
@@ -47,6 +50,10 @@ def make_config(
         raise ValueError("--vectors over a transformer is for entities; this pipeline has --head none")
     if vectors and cell.common == "tok2vec" and cell.encoder == "none":
         raise ValueError("--vectors with entities and relations needs an encoder: give --encoder bilstm")
+    if not 0.0 <= consistency < math.inf:
+        raise ValueError(f"--consistency {consistency} must be finite and not negative")
+    if consistency and cell.relations == "markers":
+        raise ValueError("--consistency cannot compare the marked copies of --relations markers: give another one")
     try:
         # Not of a pipeline: to make one, spaCy imports all plugins, and one that is broken raises ImportError too.
         defaults = get_lang_class(lang).default_config
@@ -73,6 +80,7 @@ def make_config(
             gpu=gpu,
             scale=GPU_SCALE if gpu else 1,
             dtype="bfloat16" if gpu else "float32",
+            consistency=float(consistency),
             header=header,
             train=train,
             dev=dev,

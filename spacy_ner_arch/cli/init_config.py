@@ -17,6 +17,10 @@ TREES_HELP = (
     "Dependency trees of synlstm: gold for those of the corpus, or a pipeline with a parser; by default a parser is "
     "trained in the same run"
 )
+CONSISTENCY_HELP = (
+    "Each document twice in a batch, and this factor of the divergence between the predictions for both (R-Drop), such "
+    "as 4"
+)
 
 
 def one_of(values: Sequence[str], default: str) -> str:
@@ -35,6 +39,7 @@ def init_config(
     vectors: str | None = Option(None, "--vectors", help="Pipeline with word vectors to add to the embedding"),
     lang: str = Option("en", "--lang", "-l", help="Language code; the tokenizer is that of the language"),
     gpu: bool = Option(False, "--gpu", "-G", help="Mixed precision (bfloat16) and larger batches, for a GPU"),
+    consistency: float = Option(0.0, "--consistency", help=CONSISTENCY_HELP),
     force: bool = Option(False, "--force", "-F", help="Replace a config that exists"),
 ) -> None:
     """Write a complete config, with comments, for your own data.
@@ -49,7 +54,15 @@ def init_config(
             raise ValueError(f"{output} exists: give another name, or --force to replace it")
         cell = find_cell(config, embedding=embedding, encoder=encoder, head=head, relations=relations, trees=trees)
         header = [f"Made by `python -m spacy ner-arch init-config`: {as_options(cell)}.", *notes(cell)]
-        text = make_config(cell, transformer=transformer, vectors=vectors, lang=lang, gpu=gpu, header=header)
+        text = make_config(
+            cell,
+            transformer=transformer,
+            vectors=vectors,
+            lang=lang,
+            gpu=gpu,
+            consistency=consistency,
+            header=header,
+        )
     except ValueError as error:
         fail("Cannot write a config", error)
     if str(output) == "-":
