@@ -34,7 +34,6 @@ JOINT: tuple[tuple[str, str, Items, list[str]], ...] = (
     ("relations, gold entities", "relation_extractor", relation_items, ["ents", "sents"]),
 )
 MEASURED: tuple[tuple[str, str, str, Items, list[str]], ...] = (
-    *(("conll04/joint-learned", *measured) for measured in JOINT),
     *(("conll04/joint-learned-rdrop-long", *measured) for measured in JOINT),
     ("semeval/relation_softmax", "relations, gold entities", "relation_extractor", relation_items, ["ents", "sents"]),
     ("conll2003/span-few", "spans", "span_ner", entity_items, []),

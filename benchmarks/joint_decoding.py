@@ -2,8 +2,8 @@
 
     python benchmarks/joint_decoding.py [--dtype bfloat16] [--seeds 0 1 2]
 
-Trains what is missing of the runs conll04/joint-learned. Both components are calibrated on the development part, and
-type pairs are those of each label in the training part.
+Trains what is missing of the runs conll04/joint-learned-rdrop-long. Both components are calibrated on the development
+part, and type pairs are those of each label in the training part.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from spacy_ner_arch.training.calibration import calibrate
 from spacy_ner_arch.training.corpus import create_corpus
 
 CORPUS = ROOT / "corpus" / "conll04"
-RUN = RUNS["conll04/joint-learned"]
+RUN = RUNS["conll04/joint-learned-rdrop-long"]
 ALTERNATIVES = 0.1
 
 

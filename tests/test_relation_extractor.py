@@ -440,6 +440,36 @@ def test_calibration_while_no_entity_is_found():
         list(held_out_batches(nlp, "relation_extractor", related_examples(nlp, gold=False)))
 
 
+@pytest.mark.filterwarnings("ignore:.*are no candidates", "ignore:.*are treated as unknown")
+@pytest.mark.parametrize("key", [None, "sc"])
+def test_calibration_leaves_out_pairs_of_wrong_entities(key):
+    """The probability of a relation has those of its entities as factors, so they were counted twice."""
+    nlp = make_nlp(candidates={**DOCUMENT, "spans_key": key})
+    nlp.initialize(lambda: related_examples(nlp))
+    words = ["Anna", "lives", "in", "Tarvik", "near", "Brenna"]
+    gold, found = Doc(nlp.vocab, words=words), Doc(nlp.vocab, words=words)
+    gold.set_ents([Span(gold, 0, 1, "PER"), Span(gold, 3, 4, "LOC")], default="outside")
+    gold._.relations = [(*gold.ents, "LIVES_IN")]
+    spans = [Span(found, 0, 1, "PER"), Span(found, 3, 4, "LOC"), Span(found, 5, 6, "LOC")]
+    found.set_ents(spans)
+    if key is not None:
+        gold.spans[key] = gold.ents
+
+    def pairs(*scores):
+        for span, score in zip(spans, scores, strict=True):
+            span._.score = score
+        if key is not None:
+            found.spans[key] = SpanGroup(found, spans=spans, attrs={"scores": scores} if None not in scores else {})
+        [(_, batch)] = held_out_batches(nlp, "relation_extractor", [Example(found, gold)])
+        return batch.counts.tolist(), len(batch.targets.rows)
+
+    assert pairs(0.9, 0.8, 0.7) == ([2], 1)
+    assert pairs(None, None, None) == ([6], 1)
+    gold.set_ents([Span(gold, 0, 1, "PER"), Span(gold, 3, 4, "LOC")], outside=[gold[1:3]], default="missing")
+    gold.spans.clear()
+    assert pairs(0.9, 0.8, 0.7) == ([6], 1)
+
+
 @pytest.mark.parametrize(
     "settings, crowded",
     [

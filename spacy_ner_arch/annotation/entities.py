@@ -115,3 +115,27 @@ def span_scores(doc: Doc, spans: Sequence[Span], key: str | None = None) -> np.n
     known += [(span, 1.0 if score is None else score) for span, score in own]
     scores = {(span.start, span.end, span.label): score for span, score in known}
     return np.array([scores.get((span.start, span.end, span.label), 1.0) for span in spans], dtype=np.float64)
+
+
+def count_as_right(eg: Example, spans: Sequence[Span], key: str | None = None) -> np.ndarray:
+    """(n,) bool, which spans of the predicted document are right, as far as the gold annotation tells.
+
+    Spans without a probability count as right, since `span_scores` takes them for certain.
+
+    key: the group in doc.spans that the spans come from; None for doc.ents.
+    """
+    if key is None:
+        gold, annotated = gold_entities(eg)
+    elif key in eg.reference.spans:
+        gold, annotated = align(eg, list(eg.reference.spans[key])), np.ones(len(eg.predicted), dtype=bool)
+    else:
+        return np.ones(len(spans), dtype=bool)
+    right = {*gold}
+    known = zip(spans, span_scores(eg.predicted, spans, key).tolist(), strict=True)
+    return np.array(
+        [
+            score == 1.0 or (span.start, span.end, span.label_) in right or not annotated[span.start : span.end].all()
+            for span, score in known
+        ],
+        dtype=bool,
+    )

@@ -118,6 +118,10 @@ class TorchPipe(TrainablePipe):
         items = self.find_items(docs)
         return HeadInput(docs, items, self.find_targets(examples, items))
 
+    def held_out_input(self, examples: Sequence[Example]) -> HeadInput:
+        """Input for calibration on held-out examples, with the predictions of earlier components."""
+        return self.model_input(examples)
+
     def update_input(self, examples: Sequence[Example]) -> HeadInput:
         """Input for an update. With `consistency`, both copies of an example have the same items and targets.
 

@@ -16,7 +16,7 @@ from thinc.api import Config, Model
 from ..annotation.alternatives import entities_and_alternatives
 from ..annotation.candidates import Candidates
 from ..annotation.describe import Counted, describe_relation
-from ..annotation.entities import ALTERNATIVES, span_scores
+from ..annotation.entities import ALTERNATIVES, count_as_right, span_scores
 from ..annotation.gold_relations import Found, GoldPairs, find_relations, sample_negatives
 from ..annotation.head_input import HeadInput
 from ..annotation.layers import gives_alternatives
@@ -272,6 +272,11 @@ class RelationExtractor(TorchPipe):
 
     # Candidates
 
+    @property
+    def spans_key(self) -> str | None:
+        """Group in doc.spans that the entities come from; None for doc.ents."""
+        return getattr(self.generate_candidates, "spans_key", None)
+
     def find_items(self, docs: Sequence[Doc]) -> list[Candidates]:
         """Candidates of each document that the settings allow, with the numbers of their types."""
         return [self._number_and_select(doc, self.generate_candidates(doc)) for doc in docs]
@@ -408,11 +413,7 @@ class RelationExtractor(TorchPipe):
 
     def model_input(self, examples: Sequence[Example], sample: bool = False) -> HeadInput:
         docs = [eg.predicted for eg in examples]
-        # A document without annotation has no negative pairs either.
-        items = [
-            candidates if has_relations(eg.reference) else candidates.select(np.zeros(0, dtype=np.int64))
-            for eg, candidates in zip(examples, self.find_items(docs), strict=True)
-        ]
+        items = self._annotated_items(examples)
         targets = self.find_targets(examples, items)
         if sample:
             self._warn_of_no_entities(examples, items)
@@ -420,6 +421,27 @@ class RelationExtractor(TorchPipe):
                 sampled = [sample_negatives(*row, self.negative_ratio) for row in zip(items, targets, strict=True)]
                 items, targets = [pairs for pairs, _ in sampled], [gold for _, gold in sampled]
         return HeadInput(docs, items, targets)
+
+    def _annotated_items(self, examples: Sequence[Example]) -> list[Candidates]:
+        """Candidates of each example. A document without annotation has no negative pairs either."""
+        found = self.find_items([eg.predicted for eg in examples])
+        nothing = np.zeros(0, dtype=np.int64)
+        return [
+            candidates if has_relations(eg.reference) else candidates.select(nothing)
+            for eg, candidates in zip(examples, found, strict=True)
+        ]
+
+    def held_out_input(self, examples: Sequence[Example]) -> HeadInput:
+        """Input for calibration, without the pairs of wrong entities.
+
+        The probability of a label holds for a pair whose entities are right. Those of the entities are multiplied with
+        it, see `set_annotations`.
+        """
+        items = []
+        for eg, candidates in zip(examples, self._annotated_items(examples), strict=True):
+            right = count_as_right(eg, candidates.entities, self.spans_key)
+            items.append(candidates.select(right[candidates.pairs].all(1)))
+        return HeadInput([eg.predicted for eg in examples], items, self.find_targets(examples, items))
 
     def _warn_of_no_entities(self, examples: Sequence[Example], items: Sequence[Candidates]) -> None:
         """Warn once about an update in which no relation can be learned, since the documents have no entity."""
@@ -468,13 +490,12 @@ class RelationExtractor(TorchPipe):
         """
         items, predictions = scores
         rules = self._rules()
-        key = getattr(self.generate_candidates, "spans_key", None)
         for doc, candidates, row in zip(docs, items, predictions, strict=True):
             relations = [relation for relation in get_relations(doc) if relation.label not in self.labels]
             if len(candidates.pairs):
                 self._warn_of_types(candidates)
                 yes, no = row
-                pairs = score_pairs(candidates, yes, no, span_scores(doc, candidates.entities, key), rules)
+                pairs = score_pairs(candidates, yes, no, span_scores(doc, candidates.entities, self.spans_key), rules)
                 self.check_finite(doc, pairs.odds)
                 if self.decode == "graph":
                     chosen, inexact = choose_graph(doc, pairs, rules)

@@ -23,7 +23,8 @@ def create_calibrate(path: Path | None = None, limit: int = 1000) -> Callable[[L
 
     Trained networks are overconfident. One temperature per component is set to maximise the likelihood of held-out
     documents. Predictions stay the same with the default thresholds; other thresholds hold for the calibrated
-    probabilities. Frozen components and other factories stay as they are.
+    probabilities. Frozen components and other factories stay as they are. Relations are calibrated on pairs of right
+    entities, since their probabilities have those of the entities as factors.
 
     path: held-out corpus in .spacy format, which is read as the development corpus of the config is; null for that
         corpus itself.
@@ -67,4 +68,4 @@ def held_out_batches(nlp: Language, name: str, examples: Iterable[Example]) -> I
         for _, other in earlier:
             docs = list(other.pipe(docs)) if hasattr(other, "pipe") else [other(doc) for doc in docs]
         held_out = [Example(doc, eg.reference) for doc, eg in zip(docs, batch, strict=True)]
-        yield from predict_copies(pipe.model, pipe.model_input(held_out))
+        yield from predict_copies(pipe.model, pipe.held_out_input(held_out))
