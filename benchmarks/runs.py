@@ -816,7 +816,6 @@ def twice(
 
 
 RDROP = [
-    twice("conll2003/transformer_crf", "rdrop", {"sequence_ner": 4}),
     twice("semeval/relation_softmax", "rdrop", {"relation_extractor": 4}),
     twice("semeval/relation_softmax", "rdrop-long", {"relation_extractor": 4}, budget(3600), seeds=(0,)),
     twice("semeval/relation_softmax", "rdrop_2", {"relation_extractor": 2}, seeds=(0,)),
