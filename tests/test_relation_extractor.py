@@ -18,7 +18,7 @@ from spacy.vocab import Vocab
 from thinc.api import Config, set_dropout_rate
 
 from spacy_ner_arch.annotation.candidates import Candidates, create_entity_pairs, reverse_rows
-from spacy_ner_arch.annotation.entities import span_scores
+from spacy_ner_arch.annotation.entities import count_as_right, span_scores
 from spacy_ner_arch.annotation.gold_relations import GoldPairs, sample_negatives
 from spacy_ner_arch.annotation.relation_decoding import score_pairs
 from spacy_ner_arch.bridge import marked_copies
@@ -465,9 +465,27 @@ def test_calibration_leaves_out_pairs_of_wrong_entities(key):
 
     assert pairs(0.9, 0.8, 0.7) == ([2], 1)
     assert pairs(None, None, None) == ([6], 1)
+    # Nothing is known of a span whose tokens have no annotation of entities, as after `convert`.
     gold.set_ents([Span(gold, 0, 1, "PER"), Span(gold, 3, 4, "LOC")], outside=[gold[1:3]], default="missing")
+    assert pairs(0.9, 0.8, 0.7) == ([6], 1)
     gold.spans.clear()
     assert pairs(0.9, 0.8, 0.7) == ([6], 1)
+
+
+@pytest.mark.parametrize("key", [None, "sc"])
+def test_an_entity_on_other_tokens_than_the_gold_one_may_be_right(key):
+    words = ["Anna", "lives", "in", "Tarvik"]
+    gold = Doc(Vocab(), words=[*words[:3], "Tar", "vik"], spaces=[True, True, True, False, False])
+    found = Doc(gold.vocab, words=words, spaces=[True, True, True, False])
+    gold.set_ents([Span(gold, 0, 1, "PER"), Span(gold, 3, 4, "LOC")])
+    found.set_ents([Span(found, 0, 1, "LOC"), Span(found, 3, 4, "LOC")])
+    for ent in found.ents:
+        ent._.score = 0.5
+    if key is not None:
+        for doc in (gold, found):
+            doc.spans[key] = doc.ents
+            doc.spans[key].attrs["scores"] = [0.5, 0.5]
+    assert count_as_right(Example(found, gold), found.ents, key).tolist() == [False, True]
 
 
 @pytest.mark.parametrize(

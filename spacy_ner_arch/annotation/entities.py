@@ -9,7 +9,7 @@ from spacy.attrs import ENT_ID, ENT_IOB, ENT_TYPE
 from spacy.tokens import Doc, Span, SpanGroup
 from spacy.training import Example
 
-from .alignment import LabelledSpan, align, same_tokens
+from .alignment import LabelledSpan, align, misaligned_tokens, same_tokens
 from .describe import Counted
 
 # Values of spaCy's ENT_IOB.
@@ -26,6 +26,25 @@ def gold_entities(eg: Example) -> tuple[list[LabelledSpan], np.ndarray]:
         spans = [(span.start, span.end, span.label_) for span in gold]
         return spans, eg.reference.to_array(ENT_IOB) != IOB_MISSING
     return align(eg, gold), np.array([tag is not None for tag in eg.get_aligned_ner()], dtype=bool)
+
+
+def gold_group(eg: Example, key: str) -> tuple[list[LabelledSpan], np.ndarray]:
+    """Gold spans of a group in doc.spans on the predicted tokens, and which of these tokens are annotated, (T,) bool.
+
+    A document without the key is not annotated. If it has gold entities, neither are tokens without entity annotation,
+    such as those of an entity that did not align when the corpus was converted.
+    """
+    gold = list(eg.reference.spans.get(key, ()))
+    spans = align(eg, gold)
+    annotated = ~misaligned_tokens(eg, gold)
+    if key not in eg.reference.spans:
+        annotated[:] = False
+    elif eg.reference.has_annotation("ENT_IOB"):
+        known = gold_entities(eg)[1]
+        for start, end, _ in spans:  # doc.ents cannot have all of them
+            known[start:end] = True
+        annotated &= known
+    return spans, annotated
 
 
 def warn_of_misaligned(name: str, misaligned: Counted, total: int) -> None:
@@ -124,12 +143,7 @@ def count_as_right(eg: Example, spans: Sequence[Span], key: str | None = None) -
 
     key: the group in doc.spans that the spans come from; None for doc.ents.
     """
-    if key is None:
-        gold, annotated = gold_entities(eg)
-    elif key in eg.reference.spans:
-        gold, annotated = align(eg, list(eg.reference.spans[key])), np.ones(len(eg.predicted), dtype=bool)
-    else:
-        return np.ones(len(spans), dtype=bool)
+    gold, annotated = gold_entities(eg) if key is None else gold_group(eg, key)
     right = {*gold}
     known = zip(spans, span_scores(eg.predicted, spans, key).tolist(), strict=True)
     return np.array(

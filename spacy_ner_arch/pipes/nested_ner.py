@@ -11,8 +11,7 @@ from spacy.tokens import Doc, Span, SpanGroup
 from spacy.training import Example
 from thinc.api import Model
 
-from ..annotation.alignment import align, misaligned_tokens
-from ..annotation.entities import gold_entities
+from ..annotation.entities import gold_group
 from ..annotation.spans import GoldSpans
 from .base import log_odds
 from .span_ner import DEFAULT_MODEL, SpanPipe
@@ -92,25 +91,8 @@ class NestedNER(SpanPipe):
         return list(doc.spans.get(self.cfg["spans_key"], ()))
 
     def find_targets(self, examples: Sequence[Example], items: list[np.ndarray] | None) -> list[GoldSpans]:
-        """Gold spans of every example on its predicted tokens.
-
-        A document without the key is not annotated. If it has gold entities, neither are tokens without entity
-        annotation, such as those of an entity that did not align when the corpus was converted.
-        """
-        targets = []
-        for eg in examples:
-            gold = self.gold_spans(eg.reference)
-            spans = align(eg, gold)
-            annotated = ~misaligned_tokens(eg, gold)
-            if self.cfg["spans_key"] not in eg.reference.spans:
-                annotated[:] = False
-            elif eg.reference.has_annotation("ENT_IOB"):
-                known = gold_entities(eg)[1]
-                for start, end, _ in spans:  # doc.ents cannot have all of them
-                    known[start:end] = True
-                annotated &= known
-            targets.append(self.make_targets(spans, annotated))
-        return targets
+        """Gold spans of every example on its predicted tokens."""
+        return [self.make_targets(*gold_group(eg, self.cfg["spans_key"])) for eg in examples]
 
     def set_annotations(self, docs: Iterable[Doc], scores: Any) -> None:
         """Write the spans and their probabilities onto the documents."""
