@@ -1,5 +1,6 @@
 """All configs on a pretend GPU: devices do not mix, nothing is read before it has arrived, the host rarely waits."""
 
+import weakref
 from collections import Counter
 
 import numpy as np
@@ -157,6 +158,44 @@ def test_a_batch_that_fails_comes_between_its_neighbours(step, corpus, monkeypat
         tagger.set_error_handler(lambda name, pipe, docs, error: seen.append((name, docs[0].text, str(error))))
         assert [doc.text for doc in nlp.pipe("01234", batch_size=1)] == ["0", "1", "3", "4"]
         assert seen == [("sequence_ner", "2", "2 is no text")]
+
+
+def test_a_stream_that_fails_gives_all_documents_before(corpus):  # noqa: F811
+    def texts():
+        yield from "01"
+        raise ValueError("no more")
+
+    with pretend_gpu():
+        nlp = Run(small_config(ROOT / "configs" / "bilstm_crf.cfg", corpus, None)).nlp
+        given = []
+        with pytest.raises(ValueError, match="no more"):
+            given.extend(doc.text for doc in nlp.pipe(texts(), batch_size=1))
+        assert given == ["0", "1"]
+
+
+def test_the_memory_of_a_batch_that_fails_is_free_for_the_next_one(corpus, monkeypatch):  # noqa: F811
+    """As after `CUDA out of memory`, with an error handler that goes on."""
+    with pretend_gpu():
+        nlp = Run(small_config(ROOT / "configs" / "bilstm_crf.cfg", corpus, None)).nlp
+        tagger = nlp.get_pipe("sequence_ner")
+        predict, memory, free = tagger.predict, [], []
+
+        def fail(docs):
+            tensor = torch.zeros(1)
+            free.append(all(reference() is None for reference in memory))
+            memory.append(weakref.ref(tensor))
+            if docs[0].text == "2":
+                raise ValueError("2 is no text")
+            return predict(docs)
+
+        monkeypatch.setattr(tagger, "predict", fail)
+        with pytest.raises(ValueError, match="2 is no text"):
+            list(nlp.pipe("01234", batch_size=1))
+        assert len(free) == 3
+        memory.clear()
+        tagger.set_error_handler(lambda *args: None)
+        assert len(list(nlp.pipe("01234", batch_size=1))) == 4
+        assert free == [True] * 8
 
 
 def test_a_loss_that_is_not_finite_is_found_on_a_gpu(corpus):  # noqa: F811

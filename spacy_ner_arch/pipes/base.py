@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from reprlib import repr as short_repr
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from spacy.errors import Errors
@@ -23,8 +23,6 @@ from ..annotation.layers import describe_layers
 from ..training.checks import warn_of_settings
 from ..training.loss_weights import make_loss_weight
 from .upstream_checks import check_encoders, check_trees, check_vectors
-
-T = TypeVar("T")
 
 # Documents from which layers infer their widths at initialization.
 SHAPE_SAMPLE = 10
@@ -339,25 +337,41 @@ class TorchPipe(TrainablePipe):
         On a GPU, the model starts with the next batch before the host waits for the predictions of this one.
         """
         handle_error = self.get_error_handler()
-        batches = self._predict_stream(stream, batch_size)
-        for docs, scores in one_ahead(batches) if self.model.ops.device_type == "gpu" else batches:
-            try:
-                if isinstance(scores, Exception):
-                    raise scores
-                self.set_annotations(docs, scores)
-            except Exception as error:
-                handle_error(self.name, self, docs, error)
-            else:
-                yield from docs
+        is_ahead = self.model.ops.device_type == "gpu"
+        started: list[tuple[list[Doc], Any]] = []
 
-    def _predict_stream(self, stream: Iterable[Doc], batch_size: int) -> Iterator[tuple[list[Doc], Any]]:
-        """Batches with their predictions, or with the error that prevents these."""
-        for docs in minibatch(stream, size=batch_size):
+        def finish() -> Iterator[Doc]:
+            """Annotate the batch that has been started, if any."""
+            while started:
+                docs, scores = started.pop()
+                try:
+                    self.set_annotations(docs, scores)
+                except Exception as error:
+                    handle_error(self.name, self, docs, error)
+                else:
+                    yield from docs
+
+        batches = minibatch(stream, size=batch_size)
+        while True:
             try:
-                scores = self.predict(docs)
+                docs = next(batches, None)
+            except Exception:  # of an earlier component
+                yield from finish()
+                raise
+            if docs is None:
+                break
+            try:
+                new = docs, self.predict(docs)
             except Exception as error:
-                scores = error
-            yield docs, scores
+                # Before the next batch: the error holds the memory of this one.
+                yield from finish()
+                handle_error(self.name, self, docs, error)
+                continue
+            yield from finish()
+            started.append(new)
+            if not is_ahead:
+                yield from finish()
+        yield from finish()
 
     def predict(self, docs: Iterable[Doc], output: str = "predict") -> Any:
         """Items of the documents, and the predictions of the model: one tuple of arrays per document.
@@ -411,19 +425,6 @@ class TorchPipe(TrainablePipe):
         expected = self.hyperparameters()
         if stored != expected:
             raise ValueError(f"the model was stored with {stored}, but the component has {expected}")
-
-
-def one_ahead(items: Iterable[T]) -> Iterator[T]:
-    """The items, each of them after the next one has been made."""
-    last: list[T] = []
-    try:
-        for item in items:
-            yield from last
-            last = [item]
-    except Exception:
-        yield from last
-        raise
-    yield from last
 
 
 def log_odds(threshold: float) -> float:
