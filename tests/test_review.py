@@ -179,9 +179,13 @@ def test_planted_errors_come_first(folder, tmp_path):
 def test_a_folder_of_files_is_one_corpus(folder, tmp_path):
     review(folder, tmp_path / "file", "--model", folder / "model")
     docs = list(DocBin().from_disk(folder / "corpus.spacy").get_docs(NLP.vocab))
-    (tmp_path / "corpus" / "later").mkdir(parents=True)
+    for name in ("corpus/later", "elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+    # spaCy's reader follows links to folders.
+    (tmp_path / "corpus" / "link").symlink_to(tmp_path / "elsewhere")
     DocBin(docs=docs[:20]).to_disk(tmp_path / "corpus" / "first.spacy")
-    DocBin(docs=docs[20:]).to_disk(tmp_path / "corpus" / "later" / "second.spacy")
+    DocBin(docs=docs[20:40]).to_disk(tmp_path / "corpus" / "later" / "second.spacy")
+    DocBin(docs=docs[40:]).to_disk(tmp_path / "elsewhere" / "third.spacy")
     output = review(tmp_path, tmp_path / "folder", "--model", folder / "model", corpus="corpus")
     assert "probable errors in 60 documents" in output
     assert errors(tmp_path / "folder") == errors(tmp_path / "file")

@@ -1,13 +1,15 @@
 """Read and write files in spaCy's format, `.spacy`, with errors that name the file, and split Docs into two parts."""
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 
 from spacy.tokens import Doc, DocBin
+from spacy.training.corpus import walk_corpus
 from spacy.vocab import Vocab
 
-from .files import complete_files, find_files
+from .files import complete_files
 
 REMEDY = "`python -m spacy ner-arch convert` makes .spacy files"
 
@@ -15,11 +17,13 @@ REMEDY = "`python -m spacy ner-arch convert` makes .spacy files"
 def find_docbins(path: Path) -> list[Path]:
     """The .spacy files that spaCy's reader finds under a path, in the order of their names.
 
-    path: a .spacy file, or a folder with such files in it or in its folders.
+    path: a .spacy file, or a folder with such files in it or in its folders, also those that are links.
     Raises ValueError if there is none.
     """
     if path.is_dir():
-        files = find_files(path, "*.spacy")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"\[W090\]")  # no .spacy files
+            files = walk_corpus(path, ".spacy")
         if not files:
             raise ValueError(f"{path} has no .spacy files; {REMEDY}")
         return files
