@@ -78,7 +78,7 @@ class HeadPredictions(Predictions):
     On a GPU the host waits for them when it first reads one. Until then it can start the next batch.
 
     count: number of documents.
-    outputs: for each group of documents their numbers, the rows that the head predicts for each, and all these rows.
+    outputs: for each group of documents their indices, how many rows the head predicts for each, and all these rows.
     """
 
     def __init__(self, count: int, outputs: Sequence[tuple[list[int], np.ndarray, tuple[Tensor, ...]]]) -> None:
