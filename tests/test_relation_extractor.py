@@ -488,6 +488,17 @@ def test_an_entity_on_other_tokens_than_the_gold_one_may_be_right(key):
     assert count_as_right(Example(found, gold), found.ents, key).tolist() == [False, True]
 
 
+def test_gold_entities_tell_nothing_about_spans_from_elsewhere():
+    """As from a candidate generator of one's own."""
+    gold, found = (Doc(Vocab(), words=["Anna", "lives", "in", "Tarvik"]) for _ in range(2))
+    for doc, spans in ((gold, []), (found, [Span(found, 0, 1, "PER")])):
+        doc.set_ents(spans, default="outside")
+    found.ents[0]._.score = 0.5
+    found.spans["own"] = SpanGroup(found, spans=[Span(found, 3, 4, "LOC")], attrs={"scores": [0.5]})
+    spans = [*found.ents, *found.spans["own"]]
+    assert count_as_right(Example(found, gold), spans).tolist() == [False, True]
+
+
 @pytest.mark.parametrize(
     "settings, crowded",
     [

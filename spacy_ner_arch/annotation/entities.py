@@ -1,7 +1,7 @@
 """Gold entities aligned with the tokens of the pipeline, and entities and spans that components have set."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -136,15 +136,22 @@ def span_scores(doc: Doc, spans: Sequence[Span], key: str | None = None) -> np.n
     return np.array([scores.get((span.start, span.end, span.label), 1.0) for span in spans], dtype=np.float64)
 
 
+def label_spans(spans: Iterable[Span]) -> set[LabelledSpan]:
+    return {(span.start, span.end, span.label_) for span in spans}
+
+
 def count_as_right(eg: Example, spans: Sequence[Span], key: str | None = None) -> np.ndarray:
     """(n,) bool, which spans of the predicted document are right, as far as the gold annotation tells.
 
-    Spans without a probability count as right, since `span_scores` takes them for certain.
+    Spans without a probability count as right, since `span_scores` takes them for certain. So do those of a candidate
+    generator that takes them from elsewhere.
 
     key: the group in doc.spans that the spans come from; None for doc.ents.
     """
     gold, annotated = gold_entities(eg) if key is None else gold_group(eg, key)
     right = {*gold}
+    if key is None:
+        right |= label_spans(spans) - label_spans(eg.predicted.ents)
     known = zip(spans, span_scores(eg.predicted, spans, key).tolist(), strict=True)
     return np.array(
         [
