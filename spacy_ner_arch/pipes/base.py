@@ -351,26 +351,22 @@ class TorchPipe(TrainablePipe):
                 else:
                     yield from docs
 
-        batches = minibatch(stream, size=batch_size)
-        while True:
-            try:
-                docs = next(batches, None)
-            except Exception:  # of an earlier component
+        try:
+            for batch in minibatch(stream, size=batch_size):
+                try:
+                    new = batch, self.predict(batch)
+                except Exception as error:
+                    # Before the next batch: the error holds the memory of this one.
+                    yield from finish()
+                    handle_error(self.name, self, batch, error)
+                    continue
                 yield from finish()
-                raise
-            if docs is None:
-                break
-            try:
-                new = docs, self.predict(docs)
-            except Exception as error:
-                # Before the next batch: the error holds the memory of this one.
-                yield from finish()
-                handle_error(self.name, self, docs, error)
-                continue
+                started.append(new)
+                if not is_ahead:
+                    yield from finish()
+        except Exception:  # of an earlier component, or of an error handler
             yield from finish()
-            started.append(new)
-            if not is_ahead:
-                yield from finish()
+            raise
         yield from finish()
 
     def predict(self, docs: Iterable[Doc], output: str = "predict") -> Any:
