@@ -202,6 +202,17 @@ def test_gold_spans_that_are_too_wide_are_reported_and_missed():
     assert scores["spans_sc_p"] == 1.0 and scores["spans_sc_r"] == pytest.approx(8 / 10)
 
 
+def test_spans_do_not_begin_or_end_with_white_space():
+    nlp = make_nlp(max_width=5)
+    reference = Doc(nlp.vocab, words=["\n", "Olaf", "\n", "Quist", "left", "\n"])
+    spans = [(0, 4, "PER"), (1, 4, "PER"), (1, 3, "PER"), (5, 6, "LOC")]
+    reference.spans["sc"] = [Span(reference, *span) for span in spans]
+    example = Example(Doc(nlp.vocab, words=[token.text for token in reference]), reference)
+    train(nlp, [example], steps=80)
+    doc = nlp(example.predicted.copy())
+    assert spans_of(doc) == [(1, 2, "PER"), (1, 4, "PER")] and len(doc.spans["sc"].attrs["scores"]) == 2
+
+
 def test_labels_can_be_added(nested, copy_of):
     nlp = copy_of(nested)
     examples = make_examples(nlp)

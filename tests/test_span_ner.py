@@ -122,6 +122,15 @@ def test_entities_of_other_components_stay(flat, copy_of):
     assert entities(nlp(doc)) == spans and not any(token.ent_id_ for token in doc)
 
 
+@pytest.mark.parametrize("decode", ["exact", "greedy"])
+def test_entities_do_not_begin_or_end_with_white_space(decode):
+    nlp = make_nlp(decode=decode, max_width=5)
+    examples = make_examples(nlp, [("Anna \n Brandt \t left \n Tarvik", [(0, 4, "PER"), (5, 6, "LOC"), (6, 7, "LOC")])])
+    train(nlp, examples)
+    doc = nlp(examples[0].predicted.copy())
+    assert entities(doc) == [(0, 3, "PER"), (6, 7, "LOC")] and all(0.5 < ent._.score <= 1 for ent in doc.ents)
+
+
 def test_labels_can_be_added(flat, copy_of):
     nlp = copy_of(flat)
     examples = make_examples(nlp)

@@ -47,6 +47,25 @@ def gold_group(eg: Example, key: str) -> tuple[list[LabelledSpan], np.ndarray]:
     return spans, annotated
 
 
+def trim(doc: Doc, start: int, end: int) -> tuple[int, int]:
+    """Bounds of a span without the white space at its ends; an empty span if it has nothing else.
+
+    Few corpora have tokens of white space, so that models do not learn that entities do not begin or end with them.
+    """
+    while start < end and doc[start].is_space:
+        start += 1
+    while start < end and doc[end - 1].is_space:
+        end -= 1
+    return start, end
+
+
+def with_spaces(doc: Doc, start: int, end: int) -> list[tuple[int, int]]:
+    """Bounds of the span with and without white space around it, of which spaCy's tokenizer makes one token."""
+    starts = [start - 1, start] if start and doc[start - 1].is_space else [start]
+    ends = [end, end + 1] if end < len(doc) and doc[end].is_space else [end]
+    return [(first, last) for first in starts for last in ends]
+
+
 def warn_of_misaligned(name: str, misaligned: Counted, total: int) -> None:
     """Warn about gold spans whose bounds do not match the tokenization, if there are any.
 

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -22,7 +22,9 @@ from ..annotation.entities import (
     gold_entities,
     present_entities,
     scored_spans,
+    trim,
     warn_of_misaligned,
+    with_spaces,
 )
 from ..annotation.span_terms import SpanTerms, likely_spans, log_probability
 from ..annotation.tags import MISSING, OUTSIDE, SCHEMES, decode, encode, find_scheme, tag_names
@@ -274,10 +276,18 @@ class SequenceNER(TorchPipe):
     def _set_entities(
         self, doc: Doc, found: Sequence[LabelledSpan], terms: SpanTerms, present: PresentEntities
     ) -> None:
-        """Set the entities that were found and are probable enough, and their probabilities."""
+        """Set the entities that were found and are probable enough, and their probabilities.
+
+        The probability is that of the entity with any white space around it.
+        """
         entities = []
         for start, end, label in found:
-            score = min(1.0, math.exp(log_probability(terms, start, end, self.labels.index(label))))
+            start, end = trim(doc, start, end)
+            if start == end:
+                continue
+            number = self.labels.index(label)
+            places = with_spaces(doc, start, end)
+            score = min(1.0, sum(math.exp(log_probability(terms, *place, number)) for place in places))
             if score >= self.cfg["threshold"] and present.is_free(start, end):
                 span = Span(doc, start, end, label=label)
                 span._.score = score
@@ -286,10 +296,13 @@ class SequenceNER(TorchPipe):
 
     def _set_alternatives(self, doc: Doc, terms: SpanTerms, least: np.ndarray, present: PresentEntities) -> None:
         """Set all spans that are probable enough, (L,) by label, and their probabilities."""
+        likely: dict[tuple[int, int, int], float] = defaultdict(float)
+        for start, end, label, probability in likely_spans(terms, least):
+            likely[(*trim(doc, start, end), label)] += probability
         found = [
-            (Span(doc, start, end, label=self.labels[label]), probability)
-            for start, end, label, probability in likely_spans(terms, least)
-            if present.is_free(start, end)
+            (Span(doc, start, end, label=self.labels[label]), min(1.0, probability))
+            for (start, end, label), probability in sorted(likely.items())
+            if start < end and present.is_free(start, end)
         ]
         if others := self._other_alternatives(doc):
             found = sorted(found + others, key=lambda row: (row[0].start, row[0].end))

@@ -15,7 +15,7 @@ from thinc.api import Config, Model, NumpyOps
 
 from ..annotation.alignment import find_misaligned
 from ..annotation.describe import Counted, describe_span
-from ..annotation.entities import gold_entities, present_entities, warn_of_misaligned
+from ..annotation.entities import gold_entities, present_entities, trim, warn_of_misaligned
 from ..annotation.spans import GoldSpans, decode_exact, decode_greedy
 from .base import TorchPipe, log_odds
 
@@ -203,9 +203,11 @@ class SpanNER(SpanPipe):
         found = decode_exact(classes, gains) if self.decode == "exact" else decode_greedy(classes, gains, best)
         entities = []
         for start, end, label in found:
-            span = Span(doc, start, end, label=self.labels[label])
-            span._.score = math.exp(best[start, end - start - 1])
-            entities.append(span)
+            first, last = trim(doc, start, end)
+            if first < last:
+                span = Span(doc, first, last, label=self.labels[label])
+                span._.score = math.exp(best[start, end - start - 1])
+                entities.append(span)
         present.set_with(doc, entities)
 
 
