@@ -6,10 +6,11 @@ import warnings
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 import spacy
 import srsly
-from conftest import make_examples, make_nlp, set_relations
+from conftest import make_examples, make_nlp, related_examples, set_relations
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training.initialize import init_nlp
 from spacy.util import load_config
@@ -170,3 +171,45 @@ def test_errors_of_the_model_name_the_component(monkeypatch):
     monkeypatch.setattr(component.shim, "begin_update", fail)
     with pytest.raises(ValueError, match="^sequence_ner: broken"):
         component.update(examples, sgd=optimizer)
+
+
+WORDS = {"@architectures": "spacy_ner_arch.WordCharEmbed.v1", "word_rows": 50, "feature_rows": 50}
+MARKERS = {
+    "@architectures": "spacy_ner_arch.Relations.v1",
+    "tok2vec": WORDS,
+    "pairs": {"@architectures": "spacy_ner_arch.MarkerPairs.v1"},
+}
+
+
+@pytest.mark.parametrize(
+    "factory, setting, value",
+    [
+        ("sequence_ner", "scheme", "BIO"),
+        ("span_ner", "max_width", 12),
+        ("nested_ner", "max_width", 12),
+        ("relation_extractor", "symmetric", ["WITH"]),
+        ("relation_extractor", "multi_label", True),
+        ("relation_extractor", "direction", "labels"),
+        ("relation_extractor", "model.pairs.context", 10),
+        ("relation_extractor", "model.pairs.marks", ["a", "b", "c", "d"]),
+        ("sequence_ner", "model.tok2vec.word_attr", "LOWER"),
+        ("sequence_ner", "model.tok2vec.features", ["SHAPE", "PREFIX", "LOWER"]),
+        ("sequence_ner", "model.tok2vec.vector_attrs", ["LOWER"]),
+    ],
+)
+def test_settings_that_cannot_change_after_training(factory, setting, value, tmp_path):
+    nlp = spacy.blank("en")
+    nlp.vocab.set_vector("Anna", np.ones(4, dtype="f"))
+    models = {"relation_extractor": MARKERS, "sequence_ner": {"tok2vec": {**WORDS, "include_static_vectors": True}}}
+    nlp.add_pipe(factory, config={"model": models.get(factory, {"tok2vec": WORDS})})
+    examples = related_examples(nlp)
+    for eg in examples:
+        eg.reference.spans["sc"] = list(eg.reference.ents)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* have no vector")
+        nlp.initialize(lambda: examples)
+    nlp.to_disk(tmp_path)
+    spacy.load(tmp_path)
+    name = setting.split(".")[-1]
+    with pytest.raises(ValueError, match=f"{factory}: .*{name}.* cannot be changed after training"):
+        spacy.load(tmp_path, config={f"components.{factory}.{setting}": value})

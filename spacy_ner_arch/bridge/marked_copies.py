@@ -17,6 +17,7 @@ from ..nn.batch import Batch
 from ..nn.dropout import sampling_again, sampling_state
 from .head import Predictions, UpdateLoss, predict_batches
 from .shim import TorchShim, device_of, no_backprop
+from .storage import Fixed
 
 # Copies that exist at the same time, and their tokens.
 CHUNK, CHUNK_TOKENS = 256, 8_192
@@ -40,7 +41,9 @@ def with_marked_copies(head: Model[HeadInput, Any], marks: Sequence[str], contex
             "spacy_ner_arch.MarkerPairs.v1: the tok2vec must read marked copies, which a shared component never sees; "
             "use spacy_ner_arch.TransformerTok2Vec.v1 instead of a listener"
         )
-    return Model(NAME, forward, init=initialize, layers=[head], attrs={"marks": list(marks), "context": context})
+    settings = {"marks": list(marks), "context": context}
+    attrs = {name: Fixed(value, f"{name} of spacy_ner_arch.MarkerPairs.v1") for name, value in settings.items()}
+    return Model(NAME, forward, init=initialize, layers=[head], attrs=attrs)
 
 
 def initialize(model: Model[HeadInput, Any], X: list[Doc] | None = None, Y: Any = None) -> None:
@@ -51,7 +54,7 @@ def forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> 
     head = model.layers[0]
     docs, items, targets, output, _ = as_input(inputs, needs_pairs=True)
     found: list[Candidates] = items or []
-    chunks = list(cut_copies(found, model.attrs["context"]))
+    chunks = list(cut_copies(found, model.attrs["context"].value))
 
     def read(chunk: slice) -> HeadInput:
         return mark_chunk(docs, found, targets, chunk, model.attrs)._replace(output=output)
@@ -94,7 +97,7 @@ def predict_copies(model: Model, inputs: HeadInput) -> Iterator[tuple[Tensor, Ba
         yield from predict_batches(model, inputs)
         return
     found: list[Candidates] = inputs.items or []
-    for chunk in cut_copies(found, model.attrs["context"]):
+    for chunk in cut_copies(found, model.attrs["context"].value):
         copies = mark_chunk(inputs.docs, found, inputs.targets, chunk, model.attrs)
         yield from predict_batches(model.layers[0], copies)
 
@@ -128,9 +131,10 @@ def mark_chunk(
     found: Sequence[Candidates],
     targets: Sequence[GoldPairs] | None,
     chunk: slice,
-    settings: dict[str, Any],
+    settings: dict[str, Fixed],
 ) -> HeadInput:
     """Marked copies of some of the pairs of all documents, counted through, with their only candidates and targets."""
+    marks, context = settings["marks"].value, settings["context"].value
     copies, gold = [], []
     before = 0
     for i, (doc, pairs) in enumerate(zip(docs, found, strict=True)):
@@ -138,7 +142,7 @@ def mark_chunk(
         before += len(pairs.pairs)
         if not len(rows):
             continue
-        copies += mark(doc, pairs.select(rows), **settings)
+        copies += mark(doc, pairs.select(rows), marks, context)
         if targets is not None:
             gold += split_targets(targets[i], rows)
     texts = [copy for copy, _, _ in copies]

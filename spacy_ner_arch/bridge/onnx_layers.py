@@ -145,11 +145,11 @@ def embed_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[list[F
     if shim.prepared is None:
         shim.prepared = NumpyEmbedding(shim.exported.arrays)
     vectors = None
-    if model.attrs["vector_attributes"]:
+    if model.attrs["vector_attributes"].value:
         width = shim.cfg["vector_width"]
-        tables = word_embedding.vector_tables(docs, width, model.attrs["vector_attributes"])
+        tables = word_embedding.vector_tables(docs, width, model.attrs["vector_attributes"].value)
         vectors = np.concatenate([table[which] for table, which in tables]).astype(np.float32, copy=False)
-    arrays = word_embedding.token_arrays(docs, model.attrs["attributes"], "filters" in shim.exported.arrays)
+    arrays = word_embedding.token_arrays(docs, model.attrs["attributes"].value, "filters" in shim.exported.arrays)
     return split(shim.prepared(*arrays, vectors), lengths), no_backprop
 
 

@@ -8,12 +8,15 @@ import json
 import threading
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import srsly
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from thinc.api import Model
+from thinc.model import deserialize_attr, serialize_attr
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
@@ -82,6 +85,31 @@ def unpack(data: bytes) -> dict[str, Any]:
     if values.pop("checksum") != zlib.crc32(srsly.msgpack_dumps(values)):
         raise ValueError("its checksum is wrong")
     return values
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """An attribute of a model that stays as it was in training. Another value in the config of a stored pipeline is an
+    error; thinc would restore the old one, so that the change had no effect.
+
+    value: stored as msgpack.
+    setting: its name for the user.
+    """
+
+    value: Any
+    setting: str
+
+
+@serialize_attr.register
+def _serialize(_: Fixed, value: Fixed, name: str, model: Model) -> bytes:
+    return bytes(srsly.msgpack_dumps(value.value))
+
+
+@deserialize_attr.register
+def _deserialize(own: Fixed, value: bytes, name: str, model: Model) -> Fixed:
+    if srsly.msgpack_loads(value) != own.value:
+        raise ValueError(f"{own.setting} cannot be changed after training: set it in the config as it was")
+    return own
 
 
 @contextlib.contextmanager

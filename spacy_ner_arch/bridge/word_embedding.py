@@ -19,6 +19,7 @@ from ..nn.batch import send
 from ..nn.embed import CHARACTER_ROWS, WordEmbedding
 from .rows import Tok2Vec, check_lengths, join, split
 from .shim import TorchShim, default_device, get_shim, no_backprop
+from .storage import Fixed
 
 # Longest word in characters; of a longer one, the first and the last half are used.
 MAX_CHARACTERS = 24
@@ -41,20 +42,24 @@ def word_embedding(attributes: list[int], vector_attributes: list[int], **settin
         init=embed_initialize,
         dims={"nO": None},
         shims=[TorchShim(partial(WordEmbedding, features=len(attributes) - 1, **settings))],
-        attrs={"attributes": attributes, "vector_attributes": vector_attributes, "dropout_rate": 0.0},
+        attrs={
+            "attributes": Fixed(attributes, "word_attr or features of spacy_ner_arch.WordCharEmbed.v1"),
+            "vector_attributes": Fixed(vector_attributes, "vector_attrs of spacy_ner_arch.WordCharEmbed.v1"),
+            "dropout_rate": 0.0,
+        },
     )
 
 
 def embed_initialize(model: Tok2Vec, X: list[Doc] | None = None, Y: Any = None) -> None:
     width = 0
-    if model.attrs["vector_attributes"]:
+    if model.attrs["vector_attributes"].value:
         if not X or not X[0].vocab.vectors_length:
             raise ValueError(
                 "spacy_ner_arch.WordCharEmbed.v1: include_static_vectors is set but the pipeline has no vectors; set "
                 "[paths] vectors to a pipeline that has, or include_static_vectors = false"
             )
         width = X[0].vocab.vectors_length
-        warn_of_missing_vectors(X, static_vectors(X, width, model.attrs["vector_attributes"], default_device()))
+        warn_of_missing_vectors(X, static_vectors(X, width, model.attrs["vector_attributes"].value, default_device()))
     get_shim(model).initialize(vector_width=width)
     model.set_dim("nO", get_shim(model).output_size, force=True)
 
@@ -65,9 +70,10 @@ def embed_forward(model: Tok2Vec, docs: list[Doc], is_train: bool) -> tuple[list
     if not any(lengths):
         return [model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs], no_backprop
     has_characters = shim.module.characters is not None
-    tensors = send(token_arrays(docs, model.attrs["attributes"], has_characters), shim.device)
-    if model.attrs["vector_attributes"]:
-        tensors.append(static_vectors(docs, shim.cfg["vector_width"], model.attrs["vector_attributes"], shim.device))
+    tensors = send(token_arrays(docs, model.attrs["attributes"].value, has_characters), shim.device)
+    vector_attributes = model.attrs["vector_attributes"].value
+    if vector_attributes:
+        tensors.append(static_vectors(docs, shim.cfg["vector_width"], vector_attributes, shim.device))
     else:
         tensors.append(torch.zeros((sum(lengths), 0), device=shim.device))
     output, backprop_output = shim(tuple(tensors), is_train, model.attrs["dropout_rate"])

@@ -49,6 +49,8 @@ class TorchPipe(TrainablePipe):
     classifies: str
     architectures: str
     gold_layer: str
+    # Names in `cfg` of the settings that cannot be changed after training.
+    fixed_settings: tuple[str, ...] = ()
 
     def __init__(
         self, vocab: Vocab, model: Model, name: str, *, scorer: Callable | None, loss_weight: Any = 1.0, **cfg: Any
@@ -397,9 +399,10 @@ class TorchPipe(TrainablePipe):
 
     def from_disk(self, path: Any, *, exclude: Iterable[str] = ()) -> "TorchPipe":
         """Load the component. An error names it and the folder. Nothing in the folder is executed."""
+        configured = dict(self.cfg)
         try:
             super().from_disk(path, exclude=exclude)
-            self._check_stored(exclude)
+            self._check_stored(configured, exclude)
         except ValueError as error:
             raise ValueError(
                 f"{self.name}: {path} is damaged or does not fit its config ({error}); train or download it again"
@@ -408,13 +411,24 @@ class TorchPipe(TrainablePipe):
 
     def from_bytes(self, data: bytes, *, exclude: Iterable[str] = ()) -> "TorchPipe":
         """Load the component. An error names it."""
+        configured = dict(self.cfg)
         with self._named_errors():
             super().from_bytes(data, exclude=exclude)
-            self._check_stored(exclude)
+            self._check_stored(configured, exclude)
         return self
 
-    def _check_stored(self, exclude: Iterable[str]) -> None:
-        """Raise ValueError if the labels of the model are not those of the component."""
+    def _check_stored(self, configured: dict[str, Any], exclude: Iterable[str]) -> None:
+        """Raise ValueError if the config has another fixed setting, or if the labels of the model are not those of the
+        component.
+
+        configured: the settings before those that were stored.
+        """
+        for name in self.fixed_settings:
+            if configured[name] != self.cfg[name]:
+                raise ValueError(
+                    f"{name} cannot be changed after training: it was {self.cfg[name]!r}, and is {configured[name]!r} "
+                    "in the config"
+                )
         if not self.shim.is_initialized or {"model", "cfg"} & set(exclude):
             return
         stored = {key: value for key, value in self.shim.cfg.items() if key != "input_size"}

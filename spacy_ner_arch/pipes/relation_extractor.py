@@ -159,6 +159,7 @@ class RelationExtractor(TorchPipe):
     classifies = "pairs"
     gold_layer = "doc._.relations"
     architectures = "spacy_ner_arch.Relations.v1"
+    fixed_settings = ("direction", "symmetric", "multi_label")
 
     def __init__(
         self,

@@ -129,6 +129,7 @@ class SequenceNER(TorchPipe):
     classifies = "tokens"
     gold_layer = "doc.ents"
     architectures = "spacy_ner_arch.CRF.v1 or spacy_ner_arch.Softmax.v1"
+    fixed_settings = ("scheme",)
 
     def __init__(
         self,

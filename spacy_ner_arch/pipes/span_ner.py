@@ -96,6 +96,7 @@ class SpanPipe(TorchPipe):
 
     classifies = "spans"
     architectures = "spacy_ner_arch.Span.v1"
+    fixed_settings = ("max_width",)
 
     def __init__(
         self,
