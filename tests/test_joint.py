@@ -197,10 +197,17 @@ def test_scheduled_weights():
         seen.append(weight.value())
         weight.learn(1.0)
     assert seen == [0.0, 0.5, 1.0, 0.5]
+    for _ in range(2):  # a second training in the same process
+        weight.restart()
+        assert [weight.value(), weight.learn(1.0), weight.value()] == [0.0, None, 0.5]
     ending = make_loss_weight([3.0, 4.0])
     for value in (3.0, 4.0, 4.0):
         assert ending.value() == value
         ending.learn(1.0)
+    copied = pickle.loads(pickle.dumps(ending))
+    ending.restart()
+    copied.restart()
+    assert (ending.value(), copied.value()) == (3.0, 4.0)
     with pytest.raises(ValueError, match="loss_weight = -1"):
         make_loss_weight(iter([-1.0]))
     with pytest.raises(ValueError, match="the schedule is empty"):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any, Protocol
 
 from spacy.util import registry
@@ -30,23 +31,34 @@ class ScheduledWeight:
 
     def __init__(self, values: Iterable[float]) -> None:
         self._values = iter(values)
-        first = next(self._values, None)
-        if first is None:
+        # Numbers so far, for another training: generators cannot begin again.
+        self._past: list[float] = []
+        if not self._advance():
             raise ValueError("loss_weight: the schedule is empty")
-        self._value = checked(first, least=0.0)
 
     def value(self) -> float:
         return self._value
 
     def learn(self, loss: float) -> None:
-        self._value = checked(next(self._values, self._value), least=0.0)
+        self._advance()
 
     def restart(self) -> None:
-        """The schedule goes on, since generators cannot begin again."""
+        self._values = chain(self._past, self._values)
+        self._past = []
+        self._advance()
+
+    def _advance(self) -> bool:
+        """Go to the next number. Returns whether there is one."""
+        value = next(self._values, None)
+        if value is None:
+            return False
+        self._value = checked(value, least=0.0)
+        self._past.append(self._value)
+        return True
 
     def __getstate__(self) -> dict[str, Any]:
         # Generators cannot be copied or pickled: copies and other processes keep the current value.
-        return {"_values": iter(()), "_value": self._value}
+        return {"_values": iter(()), "_past": [], "_value": self._value}
 
 
 class LearnedWeight:
