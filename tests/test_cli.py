@@ -10,6 +10,7 @@ import spacy
 import srsly
 from conftest import RELATIONS, TRAIN, make_examples, make_nlp, set_relations, set_trees, small_model, train
 from spacy.cli import app
+from spacy.cli._util import import_code
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 from spacy.training.corpus import walk_corpus
@@ -906,6 +907,22 @@ def test_documents_that_a_component_refuses_are_an_error(tmp_path):
         assert "sequence_ner: no dependency tree on" in output, command
     assert "as `ner-arch evaluate --gold-trees` does" in output
     run("evaluate", *arguments, "--gold-trees")
+
+
+def test_an_error_of_own_code_has_its_traceback(trained, copy_of, tmp_path):
+    code = tmp_path / "code.py"
+    code.write_text(
+        "from spacy import Language\n\n@Language.component('own')\ndef own(doc):\n    raise ValueError('broken')\n"
+    )
+    import_code(code)
+    nlp = copy_of(trained)
+    nlp.add_pipe("own", first=True)
+    nlp.to_disk(tmp_path / "model")
+    DocBin(docs=[eg.reference for eg in make_examples(trained)]).to_disk(tmp_path / "a.spacy")
+    arguments = [tmp_path / "model", tmp_path / "a.spacy", "--code", code]
+    for command, *options in (["evaluate"], ["report", "-o", tmp_path / "report"], ["tune", "--min-recall", "0.5"]):
+        result = CliRunner().invoke(app, ["ner-arch", *map(str, (command, *arguments, *options))])
+        assert repr(result.exception) == "ValueError('broken')"
 
 
 def test_a_folder_in_the_place_of_a_file_is_named(trained, tmp_path, monkeypatch):

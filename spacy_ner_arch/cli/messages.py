@@ -2,6 +2,7 @@
 
 import sys
 import textwrap
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
@@ -29,6 +30,12 @@ def fail(title: str, details: object) -> NoReturn:
     msg.fail(title)
     print(f"{wrap(details)}\n", flush=True)
     raise SystemExit(1)
+
+
+def raise_own(error: Exception, code: Path | None) -> None:
+    """Raise an error of the file given as --code again, with its traceback; do nothing for other errors."""
+    if code is not None and any(frame.filename == str(code) for frame in traceback.extract_tb(error.__traceback__)):
+        raise error
 
 
 @contextmanager
