@@ -12,6 +12,7 @@ import spacy
 import srsly
 from conftest import make_examples, make_nlp, related_examples, set_relations
 from spacy.tokens import Doc, DocBin, Span
+from spacy.training import Example
 from spacy.training.initialize import init_nlp
 from spacy.util import load_config
 from thinc.api import Config
@@ -145,6 +146,24 @@ def test_a_corpus_without_annotation():
     assert describe_layers([Doc(spacy.blank("en").vocab, words=["a"])]) == (
         "1 documents, with no entities, spans or relations"
     )
+
+
+@pytest.mark.parametrize(
+    "factory, layer", [("span_ner", "doc.ents"), ("nested_ner", "doc.spans['sc']"), ("relation_extractor", "relations")]
+)
+def test_documents_without_annotation_are_reported(factory, layer):
+    """Of spaCy's spancat, documents without the key are negative."""
+    nlp = spacy.blank("en")
+    nlp.add_pipe(factory, config={"model": {"tok2vec": {"@architectures": "spacy_ner_arch.WordCharEmbed.v1"}}})
+    examples = [*related_examples(nlp), Example(Doc(nlp.vocab), Doc(nlp.vocab))]
+    for eg in examples:
+        eg.reference.spans["sc"] = list(eg.reference.ents)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "have no")
+        nlp.initialize(lambda: examples)
+    silent = [Example(eg.predicted, Doc(nlp.vocab, words=eg.predicted.text.split())) for eg in examples[:2]]
+    with pytest.warns(UserWarning, match=f"{factory}: 2 of 8 documents, such as 'Anna.*, have no .*{re.escape(layer)}"):
+        nlp.initialize(lambda: examples + silent)
 
 
 def test_rates_of_stages():

@@ -18,8 +18,9 @@ from spacy.util import minibatch
 from spacy.vocab import Vocab
 from thinc.api import Model, Optimizer, set_dropout_rate
 
+from ..annotation.describe import Counted
 from ..annotation.head_input import HeadInput, find_copies
-from ..annotation.layers import describe_layers
+from ..annotation.layers import count_layers, describe_layers
 from ..training.checks import warn_of_settings
 from ..training.loss_weights import make_loss_weight
 from .upstream_checks import check_encoders, check_trees, check_vectors
@@ -199,6 +200,20 @@ class TorchPipe(TrainablePipe):
             warnings.warn(
                 f"{self.name}: gold labels that it does not have count as negative: {unknown}; call "
                 f"add_label, or add them to [initialize.components.{self.name}.labels]",
+                stacklevel=3,
+            )
+
+    def is_annotated(self, doc: Doc) -> bool:
+        """Whether a reference document has the annotation that the component learns, or no token."""
+        return not len(doc) or self.gold_layer in count_layers(doc)
+
+    def warn_of_unannotated(self, unannotated: Counted, documents: int) -> None:
+        """Warn if some of the documents have no annotation."""
+        if 0 < unannotated.count < documents:
+            warnings.warn(
+                f"{self.name}: {unannotated.count} of {documents} documents, such as {unannotated.first}, have no "
+                f"{self.gold_layer}. They count as not annotated, and nothing is learned from them; if there is "
+                "nothing to find in them, set an empty list",
                 stacklevel=3,
             )
 
