@@ -233,10 +233,11 @@ def test_pieces_of_a_tokenizer_without_common_letters(tiny_transformers, tmp_pat
 
 
 def test_a_slow_tokenizer_reads_words(tiny_transformers, tmp_path):
-    model = make_model(tiny_transformers["bert"], tokenizer_config={"use_fast": False})
+    slow = {"tokenizer_config": {"use_fast": False}}
+    model = make_model(tiny_transformers["bert"], **slow)
     fast = make_model(tiny_transformers["bert"])
     docs = [*texts(spacy.blank("en")), spacy.blank("en")("ana  won't\n sing")]
-    loaded = transformer_model("nowhere", window=64, overlap=16).from_bytes(model.to_bytes())
+    loaded = transformer_model("nowhere", window=64, overlap=16, **slow).from_bytes(model.to_bytes())
     for ours, again, reference_vectors in zip(
         vectors_of(model, docs), vectors_of(loaded, docs), vectors_of(fast, docs[:5]), strict=False
     ):
@@ -642,6 +643,19 @@ def test_an_error_of_loading_names_component_and_file(tiny_transformers, tmp_pat
         nlp.get_pipe("trf").from_bytes(stored.replace(b"[SEP]", b"[SAP]"))
 
 
+@pytest.mark.parametrize(
+    "block, setting", [("transformer_config", "hidden_dropout_prob"), ("tokenizer_config", "do_lower_case")]
+)
+def test_settings_for_hugging_face_cannot_change_after_training(tiny_transformers, tmp_path, block, setting):
+    """The stored ones replaced them."""
+    nlp = transformer_nlp(tiny_transformers["bert"], tokenizer_config={"do_lower_case": True})
+    nlp.initialize(lambda: make_examples(nlp))
+    nlp.to_disk(tmp_path)
+    spacy.load(tmp_path)
+    with pytest.raises(ValueError, match=f"transformer: .*{block} of .* cannot be changed after training"):
+        spacy.load(tmp_path, config={f"components.transformer.model.{block}.{setting}": False})
+
+
 def test_the_transformer_must_have_run(tiny_transformers):
     nlp = transformer_nlp(tiny_transformers["bert"], "ours")
     nlp.initialize(lambda: make_examples(nlp))
@@ -856,7 +870,7 @@ def test_the_attention_that_was_asked_for_is_kept(tiny_transformers):
     docs = texts(spacy.blank("en"))
     settings = {"transformer_config": {"attn_implementation": "eager"}}
     model = make_model(tiny_transformers["bert"], **settings)
-    loaded = transformer_model("nowhere").from_bytes(model.to_bytes())
+    loaded = transformer_model("nowhere", **settings).from_bytes(model.to_bytes())
     for shim in (model.shims[0], loaded.shims[0]):
         assert shim.module.transformer.config._attn_implementation == "eager"
     default = make_model(tiny_transformers["bert"])

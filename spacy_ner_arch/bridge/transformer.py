@@ -26,6 +26,7 @@ from .listener import WordBatch, replace_listener, replace_listener_cfg
 from .pretrained import check_dtype, check_settings, check_sizes, check_vectors, load_pretrained
 from .rows import split, sum_gradients
 from .shim import TorchShim, get_shim, no_backprop
+from .storage import Fixed
 from .windows import collate
 from .wordpieces import WordPieces, get_pieces
 
@@ -68,6 +69,7 @@ def word_transformer(
             f"spacy_ner_arch.TransformerModel.v1: unknown pooling {pooling!r}; known are {', '.join(POOLINGS)}"
         )
     check_settings(tokenizer_config, transformer_config)
+    settings = {"tokenizer_config": tokenizer_config, "transformer_config": transformer_config}
     module = TorchShim(partial(WordTransformer, pooling=pooling), dtype=dtype, frozen=frozen)
     return TransformerModel(
         "transformer",
@@ -76,6 +78,7 @@ def word_transformer(
         shims=[module, WordPieces(window, overlap)],
         dims={"nO": None},
         attrs={
+            **{key: Fixed(value, f"{key} of spacy_ner_arch.TransformerModel.v1") for key, value in settings.items()},
             "cache": VectorCache(cache_mib * 2**20),
             # spaCy's nlp.replace_listeners looks for these two.
             "replace_listener": replace_listener,
