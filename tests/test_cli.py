@@ -909,20 +909,26 @@ def test_documents_that_a_component_refuses_are_an_error(tmp_path):
     run("evaluate", *arguments, "--gold-trees")
 
 
-def test_an_error_of_own_code_has_its_traceback(trained, copy_of, tmp_path):
-    code = tmp_path / "code.py"
-    code.write_text(
-        "from spacy import Language\n\n@Language.component('own')\ndef own(doc):\n    raise ValueError('broken')\n"
-    )
+def test_an_error_of_the_users_code_has_its_traceback(trained, copy_of, tmp_path):
+    code, own = tmp_path / "code.py", "@Language.component('own')\ndef own(doc):\n    raise ValueError('broken')\n"
+    code.write_text(f"from spacy import Language\n\n{own}")
     import_code(code)
     nlp = copy_of(trained)
     nlp.add_pipe("own", first=True)
     nlp.to_disk(tmp_path / "model")
     DocBin(docs=[eg.reference for eg in make_examples(trained)]).to_disk(tmp_path / "a.spacy")
-    arguments = [tmp_path / "model", tmp_path / "a.spacy", "--code", code]
-    for command, *options in (["evaluate"], ["report", "-o", tmp_path / "report"], ["tune", "--min-recall", "0.5"]):
-        result = CliRunner().invoke(app, ["ner-arch", *map(str, (command, *arguments, *options))])
-        assert repr(result.exception) == "ValueError('broken')"
+    (tmp_path / "a.jsonl").write_text('{"text": "Anna left."}')
+    for command in (
+        "evaluate MODEL/model MODEL/a.spacy",
+        "report MODEL/model MODEL/a.spacy -o MODEL/report",
+        "tune MODEL/model MODEL/a.spacy --min-recall 0.5",
+        "export-data MODEL/a.spacy MODEL/out.jsonl --format doccano --model MODEL/model",
+        "select MODEL/model MODEL/a.jsonl -o MODEL/out.jsonl --n 1",
+        "label MODEL/model MODEL/a.jsonl -o MODEL/out.jsonl",
+    ):
+        arguments = command.replace("MODEL", str(tmp_path)).split()
+        result = CliRunner().invoke(app, ["ner-arch", *arguments, "--code", str(code)])
+        assert repr(result.exception) == "ValueError('broken')", (command, result.output)
 
 
 def test_a_folder_in_the_place_of_a_file_is_named(trained, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from typer import Argument, Option
 from wasabi import Printer, msg
 
 from ..annotation.layers import assigning, describe_layers
-from .messages import fail, raise_own, writing
+from .messages import fail, writing
 from .options import CODE, GPU_ID, MODEL
 from .pipelines import check_corpus, check_output, load, predict_corpus, setters
 
@@ -72,7 +72,6 @@ def evaluate(
     try:
         examples = predict_corpus(nlp, corpus, copied, gold_preproc)
     except ValueError as error:
-        raise_own(error, code)
         fail("Cannot evaluate", error)
     scores = Scorer(nlp).score(examples)
     tables = {}

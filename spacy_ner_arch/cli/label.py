@@ -9,6 +9,7 @@ from spacy.tokens import Doc
 from typer import Argument, Option
 from wasabi import Printer, msg
 
+from .messages import is_of_user
 from .options import CODE, GPU_ID, MODEL
 from .pipelines import check_output, load
 
@@ -78,6 +79,8 @@ def label(
     except BrokenPipeError:
         raise  # `| head` has read enough; the command line ends without a message
     except (ValueError, OSError) as error:
+        if is_of_user(error):
+            raise
         # Standard output has the json lines.
         typer.echo(f"Cannot label: {error}", err=True)
         raise typer.Exit(1) from error

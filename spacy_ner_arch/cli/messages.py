@@ -13,6 +13,8 @@ import wasabi.util
 from wasabi import msg
 
 WIDTH = 80
+# Name of the module that spaCy makes of --code.
+CODE_NAME = "python_code"
 
 
 def escape_characters() -> None:
@@ -25,17 +27,25 @@ def escape_characters() -> None:
 
 
 def fail(title: str, details: object) -> NoReturn:
-    """Print an error, and exit with status 1. wasabi would join the lines of the details."""
+    """Print an error, and exit with status 1. wasabi would join the lines of the details.
+
+    Errors of the user's code are raised again, since their traceback shows where they are.
+    """
+    if isinstance(details, Exception) and is_of_user(details):
+        raise details
     msg.text("")
     msg.fail(title)
     print(f"{wrap(details)}\n", flush=True)
     raise SystemExit(1)
 
 
-def raise_own(error: Exception, code: Path | None) -> None:
-    """Raise an error of the file given as --code again, with its traceback; do nothing for other errors."""
-    if code is not None and any(frame.filename == str(code) for frame in traceback.extract_tb(error.__traceback__)):
-        raise error
+def is_of_user(error: BaseException | None) -> bool:
+    """Whether an error, or one that it was raised from, comes out of the file that is given with --code."""
+    while error is not None:
+        if any(frame.f_globals.get("__name__") == CODE_NAME for frame, _ in traceback.walk_tb(error.__traceback__)):
+            return True
+        error = error.__cause__
+    return False
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typer import Argument, Option
 from wasabi import msg
 
 from ..annotation.layers import assigning
-from .messages import fail, raise_own
+from .messages import fail
 from .options import CODE, GPU_ID, MODEL
 from .pipelines import check_corpus, load, predict_corpus, with_tokens
 
@@ -40,6 +40,5 @@ def report(
         examples = predict_corpus(nlp, corpus, copied)
         page = write_report(nlp, examples, output, log, numbers)
     except (ValueError, OSError, ImportError) as error:
-        raise_own(error, code)
         fail("Cannot write the report", error)
     msg.good(f"Saved report to {page}")

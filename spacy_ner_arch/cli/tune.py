@@ -7,7 +7,7 @@ from typer import Argument, Option
 from wasabi import msg
 
 from ..annotation.layers import find_pipe
-from .messages import raise_own, writing
+from .messages import fail, writing
 from .options import CODE, GPU_ID, MODEL
 from .pipelines import check_corpus, load, predict_corpus
 
@@ -68,8 +68,7 @@ def tune(
         if min_precision is not None:
             settings["threshold"] = for_precision(documents, min_precision)
     except ValueError as error:
-        raise_own(error, code)
-        msg.fail(str(error), exits=1)
+        fail(f"Cannot tune {pipe.name}", error)
     pipe.cfg.update({**before, **settings})
     for name, value in settings.items():
         msg.good(f"{pipe.name}: {name} = {value}")
