@@ -18,7 +18,7 @@ from spacy.util import minibatch
 from spacy.vocab import Vocab
 from thinc.api import Model, Optimizer, set_dropout_rate
 
-from ..annotation.describe import Counted
+from ..annotation.describe import Counted, quote
 from ..annotation.head_input import HeadInput, find_copies
 from ..annotation.layers import count_layers, describe_layers
 from ..training.checks import warn_of_settings
@@ -203,12 +203,15 @@ class TorchPipe(TrainablePipe):
                 stacklevel=3,
             )
 
-    def is_annotated(self, doc: Doc) -> bool:
-        """Whether a reference document has the annotation that the component learns, or no token."""
-        return not len(doc) or self.gold_layer in count_layers(doc)
-
-    def warn_of_unannotated(self, unannotated: Counted, documents: int) -> None:
-        """Warn if some of the documents have no annotation."""
+    def noting_unannotated(self, examples: Iterable[Example]) -> Iterator[Example]:
+        """The examples, for `find_labels`, with a warning at the end if only some of them have the annotation that the
+        component learns."""
+        documents, unannotated = 0, Counted()
+        for eg in examples:
+            documents += 1
+            if len(eg.reference) and self.gold_layer not in count_layers(eg.reference):
+                unannotated.add([eg.reference.text], quote)
+            yield eg
         if 0 < unannotated.count < documents:
             warnings.warn(
                 f"{self.name}: {unannotated.count} of {documents} documents, such as {unannotated.first}, have no "

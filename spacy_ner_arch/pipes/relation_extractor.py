@@ -15,7 +15,7 @@ from thinc.api import Config, Model
 
 from ..annotation.alternatives import entities_and_alternatives
 from ..annotation.candidates import Candidates
-from ..annotation.describe import Counted, describe_relation, quote
+from ..annotation.describe import Counted, describe_relation
 from ..annotation.entities import ALTERNATIVES, count_as_right, span_scores
 from ..annotation.gold_relations import Found, GoldPairs, find_relations, sample_negatives
 from ..annotation.head_input import HeadInput
@@ -356,12 +356,8 @@ class RelationExtractor(TorchPipe):
         labels, types = set[str](), set[str]()
         type_pairs = defaultdict[str, set[tuple[str, str]]](set)
         total = 0
-        outside, crowded, unannotated = Counted(), Counted(), Counted()
-        documents = 0
-        for eg in examples:
-            documents += 1
-            if not self.is_annotated(eg.reference):
-                unannotated.add([eg.reference.text], quote)
+        outside, crowded = Counted(), Counted()
+        for eg in self.noting_unannotated(examples):
             gold, candidates, found = self.find_gold(eg)
             types.update(span.label_ for span in candidates.entities)
             for _, _, head, _, _, tail, label in gold:
@@ -377,7 +373,6 @@ class RelationExtractor(TorchPipe):
                     if ways[row] and way not in ways[row]:
                         crowded.add([gold[number]], describe)
                     ways[row].add(way)
-        self.warn_of_unannotated(unannotated, documents)
         warn_of_lost(self.name, total, outside, crowded, once=self.once)
         self._learn_types(sorted(types), {label: sorted(type_pairs[label]) for label in sorted(labels)})
         return sorted(labels)

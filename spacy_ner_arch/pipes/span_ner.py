@@ -14,7 +14,7 @@ from spacy.vocab import Vocab
 from thinc.api import Config, Model, NumpyOps
 
 from ..annotation.alignment import find_misaligned
-from ..annotation.describe import Counted, describe_span, quote
+from ..annotation.describe import Counted, describe_span
 from ..annotation.entities import gold_entities, present_entities, trim, warn_of_misaligned
 from ..annotation.spans import GoldSpans, decode_exact, decode_greedy
 from .base import TorchPipe, log_odds
@@ -127,17 +127,12 @@ class SpanPipe(TorchPipe):
         """Labels of all gold spans, sorted. Warns about spans that cannot be learned."""
         limit = self.cfg["max_width"]
         counts: Counter[str] = Counter()
-        misaligned, too_wide, unannotated = Counted(), Counted(), Counted()
-        documents = 0
-        for eg in examples:
-            documents += 1
-            if not self.is_annotated(eg.reference):
-                unannotated.add([eg.reference.text], quote)
+        misaligned, too_wide = Counted(), Counted()
+        for eg in self.noting_unannotated(examples):
             spans = self.gold_spans(eg.reference)
             counts.update(span.label_ for span in spans)
             misaligned.add(find_misaligned(eg, spans), describe_span)
             too_wide.add([span for span in spans if len(span) > limit], describe_span)
-        self.warn_of_unannotated(unannotated, documents)
         warn_of_misaligned(self.name, misaligned, counts.total())
         if too_wide.count:
             warnings.warn(
