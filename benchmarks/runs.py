@@ -297,10 +297,7 @@ TRANSFORMERS = [
 # published systems do, with the settings that were chosen on it.
 MIXED: dict[str, dict[str, tuple[str, ...]]] = {
     "conll2003_mixed": {part: (f"conll2003/{part}", f"conll2003_documents/{part}") for part in ("train", "dev")},
-    **{
-        f"{corpus}_all": {"train": (f"{corpus}/train", f"{corpus}/dev"), "test": (f"{corpus}/test",)}
-        for corpus in ("semeval", "conll04")
-    },
+    "semeval_all": {"train": ("semeval/train", "semeval/dev"), "test": ("semeval/test",)},
 }
 # Training on sentences, on whole documents, or on both; each is scored on sentences and on documents.
 ON_LENGTHS: dict[str, Any] = {"section": "documents", "scores": (), "extra": "lengths", "seeds": THREE}
@@ -834,13 +831,14 @@ RDROP = [
 
 def on_all(name: str, seeds: tuple[int, ...] = THREE) -> Run:
     """A run that trains on the development part as well, and is scored on the test part only."""
-    run = next(run for run in MAIN + RDROP if run.name == name)
+    run = next(run for run in MAIN + TRIED + RDROP if run.name == name)
     settings = {**run.settings, "paths.dev": f"corpus/{run.corpus}/dev.spacy"}
     return replace(run, name=f"{run.corpus}_all/{run.model}", section="all_parts", settings=settings, seeds=seeds)
 
 
 ALL_PARTS = [
     on_all("semeval/relation_softmax"),
+    on_all("semeval/relation_softmax-long", seeds=(0,)),
     on_all("semeval/relation_softmax-rdrop"),
     on_all("semeval/relation_softmax-rdrop-long", seeds=(0,)),
 ]

@@ -447,6 +447,7 @@ TWICE = [
     ("as it is, bfloat16, CPU", SEMEVAL_BFLOAT16),
     ("each document twice, twice the steps", replace(SEMEVAL_BFLOAT16, run=f"{SEMEVAL.run}-rdrop-long")),
     ("as it is", SEMEVAL_ALL),
+    ("twice the steps", replace(SEMEVAL_ALL, run=f"{SEMEVAL_ALL.run}-long")),
     ("each document twice", replace(SEMEVAL_ALL, run=f"{SEMEVAL_ALL.run}-rdrop")),
     ("each document twice, twice the steps", replace(SEMEVAL_ALL, run=f"{SEMEVAL_ALL.run}-rdrop-long")),
     ("as it is, bfloat16, CPU", JOINT_BFLOAT16),
