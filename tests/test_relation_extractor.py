@@ -440,6 +440,18 @@ def test_calibration_while_no_entity_is_found():
         list(held_out_batches(nlp, "relation_extractor", related_examples(nlp, gold=False)))
 
 
+def test_an_entity_component_behind_is_a_warning():
+    """Trained on gold entities, the pipeline would find no relation in new text."""
+    nlp = make_nlp()
+    nlp.add_pipe("entity_ruler")
+    with pytest.warns(UserWarning, match="relation_extractor is before 'entity_ruler' in the pipeline, which sets"):
+        nlp.initialize(lambda: related_examples(nlp))
+    nlp.add_pipe("entity_ruler", name="first", first=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        nlp.initialize(lambda: related_examples(nlp))
+
+
 @pytest.mark.filterwarnings("ignore:.*are no candidates", "ignore:.*are treated as unknown")
 @pytest.mark.parametrize("key", [None, "sc"])
 def test_calibration_leaves_out_pairs_of_wrong_entities(key):

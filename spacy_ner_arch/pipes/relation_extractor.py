@@ -41,6 +41,7 @@ from ..annotation.sentences import with_sentences
 from ..annotation.type_pairs import GivenTypePairs, add_type_pairs, allowed_type_pairs, as_type_pairs, have_types
 from .base import TorchPipe, log_odds
 from .relation_checks import check_named_labels, check_settings, warn_of_lost
+from .upstream_checks import warn_of_order
 
 # Candidate pairs of one document for which there is a warning: they may take minutes.
 MANY_PAIRS = 100_000
@@ -343,6 +344,8 @@ class RelationExtractor(TorchPipe):
             one_tail=self.one_tail,
             type_pairs=self.cfg["type_pairs"] if isinstance(self.cfg["type_pairs"], dict) else (),
         )
+        if nlp is not None:
+            warn_of_order(self, nlp, "doc.ents" if self.spans_key is None else "doc.spans")
         if self.decode == "graph" and nlp is not None and not any(gives_alternatives(pipe) for _, pipe in nlp.pipeline):
             warnings.warn(
                 f'{self.name}: decode = "graph", but no component sets doc.spans["{ALTERNATIVES}"], so that entities '

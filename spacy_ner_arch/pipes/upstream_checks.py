@@ -1,5 +1,6 @@
-"""Checks of what a component reads from components before it: vectors of a shared encoder, and dependency trees."""
+"""Checks of what a component reads from components before it: vectors of a shared encoder, trees, and entities."""
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -70,6 +71,18 @@ def check_encoders(pipe: TrainablePipe, nlp: Language) -> None:
                 f"{pipe.name} listens to {upstream!r}, but {encoders[-1]!r} runs between them and replaces the "
                 f"vectors ({vectors.place}): put {pipe.name!r} before {encoders[-1]!r} in [nlp] pipeline"
             )
+
+
+def warn_of_order(pipe: TrainablePipe, nlp: Language, attribute: str) -> None:
+    """Warn if all components that set what a component reads come after it."""
+    names = [name for name, _ in nlp.components]
+    setters = [name for name in names if attribute in nlp.get_pipe_meta(name).assigns]
+    if setters and pipe.name in names and names.index(setters[0]) > names.index(pipe.name):
+        warnings.warn(
+            f"{pipe.name} is before {setters[0]!r} in the pipeline, which sets {attribute} only after it has run: put "
+            f"{pipe.name!r} after {setters[0]!r} in [nlp] pipeline",
+            stacklevel=3,
+        )
 
 
 def check_trees(get_examples: Callable[[], Iterable[Example]], nlp: Language) -> None:
