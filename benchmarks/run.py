@@ -19,7 +19,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -277,19 +277,45 @@ def score_run(run: Run, seed: int, machine: Machine) -> dict[str, Any]:
     return row
 
 
+def raw_examples(nlp: Language, folder: Path, every: int = 0, gap: tuple[bool, str] = (True, "")) -> list[Example]:
+    """Whole documents of the test part as raw text, tokenized by the pipeline.
+
+    every: number of words after which the text has a gap instead of a blank; 0 for never.
+    gap: whether it begins with a blank, and the rest of it, a token of white space.
+    """
+    documents = folder / "documents.spacy"
+    if not documents.exists():
+        source = ROOT / "assets" / "conll2003" / "test.txt"
+        command("ner-arch", "convert", source, folder, "--format", "conll", "--documents", "--name", documents.stem)
+    examples = []
+    for gold in DocBin().from_disk(documents).get_docs(nlp.vocab):
+        words: list[str] = []
+        spaces: list[bool] = []
+        places = []
+        for i, token in enumerate(gold, start=1):
+            places.append(len(words))
+            ends_in_gap = bool(every) and i % every == 0 and i < len(gold)
+            words += [token.text, gap[1]] if ends_in_gap else [token.text]
+            spaces += [gap[0], False] if ends_in_gap else [True]
+        doc = Doc(nlp.vocab, words=words, spaces=spaces)
+        ents = [Span(doc, places[ent.start], places[ent.end - 1] + 1, ent.label_) for ent in gold.ents]
+        doc.set_ents(ents, default="outside")
+        examples.append(Example(nlp.make_doc(doc.text), doc))
+    return examples
+
+
 def raw(run: Run, nlp: Language, folder: Path) -> dict[str, Any]:
-    """Score whole documents of raw text, tokenized by the pipeline."""
-    source = ROOT / "assets" / "conll2003" / "test.txt"
-    command("ner-arch", "convert", source, folder, "--format", "conll", "--documents", "--name", "documents")
+    """Score whole documents of raw text, with one blank between words."""
+    return {"raw_ents": percent(score([nlp], raw_examples(nlp, folder))["ents_f"])}
 
-    def examples() -> Iterator[Example]:
-        for gold in DocBin().from_disk(folder / "documents.spacy").get_docs(nlp.vocab):
-            spaces = [True] * len(gold)
-            doc = Doc(nlp.vocab, words=[token.text for token in gold], spaces=spaces)
-            doc.set_ents([Span(doc, ent.start, ent.end, ent.label_) for ent in gold.ents], default="outside")
-            yield Example(nlp.make_doc(doc.text), doc)
 
-    return {"raw_ents": percent(score([nlp], list(examples()))["ents_f"])}
+def white_space(run: Run, nlp: Language, folder: Path) -> dict[str, Any]:
+    """The same, with a line break instead of every 12th blank, and with two blanks after every third word."""
+    found = {"lines_ents": (12, (False, "\n")), "blanks_ents": (3, (True, " "))}
+    return {
+        **raw(run, nlp, folder),
+        **{name: percent(score([nlp], raw_examples(nlp, folder, *where))["ents_f"]) for name, where in found.items()},
+    }
 
 
 def lengths(run: Run, nlp: Language, folder: Path) -> dict[str, Any]:
@@ -358,7 +384,8 @@ def calibration(run: Run, nlp: Language, folder: Path) -> dict[str, Any]:
 
 
 EXTRA: dict[str, Callable[[Run, Language, Path], dict[str, Any]]] = {
-    function.__name__: function for function in (raw, lengths, greedy, threshold, last_weights, calibration)
+    function.__name__: function
+    for function in (raw, white_space, lengths, greedy, threshold, last_weights, calibration)
 }
 
 

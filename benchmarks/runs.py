@@ -191,6 +191,29 @@ OTHER_CORPORA = [
     )
     for model, config in (("bilstm_crf", "bilstm_crf"), ("spacy_ner", "spacy:ner"))
 ]
+ON_RAW_TEXT: dict[str, Any] = {"scores": ("ents",), "extra": "white_space"}
+# Tokens of white space, which the corpus does not have.
+WHITE_SPACE = {
+    "corpora.train.augmenter": {
+        "@augmenters": "spacy.combined_augmenter.v1",
+        "lower_level": 0.0,
+        "orth_level": 0.0,
+        "orth_variants": None,
+        "whitespace_level": 0.3,
+        "whitespace_per_token": 0.1,
+        "whitespace_variants": ["\n", "\n\n", " ", "  ", "\t"],
+    }
+}
+RAW_TEXT = [
+    *(
+        Run(f"conll2003/{model}-plain", "white_space", chain=(f"conll2003/{model}",), seeds=seeds, **ON_RAW_TEXT)
+        for model, seeds in (("bilstm_crf", THREE), ("spacy_ner", THREE))
+    ),
+    *(
+        Run(f"conll2003/{model}-white_space", "white_space", config, WHITE_SPACE, seeds=seeds, **ON_RAW_TEXT)
+        for model, config, seeds in (("bilstm_crf", "bilstm_crf", THREE), ("spacy_ner", "spacy:ner", THREE))
+    ),
+]
 # Pipelines that recall.py measures.
 SHORT = [
     Run(f"{corpus}/bilstm_crf-short", None, "bilstm_crf", budget(1000, evaluations=4))
@@ -706,6 +729,7 @@ MAIN = (
     SCRATCH
     + WITH_VECTORS
     + OTHER_CORPORA
+    + RAW_TEXT
     + SHORT
     + TRANSFORMERS
     + DOCUMENTS
@@ -803,7 +827,7 @@ def twice(
     base: str, name: str, weights: Mapping[str, float], settings: Mapping[str, Any] | None = None, seeds: tuple = THREE
 ) -> Run:
     """A run of MAIN with each document twice in a batch, and `consistency` of these components (R-Drop)."""
-    run = next(run for run in MAIN if run.name == base)
+    run = next(run for run in MAIN + TRIED if run.name == base)
     changed = {**run.settings, **(settings or {})}
     batcher = {"@batchers": "spacy.batch_by_padded.v1", "buffer": 256, "discard_oversize": False, "get_length": None}
     size = changed.pop("training.batcher.size", 500)
@@ -826,6 +850,9 @@ RDROP = [
         {"sequence_ner": 4, "relation_extractor": 4},
         budget(2000, evaluations=10),
     ),
+    twice("conll2003/bilstm_crf-glove", "rdrop", {"sequence_ner": 4}, {"training.batcher.size": 1000}, seeds=(0,)),
+    twice("conll2003/transformer_crf", "rdrop", {"sequence_ner": 4}, seeds=(0,)),
+    twice("conll2003/transformer_bilstm_crf-glove-two_stages", "rdrop", {"sequence_ner": 4}, seeds=(0,)),
 ]
 
 

@@ -849,6 +849,18 @@ def test_no_command_overwrites_its_input(tmp_path, monkeypatch, args):
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
 
 
+def test_a_dash_is_standard_output_or_an_error(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trained.to_disk("model")
+    (tmp_path / "texts.txt").write_text("Anna left Tarvik.\n")
+    DocBin(docs=[eg.reference for eg in make_examples(trained)]).to_disk("a.spacy")
+    output, _ = label("model", "Anna left Tarvik.", "-o", "-")
+    assert [row["text"] for row in objects(output)] == ["Anna left Tarvik."]
+    for command in ("evaluate model a.spacy -o -", "select model texts.txt -o -", "export-data a.spacy -f json -"):
+        assert "give the name of a file" in run(*command.split(), code=1), command
+    assert not (tmp_path / "-").exists()
+
+
 def test_an_output_that_cannot_be_written_is_named(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     trained.to_disk("MODEL")

@@ -22,7 +22,9 @@ def label(
         help="Texts; files with a text (.txt) or a JSON object with the key text (.jsonl) on each line; or - for such "
         "lines on standard input",
     ),
-    output: Path | None = Option(None, "--output", "-o", help="File for the json lines", dir_okay=False),
+    output: Path | None = Option(
+        None, "--output", "-o", help="File for the json lines; - for the terminal", allow_dash=True, dir_okay=False
+    ),
     as_json: bool | None = Option(
         None, "--json/--table", help="Print json lines, or tables; default: tables for texts, json lines for files"
     ),
@@ -62,6 +64,8 @@ def label(
             as_json = output is not None or not all(source.is_text for source in sources)
         if output is not None and not as_json:
             raise ValueError("--output is for json lines, --table for the terminal")
+        if str(output) == "-":
+            output = None
         if output is not None:
             check_output(output, [source.name for source in sources if source.is_file])
         nlp = load(model, use_gpu, code, silent=True)
