@@ -205,14 +205,9 @@ WHITE_SPACE = {
     }
 }
 RAW_TEXT = [
-    *(
-        Run(f"conll2003/{model}-plain", "white_space", chain=(f"conll2003/{model}",), seeds=seeds, **ON_RAW_TEXT)
-        for model, seeds in (("bilstm_crf", THREE), ("spacy_ner", THREE))
-    ),
-    *(
-        Run(f"conll2003/{model}-white_space", "white_space", config, WHITE_SPACE, seeds=seeds, **ON_RAW_TEXT)
-        for model, config, seeds in (("bilstm_crf", "bilstm_crf", THREE), ("spacy_ner", "spacy:ner", THREE))
-    ),
+    Run("conll2003/bilstm_crf-plain", "white_space", chain=("conll2003/bilstm_crf",), **ON_RAW_TEXT),
+    Run("conll2003/spacy_ner-plain", "white_space", chain=("conll2003/spacy_ner",), **ON_RAW_TEXT),
+    Run("conll2003/spacy_ner-white_space", "white_space", "spacy:ner", WHITE_SPACE, **ON_RAW_TEXT),
 ]
 # Pipelines that recall.py measures.
 SHORT = [
@@ -836,6 +831,7 @@ def twice(
     return replace(run, name=f"{base}-{name}", section="rdrop", settings=changed, seeds=seeds, extra=None)
 
 
+LONG_SCRATCH = budget(6000, evaluations=12)
 RDROP = [
     twice("semeval/relation_softmax", "rdrop", {"relation_extractor": 4}),
     twice("semeval/relation_softmax", "rdrop-long", {"relation_extractor": 4}, budget(3600), seeds=(0,)),
@@ -850,7 +846,25 @@ RDROP = [
         {"sequence_ner": 4, "relation_extractor": 4},
         budget(2000, evaluations=10),
     ),
-    twice("conll2003/bilstm_crf-glove", "rdrop", {"sequence_ner": 4}, {"training.batcher.size": 1000}, seeds=(0,)),
+    twice("conll2003/bilstm_crf", "rdrop", {"sequence_ner": 4}, {"training.batcher.size": 1000}, seeds=(0,)),
+    *(
+        twice(f"uner_en_ewt/{model}", "rdrop", {"sequence_ner": 4}, {"training.batcher.size": 1000}, seeds=(0,))
+        for model in ("bilstm-gold", "synlstm_bias-web_sm")
+    ),
+    replace(
+        next(run for run in MAIN if run.name == "conll2003/bilstm_crf-glove"),
+        name="conll2003/bilstm_crf-glove-long",
+        section="rdrop",
+        settings={**GLOVE, **LONG_SCRATCH},
+        seeds=(0,),
+    ),
+    twice("conll2003/bilstm_crf-glove", "rdrop", {"sequence_ner": 4}, {"training.batcher.size": 1000}),
+    twice(
+        "conll2003/bilstm_crf-glove",
+        "rdrop-long",
+        {"sequence_ner": 4},
+        {"training.batcher.size": 1000, **LONG_SCRATCH},
+    ),
     twice("conll2003/transformer_crf", "rdrop", {"sequence_ner": 4}, seeds=(0,)),
     twice("conll2003/transformer_bilstm_crf-glove-two_stages", "rdrop", {"sequence_ner": 4}, seeds=(0,)),
 ]

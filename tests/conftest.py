@@ -15,7 +15,7 @@ os.environ.setdefault("TRITON_INTERPRET", str(int(not torch.cuda.is_available())
 import hypothesis
 import pytest
 import spacy
-from spacy.tokens import Doc
+from spacy.tokens import Doc, Span
 from spacy.training import Example
 from thinc.api import Config, fix_random_seed
 from tokenizers import ByteLevelBPETokenizer
@@ -142,6 +142,40 @@ def related_examples(nlp, gold: bool = True) -> list[Example]:
     for eg in examples if gold else ():
         eg.predicted.set_ents(eg.get_aligned_spans_y2x(eg.reference.ents), default="outside")
     return examples
+
+
+WHITE_SPACE = ["\n", "  ", "\t\n", " "]
+
+
+def spaced(doc: Doc, every: int = 1) -> Doc:
+    """A copy with white space before the text, behind every word and inside its entities."""
+    words, places = ["\n"], []
+    for token in doc:
+        places.append(len(words))
+        words.append(token.text)
+        if token.i % every == 0:
+            words.append(WHITE_SPACE[token.i % len(WHITE_SPACE)])
+    heads = None
+    if doc.has_annotation("DEP"):
+        # Each white space hangs on the token before it, as spaCy's parsers have it; the first one on the next.
+        heads = [max(i - 1, 0) if i else 1 for i in range(len(words))]
+        for token, place in zip(doc, places, strict=True):
+            heads[place] = places[token.head.i]
+    deps = None if heads is None else ["dep"] * len(words)
+    for token, place in zip(doc if deps else (), places, strict=bool(deps)):
+        deps[place] = token.dep_
+    copy = Doc(doc.vocab, words=words, heads=heads, deps=deps)
+
+    def move(span: Span) -> Span:
+        return Span(copy, places[span.start], places[span.end - 1] + 1, label=span.label)
+
+    if doc.has_annotation("ENT_IOB"):
+        copy.set_ents([move(ent) for ent in doc.ents], default="outside")
+    for key, group in doc.spans.items():
+        copy.spans[key] = [move(span) for span in group]
+    if doc._.relations:
+        copy._.relations = [(move(r.head), move(r.tail), r.label) for r in doc._.relations]
+    return copy
 
 
 def make_nlp(head: str = "CRF", **settings):

@@ -61,7 +61,9 @@ def exported(nlp, tmp_path, *args):
 
 
 def make_docs(nlp):
-    return [Doc(nlp.vocab, words=text.split()) for text in [*TEXTS, "Tarvik", LONG]] + [Doc(nlp.vocab)]
+    texts = [text.split() for text in [*TEXTS, "Tarvik", LONG]]
+    white_space = [["\n", *TEXTS[0].replace(" ", " \n ").split(" ")], ["\n", "  "]]
+    return [Doc(nlp.vocab, words=words) for words in [*texts, *white_space, []]]
 
 
 def assert_same(doc, expected):

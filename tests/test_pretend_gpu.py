@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import spacy
 import torch
+from conftest import spaced
 from families import FAMILIES
 from pretend_gpu import DeviceMixing, PretendGPU, pretend_gpu
 from spacy.tokens import DocBin
+from spacy.training import Example
 from spacy.training.initialize import init_nlp
 from spacy.util import resolve_dot_names
 from test_configs import CONFIGS, ROOT, corpus, given, small_config  # noqa: F401
@@ -101,6 +103,21 @@ def test_copies_of_documents(name, corpus, tiny_transformers):  # noqa: F811
         heads = [pipe.name for _, pipe in run.nlp.pipeline if isinstance(pipe, TorchPipe)]
         assert own_waits(counted).total() == len(heads), counted.waits
         assert all(losses[f"{head}_consistency"] > 0 for head in heads)
+
+
+def test_white_space_costs_no_wait(corpus):  # noqa: F811
+    config = ROOT / "configs" / "joint_bilstm.cfg"
+    with pretend_gpu() as gpu:
+        run = Run(small_config(config, corpus, None))
+        read = run.corpus
+        run.corpus = lambda nlp: [Example(spaced(eg.predicted), spaced(eg.reference)) for eg in read(nlp)]
+        run.update()
+        with gpu.counting() as update:
+            losses = run.update()
+        with gpu.counting() as prediction:
+            list(run.nlp.pipe([spaced(doc) for doc in given(run.nlp)]))
+    assert own_waits(update).total() == own_waits(prediction).total() == 2
+    assert losses["sequence_ner"] > 0 and losses["relation_extractor"] > 0
 
 
 def test_the_host_starts_the_backward_pass_before_it_waits_for_the_loss(corpus, tiny_transformers, monkeypatch):  # noqa: F811

@@ -133,32 +133,6 @@ def test_entities_that_are_there_stay_or_go():
     assert entities(predicted(nlp)) == [(0, 2, "PER"), (2, 3, "VERB"), (4, 5, "LOC")]
 
 
-@pytest.mark.parametrize("head", ["CRF", "Softmax"])
-@pytest.mark.parametrize("scheme", ["BILUO", "BIO"])
-def test_entities_do_not_begin_or_end_with_white_space(head, scheme):
-    """A corpus without such tokens teaches nothing about them; this one teaches that they belong to entities."""
-    words = ["\n", "Anna", "\n", "Brandt", "  ", "left", "\n", "Tarvik"]
-    spans = [(0, 5, "PER"), (6, 7, "LOC"), (7, 8, "LOC")]
-    nlp = make_nlp(head, scheme=scheme, alternatives=0.01)
-    reference = Doc(nlp.vocab, words=words)
-    reference.set_ents([Span(reference, *span) for span in spans], default="outside")
-    train(nlp, [Example(Doc(nlp.vocab, words=words), reference)], steps=40)
-    pipe = nlp.get_pipe("sequence_ner")
-    doc = Doc(nlp.vocab, words=words)
-    (best,) = pipe.readings([doc], 1)
-    assert [(ent.start, ent.end, ent.label_) for ent in best[0].entities] == spans
-    doc = nlp(doc)
-    assert entities(doc) == [(1, 4, "PER"), (7, 8, "LOC")]
-    # The probability is the sum over all ways to have white space around the entity.
-    pipe.head.temperature.fill_(5.0)
-    pipe.cfg["alternatives"] = 1e-9
-    doc = nlp(Doc(nlp.vocab, words=words))
-    everything = alternatives(doc)
-    assert doc.ents and not any(doc[i].is_space for start, end, _ in everything for i in (start, end - 1))
-    for ent in doc.ents:
-        assert ent._.score == pytest.approx(everything[ent.start, ent.end, ent.label_], rel=1e-4)
-
-
 def test_blocked_tokens_stay_blocked(trained):
     doc = Doc(trained.vocab, words=TEXTS[0].split(" "))
     doc.set_ents([], blocked=[doc[0:1]], default="missing")

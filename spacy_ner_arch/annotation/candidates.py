@@ -9,6 +9,8 @@ from spacy.attrs import SENT_START
 from spacy.tokens import Doc, Span
 from spacy.util import registry
 
+from .word_places import Words
+
 WITHIN = ("document", "sentence")
 
 
@@ -34,6 +36,29 @@ class Candidates(NamedTuple):
     def select(self, kept: np.ndarray) -> "Candidates":
         """Some of the pairs, by index or mask, with all entities."""
         return self._replace(pairs=self.pairs[kept], regions=self.regions[kept])
+
+    def in_words(self, words: Words) -> "CandidateWords":
+        """The places of entities and pairs in words. An entity of white space alone is the word behind it."""
+        starts, ends = words.from_tokens(self.bounds).T
+        starts = starts.clip(max=max(0, len(words) - 1))
+        bounds = np.stack([starts, np.maximum(ends, starts + 1)], axis=1)
+        low, high = bounds[self.pairs, 0].min(1), bounds[self.pairs, 1].max(1)
+        begins, stops = words.from_tokens(self.regions).T
+        regions = np.stack([np.minimum(begins, low), np.maximum(stops, high)], axis=1)
+        return CandidateWords(bounds, self.pairs, regions, self.types)
+
+
+class CandidateWords(NamedTuple):
+    """Places of `Candidates` in words, for a document with white space.
+
+    bounds: (E, 2) int64, first word and exclusive end of the entities.
+    Other fields: as for `Candidates`, with the words of the regions.
+    """
+
+    bounds: np.ndarray
+    pairs: np.ndarray
+    regions: np.ndarray
+    types: np.ndarray
 
 
 def token_bounds(spans: Sequence[Span]) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .tags import MISSING, OUTSIDE, legality, split_tag
+from .word_places import Words
 
 # Score of what is impossible. It is finite, since 0 * inf is NaN.
 IMPOSSIBLE = -1e30
@@ -23,7 +24,7 @@ class Chain(NamedTuple):
     tags, scheme: names of the K tags, the first of which is O, and their scheme.
     start, end: (K,).
     transitions: (K, K), from row to column.
-    emissions: (T, K).
+    emissions: (T, K). Those of white space are not read.
     """
 
     tags: tuple[str, ...]
@@ -65,6 +66,11 @@ class TagTarget(NamedTuple):
 
     tags: np.ndarray
     chain: Chain | None = None
+
+    def in_words(self, words: Words) -> "TagTarget":
+        """The same for the words alone."""
+        chain = self.chain and self.chain._replace(emissions=self.chain.emissions[words.tokens])
+        return TagTarget(self.tags[words.tokens], chain)
 
 
 class Lattice:

@@ -11,6 +11,7 @@ from spacy.training import Example
 
 from .alignment import LabelledSpan, align, misaligned_tokens, same_tokens
 from .describe import Counted
+from .words import find_words
 
 # Values of spaCy's ENT_IOB.
 IOB_MISSING, IOB_INSIDE, IOB_BEGIN = 0, 1, 3
@@ -20,12 +21,15 @@ ALTERNATIVES = "alternatives"
 
 
 def gold_entities(eg: Example) -> tuple[list[LabelledSpan], np.ndarray]:
-    """Gold entities on the predicted tokens, and which of these tokens are annotated, (T,) bool."""
+    """Gold entities on the predicted tokens, and which of these tokens are annotated, (T,) bool.
+
+    White space at the ends of an entity does not belong to it.
+    """
     gold = eg.reference.ents
     if same_tokens(eg):
-        spans = [(span.start, span.end, span.label_) for span in gold]
+        spans = trim(eg.predicted, [(span.start, span.end, span.label_) for span in gold])
         return spans, eg.reference.to_array(ENT_IOB) != IOB_MISSING
-    return align(eg, gold), np.array([tag is not None for tag in eg.get_aligned_ner()], dtype=bool)
+    return trim(eg.predicted, align(eg, gold)), np.array([tag is not None for tag in eg.get_aligned_ner()], dtype=bool)
 
 
 def gold_group(eg: Example, key: str) -> tuple[list[LabelledSpan], np.ndarray]:
@@ -35,7 +39,7 @@ def gold_group(eg: Example, key: str) -> tuple[list[LabelledSpan], np.ndarray]:
     such as those of an entity that did not align when the corpus was converted.
     """
     gold = list(eg.reference.spans.get(key, ()))
-    spans = align(eg, gold)
+    spans = trim(eg.predicted, align(eg, gold))
     annotated = ~misaligned_tokens(eg, gold)
     if key not in eg.reference.spans:
         annotated[:] = False
@@ -47,23 +51,14 @@ def gold_group(eg: Example, key: str) -> tuple[list[LabelledSpan], np.ndarray]:
     return spans, annotated
 
 
-def trim(doc: Doc, start: int, end: int) -> tuple[int, int]:
-    """Bounds of a span without the white space at its ends; an empty span if it has nothing else.
-
-    Few corpora have tokens of white space, so that models do not learn that entities do not begin or end with them.
-    """
-    while start < end and doc[start].is_space:
-        start += 1
-    while start < end and doc[end - 1].is_space:
-        end -= 1
-    return start, end
-
-
-def with_spaces(doc: Doc, start: int, end: int) -> list[tuple[int, int]]:
-    """Bounds of the span with and without white space around it, of which spaCy's tokenizer makes one token."""
-    starts = [start - 1, start] if start and doc[start - 1].is_space else [start]
-    ends = [end, end + 1] if end < len(doc) and doc[end].is_space else [end]
-    return [(first, last) for first in starts for last in ends]
+def trim(doc: Doc, spans: Sequence[LabelledSpan]) -> list[LabelledSpan]:
+    """Spans without the white space at their ends; those of white space alone are left out."""
+    words = find_words(doc)
+    if words.are_all:
+        return list(spans)
+    bounds = words.from_tokens(np.array([span[:2] for span in spans], dtype=np.int64).reshape(-1, 2)).tolist()
+    rows = zip(bounds, spans, strict=True)
+    return [(*words.to_tokens(start, end), label) for (start, end), (*_, label) in rows if start < end]
 
 
 def warn_of_misaligned(name: str, misaligned: Counted, total: int) -> None:
@@ -75,6 +70,24 @@ def warn_of_misaligned(name: str, misaligned: Counted, total: int) -> None:
         warnings.warn(
             f"{name}: {misaligned.count} of {total} gold entities do not align with the tokens of the pipeline's "
             f"tokenizer, such as {misaligned.first}; their tokens are treated as not annotated",
+            stacklevel=3,
+        )
+
+
+def ends_in_space(spans: Iterable[Span]) -> list[Span]:
+    """The spans that begin or end with white space."""
+    return [span for span in spans if span[0].is_space or span[-1].is_space]
+
+
+def warn_of_spaces(name: str, spaces: Counted, total: int) -> None:
+    """Warn about gold spans that begin or end with white space, if there are any.
+
+    name: of the component.
+    """
+    if spaces.count:
+        warnings.warn(
+            f"{name}: {spaces.count} of {total} gold entities begin or end with white space, such as {spaces.first}. "
+            "They are learned without it, and scored as missed: trim them in the corpus",
             stacklevel=3,
         )
 

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .word_places import Words
+
 # Start, end (exclusive) and class.
 Entity = tuple[int, int, int]
 
@@ -16,6 +18,13 @@ class GoldSpans(NamedTuple):
 
     spans: np.ndarray  # (n, 3) int64: first token, width in tokens, number of the label from 1
     annotated: np.ndarray  # (T,) bool, tokens with annotation
+
+    def in_words(self, words: Words) -> "GoldSpans":
+        """The same in words, without spans of white space alone."""
+        start, width, label = self.spans.T
+        start, end = words.from_tokens(np.stack([start, start + width], axis=1)).T
+        spans = np.stack([start, end - start, label], axis=1)[end > start]
+        return GoldSpans(np.unique(spans, axis=0), self.annotated[words.tokens])
 
 
 def decode_exact(labels: np.ndarray, gains: np.ndarray) -> list[Entity]:

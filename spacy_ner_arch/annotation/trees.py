@@ -6,6 +6,8 @@ import numpy as np
 from spacy.attrs import DEP, HEAD, POS
 from spacy.tokens import Doc
 
+from .word_places import Words
+
 MISSING = ("error", "chain")
 
 
@@ -41,6 +43,24 @@ def read_tree(doc: Doc, missing: str, needs_pos: bool) -> np.ndarray:
     offsets, deps = doc.to_array([HEAD, DEP]).T
     # Hashes in spaCy are unsigned; without the lowest bit they fit into int64.
     return np.stack([here + offsets.view(np.int64), (deps >> np.uint64(1)).view(np.int64), pos])
+
+
+def tree_in_words(tree: np.ndarray, words: Words) -> np.ndarray:
+    """The columns of the words in a tree (3, T). The head of a word is the nearest word above it; a word with only
+    white space above it is a root."""
+    if words.are_all:
+        return tree
+    heads = tree[0]
+    is_word = np.zeros(len(heads), dtype=bool)
+    is_word[words.tokens] = True
+    above = heads[words.tokens]
+    for _ in range(len(heads)):
+        higher = np.where(is_word[above], above, heads[above])
+        if (higher == above).all():
+            break
+        above = higher
+    above = np.where(is_word[above], above, words.tokens)
+    return np.concatenate([np.searchsorted(words.tokens, above)[None], tree[1:, words.tokens]])
 
 
 def _remedy(component: str) -> str:

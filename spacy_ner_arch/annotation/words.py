@@ -1,9 +1,18 @@
-"""Words of documents by their hashes."""
+"""Words of documents."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+from spacy.attrs import IS_SPACE
 from spacy.tokens import Doc
+
+from .word_places import Words
+
+
+def find_words(doc: Doc) -> Words:
+    """The words of a document."""
+    return Words(np.flatnonzero(doc.to_array(IS_SPACE) == 0), len(doc))
 
 
 def word_strings(docs: Sequence[Doc], hashes: Iterable[int]) -> list[str]:

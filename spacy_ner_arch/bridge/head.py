@@ -1,8 +1,8 @@
 """A head or an encoder over an embedding as a thinc model.
 
-A document becomes token vectors in the embedding (`tok2vec`, the only layer). The vectors of a batch are padded into
-one tensor, on which the torch module runs. In training its gradient is split back per document and passed to the
-embedding.
+A document becomes token vectors in the embedding (`tok2vec`, the only layer). Those of the words of a batch, without
+white space, are padded into one tensor, on which the torch module runs. In training its gradient is split back per
+document and passed to the embedding.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,26 +18,30 @@ from thinc.types import Floats2d
 from torch import Tensor, nn
 
 from ..annotation.head_input import HeadInput, as_input
-from ..annotation.trees import TreeSettings, read_tree
+from ..annotation.trees import TreeSettings, read_tree, tree_in_words
+from ..annotation.word_places import Words, in_words
+from ..annotation.words import find_words
 from ..nn.batch import Batch, cut, make_batch, send
 from ..nn.head import Head, Loss
 from .host_copy import HostCopy
 from .rows import (
     Tok2Vec,
     TokenVectors,
-    check_lengths,
     cut_rows,
     join,
     merge,
     pick,
+    pick_words,
     place,
-    split,
+    place_words,
+    split_tokens,
     sum_gradients,
     to_array,
+    vectors_of_words,
 )
 from .shim import TorchShim, get_shim, no_backprop
 
-# For each document, its rows of everything that the head predicts.
+# For each document, its rows of everything that the head predicts: for each of its words, spans of words or pairs.
 Predictions = Sequence[tuple[np.ndarray, ...]]
 
 
@@ -173,13 +177,14 @@ def head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool
     docs, items, targets, output, copies = as_input(inputs, needs_pairs=model.attrs["classifies"] == "pairs")
     if targets is None:
         return predict_docs(model, docs, items, output), no_backprop
-    if not any(len(doc) for doc in docs):
+    words = [find_words(doc) for doc in docs]
+    if not any(map(len, words)):
         return UpdateLoss(torch.zeros(1)), no_backprop
     vectors, backprop_vectors = model.layers[0](docs, is_train)
-    lengths = [len(doc) for doc in docs]
+    vectors = vectors_of_words(model, docs, vectors, words)
     losses: list[Loss] = []
     backprops = []
-    for group, x, batch in make_batches(model, docs, vectors, items, targets, copies):
+    for group, x, batch in make_batches(model, docs, words, vectors, items, targets, copies):
         loss, backprop_loss = shim((x, batch), is_train, model.attrs["dropout_rate"])
         losses.append(loss)
         backprops.append((group, batch, backprop_loss))
@@ -188,7 +193,7 @@ def head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool
         gradients = [
             (group, batch.flatten(cast(Tensor, backprop_loss(weight)))) for group, batch, backprop_loss in backprops
         ]
-        return backprop_vectors(split(model, merge(gradients, lengths), lengths))
+        return backprop_vectors(split_tokens(model, merge(gradients, words), words))
 
     return sum_losses(losses), backprop
 
@@ -198,29 +203,30 @@ def tok2vec_forward(
 ) -> tuple[list[Floats2d], Callable[[list[Floats2d]], Any]]:
     shim = get_shim(model)
     shim.check_initialized()
-    if not any(len(doc) for doc in docs):
-        return [model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs], no_backprop
+    words = [find_words(doc) for doc in docs]
+    if not any(map(len, words)):
+        return [model.ops.alloc2f(len(doc), model.get_dim("nO")) for doc in docs], no_backprop
     vectors, backprop_vectors = model.layers[0](docs, is_train)
-    lengths = [len(doc) for doc in docs]
+    vectors = vectors_of_words(model, docs, vectors, words)
     encoded = []
     backprops = []
-    for group, x, batch in make_batches(model, docs, vectors):
+    for group, x, batch in make_batches(model, docs, words, vectors):
         states, backprop_states = shim((x, batch), is_train, model.attrs["dropout_rate"])
         encoded.append((group, batch.flatten(states.detach().float())))
         backprops.append((group, batch, backprop_states))
-    output = TokenVectors(to_array(model, merge(encoded, lengths)), lengths)
+    output = TokenVectors(to_array(model, place_words(merge(encoded, words), words)), map(len, docs))
 
     def backprop(d_encoded: list[Floats2d]) -> Any:
         """d_encoded: from the layer above, or the sum of all listeners of spaCy; empty for none."""
         shim.pending = None
         parts = [join(model, d_encoded)] if d_encoded else []
-        total = sum_gradients([*parts, *output.gradients])
-        rows = total.split(lengths)
+        total = pick_words(sum_gradients([*parts, *output.gradients]), words)
+        rows = total.split([len(own) for own in words])
         gradients = []
         for group, batch, backprop_states in backprops:
             flat = total if len(group) == len(docs) else torch.cat([rows[i] for i in group])
             gradients.append((group, batch.flatten(cast(Tensor, backprop_states(batch.pad(flat))))))
-        return backprop_vectors(split(model, merge(gradients, lengths), lengths))
+        return backprop_vectors(split_tokens(model, merge(gradients, words), words))
 
     def backprop_rest() -> None:
         if output.gradients:
@@ -237,7 +243,9 @@ def predict_docs(model: Model, docs: list[Doc], items: list[Any] | None, output:
     if not docs:  # not every embedding takes an empty list
         return []
     outputs = []
-    for group, x, batch in make_batches(model, docs, model.layers[0].predict(docs), items):
+    words = [find_words(doc) for doc in docs]
+    vectors = vectors_of_words(model, docs, model.layers[0].predict(docs), words)
+    for group, x, batch in make_batches(model, docs, words, vectors, items):
         batch.output = output
         counts = batch.lengths if batch.counts is None else batch.counts
         outputs.append((group, counts, get_shim(model).predict((x, batch))))
@@ -246,14 +254,17 @@ def predict_docs(model: Model, docs: list[Doc], items: list[Any] | None, output:
 
 def predict_batches(model: Model, inputs: HeadInput) -> Iterator[tuple[Tensor, Batch]]:
     """Token vectors and batches of the head, with the embedding in evaluation mode."""
-    vectors = model.layers[0].predict(inputs.docs)
-    for _, x, batch in make_batches(model, inputs.docs, vectors, inputs.items, inputs.targets):
+    docs, items, targets, *_ = inputs
+    words = [find_words(doc) for doc in docs]
+    vectors = vectors_of_words(model, docs, model.layers[0].predict(docs), words)
+    for _, x, batch in make_batches(model, docs, words, vectors, items, targets):
         yield x, batch
 
 
 def make_batches(
     model: Model,
     docs: Sequence[Doc],
+    words: Sequence[Words],
     vectors: Sequence[Floats2d],
     items: Sequence[Any] | None = None,
     targets: Sequence[Any] | None = None,
@@ -261,11 +272,16 @@ def make_batches(
 ) -> Iterator[tuple[list[int], Tensor, Batch]]:
     """Cut documents into batches with little padding.
 
+    vectors: of the words of each document, see `vectors_of_words`.
+
     Yields the indices of the documents of a batch, their padded token vectors (B, T, D), and the batch.
-    Raises ValueError for vectors of other tokens.
     """
     shim = get_shim(model)
-    lengths = check_lengths(docs, vectors)
+    lengths = [len(own) for own in words]
+    items, targets = (
+        None if values is None else [in_words(*row) for row in zip(values, words, strict=True)]
+        for values in (items, targets)
+    )
     for group in cut(lengths, shim.device, copies=copies):
         batch = make_batch([lengths[i] for i in group], shim.device)
         if copies is not None:
@@ -273,7 +289,7 @@ def make_batches(
             batch.copies = np.array([rows[copies[i]] for i in group])
         settings: TreeSettings | None = model.attrs["tree_settings"]
         if settings is not None:
-            trees = [read_tree(docs[i], settings.missing, settings.needs_pos) for i in group]
+            trees = [tree_in_words(read_tree(docs[i], settings.missing, settings.needs_pos), words[i]) for i in group]
             (batch.trees,) = send([np.concatenate(trees, axis=1)], shim.device)
         if isinstance(shim.module, Head):
             batch = shim.module.collate(batch, pick(items, group), pick(targets, group))

@@ -15,6 +15,8 @@ from thinc.api import Model
 from thinc.types import Floats2d
 
 from ..annotation.head_input import HeadInput, as_input
+from ..annotation.word_places import Words, in_words
+from ..annotation.words import find_words
 from ..nn.batch import cut
 from ..nn.numpy_crf import ChainParameters, NumpyCRF
 from ..nn.numpy_embed import NumpyEmbedding
@@ -67,8 +69,10 @@ def head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool
     predict_batch = HEADS[shim.exported.kind]
     predictions: list[Any] = [()] * len(docs)
     vectors = model.layers[0].predict(docs) if docs else []
-    for group, lengths, x in batches(docs, vectors):
-        found = predict_batch(shim, x, lengths, None if items is None else [items[i] for i in group])
+    words = [find_words(doc) for doc in docs]
+    for group, lengths, x in batches(docs, words, vectors):
+        own = None if items is None else [in_words(items[i], words[i]) for i in group]
+        found = predict_batch(shim, x, lengths, own)
         for i, rows in zip(group, found, strict=True):
             predictions[i] = rows
     return predictions, no_backprop
@@ -102,12 +106,13 @@ def predict_spans(shim: OnnxShim, x: np.ndarray, lengths: np.ndarray, items: Any
 def tok2vec_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Callable]:
     refuse_training(is_train)
     shim = get_shim(model)
-    encoded: list[Any] = [model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs]
-    read = docs if any(len(doc) for doc in docs) else []
-    for group, lengths, x in batches(read, model.layers[0].predict(read) if read else []):
-        states = run_encoder(shim, x, lengths)
-        for row, (i, length) in enumerate(zip(group, lengths.tolist(), strict=True)):
-            encoded[i] = states[:length, row]
+    encoded: list[Any] = [model.ops.alloc2f(len(doc), model.get_dim("nO")) for doc in docs]
+    words = [find_words(doc) for doc in docs]
+    if any(map(len, words)):
+        for group, lengths, x in batches(docs, words, model.layers[0].predict(docs)):
+            states = run_encoder(shim, x, lengths)
+            for row, (i, length) in enumerate(zip(group, lengths.tolist(), strict=True)):
+                encoded[i][words[i].tokens] = states[:length, row]
     return encoded, no_backprop
 
 
@@ -116,20 +121,25 @@ def run_encoder(shim: OnnxShim, x: np.ndarray, lengths: np.ndarray) -> np.ndarra
     return shim.run("encoder", x=x, lengths=lengths.astype(np.int32))
 
 
-def batches(docs: Sequence[Doc], vectors: Sequence[Floats2d]) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
-    """Cut documents into batches with little padding: their numbers, lengths (B,), and token vectors (T, B, D)."""
-    sizes = check_lengths(docs, vectors)
+def batches(
+    docs: Sequence[Doc], words: Sequence[Words], vectors: Sequence[Floats2d]
+) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
+    """Cut documents into batches with little padding: their numbers, lengths (B,), and token vectors (T, B, D), all of
+    the words alone."""
+    check_lengths(docs, vectors)
+    rows = [cast(np.ndarray, own)[kept.tokens] for own, kept in zip(vectors, words, strict=True)]
+    sizes = [len(own) for own in rows]
     for group in cut(sizes, CPU):
         lengths = np.array([sizes[i] for i in group])
         if len(group) == 1 and sizes[group[0]]:
-            yield group, lengths, cast(np.ndarray, vectors[group[0]])[:, None]
+            yield group, lengths, rows[group[0]][:, None]
             continue
         # Layers of thinc give empty documents no width.
-        width = max(vectors[i].shape[1] for i in group)
+        width = max(rows[i].shape[1] for i in group)
         x = np.zeros((max(1, lengths.max()), len(group), width), dtype=np.float32)
-        for row, i in enumerate(group):
+        for column, i in enumerate(group):
             if sizes[i]:
-                x[: sizes[i], row] = vectors[i]
+                x[: sizes[i], column] = rows[i]
         yield group, lengths, x
 
 

@@ -4,12 +4,15 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
 from spacy.tokens import Doc
 from thinc.api import Model, torch2xp, xp2torch
 from thinc.types import Floats2d
 from torch import Tensor
 
+from ..annotation.word_places import Words
+from ..nn.batch import send
 from .shim import device_of
 
 # Documents to token vectors, (tokens, width) for each.
@@ -40,8 +43,8 @@ class TokenVectors(DocRows):
         self.gradients: list[Tensor] = []
 
 
-def check_lengths(docs: Sequence[Doc], vectors: Sequence[Floats2d]) -> list[int]:
-    """Lengths of the documents. Raises ValueError unless each has as many vectors as tokens.
+def check_lengths(docs: Sequence[Doc], vectors: Sequence[Floats2d]) -> None:
+    """Raise ValueError unless each document has as many vectors as tokens.
 
     The vectors of a shared encoder are kept on the documents, and a component behind it can merge or split tokens.
     """
@@ -52,7 +55,6 @@ def check_lengths(docs: Sequence[Doc], vectors: Sequence[Floats2d]) -> list[int]
                 "component between them has merged or split tokens. Put that component (such as merge_entities) behind "
                 "all that listen to the encoder, or give this one its own copy with nlp.replace_listeners"
             )
-    return [len(doc) for doc in docs]
 
 
 def join(model: Model, arrays: Sequence[Floats2d]) -> Tensor:
@@ -77,14 +79,52 @@ def cut_rows(flat: ArrayT, lengths: Iterable[int]) -> list[ArrayT]:
     return [flat[start:end] for start, end in pairwise(ends)]
 
 
-def merge(parts: Sequence[tuple[Sequence[int], Tensor]], lengths: Sequence[int]) -> Tensor:
-    """The rows (N, D) of all documents in order, from the documents of each group and their rows."""
+def merge(parts: Sequence[tuple[Sequence[int], Tensor]], words: Sequence[Words]) -> Tensor:
+    """The rows (N, D) of the words of all documents in order, from the documents of each group and their rows."""
     if len(parts) == 1:  # in order, see `cut`
         return parts[0][1]
-    rows: list[Any] = [None] * len(lengths)
+    rows: list[Any] = [None] * len(words)
     for group, flat in parts:
-        place(rows, group, flat.split([lengths[i] for i in group]))
+        place(rows, group, flat.split([len(words[i]) for i in group]))
     return torch.cat(rows)
+
+
+def vectors_of_words(
+    model: Model, docs: Sequence[Doc], vectors: Sequence[Floats2d], words: Sequence[Words]
+) -> Sequence[Floats2d]:
+    """The vectors of the words of each document, from those of its tokens. Raises ValueError for other tokens."""
+    check_lengths(docs, vectors)
+    if all(own.are_all for own in words):
+        return vectors
+    return split(model, pick_words(join(model, vectors), words), map(len, words))
+
+
+def split_tokens(model: Model, rows: Tensor, words: Sequence[Words]) -> DocRows:
+    """The rows of the tokens of each document, from those (N, D) of the words of all documents."""
+    return split(model, place_words(rows, words), [own.token_count for own in words])
+
+
+def pick_words(rows: Tensor, words: Sequence[Words]) -> Tensor:
+    """The rows (N, D) of the words of all documents, from those of their tokens."""
+    place = _places(words, rows.device)
+    return rows if place is None else rows.index_select(0, place)
+
+
+def place_words(rows: Tensor, words: Sequence[Words]) -> Tensor:
+    """The rows of the tokens of all documents, from those (N, D) of their words; 0 for white space."""
+    place = _places(words, rows.device)
+    if place is None:
+        return rows
+    return rows.new_zeros(sum(own.token_count for own in words), rows.shape[1]).index_copy(0, place, rows)
+
+
+def _places(words: Sequence[Words], device: torch.device) -> Tensor | None:
+    """(N,) int64, token of each word of all documents; None without white space."""
+    if all(own.are_all for own in words):
+        return None
+    starts = accumulate((own.token_count for own in words), initial=0)
+    (places,) = send([np.concatenate([start + own.tokens for start, own in zip(starts, words, strict=False)])], device)
+    return places
 
 
 def sum_gradients(gradients: Sequence[Tensor]) -> Tensor:

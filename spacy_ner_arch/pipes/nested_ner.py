@@ -11,8 +11,9 @@ from spacy.tokens import Doc, Span, SpanGroup
 from spacy.training import Example
 from thinc.api import Model
 
-from ..annotation.entities import gold_group, trim
+from ..annotation.entities import gold_group
 from ..annotation.spans import GoldSpans
+from ..annotation.words import find_words
 from .base import log_odds
 from .span_ner import DEFAULT_MODEL, SpanPipe
 
@@ -104,13 +105,11 @@ class NestedNER(SpanPipe):
             likely = labels - log_probabilities[..., :1] > least
             # In training, the labels of one span share its probability, so several are right if they are nearly alike.
             chosen = np.nonzero(likely & (labels >= labels.max(-1, keepdims=True) - math.log(2)))
-            found: dict[tuple[int, int, int], float] = {}
-            columns = (*chosen, np.exp(labels[chosen]))
-            for start, width, label, score in zip(*(column.tolist() for column in columns), strict=True):
-                place = (*trim(doc, start, start + width + 1), label)
-                found[place] = max(score, found.get(place, 0.0))
-            rows = sorted((start, end, label, score) for (start, end, label), score in found.items() if start < end)
-            spans = [Span(doc, start, end, label=self.labels[label]) for start, end, label, _ in rows]
+            words = find_words(doc)
+            spans = [
+                Span(doc, *words.to_tokens(start, start + width + 1), label=self.labels[label])
+                for start, width, label in zip(*(column.tolist() for column in chosen), strict=True)
+            ]
             group = SpanGroup(doc, name=self.cfg["spans_key"], spans=spans)
-            group.attrs["scores"] = np.array([score for *_, score in rows], dtype=np.float32)
+            group.attrs["scores"] = np.exp(labels[chosen])
             doc.spans[self.cfg["spans_key"]] = group

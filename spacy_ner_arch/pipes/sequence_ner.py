@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -19,16 +19,18 @@ from ..annotation.describe import Counted, describe_span
 from ..annotation.entities import (
     ALTERNATIVES,
     PresentEntities,
+    ends_in_space,
     gold_entities,
     present_entities,
     scored_spans,
-    trim,
     warn_of_misaligned,
-    with_spaces,
+    warn_of_spaces,
 )
 from ..annotation.span_terms import SpanTerms, likely_spans, log_probability
 from ..annotation.tags import MISSING, OUTSIDE, SCHEMES, decode, encode, find_scheme, tag_names
 from ..annotation.teachers import get_chain
+from ..annotation.word_places import Words
+from ..annotation.words import find_words
 from .base import TorchPipe
 
 # Tags from which on an update takes noticeably longer than in other components.
@@ -190,7 +192,7 @@ class SequenceNER(TorchPipe):
         """
         labels: set[str] = set()
         documents = total = 0
-        misaligned = Counted()
+        misaligned, spaces = Counted(), Counted()
         problems: Counter[str] = Counter()
         first: dict[str, str] = {}
         for eg in examples:
@@ -198,6 +200,7 @@ class SequenceNER(TorchPipe):
             gold = eg.reference.ents
             labels.update(ent.label_ for ent in gold)
             total += len(gold)
+            spaces.add(ends_in_space(gold), describe_span)
             spans, known = gold_entities(eg)
             if len(spans) < len(gold):
                 misaligned.add(find_misaligned(eg, gold), describe_span)
@@ -208,6 +211,7 @@ class SequenceNER(TorchPipe):
                     problems[problem] += 1
                     first.setdefault(problem, eg.reference.text)
         warn_of_misaligned(self.name, misaligned, total)
+        warn_of_spaces(self.name, spaces, total)
         if documents == 1:
             problems.pop(NOTHING_KNOWN, None)
         for problem, count in problems.items():
@@ -269,41 +273,38 @@ class SequenceNER(TorchPipe):
         for doc, (tags, rows) in zip(docs, predictions, strict=True):
             self.check_finite(doc, rows)
             terms = SpanTerms(*rows.swapaxes(0, 1))
+            words = find_words(doc)
             present = present_entities(doc, self.overwrite_ents)
-            self._set_entities(doc, decode(tags, names, self.cfg["scheme"]), terms, present)
+            self._set_entities(doc, words, decode(tags, names, self.cfg["scheme"]), terms, present)
             if least is not None:
-                self._set_alternatives(doc, terms, least, present.without(self._earlier_entities(present)))
+                self._set_alternatives(doc, words, terms, least, present.without(self._earlier_entities(present)))
 
     def _set_entities(
-        self, doc: Doc, found: Sequence[LabelledSpan], terms: SpanTerms, present: PresentEntities
+        self, doc: Doc, words: Words, found: Sequence[LabelledSpan], terms: SpanTerms, present: PresentEntities
     ) -> None:
         """Set the entities that were found and are probable enough, and their probabilities.
 
-        The probability is that of the entity with any white space around it.
+        found, terms: with the places of words.
         """
         entities = []
-        for start, end, label in found:
-            start, end = trim(doc, start, end)
-            if start == end:
-                continue
-            number = self.labels.index(label)
-            places = with_spaces(doc, start, end)
-            score = min(1.0, sum(math.exp(log_probability(terms, *place, number)) for place in places))
+        for first, last, label in found:
+            score = min(1.0, math.exp(log_probability(terms, first, last, self.labels.index(label))))
+            start, end = words.to_tokens(first, last)
             if score >= self.cfg["threshold"] and present.is_free(start, end):
                 span = Span(doc, start, end, label=label)
                 span._.score = score
                 entities.append(span)
         present.set_with(doc, entities)
 
-    def _set_alternatives(self, doc: Doc, terms: SpanTerms, least: np.ndarray, present: PresentEntities) -> None:
+    def _set_alternatives(
+        self, doc: Doc, words: Words, terms: SpanTerms, least: np.ndarray, present: PresentEntities
+    ) -> None:
         """Set all spans that are probable enough, (L,) by label, and their probabilities."""
-        likely: dict[tuple[int, int, int], float] = defaultdict(float)
-        for start, end, label, probability in likely_spans(terms, least):
-            likely[(*trim(doc, start, end), label)] += probability
+        likely = ((*words.to_tokens(start, end), label, p) for start, end, label, p in likely_spans(terms, least))
         found = [
-            (Span(doc, start, end, label=self.labels[label]), min(1.0, probability))
-            for (start, end, label), probability in sorted(likely.items())
-            if start < end and present.is_free(start, end)
+            (Span(doc, start, end, label=self.labels[label]), probability)
+            for start, end, label, probability in likely
+            if present.is_free(start, end)
         ]
         if others := self._other_alternatives(doc):
             found = sorted(found + others, key=lambda row: (row[0].start, row[0].end))
@@ -329,7 +330,7 @@ class SequenceNER(TorchPipe):
         """
         found = []
         for doc, emissions in self._emissions(docs):
-            paths = self.head.readings(emissions, count) if len(doc) else ([np.zeros(0, dtype=int)], [1.0])
+            paths = self.head.readings(emissions, count) if len(emissions) else ([np.zeros(0, dtype=int)], [1.0])
             found.append([self._reading(doc, tags, float(p)) for tags, p in zip(*paths, strict=True)])
         return found
 
@@ -338,21 +339,26 @@ class SequenceNER(TorchPipe):
 
         The documents must have what the component reads, as for `readings`.
         """
-        return [self.head.entropy(emissions) if len(doc) else 0.0 for doc, emissions in self._emissions(docs)]
+        return [self.head.entropy(emissions) if len(emissions) else 0.0 for _, emissions in self._emissions(docs)]
 
     def chains(self, docs: Iterable[Doc]) -> list[Chain]:
         """The distribution over the tag sequences of each document, from which a student can learn.
 
-        The scores are divided by the calibrated temperature. The documents must have what the component reads, as for
-        `readings`.
+        The scores are divided by the calibrated temperature; they are 0 for white space. The documents must have what
+        the component reads, as for `readings`.
         """
         names, scheme = tuple(self.tags), self.cfg["scheme"]
         scores = self.head.chain_scores()
         temperature = float(self.head.temperature)
-        return [Chain(names, scheme, emissions=rows / temperature, **scores) for _, rows in self._emissions(docs)]
+        chains = []
+        for doc, rows in self._emissions(docs):
+            emissions = np.zeros((len(doc), len(names)), dtype=rows.dtype)
+            emissions[find_words(doc).tokens] = rows / temperature
+            chains.append(Chain(names, scheme, emissions=emissions, **scores))
+        return chains
 
     def _emissions(self, docs: Iterable[Doc]) -> Iterator[tuple[Doc, np.ndarray]]:
-        """The documents, each with the scores of its tags, (T, K)."""
+        """The documents, each with the scores of its tags, (words, K)."""
         docs = list(docs)
         _, predictions = self.predict(docs, "predict_emissions")
         for doc, (emissions,) in zip(docs, predictions, strict=True):
@@ -360,8 +366,9 @@ class SequenceNER(TorchPipe):
             yield doc, emissions
 
     def _reading(self, doc: Doc, tags: np.ndarray, probability: float) -> Reading:
-        spans = decode(tags, self.tags, self.cfg["scheme"])
-        return Reading(tuple(Span(doc, start, end, label=label) for start, end, label in spans), probability)
+        words, found = find_words(doc), decode(tags, self.tags, self.cfg["scheme"])
+        spans = [Span(doc, *words.to_tokens(start, end), label=label) for start, end, label in found]
+        return Reading(tuple(spans), probability)
 
     def _least_probabilities(self) -> np.ndarray | None:
         """Least probability of alternatives of each label, inf for labels that are not wanted; None for none at all."""

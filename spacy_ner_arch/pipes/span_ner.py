@@ -15,8 +15,15 @@ from thinc.api import Config, Model, NumpyOps
 
 from ..annotation.alignment import find_misaligned
 from ..annotation.describe import Counted, describe_span
-from ..annotation.entities import gold_entities, present_entities, trim, warn_of_misaligned
+from ..annotation.entities import (
+    ends_in_space,
+    gold_entities,
+    present_entities,
+    warn_of_misaligned,
+    warn_of_spaces,
+)
 from ..annotation.spans import GoldSpans, decode_exact, decode_greedy
+from ..annotation.words import find_words
 from .base import TorchPipe, log_odds
 
 DECODE = ("exact", "greedy")
@@ -127,13 +134,15 @@ class SpanPipe(TorchPipe):
         """Labels of all gold spans, sorted. Warns about spans that cannot be learned."""
         limit = self.cfg["max_width"]
         counts: Counter[str] = Counter()
-        misaligned, too_wide = Counted(), Counted()
+        misaligned, spaces, too_wide = Counted(), Counted(), Counted()
         for eg in self.noting_unannotated(examples):
             spans = self.gold_spans(eg.reference)
             counts.update(span.label_ for span in spans)
             misaligned.add(find_misaligned(eg, spans), describe_span)
-            too_wide.add([span for span in spans if len(span) > limit], describe_span)
+            spaces.add(ends_in_space(spans), describe_span)
+            too_wide.add([span for span in spans if sum(not t.is_space for t in span) > limit], describe_span)
         warn_of_misaligned(self.name, misaligned, counts.total())
+        warn_of_spaces(self.name, spaces, counts.total())
         if too_wide.count:
             warnings.warn(
                 f"{self.name}: {too_wide.count} of {counts.total()} gold spans are longer than max_width = {limit} "
@@ -195,18 +204,18 @@ class SpanNER(SpanPipe):
             self._set_entities(doc, log_probabilities)
 
     def _set_entities(self, doc: Doc, log_probabilities: np.ndarray) -> None:
-        present = present_entities(doc, self.overwrite_ents)
+        words, present = find_words(doc), present_entities(doc, self.overwrite_ents)
         classes = log_probabilities[..., 1:].argmax(-1)
         best = np.take_along_axis(log_probabilities[..., 1:], classes[..., None], -1)[..., 0]
         gains = best - log_probabilities[..., 0] - log_odds(self.cfg["threshold"])
         if present.taken is not None:
-            gains[spans_with(present.taken, gains.shape[1])] = -np.inf
+            gains[spans_with(present.taken[words.tokens], gains.shape[1])] = -np.inf
         found = decode_exact(classes, gains) if self.decode == "exact" else decode_greedy(classes, gains, best)
         entities = []
         for start, end, label in found:
-            first, last = trim(doc, start, end)
-            if first < last:
-                span = Span(doc, first, last, label=self.labels[label])
+            place = words.to_tokens(start, end)
+            if present.is_free(*place):  # also the white space in it
+                span = Span(doc, *place, label=self.labels[label])
                 span._.score = math.exp(best[start, end - start - 1])
                 entities.append(span)
         present.set_with(doc, entities)

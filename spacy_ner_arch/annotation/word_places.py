@@ -1,0 +1,48 @@
+"""Places of words among the tokens of a document. Words are the tokens that are not white space."""
+
+from typing import Any
+
+import numpy as np
+
+
+class Words:
+    """The words of a document of T tokens, which are all that heads and encoders read. See `words.find_words`.
+
+    Line breaks and double blanks are tokens in spaCy. Few corpora have such tokens, so a model would not know them.
+
+    tokens: (N,) int64, the token of each word.
+    token_count: T.
+    """
+
+    def __init__(self, tokens: np.ndarray, token_count: int) -> None:
+        self.tokens = tokens
+        self.token_count = token_count
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def are_all(self) -> bool:
+        """Whether the document has no white space."""
+        return len(self.tokens) == self.token_count
+
+    def to_tokens(self, start: int, end: int) -> tuple[int, int]:
+        """First token and exclusive end of a span of words."""
+        return int(self.tokens[start]), int(self.tokens[end - 1]) + 1
+
+    def from_tokens(self, bounds: np.ndarray) -> np.ndarray:
+        """(n, 2) int64, first word and exclusive end of spans of tokens; an empty span for white space alone."""
+        return bounds if self.are_all else np.searchsorted(self.tokens, bounds)
+
+
+def in_words(value: Any, words: Words) -> Any:
+    """Items or a target of a document with the places of words instead of tokens.
+
+    value: spans (C, 2) of tokens, an object with a method `in_words`, or anything without places.
+    """
+    if words.are_all:
+        return value
+    if isinstance(value, np.ndarray):
+        bounds = words.from_tokens(value)
+        return bounds[bounds[:, 0] < bounds[:, 1]]
+    return value.in_words(words) if hasattr(value, "in_words") else value
