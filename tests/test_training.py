@@ -40,6 +40,10 @@ ROOT = Path(__file__).parent.parent
             "spacy_ner_arch.Twice.v1 gives each document twice, but consistency is 0 in all models: set it",
         ),
         ("[training]\nmax_step = 30", "max_step is no setting and has no effect; use max_steps"),
+        (
+            '[training]\n\n[initialize]\ninit_tok2vec = "weights.bin"\n\n[pretraining]',
+            r"init_tok2vec = 'weights.bin' has no effect without a \[pretraining\] block: add one with",
+        ),
     ],
 )
 def test_settings_without_effect(config, message):
@@ -68,6 +72,39 @@ def test_gold_entities_that_take_the_place_of_predicted_ones_in_scoring(overwrit
     nlp.replace_pipe("sequence_ner", "relation_extractor", config={})
     config["components"] = nlp.config["components"]
     assert not list(entities_not_scored(nlp, config))
+
+
+@pytest.mark.parametrize("weight, frozen, warns", [(1.0, [], True), (1000.0, [], False), (1.0, ["tagger"], False)])
+def test_an_encoder_shared_with_components_of_spacy(weight, frozen, warns):
+    """Of their losses, it would learn almost only those."""
+    nlp = spacy.blank("en")
+    nlp.add_pipe("tok2vec")
+    width = {"width": 96}
+    listeners = [
+        {"@architectures": f"{name}.Tok2VecListener.v1", "upstream": "*", **width}
+        for name in ("spacy", "spacy_ner_arch")
+    ]
+    tagger = {"@architectures": "spacy.Tagger.v2", "tok2vec": listeners[0]}
+    nlp.add_pipe("tagger", config={"model": tagger})
+    model = {"@architectures": "spacy_ner_arch.CRF.v1", "tok2vec": listeners[1]}
+    nlp.add_pipe("sequence_ner", config={"model": model, "loss_weight": weight})
+    nlp.config["training"]["frozen_components"] = frozen
+    examples = make_examples(nlp)
+    for eg in examples:
+        for token in eg.reference:
+            token.tag_ = "NN" if token.is_title else "X"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        nlp.initialize(lambda: examples)
+    message = r"\['sequence_ner'\] share 'tok2vec' with \['tagger'\], whose losses are about 1,000 times as large"
+    assert [bool(re.search(message, str(w.message))) for w in caught] == [True] * warns
+
+
+def test_rehearsal_is_a_warning(trained):
+    with pytest.warns(UserWarning, match="sequence_ner: nlp.rehearse changes nothing in it"):
+        before = trained.to_bytes()
+        assert trained.rehearse(make_examples(trained), sgd=trained.resume_training(), losses={}) == {}
+    assert trained.to_bytes() == before
 
 
 def test_shipped_configs_have_no_settings_without_effect():

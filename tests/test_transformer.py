@@ -880,3 +880,14 @@ def test_the_attention_that_was_asked_for_is_kept(tiny_transformers):
     config = {**model.shims[0].cfg["config"], "attn_implementation": "flash_attention_2"}
     with pytest.warns(UserWarning, match="'flash_attention_2' is not available"):
         WordTransformer(config, "mean")
+
+
+@pytest.mark.parametrize("model", ["ours", "stock"])
+def test_empty_texts_alone_over_a_listener_of_spacy_transformers(model, tiny_transformers):
+    nlp = transformer_nlp(tiny_transformers["bert"], "stock", model=model)
+    nlp.initialize(lambda: make_examples(nlp))
+    assert [len(doc) for doc in nlp.pipe(["", ""])] == [0, 0]
+    assert [doc.text for doc in nlp.pipe(["Anna left.", "", "\n"], batch_size=1)] == ["Anna left.", "", "\n"]
+    blank = nlp.make_doc("")
+    blank.spans["sc"] = []
+    assert nlp.evaluate([Example(blank.copy(), blank)])["ents_f"] is None

@@ -34,12 +34,13 @@ from .rows import (
     pick_words,
     place,
     place_words,
+    split,
     split_tokens,
     sum_gradients,
     to_array,
     vectors_of_words,
 )
-from .shim import TorchShim, get_shim, no_backprop
+from .shim import TorchShim, device_of, get_shim, no_backprop
 
 # For each document, its rows of everything that the head predicts: for each of its words, spans of words or pairs.
 Predictions = Sequence[tuple[np.ndarray, ...]]
@@ -244,8 +245,7 @@ def predict_docs(model: Model, docs: list[Doc], items: list[Any] | None, output:
         return []
     outputs = []
     words = [find_words(doc) for doc in docs]
-    vectors = vectors_of_words(model, docs, model.layers[0].predict(docs), words)
-    for group, x, batch in make_batches(model, docs, words, vectors, items):
+    for group, x, batch in make_batches(model, docs, words, predict_vectors(model, docs, words), items):
         batch.output = output
         counts = batch.lengths if batch.counts is None else batch.counts
         outputs.append((group, counts, get_shim(model).predict((x, batch))))
@@ -256,9 +256,15 @@ def predict_batches(model: Model, inputs: HeadInput) -> Iterator[tuple[Tensor, B
     """Token vectors and batches of the head, with the embedding in evaluation mode."""
     docs, items, targets, *_ = inputs
     words = [find_words(doc) for doc in docs]
-    vectors = vectors_of_words(model, docs, model.layers[0].predict(docs), words)
-    for _, x, batch in make_batches(model, docs, words, vectors, items, targets):
+    for _, x, batch in make_batches(model, docs, words, predict_vectors(model, docs, words), items, targets):
         yield x, batch
+
+
+def predict_vectors(model: Model, docs: Sequence[Doc], words: Sequence[Words]) -> Sequence[Floats2d]:
+    """The vectors of the words of each document, with the embedding in evaluation mode."""
+    if not any(map(len, words)):  # not every embedding takes documents without words alone
+        return split(model, torch.zeros(0, get_shim(model).cfg["input_size"], device=device_of(model)), map(len, words))
+    return vectors_of_words(model, docs, model.layers[0].predict(docs), words)
 
 
 def make_batches(

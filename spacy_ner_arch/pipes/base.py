@@ -64,7 +64,7 @@ class TorchPipe(TrainablePipe):
             self.loss_weight = make_loss_weight(loss_weight)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
-        self._is_weighted = loss_weight != 1.0
+        self.is_weighted = loss_weight != 1.0
         self.cfg: dict[str, Any] = {**cfg, "labels": []}
         self._updates = 0
         # Of the current update, over all its parts and, in parallel training, all processes.
@@ -283,7 +283,7 @@ class TorchPipe(TrainablePipe):
             check_encoders(self, nlp)
         with self._named_errors():
             self.model.initialize(X=sample, Y=self.hyperparameters())
-        if self._is_weighted and not any(node.name.endswith("-listener") for node in self.model.walk()):
+        if self.is_weighted and not any(node.name.endswith("-listener") for node in self.model.walk()):
             warnings.warn(
                 f"{self.name}: loss_weight acts on weights that are shared with other components, and this component "
                 "shares none; let its tok2vec be a listener, such as spacy_ner_arch.TransformerListener.v1",
@@ -326,7 +326,7 @@ class TorchPipe(TrainablePipe):
         for part, value in loss.parts.items():
             key = f"{self.name}_{part}"
             losses[key] = losses.get(key, 0.0) + value
-        if self._is_weighted:
+        if self.is_weighted:
             losses[f"{self.name}_weight"] = weight
         if sgd not in (None, False):
             self.finish_update(sgd)
@@ -348,6 +348,15 @@ class TorchPipe(TrainablePipe):
             self.model.finish_update(sgd)
             self.loss_weight.learn(self.update_loss)
         self.update_loss = 0.0
+
+    def rehearse(self, examples: Iterable[Example], **settings: Any) -> dict[str, float]:
+        """Warn: nothing is changed. nlp.rehearse is for components of spaCy that have it."""
+        self.warn_once(
+            "rehearse",
+            "nlp.rehearse changes nothing in it; to train it without forgetting, see docs/new_label.md",
+        )
+        losses: dict[str, float] | None = settings.get("losses")
+        return {} if losses is None else losses
 
     # Predicting
 

@@ -25,6 +25,7 @@ def warn_of_settings(nlp: Language) -> None:
     for message in [
         *useless_settings(config, nlp.config.to_str(), nlp.component_names),
         *untrained_encoders(nlp, frozen),
+        *unequal_losses(nlp, frozen),
         *entities_not_scored(nlp, config),
     ]:
         if message not in shown:
@@ -51,6 +52,20 @@ def untrained_encoders(nlp: Language, frozen: set[str]) -> Iterator[str]:
                 f"[training] frozen_components has {last!r}, the last component that listens to {name!r}: "
                 f"{name!r} gets no gradient and is not trained; move {last!r} before the other listeners in "
                 "[nlp] pipeline, or freeze it with a stage of spacy_ner_arch.Stages.v1"
+            )
+
+
+def unequal_losses(nlp: Language, frozen: set[str]) -> Iterator[str]:
+    """Descriptions of encoders that components of this package share with others, whose losses are far larger."""
+    pipe: Any
+    for name, pipe in nlp.components:
+        listeners = {other: nlp.get_pipe(other) for other in getattr(pipe, "listener_map", {}) if other not in frozen}
+        ours = [other for other, component in listeners.items() if getattr(component, "is_weighted", None) is False]
+        theirs = [other for other, component in listeners.items() if not hasattr(component, "is_weighted")]
+        if ours and theirs:
+            yield (
+                f"{ours} share {name!r} with {theirs}, whose losses are about 1,000 times as large, so that {name!r} "
+                f"learns little for {ours}: set loss_weight = 1000 in the block of each of them"
             )
 
 
@@ -97,6 +112,12 @@ def useless_settings(config: dict[str, Any], source: str, names: Sequence[str]) 
         yield (
             "[training.batcher] spacy_ner_arch.Twice.v1 gives each document twice, but consistency is 0 in all models: "
             "set it in the model of a component, or use the inner batcher alone"
+        )
+    pretrained = (config.get("initialize") or {}).get("init_tok2vec")
+    if pretrained and not config.get("pretraining"):
+        yield (
+            f"[initialize] init_tok2vec = {pretrained!r} has no effect without a [pretraining] block: add one with "
+            "`python -m spacy init fill-config CONFIG OUTPUT --pretraining`"
         )
     for setting in ("annotating_components", "frozen_components"):
         unknown = sorted(set(training.get(setting) or ()) - set(names))
