@@ -107,6 +107,13 @@ FROM_SCRATCH = Comparison(
     "no GPU, or a need for speed", "bilstm_crf", "from scratch", SCRATCH, (SPACY_SCRATCH,), "conll2003/bilstm_crf"
 )
 WITH_VECTORS = Comparison("no GPU, and word vectors", "bilstm_crf", "GloVe, 50 wide", GLOVE, (SPACY_GLOVE,))
+VECTORS_TWICE = Comparison(
+    "the same, and three times the time",
+    "bilstm_crf",
+    "GloVe, 50 wide, each document twice",
+    replace(GLOVE, run=f"{GLOVE.run}-rdrop"),
+    (Peer("twice the steps without", replace(GLOVE, run=f"{GLOVE.run}-long")),),
+)
 ON_MINILM = Comparison(
     "a GPU, or time for a small transformer",
     "transformer_crf",
@@ -147,6 +154,7 @@ WITH_TREES = Comparison(
 CHOICES = [
     FROM_SCRATCH,
     WITH_VECTORS,
+    VECTORS_TWICE,
     ON_MINILM,
     ON_MINILM_AND_GLOVE,
     ON_MPNET,
@@ -450,6 +458,21 @@ TWICE = [
     ("twice the steps", replace(SEMEVAL_ALL, run=f"{SEMEVAL_ALL.run}-long")),
     ("each document twice", replace(SEMEVAL_ALL, run=f"{SEMEVAL_ALL.run}-rdrop")),
     ("each document twice, twice the steps", replace(SEMEVAL_ALL, run=f"{SEMEVAL_ALL.run}-rdrop-long")),
+    *(
+        (f"BiLSTM-CRF with GloVe, {name}", replace(GLOVE, run=f"{GLOVE.run}{suffix}"))
+        for name, suffix in (
+            ("as it is", ""),
+            ("twice the steps", "-long"),
+            ("each document twice", "-rdrop"),
+            ("each document twice, twice the steps", "-rdrop-long"),
+        )
+    ),
+    *(
+        (f"transformer and CRF, {name}", replace(MINILM_BFLOAT16, run=f"{MINILM.run}{suffix}"))
+        for name, suffix in (("as it is", ""), ("twice the steps", "-long"), ("each document twice", "-rdrop"))
+    ),
+    ("transformer, GloVe, BiLSTM and CRF, as it is", MINILM_GLOVE),
+    ("the same, each document twice", replace(MINILM_GLOVE, run=f"{MINILM_GLOVE.run}-rdrop")),
     ("as it is, bfloat16, CPU", JOINT_BFLOAT16),
     ("four times the steps", replace(JOINT_BFLOAT16, run=f"{JOINT.run}-longer")),
     ("each document twice, twice the steps", BOTH_TWICE.ours),

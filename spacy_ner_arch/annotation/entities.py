@@ -53,7 +53,7 @@ def gold_group(eg: Example, key: str) -> tuple[list[LabelledSpan], np.ndarray]:
 
 def trim(doc: Doc, spans: Sequence[LabelledSpan]) -> list[LabelledSpan]:
     """Spans without the white space at their ends; those of white space alone are left out."""
-    words = find_words(doc)
+    (words,) = find_words([doc])
     if words.are_all:
         return list(spans)
     bounds = words.from_tokens(np.array([span[:2] for span in spans], dtype=np.int64).reshape(-1, 2)).tolist()

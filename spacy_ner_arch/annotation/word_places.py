@@ -1,5 +1,6 @@
 """Places of words among the tokens of a document. Words are the tokens that are not white space."""
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,24 +11,31 @@ class Words:
 
     Line breaks and double blanks are tokens in spaCy. Few corpora have such tokens, so a model would not know them.
 
-    tokens: (N,) int64, the token of each word.
     token_count: T.
+    spaces: (T,) bool, which tokens are white space; None for none of them.
     """
 
-    def __init__(self, tokens: np.ndarray, token_count: int) -> None:
-        self.tokens = tokens
+    def __init__(self, token_count: int, spaces: np.ndarray | None = None) -> None:
         self.token_count = token_count
+        self._spaces = spaces
 
     def __len__(self) -> int:
-        return len(self.tokens)
+        return self.token_count if self._spaces is None else len(self.tokens)
 
     @property
     def are_all(self) -> bool:
         """Whether the document has no white space."""
-        return len(self.tokens) == self.token_count
+        return len(self) == self.token_count
+
+    @cached_property
+    def tokens(self) -> np.ndarray:
+        """(N,) int64, the token of each word."""
+        return np.arange(self.token_count) if self._spaces is None else np.flatnonzero(~self._spaces)
 
     def to_tokens(self, start: int, end: int) -> tuple[int, int]:
         """First token and exclusive end of a span of words."""
+        if self._spaces is None:
+            return start, end
         return int(self.tokens[start]), int(self.tokens[end - 1]) + 1
 
     def from_tokens(self, bounds: np.ndarray) -> np.ndarray:

@@ -10,9 +10,12 @@ from spacy.tokens import Doc
 from .word_places import Words
 
 
-def find_words(doc: Doc) -> Words:
-    """The words of a document."""
-    return Words(np.flatnonzero(doc.to_array(IS_SPACE) == 0), len(doc))
+def find_words(docs: Sequence[Doc]) -> list[Words]:
+    """The words of each document."""
+    spaces = [doc.to_array(IS_SPACE) for doc in docs]
+    if not spaces or not np.concatenate(spaces).any():  # nearly always
+        return [Words(len(doc)) for doc in docs]
+    return [Words(len(own), own.astype(bool)) for own in spaces]
 
 
 def word_strings(docs: Sequence[Doc], hashes: Iterable[int]) -> list[str]:

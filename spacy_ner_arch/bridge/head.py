@@ -178,7 +178,7 @@ def head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool
     docs, items, targets, output, copies = as_input(inputs, needs_pairs=model.attrs["classifies"] == "pairs")
     if targets is None:
         return predict_docs(model, docs, items, output), no_backprop
-    words = [find_words(doc) for doc in docs]
+    words = find_words(docs)
     if not any(map(len, words)):
         return UpdateLoss(torch.zeros(1)), no_backprop
     vectors, backprop_vectors = model.layers[0](docs, is_train)
@@ -204,7 +204,7 @@ def tok2vec_forward(
 ) -> tuple[list[Floats2d], Callable[[list[Floats2d]], Any]]:
     shim = get_shim(model)
     shim.check_initialized()
-    words = [find_words(doc) for doc in docs]
+    words = find_words(docs)
     if not any(map(len, words)):
         return [model.ops.alloc2f(len(doc), model.get_dim("nO")) for doc in docs], no_backprop
     vectors, backprop_vectors = model.layers[0](docs, is_train)
@@ -244,7 +244,7 @@ def predict_docs(model: Model, docs: list[Doc], items: list[Any] | None, output:
     if not docs:  # not every embedding takes an empty list
         return []
     outputs = []
-    words = [find_words(doc) for doc in docs]
+    words = find_words(docs)
     for group, x, batch in make_batches(model, docs, words, predict_vectors(model, docs, words), items):
         batch.output = output
         counts = batch.lengths if batch.counts is None else batch.counts
@@ -255,7 +255,7 @@ def predict_docs(model: Model, docs: list[Doc], items: list[Any] | None, output:
 def predict_batches(model: Model, inputs: HeadInput) -> Iterator[tuple[Tensor, Batch]]:
     """Token vectors and batches of the head, with the embedding in evaluation mode."""
     docs, items, targets, *_ = inputs
-    words = [find_words(doc) for doc in docs]
+    words = find_words(docs)
     for _, x, batch in make_batches(model, docs, words, predict_vectors(model, docs, words), items, targets):
         yield x, batch
 

@@ -69,7 +69,7 @@ def head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool
     predict_batch = HEADS[shim.exported.kind]
     predictions: list[Any] = [()] * len(docs)
     vectors = model.layers[0].predict(docs) if docs else []
-    words = [find_words(doc) for doc in docs]
+    words = find_words(docs)
     for group, lengths, x in batches(docs, words, vectors):
         own = None if items is None else [in_words(items[i], words[i]) for i in group]
         found = predict_batch(shim, x, lengths, own)
@@ -107,7 +107,7 @@ def tok2vec_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[list
     refuse_training(is_train)
     shim = get_shim(model)
     encoded: list[Any] = [model.ops.alloc2f(len(doc), model.get_dim("nO")) for doc in docs]
-    words = [find_words(doc) for doc in docs]
+    words = find_words(docs)
     if any(map(len, words)):
         for group, lengths, x in batches(docs, words, model.layers[0].predict(docs)):
             states = run_encoder(shim, x, lengths)

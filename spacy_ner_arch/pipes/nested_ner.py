@@ -98,14 +98,13 @@ class NestedNER(SpanPipe):
     def set_annotations(self, docs: Iterable[Doc], scores: Any) -> None:
         """Write the spans and their probabilities onto the documents."""
         least = log_odds(self.cfg["threshold"])
-        _, predictions = scores
-        for doc, (log_probabilities,) in zip(docs, predictions, strict=True):
+        docs, (_, predictions) = list(docs), scores
+        for doc, words, (log_probabilities,) in zip(docs, find_words(docs), predictions, strict=True):
             self.check_finite(doc, log_probabilities)
             labels = log_probabilities[..., 1:]
             likely = labels - log_probabilities[..., :1] > least
             # In training, the labels of one span share its probability, so several are right if they are nearly alike.
             chosen = np.nonzero(likely & (labels >= labels.max(-1, keepdims=True) - math.log(2)))
-            words = find_words(doc)
             spans = [
                 Span(doc, *words.to_tokens(start, start + width + 1), label=self.labels[label])
                 for start, width, label in zip(*(column.tolist() for column in chosen), strict=True)

@@ -269,11 +269,10 @@ class SequenceNER(TorchPipe):
         """Write the entities and their probabilities onto the documents."""
         names = self.tags
         least = self._least_probabilities()
-        _, predictions = scores
-        for doc, (tags, rows) in zip(docs, predictions, strict=True):
+        docs, (_, predictions) = list(docs), scores
+        for doc, words, (tags, rows) in zip(docs, find_words(docs), predictions, strict=True):
             self.check_finite(doc, rows)
             terms = SpanTerms(*rows.swapaxes(0, 1))
-            words = find_words(doc)
             present = present_entities(doc, self.overwrite_ents)
             self._set_entities(doc, words, decode(tags, names, self.cfg["scheme"]), terms, present)
             if least is not None:
@@ -351,9 +350,10 @@ class SequenceNER(TorchPipe):
         scores = self.head.chain_scores()
         temperature = float(self.head.temperature)
         chains = []
-        for doc, rows in self._emissions(docs):
+        docs = list(docs)
+        for words, (doc, rows) in zip(find_words(docs), self._emissions(docs), strict=True):
             emissions = np.zeros((len(doc), len(names)), dtype=rows.dtype)
-            emissions[find_words(doc).tokens] = rows / temperature
+            emissions[words.tokens] = rows / temperature
             chains.append(Chain(names, scheme, emissions=emissions, **scores))
         return chains
 
@@ -366,7 +366,7 @@ class SequenceNER(TorchPipe):
             yield doc, emissions
 
     def _reading(self, doc: Doc, tags: np.ndarray, probability: float) -> Reading:
-        words, found = find_words(doc), decode(tags, self.tags, self.cfg["scheme"])
+        (words,), found = find_words([doc]), decode(tags, self.tags, self.cfg["scheme"])
         spans = [Span(doc, *words.to_tokens(start, end), label=label) for start, end, label in found]
         return Reading(tuple(spans), probability)
 

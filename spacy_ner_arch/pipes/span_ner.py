@@ -23,6 +23,7 @@ from ..annotation.entities import (
     warn_of_spaces,
 )
 from ..annotation.spans import GoldSpans, decode_exact, decode_greedy
+from ..annotation.word_places import Words
 from ..annotation.words import find_words
 from .base import TorchPipe, log_odds
 
@@ -198,13 +199,13 @@ class SpanNER(SpanPipe):
 
     def set_annotations(self, docs: Iterable[Doc], scores: Any) -> None:
         """Write the entities and their probabilities onto the documents."""
-        _, predictions = scores
-        for doc, (log_probabilities,) in zip(docs, predictions, strict=True):
+        docs, (_, predictions) = list(docs), scores
+        for doc, words, (log_probabilities,) in zip(docs, find_words(docs), predictions, strict=True):
             self.check_finite(doc, log_probabilities)
-            self._set_entities(doc, log_probabilities)
+            self._set_entities(doc, words, log_probabilities)
 
-    def _set_entities(self, doc: Doc, log_probabilities: np.ndarray) -> None:
-        words, present = find_words(doc), present_entities(doc, self.overwrite_ents)
+    def _set_entities(self, doc: Doc, words: Words, log_probabilities: np.ndarray) -> None:
+        present = present_entities(doc, self.overwrite_ents)
         classes = log_probabilities[..., 1:].argmax(-1)
         best = np.take_along_axis(log_probabilities[..., 1:], classes[..., None], -1)[..., 0]
         gains = best - log_probabilities[..., 0] - log_odds(self.cfg["threshold"])
