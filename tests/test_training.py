@@ -1,6 +1,7 @@
 """What training says about settings and corpora that do not fit."""
 
 import io
+import pickle
 import re
 import warnings
 from itertools import product
@@ -18,6 +19,8 @@ from spacy.util import load_config
 from thinc.api import Config
 
 from spacy_ner_arch.annotation.layers import describe_layers
+from spacy_ner_arch.architectures.embeddings import word_char_embed
+from spacy_ner_arch.bridge.changed_setting import ChangedSetting
 from spacy_ner_arch.training.checks import entities_not_scored, useless_settings
 from spacy_ner_arch.training.loggers import create_console_logger, stage_rates
 
@@ -251,6 +254,7 @@ MARKERS = {
         ("sequence_ner", "model.tok2vec.word_attr", "LOWER"),
         ("sequence_ner", "model.tok2vec.features", ["SHAPE", "PREFIX", "LOWER"]),
         ("sequence_ner", "model.tok2vec.vector_attrs", ["LOWER"]),
+        ("sequence_ner", "model.tok2vec.include_static_vectors", False),
     ],
 )
 def test_settings_that_cannot_change_after_training(factory, setting, value, tmp_path):
@@ -267,5 +271,67 @@ def test_settings_that_cannot_change_after_training(factory, setting, value, tmp
     nlp.to_disk(tmp_path)
     spacy.load(tmp_path)
     name = setting.split(".")[-1]
-    with pytest.raises(ValueError, match=f"{factory}: .*{name}.* cannot be changed after training"):
+    # Nothing is said of damage.
+    message = f"^{factory}: [^:]*{name}[^:]* cannot be changed after training: it was "
+    with pytest.raises(ValueError, match=rf"{message}.* in {tmp_path / factory}, and is .* in the config\."):
         spacy.load(tmp_path, config={f"components.{factory}.{setting}": value})
+    for key in reversed(["components", factory, *setting.split(".")]):
+        value = {key: value}
+    changed = spacy.util.load_model_from_config(nlp.config.merge(value))
+    with pytest.raises(ValueError, match=message):
+        changed.get_pipe(factory).from_bytes(nlp.get_pipe(factory).to_bytes())
+
+
+@pytest.mark.parametrize(
+    "setting, value, message",
+    [
+        (
+            "word_attr",
+            "LOWER",
+            r"was \['NORM', 'SHAPE', 'PREFIX', 'SUFFIX'\], and is \['LOWER', 'SHAPE', .* in the config",
+        ),
+        ("include_static_vectors", False, r"was \['ORTH', 'LOWER'\], and is \[\] in the config"),
+    ],
+)
+def test_the_error_of_a_changed_setting_shows_both_values(setting, value, message):
+    vocab = spacy.blank("en").vocab
+    vocab.set_vector("Anna", np.ones(4, dtype="f"))
+    settings = {"include_static_vectors": True, setting: value}
+    trained = word_char_embed(include_static_vectors=True)
+    trained.initialize(X=[Doc(vocab, words=["Anna"])])
+    with pytest.raises(ChangedSetting, match=message) as raised:
+        word_char_embed(**settings).from_bytes(trained.to_bytes())
+    assert str(pickle.loads(pickle.dumps(raised.value.of("ner")))) == f"ner: {raised.value}"
+
+
+@pytest.mark.parametrize("pairs", ["SoftmaxPairs", "MultitaskPairs"])
+def test_the_context_of_pairs_cannot_change_after_training(pairs, tmp_path):
+    """Weights with the same shapes were used with a context that they do not fit."""
+    nlp = spacy.blank("en")
+    model = {"tok2vec": WORDS, "pairs": {"@architectures": f"spacy_ner_arch.{pairs}.v1"}}
+    nlp.add_pipe("relation_extractor", config={"model": model})
+    nlp.initialize(lambda: related_examples(nlp))
+    nlp.to_disk(tmp_path)
+    spacy.load(tmp_path)
+    with pytest.raises(ValueError, match=f"^relation_extractor: context of spacy_ner_arch.{pairs}.v1 cannot be"):
+        spacy.load(tmp_path, config={"components.relation_extractor.model.pairs.context": "sentences"})
+
+
+def test_symmetric_labels_that_are_added_after_training(tmp_path):
+    """The stored pipeline could not be loaded, since its config does not have the label."""
+    nlp = spacy.blank("en")
+    nlp.add_pipe("relation_extractor", config={"model": {"tok2vec": WORDS}, "symmetric": ["WITH", "LEFT"]})
+    nlp.initialize(lambda: related_examples(nlp))
+    pipe = nlp.get_pipe("relation_extractor")
+    pipe.cfg["symmetric"].append("MARRIED")
+    pipe.add_label("MARRIED")
+    for folder in (tmp_path / "first", tmp_path / "second"):  # stored and loaded twice
+        nlp.to_disk(folder)
+        for symmetric in (["WITH", "LEFT"], ["LEFT", "WITH"], ["MARRIED", "LEFT", "WITH"]):
+            loaded = spacy.load(folder, config={"components.relation_extractor.symmetric": symmetric})
+            assert loaded.get_pipe("relation_extractor").classes == pipe.classes
+            assert loaded.get_pipe("relation_extractor").cfg["symmetric"] == ["WITH", "LEFT", "MARRIED"]
+        for symmetric in ([], ["WITH"], ["WITH", "LEFT", "BORN_IN"]):
+            with pytest.raises(ValueError, match=r"symmetric cannot be changed .* was \['LEFT', 'MARRIED', 'WITH'\]"):
+                spacy.load(folder, config={"components.relation_extractor.symmetric": symmetric})
+        nlp = spacy.load(folder)

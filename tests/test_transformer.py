@@ -644,16 +644,22 @@ def test_an_error_of_loading_names_component_and_file(tiny_transformers, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "block, setting", [("transformer_config", "hidden_dropout_prob"), ("tokenizer_config", "do_lower_case")]
+    "name, setting, value",
+    [
+        ("transformer_config", "transformer_config.hidden_dropout_prob", False),
+        ("tokenizer_config", "tokenizer_config.do_lower_case", False),
+        ("pooling", "pooling", "first"),
+        ("pooling", "pooling", "first_last"),
+    ],
 )
-def test_settings_for_hugging_face_cannot_change_after_training(tiny_transformers, tmp_path, block, setting):
-    """The stored ones replaced them."""
+def test_settings_of_a_transformer_that_cannot_change_after_training(tiny_transformers, tmp_path, name, setting, value):
+    """The stored ones replaced those for Hugging Face; another pooling was used with weights that do not fit it."""
     nlp = transformer_nlp(tiny_transformers["bert"], tokenizer_config={"do_lower_case": True})
     nlp.initialize(lambda: make_examples(nlp))
     nlp.to_disk(tmp_path)
     spacy.load(tmp_path)
-    with pytest.raises(ValueError, match=f"transformer: .*{block} of .* cannot be changed after training"):
-        spacy.load(tmp_path, config={f"components.transformer.model.{block}.{setting}": False})
+    with pytest.raises(ValueError, match=f"^transformer: {name} of .* cannot be changed after training: it was "):
+        spacy.load(tmp_path, config={f"components.transformer.model.{setting}": value})
 
 
 def test_the_transformer_must_have_run(tiny_transformers):
@@ -876,6 +882,11 @@ def test_the_attention_that_was_asked_for_is_kept(tiny_transformers):
     default = make_model(tiny_transformers["bert"])
     assert default.shims[0].module.transformer.config._attn_implementation != "eager"
     np.testing.assert_allclose(vectors_of(model, docs)[0], vectors_of(default, docs)[0], atol=2e-6)
+    # The config of a trained pipeline may choose another one.
+    for trained, chosen in ((default, settings), (model, {})):
+        changed = transformer_model("nowhere", **{"window": 64, "overlap": 16, **chosen}).from_bytes(trained.to_bytes())
+        attention = changed.shims[0].module.transformer.config._attn_implementation
+        assert (attention == "eager") == bool(chosen)
     # On a machine that lacks it, another one with the same weights.
     config = {**model.shims[0].cfg["config"], "attn_implementation": "flash_attention_2"}
     with pytest.warns(UserWarning, match="'flash_attention_2' is not available"):

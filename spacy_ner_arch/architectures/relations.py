@@ -1,7 +1,7 @@
 """Registered model of relations, and the pair models that plug into it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ from thinc.api import Model
 from ..bridge.head import head_model
 from ..bridge.marked_copies import with_marked_copies
 from ..bridge.rows import Tok2Vec
+from ..bridge.storage import Fixed
 from ..nn.head import EncoderBuilder
 from ..nn.pair_acnn import ACNNPairs
 from ..nn.pair_bilstm import BiLSTMAttentionPairs, BiLSTMPairs
@@ -27,11 +28,13 @@ class PairBuilder:
     build: makes the head from what all pair models share.
     marks: words around head and tail if the head runs on marked copies of the text; else None.
     context: tokens that are kept on either side of a pair in a marked copy.
+    fixed: settings that weights of the same shapes depend on, by their names.
     """
 
     build: Callable[..., PairHead]
     marks: tuple[str, ...] | None = None
     context: int = 0
+    fixed: dict[str, Fixed] = field(default_factory=dict)
 
 
 @registry.architectures("spacy_ner_arch.Relations.v1")
@@ -78,6 +81,7 @@ def relations(
         consistency=consistency,
     )
     model = head_model("pair_classifier", tok2vec, build, "pairs", dtype, trees_of(encoder))
+    model.attrs.update(pairs.fixed)
     return model if pairs.marks is None else with_marked_copies(model, pairs.marks, pairs.context)
 
 
@@ -91,7 +95,8 @@ def softmax_pairs(hidden_size: int | None = None, context: str = "between", type
     type_size: width of the embedding of entity types; 0 for none.
     Source: NERE (BERTSoftmax); Wu and He 2019; Eberts and Ulges 2020 (between).
     """
-    return PairBuilder(partial(SoftmaxPairs, hidden_size=hidden_size, context=context, type_size=type_size))
+    build = partial(SoftmaxPairs, hidden_size=hidden_size, context=context, type_size=type_size)
+    return PairBuilder(build, fixed={"context": Fixed(context, "context of spacy_ner_arch.SoftmaxPairs.v1")})
 
 
 @registry.architectures("spacy_ner_arch.MultitaskPairs.v1")
@@ -105,7 +110,8 @@ def multitask_pairs(
     Source: NERE (BERTMultitask); Bordes et al. 2013.
     """
     settings: dict[str, Any] = {"hidden_size": hidden_size, "context": context, "type_size": type_size}
-    return PairBuilder(partial(MultitaskPairs, transe_weight=transe_weight, **settings))
+    build = partial(MultitaskPairs, transe_weight=transe_weight, **settings)
+    return PairBuilder(build, fixed={"context": Fixed(context, "context of spacy_ner_arch.MultitaskPairs.v1")})
 
 
 @registry.architectures("spacy_ner_arch.BiLSTMPairs.v1")

@@ -20,6 +20,8 @@ from thinc.model import deserialize_attr, serialize_attr
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from .changed_setting import ChangedSetting
+
 # Numbers besides its weights that any module may have: layers that are not stored, masks, positions.
 SMALL = 16 * 2**20
 # The error of what has nothing to store yet.
@@ -90,14 +92,17 @@ def unpack(data: bytes) -> dict[str, Any]:
 @dataclass(frozen=True)
 class Fixed:
     """An attribute of a model that stays as it was in training. Another value in the config of a stored pipeline is an
-    error; thinc would restore the old one, so that the change had no effect.
+    error, ChangedSetting; thinc would restore the old one, or weights would be used with a value that they were not
+    trained for.
 
     value: stored as msgpack.
     setting: its name for the user.
+    show: how an error shows a value.
     """
 
     value: Any
     setting: str
+    show: Callable[[Any], str] = repr
 
 
 @serialize_attr.register
@@ -107,8 +112,9 @@ def _serialize(_: Fixed, value: Fixed, name: str, model: Model) -> bytes:
 
 @deserialize_attr.register
 def _deserialize(own: Fixed, value: bytes, name: str, model: Model) -> Fixed:
-    if srsly.msgpack_loads(value) != own.value:
-        raise ValueError(f"{own.setting} cannot be changed after training: set it in the config as it was")
+    stored = srsly.msgpack_loads(value)
+    if stored != own.value:
+        raise ChangedSetting(own.setting, own.show(stored), own.show(own.value))
     return own
 
 

@@ -22,6 +22,7 @@ from thinc.types import Floats2d
 from torch import Tensor
 
 from ..nn.transformer import POOLINGS, WordTransformer, stored_config
+from .changed_setting import ChangedSetting
 from .listener import WordBatch, replace_listener, replace_listener_cfg
 from .pretrained import check_dtype, check_settings, check_sizes, check_vectors, load_pretrained
 from .rows import split, sum_gradients
@@ -29,6 +30,8 @@ from .shim import TorchShim, get_shim, no_backprop
 from .storage import Fixed
 from .windows import collate
 from .wordpieces import WordPieces, get_pieces
+
+ATTENTION = "attn_implementation"
 
 
 class TransformerModel(Model[list[Doc], FullTransformerBatch]):
@@ -42,9 +45,12 @@ class TransformerModel(Model[list[Doc], FullTransformerBatch]):
             if isinstance(shim, TorchShim) and shim.is_initialized:
                 check_sizes(cast(WordTransformer, shim.module), get_pieces(self))
                 self.set_dim("nO", shim.output_size)
+        except ChangedSetting as error:
+            raise error.of(*_loading()) from error
         except Exception as error:  # msgpack, json, torch and transformers raise errors of all kinds
             reason = shorten(f"{type(error).__name__}: {error}", 500)
-            raise ValueError(f"{_loading()} is damaged or does not fit its config ({reason})") from error
+            component, path = _loading()
+            raise ValueError(f"{component}: {path} is damaged or does not fit its config ({reason})") from error
         finally:
             if collects:  # srsly turns the garbage collector off, and after an error does not turn it on again
                 gc.enable()
@@ -69,8 +75,11 @@ def word_transformer(
             f"spacy_ner_arch.TransformerModel.v1: unknown pooling {pooling!r}; known are {', '.join(POOLINGS)}"
         )
     check_settings(tokenizer_config, transformer_config)
-    settings = {"tokenizer_config": tokenizer_config, "transformer_config": transformer_config}
-    module = TorchShim(partial(WordTransformer, pooling=pooling), dtype=dtype, frozen=frozen)
+    # The implementation of the attention uses the same weights as any other one, so it can be changed.
+    network = {key: value for key, value in transformer_config.items() if key != ATTENTION}
+    settings = {"pooling": pooling, "tokenizer_config": tokenizer_config, "transformer_config": network}
+    build = partial(build_module, pooling=pooling, attention=transformer_config.get(ATTENTION))
+    module = TorchShim(build, dtype=dtype, frozen=frozen)
     return TransformerModel(
         "transformer",
         forward,
@@ -87,6 +96,14 @@ def word_transformer(
     )
 
 
+def build_module(config: dict[str, Any], pooling: str, attention: str | None) -> WordTransformer:
+    """The torch module of stored hyperparameters.
+
+    attention: `attn_implementation` in the config of the pipeline, which replaces that of the training.
+    """
+    return WordTransformer({**config, ATTENTION: attention}, pooling)
+
+
 def initialize(
     name: str,
     tokenizer_config: dict[str, Any],
@@ -100,9 +117,8 @@ def initialize(
     if shim.is_initialized:
         return
     tokenizer, pretrained, random = load_pretrained(name, tokenizer_config, transformer_config)
-    attention = {key: value for key, value in transformer_config.items() if key == "attn_implementation"}
     try:
-        shim.initialize(config=stored_config(pretrained.config) | attention)
+        shim.initialize(config=stored_config(pretrained.config))
         module = cast(WordTransformer, shim.module)
         encoder = pretrained.get_encoder() if pretrained.config.is_encoder_decoder else pretrained
         weights = module.transformer.state_dict()
@@ -165,7 +181,7 @@ def module_arguments(model: Model, docs: Sequence[Doc]) -> tuple[Any, ...]:
     return collate(windows, cast(WordTransformer, shim.module).padding, shim.device)
 
 
-def _loading() -> str:
+def _loading() -> tuple[str, str]:
     """Component and file that are being loaded. spaCy does not tell them to the model; they are in its frames.
 
     From bytes, spaCy's compiled code leaves no frame, so the name is that of most transformers.
@@ -178,7 +194,7 @@ def _loading() -> str:
             component = getattr(owner, "name", component)
             path = f"{frame.f_locals['path']}/model" if "path" in frame.f_locals else path
         frame = frame.f_back
-    return f"{component}: {path}"
+    return component, path
 
 
 class VectorCache:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from spacy.attrs import ORTH
+from spacy.attrs import IDS, ORTH
 from spacy.tokens import Doc
 from spacy.vectors import Mode, Vectors
 from thinc.api import Model, get_array_module, xp2torch
@@ -21,6 +21,8 @@ from .rows import Tok2Vec, check_lengths, join, split
 from .shim import TorchShim, default_device, get_shim, no_backprop
 from .storage import Fixed
 
+# Of token attributes, by their numbers.
+NAMES = {str(number): name for name, number in IDS.items()}
 # Longest word in characters; of a longer one, the first and the last half are used.
 MAX_CHARACTERS = 24
 SAME_VECTORS = (
@@ -43,11 +45,22 @@ def word_embedding(attributes: list[int], vector_attributes: list[int], **settin
         dims={"nO": None},
         shims=[TorchShim(partial(WordEmbedding, features=len(attributes) - 1, **settings))],
         attrs={
-            "attributes": Fixed(attributes, "word_attr or features of spacy_ner_arch.WordCharEmbed.v1"),
-            "vector_attributes": Fixed(vector_attributes, "vector_attrs of spacy_ner_arch.WordCharEmbed.v1"),
+            "attributes": Fixed(
+                attributes, "word_attr or features of spacy_ner_arch.WordCharEmbed.v1", attribute_names
+            ),
+            "vector_attributes": Fixed(
+                vector_attributes,
+                "include_static_vectors or vector_attrs of spacy_ner_arch.WordCharEmbed.v1",
+                attribute_names,
+            ),
             "dropout_rate": 0.0,
         },
     )
+
+
+def attribute_names(numbers: Any) -> str:
+    """The names of token attributes, as a list in a config. A damaged file can have anything in their place."""
+    return str([NAMES.get(str(number), number) for number in numbers] if isinstance(numbers, list) else numbers)
 
 
 def embed_initialize(model: Tok2Vec, X: list[Doc] | None = None, Y: Any = None) -> None:

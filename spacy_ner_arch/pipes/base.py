@@ -21,6 +21,7 @@ from thinc.api import Model, Optimizer, set_dropout_rate
 from ..annotation.describe import Counted, quote
 from ..annotation.head_input import HeadInput, find_copies
 from ..annotation.layers import count_layers, describe_layers
+from ..bridge.changed_setting import ChangedSetting
 from ..training.checks import warn_of_settings
 from ..training.loss_weights import make_loss_weight
 from .upstream_checks import check_encoders, check_trees, check_vectors
@@ -50,7 +51,7 @@ class TorchPipe(TrainablePipe):
     classifies: str
     architectures: str
     gold_layer: str
-    # Names in `cfg` of the settings that cannot be changed after training.
+    # Names in `cfg` of the settings that cannot be changed after training. The order of lists makes no difference.
     fixed_settings: tuple[str, ...] = ()
 
     def __init__(
@@ -66,6 +67,8 @@ class TorchPipe(TrainablePipe):
             raise ValueError(f"{name}: {error}") from error
         self.is_weighted = loss_weight != 1.0
         self.cfg: dict[str, Any] = {**cfg, "labels": []}
+        # What the config says of them; labels that are added can change the settings themselves.
+        self.cfg["configured"] = self._fixed()
         self._updates = 0
         # Of the current update, over all its parts and, in parallel training, all processes.
         self.update_loss = 0.0
@@ -414,6 +417,8 @@ class TorchPipe(TrainablePipe):
         """Put the name of the component before a ValueError of the model, which does not know it."""
         try:
             yield
+        except ChangedSetting as error:
+            raise error.of(self.name) from error
         except ValueError as error:
             raise ValueError(f"{self.name}: {error}") from error
 
@@ -426,10 +431,12 @@ class TorchPipe(TrainablePipe):
 
     def from_disk(self, path: Any, *, exclude: Iterable[str] = ()) -> "TorchPipe":
         """Load the component. An error names it and the folder. Nothing in the folder is executed."""
-        configured = dict(self.cfg)
+        configured = self.cfg.pop("configured", self._fixed())
         try:
             super().from_disk(path, exclude=exclude)
             self._check_stored(configured, exclude)
+        except ChangedSetting as error:
+            raise error.of(self.name, path) from error
         except ValueError as error:
             raise ValueError(
                 f"{self.name}: {path} is damaged or does not fit its config ({error}); train or download it again"
@@ -438,24 +445,31 @@ class TorchPipe(TrainablePipe):
 
     def from_bytes(self, data: bytes, *, exclude: Iterable[str] = ()) -> "TorchPipe":
         """Load the component. An error names it."""
-        configured = dict(self.cfg)
+        configured = self.cfg.pop("configured", self._fixed())
         with self._named_errors():
             super().from_bytes(data, exclude=exclude)
             self._check_stored(configured, exclude)
         return self
 
-    def _check_stored(self, configured: dict[str, Any], exclude: Iterable[str]) -> None:
-        """Raise ValueError if the config has another fixed setting, or if the labels of the model are not those of the
-        component.
+    def _fixed(self) -> dict[str, Any]:
+        """The settings that cannot be changed after training, as they are now. Lists are sorted, without duplicates."""
+        values = {name: self.cfg[name] for name in self.fixed_settings}
+        return {
+            name: sorted({*map(str, value)}) if isinstance(value, list) else value for name, value in values.items()
+        }
 
-        configured: the settings before those that were stored.
+    def _check_stored(self, configured: dict[str, Any], exclude: Iterable[str]) -> None:
+        """Raise ChangedSetting if the config has another fixed setting than the component or the config with which it
+        was stored, and ValueError if the labels of the model are not those of the component.
+
+        configured: the fixed settings of the config.
         """
+        stored = self._fixed()
+        before, self.cfg["configured"] = self.cfg.get("configured"), configured
         for name in self.fixed_settings:
-            if configured[name] != self.cfg[name]:
-                raise ValueError(
-                    f"{name} cannot be changed after training: it was {self.cfg[name]!r}, and is {configured[name]!r} "
-                    "in the config"
-                )
+            # Anything can be in a file.
+            if configured[name] not in (stored[name], before.get(name) if isinstance(before, dict) else None):
+                raise ChangedSetting(name, repr(stored[name]), repr(configured[name]))
         if not self.shim.is_initialized or {"model", "cfg"} & set(exclude):
             return
         stored = {key: value for key, value in self.shim.cfg.items() if key != "input_size"}
