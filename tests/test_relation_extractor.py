@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,13 +12,14 @@ from conftest import TRAIN, make_examples, related_examples, relations, set_tree
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from spacy.language import Language
 from spacy.tokens import Doc, Span, SpanGroup
 from spacy.training import Example
-from spacy.util import filter_spans
+from spacy.util import filter_spans, registry
 from spacy.vocab import Vocab
 from thinc.api import Config, set_dropout_rate
 
-from spacy_ner_arch.annotation.candidates import Candidates, create_entity_pairs, reverse_rows
+from spacy_ner_arch.annotation.candidates import Candidates, EntityPairs, create_entity_pairs, reverse_rows
 from spacy_ner_arch.annotation.entities import count_as_right, span_scores
 from spacy_ner_arch.annotation.gold_relations import GoldPairs, sample_negatives
 from spacy_ner_arch.annotation.relation_decoding import score_pairs
@@ -450,6 +452,46 @@ def test_an_entity_component_behind_is_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         nlp.initialize(lambda: related_examples(nlp))
+
+
+@registry.misc("test_own_pairs.v1")
+def own_pairs():
+    """A generator that does not say where its entities come from."""
+    return partial(EntityPairs("document").__call__)
+
+
+@Language.component("test_own_entities")
+def own_entities(doc):
+    return doc
+
+
+SPANS = {"candidates": {**DOCUMENT, "spans_key": "gold"}}
+
+
+@pytest.mark.parametrize(
+    "settings, before, behind, warns",
+    [
+        ({"candidates": {"@misc": "test_own_pairs.v1"}}, None, {"factory_name": "entity_ruler"}, False),
+        (SPANS, None, {"factory_name": "span_ruler", "config": {"spans_key": "other"}}, False),
+        (SPANS, None, {"factory_name": "spancat", "config": {"spans_key": "gold"}}, True),
+        (SPANS, {"factory_name": "span_ruler"}, {"factory_name": "nested_ner", "config": {"spans_key": "gold"}}, True),
+        (SPANS, {"factory_name": "span_ruler", "config": {"spans_key": "gold"}}, {"factory_name": "spancat"}, False),
+        ({}, {"factory_name": "test_own_entities"}, {"factory_name": "entity_ruler"}, False),
+        ({}, {"factory_name": "span_ruler", "config": {"annotate_ents": True}}, {"factory_name": "ner"}, False),
+        ({}, {"factory_name": "span_ruler"}, {"factory_name": "span_ruler", "config": {"annotate_ents": True}}, True),
+    ],
+)
+def test_entities_that_may_be_there_are_no_warning(settings, before, behind, warns):
+    nlp = make_nlp(**settings)
+    if before is not None:
+        nlp.add_pipe(**before, name="before", first=True)
+    nlp.add_pipe(**behind, name="behind")
+    examples = related_examples(nlp)
+    for eg in examples:
+        eg.reference.spans["gold"] = eg.reference.ents
+    with warnings.catch_warnings(record=True) as caught:
+        nlp.get_pipe("relation_extractor").initialize(lambda: examples, nlp=nlp)
+    assert ["is before 'behind' in the pipeline" in str(warning.message) for warning in caught] == [True] * warns
 
 
 @pytest.mark.filterwarnings("ignore:.*are no candidates", "ignore:.*are treated as unknown")

@@ -344,8 +344,9 @@ class RelationExtractor(TorchPipe):
             one_tail=self.one_tail,
             type_pairs=self.cfg["type_pairs"] if isinstance(self.cfg["type_pairs"], dict) else (),
         )
-        if nlp is not None:
-            warn_of_order(self, nlp, "doc.ents" if self.spans_key is None else "doc.spans")
+        # A generator of another kind may need no entities.
+        if nlp is not None and hasattr(self.generate_candidates, "spans_key"):
+            warn_of_order(self, nlp, self.spans_key)
         if self.decode == "graph" and nlp is not None and not any(gives_alternatives(pipe) for _, pipe in nlp.pipeline):
             warnings.warn(
                 f'{self.name}: decode = "graph", but no component sets doc.spans["{ALTERNATIVES}"], so that entities '

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from spacy.language import Language
 from spacy.pipeline import TrainablePipe
@@ -73,16 +73,47 @@ def check_encoders(pipe: TrainablePipe, nlp: Language) -> None:
             )
 
 
-def warn_of_order(pipe: TrainablePipe, nlp: Language, attribute: str) -> None:
-    """Warn if all components that set what a component reads come after it."""
-    names = [name for name, _ in nlp.components]
-    setters = [name for name in names if attribute in nlp.get_pipe_meta(name).assigns]
-    if setters and pipe.name in names and names.index(setters[0]) > names.index(pipe.name):
-        warnings.warn(
-            f"{pipe.name} is before {setters[0]!r} in the pipeline, which sets {attribute} only after it has run: put "
-            f"{pipe.name!r} after {setters[0]!r} in [nlp] pipeline",
-            stacklevel=3,
-        )
+def warn_of_order(pipe: TrainablePipe, nlp: Language, spans_key: str | None) -> None:
+    """Warn if a component that sets the entities which another component reads comes after it, and none before it.
+
+    A component that declares nothing that it assigns may set them.
+
+    pipe: reads the entities.
+    spans_key: group in doc.spans that they come from; None for doc.ents.
+    """
+    wanted = "doc.ents" if spans_key is None else spans_layer(spans_key)
+    found = [(name, layers_set(other, nlp.get_pipe_meta(name).assigns)) for name, other in nlp.components]
+    names = [name for name, _ in found]
+    place = names.index(pipe.name) if pipe.name in names else len(names)
+    if any(not layers or wanted in layers or (spans_key and "doc.spans" in layers) for _, layers in found[:place]):
+        return
+    for name, layers in found[place:]:
+        if wanted in layers:
+            warnings.warn(
+                f"{pipe.name} is before {name!r} in the pipeline, which sets {wanted} only after it has run: put "
+                f"{pipe.name!r} after {name!r} in [nlp] pipeline",
+                stacklevel=3,
+            )
+            return
+
+
+def layers_set(pipe: Any, assigns: Iterable[str]) -> set[str]:
+    """What a component sets, with the key of the group in doc.spans if it is known.
+
+    assigns: what its factory declares.
+    """
+    layers = set(assigns)
+    key = getattr(pipe, "key", None) or getattr(pipe, "cfg", {}).get("spans_key")
+    if key and "doc.spans" in layers:
+        layers = layers - {"doc.spans"} | {spans_layer(key)}
+    if getattr(pipe, "annotate_ents", False):  # of a span_ruler
+        layers.add("doc.ents")
+    return layers
+
+
+def spans_layer(key: str) -> str:
+    """Name of a group in doc.spans."""
+    return f"doc.spans[{key!r}]"
 
 
 def check_trees(get_examples: Callable[[], Iterable[Example]], nlp: Language) -> None:
