@@ -46,7 +46,8 @@ def check_vectors(pipe: TrainablePipe, docs: Sequence[Doc]) -> None:
                 f"{pipe.name} listens to the component {name!r}, which has not set vectors on the documents. Keep "
                 "it in the pipeline before this component (load without exclude and disable), and in training put "
                 f"it into annotating_components before {pipe.name}; or give the component its own copy with "
-                "nlp.replace_listeners"
+                "nlp.replace_listeners. In nlp.pipe on a GPU, pass each Doc object once: doc_cleaner may remove the "
+                "vectors of one that comes again"
             )
 
 
