@@ -617,6 +617,25 @@ def test_documents_at_which_the_pipeline_fails(model, tmp_path):
     assert f"shard 0 ({path}:1 to {path}:3): KeyError" in output
 
 
+def test_an_error_of_the_users_code_has_its_traceback_in_a_worker(model, tmp_path):
+    """The worker sent the message alone."""
+    code = tmp_path / "code.py"
+    code.write_text(
+        "from spacy.language import Language\n\n"
+        "@Language.component('always_fails')\n"
+        "def always_fails(doc):\n"
+        "    raise KeyError('broken')\n"
+    )
+    spacy.util.import_file("python_code", code)
+    nlp = spacy.load(model)
+    nlp.add_pipe("always_fails", first=True)
+    nlp.to_disk(tmp_path / "model")
+    path = write_jsonl(tmp_path / "a.jsonl", numbered(3))
+    output = run(tmp_path / "model", path, tmp_path / "out", "--code", code, "--n-process", 2, code=1)
+    assert f'"{code}", line 5, in always_fails' in " ".join(output.split())
+    assert f"ValueError: shard 0 ({path}:1 to {path}:3): KeyError: 'broken'" in " ".join(output.split())
+
+
 def test_a_changed_pipeline_is_noticed_by_the_workers(model, tmp_path):
     job = Job(str(model), "another", None, -1, None, "text", None, "jsonl", None)
     with pytest.raises(ValueError, match="the pipeline has changed since the run began"):

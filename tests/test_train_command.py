@@ -290,6 +290,25 @@ def test_an_output_folder_that_cannot_be_made_is_no_traceback(make_job, tmp_path
     assert "cannot make the folder" in output and "give another --output" in output
 
 
+def test_an_error_of_the_users_code_has_its_traceback_in_a_process_of_a_group(make_job, tmp_path, monkeypatch):
+    """The process printed the message alone."""
+    code = tmp_path / "code.py"
+    code.write_text(
+        "from spacy.util import registry\n\n"
+        "@registry.readers('test_broken_reader.v1')\n"
+        "def broken_reader():\n"
+        "    raise ValueError('broken')\n"
+    )
+    job = make_job("bilstm_crf", "output")
+    config = Config().from_str(job.config, interpolate=False)
+    config["corpora"]["train"] = {"@readers": "test_broken_reader.v1"}
+    job = job._replace(config=config.to_str(), output=None, code=code)
+    monkeypatch.setattr(parallel, "size", lambda: 2)
+    with pytest.raises(TrainingError, match="broken") as raised:
+        command.run_job(job)
+    assert isinstance(raised.value.__cause__, ValueError)
+
+
 @pytest.fixture
 def checkpointed(make_job, tmp_path):
     """Options of a training with a checkpoint, and its folder."""

@@ -22,6 +22,7 @@ from .outputs import OUTPUTS, InputColumns, Output
 from .raw_records import Raw
 from .shards import Shard
 from .soft import Soft, Teacher
+from .user_code import CODE_NAME
 
 # Records after which the pipeline is loaded again. Its vocabulary forgets new words, but its hash tables keep their
 # places, 16 bytes a word.
@@ -127,7 +128,7 @@ class Annotator:
                 remedy = f"`python -m spacy ner-arch doctor --gpu-id {job.gpu}` says what is missing"
                 raise ValueError(f"{error}. {remedy}") from error
         if job.code is not None:
-            import_file("python_code", job.code)
+            import_file(CODE_NAME, job.code)
         self.job = job
         self._load()
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from .annotator import Annotator, Job, ShardResult
 from .shards import Shard
+from .user_code import describe_error
 
 # Deaths of workers over the same shard after which the run ends.
 MAX_DEATHS = 3
@@ -164,10 +165,6 @@ class LocalWorker:
         self.pipe.close()
         self.process.kill()
         self.process.join()
-
-
-def describe_error(error: Exception) -> str:
-    return str(error) or repr(error)
 
 
 def wait_local(workers: Sequence[LocalWorker]) -> LocalWorker:

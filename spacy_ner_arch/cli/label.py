@@ -9,7 +9,6 @@ from spacy.tokens import Doc
 from typer import Argument, Option
 from wasabi import Printer, msg
 
-from .messages import is_of_user
 from .options import CODE, GPU_ID, MODEL
 from .pipelines import check_output, load
 
@@ -53,6 +52,7 @@ def label(
     from tqdm import tqdm
 
     from ..bulk.documents import annotation, dump, find_layers, predict_in_zones
+    from ..bulk.user_code import is_of_user
     from ..formats.counts import SKIPPED, ReadReport, check_on_error
     from .inputs import find_source, tokenize_records
 

@@ -2,7 +2,6 @@
 
 import sys
 import textwrap
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
@@ -13,8 +12,6 @@ import wasabi.util
 from wasabi import msg
 
 WIDTH = 80
-# Name of the module that spaCy makes of --code.
-CODE_NAME = "python_code"
 
 
 def escape_characters() -> None:
@@ -31,21 +28,14 @@ def fail(title: str, details: object) -> NoReturn:
 
     Errors of the user's code are raised again, since their traceback shows where they are.
     """
+    from ..bulk.user_code import is_of_user
+
     if isinstance(details, Exception) and is_of_user(details):
         raise details
     msg.text("")
     msg.fail(title)
     print(f"{wrap(details)}\n", flush=True)
     raise SystemExit(1)
-
-
-def is_of_user(error: BaseException | None) -> bool:
-    """Whether an error, or one that it was raised from, comes out of the file that is given with --code."""
-    while error is not None:
-        if any(frame.f_globals.get("__name__") == CODE_NAME for frame, _ in traceback.walk_tb(error.__traceback__)):
-            return True
-        error = error.__cause__
-    return False
 
 
 @contextmanager

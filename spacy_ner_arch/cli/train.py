@@ -131,6 +131,7 @@ def run_job(job: TrainingJob, from_environment: bool = False, **place: Any) -> N
     from spacy.util import CONFIG_SECTION_ORDER
     from thinc.api import Config
 
+    from ..bulk.user_code import is_of_user
     from ..training import parallel
     from ..training.checkpoint import FILE, TrainingError
     from ..training.conditions import find_conditions
@@ -181,6 +182,8 @@ def run_job(job: TrainingJob, from_environment: bool = False, **place: Any) -> N
         training.run(sys.stdout, sys.stderr)
     except TrainingError as error:
         if parallel.size() > 1:
+            if is_of_user(error):
+                raise
             print(f"Process {parallel.rank()}: {error}", file=sys.stderr, flush=True)
             sys.exit(1)
         fail("Cannot train", error)
