@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import spacy
@@ -468,6 +469,36 @@ def test_a_folder_as_corpus(tmp_path):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         DocBin().to_disk(tmp_path / path)
     assert find_docbins(tmp_path) == sorted(walk_corpus(tmp_path, ".spacy"))
+    assert [file.name for file in find_docbins(tmp_path / "more" / "..")] == ["b.spacy", "c.spacy"]
+
+
+def test_a_hidden_folder_as_corpus(trained, tmp_path, monkeypatch):
+    """As an argument it is no longer hidden; the reader finds the same files as the command."""
+    (tmp_path / ".hidden" / "more").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / ".hidden" / "more")
+    trained.to_disk("model")
+    DocBin(docs=[eg.reference for eg in make_examples(trained)]).to_disk(tmp_path / ".hidden" / "a.spacy")
+    for corpus in ("..", tmp_path / ".hidden"):
+        assert [file.name for file in find_docbins(Path(corpus))] == ["a.spacy"]
+        run("evaluate", "model", corpus, "-o", "scores.json")
+        assert srsly.read_json("scores.json")["ents_f"] == 1.0
+        config = Config({"corpora": {"train": {"@readers": "spacy.Corpus.v1", "path": str(corpus)}}})
+        with pytest.raises(ValueError, match="spacy.Corpus.v1 finds no files in .*, whose name begins with a dot"):
+            check_corpora(config)
+
+
+def test_a_link_to_a_file_that_is_not_there(trained, tmp_path):
+    trained.to_disk(tmp_path / "model")
+    (tmp_path / "corpus").mkdir()
+    DocBin(docs=[eg.reference for eg in make_examples(trained)]).to_disk(tmp_path / "corpus" / "a.spacy")
+    (tmp_path / "corpus" / "b.spacy").symlink_to("nowhere.spacy")
+    model, corpus = tmp_path / "model", tmp_path / "corpus"
+    for command in (
+        ["evaluate", model, corpus],
+        ["report", model, corpus, "-o", tmp_path / "out"],
+        ["review", corpus, tmp_path / "out", "--model", model],
+    ):
+        assert "b.spacy is a link to a file that is not there" in " ".join(run(*command, code=2).split())
 
 
 def test_the_list_of_commands_is_not_cut():

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from spacy.vocab import Vocab
 from typer import Argument, Option
 from wasabi import msg
 
@@ -40,9 +41,9 @@ def combine(
     the combination. To let the span model propose spans as well, give its output as that of a system.
     """
     from ..evaluation.score_tables import micro_average
-    from ..formats import find_docbins, write_docbin
+    from ..formats import find_docbins, read_docbins, write_docbin
     from .evaluate import print_scores
-    from .voting import Unknown, check_same_texts, judged, read_corpus, span_model, vote, with_entities
+    from .voting import Unknown, check_same_texts, judged, span_model, vote, with_entities
 
     unknown = Unknown()
     names = [str(path) for path in predicted]
@@ -54,8 +55,7 @@ def combine(
             raise ValueError(f"--output {output}: the name must end in .spacy, or no command reads the file")
         if len(weights) != len(names) or min(weights) <= 0:
             raise ValueError(f"--weight: give a number above 0 for each of the {len(names)} systems, or none")
-        gold = read_corpus(corpus)
-        systems = [read_corpus(path) for path in predicted]
+        gold, *systems = [list(read_docbins(path, Vocab())) for path in (corpus, *predicted)]
         check_output(output, [file for path in (corpus, *predicted) for file in find_docbins(path)])
         for path, docs in zip(predicted, systems, strict=True):
             check_same_texts(path, docs, corpus, gold)

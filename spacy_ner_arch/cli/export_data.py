@@ -37,7 +37,7 @@ def export_data(
     """
     from spacy.vocab import Vocab
 
-    from ..formats import ReadReport, find_docbins, read_docbin, write_docs
+    from ..formats import ReadReport, find_docbins, read_docbins, write_docs
 
     report = ReadReport()
     try:
@@ -45,8 +45,7 @@ def export_data(
         check_output(output, files)
         nlp = None if model is None else load(model, use_gpu, code)
         if nlp is None:
-            vocab = Vocab()
-            docs = (doc for file in files for doc in read_docbin(file, vocab))
+            docs = read_docbins(corpus, Vocab())
         else:
             if not any(assigning(nlp, name) for name in ("doc.ents", "doc.spans", "doc._.relations")):
                 raise ValueError("no component of this pipeline finds entities, spans or relations")

@@ -32,7 +32,7 @@ def check_corpus(path: Path | None) -> Path | None:
         try:
             for file in find_docbins(path):
                 parse_docbin(file.read_bytes(), file)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             raise BadParameter(str(error)) from error
     return path
 
@@ -54,6 +54,11 @@ def check_corpora(config: Config) -> None:
             raise ValueError(f"[corpora.{name}] has no path: set [paths] {name}, or give --paths.{name} FILE")
         if not Path(path).exists():
             raise ValueError(f"[corpora.{name}] path: there is no {path}; check [paths] {name} or --paths.{name}")
+        if corpus["@readers"] == "spacy.Corpus.v1" and Path(path).is_dir() and Path(path).name.startswith("."):
+            raise ValueError(
+                f"[corpora.{name}] path: spacy.Corpus.v1 finds no files in {path}, whose name begins with a dot; use "
+                "spacy_ner_arch.Corpus.v1, or another name"
+            )
         try:
             for file in find_docbins(Path(path)):
                 if not is_streamed:

@@ -27,7 +27,7 @@ def report(
     transitions, the training curve and the worst errors.
     """
     from ..evaluation.report import write_report
-    from ..formats import find_docbins, read_docbin
+    from ..formats import read_docbins
 
     nlp = load(model, use_gpu, code)
     finds_entities = assigning(nlp, "doc.ents") or assigning(nlp, "doc.spans")
@@ -35,7 +35,7 @@ def report(
         msg.fail("No component of this pipeline finds entities, spans or relations", exits=1)
     # Without a component that finds entities, relations are those between gold entities.
     copied = [] if finds_entities else ["ents", "spans", "sents"]
-    numbers = with_tokens(doc for file in find_docbins(corpus) for doc in read_docbin(file, nlp.vocab))
+    numbers = with_tokens(read_docbins(corpus, nlp.vocab))
     try:
         examples = predict_corpus(nlp, corpus, copied)
         page = write_report(nlp, examples, output, log, numbers)

@@ -43,7 +43,7 @@ def review(
     from ..annotation.layers import describe_layers
     from ..evaluation.doubts import ranked
     from ..evaluation.review import ERRORS, write_review
-    from ..formats import find_docbins, read_docbin
+    from ..formats import find_docbins, read_docbins
     from .judging import judge, train_parts
 
     if (config is None) == (model is None):
@@ -54,10 +54,8 @@ def review(
     try:
         if corpus.is_dir() and output.resolve().is_relative_to(corpus.resolve()):
             raise ValueError(f"{output} is in it, so that trainings would read {ERRORS} as well; choose another folder")
-        files = find_docbins(corpus)
-        check_output(output / ERRORS, files)
-        vocab = Vocab()
-        docs = [doc for file in files for doc in read_docbin(file, vocab)]
+        check_output(output / ERRORS, find_docbins(corpus))
+        docs = list(read_docbins(corpus, Vocab()))
         with tempfile.TemporaryDirectory() as folder:
             if config is None:
                 parts: Any = [(load(str(model), use_gpu, code), with_tokens(docs), corpus)]

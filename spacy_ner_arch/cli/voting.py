@@ -9,11 +9,9 @@ import numpy as np
 from spacy.language import Language
 from spacy.tokens import Doc, Span
 from spacy.util import minibatch
-from spacy.vocab import Vocab
 
 from ..annotation.alignment import LabelledSpan
 from ..annotation.spans import decode_exact
-from ..formats.docbins import find_docbins, read_docbin
 
 # Log odds of a span that all systems propose. None of them proposes one that overlaps it.
 UNANIMOUS = 50.0
@@ -115,12 +113,6 @@ def judged(nlp: Language, pipe: Any, docs: Sequence[Doc]) -> Iterator[tuple[Doc,
             items, predictions = pipe.predict(batch)
             pipe.set_annotations(batch, (items, predictions))
             yield from zip(batch, (rows for (rows,) in predictions), strict=True)
-
-
-def read_corpus(path: Path) -> list[Doc]:
-    """Documents of a .spacy file, or of those of a folder in the order of their names."""
-    vocab = Vocab()
-    return [doc for file in find_docbins(path) for doc in read_docbin(file, vocab)]
 
 
 def check_same_texts(path: Path, docs: Sequence[Doc], corpus: Path, expected: Sequence[Doc]) -> None:

@@ -4,7 +4,7 @@ from .conll import read_conll
 from .conllu import read_conllu
 from .counts import ReadReport
 from .detect import detect_format
-from .docbins import find_docbins, parse_docbin, read_docbin, split_docs, write_docbin, write_docbins
+from .docbins import find_docbins, parse_docbin, read_docbin, read_docbins, split_docs, write_docbin, write_docbins
 from .json_spans import read_spans, read_spert
 from .lines import FormatError
 from .readers import FORMATS, read_docs
@@ -26,6 +26,7 @@ __all__ = [
     "read_conll",
     "read_conllu",
     "read_docbin",
+    "read_docbins",
     "read_docs",
     "read_semeval",
     "read_spans",

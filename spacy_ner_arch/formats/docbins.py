@@ -17,15 +17,20 @@ REMEDY = "`python -m spacy ner-arch convert` makes .spacy files"
 def find_docbins(path: Path) -> list[Path]:
     """The .spacy files that spaCy's reader finds under a path, in the order of their names.
 
-    path: a .spacy file, or a folder with such files in it or in its folders, also those that are links.
-    Raises ValueError if there is none.
+    path: a .spacy file, or a folder with such files in it or in its folders, also those that are links. Hidden files
+        and folders in it are left out.
+    Raises ValueError if there is none, and for a link to a file that is not there.
     """
     if path.is_dir():
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r"\[W090\]")  # no .spacy files
-            files = walk_corpus(path, ".spacy")
+            # spaCy takes the folder itself for hidden if its name begins with a dot, as that of its parent, `..`.
+            files = sorted(file for each in path.iterdir() for file in walk_corpus(each, ".spacy"))
         if not files:
             raise ValueError(f"{path} has no .spacy files; {REMEDY}")
+        for file in files:
+            if not file.exists():
+                raise ValueError(f"{file} is a link to a file that is not there: restore the file, or remove the link")
         return files
     if path.suffix != ".spacy":
         raise ValueError(f"{path} is no .spacy file: its name does not end in .spacy; {REMEDY}")
@@ -43,6 +48,12 @@ def parse_docbin(content: bytes, path: Path) -> DocBin:
 def read_docbin(path: Path, vocab: Vocab) -> Iterator[Doc]:
     """The documents of a .spacy file. Raises ValueError if it is none."""
     yield from parse_docbin(path.read_bytes(), path).get_docs(vocab)
+
+
+def read_docbins(path: Path, vocab: Vocab) -> Iterator[Doc]:
+    """The documents of all files that `find_docbins` finds. Raises its errors and those of `read_docbin`."""
+    for file in find_docbins(path):
+        yield from read_docbin(file, vocab)
 
 
 def split_docs(docs: Iterable[Doc], share: float, seed: int) -> tuple[list[Doc], list[Doc]]:

@@ -15,6 +15,7 @@ from spacy.util import registry
 from ..annotation.layers import count_layers
 from ..annotation.relations import get_relations, has_relations, set_relations
 from ..annotation.sentences import set_sentences
+from ..formats.docbins import find_docbins
 
 
 @registry.readers("spacy_ner_arch.Corpus.v1")
@@ -61,8 +62,12 @@ class GoldCorpus(Corpus):
     """spaCy's corpus. Warns where it splits documents that lose relations or doc.spans, if a component reads them."""
 
     def __call__(self, nlp: Language) -> Iterator[Example]:
+        """The examples of all files that `find_docbins` finds, also if the name of the folder begins with a dot."""
         self._layers = {getattr(pipe, "gold_layer", "doc.ents") for _, pipe in nlp.components} - {"doc.ents"}
-        return super().__call__(nlp)
+        docs = self.read_docbin(nlp.vocab, find_docbins(self.path))
+        make_examples = self.make_examples_gold_preproc if self.gold_preproc else self.make_examples
+        for example in make_examples(nlp, docs):
+            yield from self.augmenter(nlp, example)
 
     def read_docbin(self, vocab: Any, locs: Any) -> Iterator[Doc]:
         """The documents of the files; warns about the first one that loses annotation."""
