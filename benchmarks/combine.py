@@ -11,9 +11,11 @@ from typing import Any
 from rows import add_row
 from run import ROOT, Machine, load, percent, read, score, train
 from runs import RUNS
+from spacy.vocab import Vocab
 
-from spacy_ner_arch.cli.voting import Unknown, judged, read_docbin, span_model, vote, with_entities
+from spacy_ner_arch.cli.voting import Unknown, judged, span_model, vote, with_entities
 from spacy_ner_arch.evaluation.score_tables import micro_average
+from spacy_ner_arch.formats import read_docbins
 from spacy_ner_arch.training.calibration import calibrate
 
 CORPUS = ROOT / "corpus" / "conll2003"
@@ -30,7 +32,7 @@ PAIR = ("bilstm_crf-few", "transformer_crf-few")
 
 def main() -> None:
     SCRATCH.use()
-    gold = read_docbin(CORPUS / "test.spacy")
+    gold = list(read_docbins(CORPUS / "test.spacy", Vocab()))
     predicted: dict[str, list[Any]] = {}
     weights: dict[str, float] = {}
     for name, machine in SYSTEMS.items():
