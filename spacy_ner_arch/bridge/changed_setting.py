@@ -18,7 +18,8 @@ class ChangedSetting(ValueError):
 
     def of(self, component: str, path: Any = None) -> "ChangedSetting":
         """The same error for a component and its folder or file."""
-        return ChangedSetting(*self.args[:3], component, path)
+        setting, stored, configured, *_ = self.args
+        return ChangedSetting(setting, stored, configured, component, path)
 
     def __str__(self) -> str:
         setting, stored, configured, component, path = self.args
