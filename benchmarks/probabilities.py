@@ -11,7 +11,7 @@ from spacy_ner_arch.nn.forward_backward import log_partition
 
 
 def tag_probabilities(pipe: Any, docs: Sequence[Doc]) -> list[np.ndarray]:
-    """(T, K) probabilities of the tags of every token of each document, in the order of `pipe.tags`.
+    """(N, K) probabilities of the tags of every word of each document, in the order of `pipe.tags`.
 
     They are the marginals of the CRF: the gradient of the log partition function in the scores of the tags.
     """

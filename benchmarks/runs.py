@@ -831,7 +831,6 @@ def twice(
     return replace(run, name=f"{base}-{name}", section="rdrop", settings=changed, seeds=seeds, extra=None)
 
 
-LONG_SCRATCH = budget(6000, evaluations=12)
 RDROP = [
     twice("semeval/relation_softmax", "rdrop", {"relation_extractor": 4}),
     twice("semeval/relation_softmax", "rdrop-long", {"relation_extractor": 4}, budget(3600), seeds=(0,)),
@@ -846,25 +845,15 @@ RDROP = [
         {"sequence_ner": 4, "relation_extractor": 4},
         budget(2000, evaluations=10),
     ),
-    twice("conll2003/bilstm_crf", "rdrop", {"sequence_ner": 4}, {"training.batcher.size": 1000}, seeds=(0,)),
-    *(
-        twice(f"uner_en_ewt/{model}", "rdrop", {"sequence_ner": 4}, {"training.batcher.size": 1000}, seeds=(0,))
-        for model in ("bilstm-gold", "synlstm_bias-web_sm")
-    ),
+    twice("uner_en_ewt/bilstm-gold", "rdrop", {"sequence_ner": 4}, {"training.batcher.size": 1000}, seeds=(0,)),
     replace(
         next(run for run in MAIN if run.name == "conll2003/bilstm_crf-glove"),
         name="conll2003/bilstm_crf-glove-long",
         section="rdrop",
-        settings={**GLOVE, **LONG_SCRATCH},
+        settings={**GLOVE, **budget(6000, evaluations=12)},
         seeds=(0,),
     ),
     twice("conll2003/bilstm_crf-glove", "rdrop", {"sequence_ner": 4}, {"training.batcher.size": 1000}),
-    twice(
-        "conll2003/bilstm_crf-glove",
-        "rdrop-long",
-        {"sequence_ner": 4},
-        {"training.batcher.size": 1000, **LONG_SCRATCH},
-    ),
     twice("conll2003/transformer_crf", "rdrop", {"sequence_ner": 4}, seeds=(0,)),
     twice("conll2003/transformer_bilstm_crf-glove-two_stages", "rdrop", {"sequence_ner": 4}, seeds=(0,)),
 ]

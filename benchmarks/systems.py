@@ -464,7 +464,6 @@ TWICE = [
             ("as it is", ""),
             ("twice the steps", "-long"),
             ("each document twice", "-rdrop"),
-            ("each document twice, twice the steps", "-rdrop-long"),
         )
     ),
     *(

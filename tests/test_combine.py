@@ -236,3 +236,21 @@ def test_bad_input(folder, tmp_path):
     with pytest.raises(ValueError, match="This command needs a pipeline with span_ner"):
         find_pipe(spacy.blank("en"), "span_ner", None)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("gap", ["", "\n", "\n\n  \t"])
+def test_white_space_changes_no_vote(folder, tmp_path, gap):
+    """A right system, and a more trusted wrong one. The span model decides for the right one."""
+    spaces = [gap] if gap else []
+    words = [*spaces, "Anna", *spaces, "Brandt", "lives", *spaces, "in", *spaces, "Tarvik", "."]
+    anna, brandt, tarvik = (words.index(word) for word in ("Anna", "Brandt", "Tarvik"))
+    right = [(anna, brandt + 1, "PER"), (tarvik, tarvik + 1, "LOC")]
+    wrong = [(anna, anna + 1, "PER"), (tarvik, tarvik + 1, "PER")]
+    for name, spans in (("gold", right), ("right", right), ("wrong", wrong)):
+        doc = Doc(VOCAB, words=words)
+        doc.set_ents([Span(doc, *span) for span in spans], default="outside")
+        DocBin(docs=[doc]).to_disk(tmp_path / f"{name}.spacy")
+    files = [tmp_path / f"{name}.spacy" for name in ("gold", "right", "wrong")]
+    combine(folder / "model", *files, "-o", tmp_path / "out.spacy", "--weight", 0.9, "--weight", 1)
+    (doc,) = DocBin().from_disk(tmp_path / "out.spacy").get_docs(VOCAB)
+    assert [(ent.start, ent.end, ent.label_) for ent in doc.ents] == right

@@ -195,7 +195,7 @@ def test_gold_spans_that_are_too_wide_are_reported_and_missed():
     nlp = make_nlp(max_width=2)
     examples = make_examples(nlp)
     with pytest.warns(
-        UserWarning, match="nested_ner: 2 of 10 gold spans are longer than max_width = 2 tokens, such as '"
+        UserWarning, match="nested_ner: 2 of 10 gold spans are longer than max_width = 2 words, such as '"
     ):
         train(nlp, examples, steps=120)
     scores = nlp.evaluate(examples)

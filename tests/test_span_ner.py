@@ -8,6 +8,7 @@ from spacy.cli.find_threshold import find_threshold
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 
+from spacy_ner_arch.annotation.word_places import Words
 from spacy_ner_arch.pipes.span_ner import spans_with
 
 
@@ -92,9 +93,9 @@ def test_a_suggester_of_spans_that_are_too_wide_is_an_error():
     nlp = make_nlp(suggester={"@misc": "spacy.ngram_suggester.v1", "sizes": [3]}, max_width=2)
     with pytest.warns(UserWarning, match="1 of 9 gold spans are longer"):
         nlp.initialize(lambda: make_examples(nlp))
-    with pytest.raises(ValueError, match="span_ner: .* gives a span of 3 tokens, more than max_width = 2"):
+    with pytest.raises(ValueError, match="span_ner: .* gives a span of 3 words, more than max_width = 2"):
         nlp.update(make_examples(nlp))
-    with pytest.raises(ValueError, match="span_ner: .* gives a span of 3 tokens, more than max_width = 2"):
+    with pytest.raises(ValueError, match="span_ner: .* gives a span of 3 words, more than max_width = 2"):
         nlp(words(nlp, TRAIN[0][0]))
 
 
@@ -103,7 +104,7 @@ def test_gold_spans_that_are_too_wide_are_reported_and_missed():
     examples = make_examples(nlp)
     with pytest.warns(
         UserWarning,
-        match="1 of 9 gold spans are longer than max_width = 2 tokens, such as '.*; they .* count as missed",
+        match="1 of 9 gold spans are longer than max_width = 2 words, such as '.*; they .* count as missed",
     ):
         train(nlp, examples)
     scores = nlp.evaluate(examples)
@@ -173,4 +174,8 @@ def test_wrong_settings_are_an_error(settings, message):
 
 def test_spans_with_a_marked_token():
     expected = [[False, False, True], [False, True, True], [True, True, True], [False, False, False]]
-    assert spans_with(np.array([False, False, True, False]), 3).tolist() == expected
+    assert spans_with(np.array([False, False, True, False]), Words(4), 3).tolist() == expected
+    # The last token is white space, and so is the marked one.
+    words = Words(6, np.array([False, True, False, True, False, True]))
+    expected = [[False, False, True], [False, True, True], [False, False, False]]
+    assert spans_with(np.array([False, False, False, True, False, False]), words, 3).tolist() == expected

@@ -13,6 +13,8 @@ from spacy_ner_arch.annotation.spans import GoldSpans
 from spacy_ner_arch.annotation.trees import tree_in_words
 from spacy_ner_arch.annotation.word_places import Words, in_words
 from spacy_ner_arch.annotation.words import find_words
+from spacy_ner_arch.cli.unlabelled import entropies_per_token
+from spacy_ner_arch.evaluation.selection import text_vectors
 
 DOCUMENT = {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "document"}
 LISTENER = {"@architectures": "spacy_ner_arch.Tok2VecListener.v1", "width": 24}
@@ -42,11 +44,12 @@ def alone(factory: str, head: str, encoder: dict | None = None, **settings):
     return nlp
 
 
-def related(pairs: str, **settings):
+def related(pairs: str, max_distance: int | None = None, **settings):
     nlp = spacy.blank("en")
     block = {"@architectures": f"spacy_ner_arch.{pairs}.v1", **settings}
     model = {"@architectures": "spacy_ner_arch.Relations.v1", "tok2vec": SHARED, "pairs": block}
-    nlp.add_pipe("relation_extractor", config={"model": model, "candidates": DOCUMENT, "threshold": 0.1})
+    candidates = {**DOCUMENT, "max_distance": max_distance}
+    nlp.add_pipe("relation_extractor", config={"model": model, "candidates": candidates, "threshold": 0.1})
     return nlp
 
 
@@ -70,7 +73,8 @@ PIPELINES = {
     "pairs_bilstm": lambda _: related("BiLSTMPairs"),
     "pairs_acnn": lambda _: related("ACNNPairs", filters=8),
     "pairs_multitask": lambda _: related("MultitaskPairs"),
-    "pairs_markers": lambda _: related("MarkerPairs"),
+    "pairs_markers": lambda _: related("MarkerPairs", context=2),
+    "pairs_near": lambda _: related("SoftmaxPairs", max_distance=3),
     "joint": lambda _: joint(),
     "transformer": lambda folders: transformer_nlp(folders["bert"], dropout=0.0),
 }
@@ -232,11 +236,9 @@ def test_places_of_words():
     assert words.from_tokens(bounds).tolist() == [[0, 1], [0, 2], [1, 3], [2, 2], [3, 3]]
     assert words.to_tokens(0, 1) == (1, 2) and words.to_tokens(1, 3) == (2, 6)
     assert in_words(bounds, words).tolist() == [[0, 1], [0, 2], [1, 3]]
-    gold = GoldSpans(
-        np.array([[0, 2, 1], [1, 1, 1], [3, 2, 1], [2, 4, 2]]), np.array([0, 1, 0, 1, 1, 1, 0], dtype=bool)
-    )
+    gold = GoldSpans(np.array([[1, 1, 1], [1, 5, 2]]), np.array([0, 1, 0, 1, 1, 1, 0], dtype=bool))
     converted = in_words(gold, words)
-    assert converted.spans.tolist() == [[0, 1, 1], [1, 2, 2]] and converted.annotated.tolist() == [True, False, True]
+    assert converted.spans.tolist() == [[0, 1, 1], [0, 3, 2]] and converted.annotated.tolist() == [True, False, True]
     whole = Words(3)
     assert whole.are_all and in_words(gold, whole) is gold
     assert whole.tokens.tolist() == [0, 1, 2] and whole.to_tokens(1, 3) == (1, 3)
@@ -248,3 +250,40 @@ def test_a_tree_of_words():
     heads = np.array([4, 0, 3, 4, 5, 5])
     tree = np.stack([heads, np.arange(6) * 10, np.arange(6)])
     assert tree_in_words(tree, words).tolist() == [[2, 2, 2], [10, 20, 40], [1, 2, 4]]
+
+
+def test_a_suggester_at_max_width_in_a_text_with_white_space():
+    nlp = alone("span_ner", "Span", max_width=2, suggester={"@misc": "spacy.ngram_suggester.v1", "sizes": [1, 2, 3]})
+    docs = [Doc(nlp.vocab, words=words) for words in (["Anna", "\n", "Brandt"], ["Anna", "Brandt", "lives"])]
+    pipe = nlp.get_pipe("span_ner")
+    assert [0, 3] in pipe.find_items(docs[:1])[0].tolist()
+    with pytest.raises(ValueError, match="the suggester gives a span of 3 words, more than max_width = 2"):
+        pipe.find_items(docs)
+
+
+def test_the_best_entities_around_blocked_white_space():
+    """The most probable one reaches over it. The next ones take its place."""
+    nlp = alone("span_ner", "Span", threshold=0.3, max_width=4)
+    examples = make_examples(nlp)
+    nlp.initialize(lambda: examples)
+    pipe = nlp.get_pipe("span_ner")
+    probabilities = np.full((3, 4, len(pipe.labels) + 1), 1e-9)
+    probabilities[..., 0] = 1.0
+    person = pipe.labels.index("PER") + 1
+    for (start, width), value in {(0, 2): 0.6, (0, 1): 0.45, (1, 1): 0.4}.items():
+        probabilities[start, width - 1, [0, person]] = 1 - value, value
+    found = {}
+    for blocked in (False, True):
+        doc = Doc(nlp.vocab, words=["Anna", "\n", "Brandt", "left"])
+        doc.set_ents([], blocked=[doc[1:2]] if blocked else [], default="missing")
+        pipe.set_annotations([doc], (None, [(np.log(probabilities),)]))
+        found[blocked] = {ent.text: round(ent._.score, 2) for ent in doc.ents}
+    assert found == {False: {"Anna \n Brandt": 0.6}, True: {"Anna": 0.45, "Brandt": 0.4}}
+
+
+def test_white_space_does_not_count_in_the_choice_of_texts(trained):
+    texts = ["Quist left Brenna .", "Quist\nleft\n\nBrenna\t."]
+    plain, broken = entropies_per_token(trained.get_pipe("sequence_ner"), list(map(trained.make_doc, texts)))
+    assert broken == pytest.approx(plain, rel=1e-3)
+    vectors = text_vectors([trained.make_doc(text) for text in ("Anna\nhappened\n", "Quist\nleft\n", "\n")])
+    assert np.allclose(vectors @ vectors.T, np.diag([1, 1, 0]), atol=1e-6)

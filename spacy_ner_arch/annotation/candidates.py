@@ -10,6 +10,7 @@ from spacy.tokens import Doc, Span
 from spacy.util import registry
 
 from .word_places import Words
+from .words import find_words
 
 WITHIN = ("document", "sentence")
 
@@ -74,7 +75,7 @@ def create_entity_pairs(
 
     within: "sentence" for pairs whose entities begin in the same sentence (sentences must be set by another component),
         "document" for all pairs. A pair is judged by all sentences that it spans, so distant pairs are slow.
-    max_distance: most tokens between the two entities; null for any number.
+    max_distance: most words between the two entities; null for any number.
     spans_key: take the entities from doc.spans[spans_key], where they may overlap, instead of doc.ents.
     """
     if within not in WITHIN:
@@ -116,7 +117,9 @@ class EntityPairs:
         if self.within == "sentence":
             last = np.searchsorted(begins[starts], begins[starts], side="right")
         if self.max_distance is not None:
-            last = np.minimum(last, np.searchsorted(starts, ends + self.max_distance, side="right"))
+            (words,) = find_words([doc])
+            first_words, end_words = words.from_tokens(np.stack([starts, ends], axis=1)).T
+            last = np.minimum(last, np.searchsorted(first_words, end_words + self.max_distance, side="right"))
         here = np.arange(len(starts))
         counts = np.maximum(last - here - 1, 0)
         first = np.repeat(here, counts)

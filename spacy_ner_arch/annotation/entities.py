@@ -87,7 +87,7 @@ def warn_of_spaces(name: str, spaces: Counted, total: int) -> None:
     if spaces.count:
         warnings.warn(
             f"{name}: {spaces.count} of {total} gold entities begin or end with white space, such as {spaces.first}. "
-            "They are learned without it, and scored as missed: trim them in the corpus",
+            "They are learned without it and scored as missed, and so are their relations: trim them in the corpus",
             stacklevel=3,
         )
 

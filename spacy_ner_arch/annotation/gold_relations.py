@@ -9,6 +9,7 @@ import numpy as np
 from .candidates import Candidates
 from .pair_classes import PairClass
 from .relations import RelationKey
+from .word_places import Words
 
 # Index of a gold relation, row of its pair among the candidates, and its class.
 Found = tuple[int, int, PairClass]
@@ -23,6 +24,10 @@ class GoldPairs(NamedTuple):
 
     rows: np.ndarray
     classes: np.ndarray
+
+    def in_words(self, words: Words) -> "GoldPairs":
+        """The same: it has no places."""
+        return self
 
 
 def sample_negatives(candidates: Candidates, gold: GoldPairs, ratio: float) -> tuple[Candidates, GoldPairs]:

@@ -20,11 +20,10 @@ class GoldSpans(NamedTuple):
     annotated: np.ndarray  # (T,) bool, tokens with annotation
 
     def in_words(self, words: Words) -> "GoldSpans":
-        """The same in words, without spans of white space alone."""
+        """The same in words. The spans begin and end with words."""
         start, width, label = self.spans.T
         start, end = words.from_tokens(np.stack([start, start + width], axis=1)).T
-        spans = np.stack([start, end - start, label], axis=1)[end > start]
-        return GoldSpans(np.unique(spans, axis=0), self.annotated[words.tokens])
+        return GoldSpans(np.stack([start, end - start, label], axis=1), self.annotated[words.tokens])
 
 
 def decode_exact(labels: np.ndarray, gains: np.ndarray) -> list[Entity]:

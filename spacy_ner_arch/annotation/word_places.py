@@ -46,11 +46,11 @@ class Words:
 def in_words(value: Any, words: Words) -> Any:
     """Items or a target of a document with the places of words instead of tokens.
 
-    value: spans (C, 2) of tokens, an object with a method `in_words`, or anything without places.
+    value: spans (C, 2) of tokens, or an object with a method `in_words`.
     """
     if words.are_all:
         return value
     if isinstance(value, np.ndarray):
         bounds = words.from_tokens(value)
         return bounds[bounds[:, 0] < bounds[:, 1]]
-    return value.in_words(words) if hasattr(value, "in_words") else value
+    return value.in_words(words)

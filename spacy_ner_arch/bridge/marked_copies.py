@@ -13,6 +13,7 @@ from torch import Tensor
 from ..annotation.candidates import Candidates
 from ..annotation.gold_relations import GoldPairs
 from ..annotation.head_input import HeadInput, as_input
+from ..annotation.words import find_words
 from ..nn.batch import Batch
 from ..nn.dropout import sampling_again, sampling_state
 from .head import Predictions, UpdateLoss, predict_batches
@@ -53,7 +54,7 @@ def initialize(model: Model[HeadInput, Any], X: list[Doc] | None = None, Y: Any 
 def forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> tuple[Any, Callable]:
     head = model.layers[0]
     docs, items, targets, output, _ = as_input(inputs, needs_pairs=True)
-    found: list[Candidates] = items or []
+    docs, found = of_words(docs, items or [])
     chunks = list(cut_copies(found, model.attrs["context"].value))
 
     def read(chunk: slice) -> HeadInput:
@@ -96,9 +97,9 @@ def predict_copies(model: Model, inputs: HeadInput) -> Iterator[tuple[Tensor, Ba
     if model.name != NAME:
         yield from predict_batches(model, inputs)
         return
-    found: list[Candidates] = inputs.items or []
+    docs, found = of_words(inputs.docs, inputs.items or [])
     for chunk in cut_copies(found, model.attrs["context"].value):
-        copies = mark_chunk(inputs.docs, found, inputs.targets, chunk, model.attrs)
+        copies = mark_chunk(docs, found, inputs.targets, chunk, model.attrs)
         yield from predict_batches(model.layers[0], copies)
 
 
@@ -111,6 +112,21 @@ def undone(model: Model) -> Iterator[None]:
     yield
     for buffer, value in zip(buffers, before, strict=True):
         buffer.copy_(value)
+
+
+def of_words(docs: Sequence[Doc], found: Sequence[Candidates]) -> tuple[list[Doc], list[Candidates]]:
+    """The documents without white space, and their candidates. Those of white space alone stay as they are."""
+    bare, moved = list(docs), list(found)
+    for i, words in enumerate(find_words(docs)):
+        if words.are_all or not len(words) or not found:
+            continue
+        doc, tokens = docs[i], words.tokens.tolist()
+        spaces = [bool(doc[t].whitespace_) or b > t + 1 for t, b in zip(tokens, [*tokens[1:], 0], strict=True)]
+        bare[i] = Doc(doc.vocab, words=[doc[t].text for t in tokens], spaces=spaces)
+        places = found[i].in_words(words)
+        entities = [Span(bare[i], *bounds) for bounds in places.bounds.tolist()]
+        moved[i] = Candidates(entities, places.pairs, places.regions, places.types)
+    return bare, moved
 
 
 def cut_copies(found: Sequence[Candidates], context: int) -> Iterator[slice]:

@@ -40,6 +40,7 @@ def combine(
     the span model finds its label probable. The table shows each system, the span model alone, the majority vote, and
     the combination. To let the span model propose spans as well, give its output as that of a system.
     """
+    from ..annotation.entities import trim
     from ..evaluation.score_tables import micro_average
     from ..formats import find_docbins, read_docbins, write_docbin
     from .evaluate import print_scores
@@ -63,7 +64,7 @@ def combine(
         pipe = find_pipe(nlp, "span_ner", component)
         alone, majority, combined = [], [], []
         for number, (doc, log_probabilities) in enumerate(judged(nlp, pipe, gold)):
-            proposals = [[(ent.start, ent.end, ent.label_) for ent in docs[number].ents] for docs in systems]
+            proposals = [trim(doc, [(ent.start, ent.end, ent.label_) for ent in docs[number].ents]) for docs in systems]
             judge = span_model(pipe, doc, log_probabilities, unknown)
             alone.append(doc)
             majority.append(with_entities(doc, vote(proposals, weights)))

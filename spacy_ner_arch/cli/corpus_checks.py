@@ -198,7 +198,7 @@ def check_spans(name: str, pipe: Any, data: Mapping[str, Any]) -> Iterator[Probl
         most = sorted(widths)[int(0.99 * (len(widths) - 1))]
         yield Problem(
             "warning",
-            f"{name}: {in_parts(wide)} {what} are longer than max_width = {limit} tokens; they cannot be found",
+            f"{name}: {in_parts(wide)} {what} are longer than max_width = {limit} words; they cannot be found",
             f"set [components.{name}] max_width to {max(widths)} for all, or {most} for 99 %; it costs time and memory",
         )
 

@@ -85,7 +85,7 @@ def count_documents(examples: Sequence[Example], other_texts: set[str]) -> Count
 
 
 def count_spans(examples: Sequence[Example], key: str | None = None) -> Counts:
-    """Gold entities, or gold spans of a key of doc.spans. `widths` has the number of spans of each width in tokens."""
+    """Gold entities, or gold spans of a key of doc.spans. `widths` has the number of spans of each width in words."""
     names = (MISSING_TOKENS,) if key is None else (OVERLAPPING, SEVERAL_LABELS)
     tally = Tally(UNANNOTATED, *names, MISALIGNED, CROSSING)
     labels: Counter[str] = Counter()
@@ -104,7 +104,8 @@ def count_spans(examples: Sequence[Example], key: str | None = None) -> Counts:
         starts = sentence_starts(doc)
         for span, aligned in zip(spans, align_each(eg, spans), strict=True):
             labels[span.label_] += 1
-            widths[aligned[1] - aligned[0] if aligned else len(span)] += 1
+            place = eg.predicted[slice(*aligned)] if aligned else span
+            widths[sum(not token.is_space for token in place)] += 1
             if not aligned:
                 tally.note(MISALIGNED, describe_misaligned, eg, span)
             if starts[span.start + 1 : span.end].any():

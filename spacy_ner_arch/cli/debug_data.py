@@ -78,7 +78,7 @@ def print_corpora(data: Mapping[str, Any]) -> None:
     for title, parts in layers.items():
         if any(part["labels"] for part in parts.values()):
             longest = [max(part["widths"], default=0) for part in parts.values()]
-            print_counts(title, parts, [*label_rows(parts), ("longest, in tokens", *longest)])
+            print_counts(title, parts, [*label_rows(parts), ("longest, in words", *longest)])
     relations = data["relations"]
     if any(part["labels"] for part in relations.values()):
         print_counts("Relations", relations, label_rows(relations))

@@ -102,8 +102,8 @@ def for_recall(
         if threshold is None:
             raise ValueError(
                 f"--min-recall {recall} cannot be kept: on average, {lost:.1%} of the {what} of a document have a "
-                f"label that the pipeline does not have, a probability below {LEAST}, or overlap an entity of an "
-                "earlier component; give a lower recall, or train the pipeline further"
+                f"label that the pipeline does not have, a probability below {LEAST}, begin or end with white "
+                "space, or overlap an entity of an earlier component; give a lower recall, or train it further"
             )
         if lost + QUANTILE * np.std(shares) / math.sqrt(len(shares)) > 1 - recall:
             msg.warn(

@@ -9,6 +9,7 @@ from spacy.language import Language
 from spacy.tokens import Doc
 
 from ..annotation.entities import ALTERNATIVES
+from ..annotation.words import find_words
 from ..bulk.documents import Record
 
 # Least probability of a span that counts as an expected entity.
@@ -71,7 +72,7 @@ def entropies(pipe: Any, docs: list[Doc]) -> list[float]:
 
 
 def entropies_per_token(pipe: Any, docs: list[Doc]) -> list[float]:
-    return [entropy / len(doc) for entropy, doc in zip(pipe.entropies(docs), docs, strict=True)]
+    return [entropy / max(1, len(words)) for entropy, words in zip(pipe.entropies(docs), find_words(docs), strict=True)]
 
 
 def margins(pipe: Any, docs: list[Doc]) -> list[float]:

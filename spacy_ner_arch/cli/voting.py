@@ -12,6 +12,7 @@ from spacy.util import minibatch
 
 from ..annotation.alignment import LabelledSpan
 from ..annotation.spans import decode_exact
+from ..annotation.words import find_words
 
 # Log odds of a span that all systems propose. None of them proposes one that overlaps it.
 UNANIMOUS = 50.0
@@ -78,18 +79,20 @@ class Unknown:
 def span_model(pipe: Any, doc: Doc, log_probabilities: np.ndarray, unknown: Unknown) -> SpanModel:
     """The judgement of a span_ner about the spans of a document.
 
-    log_probabilities: (T, W, K + 1), as the component predicts them.
+    log_probabilities: (N, W, K + 1) of its words, as the component predicts them.
     """
+    (words,) = find_words([doc])
     place = {None: 0, **{label: i for i, label in enumerate(pipe.labels, start=1)}}
 
     def probabilities(start: int, end: int, labels: Sequence[str | None]) -> np.ndarray | None:
+        first, last = words.from_tokens(np.array([start, end])).tolist()
         missing = [label for label in labels if label not in place]
         if missing:
             unknown.note(f"the label {missing[0]}", doc[start:end].text)
-        elif end - start > log_probabilities.shape[1]:
+        elif last - first > log_probabilities.shape[1]:
             unknown.note(f"more than {log_probabilities.shape[1]} tokens", doc[start:end].text)
         else:
-            row = log_probabilities[start, end - start - 1]
+            row = log_probabilities[first, last - first - 1]
             if (row[1:] > -np.inf).any():
                 return np.exp(row[[place[label] for label in labels]].astype(np.float64))
             unknown.note("no candidate of its suggester", doc[start:end].text)

@@ -20,7 +20,7 @@ def text_vectors(docs: Sequence[Doc]) -> np.ndarray:
     """(N, WIDTH) float32 vectors of length one: the words of each text in lower case, rare ones with more weight."""
     counts = np.zeros((len(docs), WIDTH), dtype=np.float32)
     for row, doc in zip(counts, docs, strict=True):
-        row += np.bincount([token.lower % WIDTH for token in doc], minlength=WIDTH)
+        row += np.bincount([token.lower % WIDTH for token in doc if not token.is_space], minlength=WIDTH)
     weights = np.log((1 + len(docs)) / (1 + (counts > 0).sum(0))) + 1
     vectors = np.log1p(counts) * weights
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-9)

@@ -328,9 +328,9 @@ class SequenceNER(TorchPipe):
         from removing them.
         """
         found = []
-        for doc, emissions in self._emissions(docs):
+        for doc, words, emissions in self._emissions(docs):
             paths = self.head.readings(emissions, count) if len(emissions) else ([np.zeros(0, dtype=int)], [1.0])
-            found.append([self._reading(doc, tags, float(p)) for tags, p in zip(*paths, strict=True)])
+            found.append([self._reading(doc, words, tags, float(p)) for tags, p in zip(*paths, strict=True)])
         return found
 
     def entropies(self, docs: Iterable[Doc]) -> list[float]:
@@ -338,7 +338,7 @@ class SequenceNER(TorchPipe):
 
         The documents must have what the component reads, as for `readings`.
         """
-        return [self.head.entropy(emissions) if len(emissions) else 0.0 for _, emissions in self._emissions(docs)]
+        return [self.head.entropy(emissions) if len(words) else 0.0 for _, words, emissions in self._emissions(docs)]
 
     def chains(self, docs: Iterable[Doc]) -> list[Chain]:
         """The distribution over the tag sequences of each document, from which a student can learn.
@@ -350,23 +350,22 @@ class SequenceNER(TorchPipe):
         scores = self.head.chain_scores()
         temperature = float(self.head.temperature)
         chains = []
-        docs = list(docs)
-        for words, (doc, rows) in zip(find_words(docs), self._emissions(docs), strict=True):
+        for doc, words, rows in self._emissions(docs):
             emissions = np.zeros((len(doc), len(names)), dtype=rows.dtype)
             emissions[words.tokens] = rows / temperature
             chains.append(Chain(names, scheme, emissions=emissions, **scores))
         return chains
 
-    def _emissions(self, docs: Iterable[Doc]) -> Iterator[tuple[Doc, np.ndarray]]:
-        """The documents, each with the scores of its tags, (words, K)."""
+    def _emissions(self, docs: Iterable[Doc]) -> Iterator[tuple[Doc, Words, np.ndarray]]:
+        """The documents, each with its words and the scores of their tags, (N, K)."""
         docs = list(docs)
         _, predictions = self.predict(docs, "predict_emissions")
-        for doc, (emissions,) in zip(docs, predictions, strict=True):
+        for doc, words, (emissions,) in zip(docs, find_words(docs), predictions, strict=True):
             self.check_finite(doc, emissions)
-            yield doc, emissions
+            yield doc, words, emissions
 
-    def _reading(self, doc: Doc, tags: np.ndarray, probability: float) -> Reading:
-        (words,), found = find_words([doc]), decode(tags, self.tags, self.cfg["scheme"])
+    def _reading(self, doc: Doc, words: Words, tags: np.ndarray, probability: float) -> Reading:
+        found = decode(tags, self.tags, self.cfg["scheme"])
         spans = [Span(doc, *words.to_tokens(start, end), label=label) for start, end, label in found]
         return Reading(tuple(spans), probability)
 

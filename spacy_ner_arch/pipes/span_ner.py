@@ -23,7 +23,7 @@ from ..annotation.entities import (
     warn_of_spaces,
 )
 from ..annotation.spans import GoldSpans, decode_exact, decode_greedy
-from ..annotation.word_places import Words
+from ..annotation.word_places import Words, in_words
 from ..annotation.words import find_words
 from .base import TorchPipe, log_odds
 
@@ -76,9 +76,9 @@ def make_span_ner(
     model: spacy_ner_arch.Span.v1.
     decode: how entities are chosen from overlapping candidates: "exact" for the most probable set without overlaps,
         "greedy" for falling probability, skipping spans that overlap a chosen one.
-    max_width: longest span in tokens. Longer gold entities cannot be found and count as missed.
+    max_width: longest span in words. Longer gold entities cannot be found and count as missed.
     threshold: minimum probability of a label against no label, from 0 to 1; `spacy find-threshold` tunes it.
-    suggester: a span suggester of spaCy that gives the candidates; null for all spans of up to max_width tokens.
+    suggester: a span suggester of spaCy that gives the candidates; null for all spans of up to max_width words.
     overwrite_ents: whether to replace entities that are set already. If not, they stay, and nothing is predicted over
         them.
     loss_weight: factor of the loss of a component that shares an encoder with others: a number, a schedule, or
@@ -147,7 +147,7 @@ class SpanPipe(TorchPipe):
         if too_wide.count:
             warnings.warn(
                 f"{self.name}: {too_wide.count} of {counts.total()} gold spans are longer than max_width = {limit} "
-                f"tokens, such as {too_wide.first}; they cannot be found and count as missed",
+                f"words, such as {too_wide.first}; they cannot be found and count as missed",
                 stacklevel=2,
             )
         return sorted(counts)
@@ -158,13 +158,15 @@ class SpanPipe(TorchPipe):
             return None
         suggested = self.suggester(docs, ops=NumpyOps())
         spans = suggested.dataXd.reshape(-1, 2).astype(np.int64)
-        widest = int((spans[:, 1] - spans[:, 0]).max(initial=0))
-        if widest > self.cfg["max_width"]:
-            raise ValueError(
-                f"the suggester gives a span of {widest} tokens, more than max_width = {self.cfg['max_width']}: use "
-                "a suggester of shorter spans, or train with a larger max_width"
-            )
-        return np.split(spans, suggested.lengths.cumsum()[:-1]) if len(docs) else []
+        found = np.split(spans, suggested.lengths.cumsum()[:-1]) if len(docs) else []
+        for bounds in map(in_words, found, find_words(docs)):
+            widest = int((bounds[:, 1] - bounds[:, 0]).max(initial=0))
+            if widest > self.cfg["max_width"]:
+                raise ValueError(
+                    f"the suggester gives a span of {widest} words, more than max_width = {self.cfg['max_width']}: use "
+                    "a suggester of shorter spans, or train with a larger max_width"
+                )
+        return found
 
     def make_targets(self, spans: Sequence[tuple[int, int, str]], annotated: np.ndarray) -> GoldSpans:
         """Targets of a document from its gold spans (start, end, label) and its annotated tokens (T,) bool."""
@@ -210,21 +212,18 @@ class SpanNER(SpanPipe):
         best = np.take_along_axis(log_probabilities[..., 1:], classes[..., None], -1)[..., 0]
         gains = best - log_probabilities[..., 0] - log_odds(self.cfg["threshold"])
         if present.taken is not None:
-            gains[spans_with(present.taken[words.tokens], gains.shape[1])] = -np.inf
+            gains[spans_with(present.taken, words, gains.shape[1])] = -np.inf
         found = decode_exact(classes, gains) if self.decode == "exact" else decode_greedy(classes, gains, best)
         entities = []
         for start, end, label in found:
-            place = words.to_tokens(start, end)
-            if present.is_free(*place):  # also the white space in it
-                span = Span(doc, *place, label=self.labels[label])
-                span._.score = math.exp(best[start, end - start - 1])
-                entities.append(span)
+            span = Span(doc, *words.to_tokens(start, end), label=self.labels[label])
+            span._.score = math.exp(best[start, end - start - 1])
+            entities.append(span)
         present.set_with(doc, entities)
 
 
-def spans_with(tokens: np.ndarray, max_width: int) -> np.ndarray:
-    """(T, W) bool: whether the span of w tokens that begins at token i contains any of the given tokens, (T,) bool."""
+def spans_with(tokens: np.ndarray, words: Words, max_width: int) -> np.ndarray:
+    """(N, W) bool: whether the span of w words that begins at word i contains any of the given tokens, (T,) bool."""
     before = np.concatenate([[0], tokens.cumsum()])
-    starts = np.arange(len(tokens))[:, None]
-    ends = np.minimum(starts + np.arange(1, max_width + 1), len(tokens))
-    return before[ends] > before[starts]
+    last = np.minimum(np.arange(len(words))[:, None] + np.arange(max_width), len(words) - 1)
+    return before[words.tokens[last] + 1] > before[words.tokens, None]
