@@ -191,23 +191,10 @@ OTHER_CORPORA = [
     )
     for model, config in (("bilstm_crf", "bilstm_crf"), ("spacy_ner", "spacy:ner"))
 ]
-ON_RAW_TEXT: dict[str, Any] = {"scores": ("ents",), "extra": "white_space"}
-# Tokens of white space, which the corpus does not have.
-WHITE_SPACE = {
-    "corpora.train.augmenter": {
-        "@augmenters": "spacy.combined_augmenter.v1",
-        "lower_level": 0.0,
-        "orth_level": 0.0,
-        "orth_variants": None,
-        "whitespace_level": 0.3,
-        "whitespace_per_token": 0.1,
-        "whitespace_variants": ["\n", "\n\n", " ", "  ", "\t"],
-    }
-}
+# Pipelines on raw text with white space, which the corpus does not have.
 RAW_TEXT = [
-    Run("conll2003/bilstm_crf-plain", "white_space", chain=("conll2003/bilstm_crf",), **ON_RAW_TEXT),
-    Run("conll2003/spacy_ner-plain", "white_space", chain=("conll2003/spacy_ner",), **ON_RAW_TEXT),
-    Run("conll2003/spacy_ner-white_space", "white_space", "spacy:ner", WHITE_SPACE, **ON_RAW_TEXT),
+    Run(f"conll2003/{model}-raw_text", "white_space", chain=(f"conll2003/{model}",), extra="white_space")
+    for model in ("bilstm_crf", "spacy_ner")
 ]
 # Pipelines that recall.py measures.
 SHORT = [
