@@ -53,9 +53,9 @@ def gold_group(eg: Example, key: str) -> tuple[list[LabelledSpan], np.ndarray]:
 
 def trim(doc: Doc, spans: Sequence[LabelledSpan]) -> list[LabelledSpan]:
     """Spans without the white space at their ends; those of white space alone are left out."""
-    (words,) = find_words([doc])
-    if words.are_all:
+    if not any(doc[start].is_space or doc[end - 1].is_space for start, end, _ in spans):  # nearly always
         return list(spans)
+    (words,) = find_words([doc])
     bounds = words.from_tokens(np.array([span[:2] for span in spans], dtype=np.int64).reshape(-1, 2)).tolist()
     rows = zip(bounds, spans, strict=True)
     return [(*words.to_tokens(start, end), label) for (start, end), (*_, label) in rows if start < end]

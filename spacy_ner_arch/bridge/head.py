@@ -6,8 +6,6 @@ document and passed to the embedding.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
-from itertools import islice
 from typing import Any, cast
 
 import numpy as np
@@ -23,16 +21,14 @@ from ..annotation.word_places import Words, in_words
 from ..annotation.words import find_words
 from ..nn.batch import Batch, cut, make_batch, send
 from ..nn.head import Head, Loss
-from .host_copy import HostCopy
+from .head_output import HeadPredictions, Predictions, UpdateLoss, sum_losses
 from .rows import (
     Tok2Vec,
     TokenVectors,
-    cut_rows,
     join,
     merge,
     pick,
     pick_words,
-    place,
     place_words,
     split,
     split_tokens,
@@ -41,70 +37,6 @@ from .rows import (
     vectors_of_words,
 )
 from .shim import TorchShim, device_of, get_shim, no_backprop
-
-# For each document, its rows of everything that the head predicts: for each of its words, spans of words or pairs.
-Predictions = Sequence[tuple[np.ndarray, ...]]
-
-
-class UpdateLoss:
-    """Loss of an update, and its further terms by name.
-
-    On a GPU the host waits for them when it first reads one. Until then it can start the backward pass.
-
-    values: the loss and its terms, (1 + number of names,).
-    names: of the terms.
-    """
-
-    def __init__(self, values: Tensor, names: Sequence[str] = ()) -> None:
-        self._copy = HostCopy(values)
-        self._names = list(names)
-
-    @property
-    def is_there(self) -> bool:
-        """Whether the loss can be read without waiting."""
-        return self._copy.is_there
-
-    @property
-    def total(self) -> float:
-        return float(self._read()[0])
-
-    @property
-    def parts(self) -> dict[str, float]:
-        return dict(zip(self._names, self._read()[1:].tolist(), strict=True))
-
-    def _read(self) -> Tensor:
-        (values,) = self._copy.read()
-        return values
-
-
-class HeadPredictions(Predictions):
-    """Predictions for a batch of documents.
-
-    On a GPU the host waits for them when it first reads one. Until then it can start the next batch.
-
-    count: number of documents.
-    outputs: for each group of documents their indices, how many rows the head predicts for each, and all these rows.
-    """
-
-    def __init__(self, count: int, outputs: Sequence[tuple[list[int], np.ndarray, tuple[Tensor, ...]]]) -> None:
-        self._count = count
-        self._groups = [(group, counts, len(parts)) for group, counts, parts in outputs]
-        self._copy = HostCopy(*(part for _, _, parts in outputs for part in parts))
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, i: Any) -> Any:
-        return self._rows[i]
-
-    @cached_property
-    def _rows(self) -> list[tuple[np.ndarray, ...]]:
-        copied = iter(self._copy.read())
-        found: list[tuple[np.ndarray, ...]] = [()] * self._count
-        for group, counts, parts in self._groups:
-            rows = [cut_rows(part.numpy(), counts.tolist()) for part in islice(copied, parts)]
-            place(found, group, list(zip(*rows, strict=True)))
-        return found
 
 
 def head_model(
@@ -301,10 +233,3 @@ def make_batches(
             batch = shim.module.collate(batch, pick(items, group), pick(targets, group))
         own = vectors if len(group) == len(docs) else [vectors[i] for i in group]
         yield group, batch.pad(join(model, own)), batch
-
-
-def sum_losses(losses: Sequence[Loss]) -> UpdateLoss:
-    """Sum of the losses of all batches of an update."""
-    names = list(losses[0].parts)
-    rows = [torch.stack([loss.total.detach().float(), *(loss.parts[key].float() for key in names)]) for loss in losses]
-    return UpdateLoss(torch.stack(rows).sum(0), names)

@@ -16,7 +16,8 @@ from ..annotation.head_input import HeadInput, as_input
 from ..annotation.words import find_words
 from ..nn.batch import Batch
 from ..nn.dropout import sampling_again, sampling_state
-from .head import Predictions, UpdateLoss, predict_batches
+from .head import predict_batches
+from .head_output import Predictions, UpdateLoss
 from .shim import TorchShim, device_of, no_backprop
 from .storage import Fixed
 

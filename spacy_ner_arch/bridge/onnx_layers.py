@@ -22,7 +22,7 @@ from ..nn.numpy_crf import ChainParameters, NumpyCRF
 from ..nn.numpy_embed import NumpyEmbedding
 from ..nn.span_logits import CPU_SPANS, cut_spans, list_spans
 from . import head, transformer, word_embedding
-from .head import Predictions
+from .head_output import Predictions
 from .listener import WordBatch
 from .onnx_shim import ORIGINAL, OnnxShim
 from .rows import check_lengths
