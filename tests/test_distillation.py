@@ -20,6 +20,7 @@ from spacy_ner_arch.annotation.tags import MISSING, OUTSIDE, encode, legality, t
 from spacy_ner_arch.annotation.teachers import TEACHER, get_chain, set_chain
 from spacy_ner_arch.nn.batch import make_batch
 from spacy_ner_arch.nn.taggers import CRFTagger, SoftmaxTagger
+from spacy_ner_arch.training.calibration import held_out_batches
 from spacy_ner_arch.training.corpus import create_corpus
 from spacy_ner_arch.training.labels import create_add_labels
 
@@ -443,9 +444,17 @@ def soft_example(student, teacher, text=TEXTS[0]):
 
 def test_a_teacher_with_another_scheme_is_refused(trained):
     student = make_nlp(scheme="BIO")
-    message = 'sequence_ner: its tag scheme is BIO, but that of the teacher of .* is BILUO; set .* scheme = "BILUO"'
+    message = 'sequence_ner: its tag scheme is BIO, but that of the teacher of .* is BILUO; set scheme = "BILUO"'
     with pytest.raises(ValueError, match=message):
         student.initialize(lambda: [soft_example(student, trained)])
+    student.initialize(lambda: make_examples(student, TRAIN[:3]))
+    for refused in (
+        lambda: student.update([soft_example(student, trained)]),
+        lambda: student.get_pipe("sequence_ner").get_loss([soft_example(student, trained)]),
+        lambda: list(held_out_batches(student, "sequence_ner", [soft_example(student, trained)])),
+    ):
+        with pytest.raises(ValueError, match=f"^{message}"):  # with the name of the component, once
+            refused()
 
 
 def test_the_loss_of_documents_with_a_teacher_without_training(trained):

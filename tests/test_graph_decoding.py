@@ -514,7 +514,7 @@ def test_gold_relations_outside_of_declared_type_pairs_are_reported():
 @pytest.mark.parametrize("setting", ["one_head", "one_tail", "type_pairs"])
 def test_unknown_labels_are_refused(setting):
     nlp = joint_nlp(**{setting: {"OWNS": []} if setting == "type_pairs" else ["OWNS"]})
-    with pytest.raises(ValueError, match=rf"{setting} names \['OWNS'\], which are no labels; labels are"):
+    with pytest.raises(ValueError, match=rf"{setting} names \['OWNS'\], which are not labels of the component"):
         nlp.initialize(lambda: related_examples(nlp))
 
 

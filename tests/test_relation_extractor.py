@@ -26,7 +26,7 @@ from spacy_ner_arch.annotation.relation_decoding import score_pairs
 from spacy_ner_arch.bridge import marked_copies
 from spacy_ner_arch.bridge.marked_copies import mark
 from spacy_ner_arch.evaluation.scorers import score_relations
-from spacy_ner_arch.pipes import base, relation_extractor
+from spacy_ner_arch.pipes import base, relation_checks
 from spacy_ner_arch.training.calibration import held_out_batches
 from spacy_ner_arch.training.corpus import copy_spans
 
@@ -1015,7 +1015,7 @@ def test_markers_copy_sampled_pairs_only(monkeypatch):
 
 
 def test_many_pairs_are_classified_with_one_warning(monkeypatch):
-    monkeypatch.setattr(relation_extractor, "MANY_PAIRS", 11)
+    monkeypatch.setattr(relation_checks, "MANY_PAIRS", 11)
     nlp = make_nlp()
     examples = related_examples(nlp)
     nlp.initialize(lambda: examples)
@@ -1030,7 +1030,7 @@ def test_many_pairs_are_classified_with_one_warning(monkeypatch):
 def test_bad_labels():
     nlp = make_nlp(symmetric=["TYPO"])
     examples = related_examples(nlp)
-    with pytest.raises(ValueError, match=r"symmetric names \['TYPO'\], which are no labels"):
+    with pytest.raises(ValueError, match=r"symmetric names \['TYPO'\], which are not labels"):
         nlp.initialize(lambda: examples)
     with pytest.raises(ValueError, match=r"'x\^-1' ends in"):
         make_nlp(direction="labels").get_pipe("relation_extractor").add_label("x^-1")

@@ -567,9 +567,13 @@ def test_alternatives_need_a_probability_above_0(value):
 
 
 def test_alternatives_of_an_unknown_label_are_refused(trained, copy_of):
+    new = make_nlp(alternatives={"CITY": 0.5})
+    message = r"sequence_ner: alternatives names \['CITY'\], which are not labels"
+    with pytest.raises(ValueError, match=message):  # before any training
+        new.initialize(lambda: make_examples(new))
     nlp = copy_of(trained)
     nlp.get_pipe("sequence_ner").cfg["alternatives"] = {"CITY": 0.5}
-    with pytest.raises(ValueError, match=r"alternatives has \['CITY'\], which are no labels"):
+    with pytest.raises(ValueError, match=message):
         nlp(TEXTS[0])
 
 

@@ -20,7 +20,7 @@ from thinc.api import Config
 
 from spacy_ner_arch.annotation.layers import describe_layers
 from spacy_ner_arch.architectures.embeddings import word_char_embed
-from spacy_ner_arch.bridge.changed_setting import ChangedSetting
+from spacy_ner_arch.bridge.errors import ChangedSetting
 from spacy_ner_arch.training.checks import entities_not_scored, useless_settings
 from spacy_ner_arch.training.loggers import create_console_logger, stage_rates
 

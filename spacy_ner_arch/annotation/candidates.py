@@ -21,7 +21,7 @@ class Candidates(NamedTuple):
     entities: in the order of the text.
     pairs: (P, 2) int64, head and tail as indices into `entities`.
     regions: (P, 2) int64, the tokens [start, end) by which a pair is judged, such as the sentences that it spans.
-    types: (E,) int64, numbers of the entity types for the model; the component fills them in.
+    types: (E,) int64, numbers of the entity types for the model; see `with_types`.
     """
 
     entities: Sequence[Span]
@@ -37,6 +37,12 @@ class Candidates(NamedTuple):
     def select(self, kept: np.ndarray) -> "Candidates":
         """Some of the pairs, by index or mask, with all entities."""
         return self._replace(pairs=self.pairs[kept], regions=self.regions[kept])
+
+    def with_types(self, names: Sequence[str]) -> "Candidates":
+        """The same with the numbers of the entity types: from 1 in the order of the names, 0 for other types."""
+        numbers = {name: i for i, name in enumerate(names, start=1)}
+        types = np.array([numbers.get(span.label_, 0) for span in self.entities], dtype=np.int64)
+        return self._replace(types=types)
 
     def in_words(self, words: Words) -> "CandidateWords":
         """The places of entities and pairs in words. An entity of white space alone is the word behind it."""

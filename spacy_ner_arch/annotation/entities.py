@@ -1,6 +1,5 @@
 """Gold entities aligned with the tokens of the pipeline, and entities and spans that components have set."""
 
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -10,7 +9,6 @@ from spacy.tokens import Doc, Span, SpanGroup
 from spacy.training import Example
 
 from .alignment import LabelledSpan, align, misaligned_tokens, same_tokens
-from .describe import Counted
 from .words import find_words
 
 # Values of spaCy's ENT_IOB.
@@ -59,37 +57,6 @@ def trim(doc: Doc, spans: Sequence[LabelledSpan]) -> list[LabelledSpan]:
     bounds = words.from_tokens(np.array([span[:2] for span in spans], dtype=np.int64).reshape(-1, 2)).tolist()
     rows = zip(bounds, spans, strict=True)
     return [(*words.to_tokens(start, end), label) for (start, end), (*_, label) in rows if start < end]
-
-
-def warn_of_misaligned(name: str, misaligned: Counted, total: int) -> None:
-    """Warn about gold spans whose bounds do not match the tokenization, if there are any.
-
-    name: of the component.
-    """
-    if misaligned.count:
-        warnings.warn(
-            f"{name}: {misaligned.count} of {total} gold entities do not align with the tokens of the pipeline's "
-            f"tokenizer, such as {misaligned.first}; their tokens are treated as not annotated",
-            stacklevel=3,
-        )
-
-
-def ends_in_space(spans: Iterable[Span]) -> list[Span]:
-    """The spans that begin or end with white space."""
-    return [span for span in spans if span[0].is_space or span[-1].is_space]
-
-
-def warn_of_spaces(name: str, spaces: Counted, total: int) -> None:
-    """Warn about gold spans that begin or end with white space, if there are any.
-
-    name: of the component.
-    """
-    if spaces.count:
-        warnings.warn(
-            f"{name}: {spaces.count} of {total} gold entities begin or end with white space, such as {spaces.first}. "
-            "They are learned without it and scored as missed, and so are their relations: trim them in the corpus",
-            stacklevel=3,
-        )
 
 
 class PresentEntities(NamedTuple):

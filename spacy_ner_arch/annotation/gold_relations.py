@@ -12,7 +12,7 @@ from .relations import RelationKey
 from .word_places import Words
 
 # Index of a gold relation, row of its pair among the candidates, and its class.
-Found = tuple[int, int, PairClass]
+FoundRelation = tuple[int, int, PairClass]
 
 
 class GoldPairs(NamedTuple):
@@ -41,7 +41,7 @@ def sample_negatives(candidates: Candidates, gold: GoldPairs, ratio: float) -> t
 
 def find_relations(
     gold: Sequence[RelationKey], candidates: Candidates, symmetric: Collection[str], once: bool
-) -> Iterator[Found]:
+) -> Iterator[FoundRelation]:
     """Find the gold relations whose pairs are candidates.
 
     symmetric: labels that hold in both directions; they are found at both orders of a pair.

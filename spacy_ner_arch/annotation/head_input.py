@@ -23,6 +23,13 @@ class HeadInput(NamedTuple):
     output: str = "predict"
     copies: list[int] | None = None
 
+    def take(self, rows: Sequence[int]) -> "HeadInput":
+        """The documents with these numbers, which may repeat, with their items and targets."""
+        items, targets = (
+            None if column is None else [column[row] for row in rows] for column in (self.items, self.targets)
+        )
+        return HeadInput([self.docs[row] for row in rows], items, targets, self.output)
+
 
 def as_input(inputs: HeadInput | list[Doc], needs_pairs: bool = False) -> HeadInput:
     """The input of a head's model. Documents alone, as tools for any model of spaCy give them, are for a prediction.

@@ -15,7 +15,7 @@ from .candidates import Candidates, reverse_rows
 from .graph_decoding import Graph, choose
 from .pair_classes import PairClass
 from .relations import Relation
-from .type_pairs import have_types
+from .type_pairs import may_have
 
 
 class PairRules(NamedTuple):
@@ -136,8 +136,8 @@ def overlapping(candidates: Candidates) -> np.ndarray:
 def _are_allowed(candidates: Candidates, rules: PairRules) -> np.ndarray:
     """(P, C) bool: whether the types of a pair are allowed for a class."""
     columns = [
-        have_types(candidates, pairs, inverse=inverse, any_order=label in rules.symmetric)
-        for (label, inverse), pairs in zip(rules.classes, rules.type_pairs, strict=True)
+        may_have(candidates, pair_class, pairs, rules.symmetric)
+        for pair_class, pairs in zip(rules.classes, rules.type_pairs, strict=True)
     ]
     return np.stack(columns, axis=1)
 

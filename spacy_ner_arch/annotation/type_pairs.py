@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .candidates import Candidates
+from .pair_classes import PairClass
 
 # As they are stored: JSON values.
 TypePairs = list[list[str]] | dict[str, list[list[str]]]
@@ -72,6 +73,21 @@ def have_types(
     types = np.array([number[span.label_] for span in candidates.entities], dtype=np.int64)
     heads, tails = candidates.pairs.T[::-1] if inverse else candidates.pairs.T
     return table[types[heads], types[tails]]
+
+
+def may_have(
+    candidates: Candidates,
+    pair_class: PairClass,
+    type_pairs: Collection[tuple[str, str]] | None,
+    symmetric: Collection[str],
+) -> np.ndarray:
+    """(P,) bool: whether the entities of each candidate pair have types that are allowed for a class.
+
+    type_pairs: allowed for the label of the class, (type of the head, type of the tail); None for all.
+    symmetric: labels that hold in both directions.
+    """
+    label, inverse = pair_class
+    return have_types(candidates, type_pairs, inverse=inverse, any_order=label in symmetric)
 
 
 def _as_pair(pair: Sequence[str]) -> list[str]:

@@ -20,7 +20,7 @@ from thinc.model import deserialize_attr, serialize_attr
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from .changed_setting import ChangedSetting
+from .errors import ChangedSetting
 
 # Numbers besides its weights that any module may have: layers that are not stored, masks, positions.
 SMALL = 16 * 2**20

@@ -22,7 +22,7 @@ from thinc.types import Floats2d
 from torch import Tensor
 
 from ..nn.transformer import POOLINGS, WordTransformer, stored_config
-from .changed_setting import ChangedSetting
+from .errors import ChangedSetting
 from .listener import WordBatch, replace_listener, replace_listener_cfg
 from .pretrained import check_dtype, check_settings, check_sizes, check_vectors, load_pretrained
 from .rows import split, sum_gradients

@@ -3,7 +3,6 @@
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from reprlib import repr as short_repr
 from typing import Any
@@ -14,16 +13,16 @@ from spacy.language import Language
 from spacy.pipeline import TrainablePipe
 from spacy.tokens import Doc, Span
 from spacy.training import Example, validate_examples, validate_get_examples
-from spacy.util import minibatch
 from spacy.vocab import Vocab
 from thinc.api import Model, Optimizer, set_dropout_rate
 
-from ..annotation.describe import Counted, quote
 from ..annotation.head_input import HeadInput, find_copies
-from ..annotation.layers import count_layers, describe_layers
-from ..bridge.changed_setting import ChangedSetting
+from ..annotation.layers import describe_layers
+from ..bridge.errors import ChangedSetting, named_errors
 from ..training.checks import warn_of_settings
 from ..training.loss_weights import make_loss_weight
+from .fixed_settings import check_fixed, fixed_values
+from .streaming import annotate_stream
 from .upstream_checks import check_encoders, check_trees, check_vectors
 
 # Documents from which layers infer their widths at initialization.
@@ -51,7 +50,7 @@ class TorchPipe(TrainablePipe):
     classifies: str
     architectures: str
     gold_layer: str
-    # Names in `cfg` of the settings that cannot be changed after training. The order of lists makes no difference.
+    # Names in `cfg` of the settings that cannot be changed after training.
     fixed_settings: tuple[str, ...] = ()
 
     def __init__(
@@ -61,10 +60,8 @@ class TorchPipe(TrainablePipe):
         self.model = model
         self.name = name
         self.scorer = scorer
-        try:
+        with named_errors(name):
             self.loss_weight = make_loss_weight(loss_weight)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
         self.is_weighted = loss_weight != 1.0
         self.cfg: dict[str, Any] = {**cfg, "labels": []}
         # What the config says of them; labels that are added can change the settings themselves.
@@ -73,18 +70,22 @@ class TorchPipe(TrainablePipe):
         # Of the current update, over all its parts and, in parallel training, all processes.
         self.update_loss = 0.0
         self._warned: set[tuple[str, str]] = set()
-        self.shim  # noqa: B018 - raises for a model that does not fit
+        self._head_node()  # raises for a model that does not fit
 
-    @property
-    def shim(self) -> Any:
-        """The shim of the head (bridge.shim.TorchShim)."""
+    def _head_node(self) -> Model:
+        """The node of the model that classifies what the component needs. Raises ValueError if there is none."""
         node = next((node for node in self.model.walk() if node.attrs.get("classifies") == self.classifies), None)
         if node is None:
             raise ValueError(
                 f"{self.name}: its model {self.model.name!r} does not classify {self.classifies}; set [components."
                 f"{self.name}.model] @architectures to {self.architectures}"
             )
-        return node.shims[0]
+        return node
+
+    @property
+    def shim(self) -> Any:
+        """The shim of the head (bridge.shim.TorchShim)."""
+        return self._head_node().shims[0]
 
     @property
     def head(self) -> Any:
@@ -145,10 +146,7 @@ class TorchPipe(TrainablePipe):
         inputs = self.model_input([examples[i] for i in first], sample=True)
         place = {i: row for row, i in enumerate(first)}
         rows = [place[min(i, other)] for i, other in enumerate(copies)]
-        items, targets = (
-            None if values is None else [values[row] for row in rows] for values in (inputs.items, inputs.targets)
-        )
-        return HeadInput([eg.predicted for eg in examples], items, targets, copies=copies)
+        return inputs.take(rows)._replace(docs=[eg.predicted for eg in examples], copies=copies)
 
     # Labels
 
@@ -193,7 +191,7 @@ class TorchPipe(TrainablePipe):
     def _resize(self) -> None:
         """Fit a trained model to changed labels; before initialization there is nothing to do."""
         if self.shim.is_initialized:
-            with self._named_errors():
+            with named_errors(self.name):
                 self.shim.change("resize", **self.hyperparameters())
 
     def warn_of_labels(self, gold: Iterable[str]) -> None:
@@ -206,22 +204,18 @@ class TorchPipe(TrainablePipe):
                 stacklevel=3,
             )
 
-    def noting_unannotated(self, examples: Iterable[Example]) -> Iterator[Example]:
-        """The examples, for `find_labels`, with a warning at the end if only some of them have the annotation that the
-        component learns."""
-        documents, unannotated = 0, Counted()
-        for eg in examples:
-            documents += 1
-            if len(eg.reference) and self.gold_layer not in count_layers(eg.reference):
-                unannotated.add([eg.reference.text], quote)
-            yield eg
-        if 0 < unannotated.count < documents:
-            warnings.warn(
-                f"{self.name}: {unannotated.count} of {documents} documents, such as {unannotated.first}, have no "
-                f"{self.gold_layer}. They count as not annotated, and nothing is learned from them; if there is "
-                "nothing to find in them, set an empty list",
-                stacklevel=3,
-            )
+    def check_named_labels(self, **settings: Iterable[str]) -> None:
+        """Raise ValueError if a setting names a label that the component does not have.
+
+        settings: the labels that each setting names.
+        """
+        for setting, named in settings.items():
+            unknown = sorted(set(named) - set(self.labels))
+            if unknown:
+                raise ValueError(
+                    f"{self.name}: {setting} names {unknown}, which are not labels of the component; its labels are "
+                    f"{list(self.labels)}"
+                )
 
     @property
     def is_resizable(self) -> bool:
@@ -284,7 +278,7 @@ class TorchPipe(TrainablePipe):
         if nlp is not None:
             check_trees(get_examples, nlp)
             check_encoders(self, nlp)
-        with self._named_errors():
+        with named_errors(self.name):
             self.model.initialize(X=sample, Y=self.hyperparameters())
         if self.is_weighted and not any(node.name.endswith("-listener") for node in self.model.walk()):
             warnings.warn(
@@ -297,7 +291,7 @@ class TorchPipe(TrainablePipe):
         """Loss on the examples, without training on them."""
         examples = list(examples)
         validate_examples(examples, f"{type(self).__name__}.get_loss")
-        with self._named_errors():
+        with named_errors(self.name):
             return float(self.model.predict(self.model_input(examples)).total)
 
     def update(
@@ -316,7 +310,7 @@ class TorchPipe(TrainablePipe):
         if not examples:
             return losses
         set_dropout_rate(self.model, drop)
-        with self._named_errors():
+        with named_errors(self.name):
             loss, backprop = self.model.begin_update(self.update_input(examples))
             weight = self.loss_weight.value()
             if loss.is_there:
@@ -347,7 +341,7 @@ class TorchPipe(TrainablePipe):
     def finish_update(self, sgd: Optimizer) -> None:
         """Update the weights by the gradients of all calls of `update` since the last one."""
         self._updates += 1
-        with self._named_errors():
+        with named_errors(self.name):
             self.model.finish_update(sgd)
             self.loss_weight.learn(self.update_loss)
         self.update_loss = 0.0
@@ -364,42 +358,8 @@ class TorchPipe(TrainablePipe):
     # Predicting
 
     def pipe(self, stream: Iterable[Doc], *, batch_size: int = 128) -> Iterator[Doc]:
-        """Process documents in batches, like any component of spaCy.
-
-        On a GPU, the model starts with the next batch before the host waits for the predictions of this one.
-        """
-        handle_error = self.get_error_handler()
-        is_ahead = self.model.ops.device_type == "gpu"
-        started: list[tuple[list[Doc], Any]] = []
-
-        def finish() -> Iterator[Doc]:
-            """Annotate the batch that has been started, if any."""
-            while started:
-                docs, scores = started.pop()
-                try:
-                    self.set_annotations(docs, scores)
-                except Exception as error:
-                    handle_error(self.name, self, docs, error)
-                else:
-                    yield from docs
-
-        try:
-            for batch in minibatch(stream, size=batch_size):
-                try:
-                    new = batch, self.predict(batch)
-                except Exception as error:
-                    # Before the next batch: the error holds the memory of this one.
-                    yield from finish()
-                    handle_error(self.name, self, batch, error)
-                    continue
-                yield from finish()
-                started.append(new)
-                if not is_ahead:
-                    yield from finish()
-        except Exception:  # of an earlier component, or of an error handler
-            yield from finish()
-            raise
-        yield from finish()
+        """Process documents in batches, like any component of spaCy."""
+        yield from annotate_stream(self, stream, batch_size)
 
     def predict(self, docs: Iterable[Doc], output: str = "predict") -> Any:
         """Items of the documents, and the predictions of the model: one tuple of arrays per document.
@@ -408,19 +368,9 @@ class TorchPipe(TrainablePipe):
         """
         docs = list(docs)
         check_vectors(self, docs)
-        with self._named_errors():
+        with named_errors(self.name):
             items = self.find_items_to_predict(docs)
             return items, self.model.predict(HeadInput(docs, items, output=output))
-
-    @contextmanager
-    def _named_errors(self) -> Iterator[None]:
-        """Put the name of the component before a ValueError of the model, which does not know it."""
-        try:
-            yield
-        except ChangedSetting as error:
-            raise error.of(self.name) from error
-        except ValueError as error:
-            raise ValueError(f"{self.name}: {error}") from error
 
     def check_finite(self, doc: Doc, scores: np.ndarray) -> None:
         """Raise ValueError for NaN and inf; -inf is the logarithm of 0."""
@@ -446,17 +396,14 @@ class TorchPipe(TrainablePipe):
     def from_bytes(self, data: bytes, *, exclude: Iterable[str] = ()) -> "TorchPipe":
         """Load the component. An error names it."""
         configured = self.cfg.pop("configured", self._fixed())
-        with self._named_errors():
+        with named_errors(self.name):
             super().from_bytes(data, exclude=exclude)
             self._check_stored(configured, exclude)
         return self
 
     def _fixed(self) -> dict[str, Any]:
-        """The settings that cannot be changed after training, as they are now. Lists are sorted, without duplicates."""
-        values = {name: self.cfg[name] for name in self.fixed_settings}
-        return {
-            name: sorted({*map(str, value)}) if isinstance(value, list) else value for name, value in values.items()
-        }
+        """The settings that cannot be changed after training, as they are now."""
+        return fixed_values(self.cfg, self.fixed_settings)
 
     def _check_stored(self, configured: dict[str, Any], exclude: Iterable[str]) -> None:
         """Raise ChangedSetting if the config has another fixed setting than the component or the config with which it
@@ -464,12 +411,8 @@ class TorchPipe(TrainablePipe):
 
         configured: the fixed settings of the config.
         """
-        stored = self._fixed()
         before, self.cfg["configured"] = self.cfg.get("configured"), configured
-        for name in self.fixed_settings:
-            # Anything can be in a file.
-            if configured[name] not in (stored[name], before.get(name) if isinstance(before, dict) else None):
-                raise ChangedSetting(name, repr(stored[name]), repr(configured[name]))
+        check_fixed(self._fixed(), before, configured)
         if not self.shim.is_initialized or {"model", "cfg"} & set(exclude):
             return
         stored = {key: value for key, value in self.shim.cfg.items() if key != "input_size"}

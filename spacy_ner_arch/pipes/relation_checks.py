@@ -1,12 +1,23 @@
-"""Checks of the settings of `relation_extractor`, alone and against the training corpus."""
+"""Checks of the settings of `relation_extractor`, and of the documents that it reads."""
 
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from spacy.tokens import Doc
+from spacy.training import Example
 
 from ..annotation.candidates import Candidates, EntityPairs
-from ..annotation.describe import Counted
+from ..annotation.describe import Counted, describe_relation, quote
+from ..annotation.gold_relations import FoundRelation
+from ..annotation.pair_classes import PairClass
+from ..annotation.relations import RelationKey, relation_keys
 from ..annotation.type_pairs import GivenTypePairs
+from .base import TorchPipe
 
+# Candidate pairs of one document for which there is a warning: they may take minutes.
+MANY_PAIRS = 100_000
 DIRECTION = ("pairs", "labels")
 TYPE_PAIRS = ("all", "learned", "learned_by_label")
 DECODE = ("pairs", "graph")
@@ -48,36 +59,89 @@ def check_settings(
         )
 
 
-def check_named_labels(name: str, labels: Sequence[str], **settings: Collection[str]) -> None:
-    """Raise ValueError if a setting names a label that the component does not have.
+class RelationFaults:
+    """Gold relations that cannot be found.
 
-    settings: the labels that each setting names.
-    """
-    for setting, named in settings.items():
-        unknown = sorted(set(named) - set(labels))
-        if unknown:
-            raise ValueError(f"{name}: {setting} names {unknown}, which are no labels; labels are {labels}")
-
-
-def warn_of_lost(name: str, total: int, outside: Counted, crowded: Counted, *, once: bool) -> None:
-    """Warn about gold relations that cannot be found.
-
-    total: number of gold relations.
-    outside: those that are no candidates.
+    outside: those that are not among the candidates.
     crowded: those whose pair gets another class, since a pair gets one.
-    once: whether each two entities are one candidate for both directions.
     """
-    if crowded.count:
-        both, remedy = (", or one label in both directions", ' or direction = "pairs"') if once else ("", "")
-        warnings.warn(
-            f"{name}: {crowded.count} of {total} gold relations cannot be found, since their two entities have several "
-            f"labels{both}, and the component predicts one, such as {crowded.first}; set multi_label = true{remedy}",
-            stacklevel=3,
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.outside = Counted()
+        self.crowded = Counted()
+
+    def add(self, eg: Example, gold: Sequence[RelationKey], found: Sequence[FoundRelation], multi_label: bool) -> None:
+        """Check the gold relations of an example.
+
+        found: the gold relations that are candidates.
+        multi_label: whether a pair may have several classes.
+        """
+        self.total += len(gold)
+        describe = partial(describe_relation, eg.reference)
+        numbers = {number for number, _, _ in found}
+        self.outside.add([key for i, key in enumerate(gold) if i not in numbers], describe)
+        if multi_label:
+            return
+        classes = defaultdict[int, set[PairClass]](set)
+        for number, row, pair_class in found:
+            if classes[row] and pair_class not in classes[row]:
+                self.crowded.add([gold[number]], describe)
+            classes[row].add(pair_class)
+
+    def warn(self, name: str, once: bool) -> None:
+        """Warn about what was found, in the name of a component.
+
+        once: whether each two entities are one candidate for both directions.
+        """
+        if self.crowded.count:
+            both, remedy = (", or one label in both directions", ' or direction = "pairs"') if once else ("", "")
+            warnings.warn(
+                f"{name}: {self.crowded.count} of {self.total} gold relations cannot be found, since their two "
+                f"entities have several labels{both}, and the component predicts one, such as {self.crowded.first}; "
+                f"set multi_label = true{remedy}",
+                stacklevel=3,
+            )
+        if self.outside.count:
+            warnings.warn(
+                f"{name}: {self.outside.count} of {self.total} gold relations are no candidates, such as "
+                f"{self.outside.first}: an argument is not an entity of the document, does not match the tokenization, "
+                f"or is head and tail at once, or type_pairs or [components.{name}.candidates] exclude them; they "
+                "cannot be found and count as missed",
+                stacklevel=3,
+            )
+
+
+def warn_of_many_pairs(pipe: TorchPipe, doc: Doc, count: int) -> None:
+    """Warn once about a document with so many candidate pairs that it may take minutes."""
+    if count > MANY_PAIRS:
+        pipe.warn_once(
+            "many pairs",
+            f"the document {quote(doc.text)} has {count:,} candidate pairs; their number and the time grow with the "
+            'square of the number of entities. To classify fewer, set max_distance or within = "sentence" in '
+            f'[components.{pipe.name}.candidates], or type_pairs = "learned"',
         )
-    if outside.count:
-        warnings.warn(
-            f"{name}: {outside.count} of {total} gold relations are no candidates, such as {outside.first}: an "
-            "argument is not an entity of the document, does not match the tokenization, or is head and tail at once, "
-            f"or type_pairs or [components.{name}.candidates] exclude them; they cannot be found and count as missed",
-            stacklevel=3,
+
+
+def warn_of_no_entities(pipe: TorchPipe, examples: Sequence[Example], items: Sequence[Candidates]) -> None:
+    """Warn once about an update in which no relation can be learned, since the documents have no entity."""
+    if any(candidates.entities for candidates in items):
+        return
+    gold = sum(len(relation_keys(eg.reference)) for eg in examples)
+    if gold:
+        pipe.warn_once(
+            "no entities",
+            f"a batch has {gold} gold relations, but its documents have no entity. Use the reader "
+            'spacy_ner_arch.Corpus.v1 with copy = ["ents"] (or "spans", for candidates from doc.spans), or put an '
+            "entity component before this one and into [training] annotating_components",
         )
+
+
+def warn_of_inexact(pipe: TorchPipe, doc: Doc, count: int) -> None:
+    """Warn once about a document of which the entities and relations may not be the most probable ones."""
+    pipe.warn_once(
+        "inexact",
+        f"the document {quote(doc.text)} has {count} connected entities, alternatives or relations, too many for an "
+        "exact search; the chosen ones may not be the most probable. For fewer, raise `alternatives` of sequence_ner, "
+        f'or set max_distance or within = "sentence" in [components.{pipe.name}.candidates]',
+    )

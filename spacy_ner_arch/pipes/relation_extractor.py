@@ -3,7 +3,6 @@
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,8 @@ from thinc.api import Config, Model
 
 from ..annotation.alternatives import entities_and_alternatives
 from ..annotation.candidates import Candidates
-from ..annotation.describe import Counted, describe_relation
 from ..annotation.entities import ALTERNATIVES, count_as_right, span_scores
-from ..annotation.gold_relations import Found, GoldPairs, find_relations, sample_negatives
+from ..annotation.gold_relations import FoundRelation, GoldPairs, find_relations, sample_negatives
 from ..annotation.head_input import HeadInput
 from ..annotation.layers import gives_alternatives
 from ..annotation.pair_classes import INVERSE, PairClass, class_names, make_classes
@@ -38,13 +36,25 @@ from ..annotation.relations import (
     set_relations,
 )
 from ..annotation.sentences import with_sentences
-from ..annotation.type_pairs import GivenTypePairs, add_type_pairs, allowed_type_pairs, as_type_pairs, have_types
+from ..annotation.type_pairs import (
+    GivenTypePairs,
+    add_type_pairs,
+    allowed_type_pairs,
+    as_type_pairs,
+    have_types,
+    may_have,
+)
+from ..bridge.errors import named_errors
 from .base import TorchPipe, log_odds
-from .relation_checks import check_named_labels, check_settings, warn_of_lost
+from .gold_checks import noting_unannotated
+from .relation_checks import (
+    RelationFaults,
+    check_settings,
+    warn_of_inexact,
+    warn_of_many_pairs,
+    warn_of_no_entities,
+)
 from .upstream_checks import warn_of_order
-
-# Candidate pairs of one document for which there is a warning: they may take minutes.
-MANY_PAIRS = 100_000
 
 DEFAULT_MODEL = Config().from_str(
     """
@@ -190,10 +200,8 @@ class RelationExtractor(TorchPipe):
             has_limits=bool(one_head or one_tail),
             negative_ratio=negative_ratio,
         )
-        try:
+        with named_errors(name):
             given = None if isinstance(type_pairs, str) else as_type_pairs(type_pairs)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
         super().__init__(
             vocab,
             model,
@@ -259,7 +267,7 @@ class RelationExtractor(TorchPipe):
         if isinstance(types, str):
             raise ValueError(f"{self.name}: types = {types!r} is not a list; give [{types!r}]")
         if self.cfg["type_pairs"] is not None:
-            with self._named_errors():
+            with named_errors(self.name):
                 add_type_pairs(self.cfg["type_pairs"], type_pairs)
         new = [name for name in types if name not in self.cfg["types"]]
         self.cfg["types"] += new
@@ -295,17 +303,8 @@ class RelationExtractor(TorchPipe):
 
     def _number_and_select(self, doc: Doc, candidates: Candidates) -> Candidates:
         """Fill in the numbers of the types, and select the pairs that the settings allow. Warn if there are many."""
-        numbers = {name: i for i, name in enumerate(self.cfg["types"], start=1)}
-        types = np.array([numbers.get(span.label_, 0) for span in candidates.entities], dtype=np.int64)
-        candidates = self._select(candidates._replace(types=types))
-        count = len(candidates.pairs)
-        if count > MANY_PAIRS:
-            self.warn_once(
-                "many pairs",
-                f"the document {doc.text[:60]!r} has {count:,} candidate pairs; their number and the time grow with "
-                'the square of the number of entities. To classify fewer, set max_distance or within = "sentence" in '
-                f'[components.{self.name}.candidates], or type_pairs = "learned"',
-            )
+        candidates = self._select(candidates.with_types(self.cfg["types"]))
+        warn_of_many_pairs(self, doc, len(candidates.pairs))
         return candidates
 
     def _select(self, candidates: Candidates) -> Candidates:
@@ -336,9 +335,7 @@ class RelationExtractor(TorchPipe):
             examples, for the types; with label data, only the first ones are read, for warnings.
         """
         super().initialize(get_examples, nlp=nlp, labels=labels)
-        check_named_labels(
-            self.name,
-            self.labels,
+        self.check_named_labels(
             symmetric=self.cfg["symmetric"],
             one_head=self.one_head,
             one_tail=self.one_tail,
@@ -357,31 +354,21 @@ class RelationExtractor(TorchPipe):
     def find_labels(self, examples: Iterable[Example]) -> list[str]:
         """Labels of all gold relations, sorted. Adds entity types and, if asked for, type pairs; warns about relations
         that cannot be found."""
-        labels, types = set[str](), set[str]()
+        types = set[str]()
         type_pairs = defaultdict[str, set[tuple[str, str]]](set)
-        total = 0
-        outside, crowded = Counted(), Counted()
-        for eg in self.noting_unannotated(examples):
+        faults = RelationFaults()
+        for eg in noting_unannotated(self.name, self.gold_layer, examples):
             gold, candidates, found = self.find_gold(eg)
             types.update(span.label_ for span in candidates.entities)
             for _, _, head, _, _, tail, label in gold:
-                labels.add(label)
                 type_pairs[label].add((head, tail))
-            total += len(gold)
-            numbers = {number for number, _, _ in found}
-            describe = partial(describe_relation, eg.reference)
-            outside.add([key for i, key in enumerate(gold) if i not in numbers], describe)
-            if not self.cfg["multi_label"]:
-                ways = defaultdict[int, set[PairClass]](set)
-                for number, row, way in found:
-                    if ways[row] and way not in ways[row]:
-                        crowded.add([gold[number]], describe)
-                    ways[row].add(way)
-        warn_of_lost(self.name, total, outside, crowded, once=self.once)
-        self._learn_types(sorted(types), {label: sorted(type_pairs[label]) for label in sorted(labels)})
-        return sorted(labels)
+            faults.add(eg, gold, found, self.cfg["multi_label"])
+        faults.warn(self.name, self.once)
+        labels = sorted(type_pairs)
+        self._learn_types(sorted(types), {label: sorted(type_pairs[label]) for label in labels})
+        return labels
 
-    def find_gold(self, eg: Example) -> tuple[list[RelationKey], Candidates, list[Found]]:
+    def find_gold(self, eg: Example) -> tuple[list[RelationKey], Candidates, list[FoundRelation]]:
         """Gold relations of an example, the candidates among its gold entities, and the relations that are candidates.
 
         A document without sentence boundaries is taken as one sentence. Learned type pairs restrict nothing.
@@ -391,28 +378,29 @@ class RelationExtractor(TorchPipe):
         if self.learned_type_pairs is None:
             candidates = self._select(candidates)
         aligned = [key[0] >= 0 and key[3] >= 0 for key in aligned_keys(eg)]
-        found = [(number, row, way) for number, row, way in self._find(gold, candidates) if aligned[number]]
+        found = [row for row in self._find(gold, candidates) if aligned[row[0]]]
         if self.learned_type_pairs is None:
-            symmetric = self.cfg["symmetric"]
             allowed = {
-                (label, inverse): have_types(
-                    candidates, self.type_pairs(label), inverse=inverse, any_order=label in symmetric
-                )
-                for label, inverse in {way for _, _, way in found}
+                pair_class: may_have(candidates, pair_class, self.type_pairs(pair_class[0]), self.cfg["symmetric"])
+                for pair_class in {pair_class for _, _, pair_class in found}
             }
-            found = [(number, row, way) for number, row, way in found if allowed[way][row]]
+            found = [(number, row, pair_class) for number, row, pair_class in found if allowed[pair_class][row]]
         return gold, candidates, found
 
     def find_targets(self, examples: Sequence[Example], items: list[Candidates] | None) -> list[GoldPairs]:
         """Gold relations of every example among its candidates."""
         assert items is not None
         targets = []
-        numbers = {way: i for i, way in enumerate(self.classes)}
+        numbers = {pair_class: i for i, pair_class in enumerate(self.classes)}
         for eg, candidates in zip(examples, items, strict=True):
             gold = aligned_keys(eg)
             self.warn_of_labels({key[-1] for key in gold})
             self._warn_of_types(candidates)
-            rows = {(row, numbers[way]) for _, row, way in self._find(gold, candidates) if way in numbers}
+            rows = {
+                (row, numbers[pair_class])
+                for _, row, pair_class in self._find(gold, candidates)
+                if pair_class in numbers
+            }
             targets.append(GoldPairs(*np.array(sorted(rows), dtype=np.int64).reshape(-1, 2).T))
         return targets
 
@@ -421,7 +409,7 @@ class RelationExtractor(TorchPipe):
         items = self._annotated_items(examples)
         targets = self.find_targets(examples, items)
         if sample:
-            self._warn_of_no_entities(examples, items)
+            warn_of_no_entities(self, examples, items)
             if self.negative_ratio is not None:
                 sampled = [sample_negatives(*row, self.negative_ratio) for row in zip(items, targets, strict=True)]
                 items, targets = [pairs for pairs, _ in sampled], [gold for _, gold in sampled]
@@ -448,20 +436,7 @@ class RelationExtractor(TorchPipe):
             items.append(candidates.select(right[candidates.pairs].all(1)))
         return HeadInput([eg.predicted for eg in examples], items, self.find_targets(examples, items))
 
-    def _warn_of_no_entities(self, examples: Sequence[Example], items: Sequence[Candidates]) -> None:
-        """Warn once about an update in which no relation can be learned, since the documents have no entity."""
-        if any(candidates.entities for candidates in items):
-            return
-        gold = sum(len(relation_keys(eg.reference)) for eg in examples)
-        if gold:
-            self.warn_once(
-                "no entities",
-                f"a batch has {gold} gold relations, but its documents have no entity. Use the reader "
-                'spacy_ner_arch.Corpus.v1 with copy = ["ents"] (or "spans", for candidates from doc.spans), or put an '
-                "entity component before this one and into [training] annotating_components",
-            )
-
-    def _find(self, gold: Sequence[RelationKey], candidates: Candidates) -> Iterator[Found]:
+    def _find(self, gold: Sequence[RelationKey], candidates: Candidates) -> Iterator[FoundRelation]:
         return find_relations(gold, candidates, self.cfg["symmetric"], self.once)
 
     def _warn_of_types(self, candidates: Candidates) -> None:
@@ -505,17 +480,8 @@ class RelationExtractor(TorchPipe):
                 if self.decode == "graph":
                     chosen, inexact = choose_graph(doc, pairs, rules)
                     if inexact:
-                        self._warn_of_inexact(doc, inexact)
+                        warn_of_inexact(self, doc, inexact)
                 else:
                     chosen = choose_pairs(pairs, rules)
                 relations += make_relations(pairs, chosen, rules)
             set_relations(doc, relations)
-
-    def _warn_of_inexact(self, doc: Doc, count: int) -> None:
-        """Warn once about a document of which the entities and relations may not be the most probable ones."""
-        self.warn_once(
-            "inexact",
-            f"the document {doc.text[:60]!r} has {count} connected entities, alternatives or relations, too many for "
-            "an exact search; the chosen ones may not be the most probable. For fewer, raise `alternatives` of "
-            f'sequence_ner, or set max_distance or within = "sentence" in [components.{self.name}.candidates]',
-        )

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -13,38 +13,27 @@ from spacy.training import Example
 from spacy.vocab import Vocab
 from thinc.api import Config, Model
 
-from ..annotation.alignment import LabelledSpan, find_misaligned, same_tokens
+from ..annotation.alignment import LabelledSpan
 from ..annotation.chains import Chain, TagTarget
-from ..annotation.describe import Counted, describe_span
+from ..annotation.describe import Counted, quote
 from ..annotation.entities import (
     ALTERNATIVES,
     PresentEntities,
-    ends_in_space,
     gold_entities,
     present_entities,
     scored_spans,
-    warn_of_misaligned,
-    warn_of_spaces,
 )
 from ..annotation.span_terms import SpanTerms, likely_spans, log_probability
 from ..annotation.tags import MISSING, OUTSIDE, SCHEMES, decode, encode, find_scheme, tag_names
-from ..annotation.teachers import get_chain
 from ..annotation.word_places import Words
 from ..annotation.words import find_words
+from ..bridge.errors import named_errors
 from .base import TorchPipe
+from .gold_checks import SpanFaults
+from .teacher_checks import NOTHING_KNOWN, find_chain
 
 # Tags from which on an update takes noticeably longer than in other components.
 MANY_TAGS = 500
-
-# What is wrong with documents that are not fully annotated.
-NOTHING_KNOWN = (
-    "without an annotated token and without a teacher's chain, from which nothing is learned. Annotate them or leave "
-    "them out. To distil, use `ner-arch annotate --soft`, and no max_length, gold_preproc and augmenter of a corpus "
-    "reader, which remove the chain"
-)
-OTHER_TOKENS = (
-    "with other tokens than the teacher's, whose chain is not used. Use a teacher with the tokenizer of this pipeline"
-)
 
 DEFAULT_MODEL = Config().from_str(
     """
@@ -145,10 +134,8 @@ class SequenceNER(TorchPipe):
         overwrite_ents: bool,
         **settings: Any,
     ) -> None:
-        try:
+        with named_errors(name):
             find_scheme(scheme)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
         if not 0 <= threshold <= 1:
             raise ValueError(f"{name}: threshold = {threshold} must be between 0 and 1")
         for least in alternatives.values() if isinstance(alternatives, dict) else (alternatives,):
@@ -174,8 +161,12 @@ class SequenceNER(TorchPipe):
         nlp: Language | None = None,
         labels: Any = None,
     ) -> None:
-        """Collect the labels and build the model; warn if there are so many tags that it is slow."""
+        """Collect the labels and build the model; warn if there are so many tags that it is slow.
+
+        Raises ValueError if `alternatives` names a label that the component does not have.
+        """
         super().initialize(get_examples, nlp=nlp, labels=labels)
+        self._check_alternatives()
         if len(self.tags) > MANY_TAGS:
             fewer = ', scheme = "BIO",' if len(SCHEMES[self.cfg["scheme"]].prefixes) > 2 else ""
             warnings.warn(
@@ -190,32 +181,25 @@ class SequenceNER(TorchPipe):
         Warns about entities that do not match the tokenization, and about documents from which nothing is learned,
         unless it is a single one: without a corpus, spaCy initializes with a text of its own.
         """
-        labels: set[str] = set()
-        documents = total = 0
-        misaligned, spaces = Counted(), Counted()
-        problems: Counter[str] = Counter()
-        first: dict[str, str] = {}
+        labels = set[str]()
+        documents, faults = 0, SpanFaults()
+        problems = defaultdict[str, Counted](Counted)
         for eg in examples:
             documents += 1
-            gold = eg.reference.ents
-            labels.update(ent.label_ for ent in gold)
-            total += len(gold)
-            spaces.add(ends_in_space(gold), describe_span)
-            spans, known = gold_entities(eg)
-            if len(spans) < len(gold):
-                misaligned.add(find_misaligned(eg, gold), describe_span)
+            labels.update(ent.label_ for ent in eg.reference.ents)
+            faults.add(eg, eg.reference.ents)
+            _, known = gold_entities(eg)
             if not known.all():
-                chain, problem = self._find_chain(eg, known)
+                with named_errors(self.name):
+                    chain, problem = find_chain(eg, known, self.cfg["scheme"])
                 labels.update(chain.labels if chain else ())
                 if problem:
-                    problems[problem] += 1
-                    first.setdefault(problem, eg.reference.text)
-        warn_of_misaligned(self.name, misaligned, total)
-        warn_of_spaces(self.name, spaces, total)
+                    problems[problem].add([eg.reference.text], quote)
+        faults.warn(self.name)
         if documents == 1:
             problems.pop(NOTHING_KNOWN, None)
-        for problem, count in problems.items():
-            self._warn_of_chains(f"{count} documents", problem, first[problem])
+        for problem, texts in problems.items():
+            self.warn_once(problem, f"{texts.count} documents {problem} (for example {texts.first})")
         return sorted(labels)
 
     def find_targets(self, examples: Sequence[Example], items: list[Any] | None) -> list[TagTarget]:
@@ -231,37 +215,13 @@ class SequenceNER(TorchPipe):
             chain = None
             if not known.all():
                 tags[~known] = MISSING
-                chain, problem = self._find_chain(eg, known)
+                chain, problem = find_chain(eg, known, self.cfg["scheme"])
                 if chain is not None:
                     self.warn_of_labels(chain.labels)
                 if problem is not None:
-                    self._warn_of_chains("documents", problem, eg.reference.text)
+                    self.warn_once(problem, f"documents {problem} (for example {quote(eg.reference.text)})")
             targets.append(TagTarget(tags, chain))
         return targets
-
-    def _find_chain(self, eg: Example, known: np.ndarray) -> tuple[Chain | None, str | None]:
-        """The teacher's chain of an example that is not fully annotated, and what is wrong with the example.
-
-        known: which tokens are annotated, (T,) bool.
-        Raises ValueError for a teacher with another tag scheme.
-        """
-        try:
-            chain = get_chain(eg.reference)
-        except ValueError as error:
-            raise ValueError(f"{self.name}: {error}") from error
-        if chain is None:
-            return None, None if known.any() else NOTHING_KNOWN
-        if chain.scheme != self.cfg["scheme"]:
-            raise ValueError(
-                f"{self.name}: its tag scheme is {self.cfg['scheme']}, but that of the teacher of "
-                f"{eg.reference.text[:60]!r} is {chain.scheme}; set [components.{self.name}] scheme = "
-                f'"{chain.scheme}", or annotate the document with another teacher'
-            )
-        return (chain, None) if same_tokens(eg) else (None, OTHER_TOKENS)
-
-    def _warn_of_chains(self, documents: str, problem: str, text: str) -> None:
-        """Warn once about documents with a problem; the text is that of one of them."""
-        self.warn_once(problem, f"{documents} {problem} (for example {text[:60]!r})")
 
     # Predicting
 
@@ -369,6 +329,11 @@ class SequenceNER(TorchPipe):
         spans = [Span(doc, *words.to_tokens(start, end), label=label) for start, end, label in found]
         return Reading(tuple(spans), probability)
 
+    def _check_alternatives(self) -> None:
+        """Raise ValueError for alternatives of a label that the component does not have."""
+        if isinstance(self.cfg["alternatives"], dict):
+            self.check_named_labels(alternatives=self.cfg["alternatives"])
+
     def _least_probabilities(self) -> np.ndarray | None:
         """Least probability of alternatives of each label, inf for labels that are not wanted; None for none at all."""
         alternatives = self.cfg["alternatives"]
@@ -376,7 +341,5 @@ class SequenceNER(TorchPipe):
             return None
         if not isinstance(alternatives, dict):
             return np.full(len(self.labels), alternatives)
-        unknown = sorted(set(alternatives) - set(self.labels))
-        if unknown:
-            raise ValueError(f"{self.name}: alternatives has {unknown}, which are no labels; it has {self.labels}")
+        self._check_alternatives()
         return np.array([alternatives.get(label, np.inf) for label in self.labels])

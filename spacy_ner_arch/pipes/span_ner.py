@@ -13,19 +13,13 @@ from spacy.training import Example
 from spacy.vocab import Vocab
 from thinc.api import Config, Model, NumpyOps
 
-from ..annotation.alignment import find_misaligned
 from ..annotation.describe import Counted, describe_span
-from ..annotation.entities import (
-    ends_in_space,
-    gold_entities,
-    present_entities,
-    warn_of_misaligned,
-    warn_of_spaces,
-)
+from ..annotation.entities import gold_entities, present_entities
 from ..annotation.spans import GoldSpans, decode_exact, decode_greedy
 from ..annotation.word_places import Words, in_words
 from ..annotation.words import find_words
 from .base import TorchPipe, log_odds
+from .gold_checks import SpanFaults, noting_unannotated
 
 DECODE = ("exact", "greedy")
 
@@ -135,15 +129,13 @@ class SpanPipe(TorchPipe):
         """Labels of all gold spans, sorted. Warns about spans that cannot be learned."""
         limit = self.cfg["max_width"]
         counts: Counter[str] = Counter()
-        misaligned, spaces, too_wide = Counted(), Counted(), Counted()
-        for eg in self.noting_unannotated(examples):
+        faults, too_wide = SpanFaults(), Counted()
+        for eg in noting_unannotated(self.name, self.gold_layer, examples):
             spans = self.gold_spans(eg.reference)
             counts.update(span.label_ for span in spans)
-            misaligned.add(find_misaligned(eg, spans), describe_span)
-            spaces.add(ends_in_space(spans), describe_span)
+            faults.add(eg, spans)
             too_wide.add([span for span in spans if sum(not t.is_space for t in span) > limit], describe_span)
-        warn_of_misaligned(self.name, misaligned, counts.total())
-        warn_of_spaces(self.name, spaces, counts.total())
+        faults.warn(self.name)
         if too_wide.count:
             warnings.warn(
                 f"{self.name}: {too_wide.count} of {counts.total()} gold spans are longer than max_width = {limit} "

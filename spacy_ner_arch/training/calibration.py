@@ -11,6 +11,7 @@ from spacy.training import Example
 from spacy.util import dot_to_object, minibatch, registry
 from torch import Tensor
 
+from ..bridge.errors import named_errors
 from ..bridge.marked_copies import predict_copies
 from ..bridge.shim import TorchShim
 from ..nn.batch import Batch
@@ -68,4 +69,5 @@ def held_out_batches(nlp: Language, name: str, examples: Iterable[Example]) -> I
         for _, other in earlier:
             docs = list(other.pipe(docs)) if hasattr(other, "pipe") else [other(doc) for doc in docs]
         held_out = [Example(doc, eg.reference) for doc, eg in zip(docs, batch, strict=True)]
-        yield from predict_copies(pipe.model, pipe.held_out_input(held_out))
+        with named_errors(name):
+            yield from predict_copies(pipe.model, pipe.held_out_input(held_out))

@@ -1,5 +1,7 @@
-"""The error of a setting that the config of a trained pipeline has changed. Without torch, for the components."""
+"""Errors of models, which the component names. Without torch, for the components."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -29,3 +31,14 @@ class ChangedSetting(ValueError):
             f"{start}{setting} cannot be changed after training: it was {stored}{place}, and is {configured} in the "
             "config. Set it back, or train a new pipeline"
         )
+
+
+@contextmanager
+def named_errors(name: str) -> Iterator[None]:
+    """Put the name of a component before a ValueError of what does not know it."""
+    try:
+        yield
+    except ChangedSetting as error:
+        raise error.of(name) from error
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error

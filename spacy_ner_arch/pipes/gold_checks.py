@@ -1,0 +1,63 @@
+"""Warnings about gold annotation from which a component cannot learn."""
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+
+from spacy.tokens import Span
+from spacy.training import Example
+
+from ..annotation.alignment import find_misaligned
+from ..annotation.describe import Counted, describe_span, quote
+from ..annotation.layers import count_layers
+
+
+class SpanFaults:
+    """Gold spans that do not align with the tokens of the pipeline, or have white space at their ends."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.misaligned = Counted()
+        self.spaces = Counted()
+
+    def add(self, eg: Example, spans: Sequence[Span]) -> None:
+        """Check the gold spans of an example."""
+        self.total += len(spans)
+        self.misaligned.add(find_misaligned(eg, spans), describe_span)
+        self.spaces.add([span for span in spans if span[0].is_space or span[-1].is_space], describe_span)
+
+    def warn(self, name: str) -> None:
+        """Warn about what was found, in the name of a component."""
+        if self.misaligned.count:
+            warnings.warn(
+                f"{name}: {self.misaligned.count} of {self.total} gold entities do not align with the tokens of the "
+                f"pipeline's tokenizer, such as {self.misaligned.first}; their tokens are treated as not annotated",
+                stacklevel=3,
+            )
+        if self.spaces.count:
+            warnings.warn(
+                f"{name}: {self.spaces.count} of {self.total} gold entities begin or end with white space, such as "
+                f"{self.spaces.first}. They are learned without it and scored as missed, and so are their relations: "
+                "trim them in the corpus",
+                stacklevel=3,
+            )
+
+
+def noting_unannotated(name: str, layer: str, examples: Iterable[Example]) -> Iterator[Example]:
+    """The examples, with a warning at the end if only some of them have a layer of annotation.
+
+    name: name of the component that learns it.
+    layer: as `annotation.layers.count_layers` names it.
+    """
+    documents, unannotated = 0, Counted()
+    for eg in examples:
+        documents += 1
+        if len(eg.reference) and layer not in count_layers(eg.reference):
+            unannotated.add([eg.reference.text], quote)
+        yield eg
+    if 0 < unannotated.count < documents:
+        warnings.warn(
+            f"{name}: {unannotated.count} of {documents} documents, such as {unannotated.first}, have no {layer}. They "
+            "count as not annotated, and nothing is learned from them; if there is nothing to find in them, set an "
+            "empty list",
+            stacklevel=3,
+        )
