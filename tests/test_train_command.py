@@ -28,9 +28,10 @@ from typer.testing import CliRunner
 
 from spacy_ner_arch.cli import train as command
 from spacy_ner_arch.cli.app import app
+from spacy_ner_arch.formats.files import replace_folder
 from spacy_ner_arch.pipes.base import TorchPipe
-from spacy_ner_arch.training import checkpoint, loop, parallel
-from spacy_ner_arch.training.checkpoint import FILE, TrainingError, read_checkpoint, replace_folder
+from spacy_ner_arch.training import loop, parallel, pipeline_state
+from spacy_ner_arch.training.checkpoint import FILE, TrainingError, read_checkpoint
 from spacy_ner_arch.training.conditions import find_conditions
 
 # By name of the run: config, and settings for the same result in any number of processes.
@@ -418,7 +419,7 @@ def test_a_full_disk(make_job, monkeypatch, part):
 @pytest.mark.parametrize("can_exchange", [True, False])
 def test_a_folder_is_replaced_at_once(tmp_path, monkeypatch, can_exchange):
     if not can_exchange:
-        monkeypatch.setattr(checkpoint, "exchange", lambda first, second: False)
+        monkeypatch.setattr("spacy_ner_arch.formats.files.exchange", lambda first, second: False)
 
     def write(text, folder):
         folder.mkdir()
@@ -521,7 +522,7 @@ def test_the_optimizer_state_of_another_pipeline(make_job):
     saved.values["updates"]["another/W"] = 3
     nlp = init_nlp(Config().from_str(job.config, interpolate=False))
     with pytest.raises(TrainingError, match="optimizer state of another/W, which this pipeline does not have"):
-        checkpoint.set_training_state(nlp, nlp.initialize(), saved)
+        pipeline_state.set_training_state(nlp, nlp.initialize(), saved)
 
 
 def test_sums_of_tensors(tmp_path):
@@ -551,7 +552,7 @@ def train_apart(job, **place):
     after_evaluation = loop.Training.after_evaluation
 
     def change(training, *arguments):
-        [_, (_, shim)] = checkpoint.torch_shims(training.nlp)
+        [_, (_, shim)] = pipeline_state.torch_shims(training.nlp)
         next(shim.module.parameters()).data.add_(parallel.rank())
         after_evaluation(training, *arguments)
 

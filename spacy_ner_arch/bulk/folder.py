@@ -9,7 +9,6 @@ complete, and a shard without one is made again.
 """
 
 import json
-import os
 from collections import Counter
 from hashlib import sha256
 from pathlib import Path
@@ -17,10 +16,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from ..formats.files import TEMPORARY, replace_file, sync
 from .annotator import ShardResult
 from .inputs import file_checksum
 
-MANIFEST, LOCK, TEMPORARY = "manifest.jsonl", ".lock", ".tmp"
+MANIFEST, LOCK = "manifest.jsonl", ".lock"
 REMEDY = "give another output folder, or delete this one to begin again"
 
 # A line of the manifest.
@@ -122,7 +122,7 @@ class OutputFolder:
             files[f"{name}.rejects.jsonl"] = result.rejects
         entry: Entry = {"shard": result.number, **result.counts, "files": {}}
         for file_name, content in files.items():
-            self._replace(file_name, content)
+            replace_file(self.path / file_name, content)
             entry["files"][file_name] = {"bytes": len(content), "sha256": sha256(content).hexdigest()}
         with (self.path / MANIFEST).open("ab") as file:
             file.write(as_line(entry))
@@ -153,19 +153,7 @@ class OutputFolder:
     def _write_manifest(self) -> None:
         shards = [self.finished[number] for number in sorted(self.finished)]
         entries = [self.header, *shards, *([self.totals] if self.totals else [])]
-        self._replace(MANIFEST, b"".join(map(as_line, entries)))
-
-    def _replace(self, name: str, content: bytes) -> None:
-        """Write a file that appears, or replaces another one, when it is complete."""
-        part = self.path / f".{name}{TEMPORARY}"
-        try:
-            with part.open("wb") as file:
-                file.write(content)
-                sync(file)
-            os.replace(part, self.path / name)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
+        replace_file(self.path / MANIFEST, b"".join(map(as_line, entries)))
 
 
 def read_manifest(path: Path) -> list[Entry]:
@@ -183,12 +171,6 @@ def read_manifest(path: Path) -> list[Entry]:
 
 def as_line(entry: Entry) -> bytes:
     return json.dumps(entry).encode() + b"\n"
-
-
-def sync(file: Any) -> None:
-    """Wait until a file is on the disk."""
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def is_intact(path: Path, file: Entry) -> bool:

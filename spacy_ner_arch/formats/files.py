@@ -1,11 +1,20 @@
 """Files that appear only when they are complete."""
 
+import ctypes
 import errno
 import os
+import shutil
+import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
+
+# Ending of the names of files and folders that are not complete.
+TEMPORARY = ".tmp"
+# Arguments of Linux' renameat2: paths are relative to the current folder; exchange the two.
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 
 @contextmanager
@@ -20,7 +29,7 @@ def complete_files() -> Iterator[Callable[[Path], Path]]:
     def temporary(path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Only within a file system is replacing a file atomic. Files of `tempfile` are not readable for others.
-        part = path.with_name(f".{uuid.uuid4().hex}.tmp")
+        part = path.with_name(f".{uuid.uuid4().hex}{TEMPORARY}")
         unfinished[part] = path
         return part
 
@@ -49,3 +58,53 @@ def write_text(path: Path, pieces: Iterable[str]) -> None:
     """Write a text file, see `complete_files`."""
     with complete_files() as temporary, temporary(path).open("w", encoding="utf-8", newline="") as file:
         file.writelines(pieces)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file in the place of an older one, which stays if this fails or is killed."""
+    part = path.with_name(f".{path.name}{TEMPORARY}")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            sync(file)
+        os.replace(part, path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def sync(file: IO[bytes]) -> None:
+    """Wait until a file is on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def replace_folder(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a folder in the place of an older one, which stays if this fails or is killed.
+
+    write: writes the new folder, given a path beside the old one.
+    """
+    part = path.with_name(f".{path.name}{TEMPORARY}")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        write(part)
+        if not path.exists():
+            os.rename(part, path)
+        elif not exchange(part, path):
+            # Elsewhere a kill between these two can leave the older folder under its other name only.
+            old = path.with_name(f"{path.name}.old")
+            shutil.rmtree(old, ignore_errors=True)
+            os.rename(path, old)
+            os.rename(part, path)
+            shutil.rmtree(old)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def exchange(first: Path, second: Path) -> bool:
+    """Exchange two folders atomically. Only Linux can, on most file systems; elsewhere return False."""
+    if sys.platform != "linux":
+        return False
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+    paths = AT_FDCWD, os.fsencode(first), AT_FDCWD, os.fsencode(second)
+    return renameat2 is not None and renameat2(*paths, RENAME_EXCHANGE) == 0

@@ -7,7 +7,7 @@ from typing import Any
 from spacy.attrs import ORTH
 from spacy.training import Example
 
-from .checkpoint import random_state, set_random_state
+from .random_states import random_state, set_random_state
 
 
 class Batches:

@@ -33,26 +33,12 @@ from torch import Tensor
 from wasabi import Printer
 
 from ..bridge.shim import get_shim
+from ..formats.files import replace_folder
 from . import parallel
 from .batches import Batches
-from .checkpoint import (
-    FILE,
-    Checkpoint,
-    TrainingError,
-    device_random_state,
-    modules,
-    nodes,
-    random_state,
-    replace_folder,
-    set_device_random_state,
-    set_random_state,
-    set_training_state,
-    set_weights,
-    training_state,
-    weights,
-    weights_checksum,
-    write_checkpoint,
-)
+from .checkpoint import FILE, Checkpoint, TrainingError, write_checkpoint
+from .pipeline_state import modules, nodes, set_training_state, set_weights, training_state, weights, weights_checksum
+from .random_states import device_random_state, random_state, set_device_random_state, set_random_state
 from .update_sum import UpdateSum
 
 

@@ -11,8 +11,8 @@ from thinc.api import Model, Optimizer, torch2xp, xp2torch
 from torch import Tensor
 
 from ..bridge.shim import TorchShim
-from .checkpoint import modules
 from .parallel import size
+from .pipeline_state import modules
 
 # Numbers of a tensor from which on it gets a message of its own, which costs about 0.5 ms but no copies.
 LARGE = 1 << 18
