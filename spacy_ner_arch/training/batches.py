@@ -2,12 +2,11 @@
 
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from spacy.attrs import ORTH
 from spacy.training import Example
 
-from .random_states import random_state, set_random_state
+from .random_states import RandomState, random_state, set_random_state
 
 
 class Batches:
@@ -21,7 +20,7 @@ class Batches:
     `drawn` and `words` count batches and words so far; `checksum` is the CRC-32 of these words.
     """
 
-    def __init__(self, source: Iterator[tuple[int, Iterable[Example]]], state: dict[str, Any]) -> None:
+    def __init__(self, source: Iterator[tuple[int, Iterable[Example]]], state: RandomState) -> None:
         self._source, self._state = source, state
         self.drawn, self.words, self.checksum = 0, 0, 0
 

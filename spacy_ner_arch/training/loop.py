@@ -38,7 +38,14 @@ from . import parallel
 from .batches import Batches
 from .checkpoint import FILE, Checkpoint, TrainingError, write_checkpoint
 from .pipeline_state import modules, nodes, set_training_state, set_weights, training_state, weights, weights_checksum
-from .random_states import device_random_state, random_state, set_device_random_state, set_random_state
+from .random_states import (
+    device_random_state,
+    from_json,
+    random_state,
+    set_device_random_state,
+    set_random_state,
+    to_json,
+)
 from .update_sum import UpdateSum
 
 
@@ -86,7 +93,7 @@ class Training:
             set_weights(nlp, saved.tensors)
         self.check_agreement("names and shapes of weights", [(name, w.shape) for name, w in weights(nlp).items()])
         parallel.broadcast_tensors(list(weights(nlp).values()))
-        self.start = saved.values["start"] if saved else parallel.broadcast(random_state())
+        self.start = from_json(saved.values["start"]) if saved else parallel.broadcast(random_state())
         set_random_state(self.start)
         batches = create_train_batches(nlp, train_corpus, self.settings["batcher"], self.settings["max_epochs"])
         self.batches = Batches(batches, self.start)
@@ -228,7 +235,8 @@ class Training:
             return
         # spaCy sums losses from one evaluation to the next.
         losses = {} if is_evaluated else {name: float(loss) for name, loss in info["losses"].items()}
-        processes = parallel.gather({"device": device_random_state(), "random": random_state(), "losses": losses})
+        own = {"device": device_random_state(), "random": to_json(random_state()), "losses": losses}
+        processes = parallel.gather(own)
         self.last_checkpoint = time.monotonic()
         if parallel.rank():
             return
@@ -238,7 +246,7 @@ class Training:
             "step": info["step"],
             "seconds": info["seconds"],
             "scores": list(self.scores.items()),
-            "start": self.start,
+            "start": to_json(self.start),
             "batches": self.batches.checksum,
             "processes": processes,
             "has_cache": any(node.attrs.get("cache") for _, node in nodes(self.nlp)),
@@ -271,7 +279,7 @@ class Training:
         self.nlp.meta["performance"] = values["performance"]
         if parallel.rank() < len(values["processes"]):
             own = values["processes"][parallel.rank()]
-            set_random_state(own["random"])
+            set_random_state(from_json(own["random"]))
             set_device_random_state(own["device"])
             info["losses"].update(own["losses"])
         self.is_replaying = False

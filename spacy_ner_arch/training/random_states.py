@@ -1,7 +1,7 @@
-"""States of the random numbers of this process, as JSON values for a checkpoint."""
+"""States of the random numbers of this process, which checkpoints have as JSON values."""
 
 import random
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -9,24 +9,48 @@ from thinc.api import get_current_ops
 from torch import Tensor
 
 
-def random_state() -> dict[str, Any]:
-    """State of the random numbers of Python, NumPy and torch on the CPU, as JSON values."""
-    version, numbers, gauss = random.getstate()
-    state: Any = np.random.get_state(legacy=False)
-    numbers_of_numpy = {**state["state"], "key": state["state"]["key"].tolist()}
+class RandomState(NamedTuple):
+    """State of the random numbers of Python, NumPy and torch on the CPU, as these give it."""
+
+    python: tuple[Any, ...]
+    numpy: dict[str, Any]
+    torch: Tensor
+
+
+def random_state() -> RandomState:
+    """The current state."""
+    numpy_state: Any = np.random.get_state(legacy=False)
+    return RandomState(random.getstate(), numpy_state, torch.get_rng_state())
+
+
+def set_random_state(state: RandomState) -> None:
+    """Go on with the random numbers that follow a state."""
+    random.setstate(state.python)
+    np.random.set_state(state.numpy)
+    torch.set_rng_state(state.torch)
+
+
+def to_json(state: RandomState) -> dict[str, Any]:
+    """The state as JSON values."""
+    version, numbers, gauss = state.python
+    numbers_of_numpy = {**state.numpy["state"], "key": state.numpy["state"]["key"].tolist()}
     return {
         "python": [version, list(numbers), gauss],
-        "numpy": {**state, "state": numbers_of_numpy},
-        "torch": bytes(torch.get_rng_state().tolist()).hex(),
+        "numpy": {**state.numpy, "state": numbers_of_numpy},
+        "torch": as_hex(state.torch),
     }
 
 
-def set_random_state(state: dict[str, Any]) -> None:
-    version, numbers, gauss = state["python"]
-    random.setstate((version, tuple(numbers), gauss))
-    key = np.array(state["numpy"]["state"]["key"], dtype=np.uint32)
-    np.random.set_state({**state["numpy"], "state": {**state["numpy"]["state"], "key": key}})
-    torch.set_rng_state(as_bytes(state["torch"]))
+def from_json(values: dict[str, Any]) -> RandomState:
+    """The state of which `to_json` made these values."""
+    version, numbers, gauss = values["python"]
+    numpy_state = values["numpy"]
+    key = np.array(numpy_state["state"]["key"], dtype=np.uint32)
+    return RandomState(
+        (version, tuple(numbers), gauss),
+        {**numpy_state, "state": {**numpy_state["state"], "key": key}},
+        as_bytes(values["torch"]),
+    )
 
 
 def device_random_state() -> dict[str, Any]:
@@ -37,7 +61,7 @@ def device_random_state() -> dict[str, Any]:
     if get_current_ops().name != "cupy":
         return {}
     seed = int(np.random.randint(2**31))
-    state = {"cupy": seed, "cuda": bytes(torch.cuda.get_rng_state().tolist()).hex()}
+    state = {"cupy": seed, "cuda": as_hex(torch.cuda.get_rng_state())}
     set_device_random_state(state)
     return state
 
@@ -46,6 +70,10 @@ def set_device_random_state(state: dict[str, Any]) -> None:
     if state and get_current_ops().name == "cupy":
         get_current_ops().xp.random.seed(state["cupy"])
         torch.cuda.set_rng_state(as_bytes(state["cuda"]))
+
+
+def as_hex(numbers: Tensor) -> str:
+    return bytes(numbers.tolist()).hex()
 
 
 def as_bytes(text: str) -> Tensor:
