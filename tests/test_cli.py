@@ -545,6 +545,10 @@ def write_corpora(folder):
     dev = [
         make("Yesterday Tarvik was quiet .", [(1, 2, "LOC")], []),
         make("The Glass Fair of March ended in Brenna .", [(0, 5, "EVENT"), (7, 8, "LOC")], [(0, 1, "HELD_IN")]),
+        make("Anna Brandt left Brenna .", [(0, 2, "PER"), (3, 4, "LOC")], [(0, 1, "LEFT"), (0, 1, "FROM")]),
+        make("Anna wept . Brenna too .", [(0, 1, "PER"), (3, 4, "LOC")], [(1, 0, "MISSED")], sentences=(0, 3)),
+        make("Tarv ik slept", [(0, 1, "LOC")], [], spaces=[False, True, False]),
+        make("Nobody heard it .", None),
     ]
     for name, docs in (("train", train), ("dev", dev)):
         DocBin(docs=docs, store_user_data=True).to_disk(folder / f"{name}.spacy")
@@ -590,6 +594,7 @@ def test_debug_data_counts_and_finds_faults(tmp_path):
     assert relations["types"]["WORKS_FOR"] == {"PER > ORG": 1} and relations["types"]["MISSED"] == {"LOC > PER": 1}
     assert relations["head_first"] == {"LIVES_IN": 1, "WORKS_FOR": 0, "LEFT": 1, "FROM": 1, "MISSED": 0}
     assert relations["counts"]["pairs with several labels"] == 1
+    assert relations["examples"]["pairs with several labels"] == ["LEFT from 'Anna Maria Brandt' PER to 'Tarvik' LOC"]
     assert relations["counts"]["across a sentence boundary"] == 1
     candidates = data["components"]["relation_extractor"]["candidates"]["train"]
     assert candidates["counts"] == {
@@ -605,14 +610,20 @@ def test_debug_data_counts_and_finds_faults(tmp_path):
         ("1 documents of dev have the text of a document of train, such as 'Yesterday Tarvik", "remove them"),
         ("span_ner: only dev has entities with the labels EVENT", "split the data"),
         ("span_ner: few entities in train: LOC (5), ORG (2), PER (4)", "at least 50"),
-        ("span_ner: 2 (train) and 1 (dev) entities are longer than max_width = 2", "max_width to 5 for all, or 3 for"),
-        ("span_ner: 1 (train) entities do not align with the tokens of the pipeline: 'Tarv' LOC ends", "--align"),
-        ("span_ner: 1 (train) entities cross a sentence boundary: 'Brenna Gazette' ORG", "correct"),
-        ("span_ner: 1 (train) documents have no annotation of entities", "remove them"),
-        ("relation_extractor: 1 (train) gold relations are no candidates and cannot be found", "within"),
-        ("relation_extractor: 1 (train) pairs have several relations", "multi_label = true"),
+        ("span_ner: 2 of 11 gold spans are longer than max_width = 2", ""),
+        ("span_ner: 1 (dev) entities are longer than max_width = 2", "max_width to 5 for all, or 3 for"),
+        ("span_ner: 1 of 11 gold entities do not align with the tokens of the pipeline's tokenizer", ""),
+        ("span_ner: 1 (dev) entities do not align with the tokens of the pipeline, such as 'Tarv' LOC ends", "--align"),
+        ("span_ner: 1 (train) entities cross a sentence boundary, such as 'Brenna Gazette' ORG", "correct"),
+        ("span_ner: 1 of 8 documents, such as 'Nobody saw it . ', have no doc.ents", ""),
+        ("span_ner: 1 (dev) documents have no annotation of entities", "annotate them as empty"),
+        ("relation_extractor: 1 of 5 gold relations are no candidates, such as MISSED", ""),
+        ("relation_extractor: 1 (dev) gold relations are no candidates and cannot be found, such as MISSED", "within"),
+        ("relation_extractor: 1 of 5 gold relations cannot be found, since their two entities have several", ""),
+        ("relation_extractor: 1 (dev) pairs have several relations, and the component predicts one, such as", "="),
         ("relation_extractor: only dev has relations with the labels HELD_IN", "split the data"),
-        ("relation_extractor: 1 (train) documents have no annotation of relations", "nothing is learned from them"),
+        ("relation_extractor: 1 of 8 documents, such as 'Nobody saw it . ', have no doc._.relations", ""),
+        ("relation_extractor: 1 (dev) documents have no annotation of relations", "they are not scored"),
     ):
         (found,) = [problem for key, problem in problems.items() if key.startswith(text)]
         assert found["level"] == "warning" and remedy in found["remedy"]
@@ -627,7 +638,7 @@ def test_debug_data_counts_and_finds_faults(tmp_path):
     [
         ({"encoder": "synlstm"}, [], "that is trained in this run, but no document of train has a tree"),
         ({"encoder": "synlstm"}, ["--training.annotating_components", "[]"], "add parser to [training] annotating"),
-        ({"encoder": "synlstm", "trees": "gold"}, [], "but 10 documents have none when it runs"),
+        ({"encoder": "synlstm", "trees": "gold"}, [], "but 14 documents have none when it runs"),
         ({"head": "nested"}, ["--components.nested_ner.spans_key", "other"], "the key 'other'; the keys are ['sc']"),
         (
             {"relations": "softmax"},

@@ -1,15 +1,8 @@
 """What the corpora of a config contain, and what its components cannot learn or find: for `ner-arch debug-data`."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
-
-from spacy.language import Language
-from spacy.schemas import ConfigSchemaInit, ConfigSchemaTraining
-from spacy.training import Example
-from spacy.training.initialize import get_sourced_components
-from spacy.util import load_config, load_model_from_config, registry, resolve_dot_names
 
 from ..annotation.layers import assigning
 from ..annotation.sentences import with_sentences
@@ -30,9 +23,10 @@ from .corpus_counts import (
     count_relations,
     count_spans,
 )
-from .pipelines import check_corpora, check_word_vectors
+from .training_setup import PARTS, Setup
 
-PARTS = ("train", "dev")
+# Where find_labels has told what is wrong with train.
+DEV = ("dev",)
 # Labels with fewer training examples are reported; the number of `spacy debug data`.
 MIN_EXAMPLES = 50
 
@@ -45,7 +39,7 @@ class Problem(NamedTuple):
 
     level: "error" if training cannot succeed, else "warning".
     text: what is wrong, with numbers.
-    remedy: what the user can do about it; "" if nothing need be done.
+    remedy: what the user can do about it; "" if the text says it, or nothing need be done.
     """
 
     level: str
@@ -53,52 +47,12 @@ class Problem(NamedTuple):
     remedy: str
 
 
-class Setup(NamedTuple):
-    """A config and its corpora.
-
-    examples: of each part.
-    annotating: components that annotate training documents for others.
-    frozen: components that are not trained.
-    sourced: components of other pipelines. Those that are not frozen go on training.
-    """
-
-    nlp: Language
-    examples: dict[str, list[Example]]
-    annotating: list[str]
-    frozen: list[str]
-    sourced: list[str]
-
-    @property
-    def train(self) -> list[Example]:
-        return self.examples["train"]
-
-    def is_set(self, attribute: str) -> bool:
-        """Whether an annotating component sets an attribute of training documents."""
-        return bool(set(self.annotating) & set(assigning(self.nlp, attribute)))
-
-
-def set_up(path: Path, overrides: dict[str, Any]) -> Setup:
-    """Make the pipeline of a config, without its weights, and read its corpora."""
-    raw = load_config(path, overrides=overrides)
-    check_corpora(raw)
-    check_word_vectors(raw)
-    nlp = load_model_from_config(raw, auto_fill=True)
-    config = nlp.config.interpolate()
-    training = registry.resolve(config["training"], schema=ConfigSchemaTraining)
-    initialize = registry.resolve(config["initialize"], schema=ConfigSchemaInit)
-    readers = resolve_dot_names(config, [training["train_corpus"], training["dev_corpus"]])
-    # As Language.initialize does, but without the components: these two decide on the tokens.
-    if initialize["before_init"] is not None:
-        initialize["before_init"](nlp)
-    if hasattr(nlp.tokenizer, "initialize"):
-        nlp.tokenizer.initialize(lambda: readers[0](nlp), nlp=nlp, **initialize["tokenizer"])
-    examples = {part: list(reader(nlp)) for part, reader in zip(PARTS, readers, strict=True)}
-    sourced = list(get_sourced_components(raw))
-    return Setup(nlp, examples, training["annotating_components"], training["frozen_components"], sourced)
-
-
 def inspect_corpora(setup: Setup) -> tuple[dict[str, Any], list[Problem]]:
-    """All numbers, as JSON values, and all problems, errors first."""
+    """All numbers, as JSON values, and all problems, errors first.
+
+    What a component cannot learn from train is in the warnings of its `find_labels`, which training shows as well. The
+    checks add what these do not say, above all about dev.
+    """
     texts = {part: {eg.reference.text for eg in examples} for part, examples in setup.examples.items()}
     keys = sorted({key for examples in setup.examples.values() for eg in examples for key in eg.reference.spans})
 
@@ -123,6 +77,7 @@ def inspect_corpora(setup: Setup) -> tuple[dict[str, Any], list[Problem]]:
             warnings.simplefilter("always")
             labels = pipe.find_labels(setup.train)
         component: dict[str, Any] = {"labels": labels, "warnings": [str(warning.message) for warning in caught]}
+        problems += [Problem("warning", text, "") for text in component["warnings"]]
         if isinstance(pipe, RelationExtractor):
             component["candidates"] = {part: count_candidates(pipe, setup.examples[part]) for part in PARTS}
             problems += check_relations(name, pipe, setup, data["relations"], component["candidates"])
@@ -140,7 +95,8 @@ def check_documents(documents: Parts) -> Iterator[Problem]:
     if both:
         yield Problem(
             "warning",
-            f"{both} documents of dev have the text of a document of train, such as {first(documents, IN_BOTH)}",
+            f"{both} documents of dev have the text of a document of train, such as "
+            f"{documents['dev']['examples'][IN_BOTH][0]}",
             "remove them from one corpus; they make the scores too high",
         )
 
@@ -191,14 +147,26 @@ def check_spans(name: str, pipe: Any, data: Mapping[str, Any]) -> Iterator[Probl
     parts = data["entities"] if key is None else data["spans"][key]
     what = "entities" if key is None else f"spans of {key!r}"
     yield from check_labels(name, parts, what)
+    yield from find_counted(
+        name,
+        parts,
+        MISALIGNED,
+        f"{what} do not align with the tokens of the pipeline",
+        "correct their bounds, convert with --align expand or contract, or change the tokenizer (--lang)",
+        DEV,
+    )
+    text = "tokens have no annotation of entities"
+    yield from find_counted(name, parts, MISSING_TOKENS, text, "nothing is learned from them")
+    text = f"{what} cross a sentence boundary"
+    yield from find_counted(name, parts, CROSSING, text, "correct their bounds or the sentences")
     limit = pipe.cfg.get("max_width")
-    wide = {part: sum(n for width, n in parts[part]["widths"].items() if width > limit) for part in PARTS if limit}
-    if any(wide.values()):
+    wide = sum(number for width, number in parts["dev"]["widths"].items() if limit and width > limit)
+    if wide:
         widths = [width for part in PARTS for width, n in parts[part]["widths"].items() for _ in range(n)]
         most = sorted(widths)[int(0.99 * (len(widths) - 1))]
         yield Problem(
             "warning",
-            f"{name}: {in_parts(wide)} {what} are longer than max_width = {limit} words; they cannot be found",
+            f"{name}: {wide} (dev) {what} are longer than max_width = {limit} words; they cannot be found",
             f"set [components.{name}] max_width to {max(widths)} for all, or {most} for 99 %; it costs time and memory",
         )
 
@@ -208,24 +176,22 @@ def check_relations(
 ) -> Iterator[Problem]:
     """Relations that a component cannot learn or find."""
     yield from check_labels(name, parts, "relations")
-    lost = numbers(candidates, LOST)
-    if any(lost.values()):
-        yield Problem(
-            "warning",
-            f"{name}: {in_parts(lost)} gold relations are no candidates and cannot be found, such as "
-            f"{first(candidates, LOST)}",
-            f'check that their arguments are entities and their sentences right, or set within = "document" or a '
-            f"larger max_distance in [components.{name}.candidates], or other type_pairs in [components.{name}]",
-        )
-    several = numbers(parts, PAIRS_WITH_LABELS)
-    if pipe.once:
-        several = {part: several[part] + parts[part]["counts"][BOTH_DIRECTIONS] for part in PARTS}
-    if any(several.values()) and not pipe.cfg["multi_label"]:
-        yield Problem(
-            "warning",
-            f"{name}: {in_parts(several)} pairs have several relations, and the component predicts one",
-            f"set [components.{name}] multi_label = true" + (' or direction = "pairs"' if pipe.once else ""),
-        )
+    yield from find_counted(
+        name,
+        candidates,
+        LOST,
+        "gold relations are no candidates and cannot be found",
+        f'check that their arguments are entities and their sentences right, or set within = "document" or a '
+        f"larger max_distance in [components.{name}.candidates], or other type_pairs in [components.{name}]",
+        DEV,
+    )
+    if not pipe.cfg["multi_label"]:
+        remedy = f"set [components.{name}] multi_label = true" + (' or direction = "pairs"' if pipe.once else "")
+        text = "pairs have several relations, and the component predicts one"
+        yield from find_counted(name, parts, PAIRS_WITH_LABELS, text, remedy, DEV)
+        if pipe.once:
+            text = "pairs are related in both directions, and the component predicts one relation"
+            yield from find_counted(name, parts, BOTH_DIRECTIONS, text, remedy, DEV)
     if pipe.learned_type_pairs:
         yield from check_type_pairs(name, pipe.learned_type_pairs, parts)
     yield from check_arrival(name, pipe, setup, bool(parts["train"]["labels"]))
@@ -275,7 +241,7 @@ def check_arrival(name: str, pipe: RelationExtractor, setup: Setup, has_relation
 
 
 def check_labels(name: str, parts: Parts, what: str) -> Iterator[Problem]:
-    """Problems of all kinds of annotation."""
+    """Labels that a component cannot learn or find, and documents that are not scored."""
     train, dev = (parts[part]["labels"] for part in PARTS)
     if not train:
         yield Problem(
@@ -297,35 +263,31 @@ def check_labels(name: str, parts: Parts, what: str) -> Iterator[Problem]:
             f"{name}: few {what} in train: {', '.join(f'{label} ({number})' for label, number in few.items())}",
             f"annotate at least {MIN_EXAMPLES} of each label, or merge labels",
         )
-    remedies = {
-        UNANNOTATED: (
-            f"documents have no annotation of {what.split(' ')[0]}",
-            "nothing is learned from them; remove them, or annotate them as empty",
-        ),
-        MISSING_TOKENS: ("tokens have no annotation of entities", "nothing is learned from them"),
-        MISALIGNED: (
-            f"{what} do not align with the tokens of the pipeline",
-            "correct their bounds, convert with --align expand or contract, or change the tokenizer (--lang)",
-        ),
-    }
-    if what != "relations":
-        remedies[CROSSING] = (f"{what} cross a sentence boundary", "correct their bounds or the sentences")
-    for kind, (text, remedy) in remedies.items():
-        found = numbers(parts, kind)
-        if any(found.values()):
-            example = first(parts, kind)
-            yield Problem("warning", f"{name}: {in_parts(found)} {text}" + (f": {example}" if example else ""), remedy)
+    yield from find_counted(
+        name,
+        parts,
+        UNANNOTATED,
+        f"documents have no annotation of {what.split(' ')[0]}",
+        "they are not scored; if there is nothing to find in them, annotate them as empty",
+        DEV,
+    )
 
 
-def numbers(parts: Parts, kind: str) -> dict[str, int]:
-    return {part: parts[part]["counts"].get(kind, 0) for part in PARTS}
+def find_counted(
+    name: str, parts: Parts, kind: str, text: str, remedy: str, checked: Sequence[str] = PARTS
+) -> Iterator[Problem]:
+    """A warning with the number of items of a kind and the first example, if there are any.
+
+    text: what is wrong with the items; it follows their number.
+    checked: the parts whose items count.
+    """
+    found = {part: parts[part]["counts"].get(kind, 0) for part in checked}
+    if any(found.values()):
+        examples = [example for part in checked for example in parts[part]["examples"].get(kind, ())]
+        such_as = f", such as {examples[0]}" if examples else ""
+        yield Problem("warning", f"{name}: {in_parts(found)} {text}{such_as}", remedy)
 
 
 def in_parts(found: Mapping[str, int]) -> str:
     """Such as "3 (train) and 1 (dev)"."""
     return " and ".join(f"{number} ({part})" for part, number in found.items() if number)
-
-
-def first(parts: Parts, kind: str) -> str:
-    """The first example of a kind; "" if there is none."""
-    return next((parts[part]["examples"][kind][0] for part in PARTS if kind in parts[part]["examples"]), "")

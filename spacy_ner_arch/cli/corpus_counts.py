@@ -160,8 +160,12 @@ def count_relations(examples: Sequence[Example]) -> Counts:
                 tally.note(MISALIGNED, describe_relation, doc, key)
             if bisect_right(sentences, head[0]) != bisect_right(sentences, tail[0]):
                 tally.note(CROSSING, describe_relation, doc, key)
-        pairs = Counter((key[:2], key[3:5]) for key in gold)
-        tally.counts[PAIRS_WITH_LABELS] += sum(number > 1 for number in pairs.values())
+        pairs = Counter[tuple]()
+        for key in gold:
+            pair = (key[:2], key[3:5])
+            pairs[pair] += 1
+            if pairs[pair] == 2:
+                tally.note(PAIRS_WITH_LABELS, describe_relation, doc, key)
         tally.counts[BOTH_DIRECTIONS] += sum(head < tail and (tail, head) in pairs for head, tail in pairs)
     return tally.as_dict(
         labels=dict(labels),

@@ -27,7 +27,9 @@ Parts = Mapping[str, Any]
 def debug_data(
     context: typer.Context,
     config: Path = Argument(..., help="Config file", exists=True, dir_okay=False),
-    json_path: Path | None = Option(None, "--json", help="JSON file for all numbers and problems", dir_okay=False),
+    json_path: Path | None = Option(
+        None, "--json", help="JSON file for all numbers, examples and problems", dir_okay=False
+    ),
     code: Path | None = CODE,
 ) -> None:
     """Check the corpora of a config before training.
@@ -36,7 +38,8 @@ def debug_data(
     overridden, as in `spacy train`: --paths.train FILE. Nothing is trained, and no transformer is loaded. Exits with 1
     if training cannot succeed.
     """
-    from .corpus_checks import inspect_corpora, set_up
+    from .corpus_checks import inspect_corpora
+    from .training_setup import set_up
 
     import_code(code)
     try:
@@ -86,9 +89,6 @@ def print_corpora(data: Mapping[str, Any]) -> None:
     for name, component in data["components"].items():
         if "candidates" in component:
             print_counts(f"Candidates of {name}", component["candidates"])
-    for component in data["components"].values():
-        for warning in component["warnings"]:
-            msg.info(f"Training will warn: {warning}")
 
 
 def label_rows(parts: Parts) -> list[tuple]:
@@ -99,15 +99,11 @@ def label_rows(parts: Parts) -> list[tuple]:
 
 
 def print_counts(title: str, parts: Parts, rows: Sequence[tuple] = ()) -> None:
-    """Print rows and the counts of all parts side by side, and examples below."""
+    """Print rows and the counts of all parts side by side."""
     msg.divider(title)
     names = dict.fromkeys(name for part in parts.values() for name in part["counts"])
     counts = [(name, *(part["counts"].get(name, 0) for part in parts.values())) for name in names]
     msg.table([*rows, *counts], header=("", *parts), aligns=("l", *("r" for _ in parts)), max_col=60)
-    for name in names:
-        for part, found in parts.items():
-            for example in found["examples"].get(name, ()):
-                print(f"{name} ({part}): {example}")
 
 
 def print_types(relations: Parts) -> None:

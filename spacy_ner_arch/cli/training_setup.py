@@ -1,0 +1,59 @@
+"""The pipeline of a config and its corpora, as training would set them up, without weights."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from spacy.language import Language
+from spacy.schemas import ConfigSchemaInit, ConfigSchemaTraining
+from spacy.training import Example
+from spacy.training.initialize import get_sourced_components
+from spacy.util import load_config, load_model_from_config, registry, resolve_dot_names
+
+from ..annotation.layers import assigning
+from .pipelines import check_corpora, check_word_vectors
+
+PARTS = ("train", "dev")
+
+
+class Setup(NamedTuple):
+    """A config and its corpora.
+
+    examples: of each part.
+    annotating: components that annotate training documents for others.
+    frozen: components that are not trained.
+    sourced: components of other pipelines. Those that are not frozen go on training.
+    """
+
+    nlp: Language
+    examples: dict[str, list[Example]]
+    annotating: list[str]
+    frozen: list[str]
+    sourced: list[str]
+
+    @property
+    def train(self) -> list[Example]:
+        return self.examples["train"]
+
+    def is_set(self, attribute: str) -> bool:
+        """Whether an annotating component sets an attribute of training documents."""
+        return bool(set(self.annotating) & set(assigning(self.nlp, attribute)))
+
+
+def set_up(path: Path, overrides: dict[str, Any]) -> Setup:
+    """Make the pipeline of a config, without its weights, and read its corpora."""
+    raw = load_config(path, overrides=overrides)
+    check_corpora(raw)
+    check_word_vectors(raw)
+    nlp = load_model_from_config(raw, auto_fill=True)
+    config = nlp.config.interpolate()
+    training = registry.resolve(config["training"], schema=ConfigSchemaTraining)
+    initialize = registry.resolve(config["initialize"], schema=ConfigSchemaInit)
+    readers = resolve_dot_names(config, [training["train_corpus"], training["dev_corpus"]])
+    # As Language.initialize does, but without the components: these two decide on the tokens.
+    if initialize["before_init"] is not None:
+        initialize["before_init"](nlp)
+    if hasattr(nlp.tokenizer, "initialize"):
+        nlp.tokenizer.initialize(lambda: readers[0](nlp), nlp=nlp, **initialize["tokenizer"])
+    examples = {part: list(reader(nlp)) for part, reader in zip(PARTS, readers, strict=True)}
+    sourced = list(get_sourced_components(raw))
+    return Setup(nlp, examples, training["annotating_components"], training["frozen_components"], sourced)
