@@ -9,8 +9,8 @@ from spacy.tokens import Doc
 from spacy.training import Example
 
 from ..annotation.entities import scored_entities, scored_spans
-from ..annotation.layers import assigning
 from ..bridge.shim import TorchShim
+from .pipelines import GOLD_ENTITIES, finds_entities
 
 # Documents that are predicted before the time is taken.
 WARM_UP = 20
@@ -98,8 +98,7 @@ def predicted(nlp: Language, corpus: Path) -> Predicted:
 
     from ..training.corpus import create_corpus
 
-    finds_entities = assigning(nlp, "doc.ents") or assigning(nlp, "doc.spans")
-    copied = [] if finds_entities else ["ents", "spans", "sents"]
+    copied = [] if finds_entities(nlp) else GOLD_ENTITIES
     examples: list[Example] = list(create_corpus(corpus, copy=copied)(nlp))
     if not examples:
         raise ValueError(f"{corpus} has no documents")

@@ -11,7 +11,7 @@ from wasabi import Printer, msg
 from ..annotation.layers import assigning, describe_layers
 from .messages import fail, writing
 from .options import CODE, GPU_ID, MODEL
-from .pipelines import check_corpus, check_output, load, predict_corpus, setters
+from .pipelines import check_corpus, check_output, finds_entities, load, predict_corpus, setters
 
 
 def evaluate(
@@ -58,7 +58,7 @@ def evaluate(
     ]
     if gold_entities and not extractors:
         msg.fail("--gold-entities is for pipelines that find relations; this one finds none", exits=1)
-    if gold_entities is None and extractors and not (assigning(nlp, "doc.ents") or assigning(nlp, "doc.spans")):
+    if gold_entities is None and extractors and not finds_entities(nlp):
         msg.warn("No component of this pipeline finds entities: relations are scored between gold entities")
         gold_entities = True
     if gold_preproc and extractors:
@@ -68,7 +68,7 @@ def evaluate(
         copied.append("heads")
     elif gold_entities:
         copied.append("sents")
-    nlp.disable_pipes(*setters(nlp, copied))  # so that they are not scored
+    nlp.select_pipes(disable=setters(nlp, copied))  # so that they are not scored
     try:
         examples = predict_corpus(nlp, corpus, copied, gold_preproc)
     except ValueError as error:
@@ -114,7 +114,7 @@ def warn_of_no_entities(nlp: Language, corpus: Path, gold_entities: bool) -> Non
     """Warn that no document has an entity, so that no relation can be found."""
     if gold_entities:
         msg.warn(f"{corpus}: no gold entity, and so no relation: leave out --gold-entities, or annotate entities")
-    elif assigning(nlp, "doc.ents") or assigning(nlp, "doc.spans"):
+    elif finds_entities(nlp):
         msg.warn("The pipeline finds no entity, and so no relation: give --gold-entities, or train it longer")
     else:
         msg.warn("No document has an entity: give --gold-entities, or add an entity component to the pipeline")

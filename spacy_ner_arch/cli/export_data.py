@@ -11,7 +11,7 @@ from wasabi import msg
 from ..annotation.layers import assigning
 from .messages import fail
 from .options import CODE, GPU_ID
-from .pipelines import check_output, load, predict_corpus
+from .pipelines import check_output, finds_entities, load, predict_corpus
 
 FORMAT_HELP = (
     "label-studio, doccano, prodigy, brat (a folder), conll (columns), spert, or json (Doc.to_json, which loses least)"
@@ -47,7 +47,7 @@ def export_data(
         if nlp is None:
             docs = read_docbins(corpus, Vocab())
         else:
-            if not any(assigning(nlp, name) for name in ("doc.ents", "doc.spans", "doc._.relations")):
+            if not finds_entities(nlp) and not assigning(nlp, "doc._.relations"):
                 raise ValueError("no component of this pipeline finds entities, spans or relations")
             docs = (doc for file in files for doc in predictions(nlp, file))
         write_docs(docs, output, format, report, model=model, spans_key=spans_key, source=corpus)
@@ -63,7 +63,7 @@ def why_no_entities(nlp: Language | None, spans_key: str) -> str:
     """The remedy for an export without entities of a corpus, or of the predictions of a pipeline."""
     if nlp is None:
         return f"check the corpus, and --spans-key {spans_key}"
-    if assigning(nlp, "doc.ents") or assigning(nlp, "doc.spans"):
+    if finds_entities(nlp):
         return f"the pipeline finds none in these texts; train it longer, or check --spans-key {spans_key}"
     return "no component of the pipeline finds entities, between which relations are found; add one that does"
 

@@ -16,7 +16,7 @@ from wasabi import msg
 from ..annotation.entities import ALTERNATIVES
 from ..evaluation.doubts import LEAST, Doubt, entity_doubts, relation_doubts
 from ..formats import write_docbin
-from .pipelines import check_word_vectors, predict_corpus, with_tokens
+from .pipelines import GOLD_ENTITIES, check_word_vectors, predict_corpus, with_tokens
 
 
 def train_parts(
@@ -73,7 +73,7 @@ def judge(nlp: Language, numbers: list[int], corpus: Path) -> Iterator[tuple[int
             pipe.cfg["threshold"] = 0.0
         symmetric = sorted({label for pipe in extractors for label in pipe.cfg["symmetric"]})
         # Relations are judged between gold entities.
-        with_gold = predict_corpus(nlp, corpus, ["ents", "spans", "sents"])
+        with_gold = predict_corpus(nlp, corpus, GOLD_ENTITIES)
         for i, example in enumerate(with_gold):
             doubts[i] += relation_doubts(numbers[i], example, symmetric)
         examples = examples or with_gold

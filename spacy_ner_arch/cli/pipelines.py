@@ -20,6 +20,9 @@ from .messages import fail
 # The attribute that a component assigns if it sets a layer of annotation.
 ASSIGNED = {"ents": "doc.ents", "spans": "doc.spans", "heads": "token.head"}
 
+# What `predict_corpus` copies to find relations between gold entities in gold sentences.
+GOLD_ENTITIES = ["ents", "spans", "sents"]
+
 # Readers whose `path` is a .spacy file or a folder of them.
 READERS = ("spacy.Corpus.v1", "spacy_ner_arch.Corpus.v1")
 
@@ -125,6 +128,11 @@ def load(model: str, use_gpu: int = -1, code: Path | None = None, silent: bool =
 def setters(nlp: Language, layers: Iterable[str]) -> list[str]:
     """Names of the components that set layers of annotation, without those that only set sentences."""
     return sorted({name for layer in layers if layer in ASSIGNED for name in assigning(nlp, ASSIGNED[layer])})
+
+
+def finds_entities(nlp: Language) -> bool:
+    """Whether a component declares that it sets entities or spans."""
+    return bool(assigning(nlp, "doc.ents") or assigning(nlp, "doc.spans"))
 
 
 def with_tokens(docs: Iterable[Doc]) -> list[int]:

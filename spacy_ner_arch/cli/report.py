@@ -8,7 +8,7 @@ from wasabi import msg
 from ..annotation.layers import assigning
 from .messages import fail
 from .options import CODE, GPU_ID, MODEL
-from .pipelines import check_corpus, load, predict_corpus, with_tokens
+from .pipelines import GOLD_ENTITIES, check_corpus, finds_entities, load, predict_corpus, with_tokens
 
 
 def report(
@@ -30,11 +30,10 @@ def report(
     from ..formats import read_docbins
 
     nlp = load(model, use_gpu, code)
-    finds_entities = assigning(nlp, "doc.ents") or assigning(nlp, "doc.spans")
-    if not finds_entities and not assigning(nlp, "doc._.relations"):
+    if not finds_entities(nlp) and not assigning(nlp, "doc._.relations"):
         msg.fail("No component of this pipeline finds entities, spans or relations", exits=1)
     # Without a component that finds entities, relations are those between gold entities.
-    copied = [] if finds_entities else ["ents", "spans", "sents"]
+    copied = [] if finds_entities(nlp) else GOLD_ENTITIES
     numbers = with_tokens(read_docbins(corpus, nlp.vocab))
     try:
         examples = predict_corpus(nlp, corpus, copied)
