@@ -9,7 +9,7 @@ from typer import Argument, Option
 from wasabi import msg
 
 from .messages import fail, warn
-from .options import CODE, GPU_ID, MODEL
+from .options import CODE, GPU_ID, MODEL, split_names
 
 if TYPE_CHECKING:
     from ..bulk.annotator import Job
@@ -197,7 +197,6 @@ def check_options(to: str, key: str | None, text_column: str, engine: str, addre
 def find_soft(soft: bool, to: str, gold_labels: str | None, component: str | None) -> "Soft | None":
     """The options of --soft. Raises ValueError for options that need others."""
     from ..bulk.soft import Soft
-    from .convert import split_names
 
     if soft and to != "spacy":
         raise ValueError("--soft writes to doc.user_data, which only .spacy files have; add --to spacy")

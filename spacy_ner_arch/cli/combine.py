@@ -7,7 +7,7 @@ from typer import Argument, Option
 from wasabi import msg
 
 from ..annotation.layers import find_pipe
-from .messages import fail, warn
+from .messages import fail, print_scores, warn
 from .options import CODE, GPU_ID
 from .pipelines import check_output, load
 
@@ -43,7 +43,6 @@ def combine(
     from ..annotation.entities import trim
     from ..evaluation.score_tables import micro_average
     from ..formats import find_docbins, read_docbins, write_docbin
-    from .evaluate import print_scores
     from .voting import Unknown, check_same_texts, judged, span_model, vote, with_entities
 
     unknown = Unknown()

@@ -10,6 +10,7 @@ from typer import Argument, Option
 from wasabi import msg
 
 from .messages import fail
+from .options import split_names
 
 if TYPE_CHECKING:
     from ..formats import ReadReport
@@ -167,11 +168,6 @@ def output_name(path: Path) -> str:
     """Name of the output of an input, without the ending of a file. A link gives its own name, not its target's."""
     path = Path(os.path.abspath(path))
     return path.name if path.is_dir() else path.stem
-
-
-def split_names(text: str) -> list[str]:
-    """The names in a text, which commas separate."""
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def check_options(format: str, options: Collection[str], groups: bool) -> None:

@@ -1,17 +1,21 @@
 """`ner-arch evaluate`: scores per label of entities, spans and relations."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import srsly
 from spacy.language import Language
+from spacy.training import Example
 from typer import Argument, Option
-from wasabi import Printer, msg
+from wasabi import msg
 
 from ..annotation.layers import assigning, describe_layers
-from .messages import fail, writing
+from .messages import fail, print_scores, writing
 from .options import CODE, GPU_ID, MODEL
-from .pipelines import check_corpus, check_output, finds_entities, load, predict_corpus, setters
+from .pipelines import GOLD_ENTITIES, check_corpus, check_output, finds_entities, load, predict_corpus, setters
+
+if TYPE_CHECKING:
+    from ..evaluation.score_tables import Row
 
 
 def evaluate(
@@ -44,7 +48,6 @@ def evaluate(
     """
     from spacy.scorer import Scorer
 
-    from ..evaluation.score_tables import entity_table, relation_table, span_tables
     from ..formats import find_docbins
 
     if output is not None:
@@ -56,36 +59,19 @@ def evaluate(
     extractors: list[Any] = [
         pipe for name, pipe in nlp.pipeline if nlp.get_pipe_meta(name).factory == "relation_extractor"
     ]
-    if gold_entities and not extractors:
-        msg.fail("--gold-entities is for pipelines that find relations; this one finds none", exits=1)
-    if gold_entities is None and extractors and not finds_entities(nlp):
-        msg.warn("No component of this pipeline finds entities: relations are scored between gold entities")
-        gold_entities = True
+    copied = choose_copied(nlp, gold_entities, gold_trees, finds_relations=bool(extractors))
     if gold_preproc and extractors:
         msg.fail("--gold-preproc would lose the gold relations, which spaCy does not keep for sentences", exits=1)
-    copied = ["ents", "spans"] if gold_entities else []
-    if gold_trees:
-        copied.append("heads")
-    elif gold_entities:
-        copied.append("sents")
     nlp.select_pipes(disable=setters(nlp, copied))  # so that they are not scored
     try:
         examples = predict_corpus(nlp, corpus, copied, gold_preproc)
     except ValueError as error:
         fail("Cannot evaluate", error)
+    found = (pipe.generate_candidates(eg.predicted).entities for pipe in extractors for eg in examples)
+    if extractors and examples and not any(found):
+        warn_of_no_entities(nlp, corpus, "ents" in copied)
     scores = Scorer(nlp).score(examples)
-    tables = {}
-    if not gold_entities:
-        tables = {f"spans_{key}_table": rows for key, rows in span_tables(examples).items()}
-    if extractors:
-        symmetric = {label for pipe in extractors for label in pipe.cfg["symmetric"]}
-        tables["rel_table"] = relation_table(examples, sorted(symmetric))
-        found = (pipe.generate_candidates(eg.predicted).entities for pipe in extractors for eg in examples)
-        if examples and not any(found):
-            warn_of_no_entities(nlp, corpus, bool(gold_entities))
-    # A component of a user may set doc.ents without a scorer.
-    if scores.get("ents_f") is not None or not (tables or assigning(nlp, "doc.spans")):
-        tables["ents_table"] = entity_table(examples)
+    tables = make_tables(nlp, examples, extractors, scores, gold_entities="ents" in copied)
     if not any(tables.values()):
         gold = describe_layers(eg.reference for eg in examples)
         predicted = describe_layers(eg.predicted for eg in examples)
@@ -100,14 +86,57 @@ def evaluate(
             srsly.write_json(output, {**scores, **as_json})
         msg.good(f"Saved scores to {output}")
     if displacy_path is not None:
-        from .pages import write_pages
+        write_displacy(nlp, examples[:displacy_limit], displacy_path)
 
-        with writing(displacy_path):
-            written = write_pages(nlp, [eg.predicted for eg in examples[:displacy_limit]], displacy_path)
-        for path, content in written:
-            msg.good(f"Saved {content} to {path}")
-        if not written:
-            msg.warn("--displacy-path: no page written, since the pipeline sets no entities, spans or relations")
+
+def choose_copied(nlp: Language, gold_entities: bool | None, gold_trees: bool, *, finds_relations: bool) -> list[str]:
+    """Gold annotation to copy, see `predict_corpus`. Exits with a message for an option that does not fit the pipeline.
+
+    gold_entities: None to copy entities if no component finds any.
+    """
+    if gold_entities and not finds_relations:
+        msg.fail("--gold-entities is for pipelines that find relations; this one finds none", exits=1)
+    if gold_entities is None and finds_relations and not finds_entities(nlp):
+        msg.warn("No component of this pipeline finds entities: relations are scored between gold entities")
+        gold_entities = True
+    if not gold_entities:
+        return ["heads"] if gold_trees else []
+    # Trees have sentences.
+    return ["ents", "spans", "heads"] if gold_trees else GOLD_ENTITIES
+
+
+def make_tables(
+    nlp: Language, examples: list[Example], extractors: list[Any], scores: dict[str, Any], *, gold_entities: bool
+) -> dict[str, list["Row"]]:
+    """Rows per label and averages, by the key of the table in the JSON file.
+
+    scores: of spaCy's scorer.
+    gold_entities: whether entities and spans are gold, and so have no table.
+    """
+    from ..evaluation.score_tables import entity_table, relation_table, span_tables
+
+    tables = {}
+    if not gold_entities:
+        tables = {f"spans_{key}_table": rows for key, rows in span_tables(examples).items()}
+    if extractors:
+        symmetric = {label for pipe in extractors for label in pipe.cfg["symmetric"]}
+        tables["rel_table"] = relation_table(examples, sorted(symmetric))
+    # A component of a user may set doc.ents without a scorer.
+    if scores.get("ents_f") is not None or not (tables or assigning(nlp, "doc.spans")):
+        tables["ents_table"] = entity_table(examples)
+    return tables
+
+
+def write_displacy(nlp: Language, examples: list[Example], folder: Path) -> None:
+    """Write html pages of the predictions."""
+    from .pages import write_pages
+
+    with writing(folder):
+        written = write_pages(nlp, [eg.predicted for eg in examples], folder)
+    for path, content in written:
+        msg.good(f"Saved {content} to {path}")
+    if not written:
+        msg.warn("--displacy-path: no page written, since the pipeline sets no entities, spans or relations")
 
 
 def warn_of_no_entities(nlp: Language, corpus: Path, gold_entities: bool) -> None:
@@ -118,9 +147,3 @@ def warn_of_no_entities(nlp: Language, corpus: Path, gold_entities: bool) -> Non
         msg.warn("The pipeline finds no entity, and so no relation: give --gold-entities, or train it longer")
     else:
         msg.warn("No document has an entity: give --gold-entities, or add an entity component to the pipeline")
-
-
-def print_scores(rows: list[Any]) -> None:
-    if rows:
-        percent = [(row.name, *(f"{100 * value:.2f}" for value in row[1:4]), row.support) for row in rows]
-        Printer().table(percent, header=("", "P", "R", "F", "support"), aligns=("l", "r", "r", "r", "r"))

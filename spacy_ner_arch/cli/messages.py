@@ -1,15 +1,18 @@
-"""Errors and warnings with details of several lines, and characters that a terminal cannot show."""
+"""What several commands print: errors and warnings with details of several lines, and tables of scores."""
 
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import wasabi.util
-from wasabi import msg
+from wasabi import Printer, msg
+
+if TYPE_CHECKING:
+    from ..evaluation.score_tables import Row
 
 WIDTH = 80
 
@@ -66,3 +69,10 @@ def wrap(details: object) -> str:
         )
         for line in str(details).strip("\n").splitlines()
     )
+
+
+def print_scores(rows: Sequence["Row"]) -> None:
+    """Print precision, recall and F1 in percent, and support."""
+    if rows:
+        percent = [(row.name, *(f"{100 * value:.2f}" for value in row[1:4]), row.support) for row in rows]
+        Printer().table(percent, header=("", "P", "R", "F", "support"), aligns=("l", "r", "r", "r", "r"))
