@@ -11,7 +11,7 @@ from spacy.training import Example
 from typer.testing import CliRunner
 
 from spacy_ner_arch.cli.app import app
-from spacy_ner_arch.cli.thresholds import Found, for_recall, found_in, round_down
+from spacy_ner_arch.cli.thresholds import FoundEntities, for_recall, found_in, round_down
 from spacy_ner_arch.evaluation.risk import documents_needed, precision_threshold, recall_threshold, wilson
 
 
@@ -135,7 +135,7 @@ def test_a_recall_that_is_almost_out_of_reach(capsys):
 
     def warning(lost):
         spans = [{(0, 1, "PER"): 0.9}] * (100 - lost) + [{}] * lost
-        for_recall([Found([(0, 1, "PER")], each, {}) for each in spans], ["PER"], 0.9, per_label=False)
+        for_recall([FoundEntities([(0, 1, "PER")], each, {}) for each in spans], ["PER"], 0.9, per_label=False)
         return "".join(capsys.readouterr())
 
     assert "7.0% of the entities of a document cannot be found" in " ".join(warning(7).split())

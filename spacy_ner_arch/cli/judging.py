@@ -14,7 +14,7 @@ from spacy.util import load_config, load_model
 from wasabi import msg
 
 from ..annotation.entities import ALTERNATIVES
-from ..evaluation.doubts import LEAST, Doubt, entity_doubts, relation_doubts
+from ..evaluation.doubts import MIN_PROBABILITY, Doubt, entity_doubts, relation_doubts
 from ..formats import write_docbin
 from .pipelines import GOLD_ENTITIES, check_word_vectors, predict_corpus, with_tokens
 
@@ -61,7 +61,7 @@ def judge(nlp: Language, numbers: list[int], corpus: Path) -> Iterator[tuple[int
     doubts: list[list[Doubt]] = [[] for _ in numbers]
     examples: list[Example] = []
     if taggers:
-        taggers[0].cfg.update(alternatives=LEAST, threshold=0.0)
+        taggers[0].cfg.update(alternatives=MIN_PROBABILITY, threshold=0.0)
         # The spans that an entity ruler has set would have no probability.
         taggers[0].overwrite_ents = True
         with nlp.select_pipes(disable=[pipe.name for pipe in extractors]):

@@ -16,17 +16,17 @@ from ..evaluation.items import annotated_tokens
 from ..evaluation.risk import documents_needed, precision_threshold, recall_threshold, wilson
 
 # Least probability of the spans that are looked at. An entity below it cannot be found at any threshold.
-LEAST = 1e-8
+MIN_PROBABILITY = 1e-8
 # One-sided 95 % quantile of the normal distribution.
 QUANTILE = 1.645
 
 
-class Found(NamedTuple):
+class FoundEntities(NamedTuple):
     """Gold entities of a document, and what was found in it: spans (start, end, label) in tokens of the pipeline.
 
     gold: gold entities. Bounds within a token are moved to those of the token.
-    spans: probabilities of all spans that have at least LEAST. Those of a component without probabilities, such as an
-        entity ruler, have 1, since they stay at any threshold.
+    spans: probabilities of all spans that have at least MIN_PROBABILITY. Those of a component without probabilities,
+        such as an entity ruler, have 1, since they stay at any threshold.
     entities: the same of the predicted entities.
     moved: wordings of the gold entities whose bounds were moved.
 
@@ -43,7 +43,7 @@ class Found(NamedTuple):
         return np.array([self.spans.get(span, 0.0) for span in self.gold if label in (None, span[2])])
 
 
-def found_in(example: Example) -> Found:
+def found_in(example: Example) -> FoundEntities:
     doc, entities = example.predicted, example.reference.ents
     gold = covering(example, entities)
     moved = [ent.text for ent in find_misaligned(example, entities)]
@@ -52,7 +52,7 @@ def found_in(example: Example) -> Found:
     scored = list(scored_entities(doc))
     certain = known_scores(example, ((ent, 1.0) for ent, score in scored if score is None))
     probable = known_scores(example, ((ent, score) for ent, score in scored if score is not None))
-    return Found(gold, spans | certain, probable | certain, moved)
+    return FoundEntities(gold, spans | certain, probable | certain, moved)
 
 
 def covering(example: Example, gold: Sequence[Span]) -> list[LabelledSpan]:
@@ -62,7 +62,7 @@ def covering(example: Example, gold: Sequence[Span]) -> list[LabelledSpan]:
     return [(here[0], here[-1] + 1, span.label_) for span, here in zip(gold, tokens, strict=True)]
 
 
-def report_moved(documents: Iterable[Found]) -> None:
+def report_moved(documents: Iterable[FoundEntities]) -> None:
     """Say how many gold entities have other bounds than tokens."""
     moved = [wording for document in documents for wording in document.moved]
     if moved:
@@ -81,52 +81,92 @@ def known_scores(example: Example, scored: Iterable[tuple[Span, float]]) -> dict
     }
 
 
+class LabelThreshold(NamedTuple):
+    """The threshold of a label that keeps a recall, and what it costs on the corpus.
+
+    label: the label; None for the entities of all labels.
+    threshold: the least probability of the spans to keep.
+    documents: number of documents with such entities.
+    entities: number of gold entities.
+    spans: number of spans that have at least the threshold.
+    missed: share of the entities of a document with a lower probability, on average over the documents.
+    lost: the same share of those that are found at no threshold.
+    lost_error: standard error of `lost`.
+    """
+
+    label: str | None
+    threshold: float
+    documents: int
+    entities: int
+    spans: int
+    missed: float
+    lost: float
+    lost_error: float
+
+
+def label_threshold(documents: Sequence[FoundEntities], label: str | None, recall: float) -> LabelThreshold:
+    """The threshold of a label, or of all labels if it is None. Raises ValueError if the recall cannot be kept."""
+    what = entities_of(label)
+    needed = documents_needed(1 - recall)
+    scores = [row for row in (document.gold_scores(label) for document in documents) if len(row)]
+    if len(scores) < needed:
+        raise ValueError(
+            f"--min-recall {recall} needs at least {needed} documents with {what}, and the corpus has "
+            f"{len(scores)}; give more documents, or a lower recall{', or no --per-label' if label else ''}"
+        )
+    shares = [np.mean(row == 0) for row in scores]
+    lost = float(np.mean(shares))
+    threshold = recall_threshold(scores, 1 - recall)
+    if threshold is None:
+        raise ValueError(
+            f"--min-recall {recall} cannot be kept: on average, {lost:.1%} of the {what} of a document have a "
+            f"label that the pipeline does not have, a probability below {MIN_PROBABILITY}, begin or end with white "
+            "space, or overlap an entity of an earlier component; give a lower recall, or train it further"
+        )
+    threshold = round_down(threshold)
+    spans = sum(
+        probability >= threshold and label in (None, key[2])
+        for document in documents
+        for key, probability in document.spans.items()
+    )
+    missed = float(np.mean([np.mean(row < threshold) for row in scores]))
+    lost_error = float(np.std(shares)) / math.sqrt(len(shares))
+    return LabelThreshold(label, threshold, len(scores), sum(map(len, scores)), spans, missed, lost, lost_error)
+
+
 def for_recall(
-    documents: Sequence[Found], labels: Sequence[str], recall: float, per_label: bool
+    documents: Sequence[FoundEntities], labels: Sequence[str], recall: float, per_label: bool
 ) -> float | dict[str, float]:
     """The threshold, or thresholds by label. Prints what they cost. Raises ValueError if the recall cannot be kept."""
-    needed = documents_needed(1 - recall)
-    thresholds = {}
-    rows = []
-    for label in sorted(labels) if per_label else [None]:
-        what = f"entities of {label}" if label else "entities"
-        scores = [row for row in (document.gold_scores(label) for document in documents) if len(row)]
-        if len(scores) < needed:
-            raise ValueError(
-                f"--min-recall {recall} needs at least {needed} documents with {what}, and the corpus has "
-                f"{len(scores)}; give more documents, or a lower recall{', or no --per-label' if label else ''}"
-            )
-        threshold = recall_threshold(scores, 1 - recall)
-        shares = [np.mean(row == 0) for row in scores]
-        lost = np.mean(shares)
-        if threshold is None:
-            raise ValueError(
-                f"--min-recall {recall} cannot be kept: on average, {lost:.1%} of the {what} of a document have a "
-                f"label that the pipeline does not have, a probability below {LEAST}, begin or end with white "
-                "space, or overlap an entity of an earlier component; give a lower recall, or train it further"
-            )
-        if lost + QUANTILE * np.std(shares) / math.sqrt(len(shares)) > 1 - recall:
+    found = [label_threshold(documents, label, recall) for label in (sorted(labels) if per_label else [None])]
+    for each in found:
+        if each.lost + QUANTILE * each.lost_error > 1 - recall:
             msg.warn(
-                f"{lost:.1%} of the {what} of a document cannot be found at any threshold, close to the "
-                f"{1 - recall:.1%} that may be missed. On another corpus the recall could be out of reach: give a "
-                "lower --min-recall, more documents, or train the pipeline further"
+                f"{each.lost:.1%} of the {entities_of(each.label)} of a document cannot be found at any threshold, "
+                f"close to the {1 - recall:.1%} that may be missed. On another corpus the recall could be out of "
+                "reach: give a lower --min-recall, more documents, or train the pipeline further"
             )
-        threshold = round_down(threshold)
-        thresholds[label or ""] = threshold
-        gold = sum(map(len, scores))
-        spans = sum(
-            probability >= threshold and label in (None, key[2])
-            for document in documents
-            for key, probability in document.spans.items()
+    rows = [
+        (
+            each.label or "all",
+            f"{each.threshold}",
+            each.documents,
+            each.entities,
+            f"{each.missed:.2%}",
+            f"{each.spans / each.entities:.2f}",
         )
-        missed = np.mean([np.mean(row < threshold) for row in scores])
-        rows.append((label or "all", f"{threshold}", len(scores), gold, f"{missed:.2%}", f"{spans / gold:.2f}"))
+        for each in found
+    ]
     header = ("label", "threshold", "documents", "entities", "missed here", "spans per entity")
     Printer().table(rows, header=header, aligns=("l", *"rrrrr"))
-    return thresholds if per_label else thresholds[""]
+    return {str(each.label): each.threshold for each in found} if per_label else found[0].threshold
 
 
-def for_precision(documents: Sequence[Found], precision: float) -> float:
+def entities_of(label: str | None) -> str:
+    return f"entities of {label}" if label else "entities"
+
+
+def for_precision(documents: Sequence[FoundEntities], precision: float) -> float:
     """The threshold; prints its precision with an interval, and its recall."""
     scores = np.array([score for document in documents for score in document.entities.values()])
     right = np.array([key in document.gold for document in documents for key in document.entities], dtype=bool)

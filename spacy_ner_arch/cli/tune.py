@@ -41,7 +41,7 @@ def tune(
     the entities of a document on average. --min-precision sets `threshold`, the least probability of doc.ents. The
     precision is an estimate on the corpus.
     """
-    from .thresholds import LEAST, for_precision, for_recall, found_in, report_moved
+    from .thresholds import MIN_PROBABILITY, for_precision, for_recall, found_in, report_moved
 
     if min_recall is None and min_precision is None:
         msg.fail("Give --min-recall or --min-precision", exits=1)
@@ -56,7 +56,7 @@ def tune(
     except ValueError as error:
         msg.fail(str(error), exits=1)
     before = {name: pipe.cfg[name] for name in ("alternatives", "threshold")}
-    pipe.cfg.update(alternatives=LEAST, threshold=0.0)
+    pipe.cfg.update(alternatives=MIN_PROBABILITY, threshold=0.0)
     settings: dict[str, Any] = {}
     try:
         documents = [found_in(example) for example in predict_corpus(nlp, corpus, [])]

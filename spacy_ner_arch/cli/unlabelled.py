@@ -13,7 +13,7 @@ from ..annotation.words import find_words
 from ..bulk.documents import Record
 
 # Least probability of a span that counts as an expected entity.
-LEAST = 0.01
+MIN_PROBABILITY = 0.01
 
 
 class Texts(NamedTuple):
@@ -44,7 +44,7 @@ def judge_texts(nlp: Language, pipe: Any, records: Iterator[tuple[Doc, Record]],
     entities: list[np.ndarray] = []
     seen: set[str] = set()
     empty = repeated = 0
-    before, pipe.cfg["alternatives"] = pipe.cfg["alternatives"], LEAST
+    before, pipe.cfg["alternatives"] = pipe.cfg["alternatives"], MIN_PROBABILITY
     # It removes the vectors of the tokens, from which the readings are found.
     cleaners = [name for name in nlp.pipe_names if nlp.get_pipe_meta(name).factory == "doc_cleaner"]
     with nlp.select_pipes(disable=cleaners):

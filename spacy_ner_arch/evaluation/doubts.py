@@ -11,7 +11,7 @@ from spacy.training import Example
 from .items import Item, Kind, Match, predicted_spans, relation_items
 
 # Spans of less probability are left out: there are too many of them to be of use.
-LEAST = 1e-4
+MIN_PROBABILITY = 1e-4
 # Added to probabilities before they are compared. That 0.0001 is ten times 0.00001 says little about the annotation;
 # benchmarks/label_errors.py finds most errors with 0.01 to 0.03.
 SMOOTHING = 0.03
@@ -46,7 +46,7 @@ def log_ratio(one: float, other: float) -> float:
 def entity_doubts(document: int, example: Example, key: str) -> list[Doubt]:
     """Compare the gold entities of a document with the probabilities of all its spans.
 
-    key: of doc.spans of the predicted document, for all spans of a probability of at least LEAST.
+    key: of doc.spans of the predicted document, for all spans of a probability of at least MIN_PROBABILITY.
     """
     reference = example.reference
     gold = [Item(ent.label_, ((ent.start_char, ent.end_char),)) for ent in reference.ents]
