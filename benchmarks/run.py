@@ -29,7 +29,7 @@ from typing import Any
 import spacy
 import srsly
 from rows import RESULTS, add_row, has_row, in_new_process
-from runs import CORPORA, MIXED, RUNS, TABLE, Run
+from runs import CORPORA, JACKKNIFED, MIXED, RUNS, TABLE, Run
 from spacy.cli.init_config import init_config
 from spacy.language import Language
 from spacy.scorer import Scorer, get_ner_prf
@@ -110,6 +110,11 @@ def convert(corpus: str) -> None:
     """Make corpus/CORPUS/{train,dev,test}.spacy from assets/."""
     if corpus in MIXED:
         mix(corpus)
+        return
+    if corpus.endswith(JACKKNIFED):
+        if not (ROOT / "corpus" / corpus / "test.spacy").exists():
+            script = ROOT / "benchmarks" / "jackknife.py"
+            subprocess.run([sys.executable, script, corpus.removesuffix(JACKKNIFED)], check=True)
         return
     folder, kind, files = CORPORA[corpus]
     for part, name in files.items():

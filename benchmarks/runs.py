@@ -21,6 +21,8 @@ CORPORA: dict[str, tuple[str, str, dict[str, str]]] = {
         for name, prefix in (("uner_en_ewt", "en_ewt"), ("uner_zh_gsdsimp", "zh_gsdsimp"))
     },
 }
+# End of the name of a corpus whose trees jackknife.py replaces by predicted ones.
+JACKKNIFED = "_jackknifed"
 CHINESE = {"nlp.lang": "zh", "nlp.tokenizer": {"@tokenizers": "spacy.zh.ChineseTokenizer", "segmenter": "char"}}
 # For a corpus of words, which the tokenizer would cut into characters.
 CHINESE_WORDS = {**CHINESE, "corpora.train.gold_preproc": True, "corpora.dev.gold_preproc": True}
@@ -659,6 +661,14 @@ def tree_run(corpus: str, encoder: str, trees: str, seeds: tuple[int, ...] = (0,
     )
 
 
+def with_glove(run: Run) -> Run:
+    """The run with GloVe and its dropout."""
+    block = f"{MODEL}.encoder"
+    encoder = {block: {**run.settings[block], "dropout": 0.0}} if block in run.settings else {f"{block}.dropout": 0.0}
+    glove = {key: value for key, value in GLOVE.items() if not key.startswith(block)}
+    return replace(run, name=f"{run.name}-glove", settings={**run.settings, **glove, **encoder})
+
+
 PAIR_MODEL = "components.relation_extractor.model"
 
 
@@ -697,9 +707,11 @@ TREES = [
     Run("uner_en_ewt/parser", None, "spacy:parser", {"training.max_steps": 3000}),
     *(tree_run("uner_en_ewt", encoder, "gold", THREE) for encoder in ("bilstm", "synlstm", "synlstm_bias")),
     tree_run("uner_en_ewt", "synlstm_bias", "shuffled", THREE),
+    tree_run(f"uner_en_ewt{JACKKNIFED}", "synlstm_bias", "jackknifed", THREE),
     *(tree_run("uner_en_ewt", encoder, "predicted", THREE) for encoder in ("synlstm", "synlstm_bias")),
     *(tree_run("uner_en_ewt", encoder, "web_sm", THREE) for encoder in ("synlstm_gate", "synlstm_bias")),
     *(tree_run("uner_en_ewt", encoder, "web_sm_pos", THREE) for encoder in ("bilstm", "synlstm_bias")),
+    *(with_glove(tree_run("uner_en_ewt", encoder, "web_sm", THREE)) for encoder in ("bilstm", "synlstm_bias")),
     tree_run("uner_en_ewt", "synlstm_gate", "gold"),
     tree_run("uner_en_ewt", "synlstm_bias", "gold", THREE, head="span"),
     *(tree_run("uner_zh_gsdsimp", encoder, "gold") for encoder in ("bilstm", "synlstm_bias")),
@@ -841,6 +853,13 @@ RDROP = [
         seeds=(0,),
     ),
     twice("conll2003/bilstm_crf-glove", "rdrop", {"sequence_ner": 4}, {"training.batcher.size": 1000}),
+    twice(
+        "conll2003/bilstm_crf-glove",
+        "rdrop-long",
+        {"sequence_ner": 4},
+        {"training.batcher.size": 1000, **budget(6000, evaluations=12)},
+        seeds=(0,),
+    ),
     twice("conll2003/transformer_crf", "rdrop", {"sequence_ner": 4}, seeds=(0,)),
     twice("conll2003/transformer_bilstm_crf-glove-two_stages", "rdrop", {"sequence_ner": 4}, seeds=(0,)),
 ]
