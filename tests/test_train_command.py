@@ -33,6 +33,7 @@ from spacy_ner_arch.pipes.base import TorchPipe
 from spacy_ner_arch.training import loop, parallel, pipeline_state
 from spacy_ner_arch.training.checkpoint import FILE, TrainingError, read_checkpoint
 from spacy_ner_arch.training.conditions import find_conditions
+from spacy_ner_arch.training.output import Output
 
 # By name of the run: config, and settings for the same result in any number of processes.
 EXACT = {
@@ -246,14 +247,14 @@ def test_a_frozen_transformer_has_its_vectors_again(make_job, monkeypatch):
     found = []
 
     def record(method):
-        def call(training, *arguments):
-            cache = training.nlp.get_pipe("transformer").model.attrs["cache"]
+        def call(self, *arguments):
+            cache = self.nlp.get_pipe("transformer").model.attrs["cache"]
             found.append({key: vectors.tobytes() for key, vectors in cache._vectors.items()})
-            return method(training, *arguments)
+            return method(self, *arguments)
 
         return call
 
-    monkeypatch.setattr(loop.Training, "write_checkpoint", record(loop.Training.write_checkpoint))
+    monkeypatch.setattr(Output, "write_checkpoint", record(Output.write_checkpoint))
     monkeypatch.setattr(loop.Training, "resume", record(loop.Training.resume))
     for _ in range(2):
         with killed_in_update(monkeypatch, 7):

@@ -5,22 +5,17 @@ without updates and with the scores of the checkpoint, up to the step of the che
 and the position in the corpus are where they were, and the state of the pipeline and of the optimiser is set.
 """
 
-import json
 import random
 import sys
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from shutil import copytree
 from typing import IO, Any
 
 from spacy.language import Language
 from spacy.schemas import ConfigSchemaTraining
 from spacy.training import Example
 from spacy.training.loop import (
-    DIR_MODEL_BEST,
-    DIR_MODEL_LAST,
     create_before_to_disk_callback,
     create_evaluation_callback,
     create_train_batches,
@@ -29,24 +24,22 @@ from spacy.training.loop import (
 )
 from spacy.util import fix_random_seed, registry, resolve_dot_names
 from thinc.api import Model, set_gpu_allocator
-from torch import Tensor
 from wasabi import Printer
 
 from ..bridge.shim import get_shim
-from ..formats.files import replace_folder
 from . import parallel
 from .batches import Batches
-from .checkpoint import FILE, Checkpoint, TrainingError, write_checkpoint
-from .pipeline_state import modules, nodes, set_training_state, set_weights, training_state, weights, weights_checksum
+from .checkpoint import Checkpoint, TrainingError
+from .output import Output
+from .pipeline_state import nodes, set_training_state, set_weights, weights, weights_checksum
 from .random_states import (
-    device_random_state,
     from_json,
     random_state,
     set_device_random_state,
     set_random_state,
     to_json,
 )
-from .update_sum import UpdateSum
+from .update_sum import UpdateSum, add_losses, float_buffers
 
 
 class Training:
@@ -74,8 +67,7 @@ class Training:
         force: bool = False,
         minutes: float | None = None,
     ) -> None:
-        self.nlp, self.output, self.conditions = nlp, output, conditions
-        self.saved, self.force, self.minutes = saved, force, minutes
+        self.nlp, self.force = nlp, force
         config = nlp.config.interpolate()
         if config["training"]["seed"] is not None:
             fix_random_seed(config["training"]["seed"])
@@ -86,7 +78,8 @@ class Training:
         train_corpus, dev_corpus = resolve_dot_names(config, names)
         self.optimizer = self.settings["optimizer"]
         self.frozen = self.settings["frozen_components"]
-        self.before_to_disk = create_before_to_disk_callback(self.settings["before_to_disk"])
+        before_to_disk = create_before_to_disk_callback(self.settings["before_to_disk"])
+        self.output = Output(output, nlp, self.optimizer, before_to_disk, conditions, minutes)
         self.score = create_evaluation_callback(nlp, dev_corpus, self.settings["score_weights"])
 
         if saved is not None:
@@ -101,17 +94,17 @@ class Training:
             fix_random_seed(random.randrange(2**31) + parallel.rank())
         self.scores: dict[int, float] = dict(saved.values["scores"]) if saved else {}
         self.seconds: float = saved.values["seconds"] if saved else 0.0
-        self.last_checkpoint = time.monotonic()
-        self.is_replaying = saved is not None
+        # The checkpoint whose step the loop has not reached yet.
+        self.replayed = saved
         trained = [pipe for name, pipe in nlp.pipeline if name not in self.frozen]
         self.sums = UpdateSum([p for p in trained if isinstance(getattr(p, "model", None), Model)])
 
     def run(self, stdout: IO = sys.stdout, stderr: IO = sys.stderr) -> None:
         """Train to the end. Raises TrainingError if something cannot be saved or resumed."""
         settings, msg = self.settings, Printer(no_print=True)
-        if self.saved is not None:
+        if self.replayed is not None:
             # An instance attribute, until `resume` removes it.
-            self.nlp.update = partial(refill_caches, self.nlp, self.saved.values["has_cache"])  # type: ignore[method-assign]
+            self.nlp.update = partial(refill_caches, self.nlp, self.replayed.values["has_cache"])  # type: ignore[method-assign]
         stdout.write(msg.info(f"Pipeline: {self.nlp.pipe_names}") + "\n")
         if self.frozen:
             stdout.write(msg.info(f"Frozen components: {self.frozen}") + "\n")
@@ -140,9 +133,9 @@ class Training:
             with self.sums.in_updates():
                 for _, info, is_best in steps:
                     step, is_evaluated = info["step"], is_best is not None
-                    if self.is_replaying:
-                        if self.saved is not None and step == self.saved.values["step"]:
-                            self.resume(info)
+                    if self.replayed is not None:
+                        if step == self.replayed.values["step"]:
+                            self.resume(self.replayed, info)
                             stdout.write(msg.info(f"Resumed after step {step}") + "\n")
                         continue
                     info["words"] = self.batches.words
@@ -150,24 +143,25 @@ class Training:
                     if is_evaluated:
                         self.after_evaluation(info, is_best)
                     log(info if is_evaluated else None)
-                    if is_evaluated or self.is_checkpoint_due():
-                        self.write_checkpoint(info, is_evaluated)
+                    if is_evaluated or self.output.is_due():
+                        # spaCy sums losses from one evaluation to the next.
+                        self.output.write_checkpoint(self.progress(info), {} if is_evaluated else info["losses"])
         finally:
             finish()
-        if self.is_replaying and self.saved is not None:
+        if self.replayed is not None:
             raise TrainingError(
-                f"the checkpoint is that of step {self.saved.values['step']}, but with this config the training ends "
-                f"at step {step}: raise [training] max_steps, or max_epochs"
+                f"the checkpoint is that of step {self.replayed.values['step']}, but with this config the training "
+                f"ends at step {step}: raise [training] max_steps, or max_epochs"
             )
-        if self.output is not None:
+        if self.output.last is not None:
             if not is_evaluated:
-                self.save(step, is_best=False)
-            stdout.write(msg.good("Saved pipeline to output directory", self.output / DIR_MODEL_LAST) + "\n")
+                self.output.save(step, is_best=False)
+            stdout.write(msg.good("Saved pipeline to output directory", self.output.last) + "\n")
 
     def shares(self) -> Iterator[tuple[int, list[Example]]]:
         """Epoch and examples of this process for each update."""
         for epoch, batch in self.batches:
-            if not self.is_replaying:
+            if self.replayed is None:
                 self.sums.begin()
             yield epoch, parallel.share(batch)
 
@@ -180,7 +174,7 @@ class Training:
     def evaluate(self) -> tuple[float, dict[str, Any]]:
         """Score on the development corpus, in the first process, and the scores it is made of."""
         step = self.batches.drawn - 1
-        if self.is_replaying:
+        if self.replayed is not None:
             # With another eval_frequency, the last score before.
             return self.scores[max(known for known in self.scores if known <= step)], {}
         score, scores = parallel.broadcast(self.score() if not parallel.rank() else (0.0, {}))
@@ -192,9 +186,9 @@ class Training:
         add_losses(info["losses"], parallel.gather(dict(info["losses"])), self.nlp.pipe_names)
         with self.nlp.select_pipes(disable=self.frozen):
             update_meta(self.settings, self.nlp, info)
-        if self.output is not None:
-            self.save(info["step"], is_best)
-            info["output_path"] = str(self.output / DIR_MODEL_LAST)
+        if self.output.last is not None:
+            self.output.save(info["step"], is_best)
+            info["output_path"] = str(self.output.last)
         if parallel.size() > 1:
             # Callbacks before saving may change the pipeline, such as Calibrate.v1.
             parallel.broadcast_tensors([b for _, node in nodes(self.nlp) for b in float_buffers(node)])
@@ -211,78 +205,33 @@ class Training:
                 "the config must do the same in every process: set PYTHONHASHSEED=0, or train in one process"
             )
 
-    def save(self, step: int, is_best: bool) -> None:
-        """Write model-last, and model-best if it is the best, in the first process."""
-        if parallel.rank() or self.output is None:
-            return
-        last, best = self.output / DIR_MODEL_LAST, self.output / DIR_MODEL_BEST
-        try:
-            with self.nlp.use_params(self.optimizer.averages):
-                replace_folder(last, self.before_to_disk(self.nlp).to_disk)
-            if is_best:
-                replace_folder(best, partial(copytree, last))
-        except OSError as error:
-            raise self.saving_error(step, error) from error
-
-    def is_checkpoint_due(self) -> bool:
-        """Whether it is time for a checkpoint between evaluations; the first process decides."""
-        if self.minutes is None or self.output is None:
-            return False
-        return parallel.broadcast(time.monotonic() - self.last_checkpoint > 60 * self.minutes)
-
-    def write_checkpoint(self, info: dict[str, Any], is_evaluated: bool) -> None:
-        if self.output is None:
-            return
-        # spaCy sums losses from one evaluation to the next.
-        losses = {} if is_evaluated else {name: float(loss) for name, loss in info["losses"].items()}
-        own = {"device": device_random_state(), "random": to_json(random_state()), "losses": losses}
-        processes = parallel.gather(own)
-        self.last_checkpoint = time.monotonic()
-        if parallel.rank():
-            return
-        state = training_state(self.nlp, self.optimizer)
-        values = {
-            **state.values,
+    def progress(self, info: dict[str, Any]) -> dict[str, Any]:
+        """How far the training is, as JSON values."""
+        return {
             "step": info["step"],
             "seconds": info["seconds"],
             "scores": list(self.scores.items()),
             "start": to_json(self.start),
             "batches": self.batches.checksum,
-            "processes": processes,
-            "has_cache": any(node.attrs.get("cache") for _, node in nodes(self.nlp)),
-            # Losses of spaCy's components are numbers of NumPy.
-            "performance": json.loads(json.dumps(self.nlp.meta.get("performance", {}), default=float)),
-            "conditions": self.conditions,
         }
-        try:
-            write_checkpoint(self.output / FILE, Checkpoint(values, state.tensors))
-        except OSError as error:
-            raise self.saving_error(info["step"], error) from error
 
-    def saving_error(self, step: int, error: OSError) -> TrainingError:
-        return TrainingError(
-            f"cannot save to {self.output} after step {step} ({error}). The checkpoint and the pipelines that were "
-            "saved before are intact: make room on the disk and go on with --resume"
-        )
-
-    def resume(self, info: dict[str, Any]) -> None:
+    def resume(self, saved: Checkpoint, info: dict[str, Any]) -> None:
         """Set the state of the checkpoint, whose step the loop has reached."""
-        assert self.saved is not None
-        values = self.saved.values
+        values = saved.values
         if values["batches"] != self.batches.checksum and not self.force:
             raise TrainingError(
                 "the corpus gives other batches than before the checkpoint, although config and files are the same: a "
                 "reader, batcher or augmenter does not depend on [training] seed alone. --force resumes anyway"
             )
         del self.nlp.update
-        set_training_state(self.nlp, self.optimizer, self.saved)
+        set_training_state(self.nlp, self.optimizer, saved)
         self.nlp.meta["performance"] = values["performance"]
         if parallel.rank() < len(values["processes"]):
             own = values["processes"][parallel.rank()]
             set_random_state(from_json(own["random"]))
             set_device_random_state(own["device"])
             info["losses"].update(own["losses"])
-        self.is_replaying = False
+        self.replayed = None
 
 
 def refill_caches(nlp: Language, has_cache: bool, examples: list[Example], **arguments: Any) -> None:
@@ -296,17 +245,3 @@ def refill_caches(nlp: Language, has_cache: bool, examples: list[Example], **arg
             cache.refill(node, [example.predicted for example in examples])
         elif cache is not None:
             cache.clear()
-
-
-def float_buffers(node: Model) -> Iterator[Tensor]:
-    """Floating-point buffers of a layer. Updates do not change them; integer buffers are counters."""
-    for _, module in modules(node):
-        yield from (buffer for buffer in module.buffers() if buffer.is_floating_point())
-
-
-def add_losses(losses: dict[str, float], parts: list[dict[str, float]], names: Iterable[str]) -> None:
-    """Set the losses to the sums over all processes. Loss weights, which are among them, are the same in all."""
-    loss_weights = {f"{name}_weight" for name in names}
-    for name in dict.fromkeys(name for part in parts for name in part):
-        found = [part[name] for part in parts if name in part]
-        losses[name] = found[0] if name in loss_weights else sum(found)

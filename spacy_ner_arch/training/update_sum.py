@@ -1,6 +1,6 @@
 """Sums over all processes of what an update consists of: gradients, losses and word counts."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -95,6 +95,20 @@ class UpdateSum:
             for node in pipe.model.walk():
                 for _, module in modules(node):
                     yield from (b for b in module.buffers() if not b.is_floating_point() and b.dtype != torch.bool)
+
+
+def float_buffers(node: Model) -> Iterator[Tensor]:
+    """Floating-point buffers of a layer. Updates do not change them; integer buffers are counters."""
+    for _, module in modules(node):
+        yield from (buffer for buffer in module.buffers() if buffer.is_floating_point())
+
+
+def add_losses(losses: dict[str, float], parts: list[dict[str, float]], names: Iterable[str]) -> None:
+    """Set the losses to the sums over all processes. Loss weights, which are among them, are the same in all."""
+    loss_weights = {f"{name}_weight" for name in names}
+    for name in dict.fromkeys(name for part in parts for name in part):
+        found = [part[name] for part in parts if name in part]
+        losses[name] = found[0] if name in loss_weights else sum(found)
 
 
 def find_gradients(node: Model) -> Iterator[Gradient]:
