@@ -4,10 +4,13 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import typer
 from spacy.cli._util import import_code, parse_config_overrides, setup_gpu, show_validation_error
+from spacy.language import Language
+from spacy.util import CONFIG_SECTION_ORDER
+from thinc.api import Config
 from typer import Argument, Option
 from wasabi import msg
 
@@ -127,14 +130,9 @@ def run_job(job: TrainingJob, from_environment: bool = False, **place: Any) -> N
     from_environment: join the group that torchrun describes in environment variables.
     place: of this process in another group, see `training.parallel.join_group`.
     """
-    from spacy.training.initialize import init_nlp
-    from spacy.util import CONFIG_SECTION_ORDER
-    from thinc.api import Config
-
     from ..bulk.user_code import is_of_user
     from ..training import parallel
     from ..training.checkpoint import FILE, TrainingError
-    from ..training.conditions import find_conditions
     from ..training.loop import Training
 
     if from_environment or place:
@@ -146,11 +144,7 @@ def run_job(job: TrainingJob, from_environment: bool = False, **place: Any) -> N
             logging.getLogger("spacy").setLevel(logging.DEBUG)
         setup_gpu(job.gpu)
         import_code(job.code)
-        with show_validation_error(job.config_path):
-            config = Config(section_order=CONFIG_SECTION_ORDER).from_str(
-                job.config, overrides=job.overrides, interpolate=False
-            )
-            conditions = find_conditions(config)
+        config, conditions = read_config(job)
         # The first process decides, since it writes the checkpoint.
         is_there = job.output is not None and parallel.broadcast((job.output / FILE).exists())
         with parallel.first_before_others():
@@ -158,16 +152,7 @@ def run_job(job: TrainingJob, from_environment: bool = False, **place: Any) -> N
             if job.resume and saved is None:
                 msg.info(f"No checkpoint in {job.output}: training begins")
             msg.divider("Initializing pipeline")
-            try:
-                check_corpora(config)
-                check_word_vectors(config)
-                with show_validation_error(job.config_path, hint_fill=False):
-                    nlp = init_nlp(config, use_gpu=job.gpu)
-            except (ValueError, OSError) as error:
-                if job.verbose:
-                    raise
-                # The cause is a setting or a corpus, so the message is shown without a traceback.
-                raise TrainingError(str(error)) from error
+            nlp = initialize(job, config)
         msg.good("Initialized pipeline")
         msg.divider("Training pipeline")
         training = Training(
@@ -181,14 +166,50 @@ def run_job(job: TrainingJob, from_environment: bool = False, **place: Any) -> N
         )
         training.run(sys.stdout, sys.stderr)
     except TrainingError as error:
-        if parallel.size() > 1:
-            if is_of_user(error):
-                raise
-            print(f"Process {parallel.rank()}: {error}", file=sys.stderr, flush=True)
-            sys.exit(1)
-        fail("Cannot train", error)
+        if parallel.size() > 1 and is_of_user(error):
+            raise
+        report_error(error)
     if from_environment:
         parallel.leave_group()
+
+
+def read_config(job: TrainingJob) -> tuple[Config, dict[str, Any]]:
+    """The config with the overrides, and what must not change until the training is resumed."""
+    from ..training.conditions import find_conditions
+
+    with show_validation_error(job.config_path):
+        config = Config(section_order=CONFIG_SECTION_ORDER).from_str(
+            job.config, overrides=job.overrides, interpolate=False
+        )
+        return config, find_conditions(config)
+
+
+def initialize(job: TrainingJob, config: Config) -> Language:
+    """The initialized pipeline. Raises TrainingError if a setting or a corpus prevents that."""
+    from spacy.training.initialize import init_nlp
+
+    from ..training.checkpoint import TrainingError
+
+    try:
+        check_corpora(config)
+        check_word_vectors(config)
+        with show_validation_error(job.config_path, hint_fill=False):
+            return init_nlp(config, use_gpu=job.gpu)
+    except (ValueError, OSError) as error:
+        if job.verbose:
+            raise
+        # The cause is a setting or a corpus, so the message is shown without a traceback.
+        raise TrainingError(str(error)) from error
+
+
+def report_error(error: Exception) -> NoReturn:
+    """Exit with the message of an error. In a group, it names the process."""
+    from ..training import parallel
+
+    if parallel.size() > 1:
+        print(f"Process {parallel.rank()}: {error}", file=sys.stderr, flush=True)
+        sys.exit(1)
+    fail("Cannot train", error)
 
 
 def make_folder(path: Path) -> None:
