@@ -18,7 +18,7 @@ from ..nn.batch import Batch
 from ..nn.dropout import sampling_again, sampling_state
 from .head import predict_batches
 from .head_output import Predictions, UpdateLoss
-from .shim import TorchShim, device_of, no_backprop
+from .shim import device_of, no_backprop, torch_shims
 from .storage import Fixed
 
 # Copies that exist at the same time, and their tokens.
@@ -107,8 +107,7 @@ def predict_copies(model: Model, inputs: HeadInput) -> Iterator[tuple[Tensor, Ba
 @contextlib.contextmanager
 def undone(model: Model) -> Iterator[None]:
     """Undo what a forward pass in training changes, such as the counts of words."""
-    shims = [shim for node in model.walk() for shim in node.shims if isinstance(shim, TorchShim)]
-    buffers = [buffer for shim in shims for buffer in shim.module.buffers()]
+    buffers = [buffer for _, shim in torch_shims(model) for buffer in shim.module.buffers()]
     before = [buffer.clone() for buffer in buffers]
     yield
     for buffer, value in zip(buffers, before, strict=True):

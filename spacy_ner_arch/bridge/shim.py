@@ -298,10 +298,15 @@ def get_shim(model: Model) -> TorchShim:
     return shim
 
 
+def torch_shims(model: Model) -> Iterator[tuple[Model, TorchShim]]:
+    """All layers of a model that are torch modules of this package, with their shims."""
+    for node in model.walk():
+        yield from ((node, shim) for shim in node.shims if isinstance(shim, TorchShim))
+
+
 def device_of(model: Model) -> torch.device:
     """Device of the first torch module of the model."""
-    for node in model.walk():
-        for shim in node.shims:
-            if isinstance(shim, TorchShim) and shim.is_initialized:
-                return shim.device
+    for _, shim in torch_shims(model):
+        if shim.is_initialized:
+            return shim.device
     return default_device()

@@ -94,7 +94,7 @@ def training_state(nlp: Language, optimizer: Optimizer) -> Checkpoint:
     for kind in MOMENTS:
         for key, array in (getattr(optimizer, kind) or {}).items():
             tensors[f"{kind}/{names[key]}"] = array if isinstance(array, Tensor) else xp2torch(array)
-    for name, shim in torch_shims(nlp):
+    for name, shim in named_shims(nlp):
         held, shims[name] = shim.optimizer.state()
         tensors.update({f"shims/{name}/{key}": tensor for key, tensor in held.items()})
     values = {
@@ -125,14 +125,14 @@ def set_training_state(nlp: Language, optimizer: Optimizer, checkpoint: Checkpoi
             key, device = keys[name]
             held[key] = torch2xp(tensor, ops=get_current_ops()) if device is None else tensor.to(device)
     optimizer.nr_update.update({keys[name][0]: count for name, count in values["updates"].items()})
-    for name, shim in torch_shims(nlp):
+    for name, shim in named_shims(nlp):
         shim.optimizer.load_state(optimizer, dict(parts(tensors, f"shims/{name}")), values["shims"][name])
     for component, weight in learned_weights(nlp):
         vars(weight).update(values["loss_weights"].get(component, {}))
 
 
-def torch_shims(nlp: Language) -> Iterator[tuple[str, TorchShim]]:
-    """The torch modules of this package."""
+def named_shims(nlp: Language) -> Iterator[tuple[str, TorchShim]]:
+    """The torch modules of this package by layer."""
     for name, node in nodes(nlp):
         for shim, _ in modules(node):
             if isinstance(shim, TorchShim):

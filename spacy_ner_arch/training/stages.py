@@ -11,7 +11,7 @@ from thinc.api import Model
 from thinc.schedules import constant
 
 from ..bridge.optimizer import ParameterGroup
-from ..bridge.shim import TorchShim
+from ..bridge.shim import TorchShim, torch_shims
 
 STAGE_KEYS = {"steps", "groups"}
 GROUP_KEYS = {"match", "learn_rate", "weight_decay"}
@@ -130,10 +130,9 @@ def layer_shims(nlp: Language) -> Iterator[tuple[str, TorchShim]]:
     """All torch modules of the pipeline with their names, `component.layer`."""
     for component, pipe in nlp.pipeline:
         model = getattr(pipe, "model", None)
-        for node in model.walk() if isinstance(model, Model) else ():
-            for shim in node.shims:
-                if isinstance(shim, TorchShim) and shim.is_initialized:
-                    yield f"{component}.{node.name}", shim
+        for node, shim in torch_shims(model) if isinstance(model, Model) else ():
+            if shim.is_initialized:
+                yield f"{component}.{node.name}", shim
 
 
 def find_groups(nlp: Language, name: str, stage: dict[str, Any]) -> dict[str, dict[TorchShim, frozenset[str]]]:
