@@ -68,7 +68,7 @@ class OnnxShim(Shim):
         exported: Exported = self._model
         return exported
 
-    def change(self, method: str, **hyperparameters: Any) -> None:
+    def resize(self, **hyperparameters: Any) -> None:
         """The shape of an exported model is fixed: raises ValueError."""
         raise ValueError(f"labels cannot be added to an exported model: {ORIGINAL}")
 

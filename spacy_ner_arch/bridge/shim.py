@@ -113,13 +113,13 @@ class TorchShim(Shim):
         self.groups = None
         self._forget_parameters()
 
-    def change(self, method: str, **hyperparameters: Any) -> None:
-        """Call a method of the module that changes its shape, and store the new hyperparameters.
+    def resize(self, **hyperparameters: Any) -> None:
+        """Call `resize` of a head, which changes its shape, and store the new hyperparameters.
 
         Parameters that are frozen stay so, although new tensors may take their place.
         """
         trained = {name: parameter.requires_grad for name, parameter in self.module.named_parameters()}
-        getattr(self.module, method)(**hyperparameters)
+        cast(Any, self.module).resize(**hyperparameters)
         for name, parameter in self.module.named_parameters():
             parameter.requires_grad_(trained.get(name, parameter.requires_grad))
         self.cfg.update(hyperparameters)

@@ -192,7 +192,7 @@ class TorchPipe(TrainablePipe):
         """Fit a trained model to changed labels; before initialization there is nothing to do."""
         if self.shim.is_initialized:
             with named_errors(self.name):
-                self.shim.change("resize", **self.hyperparameters())
+                self.shim.resize(**self.hyperparameters())
 
     def warn_of_labels(self, gold: Iterable[str]) -> None:
         """Warn once about each gold label that the component does not have."""
