@@ -1,13 +1,14 @@
 """What every head does: collate annotation, compute a loss, predict, and grow with its labels."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from .batch import Batch
+from .consistency import divergence
 
 # Bounds of the calibrated temperature: on a few sentences without an error it would fall to 0.
 TEMPERATURES = (0.5, 10.0)
@@ -47,6 +48,19 @@ def check_factors(**factors: float) -> None:
             raise ValueError(f"{name} = {factor} must be finite and not negative")
 
 
+def check_labels(name: str, given: Iterable[str], labels: Collection[str]) -> None:
+    """Raise ValueError if an argument with this name names labels that the head does not have."""
+    unknown = sorted(set(given) - set(labels))
+    if unknown:
+        raise ValueError(f"{name} names {unknown}, which are no labels; labels are {sorted(set(labels))}")
+
+
+def check_class_weights(weights: Mapping[str, float], labels: Collection[str]) -> None:
+    """Raise ValueError for a weight of an unknown label, and for one that is negative or not finite."""
+    check_labels("class_weights", weights, labels)
+    check_factors(**{f"class_weights.{label}": weight for label, weight in weights.items()})
+
+
 class Head(nn.Module):
     """Base class of the heads: an optional encoder over the token vectors, and what a subclass makes of its states.
 
@@ -54,13 +68,21 @@ class Head(nn.Module):
 
     input_size: width D of the token vectors.
     encoder: builder of the encoder; None for none.
+    loss_scale: constant factor of the loss, which a subclass applies.
     consistency: factor of the divergence between the predictions for both copies of a document, which a subclass adds
         to the loss of a batch with copies; see `consistency.divergence`.
     """
 
-    def __init__(self, input_size: int, encoder: EncoderBuilder | None = None, consistency: float = 0.0) -> None:
+    def __init__(
+        self,
+        input_size: int,
+        encoder: EncoderBuilder | None = None,
+        loss_scale: float = 0.001,
+        consistency: float = 0.0,
+    ) -> None:
         super().__init__()
-        check_factors(consistency=consistency)
+        check_factors(loss_scale=loss_scale, consistency=consistency)
+        self.loss_scale = loss_scale
         self.consistency = consistency
         self.encoder = None if encoder is None else encoder(input_size)
         self.width = input_size if self.encoder is None else cast(int, self.encoder.output_size)
@@ -89,6 +111,10 @@ class Head(nn.Module):
     def loss(self, x: Tensor, batch: Batch) -> Loss:
         """Loss of a batch with targets."""
         raise NotImplementedError
+
+    def consistency_term(self, scores: Tensor, expected: Tensor, copies: Tensor) -> Tensor:
+        """What a batch with copies adds to the loss. Arguments: see `consistency.divergence`."""
+        return divergence(scores, expected, copies) * self.consistency * self.loss_scale
 
     def predict(self, x: Tensor, batch: Batch) -> tuple[Tensor, ...]:
         """Predictions, one row for each item of the batch: `batch.counts` rows for each document."""

@@ -16,10 +16,9 @@ from torch.nn import functional as F
 
 from ..annotation.pair_classes import INVERSE
 from .batch import Batch, send
-from .consistency import divergence
 from .dropout import dropout
 from .growth import output_layer, regrown
-from .head import EncoderBuilder, Head, HeldOut, Loss, check_factors
+from .head import EncoderBuilder, Head, HeldOut, Loss, check_class_weights, check_factors, check_labels
 from .pair_tensors import Pairs, PairTargets, make_pairs, mean_rows, take, token_rows, wide
 
 
@@ -64,10 +63,10 @@ class PairHead(Head):
         loss_scale: float = 0.001,
         consistency: float = 0.0,
     ) -> None:
-        super().__init__(input_size, encoder, consistency)
+        super().__init__(input_size, encoder, loss_scale, consistency)
         if not labels:
             raise ValueError(f"{type(self).__name__}: labels must not be empty")
-        check_factors(negative_weight=negative_weight, loss_scale=loss_scale)
+        check_factors(negative_weight=negative_weight)
         self.multi_label = multi_label
         self.dropout = dropout(dropout_rate)
         self.type_size = type_size
@@ -78,7 +77,6 @@ class PairHead(Head):
         self.output: nn.Linear | None = None
         self.negative_weight = negative_weight
         self.class_weights = class_weights or {}
-        self.loss_scale = loss_scale
         self.weights: Tensor
         self.both_ways: Tensor
         self.types = list(types)
@@ -108,11 +106,11 @@ class PairHead(Head):
         with torch.autocast(x.device.type, enabled=False):
             held = self.held_labels(logits, batch.targets)
             terms = self.additional_losses(x, pairs, batch.targets, held)
+            terms = {name: term * self.loss_scale for name, term in terms.items()}
             if batch.copies is not None:
                 assert batch.counts is not None
                 expected = logits.sigmoid() if self.multi_label else logits.softmax(-1)
-                terms["consistency"] = self.consistency * divergence(logits, expected, batch.copied_rows(batch.counts))
-            terms = {name: term * self.loss_scale for name, term in terms.items()}
+                terms["consistency"] = self.consistency_term(logits, expected, batch.copied_rows(batch.counts))
             total = sum(terms.values(), self.pair_loss(logits, held) * self.loss_scale)
             return Loss(total, {name: term.detach() for name, term in terms.items()})
 
@@ -202,11 +200,8 @@ class PairHead(Head):
 
     def _check(self, labels: Sequence[str], symmetric: Sequence[str]) -> None:
         known = {label.removesuffix(INVERSE) for label in labels}
-        for name, given in (("class_weights", self.class_weights), ("symmetric", symmetric)):
-            unknown = sorted(set(given) - known)
-            if unknown:
-                raise ValueError(f"{name} names {unknown}, which are no labels; labels are {sorted(labels)}")
-        check_factors(**{f"class_weights.{label}": weight for label, weight in self.class_weights.items()})
+        check_class_weights(self.class_weights, known)
+        check_labels("symmetric", symmetric, known)
 
     def _set_constants(self, labels: Sequence[str], symmetric: Sequence[str]) -> None:
         self.labels, self.symmetric = list(labels), list(symmetric)

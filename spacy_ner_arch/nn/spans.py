@@ -17,7 +17,6 @@ from torch.nn import functional as F
 
 from ..annotation.spans import GoldSpans
 from .batch import Batch, send
-from .consistency import divergence
 from .dropout import dropout
 from .growth import output_layer, regrown
 from .head import EncoderBuilder, Head, HeldOut, Loss, check_factors
@@ -86,12 +85,12 @@ class SpanClassifier(Head):
         chunk_spans: int | None = None,
         consistency: float = 0.0,
     ) -> None:
-        super().__init__(input_size, encoder, consistency)
+        super().__init__(input_size, encoder, loss_scale, consistency)
         if not labels or max_width < 1:
             raise ValueError(f"SpanClassifier: labels and max_width must not be empty, got {labels} and {max_width}")
         if not 0.0 <= boundary_smoothing < 1.0:
             raise ValueError(f"boundary_smoothing = {boundary_smoothing} must be at least 0 and below 1")
-        check_factors(negative_weight=negative_weight, loss_scale=loss_scale)
+        check_factors(negative_weight=negative_weight)
         width = self.width
         # Widths of the parts of v: start, end, mean, E, R.
         self.parts = [width, width, width if attention else 0, length_size, relu_length_size]
@@ -105,7 +104,6 @@ class SpanClassifier(Head):
         self.max_width = max_width
         self.negative_weight = negative_weight
         self.boundary_smoothing = boundary_smoothing
-        self.loss_scale = loss_scale
         self.chunk_spans = chunk_spans
 
     def collate(self, batch: Batch, items: Sequence[np.ndarray] | None, targets: Sequence[GoldSpans] | None) -> Batch:
@@ -126,7 +124,7 @@ class SpanClassifier(Head):
                 return Loss(total, {})
             spans: SpanList = batch.items
             rows, _ = spans.find(batch.copied_rows(batch.lengths)[spans.token], spans.width)
-            term = divergence(logits, logits.softmax(-1), rows) * self.consistency * self.loss_scale
+            term = self.consistency_term(logits, logits.softmax(-1), rows)
             return Loss(total + term, {"consistency": term.detach()})
 
     def predict(self, x: Tensor, batch: Batch) -> tuple[Tensor, ...]:

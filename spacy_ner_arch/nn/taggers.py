@@ -14,12 +14,11 @@ from torch.nn import functional as F
 from ..annotation.chains import Lattice, TagTarget
 from ..annotation.tags import MISSING, OUTSIDE, split_tag
 from .batch import Batch, send
-from .consistency import divergence
 from .crf import LinearChainCRF
 from .dropout import dropout
 from .forward_backward import expected_counts, log_partition
 from .growth import kept_rows, output_layer, regrown
-from .head import EncoderBuilder, Head, HeldOut, Loss, check_factors
+from .head import EncoderBuilder, Head, HeldOut, Loss, check_class_weights, check_factors
 from .viterbi import best_paths
 
 
@@ -93,15 +92,14 @@ class CRFTagger(Head):
         teacher_temperature: float = 1.0,
         consistency: float = 0.0,
     ) -> None:
-        super().__init__(input_size, encoder, consistency)
-        check_factors(loss_scale=loss_scale, teacher_weight=teacher_weight)
+        super().__init__(input_size, encoder, loss_scale, consistency)
+        check_factors(teacher_weight=teacher_weight)
         if not teacher_temperature > 0:
             raise ValueError(f"teacher_temperature = {teacher_temperature} must be above 0")
         self.dropout = dropout(dropout_rate)
         # The first tag is O.
         self.output = output_layer(self.width, len(tags) - 1)
         self.crf = LinearChainCRF(len(tags), batch_first=True, labels=tags, scheme=scheme)
-        self.loss_scale = loss_scale
         self.teacher_weight = teacher_weight
         self.teacher_temperature = teacher_temperature
 
@@ -152,7 +150,7 @@ class CRFTagger(Head):
                 return Loss(total, {})
             rows = batch.copied_rows(batch.lengths)
             scores, expected = batch.flatten(emissions), batch.flatten(self.expected_tags(emissions, batch))
-            term = divergence(scores, expected, rows) * self.consistency * self.loss_scale
+            term = self.consistency_term(scores, expected, rows)
             return Loss(total + term, {"consistency": term.detach()})
 
     def targets_loss(self, emissions: Tensor, mask: Tensor, targets: TagTargets) -> Tensor:
@@ -329,9 +327,6 @@ class SoftmaxTagger(CRFTagger):
         for parameter in self.crf.parameters():
             parameter.requires_grad_(False).zero_()
         labels = [split_tag(tag)[1] or OUTSIDE for tag in tags]
-        unknown = sorted(set(self.class_weights) - set(labels))
-        if unknown:
-            raise ValueError(f"class_weights names {unknown}, which are no labels; labels are {sorted(set(labels))}")
-        check_factors(**{f"class_weights.{label}": weight for label, weight in self.class_weights.items()})
+        check_class_weights(self.class_weights, labels)
         weights = self.output.weight.new_tensor([self.class_weights.get(label, 1.0) for label in labels])
         self.register_buffer("weights", weights, persistent=False)
