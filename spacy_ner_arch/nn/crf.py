@@ -11,8 +11,16 @@ from torch import Tensor
 
 from ..annotation.span_terms import SpanTerms
 from ..annotation.tags import MISSING, legality, tag_places
-from .forward_backward import FORBIDDEN, log_alpha, log_beta, log_partition, scaled_messages, total_score
-from .viterbi import best_path
+from .forward_backward import (
+    FORBIDDEN,
+    expected_counts,
+    log_alpha,
+    log_beta,
+    log_partition,
+    scaled_messages,
+    total_score,
+)
+from .viterbi import best_path, best_paths
 
 
 class LinearChainCRF(torchcrf.CRF):
@@ -132,6 +140,33 @@ class LinearChainCRF(torchcrf.CRF):
             emissions, mask = self._batch_first(emissions, mask)
             lengths = mask.sum(1)
             return best_path(*self.potentials(emissions, lengths), lengths)
+
+    def readings(self, emissions: Tensor, count: int, temperature: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
+        """The most probable tag sequences of one sequence: tags (R, T), and their probabilities (R,).
+
+        emissions: (T, K); T is at least 1.
+        count: how many; R is smaller if there are fewer sequences.
+        temperature: divisor of all scores.
+        """
+        with torch.no_grad():
+            lengths = torch.tensor([len(emissions)], device=emissions.device)
+            scores, transitions = self.potentials(emissions.unsqueeze(0), lengths, temperature)
+            tags, totals = best_paths(scores[0], transitions, count)
+            return tags, (totals - log_partition(scores, transitions, lengths)).exp().clamp(max=1.0)
+
+    def entropy(self, emissions: Tensor, temperature: Tensor | float = 1.0) -> float:
+        """Entropy in nats of the distribution over the tag sequences of one sequence.
+
+        emissions: (T, K); T is at least 1.
+        temperature: divisor of all scores.
+        """
+        with torch.no_grad():
+            lengths = torch.tensor([len(emissions)], device=emissions.device)
+            parts = self.potentials(emissions.double().unsqueeze(0), lengths, temperature)
+            *counts, total = expected_counts(*parts, lengths)
+            # The score of what is illegal is a large number, and its count is 0.
+            expected = [float((n * part).sum()) for n, part in zip(counts, parts, strict=True)]
+        return max(0.0, float(total) - sum(expected))
 
     def predict(
         self, emissions: Tensor, mask: Tensor | None = None, temperature: Tensor | float = 1.0

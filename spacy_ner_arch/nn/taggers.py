@@ -4,60 +4,22 @@ Letters: B documents, T tokens with padding, N tokens without, D width of a toke
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..annotation.chains import Lattice, TagTarget
+from ..annotation.chains import TagTarget
 from ..annotation.tags import MISSING, OUTSIDE, split_tag
-from .batch import Batch, send
+from .batch import Batch
 from .crf import LinearChainCRF
+from .distillation import TagTargets, collate_tags
 from .dropout import dropout
-from .forward_backward import expected_counts, log_partition
+from .forward_backward import expected_counts
 from .growth import kept_rows, output_layer, regrown
 from .head import EncoderBuilder, Head, HeldOut, Loss, check_class_weights, check_factors
-from .viterbi import best_paths
-
-
-class Taught(NamedTuple):
-    """Documents of a batch that a teacher has annotated, R of them. U tags of teacher and student, see `Lattice`.
-
-    rows: (R,) int64, which documents.
-    emissions: (R, T, U) float32, the teacher's given the gold tags, with start and end scores; 0 in the padding.
-    transitions: (U, U) float32.
-    to_student: (U, K) float32, 1 where the column is the student's tag for the row.
-    """
-
-    rows: Tensor
-    emissions: Tensor
-    transitions: Tensor
-    to_student: Tensor
-
-    def counts(self, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """How often the teacher expects the student's tags (R, T, K) and transitions (K, K).
-
-        mask: (R, T).
-        """
-        steps, moves, _ = expected_counts(self.emissions, self.transitions, mask.sum(1))
-        return steps @ self.to_student, self.to_student.t() @ moves @ self.to_student
-
-
-class TagTargets(NamedTuple):
-    """Targets of a batch.
-
-    tags: (B, T) int64, MISSING where the tag is unknown.
-    partial: whether any is missing in the documents without a teacher.
-    gold: (R,) int64, the documents without a teacher; None for all.
-    taught: the other documents, by teacher.
-    """
-
-    tags: Tensor
-    partial: bool
-    gold: Tensor | None = None
-    taught: Sequence[Taught] = ()
 
 
 class CRFTagger(Head):
@@ -105,37 +67,8 @@ class CRFTagger(Head):
 
     def collate(self, batch: Batch, items: Sequence[Any] | None, targets: Sequence[TagTarget] | None) -> Batch:
         if targets is not None:
-            flat = np.concatenate([target.tags for target in targets])
-            is_taught = [target.chain is not None for target in targets]
-            if not any(is_taught):
-                (tags,) = send([flat], batch.device)
-                batch.targets = TagTargets(batch.pad(tags, fill=MISSING), bool((flat == MISSING).any()))
-            else:
-                gold = np.flatnonzero(~np.array(is_taught))
-                tags, rows = send([flat, gold], batch.device)
-                partial = any((targets[i].tags == MISSING).any() for i in gold.tolist())
-                batch.targets = TagTargets(
-                    batch.pad(tags, fill=MISSING), partial, rows, self._collate_taught(batch, targets)
-                )
+            batch.targets = collate_tags(batch, targets, self.crf.labels or [], self.teacher_temperature)
         return batch
-
-    def _collate_taught(self, batch: Batch, targets: Sequence[TagTarget]) -> list[Taught]:
-        names = self.crf.labels or []
-        teachers: dict[Any, list[int]] = {}
-        for i, target in enumerate(targets):
-            if target.chain is not None:
-                teachers.setdefault(target.chain.teacher, []).append(i)
-        taught = []
-        for rows in teachers.values():
-            chains = [chain for i in rows if (chain := targets[i].chain) is not None]
-            lattice = Lattice(names, chains[0], self.teacher_temperature)
-            emissions = np.zeros((len(rows), batch.mask.shape[1], len(lattice.tags)), dtype=np.float32)
-            for row, chain, i in zip(emissions, chains, rows, strict=True):
-                row[: len(chain.emissions)] = lattice.emissions(chain, targets[i].tags)
-            to_student = np.eye(len(names), dtype=np.float32)[lattice.to_student]
-            arrays = [np.array(rows), emissions, lattice.transitions, to_student]
-            taught.append(Taught(*send(arrays, batch.device)))
-        return taught
 
     def emissions(self, x: Tensor, batch: Batch) -> Tensor:
         """Scores of the tags of every token, (B, T, K) float32."""
@@ -202,27 +135,16 @@ class CRFTagger(Head):
         emissions: (T, K); T is at least 1.
         count: how many; R is smaller if there are fewer sequences.
         """
-        with torch.no_grad():
-            rows = torch.from_numpy(emissions).to(self.temperature.device).unsqueeze(0)
-            lengths = torch.tensor([len(emissions)], device=rows.device)
-            scores, transitions = self.crf.potentials(rows, lengths, self.temperature)
-            tags, totals = best_paths(scores[0], transitions, count)
-            probabilities = (totals - log_partition(scores, transitions, lengths)).exp().clamp(max=1.0)
-            return tags.cpu().numpy(), probabilities.cpu().numpy()
+        rows = torch.from_numpy(emissions).to(self.temperature.device)
+        tags, probabilities = self.crf.readings(rows, count, self.temperature)
+        return tags.cpu().numpy(), probabilities.cpu().numpy()
 
     def entropy(self, emissions: np.ndarray) -> float:
         """Entropy in nats of the distribution over the tag sequences of a document.
 
         emissions: (T, K); T is at least 1.
         """
-        with torch.no_grad():
-            rows = torch.from_numpy(emissions).to(self.temperature.device).double().unsqueeze(0)
-            lengths = torch.tensor([len(emissions)], device=rows.device)
-            parts = self.crf.potentials(rows, lengths, self.temperature)
-            *counts, total = expected_counts(*parts, lengths)
-            # The score of what is illegal is a large number, and its count is 0.
-            expected = [float((n * part).sum()) for n, part in zip(counts, parts, strict=True)]
-        return max(0.0, float(total) - sum(expected))
+        return self.crf.entropy(torch.from_numpy(emissions).to(self.temperature.device), self.temperature)
 
     def chain_scores(self) -> dict[str, np.ndarray]:
         """Start scores, transitions and end scores, divided by the calibrated temperature."""
@@ -271,26 +193,11 @@ class SoftmaxTagger(CRFTagger):
         tags: Sequence[str],
         scheme: str,
         *,
-        encoder: EncoderBuilder | None = None,
-        dropout_rate: float | None = None,
-        loss_scale: float = 0.001,
         label_smoothing: float = 0.0,
         class_weights: dict[str, float] | None = None,
-        teacher_weight: float = 1.0,
-        teacher_temperature: float = 1.0,
-        consistency: float = 0.0,
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            input_size,
-            tags,
-            scheme,
-            encoder=encoder,
-            dropout_rate=dropout_rate,
-            loss_scale=loss_scale,
-            teacher_weight=teacher_weight,
-            teacher_temperature=teacher_temperature,
-            consistency=consistency,
-        )
+        super().__init__(input_size, tags, scheme, **settings)
         if not 0.0 <= label_smoothing < 1.0:
             raise ValueError(f"label_smoothing = {label_smoothing} must be at least 0 and below 1")
         self.label_smoothing = label_smoothing
