@@ -28,11 +28,12 @@ from typer.testing import CliRunner
 
 import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
 from spacy_ner_arch.bulk import annotator, engines
-from spacy_ner_arch.bulk.annotator import Annotator, Job, ShardResult, fingerprint
+from spacy_ner_arch.bulk.annotator import Annotator, Job, ShardResult
 from spacy_ner_arch.bulk.documents import annotation
 from spacy_ner_arch.bulk.engines import WorkerDied, run_processes, run_workers
 from spacy_ner_arch.bulk.folder import OutputFolder
 from spacy_ner_arch.bulk.inputs import find_inputs
+from spacy_ner_arch.bulk.models import fingerprint
 from spacy_ner_arch.bulk.raw_records import MAX_LINE, Raw
 from spacy_ner_arch.bulk.shards import Shard, read_shards
 from spacy_ner_arch.cli.annotate import BAR, speed, unfinished

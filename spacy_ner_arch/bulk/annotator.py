@@ -5,20 +5,20 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
-from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
 from spacy.language import Language
 from spacy.tokens import Doc
-from spacy.util import get_package_path, import_file, is_package, load_model
+from spacy.util import import_file, load_model
 
 from ..annotation.relations import set_relations
 from ..annotation.teachers import TEACHER
 from ..formats.lines import SHOWN_CHARACTERS, FormatError, Line
-from .documents import Record, annotation, check_record, find_layers, parse, predict_in_zones, tokenize
-from .inputs import file_checksum
+from .documents import Record, check_record, parse, tokenize
+from .models import fingerprint
 from .outputs import OUTPUTS, InputColumns, Output
+from .predictor import Predictor
 from .raw_records import Raw
 from .shards import Shard
 from .soft import Soft, Teacher
@@ -37,7 +37,7 @@ class Job(NamedTuple):
     """What all processes of a run need to know.
 
     model: name or path of the pipeline.
-    fingerprint: of the pipeline, see `fingerprint`.
+    fingerprint: of the pipeline, see `models.fingerprint`.
     code: Python file with functions to register.
     gpu: number of the GPU, or -1.
     batch_size: documents per batch; None for that of the pipeline.
@@ -77,34 +77,6 @@ class ShardResult(NamedTuple):
     rejects: bytes
 
 
-def model_folder(model: str) -> Path:
-    """The folder of a pipeline. Raises ValueError if there is none."""
-    try:
-        folder = get_package_path(model) if is_package(model) else Path(model)  # in the order of load_model
-    except ModuleNotFoundError as error:
-        raise ValueError(no_pipeline(model)) from error
-    if not (folder / "meta.json").is_file():
-        raise ValueError(no_pipeline(model))
-    return folder
-
-
-def no_pipeline(model: str) -> str:
-    """The error for a name that is not that of a pipeline, with the package or the folder that could be meant."""
-    if is_package(model) and "-" in model:  # pip knows a package by both names
-        return f"{model} is the name of a package for pip: give that for Python, {model.replace('-', '_')}"
-    best = Path(model) / "model-best"
-    return f"{model} is no pipeline: give a folder such as {best if best.is_dir() else 'training/model-best'}"
-
-
-def fingerprint(model: str) -> str:
-    """A checksum of the names and contents of all files of a pipeline."""
-    folder = model_folder(model)
-    digest = sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
-        digest.update(f"{path.relative_to(folder).as_posix()} {file_checksum(path)}\n".encode())
-    return digest.hexdigest()
-
-
 class Annotator:
     """A loaded pipeline that annotates shards. The result depends on the job and the shard alone.
 
@@ -136,8 +108,9 @@ class Annotator:
         """Load the pipeline, or load it again, with a new vocabulary."""
         self.nlp: Language = load_model(self.job.model)
         self.records = 0
-        self.teacher = None if self.job.soft is None else Teacher(self.nlp, self.job.soft)
-        self.layers = [] if self.teacher else find_layers(self.nlp)
+        soft = self.job.soft
+        self.source: Predictor | Teacher = Predictor(self.nlp) if soft is None else Teacher(self.nlp, soft)
+        self.layers = self.source.layers
 
     def annotate(self, shard: Shard) -> ShardResult:
         """Annotate a shard. Documents at which the pipeline fails are rejected.
@@ -160,8 +133,8 @@ class Annotator:
         """Annotate the records of a shard, except those with these positions, which are rejected for these reasons."""
         rejects: list[str] = []
         output = OUTPUTS[self.job.to](self.job.column, self.layers, self.job.key, self.job.columns)
-        layers = ("chains", "gold_entities") if self.teacher else self.layers
-        counts = Counter(dict.fromkeys(("records", "documents", "rejects", "repeated_ids", *layers), 0))
+        names = ("records", "documents", "rejects", "repeated_ids", *self.source.counted)
+        counts = Counter(dict.fromkeys(names, 0))
         ids = Counter[str]()
         removed = Counter[str]()
 
@@ -171,26 +144,17 @@ class Annotator:
                     if position in failing:
                         raise raw.line.error(failing[position], "correct or remove the record")
                     doc, record = self._read(raw, output)
-                    if self.teacher:
-                        removed.update(self.teacher.prepare(doc))
+                    removed.update(self.source.prepare(doc))
                     yield doc, record
                 except FormatError as error:
                     rejects.append(reject(raw.line, error))
 
-        batch_size = self.job.batch_size or self.nlp.batch_size
-        if self.teacher:
-            annotated = self.teacher.predict(documents(), batch_size)
-        else:
-            annotated = predict_in_zones(self.nlp, documents(), batch_size)
-        for doc, record in annotated:
+        for doc, record in self.source.predict(documents(), self.job.batch_size or self.nlp.batch_size):
             output.add(doc, record)
-            if self.teacher:
-                counts.update(chains=1, gold_entities=len(doc.ents))
+            counts.update(self.source.counts(doc))
             counts["documents"] += 1
             if record.get("id") is not None:
                 ids[repr(record["id"])] += 1
-            for layer, found in annotation(doc, self.layers).items():
-                counts[layer] += sum(map(len, found.values())) if isinstance(found, dict) else len(found)
         counts.update(records=len(shard.raws), rejects=len(rejects), repeated_ids=ids.total() - len(ids))
         counts.update({f"{REMOVED}{label}": number for label, number in removed.items()})
         return ShardResult(shard.number, shard.read, dict(counts), output.to_bytes(), "".join(rejects).encode("utf8"))
@@ -200,14 +164,9 @@ class Annotator:
         line, column = raw.line, self.job.column
         new_keys = set() if self.job.to == "spacy" else {self.job.key} if self.job.key else set(self.layers)
         line.check()
+        doc: Doc | None = None
         if isinstance(raw.value, bytes):
-            doc = Doc(self.nlp.vocab).from_bytes(raw.value)
-            doc.user_data.pop(TEACHER, None)
-            fields = {key: value for key, value in doc.user_data.items() if isinstance(key, str)}
-            if fields.get(column, doc.text) != doc.text:
-                raise line.error(f"doc.user_data[{column!r}] is not the text", "give another --text-column")
-            record: Record = {column: doc.text, **fields}
-            self._clear(doc)
+            doc, record = self._read_stored(raw.value, line)
         elif raw.value is not None:
             record = raw.value
         else:
@@ -217,7 +176,18 @@ class Annotator:
             output.check(record)
         except (ValueError, TypeError, OverflowError) as error:
             raise line.error(f"{self.job.to} cannot have its fields: {error}", "correct or remove the field") from error
-        return (doc if isinstance(raw.value, bytes) else tokenize(self.nlp, record[column], line)), record
+        return tokenize(self.nlp, record[column], line) if doc is None else doc, record
+
+    def _read_stored(self, stored: bytes, line: Line) -> tuple[Doc, Record]:
+        """A stored document without what the pipeline will set, and its fields. Raises FormatError for a bad record."""
+        column = self.job.column
+        doc = Doc(self.nlp.vocab).from_bytes(stored)
+        doc.user_data.pop(TEACHER, None)
+        fields = {key: value for key, value in doc.user_data.items() if isinstance(key, str)}
+        if fields.get(column, doc.text) != doc.text:
+            raise line.error(f"doc.user_data[{column!r}] is not the text", "give another --text-column")
+        self._clear(doc)
+        return doc, {column: doc.text, **fields}
 
     def _clear(self, doc: Doc) -> None:
         """Remove the annotation of a stored document that the pipeline will set. A teacher sets none.

@@ -28,7 +28,12 @@ class Teacher:
     """A `sequence_ner` that keeps its chain with each document, and the components in front of it.
 
     These components do not set entities: where the input has none, the annotation stays missing.
+
+    layers, counted: see `predictor.Predictor`.
     """
+
+    layers: list[str] = []
+    counted = ["chains", "gold_entities"]
 
     def __init__(self, nlp: Language, soft: Soft) -> None:
         self.nlp, self.soft = nlp, soft
@@ -61,3 +66,7 @@ class Teacher:
                     for cleaner in self.cleaners:
                         cleaner(doc)
                 yield from batch
+
+    def counts(self, doc: Doc) -> dict[str, int]:
+        """Number of chains and gold entities of a document."""
+        return {"chains": 1, "gold_entities": len(doc.ents)}

@@ -66,8 +66,9 @@ def annotate(
     shard of the input and a manifest. The same command goes on where it was stopped. The files are the same for any
     number of processes, with and without Ray.
     """
-    from ..bulk.annotator import Job, fingerprint
+    from ..bulk.annotator import Job
     from ..bulk.folder import OutputFolder
+    from ..bulk.models import fingerprint
     from ..bulk.outputs import common_columns
 
     try:

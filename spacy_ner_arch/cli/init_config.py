@@ -47,7 +47,7 @@ def init_config(
     Without --config, options that are not given take fitting defaults: a BiLSTM-CRF. Train with `spacy train CONFIG
     --paths.train FILE --paths.dev FILE`.
     """
-    from ..bulk.annotator import model_folder
+    from ..bulk.models import model_folder
 
     try:
         if output.is_file() and not force:

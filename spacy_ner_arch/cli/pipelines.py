@@ -82,7 +82,7 @@ def check_word_vectors(config: Config) -> None:
 
 def find_word_vectors(vectors: str, lang: str) -> Path:
     """The folder of a pipeline with word vectors. Raises ValueError if there is none."""
-    from ..bulk.annotator import model_folder
+    from ..bulk.models import model_folder
 
     if Path(vectors).is_file():
         make = f"`python -m spacy init vectors {lang} {vectors} FOLDER`"
@@ -116,7 +116,7 @@ def load(model: str, use_gpu: int = -1, code: Path | None = None, silent: bool =
     try:
         return load_model(model)
     except (OSError, ModuleNotFoundError) as error:
-        from ..bulk.annotator import no_pipeline
+        from ..bulk.models import no_pipeline
 
         if isinstance(error, ModuleNotFoundError) and error.name != model:
             raise  # a package that the pipeline needs

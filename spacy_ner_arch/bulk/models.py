@@ -1,0 +1,36 @@
+"""The folders of pipelines, and what tells their contents apart."""
+
+from hashlib import sha256
+from pathlib import Path
+
+from spacy.util import get_package_path, is_package
+
+from .inputs import file_checksum
+
+
+def model_folder(model: str) -> Path:
+    """The folder of a pipeline. Raises ValueError if there is none."""
+    try:
+        folder = get_package_path(model) if is_package(model) else Path(model)  # in the order of load_model
+    except ModuleNotFoundError as error:
+        raise ValueError(no_pipeline(model)) from error
+    if not (folder / "meta.json").is_file():
+        raise ValueError(no_pipeline(model))
+    return folder
+
+
+def no_pipeline(model: str) -> str:
+    """The error for a name that is not that of a pipeline, with the package or the folder that could be meant."""
+    if is_package(model) and "-" in model:  # pip knows a package by both names
+        return f"{model} is the name of a package for pip: give that for Python, {model.replace('-', '_')}"
+    best = Path(model) / "model-best"
+    return f"{model} is no pipeline: give a folder such as {best if best.is_dir() else 'training/model-best'}"
+
+
+def fingerprint(model: str) -> str:
+    """A checksum of the names and contents of all files of a pipeline."""
+    folder = model_folder(model)
+    digest = sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
+        digest.update(f"{path.relative_to(folder).as_posix()} {file_checksum(path)}\n".encode())
+    return digest.hexdigest()
