@@ -379,7 +379,7 @@ def torch_patches(gpu: PretendGPU) -> Iterator[Any]:
     yield patch.object(torch, "is_autocast_enabled", lambda kind="cpu": is_enabled("cpu"))
     yield patch.object(torch, "get_autocast_dtype", lambda kind="cpu": get_dtype("cpu"))
 
-    # Optimisers group their tensors in C++.
+    # Optimizers group their tensors in C++.
     plain_group = torch._C._group_tensors_by_device_and_dtype
 
     def group(lists, with_indices=False):

@@ -463,7 +463,7 @@ def test_parquet_without_the_column_or_the_package(model, tmp_path, monkeypatch)
     run(model, tmp_path / "c.parquet", tmp_path / "out5", "--to", "parquet")
     assert parquet.read_table(tmp_path / "out5" / "part-000000.parquet").select(["text", "fields"]).equals(table)
     (tmp_path / "b.parquet").write_bytes(b"PAR1 but no more")
-    assert "is no Parquet file, or damaged" in run(model, tmp_path / "b.parquet", tmp_path / "out3", code=1)
+    assert "is not a Parquet file, or it is damaged" in run(model, tmp_path / "b.parquet", tmp_path / "out3", code=1)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     output = run(model, tmp_path / "a.parquet", tmp_path / "out4", code=1)
     assert 'pip install "spacy-ner-arch[parquet]"' in output
@@ -498,7 +498,7 @@ def test_empty_and_damaged_files(model, tmp_path):
     output = run(model, tmp_path / "e.txt.gz", tmp_path / "cut", code=1)
     assert "e.txt.gz: the file is damaged" in output and "fetch or make it again" in output
     (tmp_path / "f.spacy").write_bytes(b"no docs")
-    assert "is no .spacy file, or damaged" in run(model, tmp_path / "f.spacy", tmp_path / "docs", code=1)
+    assert "is not a .spacy file, or damaged" in run(model, tmp_path / "f.spacy", tmp_path / "docs", code=1)
 
 
 def test_empty_lines_before_the_header_of_a_csv(model, tmp_path):
@@ -567,7 +567,7 @@ def test_options_that_are_refused(model, texts, tmp_path, options, message):
 
 
 def test_pipelines_that_are_refused(texts, tmp_path):
-    assert "is no pipeline: give a folder" in run(tmp_path / "none", texts, tmp_path / "out", code=1)
+    assert "is not a pipeline: give a folder" in run(tmp_path / "none", texts, tmp_path / "out", code=1)
     spacy.blank("en").to_disk(tmp_path / "blank")
     output = run(tmp_path / "blank", texts, tmp_path / "out", code=1)
     assert "no component of this pipeline finds entities" in output

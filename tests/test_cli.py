@@ -419,7 +419,7 @@ def test_clear_error_for_a_path_without_a_pipeline(tmp_path, command):
     DocBin().to_disk(tmp_path / "corpus.spacy")
     for model in (tmp_path / "corpus.spacy", tmp_path / "nowhere"):
         output = run(command, model, "Anna" if command == "label" else tmp_path / "corpus.spacy", code=1)
-        assert "is no pipeline: give a folder such as" in " ".join(output.split())
+        assert "is not a pipeline: give a folder such as" in " ".join(output.split())
 
 
 def test_the_folder_around_a_pipeline_is_no_pipeline(tmp_path):
@@ -457,7 +457,7 @@ def test_a_corpus_that_spacy_cannot_read_is_named(tmp_path, command):
         result = CliRunner().invoke(app, ["ner-arch", *(str(paths.get(word, word)) for word in command.split())])
         output = " ".join(result.output.split())
         assert result.exit_code in (1, 2) and isinstance(result.exception, SystemExit), output
-        assert f"{tmp_path / name} is no .spacy file" in output and "ner-arch convert` makes .spacy files" in output
+        assert f"{tmp_path / name} is not a .spacy file" in output and "ner-arch convert` makes .spacy files" in output
 
 
 def test_a_folder_as_corpus(tmp_path):
@@ -601,7 +601,7 @@ def test_debug_data_counts_and_finds_faults(tmp_path):
         "candidate pairs": 6,
         "candidate pairs with a relation": 3,
         "gold relations that are candidates": 4,
-        "gold relations that are no candidates": 1,
+        "gold relations that are not candidates": 1,
     }
     assert data["components"]["span_ner"]["labels"] == ["LOC", "ORG", "PER"]
     assert any("longer than max_width = 2" in text for text in data["components"]["span_ner"]["warnings"])
@@ -617,8 +617,8 @@ def test_debug_data_counts_and_finds_faults(tmp_path):
         ("span_ner: 1 (train) entities cross a sentence boundary, such as 'Brenna Gazette' ORG", "correct"),
         ("span_ner: 1 of 8 documents, such as 'Nobody saw it . ', have no doc.ents", ""),
         ("span_ner: 1 (dev) documents have no annotation of entities", "annotate them as empty"),
-        ("relation_extractor: 1 of 5 gold relations are no candidates, such as MISSED", ""),
-        ("relation_extractor: 1 (dev) gold relations are no candidates and cannot be found, such as MISSED", "within"),
+        ("relation_extractor: 1 of 5 gold relations are not candidates, such as MISSED", ""),
+        ("relation_extractor: 1 (dev) gold relations are not candidates and cannot be found, such as MISSED", "within"),
         ("relation_extractor: 1 of 5 gold relations cannot be found, since their two entities have several", ""),
         ("relation_extractor: 1 (dev) pairs have several relations, and the component predicts one, such as", "="),
         ("relation_extractor: only dev has relations with the labels HELD_IN", "split the data"),
@@ -758,7 +758,7 @@ def test_init_config_warns_of_vectors_and_trees_that_are_no_pipelines(tmp_path, 
     output = run("init-config", "a.cfg", "--vectors", "glove.txt", "--lang", "de")
     assert "`python -m spacy init vectors de glove.txt FOLDER`" in " ".join(output.split())
     output = run("init-config", "b.cfg", "--encoder", "synlstm", "--trees", "parser")
-    assert "parser is no pipeline: give a folder such as training/model-best" in " ".join(output.split())
+    assert "parser is not a pipeline: give a folder such as training/model-best" in " ".join(output.split())
 
 
 def test_init_config_replaces_nothing_unasked(tmp_path):
@@ -779,8 +779,8 @@ def test_a_config_whose_corpora_cannot_be_read(tmp_path, command):
     for name, message in {
         None: "[corpora.train] has no path: set [paths] train, or give --paths.train FILE",
         "nowhere.spacy": f"[corpora.train] path: there is no {tmp_path / 'nowhere.spacy'}",
-        "a.jsonl": f"[corpora.train] path: {tmp_path / 'a.jsonl'} is no .spacy file",
-        "damaged.spacy": f"[corpora.train] path: {tmp_path / 'damaged.spacy'} is no .spacy file, or damaged",
+        "a.jsonl": f"[corpora.train] path: {tmp_path / 'a.jsonl'} is not a .spacy file",
+        "damaged.spacy": f"[corpora.train] path: {tmp_path / 'damaged.spacy'} is not a .spacy file, or damaged",
     }.items():
         options = ["--paths.train", tmp_path / name] if name else []
         output = run(command, tmp_path / "my.cfg", "--paths.dev", tmp_path / "dev.spacy", *options, code=1)
@@ -793,7 +793,7 @@ def test_a_streamed_corpus_is_not_read_for_a_check(tmp_path):
     config = Config({"training": {"max_epochs": -1}, "corpora": {"train": reader}})
     check_corpora(config)
     config["training"]["max_epochs"] = 0
-    with pytest.raises(ValueError, match="is no .spacy file, or damaged"):
+    with pytest.raises(ValueError, match="is not a .spacy file, or damaged"):
         check_corpora(config)
 
 

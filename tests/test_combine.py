@@ -174,7 +174,7 @@ def test_what_the_span_model_does_not_know_is_reported(folder, tmp_path):
     inputs = [write(tmp_path / f"{i}.spacy", spans) for i in (1, 2)]
     output = plain(combine(folder / "model", folder / "gold.spacy", *inputs, "-o", tmp_path / "out.spacy"))
     assert "2 proposals are decided by the votes alone, since span_ner does not know them" in output
-    assert "1: more than 4 tokens, such as 'Anna Brandt lives in Tarvik'" in output
+    assert "1: more than 4 words, such as 'Anna Brandt lives in Tarvik'" in output
     assert "1: the label CITY, such as 'Tarvik'" in output
     assert "Saved 2 entities" in output
 
@@ -190,7 +190,7 @@ def test_spans_that_the_suggester_leaves_out():
     model = span_model(pipe, nlp.make_doc("a b c"), rows, unknown)
     assert model(1, 2, [None, "PER"]).tolist() == pytest.approx([0.25, 0.75])
     assert model(0, 1, [None, "PER"]) is None and model(0, 3, [None, "PER"]) is None
-    assert unknown.counts == {"no candidate of its suggester": 1, "more than 2 tokens": 1}
+    assert unknown.counts == {"no candidate of its suggester": 1, "more than 2 words": 1}
 
 
 def test_an_output_that_no_command_would_read(folder, tmp_path):
@@ -226,7 +226,7 @@ def test_bad_input(folder, tmp_path):
     assert f"{bare} has no annotation of entities; let the system annotate" in message(model, gold, good, bare)
     damaged = tmp_path / "damaged.spacy"
     damaged.write_bytes(b"no DocBin")
-    assert f"{damaged} is no .spacy file, or damaged" in message(model, gold, good, damaged)
+    assert f"{damaged} is not a .spacy file, or damaged" in message(model, gold, good, damaged)
     empty = tmp_path / "empty"
     empty.mkdir()
     assert f"{empty} has no .spacy files" in message(model, gold, good, empty)

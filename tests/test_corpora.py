@@ -124,7 +124,7 @@ def test_sentence_starts_of_long_documents_take_linear_time(tmp_path):
 
 
 def joined(pieces, rng):
-    """The words of a text, of which random neighbours are one token."""
+    """The words of a text, of which random neighbors are one token."""
     words = []
     for piece in pieces:
         words += [piece] if not words or rng.random() < 0.5 else [words.pop() + piece]
@@ -169,7 +169,7 @@ def test_lost_relations_of_long_documents_are_counted_in_linear_time():
     doc = Doc(nlp.vocab, words=[f"w{i}" for i in range(20_000)])
     doc._.relations = [(doc[i : i + 1], doc[i + 1 : i + 2], "NEAR") for i in range(0, 20_000, 4)]
     start = time.process_time()
-    with pytest.warns(UserWarning, match="5000 of 5000 gold relations are no candidates, such as NEAR from 'w0'"):
+    with pytest.warns(UserWarning, match="5000 of 5000 gold relations are not candidates, such as NEAR from 'w0'"):
         extractor.find_labels([Example(doc.copy(), doc)])
     assert time.process_time() - start < 10
 

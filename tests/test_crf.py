@@ -268,7 +268,7 @@ def test_ten_thousand_steps():
     llh = crf(emissions.requires_grad_(), tags)
     llh.backward()
     reference = reference_log_likelihood(exact, emissions.detach().double(), tags, torch.ones(1, 10_000).bool())
-    # The score itself is near 1e5, where neighbouring float32 numbers are 0.008 apart.
+    # The score itself is near 1e5, where neighboring float32 numbers are 0.008 apart.
     assert abs(llh.double() - reference).item() < 0.01
     assert emissions.grad.isfinite().all() and emissions.grad.abs().max() <= 1.0 + 1e-5
 
@@ -291,7 +291,7 @@ def reference_log_likelihood(crf, emissions, tags, mask):
 
 
 def test_rescue_is_per_sequence():
-    """One wild sequence must not change what its neighbours get."""
+    """One wild sequence must not change what its neighbors get."""
     crf = make().float()
     tame, wild = torch.randn(1, 20, 4), torch.randn(1, 20, 4) * 300
     tags = torch.zeros(2, 20, dtype=torch.long)

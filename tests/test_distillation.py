@@ -540,5 +540,5 @@ def test_labels_of_a_sourced_component_are_added_by_the_config(teacher):
     create_add_labels({"sequence_ner": ["DATE", "LOC"]})(nlp)
     assert nlp.get_pipe("sequence_ner").labels == ("LOC", "ORG", "PER", "DATE")
     assert entities(nlp(TEXTS[2])) == before
-    with pytest.raises(ValueError, match=re.escape("names 'ner', which is no component with labels")):
+    with pytest.raises(ValueError, match=re.escape("names 'ner', which is not a component with labels")):
         create_add_labels({"ner": ["DATE"]})(nlp)

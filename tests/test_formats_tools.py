@@ -370,7 +370,7 @@ def test_prodigy(tmp_path: Path) -> None:
 
 
 def test_relations_of_tokens_of_prodigy_are_left_out_and_counted(tmp_path: Path) -> None:
-    """rel.manual also relates tokens that are no entities. Their spans have no label."""
+    """rel.manual also relates tokens that are not entities. Their spans have no label."""
     line = prodigy()
     token = {"start": 14, "end": 18, "token_start": 3, "token_end": 3, "label": None}
     line["relations"] += [{"head": 3, "child": 4, "head_span": token, "child_span": line["spans"][2], "label": "obj"}]

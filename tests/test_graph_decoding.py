@@ -507,7 +507,7 @@ def test_type_pairs_by_label_are_label_data():
 
 def test_gold_relations_outside_of_declared_type_pairs_are_reported():
     nlp = joint_nlp(type_pairs={"WORKS_FOR": [["PER", "LOC"]]})
-    with pytest.warns(UserWarning, match="1 of 4 gold relations are no candidates"):
+    with pytest.warns(UserWarning, match="1 of 4 gold relations are not candidates"):
         nlp.initialize(lambda: related_examples(nlp))
 
 

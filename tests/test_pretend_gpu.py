@@ -156,7 +156,7 @@ def test_a_batch_is_started_before_the_host_waits_for_the_last_one(corpus, monke
 
 
 @pytest.mark.parametrize("step", ["predict", "set_annotations"])
-def test_a_batch_that_fails_comes_between_its_neighbours(step, corpus, monkeypatch):  # noqa: F811
+def test_a_batch_that_fails_comes_between_its_neighbors(step, corpus, monkeypatch):  # noqa: F811
     with pretend_gpu():
         nlp = Run(small_config(ROOT / "configs" / "bilstm_crf.cfg", corpus, None)).nlp
         tagger = nlp.get_pipe("sequence_ner")

@@ -420,7 +420,7 @@ def test_warnings_about_gold_relations_that_cannot_be_learned():
     ents = reference.ents
     reference._.relations = [(ents[0], ents[1], "FAR"), (ents[0], ents[0], "SELF"), (ents[0], reference[5:6], "NONE")]
     with pytest.warns(
-        UserWarning, match="4 of 6 gold relations are no candidates, such as \\w+ from '.* head and tail at once"
+        UserWarning, match="4 of 6 gold relations are not candidates, such as \\w+ from '.* head and tail at once"
     ):
         optimizer = nlp.initialize(lambda: examples)
     with pytest.warns(UserWarning, match=r"gold labels that it does not have .*\['NEW'\]"):
@@ -494,7 +494,7 @@ def test_entities_that_may_be_there_are_no_warning(settings, before, behind, war
     assert ["is before 'behind' in the pipeline" in str(warning.message) for warning in caught] == [True] * warns
 
 
-@pytest.mark.filterwarnings("ignore:.*are no candidates", "ignore:.*are treated as unknown")
+@pytest.mark.filterwarnings("ignore:.*are not candidates", "ignore:.*are treated as unknown")
 @pytest.mark.parametrize("key", [None, "sc"])
 def test_calibration_leaves_out_pairs_of_wrong_entities(key):
     """The probability of a relation has those of its entities as factors, so they were counted twice."""
@@ -586,7 +586,7 @@ def test_forbidden_directions_are_no_candidates(direction):
     total = sum(len(eg.reference._.relations) for eg in examples)
     forbidden = sum(r.head.label_ == "PER" for eg in examples for r in eg.reference._.relations)
     assert forbidden
-    with pytest.warns(UserWarning, match=f"{forbidden} of {total} gold relations are no candidates"):
+    with pytest.warns(UserWarning, match=f"{forbidden} of {total} gold relations are not candidates"):
         nlp.initialize(lambda: examples)
 
 
@@ -647,7 +647,7 @@ def test_learned_type_pairs_grow_in_another_initialization():
     ],
     ids=str,
 )
-@pytest.mark.filterwarnings("ignore:relation_extractor. 1 of 4 gold relations are no candidates")
+@pytest.mark.filterwarnings("ignore:relation_extractor. 1 of 4 gold relations are not candidates")
 def test_label_data(type_pairs, expected):
     """Label data make up for what the examples of an initialization lack, as with a streamed corpus."""
     nlp = make_nlp(type_pairs=type_pairs)
@@ -957,7 +957,7 @@ def test_gold_relations_on_other_tokens_and_other_spaces():
     example = Example(Doc(nlp.vocab, words=words, spaces=spaces), reference)
     example.predicted.set_ents([Span(example.predicted, 0, 1, "PER"), Span(example.predicted, 4, 5, "ORG")])
     with pytest.warns(
-        UserWarning, match="1 of 2 gold relations are no candidates, such as IN from 'Acme' ORG to 'Rome' LOC:"
+        UserWarning, match="1 of 2 gold relations are not candidates, such as IN from 'Acme' ORG to 'Rome' LOC:"
     ):
         nlp.initialize(lambda: [example])
     _, (found,), (gold,), *_ = nlp.get_pipe("relation_extractor").model_input([example])

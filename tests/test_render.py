@@ -14,7 +14,7 @@ from spacy.vocab import Vocab
 from spacy_ner_arch.annotation.relations import Relation
 from spacy_ner_arch.render import render_relations
 from spacy_ner_arch.render.layout import lay_out, shorten, text_width
-from spacy_ner_arch.render.svg import PALETTE, choose_colours
+from spacy_ner_arch.render.svg import PALETTE, choose_colors
 
 VOCAB = Vocab()
 SVG = "{http://www.w3.org/2000/svg}"
@@ -294,22 +294,22 @@ def test_wrong_arguments():
         render_relations(make_doc(), width=50)
 
 
-def test_colours():
+def test_colors():
     labels = ["PER", "ORG", "LOC", "MISC", "GPE", "DATE"]
-    together = choose_colours(labels)
-    assert all(choose_colours([label])[label] == colour for label, colour in together.items())
+    together = choose_colors(labels)
+    assert all(choose_colors([label])[label] == color for label, color in together.items())
     many = [f"label {i}" for i in range(len(PALETTE))]
-    assert len(set(choose_colours(many).values())) == len(PALETTE)
-    assert len(choose_colours([*many, "one more"])) == len(PALETTE) + 1
-    assert choose_colours(labels, {"PER": "navy"}) == {**together, "PER": "navy"}
+    assert len(set(choose_colors(many).values())) == len(PALETTE)
+    assert len(choose_colors([*many, "one more"])) == len(PALETTE) + 1
+    assert choose_colors(labels, {"PER": "navy"}) == {**together, "PER": "navy"}
     text = render_relations(make_doc(relations=[(0, 1, "knows")]), colors={"PER": "navy", "knows": "#012345"})
     assert text.count('stroke="navy"') == 2 and 'stroke="#012345"' in text and 'fill="#012345"' in text
 
 
-@pytest.mark.parametrize("colour", PALETTE)
-def test_colours_are_readable_on_white(colour):
+@pytest.mark.parametrize("color", PALETTE)
+def test_colors_are_readable_on_white(color):
     """WCAG 2 asks for a contrast of 4.5 for small text."""
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     red, green, blue = (part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
     assert 1.05 / (0.2126 * red + 0.7152 * green + 0.0722 * blue + 0.05) >= 4.5
 

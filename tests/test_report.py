@@ -85,7 +85,7 @@ def predictions(nlp, data=TRAIN):
 
 
 def spans_of(length, labels):
-    """Return flat entities for a label or None per token; equal neighbours with equal flags form one entity."""
+    """Return flat entities for a label or None per token; equal neighbors with equal flags form one entity."""
     spans, start = [], 0
     for i in range(1, length + 1):
         if i == length or labels[i] != labels[start]:
@@ -442,7 +442,7 @@ def test_json_lines_of_a_log(tmp_path):
 def test_files_that_are_no_log_are_refused(tmp_path, content, trained):
     path = tmp_path / "story.txt"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="story.txt is no training log"):
+    with pytest.raises(ValueError, match="story.txt is not a training log"):
         read_log(path)
     with pytest.raises(ValueError, match="story.txt"):
         write_report(trained, [], tmp_path / "out", path)

@@ -594,7 +594,7 @@ def calibrate(nlp, examples):
 
 @pytest.mark.parametrize("head", ["CRF", "Softmax"])
 def test_calibration_changes_how_sure_the_model_is_and_nothing_else(head, copy_of):
-    """Half of the names of the held-out corpus are no entities there: a model that is sure of all is too sure."""
+    """Half of the names of the held-out corpus are not entities there: a model that is sure of all is too sure."""
     nlp = make_nlp(head)
     train(nlp, make_examples(nlp))
     pipe = nlp.get_pipe("sequence_ner")

@@ -168,7 +168,7 @@ def test_averages_come_back_after_an_error():
 
 
 def test_another_optimizer_starts_afresh():
-    """nlp.initialize() and spacy train make an optimiser each: the second must not inherit the first one's moments."""
+    """nlp.initialize() and spacy train make an optimizer each: the second must not inherit the first one's moments."""
     x = torch.randn(4, 5)
     shim = make()
     update(shim, optimizer(), x)

@@ -119,12 +119,12 @@ def reference_loss(module, logits, spans, gold, missing=()):
     target = torch.zeros_like(logits)
     for (b, i, w), labels in labels_of.items():
         for label in labels:
-            neighbours = [(b, i - 1, w + 1), (b, i + 1, w - 1), (b, i, w + 1), (b, i, w - 1)]
-            neighbours = [n for n in neighbours if n in spans]
+            neighbors = [(b, i - 1, w + 1), (b, i + 1, w - 1), (b, i, w + 1), (b, i, w - 1)]
+            neighbors = [n for n in neighbors if n in spans]
             moved = module.boundary_smoothing / 4
-            target[spans.index((b, i, w)), label] += (1 - moved * len(neighbours)) / len(labels)
-            for neighbour in neighbours:
-                target[spans.index(neighbour), label] += moved / len(labels)
+            target[spans.index((b, i, w)), label] += (1 - moved * len(neighbors)) / len(labels)
+            for neighbor in neighbors:
+                target[spans.index(neighbor), label] += moved / len(labels)
     target[:, 0] = 1 - target.sum(1)
     total = logits.new_zeros(())
     for row, (b, i, w) in enumerate(spans):
@@ -275,7 +275,7 @@ def test_predictions_are_log_probabilities():
         set(),
         {(0, 1, 2, 1), (0, 1, 2, 3), (3, 4, 3, 1)},  # two labels on one span
         {(0, 0, 5, 1), (3, 2, 4, 2), (3, 0, 6, 1), (3, 0, 7, 3), (3, 1, 3, 2), (0, 1, 2, 2)},  # too wide
-        {(3, 1, 1, 1), (3, 1, 2, 1), (3, 1, 3, 2), (3, 2, 2, 1), (3, 2, 1, 3), (3, 3, 1, 3)},  # neighbours
+        {(3, 1, 1, 1), (3, 1, 2, 1), (3, 1, 3, 2), (3, 2, 2, 1), (3, 2, 1, 3), (3, 3, 1, 3)},  # neighbors
     ],
 )
 @pytest.mark.parametrize("missing", [(), ((0, 2), (3, 6))])

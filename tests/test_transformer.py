@@ -73,7 +73,7 @@ def test_training_gives_the_same_without_dropout(tiny_transformers):
 
 
 def test_a_word_without_pieces_keeps_its_place(tiny_transformers):
-    """It has a vector of zeros, and its neighbours have theirs."""
+    """It has a vector of zeros, and its neighbors have theirs."""
     vocab = spacy.blank("en").vocab
     model = make_model(tiny_transformers["bert"])
     plain, odd = Doc(vocab, words=["ana", "sang"]), Doc(vocab, words=["ana", "\x00", "sang"])

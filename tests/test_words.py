@@ -231,7 +231,7 @@ def test_relations_with_an_entity_of_white_space():
 
 def test_places_of_words():
     words = Words(7, ~np.isin(np.arange(7), [1, 2, 5]))
-    assert len(words) == 3 and not words.are_all
+    assert len(words) == 3 and not words.has_no_space
     bounds = np.array([[0, 2], [1, 3], [2, 6], [3, 5], [6, 7]])
     assert words.from_tokens(bounds).tolist() == [[0, 1], [0, 2], [1, 3], [2, 2], [3, 3]]
     assert words.to_tokens(0, 1) == (1, 2) and words.to_tokens(1, 3) == (2, 6)
@@ -240,7 +240,7 @@ def test_places_of_words():
     converted = in_words(gold, words)
     assert converted.spans.tolist() == [[0, 1, 1], [0, 3, 2]] and converted.annotated.tolist() == [True, False, True]
     whole = Words(3)
-    assert whole.are_all and in_words(gold, whole) is gold
+    assert whole.has_no_space and in_words(gold, whole) is gold
     assert whole.tokens.tolist() == [0, 1, 2] and whole.to_tokens(1, 3) == (1, 3)
 
 

@@ -7,8 +7,7 @@ from spacy.attrs import ORTH
 from spacy.tokens import Span
 from spacy.training import Example
 
-# Start, end (exclusive) and label.
-LabelledSpan = tuple[int, int, str]
+from .tags import LabelledSpan
 
 
 def same_tokens(eg: Example) -> bool:

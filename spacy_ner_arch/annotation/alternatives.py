@@ -60,7 +60,7 @@ def span_gains(bounds: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
         left = np.log(np.maximum(1 - covered.cumsum(), LEAST_NOTHING))
         return np.concatenate([[0.0], left.cumsum()])
 
-    # As in a junction tree: the product over the tokens of a span, divided by that over its pairs of neighbours.
+    # As in a junction tree: the product over the tokens of a span, divided by that over its pairs of neighbors.
     tokens, pairs = log_nothing(ends), log_nothing(ends - 1)
     nothing = tokens[ends] - tokens[starts] - (pairs[ends - 1] - pairs[starts])
     return np.where(certain, np.inf, np.log(np.maximum(shares, LEAST_NOTHING)) - nothing)

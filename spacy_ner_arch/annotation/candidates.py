@@ -153,7 +153,7 @@ class EntityPairs:
 
 
 def reverse_rows(candidates: Candidates) -> np.ndarray:
-    """(P,) row of each pair with head and tail exchanged, or its own row if that is no candidate."""
+    """(P,) row of each pair with head and tail exchanged, or its own row if that is not a candidate."""
     heads, tails = candidates.pairs.T
     own = np.arange(len(heads))
     number, mirrored = (first * len(candidates.entities) + second for first, second in ((heads, tails), (tails, heads)))

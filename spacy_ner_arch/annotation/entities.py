@@ -8,7 +8,8 @@ from spacy.attrs import ENT_ID, ENT_IOB, ENT_TYPE
 from spacy.tokens import Doc, Span, SpanGroup
 from spacy.training import Example
 
-from .alignment import LabelledSpan, align, misaligned_tokens, same_tokens
+from .alignment import align, misaligned_tokens, same_tokens
+from .tags import LabelledSpan
 from .words import find_words
 
 # Values of spaCy's ENT_IOB.

@@ -138,7 +138,7 @@ class State(NamedTuple):
     """A branch of a search.
 
     depth: number of items that are decided.
-    total: of those that are chosen.
+    total: sum of the gains of what is chosen.
     adds: what each item adds to the total, given the decisions; -inf if it cannot be chosen. Decided items are chosen
         unless it is -inf.
     """

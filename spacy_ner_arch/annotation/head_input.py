@@ -11,10 +11,10 @@ class HeadInput(NamedTuple):
     """Input of a head's model (`bridge.head.head_model`).
 
     docs: the documents.
-    items: of each document, what the head classifies (candidate spans or pairs); None for its tokens or all its spans.
+    items: for each document, what the head classifies (candidate spans or pairs); None for its tokens or all its spans.
     targets: gold annotation of each document, for the loss; None to predict.
     output: method of the head that predicts.
-    copies: of each document, the number of its other copy in an update, see `find_copies`; None without copies.
+    copies: for each document, the number of its other copy in an update, see `find_copies`; None without copies.
     """
 
     docs: list[Doc]

@@ -51,5 +51,5 @@ def find_pipe(nlp: Language, factory: str, name: str | None) -> Any:
     if name is None and len(names) > 1:
         raise ValueError(f"This pipeline has several {factory}: give --component, one of {names}")
     if name not in (None, *names):
-        raise ValueError(f"--component {name} is no {factory} of this pipeline, which has {names}")
+        raise ValueError(f"--component {name} is not a {factory} of this pipeline, which has {names}")
     return nlp.get_pipe(name or names[0])

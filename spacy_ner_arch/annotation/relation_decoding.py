@@ -19,10 +19,10 @@ from .type_pairs import may_have
 
 
 class PairRules(NamedTuple):
-    """What may be chosen.
+    """Constraints on the relations of a document.
 
-    classes: of the pairs.
-    type_pairs: of each class, the types of head and tail that its label may have; None for all.
+    classes: classes of the model, in order.
+    type_pairs: for each class, the types of head and tail that its label may have; None for all.
     symmetric: labels that hold in both directions.
     multi_label: whether a pair may have several classes.
     threshold: least log odds.
@@ -90,7 +90,7 @@ def choose_pairs(pairs: ScoredPairs, rules: PairRules) -> np.ndarray:
 def choose_graph(doc: Doc, pairs: ScoredPairs, rules: PairRules) -> tuple[np.ndarray, int]:
     """(P, C) bool: the classes of each pair, chosen together with the entities, which are set. And `Choice.inexact`.
 
-    pairs: of the entities of the document and of the alternatives to them.
+    pairs: scored pairs of the entities of the document and of the alternatives to them.
     """
     candidates = pairs.candidates
     entities, probabilities = entities_and_alternatives(doc)

@@ -10,7 +10,7 @@ import numpy as np
 from .word_places import Words
 
 # Start, end (exclusive) and class.
-Entity = tuple[int, int, int]
+ClassifiedSpan = tuple[int, int, int]
 
 
 class GoldSpans(NamedTuple):
@@ -26,14 +26,14 @@ class GoldSpans(NamedTuple):
         return GoldSpans(np.stack([start, end - start, label], axis=1), self.annotated[words.tokens])
 
 
-def decode_exact(labels: np.ndarray, gains: np.ndarray) -> list[Entity]:
+def decode_exact(labels: np.ndarray, gains: np.ndarray) -> list[ClassifiedSpan]:
     """Find the set of non-overlapping spans with the greatest sum of gains.
 
     With softmax scores this is the most probable assignment of a class to every span without overlaps. Only spans with
     a positive gain matter, and time is proportional to their number.
 
     labels: (T, W), class of each span.
-    gains: (T, W), log odds of that class against no entity; -inf for positions that are no span.
+    gains: (T, W), log odds of that class against no entity; -inf for positions that are not spans.
     Returns the entities in order of their starts.
     """
     starts, ends = positive(gains)
@@ -56,7 +56,7 @@ def decode_exact(labels: np.ndarray, gains: np.ndarray) -> list[Entity]:
     return entities(labels, starts[chosen[::-1]], ends[chosen[::-1]])
 
 
-def decode_greedy(labels: np.ndarray, gains: np.ndarray, probabilities: np.ndarray) -> list[Entity]:
+def decode_greedy(labels: np.ndarray, gains: np.ndarray, probabilities: np.ndarray) -> list[ClassifiedSpan]:
     """Choose spans with a positive gain in order of falling probability, without those that overlap a chosen one.
 
     labels, gains: as for `decode_exact`.
@@ -81,7 +81,7 @@ def positive(gains: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return starts, starts + widths + 1
 
 
-def entities(labels: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> list[Entity]:
+def entities(labels: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> list[ClassifiedSpan]:
     """The given spans with their classes."""
     classes = labels[starts, ends - starts - 1]
     return list(zip(starts.tolist(), ends.tolist(), classes.tolist(), strict=True))

@@ -10,7 +10,8 @@ import numpy as np
 
 OUTSIDE = "O"
 MISSING = -1
-Span = tuple[int, int, str]
+# Start, exclusive end and label, in tokens.
+LabelledSpan = tuple[int, int, str]
 
 
 class Scheme(NamedTuple):
@@ -84,7 +85,7 @@ def legality(names: Sequence[str], scheme: str) -> Legality:
     return Legality(~continues, onward | may_end[:, None] & ~continues, may_end, onward & may_end[:, None])
 
 
-def encode(length: int, spans: Iterable[Span], scheme: str) -> list[str]:
+def encode(length: int, spans: Iterable[LabelledSpan], scheme: str) -> list[str]:
     """Tag names of a document of `length` tokens with these flat spans (start, exclusive end, label)."""
     first, inner, last, single = find_scheme(scheme)
     tags = [OUTSIDE] * length
@@ -94,10 +95,10 @@ def encode(length: int, spans: Iterable[Span], scheme: str) -> list[str]:
     return tags
 
 
-def decode(tags: np.ndarray, names: Sequence[str], scheme: str) -> list[Span]:
+def decode(tags: np.ndarray, names: Sequence[str], scheme: str) -> list[LabelledSpan]:
     """Spans of a legal tag sequence, given as indices into `names`, whose first is O."""
     first, _, _, single = find_scheme(scheme)
-    spans: list[Span] = []
+    spans: list[LabelledSpan] = []
     for i in np.flatnonzero(tags).tolist():
         prefix, label = split_tag(names[tags[i]])
         if prefix in (first, single):

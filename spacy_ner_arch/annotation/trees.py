@@ -8,7 +8,8 @@ from spacy.tokens import Doc
 
 from .word_places import Words
 
-MISSING = ("error", "chain")
+# What to do with a document without a tree, see `read_tree`.
+TREE_FALLBACKS = ("error", "chain")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def read_tree(doc: Doc, missing: str, needs_pos: bool) -> np.ndarray:
 def tree_in_words(tree: np.ndarray, words: Words) -> np.ndarray:
     """The columns of the words in a tree (3, T). The head of a word is the nearest word above it; a word with only
     white space above it is a root."""
-    if words.are_all:
+    if words.has_no_space:
         return tree
     heads = tree[0]
     is_word = np.zeros(len(heads), dtype=bool)

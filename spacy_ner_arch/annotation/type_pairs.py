@@ -20,7 +20,7 @@ GivenTypePairs = Iterable[Sequence[str]] | Mapping[str, Iterable[Sequence[str]]]
 
 
 def as_type_pairs(given: GivenTypePairs) -> TypePairs:
-    """Copy type pairs to the form in which they are stored. Raises ValueError for what is no pair."""
+    """Copy type pairs to the form in which they are stored. Raises ValueError for what is not a pair."""
     if isinstance(given, Mapping):
         return {label: [_as_pair(pair) for pair in pairs] for label, pairs in given.items()}
     return [_as_pair(pair) for pair in given]
@@ -29,7 +29,7 @@ def as_type_pairs(given: GivenTypePairs) -> TypePairs:
 def add_type_pairs(known: TypePairs, new: GivenTypePairs) -> None:
     """Add type pairs in place. Pairs by label can also be added to one list for all labels.
 
-    Raises ValueError for what is no pair, and for pairs that are not by label, if the known ones are.
+    Raises ValueError for what is not a pair, and for pairs that are not by label, if the known ones are.
     """
     if isinstance(known, list):
         if isinstance(new, Mapping):

@@ -23,7 +23,7 @@ class Words:
         return self.token_count if self._spaces is None else len(self.tokens)
 
     @property
-    def are_all(self) -> bool:
+    def has_no_space(self) -> bool:
         """Whether the document has no white space."""
         return len(self) == self.token_count
 
@@ -40,7 +40,7 @@ class Words:
 
     def from_tokens(self, bounds: np.ndarray) -> np.ndarray:
         """(n, 2) int64, first word and exclusive end of spans of tokens; an empty span for white space alone."""
-        return bounds if self.are_all else np.searchsorted(self.tokens, bounds)
+        return bounds if self.has_no_space else np.searchsorted(self.tokens, bounds)
 
 
 def in_words(value: Any, words: Words) -> Any:
@@ -48,7 +48,7 @@ def in_words(value: Any, words: Words) -> Any:
 
     value: spans (C, 2) of tokens, or an object with a method `in_words`.
     """
-    if words.are_all:
+    if words.has_no_space:
         return value
     if isinstance(value, np.ndarray):
         bounds = words.from_tokens(value)

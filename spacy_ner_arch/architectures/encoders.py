@@ -6,7 +6,7 @@ from functools import partial
 from spacy.util import registry
 from torch import nn
 
-from ..annotation.trees import MISSING, TreeSettings
+from ..annotation.trees import TREE_FALLBACKS, TreeSettings
 from ..bridge.head import tok2vec_model
 from ..bridge.rows import Tok2Vec
 from ..bridge.token_listener import TokenListener
@@ -73,8 +73,10 @@ def syn_lstm(
     Raises ValueError for an unknown `missing`.
     Source: Xu et al. 2021; edge labels: Marcheggiani and Titov 2017.
     """
-    if missing not in MISSING:
-        raise ValueError(f"spacy_ner_arch.SynLSTM.v1: unknown missing = {missing!r}; known are {', '.join(MISSING)}")
+    if missing not in TREE_FALLBACKS:
+        raise ValueError(
+            f"spacy_ner_arch.SynLSTM.v1: unknown missing = {missing!r}; known are {', '.join(TREE_FALLBACKS)}"
+        )
     build = partial(
         SynLSTMEncoder,
         hidden_size=hidden_size,

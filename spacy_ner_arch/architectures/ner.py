@@ -107,7 +107,7 @@ def span(
     attention: include the attention-weighted mean of the tokens.
     length_size: width of an embedding of the length; 0 for none.
     relu_length_size: width of a second one, followed by a ReLU; 0 for none.
-    negative_weight: factor of the loss of spans that are no entity.
+    negative_weight: factor of the loss of spans that are not entities.
     boundary_smoothing: share of an entity's target probability that is moved to spans one token longer or shorter.
     Other arguments: see spacy_ner_arch.CRF.v1.
     Source: Fu, Huang and Liu 2021; Zhu and Li 2022.

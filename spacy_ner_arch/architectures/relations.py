@@ -27,7 +27,7 @@ class PairBuilder:
 
     build: makes the head from what all pair models share.
     marks: words around head and tail if the head runs on marked copies of the text; else None.
-    context: tokens that are kept on either side of a pair in a marked copy.
+    context: words that are kept on either side of a pair in a marked copy.
     fixed: settings that weights of the same shapes depend on, by their names.
     """
 
@@ -134,7 +134,7 @@ def bilstm_attention_pairs(
 
     hidden_size: width of the state of each direction.
     position_size: width of the embedding of the distance of a token to an entity.
-    max_distance: longer distances, in tokens, are clamped to this one.
+    max_distance: longer distances, in words, are clamped to this one.
     type_size: width of the embedding of entity types; 0 for none.
     Source: Zhou et al. 2016.
     """
@@ -153,7 +153,7 @@ def acnn_pairs(
 ) -> PairBuilder:
     """A convolution over tokens that are weighted by attention to the entities.
 
-    filters, window: number of filters, and tokens that each of them covers.
+    filters, window: number of filters, and words that each of them covers.
     position_size, max_distance: see spacy_ner_arch.BiLSTMAttentionPairs.v1.
     pooling: "attention" to the labels, as published, or "max", the maximum of each filter.
     loss: "hinge" on the distances to the vectors of the labels, as published, or "cross_entropy".
@@ -174,7 +174,7 @@ def marker_pairs(
     spacy_ner_arch.TransformerTok2Vec.v1, not a listener.
 
     marks: words before and after the head, before and after the tail, which the transformer should know.
-    context: tokens of the sentences that are kept before and after the pair.
+    context: words of the sentences that are kept before and after the pair.
     Source: Soares et al. 2019; Wu and He 2019.
     """
     return PairBuilder(MarkerPairs, tuple(marks), context)

@@ -29,11 +29,11 @@ def transformer_model(
 ) -> Model[list[Doc], FullTransformerBatch]:
     """A pretrained transformer with one vector per word, for the component `transformer` of spacy-transformers.
 
-    name: of a model on the Hugging Face hub, or a folder.
+    name: name of a model on the Hugging Face hub, or a folder.
     pooling: how the word pieces of a word are pooled: mean, first, or first_last (side by side, so twice as wide).
     window: word pieces per input of the transformer, special ones included. Longer documents are split into overlapping
         windows; each word takes its vector from the window where it has more context.
-    overlap: word pieces that neighbouring windows share.
+    overlap: word pieces that neighboring windows share.
     dtype: float32; bfloat16 or float16 for mixed precision; or auto, which is bfloat16 where the CPU or GPU that runs
         the model has units for it, else float32.
     frozen: do not train the transformer. It then runs without dropout and without a graph.

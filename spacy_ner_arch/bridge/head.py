@@ -210,7 +210,7 @@ def make_batches(
 ) -> Iterator[tuple[list[int], Tensor, Batch]]:
     """Cut documents into batches with little padding.
 
-    vectors: of the words of each document, see `vectors_of_words`.
+    vectors: vectors of the words of each document, see `vectors_of_words`.
 
     Yields the indices of the documents of a batch, their padded token vectors (B, T, D), and the batch.
     """

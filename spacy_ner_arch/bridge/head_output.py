@@ -23,7 +23,7 @@ class UpdateLoss:
     On a GPU the host waits for them when it first reads one. Until then it can start the backward pass.
 
     values: the loss and its terms, (1 + number of names,).
-    names: of the terms.
+    names: names of the terms of the loss.
     """
 
     def __init__(self, values: Tensor, names: Sequence[str] = ()) -> None:
@@ -31,9 +31,9 @@ class UpdateLoss:
         self._names = list(names)
 
     @property
-    def is_there(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether the loss can be read without waiting."""
-        return self._copy.is_there
+        return self._copy.is_ready
 
     @property
     def total(self) -> float:
@@ -48,7 +48,7 @@ class UpdateLoss:
         return values
 
 
-class HeadPredictions(Predictions):
+class HeadPredictions(Sequence[tuple[np.ndarray, ...]]):
     """Predictions for a batch of documents.
 
     On a GPU the host waits for them when it first reads one. Until then it can start the next batch.

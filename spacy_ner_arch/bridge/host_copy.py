@@ -17,7 +17,7 @@ class HostCopy:
             self._copied.record(torch.cuda.current_stream(device))
 
     @property
-    def is_there(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether the tensors can be read without waiting; False for a GPU before the first `read`."""
         return self._copied is None
 

@@ -34,7 +34,7 @@ def with_marked_copies(head: Model[HeadInput, Any], marks: Sequence[str], contex
 
     head: a model of bridge.head. Its tok2vec reads the copies, so it cannot be a listener.
     marks: words before and after the head, and before and after the tail.
-    context: tokens of the pair's region that are kept on either side of it.
+    context: words of the pair's region that are kept on either side of it.
     """
     if len(marks) != 4 or not all(word.strip() for word in marks):
         raise ValueError(f"spacy_ner_arch.MarkerPairs.v1: marks = {list(marks)}; give four words")
@@ -118,7 +118,7 @@ def of_words(docs: Sequence[Doc], found: Sequence[Candidates]) -> tuple[list[Doc
     """The documents without white space, and their candidates. Those of white space alone stay as they are."""
     bare, moved = list(docs), list(found)
     for i, words in enumerate(find_words(docs)):
-        if words.are_all or not len(words) or not found:
+        if words.has_no_space or not len(words) or not found:
             continue
         doc, tokens = docs[i], words.tokens.tolist()
         spaces = [bool(doc[t].whitespace_) or b > t + 1 for t, b in zip(tokens, [*tokens[1:], 0], strict=True)]

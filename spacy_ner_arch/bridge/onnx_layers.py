@@ -93,7 +93,7 @@ def predict_spans(shim: OnnxShim, x: np.ndarray, lengths: np.ndarray, items: Any
     states = run_encoder(shim, x, lengths) if "encoder" in shim.exported.graphs else x
     tokens = np.concatenate([states[:length, i] for i, length in enumerate(lengths.tolist())])
     token, width = list_spans(lengths, max_width, items)
-    # A span that is no candidate has probability 1 for class 0.
+    # A span that is not a candidate has probability 1 for class 0.
     longest = min(max_width, len(x))
     found = np.full((len(tokens), longest, labels + 1), -np.inf, dtype=np.float32)
     found[..., 0] = 0.0

@@ -1,4 +1,4 @@
-"""One optimiser step for all parameters of a torch module, with the settings of thinc's optimiser."""
+"""One optimizer step for all parameters of a torch module, with the settings of thinc's optimizer."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -32,7 +32,7 @@ class ModuleOptimizer:
     raises ValueError, under loss scaling only after MAX_SKIPPED such steps in a row.
 
     module: its parameters must stay the same tensors.
-    name: of the module, for its averages in thinc's optimiser; no other module has it.
+    name: name of the module, for its averages in thinc's optimizer; no other module has it.
     is_scaled: whether losses are scaled, as float16 needs it.
     groups: what is trained; None for all parameters that have a gradient.
     """
@@ -61,7 +61,7 @@ class ModuleOptimizer:
         self.adamw = None
 
     def step(self, settings: Optimizer, frozen: bool) -> None:
-        """Update the parameters by the gradients since the last step, and the averages, if thinc's optimiser has them.
+        """Update the parameters by the gradients since the last step, and the averages, if thinc's optimizer has them.
 
         frozen: whether no parameter is trained now.
         """
@@ -123,7 +123,7 @@ class ModuleOptimizer:
         return self._scaler
 
     def _set_settings(self, settings: Optimizer) -> None:
-        """Use the settings of thinc's optimiser; begin anew if it is another object than before."""
+        """Use the settings of thinc's optimizer; begin anew if it is another object than before."""
         if self._settings is settings:
             return
         if settings.use_radam or not (settings.b1 and settings.b2) or not settings.L2_is_weight_decay:
@@ -133,7 +133,7 @@ class ModuleOptimizer:
         self._settings, self.adamw, self._updates = settings, None, 0
 
     def _get_adamw(self, settings: Optimizer) -> torch.optim.Optimizer:
-        """AdamW with the current rates of thinc's optimiser."""
+        """AdamW with the current rates of thinc's optimizer."""
         self._set_settings(settings)
         if self.adamw is None:
             trained = {name: p for name, p in self.parameters.items() if p.requires_grad}
@@ -155,7 +155,7 @@ class ModuleOptimizer:
     # Averages
 
     def _average(self, averages: dict[Any, Any], parameters: dict[str, nn.Parameter]) -> None:
-        """Update the running averages in thinc's optimiser, by thinc's formula, for all parameters at once."""
+        """Update the running averages in thinc's optimizer, by thinc's formula, for all parameters at once."""
         share = 1.0 - min((1.0 + self._updates) / (10.0 + self._updates), 0.9999)
         for name, parameter in parameters.items():
             kept = averages.get(self._key(name))
@@ -169,7 +169,7 @@ class ModuleOptimizer:
 
     @contextlib.contextmanager
     def use_averages(self, averages: dict[Any, Any]) -> Iterator[None]:
-        """Use the averages of thinc's optimiser as weights within the context."""
+        """Use the averages of thinc's optimizer as weights within the context."""
         named = self.parameters.items()
         swapped = [(p, averages[self._key(name)]) for name, p in named if self._key(name) in averages]
         swapped = [(p, average) for p, average in swapped if p.shape == average.shape]

@@ -94,7 +94,7 @@ def vectors_of_words(
 ) -> Sequence[Floats2d]:
     """The vectors of the words of each document, from those of its tokens. Raises ValueError for other tokens."""
     check_lengths(docs, vectors)
-    if all(own.are_all for own in words):
+    if all(own.has_no_space for own in words):
         return vectors
     return split(model, pick_words(join(model, vectors), words), map(len, words))
 
@@ -120,7 +120,7 @@ def place_words(rows: Tensor, words: Sequence[Words]) -> Tensor:
 
 def _places(words: Sequence[Words], device: torch.device) -> Tensor | None:
     """(N,) int64, token of each word of all documents; None without white space."""
-    if all(own.are_all for own in words):
+    if all(own.has_no_space for own in words):
         return None
     starts = accumulate((own.token_count for own in words), initial=0)
     (places,) = send([np.concatenate([start + own.tokens for start, own in zip(starts, words, strict=False)])], device)

@@ -206,7 +206,7 @@ class TorchShim(Shim):
     # Learning
 
     def train_groups(self, groups: Sequence[ParameterGroup]) -> None:
-        """From the next update on, train only these parameters, with a fresh optimiser state."""
+        """From the next update on, train only these parameters, with a fresh optimizer state."""
         trained = frozenset[str]().union(*(group.names for group in groups)) - self.constants
         for name, parameter in self.module.named_parameters():
             parameter.requires_grad_(name in trained)
@@ -250,11 +250,11 @@ class TorchShim(Shim):
         self._forget_parameters()
 
     def __getstate__(self) -> dict[str, Any]:
-        # A spawned process gets the weights but no optimiser state.
+        # A spawned process gets the weights but no optimizer state.
         return {**self.__dict__, "_optimizer": None, "pending": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # A copy needs an id of its own: that of the original can belong to another module here, and an optimiser keeps
+        # A copy needs an id of its own: that of the original can belong to another module here, and an optimizer keeps
         # its averages by this id.
         self.__dict__.update(state)
         self.id = Shim(None).id

@@ -22,7 +22,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from .errors import ChangedSetting
 
-# Numbers besides its weights that any module may have: layers that are not stored, masks, positions.
+# Slack of the size check, in numbers: masks, position ids, and layers that are not stored.
 SMALL = 16 * 2**20
 # The error of what has nothing to store yet.
 NOT_INITIALIZED = (

@@ -19,12 +19,12 @@ PieceTypes = tuple[list[int], int, list[int]]
 
 
 class Windows(NamedTuple):
-    """Inputs of the transformer for N words. Neighbouring windows of a document overlap.
+    """Inputs of the transformer for N words. Neighboring windows of a document overlap.
 
     pieces: ids of each window, special ones included.
     owners: (N,) the window that each word takes its vector from. Non-decreasing.
     starts, ends: (N,) the pieces of each word, in its window.
-    types: of the pieces, for all windows; None if the model is not given any.
+    types: types of the pieces, for all windows; None if the model is not given any.
     """
 
     pieces: list[np.ndarray]

@@ -36,7 +36,7 @@ def word_embedding(attributes: list[int], vector_attributes: list[int], **settin
 
     attributes: spaCy's numbers of the word's own attribute and of its features.
     vector_attributes: those that look up the vectors of the vocabulary, see `find_rows`; empty for no vectors.
-    settings: of WordEmbedding.
+    settings: arguments of WordEmbedding.
     """
     return Model(
         "word_char_embed",

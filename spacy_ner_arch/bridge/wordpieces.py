@@ -38,7 +38,7 @@ class WordPieces(Shim):
     it. Special tokens that occur in a text are read as ordinary text.
 
     window: most pieces of an input of the transformer, special ones included.
-    overlap: pieces that neighbouring windows share.
+    overlap: pieces that neighboring windows share.
     """
 
     def __init__(self, window: int, overlap: int) -> None:
@@ -89,7 +89,7 @@ class WordPieces(Shim):
     def windows(self, docs: Sequence[Doc]) -> Windows:
         """All words of the documents in windows.
 
-        Neighbouring windows of a document share about `overlap` pieces, and a word takes its vector from the window
+        Neighboring windows of a document share about `overlap` pieces, and a word takes its vector from the window
         where it is farther from the edge. A word with more pieces than a window has room for loses the last ones.
         """
         ids, ends_of_docs, starts, ends, spaces = self._align(docs)
@@ -108,7 +108,7 @@ class WordPieces(Shim):
                 shifts[word + first : word + last] = len(context[0]) - piece - start
                 pieces.append(np.concatenate([context[0], ids[piece + start : piece + end], context[1]]))
             word, piece = words.stop, end_of_doc
-        starts, ends = _without_neighbours(starts, ends, spaces)
+        starts, ends = _without_neighbors(starts, ends, spaces)
         return Windows(pieces, owners, starts + shifts, ends + shifts, self.frame.types)
 
     def _align(self, docs: Sequence[Doc]) -> tuple[np.ndarray, ...]:
@@ -261,7 +261,7 @@ def _monotone(spans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.minimum.accumulate(first[::-1])[::-1], last
 
 
-def _without_neighbours(starts: np.ndarray, ends: np.ndarray, spaces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _without_neighbors(starts: np.ndarray, ends: np.ndarray, spaces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Remove pieces of other words from words that are white space: SentencePiece joins a space to the next word."""
     if not spaces.any():
         return starts, ends

@@ -37,14 +37,14 @@ class Job(NamedTuple):
     """What all processes of a run need to know.
 
     model: name or path of the pipeline.
-    fingerprint: of the pipeline, see `models.fingerprint`.
+    fingerprint: checksum of the pipeline, see `models.fingerprint`.
     code: Python file with functions to register.
     gpu: number of the GPU, or -1.
     batch_size: documents per batch; None for that of the pipeline.
     column: key or column of the text.
     key: key of the annotation; None for one per layer.
     to: format of the output, a key of OUTPUTS.
-    columns: of Parquet files, see `outputs.common_columns`; None for other files.
+    columns: columns of Parquet files, see `outputs.common_columns`; None for other files.
     soft: to write what a student learns from instead of predictions; None for predictions.
     """
 

@@ -30,9 +30,9 @@ Entry = dict[str, Any]
 class OutputFolder:
     """The folder of a run, locked against other runs until it is closed.
 
-    path: of the folder, which is made.
+    path: path of the folder, which is made.
     header: what the output depends on, as JSON values.
-    ending: of the names of the shards.
+    ending: file ending of the shards.
 
     finished: number and line of the manifest of each shard that is finished and intact.
     damaged: names of files that the manifest lists but that are missing or changed; they are made again.

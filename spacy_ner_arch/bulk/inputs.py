@@ -33,7 +33,7 @@ class Input(NamedTuple):
 def find_inputs(names: Sequence[str], format: str | None, output: Path) -> tuple[list[Input], list[Path]]:
     """The files that the arguments of the command name: files, folders and patterns such as "texts/*.jsonl.gz".
 
-    format: of all files; None to take it from their names.
+    format: format of all files; None to take it from their names.
     output: the folder of the output, which must not be an input too.
     Returns the files in the order of the arguments, those of a folder or pattern sorted by name, and the files of
     folders that are left out, since their names show no known format.

@@ -24,7 +24,7 @@ def no_pipeline(model: str) -> str:
     if is_package(model) and "-" in model:  # pip knows a package by both names
         return f"{model} is the name of a package for pip: give that for Python, {model.replace('-', '_')}"
     best = Path(model) / "model-best"
-    return f"{model} is no pipeline: give a folder such as {best if best.is_dir() else 'training/model-best'}"
+    return f"{model} is not a pipeline: give a folder such as {best if best.is_dir() else 'training/model-best'}"
 
 
 def fingerprint(model: str) -> str:

@@ -24,7 +24,7 @@ FIELDS = "fields"
 class InputColumns(NamedTuple):
     """The columns of a Parquet file for the fields of the records.
 
-    schema: of pyarrow.
+    schema: a schema of pyarrow.
     packed: whether the fields are JSON in the column FIELDS.
     """
 
@@ -38,7 +38,7 @@ class Output(Protocol):
     column: key or column of the text.
     layers: names in LAYERS to write.
     key: key or column for the annotation; None for one per layer.
-    columns: of a Parquet file, see `common_columns`; None for other files.
+    columns: columns of a Parquet file, see `common_columns`; None for other files.
     """
 
     def __init__(self, column: str, layers: Sequence[str], key: str | None, columns: InputColumns | None) -> None: ...

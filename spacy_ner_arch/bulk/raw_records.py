@@ -26,7 +26,7 @@ class Raw(NamedTuple):
     """A record as it lies in its file. Its text is not parsed yet, since parsing takes time that a worker has.
 
     line: the place of the record, and its text if it is a line.
-    format: of the file, one of FORMATS.
+    format: format of the file, one of FORMATS.
     value: the fields of a row of csv or Parquet; the stored Doc of a .spacy file; None for a line.
     size: in characters, roughly.
     read: bytes of the file that are read up to here, roughly.
@@ -177,7 +177,7 @@ def open_parquet(path: Path, content: IO[bytes]) -> Any:
         # A Parquet file is read from its end.
         return parquet.ParquetFile(content if content.seekable() else BytesIO(content.read()))
     except (ValueError, OSError) as error:
-        raise ValueError(f"{path} is no Parquet file, or damaged: {error}") from error
+        raise ValueError(f"{path} is not a Parquet file, or it is damaged: {error}") from error
 
 
 def import_parquet() -> Any:

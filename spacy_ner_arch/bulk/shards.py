@@ -13,7 +13,7 @@ MAX_SHARD = 50_000_000
 class Shard(NamedTuple):
     """Records that are annotated together and become one file.
 
-    number: of the shard, from 0.
+    number: number of the shard, from 0.
     raws: the records.
     read: bytes of the input between the end of the previous shard and the end of this one.
     """

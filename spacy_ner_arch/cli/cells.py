@@ -18,7 +18,7 @@ class Cell:
 
     embedding: "words" for words, their attributes and their characters, or "transformer".
     encoder: "bilstm", "synlstm" or "none".
-    head: of the entities, one of HEADS; "none" for relations between the entities of another component.
+    head: how entities are found, one of HEADS; "none" for relations between the entities of another component.
     relations: pair model of the relations, one of RELATIONS.
     trees: for "synlstm", where the dependency trees come from: None for a parser that is trained in the same run,
         "gold" for the corpus, else the name or folder of a pipeline with a parser.

@@ -36,7 +36,7 @@ def make_config(
         characters to the vectors that the entities get from a transformer.
     lang: language code; the tokenizer is that of spaCy for the language.
     gpu: mixed precision and larger batches.
-    consistency: of all heads; each document is twice in a batch then. 0 for none.
+    consistency: factor of this loss in all heads; each document is twice in a batch then. 0 for none.
     header: lines of the comment at the top.
     train, dev: paths of the corpora.
 

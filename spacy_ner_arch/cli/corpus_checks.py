@@ -180,7 +180,7 @@ def check_relations(
         name,
         candidates,
         LOST,
-        "gold relations are no candidates and cannot be found",
+        "gold relations are not candidates and cannot be found",
         f'check that their arguments are entities and their sentences right, or set within = "document" or a '
         f"larger max_distance in [components.{name}.candidates], or other type_pairs in [components.{name}]",
         DEV,

@@ -41,7 +41,7 @@ PAIRS_WITH_LABELS = "pairs with several labels"
 CANDIDATES = "candidate pairs"
 RELATED = "candidate pairs with a relation"
 FOUND = "gold relations that are candidates"
-LOST = "gold relations that are no candidates"
+LOST = "gold relations that are not candidates"
 
 
 class Tally:

@@ -110,7 +110,7 @@ def make_tables(
 ) -> dict[str, list["Row"]]:
     """Rows per label and averages, by the key of the table in the JSON file.
 
-    scores: of spaCy's scorer.
+    scores: what spaCy's scorer returns.
     gold_entities: whether entities and spans are gold, and so have no table.
     """
     from ..evaluation.score_tables import entity_table, relation_table, span_tables

@@ -1,4 +1,4 @@
-"""Inputs of `ner-arch label`: texts, and lines of text or of JSON from files and standard input."""
+"""Inputs of `ner-arch label` and `ner-arch select`: texts, and lines of text or of JSON from files and standard input."""
 
 import os.path
 from collections.abc import Iterable, Iterator
@@ -23,7 +23,7 @@ class TextSource(NamedTuple):
     """An input.
 
     name: path of a file, "-" for standard input, or a text.
-    format: of the lines, one of FORMATS; None for a text, and for standard input whose first line shows its format.
+    format: format of the lines, one of FORMATS; None for a text, and for standard input whose first line shows it.
     is_text: whether the name is the text itself.
     """
 
@@ -39,7 +39,7 @@ class TextSource(NamedTuple):
 def find_source(name: str, format: str | None) -> TextSource:
     """What an argument of the command names.
 
-    format: of all files and of standard input; None to find out.
+    format: format of all files and of standard input; None to find out.
     Raises ValueError for an unknown format, a file that does not exist, and a file of which the format is unknown.
     """
     if format not in (None, *FORMATS):

@@ -92,7 +92,7 @@ def find_word_vectors(vectors: str, lang: str) -> Path:
 
 def check_output(output: Path, inputs: Iterable[str | Path]) -> None:
     """Raise ValueError for an output that would overwrite an input file, also one that is standard input, and for -,
-    which is no file."""
+    which is not a file."""
     if str(output) == "-":
         raise ValueError("-o -: give the name of a file; standard output has the messages of the command")
     if output.is_file() and (any(output.samefile(path) for path in inputs) or _is_standard_input(output)):

@@ -128,7 +128,7 @@ def run_job(job: TrainingJob, from_environment: bool = False, **place: Any) -> N
     """Train in this process.
 
     from_environment: join the group that torchrun describes in environment variables.
-    place: of this process in another group, see `training.parallel.join_group`.
+    place: place of this process in another group, see `training.parallel.join_group`.
     """
     from ..bulk.user_code import is_of_user
     from ..training import parallel

@@ -18,7 +18,7 @@ PARTS = ("train", "dev")
 class Setup(NamedTuple):
     """A config and its corpora.
 
-    examples: of each part.
+    examples: examples of each part.
     annotating: components that annotate training documents for others.
     frozen: components that are not trained.
     sourced: components of other pipelines. Those that are not frozen go on training.

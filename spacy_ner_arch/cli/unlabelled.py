@@ -20,7 +20,7 @@ class Texts(NamedTuple):
     """Texts with words, each once, and what a pipeline makes of them.
 
     records: with the text and the other fields of its line.
-    uncertainty: of each text, (N,).
+    uncertainty: uncertainty of each text, (N,).
     entities: expected number of entities of each label in each text, (N, L).
     empty, repeated: how many texts are left out, since they have no words or occurred before.
     """

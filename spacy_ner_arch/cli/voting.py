@@ -10,8 +10,8 @@ from spacy.language import Language
 from spacy.tokens import Doc, Span
 from spacy.util import minibatch
 
-from ..annotation.alignment import LabelledSpan
 from ..annotation.spans import decode_exact
+from ..annotation.tags import LabelledSpan
 from ..annotation.words import find_words
 
 # Log odds of a span that all systems propose. None of them proposes one that overlaps it.
@@ -41,7 +41,7 @@ def vote(
     first one proposed of several), if it is higher than that of no entity. Of overlapping spans, those with the
     greatest sum of log odds are chosen.
 
-    weights: of each system, above 0.
+    weights: weight of each system, above 0.
     model: None for all probabilities alike, the majority vote. So are those of a span that the model does not know.
     """
     votes: dict[tuple[int, int], dict[str, float]] = defaultdict(lambda: defaultdict(float))
@@ -90,7 +90,7 @@ def span_model(pipe: Any, doc: Doc, log_probabilities: np.ndarray, unknown: Unkn
         if missing:
             unknown.note(f"the label {missing[0]}", doc[start:end].text)
         elif last - first > log_probabilities.shape[1]:
-            unknown.note(f"more than {log_probabilities.shape[1]} tokens", doc[start:end].text)
+            unknown.note(f"more than {log_probabilities.shape[1]} words", doc[start:end].text)
         else:
             row = log_probabilities[first, last - first - 1]
             if (row[1:] > -np.inf).any():
@@ -102,7 +102,7 @@ def span_model(pipe: Any, doc: Doc, log_probabilities: np.ndarray, unknown: Unkn
 
 
 def judged(nlp: Language, pipe: Any, docs: Sequence[Doc]) -> Iterator[tuple[Doc, np.ndarray]]:
-    """Documents with the entities of a span_ner alone, and its log probabilities (T, W, K + 1).
+    """Documents with the entities of a span_ner alone, and its log probabilities for the words, (N, W, K + 1).
 
     docs: give the tokens; no other annotation is used.
     """

@@ -46,7 +46,7 @@ def log_ratio(one: float, other: float) -> float:
 def entity_doubts(document: int, example: Example, key: str) -> list[Doubt]:
     """Compare the gold entities of a document with the probabilities of all its spans.
 
-    key: of doc.spans of the predicted document, for all spans of a probability of at least MIN_PROBABILITY.
+    key: group in doc.spans of the predicted document that gets every span with at least MIN_PROBABILITY.
     """
     reference = example.reference
     gold = [Item(ent.label_, ((ent.start_char, ent.end_char),)) for ent in reference.ents]

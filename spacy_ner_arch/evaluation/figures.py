@@ -14,7 +14,7 @@ from .training_log import TrainingLog
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Replaced by the text colour of the page, which differs between light and dark mode.
+# Replaced by the text color of the page, which differs between light and dark mode.
 INK = "#010203"
 BLUE, ORANGE, GREEN, GREY = "#4285c4", "#d9822b", "#3f9f63", "#8a8f98"
 SIZE = (5.4, 3.6)  # inches
@@ -58,12 +58,12 @@ def threshold_scores(curve: ThresholdCurve, name: str) -> Markup:
 
     def draw(figure: "Figure") -> None:
         axes = figure.subplots()
-        for label, values, colour in (
+        for label, values, color in (
             ("precision", curve.precision, BLUE),
             ("recall", curve.recall, ORANGE),
             ("F1", curve.f1, GREEN),
         ):
-            axes.plot([0.0, *curve.thresholds], [values[0], *values], color=colour, label=label)
+            axes.plot([0.0, *curve.thresholds], [values[0], *values], color=color, label=label)
         axes.set(xlabel="threshold on the probability", xlim=(0, 1), ylim=(0, 1.02))
         axes.grid(alpha=0.3)
         axes.legend(**ABOVE)

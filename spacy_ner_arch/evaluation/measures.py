@@ -77,7 +77,7 @@ class Calibration(NamedTuple):
     lower: (n,) lower edges of the bins. A bin contains its upper edge; the first one also contains 0.
     counts: (n,) predictions in the bin.
     confidence, accuracy: (n,) mean probability, and share of right predictions.
-    width: of a bin.
+    width: width of a bin.
     ece: expected calibration error, the mean of |accuracy - confidence| weighted by the counts.
     brier: mean squared difference between a probability and 1 (right) or 0 (wrong).
     Source: Guo et al. 2017 (ECE); Brier 1950.

@@ -39,7 +39,7 @@ def write_report(
     numbers: index of each example in the corpus, if the corpus has more documents.
 
     Returns the path of the page. Raises ImportError if matplotlib or scikit-learn is missing, and ValueError for a file
-    that is no training log or a score outside 0 to 1. After an error nothing is written.
+    that is not a training log or a score outside 0 to 1. After an error nothing is written.
     """
     missing = [package for package in ("matplotlib", "sklearn") if find_spec(package) is None]
     if missing:
@@ -91,7 +91,7 @@ def find_tasks(nlp: Language, examples: Sequence[Example]) -> Iterator[tuple[str
 def section(texts: Sequence[str], name: str, title: str, noun: str, rows: list[Row], items: list[Sides]) -> dict:
     """Return what the template shows of one kind of annotation.
 
-    texts: of the documents.
+    texts: texts of the documents.
     name: id of the section.
     """
     matches = match_all(items)

@@ -26,7 +26,7 @@ def write_review(
     output: folder; it is created if necessary.
     doubts: the most probable error first. Those in which the annotation is more probable are only in errors.jsonl.
     examples: by number of the document, with predictions.
-    key: of doc.spans of the predictions, for probable spans, which errors.spacy has beside the annotation.
+    key: group in doc.spans of the predictions with probable spans, which errors.spacy has beside the annotation.
     limit: most errors on the page and in errors.spacy.
     """
     probable = [doubt for doubt in doubts if doubt.log_odds > 0]

@@ -15,7 +15,7 @@ class Interval(NamedTuple):
 def recall_threshold(scores: Sequence[np.ndarray], missed: float) -> float | None:
     """Largest threshold at which the expected share of missed entities of a new document is at most `missed`.
 
-    scores: of each held-out document with a gold entity, the scores of its gold entities, 0 for those that cannot be
+    scores: for each held-out document with a gold entity, the scores of its gold entities, 0 for those that cannot be
         found. A gold entity with a score below the threshold is missed.
     missed: from 0 to 1.
 

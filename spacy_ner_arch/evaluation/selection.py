@@ -12,7 +12,7 @@ WIDTH = 1024
 
 
 def candidates(uncertainty: np.ndarray, count: int) -> np.ndarray:
-    """Numbers of the most uncertain texts, the most uncertain first, from which `choose` takes `count`."""
+    """Numbers of the most uncertain texts, the most uncertain first, from which `choose_texts` takes `count`."""
     return np.argsort(-uncertainty, kind="stable")[: POOL * count]
 
 
@@ -34,7 +34,7 @@ def choose_texts(
     Each time, the text with the highest product is chosen: of its uncertainty, of 1 minus its cosine similarity to the
     most similar text that is chosen already, and of what it adds to the labels.
 
-    uncertainty: of each text, (N,), at least 0.
+    uncertainty: uncertainty of each text, (N,), at least 0.
     vectors: (N, D), of length one; None to leave out the similarity.
     entities: expected number of entities of each label in each text, (N, L); None to leave out the labels. What a text
         adds to a label is the growth of the logarithm of 1 + their number in the chosen texts.

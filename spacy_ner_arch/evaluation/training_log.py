@@ -17,7 +17,7 @@ class TrainingLog(NamedTuple):
     """One value per evaluation in each list.
 
     steps: at which the pipeline was evaluated.
-    losses: of each component; their units differ between components.
+    losses: loss of each component; their units differ between components.
     scores: as logged, in percent except for speed.
     score: the final score, between 0 and 1.
     """
@@ -32,7 +32,7 @@ def read_log(path: str | Path) -> TrainingLog:
     """Read a training log in one of the two formats of spaCy.
 
     path: the `output_file` of spacy.ConsoleLogger.v2 or v3 (JSON lines), or the output of `spacy train`, with or
-        without colours. If a file contains several trainings, the last one counts.
+        without colors. If a file contains several trainings, the last one counts.
 
     Raises ValueError, with the name of the file, if it has neither format or contains no evaluation.
     """
@@ -44,7 +44,7 @@ def read_log(path: str | Path) -> TrainingLog:
         return read_json(lines) if lines and lines[0].lstrip().startswith("{") else read_table(lines)
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(
-            f"{path} is no training log: it has no evaluation in JSON lines (the output_file of "
+            f"{path} is not a training log: it has no evaluation in JSON lines (the output_file of "
             "spacy.ConsoleLogger.v3) or in the table that `spacy train` prints"
         ) from error
 

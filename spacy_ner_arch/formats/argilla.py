@@ -8,11 +8,12 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, StrictInt, StrictStr
 from spacy.tokens import Doc
 
+from ..annotation.tags import LabelledSpan
 from .arrow_files import read_rows
 from .counts import Note, ReadReport
 from .lines import Line
 from .records import Source, Text, Triple, check_bounds, entity_values, parse_object, text_of, validate
-from .sentence import LabelledSpan, Sentence
+from .sentence import Sentence
 from .texts import UNLABELLED, TextAnnotation, choose_annotators, make_sentences
 from .units import check_unit, to_characters
 

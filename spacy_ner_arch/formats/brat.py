@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 from spacy.tokens import Doc
 
+from ..annotation.tags import LabelledSpan
 from .counts import Note, ReadReport
 from .files import find_files
 from .lines import BLANKS, FormatError, Line, read_lines
 from .records import check_bounds
-from .sentence import LabelledSpan, Sentence
+from .sentence import Sentence
 from .spans import RELATION_LEFT_OUT
 from .texts import NO_ENTITY, UNLABELLED, LabelledIndices, TextAnnotation, complete_relations, make_sentences
 

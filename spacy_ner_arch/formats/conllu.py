@@ -79,10 +79,10 @@ def read_conllu(
     an entity is counted as a repair.
 
     The tokens are the syntactic words. Empty nodes (8.1) and their entity tags are left out and counted. A multi-word
-    range (3-4) is no token but states the spaces of its words: none between them if they spell the range ("do" "n't"),
-    otherwise one ("de" "el" for "del"). The latter is counted, because the text differs from the source. SpaceAfter of
-    the range applies to its last word. An entity tag of a range is that of its words, unless one of them has a tag;
-    both cases are counted.
+    range (3-4) is not a token. It gives the spaces of its words: none between them if they spell the range ("do"
+    "n't"), otherwise one ("de" "el" for "del"). The latter is counted, because the text differs from the source.
+    SpaceAfter of the range applies to its last word. An entity tag of a range is that of its words, unless one of them
+    has a tag; both cases are counted.
 
     A layer that is "_" in a whole sentence is not set. Heads must form a tree with one root.
     A comment "# newdoc" starts a document. A file without it is one document.

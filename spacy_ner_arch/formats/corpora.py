@@ -8,11 +8,12 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, Field, StrictInt, model_validator
 
+from ..annotation.tags import LabelledSpan
 from .counts import Note, ReadReport
 from .json_files import read_items
 from .json_spans import Token
 from .records import Label, Source, Triple, check_bounds, entity_values, read_records
-from .sentence import LabelledSpan, Sentence
+from .sentence import Sentence
 from .spans import make_sentence, trim_spans
 from .texts import EMPTY, LabelledIndices
 
@@ -27,7 +28,7 @@ class TokenAnnotation(NamedTuple):
     spans: start, exclusive end and label in tokens of the text.
     relations: [head, tail, label] with positions in the list of spans, or None if they are not annotated.
     partial: whether only the spans are annotated, and nothing is known of other tokens.
-    kinds: of notes on the annotation.
+    kinds: kinds of notes on the annotation.
     """
 
     sentences: list[list[str]]

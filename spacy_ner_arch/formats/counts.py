@@ -47,7 +47,7 @@ class ReadReport:
     schemes: files by tag scheme.
     unread_keys: JSON keys that the format does not have.
     notes: what was repaired, left out or skipped, by kind.
-    checked: of how many, for the kinds where that is counted.
+    checked: number of items examined, for kinds that are reported as a share.
     first: the first place of each kind.
     examples: the first places with their details, of kinds that have details.
     """

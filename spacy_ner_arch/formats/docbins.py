@@ -33,7 +33,7 @@ def find_docbins(path: Path) -> list[Path]:
                 raise ValueError(f"{file} is a link to a file that is not there: restore the file, or remove the link")
         return files
     if path.suffix != ".spacy":
-        raise ValueError(f"{path} is no .spacy file: its name does not end in .spacy; {REMEDY}")
+        raise ValueError(f"{path} is not a .spacy file: its name does not end in .spacy; {REMEDY}")
     return [path]
 
 
@@ -42,7 +42,7 @@ def parse_docbin(content: bytes, path: Path) -> DocBin:
     try:
         return DocBin().from_bytes(content)
     except Exception as error:  # of zlib and msgpack
-        raise ValueError(f"{path} is no .spacy file, or damaged; {REMEDY}") from error
+        raise ValueError(f"{path} is not a .spacy file, or damaged; {REMEDY}") from error
 
 
 def read_docbin(path: Path, vocab: Vocab) -> Iterator[Doc]:

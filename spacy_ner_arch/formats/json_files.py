@@ -20,7 +20,7 @@ PAIR = re.compile(r'[ \t]*\[[ \t]*"')
 def read_items(path: str | Path, remedy: str) -> Iterator[Line]:
     """Yield the values of a JSON file: the items of one list, one object on several lines, or one value a line.
 
-    remedy: of the error for a file that is none of these.
+    remedy: remedy in the error for a file that is none of these.
     """
     lines = (line for line in read_lines(path) if line.text.strip(BLANKS))
     first = next(lines, None)

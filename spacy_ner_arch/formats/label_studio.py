@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 from pydantic import AliasChoices, BaseModel, Field, StrictBool, StrictInt, StrictStr
 from spacy.tokens import Doc
 
+from ..annotation.tags import LabelledSpan
 from .counts import Note, ReadReport
 from .json_files import read_items
 from .lines import Line
 from .records import Label, Source, Text, check_bounds, parse_object, text_of, validate
-from .sentence import LabelledSpan, Sentence
+from .sentence import Sentence
 from .spans import RELATION_LEFT_OUT
 from .texts import UNLABELLED, LabelledIndices, TextAnnotation, choose_annotators, complete_relations, make_sentences
 from .units import check_unit, to_characters
@@ -27,7 +28,7 @@ REMEDY = (
 )
 CANCELLED = "left out: annotations that the annotator cancelled"
 NO_TEXT = "left out: tasks without a text, such as images"
-OTHER_TYPE = "left out: results that are no labels of a text"
+OTHER_TYPE = "left out: results that are not labels of a text"
 CHOSEN_TEXT = "tasks with several strings, of which one was taken for the text"
 NO_LABEL = "left out: relations and regions without a label"
 # Keys of JSON-MIN that are neither data nor results.
@@ -69,7 +70,7 @@ class PlacedRegions(NamedTuple):
     """The regions of an annotation in their texts.
 
     spans: by the name of the text.
-    places: of a region with a label, by its id: the name of its text, and the index of its first span there.
+    places: for each region with a label, by its id: the name of its text, and the index of its first span there.
     clashes: ids of several regions.
     """
 

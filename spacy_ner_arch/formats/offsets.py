@@ -18,7 +18,7 @@ from .texts import NO_ENTITY, UNLABELLED, TextAnnotation, choose_annotators, mak
 from .units import check_unit, to_characters
 
 Key = StrictInt | StrictStr | None
-OF_TOKENS = "left out: relations of tokens that are no entities"
+OF_TOKENS = "left out: relations of tokens that are not entities"
 
 
 class OffsetsRecord(Record):
@@ -72,7 +72,7 @@ class OffsetsRecord(Record):
 
     @property
     def relations_of_tokens(self) -> int:
-        """Number of relations that are left out, since their arguments are no entities."""
+        """Number of relations that are left out, since their arguments are not entities."""
         return 0
 
     def annotation(self, line: Line) -> TextAnnotation:
@@ -129,7 +129,7 @@ class ProdigyRecord(ToolRecord):
 
 
 def _is_of_tokens(relation: Any) -> bool:
-    """Whether an argument of a relation of Prodigy is a token that is no entity, which has no label."""
+    """Whether an argument of a relation of Prodigy is a token that is not an entity, which has no label."""
     arguments = [relation.get(key) for key in ("head_span", "child_span")] if isinstance(relation, dict) else []
     return any(isinstance(argument, dict) and entity_values(argument)[2] is None for argument in arguments)
 

@@ -191,7 +191,7 @@ def check_bounds(
 
     spans: [start, end, label], or None for a span that is left out.
     relations: [head, tail, label], where head and tail are positions among the spans.
-    length: of the text, in the unit.
+    length: length of the text, in the unit.
     """
     spans = list(spans)
     for span in spans:
@@ -219,7 +219,7 @@ def read_records(
     Records with "answer": "reject" or "ignore", as Prodigy writes them, are left out and counted.
 
     as_object: converts a JSON value of another form to an object.
-    context: of the validation, see pydantic.
+    context: context of the validation, see pydantic.
 
     Raises FormatError with the remedy for a malformed line, unless on_error is "skip".
     """

@@ -9,9 +9,10 @@ from pathlib import Path
 from spacy.lang.en import English
 from spacy.tokens import Doc
 
+from ..annotation.tags import LabelledSpan
 from .counts import Note, ReadReport
 from .lines import BLANKS, Line, read_blocks
-from .sentence import LabelledPair, LabelledSpan, Sentence
+from .sentence import LabelledPair, Sentence
 
 NOMINAL = "NOMINAL"
 NO_RELATION = "Other"

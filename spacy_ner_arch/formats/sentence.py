@@ -9,11 +9,10 @@ from spacy.tokens import Doc, Span
 from spacy.vocab import Vocab
 
 from ..annotation.relations import Relation, set_relations
+from ..annotation.tags import LabelledSpan
 from .lines import Line
 
 T = TypeVar("T")
-LabelledSpan = tuple[int, int, str]
-"""Start, exclusive end and label of a span, in tokens."""
 LabelledPair = tuple[LabelledSpan, LabelledSpan, str]
 """Head, tail and label of a relation."""
 

@@ -7,13 +7,14 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, model_validator
 
+from ..annotation.tags import LabelledSpan
 from .conllu import UPOS_IDS, find_tree_fault
 from .counts import Note, ReadReport
 from .json_files import read_items
 from .json_spans import Token
 from .lines import Line
 from .records import Label, Source, Text, read_records
-from .sentence import SPANS_KEY, LabelledPair, LabelledSpan, Sentence
+from .sentence import SPANS_KEY, LabelledPair, Sentence
 from .source_tags import MISSING_TAG, parse_tag, tag_remedy
 from .spans import make_tagged_sentence
 from .texts import EMPTY
@@ -23,7 +24,7 @@ OTHER_GROUPS = f"left out: groups of spans other than {SPANS_KEY!r}"
 NO_SPACES = "texts whose raw text has other tokens, so that spaces are unknown"
 NO_LABEL = "left out: spans without a label"
 MORPH = "left out: morphological features"
-NO_TREE = "left out: dependency trees that are no trees"
+NO_TREE = "left out: dependency trees that are not trees"
 
 
 def check_pos(pos: str) -> str:

@@ -4,9 +4,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ..annotation.tags import LabelledSpan
 from .counts import Note
 from .lines import Line
-from .sentence import LabelledPair, LabelledSpan, Sentence
+from .sentence import LabelledPair, Sentence
 from .source_tags import Tag, decode_with_repairs
 
 DUPLICATE = "repaired: duplicate span, kept once"
@@ -88,7 +89,7 @@ def make_tagged_sentence(
 
     lines: the line of each word.
     tags: a tag for each word.
-    scheme: of the file, see `source_tags.py`.
+    scheme: tag scheme of the file, see `source_tags.py`.
     Returns the sentence, and notes on tags that break the scheme.
     """
     decoded = decode_with_repairs(tags, scheme)

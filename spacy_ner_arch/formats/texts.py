@@ -8,9 +8,10 @@ from typing import NamedTuple
 from spacy.tokens import Doc, Token
 
 from ..annotation.describe import quote
+from ..annotation.tags import LabelledSpan
 from .counts import MISALIGNED, Note, ReadReport
 from .lines import Line
-from .sentence import LabelledSpan, Sentence
+from .sentence import Sentence
 from .spans import make_sentence, trim_spans
 
 ALIGNMENTS = ("strict", "contract", "expand")

@@ -10,8 +10,6 @@
 from collections.abc import Iterable
 from itertools import accumulate
 
-from .sentence import LabelledSpan
-
 UNITS = ("characters", "utf-16", "graphemes")
 
 

@@ -110,7 +110,7 @@ def cut(
     """Split documents into groups with little padding.
 
     cpu_padding: padded tokens on a CPU that cost as much as another batch.
-    copies: of each document, the number of its other copy, which stays in the same group; None without copies.
+    copies: for each document, the number of its other copy, which stays in the same group; None without copies.
     Returns the numbers of the documents of each group; none without a document. A single group keeps the order of the
     documents; several groups are sorted by length.
     """

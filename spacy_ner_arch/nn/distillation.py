@@ -56,8 +56,8 @@ class TagTargets(NamedTuple):
 def collate_tags(batch: Batch, targets: Sequence[TagTarget], names: Sequence[str], temperature: float) -> TagTargets:
     """The targets of a batch.
 
-    targets: of each document.
-    names: of the student's tags.
+    targets: one for each document.
+    names: names of the student's tags.
     temperature: divisor of the teachers' scores.
     """
     flat = np.concatenate([target.tags for target in targets])

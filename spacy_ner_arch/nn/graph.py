@@ -19,7 +19,7 @@ class Edges(NamedTuple):
 
     Every token has an edge from itself (label 0), from its head (label 1 + 2k, k the relation of the token to its head)
     and from each of its dependents (label 2 + 2k, k the relation of that dependent). M is always 3N: the two edges that
-    a root lacks have the target N, which is no token, so the host need not know the number of roots.
+    a root lacks have the target N, which is not a token, so the host need not know the number of roots.
     """
 
     sources: Tensor  # (M,) int64 in 0..N-1
@@ -57,7 +57,7 @@ def tree_edges(heads: Tensor, relations: Tensor, lengths: Tensor) -> Edges:
 
 
 class GraphConvolution(nn.Module):
-    """One layer: ReLU of the mean over a token and its neighbours of their linear projections.
+    """One layer: ReLU of the mean over a token and its neighbors of their linear projections.
 
         none:  h'_i = ReLU((sum over j in N(i) and i of h_j W + b) / (degree_i + 1))
         bias:  h'_i = ReLU( sum over j in N(i) and i of (h_j W + b_l) / (degree_i + 1))

@@ -52,7 +52,7 @@ def check_labels(name: str, given: Iterable[str], labels: Collection[str]) -> No
     """Raise ValueError if an argument with this name names labels that the head does not have."""
     unknown = sorted(set(given) - set(labels))
     if unknown:
-        raise ValueError(f"{name} names {unknown}, which are no labels; labels are {sorted(set(labels))}")
+        raise ValueError(f"{name} names {unknown}, which are not labels; labels are {sorted(set(labels))}")
 
 
 def check_class_weights(weights: Mapping[str, float], labels: Collection[str]) -> None:
@@ -103,7 +103,7 @@ class Head(nn.Module):
     def collate(self, batch: Batch, items: Sequence[Any] | None, targets: Sequence[Any] | None) -> Batch:
         """Fill in the items and the targets of a batch.
 
-        items: of each document, what the component gives the head to classify; None if it gives nothing.
+        items: for each document, what the component gives the head to classify; None if it gives nothing.
         targets: gold annotation of each document; None in prediction.
         """
         raise NotImplementedError
@@ -132,7 +132,7 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def calibrate(self, batches: Iterable[tuple[Tensor, Batch]]) -> None:
-        """Set the temperature that maximises the likelihood of held-out token vectors and batches with targets.
+        """Set the temperature that maximizes the likelihood of held-out token vectors and batches with targets.
 
         What is most probable stays the same; only the probabilities change. Without a known target the temperature
         stays, too.

@@ -90,7 +90,7 @@ def states(layer: nn.Module, x: Tensor) -> Tensor:
     """States (B, T, H) of a layer over x (B, T, D).
 
     On a CPU, torch.lstm brings the weights into the form that oneDNN computes with in every call, which takes as long
-    as 20 steps. In prediction they are kept in this form until they change. Fused optimisers change them without a new
+    as 20 steps. In prediction they are kept in this form until they change. Fused optimizers change them without a new
     version, so `BiLSTM.train` forgets them.
     """
     lstm = cast(nn.LSTM, layer)

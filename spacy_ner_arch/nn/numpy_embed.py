@@ -31,7 +31,7 @@ def embedding_arrays(module: WordEmbedding) -> dict[str, np.ndarray]:
 class NumpyEmbedding:
     """WordEmbedding.forward.
 
-    arrays: of `embedding_arrays`.
+    arrays: what `embedding_arrays` returns.
     """
 
     def __init__(self, arrays: dict[str, np.ndarray]) -> None:

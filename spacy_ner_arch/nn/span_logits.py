@@ -64,7 +64,7 @@ class SpanList:
 
     batch: the documents.
     max_width: longest span in tokens.
-    candidates: of each document, start and end (exclusive) of its candidates, (C, 2); None for all spans of up to
+    candidates: for each document, start and end (exclusive) of its candidates, (C, 2); None for all spans of up to
         max_width tokens.
     """
 
@@ -123,7 +123,7 @@ class SpanLogits(torch.autograd.Function):
     Plain autograd would keep the hidden layer of all spans, and allocate a gradient of the size of the tables per
     chunk.
 
-    rate, seed: of the dropout.
+    rate, seed: rate and random seed of the dropout.
     inputs: `length` (W, H), `weight` (K + 1, H), `bias` (K + 1), then the tables of `hidden_layer`.
     """
 

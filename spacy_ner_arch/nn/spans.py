@@ -25,11 +25,11 @@ from .span_logits import CPU_SPANS, Block, Chunk, SpanList, SpanLogits, chunk_lo
 # Tokens whose tables exist at the same time: three rows of the hidden width for each.
 PIECE_TOKENS = 4096
 # Spans whose start or end differs by one: what is added to start and width.
-NEIGHBOURS = ((-1, 1), (1, -1), (0, 1), (0, -1))
+NEIGHBORS = ((-1, 1), (1, -1), (0, 1), (0, -1))
 
 
 class SpanTargets(NamedTuple):
-    """Gold spans of a batch. Gold spans that are no candidates are ignored."""
+    """Gold spans of a batch. Gold spans that are not candidates are ignored."""
 
     token: Tensor  # (G,) int64, first token, numbered over all documents
     width: Tensor  # (G,) int64
@@ -52,8 +52,8 @@ class SpanClassifier(Head):
     attention: include the mean of the tokens in v.
     length_size: width of the length embedding E; 0 for none.
     relu_length_size: width of the length embedding R; 0 for none.
-    negative_weight: factor of the loss of spans that are no entity.
-    boundary_smoothing: share of an entity's target probability that is moved to its neighbours (start or end differs by
+    negative_weight: factor of the loss of spans that are not entities.
+    boundary_smoothing: share of an entity's target probability that is moved to its neighbors (start or end differs by
         one).
     loss_scale: constant factor of the loss, which is summed over the spans.
     chunk_spans: spans that are computed at the same time; None for 320 on a CPU and 2048 elsewhere.
@@ -62,7 +62,7 @@ class SpanClassifier(Head):
     SpanSynLSTM uses `attention` and `length_size`; SpanNER `length_size` and `relu_length_size` without attention.
 
     Shape: x (B, T, D); items are the candidates of each document, see SpanList. Predictions are log probabilities
-    (N, W, K + 1) where [t, w - 1] is the span of w tokens that begins at token t; a span that is no candidate has
+    (N, W, K + 1) where [t, w - 1] is the span of w tokens that begins at token t; a span that is not a candidate has
     probability 1 for class 0.
     Source: Fu, Huang and Liu 2021 (SpanNER); SpanSynLSTM; Zhu and Li 2022 (boundary smoothing).
     """
@@ -159,9 +159,9 @@ class SpanClassifier(Head):
         share = share / labels_of_span[row].clamp_min(1)
         rows, shares = [row], [share]
         if self.boundary_smoothing:
-            for later, longer in NEIGHBOURS:
+            for later, longer in NEIGHBORS:
                 row, found = spans.find(token + later, width + longer)
-                moved = share * found * (self.boundary_smoothing / len(NEIGHBOURS))
+                moved = share * found * (self.boundary_smoothing / len(NEIGHBORS))
                 shares[0] = shares[0] - moved
                 rows.append(row)
                 shares.append(moved)

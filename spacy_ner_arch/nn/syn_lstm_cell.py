@@ -66,7 +66,7 @@ def reading_order(batch: Batch) -> ReadingOrder:
 class SynLSTMRecurrence(torch.autograd.Function):
     """Outputs (B, T, 2H), zero in the padding, in at least float32. Call it with autocast disabled.
 
-    order: of the documents.
+    order: order of the documents.
     x, m: (N, D) and (N, G), of the same type.
     input_weight: (2, 4H, D), graph_weight: (2, 4H, G), both of the type of x; the first axis is the direction.
     hidden_weight: (2, 6H, H), bias: (2, 6H).

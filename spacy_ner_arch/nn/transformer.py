@@ -147,7 +147,7 @@ class WordTransformer(nn.Module):
         """The transformer, under autocast with linear layers in its type; all else is shared.
 
         Autocast would convert them in every call, which takes longer than a sentence. In prediction they are kept until
-        they change. Fused optimisers change them without a new version, so `train` forgets them. To exchange them for
+        they change. Fused optimizers change them without a new version, so `train` forgets them. To exchange them for
         the time of a call would not do: other threads may predict at the same time.
         """
         if not torch.is_autocast_enabled("cpu"):

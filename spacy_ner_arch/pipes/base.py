@@ -313,7 +313,7 @@ class TorchPipe(TrainablePipe):
         with named_errors(self.name):
             loss, backprop = self.model.begin_update(self.update_input(examples))
             weight = self.loss_weight.value()
-            if loss.is_there:
+            if loss.is_ready:
                 self._check_loss(loss.total, examples)
             # A GPU computes the loss while the host starts the backward pass.
             backprop(weight)

@@ -104,7 +104,7 @@ class RelationFaults:
             )
         if self.outside.count:
             warnings.warn(
-                f"{name}: {self.outside.count} of {self.total} gold relations are no candidates, such as "
+                f"{name}: {self.outside.count} of {self.total} gold relations are not candidates, such as "
                 f"{self.outside.first}: an argument is not an entity of the document, does not match the tokenization, "
                 f"or is head and tail at once, or type_pairs or [components.{name}.candidates] exclude them; they "
                 "cannot be found and count as missed",

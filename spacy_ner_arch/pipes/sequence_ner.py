@@ -13,7 +13,6 @@ from spacy.training import Example
 from spacy.vocab import Vocab
 from thinc.api import Config, Model
 
-from ..annotation.alignment import LabelledSpan
 from ..annotation.chains import Chain, TagTarget
 from ..annotation.describe import Counted, quote
 from ..annotation.entities import (
@@ -24,7 +23,7 @@ from ..annotation.entities import (
     scored_spans,
 )
 from ..annotation.span_terms import SpanTerms, likely_spans, log_probability
-from ..annotation.tags import MISSING, OUTSIDE, SCHEMES, decode, encode, find_scheme, tag_names
+from ..annotation.tags import MISSING, OUTSIDE, SCHEMES, LabelledSpan, decode, encode, find_scheme, tag_names
 from ..annotation.word_places import Words
 from ..annotation.words import find_words
 from ..bridge.errors import named_errors

@@ -33,7 +33,7 @@ def render_relations(
     style: "svg" for an svg element, "html" for a div with the svg element and a table of the relations.
     page: whether to return a complete html document.
     width: maximum width of the picture in pixels, at least 200. Short texts make narrower pictures.
-    colors: css colours by entity or relation label, such as {"PER": "#1f5fa8"}. Other labels get one of twelve colours,
+    colors: css colors by entity or relation label, such as {"PER": "#1f5fa8"}. Other labels get one of twelve colors,
         the same one in every document unless two labels would share it.
     Returns the markup. It loads no other files.
     Raises ValueError if the style is unknown or the width is below 200, and, like doc._.relations, if the boundaries

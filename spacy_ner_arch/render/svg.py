@@ -16,7 +16,7 @@ PALETTE = (
     *("#7c4a21", "#1f5fa8", "#be185d", "#0f766e", "#475569", "#2c7a4b"),
     *("#a21caf", "#6b6a00", "#7b3fb5", "#b4530a", "#4338ca", "#c0272d"),
 )
-# With this salt, the labels of CoNLL-2003, CoNLL-2004 and SciERC and the usual ones of OntoNotes differ in colour.
+# With this salt, the labels of CoNLL-2003, CoNLL-2004 and SciERC and the usual ones of OntoNotes differ in color.
 SALT = 57577
 ROOT = {"xmlns": "http://www.w3.org/2000/svg", "role": "img", "style": "max-width:100%;height:auto", "direction": "ltr"}
 ROOT |= {"text_anchor": "middle", "fill": "#1d2127", "font_family": "Arial, Helvetica, Liberation Sans, sans-serif"}
@@ -24,19 +24,19 @@ OUTLINE = {"stroke": "#ffffff", "stroke_width": "3", "paint_order": "stroke"}
 NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
-def draw(layout: Layout, title: str, language: str, colours: Mapping[str, str] | None) -> str:
-    """Draw a layout as one svg element on white. title: for screen readers. language: code or "". colours: by label."""
-    box_colours = choose_colours((box.span.label_ for box in layout.boxes), colours)
-    arc_colours = choose_colours((arc.relation.label for arc in layout.arcs), colours)
+def draw(layout: Layout, title: str, language: str, colors: Mapping[str, str] | None) -> str:
+    """Draw a layout as one svg element on white. title: for screen readers. language: code or "". colors: by label."""
+    box_colors = choose_colors((box.span.label_ for box in layout.boxes), colors)
+    arc_colors = choose_colors((arc.relation.label for arc in layout.arcs), colors)
     tops, height = _place_lines(layout)
     boxes, labels = [], []
     for box in layout.boxes:
-        boxes.append(_draw_box(box, tops[box.line], box_colours[box.span.label_]))
+        boxes.append(_draw_box(box, tops[box.line], box_colors[box.span.label_]))
         baseline = tops[box.line] + WORD + LABEL + BAR * box.row - 3.5
         labels.append(_text(box.span.label_, box.middle, baseline, box.right - box.left, LABEL_SIZE * BOLD))
     # Lines of a higher row cross the labels of lower rows. Drawn later, these hide them with a white outline.
     ordered = sorted(layout.arcs, key=lambda arc: -arc.row)
-    arcs = [_draw_arc(arc, tops[arc.line], arc_colours[arc.relation.label]) for arc in ordered]
+    arcs = [_draw_arc(arc, tops[arc.line], arc_colors[arc.relation.label]) for arc in ordered]
     words = [_text(w.text, w.left + w.width / 2, tops[w.line] + 15.5, w.width, TEXT_SIZE) for w in layout.words]
     return tag(
         "svg",
@@ -54,16 +54,16 @@ def draw(layout: Layout, title: str, language: str, colours: Mapping[str, str] |
     )
 
 
-def choose_colours(labels: Iterable[str], chosen: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Add colours for `labels` to those `chosen`: the same in every document, unless two labels would share one."""
-    colours = dict(chosen or {})
+def choose_colors(labels: Iterable[str], chosen: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Add colors for `labels` to those `chosen`: the same in every document, unless two labels would share one."""
+    colors = dict(chosen or {})
     free: list[str] = []
-    for label in sorted(set(labels) - set(colours)):
+    for label in sorted(set(labels) - set(colors)):
         free = free or list(PALETTE)
         wanted = zlib.crc32(label.encode(), SALT) % len(PALETTE)
-        colours[label] = min(free, key=lambda colour: (PALETTE.index(colour) - wanted) % len(PALETTE))
-        free.remove(colours[label])
-    return colours
+        colors[label] = min(free, key=lambda color: (PALETTE.index(color) - wanted) % len(PALETTE))
+        free.remove(colors[label])
+    return colors
 
 
 def describe_span(span: Span) -> str:
@@ -109,12 +109,12 @@ def _place_lines(layout: Layout) -> tuple[list[float], float]:
     return tops, max(y - LEADING / 2, LEADING)
 
 
-def _draw_box(box: Box, top: float, colour: str) -> str:
+def _draw_box(box: Box, top: float, color: str) -> str:
     """Draw a box around the words. Above row 0, where boxes would overlap, draw a bar below the words instead."""
     y, width = _box_top(box, top), box.right - box.left
     height, opacity = (WORD + LABEL + 2, "0.16") if box.row == 0 else (2, "1")
-    shape = tag("rect", x=box.left, y=y, width=width, height=height, rx=4, stroke=colour, fill_opacity=opacity)
-    return tag("g", tag("title", clean(describe_span(box.span))), shape, fill=colour)
+    shape = tag("rect", x=box.left, y=y, width=width, height=height, rx=4, stroke=color, fill_opacity=opacity)
+    return tag("g", tag("title", clean(describe_span(box.span))), shape, fill=color)
 
 
 def _box_top(box: Box, top: float) -> float:
@@ -122,7 +122,7 @@ def _box_top(box: Box, top: float) -> float:
     return top - 2 if box.row == 0 else top + WORD + BAR * box.row - 2
 
 
-def _draw_arc(arc: Arc, top: float, colour: str) -> str:
+def _draw_arc(arc: Arc, top: float, color: str) -> str:
     """Draw an arc with its label, a dot at the head and an arrowhead at the tail."""
     y = top - CLEAR - ROW * arc.row
     turn = min(CORNER, abs(arc.tail - arc.head) / 2) * (1 if arc.tail > arc.head else -1)
@@ -135,9 +135,9 @@ def _draw_arc(arc: Arc, top: float, colour: str) -> str:
         foot = _box_top(arc.tail_box, top)
         end = f"H{arc.tail - turn:.1f}q{turn:.1f} 0 {turn:.1f} {CORNER}V{foot:.1f}"
         marks += tag("path", d=f"M{arc.tail:.1f} {foot:.1f}l-3.6 -6h7.2z")
-    line = tag("path", d=start + end, fill="none", stroke=colour, stroke_width=1.4)
+    line = tag("path", d=start + end, fill="none", stroke=color, stroke_width=1.4)
     label = _text(arc.label, arc.middle, y - 5, arc.right - arc.left, ARC_SIZE, **OUTLINE)
     title = f"{describe_span(arc.relation.head)} → {arc.relation.label} → {describe_span(arc.relation.tail)}"
     if arc.relation.score is not None:
         title += f", score {arc.relation.score:.4g}"
-    return tag("g", tag("title", clean(title)), line, marks, label, fill=colour)
+    return tag("g", tag("title", clean(title)), line, marks, label, fill=color)

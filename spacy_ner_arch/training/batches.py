@@ -15,7 +15,7 @@ class Batches:
     They depend neither on the random numbers that updates draw nor on the process.
 
     source: epoch and examples of each batch.
-    state: of the random numbers at the beginning.
+    state: state of the random numbers at the beginning.
 
     `drawn` and `words` count batches and words so far; `checksum` is the CRC-32 of these words.
     """

@@ -22,7 +22,7 @@ from ..nn.head import Head
 def create_calibrate(path: Path | None = None, limit: int = 1000) -> Callable[[Language], Language]:
     """For [training.before_to_disk]: calibrate the probabilities of this package's components before they are stored.
 
-    Trained networks are overconfident. One temperature per component is set to maximise the likelihood of held-out
+    Trained networks are overconfident. One temperature per component is set to maximize the likelihood of held-out
     documents. Predictions stay the same with the default thresholds; other thresholds hold for the calibrated
     probabilities. Frozen components and other factories stay as they are. Relations are calibrated on pairs of right
     entities, since their probabilities have those of the entities as factors.

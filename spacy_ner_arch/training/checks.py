@@ -92,14 +92,14 @@ def useless_settings(config: dict[str, Any], source: str, names: Sequence[str]) 
 
     config: the config with its variables filled in.
     source: the text of the config, with variables.
-    names: of the components of the pipeline.
+    names: names of the components of the pipeline.
     """
     training = config["training"]
     known = list(ConfigSchemaTraining.__annotations__)
     for name in training:  # spaCy drops what it does not know
         if name not in known:
             near = get_close_matches(name, known, 1)
-            yield f"[training] {name} is no setting and has no effect" + "".join(f"; use {other}" for other in near)
+            yield f"[training] {name} is not a setting and has no effect" + "".join(f"; use {other}" for other in near)
     steps, frequency = training.get("max_steps") or 0, training.get("eval_frequency") or 0
     if 0 < steps < frequency:
         yield (

@@ -27,8 +27,8 @@ def add_labels(labels: dict[str, list[str]], nlp: Language) -> Language:
         pipe: Any = nlp.get_pipe(name) if name in nlp.component_names else None
         if not hasattr(pipe, "add_label"):
             raise ValueError(
-                f"[initialize.before_init] labels names {name!r}, which is no component with labels; the pipeline has "
-                f"{nlp.component_names}"
+                f"[initialize.before_init] labels names {name!r}, which is not a component with labels; the pipeline "
+                f"has {nlp.component_names}"
             )
         for label in new:
             pipe.add_label(label)

@@ -2,7 +2,7 @@
 
 The steps are those of spaCy's `train_while_improving`. A resumed training runs the same loop from the beginning,
 without updates and with the scores of the checkpoint, up to the step of the checkpoint. Then all schedules, the stages
-and the position in the corpus are where they were, and the state of the pipeline and of the optimiser is set.
+and the position in the corpus are where they were, and the state of the pipeline and of the optimizer is set.
 """
 
 import random

@@ -62,7 +62,7 @@ class ScheduledWeight:
 
 
 class LearnedWeight:
-    """exp(-s), where s minimises exp(-s) L + s: a larger loss gets a smaller weight.
+    """exp(-s), where s minimizes exp(-s) L + s: a larger loss gets a smaller weight.
 
     L is measured in units of the mean of the first losses. Losses are sums times a constant that each model chooses; a
     loss that is always below exp(-3) would drive s to its bound.
@@ -93,14 +93,14 @@ class LearnedWeight:
 
 @registry.misc("spacy_ner_arch.LearnedWeight.v1")
 def create_learned_weight(learn_rate: float = 0.01) -> LearnedWeight:
-    """For `loss_weight` of a component: a learned factor exp(-s) of its loss L, which minimises exp(-s) L + s.
+    """For `loss_weight` of a component: a learned factor exp(-s) of its loss L, which minimizes exp(-s) L + s.
 
     L is measured in units of the mean of its first ten values. The factor starts at 1, stays between exp(-3) and
     exp(3), and does not change in updates without items. When the losses fall, all factors grow, which also raises the
     effective learning rate, since Adam normalizes by the gradients of the last thousand updates. s is not stored with
     the pipeline.
 
-    learn_rate: of s, by plain gradient descent.
+    learn_rate: rate of s, by plain gradient descent.
     Source: Kendall, Gal and Cipolla 2018.
     """
     if not 0 < learn_rate < math.inf:

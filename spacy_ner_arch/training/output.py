@@ -67,7 +67,7 @@ class Output:
         """Write a checkpoint. All processes must call this.
 
         progress: how far the training is, as JSON values; the step is among them.
-        losses: of this process since the last evaluation.
+        losses: losses of this process since the last evaluation.
         """
         if self.folder is None:
             return

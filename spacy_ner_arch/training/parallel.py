@@ -78,7 +78,7 @@ def run_group(work: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -
 
     work: a function of a module, called in each process with its arguments. It joins the group by `join_group`, with
         the keyword arguments that it gets. A process fails by an exception or sys.exit(1).
-    arguments: of each process.
+    arguments: arguments for each process.
     Raises ChildProcessError when one has failed, after stopping the others.
     """
     context = multiprocessing.get_context("spawn")

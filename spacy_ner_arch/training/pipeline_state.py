@@ -1,4 +1,4 @@
-"""The state of a pipeline and of its optimisers: what updates change, with names that are the same in every process."""
+"""The state of a pipeline and of its optimizers: what updates change, with names that are the same in every process."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +13,7 @@ from ..bridge.storage import tensors_checksum
 from .checkpoint import Checkpoint, TrainingError
 from .loss_weights import LearnedWeight
 
-# Of the optimiser of thinc: arrays by parameter.
+# Of the optimizer of thinc: arrays by parameter.
 MOMENTS = ("mom1", "mom2", "averages")
 
 
@@ -71,9 +71,9 @@ def set_weights(nlp: Language, tensors: dict[str, Tensor]) -> None:
 
 
 def optimizer_keys(nlp: Language) -> dict[str, tuple[tuple[Any, str], torch.device | None]]:
-    """Map stable names of parameters to their keys in thinc's optimiser, which differ between processes.
+    """Map stable names of parameters to their keys in thinc's optimizer, which differ between processes.
 
-    With the device of parameters of this package, for which the optimiser has tensors; None for others.
+    With the device of parameters of this package, for which the optimizer has tensors; None for others.
     """
     keys: dict[str, tuple[tuple[Any, str], torch.device | None]] = {}
     for name, node in nodes(nlp):
@@ -87,7 +87,7 @@ def optimizer_keys(nlp: Language) -> dict[str, tuple[tuple[Any, str], torch.devi
 
 
 def training_state(nlp: Language, optimizer: Optimizer) -> Checkpoint:
-    """Weights, averages, states of all optimisers, and learned loss weights."""
+    """Weights, averages, states of all optimizers, and learned loss weights."""
     tensors = weights(nlp)
     shims = {}
     names = {key: name for name, (key, _) in optimizer_keys(nlp).items()}
@@ -106,7 +106,7 @@ def training_state(nlp: Language, optimizer: Optimizer) -> Checkpoint:
 
 
 def set_training_state(nlp: Language, optimizer: Optimizer, checkpoint: Checkpoint) -> None:
-    """Put the pipeline and the optimiser into a stored state.
+    """Put the pipeline and the optimizer into a stored state.
 
     Raises TrainingError if it is that of another pipeline.
     """

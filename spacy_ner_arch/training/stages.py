@@ -23,7 +23,7 @@ def create_stages(stages: dict[str, dict[str, Any]]) -> Callable[[Language, dict
 
     One stage gives groups of parameters their own rates (discriminative fine-tuning). With several stages, parameters
     that the current stage does not mention are frozen. A frozen transformer runs in evaluation mode and its vectors are
-    cached. Every stage starts with a fresh optimiser state, and its schedules start at their beginning.
+    cached. Every stage starts with a fresh optimizer state, and its schedules start at their beginning.
 
     Stages control the torch modules of this package. Other components, such as spaCy's own and stock transformers, are
     always trained at the rate of [training.optimizer]. The settings of the last stage also hold for updates after
@@ -35,7 +35,7 @@ def create_stages(stages: dict[str, dict[str, Any]]) -> Callable[[Language, dict
             match: regular expression that is searched in `component.layer.parameter`; null for all parameters of the
                 component with the name of the group. A parameter belongs to the first group that it matches.
             learn_rate: number or schedule; null for that of [training.optimizer].
-            weight_decay: of weights, not of biases and normalization; null for L2 of [training.optimizer].
+            weight_decay: decay of weights, not of biases and normalization; null for L2 of [training.optimizer].
     The other settings of [training.optimizer] hold for all groups. Gradients are clipped by their norm over all
     parameters of a module (the transformer, or a head with its encoder).
 

@@ -14,8 +14,8 @@ from ..spans import widest_apart
 class Content(NamedTuple):
     """What is written of a document.
 
-    number: of the document, from 1.
-    spans_key: of the group of spans.
+    number: number of the document, from 1.
+    spans_key: key of the group in doc.spans.
     spans: the entities, the spans of the group, and the arguments of relations, each once and sorted.
     scores: the probability of each span, or None.
     entities: spans that do not overlap.
