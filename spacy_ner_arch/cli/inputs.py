@@ -1,4 +1,4 @@
-"""Inputs of `ner-arch label` and `ner-arch select`: texts, and lines of text or of JSON from files and standard input."""
+"""Inputs of `ner-arch label` and `select`: texts, and lines of text or of JSON from files and standard input."""
 
 import os.path
 from collections.abc import Iterable, Iterator

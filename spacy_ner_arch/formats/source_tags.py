@@ -24,6 +24,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from ..annotation.tags import LabelledSpan
+
 INSIDE, LAST, SINGLE = "IM", "LE", "USW"
 PREFIXES = "B" + INSIDE + LAST + SINGLE
 END_SCHEMES = {"BILUO": "BILU", "BIOES": "BIES", "BMES": "BMES", "BMEW": "BMEW"}

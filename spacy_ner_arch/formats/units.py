@@ -10,6 +10,8 @@
 from collections.abc import Iterable
 from itertools import accumulate
 
+from ..annotation.tags import LabelledSpan
+
 UNITS = ("characters", "utf-16", "graphemes")
 
 
