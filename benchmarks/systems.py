@@ -464,6 +464,7 @@ TWICE = [
             ("as it is", ""),
             ("twice the steps", "-long"),
             ("each document twice", "-rdrop"),
+            ("each document twice, twice the steps", "-rdrop-long"),
         )
     ),
     *(
