@@ -30,7 +30,7 @@ from transformers import (
 
 from spacy_ner_arch.nn.dropout import set_dropout
 
-# A busy machine is no failure.
+# A busy machine is not a failure.
 hypothesis.settings.register_profile("project", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("project")
 

@@ -653,7 +653,7 @@ def test_debug_data_counts_and_finds_faults(tmp_path):
         ({}, ["--paths.train", "empty.spacy"], "sequence_ner: train has no entities"),
         ({}, ["--paths.train", "none.spacy"], "there is no none.spacy; check [paths] train or --paths.train"),
         ({}, ["--paths.vectors", "empty.spacy"], "[initialize] vectors: empty.spacy is a file, and no pipeline"),
-        ({}, ["--paths.vectors", "no_such"], "[initialize] vectors: no_such is no pipeline"),
+        ({}, ["--paths.vectors", "no_such"], "[initialize] vectors: no_such is not a pipeline"),
         ({}, ["--frozen"], "No such option"),
         ({}, ["--components.sequence_ner.scheme", "IOB"], "sequence_ner: unknown tag scheme 'IOB'"),
     ],
@@ -667,7 +667,7 @@ def test_debug_data_finds_what_training_would_refuse(tmp_path, monkeypatch, cell
 
 
 def test_vectors_of_a_config_without_a_language():
-    with pytest.raises(ValueError, match=r"^\[initialize\] vectors: no_such is no pipeline"):
+    with pytest.raises(ValueError, match=r"^\[initialize\] vectors: no_such is not a pipeline"):
         check_word_vectors(Config({"initialize": {"vectors": "no_such"}}))
 
 

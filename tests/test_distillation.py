@@ -393,7 +393,7 @@ def test_several_teachers_in_a_pipeline(teacher, texts, tmp_path):
         (["--soft"], "--soft writes to doc.user_data, which only .spacy files have; add --to spacy"),
         (["--gold-labels", "LOC"], "--gold-labels is for --soft"),
         (["--component", "sequence_ner"], "--component is for --soft"),
-        (["--soft", "--to", "spacy", "--component", "ner"], "--component ner is no sequence_ner of this pipeline"),
+        (["--soft", "--to", "spacy", "--component", "ner"], "--component ner is not a sequence_ner of this pipeline"),
         (["--soft", "--to", "spacy", "--gold-labels", "LOC"], "--gold-labels is for .spacy files, and"),
     ],
 )

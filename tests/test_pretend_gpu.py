@@ -21,7 +21,7 @@ from spacy_ner_arch.annotation.tags import tag_names
 from spacy_ner_arch.annotation.teachers import set_chain
 from spacy_ner_arch.bridge import head, shim
 from spacy_ner_arch.bridge.shim import TorchShim
-from spacy_ner_arch.nn import batch, taggers
+from spacy_ner_arch.nn import batch, distillation
 from spacy_ner_arch.nn.transformer import TAKES_PAIRS, Pieces, WordTransformer
 from spacy_ner_arch.pipes.base import TorchPipe
 from spacy_ner_arch.training.calibration import calibrate
@@ -370,7 +370,7 @@ POISON = (ValueError, "scores are not finite|the flag is set|the loss is nan|neg
 WAITS = (AssertionError, "Counter")
 FAULTS = {
     "rows of the tokens stay on the host": (head, "make_batch", rows_on_the_host, MIXED),
-    "targets stay on the host": (taggers, "send", lambda arrays, device: [torch.from_numpy(*arrays)], MIXED),
+    "targets stay on the host": (distillation, "send", lambda arrays, device: [torch.from_numpy(*arrays)], MIXED),
     "numpy joins the arrays of cupy": (head, "join", lambda model, arrays: torch.from_numpy(np.vstack(arrays)), HOST),
     "predictions are read before they arrive": (head.HeadPredictions, "__init__", predictions_at_once, POISON),
     "the overflow flag is read before it arrives": (shim.TorchShim, "finish_update", flag_at_once, POISON),

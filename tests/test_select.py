@@ -145,7 +145,7 @@ def test_texts_are_judged_once_and_the_settings_stay(folder):
         ([], "a.csv", "give --format txt or --format jsonl"),
         ([], "empty.txt", "empty.txt has no text"),
         ([], "bad.jsonl", "bad.jsonl:1: "),
-        (["--component", "ner"], "raw.jsonl", "--component ner is no sequence_ner"),
+        (["--component", "ner"], "raw.jsonl", "--component ner is not a sequence_ner"),
     ],
 )
 def test_bad_requests(folder, tmp_path, args, raw, message):

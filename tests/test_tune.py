@@ -227,7 +227,7 @@ def test_entities_of_a_ruler_count_at_any_threshold(folder, tmp_path):
             "19 documents with entities of ORG, and the corpus has 12",
         ),
         (["--min-recall", 0.9], "none.spacy", "none.spacy has no gold entities"),
-        (["--min-recall", 0.9, "--component", "ner"], "dev.spacy", r"--component ner is no sequence_ner"),
+        (["--min-recall", 0.9, "--component", "ner"], "dev.spacy", r"--component ner is not a sequence_ner"),
     ],
 )
 def test_bad_requests(folder, args, corpus, message):
