@@ -38,6 +38,9 @@ from .rows import (
 )
 from .shim import TorchShim, device_of, get_shim, no_backprop
 
+# Indices of the documents of a batch, their padded word vectors (B, T, D), and the batch.
+HeadBatch = tuple[list[int], Tensor, Batch]
+
 
 def head_model(
     name: str,
@@ -107,17 +110,17 @@ def initialize(model: Model, X: list[Doc] | None = None, Y: dict[str, Any] | Non
 def head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> tuple[Any, Callable[[float], Any]]:
     shim = get_shim(model)
     shim.check_initialized()
-    docs, items, targets, output, copies = as_input(inputs, needs_pairs=model.attrs["classifies"] == "pairs")
-    if targets is None:
-        return predict_docs(model, docs, items, output), no_backprop
-    words = find_words(docs)
+    inputs = as_input(inputs, needs_pairs=model.attrs["classifies"] == "pairs")
+    if inputs.targets is None:
+        return predict_docs(model, inputs), no_backprop
+    words = find_words(inputs.docs)
     if not any(map(len, words)):
         return UpdateLoss(torch.zeros(1)), no_backprop
-    vectors, backprop_vectors = model.layers[0](docs, is_train)
-    vectors = vectors_of_words(model, docs, vectors, words)
+    vectors, backprop_vectors = model.layers[0](inputs.docs, is_train)
+    vectors = vectors_of_words(model, inputs.docs, vectors, words)
     losses: list[Loss] = []
     backprops = []
-    for group, x, batch in make_batches(model, docs, words, vectors, items, targets, copies):
+    for group, x, batch in make_batches(model, inputs, words, vectors):
         loss, backprop_loss = shim((x, batch), is_train, model.attrs["dropout_rate"])
         losses.append(loss)
         backprops.append((group, batch, backprop_loss))
@@ -143,7 +146,7 @@ def tok2vec_forward(
     vectors = vectors_of_words(model, docs, vectors, words)
     encoded = []
     backprops = []
-    for group, x, batch in make_batches(model, docs, words, vectors):
+    for group, x, batch in make_batches(model, HeadInput(docs), words, vectors):
         states, backprop_states = shim((x, batch), is_train, model.attrs["dropout_rate"])
         encoded.append((group, batch.flatten(states.detach().float())))
         backprops.append((group, batch, backprop_states))
@@ -171,25 +174,22 @@ def tok2vec_forward(
     return output, backprop
 
 
-def predict_docs(model: Model, docs: list[Doc], items: list[Any] | None, output: str) -> Predictions:
+def predict_docs(model: Model, inputs: HeadInput) -> Predictions:
     """Predictions for each document."""
-    if not docs:  # not every embedding takes an empty list
+    if not inputs.docs:  # not every embedding takes an empty list
         return []
     outputs = []
-    words = find_words(docs)
-    for group, x, batch in make_batches(model, docs, words, predict_vectors(model, docs, words), items):
-        batch.output = output
+    for group, x, batch in predict_batches(model, inputs):
+        batch.output = inputs.output
         counts = batch.lengths if batch.counts is None else batch.counts
         outputs.append((group, counts, get_shim(model).predict((x, batch))))
-    return HeadPredictions(len(docs), outputs)
+    return HeadPredictions(len(inputs.docs), outputs)
 
 
-def predict_batches(model: Model, inputs: HeadInput) -> Iterator[tuple[Tensor, Batch]]:
-    """Token vectors and batches of the head, with the embedding in evaluation mode."""
-    docs, items, targets, *_ = inputs
-    words = find_words(docs)
-    for _, x, batch in make_batches(model, docs, words, predict_vectors(model, docs, words), items, targets):
-        yield x, batch
+def predict_batches(model: Model, inputs: HeadInput) -> Iterator[HeadBatch]:
+    """Batches of the head, see `make_batches`, with the embedding in evaluation mode."""
+    words = find_words(inputs.docs)
+    return make_batches(model, inputs, words, predict_vectors(model, inputs.docs, words))
 
 
 def predict_vectors(model: Model, docs: Sequence[Doc], words: Sequence[Words]) -> Sequence[Floats2d]:
@@ -200,25 +200,19 @@ def predict_vectors(model: Model, docs: Sequence[Doc], words: Sequence[Words]) -
 
 
 def make_batches(
-    model: Model,
-    docs: Sequence[Doc],
-    words: Sequence[Words],
-    vectors: Sequence[Floats2d],
-    items: Sequence[Any] | None = None,
-    targets: Sequence[Any] | None = None,
-    copies: Sequence[int] | None = None,
-) -> Iterator[tuple[list[int], Tensor, Batch]]:
+    model: Model, inputs: HeadInput, words: Sequence[Words], vectors: Sequence[Floats2d]
+) -> Iterator[HeadBatch]:
     """Cut documents into batches with little padding.
 
+    words: words of each document.
     vectors: vectors of the words of each document, see `vectors_of_words`.
-
-    Yields the indices of the documents of a batch, their padded token vectors (B, T, D), and the batch.
     """
     shim = get_shim(model)
+    docs, copies = inputs.docs, inputs.copies
     lengths = [len(own) for own in words]
     items, targets = (
         None if values is None else [in_words(*row) for row in zip(values, words, strict=True)]
-        for values in (items, targets)
+        for values in (inputs.items, inputs.targets)
     )
     for group in cut(lengths, shim.device, copies=copies):
         batch = make_batch([lengths[i] for i in group], shim.device)

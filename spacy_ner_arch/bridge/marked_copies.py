@@ -8,15 +8,13 @@ import numpy as np
 import torch
 from spacy.tokens import Doc, Span
 from thinc.api import Model
-from torch import Tensor
 
 from ..annotation.candidates import Candidates
 from ..annotation.gold_relations import GoldPairs
 from ..annotation.head_input import HeadInput, as_input
 from ..annotation.words import find_words
-from ..nn.batch import Batch
 from ..nn.dropout import sampling_again, sampling_state
-from .head import predict_batches
+from .head import HeadBatch, predict_batches
 from .head_output import Predictions, UpdateLoss
 from .shim import device_of, no_backprop, torch_shims
 from .storage import Fixed
@@ -93,7 +91,7 @@ def forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> 
     return UpdateLoss(torch.tensor(sums), names), backprop
 
 
-def predict_copies(model: Model, inputs: HeadInput) -> Iterator[tuple[Tensor, Batch]]:
+def predict_copies(model: Model, inputs: HeadInput) -> Iterator[HeadBatch]:
     """`predict_batches` for any head; for one that reads marked copies, on these."""
     if model.name != NAME:
         yield from predict_batches(model, inputs)

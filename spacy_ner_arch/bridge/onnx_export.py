@@ -112,7 +112,7 @@ def export_transformer(model: Model) -> Exported:
     shim = get_shim(model)
     module: Any = shim.module
     is_typed = get_pieces(model).frame.types is not None
-    names = [name for name in INPUTS if name in module._arguments and (is_typed or name != "token_type_ids")]
+    names = [name for name in INPUTS if name in module.argument_names and (is_typed or name != "token_type_ids")]
     transformer = HiddenStates(module.transformer, names)
     inputs = transformer_inputs(module, names, [7, 4])
     graph = traced(transformer, inputs, {name: {0: "windows", 1: "pieces"} for name in [*names, "output"]})

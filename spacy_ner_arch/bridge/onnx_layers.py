@@ -25,7 +25,7 @@ from . import head, transformer, word_embedding
 from .head_output import Predictions
 from .listener import WordBatch
 from .onnx_shim import ORIGINAL, OnnxShim
-from .rows import check_lengths
+from .rows import check_lengths, cut_rows
 from .shim import no_backprop
 from .windows import make_batches
 from .wordpieces import get_pieces
@@ -160,7 +160,7 @@ def embed_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[list[F
         tables = word_embedding.vector_tables(docs, width, model.attrs["vector_attributes"].value)
         vectors = np.concatenate([table[which] for table, which in tables]).astype(np.float32, copy=False)
     arrays = word_embedding.token_arrays(docs, model.attrs["attributes"].value, "filters" in shim.exported.arrays)
-    return split(shim.prepared(*arrays, vectors), lengths), no_backprop
+    return cut_rows(shim.prepared(*arrays, vectors), lengths), no_backprop
 
 
 def concatenate_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Any]:
@@ -190,7 +190,7 @@ def transformer_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[
         vectors.append(pool(hidden.reshape(-1, hidden.shape[-1]), rows, starts, counts, shim.cfg["pooling"]))
     joined = vectors[0] if len(vectors) == 1 else np.concatenate(vectors)
     # Documents can be kept: each owns its vectors, so that it does not keep those of its batch.
-    return WordBatch([rows.copy() for rows in split(joined[order], lengths)]), no_backprop
+    return WordBatch([rows.copy() for rows in cut_rows(joined[order], lengths)]), no_backprop
 
 
 def pool(hidden: np.ndarray, rows: np.ndarray, starts: np.ndarray, counts: np.ndarray, pooling: str) -> np.ndarray:
@@ -205,12 +205,6 @@ def pool(hidden: np.ndarray, rows: np.ndarray, starts: np.ndarray, counts: np.nd
         return first * (has_pieces / np.maximum(counts, 1)[:, None]).astype(np.float32)
     parts = [first] if pooling == "first" else [first, hidden[rows[starts + counts - 1]]]
     return np.concatenate(parts, axis=1) * has_pieces
-
-
-def split(flat: np.ndarray, lengths: Sequence[int]) -> list[Floats2d]:
-    """The rows (N, D) as one array per document; the arrays are views of the same memory."""
-    ends = np.cumsum(lengths).tolist()
-    return [cast(Floats2d, flat[end - length : end]) for end, length in zip(ends, lengths, strict=True)]
 
 
 HEADS: dict[str, Callable[[OnnxShim, np.ndarray, np.ndarray, Any], Predictions]] = {

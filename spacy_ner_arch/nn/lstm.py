@@ -116,7 +116,7 @@ def uses_onednn(x: Tensor) -> bool:
     """Whether torch.lstm runs over x in the float32 kernel of oneDNN, and the form of its weights can be made."""
     if not (x.is_cpu and x.dtype == torch.float32 and x.numel()) or torch.is_autocast_enabled("cpu"):
         return False
-    is_on = torch.backends.mkldnn.is_available() and torch._C._get_mkldnn_enabled()
+    is_on = torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
     return is_on and hasattr(torch.ops.mkldnn, "_reorder_mkldnn_rnn_layer_weight")
 
 

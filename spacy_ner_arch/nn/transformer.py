@@ -82,7 +82,7 @@ class WordTransformer(nn.Module):
             self.transformer.pooler = nn.Identity()
         self.pooling = pooling
         self.output_size = self.transformer.config.hidden_size * (2 if pooling == "first_last" else 1)
-        self._arguments = set(inspect.signature(self.transformer.forward).parameters)
+        self.argument_names = set(inspect.signature(self.transformer.forward).parameters)
         self._converted: Converted | None = None
 
     def train(self, mode: bool = True) -> "WordTransformer":
@@ -128,7 +128,7 @@ class WordTransformer(nn.Module):
         if mask.is_cuda and self.transformer.config.model_type in TAKES_PAIRS:
             attention = attention.unsqueeze(1).expand(-1, mask.shape[1], -1)
         inputs = {"input_ids": ids, "attention_mask": attention, "token_type_ids": types}
-        inputs = {name: value for name, value in inputs.items() if name in self._arguments and value is not None}
+        inputs = {name: value for name, value in inputs.items() if name in self.argument_names and value is not None}
         is_prediction = ids.is_cpu and not (self.training or torch.is_grad_enabled())
         output = (self._convert() if is_prediction else self.transformer)(**inputs)
         hidden = output.last_hidden_state.flatten(0, 1)

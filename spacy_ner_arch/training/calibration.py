@@ -70,4 +70,4 @@ def held_out_batches(nlp: Language, name: str, examples: Iterable[Example]) -> I
             docs = list(other.pipe(docs)) if hasattr(other, "pipe") else [other(doc) for doc in docs]
         held_out = [Example(doc, eg.reference) for doc, eg in zip(docs, batch, strict=True)]
         with named_errors(name):
-            yield from predict_copies(pipe.model, pipe.held_out_input(held_out))
+            yield from ((x, batch) for _, x, batch in predict_copies(pipe.model, pipe.held_out_input(held_out)))
