@@ -6,6 +6,7 @@ Trains what is missing. The span model is calibrated on the development part, an
 weights of the systems are equal, or their F1 on the development part.
 """
 
+from collections import defaultdict
 from typing import Any
 
 from rows import add_row
@@ -13,7 +14,8 @@ from run import ROOT, Machine, load, percent, read, score, train
 from runs import RUNS
 from spacy.vocab import Vocab
 
-from spacy_ner_arch.cli.voting import Unknown, judged, span_model, vote, with_entities
+from spacy_ner_arch.annotation.describe import Counted
+from spacy_ner_arch.cli.voting import judged, span_model, vote, with_entities
 from spacy_ner_arch.evaluation.score_tables import micro_average
 from spacy_ner_arch.formats import read_docbins
 from spacy_ner_arch.training.calibration import calibrate
@@ -47,7 +49,7 @@ def main() -> None:
     nlp.config["corpora"]["dev"]["path"] = str(CORPUS / "dev.spacy")
     calibrate(None, 0, nlp)
     pipe: Any = nlp.get_pipe("span_ner")
-    judges = [span_model(pipe, doc, rows, Unknown()) for doc, rows in judged(nlp, pipe, gold)]
+    judges = [span_model(pipe, doc, rows, defaultdict(Counted)) for doc, rows in judged(nlp, pipe, gold)]
 
     def f1(docs: list[Any]) -> float:
         return percent(micro_average(docs, gold).f1)

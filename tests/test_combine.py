@@ -3,6 +3,7 @@
 import itertools
 import random
 import re
+from collections import defaultdict
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from spacy.tokens import Doc, DocBin, Span
 from spacy.vocab import Vocab
 from typer.testing import CliRunner
 
+from spacy_ner_arch.annotation.describe import Counted
 from spacy_ner_arch.annotation.layers import find_pipe
 from spacy_ner_arch.cli.app import app
-from spacy_ner_arch.cli.voting import UNANIMOUS, Unknown, span_model, vote
+from spacy_ner_arch.cli.voting import UNANIMOUS, span_model, vote
 
 VOCAB = Vocab()
 PER, LOC = (0, 2, "PER"), (0, 2, "LOC")
@@ -186,11 +188,14 @@ def test_spans_that_the_suggester_leaves_out():
     rows = np.full((3, 2, 2), -np.inf)
     rows[..., 0] = 0.0
     rows[1, 0] = np.log([0.25, 0.75])
-    unknown = Unknown()
+    unknown = defaultdict(Counted)
     model = span_model(pipe, nlp.make_doc("a b c"), rows, unknown)
     assert model(1, 2, [None, "PER"]).tolist() == pytest.approx([0.25, 0.75])
     assert model(0, 1, [None, "PER"]) is None and model(0, 3, [None, "PER"]) is None
-    assert unknown.counts == {"no candidate of its suggester": 1, "more than 2 words": 1}
+    assert {reason: spans.count for reason, spans in unknown.items()} == {
+        "no candidate of its suggester": 1,
+        "more than 2 words": 1,
+    }
 
 
 def test_an_output_that_no_command_would_read(folder, tmp_path):

@@ -1,11 +1,13 @@
 """`ner-arch combine`: entities of several systems, with a span model as the judge."""
 
+from collections import defaultdict
 from pathlib import Path
 
 from spacy.vocab import Vocab
 from typer import Argument, Option
 from wasabi import msg
 
+from ..annotation.describe import Counted
 from ..annotation.layers import find_pipe
 from .messages import fail, print_scores, warn
 from .options import CODE, GPU_ID
@@ -43,9 +45,9 @@ def combine(
     from ..annotation.entities import trim
     from ..evaluation.score_tables import micro_average
     from ..formats import find_docbins, read_docbins, write_docbin
-    from .voting import Unknown, check_same_texts, judged, span_model, vote, with_entities
+    from .voting import check_same_texts, judged, span_model, vote, with_entities
 
-    unknown = Unknown()
+    unknown = defaultdict[str, Counted](Counted)
     names = [str(path) for path in predicted]
     weights = weights or [1.0] * len(names)
     try:
@@ -71,12 +73,11 @@ def combine(
         write_docbin(combined, output)
     except (ValueError, OSError) as error:
         fail("Cannot combine", error)
-    if unknown.counts:
+    if unknown:
+        number = sum(spans.count for spans in unknown.values())
         warn(
-            f"{unknown.counts.total()} proposals are decided by the votes alone, since {pipe.name} does not know them",
-            "\n".join(
-                f"{count}: {reason}, such as {unknown.first[reason]!r}" for reason, count in unknown.counts.items()
-            ),
+            f"{number} proposals are decided by the votes alone, since {pipe.name} does not know them",
+            "\n".join(f"{spans.count}: {reason}, such as {spans.first}" for reason, spans in unknown.items()),
         )
     if any(doc.ents for doc in gold):
         names += [f"{pipe.name} alone", "majority vote", "combined"]

@@ -1,6 +1,6 @@
 """Let several systems vote about entities, with a span model as the judge: for `ner-arch combine`."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ from spacy.language import Language
 from spacy.tokens import Doc, Span
 from spacy.util import minibatch
 
+from ..annotation.describe import Counted, quote
 from ..annotation.spans import decode_exact
 from ..annotation.tags import LabelledSpan
 from ..annotation.words import find_words
@@ -64,22 +65,11 @@ def vote(
     return [best[start, end] for start, end, _ in decode_exact(np.zeros(gains.shape, dtype=int), gains)]
 
 
-class Unknown:
-    """Counts the spans that a span model does not know, by the reason, with the first one of each."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.first: dict[str, str] = {}
-
-    def note(self, reason: str, span: str) -> None:
-        self.counts[reason] += 1
-        self.first.setdefault(reason, span)
-
-
-def span_model(pipe: Any, doc: Doc, log_probabilities: np.ndarray, unknown: Unknown) -> SpanModel:
+def span_model(pipe: Any, doc: Doc, log_probabilities: np.ndarray, unknown: defaultdict[str, Counted]) -> SpanModel:
     """The judgement of a span_ner about the spans of a document.
 
-    log_probabilities: (N, W, K + 1) of its words, as the component predicts them.
+    log_probabilities: (N, W, K + 1) for its words, as the component predicts them.
+    unknown: gets the spans that the component does not know, by reason.
     """
     (words,) = find_words([doc])
     place = {None: 0, **{label: i for i, label in enumerate(pipe.labels, start=1)}}
@@ -88,14 +78,14 @@ def span_model(pipe: Any, doc: Doc, log_probabilities: np.ndarray, unknown: Unkn
         first, last = words.from_tokens(np.array([start, end])).tolist()
         missing = [label for label in labels if label not in place]
         if missing:
-            unknown.note(f"the label {missing[0]}", doc[start:end].text)
+            unknown[f"the label {missing[0]}"].add([doc[start:end].text], quote)
         elif last - first > log_probabilities.shape[1]:
-            unknown.note(f"more than {log_probabilities.shape[1]} words", doc[start:end].text)
+            unknown[f"more than {log_probabilities.shape[1]} words"].add([doc[start:end].text], quote)
         else:
             row = log_probabilities[first, last - first - 1]
             if (row[1:] > -np.inf).any():
                 return np.exp(row[[place[label] for label in labels]].astype(np.float64))
-            unknown.note("no candidate of its suggester", doc[start:end].text)
+            unknown["no candidate of its suggester"].add([doc[start:end].text], quote)
         return None
 
     return probabilities
