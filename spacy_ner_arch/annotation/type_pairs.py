@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .by_label import ByLabel, by_label
 from .candidates import Candidates
 from .pair_classes import PairClass
 
@@ -19,11 +20,14 @@ TypePairs = list[list[str]] | dict[str, list[list[str]]]
 GivenTypePairs = Iterable[Sequence[str]] | Mapping[str, Iterable[Sequence[str]]]
 
 
-def as_type_pairs(given: GivenTypePairs) -> TypePairs:
-    """Copy type pairs to the form in which they are stored. Raises ValueError for what is not a pair."""
-    if isinstance(given, Mapping):
-        return {label: [_as_pair(pair) for pair in pairs] for label, pairs in given.items()}
-    return [_as_pair(pair) for pair in given]
+def as_type_pairs(given: ByLabel) -> TypePairs:
+    """Copy type pairs from a config, pairs for all labels or by label, to the form in which they are stored.
+
+    Raises ValueError for what is not a pair, and for keys that a config cannot hold.
+    """
+    if isinstance(given, Mapping) or any(not isinstance(value, str) for row in given for value in row[1:]):
+        return by_label("type_pairs", given, _as_pairs)
+    return _as_pairs(given)
 
 
 def add_type_pairs(known: TypePairs, new: GivenTypePairs) -> None:
@@ -88,6 +92,10 @@ def may_have(
     """
     label, inverse = pair_class
     return have_types(candidates, type_pairs, inverse=inverse, any_order=label in symmetric)
+
+
+def _as_pairs(pairs: Iterable[Sequence[str]]) -> list[list[str]]:
+    return [_as_pair(pair) for pair in pairs]
 
 
 def _as_pair(pair: Sequence[str]) -> list[str]:

@@ -1,10 +1,12 @@
 """Registered models that find entities: an embedding, an optional encoder and a head."""
 
 from functools import partial
+from typing import Any
 
 from spacy.util import registry
 from thinc.api import Model
 
+from ..annotation.by_label import by_label
 from ..bridge.head import head_model
 from ..bridge.rows import Tok2Vec
 from ..nn.head import EncoderBuilder
@@ -56,7 +58,7 @@ def softmax(
     dropout: float | None = None,
     loss_scale: float = 0.001,
     label_smoothing: float = 0.0,
-    class_weights: dict[str, float] | None = None,
+    class_weights: dict[str, float] | list[list[Any]] | None = None,
     teacher_weight: float = 1.0,
     teacher_temperature: float = 1.0,
     consistency: float = 0.0,
@@ -65,7 +67,8 @@ def softmax(
     """Label tokens with a softmax each, and decode to the best legal tag sequence, for `sequence_ner`.
 
     label_smoothing: share of the target probability that is spread over all tags.
-    class_weights: factor of the loss by gold label, `O` for tokens outside; 1 for labels not named.
+    class_weights: factor of the loss by gold label, `O` for tokens outside; 1 for labels not named. A dictionary, or a
+        list of [label, factor] for labels with `:` or `=`, which cannot be keys of a config.
     Other arguments: see spacy_ner_arch.CRF.v1.
     """
     build = partial(
@@ -74,7 +77,7 @@ def softmax(
         dropout_rate=dropout,
         loss_scale=loss_scale,
         label_smoothing=label_smoothing,
-        class_weights=class_weights,
+        class_weights=by_label("class_weights", class_weights or {}, float),
         teacher_weight=teacher_weight,
         teacher_temperature=teacher_temperature,
         consistency=consistency,

@@ -8,6 +8,7 @@ from typing import Any
 from spacy.util import registry
 from thinc.api import Model
 
+from ..annotation.by_label import by_label
 from ..bridge.head import head_model
 from ..bridge.marked_copies import with_marked_copies
 from ..bridge.rows import Tok2Vec
@@ -44,7 +45,7 @@ def relations(
     encoder: EncoderBuilder | None = None,
     dropout: float | None = None,
     negative_weight: float = 1.0,
-    class_weights: dict[str, float] | None = None,
+    class_weights: dict[str, float] | list[list[Any]] | None = None,
     loss_scale: float = 0.001,
     consistency: float = 0.0,
     dtype: str = "float32",
@@ -56,7 +57,8 @@ def relations(
     encoder: for example spacy_ner_arch.BiLSTM.v1, or null.
     dropout: rate in the pair model; null for the rate of [training].
     negative_weight: factor of the loss of pairs without a relation.
-    class_weights: factor of the loss by gold label; 1 for labels not named.
+    class_weights: factor of the loss by gold label; 1 for labels not named. A dictionary, or a list of [label, factor]
+        for labels with `:` or `=`, which cannot be keys of a config.
     loss_scale: constant factor of the loss, which is summed over the pairs.
     consistency: factor of the divergence between the predictions for both copies of a document that
         spacy_ner_arch.Twice.v1 gives; 0 for none.
@@ -76,7 +78,7 @@ def relations(
         encoder=encoder,
         dropout_rate=dropout,
         negative_weight=negative_weight,
-        class_weights=class_weights,
+        class_weights=by_label("class_weights", class_weights or {}, float),
         loss_scale=loss_scale,
         consistency=consistency,
     )

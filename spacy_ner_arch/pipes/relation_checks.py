@@ -8,12 +8,12 @@ from functools import partial
 from spacy.tokens import Doc
 from spacy.training import Example
 
+from ..annotation.by_label import ByLabel
 from ..annotation.candidates import Candidates, EntityPairs
 from ..annotation.describe import Counted, describe_relation, quote
 from ..annotation.gold_relations import FoundRelation
 from ..annotation.pair_classes import PairClass
 from ..annotation.relations import RelationKey, relation_keys
-from ..annotation.type_pairs import GivenTypePairs
 from .base import TorchPipe
 
 # Candidate pairs of one document for which there is a warning: they may take minutes.
@@ -29,7 +29,7 @@ def check_settings(
     candidates: Callable[..., Candidates],
     direction: str,
     threshold: float,
-    type_pairs: str | GivenTypePairs,
+    type_pairs: str | ByLabel,
     decode: str,
     has_limits: bool,
     negative_ratio: float | None,

@@ -13,6 +13,7 @@ from spacy.vocab import Vocab
 from thinc.api import Config, Model
 
 from ..annotation.alternatives import entities_and_alternatives
+from ..annotation.by_label import ByLabel
 from ..annotation.candidates import Candidates
 from ..annotation.entities import ALTERNATIVES, count_as_right, span_scores
 from ..annotation.gold_relations import FoundRelation, GoldPairs, find_relations, sample_negatives
@@ -107,7 +108,7 @@ def make_relation_extractor(
     symmetric: list[str],
     multi_label: bool,
     threshold: float,
-    type_pairs: str | list[list[str]] | dict[str, list[list[str]]],
+    type_pairs: str | list[list[Any]] | dict[str, list[list[str]]],
     decode: str,
     one_head: list[str],
     one_tail: list[str],
@@ -132,7 +133,8 @@ def make_relation_extractor(
         no relation), from 0 to 1; `spacy find-threshold` tunes it.
     type_pairs: "all"; "learned" for the type pairs of head and tail that have a relation in the training corpus, or
         "learned_by_label" for those that have the same relation; a list of [type of the head, type of the tail]; or
-        such lists by label, where labels that are not named may have all pairs.
+        such lists by label, where labels that are not named may have all pairs: a dictionary, or a list of [label,
+        pairs] for labels with `:` or `=`, which cannot be keys of a config.
     decode: how relations are chosen.
         pairs: for each pair by itself, between the entities of the document.
         graph: entities and relations together, with the greatest sum of log odds. Where type_pairs or symmetric forbid
@@ -183,7 +185,7 @@ class RelationExtractor(TorchPipe):
         symmetric: Sequence[str],
         multi_label: bool,
         threshold: float,
-        type_pairs: str | GivenTypePairs,
+        type_pairs: str | ByLabel,
         decode: str,
         one_head: Sequence[str],
         one_tail: Sequence[str],

@@ -13,6 +13,7 @@ from spacy.training import Example
 from spacy.vocab import Vocab
 from thinc.api import Config, Model
 
+from ..annotation.by_label import by_label
 from ..annotation.chains import Chain, TagTarget
 from ..annotation.describe import Counted, quote
 from ..annotation.entities import (
@@ -69,7 +70,7 @@ def make_sequence_ner(
     model: Model,
     scheme: str,
     threshold: float,
-    alternatives: float | dict[str, float] | None,
+    alternatives: float | dict[str, float] | list[list[Any]] | None,
     overwrite_ents: bool,
     loss_weight: Any,
     scorer: Callable | None,
@@ -81,7 +82,9 @@ def make_sequence_ner(
     threshold: minimum probability of an entity, from 0 to 1. Entities that are less probable are not set; `spacy
         find-threshold` tunes it.
     alternatives: least probability, above 0, of the spans that are written into doc.spans["alternatives"], for all
-        labels or by label; null writes none. They may overlap. `ner-arch tune` finds the value for a given recall.
+        labels, or by label; null writes none. By label it is a dictionary, or a list of [label, probability] for labels
+        with `:` or `=`, which cannot be keys of a config. They may overlap. `ner-arch tune` finds the value for a given
+        recall.
     overwrite_ents: whether to replace entities that are set already (by an entity ruler, say). If not, they stay, and
         predictions that overlap them are dropped.
     loss_weight: factor of the loss of a component that shares an encoder with others: a number, a schedule, or
@@ -129,12 +132,14 @@ class SequenceNER(TorchPipe):
         *,
         scheme: str,
         threshold: float,
-        alternatives: float | dict[str, float] | None,
+        alternatives: float | dict[str, float] | list[list[Any]] | None,
         overwrite_ents: bool,
         **settings: Any,
     ) -> None:
         with named_errors(name):
             find_scheme(scheme)
+            if isinstance(alternatives, (dict, list)):
+                alternatives = by_label("alternatives", alternatives, float)
         if not 0 <= threshold <= 1:
             raise ValueError(f"{name}: threshold = {threshold} must be between 0 and 1")
         for least in alternatives.values() if isinstance(alternatives, dict) else (alternatives,):
