@@ -287,7 +287,7 @@ class Salted(str):
 def scored_pairs(rules, seed):
     """All pairs of nine entities, most of them probably related in two ways."""
     doc = make_doc(spacy.blank("en"), [(i, i + 1, "PER", 0.9) for i in range(9)], words=9)
-    candidates = EntityPairs("document")(doc)
+    candidates = EntityPairs("document")(doc).with_types(["PER"])
     yes = np.random.default_rng(seed).normal(1, 1, (len(candidates.pairs), len(rules.classes)))
     return doc, score_pairs(candidates, yes, np.zeros_like(yes), np.ones(9), rules)
 
@@ -360,19 +360,33 @@ def test_entities_that_no_rule_concerns_stay():
 def test_certain_entities_stay():
     """Entities without a probability, of a ruler say, keep their tokens, and what else a document says stays."""
     nlp = make_nlp(type_pairs={"LIVES_IN": [["PER", "LOC"]]})
-    doc = make_doc(nlp, [ANNA, (2, 3, "LOC", 0.5)], [(4, 5, "LOC", 0.99), (2, 3, "ORG", 0.4)])
+    doc = make_doc(nlp, [ANNA, (2, 3, "ORG", 0.5)], [(4, 5, "LOC", 0.99), (2, 3, "LOC", 0.4)])
     ruled = Span(doc, 4, 6, label="ORG", kb_id="Q1", span_id="R1")
     doc[2].ent_id_ = "L1"
     doc.set_ents([*doc.ents, ruled], blocked=[doc[7:8]], missing=[doc[6:7]], default="outside")
-    forbidden = {(0, "PER", 2, "LOC"): {"LIVES_IN": 0.9}, (2, "LOC", 4, "ORG"): {"LIVES_IN": 0.98}}
+    forbidden = {(0, "PER", 2, "ORG"): {"LIVES_IN": 0.9}, (0, "PER", 4, "ORG"): {"LIVES_IN": 0.98}}
     assert decode(nlp, doc, forbidden)[0] == [
         (0, 1, "PER"),
-        (2, 3, "ORG"),
+        (2, 3, "LOC"),
         (4, 6, "ORG"),
     ]
     assert [ent.ent_id_ for ent in doc.ents] == ["", "", "R1"]
     assert doc.ents[2].kb_id_ == "Q1" and doc.ents[2]._.score is None and doc.ents[1]._.score == 0.4
     assert [token.ent_iob for token in doc] == [3, 2, 3, 2, 3, 1, 0, 3] and doc[7].ent_type_ == ""
+
+
+@pytest.mark.parametrize(
+    "label, score, expected", [("CITY", 0.99, "PER"), ("ORG", None, "PER"), ("CITY", None, "PER"), ("ORG", 0.99, None)]
+)
+@pytest.mark.filterwarnings("ignore:relation_extractor. entity types that are not in the training corpus")
+def test_certain_entities_and_unknown_types_change_no_others(label, score, expected):
+    nlp = make_nlp(type_pairs={"LIVES_IN": [["PER", "LOC"]], "KNOWS": [["PER", "PER"]]})
+    rows = [(0, 1, "PER", 0.75), (0, 1, "LOC", 0.02), (6, 7, "PER", 0.75)]
+    doc = make_doc(nlp, [rows[0], (4, 5, label, score), rows[2]], rows)
+    strong = {(0, "PER", 4, label): {"LIVES_IN": 0.98}, (0, "PER", 6, "PER"): {"KNOWS": 0.9}}
+    found, related = decode(nlp, doc, strong)
+    assert {(start, end): name for start, end, name in found}.get((0, 1)) == expected
+    assert related == ([(0, 1, 6, 7, "KNOWS")] if expected == "PER" else [])
 
 
 def test_alternatives_without_probabilities_are_refused():

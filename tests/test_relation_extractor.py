@@ -768,7 +768,10 @@ def test_labels_can_be_added(copy_of):
         ({"direction": "up"}, "unknown direction 'up'"),
         ({"type_pairs": "some"}, "type_pairs = 'some'"),
         ({"type_pairs": [["PER", "IN", "LOC"]]}, r"relation_extractor: type_pairs has \['PER', 'IN', 'LOC'\]; a pair"),
-        ({"type_pairs": {"IN": [["PER"]]}}, r"relation_extractor: type_pairs of 'IN': type_pairs has \['PER'\]; a pair"),
+        (
+            {"type_pairs": {"IN": [["PER"]]}},
+            r"type_pairs of 'IN': type_pairs has \['PER'\]; a pair",
+        ),
         ({"threshold": 2.0}, "threshold = 2.0"),
         ({"negative_ratio": -1.0}, "negative_ratio = -1.0"),
         ({"candidates": {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "page"}}, "unknown within = 'page'"),

@@ -103,7 +103,7 @@ def choose_graph(doc: Doc, pairs: ScoredPairs, rules: PairRules) -> tuple[np.nda
             span_gains(candidates.bounds, probabilities).tolist(),
             [(span.start, span.end, span.label_) in found for span in entities],
             [range(span.start, span.end) for span in entities],
-            _costs(gains, candidates, rules),
+            _costs(gains, _are_doubtful(candidates, probabilities), candidates, rules),
             *_possible_relations(gains, pairs, rules, possible),
         )
     )
@@ -149,9 +149,21 @@ def _are_stored(pairs: ScoredPairs, rules: PairRules) -> np.ndarray:
     return ~(mirrored[:, None] & rules.is_symmetric)
 
 
-def _costs(gains: np.ndarray, candidates: Candidates, rules: PairRules) -> dict[tuple[int, int], float]:
+def _are_doubtful(candidates: Candidates, probabilities: np.ndarray) -> np.ndarray:
+    """(P,) bool: whether a probable relation that a rule forbids speaks against the entities of a pair.
+
+    It does not if one of them is certain or has a type that the model does not know: with a wrong type, such an entity
+    would remove right ones.
+    """
+    doubtful = np.isfinite(probabilities) & (candidates.types > 0)
+    return doubtful[candidates.pairs].all(1)
+
+
+def _costs(
+    gains: np.ndarray, doubtful: np.ndarray, candidates: Candidates, rules: PairRules
+) -> dict[tuple[int, int], float]:
     """What the most probable relations of each two entities would add without rules, times -1; 0 is left out."""
-    lost = np.maximum(gains, 0.0)
+    lost = np.where(doubtful[:, None], np.maximum(gains, 0.0), 0.0)
     lost = lost.sum(1) if rules.multi_label else lost.max(1)
     costs: dict[tuple[int, int], float] = defaultdict(float)
     rows = np.flatnonzero(lost)
