@@ -11,7 +11,7 @@ import pytest
 import spacy
 from conftest import TRAIN, entities, make_examples, make_nlp, set_trees, small_model, train
 from spacy.cli.find_threshold import find_threshold
-from spacy.tokens import Doc, DocBin, Span
+from spacy.tokens import Doc, DocBin, Span, SpanGroup
 from spacy.training import Example
 
 from spacy_ner_arch.bulk.documents import annotation, find_layers
@@ -240,7 +240,9 @@ def test_many_tags_are_reported(scheme, count, warns):
     messages = [str(w.message) for w in caught if "grows with their square" in str(w.message)]
     assert len(messages) == warns
     if warns:
-        assert f"{count} labels make" in messages[0] and ("BIO" in messages[0]) == (scheme == "BILUO")
+        assert f"{count} labels make" in messages[0]
+        remedy = "use span_ner, " + ('scheme = "BIO", ' if scheme == "BILUO" else "") + "or fewer labels"
+        assert messages[0].endswith(remedy)
 
 
 def test_a_corpus_without_tokens_is_refused():
@@ -544,6 +546,18 @@ def test_alternatives_are_the_same_after_a_second_pass():
     before = alternatives(doc), [ent._.score for ent in doc.ents]
     nlp(doc)
     assert doc.ents and (alternatives(doc), [ent._.score for ent in doc.ents]) == before
+
+
+def test_spans_of_a_user_among_the_alternatives():
+    """Those with a probability stay, others are reported."""
+    nlp = make_nlp(alternatives=0.001)
+    train(nlp, make_examples(nlp))
+    doc = nlp.make_doc(TEXTS[0])
+    doc.spans["alternatives"] = SpanGroup(doc, spans=[Span(doc, 0, 1, "MINE")], attrs={"scores": [0.25]})
+    assert alternatives(nlp(doc))[0, 1, "MINE"] == 0.25
+    doc.spans["alternatives"] = [Span(doc, 0, 1, "MINE"), Span(doc, 0, 1, "PER")]
+    with pytest.warns(UserWarning, match=r"1 spans without probabilities.*'\w+' MINE in .*under another key"):
+        assert (0, 1, "MINE") not in alternatives(nlp(doc))
 
 
 def test_alternatives_of_two_components_with_different_labels():

@@ -15,7 +15,7 @@ from thinc.api import Config, Model
 
 from ..annotation.by_label import by_label
 from ..annotation.chains import Chain, TagTarget
-from ..annotation.describe import Counted, quote
+from ..annotation.describe import Counted, describe_span, quote
 from ..annotation.entities import (
     ALTERNATIVES,
     PresentEntities,
@@ -115,8 +115,8 @@ class SequenceNER(TorchPipe):
     """Set `doc.ents`, and `span._.score` of each: the exact probability of this entity with these bounds and label.
 
     With `alternatives`, also set `doc.spans["alternatives"]` to all spans of at least this probability, and its
-    `attrs["scores"]` to their probabilities. Those with labels that the component does not have stay. Spans that
-    overlap an entity of another component are left out.
+    `attrs["scores"]` to their probabilities. Those with labels that the component does not have stay if they have a
+    probability. Spans that overlap an entity of another component are left out.
     """
 
     classifies = "tokens"
@@ -172,10 +172,10 @@ class SequenceNER(TorchPipe):
         super().initialize(get_examples, nlp=nlp, labels=labels)
         self._check_alternatives()
         if len(self.tags) > MANY_TAGS:
-            fewer = ', scheme = "BIO",' if len(SCHEMES[self.cfg["scheme"]].prefixes) > 2 else ""
+            fewer = 'scheme = "BIO", ' if len(SCHEMES[self.cfg["scheme"]].prefixes) > 2 else ""
             warnings.warn(
                 f"{self.name}: {len(self.labels)} labels make {len(self.tags)} tags, and the time of an update and a "
-                f"prediction grows with their square; use span_ner,{fewer} or fewer labels",
+                f"prediction grows with their square; use span_ner, {fewer}or fewer labels",
                 stacklevel=2,
             )
 
@@ -283,7 +283,15 @@ class SequenceNER(TorchPipe):
     def _other_alternatives(self, doc: Doc) -> list[tuple[Span, float]]:
         """Alternatives with labels that the component does not have, which another one has set."""
         found = scored_spans(doc.spans[ALTERNATIVES]) if ALTERNATIVES in doc.spans else []
-        return [(span, score) for span, score in found if score is not None and span.label_ not in self.labels]
+        others = [(span, score) for span, score in found if span.label_ not in self.labels]
+        if any(score is None for _, score in others):
+            self.warn_once(
+                ALTERNATIVES,
+                f'doc.spans["{ALTERNATIVES}"] has {len(others)} spans without probabilities, which are removed (for '
+                f'example {describe_span(others[0][0])} in {quote(doc.text)}); give them in attrs["scores"], or keep '
+                "your spans under another key",
+            )
+        return [(span, score) for span, score in others if score is not None]
 
     def readings(self, docs: Iterable[Doc], count: int) -> list[list[Reading]]:
         """The most probable readings of each document, the best first, whatever `threshold` and other components say.
