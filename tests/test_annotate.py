@@ -17,6 +17,7 @@ from datetime import date
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 import spacy
 from conftest import RELATIONS, TRAIN, make_examples, make_nlp, set_relations, small_model, train
@@ -521,6 +522,26 @@ def test_groups_of_spans_that_the_pipeline_does_not_set_stay(model, tmp_path):
     run(model, tmp_path / "a.spacy", tmp_path / "out", "--to", "spacy")
     [found] = read_docs(tmp_path / "out" / "part-000000.spacy")
     assert [span.text for span in found.spans["mine"]] == ["Anna"]
+
+
+def test_fields_of_stored_documents_stay_as_they_are(model, tmp_path):
+    """Also those that JSON does not have, unless the output is JSON."""
+    doc = spacy.blank("en")("Anna left Tarvik")
+    fields = {"id": 7, "mean": np.float32(2.5), "raw": b"bytes", "nan": float("nan"), "text": "Anna left Tarvik"}
+    doc.user_data.update(fields)
+    DocBin(docs=[doc], store_user_data=True).to_disk(tmp_path / "a.spacy")
+    run(model, tmp_path / "a.spacy", tmp_path / "out", "--to", "spacy")
+    [found] = read_docs(tmp_path / "out" / "part-000000.spacy")
+    assert found.ents and repr({key: found.user_data[key] for key in fields}) == repr(fields)
+    assert "1 of 1 records were rejected" in run(model, tmp_path / "a.spacy", tmp_path / "json", code=1)
+
+
+@pytest.mark.parametrize("to", ["spacy", "jsonl"])
+def test_half_a_character_in_a_text(model, tmp_path, to):
+    (tmp_path / "a.jsonl").write_text('{"text": "Anna \\ud83d left"}\n{"text": "Anna left"}\n')
+    assert "1 of 2 records were rejected" in run(model, tmp_path / "a.jsonl", tmp_path / "out", "--to", to)
+    [row] = rejects(tmp_path / "out")
+    assert "half of a character" in row["reason"] and row["remedy"] == "correct or remove the text"
 
 
 def test_folders_and_patterns(model, tmp_path):

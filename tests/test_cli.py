@@ -899,7 +899,7 @@ def test_a_dash_is_standard_output_or_an_error(trained, tmp_path, monkeypatch):
     output, _ = label("model", "Anna left Tarvik.", "-o", "-")
     assert [row["text"] for row in objects(output)] == ["Anna left Tarvik."]
     for command in ("evaluate model a.spacy -o -", "select model texts.txt -o -", "export-data a.spacy -f json -"):
-        assert "give the name of a file" in run(*command.split(), code=1), command
+        assert "the output is -: give the name of a file" in run(*command.split(), code=1), command
     assert not (tmp_path / "-").exists()
 
 

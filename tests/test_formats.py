@@ -1,6 +1,9 @@
 """Tests of the readers of corpora: tokens, annotation, repairs, errors and counts."""
 
+import bz2
+import gzip
 import json
+import lzma
 import pickle
 import re
 from collections.abc import Callable
@@ -709,6 +712,15 @@ def offsets_with_ids(**arguments: Any) -> dict[str, Any]:
 
 
 SPAN_2, RELATION_0 = "the span [{}, 'X'] is empty or outside of the 2 tokens", "relations[0]"
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize("reader", [read_conll, read_spans, read_spert])
+def test_a_compressed_file_says_so(tmp_path: Path, reader: Callable, compress: Callable) -> None:
+    with pytest.raises(FormatError, match="remedy: unpack the file, which is compressed"):
+        read(reader, tmp_path / "a.gz", compress(b"Berta B-PER\n" * 50))
+
+
 BAD: dict[str, list[tuple[Any, int, str]]] = {
     "conll": [
         ("Berta B-PER\nMoss PER", 2, "'PER' in column 1 is not an entity tag"),

@@ -3,12 +3,13 @@
 import json
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 import spacy
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from spacy.cli import app
 from spacy.tokens import Doc, Span
@@ -224,12 +225,31 @@ def test_tokens_and_labels_that_a_format_cannot_have(tmp_path: Path) -> None:
     doc = NLP("Anna\n\nleft")
     doc.set_ents([doc.char_span(0, 4, label="the person")], default="outside")
     report = write([doc], tmp_path / "a", "conll")
-    assert report.notes == {conll.WHITE_SPACE: 1, layers.SPACES: 1}
+    assert report.notes == {conll.UNREADABLE: 1, layers.SPACES: 1}
     assert (tmp_path / "a").read_text() == "-DOCSTART-\tO\n\nAnna\tB-the person\nleft\tO\n\n"
     report = write([doc], tmp_path / "b", "brat")
     assert report.examples[brat.LABEL_CHANGED] == ["corpus:1: document 1: 'the person' to 'the_person'"]
     assert (tmp_path / "b" / "1.ann").read_text() == "T1\tthe_person 0 4\tAnna\n"
     assert (tmp_path / "b" / "annotation.conf").read_text().startswith("[entities]\nthe_person\n\n[relations]\n")
+
+
+@given(
+    st.lists(st.text(st.sampled_from("ab \t\n\r\ufeff#-\u00a0\u2028"), min_size=1, max_size=4), min_size=1, max_size=6)
+)
+@example(["-DOCSTART-", "left"])
+@example(["a", "-DOCSTART-", " -DOCSTART-x", "b"])
+@example(["\ufeff", "\ufeffa", "# a", "a\ufeff"])
+@settings(max_examples=200)
+def test_tokens_in_columns_are_read_again_or_counted(words: list[str]) -> None:
+    doc = Doc(NLP.vocab, words=words)
+    doc.set_ents([], default="outside")
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "a"
+        report = write([doc], path, "conll")
+        kept = [word for word in words if conll.is_readable(word)]
+        assert report.notes[conll.UNREADABLE] == len(words) - len(kept)
+        docs, _ = read(path, "conll")
+    assert [token.text for doc in docs for token in doc] == kept
 
 
 # Predictions

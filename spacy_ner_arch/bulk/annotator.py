@@ -164,19 +164,18 @@ class Annotator:
         line, column = raw.line, self.job.column
         new_keys = set() if self.job.to == "spacy" else {self.job.key} if self.job.key else set(self.layers)
         line.check()
-        doc: Doc | None = None
         if isinstance(raw.value, bytes):
             doc, record = self._read_stored(raw.value, line)
-        elif raw.value is not None:
-            record = raw.value
+            check_record(record, line, new_keys, column)
         else:
-            record = parse(line, raw.format, new_keys, column)
-        check_record(record, line, new_keys, column)
+            record = parse(line, raw.format, new_keys, column) if raw.value is None else raw.value
+            check_record(record, line, new_keys, column)
+            doc = tokenize(self.nlp, record[column], line)
         try:
-            output.check(record)
+            output.check(doc, record)
         except (ValueError, TypeError, OverflowError) as error:
             raise line.error(f"{self.job.to} cannot have its fields: {error}", "correct or remove the field") from error
-        return tokenize(self.nlp, record[column], line) if doc is None else doc, record
+        return doc, record
 
     def _read_stored(self, stored: bytes, line: Line) -> tuple[Doc, Record]:
         """A stored document without what the pipeline will set, and its fields. Raises FormatError for a bad record."""

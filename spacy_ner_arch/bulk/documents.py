@@ -30,7 +30,7 @@ REMEDY = (
     'write an object such as {{"{}": "Anna left Tarvik"}} on each line, with any other keys; for lines of plain text '
     "give --format txt"
 )
-SKIP_REMEDY = "correct or remove the text; `ner-arch label` leaves it out with --on-error skip"
+TEXT_REMEDY = "correct or remove the text"
 
 # The fields of a record, the text among them.
 Record = dict[str, Any]
@@ -81,9 +81,9 @@ def tokenize(nlp: Language, text: str, line: Line) -> Doc:
     try:
         doc = nlp.make_doc(check_text(text))
     except ValueError as error:  # of the tokenizer: for example, the text is too long
-        raise line.error(str(error), SKIP_REMEDY) from error
+        raise line.error(str(error), TEXT_REMEDY) from error
     if doc.text != text:
-        raise line.error("the tokenizer changes the text, so that positions would be wrong", SKIP_REMEDY)
+        raise line.error("the tokenizer changes the text, so that positions would be wrong", TEXT_REMEDY)
     return doc
 
 

@@ -43,7 +43,7 @@ class Output(Protocol):
 
     def __init__(self, column: str, layers: Sequence[str], key: str | None, columns: InputColumns | None) -> None: ...
 
-    def check(self, record: Record) -> None:
+    def check(self, doc: Doc, record: Record) -> None:
         """Raise ValueError, TypeError or OverflowError for fields that the file cannot have."""
 
     def add(self, doc: Doc, record: Record) -> None:
@@ -60,7 +60,7 @@ class JsonLines:
         self.layers, self.key = layers, key
         self.lines: list[str] = []
 
-    def check(self, record: Record) -> None:
+    def check(self, doc: Doc, record: Record) -> None:
         dump(record)
 
     def add(self, doc: Doc, record: Record) -> None:
@@ -79,7 +79,7 @@ class Parquet:
         self.column, self.layers, self.key, self.columns = column, layers, key, columns
         self.rows: list[Record] = []
 
-    def check(self, record: Record) -> None:
+    def check(self, doc: Doc, record: Record) -> None:
         if self.columns.packed:
             dump(record)
 
@@ -104,20 +104,27 @@ class Parquet:
 
 
 class DocBinFile:
-    """A .spacy file with the documents; the fields are in `doc.user_data`, the scores are not rounded."""
+    """A .spacy file with the documents; the fields are in `doc.user_data`, the scores are not rounded.
+
+    Fields of a stored document, which can have values that JSON does not have, stay as they are.
+    """
 
     def __init__(self, column: str, layers: Sequence[str], key: str | None, columns: InputColumns | None) -> None:
         self.column = column
         self.docs = DocBin(store_user_data=True)
 
-    def check(self, record: Record) -> None:
-        srsly.msgpack_dumps(json.loads(dump(record)))
+    def check(self, doc: Doc, record: Record) -> None:
+        srsly.msgpack_dumps(self._new_fields(doc, record))
 
     def add(self, doc: Doc, record: Record) -> None:
-        fields = json.loads(dump(record))
-        del fields[self.column]
-        doc.user_data.update(fields)
+        doc.user_data.update(self._new_fields(doc, record))
         self.docs.add(doc)
+
+    def _new_fields(self, doc: Doc, record: Record) -> Record:
+        """The fields that the document does not have, as JSON values."""
+        new = record.keys() - doc.user_data.keys() - {self.column}
+        fields: Record = json.loads(dump({key: record[key] for key in record if key in new}))
+        return fields
 
     def to_bytes(self) -> bytes:
         return self.docs.to_bytes()

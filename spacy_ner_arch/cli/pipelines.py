@@ -94,7 +94,7 @@ def check_output(output: Path, inputs: Iterable[str | Path]) -> None:
     """Raise ValueError for an output that would overwrite an input file, also one that is standard input, and for -,
     which is not a file."""
     if str(output) == "-":
-        raise ValueError("-o -: give the name of a file; standard output has the messages of the command")
+        raise ValueError("the output is -: give the name of a file; standard output has the messages of the command")
     if output.is_file() and (any(output.samefile(path) for path in inputs) or _is_standard_input(output)):
         raise ValueError(f"{output} is an input, which would be overwritten: give the output another name")
 

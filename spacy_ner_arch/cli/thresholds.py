@@ -121,7 +121,7 @@ def label_threshold(documents: Sequence[FoundEntities], label: str | None, recal
     if threshold is None:
         raise ValueError(
             f"--min-recall {recall} cannot be kept: on average, {lost:.1%} of the {what} of a document have a "
-            f"label that the pipeline does not have, a probability below {MIN_PROBABILITY}, begin or end with white "
+            f"label that the component does not have, a probability below {MIN_PROBABILITY}, begin or end with white "
             "space, or overlap an entity of an earlier component; give a lower recall, or train it further"
         )
     threshold = round_down(threshold)

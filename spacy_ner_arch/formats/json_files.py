@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from reprlib import repr as short_repr
 
-from .lines import BLANKS, FormatError, Line, read_lines
+from .lines import BLANKS, FormatError, Line, read_lines, remedy_of_encoding
 
 DECODER = json.JSONDecoder()
 # Characters before an item of a JSON list.
@@ -48,7 +48,7 @@ def read_list(path: Path, remedy: str) -> Iterator[Line]:
         bounds = _find_items(text)
     except UnicodeDecodeError as error:
         number = content.count(b"\n", 0, error.start) + 1
-        raise fail(number, "the line is not UTF-8", "convert the file to UTF-8") from error
+        raise fail(number, "the line is not UTF-8", remedy_of_encoding(content)) from error
     except (ValueError, RecursionError) as error:
         # Only errors of JSON syntax have a line number.
         raise fail(getattr(error, "lineno", 1), f"the file is not a JSON list: {error}", remedy) from error

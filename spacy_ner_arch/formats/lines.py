@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 BLANKS = " \t"
+# First bytes of files of gzip, bzip2, xz, zstd and zip.
+COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"PK\x03\x04")
 SHOWN_CHARACTERS = 200
 
 
@@ -110,7 +112,12 @@ def make_line(path: Path, number: int, content: bytes) -> Line:
         content.decode("utf-8")
     except UnicodeDecodeError as error:
         reason = f"the line is not UTF-8: {error.reason} at byte {error.start + 1} of the line"
-        return line._replace(fault=line.error(reason, "convert the file to UTF-8"))
+        return line._replace(fault=line.error(reason, remedy_of_encoding(content if number == 1 else b"")))
     if "\r" in line.text:
         return line._replace(fault=line.error("a carriage return within the line", "end all lines with LF or CRLF"))
     return line
+
+
+def remedy_of_encoding(start: bytes) -> str:
+    """The remedy for a file that is not UTF-8, by its first bytes."""
+    return "unpack the file, which is compressed" if start.startswith(COMPRESSED) else "convert the file to UTF-8"

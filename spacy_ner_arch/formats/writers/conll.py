@@ -4,13 +4,15 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from spacy.tokens import Doc, Token
+from spacy.tokens import Doc
 
+from ..conll import DOCUMENT_MARK
 from ..files import write_text
 from .content import Content
 
 CROSSING = "lost: entities that cross a sentence boundary, which are split there"
-WHITE_SPACE = "left out: tokens with a tab or a line end"
+UNREADABLE = f"left out: tokens that no column can have: a tab, a line end, blanks at an end, or {DOCUMENT_MARK}"
+BYTE_ORDER_MARK = "\ufeff"
 
 
 def write_conll(path: Path, contents: Sequence[Content]) -> None:
@@ -19,12 +21,12 @@ def write_conll(path: Path, contents: Sequence[Content]) -> None:
 
 
 def find_conll_losses(content: Content) -> Iterator[tuple[str, str]]:
-    """Yield what columns lose besides layers: CROSSING or WHITE_SPACE, and the entity or token."""
+    """Yield what columns lose besides layers: CROSSING or UNREADABLE, and the entity or token."""
     starts = _sentence_starts(content.doc)
     for ent in content.entities:
         if starts.intersection(range(ent.start + 1, ent.end)):
             yield CROSSING, f"{ent.text!r} {ent.label_}"
-    yield from ((WHITE_SPACE, repr(token.text)) for token in content.doc if _breaks_columns(token))
+    yield from ((UNREADABLE, repr(token.text)) for token in content.doc if not is_readable(token.text))
 
 
 def _make_lines(content: Content) -> Iterator[str]:
@@ -36,11 +38,11 @@ def _make_lines(content: Content) -> Iterator[str]:
         for token in ent:
             tags[token.i] = f"{'B' if first or token.i in starts else 'I'}-{ent.label_}"
             first = False
-    yield "-DOCSTART-\tO\n\n"
+    yield f"{DOCUMENT_MARK}\tO\n\n"
     for token, tag in zip(doc, tags, strict=True):
         if token.i in starts and token.i:
             yield "\n"
-        if not _breaks_columns(token):
+        if is_readable(token.text):
             yield f"{token.text}\t{tag}\n"
     yield "\n"
 
@@ -49,6 +51,7 @@ def _sentence_starts(doc: Doc) -> set[int]:
     return {sent.start for sent in doc.sents} if doc.has_annotation("SENT_START") else {0}
 
 
-def _breaks_columns(token: Token) -> bool:
-    """Whether a token has a tab or a line end."""
-    return any(character in token.text for character in "\t\r\n")
+def is_readable(token: str) -> bool:
+    """Whether a token can be read as it is from the first column."""
+    special = any(character in token for character in "\t\r\n") or token.startswith((BYTE_ORDER_MARK, DOCUMENT_MARK))
+    return bool(token) and not special and token == (token.strip(" ") or " ")
