@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from spacy.tokens import Doc, Span
 
+from .describe import quote
 from .entities import ALTERNATIVES, remove_ids
 
 # Smallest probability that nothing is in the place of an entity. It bounds the log odds of certain entities.
@@ -24,7 +25,7 @@ def entities_and_alternatives(doc: Doc) -> tuple[list[Span], np.ndarray]:
         scores = group.attrs.get("scores", ())
         if len(scores) != len(group):
             raise ValueError(
-                f'doc.spans["{ALTERNATIVES}"] of {doc.text[:60]!r} has {len(group)} spans, but its attrs["scores"] has '
+                f'doc.spans["{ALTERNATIVES}"] of {quote(doc.text)} has {len(group)} spans, but its attrs["scores"] has '
                 f"{len(scores)} probabilities; give one for each span, or leave this key to sequence_ner"
             )
         for span, score in zip(group, scores, strict=True):

@@ -9,6 +9,7 @@ from spacy.attrs import SENT_START
 from spacy.tokens import Doc, Span
 from spacy.util import registry
 
+from .describe import quote
 from .word_places import Words
 from .words import find_words
 
@@ -140,7 +141,7 @@ class EntityPairs:
         if not doc.has_annotation("SENT_START"):
             if self.within == "sentence":
                 raise ValueError(
-                    f"candidates within a sentence, but no sentences are set on {doc.text[:60]!r}: put a sentencizer "
+                    f"candidates within a sentence, but no sentences are set on {quote(doc.text)}: put a sentencizer "
                     "or a parser before this component (in training, also into annotating_components), or set within "
                     '= "document"'
                 )

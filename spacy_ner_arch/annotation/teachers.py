@@ -6,6 +6,7 @@ import numpy as np
 from spacy.tokens import Doc
 
 from .chains import Chain
+from .describe import quote
 
 # Key of doc.user_data.
 TEACHER = "teacher_chain"
@@ -30,7 +31,7 @@ def get_chain(doc: Doc) -> Chain | None:
     chain = Chain(**{**stored, "tags": tuple(stored["tags"])})
     if chain.emissions.shape != (len(doc), len(chain.tags)):
         raise ValueError(
-            f"the teacher's chain of {doc.text[:60]!r} has {len(chain.emissions)} rows, but the document has "
+            f"the teacher's chain of {quote(doc.text)} has {len(chain.emissions)} rows, but the document has "
             f"{len(doc)} tokens; annotate it again with `ner-arch annotate --soft`"
         )
     return chain

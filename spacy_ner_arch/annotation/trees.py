@@ -6,6 +6,7 @@ import numpy as np
 from spacy.attrs import DEP, HEAD, POS
 from spacy.tokens import Doc
 
+from .describe import quote
 from .word_places import Words
 
 # What to do with a document without a tree, see `read_tree`.
@@ -32,12 +33,12 @@ def read_tree(doc: Doc, missing: str, needs_pos: bool) -> np.ndarray:
     """
     pos = doc.to_array(POS).astype(np.int64)
     if needs_pos and len(doc) and not doc.has_annotation("POS"):
-        raise ValueError(f"no parts of speech on {doc.text[:60]!r}: {_remedy('tagger or morphologizer')}")
+        raise ValueError(f"no parts of speech on {quote(doc.text)}: {_remedy('tagger or morphologizer')}")
     here = np.arange(len(doc), dtype=np.int64)
     if not len(doc) or not doc.has_annotation("DEP"):
         if len(doc) and missing == "error":
             raise ValueError(
-                f'no dependency tree on {doc.text[:60]!r}: {_remedy("parser")}, or set missing = "chain" in the block '
+                f'no dependency tree on {quote(doc.text)}: {_remedy("parser")}, or set missing = "chain" in the block '
                 "of spacy_ner_arch.SynLSTM.v1"
             )
         return np.stack([np.maximum(here - 1, 0), np.zeros_like(here), pos])

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from thinc.api import Optimizer
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from .host_copy import HostCopy
 
@@ -156,13 +157,13 @@ class ModuleOptimizer:
 
     def _average(self, averages: dict[Any, Any], parameters: dict[str, nn.Parameter]) -> None:
         """Update the running averages in thinc's optimizer, by thinc's formula, for all parameters at once."""
-        share = 1.0 - min((1.0 + self._updates) / (10.0 + self._updates), 0.9999)
+        decay = min((1.0 + self._updates) / (10.0 + self._updates), 0.9999)
         for name, parameter in parameters.items():
             kept = averages.get(self._key(name))
             if kept is None or kept.shape != parameter.shape:
                 averages[self._key(name)] = parameter.detach().clone()
         kept = [averages[self._key(name)] for name in parameters]
-        torch._foreach_lerp_(kept, [p.detach() for p in parameters.values()], share)
+        get_ema_multi_avg_fn(decay)(kept, [p.detach() for p in parameters.values()], self._updates)
 
     def _key(self, parameter: str) -> tuple[str, str]:
         return self.name, parameter

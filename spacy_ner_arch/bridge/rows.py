@@ -11,6 +11,7 @@ from thinc.api import Model, torch2xp, xp2torch
 from thinc.types import Floats2d
 from torch import Tensor
 
+from ..annotation.describe import quote
 from ..annotation.word_places import Words
 from ..nn.batch import send
 from .shim import device_of
@@ -51,7 +52,7 @@ def check_lengths(docs: Sequence[Doc], vectors: Sequence[Floats2d]) -> None:
     for doc, rows in zip(docs, vectors, strict=True):
         if len(rows) != len(doc):
             raise ValueError(
-                f"the shared encoder has read {len(rows)} tokens of {doc.text[:60]!r}, which now has {len(doc)}: a "
+                f"the shared encoder has read {len(rows)} tokens of {quote(doc.text)}, which now has {len(doc)}: a "
                 "component between them has merged or split tokens. Put that component (such as merge_entities) behind "
                 "all that listen to the encoder, or give this one its own copy with nlp.replace_listeners"
             )

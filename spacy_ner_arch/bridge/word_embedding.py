@@ -14,6 +14,7 @@ from spacy.vectors import Mode, Vectors
 from thinc.api import Model, get_array_module, xp2torch
 from thinc.types import Floats2d
 
+from ..annotation.describe import quote
 from ..annotation.words import word_strings
 from ..nn.batch import send
 from ..nn.embed import CHARACTER_ROWS, WordEmbedding
@@ -139,13 +140,13 @@ def vocabulary_vectors(docs: Sequence[Doc], width: int, attributes: list[int]) -
     vectors, found = docs[0].vocab.vectors, docs[0].vocab.vectors_length
     if not found:
         warnings.warn(
-            f"the Vocab of the document {docs[0].text[:60]!r} has no vectors, so its words get zeros: {SAME_VECTORS}",
+            f"the Vocab of the document {quote(docs[0].text)} has no vectors, so its words get zeros: {SAME_VECTORS}",
             stacklevel=2,
         )
         return np.zeros((1, width), dtype="f"), np.zeros(sum(map(len, docs)), dtype=np.int64)
     if found != width:
         raise ValueError(
-            f"the Vocab of the document {docs[0].text[:60]!r} has vectors of width {found}, but the model was trained "
+            f"the Vocab of the document {quote(docs[0].text)} has vectors of width {found}, but the model was trained "
             f"with width {width}: {SAME_VECTORS}"
         )
     if isinstance(vectors, Vectors) and vectors.mode == Mode.default:

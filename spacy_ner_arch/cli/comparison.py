@@ -8,6 +8,7 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
 
+from ..annotation.describe import quote
 from ..annotation.entities import scored_entities, scored_spans
 from ..bridge.shim import torch_shims
 from .pipelines import GOLD_ENTITIES, finds_entities
@@ -54,7 +55,7 @@ class Comparison(NamedTuple):
         if self.differing:
             raise ValueError(
                 f"{len(self.differing)} of {len(self.before.docs)} documents of {self.corpus} get other annotation, "
-                f"the first being {self.differing[0].text[:60]!r}"
+                f"the first being {quote(self.differing[0].text)}"
             )
         if not self.difference <= tolerance:
             raise ValueError(f"probabilities differ by up to {self.difference:.1g}, which is more than {tolerance:g}")

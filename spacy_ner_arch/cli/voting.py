@@ -114,14 +114,14 @@ def check_same_texts(path: Path, docs: Sequence[Doc], corpus: Path, expected: Se
     for number, (doc, other) in enumerate(zip(docs, expected, strict=False), start=1):
         if doc.text != other.text:
             raise ValueError(
-                f"{path}, document {number}: its text {doc.text[:60]!r} is not that of {corpus}, {other.text[:60]!r}; "
+                f"{path}, document {number}: its text {quote(doc.text)} is not that of {corpus}, {quote(other.text)}; "
                 + remedy
             )
         if [token.idx for token in doc] != [token.idx for token in other] or len(doc) != len(other):
             token = next((a for a, b in zip(doc, other, strict=False) if len(a) != len(b) or a.idx != b.idx), doc[0])
             raise ValueError(
                 f"{path}, document {number}: its tokens are not those of {corpus}, first at {token.text!r} in "
-                f"{doc.text[:60]!r}; {remedy}"
+                f"{quote(doc.text)}; {remedy}"
             )
     if len(docs) != len(expected):
         raise ValueError(f"{path} has {len(docs)} documents, but {corpus} has {len(expected)}; {remedy}")

@@ -16,6 +16,7 @@ from spacy.training import Example, validate_examples, validate_get_examples
 from spacy.vocab import Vocab
 from thinc.api import Model, Optimizer, set_dropout_rate
 
+from ..annotation.describe import quote
 from ..annotation.head_input import HeadInput, find_copies
 from ..annotation.layers import describe_layers
 from ..bridge.errors import ChangedSetting, named_errors
@@ -334,7 +335,7 @@ class TorchPipe(TrainablePipe):
         if not math.isfinite(loss):
             raise ValueError(
                 f"the loss is {loss} in update {self._updates + 1}, on {len(examples)} documents, the first being "
-                f"{examples[0].predicted.text[:60]!r}. No weight was changed by this update; lower "
+                f"{quote(examples[0].predicted.text)}. No weight was changed by this update; lower "
                 "[training.optimizer] learn_rate, or look for extreme inputs"
             )
 
@@ -375,7 +376,7 @@ class TorchPipe(TrainablePipe):
     def check_finite(self, doc: Doc, scores: np.ndarray) -> None:
         """Raise ValueError for NaN and inf; -inf is the logarithm of 0."""
         if not (scores < np.inf).all():
-            raise ValueError(f"{self.name}: scores are not finite for {doc.text[:60]!r}; the weights are broken")
+            raise ValueError(f"{self.name}: scores are not finite for {quote(doc.text)}; the weights are broken")
 
     # Storing
 

@@ -12,6 +12,7 @@ from spacy.tokens import Doc, Span
 from spacy.training import Corpus, Example
 from spacy.util import registry
 
+from ..annotation.describe import quote
 from ..annotation.layers import count_layers
 from ..annotation.relations import get_relations, has_relations, set_relations
 from ..annotation.sentences import set_sentences
@@ -80,7 +81,7 @@ class GoldCorpus(Corpus):
                     setting = "gold_preproc = true" if self.gold_preproc else f"max_length = {self.max_length}"
                     warnings.warn(
                         f"spacy_ner_arch.Corpus.v1: {setting} splits documents of {self.path} into sentences, without "
-                        f"their {', '.join(sorted(lost))}, or drops them (for example {doc.text[:60]!r}); set "
+                        f"their {', '.join(sorted(lost))}, or drops them (for example {quote(doc.text)}); set "
                         "max_length = 0 and gold_preproc = false, or store each sentence as a document",
                         stacklevel=2,
                     )
