@@ -610,23 +610,23 @@ def test_debug_data_counts_and_finds_faults(tmp_path):
         ("1 documents of dev have the text of a document of train, such as 'Yesterday Tarvik", "remove them"),
         ("span_ner: only dev has entities with the labels EVENT", "split the data"),
         ("span_ner: few entities in train: LOC (5), ORG (2), PER (4)", "at least 50"),
-        ("span_ner: 2 of 11 gold spans are longer than max_width = 2", ""),
+        ("span_ner: 2 of 11 gold spans are longer than max_width = 2", "max_width to 3 for all, or 3 for 99 %"),
         ("span_ner: 1 (dev) entities are longer than max_width = 2", "max_width to 5 for all, or 3 for"),
-        ("span_ner: 1 of 11 gold entities do not align with the tokens of the pipeline's tokenizer", ""),
+        ("span_ner: 1 of 11 gold entities do not align with the tokens of the pipeline's tokenizer", "--align"),
         ("span_ner: 1 (dev) entities do not align with the tokens of the pipeline, such as 'Tarv' LOC ends", "--align"),
         ("span_ner: 1 (train) entities cross a sentence boundary, such as 'Brenna Gazette' ORG", "correct"),
         ("span_ner: 1 of 8 documents, such as 'Nobody saw it . ', have no doc.ents", ""),
         ("span_ner: 1 (dev) documents have no annotation of entities", "annotate them as empty"),
-        ("relation_extractor: 1 of 5 gold relations are not candidates, such as MISSED", ""),
+        ("relation_extractor: 1 of 5 gold relations are not candidates, such as MISSED", "set within = "),
         ("relation_extractor: 1 (dev) gold relations are not candidates and cannot be found, such as MISSED", "within"),
-        ("relation_extractor: 1 of 5 gold relations cannot be found, since their two entities have several", ""),
+        ("relation_extractor: 1 of 5 gold relations cannot be found, since their two entities have several", "set "),
         ("relation_extractor: 1 (dev) pairs have several relations, and the component predicts one, such as", "="),
         ("relation_extractor: only dev has relations with the labels HELD_IN", "split the data"),
         ("relation_extractor: 1 of 8 documents, such as 'Nobody saw it . ', have no doc._.relations", ""),
         ("relation_extractor: 1 (dev) documents have no annotation of relations", "they are not scored"),
     ):
         (found,) = [problem for key, problem in problems.items() if key.startswith(text)]
-        assert found["level"] == "warning" and remedy in found["remedy"]
+        assert found["level"] == "warning" and remedy in found["text"] + found["remedy"]
         assert found["text"] in " ".join(output.split()) and found["remedy"] in " ".join(output.split())
     assert "PER > LOC (1)" in output and f"0 errors, {len(problems)} warnings" in output
     output = run("debug-data", tmp_path / "my.cfg", *options, "--training.frozen_components", '["span_ner"]')
@@ -656,6 +656,8 @@ def test_debug_data_counts_and_finds_faults(tmp_path):
         ({}, ["--paths.vectors", "no_such"], "[initialize] vectors: no_such is not a pipeline"),
         ({}, ["--frozen"], "No such option"),
         ({}, ["--components.sequence_ner.scheme", "IOB"], "sequence_ner: unknown tag scheme 'IOB'"),
+        ({}, ["--components.sequence_ner.alternatives", '{"PERSON": 0.1}'], "alternatives names ['PERSON']"),
+        ({"relations": "softmax"}, ["--components.relation_extractor.symmetric", '["OWN"]'], "symmetric names ['OWN']"),
     ],
 )
 def test_debug_data_finds_what_training_would_refuse(tmp_path, monkeypatch, cell, options, message):
@@ -664,6 +666,12 @@ def test_debug_data_finds_what_training_would_refuse(tmp_path, monkeypatch, cell
     DocBin().to_disk("empty.spacy")
     output = run("debug-data", "my.cfg", *write_corpora(tmp_path), *options, code=1)
     assert message in " ".join(output.split())
+
+
+def test_debug_data_reports_settings_that_spacy_drops(tmp_path):
+    (tmp_path / "my.cfg").write_text(make_config(find_cell()), encoding="utf8")
+    with pytest.warns(UserWarning, match=r"\[training\] max_step is not a setting and has no effect; use max_steps"):
+        run("debug-data", tmp_path / "my.cfg", *write_corpora(tmp_path), "--training.max_step", 5)
 
 
 def test_vectors_of_a_config_without_a_language():

@@ -444,7 +444,10 @@ def soft_example(student, teacher, text=TEXTS[0]):
 
 def test_a_teacher_with_another_scheme_is_refused(trained):
     student = make_nlp(scheme="BIO")
-    message = 'sequence_ner: its tag scheme is BIO, but that of the teacher of .* is BILUO; set scheme = "BILUO"'
+    message = (
+        "sequence_ner: its tag scheme is BIO, but that of the teacher of .* is BILUO; "
+        r'set scheme = "BILUO" in \[components.sequence_ner\],'
+    )
     with pytest.raises(ValueError, match=message):
         student.initialize(lambda: [soft_example(student, trained)])
     student.initialize(lambda: make_examples(student, TRAIN[:3]))

@@ -286,6 +286,12 @@ def invoke(*arguments) -> str:
     return " ".join(result.output.split())
 
 
+def test_settings_that_spacy_drops_are_reported(make_job, tmp_path):
+    path = make_job("bilstm_crf", "output").config_path
+    with pytest.warns(UserWarning, match=r"\[training\] max_step is not a setting and has no effect; use max_steps"):
+        invoke(path, "--training.max_step", 5, "--paths.train", tmp_path / "none.spacy")
+
+
 def test_an_output_folder_that_cannot_be_made_is_no_traceback(make_job, tmp_path):
     (tmp_path / "file").touch()
     output = invoke(make_job("bilstm_crf", "output").config_path, "--output", tmp_path / "file" / "output")

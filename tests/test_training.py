@@ -42,7 +42,6 @@ ROOT = Path(__file__).parent.parent
             "[components.ner]\n\n[components.ner.model]\nconsistency = 0.0",
             "spacy_ner_arch.Twice.v1 gives each document twice, but consistency is 0 in all models: set it",
         ),
-        ("[training]\nmax_step = 30", "max_step is not a setting and has no effect; use max_steps"),
         (
             '[training]\n\n[initialize]\ninit_tok2vec = "weights.bin"\n\n[pretraining]',
             r"init_tok2vec = 'weights.bin' has no effect without a \[pretraining\] block: add one with",

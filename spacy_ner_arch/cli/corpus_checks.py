@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from ..annotation.layers import assigning
 from ..annotation.sentences import with_sentences
 from ..pipes.base import TorchPipe
+from ..pipes.gold_checks import wider
 from ..pipes.relation_extractor import RelationExtractor
 from ..pipes.upstream_checks import tree_readers
 from .corpus_counts import (
@@ -76,8 +77,14 @@ def inspect_corpora(setup: Setup) -> tuple[dict[str, Any], list[Problem]]:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             labels = pipe.find_labels(setup.train)
+        given = setup.nlp.config["initialize"]["components"].get(name, {}).get("labels")
         component: dict[str, Any] = {"labels": labels, "warnings": [str(warning.message) for warning in caught]}
         problems += [Problem("warning", text, "") for text in component["warnings"]]
+        if given is None:
+            try:
+                pipe.check_named_labels(labels)
+            except ValueError as error:
+                problems.append(Problem("error", str(error), ""))
         if isinstance(pipe, RelationExtractor):
             component["candidates"] = {part: count_candidates(pipe, setup.examples[part]) for part in PARTS}
             problems += check_relations(name, pipe, setup, data["relations"], component["candidates"])
@@ -163,11 +170,10 @@ def check_spans(name: str, pipe: Any, data: Mapping[str, Any]) -> Iterator[Probl
     wide = sum(number for width, number in parts["dev"]["widths"].items() if limit and width > limit)
     if wide:
         widths = [width for part in PARTS for width, n in parts[part]["widths"].items() for _ in range(n)]
-        most = sorted(widths)[int(0.99 * (len(widths) - 1))]
         yield Problem(
             "warning",
             f"{name}: {wide} (dev) {what} are longer than max_width = {limit} words; they cannot be found",
-            f"set [components.{name}] max_width to {max(widths)} for all, or {most} for 99 %; it costs time and memory",
+            wider(name, widths),
         )
 
 

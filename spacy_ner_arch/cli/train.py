@@ -189,8 +189,10 @@ def initialize(job: TrainingJob, config: Config) -> Language:
     from spacy.training.initialize import init_nlp
 
     from ..training.checkpoint import TrainingError
+    from ..training.checks import warn_of_unknown_settings
 
     try:
+        warn_of_unknown_settings(config)
         check_corpora(config)
         check_word_vectors(config)
         with show_validation_error(job.config_path, hint_fill=False):

@@ -10,6 +10,7 @@ from spacy.training.initialize import get_sourced_components
 from spacy.util import load_config, load_model_from_config, registry, resolve_dot_names
 
 from ..annotation.layers import assigning
+from ..training.checks import warn_of_unknown_settings
 from .pipelines import check_corpora, check_word_vectors
 
 PARTS = ("train", "dev")
@@ -42,6 +43,7 @@ class Setup(NamedTuple):
 def set_up(path: Path, overrides: dict[str, Any]) -> Setup:
     """Make the pipeline of a config, without its weights, and read its corpora."""
     raw = load_config(path, overrides=overrides)
+    warn_of_unknown_settings(raw)
     check_corpora(raw)
     check_word_vectors(raw)
     nlp = load_model_from_config(raw, auto_fill=True)

@@ -205,17 +205,19 @@ class TorchPipe(TrainablePipe):
                 stacklevel=3,
             )
 
-    def check_named_labels(self, **settings: Iterable[str]) -> None:
-        """Raise ValueError if a setting names a label that the component does not have.
+    def named_labels(self) -> dict[str, Iterable[str]]:
+        """The settings that name labels, and these labels."""
+        return {}
 
-        settings: the labels that each setting names.
-        """
-        for setting, named in settings.items():
-            unknown = sorted(set(named) - set(self.labels))
+    def check_named_labels(self, labels: Iterable[str]) -> None:
+        """Raise ValueError if a setting names a label that is not one of the labels of the component."""
+        labels = list(labels)
+        for setting, named in self.named_labels().items():
+            unknown = sorted(set(named) - set(labels))
             if unknown:
                 raise ValueError(
                     f"{self.name}: {setting} names {unknown}, which are not labels of the component; its labels are "
-                    f"{list(self.labels)}"
+                    f"{labels}"
                 )
 
     @property
@@ -273,6 +275,7 @@ class TorchPipe(TrainablePipe):
                 "choose the component for what it has, or give labels: in "
                 f"[initialize.components.{self.name}.labels], or with add_label before initializing"
             )
+        self.check_named_labels(self.labels)
         sample = list(islice((eg.x for eg in get_examples() if len(eg.x)), SHAPE_SAMPLE))
         if not sample:
             raise ValueError(f"{self.name}: the training corpus has no document with a token")

@@ -30,7 +30,8 @@ class SpanFaults:
         if self.misaligned.count:
             warnings.warn(
                 f"{name}: {self.misaligned.count} of {self.total} gold entities do not align with the tokens of the "
-                f"pipeline's tokenizer, such as {self.misaligned.first}; their tokens are treated as not annotated",
+                f"pipeline's tokenizer, such as {self.misaligned.first}; their tokens are treated as not annotated. "
+                "Correct their bounds, convert with --align expand or contract, or change the tokenizer",
                 stacklevel=3,
             )
         if self.spaces.count:
@@ -40,6 +41,12 @@ class SpanFaults:
                 "trim them in the corpus",
                 stacklevel=3,
             )
+
+
+def wider(name: str, widths: Sequence[int]) -> str:
+    """How a component finds gold spans that are too wide for it, given the widths of all in words."""
+    most = sorted(widths)[int(0.99 * (len(widths) - 1))]
+    return f"set [components.{name}] max_width to {max(widths)} for all, or {most} for 99 %; it costs time and memory"
 
 
 def noting_unannotated(name: str, layer: str, examples: Iterable[Example]) -> Iterator[Example]:

@@ -243,6 +243,11 @@ class RelationExtractor(TorchPipe):
             "multi_label": self.cfg["multi_label"],
         }
 
+    def named_labels(self) -> dict[str, Iterable[str]]:
+        type_pairs = self.cfg["type_pairs"]
+        by_label = {"type_pairs": type_pairs} if isinstance(type_pairs, dict) else {}
+        return {"symmetric": self.cfg["symmetric"], "one_head": self.one_head, "one_tail": self.one_tail, **by_label}
+
     def add_label(self, label: str) -> int:
         """Add a label. A trained model grows and keeps what it learned about the others. Returns 0 if it exists."""
         if self.once and isinstance(label, str) and label.endswith(INVERSE):
@@ -337,12 +342,6 @@ class RelationExtractor(TorchPipe):
             examples, for the types; with label data, only the first ones are read, for warnings.
         """
         super().initialize(get_examples, nlp=nlp, labels=labels)
-        self.check_named_labels(
-            symmetric=self.cfg["symmetric"],
-            one_head=self.one_head,
-            one_tail=self.one_tail,
-            type_pairs=self.cfg["type_pairs"] if isinstance(self.cfg["type_pairs"], dict) else (),
-        )
         # A generator of another kind may need no entities.
         if nlp is not None and hasattr(self.generate_candidates, "spans_key"):
             warn_of_order(self, nlp, self.spans_key)

@@ -165,12 +165,8 @@ class SequenceNER(TorchPipe):
         nlp: Language | None = None,
         labels: Any = None,
     ) -> None:
-        """Collect the labels and build the model; warn if there are so many tags that it is slow.
-
-        Raises ValueError if `alternatives` names a label that the component does not have.
-        """
+        """Collect the labels and build the model; warn if there are so many tags that it is slow."""
         super().initialize(get_examples, nlp=nlp, labels=labels)
-        self._check_alternatives()
         if len(self.tags) > MANY_TAGS:
             fewer = 'scheme = "BIO", ' if len(SCHEMES[self.cfg["scheme"]].prefixes) > 2 else ""
             warnings.warn(
@@ -195,7 +191,7 @@ class SequenceNER(TorchPipe):
             _, known = gold_entities(eg)
             if not known.all():
                 with named_errors(self.name):
-                    chain, problem = find_chain(eg, known, self.cfg["scheme"])
+                    chain, problem = find_chain(self.name, eg, known, self.cfg["scheme"])
                 labels.update(chain.labels if chain else ())
                 if problem:
                     problems[problem].add([eg.reference.text], quote)
@@ -219,7 +215,7 @@ class SequenceNER(TorchPipe):
             chain = None
             if not known.all():
                 tags[~known] = MISSING
-                chain, problem = find_chain(eg, known, self.cfg["scheme"])
+                chain, problem = find_chain(self.name, eg, known, self.cfg["scheme"])
                 if chain is not None:
                     self.warn_of_labels(chain.labels)
                 if problem is not None:
@@ -341,10 +337,9 @@ class SequenceNER(TorchPipe):
         spans = [Span(doc, *words.to_tokens(start, end), label=label) for start, end, label in found]
         return Reading(tuple(spans), probability)
 
-    def _check_alternatives(self) -> None:
-        """Raise ValueError for alternatives of a label that the component does not have."""
-        if isinstance(self.cfg["alternatives"], dict):
-            self.check_named_labels(alternatives=self.cfg["alternatives"])
+    def named_labels(self) -> dict[str, Iterable[str]]:
+        alternatives = self.cfg["alternatives"]
+        return {"alternatives": alternatives} if isinstance(alternatives, dict) else {}
 
     def _least_probabilities(self) -> np.ndarray | None:
         """Least probability of alternatives of each label, inf for labels that are not wanted; None for none at all."""
@@ -353,5 +348,5 @@ class SequenceNER(TorchPipe):
             return None
         if not isinstance(alternatives, dict):
             return np.full(len(self.labels), alternatives)
-        self._check_alternatives()
+        self.check_named_labels(self.labels)
         return np.array([alternatives.get(label, np.inf) for label in self.labels])

@@ -2,7 +2,6 @@
 
 import math
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -19,7 +18,7 @@ from ..annotation.spans import GoldSpans, decode_exact, decode_greedy
 from ..annotation.word_places import Words, in_words
 from ..annotation.words import find_words
 from .base import TorchPipe, log_odds
-from .gold_checks import SpanFaults, noting_unannotated
+from .gold_checks import SpanFaults, noting_unannotated, wider
 
 DECODE = ("exact", "greedy")
 
@@ -128,21 +127,24 @@ class SpanPipe(TorchPipe):
     def find_labels(self, examples: Iterable[Example]) -> list[str]:
         """Labels of all gold spans, sorted. Warns about spans that cannot be learned."""
         limit = self.cfg["max_width"]
-        counts: Counter[str] = Counter()
+        labels, widths = set[str](), list[int]()
         faults, too_wide = SpanFaults(), Counted()
         for eg in noting_unannotated(self.name, self.gold_layer, examples):
             spans = self.gold_spans(eg.reference)
-            counts.update(span.label_ for span in spans)
+            labels.update(span.label_ for span in spans)
             faults.add(eg, spans)
-            too_wide.add([span for span in spans if sum(not t.is_space for t in span) > limit], describe_span)
+            found = [sum(not token.is_space for token in span) for span in spans]
+            widths += found
+            too_wide.add([span for span, width in zip(spans, found, strict=True) if width > limit], describe_span)
         faults.warn(self.name)
         if too_wide.count:
             warnings.warn(
-                f"{self.name}: {too_wide.count} of {counts.total()} gold spans are longer than max_width = {limit} "
-                f"words, such as {too_wide.first}; they cannot be found and count as missed",
+                f"{self.name}: {too_wide.count} of {len(widths)} gold spans are longer than max_width = {limit} "
+                f"words, such as {too_wide.first}; they cannot be found and count as missed; "
+                f"{wider(self.name, widths)}",
                 stacklevel=2,
             )
-        return sorted(counts)
+        return sorted(labels)
 
     def find_items(self, docs: Sequence[Doc]) -> list[np.ndarray] | None:
         """Start and end of the spans that the suggester gives for each document, (C, 2)."""

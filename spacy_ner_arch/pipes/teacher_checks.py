@@ -18,9 +18,10 @@ OTHER_TOKENS = (
 )
 
 
-def find_chain(eg: Example, known: np.ndarray, scheme: str) -> tuple[Chain | None, str | None]:
+def find_chain(name: str, eg: Example, known: np.ndarray, scheme: str) -> tuple[Chain | None, str | None]:
     """The teacher's chain of an example, and what is wrong with the example, NOTHING_KNOWN or OTHER_TOKENS.
 
+    name: of the component that learns from it.
     known: which tokens are annotated, (T,) bool; not all of them.
     scheme: tag scheme of the student.
     Raises ValueError for a chain that is damaged or has another tag scheme.
@@ -31,6 +32,6 @@ def find_chain(eg: Example, known: np.ndarray, scheme: str) -> tuple[Chain | Non
     if chain.scheme != scheme:
         raise ValueError(
             f"its tag scheme is {scheme}, but that of the teacher of {quote(eg.reference.text)} is {chain.scheme}; set "
-            f'scheme = "{chain.scheme}" in the block of this component, or annotate the document with another teacher'
+            f'scheme = "{chain.scheme}" in [components.{name}], or annotate the document with another teacher'
         )
     return (chain, None) if same_tokens(eg) else (None, OTHER_TOKENS)

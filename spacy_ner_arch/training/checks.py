@@ -33,6 +33,18 @@ def warn_of_settings(nlp: Language) -> None:
             warnings.warn(message, stacklevel=3)
 
 
+def warn_of_unknown_settings(config: dict[str, Any]) -> None:
+    """Warn about names in [training] that are not settings.
+
+    config: as the user gave it. The config of a pipeline lacks them: spaCy drops what it does not know.
+    """
+    known = list(ConfigSchemaTraining.__annotations__)
+    for name in config.get("training", {}):
+        if name not in known:
+            near = "".join(f"; use {other}" for other in get_close_matches(name, known, 1))
+            warnings.warn(f"[training] {name} is not a setting and has no effect{near}", stacklevel=3)
+
+
 def untrained_encoders(nlp: Language, frozen: set[str]) -> Iterator[str]:
     """Descriptions of `tok2vec` components that are not trained, since their last listener is frozen.
 
@@ -95,11 +107,6 @@ def useless_settings(config: dict[str, Any], source: str, names: Sequence[str]) 
     names: names of the components of the pipeline.
     """
     training = config["training"]
-    known = list(ConfigSchemaTraining.__annotations__)
-    for name in training:  # spaCy drops what it does not know
-        if name not in known:
-            near = get_close_matches(name, known, 1)
-            yield f"[training] {name} is not a setting and has no effect" + "".join(f"; use {other}" for other in near)
     steps, frequency = training.get("max_steps") or 0, training.get("eval_frequency") or 0
     if 0 < steps < frequency:
         yield (
