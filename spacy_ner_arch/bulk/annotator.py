@@ -172,7 +172,7 @@ class Annotator:
             check_record(record, line, new_keys, column)
             doc = tokenize(self.nlp, record[column], line)
         try:
-            output.check(doc, record)
+            output.check(record)
         except (ValueError, TypeError, OverflowError) as error:
             raise line.error(f"{self.job.to} cannot have its fields: {error}", "correct or remove the field") from error
         return doc, record

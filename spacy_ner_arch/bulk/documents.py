@@ -151,7 +151,7 @@ def finite(value: Any) -> Any:
 
 
 def plain(value: Any) -> str:
-    """A value that JSON does not have, as a string."""
+    """A date, time or decimal number as a string, for JSON and MessagePack. Raises TypeError for another type."""
     if isinstance(value, date | time):
         return value.isoformat()
     if isinstance(value, Decimal):

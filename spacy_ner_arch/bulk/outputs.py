@@ -3,7 +3,6 @@
 The same documents always give the same bytes.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from io import BytesIO
 from typing import Any, NamedTuple, Protocol
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import srsly
 from spacy.tokens import Doc, DocBin
 
-from .documents import Record, annotation, dump
+from .documents import Record, annotation, dump, plain
 from .inputs import Input, decompress
 from .raw_records import csv_rows, import_parquet, open_parquet, read_header
 
@@ -43,7 +42,7 @@ class Output(Protocol):
 
     def __init__(self, column: str, layers: Sequence[str], key: str | None, columns: InputColumns | None) -> None: ...
 
-    def check(self, doc: Doc, record: Record) -> None:
+    def check(self, record: Record) -> None:
         """Raise ValueError, TypeError or OverflowError for fields that the file cannot have."""
 
     def add(self, doc: Doc, record: Record) -> None:
@@ -60,7 +59,7 @@ class JsonLines:
         self.layers, self.key = layers, key
         self.lines: list[str] = []
 
-    def check(self, doc: Doc, record: Record) -> None:
+    def check(self, record: Record) -> None:
         dump(record)
 
     def add(self, doc: Doc, record: Record) -> None:
@@ -79,7 +78,7 @@ class Parquet:
         self.column, self.layers, self.key, self.columns = column, layers, key, columns
         self.rows: list[Record] = []
 
-    def check(self, doc: Doc, record: Record) -> None:
+    def check(self, record: Record) -> None:
         if self.columns.packed:
             dump(record)
 
@@ -106,25 +105,21 @@ class Parquet:
 class DocBinFile:
     """A .spacy file with the documents; the fields are in `doc.user_data`, the scores are not rounded.
 
-    Fields of a stored document, which can have values that JSON does not have, stay as they are.
+    It holds more than JSON, such as bytes. Dates, times and decimal numbers become strings.
     """
 
     def __init__(self, column: str, layers: Sequence[str], key: str | None, columns: InputColumns | None) -> None:
         self.column = column
         self.docs = DocBin(store_user_data=True)
 
-    def check(self, doc: Doc, record: Record) -> None:
-        srsly.msgpack_dumps(self._new_fields(doc, record))
+    def check(self, record: Record) -> None:
+        srsly.msgpack.packb(record, use_bin_type=True, default=plain)
 
     def add(self, doc: Doc, record: Record) -> None:
-        doc.user_data.update(self._new_fields(doc, record))
+        fields = srsly.msgpack_loads(srsly.msgpack.packb(record, use_bin_type=True, default=plain))
+        del fields[self.column]
+        doc.user_data.update(fields)
         self.docs.add(doc)
-
-    def _new_fields(self, doc: Doc, record: Record) -> Record:
-        """The fields that the document does not have, as JSON values."""
-        new = record.keys() - doc.user_data.keys() - {self.column}
-        fields: Record = json.loads(dump({key: record[key] for key in record if key in new}))
-        return fields
 
     def to_bytes(self) -> bytes:
         return self.docs.to_bytes()
