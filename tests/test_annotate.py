@@ -456,7 +456,7 @@ def test_parquet_without_the_column_or_the_package(model, tmp_path, monkeypatch)
     assert "has no column 'text'; give one of body, raw as --text-column" in output
     output = run(model, tmp_path / "a.parquet", tmp_path / "out2", "--text-column", "body", code=1)
     reasons = [row["reason"] for row in rejects(tmp_path / "out2")]
-    assert reasons == ["jsonl cannot have its fields: JSON has no values of the type bytes", *reasons[1:]]
+    assert reasons == ["jsonl cannot have its fields: it has no values of the type bytes", *reasons[1:]]
     assert "no text under the key body: body is None" in reasons[1] and "2 of 2 records were rejected" in output
     # Parquet can have them. A column of the input can have the name of ours for packed fields.
     table = pa.table({"text": ["Anna"], "fields": [b"1"]})
@@ -534,6 +534,14 @@ def test_fields_of_stored_documents_stay_as_they_are(model, tmp_path):
     [found] = read_docs(tmp_path / "out" / "part-000000.spacy")
     assert found.ents and repr({key: found.user_data[key] for key in fields}) == repr(fields)
     assert "1 of 1 records were rejected" in run(model, tmp_path / "a.spacy", tmp_path / "json", code=1)
+
+
+def test_integers_that_a_stored_document_cannot_have(model, tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "Anna left", "n": 18446744073709551616}\n')
+    run(model, tmp_path / "a.jsonl", tmp_path / "out", "--to", "spacy", code=1)
+    assert [row["reason"] for row in rejects(tmp_path / "out")] == [
+        "spacy cannot have its fields: the integer 18446744073709551616 has more than 64 bits"
+    ]
 
 
 @pytest.mark.parametrize("to", ["spacy", "jsonl"])

@@ -57,8 +57,23 @@ def test_forms_of_type_pairs():
     assert as_type_pairs([]) == []
     with pytest.raises(ValueError, match="type_pairs has the keys"):
         as_type_pairs({"per:title": []})
-    with pytest.raises(ValueError, match=r"type_pairs of 'PER'.* a pair is \[type of the head"):
-        as_type_pairs([["PER", "TITLE"], ["per:title", [["PER", "TITLE"]]]])
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ([["PER", "TITLE"], ["a:b", [["PER", "TITLE"]]]], r"^type_pairs has \['a:b', .*; a pair is .type of the head"),
+        ([["PER", "ORG"], ["LOC", None]], r"^type_pairs has \['LOC', None\]; a pair is \[type of the head, [^.]*$"),
+        ([["a:b", ["PER", "ORG"]]], "^type_pairs of 'a:b': type_pairs has 'PER'; a pair is [^.]*$"),
+        ([["a:b", [["PER", 1]]]], r"^type_pairs of 'a:b': type_pairs has \['PER', 1\]; a pair is"),
+        ({"IN": "PER"}, r"^type_pairs of 'IN': 'PER' is not a list of pairs, such as"),
+        ([["PER", "IN", "LOC"]], "To restrict a label, give its pairs by label"),
+    ],
+    ids=str,
+)
+def test_bad_type_pairs(given, message):
+    with pytest.raises(ValueError, match=message):
+        as_type_pairs(given)
 
 
 def with_labels(examples: list) -> list:
@@ -130,5 +145,5 @@ def test_relations(tmp_path):
     ids=["alternatives", "class_weights", "type_pairs", "class_weights of relations"],
 )
 def test_keys_of_components(factory, config):
-    with pytest.raises(ValueError, match=r"(alternatives|type_pairs|class_weights) has the keys \['per:title'\]"):
+    with pytest.raises(ValueError, match=r"^[\w.]+: (alternatives|type_pairs|class_weights) has the keys \['per:"):
         spacy.blank("en").add_pipe(factory, config=config)

@@ -668,6 +668,18 @@ def test_debug_data_finds_what_training_would_refuse(tmp_path, monkeypatch, cell
     assert message in " ".join(output.split())
 
 
+def test_debug_data_takes_labels_of_a_sourced_component(tmp_path):
+    """Its settings can name labels that the corpus lacks: it has them already."""
+    nlp = make_nlp(alternatives={"EXTRA": 0.1})
+    nlp.get_pipe("sequence_ner").add_label("EXTRA")
+    nlp.initialize(lambda: make_examples(nlp))
+    nlp.to_disk(tmp_path / "source")
+    config = Config().from_str(make_config(find_cell()), interpolate=False)
+    config["components"]["sequence_ner"] = {"source": str(tmp_path / "source")}
+    config.to_disk(tmp_path / "my.cfg")
+    assert "EXTRA" not in run("debug-data", tmp_path / "my.cfg", *write_corpora(tmp_path))
+
+
 def test_debug_data_reports_settings_that_spacy_drops(tmp_path):
     (tmp_path / "my.cfg").write_text(make_config(find_cell()), encoding="utf8")
     with pytest.warns(UserWarning, match=r"\[training\] max_step is not a setting and has no effect; use max_steps"):

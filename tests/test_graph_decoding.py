@@ -532,6 +532,14 @@ def test_unknown_labels_are_refused(setting):
         nlp.initialize(lambda: related_examples(nlp))
 
 
+def test_learned_type_pairs_of_labels_that_were_not_given_are_no_fault():
+    nlp = joint_nlp()
+    pipe = nlp.get_pipe("relation_extractor")
+    with pytest.warns(UserWarning, match="gold labels that it does not have"):
+        pipe.initialize(lambda: related_examples(nlp), labels=["WITH"])
+    assert pipe.labels == ("WITH",) and pipe.type_pairs("WITH") == {("PER", "PER")}
+
+
 def test_missing_alternatives_are_reported():
     nlp = joint_nlp()
     nlp.get_pipe("sequence_ner").cfg["alternatives"] = None

@@ -25,7 +25,8 @@ def as_type_pairs(given: ByLabel) -> TypePairs:
 
     Raises ValueError for what is not a pair, and for keys that a config cannot hold.
     """
-    if isinstance(given, Mapping) or any(not isinstance(value, str) for row in given for value in row[1:]):
+    # An empty list has no pair for any label.
+    if isinstance(given, Mapping) or (given and all(isinstance(value, list) for row in given for value in row[1:])):
         return by_label("type_pairs", given, _as_pairs)
     return _as_pairs(given)
 
@@ -94,16 +95,17 @@ def may_have(
     return have_types(candidates, type_pairs, inverse=inverse, any_order=label in symmetric)
 
 
-def _as_pairs(pairs: Iterable[Sequence[str]]) -> list[list[str]]:
+def _as_pairs(pairs: Any) -> list[list[str]]:
+    if not isinstance(pairs, (list, tuple)):
+        raise ValueError(f'{pairs!r} is not a list of pairs, such as [["PER", "ORG"]]')
     return [_as_pair(pair) for pair in pairs]
 
 
-def _as_pair(pair: Sequence[str]) -> list[str]:
-    if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-        raise ValueError(
-            f"type_pairs has {pair!r}; a pair is [type of the head, type of the tail]. To restrict a label, give "
-            "its pairs by label"
-        )
+def _as_pair(pair: Any) -> list[str]:
+    is_list = isinstance(pair, (list, tuple))
+    if not is_list or len(pair) != 2 or not all(isinstance(name, str) for name in pair):
+        by_label = ". To restrict a label, give its pairs by label" if is_list and len(pair) > 2 else ""
+        raise ValueError(f"type_pairs has {pair!r}; a pair is [type of the head, type of the tail]{by_label}")
     return list(pair)
 
 

@@ -7,6 +7,7 @@ from spacy.util import registry
 from thinc.api import Model
 
 from ..annotation.by_label import by_label
+from ..bridge.errors import named_errors
 from ..bridge.head import head_model
 from ..bridge.rows import Tok2Vec
 from ..nn.head import EncoderBuilder
@@ -71,13 +72,15 @@ def softmax(
         list of [label, factor] for labels with `:` or `=`, which cannot be keys of a config.
     Other arguments: see spacy_ner_arch.CRF.v1.
     """
+    with named_errors("spacy_ner_arch.Softmax.v1"):
+        weights = by_label("class_weights", class_weights or {}, float)
     build = partial(
         SoftmaxTagger,
         encoder=encoder,
         dropout_rate=dropout,
         loss_scale=loss_scale,
         label_smoothing=label_smoothing,
-        class_weights=by_label("class_weights", class_weights or {}, float),
+        class_weights=weights,
         teacher_weight=teacher_weight,
         teacher_temperature=teacher_temperature,
         consistency=consistency,

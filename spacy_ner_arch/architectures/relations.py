@@ -9,6 +9,7 @@ from spacy.util import registry
 from thinc.api import Model
 
 from ..annotation.by_label import by_label
+from ..bridge.errors import named_errors
 from ..bridge.head import head_model
 from ..bridge.marked_copies import with_marked_copies
 from ..bridge.rows import Tok2Vec
@@ -73,12 +74,14 @@ def relations(
             "spacy_ner_arch.MarkerPairs.v1: consistency cannot compare marked copies; set it to 0, or use another pair "
             "model"
         )
+    with named_errors("spacy_ner_arch.Relations.v1"):
+        weights = by_label("class_weights", class_weights or {}, float)
     build = partial(
         pairs.build,
         encoder=encoder,
         dropout_rate=dropout,
         negative_weight=negative_weight,
-        class_weights=by_label("class_weights", class_weights or {}, float),
+        class_weights=weights,
         loss_scale=loss_scale,
         consistency=consistency,
     )

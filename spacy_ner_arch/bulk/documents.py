@@ -156,4 +156,4 @@ def plain(value: Any) -> str:
         return value.isoformat()
     if isinstance(value, Decimal):
         return str(value)
-    raise TypeError(f"JSON has no values of the type {type(value).__name__}")
+    raise TypeError(f"it has no values of the type {type(value).__name__}")

@@ -113,16 +113,28 @@ class DocBinFile:
         self.docs = DocBin(store_user_data=True)
 
     def check(self, record: Record) -> None:
-        srsly.msgpack.packb(record, use_bin_type=True, default=plain)
+        pack(record)
 
     def add(self, doc: Doc, record: Record) -> None:
-        fields = srsly.msgpack_loads(srsly.msgpack.packb(record, use_bin_type=True, default=plain))
+        fields = srsly.msgpack_loads(pack(record))
         del fields[self.column]
         doc.user_data.update(fields)
         self.docs.add(doc)
 
     def to_bytes(self) -> bytes:
         return self.docs.to_bytes()
+
+
+def pack(record: Record) -> bytes:
+    """A record as MessagePack. Raises TypeError or OverflowError for values that it does not have."""
+
+    def default(value: Any) -> str:
+        if isinstance(value, int):
+            raise OverflowError(f"the integer {value} has more than 64 bits")
+        return plain(value)
+
+    packed: bytes = srsly.msgpack.packb(record, use_bin_type=True, default=default)
+    return packed
 
 
 OUTPUTS: dict[str, type[Output]] = {"jsonl": JsonLines, "parquet": Parquet, "spacy": DocBinFile}

@@ -80,7 +80,7 @@ def inspect_corpora(setup: Setup) -> tuple[dict[str, Any], list[Problem]]:
         given = setup.nlp.config["initialize"]["components"].get(name, {}).get("labels")
         component: dict[str, Any] = {"labels": labels, "warnings": [str(warning.message) for warning in caught]}
         problems += [Problem("warning", text, "") for text in component["warnings"]]
-        if given is None:
+        if given is None and name not in setup.sourced:
             try:
                 pipe.check_named_labels(labels)
             except ValueError as error:

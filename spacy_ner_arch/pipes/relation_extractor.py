@@ -245,7 +245,9 @@ class RelationExtractor(TorchPipe):
 
     def named_labels(self) -> dict[str, Iterable[str]]:
         type_pairs = self.cfg["type_pairs"]
-        by_label = {"type_pairs": type_pairs} if isinstance(type_pairs, dict) else {}
+        # Learned ones have all labels of the corpus, also if the component was given fewer.
+        is_given = isinstance(type_pairs, dict) and not self.learned_type_pairs
+        by_label = {"type_pairs": type_pairs} if is_given else {}
         return {"symmetric": self.cfg["symmetric"], "one_head": self.one_head, "one_tail": self.one_tail, **by_label}
 
     def add_label(self, label: str) -> int:
