@@ -277,7 +277,7 @@ TRANSFORMERS = [
         )
         for model, settings, seeds in (
             ("spacy_ner-minilm", SPACY_MINILM, THREE),
-            ("spacy_ner-minilm-long", {**SPACY_MINILM, **budget(2 * STEPS)}, (0,)),
+            ("spacy_ner-minilm-long", {**SPACY_MINILM, **budget(2 * STEPS)}, (0, 1)),
             ("spacy_ner-our_transformer", {**spacy_ner(OUR_LISTENER), **OURS_BELOW_SPACY}, (0,)),
         )
     ),
@@ -850,7 +850,7 @@ RDROP = [
         name="conll2003/bilstm_crf-glove-long",
         section="rdrop",
         settings={**GLOVE, **budget(6000, evaluations=12)},
-        seeds=(0,),
+        seeds=THREE,
     ),
     twice("conll2003/bilstm_crf-glove", "rdrop", {"sequence_ner": 4}, {"training.batcher.size": 1000}),
     twice(
@@ -858,7 +858,6 @@ RDROP = [
         "rdrop-long",
         {"sequence_ner": 4},
         {"training.batcher.size": 1000, **budget(6000, evaluations=12)},
-        seeds=(0,),
     ),
     twice("conll2003/transformer_crf", "rdrop", {"sequence_ner": 4}, seeds=(0,)),
     twice("conll2003/transformer_bilstm_crf-glove-two_stages", "rdrop", {"sequence_ner": 4}, seeds=(0,)),
