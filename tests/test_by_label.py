@@ -67,6 +67,8 @@ def test_forms_of_type_pairs():
         ([["a:b", ["PER", "ORG"]]], "^type_pairs of 'a:b': type_pairs has 'PER'; a pair is [^.]*$"),
         ([["a:b", [["PER", 1]]]], r"^type_pairs of 'a:b': type_pairs has \['PER', 1\]; a pair is"),
         ({"IN": "PER"}, r"^type_pairs of 'IN': 'PER' is not a list of pairs, such as"),
+        ([["PER"]], r"^type_pairs has \['PER'\]; a pair is"),
+        ([1], "^type_pairs has 1; a pair is"),
         ([["PER", "IN", "LOC"]], "To restrict a label, give its pairs by label"),
     ],
     ids=str,

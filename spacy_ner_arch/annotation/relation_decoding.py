@@ -150,9 +150,9 @@ def _are_stored(pairs: ScoredPairs, rules: PairRules) -> np.ndarray:
 
 
 def _are_doubtful(candidates: Candidates, probabilities: np.ndarray) -> np.ndarray:
-    """(P,) bool: whether a probable relation that a rule forbids speaks against the entities of a pair.
+    """(P,) bool: whether a probable relation that the rules forbid is evidence against the entities of a pair.
 
-    It does not if one of them is certain or has a type that the model does not know: with a wrong type, such an entity
+    It is none if one of them is certain, or has a type that the model does not know. With a wrong type, such an entity
     would remove right ones.
     """
     doubtful = np.isfinite(probabilities) & (candidates.types > 0)

@@ -25,8 +25,7 @@ def as_type_pairs(given: ByLabel) -> TypePairs:
 
     Raises ValueError for what is not a pair, and for keys that a config cannot hold.
     """
-    # An empty list has no pair for any label.
-    if isinstance(given, Mapping) or (given and all(isinstance(value, list) for row in given for value in row[1:])):
+    if isinstance(given, Mapping) or _are_by_label(given):
         return by_label("type_pairs", given, _as_pairs)
     return _as_pairs(given)
 
@@ -93,6 +92,12 @@ def may_have(
     """
     label, inverse = pair_class
     return have_types(candidates, type_pairs, inverse=inverse, any_order=label in symmetric)
+
+
+def _are_by_label(rows: Sequence[Any]) -> bool:
+    """Whether all rows are [label, pairs], not pairs of types. An empty list is not by label."""
+    kinds = (list, tuple)
+    return bool(rows) and all(isinstance(row, kinds) and len(row) == 2 and isinstance(row[1], kinds) for row in rows)
 
 
 def _as_pairs(pairs: Any) -> list[list[str]]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from ..annotation.layers import assigning
 from ..annotation.sentences import with_sentences
 from ..pipes.base import TorchPipe
-from ..pipes.gold_checks import wider
+from ..pipes.gold_checks import width_remedy
 from ..pipes.relation_extractor import RelationExtractor
 from ..pipes.upstream_checks import tree_readers
 from .corpus_counts import (
@@ -173,7 +173,7 @@ def check_spans(name: str, pipe: Any, data: Mapping[str, Any]) -> Iterator[Probl
         yield Problem(
             "warning",
             f"{name}: {wide} (dev) {what} are longer than max_width = {limit} words; they cannot be found",
-            wider(name, widths),
+            width_remedy(name, widths),
         )
 
 

@@ -43,8 +43,11 @@ class SpanFaults:
             )
 
 
-def wider(name: str, widths: Sequence[int]) -> str:
-    """How a component finds gold spans that are too wide for it, given the widths of all in words."""
+def width_remedy(name: str, widths: Sequence[int]) -> str:
+    """The remedy for gold spans that are wider than the max_width of a component.
+
+    widths: of all gold spans, in words.
+    """
     most = sorted(widths)[int(0.99 * (len(widths) - 1))]
     return f"set [components.{name}] max_width to {max(widths)} for all, or {most} for 99 %; it costs time and memory"
 

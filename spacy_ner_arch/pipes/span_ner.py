@@ -18,7 +18,7 @@ from ..annotation.spans import GoldSpans, decode_exact, decode_greedy
 from ..annotation.word_places import Words, in_words
 from ..annotation.words import find_words
 from .base import TorchPipe, log_odds
-from .gold_checks import SpanFaults, noting_unannotated, wider
+from .gold_checks import SpanFaults, noting_unannotated, width_remedy
 
 DECODE = ("exact", "greedy")
 
@@ -141,7 +141,7 @@ class SpanPipe(TorchPipe):
             warnings.warn(
                 f"{self.name}: {too_wide.count} of {len(widths)} gold spans are longer than max_width = {limit} "
                 f"words, such as {too_wide.first}; they cannot be found and count as missed; "
-                f"{wider(self.name, widths)}",
+                f"{width_remedy(self.name, widths)}",
                 stacklevel=2,
             )
         return sorted(labels)

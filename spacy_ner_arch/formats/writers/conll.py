@@ -11,7 +11,10 @@ from ..files import write_text
 from .content import Content
 
 CROSSING = "lost: entities that cross a sentence boundary, which are split there"
-UNREADABLE = f"left out: tokens that no column can have: a tab, a line end, blanks at an end, or {DOCUMENT_MARK}"
+UNREADABLE = (
+    "left out: tokens that a column cannot hold (tab, line end, blank at an end, byte order mark at the start, "
+    f"{DOCUMENT_MARK})"
+)
 BYTE_ORDER_MARK = "\ufeff"
 
 
