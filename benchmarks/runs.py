@@ -491,7 +491,7 @@ def loss_weights(entities: float, relations: float) -> dict[str, Any]:
     return {"components.sequence_ner.loss_weight": entities, "components.relation_extractor.loss_weight": relations}
 
 
-def part(name: str, suffix: str, steps: int, weight: Mapping[str, Any]) -> Run:
+def part(name: str, suffix: str, steps: int, weight: Mapping[str, Any], seeds: tuple[int, ...]) -> Run:
     """One of the two components of joint.cfg in a pipeline of its own."""
     kept, removed = ("sequence_ner", "relation_extractor")[:: 1 if name == "entities" else -1]
     settings = on_minilm(steps, steps // 10, {key: JOINT_RATES[key] for key in ("transformer", kept)}, evaluations=10)
@@ -504,7 +504,12 @@ def part(name: str, suffix: str, steps: int, weight: Mapping[str, Any]) -> Run:
     if name == "relations":
         settings["corpora.dev.copy"] = ["ents", "sents"]
     return Run(
-        f"conll04/{name}{suffix}", None, "joint", settings, remove=(f"components.{removed}", f"{GROUPS}.{removed}")
+        f"conll04/{name}{suffix}",
+        None,
+        "joint",
+        settings,
+        remove=(f"components.{removed}", f"{GROUPS}.{removed}"),
+        seeds=seeds,
     )
 
 
@@ -542,10 +547,10 @@ JOINT_RUNS = [
         scores=JOINT_SCORES,
     ),
 ]
-APART_WAYS: tuple[tuple[str, int, dict[str, Any]], ...] = (
-    ("", 1000, loss_weights(1.0, 1.0)),
-    ("-learned", 1000, {}),
-    ("-half_steps", 500, loss_weights(1.0, 1.0)),
+APART_WAYS: tuple[tuple[str, int, dict[str, Any], tuple[int, ...]], ...] = (
+    ("", 1000, loss_weights(1.0, 1.0), THREE),
+    ("-learned", 1000, {}, (0,)),
+    ("-half_steps", 500, loss_weights(1.0, 1.0), (0,)),
 )
 APART = [part(name, *way) for way in APART_WAYS for name in ("entities", "relations")]
 APART += [
@@ -553,9 +558,10 @@ APART += [
         f"conll04/apart{suffix}",
         "joint",
         chain=(f"conll04/entities{suffix}", f"conll04/relations{suffix}"),
+        seeds=seeds,
         scores=JOINT_SCORES,
     )
-    for suffix, _, _ in APART_WAYS
+    for suffix, _, _, seeds in APART_WAYS
 ]
 
 
@@ -802,7 +808,7 @@ TRIED = [
     ),
     tried("conll04/joint-learned", "rate_2e-4", {f"{GROUPS}.transformer.learn_rate.initial_rate": 2e-4}),
     tried("conll04/joint-learned", "long", budget(2000, evaluations=10), seeds=THREE),
-    tried("conll04/joint-learned", "longer", budget(4000, evaluations=10)),
+    tried("conll04/joint-learned", "longer", budget(4000, evaluations=10), seeds=THREE),
     tried("conll04/joint-learned", "share", PREDICTED_ENTITIES),
     tried("conll04/joint-learned", "glove", {**WITH_CHARACTERS, **GLOVE_BESIDE}),
     tried(
