@@ -1,15 +1,39 @@
-"""The entities of a document and the alternatives to them: their probabilities, log odds, and a choice among them."""
+"""The entities of a document and the alternatives to them: their probabilities, log odds, and a choice among them.
 
-from collections.abc import Sequence
+The alternatives are all spans that are probable enough, with their probabilities; they may overlap. See `sequence_ner`.
+"""
+
+from collections.abc import Container, Iterable, Sequence
 
 import numpy as np
-from spacy.tokens import Doc, Span
+from spacy.tokens import Doc, Span, SpanGroup
 
 from .describe import quote
-from .entities import ALTERNATIVES, remove_ids
+from .entities import remove_ids, scored_spans
+
+# Their key in doc.spans. Their probabilities are in attrs["scores"] of the group.
+ALTERNATIVES = "alternatives"
 
 # Smallest probability that nothing is in the place of an entity. It bounds the log odds of certain entities.
 LEAST_NOTHING = 1e-6
+
+
+def set_alternatives(doc: Doc, found: Iterable[tuple[Span, float]], labels: Container[str]) -> list[Span]:
+    """Replace the alternatives with these labels, and keep those with others, which another component has set.
+
+    found: the new alternatives and their probabilities, in the order of the text.
+    Returns the spans with other labels that are removed since they have no probability.
+    """
+    present = scored_spans(doc.spans[ALTERNATIVES]) if ALTERNATIVES in doc.spans else []
+    others = [(span, score) for span, score in present if span.label_ not in labels]
+    rows = list(found)
+    if others:
+        rows += [(span, score) for span, score in others if score is not None]
+        rows.sort(key=lambda row: (row[0].start, row[0].end))
+    group = SpanGroup(doc, name=ALTERNATIVES, spans=[span for span, _ in rows])
+    group.attrs["scores"] = np.array([score for _, score in rows])
+    doc.spans[ALTERNATIVES] = group
+    return [span for span, score in others if score is None]
 
 
 def entities_and_alternatives(doc: Doc) -> tuple[list[Span], np.ndarray]:

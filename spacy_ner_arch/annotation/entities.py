@@ -1,6 +1,6 @@
 """Gold entities aligned with the tokens of the pipeline, and entities and spans that components have set."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,9 +14,6 @@ from .words import find_words
 
 # Values of spaCy's ENT_IOB.
 IOB_MISSING, IOB_INSIDE, IOB_BEGIN = 0, 1, 3
-
-# Key of doc.spans for all spans that are probable enough, see `sequence_ner`.
-ALTERNATIVES = "alternatives"
 
 
 def gold_entities(eg: Example) -> tuple[list[LabelledSpan], np.ndarray]:
@@ -76,14 +73,15 @@ class PresentEntities(NamedTuple):
         """Whether another entity may be in this place."""
         return self.taken is None or not self.taken[start:end].any()
 
-    def without(self, entities: set[Span]) -> "PresentEntities":
-        """The same without some of the entities, whose places become free."""
-        if self.taken is None or not entities:
+    def without_predicted(self, labels: Container[str]) -> "PresentEntities":
+        """The same without entities that have a probability and one of the labels, whose places become free."""
+        predicted = {ent for ent in self.entities if ent._.score is not None and ent.label_ in labels}
+        if self.taken is None or not predicted:
             return self
         taken = self.taken.copy()
-        for span in entities:
+        for span in predicted:
             taken[span.start : span.end] = False
-        return self._replace(entities=[span for span in self.entities if span not in entities], taken=taken)
+        return self._replace(entities=[span for span in self.entities if span not in predicted], taken=taken)
 
     def set_with(self, doc: Doc, entities: list[Span]) -> None:
         """Set these and other entities. All other tokens become outside of entities."""

@@ -13,7 +13,7 @@ from spacy.training.loop import train
 from spacy.util import load_config, load_model
 from wasabi import msg
 
-from ..annotation.entities import ALTERNATIVES
+from ..annotation.alternatives import ALTERNATIVES
 from ..evaluation.doubts import MIN_PROBABILITY, Doubt, entity_doubts, relation_doubts
 from ..formats import write_docbin
 from .pipelines import GOLD_ENTITIES, check_word_vectors, predict_corpus, with_tokens

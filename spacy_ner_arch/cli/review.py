@@ -39,7 +39,7 @@ def review(
     --training.max_steps 500. OUTPUT gets errors.jsonl (all, the most probable first), index.html, and errors.spacy, the
     documents with errors, with gold annotation and with all probable spans in doc.spans["alternatives"].
     """
-    from ..annotation.entities import ALTERNATIVES
+    from ..annotation.alternatives import ALTERNATIVES
     from ..annotation.layers import describe_layers
     from ..evaluation.doubts import ranked
     from ..evaluation.review import ERRORS, write_review

@@ -10,8 +10,9 @@ from spacy.training import Example
 from wasabi import Printer, msg
 
 from ..annotation.alignment import find_misaligned
+from ..annotation.alternatives import ALTERNATIVES
 from ..annotation.describe import quote
-from ..annotation.entities import ALTERNATIVES, scored_entities
+from ..annotation.entities import scored_entities
 from ..annotation.tags import LabelledSpan
 from ..evaluation.items import annotated_tokens
 from ..evaluation.risk import documents_needed, precision_threshold, recall_threshold, wilson

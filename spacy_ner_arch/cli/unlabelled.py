@@ -8,7 +8,7 @@ import numpy as np
 from spacy.language import Language
 from spacy.tokens import Doc
 
-from ..annotation.entities import ALTERNATIVES
+from ..annotation.alternatives import ALTERNATIVES
 from ..annotation.words import find_words
 from ..bulk.documents import Record
 

@@ -12,10 +12,10 @@ from spacy.training import Example
 from spacy.vocab import Vocab
 from thinc.api import Config, Model
 
-from ..annotation.alternatives import entities_and_alternatives
+from ..annotation.alternatives import ALTERNATIVES, entities_and_alternatives
 from ..annotation.by_label import ByLabel
 from ..annotation.candidates import Candidates
-from ..annotation.entities import ALTERNATIVES, count_as_right, span_scores
+from ..annotation.entities import count_as_right, span_scores
 from ..annotation.gold_relations import FoundRelation, GoldPairs, find_relations, sample_negatives
 from ..annotation.head_input import HeadInput
 from ..annotation.layers import gives_alternatives

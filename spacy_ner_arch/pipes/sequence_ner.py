@@ -8,21 +8,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from spacy.language import Language
-from spacy.tokens import Doc, Span, SpanGroup
+from spacy.tokens import Doc, Span
 from spacy.training import Example
 from spacy.vocab import Vocab
 from thinc.api import Config, Model
 
+from ..annotation.alternatives import ALTERNATIVES, set_alternatives
 from ..annotation.by_label import by_label
 from ..annotation.chains import Chain, TagTarget
 from ..annotation.describe import Counted, describe_span, quote
-from ..annotation.entities import (
-    ALTERNATIVES,
-    PresentEntities,
-    gold_entities,
-    present_entities,
-    scored_spans,
-)
+from ..annotation.entities import PresentEntities, gold_entities, present_entities
 from ..annotation.span_terms import SpanTerms, likely_spans, log_probability
 from ..annotation.tags import MISSING, OUTSIDE, SCHEMES, LabelledSpan, decode, encode, find_scheme, tag_names
 from ..annotation.word_places import Words
@@ -156,6 +151,10 @@ class SequenceNER(TorchPipe):
     def hyperparameters(self) -> dict[str, Any]:
         return {"tags": self.tags, "scheme": self.cfg["scheme"]}
 
+    def named_labels(self) -> dict[str, Iterable[str]]:
+        alternatives = self.cfg["alternatives"]
+        return {"alternatives": alternatives} if isinstance(alternatives, dict) else {}
+
     # Training
 
     def initialize(
@@ -236,7 +235,19 @@ class SequenceNER(TorchPipe):
             present = present_entities(doc, self.overwrite_ents)
             self._set_entities(doc, words, decode(tags, names, self.cfg["scheme"]), terms, present)
             if least is not None:
-                self._set_alternatives(doc, words, terms, least, present.without(self._earlier_entities(present)))
+                # Entities with a probability and a label of the component are its own, of an earlier pass.
+                others = present.without_predicted(self.labels)
+                self._set_alternatives(doc, words, terms, least, others)
+
+    def _least_probabilities(self) -> np.ndarray | None:
+        """Least probability of alternatives of each label, inf for labels that are not wanted; None for none at all."""
+        alternatives = self.cfg["alternatives"]
+        if alternatives is None:
+            return None
+        if not isinstance(alternatives, dict):
+            return np.full(len(self.labels), alternatives)
+        self.check_named_labels(self.labels)
+        return np.array([alternatives.get(label, np.inf) for label in self.labels])
 
     def _set_entities(
         self, doc: Doc, words: Words, found: Sequence[LabelledSpan], terms: SpanTerms, present: PresentEntities
@@ -258,36 +269,24 @@ class SequenceNER(TorchPipe):
     def _set_alternatives(
         self, doc: Doc, words: Words, terms: SpanTerms, least: np.ndarray, present: PresentEntities
     ) -> None:
-        """Set all spans that are probable enough, (L,) by label, and their probabilities."""
+        """Set all spans that are probable enough and overlap no present entity, and their probabilities.
+
+        least: (L,), as for `likely_spans`.
+        """
+        labels = self.labels
         likely = ((*words.to_tokens(start, end), label, p) for start, end, label, p in likely_spans(terms, least))
         found = [
-            (Span(doc, start, end, label=self.labels[label]), probability)
+            (Span(doc, start, end, label=labels[label]), probability)
             for start, end, label, probability in likely
             if present.is_free(start, end)
         ]
-        if others := self._other_alternatives(doc):
-            found = sorted(found + others, key=lambda row: (row[0].start, row[0].end))
-        group = SpanGroup(doc, name=ALTERNATIVES, spans=[span for span, _ in found])
-        group.attrs["scores"] = np.array([probability for _, probability in found])
-        doc.spans[ALTERNATIVES] = group
-
-    def _earlier_entities(self, present: PresentEntities) -> set[Span]:
-        """Present entities with a probability and a label of the component: it has set them in an earlier pass."""
-        labels = set(self.labels)
-        return {ent for ent in present.entities if ent._.score is not None and ent.label_ in labels}
-
-    def _other_alternatives(self, doc: Doc) -> list[tuple[Span, float]]:
-        """Alternatives with labels that the component does not have, which another one has set."""
-        found = scored_spans(doc.spans[ALTERNATIVES]) if ALTERNATIVES in doc.spans else []
-        others = [(span, score) for span, score in found if span.label_ not in self.labels]
-        if any(score is None for _, score in others):
+        if removed := set_alternatives(doc, found, labels):
             self.warn_once(
                 ALTERNATIVES,
-                f'doc.spans["{ALTERNATIVES}"] has {len(others)} spans without probabilities, which are removed (for '
-                f'example {describe_span(others[0][0])} in {quote(doc.text)}); give them in attrs["scores"], or keep '
+                f'doc.spans["{ALTERNATIVES}"] has {len(removed)} spans without probabilities, which are removed (for '
+                f'example {describe_span(removed[0])} in {quote(doc.text)}); give them in attrs["scores"], or keep '
                 "your spans under another key",
             )
-        return [(span, score) for span, score in others if score is not None]
 
     def readings(self, docs: Iterable[Doc], count: int) -> list[list[Reading]]:
         """The most probable readings of each document, the best first, whatever `threshold` and other components say.
@@ -336,17 +335,3 @@ class SequenceNER(TorchPipe):
         found = decode(tags, self.tags, self.cfg["scheme"])
         spans = [Span(doc, *words.to_tokens(start, end), label=label) for start, end, label in found]
         return Reading(tuple(spans), probability)
-
-    def named_labels(self) -> dict[str, Iterable[str]]:
-        alternatives = self.cfg["alternatives"]
-        return {"alternatives": alternatives} if isinstance(alternatives, dict) else {}
-
-    def _least_probabilities(self) -> np.ndarray | None:
-        """Least probability of alternatives of each label, inf for labels that are not wanted; None for none at all."""
-        alternatives = self.cfg["alternatives"]
-        if alternatives is None:
-            return None
-        if not isinstance(alternatives, dict):
-            return np.full(len(self.labels), alternatives)
-        self.check_named_labels(self.labels)
-        return np.array([alternatives.get(label, np.inf) for label in self.labels])
