@@ -252,6 +252,23 @@ def test_tokens_in_columns_are_read_again_or_counted(words: list[str]) -> None:
     assert [token.text for doc in docs for token in doc] == kept
 
 
+@given(st.text(st.sampled_from("aBI- \t\n\r\ufeff#\u00a0\u2028"), min_size=1, max_size=4))
+@example("a\tb")
+@example("a ")
+def test_labels_in_columns_are_read_again_or_counted(label: str) -> None:
+    doc = Doc(NLP.vocab, words=["Anna", "Vell", "left"])
+    doc.set_ents([Span(doc, 0, 2, label)], default="outside")
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "a"
+        report = write([doc], path, "conll")
+        ((read_doc,), _) = read(path, "conll")
+    if report.notes[conll.UNREADABLE_LABEL]:
+        assert [token.ent_iob_ for token in read_doc] == ["", "", "O"]
+        assert report.examples[conll.UNREADABLE_LABEL] == [f"corpus:1: document 1: 'Anna Vell' {label!r}"]
+    else:
+        assert [(ent.text, ent.label_) for ent in read_doc.ents] == [("Anna Vell", label)]
+
+
 # Predictions
 
 

@@ -15,6 +15,10 @@ UNREADABLE = (
     "left out: tokens that a column cannot hold (tab, line end, blank at an end, byte order mark at the start, "
     f"{DOCUMENT_MARK})"
 )
+UNREADABLE_LABEL = (
+    "lost: entities whose label a column cannot hold (tab, line end, blank at the end); their tokens become tokens "
+    "without annotation"
+)
 BYTE_ORDER_MARK = "\ufeff"
 
 
@@ -24,11 +28,13 @@ def write_conll(path: Path, contents: Sequence[Content]) -> None:
 
 
 def find_conll_losses(content: Content) -> Iterator[tuple[str, str]]:
-    """Yield what columns lose besides layers: CROSSING or UNREADABLE, and the entity or token."""
+    """Yield what columns lose besides layers: the kind of loss, and the entity or token."""
     starts = _sentence_starts(content.doc)
     for ent in content.entities:
         if starts.intersection(range(ent.start + 1, ent.end)):
             yield CROSSING, f"{ent.text!r} {ent.label_}"
+        if not is_readable(f"B-{ent.label_}"):
+            yield UNREADABLE_LABEL, f"{ent.text!r} {ent.label_!r}"
     yield from ((UNREADABLE, repr(token.text)) for token in content.doc if not is_readable(token.text))
 
 
@@ -37,10 +43,10 @@ def _make_lines(content: Content) -> Iterator[str]:
     starts = _sentence_starts(doc)
     tags = ["O" if token.ent_iob else "-" for token in doc]
     for ent in content.entities:
-        first = True
+        readable = is_readable(f"B-{ent.label_}")
         for token in ent:
-            tags[token.i] = f"{'B' if first or token.i in starts else 'I'}-{ent.label_}"
-            first = False
+            prefix = "B" if token.i == ent.start or token.i in starts else "I"
+            tags[token.i] = f"{prefix}-{ent.label_}" if readable else "-"
     yield f"{DOCUMENT_MARK}\tO\n\n"
     for token, tag in zip(doc, tags, strict=True):
         if token.i in starts and token.i:
@@ -54,7 +60,7 @@ def _sentence_starts(doc: Doc) -> set[int]:
     return {sent.start for sent in doc.sents} if doc.has_annotation("SENT_START") else {0}
 
 
-def is_readable(token: str) -> bool:
-    """Whether a token can be read as it is from the first column."""
-    special = any(character in token for character in "\t\r\n") or token.startswith((BYTE_ORDER_MARK, DOCUMENT_MARK))
-    return bool(token) and not special and token == (token.strip(" ") or " ")
+def is_readable(cell: str) -> bool:
+    """Whether a token or a tag can be read as it is from its column."""
+    special = any(character in cell for character in "\t\r\n") or cell.startswith((BYTE_ORDER_MARK, DOCUMENT_MARK))
+    return bool(cell) and not special and cell == (cell.strip(" ") or " ")
