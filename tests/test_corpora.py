@@ -170,7 +170,7 @@ def test_lost_relations_of_long_documents_are_counted_in_linear_time():
     doc._.relations = [(doc[i : i + 1], doc[i + 1 : i + 2], "NEAR") for i in range(0, 20_000, 4)]
     start = time.process_time()
     with pytest.warns(UserWarning, match="5000 of 5000 gold relations are not candidates, such as NEAR from 'w0'"):
-        extractor.find_labels([Example(doc.copy(), doc)])
+        extractor.find_label_data([Example(doc.copy(), doc)])
     assert time.process_time() - start < 10
 
 

@@ -686,6 +686,17 @@ def test_label_data_do_not_widen_given_type_pairs():
     assert pipe.cfg["type_pairs"] == [["PER", "LOC"]]
 
 
+def test_label_data_that_are_given_stay():
+    """Examples are read for warnings only."""
+    nlp = make_nlp(type_pairs="learned")
+    pipe = nlp.get_pipe("relation_extractor")
+    examples = related_examples(nlp)
+    data = {"labels": ["LIVES_IN"], "types": ["PER"], "type_pairs": [["PER", "LOC"]]}
+    with pytest.warns(UserWarning, match="gold labels that it does not have"):
+        pipe.initialize(lambda: examples, labels=data)
+    assert pipe.label_data == data
+
+
 def test_a_list_of_labels(monkeypatch):
     """Entity types are read from all examples, unless they are given."""
     monkeypatch.setattr(base, "LABEL_SAMPLE", 1)
@@ -695,7 +706,7 @@ def test_a_list_of_labels(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pipe.initialize(lambda: examples, labels={"labels": ["LIVES_IN"], "types": ["PER"], "type_pairs": None})
-    assert pipe.cfg["types"] == ["PER", "LOC"]
+    assert pipe.cfg["types"] == ["PER"]
     pipe = (nlp := make_nlp()).get_pipe("relation_extractor")
     with pytest.warns(UserWarning, match=r"gold labels that it does not have .*\['LEFT', 'WITH'\]"):
         pipe.initialize(lambda: examples, labels=["WORKS_FOR", "LIVES_IN"])

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ..annotation.layers import assigning
 from ..annotation.sentences import with_sentences
-from ..pipes.base import TorchPipe
+from ..pipes.base import TorchPipe, labels_in
 from ..pipes.gold_checks import width_remedy
 from ..pipes.relation_extractor import RelationExtractor
 from ..pipes.upstream_checks import tree_readers
@@ -26,7 +26,7 @@ from .corpus_counts import (
 )
 from .training_setup import PARTS, Setup
 
-# Where find_labels has told what is wrong with train.
+# Where find_label_data has told what is wrong with train.
 DEV = ("dev",)
 # Labels with fewer training examples are reported; the number of `spacy debug data`.
 MIN_EXAMPLES = 50
@@ -51,8 +51,8 @@ class Problem(NamedTuple):
 def inspect_corpora(setup: Setup) -> tuple[dict[str, Any], list[Problem]]:
     """All numbers, as JSON values, and all problems, errors first.
 
-    What a component cannot learn from train is in the warnings of its `find_labels`, which training shows as well. The
-    checks add what these do not say, above all about dev.
+    What a component cannot learn from train is in the warnings of its `find_label_data`, which training shows as well.
+    The checks add what these do not say, above all about dev.
     """
     texts = {part: {eg.reference.text for eg in examples} for part, examples in setup.examples.items()}
     keys = sorted({key for examples in setup.examples.values() for eg in examples for key in eg.reference.spans})
@@ -76,7 +76,7 @@ def inspect_corpora(setup: Setup) -> tuple[dict[str, Any], list[Problem]]:
             continue
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            labels = pipe.find_labels(setup.train)
+            labels = labels_in(pipe.find_label_data(setup.train))
         given = setup.nlp.config["initialize"]["components"].get(name, {}).get("labels")
         component: dict[str, Any] = {"labels": labels, "warnings": [str(warning.message) for warning in caught]}
         problems += [Problem("warning", text, "") for text in component["warnings"]]

@@ -38,9 +38,9 @@ if not Span.has_extension("score"):
 class TorchPipe(TrainablePipe):
     """Base class of the components over a model of `bridge.head`.
 
-    A subclass finds its labels in the data (`find_labels`), gives the model its hyperparameters (`hyperparameters`) and
-    its targets (`find_targets`), and writes predictions onto documents (`set_annotations`). A component that gives the
-    model candidates to classify also defines `find_items`.
+    A subclass finds its labels in the data (`find_label_data`), gives the model its hyperparameters (`hyperparameters`)
+    and its targets (`find_targets`), and writes predictions onto documents (`set_annotations`). A component that gives
+    the model candidates to classify also defines `find_items`.
 
     model: a model of this package for the component; ValueError for any other.
     loss_weight: a number, a schedule, or spacy_ner_arch.LearnedWeight.v1.
@@ -95,9 +95,9 @@ class TorchPipe(TrainablePipe):
 
     # For the subclass
 
-    def find_labels(self, examples: Iterable[Example]) -> list[str]:
-        """All labels in the annotation of the examples, in a fixed order."""
-        raise NotImplementedError(Errors.E931.format(parent="TorchPipe", method="find_labels", name=self.name))
+    def find_label_data(self, examples: Iterable[Example]) -> Any:
+        """Label data of the annotation of the examples, in a fixed order. Warns about what cannot be learned."""
+        raise NotImplementedError(Errors.E931.format(parent="TorchPipe", method="find_label_data", name=self.name))
 
     def hyperparameters(self) -> dict[str, Any]:
         """Arguments of the head that depend on the labels, as JSON values."""
@@ -264,10 +264,12 @@ class TorchPipe(TrainablePipe):
                 f"annotated corpus, or remove [initialize.components.{self.name}.labels], so that the labels are read "
                 "from the corpus"
             )
-        found = self.find_labels(islice(get_examples(), LABEL_SAMPLE if complete else None))
-        for label in found if labels is None else ():
-            self.add_label(label)
-        self.warn_of_labels(found)
+        found = self.find_label_data(islice(get_examples(), LABEL_SAMPLE if complete else None))
+        if labels is None:
+            self.add_label_data(found)
+        elif not complete:
+            self.add_label_data({**found, "labels": labels})
+        self.warn_of_labels(labels_in(found))
         if not self.labels:
             raise ValueError(
                 f"{self.name}: no label in the training corpus. It learns from {self.gold_layer}; the corpus has "
@@ -423,6 +425,11 @@ class TorchPipe(TrainablePipe):
         expected = self.hyperparameters()
         if stored != expected:
             raise ValueError(f"the model was stored with {stored}, but the component has {expected}")
+
+
+def labels_in(data: Any) -> list[str]:
+    """The labels in label data."""
+    return list(data["labels"] if isinstance(data, dict) else data)
 
 
 def log_odds(threshold: float) -> float:

@@ -354,9 +354,9 @@ class RelationExtractor(TorchPipe):
                 stacklevel=2,
             )
 
-    def find_labels(self, examples: Iterable[Example]) -> list[str]:
-        """Labels of all gold relations, sorted. Adds entity types and, if asked for, type pairs; warns about relations
-        that cannot be found."""
+    def find_label_data(self, examples: Iterable[Example]) -> dict[str, Any]:
+        """Labels of all gold relations, the types of all entities, and the type pairs by label, sorted. Warns about
+        relations that cannot be found."""
         types = set[str]()
         type_pairs = defaultdict[str, set[tuple[str, str]]](set)
         faults = RelationFaults()
@@ -368,8 +368,11 @@ class RelationExtractor(TorchPipe):
             faults.add(eg, gold, found, self.cfg["multi_label"])
         faults.warn(self.name, self.once)
         labels = sorted(type_pairs)
-        self._learn_types(sorted(types), {label: sorted(type_pairs[label]) for label in labels})
-        return labels
+        return {
+            "labels": labels,
+            "types": sorted(types),
+            "type_pairs": {label: sorted(type_pairs[label]) for label in labels},
+        }
 
     def find_gold(self, eg: Example) -> tuple[list[RelationKey], Candidates, list[FoundRelation]]:
         """Gold relations of an example, the candidates among its gold entities, and the relations that are candidates.

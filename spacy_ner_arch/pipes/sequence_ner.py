@@ -174,7 +174,7 @@ class SequenceNER(TorchPipe):
                 stacklevel=2,
             )
 
-    def find_labels(self, examples: Iterable[Example]) -> list[str]:
+    def find_label_data(self, examples: Iterable[Example]) -> list[str]:
         """Labels of all gold entities and of the teachers, sorted.
 
         Warns about entities that do not match the tokenization, and about documents from which nothing is learned,

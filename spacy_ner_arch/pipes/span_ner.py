@@ -124,7 +124,7 @@ class SpanPipe(TorchPipe):
         """Gold spans of a reference document."""
         raise NotImplementedError
 
-    def find_labels(self, examples: Iterable[Example]) -> list[str]:
+    def find_label_data(self, examples: Iterable[Example]) -> list[str]:
         """Labels of all gold spans, sorted. Warns about spans that cannot be learned."""
         limit = self.cfg["max_width"]
         labels, widths = set[str](), list[int]()
