@@ -264,7 +264,8 @@ def test_predicting_before_initialization_says_what_to_do():
         nlp.get_pipe("sequence_ner").predict([Doc(nlp.vocab, words=["a"])])
 
 
-def test_a_loss_that_is_not_finite_stops_before_anything_changes():
+def test_a_loss_that_is_not_finite_changes_nothing():
+    """Neither this update nor the next one, which begins without gradients, in the head or the embedding of thinc."""
     nlp = make_nlp()
     examples = make_examples(nlp)
     optimizer = nlp.initialize(lambda: examples)
@@ -277,6 +278,13 @@ def test_a_loss_that_is_not_finite_stops_before_anything_changes():
     with pytest.raises(ValueError, match=r"sequence_ner: the loss is nan in update 3, on 5 documents.*'Anna Brandt"):
         nlp.update(examples, sgd=optimizer)
     assert pipe.model.to_bytes() == broken != before
+    assert all(parameter.grad is None for parameter in pipe.head.parameters())
+    pipe.model.from_bytes(before)
+    for _ in range(2):
+        nlp.update(examples, sgd=optimizer)
+    assert pipe.model.to_bytes() != before
+    for doc in nlp.pipe(TEXTS):  # raises for scores that are not finite
+        assert doc.has_annotation("ENT_IOB")
 
 
 def test_add_label_keeps_what_was_learned(trained, copy_of):

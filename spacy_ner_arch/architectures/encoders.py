@@ -7,7 +7,7 @@ from spacy.util import registry
 from torch import nn
 
 from ..annotation.trees import TREE_FALLBACKS, TreeSettings
-from ..bridge.head import tok2vec_model
+from ..bridge.encoder import encoder_model
 from ..bridge.rows import Tok2Vec
 from ..bridge.token_listener import TokenListener
 from ..nn.head import EncoderBuilder
@@ -99,7 +99,7 @@ def torch_tok2vec(tok2vec: Tok2Vec, encoder: EncoderBuilder, dtype: str = "float
     encoder: for example spacy_ner_arch.BiLSTM.v1.
     dtype: float32; bfloat16, float16 or auto for mixed precision.
     """
-    return tok2vec_model("torch_tok2vec", tok2vec, encoder, dtype, trees_of(encoder))
+    return encoder_model("torch_tok2vec", tok2vec, encoder, dtype, trees_of(encoder))
 
 
 @registry.architectures("spacy_ner_arch.Tok2VecListener.v1")

@@ -1,4 +1,4 @@
-"""A head or an encoder over an embedding as a thinc model.
+"""A head over an embedding as a thinc model.
 
 A document becomes token vectors in the embedding (`tok2vec`, the only layer). Those of the words of a batch, without
 white space, are padded into one tensor, on which the torch module runs. In training its gradient is split back per
@@ -13,7 +13,7 @@ import torch
 from spacy.tokens import Doc
 from thinc.api import Model
 from thinc.types import Floats2d
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..annotation.head_input import HeadInput, as_input
 from ..annotation.trees import TreeSettings, read_tree, tree_in_words
@@ -24,16 +24,11 @@ from ..nn.head import Head, Loss
 from .head_output import HeadPredictions, Predictions, UpdateLoss, sum_losses
 from .rows import (
     Tok2Vec,
-    TokenVectors,
     join,
     merge,
     pick,
-    pick_words,
-    place_words,
     split,
     split_tokens,
-    sum_gradients,
-    to_array,
     vectors_of_words,
 )
 from .shim import TorchShim, device_of, get_shim, no_backprop
@@ -62,6 +57,7 @@ def head_model(
         predict(HeadInput(docs, items, output=method of the head)) -> Predictions
         predict(HeadInput(docs, items, targets)) -> UpdateLoss
         begin_update(HeadInput(docs, items, targets)) -> UpdateLoss, backprop(weight of the loss)
+            If the loss is not finite, backprop leaves no gradient anywhere.
         initialize(X=docs, Y=hyperparameters)
     Documents alone are HeadInput(docs), as tools for any model of spaCy give them.
     """
@@ -73,22 +69,6 @@ def head_model(
         shims=[TorchShim(build, dtype=dtype)],
         refs={"tok2vec": tok2vec},
         attrs={"classifies": classifies, "dropout_rate": 0.0, "tree_settings": trees},
-    )
-
-
-def tok2vec_model(
-    name: str, tok2vec: Tok2Vec, build: Callable[..., nn.Module], dtype: str, trees: TreeSettings | None = None
-) -> Tok2Vec:
-    """An encoder over an embedding as a tok2vec layer; arguments as for `head_model`."""
-    return Model(
-        name,
-        tok2vec_forward,
-        init=initialize,
-        layers=[tok2vec],
-        shims=[TorchShim(build, dtype=dtype)],
-        refs={"tok2vec": tok2vec},
-        dims={"nO": None},
-        attrs={"dropout_rate": 0.0, "tree_settings": trees},
     )
 
 
@@ -121,57 +101,23 @@ def head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool
     losses: list[Loss] = []
     backprops = []
     for group, x, batch in make_batches(model, inputs, words, vectors):
-        loss, backprop_loss = shim((x, batch), is_train, model.attrs["dropout_rate"])
-        losses.append(loss)
+        part, backprop_loss = shim((x, batch), is_train, model.attrs["dropout_rate"])
+        losses.append(part)
         backprops.append((group, batch, backprop_loss))
+
+    loss = sum_losses(losses)
 
     def backprop(weight: float = 1.0) -> Any:
         gradients = [
             (group, batch.flatten(cast(Tensor, backprop_loss(weight)))) for group, batch, backprop_loss in backprops
         ]
+        # A GPU computes the loss while the host starts the backward pass of the head.
+        if not loss.is_finite:
+            shim.module.zero_grad()
+            return None
         return backprop_vectors(split_tokens(model, merge(gradients, words), words))
 
-    return sum_losses(losses), backprop
-
-
-def tok2vec_forward(
-    model: Tok2Vec, docs: list[Doc], is_train: bool
-) -> tuple[list[Floats2d], Callable[[list[Floats2d]], Any]]:
-    shim = get_shim(model)
-    shim.check_initialized()
-    words = find_words(docs)
-    if not any(map(len, words)):
-        return [model.ops.alloc2f(len(doc), model.get_dim("nO")) for doc in docs], no_backprop
-    vectors, backprop_vectors = model.layers[0](docs, is_train)
-    vectors = vectors_of_words(model, docs, vectors, words)
-    encoded = []
-    backprops = []
-    for group, x, batch in make_batches(model, HeadInput(docs), words, vectors):
-        states, backprop_states = shim((x, batch), is_train, model.attrs["dropout_rate"])
-        encoded.append((group, batch.flatten(states.detach().float())))
-        backprops.append((group, batch, backprop_states))
-    output = TokenVectors(to_array(model, place_words(merge(encoded, words), words)), map(len, docs))
-
-    def backprop(d_encoded: list[Floats2d]) -> Any:
-        """d_encoded: from the layer above, or the sum of all listeners of spaCy; empty for none."""
-        shim.pending = None
-        parts = [join(model, d_encoded)] if d_encoded else []
-        total = pick_words(sum_gradients([*parts, *output.gradients]), words)
-        rows = total.split([len(own) for own in words])
-        gradients = []
-        for group, batch, backprop_states in backprops:
-            flat = total if len(group) == len(docs) else torch.cat([rows[i] for i in group])
-            gradients.append((group, batch.flatten(cast(Tensor, backprop_states(batch.pad(flat))))))
-        return backprop_vectors(split_tokens(model, merge(gradients, words), words))
-
-    def backprop_rest() -> None:
-        if output.gradients:
-            backprop([])
-
-    if is_train:
-        # Only the last listener of the pipeline calls `backprop`, and not if it is frozen.
-        shim.pending = backprop_rest
-    return output, backprop
+    return loss, backprop
 
 
 def predict_docs(model: Model, inputs: HeadInput) -> Predictions:

@@ -1,5 +1,6 @@
 """What the model of a head gives: a loss or predictions, for which the host waits only when it reads them."""
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import islice
@@ -20,7 +21,7 @@ Predictions = Sequence[tuple[np.ndarray, ...]]
 class UpdateLoss:
     """Loss of an update, and its further terms by name.
 
-    On a GPU the host waits for them when it first reads one. Until then it can start the backward pass.
+    On a GPU the host waits for them when it first reads one.
 
     values: the loss and its terms, (1 + number of names,).
     names: names of the terms of the loss.
@@ -31,13 +32,12 @@ class UpdateLoss:
         self._names = list(names)
 
     @property
-    def is_ready(self) -> bool:
-        """Whether the loss can be read without waiting."""
-        return self._copy.is_ready
-
-    @property
     def total(self) -> float:
         return float(self._read()[0])
+
+    @property
+    def is_finite(self) -> bool:
+        return math.isfinite(self.total)
 
     @property
     def parts(self) -> dict[str, float]:

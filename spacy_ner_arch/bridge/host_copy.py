@@ -16,11 +16,6 @@ class HostCopy:
             self._copied = torch.cuda.Event()
             self._copied.record(torch.cuda.current_stream(device))
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether the tensors can be read without waiting; False for a GPU before the first `read`."""
-        return self._copied is None
-
     def read(self) -> list[Tensor]:
         """Wait for the copies and return them."""
         if self._copied is not None:

@@ -19,7 +19,8 @@ from thinc.types import Floats2d, Ragged
 from torch import Tensor
 from transformers.file_utils import ModelOutput
 
-from .rows import Tok2Vec, join, sum_gradients
+from .rows import Tok2Vec, join
+from .shared_gradient import SharedGradient
 from .shim import default_device, no_backprop
 from .token_listener import PicklableListener
 
@@ -43,40 +44,39 @@ class WordBatch(FullTransformerBatch):
     """Output of the transformer: the fields that spacy-transformers uses for word pieces, with one row per word.
 
     vectors: (words, D) of each document.
+    gradient: what our listeners pass back.
     """
 
     def __init__(self, vectors: Sequence[Floats2d]) -> None:
-        self.gradients: list[Tensor] = []
+        self.gradient = SharedGradient()
         self.vectors = vectors
         super().__init__(
             spans=[],
             wordpieces=NO_PIECES,
             model_output=ModelOutput(),
             align=_alignment(0),
-            cached_doc_data=cast(Any, DocVectors(self.gradients, vectors)),
+            cached_doc_data=cast(Any, DocVectors(self.gradient, vectors)),
         )
 
     def unsplit_by_doc(self, arrays: list[list[Any]]) -> Tensor:  # type: ignore[override]  # theirs is for word pieces
         """The gradient (N, D) of all words.
 
-        arrays: from listeners of spacy-transformers, (1, words, D) for each document with a word. Our listeners have
-            appended theirs to `gradients`.
+        arrays: from listeners of spacy-transformers, (1, words, D) for each document with a word.
         """
-        gradients = self.gradients
         if arrays:
-            gradients = [*gradients, torch.cat([xp2torch(array[0][0], device=default_device()) for array in arrays])]
-        return sum_gradients(gradients)
+            self.gradient.add(torch.cat([xp2torch(array[0][0], device=default_device()) for array in arrays]))
+        return self.gradient.total()
 
 
 class DocVectors(Sequence[TransformerData]):
     """Vectors of documents in the form that listeners of spacy-transformers expect, made when it is read.
 
-    gradients: the list of the batch to which our listeners append theirs. A reference to the batch itself would be a
-        cycle, which keeps its memory until the garbage collector runs.
+    gradient: that of the batch. A reference to the batch itself would be a cycle, which keeps its memory until the
+        garbage collector runs.
     """
 
-    def __init__(self, gradients: list[Tensor], vectors: Sequence[Floats2d]) -> None:
-        self.gradients = gradients
+    def __init__(self, gradient: SharedGradient, vectors: Sequence[Floats2d]) -> None:
+        self.gradient = gradient
         self.vectors = vectors
 
     def __len__(self) -> int:
@@ -122,7 +122,7 @@ def listen(model: WordListener, docs: list[Doc], is_train: bool) -> tuple[Sequen
         )
 
     def backprop(gradients: list[Floats2d]) -> Any:
-        received.gradients.append(join(model, gradients))
+        received.gradient.add(join(model, gradients))
         return model.backprop_and_clear([])
 
     return received.vectors, backprop

@@ -77,7 +77,13 @@ def forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> 
                 loss, _ = head(read(chunk), is_train)
         losses.append(loss)
 
+    names = list(losses[0].parts) if losses else []
+    sums = [sum(loss.total for loss in losses), *(sum(loss.parts[name] for loss in losses) for name in names)]
+    total = UpdateLoss(torch.tensor(sums), names)
+
     def backprop(weight: float = 1.0) -> list[Doc]:
+        if not total.is_finite:
+            return docs
         for backprop_loss in kept:
             backprop_loss(weight)
         for chunk, state in later:
@@ -86,9 +92,7 @@ def forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> 
             backprop_loss(weight)
         return docs
 
-    names = list(losses[0].parts) if losses else []
-    sums = [sum(loss.total for loss in losses), *(sum(loss.parts[name] for loss in losses) for name in names)]
-    return UpdateLoss(torch.tensor(sums), names), backprop
+    return total, backprop
 
 
 def predict_copies(model: Model, inputs: HeadInput) -> Iterator[HeadBatch]:

@@ -21,7 +21,7 @@ from ..nn.batch import cut
 from ..nn.numpy_crf import ChainParameters, NumpyCRF
 from ..nn.numpy_embed import NumpyEmbedding
 from ..nn.span_logits import CPU_SPANS, cut_spans, list_spans
-from . import head, transformer, word_embedding
+from . import encoder, head, transformer, word_embedding
 from .head_output import Predictions
 from .listener import WordBatch
 from .onnx_shim import ORIGINAL, OnnxShim
@@ -103,7 +103,7 @@ def predict_spans(shim: OnnxShim, x: np.ndarray, lengths: np.ndarray, items: Any
     return [(rows,) for rows in np.split(found, lengths.cumsum()[:-1])]
 
 
-def tok2vec_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Callable]:
+def encoder_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Callable]:
     refuse_training(is_train)
     shim = get_shim(model)
     encoded: list[Any] = [model.ops.alloc2f(len(doc), model.get_dim("nO")) for doc in docs]
@@ -215,7 +215,7 @@ HEADS: dict[str, Callable[[OnnxShim, np.ndarray, np.ndarray, Any], Predictions]]
 # What takes the place of a layer in an exported model.
 LAYERS: dict[Callable, Callable] = {
     head.head_forward: head_forward,
-    head.tok2vec_forward: tok2vec_forward,
+    encoder.encoder_forward: encoder_forward,
     word_embedding.embed_forward: embed_forward,
     word_embedding.concatenate_forward: concatenate_forward,
     transformer.forward: transformer_forward,

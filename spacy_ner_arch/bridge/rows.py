@@ -32,18 +32,6 @@ class DocRows(list[Floats2d]):
         self.flat = flat
 
 
-class TokenVectors(DocRows):
-    """Vectors of documents from a shared encoder.
-
-    gradients: those that our listeners pass back, (N, D) each for all tokens. Listeners of spaCy pass theirs to the
-        component.
-    """
-
-    def __init__(self, flat: Floats2d, lengths: Iterable[int]) -> None:
-        super().__init__(flat, lengths)
-        self.gradients: list[Tensor] = []
-
-
 def check_lengths(docs: Sequence[Doc], vectors: Sequence[Floats2d]) -> None:
     """Raise ValueError unless each document has as many vectors as tokens.
 
@@ -126,11 +114,6 @@ def _places(words: Sequence[Words], device: torch.device) -> Tensor | None:
     starts = accumulate((own.token_count for own in words), initial=0)
     (places,) = send([np.concatenate([start + own.tokens for start, own in zip(starts, words, strict=False)])], device)
     return places
-
-
-def sum_gradients(gradients: Sequence[Tensor]) -> Tensor:
-    """Sum of one or more gradients."""
-    return sum(gradients[1:], start=gradients[0])
 
 
 def pick(values: Sequence[Any] | None, group: Sequence[int]) -> list[Any] | None:

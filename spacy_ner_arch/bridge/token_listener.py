@@ -11,7 +11,8 @@ from spacy.pipeline.tok2vec import Tok2VecListener, forward
 from spacy.tokens import Doc
 from thinc.types import Floats2d
 
-from .rows import TokenVectors, join
+from .encoder import TokenVectors
+from .rows import join
 
 
 class PicklableListener:
@@ -40,7 +41,7 @@ def listen(model: TokenListener, docs: list[Doc], is_train: bool) -> tuple[list[
         return vectors, backprop
 
     def backprop_batch(gradients: list[Floats2d]) -> Any:
-        vectors.gradients.append(join(model, gradients))
+        vectors.gradient.add(join(model, gradients))
         return backprop([])
 
     return vectors, backprop_batch

@@ -25,7 +25,7 @@ from ..nn.transformer import POOLINGS, WordTransformer, stored_config
 from .errors import ChangedSetting
 from .listener import WordBatch, replace_listener, replace_listener_cfg
 from .pretrained import check_dtype, check_settings, check_sizes, check_vectors, load_pretrained
-from .rows import split, sum_gradients
+from .rows import split
 from .shim import TorchShim, get_shim, no_backprop
 from .storage import Fixed
 from .windows import collate
@@ -152,19 +152,12 @@ def forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[FullTransfor
             backprop_vectors(gradient)
             return docs
 
-        # Only the last listener of the pipeline calls `backprop`, and not if it is frozen.
-        shim.pending = partial(backprop_rest, batch.gradients, backprop_vectors)
+        batch.gradient.defer(shim, backprop_vectors)
         return batch, backprop
     if is_train:
         return WordBatch(model.attrs["cache"].get(model, docs)), no_backprop
     # Documents can be kept: each owns its vectors, so that it does not keep those of its batch.
     return WordBatch([vectors.copy() for vectors in split(model, predict_vectors(model, docs), lengths)]), no_backprop
-
-
-def backprop_rest(gradients: list[Tensor], backprop: Callable[[Tensor], Any]) -> None:
-    """The backward pass of a batch whose last listener was not trained."""
-    if gradients:
-        backprop(sum_gradients(gradients))
 
 
 def predict_vectors(model: Model, docs: Sequence[Doc]) -> Tensor:

@@ -319,11 +319,13 @@ class TorchPipe(TrainablePipe):
         with named_errors(self.name):
             loss, backprop = self.model.begin_update(self.update_input(examples))
             weight = self.loss_weight.value()
-            if loss.is_ready:
-                self._check_loss(loss.total, examples)
-            # A GPU computes the loss while the host starts the backward pass.
             backprop(weight)
-            self._check_loss(loss.total, examples)
+            if not loss.is_finite:
+                raise ValueError(
+                    f"the loss is {loss.total} in update {self._updates + 1}, on {len(examples)} documents, the first "
+                    f"being {quote(examples[0].predicted.text)}. No weight was changed by this update; lower "
+                    "[training.optimizer] learn_rate, or look for extreme inputs"
+                )
         losses[self.name] += loss.total
         self.update_loss += loss.total
         for part, value in loss.parts.items():
@@ -334,15 +336,6 @@ class TorchPipe(TrainablePipe):
         if sgd not in (None, False):
             self.finish_update(sgd)
         return losses
-
-    def _check_loss(self, loss: float, examples: Sequence[Example]) -> None:
-        """Raise ValueError if the loss of an update is not finite."""
-        if not math.isfinite(loss):
-            raise ValueError(
-                f"the loss is {loss} in update {self._updates + 1}, on {len(examples)} documents, the first being "
-                f"{quote(examples[0].predicted.text)}. No weight was changed by this update; lower "
-                "[training.optimizer] learn_rate, or look for extreme inputs"
-            )
 
     def finish_update(self, sgd: Optimizer) -> None:
         """Update the weights by the gradients of all calls of `update` since the last one."""

@@ -1,0 +1,84 @@
+"""An encoder over an embedding as a thinc model, which can be shared by several components."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+import torch
+from spacy.tokens import Doc
+from thinc.api import Model
+from thinc.types import Floats2d
+from torch import Tensor, nn
+
+from ..annotation.head_input import HeadInput
+from ..annotation.trees import TreeSettings
+from ..annotation.words import find_words
+from .head import initialize, make_batches
+from .rows import DocRows, Tok2Vec, join, merge, pick_words, place_words, split_tokens, to_array, vectors_of_words
+from .shared_gradient import SharedGradient
+from .shim import TorchShim, get_shim, no_backprop
+
+
+class TokenVectors(DocRows):
+    """Vectors of documents from an encoder.
+
+    gradient: what our listeners pass back. Listeners of spaCy pass theirs to the component.
+    """
+
+    def __init__(self, flat: Floats2d, lengths: Iterable[int]) -> None:
+        super().__init__(flat, lengths)
+        self.gradient = SharedGradient()
+
+
+def encoder_model(
+    name: str, tok2vec: Tok2Vec, build: Callable[..., nn.Module], dtype: str, trees: TreeSettings | None = None
+) -> Tok2Vec:
+    """An encoder over an embedding as a tok2vec layer; arguments as for `head_model`."""
+    return Model(
+        name,
+        encoder_forward,
+        init=initialize,
+        layers=[tok2vec],
+        shims=[TorchShim(build, dtype=dtype)],
+        refs={"tok2vec": tok2vec},
+        dims={"nO": None},
+        attrs={"dropout_rate": 0.0, "tree_settings": trees},
+    )
+
+
+def encoder_forward(
+    model: Tok2Vec, docs: list[Doc], is_train: bool
+) -> tuple[list[Floats2d], Callable[[list[Floats2d]], Any]]:
+    shim = get_shim(model)
+    shim.check_initialized()
+    words = find_words(docs)
+    if not any(map(len, words)):
+        return [model.ops.alloc2f(len(doc), model.get_dim("nO")) for doc in docs], no_backprop
+    vectors, backprop_vectors = model.layers[0](docs, is_train)
+    vectors = vectors_of_words(model, docs, vectors, words)
+    encoded = []
+    backprops = []
+    for group, x, batch in make_batches(model, HeadInput(docs), words, vectors):
+        states, backprop_states = shim((x, batch), is_train, model.attrs["dropout_rate"])
+        encoded.append((group, batch.flatten(states.detach().float())))
+        backprops.append((group, batch, backprop_states))
+    output = TokenVectors(to_array(model, place_words(merge(encoded, words), words)), map(len, docs))
+
+    def backprop_tokens(gradient: Tensor) -> Any:
+        total = pick_words(gradient, words)
+        rows = total.split([len(own) for own in words])
+        gradients = []
+        for group, batch, backprop_states in backprops:
+            flat = total if len(group) == len(docs) else torch.cat([rows[i] for i in group])
+            gradients.append((group, batch.flatten(cast(Tensor, backprop_states(batch.pad(flat))))))
+        return backprop_vectors(split_tokens(model, merge(gradients, words), words))
+
+    def backprop(d_encoded: list[Floats2d]) -> Any:
+        """d_encoded: from the layer above, or the sum of all listeners of spaCy; empty for none."""
+        shim.pending = None
+        if d_encoded:
+            output.gradient.add(join(model, d_encoded))
+        return backprop_tokens(output.gradient.total())
+
+    if is_train:
+        output.gradient.defer(shim, backprop_tokens)
+    return output, backprop
