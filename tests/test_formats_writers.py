@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
 from spacy_ner_arch.annotation.relations import has_relations
+from spacy_ner_arch.annotation.scores import set_score
 from spacy_ner_arch.cli.export_data import FORMAT_HELP
 from spacy_ner_arch.formats import WRITERS, ReadReport, detect_format, read_docs, write_docbin, write_docs
 from spacy_ner_arch.formats.counts import MISALIGNED
@@ -286,10 +287,8 @@ def predicted_doc() -> Doc:
     doc = NLP("\U0001f600 Anna left Tarvik.")
     anna, tarvik = Span(doc, 1, 2, "PER"), Span(doc, 3, 4, "LOC")
     doc.set_ents([anna, tarvik], default="outside")
-    if not Span.has_extension("score"):
-        Span.set_extension("score", default=None)
     for ent, score in zip(doc.ents, (0.5, 0.75), strict=True):
-        ent._.score = score
+        set_score(ent, score)
     doc._.relations = [(*doc.ents, "left", 0.25)]
     return doc
 

@@ -578,16 +578,6 @@ def test_probabilities_that_are_all_wrong(tmp_path):
     assert sum(tag == "svg" for tag, _ in page.tags) == 1 and "threshold" not in text.split("<main>")[1]
 
 
-def test_the_extension_of_scores_may_be_missing(tmp_path):
-    extension = Span.remove_extension("score")
-    try:
-        examples = predictions(ruler())
-        write_report(ruler(), examples, tmp_path)
-        assert probabilities(matches(*examples)).unscored == 3
-    finally:
-        Span.set_extension("score", default=extension[0])
-
-
 def test_empty_corpus(trained, tmp_path):
     text = write_report(trained, [], tmp_path).read_text(encoding="utf-8")
     assert "neither gold nor predicted" in text

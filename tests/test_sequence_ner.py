@@ -48,6 +48,27 @@ def test_add_pipe_without_a_config():
     assert nlp.evaluate(examples)["ents_f"] == 1.0
 
 
+def test_a_score_belongs_to_a_label(trained, copy_of):
+    """Rules that replace an entity have no score, and so are certain for components behind them."""
+    nlp = copy_of(trained)
+    ruler = nlp.add_pipe("entity_ruler", config={"overwrite_ents": True})
+    ruler.add_patterns([{"label": "GPE", "pattern": "Tarvik"}, {"label": "PER", "pattern": "Anna Brandt"}])
+    doc = predicted(nlp)
+    scores = {ent.label_: ent._.score for ent in doc.ents}
+    assert scores["GPE"] is None and 0.5 < scores["PER"] <= 1
+    (stored,) = DocBin(docs=[doc], store_user_data=True).get_docs(nlp.vocab)
+    parts = [stored, doc.copy(), doc[:].as_doc(copy_user_data=True), Doc.from_docs([nlp.make_doc("a b"), doc])]
+    for other in parts:
+        assert {ent.label_: ent._.score for ent in other.ents} == scores
+    doc.set_ents([Span(doc, ent.start, ent.end, "LOC") for ent in doc.ents])
+    assert [ent._.score for ent in doc.ents if ent.text == "Anna Brandt"] == [None]
+    (tarvik,) = (ent for ent in doc.ents if ent.text == "Tarvik")
+    assert 0.5 < tarvik._.score <= 1
+    tarvik._.score = 0.25
+    found = doc.to_json(underscore=["score"])["underscore_span"]["score"]
+    assert {"start": tarvik.start_char, "end": tarvik.end_char, "value": 0.25} in found
+
+
 def test_disk_bytes_processes_and_batches(trained, tmp_path):
     expected = [[(e.text, e.label_, e._.score) for e in doc.ents] for doc in trained.pipe(TEXTS)]
     assert any(expected)

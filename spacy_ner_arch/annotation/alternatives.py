@@ -10,6 +10,7 @@ from spacy.tokens import Doc, Span, SpanGroup
 
 from .describe import quote
 from .entities import remove_ids, scored_spans
+from .scores import get_score, set_score
 
 # Their key in doc.spans. Their probabilities are in attrs["scores"] of the group.
 ALTERNATIVES = "alternatives"
@@ -43,7 +44,7 @@ def entities_and_alternatives(doc: Doc) -> tuple[list[Span], np.ndarray]:
     An entity without a probability, such as one of an entity ruler, is certain: its probability is inf, and spans that
     overlap it are left out. Raises ValueError for alternatives without probabilities.
     """
-    found = {(span.start, span.end, span.label_): (span, span._.score) for span in doc.ents}
+    found = {(span.start, span.end, span.label_): (span, get_score(span)) for span in doc.ents}
     if ALTERNATIVES in doc.spans:
         group = doc.spans[ALTERNATIVES]
         scores = group.attrs.get("scores", ())
@@ -109,4 +110,4 @@ def set_entities(doc: Doc, entities: Sequence[Span], probabilities: Sequence[flo
     doc.set_ents(spans, outside=dropped, default="unmodified")
     for span, probability in zip(spans, probabilities, strict=True):
         if probability < np.inf:
-            span._.score = float(probability)
+            set_score(span, float(probability))

@@ -9,6 +9,7 @@ from spacy.tokens import Doc, Span, SpanGroup
 from spacy.training import Example
 
 from .alignment import align, misaligned_tokens, same_tokens
+from .scores import get_score
 from .tags import LabelledSpan
 from .words import find_words
 
@@ -75,7 +76,7 @@ class PresentEntities(NamedTuple):
 
     def without_predicted(self, labels: Container[str]) -> "PresentEntities":
         """The same without entities that have a probability and one of the labels, whose places become free."""
-        predicted = {ent for ent in self.entities if ent._.score is not None and ent.label_ in labels}
+        predicted = {ent for ent in self.entities if get_score(ent) is not None and ent.label_ in labels}
         if self.taken is None or not predicted:
             return self
         taken = self.taken.copy()
@@ -111,7 +112,7 @@ def present_entities(doc: Doc, overwrite: bool) -> PresentEntities:
 
 def scored_entities(doc: Doc) -> list[tuple[Span, float | None]]:
     """Entities with their probabilities; None for a component that sets none."""
-    return [(ent, ent._.score if Span.has_extension("score") else None) for ent in doc.ents]
+    return [(ent, get_score(ent)) for ent in doc.ents]
 
 
 def scored_spans(group: SpanGroup) -> list[tuple[Span, float | None]]:

@@ -13,6 +13,7 @@ from spacy.tokens import Doc
 from spacy.util import import_file, load_model
 
 from ..annotation.relations import set_relations
+from ..annotation.scores import remove_scores
 from ..annotation.teachers import TEACHER
 from ..formats.lines import SHOWN_CHARACTERS, FormatError, Line
 from .documents import Record, check_record, parse, tokenize
@@ -199,8 +200,7 @@ class Annotator:
             doc.spans.clear()
         if "relations" in self.layers:
             set_relations(doc, [])
-        for key in [key for key in doc.user_data if isinstance(key, tuple) and key[:2] == ("._.", "score")]:
-            del doc.user_data[key]
+        remove_scores(doc)
 
     def _find_failing(self, shard: Shard) -> dict[int, str]:
         """Positions of the records at which the pipeline fails when it has them alone, with the reasons."""

@@ -11,6 +11,7 @@ from spacy.tokens import Doc, Span
 from spacy.util import minibatch
 
 from ..annotation.describe import Counted, quote
+from ..annotation.scores import set_score
 from ..annotation.spans import decode_exact
 from ..annotation.tags import LabelledSpan
 from ..annotation.words import find_words
@@ -134,5 +135,5 @@ def with_entities(doc: Doc, votes: Sequence[Vote]) -> Doc:
     new = Doc(doc.vocab, words=[token.text for token in doc], spaces=[bool(token.whitespace_) for token in doc])
     new.set_ents([Span(new, start, end, label=label) for start, end, label, _ in votes], default="outside")
     for ent, found in zip(new.ents, votes, strict=True):
-        ent._.score = found.score
+        set_score(ent, found.score)
     return new

@@ -11,7 +11,7 @@ import numpy as np
 from spacy.errors import Errors
 from spacy.language import Language
 from spacy.pipeline import TrainablePipe
-from spacy.tokens import Doc, Span
+from spacy.tokens import Doc
 from spacy.training import Example, validate_examples, validate_get_examples
 from spacy.vocab import Vocab
 from thinc.api import Model, Optimizer, set_dropout_rate
@@ -30,9 +30,6 @@ from .upstream_checks import check_encoders, check_trees, check_vectors
 SHAPE_SAMPLE = 10
 # Examples that are checked against label data that are given.
 LABEL_SAMPLE = 1_000
-
-if not Span.has_extension("score"):
-    Span.set_extension("score", default=None)
 
 
 class TorchPipe(TrainablePipe):

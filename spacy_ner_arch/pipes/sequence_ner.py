@@ -18,6 +18,7 @@ from ..annotation.by_label import by_label
 from ..annotation.chains import Chain, TagTarget
 from ..annotation.describe import Counted, describe_span, quote
 from ..annotation.entities import PresentEntities, gold_entities, present_entities
+from ..annotation.scores import set_score
 from ..annotation.span_terms import SpanTerms, likely_spans, log_probability
 from ..annotation.tags import MISSING, OUTSIDE, SCHEMES, LabelledSpan, decode, encode, find_scheme, tag_names
 from ..annotation.word_places import Words
@@ -262,7 +263,7 @@ class SequenceNER(TorchPipe):
             start, end = words.to_tokens(first, last)
             if score >= self.cfg["threshold"] and present.is_free(start, end):
                 span = Span(doc, start, end, label=label)
-                span._.score = score
+                set_score(span, score)
                 entities.append(span)
         present.set_with(doc, entities)
 

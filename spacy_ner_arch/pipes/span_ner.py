@@ -14,6 +14,7 @@ from thinc.api import Config, Model, NumpyOps
 
 from ..annotation.describe import Counted, describe_span
 from ..annotation.entities import gold_entities, present_entities
+from ..annotation.scores import set_score
 from ..annotation.spans import GoldSpans, decode_exact, decode_greedy
 from ..annotation.word_places import Words, in_words
 from ..annotation.words import find_words
@@ -211,7 +212,7 @@ class SpanNER(SpanPipe):
         entities = []
         for start, end, label in found:
             span = Span(doc, *words.to_tokens(start, end), label=self.labels[label])
-            span._.score = math.exp(best[start, end - start - 1])
+            set_score(span, math.exp(best[start, end - start - 1]))
             entities.append(span)
         present.set_with(doc, entities)
 

@@ -1,0 +1,42 @@
+"""`span._.score`: the probability of a span with its label.
+
+spaCy stores an attribute by the place of a span alone. A span with another label in this place, such as an entity of a
+ruler, has no score.
+"""
+
+from typing import Any
+
+from spacy.tokens import Doc, Span
+
+# Names in doc.user_data.
+SCORE, LABEL = "score", "score_label"
+
+
+def get_score(span: Span) -> float | None:
+    """The score that was set for a span with this place and label; None if there is none."""
+    stored: dict[Any, Any] = span.doc.user_data
+    return stored.get(_key(SCORE, span)) if stored.get(_key(LABEL, span)) in (None, span.label_) else None
+
+
+def set_score(span: Span, score: float | None) -> None:
+    """Set the score of a span with its label, and forget that of another label in this place.
+
+    The score of a span without a label, as `Doc.from_json` sets it, is that of any label.
+    """
+    stored: dict[Any, Any] = span.doc.user_data
+    stored[_key(SCORE, span)], stored[_key(LABEL, span)] = score, span.label_ or None
+
+
+def remove_scores(doc: Doc) -> None:
+    """Remove the scores of all spans."""
+    for key in [key for key in doc.user_data if isinstance(key, tuple) and key[:2] in (("._.", SCORE), ("._.", LABEL))]:
+        del doc.user_data[key]
+
+
+def _key(name: str, span: Span) -> tuple[str, str, int, int]:
+    """The key of an attribute in doc.user_data, as spaCy makes it."""
+    return "._.", name, span.start_char, span.end_char
+
+
+if not Span.has_extension(SCORE):
+    Span.set_extension(SCORE, getter=get_score, setter=set_score)
