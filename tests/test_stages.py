@@ -99,8 +99,10 @@ def test_a_group_of_constants_is_reported():
         create_stages({"one": {"groups": {"sequence_ner": {}}}})(nlp, {"step": 0})
 
 
-def test_averages_of_what_rests_go_on(tiny_transformers):
-    stages = {"one": {"steps": 3, "groups": {"sequence_ner": {}}}, "two": {"groups": {"transformer": {}}}}
+@pytest.mark.parametrize("second", [{"transformer": {}}, {"crf": {"match": "sequence_ner.*transitions"}}])
+def test_averages_of_what_rests_go_on(tiny_transformers, second):
+    """In the second stage the whole module rests, or all of it but one layer."""
+    stages = {"one": {"steps": 3, "groups": {"sequence_ner": {}}}, "two": {"groups": second}}
     nlp, step, optimizer = make(tiny_transformers["bert"], stages, use_averages=True, with_optimizer=True)
     shim = nlp.get_pipe("sequence_ner").model.shims[0]
     name, weight = "output.weight", shim.module.output.weight

@@ -13,14 +13,14 @@ class HeadInput(NamedTuple):
     docs: the documents.
     items: for each document, what the head classifies (candidate spans or pairs); None for its tokens or all its spans.
     targets: gold annotation of each document, for the loss; None to predict.
-    output: method of the head that predicts.
+    method: name of the method of the head that predicts.
     copies: for each document, the number of its other copy in an update, see `find_copies`; None without copies.
     """
 
     docs: list[Doc]
     items: list[Any] | None = None
     targets: list[Any] | None = None
-    output: str = "predict"
+    method: str = "predict"
     copies: list[int] | None = None
 
     def take(self, rows: Sequence[int]) -> "HeadInput":
@@ -28,7 +28,7 @@ class HeadInput(NamedTuple):
         items, targets = (
             None if column is None else [column[row] for row in rows] for column in (self.items, self.targets)
         )
-        return HeadInput([self.docs[row] for row in rows], items, targets, self.output)
+        return HeadInput([self.docs[row] for row in rows], items, targets, self.method)
 
 
 def as_input(inputs: HeadInput | list[Doc], needs_pairs: bool = False) -> HeadInput:

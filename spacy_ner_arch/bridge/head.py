@@ -54,7 +54,7 @@ def head_model(
 
     The model is used as
         predict(HeadInput(docs, items)) -> Predictions
-        predict(HeadInput(docs, items, output=method of the head)) -> Predictions
+        predict(HeadInput(docs, items, method=name of a method of the head)) -> Predictions
         predict(HeadInput(docs, items, targets)) -> UpdateLoss
         begin_update(HeadInput(docs, items, targets)) -> UpdateLoss, backprop(weight of the loss)
             If the loss is not finite, backprop leaves no gradient anywhere.
@@ -126,9 +126,8 @@ def predict_docs(model: Model, inputs: HeadInput) -> Predictions:
         return []
     outputs = []
     for group, x, batch in predict_batches(model, inputs):
-        batch.output = inputs.output
         counts = batch.lengths if batch.counts is None else batch.counts
-        outputs.append((group, counts, get_shim(model).predict((x, batch))))
+        outputs.append((group, counts, get_shim(model).predict((x, batch, inputs.method))))
     return HeadPredictions(len(inputs.docs), outputs)
 
 

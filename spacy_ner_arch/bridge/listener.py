@@ -28,7 +28,7 @@ MISSING_VECTORS = (
     "a document has no vectors of the transformer: put the component `transformer` into the pipeline before the one "
     "that listens to it, and into annotating_components where that one is"
 )
-# Of all documents, since none has its word pieces.
+# Shared by all documents: word pieces are not passed on.
 NO_PIECES = WordpieceBatch.empty()
 # Listeners that a transformer of its own can replace: the function that takes their place, and the settings it keeps.
 REPLACED = {

@@ -52,12 +52,12 @@ def initialize(model: Model[HeadInput, Any], X: list[Doc] | None = None, Y: Any 
 
 def forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> tuple[Any, Callable]:
     head = model.layers[0]
-    docs, items, targets, output, _ = as_input(inputs, needs_pairs=True)
+    docs, items, targets, method, _ = as_input(inputs, needs_pairs=True)
     docs, found = of_words(docs, items or [])
     chunks = list(cut_copies(found, model.attrs["context"].value))
 
     def read(chunk: slice) -> HeadInput:
-        return mark_chunk(docs, found, targets, chunk, model.attrs)._replace(output=output)
+        return mark_chunk(docs, found, targets, chunk, model.attrs)._replace(method=method)
 
     if targets is None:
         # On a GPU, all chunks start before the host waits for the first one.

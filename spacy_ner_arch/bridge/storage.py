@@ -24,7 +24,7 @@ from .errors import ChangedSetting
 
 # Slack of the size check, in numbers: masks, position ids, and layers that are not stored.
 SMALL = 16 * 2**20
-# The error of what has nothing to store yet.
+# Message of the error for a model without weights.
 NOT_INITIALIZED = (
     "the model is not initialized: call nlp.initialize() or load a trained pipeline; in training, take a component of "
     "frozen_components from a trained pipeline ([components.NAME] source = PATH)"

@@ -44,7 +44,8 @@ def vote(
     greatest sum of log odds are chosen.
 
     weights: weight of each system, above 0.
-    model: None for all probabilities alike, the majority vote. So are those of a span that the model does not know.
+    model: None for a majority vote, where all probabilities are alike. They are also alike for a span that the model
+        does not know.
     """
     votes: dict[tuple[int, int], dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for spans, weight in zip(proposals, weights, strict=True):

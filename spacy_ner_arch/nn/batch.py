@@ -29,7 +29,6 @@ class Batch:
     items: what the head classifies, in its own form (spans, pairs); None for the tokens.
     counts: (B,) rows that the head predicts for each document; the lengths unless the head says otherwise.
     targets: the gold annotation, in the head's own form; None in prediction.
-    output: method of the head that computes what is asked for in prediction.
     copies: (B,) in an update with copies of documents, the number of the other copy; None without copies.
     """
 
@@ -40,7 +39,6 @@ class Batch:
     items: Any = None
     counts: np.ndarray | None = None
     targets: Any = None
-    output: str = "predict"
     copies: np.ndarray | None = None
 
     @property

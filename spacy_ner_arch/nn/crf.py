@@ -171,29 +171,24 @@ class LinearChainCRF(torchcrf.CRF):
     def predict(
         self, emissions: Tensor, mask: Tensor | None = None, temperature: Tensor | float = 1.0
     ) -> tuple[Tensor, Tensor]:
-        """Return `best_tags`, and `span_log_terms` at the temperature, in less time than one after the other."""
+        """Return `best_tags`, and the terms from which the log probability of any span as an entity of any label is a
+        sum.
+
+        `annotation.span_terms` says how they are added up. The probability is exact: the share of the tag sequences
+        that contain exactly this entity, weighted by their probability.
+
+        temperature: divisor of all scores, for the terms.
+        Returns the tags, and (B, T, 5, L) float64 for L labels in the order of their tags; always batch first,
+        arbitrary in the padding.
+        """
         if self.places is None:
-            raise ValueError("LinearChainCRF.span_log_terms: spans have no meaning without labels and scheme")
+            raise ValueError("LinearChainCRF.predict: spans have no meaning without labels and scheme")
         with torch.no_grad():
             emissions, mask = self._batch_first(emissions, mask)
             lengths = mask.sum(1)
             scores, transitions = self.potentials(emissions, lengths)
             tags = best_path(scores, transitions, lengths)
             return tags, self._span_log_terms(scores / temperature, transitions / temperature, lengths)
-
-    def span_log_terms(
-        self, emissions: Tensor, mask: Tensor | None = None, temperature: Tensor | float = 1.0
-    ) -> Tensor:
-        """Compute the terms from which the log probability of any span as an entity of any label is a sum.
-
-        `annotation.span_terms` says how they are added up. The probability is exact: the share of the tag sequences
-        that contain exactly this entity, weighted by their probability.
-
-        temperature: divisor of all scores.
-        Returns (B, T, 5, L) float64 for L labels in the order of their tags; always batch first, arbitrary in the
-        padding.
-        """
-        return self.predict(emissions, mask, temperature)[1]
 
     def _span_log_terms(self, scores: Tensor, transitions: Tensor, lengths: Tensor) -> Tensor:
         assert self.places is not None

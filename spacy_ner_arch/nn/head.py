@@ -89,12 +89,12 @@ class Head(nn.Module):
         self.temperature: Tensor
         self.register_buffer("temperature", torch.ones(()))
 
-    def forward(self, x: Tensor, batch: Batch) -> Loss | tuple[Tensor, ...]:
-        """The loss if the batch has targets, else what the batch asks for. x: token vectors (B, T, D)."""
+    def forward(self, x: Tensor, batch: Batch, method: str = "predict") -> Loss | tuple[Tensor, ...]:
+        """The loss if the batch has targets, else the predictions of a method. x: token vectors (B, T, D)."""
         if batch.targets is not None:
             return self.loss(x, batch)
-        output: tuple[Tensor, ...] = getattr(self, batch.output)(x, batch)
-        return output
+        predictions: tuple[Tensor, ...] = getattr(self, method)(x, batch)
+        return predictions
 
     def encode(self, x: Tensor, batch: Batch) -> Tensor:
         """States of the tokens, (B, T, width)."""

@@ -16,7 +16,8 @@ STEPS = 4_096
 LARGE_BATCH = 16
 
 WEIGHTS = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
-# Place and version of the weights of a layer, and those of the input and of the state as oneDNN reads them.
+# For each layer: data pointer and version of the weights that were packed, and those of the input and of the state as
+# oneDNN reads them.
 _packed: WeakKeyDictionary[nn.LSTM, tuple[list[tuple[int, int]], list[Tensor]]] = WeakKeyDictionary()
 
 

@@ -37,7 +37,7 @@ class CRFTagger(Head):
         gradient takes the expected tags of the other copy as given.
 
     Shape: x (B, T, D); targets see TagTargets. Predictions are tags (N,) and the terms (N, 5, L) of
-    LinearChainCRF.span_log_terms.
+    LinearChainCRF.predict.
     Source: Lample et al. 2016.
     """
 

@@ -1,1 +1,1 @@
-"""The spaCy components. They see models only as thinc models: no torch here, for spaCy imports this at every start."""
+"""The spaCy components. No module imports torch here, since spaCy imports them at every start."""

@@ -357,16 +357,16 @@ class TorchPipe(TrainablePipe):
         """Process documents in batches, like any component of spaCy."""
         yield from annotate_stream(self, stream, batch_size)
 
-    def predict(self, docs: Iterable[Doc], output: str = "predict") -> Any:
+    def predict(self, docs: Iterable[Doc], method: str = "predict") -> Any:
         """Items of the documents, and the predictions of the model: one tuple of arrays per document.
 
-        output: method of the head that predicts.
+        method: name of the method of the head that predicts.
         """
         docs = list(docs)
         check_vectors(self, docs)
         with named_errors(self.name):
             items = self.find_items_to_predict(docs)
-            return items, self.model.predict(HeadInput(docs, items, output=output))
+            return items, self.model.predict(HeadInput(docs, items, method=method))
 
     def check_finite(self, doc: Doc, scores: np.ndarray) -> None:
         """Raise ValueError for NaN and inf; -inf is the logarithm of 0."""

@@ -55,7 +55,7 @@ def join_group(gpu: int, **place: Any) -> None:
     gpu: number of the GPU; -1 for the CPU.
     place: init_method, rank and world_size of torch.distributed.
     """
-    # Its functions keep the group that exists when it is imported, even after `leave_group`.
+    # Import it before there is a group: its functions keep the group of that moment, even after `leave_group`.
     import torch.distributed.nn  # noqa: F401
 
     if gpu >= 0:
