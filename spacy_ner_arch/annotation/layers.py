@@ -25,11 +25,30 @@ def describe_layers(docs: Iterable[Doc]) -> str:
 
 def count_layers(doc: Doc) -> dict[str, int]:
     """Each layer of annotation of a document, as `gold_layer` of a component names it, and the size of the layer."""
-    layers = {f"doc.spans[{key!r}]": len(group) for key, group in doc.spans.items()}
+    layers = {spans_layer(key): len(group) for key, group in doc.spans.items()}
     if doc.has_annotation("ENT_IOB"):
         layers["doc.ents"] = len(doc.ents)
     if has_relations(doc):
         layers["doc._.relations"] = len(relation_keys(doc))
+    return layers
+
+
+def spans_layer(key: str) -> str:
+    """Name of a group in doc.spans."""
+    return f"doc.spans[{key!r}]"
+
+
+def layers_set(pipe: Any, assigns: Iterable[str]) -> set[str]:
+    """What a component sets, with the key of the group in doc.spans if it is known.
+
+    assigns: what its factory declares.
+    """
+    layers = set(assigns)
+    key = getattr(pipe, "key", None) or getattr(pipe, "cfg", {}).get("spans_key")
+    if key and "doc.spans" in layers:
+        layers = layers - {"doc.spans"} | {spans_layer(key)}
+    if getattr(pipe, "annotate_ents", False):  # of a span_ruler
+        layers.add("doc.ents")
     return layers
 
 

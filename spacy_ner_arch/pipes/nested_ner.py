@@ -12,6 +12,7 @@ from spacy.training import Example
 from thinc.api import Model
 
 from ..annotation.entities import gold_group
+from ..annotation.layers import spans_layer
 from ..annotation.spans import GoldSpans
 from ..annotation.words import find_words
 from .base import log_odds
@@ -68,7 +69,7 @@ class NestedNER(SpanPipe):
 
     @property
     def gold_layer(self) -> str:  # type: ignore[override]  # a class attribute elsewhere
-        return f"doc.spans[{self.cfg['spans_key']!r}]"
+        return spans_layer(self.cfg["spans_key"])
 
     def initialize(
         self,

@@ -2,13 +2,15 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from spacy.language import Language
 from spacy.pipeline import TrainablePipe
 from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.api import Model
+
+from ..annotation.layers import assigning, layers_set, spans_layer
 
 
 class Vectors(NamedTuple):
@@ -98,32 +100,13 @@ def warn_of_order(pipe: TrainablePipe, nlp: Language, spans_key: str | None) -> 
             return
 
 
-def layers_set(pipe: Any, assigns: Iterable[str]) -> set[str]:
-    """What a component sets, with the key of the group in doc.spans if it is known.
-
-    assigns: what its factory declares.
-    """
-    layers = set(assigns)
-    key = getattr(pipe, "key", None) or getattr(pipe, "cfg", {}).get("spans_key")
-    if key and "doc.spans" in layers:
-        layers = layers - {"doc.spans"} | {spans_layer(key)}
-    if getattr(pipe, "annotate_ents", False):  # of a span_ruler
-        layers.add("doc.ents")
-    return layers
-
-
-def spans_layer(key: str) -> str:
-    """Name of a group in doc.spans."""
-    return f"doc.spans[{key!r}]"
-
-
 def check_trees(get_examples: Callable[[], Iterable[Example]], nlp: Language) -> None:
     """Raise ValueError if an encoder reads the trees of a parser that is trained in this run on no tree.
 
     Such a parser makes every token a root, without an error. Frozen and resumed components are disabled here.
     """
     readers = list(tree_readers(nlp))
-    parsers = [name for name in nlp.pipe_names if "token.head" in nlp.get_pipe_meta(name).assigns]
+    parsers = assigning(nlp, "token.head")
     if readers and parsers and not any(eg.reference.has_annotation("DEP") for eg in get_examples()):
         raise ValueError(
             f"{readers[0]}: it reads the dependency trees of {parsers[0]}, which is trained in this run, but no "
