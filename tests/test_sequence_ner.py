@@ -12,9 +12,10 @@ import spacy
 from conftest import TRAIN, entities, make_examples, make_nlp, set_trees, small_model, train
 from spacy.cli.find_threshold import find_threshold
 from spacy.tokens import Doc, DocBin, Span, SpanGroup
-from spacy.training import Example
+from spacy.training import Corpus, Example
 
 from spacy_ner_arch.bulk.documents import annotation, find_layers
+from spacy_ner_arch.cli.pipelines import check_corpora
 from spacy_ner_arch.pipes import base
 from spacy_ner_arch.training.calibration import create_calibrate, held_out_batches
 
@@ -699,6 +700,34 @@ def test_calibration_before_storing_runs_the_components_in_front(tmp_path):
     nlp.add_pipe("after_all", last=True)
     assert create_calibrate(examples_path)(nlp) is nlp
     assert module.temperature > 1.2
+
+
+@spacy.registry.readers("test_corpora_by_one_function")
+def both(file):
+    return {"train": None, "dev": Corpus(file)}
+
+
+@spacy.registry.readers("test_corpus_without_a_path")
+def development(file):
+    return Corpus(file)
+
+
+@pytest.mark.parametrize("with_path", [False, True])
+def test_calibration_with_readers_of_the_user(trained, copy_of, tmp_path, with_path):
+    """One that makes all corpora, and one whose file has another name than `path`."""
+    DocBin(docs=[eg.reference for eg in make_examples(trained)]).to_disk(tmp_path / "dev.spacy")
+    file = str(tmp_path / "dev.spacy")
+    for corpora in (
+        {"@readers": "test_corpora_by_one_function", "file": file},
+        {"train": None, "limit": 0, "dev": {"@readers": "test_corpus_without_a_path", "file": file}},
+    ):
+        nlp = copy_of(trained)
+        nlp.config["corpora"] = corpora
+        module = nlp.get_pipe("sequence_ner").head
+        module.temperature.fill_(1.0)
+        check_corpora(nlp.config)
+        assert create_calibrate(tmp_path / "dev.spacy" if with_path else None)(nlp) is nlp
+        assert module.temperature != 1.0
 
 
 @spacy.Language.component("after_all")

@@ -68,7 +68,7 @@ def test_gold_entities_that_take_the_place_of_predicted_ones_in_scoring(overwrit
         assert list(entities_not_scored(nlp, {**config, "nlp": nlp.config["nlp"]})) == found
     config["corpora"]["dev"]["copy"] = ["sents"]
     assert not list(entities_not_scored(nlp, config))
-    for reader in (None, config["corpora"]["dev"] | {"copy": None}):
+    for reader in (None, "dev.spacy", config["corpora"]["dev"] | {"copy": None}):
         assert not list(entities_not_scored(nlp, {**config, "corpora": {"dev": reader}}))
     config["corpora"]["dev"]["copy"] = ["ents"]
     nlp.replace_pipe("sequence_ner", "relation_extractor", config={})

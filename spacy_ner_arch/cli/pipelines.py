@@ -50,7 +50,7 @@ def check_corpora(config: Config) -> None:
     config = config.interpolate()
     is_streamed = config.get("training", {}).get("max_epochs") == -1
     for name, corpus in config.get("corpora", {}).items():
-        if corpus.get("@readers") not in READERS:
+        if not isinstance(corpus, dict) or corpus.get("@readers") not in READERS:  # or a setting that corpora share
             continue
         path = corpus.get("path")
         if path is None:

@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from spacy.language import Language
 from spacy.training import Example
-from spacy.util import dot_to_object, minibatch, registry
+from spacy.util import dot_to_object, minibatch, registry, resolve_dot_names
+from thinc.api import Config
 from torch import Tensor
 
 from ..bridge.errors import named_errors
@@ -41,17 +42,31 @@ def calibrate(path: Path | None, limit: int, nlp: Language) -> Language:
     due = [name for name, pipe in nlp.pipeline if can_calibrate(pipe) and name not in frozen]
     if not due:
         return nlp
-    reader = dot_to_object(config, config["training"]["dev_corpus"])
-    if path is not None:
-        # With its settings: a component may need the gold annotation that it copies.
-        reader = {**(reader if "path" in reader else {"@readers": "spacy.Corpus.v1"}), "path": str(path)}
-    # Resolve no other corpus; a reader may be slow to create.
-    corpus: Any = registry.resolve({"reader": reader})["reader"]
+    corpus = held_out_corpus(config, path)
     for name in due:
         examples = islice(corpus(nlp), limit if limit > 0 else None)
         pipe: Any = nlp.get_pipe(name)
         pipe.shim.calibrate(held_out_batches(nlp, name, examples))
     return nlp
+
+
+def held_out_corpus(config: Config, path: Path | None) -> Callable[[Language], Iterable[Example]]:
+    """The development corpus of a config, or the corpus of a path, read with the settings of the former: a component
+    may need the gold annotation that it copies.
+    """
+    name = config["training"]["dev_corpus"]
+    reader: Any = None
+    if registry.is_promise(config[name.split(".")[0]]):  # one function makes all corpora
+        if path is None:
+            (reader,) = resolve_dot_names(config, [name])
+            return cast(Callable, reader)
+    else:
+        reader = dot_to_object(config, name)
+    if path is not None:
+        has_path = isinstance(reader, dict) and "path" in reader
+        reader = {**(reader if has_path else {"@readers": "spacy_ner_arch.Corpus.v1"}), "path": str(path)}
+    # Resolve no other corpus; a reader may be slow to create.
+    return cast(Callable, registry.resolve({"reader": reader})["reader"])
 
 
 def can_calibrate(pipe: Any) -> bool:

@@ -84,8 +84,12 @@ def unequal_losses(nlp: Language, frozen: set[str]) -> Iterator[str]:
 def entities_not_scored(nlp: Language, config: dict[str, Any]) -> Iterator[str]:
     """A description of components whose entities are not scored, since the reader sets gold entities before them."""
     corpus = config["training"].get("dev_corpus") or ""
-    reader = config.get("corpora", {}).get(corpus.removeprefix("corpora.")) or {}
-    if reader.get("@readers") != "spacy_ner_arch.Corpus.v1" or "ents" not in (reader.get("copy") or ()):
+    reader = config.get("corpora", {}).get(corpus.removeprefix("corpora."))
+    if (
+        not isinstance(reader, dict)
+        or reader.get("@readers") != "spacy_ner_arch.Corpus.v1"
+        or "ents" not in (reader.get("copy") or ())
+    ):
         return
     names = [
         name

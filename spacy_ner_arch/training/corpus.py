@@ -38,7 +38,8 @@ def create_corpus(
         "sents" (sentence starts alone, unless "heads" copies a tree).
     share: share of the documents that get the annotation; the others are left to annotating components. It is sampled
         whenever the corpus is read: once for the whole training, or in every pass with [training] max_epochs = -1.
-    The other arguments are those of spacy.Corpus.v1. Relations stay if the augmenter keeps the number of words.
+    The other arguments are those of spacy.Corpus.v1. Relations and sentence starts stay if the augmenter keeps the
+    number of words.
     """
     unknown = sorted(set(copy) - set(COPIERS))
     if unknown:
@@ -91,25 +92,51 @@ class GoldCorpus(Corpus):
 def augment(
     augmenter: Callable[[Language, Example], Iterator[Example]], nlp: Language, example: Example
 ) -> Iterator[Example]:
-    """The examples that an augmenter makes of one. The augmenters of spaCy lose relations: copy these."""
+    """The examples that an augmenter makes of one. The augmenters of spaCy lose relations, and sentence starts of a
+    document without a tree: copy these.
+    """
     for augmented in augmenter(nlp, example):
-        if has_relations(example.reference) and not has_relations(augmented.reference):
-            copy_relations(example.reference, augmented.reference)
+        source, target = example.reference, augmented.reference
+        if has_relations(source) and not has_relations(target):
+            copy_relations(source, target)
+        if source.has_annotation("SENT_START") and not target.has_annotation("SENT_START"):
+            copy_sentences(source, target)
         yield augmented
 
 
-def copy_relations(source: Doc, target: Doc) -> None:
-    """Copy relations to a document with other words, of which there are as many. White space does not count."""
+def find_places(source: Doc, target: Doc) -> dict[int, int] | None:
+    """The token of a document in the place of each word of another one; None for another number of words. White space
+    does not count.
+    """
     words, others = ([token.i for token in doc if not token.is_space] for doc in (source, target))
+    return dict(zip(words, others, strict=True)) if len(words) == len(others) else None
+
+
+def copy_sentences(source: Doc, target: Doc) -> None:
+    """Copy sentence starts to a document with other words, of which there are as many."""
+    place = find_places(source, target)
+    if place is None:
+        warnings.warn(
+            "spacy_ner_arch.Corpus.v1: the augmenter changes the number of words, and sentence starts are lost; let "
+            "the augmenter set them",
+            stacklevel=2,
+        )
+        return
+    starts = sorted({next((place[token.i] for token in sent if token.i in place), 0) for sent in source.sents})
+    set_sentences(target, [0, *starts[1:]])
+
+
+def copy_relations(source: Doc, target: Doc) -> None:
+    """Copy relations to a document with other words, of which there are as many."""
     relations = get_relations(source)
-    place = dict(zip(words, others, strict=False))
+    place = find_places(source, target) or {}
 
     def move(span: Span) -> Span | None:
         tokens = [place[token.i] for token in span if token.i in place]
         return Span(target, tokens[0], tokens[-1] + 1, label=span.label) if tokens else None
 
     moved = []
-    for relation in relations if len(words) == len(others) else ():
+    for relation in relations:
         head, tail = move(relation.head), move(relation.tail)
         if head is not None and tail is not None:
             moved.append(relation._replace(head=head, tail=tail))
