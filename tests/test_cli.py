@@ -172,6 +172,11 @@ def test_evaluate_says_that_the_pipeline_finds_other_annotation_than_the_corpus_
     output = " ".join(run("evaluate", tmp_path / "nested", tmp_path / "flat.spacy").split())
     assert "nothing to compare. Corpus: 5 documents, with 7 in doc.ents of 5. Predictions:" in output
     assert "7 in doc.spans['a/b'] of 5." in output and "micro avg" not in output
+    blank = spacy.blank("en")
+    blank.add_pipe("sentencizer")
+    blank.to_disk(tmp_path / "blank")
+    output = " ".join(run("evaluate", tmp_path / "blank", tmp_path / "flat.spacy").split())
+    assert "sets no entities, spans or relations, so all scores are 0. It has ['sentencizer']" in output
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """`nested_ner` in spaCy pipelines: overlapping spans, several labels, keys, suggesters, training from a config."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -229,6 +230,19 @@ def test_no_loss_without_annotation(nested):
     empty = words(nested, NESTED[1][0])
     empty.spans["sc"] = []
     assert component.get_loss([Example(words(nested, NESTED[1][0]), empty)]) > 0.0
+
+
+def test_a_batch_without_annotation_is_reported(nested, copy_of):
+    """As of a resumed component, which sees no example before its updates."""
+    nlp = copy_of(nested)
+    plain = [Example(words(nlp, text), words(nlp, text)) for text, _ in NESTED]
+    with pytest.warns(
+        UserWarning, match=r"no document of a batch has doc.spans\['sc'\], and nothing is learned .*Museum"
+    ):
+        nlp.update(plain)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        nlp.update([*plain, *make_examples(nlp)])
 
 
 def test_tokens_of_misaligned_spans_have_no_loss(nested):

@@ -292,6 +292,13 @@ def test_settings_that_spacy_drops_are_reported(make_job, tmp_path):
         invoke(path, "--training.max_step", 5, "--paths.train", tmp_path / "none.spacy")
 
 
+def test_a_config_without_training_is_no_traceback(tmp_path):
+    (tmp_path / "part.cfg").write_text('[nlp]\nlang = "en"\npipeline = []\n')
+    assert "part.cfg has no [training]: complete it with `python -m spacy init fill-config" in invoke(
+        tmp_path / "part.cfg"
+    )
+
+
 def test_an_output_folder_that_cannot_be_made_is_no_traceback(make_job, tmp_path):
     (tmp_path / "file").touch()
     output = invoke(make_job("bilstm_crf", "output").config_path, "--output", tmp_path / "file" / "output")

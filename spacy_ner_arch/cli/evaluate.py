@@ -9,7 +9,7 @@ from spacy.training import Example
 from typer import Argument, Option
 from wasabi import msg
 
-from ..annotation.layers import assigning, describe_layers
+from ..annotation.layers import assigning, count_layers, describe_layers
 from .messages import fail, print_scores, writing
 from .options import CODE, GPU_ID, MODEL
 from .pipelines import GOLD_ENTITIES, check_corpus, check_output, finds_entities, load, predict_corpus, setters
@@ -70,6 +70,8 @@ def evaluate(
     found = (pipe.generate_candidates(eg.predicted).entities for pipe in extractors for eg in examples)
     if extractors and examples and not any(found):
         warn_of_no_entities(nlp, corpus, "ents" in copied)
+    if examples and not any(count_layers(eg.predicted) for eg in examples):
+        msg.warn(f"The pipeline sets no entities, spans or relations, so all scores are 0. It has {nlp.pipe_names}")
     scores = Scorer(nlp).score(examples)
     tables = make_tables(nlp, examples, extractors, scores, gold_entities="ents" in copied)
     if not any(tables.values()):

@@ -192,6 +192,11 @@ def initialize(job: TrainingJob, config: Config) -> Language:
     from ..training.checks import warn_of_unknown_settings
 
     try:
+        if "training" not in config:
+            raise ValueError(
+                f"{job.config_path} has no [training]: complete it with `python -m spacy init fill-config "
+                f"{job.config_path} NEW.cfg`, or write a config with `python -m spacy ner-arch init-config`"
+            )
         warn_of_unknown_settings(config)
         check_corpora(config)
         check_word_vectors(config)

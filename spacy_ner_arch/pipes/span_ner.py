@@ -12,8 +12,9 @@ from spacy.training import Example
 from spacy.vocab import Vocab
 from thinc.api import Config, Model, NumpyOps
 
-from ..annotation.describe import Counted, describe_span
+from ..annotation.describe import Counted, describe_span, quote
 from ..annotation.entities import gold_entities, present_entities
+from ..annotation.head_input import HeadInput
 from ..annotation.scores import set_score
 from ..annotation.spans import GoldSpans, decode_exact, decode_greedy
 from ..annotation.word_places import Words, in_words
@@ -146,6 +147,16 @@ class SpanPipe(TorchPipe):
                 stacklevel=2,
             )
         return sorted(labels)
+
+    def model_input(self, examples: Sequence[Example], sample: bool = False) -> HeadInput:
+        inputs = super().model_input(examples, sample)
+        if sample and not any(gold.annotated.any() for gold in inputs.targets or ()):
+            self.warn_once(
+                "annotated",
+                f"no document of a batch has {self.gold_layer}, and nothing is learned from it (for example "
+                f"{quote(examples[0].reference.text)}); a reader with gold_preproc or max_length can have removed them",
+            )
+        return inputs
 
     def find_items(self, docs: Sequence[Doc]) -> list[np.ndarray] | None:
         """Start and end of the spans that the suggester gives for each document, (C, 2)."""
