@@ -565,6 +565,7 @@ def test_folders_and_patterns(model, tmp_path):
     assert found("in") == (["b.txt", "c.txt.gz", "sub/a.jsonl"], ["README.md"])
     assert found("in/sub", "in/*.txt*") == (["sub/a.jsonl", "b.txt", "c.txt.gz"], [])
     assert found("in/README.md", format="txt") == (["README.md"], [])
+    assert found("in/.hidden.txt") == found("in/.*") == ([".hidden.txt"], [])
     for names, message in (
         (["in", "in/b.txt"], "is named twice"),
         (["in/README.md"], "the name ends in none of .txt, .jsonl, .csv, .parquet, .spacy; give its --format"),
@@ -672,6 +673,15 @@ def test_a_changed_pipeline_is_noticed_by_the_workers(model, tmp_path):
         Annotator(job)
     with pytest.raises(ValueError, match="the pipeline has changed"):
         list(run_processes(job, [Shard(0, [], 0)], 1))
+
+
+def test_hidden_files_of_a_pipeline_do_not_change_it(model, tmp_path):
+    shutil.copytree(model, tmp_path / "model")
+    for name in (".DS_Store", "vocab/._strings.json"):
+        (tmp_path / "model" / name).write_bytes(b"\x00\x05\x16\x07")
+    assert fingerprint(str(tmp_path / "model")) == fingerprint(str(model))
+    (tmp_path / "model" / "more").touch()
+    assert fingerprint(str(tmp_path / "model")) != fingerprint(str(model))
 
 
 class FakeWorker:

@@ -468,8 +468,12 @@ def test_a_folder_as_corpus(tmp_path):
     for path in ("b.spacy", "more/c.spacy"):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         DocBin().to_disk(tmp_path / path)
+        # macOS stores the attributes of a file beside it under such a name.
+        (tmp_path / path).with_name(f"._{Path(path).name}").write_bytes(b"\x00\x05\x16\x07")
     assert find_docbins(tmp_path) == sorted(walk_corpus(tmp_path, ".spacy"))
     assert [file.name for file in find_docbins(tmp_path / "more" / "..")] == ["b.spacy", "c.spacy"]
+    DocBin().to_disk(tmp_path / ".d.spacy")
+    assert find_docbins(tmp_path / ".d.spacy") == [tmp_path / ".d.spacy"]
 
 
 def test_a_hidden_folder_as_corpus(trained, tmp_path, monkeypatch):

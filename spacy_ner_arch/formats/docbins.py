@@ -25,7 +25,9 @@ def find_docbins(path: Path) -> list[Path]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r"\[W090\]")  # no .spacy files
             # spaCy takes the folder itself for hidden if its name begins with a dot, as that of its parent, `..`.
-            files = sorted(file for each in path.iterdir() for file in walk_corpus(each, ".spacy"))
+            # It also gives back a hidden file that it is given.
+            shown = [each for each in path.iterdir() if not each.name.startswith(".")]
+            files = sorted(file for each in shown for file in walk_corpus(each, ".spacy"))
         if not files:
             raise ValueError(f"{path} has no .spacy files; {REMEDY}")
         for file in files:
