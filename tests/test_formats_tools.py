@@ -24,6 +24,7 @@ from spacy_ner_arch.formats import (
     spacy_json,
     texts,
 )
+from spacy_ner_arch.formats import units as text_units
 from spacy_ner_arch.formats.counts import SKIPPED
 from spacy_ner_arch.formats.spans import OTHER_LABEL, RELATION_LEFT_OUT
 
@@ -323,6 +324,33 @@ def test_doccano_without_relations_and_in_graphemes(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"a.jsonl:1: the span \[2, 5, 'PER'\] has a bound within a character"):
         line = {"id": 1, "text": "a\U0001f600\U0001f600", "label": [[2, 5, "PER"]]}
         read(write(tmp_path, line, name="a.jsonl", as_list=False))
+
+
+@pytest.mark.parametrize("unit", ["utf-16", "graphemes"])
+def test_the_units_of_a_text_are_counted_as_often_with_many_entities(tmp_path: Path, monkeypatch, unit: str) -> None:
+    counted: list[int] = []
+    unit_places = text_units.unit_places
+
+    def count(text: str, unit: str) -> list[tuple[int, int]]:
+        counted[-1] += 1
+        return unit_places(text, unit)
+
+    monkeypatch.setattr(text_units, "unit_places", count)
+    for number in (1, 50):
+        counted.append(0)
+        bounds = [(5 * i, 5 * i + 4) for i in range(number)]
+        entities = [{"start": start, "end": end, "label": "PER", "text": "Anna"} for start, end in bounds]
+        line = {"text": "Anna " * number, "entities": entities}
+        [doc], _ = read(write(tmp_path, line, name="a.jsonl", as_list=False), "offsets", unit=unit)
+        assert len(doc.ents) == number
+        mentions = {"PER": {"Anna": [[start, end - 1] for start, end in bounds]}}
+        line = {"text": "Anna " * number, "label": mentions}
+        [doc], _ = read(write(tmp_path, line, name="a.jsonl", as_list=False), "cluener", unit=unit)
+        assert len(doc.ents) == number
+    assert 0 < counted[0] == counted[1] <= 4
+    line["label"]["PER"]["Anna"][30] = [149, 152]
+    with pytest.raises(FormatError, match="the entity 149-153 is ' Ann' in the text, but 'Anna' in its own key"):
+        read(write(tmp_path, line, name="a.jsonl", as_list=False), "cluener", unit=unit)
 
 
 def test_files_of_several_annotators_and_ids_that_clash_in_doccano(tmp_path: Path) -> None:
