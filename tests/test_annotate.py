@@ -553,9 +553,11 @@ def test_half_a_character_in_a_text(model, tmp_path, to):
 
 
 def test_folders_and_patterns(model, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "sub").symlink_to(tmp_path / "elsewhere")
     for name in ("in/b.txt", "in/sub/a.jsonl", "in/README.md", "in/.hidden.txt", "in/c.txt.gz"):
         path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(gzip.compress(b"c\n") if path.suffix == ".gz" else b'{"text": "x"}\n')
 
     def found(*names, format=None):
@@ -680,7 +682,9 @@ def test_hidden_files_of_a_pipeline_do_not_change_it(model, tmp_path):
     for name in (".DS_Store", "vocab/._strings.json"):
         (tmp_path / "model" / name).write_bytes(b"\x00\x05\x16\x07")
     assert fingerprint(str(tmp_path / "model")) == fingerprint(str(model))
-    (tmp_path / "model" / "more").touch()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "model" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "more").touch()
     assert fingerprint(str(tmp_path / "model")) != fingerprint(str(model))
 
 

@@ -500,6 +500,17 @@ def test_hidden_copies_in_a_folder_of_brat_are_not_read(tmp_path: Path) -> None:
         detect_format(tmp_path)
 
 
+def test_a_folder_of_brat_with_a_link_to_another_folder(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.txt").write_text("Anna left.")
+    (tmp_path / "elsewhere" / "a.ann").write_text("T1\tPER 0 4\tAnna\n")
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "corpus" / "loop").symlink_to(tmp_path / "corpus")
+    [doc], _ = read(tmp_path / "corpus")
+    assert named(doc.ents) == [("Anna", "PER")]
+
+
 def test_brat_with_text_whose_line_ends_were_changed(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"Anna\r\nleft\r\nTarvik")
     (tmp_path / "a.ann").write_bytes(b"T1\tLOC 10 16\tTarvik\r\n")
