@@ -9,9 +9,11 @@ import os
 import re
 import resource
 import shutil
+import struct
 import sys
 import time
 import tracemalloc
+import uuid
 from collections import Counter
 from datetime import date
 from io import StringIO
@@ -176,6 +178,56 @@ def test_numbers_that_json_does_not_have_become_null(model, tmp_path):
         run(model, tmp_path / name, tmp_path / f"out {name}", "--to", "jsonl")
         text = (tmp_path / f"out {name}" / "part-000000.jsonl").read_text(encoding="utf8")
         assert "NaN" not in text and expected.items() <= json.loads(text).items()
+
+
+def test_times_with_nanoseconds_are_kept(model, tmp_path):
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    second = 10**9
+    columns = {
+        "moment": (pa.timestamp("ns"), "1970-01-01T00:00:01.000000001", "1969-12-31T23:59:59.999999999"),
+        "there": (pa.timestamp("ns", "Asia/Tokyo"), "1970-01-01T09:00:01.000000001+09:00", None),
+        "hour": (pa.time64("ns"), "00:00:01.000000001", None),
+        "length": (pa.duration("ns"), "PT1.000000001S", "-PT0.000000001S"),
+        "coarse": (pa.duration("ms"), "PT1000000.001S", "-PT0.001S"),
+    }
+    numbers = {name: [second + 1, None if negative is None else -1] for name, (_, _, negative) in columns.items()}
+    arrays = {name: pa.array([*numbers[name], 3 * second], kind) for name, (kind, *_) in columns.items()}
+    key = uuid.UUID(int=5)
+    keys = pa.ExtensionArray.from_storage(pa.uuid(), pa.array([key.bytes] * 3, pa.binary(16)))
+    table = pa.table({"text": TEXTS[:3], **arrays, "key": keys})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    for to in ("jsonl", "parquet", "spacy"):
+        run(model, tmp_path / "a.parquet", tmp_path / to, "--to", to)
+        assert not rejects(tmp_path / to)
+    kept = parquet.read_table(tmp_path / "parquet" / "part-000000.parquet")
+    assert kept.select(table.column_names).equals(table)
+    data = [doc.user_data for doc in read_docs(tmp_path / "spacy" / "part-000000.spacy")]
+    for records in (rows(tmp_path / "jsonl"), data):
+        for name, (_, *texts) in columns.items():
+            assert [record[name] for record in records[:2]] == texts
+        assert records[2]["moment"] == "1970-01-01T00:00:03" and records[2]["hour"] == "00:00:03"
+        assert records[2]["length"] == "PT3S" and records[0]["key"] == str(key)
+
+
+@pytest.mark.parametrize("to", ["jsonl", "parquet", "spacy"])
+def test_values_of_parquet_that_python_does_not_have(model, tmp_path, to):
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    offsets, content = pa.py_buffer(struct.pack("4i", 0, 1, 2, 3)), pa.py_buffer(b"a\xffc")
+    columns = {
+        "moments": pa.array([[0], [2**62], [0]], pa.list_(pa.timestamp("us"))),
+        "moment": pa.array([0, 2**60, 0], pa.timestamp("ms")),
+        "length": pa.array([0, 2**60, 0], pa.duration("s")),
+        "day": pa.array([0, 2**30, 0], pa.date32()),
+        "name": pa.Array.from_buffers(pa.string(), 3, [None, offsets, content]),
+    }
+    for name, column in columns.items():
+        path = tmp_path / f"{name}.parquet"
+        parquet.write_table(pa.table({"text": TEXTS[:3], name: column}), path)
+        assert "1 of 3 records were rejected" in run(model, path, tmp_path / name, "--to", to)
+        [row] = rejects(tmp_path / name)
+        assert row["place"] == f"{path}:2" and "leave out the column" in row["remedy"]
+        kind = "list<element: timestamp[us]>" if name == "moments" else column.type
+        assert row["reason"].startswith(f"the column '{name}' has a value of {kind} that cannot be read: ")
 
 
 def test_parquet_of_other_inputs(model, tmp_path):

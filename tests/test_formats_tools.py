@@ -685,6 +685,14 @@ def test_datasets_in_binary_files(tmp_path: Path, suffix: str) -> None:
         ValueError, match="looks like a table with the columns text, entities; the nearest format is arg"
     ):
         detect_format(other)
+    times = {"seen": pa.array([1, 1], pa.timestamp("ns")), "day": pa.array([0, 2**30], pa.date32())}
+    for name, column in times.items():
+        table = table.append_column(name, column)
+    parquet.write_table(table, other)
+    with pytest.raises(FormatError, match=r"other.parquet:2: row: the column 'day' has a value of date32"):
+        read(other)
+    docs, report = read(other, on_error="skip")
+    assert len(docs) == 1 and report.notes == {SKIPPED: 1} and report.unread_keys == {"seen": 1, "day": 1}
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(FormatError, match="pyarrow cannot read the file"):
         read(path, "datasets")

@@ -12,6 +12,7 @@ from typing import IO, Any, NamedTuple
 
 from spacy.vocab import Vocab
 
+from ..formats.arrow_files import VALUE_REMEDY, batch_rows
 from ..formats.docbins import parse_docbin
 from ..formats.lines import FormatError, Line, make_line
 from .inputs import Input, decompress
@@ -165,9 +166,12 @@ def parquet_records(input: Input, file: IO[bytes], content: IO[bytes], column: s
     total, number = table.metadata.num_rows, 0
     for batch in table.iter_batches(batch_size=ROWS):
         size = batch.nbytes // max(1, batch.num_rows)
-        for row in batch.to_pylist():
+        for row, fault in batch_rows(batch):
             number += 1
-            yield Raw(Line(input.path, number, ""), input.format, row, size, input.size * number // total)
+            line = Line(input.path, number, "")
+            if row is None:
+                line = line._replace(fault=line.error(fault, VALUE_REMEDY))
+            yield Raw(line, input.format, row or {}, size, input.size * number // total)
 
 
 def open_parquet(path: Path, content: IO[bytes]) -> Any:
