@@ -6,6 +6,7 @@ import json
 import lzma
 import multiprocessing
 import os
+import random
 import re
 import resource
 import shutil
@@ -550,8 +551,40 @@ def test_empty_and_damaged_files(model, tmp_path):
     (tmp_path / "e.txt.gz").write_bytes(cut)
     output = run(model, tmp_path / "e.txt.gz", tmp_path / "cut", code=1)
     assert "e.txt.gz: the file is damaged" in output and "fetch or make it again" in output
+    for name, compress, damage in (
+        ("a.csv.gz", gzip.compress, lambda content: content[:15]),
+        ("b.csv.bz2", bz2.compress, lambda content: content[:100] + bytes(100) + content[200:]),
+        ("b.txt.bz2", bz2.compress, lambda content: content[:100] + bytes(100) + content[200:]),
+        ("b.txt.xz", lzma.compress, lambda content: content[:-20]),
+    ):
+        (tmp_path / name).write_bytes(damage(compress(random.Random(0).randbytes(1000).hex().encode())))
+        assert f"{name}: the file is damaged" in run(model, tmp_path / name, tmp_path / f"{name}.out", code=1)
     (tmp_path / "f.spacy").write_bytes(b"no docs")
     assert "is not a .spacy file, or damaged" in run(model, tmp_path / "f.spacy", tmp_path / "docs", code=1)
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_damaged_files_of_zst(model, tmp_path, frames):
+    """The reader of zstandard would end at the cut, as if the file were complete."""
+    zstandard = pytest.importorskip("zstandard")
+    content = "".join(f"Anna left {number}.\n" for number in range(40))
+    path = tmp_path / "a.txt.zst"
+    whole = zstandard.compress(content.encode()) * frames
+    path.write_bytes(whole)
+    run(model, path, tmp_path / "out")
+    assert [row["text"] for row in rows(tmp_path / "out")] == content.splitlines() * frames
+    for damaged in (whole[:-1], whole[:-20], whole + whole[:2], whole[:-20] + bytes(20)):
+        path.write_bytes(damaged)
+        assert "a.txt.zst: the file is damaged" in run(model, path, tmp_path / "cut", code=1)
+
+
+def test_a_damaged_page_of_parquet(model, tmp_path):
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pa.table({"text": [random.Random(0).randbytes(5000).hex()]}), path)
+    content = path.read_bytes()
+    path.write_bytes(content[:1000] + bytes(3000) + content[4000:])
+    assert "a.parquet: the file is damaged" in run(model, path, tmp_path / "out", code=1)
 
 
 def test_empty_lines_before_the_header_of_a_csv(model, tmp_path):
