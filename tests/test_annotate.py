@@ -31,13 +31,14 @@ from tqdm import tqdm
 from typer.testing import CliRunner
 
 import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
-from spacy_ner_arch.bulk import annotator, engines
+from spacy_ner_arch.bulk import annotator, engines, outputs, predictor
 from spacy_ner_arch.bulk.annotator import Annotator, Job, ShardResult
 from spacy_ner_arch.bulk.documents import annotation
 from spacy_ner_arch.bulk.engines import WorkerDied, run_processes, run_workers
 from spacy_ner_arch.bulk.folder import OutputFolder
 from spacy_ner_arch.bulk.inputs import find_inputs
 from spacy_ner_arch.bulk.models import fingerprint
+from spacy_ner_arch.bulk.predictor import Predictor
 from spacy_ner_arch.bulk.raw_records import MAX_LINE, Raw
 from spacy_ner_arch.bulk.shards import Shard, read_shards
 from spacy_ner_arch.cli.annotate import BAR, speed, unfinished
@@ -135,6 +136,27 @@ def test_every_input_format_gives_the_annotation_of_label(model, tmp_path):
         ids = {"a.txt": [None] * 5, "a.csv": ["0", "1", "2", "3", "4"]}.get(name, [0, 1, 2, 3, 4])
         assert [row.get("id") for row in found] == ids, name
         assert not rejects(tmp_path / f"{name}.out")
+
+
+def test_the_counts_are_those_of_the_annotation_which_is_made_once(model, tmp_path, monkeypatch):
+    made = []
+
+    def make(*args):
+        made.append(annotation(*args))
+        return made[-1]
+
+    for module in (predictor, outputs):
+        monkeypatch.setattr(module, "annotation", make, raising=False)
+    nlp = spacy.load(model)
+    counts = [Predictor(nlp).counts(doc) for doc in nlp.pipe(TEXTS)]
+    assert not made
+    run(model, write_jsonl(tmp_path / "a.jsonl", numbered(5)), tmp_path / "out")
+    totals = manifest(tmp_path / "out")[-1]["totals"]
+    assert len(made) == 5
+    for layer in ("entities", "relations"):
+        assert [len(found[layer]) for found in made] == [count[layer] for count in counts]
+    assert [sum(map(len, found["spans"].values())) for found in made] == [count["spans"] for count in counts]
+    assert all(totals[layer] == sum(count[layer] for count in counts) > 0 for layer in LAYERS)
 
 
 def test_zst_and_parquet(model, tmp_path):
