@@ -6,12 +6,15 @@ import json
 import lzma
 import multiprocessing
 import os
+import random
 import re
 import resource
 import shutil
+import struct
 import sys
 import time
 import tracemalloc
+import uuid
 from collections import Counter
 from datetime import date
 from io import StringIO
@@ -28,13 +31,14 @@ from tqdm import tqdm
 from typer.testing import CliRunner
 
 import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
-from spacy_ner_arch.bulk import annotator, engines
+from spacy_ner_arch.bulk import annotator, engines, outputs, predictor
 from spacy_ner_arch.bulk.annotator import Annotator, Job, ShardResult
 from spacy_ner_arch.bulk.documents import annotation
 from spacy_ner_arch.bulk.engines import WorkerDied, run_processes, run_workers
 from spacy_ner_arch.bulk.folder import OutputFolder
 from spacy_ner_arch.bulk.inputs import find_inputs
 from spacy_ner_arch.bulk.models import fingerprint
+from spacy_ner_arch.bulk.predictor import Predictor
 from spacy_ner_arch.bulk.raw_records import MAX_LINE, Raw
 from spacy_ner_arch.bulk.shards import Shard, read_shards
 from spacy_ner_arch.cli.annotate import BAR, speed, unfinished
@@ -134,6 +138,27 @@ def test_every_input_format_gives_the_annotation_of_label(model, tmp_path):
         assert not rejects(tmp_path / f"{name}.out")
 
 
+def test_the_counts_are_those_of_the_annotation_which_is_made_once(model, tmp_path, monkeypatch):
+    made = []
+
+    def make(*args):
+        made.append(annotation(*args))
+        return made[-1]
+
+    for module in (predictor, outputs):
+        monkeypatch.setattr(module, "annotation", make, raising=False)
+    nlp = spacy.load(model)
+    counts = [Predictor(nlp).counts(doc) for doc in nlp.pipe(TEXTS)]
+    assert not made
+    run(model, write_jsonl(tmp_path / "a.jsonl", numbered(5)), tmp_path / "out")
+    totals = manifest(tmp_path / "out")[-1]["totals"]
+    assert len(made) == 5
+    for layer in ("entities", "relations"):
+        assert [len(found[layer]) for found in made] == [count[layer] for count in counts]
+    assert [sum(map(len, found["spans"].values())) for found in made] == [count["spans"] for count in counts]
+    assert all(totals[layer] == sum(count[layer] for count in counts) > 0 for layer in LAYERS)
+
+
 def test_zst_and_parquet(model, tmp_path):
     pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     zstandard = pytest.importorskip("zstandard")
@@ -176,6 +201,56 @@ def test_numbers_that_json_does_not_have_become_null(model, tmp_path):
         run(model, tmp_path / name, tmp_path / f"out {name}", "--to", "jsonl")
         text = (tmp_path / f"out {name}" / "part-000000.jsonl").read_text(encoding="utf8")
         assert "NaN" not in text and expected.items() <= json.loads(text).items()
+
+
+def test_times_with_nanoseconds_are_kept(model, tmp_path):
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    second = 10**9
+    columns = {
+        "moment": (pa.timestamp("ns"), "1970-01-01T00:00:01.000000001", "1969-12-31T23:59:59.999999999"),
+        "there": (pa.timestamp("ns", "Asia/Tokyo"), "1970-01-01T09:00:01.000000001+09:00", None),
+        "hour": (pa.time64("ns"), "00:00:01.000000001", None),
+        "length": (pa.duration("ns"), "PT1.000000001S", "-PT0.000000001S"),
+        "coarse": (pa.duration("ms"), "PT1000000.001S", "-PT0.001S"),
+    }
+    numbers = {name: [second + 1, None if negative is None else -1] for name, (_, _, negative) in columns.items()}
+    arrays = {name: pa.array([*numbers[name], 3 * second], kind) for name, (kind, *_) in columns.items()}
+    key = uuid.UUID(int=5)
+    keys = pa.ExtensionArray.from_storage(pa.uuid(), pa.array([key.bytes] * 3, pa.binary(16)))
+    table = pa.table({"text": TEXTS[:3], **arrays, "key": keys})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    for to in ("jsonl", "parquet", "spacy"):
+        run(model, tmp_path / "a.parquet", tmp_path / to, "--to", to)
+        assert not rejects(tmp_path / to)
+    kept = parquet.read_table(tmp_path / "parquet" / "part-000000.parquet")
+    assert kept.select(table.column_names).equals(table)
+    data = [doc.user_data for doc in read_docs(tmp_path / "spacy" / "part-000000.spacy")]
+    for records in (rows(tmp_path / "jsonl"), data):
+        for name, (_, *texts) in columns.items():
+            assert [record[name] for record in records[:2]] == texts
+        assert records[2]["moment"] == "1970-01-01T00:00:03" and records[2]["hour"] == "00:00:03"
+        assert records[2]["length"] == "PT3S" and records[0]["key"] == str(key)
+
+
+@pytest.mark.parametrize("to", ["jsonl", "parquet", "spacy"])
+def test_values_of_parquet_that_python_does_not_have(model, tmp_path, to):
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    offsets, content = pa.py_buffer(struct.pack("4i", 0, 1, 2, 3)), pa.py_buffer(b"a\xffc")
+    columns = {
+        "moments": pa.array([[0], [2**62], [0]], pa.list_(pa.timestamp("us"))),
+        "moment": pa.array([0, 2**60, 0], pa.timestamp("ms")),
+        "length": pa.array([0, 2**60, 0], pa.duration("s")),
+        "day": pa.array([0, 2**30, 0], pa.date32()),
+        "name": pa.Array.from_buffers(pa.string(), 3, [None, offsets, content]),
+    }
+    for name, column in columns.items():
+        path = tmp_path / f"{name}.parquet"
+        parquet.write_table(pa.table({"text": TEXTS[:3], name: column}), path)
+        assert "1 of 3 records were rejected" in run(model, path, tmp_path / name, "--to", to)
+        [row] = rejects(tmp_path / name)
+        assert row["place"] == f"{path}:2" and "leave out the column" in row["remedy"]
+        kind = "list<element: timestamp[us]>" if name == "moments" else column.type
+        assert row["reason"].startswith(f"the column '{name}' has a value of {kind} that cannot be read: ")
 
 
 def test_parquet_of_other_inputs(model, tmp_path):
@@ -498,8 +573,40 @@ def test_empty_and_damaged_files(model, tmp_path):
     (tmp_path / "e.txt.gz").write_bytes(cut)
     output = run(model, tmp_path / "e.txt.gz", tmp_path / "cut", code=1)
     assert "e.txt.gz: the file is damaged" in output and "fetch or make it again" in output
+    for name, compress, damage in (
+        ("a.csv.gz", gzip.compress, lambda content: content[:15]),
+        ("b.csv.bz2", bz2.compress, lambda content: content[:100] + bytes(100) + content[200:]),
+        ("b.txt.bz2", bz2.compress, lambda content: content[:100] + bytes(100) + content[200:]),
+        ("b.txt.xz", lzma.compress, lambda content: content[:-20]),
+    ):
+        (tmp_path / name).write_bytes(damage(compress(random.Random(0).randbytes(1000).hex().encode())))
+        assert f"{name}: the file is damaged" in run(model, tmp_path / name, tmp_path / f"{name}.out", code=1)
     (tmp_path / "f.spacy").write_bytes(b"no docs")
     assert "is not a .spacy file, or damaged" in run(model, tmp_path / "f.spacy", tmp_path / "docs", code=1)
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_damaged_files_of_zst(model, tmp_path, frames):
+    """The reader of zstandard would end at the cut, as if the file were complete."""
+    zstandard = pytest.importorskip("zstandard")
+    content = "".join(f"Anna left {number}.\n" for number in range(40))
+    path = tmp_path / "a.txt.zst"
+    whole = zstandard.compress(content.encode()) * frames
+    path.write_bytes(whole)
+    run(model, path, tmp_path / "out")
+    assert [row["text"] for row in rows(tmp_path / "out")] == content.splitlines() * frames
+    for damaged in (whole[:-1], whole[:-20], whole + whole[:2], whole[:-20] + bytes(20)):
+        path.write_bytes(damaged)
+        assert "a.txt.zst: the file is damaged" in run(model, path, tmp_path / "cut", code=1)
+
+
+def test_a_damaged_page_of_parquet(model, tmp_path):
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pa.table({"text": [random.Random(0).randbytes(5000).hex()]}), path)
+    content = path.read_bytes()
+    path.write_bytes(content[:1000] + bytes(3000) + content[4000:])
+    assert "a.parquet: the file is damaged" in run(model, path, tmp_path / "out", code=1)
 
 
 def test_empty_lines_before_the_header_of_a_csv(model, tmp_path):
@@ -553,9 +660,11 @@ def test_half_a_character_in_a_text(model, tmp_path, to):
 
 
 def test_folders_and_patterns(model, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "sub").symlink_to(tmp_path / "elsewhere")
     for name in ("in/b.txt", "in/sub/a.jsonl", "in/README.md", "in/.hidden.txt", "in/c.txt.gz"):
         path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(gzip.compress(b"c\n") if path.suffix == ".gz" else b'{"text": "x"}\n')
 
     def found(*names, format=None):
@@ -565,6 +674,7 @@ def test_folders_and_patterns(model, tmp_path):
     assert found("in") == (["b.txt", "c.txt.gz", "sub/a.jsonl"], ["README.md"])
     assert found("in/sub", "in/*.txt*") == (["sub/a.jsonl", "b.txt", "c.txt.gz"], [])
     assert found("in/README.md", format="txt") == (["README.md"], [])
+    assert found("in/.hidden.txt") == found("in/.*") == ([".hidden.txt"], [])
     for names, message in (
         (["in", "in/b.txt"], "is named twice"),
         (["in/README.md"], "the name ends in none of .txt, .jsonl, .csv, .parquet, .spacy; give its --format"),
@@ -672,6 +782,17 @@ def test_a_changed_pipeline_is_noticed_by_the_workers(model, tmp_path):
         Annotator(job)
     with pytest.raises(ValueError, match="the pipeline has changed"):
         list(run_processes(job, [Shard(0, [], 0)], 1))
+
+
+def test_hidden_files_of_a_pipeline_do_not_change_it(model, tmp_path):
+    shutil.copytree(model, tmp_path / "model")
+    for name in (".DS_Store", "vocab/._strings.json"):
+        (tmp_path / "model" / name).write_bytes(b"\x00\x05\x16\x07")
+    assert fingerprint(str(tmp_path / "model")) == fingerprint(str(model))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "model" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "more").touch()
+    assert fingerprint(str(tmp_path / "model")) != fingerprint(str(model))
 
 
 class FakeWorker:

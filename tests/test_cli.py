@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -473,8 +474,19 @@ def test_a_folder_as_corpus(tmp_path):
     for path in ("b.spacy", "more/c.spacy"):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         DocBin().to_disk(tmp_path / path)
+        # macOS stores the attributes of a file beside it under such a name.
+        (tmp_path / path).with_name(f"._{Path(path).name}").write_bytes(b"\x00\x05\x16\x07")
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    DocBin().to_disk(tmp_path / "elsewhere" / "deep" / "d.spacy")
+    (tmp_path / "more" / "linked").symlink_to(tmp_path / "elsewhere")
     assert find_docbins(tmp_path) == sorted(walk_corpus(tmp_path, ".spacy"))
+    shutil.rmtree(tmp_path / "elsewhere")
+    (tmp_path / "more" / "linked").unlink()
+    # Through this link spaCy reads the files as often as the system follows links.
+    (tmp_path / "more" / "loop").symlink_to(tmp_path)
     assert [file.name for file in find_docbins(tmp_path / "more" / "..")] == ["b.spacy", "c.spacy"]
+    DocBin().to_disk(tmp_path / ".d.spacy")
+    assert find_docbins(tmp_path / ".d.spacy") == [tmp_path / ".d.spacy"]
 
 
 def test_a_hidden_folder_as_corpus(trained, tmp_path, monkeypatch):
@@ -900,6 +912,7 @@ def test_the_command_line_starts_without_models_and_formats():
             *("debug-data", "my.cfg", "--corpora.train.path", "corpus/a.spacy", "--paths.dev", "corpus/b.spacy"),
             *("--paths.seed", "5", "--json", "corpus/a.spacy"),
         ),
+        ("debug-data", "my.cfg", "--paths.train", "corpus", "--paths.dev", "corpus", "--json", "elsewhere/c.spacy"),
     ],
 )
 def test_no_command_overwrites_its_input(tmp_path, monkeypatch, args):
@@ -908,7 +921,9 @@ def test_no_command_overwrites_its_input(tmp_path, monkeypatch, args):
     (tmp_path / "texts.jsonl").write_text('{"text": "Anna left Tarvik."}\n')
     (tmp_path / "link.jsonl").symlink_to("texts.jsonl")
     (tmp_path / "my.cfg").write_text(make_config(find_cell()), encoding="utf8")
-    for name in ("a", "b", "errors"):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "corpus" / "linked").symlink_to(tmp_path / "elsewhere")
+    for name in ("a", "b", "errors", "linked/c"):
         DocBin(docs=[spacy.blank("en")("Anna left Tarvik.")]).to_disk(tmp_path / "corpus" / f"{name}.spacy")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
     result = CliRunner().invoke(app, ["ner-arch", *args])

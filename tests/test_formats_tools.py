@@ -24,6 +24,7 @@ from spacy_ner_arch.formats import (
     spacy_json,
     texts,
 )
+from spacy_ner_arch.formats import units as text_units
 from spacy_ner_arch.formats.counts import SKIPPED
 from spacy_ner_arch.formats.spans import OTHER_LABEL, RELATION_LEFT_OUT
 
@@ -325,6 +326,33 @@ def test_doccano_without_relations_and_in_graphemes(tmp_path: Path) -> None:
         read(write(tmp_path, line, name="a.jsonl", as_list=False))
 
 
+@pytest.mark.parametrize("unit", ["utf-16", "graphemes"])
+def test_the_units_of_a_text_are_counted_as_often_with_many_entities(tmp_path: Path, monkeypatch, unit: str) -> None:
+    counted: list[int] = []
+    unit_places = text_units.unit_places
+
+    def count(text: str, unit: str) -> list[tuple[int, int]]:
+        counted[-1] += 1
+        return unit_places(text, unit)
+
+    monkeypatch.setattr(text_units, "unit_places", count)
+    for number in (1, 50):
+        counted.append(0)
+        bounds = [(5 * i, 5 * i + 4) for i in range(number)]
+        entities = [{"start": start, "end": end, "label": "PER", "text": "Anna"} for start, end in bounds]
+        line = {"text": "Anna " * number, "entities": entities}
+        [doc], _ = read(write(tmp_path, line, name="a.jsonl", as_list=False), "offsets", unit=unit)
+        assert len(doc.ents) == number
+        mentions = {"PER": {"Anna": [[start, end - 1] for start, end in bounds]}}
+        line = {"text": "Anna " * number, "label": mentions}
+        [doc], _ = read(write(tmp_path, line, name="a.jsonl", as_list=False), "cluener", unit=unit)
+        assert len(doc.ents) == number
+    assert 0 < counted[0] == counted[1] <= 4
+    line["label"]["PER"]["Anna"][30] = [149, 152]
+    with pytest.raises(FormatError, match="the entity 149-153 is ' Ann' in the text, but 'Anna' in its own key"):
+        read(write(tmp_path, line, name="a.jsonl", as_list=False), "cluener", unit=unit)
+
+
 def test_files_of_several_annotators_and_ids_that_clash_in_doccano(tmp_path: Path) -> None:
     lines = [
         {"id": 1, "text": "Anna left.", "label": [[0, 4, "PER"]]},
@@ -470,6 +498,17 @@ def test_hidden_copies_in_a_folder_of_brat_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "a.ann").unlink()
     with pytest.raises(ValueError, match=r"a folder without \.ann files"):
         detect_format(tmp_path)
+
+
+def test_a_folder_of_brat_with_a_link_to_another_folder(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.txt").write_text("Anna left.")
+    (tmp_path / "elsewhere" / "a.ann").write_text("T1\tPER 0 4\tAnna\n")
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "corpus" / "loop").symlink_to(tmp_path / "corpus")
+    [doc], _ = read(tmp_path / "corpus")
+    assert named(doc.ents) == [("Anna", "PER")]
 
 
 def test_brat_with_text_whose_line_ends_were_changed(tmp_path: Path) -> None:
@@ -646,6 +685,14 @@ def test_datasets_in_binary_files(tmp_path: Path, suffix: str) -> None:
         ValueError, match="looks like a table with the columns text, entities; the nearest format is arg"
     ):
         detect_format(other)
+    times = {"seen": pa.array([1, 1], pa.timestamp("ns")), "day": pa.array([0, 2**30], pa.date32())}
+    for name, column in times.items():
+        table = table.append_column(name, column)
+    parquet.write_table(table, other)
+    with pytest.raises(FormatError, match=r"other.parquet:2: row: the column 'day' has a value of date32"):
+        read(other)
+    docs, report = read(other, on_error="skip")
+    assert len(docs) == 1 and report.notes == {SKIPPED: 1} and report.unread_keys == {"seen": 1, "day": 1}
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(FormatError, match="pyarrow cannot read the file"):
         read(path, "datasets")

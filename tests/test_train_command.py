@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 import time
+import zlib
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,7 @@ from spacy_ner_arch.formats.files import replace_folder
 from spacy_ner_arch.pipes.base import TorchPipe
 from spacy_ner_arch.training import loop, parallel, pipeline_state
 from spacy_ner_arch.training.checkpoint import FILE, TrainingError, read_checkpoint
-from spacy_ner_arch.training.conditions import find_conditions
+from spacy_ner_arch.training.conditions import file_checksums, find_conditions
 from spacy_ner_arch.training.output import Output
 
 # By name of the run: config, and settings for the same result in any number of processes.
@@ -363,6 +364,20 @@ def test_resuming_with_other_settings_and_corpora(checkpointed, corpus):
     finally:
         corpus.write_bytes(original)
     assert "ends at step 2: raise [training] max_steps" in invoke(*resumed, "--force", "--training.max_steps", "2")
+
+
+def test_the_conditions_of_a_training_have_the_files_of_linked_folders_and_no_hidden_ones(corpus, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "linked").symlink_to(tmp_path / "elsewhere")
+    settings = {"train": {"path": str(tmp_path / "corpus")}, "dev": {"path": str(corpus)}}
+    (tmp_path / "elsewhere" / "a.spacy").write_bytes(corpus.read_bytes())
+    before = file_checksums(settings)
+    assert before["corpora.train.path"] == before["corpora.dev.path"] == zlib.crc32(corpus.read_bytes())
+    (tmp_path / "corpus" / ".DS_Store").write_bytes(b"\x00\x05\x16\x07")
+    assert file_checksums(settings) == before
+    DocBin(docs=[spacy.blank("en")("Anna left.")]).to_disk(tmp_path / "elsewhere" / "a.spacy")
+    assert file_checksums(settings)["corpora.train.path"] != before["corpora.train.path"]
 
 
 def test_resuming_with_other_labels(checkpointed, corpus, tmp_path):

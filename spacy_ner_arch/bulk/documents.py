@@ -6,11 +6,12 @@ A record is a text with other fields: a line of a file, a row of a table, or a s
 import json
 import math
 from collections.abc import Iterator, Sequence
-from datetime import date, time
+from datetime import date, time, timedelta
 from decimal import Decimal
 from itertools import chain, islice
 from reprlib import repr as short_repr
 from typing import Any
+from uuid import UUID
 
 from spacy.language import Language
 from spacy.tokens import Doc, Span
@@ -18,6 +19,7 @@ from spacy.tokens import Doc, Span
 from ..annotation.entities import scored_entities, scored_spans
 from ..annotation.layers import assigning, gives_alternatives
 from ..annotation.relations import get_relations_json
+from ..formats.arrow_files import Nanoseconds, iso_duration
 from ..formats.lines import BLANKS, Line
 from ..formats.records import check_text, parse_object
 
@@ -129,8 +131,8 @@ def annotation(doc: Doc, layers: Sequence[str], digits: int | None = None) -> di
 def dump(record: Record) -> str:
     """A record as JSON. Half of a surrogate pair, which UTF-8 cannot encode, is escaped.
 
-    Dates, times and decimal numbers, which Parquet has, become strings. NaN and infinite numbers, which JSON does not
-    have, become null. Raises TypeError for bytes and the like.
+    Dates, times, durations, decimal numbers and UUIDs, which Parquet has, become strings. NaN and infinite numbers,
+    which JSON does not have, become null. Raises TypeError for bytes and the like.
     """
     try:
         text = json.dumps(record, ensure_ascii=False, default=plain, allow_nan=False)
@@ -151,9 +153,16 @@ def finite(value: Any) -> Any:
 
 
 def plain(value: Any) -> str:
-    """A date, time or decimal number as a string, for JSON and MessagePack. Raises TypeError for another type."""
+    """A date, time, duration, decimal number or UUID as a string, for JSON and MessagePack.
+
+    Raises TypeError for another type.
+    """
+    if isinstance(value, Nanoseconds):
+        return value.text
     if isinstance(value, date | time):
         return value.isoformat()
-    if isinstance(value, Decimal):
+    if isinstance(value, timedelta):
+        return iso_duration(value // timedelta(microseconds=1) * 1000)
+    if isinstance(value, Decimal | UUID):
         return str(value)
     raise TypeError(f"it has no values of the type {type(value).__name__}")

@@ -6,7 +6,7 @@ import gzip
 import lzma
 from collections.abc import Sequence
 from hashlib import sha256
-from io import BufferedReader
+from io import BufferedReader, BytesIO, RawIOBase
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -15,6 +15,8 @@ from ..formats.files import find_files
 FORMATS = ("txt", "jsonl", "csv", "parquet", "spacy")
 COMPRESSIONS = ("gz", "bz2", "xz", "zst")
 CHUNK = 1 << 20
+# Bytes of zstd that are decompressed at once; 4 of them can become 128 KB.
+ZSTD_CHUNK = 512
 
 
 class Input(NamedTuple):
@@ -104,8 +106,44 @@ def decompress(path: Path, file: IO[bytes]) -> Any:
         return lzma.open(file)
     if ending == ".zst":
         try:
-            from zstandard import ZstdDecompressor
+            from zstandard import ZstdDecompressor, ZstdError
         except ImportError as error:
             raise ValueError(f'{path} needs the package zstandard: pip install "spacy-ner-arch[zst]"') from error
-        return BufferedReader(ZstdDecompressor().stream_reader(file, read_across_frames=True))
+        return BufferedReader(ZstdFile(file, ZstdDecompressor(), ZstdError))
     return file
+
+
+class ZstdFile(RawIOBase):
+    """The content of a file of zstd, which can have several frames.
+
+    The reader of zstandard would take the end of a file that is cut for the end of its content. This one raises
+    EOFError there, and OSError for a damaged file, as the readers of the other compressions do.
+
+    decompressor, damage: a decompressor of zstandard, and the type of its errors.
+    """
+
+    def __init__(self, file: IO[bytes], decompressor: Any, damage: type[Exception]) -> None:
+        self.file, self.decompressor, self.damage = file, decompressor, damage
+        self.frame: Any = None
+        self.unread = b""
+        self.content = BytesIO()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not (length := self.content.readinto(buffer)):
+            part = self.unread or self.file.read(ZSTD_CHUNK)
+            if not part and self.frame is None:
+                return 0
+            if not part:
+                raise EOFError("it ends within a frame of zstd")
+            self.frame = self.frame or self.decompressor.decompressobj()
+            try:
+                self.content = BytesIO(self.frame.decompress(part))
+            except self.damage as error:
+                raise OSError(str(error)) from error
+            self.unread = self.frame.unused_data
+            if self.frame.eof:
+                self.frame = None
+        return length

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from spacy.util import get_package_path, is_package
 
+from ..formats.files import find_files
 from .inputs import file_checksum
 
 
@@ -28,9 +29,11 @@ def no_pipeline(model: str) -> str:
 
 
 def fingerprint(model: str) -> str:
-    """A checksum of the names and contents of all files of a pipeline."""
+    """A checksum of the names and contents of all files of a pipeline, without hidden ones."""
     folder = model_folder(model)
     digest = sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
+    for path in find_files(folder):
+        if "__pycache__" in path.parts:
+            continue
         digest.update(f"{path.relative_to(folder).as_posix()} {file_checksum(path)}\n".encode())
     return digest.hexdigest()

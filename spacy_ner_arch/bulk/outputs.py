@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import srsly
 from spacy.tokens import Doc, DocBin
 
+from ..formats.arrow_files import Nanoseconds
 from .documents import Record, annotation, dump, plain
 from .inputs import Input, decompress
 from .raw_records import csv_rows, import_parquet, open_parquet, read_header
@@ -89,6 +90,8 @@ class Parquet:
         if self.columns.packed:
             others = {key: value for key, value in record.items() if key != self.column}
             record = {self.column: record[self.column], FIELDS: dump(others)}
+        else:
+            record = {key: value.count if isinstance(value, Nanoseconds) else value for key, value in record.items()}
         self.rows.append({**record, **({self.key: found} if self.key else found)})
 
     def to_bytes(self) -> bytes:
@@ -105,7 +108,7 @@ class Parquet:
 class DocBinFile:
     """A .spacy file with the documents; the fields are in `doc.user_data`, the scores are not rounded.
 
-    It holds more than JSON, such as bytes. Dates, times and decimal numbers become strings.
+    It holds more than JSON, such as bytes. Dates, times, durations, decimal numbers and UUIDs become strings.
     """
 
     def __init__(self, column: str, layers: Sequence[str], key: str | None, columns: InputColumns | None) -> None:

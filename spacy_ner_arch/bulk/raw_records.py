@@ -1,17 +1,18 @@
 """Records of input files in order: lines, rows and stored documents."""
 
 import csv
-import gzip
 import lzma
 import zlib
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from spacy.vocab import Vocab
 
+from ..formats.arrow_files import VALUE_REMEDY, batch_rows
 from ..formats.docbins import parse_docbin
 from ..formats.lines import FormatError, Line, make_line
 from .inputs import Input, decompress
@@ -43,11 +44,19 @@ def read_input(input: Input, column: str) -> Iterator[Raw]:
     """The records of a file; an empty one has none. Raises ValueError if the file as a whole cannot be read."""
     if not input.size:
         return
+    with naming_damage(input.path), input.path.open("rb") as file:
+        yield from READERS[input.format](input, file, decompress(input.path, file), column)
+
+
+@contextmanager
+def naming_damage(path: Path) -> Iterator[None]:
+    """Raise ValueError with the name of the file for the errors that say that a file is damaged."""
     try:
-        with input.path.open("rb") as file:
-            yield from READERS[input.format](input, file, decompress(input.path, file), column)
-    except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
-        raise ValueError(f"{input.path}: the file is damaged ({error}); fetch or make it again") from error
+        yield
+    except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the system, not of the content
+            raise
+        raise ValueError(f"{path}: the file is damaged ({error}); fetch or make it again") from error
 
 
 def check_inputs(inputs: Iterable[Input], column: str) -> None:
@@ -56,7 +65,7 @@ def check_inputs(inputs: Iterable[Input], column: str) -> None:
     Without this check, the run would stop only when it comes to the file.
     """
     for input in inputs:
-        with input.path.open("rb") as file:
+        with naming_damage(input.path), input.path.open("rb") as file:
             content = decompress(input.path, file)
             if input.format == "csv":
                 read_header(input.path, csv_rows(input.path, content), column)
@@ -165,9 +174,12 @@ def parquet_records(input: Input, file: IO[bytes], content: IO[bytes], column: s
     total, number = table.metadata.num_rows, 0
     for batch in table.iter_batches(batch_size=ROWS):
         size = batch.nbytes // max(1, batch.num_rows)
-        for row in batch.to_pylist():
+        for row, fault in batch_rows(batch):
             number += 1
-            yield Raw(Line(input.path, number, ""), input.format, row, size, input.size * number // total)
+            line = Line(input.path, number, "")
+            if row is None:
+                line = line._replace(fault=line.error(fault, VALUE_REMEDY))
+            yield Raw(line, input.format, row or {}, size, input.size * number // total)
 
 
 def open_parquet(path: Path, content: IO[bytes]) -> Any:

@@ -69,10 +69,12 @@ def debug_data(
 
 def find_inputs(config: Config) -> Iterator[Path]:
     """Files that the paths and the corpora of a config name."""
+    from ..formats.files import find_files
+
     readers = [reader for reader in config["corpora"].values() if isinstance(reader, dict)]
     for value in (*config["paths"].values(), *(reader.get("path") for reader in readers)):
         if isinstance(value, (str, Path)) and Path(value).exists():
-            yield from Path(value).rglob("*.spacy") if Path(value).is_dir() else [Path(value)]
+            yield from find_files(Path(value), "*.spacy") if Path(value).is_dir() else [Path(value)]
 
 
 def print_corpora(data: Mapping[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
 from pathlib import Path
 from reprlib import repr as short_repr
 from typing import Any
@@ -10,12 +12,26 @@ from .json_files import read_items
 from .lines import FormatError, Line
 
 PARQUET, ARROW = ".parquet", ".arrow"
+VALUE_REMEDY = "correct the value, leave out the column, or write it with another type"
+
+
+@dataclass(frozen=True)
+class Nanoseconds:
+    """A timestamp, time or duration that has nanoseconds, which the types of Python do not have.
+
+    count: nanoseconds, as in the file; of a timestamp since 1970, of a time since midnight.
+    text: in the form of ISO 8601.
+    """
+
+    count: int
+    text: str
 
 
 def read_rows(path: Path, remedy: str) -> Iterator[tuple[Line, dict[str, Any] | None]]:
     """Yield the rows of a Parquet or Arrow file; of a JSON file, the texts of its values, and None.
 
-    The number of a row of Parquet and Arrow takes the place of the number of a line.
+    The number of a row of Parquet and Arrow takes the place of the number of a line. A row that cannot be read is None,
+    too, and its line has the fault.
     """
     if path.suffix not in (PARQUET, ARROW):
         yield from ((line, None) for line in read_items(path, remedy))
@@ -25,9 +41,72 @@ def read_rows(path: Path, remedy: str) -> Iterator[tuple[Line, dict[str, Any] | 
         for batch in batches:
             # A damaged Arrow file would crash the interpreter.
             batch.validate(full=True)
-            for row in batch.to_pylist():
+            for row, fault in batch_rows(batch):
                 number += 1
-                yield Line(path, number, short_repr(row), part="row"), row
+                line = Line(path, number, "" if row is None else short_repr(row), part="row")
+                if row is None:
+                    line = line._replace(fault=line.error(fault, VALUE_REMEDY))
+                yield line, row
+
+
+def batch_rows(batch: Any) -> list[tuple[dict[str, Any] | None, str]]:
+    """The rows of a batch of pyarrow; for one with a value that Python does not have, None and the reason."""
+    columns = []
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            columns.append(column_values(column))
+        except Exception as error:  # of all kinds, since each type has its own
+            if batch.num_rows == 1:
+                return [(None, f"the column {name!r} has a value of {column.type} that cannot be read: {error}")]
+            return [row for number in range(batch.num_rows) for row in batch_rows(batch.slice(number, 1))]
+    names = batch.schema.names
+    return [(dict(zip(names, values, strict=True)), "") for values in zip(*columns, strict=True)]
+
+
+def column_values(column: Any) -> list[Any]:
+    """The values of an array of pyarrow. Those with nanoseconds become objects of the type Nanoseconds.
+
+    Raises errors of all kinds for a value that Python does not have, also for nanoseconds in a list or a structure.
+    """
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_timestamp(kind):
+        coarse = pa.timestamp("us", kind.tz)
+    elif pa.types.is_time64(kind):
+        coarse = pa.time64("us")
+    elif pa.types.is_duration(kind):
+        coarse = pa.duration("us")
+    else:
+        return column.to_pylist()
+    if kind.unit != "ns":
+        return column.to_pylist()
+    counts = column.cast(pa.int64()).to_pylist()
+    values = pa.array([None if count is None else count // 1000 for count in counts], coarse).to_pylist()
+    return [
+        Nanoseconds(count, _iso_text(count, value)) if count is not None and count % 1000 else value
+        for count, value in zip(counts, values, strict=True)
+    ]
+
+
+def _iso_text(count: int, value: datetime | time | timedelta) -> str:
+    """ISO 8601 of a number of nanoseconds.
+
+    value: the same without what microseconds cannot tell.
+    """
+    if isinstance(value, timedelta):
+        return iso_duration(count)
+    text = value.isoformat(timespec="microseconds")
+    # Behind the microseconds there may be the offset of a time zone.
+    end = text.index(".") + 7
+    return f"{text[:end]}{count % 1000:03}{text[end:]}"
+
+
+def iso_duration(nanoseconds: int) -> str:
+    """ISO 8601 of a duration, in seconds, such as PT1.5S."""
+    seconds, rest = divmod(abs(nanoseconds), 10**9)
+    fraction = f".{rest:09}".rstrip("0").removesuffix(".")
+    return f"{'-' if nanoseconds < 0 else ''}PT{seconds}{fraction}S"
 
 
 @contextmanager

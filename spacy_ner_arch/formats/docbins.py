@@ -1,15 +1,13 @@
 """Read and write files in spaCy's format, `.spacy`, with errors that name the file, and split Docs into two parts."""
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 
 from spacy.tokens import Doc, DocBin
-from spacy.training.corpus import walk_corpus
 from spacy.vocab import Vocab
 
-from .files import complete_files
+from .files import complete_files, walk_shown
 
 REMEDY = "`python -m spacy ner-arch convert` makes .spacy files"
 
@@ -18,14 +16,12 @@ def find_docbins(path: Path) -> list[Path]:
     """The .spacy files that spaCy's reader finds under a path, in the order of their names.
 
     path: a .spacy file, or a folder with such files in it or in its folders, also those that are links. Hidden files
-        and folders in it are left out.
+        and folders in it are left out. spaCy takes the folder itself for hidden if its name begins with a dot, as that
+        of its parent, `..`.
     Raises ValueError if there is none, and for a link to a file that is not there.
     """
     if path.is_dir():
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=r"\[W090\]")  # no .spacy files
-            # spaCy takes the folder itself for hidden if its name begins with a dot, as that of its parent, `..`.
-            files = sorted(file for each in path.iterdir() for file in walk_corpus(each, ".spacy"))
+        files = sorted(file for file in walk_shown(path) if file.suffix == ".spacy")
         if not files:
             raise ValueError(f"{path} has no .spacy files; {REMEDY}")
         for file in files:

@@ -46,12 +46,29 @@ def complete_files() -> Iterator[Callable[[Path], Path]]:
 
 
 def find_files(folder: Path, pattern: str = "*") -> list[Path]:
-    """The files in a folder and in its folders whose names match a pattern, in order, without hidden ones.
+    """The files in a folder and in its folders, also in those that are links, without hidden ones.
 
     Programs store copies under hidden names: macOS `._NAME`, Jupyter `.ipynb_checkpoints/NAME-checkpoint`.
+
+    pattern: pattern that the names of the files match.
+    Returns the files in the order of their names.
     """
-    paths = (path for path in folder.rglob(pattern) if path.is_file())
-    return sorted(path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    return sorted(path for path in walk_shown(folder) if path.match(pattern) and path.is_file())
+
+
+def walk_shown(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """What find_files finds with any name, and links to what is not there. The order is that of the file system.
+
+    above: folders, without links, that lie above this one. A link back to one of them is not followed.
+    """
+    above |= {folder.resolve()}
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if not path.is_dir():
+            yield path
+        elif path.resolve() not in above:
+            yield from walk_shown(path, above)
 
 
 def write_text(path: Path, pieces: Iterable[str]) -> None:

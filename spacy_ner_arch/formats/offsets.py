@@ -44,18 +44,25 @@ class OffsetsRecord(Record):
     @classmethod
     def check_texts(cls, record: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         """Compare entities that have a key "text" with the text between their bounds."""
-        text = record.get("text")
+        text, unit = record.get("text"), _unit(cls, info)
+        if not isinstance(text, str):
+            return record
         lists = [value for key, value in record.items() if key in ANNOTATION_KEYS and isinstance(value, list)]
+        spans, quoted = [], []
         for entity in chain.from_iterable(lists):
-            if isinstance(entity, dict) and isinstance(text, str) and isinstance(entity.get("text"), str):
+            if isinstance(entity, dict) and isinstance(entity.get("text"), str):
                 start, end, label = entity_values(entity)
                 if isinstance(start, int) and isinstance(end, int):
-                    [(first, last, _)] = to_characters(text, [(start, end, str(label))], _unit(cls, info))
-                    if text[first:last].strip() != entity["text"].strip():
-                        raise ValueError(
-                            f"the entity {start}-{end} is {short_repr(text[first:last])} in the text, but "
-                            f"{short_repr(entity['text'])} in its own key; start and end count {_unit(cls, info)}"
-                        )
+                    spans.append((start, end, str(label)))
+                    quoted.append(entity["text"])
+        # A conversion takes as long as the text, so all spans are converted together.
+        places = to_characters(text, spans, unit) if spans else []
+        for (start, end, _), (first, last, _), own in zip(spans, places, quoted, strict=True):
+            if text[first:last].strip() != own.strip():
+                raise ValueError(
+                    f"the entity {start}-{end} is {short_repr(text[first:last])} in the text, but "
+                    f"{short_repr(own)} in its own key; start and end count {unit}"
+                )
         return record
 
     @model_validator(mode="after")

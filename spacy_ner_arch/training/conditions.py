@@ -9,6 +9,7 @@ from typing import Any
 
 from thinc.api import Config
 
+from ..formats.files import find_files
 from . import parallel
 
 
@@ -47,7 +48,7 @@ def find_differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def file_checksums(settings: dict[str, Any], prefix: str = "corpora") -> dict[str, int]:
-    """CRC-32 of each file that a setting names; of a folder, of all files in it."""
+    """CRC-32 of each file that a setting names; of a folder, of all files that `find_files` finds in it."""
     found = {}
     for key, value in settings.items():
         if isinstance(value, dict):
@@ -55,7 +56,7 @@ def file_checksums(settings: dict[str, Any], prefix: str = "corpora") -> dict[st
         elif isinstance(value, (str, Path)) and os.path.exists(value):
             root = Path(value)
             crc = 0
-            for path in sorted(root.rglob("*")) if root.is_dir() else [root]:
+            for path in find_files(root) if root.is_dir() else [root]:
                 if path.is_file():
                     with path.open("rb") as file:
                         while block := file.read(2**20):
