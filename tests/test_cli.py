@@ -699,8 +699,8 @@ def test_debug_data_takes_labels_of_a_sourced_component(tmp_path):
 
 def test_debug_data_reports_settings_that_spacy_drops(tmp_path):
     (tmp_path / "my.cfg").write_text(make_config(find_cell()), encoding="utf8")
-    with pytest.warns(UserWarning, match=r"\[training\] max_step is not a setting and has no effect; use max_steps"):
-        run("debug-data", tmp_path / "my.cfg", *write_corpora(tmp_path), "--training.max_step", 5)
+    output = run("debug-data", tmp_path / "my.cfg", *write_corpora(tmp_path), "--training.max_step", 5)
+    assert "[training] max_step is not a setting and has no effect; use max_steps" in " ".join(output.split())
 
 
 def test_vectors_of_a_config_without_a_language():

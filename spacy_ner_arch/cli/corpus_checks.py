@@ -70,7 +70,8 @@ def inspect_corpora(setup: Setup) -> tuple[dict[str, Any], list[Problem]]:
         "relations": each(count_relations),
         "components": {},
     }
-    problems = [*check_documents(data["documents"]), *check_trees(setup, data["documents"])]
+    problems = [Problem("warning", text, "") for text in setup.unknown]
+    problems += [*check_documents(data["documents"]), *check_trees(setup, data["documents"])]
     for name, pipe in setup.nlp.pipeline:
         if not isinstance(pipe, TorchPipe) or name in setup.frozen:
             continue

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -189,7 +190,7 @@ def initialize(job: TrainingJob, config: Config) -> Language:
     from spacy.training.initialize import init_nlp
 
     from ..training.checkpoint import TrainingError
-    from ..training.checks import warn_of_unknown_settings
+    from ..training.checks import unknown_settings
 
     try:
         if "training" not in config:
@@ -197,7 +198,8 @@ def initialize(job: TrainingJob, config: Config) -> Language:
                 f"{job.config_path} has no [training]: complete it with `python -m spacy init fill-config "
                 f"{job.config_path} NEW.cfg`, or write a config with `python -m spacy ner-arch init-config`"
             )
-        warn_of_unknown_settings(config)
+        for text in unknown_settings(config):
+            warnings.warn(text, stacklevel=2)
         check_corpora(config)
         check_word_vectors(config)
         with show_validation_error(job.config_path, hint_fill=False):

@@ -10,7 +10,7 @@ from spacy.training.initialize import get_sourced_components
 from spacy.util import load_config, load_model_from_config, registry, resolve_dot_names
 
 from ..annotation.layers import assigning
-from ..training.checks import warn_of_unknown_settings
+from ..training.checks import unknown_settings
 from .pipelines import check_corpora, check_word_vectors
 
 PARTS = ("train", "dev")
@@ -23,6 +23,7 @@ class Setup(NamedTuple):
     annotating: components that annotate training documents for others.
     frozen: components that are not trained.
     sourced: components of other pipelines. Those that are not frozen go on training.
+    unknown: descriptions of settings that do not exist.
     """
 
     nlp: Language
@@ -30,6 +31,7 @@ class Setup(NamedTuple):
     annotating: list[str]
     frozen: list[str]
     sourced: list[str]
+    unknown: list[str]
 
     @property
     def train(self) -> list[Example]:
@@ -43,7 +45,6 @@ class Setup(NamedTuple):
 def set_up(path: Path, overrides: dict[str, Any]) -> Setup:
     """Make the pipeline of a config, without its weights, and read its corpora."""
     raw = load_config(path, overrides=overrides)
-    warn_of_unknown_settings(raw)
     check_corpora(raw)
     check_word_vectors(raw)
     nlp = load_model_from_config(raw, auto_fill=True)
@@ -58,4 +59,5 @@ def set_up(path: Path, overrides: dict[str, Any]) -> Setup:
         nlp.tokenizer.initialize(lambda: readers[0](nlp), nlp=nlp, **initialize["tokenizer"])
     examples = {part: list(reader(nlp)) for part, reader in zip(PARTS, readers, strict=True)}
     sourced = list(get_sourced_components(raw))
-    return Setup(nlp, examples, training["annotating_components"], training["frozen_components"], sourced)
+    unknown = list(unknown_settings(raw))
+    return Setup(nlp, examples, training["annotating_components"], training["frozen_components"], sourced, unknown)

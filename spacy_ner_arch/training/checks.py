@@ -33,8 +33,8 @@ def warn_of_settings(nlp: Language) -> None:
             warnings.warn(message, stacklevel=3)
 
 
-def warn_of_unknown_settings(config: dict[str, Any]) -> None:
-    """Warn about names in [training] that are not settings.
+def unknown_settings(config: dict[str, Any]) -> Iterator[str]:
+    """Descriptions of names in [training] that are not settings.
 
     config: as the user gave it. The config of a pipeline lacks them: spaCy drops what it does not know.
     """
@@ -42,7 +42,7 @@ def warn_of_unknown_settings(config: dict[str, Any]) -> None:
     for name in config.get("training", {}):
         if name not in known:
             near = "".join(f"; use {other}" for other in get_close_matches(name, known, 1))
-            warnings.warn(f"[training] {name} is not a setting and has no effect{near}", stacklevel=3)
+            yield f"[training] {name} is not a setting and has no effect{near}"
 
 
 def untrained_encoders(nlp: Language, frozen: set[str]) -> Iterator[str]:
