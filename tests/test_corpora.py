@@ -16,7 +16,7 @@ from spacy.vocab import Vocab
 from spacy_ner_arch.annotation.alignment import align_each, misaligned_tokens
 from spacy_ner_arch.annotation.relations import aligned_keys, has_relations
 from spacy_ner_arch.annotation.sentences import with_sentences
-from spacy_ner_arch.training.corpus import copy_relations, create_corpus
+from spacy_ner_arch.training.corpus import copy_relations, copy_sentences, create_corpus
 
 
 @pytest.fixture
@@ -285,6 +285,20 @@ def test_augmented_documents_keep_their_sentences(tmp_path, whitespace):
     for side in (eg.reference, eg.predicted):
         assert [sent.text.split() for sent in side.sents] == [["anna", "left", "."], ["tarvik", "fell", "."]]
     assert ("\t" in eg.text) == bool(whitespace)
+
+
+def test_sentences_of_white_space_and_unknown_sentences(tmp_path):
+    nlp = spacy.blank("en")
+    source = Doc(nlp.vocab, words=["\n", "A", "b", "C", "d"], sent_starts=[1, 1, -1, 1, -1])
+    target = Doc(nlp.vocab, words=["\t", "a", "b", "c", "d"])
+    copy_sentences(source, target)
+    assert [sent.text.split() for sent in target.sents] == [["a", "b"], ["c", "d"]]
+    DocBin(docs=[Doc(nlp.vocab, words=["A", "b", "C", "d"], sent_starts=[1, -1, 1, 0])]).to_disk(
+        tmp_path / "part.spacy"
+    )
+    augmenter = create_combined_augmenter(1.0, 0.0, None, 0.0, 0.0, None)
+    (eg,) = create_corpus(tmp_path / "part.spacy", augmenter=augmenter)(nlp)
+    assert not eg.reference.has_annotation("SENT_START")
 
 
 def test_relations_of_white_space_are_lost_where_it_is(related):

@@ -3,6 +3,7 @@
 import itertools
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from spacy_ner_arch.formats import (
 )
 from spacy_ner_arch.formats import units as text_units
 from spacy_ner_arch.formats.counts import SKIPPED
+from spacy_ner_arch.formats.files import find_files
 from spacy_ner_arch.formats.spans import OTHER_LABEL, RELATION_LEFT_OUT
 
 NLP = spacy.blank("en")
@@ -498,6 +500,33 @@ def test_hidden_copies_in_a_folder_of_brat_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "a.ann").unlink()
     with pytest.raises(ValueError, match=r"a folder without \.ann files"):
         detect_format(tmp_path)
+
+
+def test_folders_that_are_found_twice_or_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("2024-01", "2024-02", "lost+found"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").touch()
+    (tmp_path / "2024-02" / "b.txt").symlink_to("a.txt")  # another text, though it has the same content
+    (tmp_path / "2000").symlink_to("2024-02")
+    (tmp_path / "latest").symlink_to("2024-02")
+    (tmp_path / "2024-01" / "all").symlink_to(tmp_path)
+    iterdir = Path.iterdir
+
+    def refuse(path: Path) -> Iterator[Path]:
+        if path.name == "lost+found":
+            raise PermissionError(13, "Permission denied", str(path))
+        return iterdir(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.warns(UserWarning, match=r"lost\+found cannot be read, and is left out"):
+        found = find_files(tmp_path, "*.txt")
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == [
+        "2024-01/a.txt",
+        "2024-02/a.txt",
+        "2024-02/b.txt",
+    ]
+    with pytest.raises(PermissionError):
+        find_files(tmp_path / "lost+found")
 
 
 def test_a_folder_of_brat_with_a_link_to_another_folder(tmp_path: Path) -> None:

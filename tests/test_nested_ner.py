@@ -235,6 +235,9 @@ def test_no_loss_without_annotation(nested):
 def test_a_batch_without_annotation_is_reported(nested, copy_of):
     """As of a resumed component, which sees no example before its updates."""
     nlp = copy_of(nested)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        nlp.update([Example(words(nlp, ""), words(nlp, ""))])
     plain = [Example(words(nlp, text), words(nlp, text)) for text, _ in NESTED]
     with pytest.warns(
         UserWarning, match=r"no document of a batch has doc.spans\['sc'\], and nothing is learned .*Museum"

@@ -697,6 +697,20 @@ def test_label_data_that_are_given_stay():
     assert pipe.label_data == data
 
 
+@pytest.mark.parametrize("given", [{"types": ["PER", "LOC", "ORG"], "type_pairs": None}, {"types": ["PER"]}, {}])
+def test_label_data_that_are_not_all_are_completed(monkeypatch, given):
+    """Those of a config without type pairs, for one that learns them."""
+    monkeypatch.setattr(base, "LABEL_SAMPLE", 1)
+    nlp = make_nlp(type_pairs="learned")
+    examples = related_examples(nlp)
+    pipe = nlp.get_pipe("relation_extractor")
+    pipe.initialize(lambda: examples)
+    expected = pipe.label_data
+    pipe = (nlp := make_nlp(type_pairs="learned")).get_pipe("relation_extractor")
+    pipe.initialize(lambda: examples, labels={"labels": expected["labels"], **given})
+    assert pipe.label_data == {**expected, "types": given.get("types", expected["types"])}
+
+
 def test_a_list_of_labels(monkeypatch):
     """Entity types are read from all examples, unless they are given."""
     monkeypatch.setattr(base, "LABEL_SAMPLE", 1)

@@ -65,6 +65,7 @@ def test_a_score_belongs_to_a_label(trained, copy_of):
     assert [ent._.score for ent in doc.ents if ent.text == "Anna Brandt"] == [None]
     (tarvik,) = (ent for ent in doc.ents if ent.text == "Tarvik")
     assert 0.5 < tarvik._.score <= 1
+    assert doc.char_span(tarvik.start_char, tarvik.end_char)._.score == tarvik._.score  # without a label
     tarvik._.score = 0.25
     found = doc.to_json(underscore=["score"])["underscore_span"]["score"]
     assert {"start": tarvik.start_char, "end": tarvik.end_char, "value": 0.25} in found

@@ -13,9 +13,12 @@ SCORE, LABEL = "score", "score_label"
 
 
 def get_score(span: Span) -> float | None:
-    """The score that was set for a span with this place and label; None if there is none."""
+    """The score that was set for a span with this place and label, or for one without a label with any of this place;
+    None if there is none.
+    """
     stored: dict[Any, Any] = span.doc.user_data
-    return stored.get(_key(SCORE, span)) if stored.get(_key(LABEL, span)) in (None, span.label_) else None
+    is_of_label = not span.label or stored.get(_key(LABEL, span)) in (None, span.label_)
+    return stored.get(_key(SCORE, span)) if is_of_label else None
 
 
 def set_score(span: Span, score: float | None) -> None:

@@ -57,7 +57,7 @@ def head_model(
         predict(HeadInput(docs, items, method=name of a method of the head)) -> Predictions
         predict(HeadInput(docs, items, targets)) -> UpdateLoss
         begin_update(HeadInput(docs, items, targets)) -> UpdateLoss, backprop(weight of the loss)
-            If the loss is not finite, backprop leaves no gradient anywhere.
+            If the loss is not finite, backprop passes no gradient on, and the head drops those of earlier calls.
         initialize(X=docs, Y=hyperparameters)
     Documents alone are HeadInput(docs), as tools for any model of spaCy give them.
     """

@@ -61,10 +61,10 @@ def refuse_initialization(model: Model, X: Any = None, Y: Any = None) -> None:
 def head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> tuple[Any, Callable]:
     refuse_training(is_train)
     shim = get_shim(model)
-    docs, items, targets, output, _ = as_input(inputs)
+    docs, items, targets, method, _ = as_input(inputs)
     if targets is not None:
         raise ValueError(f"an exported model has no loss: {ORIGINAL}")
-    if output != "predict":
+    if method != "predict":
         raise ValueError(f"an exported model gives entities and their probabilities only: {ORIGINAL}")
     predict_batch = HEADS[shim.exported.kind]
     predictions: list[Any] = [()] * len(docs)

@@ -1,6 +1,7 @@
 """The gradient of the vectors that an encoder passes to several components."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -22,12 +23,17 @@ class SharedGradient:
         self._parts.append(part)
 
     def total(self) -> Tensor:
-        """Sum of the gradients, of which there must be one."""
-        return sum(self._parts[1:], start=self._parts[0])
+        """Sum of the gradients, of which there must be one. They are given up."""
+        parts, self._parts = self._parts, []
+        return sum(parts[1:], start=parts[0])
 
     def defer(self, shim: TorchShim, backprop: Callable[[Tensor], Any]) -> None:
         """Let the encoder run this backward pass when it is used next, if it has a gradient by then.
 
         A listener that starts the backward pass itself sets `shim.pending` to None.
         """
-        shim.pending = lambda: backprop(self.total()) if self._parts else None
+        shim.pending = partial(self._run, backprop)
+
+    def _run(self, backprop: Callable[[Tensor], Any]) -> None:
+        if self._parts:
+            backprop(self.total())

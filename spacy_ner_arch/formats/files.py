@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import uuid
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,14 +47,23 @@ def complete_files() -> Iterator[Callable[[Path], Path]]:
 
 
 def find_files(folder: Path, pattern: str = "*") -> list[Path]:
-    """The files in a folder and in its folders, also in those that are links, without hidden ones.
+    """The files in a folder and in its folders, also in those that are links, without hidden ones. A folder that is
+    also behind a link is read once.
 
     Programs store copies under hidden names: macOS `._NAME`, Jupyter `.ipynb_checkpoints/NAME-checkpoint`.
 
     pattern: pattern that the names of the files match.
     Returns the files in the order of their names.
     """
-    return sorted(path for path in walk_shown(folder) if path.match(pattern) and path.is_file())
+    root = folder.resolve()
+    found: dict[tuple[Path, str], Path] = {}
+    for path in sorted(path for path in walk_shown(folder) if path.match(pattern) and path.is_file()):
+        parent = path.parent.resolve()
+        if parent == root / path.parent.relative_to(folder):  # not behind a link
+            found[parent, path.name] = path
+        else:
+            found.setdefault((parent, path.name), path)
+    return sorted(found.values())
 
 
 def walk_shown(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
@@ -62,7 +72,14 @@ def walk_shown(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[P
     above: folders, without links, that lie above this one. A link back to one of them is not followed.
     """
     above |= {folder.resolve()}
-    for path in folder.iterdir():
+    try:
+        paths = list(folder.iterdir())
+    except PermissionError:
+        if len(above) == 1:
+            raise
+        warnings.warn(f"{folder} cannot be read, and is left out", stacklevel=2)
+        return
+    for path in paths:
         if path.name.startswith("."):
             continue
         if not path.is_dir():

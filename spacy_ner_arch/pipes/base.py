@@ -186,6 +186,10 @@ class TorchPipe(TrainablePipe):
             self.add_label(label)
         return True
 
+    def complete_label_data(self, given: Any, found: Any) -> Any:
+        """Label data from those that are given, None or not all, and those that `find_label_data` found."""
+        return found
+
     def _resize(self) -> None:
         """Fit a trained model to changed labels; before initialization there is nothing to do."""
         if self.shim.is_initialized:
@@ -262,10 +266,8 @@ class TorchPipe(TrainablePipe):
                 "from the corpus"
             )
         found = self.find_label_data(islice(get_examples(), LABEL_SAMPLE if complete else None))
-        if labels is None:
-            self.add_label_data(found)
-        elif not complete:
-            self.add_label_data({**found, "labels": labels})
+        if not complete:
+            self.add_label_data(self.complete_label_data(labels, found))
         self.warn_of_labels(labels_in(found))
         if not self.labels:
             raise ValueError(

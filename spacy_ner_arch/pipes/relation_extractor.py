@@ -264,12 +264,21 @@ class RelationExtractor(TorchPipe):
         return {"labels": list(self.labels), "types": list(self.cfg["types"]), "type_pairs": self.cfg["type_pairs"]}
 
     def add_label_data(self, labels: Any) -> bool:
-        """Add label data, or labels alone. Returns whether the entity types are among them."""
+        """Add label data, or labels alone. Returns whether entity types are among them and, if they are learned, type
+        pairs."""
         if not isinstance(labels, dict) or "labels" not in labels:
             super().add_label_data(labels)  # raises for a dictionary
             return False
         self._learn_types(labels.get("types", ()), labels.get("type_pairs") or ())
-        return super().add_label_data(labels["labels"])
+        super().add_label_data(labels["labels"])
+        has_pairs = not self.learned_type_pairs or labels.get("type_pairs") is not None
+        return "types" in labels and has_pairs
+
+    def complete_label_data(self, given: Any, found: dict[str, Any]) -> dict[str, Any]:
+        if given is None:
+            return found
+        known = given if isinstance(given, dict) else {"labels": given}
+        return {**found, **{key: value for key, value in known.items() if value is not None}}
 
     def add_types(self, types: Iterable[str], type_pairs: GivenTypePairs = ()) -> None:
         """Add entity types, and type pairs, by label if they are restricted by label. A trained model grows."""

@@ -15,6 +15,7 @@ from thinc.api import Config, Model, NumpyOps
 from ..annotation.describe import Counted, describe_span, quote
 from ..annotation.entities import gold_entities, present_entities
 from ..annotation.head_input import HeadInput
+from ..annotation.layers import count_layers
 from ..annotation.scores import set_score
 from ..annotation.spans import GoldSpans, decode_exact, decode_greedy
 from ..annotation.word_places import Words, in_words
@@ -150,11 +151,12 @@ class SpanPipe(TorchPipe):
 
     def model_input(self, examples: Sequence[Example], sample: bool = False) -> HeadInput:
         inputs = super().model_input(examples, sample)
-        if sample and not any(gold.annotated.any() for gold in inputs.targets or ()):
+        gold = [eg.reference for eg in examples if len(eg.reference)]
+        if sample and gold and not any(self.gold_layer in count_layers(doc) for doc in gold):
             self.warn_once(
                 "annotated",
                 f"no document of a batch has {self.gold_layer}, and nothing is learned from it (for example "
-                f"{quote(examples[0].reference.text)}); a reader with gold_preproc or max_length can have removed them",
+                f"{quote(gold[0].text)}); if the corpus has them, see gold_preproc and max_length of its reader",
             )
         return inputs
 

@@ -99,7 +99,8 @@ def augment(
         source, target = example.reference, augmented.reference
         if has_relations(source) and not has_relations(target):
             copy_relations(source, target)
-        if source.has_annotation("SENT_START") and not target.has_annotation("SENT_START"):
+        # A document with sentence starts in a part of it has none for spaCy, too.
+        if source.has_annotation("SENT_START", require_complete=True) and not target.has_annotation("SENT_START"):
             copy_sentences(source, target)
         yield augmented
 
@@ -122,7 +123,8 @@ def copy_sentences(source: Doc, target: Doc) -> None:
             stacklevel=2,
         )
         return
-    starts = sorted({next((place[token.i] for token in sent if token.i in place), 0) for sent in source.sents})
+    firsts = (next((token.i for token in sent if token.i in place), None) for sent in source.sents)
+    starts = [place[first] for first in firsts if first is not None]
     set_sentences(target, [0, *starts[1:]])
 
 
