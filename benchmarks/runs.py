@@ -808,7 +808,7 @@ TRIED = [
     ),
     tried("conll04/joint-learned", "rate_2e-4", {f"{GROUPS}.transformer.learn_rate.initial_rate": 2e-4}),
     tried("conll04/joint-learned", "long", budget(2000, evaluations=10), seeds=THREE),
-    tried("conll04/joint-learned", "longer", budget(4000, evaluations=10), seeds=THREE),
+    tried("conll04/joint-learned", "longer", budget(4000, evaluations=10)),
     tried("conll04/joint-learned", "share", PREDICTED_ENTITIES),
     tried("conll04/joint-learned", "glove", {**WITH_CHARACTERS, **GLOVE_BESIDE}),
     tried(
