@@ -99,7 +99,7 @@ def augment(
         source, target = example.reference, augmented.reference
         if has_relations(source) and not has_relations(target):
             copy_relations(source, target)
-        # A document with sentence starts in a part of it has none for spaCy, too.
+        # Unknown starts would become false ones.
         if source.has_annotation("SENT_START", require_complete=True) and not target.has_annotation("SENT_START"):
             copy_sentences(source, target)
         yield augmented
