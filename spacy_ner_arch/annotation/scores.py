@@ -13,7 +13,8 @@ SCORE, LABEL = "score", "score_label"
 
 
 def get_score(span: Span) -> float | None:
-    """The score that was set for a span with this place and label, or for one without a label with any of this place;
+    """The score that was set for the place and the label of a span; for a span without a label, that of the place.
+
     None if there is none.
     """
     stored: dict[Any, Any] = span.doc.user_data
@@ -24,7 +25,7 @@ def get_score(span: Span) -> float | None:
 def set_score(span: Span, score: float | None) -> None:
     """Set the score of a span with its label, and forget that of another label in this place.
 
-    The score of a span without a label, as `Doc.from_json` sets it, is that of any label.
+    A score that is set for a span without a label, as by `Doc.from_json`, counts for every label.
     """
     stored: dict[Any, Any] = span.doc.user_data
     stored[_key(SCORE, span)], stored[_key(LABEL, span)] = score, span.label_ or None

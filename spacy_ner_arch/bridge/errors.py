@@ -35,7 +35,7 @@ class ChangedSetting(ValueError):
 
 @contextmanager
 def named_errors(name: str) -> Iterator[None]:
-    """Begin the message of a ValueError that is raised in the block with the name of the component."""
+    """Prefix the message of a ValueError that is raised in the block with the name of the component."""
     try:
         yield
     except ChangedSetting as error:

@@ -23,7 +23,7 @@ class SharedGradient:
         self._parts.append(part)
 
     def total(self) -> Tensor:
-        """Sum of the gradients, of which there must be one. They are given up."""
+        """Sum of the gradients that were added since the last call; there must be at least one."""
         parts, self._parts = self._parts, []
         return sum(parts[1:], start=parts[0])
 

@@ -71,7 +71,7 @@ def evaluate(
     if extractors and examples and not any(found):
         warn_of_no_entities(nlp, corpus, "ents" in copied)
     if examples and not any(count_layers(eg.predicted) for eg in examples):
-        msg.warn(f"The pipeline sets no entities, spans or relations, so all scores are 0. It has {nlp.pipe_names}")
+        msg.warn(f"The pipeline sets no entities, spans or relations: all gold ones count as missed ({nlp.pipe_names})")
     scores = Scorer(nlp).score(examples)
     tables = make_tables(nlp, examples, extractors, scores, gold_entities="ents" in copied)
     if not any(tables.values()):

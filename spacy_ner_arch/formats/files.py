@@ -55,10 +55,13 @@ def find_files(folder: Path, pattern: str = "*") -> list[Path]:
     pattern: pattern that the names of the files match.
     Returns the files in the order of their names.
     """
+    files = sorted(path for path in walk_shown(folder) if path.match(pattern) and path.is_file())
+    # There can be many files in a folder, and to resolve a path takes time.
+    resolved = {parent: parent.resolve() for parent in {path.parent for path in files}}
     root = folder.resolve()
     found: dict[tuple[Path, str], Path] = {}
-    for path in sorted(path for path in walk_shown(folder) if path.match(pattern) and path.is_file()):
-        parent = path.parent.resolve()
+    for path in files:
+        parent = resolved[path.parent]
         if parent == root / path.parent.relative_to(folder):  # not behind a link
             found[parent, path.name] = path
         else:
