@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import spacy
 import torch
-from conftest import TRAIN, make_examples, related_examples, relations, set_trees, small_model
+from conftest import MODELS, TRAIN, make_examples, related_examples, relations, set_trees, small_model
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -25,6 +25,7 @@ from spacy_ner_arch.annotation.gold_relations import GoldPairs, sample_negatives
 from spacy_ner_arch.annotation.relation_decoding import score_pairs
 from spacy_ner_arch.bridge import marked_copies
 from spacy_ner_arch.bridge.marked_copies import mark
+from spacy_ner_arch.bridge.shim import torch_shims
 from spacy_ner_arch.evaluation.scorers import score_relations
 from spacy_ner_arch.pipes import base, relation_checks
 from spacy_ner_arch.training.calibration import held_out_batches
@@ -1123,10 +1124,20 @@ def test_predictions_of_markers_do_not_depend_on_other_documents(monkeypatch):
             assert np.allclose(parts[0], parts[1], atol=1e-5) and np.allclose(parts[0], parts[2], atol=1e-5)
 
 
-def test_chunks_of_marked_copies_change_nothing(monkeypatch):
+@pytest.mark.parametrize("kind", ["bert", "roberta", None])
+def test_chunks_of_marked_copies_change_nothing(monkeypatch, tiny_transformers, kind):
     """Loss, gradients and counts of words, also when later chunks are computed again with the same dropout."""
     embedding = {"@architectures": "spacy_ner_arch.WordCharEmbed.v1", "unknown_rate": 0.0}
-    nlp = make_nlp(model=relation_model("markers", tok2vec={**ENCODED, "tok2vec": embedding}))
+    tok2vec = {**ENCODED, "tok2vec": embedding}
+    if kind is not None:
+        rates = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), 0.0)
+        transformer = {**MODELS["ours"], "name": str(tiny_transformers[kind]), "transformer_config": rates}
+        tok2vec = {
+            "@architectures": "spacy_ner_arch.TransformerTok2Vec.v1",
+            "transformer": transformer,
+            "features": embedding,
+        }
+    nlp = make_nlp(model=relation_model("markers", tok2vec=tok2vec))
     examples = related_examples(nlp)
     nlp.initialize(lambda: examples)
     pipe = nlp.get_pipe("relation_extractor")
@@ -1145,7 +1156,7 @@ def test_chunks_of_marked_copies_change_nothing(monkeypatch):
         set_dropout_rate(model, drop)
         loss, backprop = model.begin_update(pipe.model_input(examples))
         backprop(0.5)
-        modules = [shim.module for node in model.walk() for shim in node.shims]
+        modules = [shim.module for _, shim in torch_shims(model)]
         gradients = [parameter.grad for module in modules for parameter in module.parameters()]
         return [torch.tensor(loss.total), *gradients, *(buffer for module in modules for buffer in module.buffers())]
 
