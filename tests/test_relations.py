@@ -15,7 +15,15 @@ from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Corpus
 from spacy.vocab import Vocab
 
-from spacy_ner_arch.annotation.relations import Relation, has_relations, relation_keys, stored_relations
+from spacy_ner_arch.annotation.extensions import register
+from spacy_ner_arch.annotation.relations import (
+    Relation,
+    get_relations,
+    has_relations,
+    relation_keys,
+    set_relations,
+    stored_relations,
+)
 
 WORDS = ["Anna", "Brandt", "lives", "in", "Tarvik", "."]
 KEY = (0, 11, "PER", 21, 27, "LOC", "lives_in")
@@ -256,3 +264,12 @@ def test_no_relation_is_lost(tmp_path_factory: pytest.TempPathFactory, way: str,
     stored = dict(doc.user_data)
     doc._.relations = moved._.relations
     assert doc.user_data == stored
+
+
+def test_a_name_that_is_taken_is_reported():
+    """Our own attributes, registered again, are not."""
+    register(Doc, "relations", get_relations, set_relations)
+    Doc.set_extension("taken", default=[])
+    with pytest.warns(UserWarning, match=r"Doc\._\.taken was registered before .* call .*relations\.get_relations"):
+        register(Doc, "taken", get_relations, set_relations)
+    Doc.remove_extension("taken")

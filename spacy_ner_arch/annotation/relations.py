@@ -10,6 +10,7 @@ from spacy.tokens import Doc, Span
 from spacy.training import Example
 
 from .alignment import align_each
+from .extensions import register
 
 # Relations are stored in doc.user_data like an extension attribute of a span: under a key with the bounds, in
 # characters, of the text that their arguments cover. `Doc.from_docs` and `Span.as_doc` shift the bounds of such keys,
@@ -201,8 +202,5 @@ def _make_key(doc: Doc, relation: Relation, same_text: list[Doc]) -> RelationKey
     return head.start_char, head.end_char, head.label_, tail.start_char, tail.end_char, tail.label_, label
 
 
-# Another package may have registered the name; the functions above work without it.
-if not Doc.has_extension("relations"):
-    Doc.set_extension("relations", getter=get_relations, setter=set_relations)
-if not Doc.has_extension("relations_json"):
-    Doc.set_extension("relations_json", getter=get_relations_json, setter=set_relations_json)
+register(Doc, "relations", get_relations, set_relations)
+register(Doc, "relations_json", get_relations_json, set_relations_json)

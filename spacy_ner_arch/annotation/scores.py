@@ -8,6 +8,8 @@ from typing import Any
 
 from spacy.tokens import Doc, Span
 
+from .extensions import register
+
 # Names in doc.user_data.
 SCORE, LABEL = "score", "score_label"
 
@@ -42,5 +44,4 @@ def _key(name: str, span: Span) -> tuple[str, str, int, int]:
     return "._.", name, span.start_char, span.end_char
 
 
-if not Span.has_extension(SCORE):
-    Span.set_extension(SCORE, getter=get_score, setter=set_score)
+register(Span, SCORE, get_score, set_score)
