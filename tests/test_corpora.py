@@ -48,7 +48,7 @@ def test_entities_and_trees(corpus):
     assert [(ent.text, ent.label_) for ent in example.predicted.ents] == [("Anna Brandt", "PER")]
     for token, gold in zip(example.predicted, example.reference, strict=True):
         assert (token.head.i, token.dep_, token.is_sent_start) == (gold.head.i, gold.dep_, gold.is_sent_start)
-    assert len(list(example.predicted.sents)) == 2
+    assert len(list(example.predicted.sents)) == 2 and not example.predicted.has_annotation("POS")
 
 
 def test_without_a_gold_tree_there_is_none(tmp_path):
@@ -65,6 +65,7 @@ def test_copies_align_where_the_tokenizer_differs(tmp_path):
         spaces=[True, True, True, False, False],
         heads=[2, 2, 2, 2, 2],
         deps=["nsubj", "aux", "ROOT", "obj", "punct"],
+        pos=["PRON", "AUX", "VERB", "PROPN", "PUNCT"],
     )
     doc.set_ents([Span(doc, 3, 4, "LOC")], default="outside")
     DocBin(docs=[doc]).to_disk(tmp_path / "gold.spacy")
@@ -72,6 +73,7 @@ def test_copies_align_where_the_tokenizer_differs(tmp_path):
     assert [token.text for token in predicted] == ["He", "can", "not", "see", "Brenna", "."]
     assert [(ent.text, ent.label_) for ent in predicted.ents] == [("Brenna", "LOC")]
     assert predicted[0].head.text == "see" and predicted[4].dep_ == "obj"
+    assert [token.pos_ for token in predicted] == ["PRON", "AUX", "AUX", "VERB", "PROPN", "PUNCT"]
 
 
 def test_sentence_starts_without_a_tree(corpus):

@@ -249,6 +249,14 @@ def test_a_slow_tokenizer_reads_words(tiny_transformers, tmp_path):
     assert words == [tokenizer.encode(token.text, add_special_tokens=False) for token in docs[5]]
 
 
+@pytest.mark.parametrize("listener", ["ours", "stock"])
+def test_a_transformer_that_is_frozen_before_it_is_initialized(tiny_transformers, listener):
+    nlp = transformer_nlp(tiny_transformers["bert"], listener=listener)
+    message = r"sequence_ner listens to 'transformer', .*frozen_components.* frozen = true in \[components.transformer"
+    with nlp.select_pipes(disable=["transformer"]), pytest.raises(ValueError, match=message):
+        nlp.initialize(lambda: make_examples(nlp))
+
+
 def test_nothing_is_said_of_long_texts_and_nothing_is_kept(tiny_transformers, caplog):
     """Texts are cut into windows, so a warning of indexing errors would be wrong. Words are not cached."""
     doc = Doc(spacy.blank("en").vocab, words=["ana", "sang"] * 1000)

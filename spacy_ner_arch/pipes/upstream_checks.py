@@ -54,9 +54,9 @@ def check_vectors(pipe: TrainablePipe, docs: Sequence[Doc]) -> None:
 
 
 def check_encoders(pipe: TrainablePipe, nlp: Language) -> None:
-    """Raise ValueError if a second encoder runs between a component and the one to which it listens.
+    """Raise ValueError if the encoder to which a component listens is not initialized, or another one runs in between.
 
-    Both keep their vectors in the same place, so that the component would predict from those of the second one.
+    Both would keep their vectors in the same place, so that the component would predict from those of the second one.
     """
     earlier: list[str] = []
     for name, other in nlp.components:
@@ -69,6 +69,13 @@ def check_encoders(pipe: TrainablePipe, nlp: Language) -> None:
             continue
         encoders = [name for name in earlier if vectors.place in nlp.get_pipe_meta(name).assigns]
         upstream = getattr(node, "upstream_name", "*")
+        if encoders and not node.has_dim("nO"):
+            name = encoders[-1] if upstream == "*" else upstream
+            raise ValueError(
+                f"{pipe.name} listens to {name!r}, which is not initialized: spaCy does not initialize [training] "
+                "frozen_components. Source it from a trained pipeline, or remove it from frozen_components; to keep a "
+                f"pretrained transformer as it is, set frozen = true in [components.{name}.model]"
+            )
         if upstream in encoders[:-1]:
             raise ValueError(
                 f"{pipe.name} listens to {upstream!r}, but {encoders[-1]!r} runs between them and replaces the "

@@ -34,8 +34,8 @@ def create_corpus(
     Use it for components that need the annotation of others, or to score them independently of those others.
 
     path: .spacy file or folder with .spacy files.
-    copy: any of "ents" (entities), "spans" (all of doc.spans), "heads" (dependency tree and sentence starts) and
-        "sents" (sentence starts alone, unless "heads" copies a tree).
+    copy: any of "ents" (entities), "spans" (all of doc.spans), "heads" (dependency tree, parts of speech and sentence
+        starts) and "sents" (sentence starts alone, unless "heads" copies a tree).
     share: share of the documents that get the annotation; the others are left to annotating components. It is sampled
         whenever the corpus is read: once for the whole training, or in every pass with [training] max_epochs = -1.
     The other arguments are those of spacy.Corpus.v1. Relations and sentence starts stay if the augmenter keeps the
@@ -172,8 +172,8 @@ def copy_spans(example: Example) -> None:
 
 
 def copy_heads(example: Example) -> None:
-    """Copy the gold tree where it aligns; a token that does not align becomes a root. Without a gold tree, copy
-    nothing, so that a component that needs one raises its error."""
+    """Copy the gold tree and parts of speech where they align; a token that does not align becomes a root. Without a
+    gold tree, copy nothing, so that a component that needs one raises its error."""
     reference, predicted = example.reference, example.predicted
     if not reference.has_annotation("DEP"):
         return
@@ -184,10 +184,12 @@ def copy_heads(example: Example) -> None:
         words=[token.text for token in predicted],
         spaces=[bool(token.whitespace_) for token in predicted],
         heads=heads,
+        pos=[pos or "" for pos in example.get_aligned("POS", as_string=True)],
         # Give every token a label, so that the tree counts as annotation even if nothing aligns.
         deps=[dep or ("ROOT" if head == i else "dep") for i, (head, dep) in enumerate(zip(heads, deps, strict=True))],
     )
-    predicted.from_array(["HEAD", "DEP"], annotated.to_array(["HEAD", "DEP"]))
+    columns: list[int | str] = ["HEAD", "DEP", *(["POS"] if reference.has_annotation("POS") else [])]
+    predicted.from_array(columns, annotated.to_array(columns))
 
 
 def copy_sents(example: Example) -> None:
