@@ -485,6 +485,7 @@ def test_a_parser_needs_trees_in_the_corpus_to_give_some(shared, tmp_path):
 def test_pipelines_from_before_these_settings_load(trained, tmp_path):
     trained.to_disk(tmp_path)
     for path, setting in (
+        ("sequence_ner/cfg", r',\s*"configured": *\{[^}]*\}'),
         ("sequence_ner/cfg", r'"threshold": *0\.0,'),
         ("sequence_ner/cfg", r'"alternatives": *null,'),
         ("config.cfg", "threshold = 0.0\n"),

@@ -282,6 +282,60 @@ def test_settings_that_cannot_change_after_training(factory, setting, value, tmp
 
 
 @pytest.mark.parametrize(
+    "factory, setting, value, stored",
+    [
+        ("sequence_ner", "threshold", 0.9, 0.9),
+        ("sequence_ner", "alternatives", 0.01, 0.01),
+        ("sequence_ner", "alternatives", [["PER", 0.01]], {"PER": 0.01}),
+        ("span_ner", "threshold", 0.9, 0.9),
+        ("nested_ner", "spans_key", "other", "other"),
+        ("relation_extractor", "threshold", 0.9, 0.9),
+        ("relation_extractor", "type_pairs", [["PER", "LOC"]], [["PER", "LOC"]]),
+    ],
+)
+def test_a_setting_that_is_changed_in_the_config_takes_effect(factory, setting, value, stored, tmp_path):
+    """Unless the config is as it was: then what was set in the component stays."""
+    nlp = spacy.blank("en")
+    pipe = nlp.add_pipe(factory, config={"model": {"tok2vec": WORDS}})
+    examples = related_examples(nlp)
+    for eg in examples:
+        eg.reference.spans["sc"] = list(eg.reference.ents)
+    nlp.initialize(lambda: examples)
+    before = pipe.cfg[setting]
+    nlp.to_disk(tmp_path / "first")
+    changed = spacy.load(tmp_path / "first", config={f"components.{factory}.{setting}": value})
+    assert changed.get_pipe(factory).cfg[setting] == stored
+    again = spacy.blank("en").from_config(changed.config).from_bytes(changed.to_bytes())
+    assert again.get_pipe(factory).cfg[setting] == stored
+    assert spacy.load(tmp_path / "first").get_pipe(factory).cfg[setting] == before
+    pipe.cfg[setting] = stored
+    nlp.to_disk(tmp_path / "second")
+    assert spacy.load(tmp_path / "second").get_pipe(factory).cfg[setting] == stored
+
+
+def test_learned_type_pairs_and_the_config(tmp_path):
+    """They can be replaced and lifted, but not learned without a training."""
+    config = {"model": {"tok2vec": WORDS}, "type_pairs": "learned"}
+    nlp = spacy.blank("en")
+    learned = nlp.add_pipe("relation_extractor", config=config).cfg
+    nlp.initialize(lambda: related_examples(nlp))
+    nlp.to_disk(tmp_path / "learned")
+
+    def load(folder, value):
+        loaded = spacy.load(tmp_path / folder, config={"components.relation_extractor.type_pairs": value})
+        return loaded, loaded.get_pipe("relation_extractor").cfg["type_pairs"]
+
+    assert learned["type_pairs"] and load("learned", "learned")[1] == learned["type_pairs"]
+    assert load("learned", [["PER", "LOC"]])[1] == [["PER", "LOC"]]
+    free, pairs = load("learned", "all")
+    assert pairs is None and free.get_pipe("relation_extractor").type_pairs() is None
+    free.to_disk(tmp_path / "free")
+    for folder, value in (("free", "learned"), ("learned", "learned_by_label")):
+        with pytest.raises(ValueError, match=f"type_pairs cannot be changed after training: .* is '{value}' in the"):
+            load(folder, value)
+
+
+@pytest.mark.parametrize(
     "setting, value, message",
     [
         (

@@ -1,5 +1,6 @@
 """What all components of this package share: labels, initialization, updates, errors."""
 
+import copy
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +23,7 @@ from ..annotation.layers import describe_layers
 from ..bridge.errors import ChangedSetting, named_errors
 from ..training.checks import warn_of_settings
 from ..training.loss_weights import make_loss_weight
-from .fixed_settings import check_fixed, fixed_values
+from .fixed_settings import check_fixed
 from .streaming import annotate_stream
 from .upstream_checks import check_encoders, check_trees, check_vectors
 
@@ -41,7 +42,7 @@ class TorchPipe(TrainablePipe):
 
     model: a model of this package for the component; ValueError for any other.
     loss_weight: a number, a schedule, or spacy_ner_arch.LearnedWeight.v1.
-    cfg: settings that are stored with the component.
+    cfg: settings that are stored with the component, as JSON values.
     """
 
     # What models of the component classify, architectures for it, and where its gold labels are.
@@ -61,9 +62,8 @@ class TorchPipe(TrainablePipe):
         with named_errors(name):
             self.loss_weight = make_loss_weight(loss_weight)
         self.is_weighted = loss_weight != 1.0
-        self.cfg: dict[str, Any] = {**cfg, "labels": []}
-        # What the config says of them; labels that are added can change the settings themselves.
-        self.cfg["configured"] = self._fixed()
+        # What the config says of the settings, which can change later.
+        self.cfg: dict[str, Any] = {**cfg, "labels": [], "configured": copy.deepcopy(cfg)}
         self._updates = 0
         # Of the current update, over all its parts and, in parallel training, all processes.
         self.update_loss = 0.0
@@ -379,7 +379,7 @@ class TorchPipe(TrainablePipe):
 
     def from_disk(self, path: Any, *, exclude: Iterable[str] = ()) -> "TorchPipe":
         """Load the component. An error names it and the folder. Nothing in the folder is executed."""
-        configured = self.cfg.pop("configured", self._fixed())
+        configured = self.cfg["configured"]
         try:
             super().from_disk(path, exclude=exclude)
             self._check_stored(configured, exclude)
@@ -393,24 +393,31 @@ class TorchPipe(TrainablePipe):
 
     def from_bytes(self, data: bytes, *, exclude: Iterable[str] = ()) -> "TorchPipe":
         """Load the component. An error names it."""
-        configured = self.cfg.pop("configured", self._fixed())
+        configured = self.cfg["configured"]
         with named_errors(self.name):
             super().from_bytes(data, exclude=exclude)
             self._check_stored(configured, exclude)
         return self
 
-    def _fixed(self) -> dict[str, Any]:
-        """The settings that cannot be changed after training, as they are now."""
-        return fixed_values(self.cfg, self.fixed_settings)
+    def take_setting(self, name: str, value: Any) -> None:
+        """Change a setting to the value that the config of a stored component has been given."""
+        self.cfg[name] = copy.deepcopy(value)
 
     def _check_stored(self, configured: dict[str, Any], exclude: Iterable[str]) -> None:
-        """Raise ChangedSetting if the config has another fixed setting than the component or the config with which it
-        was stored, and ValueError if the labels of the model are not those of the component.
+        """Take the settings that were changed in the config after the component was stored.
 
-        configured: the fixed settings of the config.
+        Raises ChangedSetting for one that cannot be changed after training, and ValueError if the labels of the model
+        are not those of the component.
+
+        configured: the settings of the config.
         """
-        before, self.cfg["configured"] = self.cfg.get("configured"), configured
-        check_fixed(self._fixed(), before, configured)
+        stored = self.cfg.get("configured")
+        before = stored if isinstance(stored, dict) else {}
+        self.cfg["configured"] = configured
+        check_fixed(self.fixed_settings, self.cfg, before, configured)
+        for name, value in configured.items():
+            if name not in self.fixed_settings and before.get(name, value) != value:
+                self.take_setting(name, value)
         if not self.shim.is_initialized or {"model", "cfg"} & set(exclude):
             return
         stored = {key: value for key, value in self.shim.cfg.items() if key != "input_size"}

@@ -6,19 +6,22 @@ from typing import Any
 from ..bridge.errors import ChangedSetting
 
 
-def fixed_values(cfg: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """The values of these settings. Lists are sorted, without duplicates: their order makes no difference."""
-    values = {name: cfg[name] for name in names}
-    return {name: sorted({*map(str, value)}) if isinstance(value, list) else value for name, value in values.items()}
-
-
-def check_fixed(stored: Mapping[str, Any], before: Any, configured: Mapping[str, Any]) -> None:
+def check_fixed(
+    names: Sequence[str], stored: Mapping[str, Any], before: Mapping[str, Any], configured: Mapping[str, Any]
+) -> None:
     """Raise ChangedSetting if a setting differs from the stored one and from the config of the training.
 
-    stored: values of a trained component. Added labels can have changed them since its training.
-    before: values in the config of its training, from a file, so it can be anything.
-    configured: values in the config with which it is loaded.
+    names: names of the settings.
+    stored: settings of a trained component. Added labels can have changed them since its training.
+    before: settings in the config of its training.
+    configured: settings in the config with which it is loaded.
     """
-    for name, value in configured.items():
-        if value not in (stored[name], before.get(name) if isinstance(before, dict) else None):
-            raise ChangedSetting(name, repr(stored[name]), repr(value))
+    for name in names:
+        value = comparable(configured[name])
+        if value not in (comparable(stored[name]), comparable(before.get(name))):
+            raise ChangedSetting(name, repr(comparable(stored[name])), repr(value))
+
+
+def comparable(value: Any) -> Any:
+    """A list sorted and without duplicates, since its order makes no difference; any other value as it is."""
+    return sorted({*map(str, value)}) if isinstance(value, list) else value

@@ -3,6 +3,7 @@
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from reprlib import repr as short_repr
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ from ..annotation.type_pairs import (
     have_types,
     may_have,
 )
-from ..bridge.errors import named_errors
+from ..bridge.errors import ChangedSetting, named_errors
 from .base import TorchPipe, log_odds
 from .gold_checks import noting_unannotated
 from .relation_checks import (
@@ -212,10 +213,12 @@ class RelationExtractor(TorchPipe):
             symmetric=list(symmetric),
             multi_label=multi_label,
             threshold=threshold,
-            types=[],
             type_pairs=given,
             **settings,
         )
+        self.cfg["types"] = []
+        if given is None:
+            self.cfg["configured"]["type_pairs"] = type_pairs
         self.generate_candidates = candidates
         self.learned_type_pairs = type_pairs if type_pairs in ("learned", "learned_by_label") else None
         self.decode = decode
@@ -291,6 +294,14 @@ class RelationExtractor(TorchPipe):
         self.cfg["types"] += new
         if new:
             self._resize()
+
+    def take_setting(self, name: str, value: Any) -> None:
+        if name == "type_pairs" and isinstance(value, str):
+            if self.learned_type_pairs:
+                before = "all" if self.cfg[name] is None else self.cfg[name]
+                raise ChangedSetting(name, short_repr(before), repr(value))
+            value = None
+        super().take_setting(name, value)
 
     def _learn_types(self, types: Iterable[str], type_pairs: GivenTypePairs) -> None:
         """Add what the corpus or the label data contain; type pairs only if they are learned."""
