@@ -1035,6 +1035,24 @@ def test_a_folder_in_the_place_of_a_file_is_named(trained, tmp_path, monkeypatch
         assert "file 'folder' is a directory" in " ".join(output.split()), command
 
 
+def test_documents_without_gold_annotation_are_counted(trained, tmp_path):
+    """Their predictions are neither right nor wrong."""
+    trained.to_disk(tmp_path / "model")
+    gold = [eg.reference for eg in make_examples(trained)]
+    bare = [trained.make_doc(doc.text) for doc in gold[:2]]
+    for name, docs in (("all", gold), ("some", gold + bare), ("none", bare)):
+        DocBin(docs=docs).to_disk(tmp_path / f"{name}.spacy")
+
+    def output(command, name):
+        options = ["-o", tmp_path / "page"] if command == "report" else []
+        return " ".join(run(command, tmp_path / "model", tmp_path / f"{name}.spacy", *options).split())
+
+    assert "2 of 7 documents are without gold doc.ents, and not scored" in output("evaluate", "some")
+    assert "not scored" not in output("evaluate", "all") + output("evaluate", "none")
+    assert "nothing to compare. Corpus: 2 documents, with no entities" in output("report", "none")
+    assert "nothing to compare" not in output("report", "some")
+
+
 def test_report_numbers_documents_as_the_corpus_does(trained, tmp_path):
     trained.to_disk(tmp_path / "model")
     empty, missed = Doc(trained.vocab), Doc(trained.vocab, words=["slept"], ents=["B-ODD"])

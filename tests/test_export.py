@@ -331,10 +331,24 @@ def test_int8_is_written_only_if_the_scores_stay(pair, tmp_path, monkeypatch):
     output = run(original, tmp_path / "c", "--int8", "--check", corpus, code=1)
     assert "ents_f falls from 100.00 to 100.00" in output and "leave out --int8" in output
     assert not (tmp_path / "c").exists()
-    unlabelled = DocBin(docs=[Doc(nlp.vocab, words=["Nothing"])])
-    unlabelled.to_disk(tmp_path / "unlabelled.spacy")
-    output = run(original, tmp_path / "d", "--int8", "--check", tmp_path / "unlabelled.spacy", code=1)
-    assert "no gold annotation" in output
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_int8_needs_gold_annotation_of_what_is_exported(pair, tmp_path, marked):
+    """The tokenizer and the sentencizer have scores on any text. `marked`: no token is part of an entity."""
+    *_, folder = pair
+    nlp = spacy.load(folder / "original")
+    nlp.add_pipe("sentencizer")
+    nlp.to_disk(tmp_path / "original")
+    unlabelled = [nlp.make_doc(text) for text in TEXTS]
+    for doc in unlabelled:
+        doc[0].is_sent_start = True
+        if marked:
+            doc.set_ents([], default="outside")
+    DocBin(docs=unlabelled).to_disk(tmp_path / "unlabelled.spacy")
+    output = run(tmp_path / "original", tmp_path / "out", "--int8", "--check", tmp_path / "unlabelled.spacy", code=1)
+    assert "unlabelled.spacy has no gold annotation of what sequence_ner finds" in output
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_cannot_be_exported_is_named(pair, tmp_path):

@@ -159,6 +159,16 @@ def test_a_label_to_keep_that_no_entity_has(tmp_path: Path) -> None:
     assert "No entity was read: none has a label of --labels PRE" in output
 
 
+def test_names_of_labels_that_no_input_has_are_named_once(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(TEXT.replace("know", "") * 2)
+    (tmp_path / "b.jsonl").write_text('{"text": "Moss", "entities": [[0, 4, "ORG"]]}\n')
+    output = run(tmp_path / "a.jsonl", tmp_path / "b.jsonl", tmp_path, "--labels", "PER,LCO,ORG")
+    assert "labels that are not in --labels LOC (2)" in output
+    assert output.count("No entity that was read has the label LCO of --labels") == 1
+    assert "label PER of" not in output and "label ORG of" not in output
+    assert "that was read has the label" not in run(tmp_path / "a.jsonl", tmp_path, "--labels", "PER,LOC")
+
+
 def test_a_folder_of_brat_and_labels_to_keep(tmp_path: Path) -> None:
     folder = tmp_path / "my.texts"
     folder.mkdir()
@@ -186,6 +196,19 @@ def test_full_disk(source: Path, tmp_path: Path) -> None:
     assert "Cannot convert" in output and "File too large" in output
     assert (tmp_path / "a.spacy").read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.conll", "a.spacy"]
+
+
+def test_files_that_are_replaced_are_named(source: Path, tmp_path: Path) -> None:
+    """The development part of another source would be lost without a word."""
+    output = run(source, tmp_path / "out", "--split", "0.2", "--name", "train")
+    assert "will be replaced" not in output
+    output = run(source, tmp_path / "out", "--split", "0.5", "--name", "more")
+    assert f"{tmp_path / 'out' / 'dev.spacy'} is there already and will be replaced (20 docs)" in output
+    assert output.count("will be replaced") == 1 and len(load(tmp_path / "out" / "dev.spacy")) == 50
+    (tmp_path / "out" / "more.spacy").write_text("old")
+    assert "more.spacy is there already and will be replaced (3 bytes)" in run(
+        source, tmp_path / "out", "--name", "more"
+    )
 
 
 def test_both_parts_of_a_split_are_written_or_none(source: Path, tmp_path: Path) -> None:

@@ -1066,6 +1066,7 @@ def test_labels_outside_of_a_schema_are_left_out_and_counted(tmp_path: Path) -> 
     assert relations_of(doc) == [] and has_relations(doc)
     assert report.entities == report.spans == {"FIRST": 1, "LOC": 1} and not report.relations
     assert report.notes == {OTHER_LABEL: 1, RELATION_LEFT_OUT: 1} and report.only_spans == 0
+    assert report.other_labels == {"PER": 1}
     assert report.examples[OTHER_LABEL] == [f"{path}:2: object 1: 'Anna Brandt' PER"]
 
 

@@ -16,7 +16,7 @@ from spacy.training.initialize import init_nlp
 from spacy.training.loop import train
 from spacy.vocab import Vocab
 from thinc.api import Config
-from weasel.util import load_project_config
+from weasel.util import load_project_config, split_command
 
 ROOT = Path(__file__).parent.parent
 # Whole workflows; they take minutes on a busy machine.
@@ -228,6 +228,19 @@ def test_missing_assets_are_named(project):
     assert done.returncode != 0
     output = " ".join((done.stdout + done.stderr).split())
     assert "assets/conll2003/train.txt" in output and "assets' command" in output
+
+
+def test_quotes_in_variables_keep_paths_with_blanks():
+    """As docs/workflows.md says. Each script is split as weasel does it."""
+    paths = {"train": "my data/train.spacy", "dev": "my data/dev.spacy", "encoder": "my data/bert"}
+    project = load_project_config(ROOT, overrides={f"vars.{name}": f"'{path}'" for name, path in paths.items()})
+    scripts = {command["name"]: command["script"] for command in project["commands"]}
+    for name in ("fit-custom", "fit-vectors"):
+        words = split_command(scripts[name][-1])
+        for option, path in paths.items():
+            assert words[words.index(f"--paths.{option}") + 1] == path
+    for name in ("evaluate-custom", "evaluate-vectors"):
+        assert paths["dev"] in split_command(scripts[name][0])
 
 
 def test_every_asset_is_the_input_of_a_command():

@@ -580,8 +580,24 @@ def test_probabilities_that_are_all_wrong(tmp_path):
 
 def test_empty_corpus(trained, tmp_path):
     text = write_report(trained, [], tmp_path).read_text(encoding="utf-8")
-    assert "neither gold nor predicted" in text
+    assert "The corpus has no gold annotation in <code>doc.ents</code>" in text
     Page(text)
+
+
+def test_documents_without_gold_annotation_are_counted(tmp_path):
+    """They can have predictions, which nobody can score."""
+
+    def page(*gold):
+        examples = [Example(document(2, [(0, 1, "X", 0.9)] if doc.ents else []), doc) for doc in gold]
+        examples.append(Example(document(2, [(0, 1, "X", 0.9)]), Doc(VOCAB, words=["w0", "w1"])))
+        return " ".join(write_report(ruler(), examples, tmp_path).read_text(encoding="utf-8").split())
+
+    assert "The corpus has no gold annotation in <code>doc.ents</code>: nothing can be scored" in page()
+    assert "documents with gold annotation have no entity, neither gold nor predicted" in page(document(2, []))
+    text = page(document(2, [(0, 1, "X")]))
+    assert "1 of 2 documents are without gold annotation in <code>doc.ents</code>, and not scored" in text
+    nlp = ruler()
+    assert "are without gold" not in write_report(nlp, predictions(nlp), tmp_path).read_text(encoding="utf-8")
 
 
 def test_no_errors(trained, tmp_path):

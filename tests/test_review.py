@@ -230,6 +230,16 @@ def test_bad_requests(folder, tmp_path, args, message):
     assert message in review(folder, tmp_path / "out", *args, code=1)
 
 
+def test_a_config_is_checked_before_the_first_part(folder, tmp_path):
+    make_nlp().config.to_disk(tmp_path / "config.cfg")
+    options = ["--initialize.vectors", __file__, "--training.maxsteps", 30]
+    output = review(folder, tmp_path / "out", "--config", tmp_path / "config.cfg", *options, code=1)
+    warning = "[training] maxsteps is not a setting and has no effect; use max_steps"
+    assert output.count(warning) == 1 and output.index(warning) < output.index("Part 1 of 5")
+    output = review(folder, tmp_path / "out", "--config", tmp_path / "nope.cfg", code=2)
+    assert "does not exist" in output and "Part 1" not in output
+
+
 def test_a_pipeline_that_cannot_judge(folder, tmp_path):
     spacy.blank("en").to_disk(tmp_path / "blank")
     message = review(folder, tmp_path / "out", "--model", tmp_path / "blank", code=1)

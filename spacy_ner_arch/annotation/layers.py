@@ -33,6 +33,11 @@ def count_layers(doc: Doc) -> dict[str, int]:
     return layers
 
 
+def without_layer(docs: Iterable[Doc], layer: str) -> int:
+    """The number of documents without a layer of annotation. No score counts them."""
+    return sum(layer not in count_layers(doc) for doc in docs)
+
+
 def spans_layer(key: str) -> str:
     """Name of a group in doc.spans."""
     return f"doc.spans[{key!r}]"

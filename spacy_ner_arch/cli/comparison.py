@@ -1,6 +1,7 @@
 """Whether two pipelines predict the same on a corpus, how well, and how fast."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,10 +19,16 @@ WARM_UP = 20
 
 
 class Predicted(NamedTuple):
-    """What a pipeline predicts on a corpus: the documents, F1 scores in percent by name, and words per CPU second."""
+    """What a pipeline predicts on a corpus.
+
+    scores: F1 scores in percent by name.
+    unscored: components that have F1 scores, but none above 0 on this corpus.
+    speed: words per CPU second.
+    """
 
     docs: list[Doc]
     scores: dict[str, float]
+    unscored: list[str]
     speed: float
 
 
@@ -41,7 +48,8 @@ class Comparison(NamedTuple):
     def rows(self) -> list[tuple[str, str, str]]:
         """A table: name, value of the first pipeline, value of the second one."""
         scores = [
-            (name, f"{value:.2f}", f"{self.after.scores[name]:.2f}") for name, value in self.before.scores.items()
+            (name, f"{value:.2f}", f"{self.after.scores.get(name, 0.0):.2f}")
+            for name, value in self.before.scores.items()
         ]
         return [
             *scores,
@@ -60,18 +68,22 @@ class Comparison(NamedTuple):
         if not self.difference <= tolerance:
             raise ValueError(f"probabilities differ by up to {self.difference:.1g}, which is more than {tolerance:g}")
 
-    def check_scores(self, fall: float) -> None:
-        """Raise ValueError if a score falls by more than `fall` points, or there is no score."""
-        if not self.before.scores:
+    def check_scores(self, fall: float, exported: Sequence[str]) -> None:
+        """Raise ValueError if a score falls by more than `fall` points, or an exported component has none that can."""
+        unscored = [name for name in self.before.unscored if name in exported]
+        # Exported encoders have no scores: those of other components show whether they are right.
+        if unscored or not any(self.before.scores.values()):
             raise ValueError(
-                f"{self.corpus} has no gold annotation of what the pipeline finds: give an annotated corpus"
+                f"{self.corpus} has no gold annotation of what {' and '.join(unscored) or 'the pipeline'} finds, so "
+                "that no F1 can fall: give an annotated corpus"
             )
         for name, value in self.before.scores.items():
+            after = self.after.scores.get(name, 0.0)
             # Half of a hundredth: the scores are compared as they are shown.
-            if value - self.after.scores[name] > fall + 0.005:
+            if value - after > fall + 0.005:
                 raise ValueError(
-                    f"{name} falls from {value:.2f} to {self.after.scores[name]:.2f}, by more than {fall}: this model "
-                    "needs float32, so leave out --int8"
+                    f"{name} falls from {value:.2f} to {after:.2f}, by more than {fall}: this model needs float32, so "
+                    "leave out --int8"
                 )
 
 
@@ -93,8 +105,6 @@ def compare(before: Language, after: Language, corpus: Path) -> Comparison:
 
 def predicted(nlp: Language, corpus: Path) -> Predicted:
     """Predict a corpus. Without a component that finds entities, relations are those between gold entities."""
-    from spacy.scorer import Scorer
-
     from ..training.corpus import create_corpus
 
     copied = [] if finds_entities(nlp) else GOLD_ENTITIES
@@ -108,9 +118,16 @@ def predicted(nlp: Language, corpus: Path) -> Predicted:
     seconds = time.process_time() - start
     for example, doc in zip(examples, docs, strict=True):
         example.predicted = doc
-    scores = Scorer(nlp).score(examples)
-    shown = {key: 100 * value for key, value in scores.items() if key.endswith("_f") and isinstance(value, float)}
-    return Predicted(docs, shown, sum(map(len, docs)) / max(seconds, 1e-9))
+    shown: dict[str, float] = {}
+    unscored = []
+    # Not spaCy's Scorer, which also scores the tokenizer: that is the same in both pipelines.
+    for name, pipe in nlp.pipeline:
+        scores = pipe.score(examples) if hasattr(pipe, "score") else {}
+        found = {key: value for key, value in scores.items() if key.endswith("_f")}
+        shown |= {key: 100 * value for key, value in found.items() if isinstance(value, float)}
+        if found and not any(found.values()):
+            unscored.append(name)
+    return Predicted(docs, shown, unscored, sum(map(len, docs)) / max(seconds, 1e-9))
 
 
 def findings(doc: Doc) -> dict[tuple[Any, ...], float]:

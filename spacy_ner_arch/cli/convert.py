@@ -1,7 +1,7 @@
 """`ner-arch convert`: annotated corpora to .spacy files."""
 
 import os.path
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,8 +69,9 @@ def convert(
 ) -> None:
     """Convert annotated corpora to .spacy files, for `spacy train`.
 
-    Each input becomes OUTPUT_DIR/<name of the input>.spacy. Entities are kept, and trees and relations where the format
-    has them. By default each sentence becomes one Doc. Nothing is written for an input with an error.
+    Each input becomes OUTPUT_DIR/<name of the input>.spacy; a file of that name is replaced, with a warning. Entities
+    are kept, and trees and relations where the format has them. By default each sentence becomes one Doc. Nothing is
+    written for an input with an error.
     """
     from tqdm import tqdm
 
@@ -98,6 +99,7 @@ def convert(
     options = {option: value for option, value in of_formats.items() if value is not None}
     of_all: dict[str, Any] = {"n_sents": n_sents, "documents": documents, "on_error": on_error}
     of_all["labels"] = split_names(labels or "")
+    missing = list(dict.fromkeys(of_all["labels"]))
     for path, stem in zip(inputs, stems, strict=True):
         report = ReadReport()
         try:
@@ -114,13 +116,30 @@ def convert(
                 parts[stem], parts["dev"] = split_docs(docs, split, seed)
                 if not parts["dev"]:
                     raise ValueError(f"{path}: one Doc cannot be split into two parts; leave out --split")
-            write_docbins({output_dir / f"{part}.spacy": part_docs for part, part_docs in parts.items()})
+            files = {output_dir / f"{part}.spacy": part_docs for part, part_docs in parts.items()}
+            warn_of_replaced(files)
+            write_docbins(files)
         except (ValueError, OSError, ImportError) as error:
             fail(f"Cannot convert {path}", error)
         msg.divider(str(path))
         show_report(report, labels)
         for part, part_docs in parts.items():
             msg.good(f"{output_dir / part}.spacy: {len(part_docs)} docs")
+        missing = [label for label in missing if label not in report.entities | report.spans]
+    for label in missing:
+        msg.warn(f"No entity that was read has the label {label} of --labels")
+
+
+def warn_of_replaced(files: Iterable[Path]) -> None:
+    """Warn of each output file that is there already, with the number of its documents."""
+    from ..formats import parse_docbin
+
+    for path in filter(Path.is_file, files):
+        try:
+            content = f"{len(parse_docbin(path.read_bytes(), path))} docs"
+        except ValueError:  # no .spacy file
+            content = f"{path.stat().st_size} bytes"
+        msg.warn(f"{path} is there already and will be replaced ({content})")
 
 
 def make_language(lang: str) -> Language:

@@ -9,13 +9,16 @@ from spacy.training import Example
 from typer import Argument, Option
 from wasabi import msg
 
-from ..annotation.layers import assigning, count_layers, describe_layers
+from ..annotation.layers import assigning, count_layers, describe_layers, spans_layer, without_layer
 from .messages import fail, print_scores, writing
 from .options import CODE, GPU_ID, MODEL
 from .pipelines import GOLD_ENTITIES, check_corpus, check_output, finds_entities, load, predict_corpus, setters
 
 if TYPE_CHECKING:
     from ..evaluation.score_tables import Row
+
+# Layer of annotation of the tables that are not about spans.
+LAYERS = {"ents_table": "doc.ents", "rel_table": "doc._.relations"}
 
 
 def evaluate(
@@ -75,13 +78,14 @@ def evaluate(
     scores = Scorer(nlp).score(examples)
     tables = make_tables(nlp, examples, extractors, scores, gold_entities="ents" in copied)
     if not any(tables.values()):
-        gold = describe_layers(eg.reference for eg in examples)
-        predicted = describe_layers(eg.predicted for eg in examples)
-        msg.warn(f"{corpus}: nothing to compare. Corpus: {gold}. Predictions: {predicted}.")
+        warn_of_no_comparison(corpus, examples)
     for name, rows in tables.items():
         if len(tables) > 1:
             msg.divider(name.removesuffix("_table"))
         print_scores(rows)
+        layer = LAYERS.get(name) or spans_layer(name.removeprefix("spans_").removesuffix("_table"))
+        if rows and (missing := without_layer((eg.reference for eg in examples), layer)):
+            msg.warn(f"{missing} of {len(examples)} documents are without gold {layer}, and not scored")
     if output is not None:
         as_json = {name: [row._asdict() for row in rows] for name, rows in tables.items()}
         with writing(output):
@@ -139,6 +143,13 @@ def write_displacy(nlp: Language, examples: list[Example], folder: Path) -> None
         msg.good(f"Saved {content} to {path}")
     if not written:
         msg.warn("--displacy-path: no page written, since the pipeline sets no entities, spans or relations")
+
+
+def warn_of_no_comparison(corpus: Path, examples: list[Example]) -> None:
+    """Warn that the corpus has none of the annotation that the pipeline predicts."""
+    gold = describe_layers(eg.reference for eg in examples)
+    predicted = describe_layers(eg.predicted for eg in examples)
+    msg.warn(f"{corpus}: nothing to compare. Corpus: {gold}. Predictions: {predicted}.")
 
 
 def warn_of_no_entities(nlp: Language, corpus: Path, gold_entities: bool) -> None:

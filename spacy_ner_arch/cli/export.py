@@ -66,7 +66,7 @@ def export(
                 comparison = compare(load(model, silent=True), load(str(written), silent=True), check)
                 Printer().table(comparison.rows(), header=("", "PyTorch", engine), aligns=("l", "r", "r"))
                 if int8:
-                    comparison.check_scores(MAX_FALL)
+                    comparison.check_scores(MAX_FALL, done)
                 else:
                     comparison.check_equal(TOLERANCE)
             if output.exists():

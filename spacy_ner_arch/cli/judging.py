@@ -16,6 +16,7 @@ from wasabi import msg
 from ..annotation.alternatives import ALTERNATIVES
 from ..evaluation.doubts import MIN_PROBABILITY, Doubt, entity_doubts, relation_doubts
 from ..formats import write_docbin
+from ..training.checks import unknown_settings
 from .pipelines import GOLD_ENTITIES, check_word_vectors, predict_corpus, with_tokens
 
 
@@ -30,6 +31,8 @@ def train_parts(
     numbers = with_tokens(docs)
     if len(numbers) < 2 * folds:
         raise ValueError(f"{len(numbers)} documents are too few for {folds} parts; give a lower --folds, or --model")
+    for text in unknown_settings(load_config(config, overrides)):
+        msg.warn(text)
     random.Random(seed).shuffle(numbers)
     for fold in range(folds):
         msg.divider(f"Part {fold + 1} of {folds}")

@@ -6,6 +6,7 @@ from typer import Argument, Option
 from wasabi import msg
 
 from ..annotation.layers import assigning
+from .evaluate import warn_of_no_comparison
 from .messages import fail
 from .options import CODE, GPU_ID, MODEL
 from .pipelines import GOLD_ENTITIES, check_corpus, finds_entities, load, predict_corpus, with_tokens
@@ -26,7 +27,7 @@ def report(
     It shows scores of entities, spans and relations, confusions, calibration of the probabilities, thresholds, learned
     transitions, the training curve and the worst errors.
     """
-    from ..evaluation.report import write_report
+    from ..evaluation.report import find_tasks, write_report
     from ..formats import read_docbins
 
     nlp = load(model, use_gpu, code)
@@ -40,4 +41,6 @@ def report(
         page = write_report(nlp, examples, output, log, numbers)
     except (ValueError, OSError, ImportError) as error:
         fail("Cannot write the report", error)
+    if not any(task.rows for task in find_tasks(nlp, examples)):
+        warn_of_no_comparison(corpus, examples)
     msg.good(f"Saved report to {page}")

@@ -23,7 +23,11 @@ def review(
     ),
     output: Path = Argument(..., help="Folder for the results", file_okay=False),
     config: Path | None = Option(
-        None, "--config", help="Config to train a pipeline on each part of the corpus without the part it judges"
+        None,
+        "--config",
+        help="Config to train a pipeline on each part of the corpus without the part it judges",
+        exists=True,
+        dir_okay=False,
     ),
     model: str | None = Option(None, "--model", help="A pipeline that was not trained on this corpus, instead"),
     folds: int = Option(5, "--folds", help="With --config: number of parts", min=2),

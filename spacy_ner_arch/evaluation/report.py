@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from spacy.language import Language
+from spacy.tokens import Doc
 from spacy.training import Example
 
+from ..annotation.layers import spans_layer, without_layer
 from ..annotation.tags import legality
 from .figures import reliability, threshold_scores, training_curve
 from .html import excerpt, marks, render
@@ -20,6 +22,16 @@ from .training_log import TrainingLog, read_log
 # Errors that the page lists of each kind.
 MOST_ERRORS = 25
 PRECISIONS = (0.90, 0.95, 0.99)
+
+
+class Task(NamedTuple):
+    """A layer of annotation, its table of scores, and the items of each document."""
+
+    title: str
+    noun: str
+    layer: str
+    rows: list[Row]
+    items: list[Sides]
 
 
 def write_report(
@@ -55,15 +67,15 @@ def build_page(
     nlp: Language, examples: Sequence[Example], log: TrainingLog | None, numbers: Sequence[int] | None = None
 ) -> str:
     """Return the page as HTML."""
-    texts = [example.reference.text for example in examples]
+    gold = [example.reference for example in examples]
     return render(
         "report.html.jinja",
         title=f"{nlp.lang}_{nlp.meta['name']} {nlp.meta['version']}",
         components=[(name, nlp.get_pipe_meta(name).factory) for name in nlp.pipe_names],
         documents=len(examples),
         numbers=range(len(examples)) if numbers is None else numbers,
-        tokens=sum(len(example.reference) for example in examples),
-        sections=[section(texts, f"task{i}", *task) for i, task in enumerate(find_tasks(nlp, examples))],
+        tokens=sum(map(len, gold)),
+        sections=[section(gold, f"task{i}", task) for i, task in enumerate(find_tasks(nlp, examples))],
         transitions=[
             (component, tags, np.ma.masked_invalid(scores).tolist(), float(np.nanmax(np.abs(scores))))
             for component, tags, scores in transitions(nlp)
@@ -73,40 +85,48 @@ def build_page(
     )
 
 
-def find_tasks(nlp: Language, examples: Sequence[Example]) -> Iterator[tuple[str, str, list[Row], list[Sides]]]:
-    """Yield title, noun, table of scores and items of each kind of annotation that the components declare to set."""
+def find_tasks(nlp: Language, examples: Sequence[Example]) -> Iterator[Task]:
+    """Yield each kind of annotation that the components declare to set."""
     assigned = {attribute for name in nlp.pipe_names for attribute in nlp.get_pipe_meta(name).assigns}
     if "doc.ents" in assigned:
-        yield "Entities", "entity", entity_table(examples), [entity_items(example) for example in examples]
+        items = [entity_items(example) for example in examples]
+        yield Task("Entities", "entity", "doc.ents", entity_table(examples), items)
     if "doc.spans" in assigned:
         for key, rows in span_tables(examples).items():
-            yield f"Spans “{key}”", "span", rows, [span_items(example, key) for example in examples]
+            items = [span_items(example, key) for example in examples]
+            yield Task(f"Spans “{key}”", "span", spans_layer(key), rows, items)
     if "doc._.relations" in assigned:
         settings = [getattr(pipe, "cfg", {}) for _, pipe in nlp.pipeline]
         symmetric = sorted({label for cfg in settings for label in cfg.get("symmetric", ())})
         items = [relation_items(example, symmetric) for example in examples]
-        yield "Relations", "relation", relation_table(examples, symmetric), items
+        yield Task("Relations", "relation", "doc._.relations", relation_table(examples, symmetric), items)
 
 
-def section(texts: Sequence[str], name: str, title: str, noun: str, rows: list[Row], items: list[Sides]) -> dict:
+def section(gold: Sequence[Doc], name: str, task: Task) -> dict:
     """Return what the template shows of one kind of annotation.
 
-    texts: texts of the documents.
+    gold: the gold documents.
     name: id of the section.
     """
-    matches = match_all(items)
+    matches = match_all(task.items)
     wrong = [pair for pair in matches if pair.kind not in (Kind.RIGHT, Kind.MISSED)]
     wrong.sort(key=score_of, reverse=True)
     missed = [pair for pair in matches if pair.kind is Kind.MISSED]
     return {
         "name": name,
-        "title": title,
-        "noun": noun,
-        "rows": rows,
+        "title": task.title,
+        "noun": task.noun,
+        "layer": task.layer,
+        "missing": without_layer(gold, task.layer),
+        "rows": task.rows,
         "confusion": confusion(matches),
         "probabilities": probability_section(probabilities(matches), name),
         "errors": [
-            (header, len(pairs), [(pair, excerpt(texts[pair.document], marks(pair))) for pair in pairs[:MOST_ERRORS]])
+            (
+                header,
+                len(pairs),
+                [(pair, excerpt(gold[pair.document].text, marks(pair))) for pair in pairs[:MOST_ERRORS]],
+            )
             for header, pairs in (("Wrong, the most probable first", wrong), ("Missed", missed))
         ],
     }

@@ -46,6 +46,7 @@ class ReadReport:
     relations_dropped: relations lost because another sentence of the Doc has no relation annotation.
     schemes: files by tag scheme.
     unread_keys: JSON keys that the format does not have.
+    other_labels: spans by label that are left out because of their label.
     notes: what was repaired, left out or skipped, by kind.
     checked: number of items examined, for kinds that are reported as a share.
     first: the first place of each kind.
@@ -66,6 +67,7 @@ class ReadReport:
     relations_dropped: int = 0
     schemes: Counter[str] = field(default_factory=Counter)
     unread_keys: Counter[str] = field(default_factory=Counter)
+    other_labels: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
     checked: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
@@ -78,9 +80,11 @@ class ReadReport:
             self.note(note)
 
     def replace(self, sentence: Sentence, other: Sentence, notes: Iterable[Note]) -> None:
-        """Count another sentence in the place of one that was counted, and the notes about it."""
+        """Count a sentence with fewer labels in the place of one that was counted, and the notes about it."""
         self._count(sentence, -1)
         self.add(other, notes)
+        spans, kept = ({*each.spans, *(each.nested or ())} for each in (sentence, other))
+        self.other_labels.update(label for _, _, label in spans - kept)
         for counts in (self.entities, self.spans, self.relations):
             for label in [label for label, count in counts.items() if not count]:
                 del counts[label]
@@ -158,6 +162,7 @@ class ReadReport:
             ("relations dropped, as other sentences of the Doc have none", self.relations_dropped or None),
             ("relations with an argument left out of doc.ents", self.relations_beside_entities or None),
             ("keys that are not read", _most_common(self.unread_keys)),
+            ("labels that are not in --labels", _most_common(self.other_labels)),
         ]
         for kind in sorted(self.notes.keys() | self.checked.keys()):
             examples = self.examples.get(kind, [])
