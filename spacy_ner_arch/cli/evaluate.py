@@ -9,10 +9,19 @@ from spacy.training import Example
 from typer import Argument, Option
 from wasabi import msg
 
-from ..annotation.layers import assigning, count_layers, describe_layers, spans_layer, without_layer
+from ..annotation.layers import assigning, count_layers, spans_layer, without_layer
 from .messages import fail, print_scores, writing
 from .options import CODE, GPU_ID, MODEL
-from .pipelines import GOLD_ENTITIES, check_corpus, check_output, finds_entities, load, predict_corpus, setters
+from .pipelines import (
+    GOLD_ENTITIES,
+    check_corpus,
+    check_output,
+    finds_entities,
+    load,
+    predict_corpus,
+    setters,
+    warn_of_no_comparison,
+)
 
 if TYPE_CHECKING:
     from ..evaluation.score_tables import Row
@@ -143,13 +152,6 @@ def write_displacy(nlp: Language, examples: list[Example], folder: Path) -> None
         msg.good(f"Saved {content} to {path}")
     if not written:
         msg.warn("--displacy-path: no page written, since the pipeline sets no entities, spans or relations")
-
-
-def warn_of_no_comparison(corpus: Path, examples: list[Example]) -> None:
-    """Warn that the corpus has none of the annotation that the pipeline predicts."""
-    gold = describe_layers(eg.reference for eg in examples)
-    predicted = describe_layers(eg.predicted for eg in examples)
-    msg.warn(f"{corpus}: nothing to compare. Corpus: {gold}. Predictions: {predicted}.")
 
 
 def warn_of_no_entities(nlp: Language, corpus: Path, gold_entities: bool) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from spacy.cli._util import import_code, setup_gpu
@@ -14,7 +14,7 @@ from thinc.api import Config
 from typer import BadParameter
 from wasabi import msg
 
-from ..annotation.layers import assigning
+from ..annotation.layers import assigning, describe_layers
 from .messages import fail
 
 # The attribute that a component assigns if it sets a layer of annotation.
@@ -133,6 +133,13 @@ def setters(nlp: Language, layers: Iterable[str]) -> list[str]:
 def finds_entities(nlp: Language) -> bool:
     """Whether a component declares that it sets entities or spans."""
     return bool(assigning(nlp, "doc.ents") or assigning(nlp, "doc.spans"))
+
+
+def warn_of_no_comparison(corpus: Path, examples: Sequence[Example]) -> None:
+    """Warn that the corpus has none of the annotation that the pipeline predicts."""
+    gold = describe_layers(eg.reference for eg in examples)
+    predicted = describe_layers(eg.predicted for eg in examples)
+    msg.warn(f"{corpus}: nothing to compare. Corpus: {gold}. Predictions: {predicted}.")
 
 
 def with_tokens(docs: Iterable[Doc]) -> list[int]:

@@ -6,10 +6,17 @@ from typer import Argument, Option
 from wasabi import msg
 
 from ..annotation.layers import assigning
-from .evaluate import warn_of_no_comparison
 from .messages import fail
 from .options import CODE, GPU_ID, MODEL
-from .pipelines import GOLD_ENTITIES, check_corpus, finds_entities, load, predict_corpus, with_tokens
+from .pipelines import (
+    GOLD_ENTITIES,
+    check_corpus,
+    finds_entities,
+    load,
+    predict_corpus,
+    warn_of_no_comparison,
+    with_tokens,
+)
 
 
 def report(
