@@ -2,12 +2,23 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-# States of the random numbers of the CPU, and of a GPU.
-RandomState = tuple[Tensor, torch.device, Tensor | None]
+
+class SamplingState(NamedTuple):
+    """States of the random numbers of torch on the CPU, of NumPy, from which layers of thinc draw, and of a GPU.
+
+    on_gpu: None if the device is no GPU.
+    """
+
+    on_cpu: Tensor
+    numpy: Any
+    device: torch.device
+    on_gpu: Tensor | None
 
 
 class TrainingDropout(nn.Dropout):
@@ -29,18 +40,22 @@ def set_dropout(module: nn.Module, rate: float) -> None:
             layer.p = rate
 
 
-def sampling_state(device: torch.device) -> RandomState:
+def sampling_state(device: torch.device) -> SamplingState:
     """State of the random numbers of the CPU and, if it is another one, of the device."""
     on_gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-    return torch.get_rng_state(), device, on_gpu
+    return SamplingState(torch.get_rng_state(), np.random.get_state(), device, on_gpu)
 
 
 @contextlib.contextmanager
-def sampling_again(state: RandomState) -> Iterator[None]:
+def sampling_again(state: SamplingState) -> Iterator[None]:
     """Within the context, draw again the random numbers that were drawn from a state on. Then go on as without it."""
-    on_cpu, device, on_gpu = state
-    with torch.random.fork_rng(devices=[] if on_gpu is None else [device]):
-        torch.set_rng_state(on_cpu)
-        if on_gpu is not None:
-            torch.cuda.set_rng_state(on_gpu, device)
-        yield
+    with torch.random.fork_rng(devices=[] if state.on_gpu is None else [state.device]):
+        torch.set_rng_state(state.on_cpu)
+        if state.on_gpu is not None:
+            torch.cuda.set_rng_state(state.on_gpu, state.device)
+        before = np.random.get_state()
+        np.random.set_state(state.numpy)
+        try:
+            yield
+        finally:
+            np.random.set_state(before)

@@ -69,12 +69,12 @@ def check_encoders(pipe: TrainablePipe, nlp: Language) -> None:
             continue
         encoders = [name for name in earlier if vectors.place in nlp.get_pipe_meta(name).assigns]
         upstream = getattr(node, "upstream_name", "*")
-        if encoders and not node.has_dim("nO"):
-            name = encoders[-1] if upstream == "*" else upstream
+        used = encoders[-1:] if upstream == "*" else [name for name in encoders if name == upstream]
+        if used and not node.has_dim("nO"):
             raise ValueError(
-                f"{pipe.name} listens to {name!r}, which is not initialized: spaCy does not initialize [training] "
+                f"{pipe.name} listens to {used[0]!r}, which is not initialized: spaCy does not initialize [training] "
                 "frozen_components. Source it from a trained pipeline, or remove it from frozen_components; to keep a "
-                f"pretrained transformer as it is, set frozen = true in [components.{name}.model]"
+                f"pretrained transformer as it is, set frozen = true in [components.{used[0]}.model]"
             )
         if upstream in encoders[:-1]:
             raise ValueError(
