@@ -631,6 +631,33 @@ def test_groups_of_spans_that_the_pipeline_does_not_set_stay(model, tmp_path):
     assert [span.text for span in found.spans["mine"]] == ["Anna"]
 
 
+@pytest.mark.parametrize("key", [None, "sc"])
+def test_relations_need_entities_of_the_input_if_the_pipeline_finds_none(tmp_path, key):
+    nlp = spacy.blank("en")
+    pairs = {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "document", "spans_key": key}
+    nlp.add_pipe("relation_extractor", config={"candidates": pairs})
+    examples = make_examples(nlp)
+    set_relations([eg.reference for eg in examples], RELATIONS)
+    for eg in examples:
+        for doc in (eg.predicted, eg.reference):
+            spans = [Span(doc, ent.start, ent.end, label=ent.label_) for ent in eg.reference.ents]
+            if key is None:
+                doc.set_ents(spans, default="outside")
+            else:
+                doc.set_ents([])
+                doc.spans[key] = spans
+    train(nlp, examples)
+    nlp.to_disk(tmp_path / "model")
+    DocBin(docs=[eg.reference for eg in examples]).to_disk(tmp_path / "gold.spacy")
+    raw = write_jsonl(tmp_path / "raw.jsonl", numbered(3))
+    for to in ("jsonl", "spacy"):
+        output = run(tmp_path / "model", raw, tmp_path / f"raw-{to}", "--to", to)
+        assert "3 documents with 0 relations in" in output
+        assert "No document has an entity, and so none has a relation: add an entity component" in output
+        output = run(tmp_path / "model", tmp_path / "gold.spacy", tmp_path / f"gold-{to}", "--to", to)
+        assert "No document" not in output and "with 0 relations" not in output
+
+
 def test_fields_of_stored_documents_stay_as_they_are(model, tmp_path):
     """Also those that JSON does not have, unless the output is JSON."""
     doc = spacy.blank("en")("Anna left Tarvik")

@@ -366,6 +366,28 @@ def test_label_refuses(trained, tmp_path, monkeypatch, args, message):
     assert message in label("model", *args, code=1)[1] and not (tmp_path / "out.jsonl").exists()
 
 
+@pytest.mark.parametrize("text", ['[{"text": "Anna"}]', '[\n  {"text": "Anna"}\n]', ' [ \n\n {"text": "Anna"}]'])
+def test_a_json_list_on_standard_input_is_no_text(joint, text):
+    message = label(joint / "model", "-", stdin=text, code=1)[1]
+    assert "a list of objects" in message and "on each line" in message and "--format txt" in message
+    assert objects(label(joint / "model", "-", "--format", "txt", stdin=text)[0])
+    assert objects(label(joint / "model", "-", stdin="[1] Anna\n{left}\n")[0])[0]["text"] == "[1] Anna"
+
+
+def test_label_says_why_no_relation_is_found(joint, tmp_path):
+    nlp = spacy.load(joint / "model", exclude=["sequence_ner", "nested_ner"])
+    nlp.to_disk(tmp_path / "model")
+    warning = "no text has an entity, and so none has a relation: add an entity component to the pipeline"
+    for args in ([TRAIN[0][0]], [TRAIN[0][0], "--json"]):
+        output, messages = label(tmp_path / "model", *args)
+        assert warning in messages and warning not in output
+    assert label(joint / "model", TRAIN[3][0])[1] == ""
+    ruler = nlp.add_pipe("entity_ruler", before="relation_extractor")
+    ruler.add_patterns([{"label": "PER", "pattern": "Anna"}])
+    nlp.to_disk(tmp_path / "ruler")
+    assert label(tmp_path / "ruler", "Nothing happened .")[1] == ""
+
+
 def test_label_refuses_a_pipeline_that_finds_nothing(tmp_path):
     spacy.blank("en").to_disk(tmp_path)
     assert "no component of this pipeline finds" in label(tmp_path, "Anna", code=1)[1]

@@ -270,11 +270,24 @@ def test_what_an_exported_pipeline_cannot_do_is_an_error_with_a_remedy(pair):
         pipe.get_loss(examples)
     with pytest.raises(ValueError, match="gives entities and their probabilities only"):
         pipe.entropies([other.make_doc(TEXTS[0])])
+    with pytest.raises(ValueError, match="gives entities and their probabilities only"):
+        pipe.chains([other.make_doc(TEXTS[0])])
     with pytest.raises(ValueError, match="runs on the CPU: load it without spacy.require_gpu"):
         pipe.shim.to_device("gpu", 0)
     again = spacy.blank("en").from_config(other.config)
     with pytest.raises(ValueError, match="only loaded with spacy.load: train the original"):
         again.initialize(lambda: examples)
+
+
+def test_an_exported_pipeline_is_no_teacher(pair, tmp_path):
+    _, _, folder = pair
+    (tmp_path / "raw.txt").write_text(f"{TEXTS[0]}\n{TEXTS[1]}\n")
+    args = [folder / "exported", tmp_path / "raw.txt", tmp_path / "out", "--soft", "--to", "spacy"]
+    result = CliRunner().invoke(app, ["annotate", *map(str, args)])
+    assert result.exit_code == 1
+    output = " ".join(result.output.split())
+    assert "sequence_ner: an exported model gives entities and their probabilities only: use" in output
+    assert "rejected" not in output and not list((tmp_path / "out").glob("part-*"))
 
 
 def test_damage_and_a_missing_package_are_named(pair, tmp_path, monkeypatch):

@@ -128,6 +128,43 @@ def test_round_trip(tmp_path: Path, format: str) -> None:
     assert detect_format(tmp_path / "out") == READERS[format]
 
 
+@pytest.mark.parametrize("format", ["label-studio", "doccano", "prodigy"])
+def test_fields_of_documents_are_kept(tmp_path: Path, format: str) -> None:
+    gold = nested_doc()
+    gold.user_data.update(
+        {"id": 7, "text": gold.text, "labels": ["x"], "url": "b" * 90, "raw": b"1", "teacher_chain": 1}
+    )
+    report = write([gold], tmp_path / "out", format)
+    assert report.notes == {layers.NOT_JSON: 1}
+    assert '"url": "bbb' in (tmp_path / "out").read_text() and "teacher" not in (tmp_path / "out").read_text()
+    [doc], _ = read(tmp_path / "out", format)
+    assert doc.text.strip() == gold.text.strip() and rows(doc.spans["sc"]) == rows(gold.spans["sc"])
+    assert detect_format(tmp_path / "out") == format
+
+
+def test_predictions_keep_the_fields_of_documents(tmp_path: Path) -> None:
+    nlp = spacy.blank("en")
+    nlp.add_pipe("entity_ruler").add_patterns([{"label": "PER", "pattern": "Anna"}])
+    nlp.to_disk(tmp_path / "model")
+    docs = [NLP("Anna left."), NLP(""), NLP("Anna stayed.")]
+    for number, doc in enumerate(docs):
+        doc.user_data["id"] = number
+    write_docbin(docs, tmp_path / "a.spacy")
+    run(tmp_path / "a.spacy", tmp_path / "out", "--format", "prodigy", "--model", tmp_path / "model")
+    tasks = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
+    assert [task["meta"]["id"] for task in tasks] == [0, 1, 2]
+    assert [len(task["spans"]) for task in tasks] == [1, 0, 1]
+
+
+@pytest.mark.parametrize("format", ["label-studio", "doccano", "prodigy", "brat"])
+def test_predictions_of_spans_alone_lose_no_entities(tmp_path: Path, format: str) -> None:
+    found, nothing = NLP("Anna left Tarvik."), NLP("Nothing happened.")
+    found.spans["sc"] = [Span(found, 0, 1, label="PER")]
+    nothing.spans["sc"] = []
+    assert not write([found, nothing], tmp_path / "predicted", format, model="m").notes
+    assert write([found, nothing], tmp_path / "gold", format).notes[layers.MISSING] == 3
+
+
 def test_entities_are_not_counted_as_spans_too(tmp_path: Path) -> None:
     flat, nested = plain_doc(), nested_doc()
     flat.spans.clear()

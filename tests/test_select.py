@@ -59,6 +59,25 @@ def test_uncertain_texts_are_chosen_and_the_others_left(folder, tmp_path, by):
     assert "There are only 5 texts" in again and set(texts_of(tmp_path / "b.jsonl")) == set(KNOWN)
 
 
+def test_tasks_keep_the_fields_of_the_input(folder, tmp_path):
+    fields = {"id": "a1", "meta": {"src": "x"}, "label": "news", "model": "old", "half": "\ud800"}
+    (tmp_path / "raw.jsonl").write_text(json.dumps({"text": KNOWN[0], **fields}) + "\n")
+    made = {}
+    for tool in ("prodigy", "label-studio", "doccano", "json"):
+        output = select(folder, "-o", tmp_path / tool, "--tool", tool, raw=tmp_path / "raw.jsonl")
+        assert ("lost: fields of documents" in output) == (tool == "json")
+        made[tool] = json.loads((tmp_path / tool).read_text())
+    model = str(folder / "model")
+    others = {name: fields[name] for name in ("id", "label", "half")}
+    assert made["prodigy"]["meta"] == {"src": "x", **others, "input_model": "old", "model": model}
+    [task] = made["label-studio"]
+    assert task["id"] == 1
+    assert task["data"] == {"text": KNOWN[0], "input_id": "a1", **{k: v for k, v in fields.items() if k != "id"}}
+    texts = {key: value for key, value in made["doccano"].items() if key not in ("entities", "relations")}
+    expected = {"input_id": "a1", "input_label": "news", "meta": {"src": "x"}, "model": "old", "half": "\ud800"}
+    assert texts == {"id": 1, "text": KNOWN[0], **expected}
+
+
 @pytest.mark.parametrize(("format", "key"), [("prodigy", "spans"), ("label-studio", ""), ("doccano", "entities")])
 def test_tools_get_the_predictions(folder, tmp_path, format, key):
     path = tmp_path / ("a.json" if format == "label-studio" else "a.jsonl")

@@ -205,6 +205,14 @@ def test_precision_and_recall_together_and_apart(folder, tmp_path):
     assert "Give --output" in tune(folder, "--min-recall", 0.9)
 
 
+def test_a_folder_with_other_files_is_refused(folder, tmp_path):
+    (tmp_path / "a.spacy").write_bytes(b"")
+    output = tune(folder, "--min-recall", 0.9, "-o", tmp_path, code=1)
+    assert "has other files and is not a pipeline" in output and [p.name for p in tmp_path.iterdir()] == ["a.spacy"]
+    for _ in range(2):
+        assert "Saved the pipeline" in tune(folder, "--min-recall", 0.9, "-o", tmp_path / "new")
+
+
 def test_entities_of_a_ruler_count_at_any_threshold(folder, tmp_path):
     nlp = spacy.load(folder / "model")
     ruler = nlp.add_pipe("entity_ruler", before="sequence_ner")

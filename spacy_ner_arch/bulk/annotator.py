@@ -196,7 +196,7 @@ class Annotator:
         """
         if "entities" in self.layers:
             doc.set_ents([], default="missing")
-        if self.job.to != "spacy":
+        if self.job.to != "spacy" and "spans" in self.layers:
             doc.spans.clear()
         if "relations" in self.layers:
             set_relations(doc, [])

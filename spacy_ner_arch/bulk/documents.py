@@ -51,6 +51,11 @@ def find_layers(nlp: Language) -> list[str]:
     return layers
 
 
+def finds_relations_only(layers: Sequence[str]) -> bool:
+    """Whether a pipeline that sets these layers needs entities from elsewhere."""
+    return [*layers] == ["relations"]
+
+
 def parse(line: Line, format: str | None, new_keys: set[str], column: str = "text") -> Record:
     """The JSON object of a line; for a line of text, and for an empty line, an object with this text.
 

@@ -7,20 +7,25 @@ from spacy.language import Language
 from spacy.tokens import Doc
 
 from ..annotation.relations import stored_relations
-from .documents import find_layers, predict_in_zones
+from .documents import find_layers, finds_relations_only, predict_in_zones
+
+# The count of entities that a pipeline does not find itself.
+GIVEN = "given_entities"
 
 
 class Predictor:
     """A pipeline that predicts entities, spans or relations.
 
     layers: names in `documents.LAYERS` of what is written.
-    counted: names of the counts.
+    counted: names of the counts. For a pipeline that finds relations only, GIVEN is one: the entities and spans of the
+        input, without which there are no relations.
     Raises ValueError if the pipeline finds nothing.
     """
 
     def __init__(self, nlp: Language) -> None:
         self.nlp = nlp
-        self.layers = self.counted = find_layers(nlp)
+        self.layers = find_layers(nlp)
+        self.counted = [*self.layers, *([GIVEN] if finds_relations_only(self.layers) else [])]
 
     def prepare(self, doc: Doc) -> list[str]:
         """Labels of the entities that are removed: none."""
@@ -37,4 +42,5 @@ class Predictor:
             "spans": sum(map(len, doc.spans.values())),
             "relations": len(stored_relations(doc)),
         }
-        return {layer: found[layer] for layer in self.layers}
+        found[GIVEN] = found["entities"] + found["spans"]
+        return {name: found[name] for name in self.counted}

@@ -30,6 +30,7 @@ class Teacher:
     These components do not set entities: where the input has none, the annotation stays missing.
 
     layers, counted: see `predictor.Predictor`.
+    Raises ValueError for an exported pipeline, and for one without the teacher.
     """
 
     layers: list[str] = []
@@ -38,6 +39,7 @@ class Teacher:
     def __init__(self, nlp: Language, soft: Soft) -> None:
         self.nlp, self.soft = nlp, soft
         self.tagger = find_pipe(nlp, "sequence_ner", soft.component)
+        self.tagger.chains([])  # raises if it is exported, before documents are rejected for that
         self.cleaners = [pipe for name, pipe in nlp.pipeline if nlp.get_pipe_meta(name).factory == "doc_cleaner"]
         earlier = nlp.pipe_names[: nlp.pipe_names.index(self.tagger.name)]
         nlp.select_pipes(enable=[name for name in earlier if name not in assigning(nlp, "doc.ents")])

@@ -156,6 +156,7 @@ def report(folder: "OutputFolder") -> None:
     """Print the counts of all shards and what was rejected. Exits with an error if there is no document."""
     from ..bulk.annotator import REMOVED
     from ..bulk.documents import LAYERS
+    from ..bulk.predictor import GIVEN
 
     counts = folder.counts()
     first = folder.first_reject()
@@ -170,6 +171,11 @@ def report(folder: "OutputFolder") -> None:
     msg.good(f"{counts['documents']:,} documents with {', '.join(found)} in {folder.path}")
     if first is not None:
         warn(rejected, details)
+    if GIVEN in counts and not counts[GIVEN] and not counts["relations"]:
+        msg.warn(
+            "No document has an entity, and so none has a relation: add an entity component to the pipeline, or give "
+            ".spacy files with entities"
+        )
     removed = {key.removeprefix(REMOVED): number for key, number in counts.items() if key.startswith(REMOVED)}
     if removed:
         labels = ", ".join(f"{label} ({number:,})" for label, number in sorted(removed.items()))

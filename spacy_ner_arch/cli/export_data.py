@@ -74,7 +74,10 @@ def predictions(nlp: Language, file: Path) -> Iterator[Doc]:
     So a document has the same number with and without a model.
     """
     from ..formats import read_docbin
+    from ..formats.writers.content import get_fields
 
     examples = iter(predict_corpus(nlp, file, []))
     for doc in read_docbin(file, nlp.vocab):
-        yield next(examples).predicted if len(doc) else doc
+        predicted = next(examples).predicted if len(doc) else doc
+        predicted.user_data.update(get_fields(doc))
+        yield predicted

@@ -9,7 +9,7 @@ import typer
 from spacy.language import Language
 from spacy.tokens import Doc
 
-from ..bulk.documents import Record, parse, tokenize
+from ..bulk.documents import REMEDY, Record, parse, tokenize
 from ..formats.counts import ReadReport
 from ..formats.lines import BLANKS, Line, make_lines, read_lines
 
@@ -91,7 +91,18 @@ def read_sources(sources: Iterable[TextSource]) -> Iterator[tuple[Line, str | No
         elif source.name != STDIN:
             yield from ((line, format) for line in read_lines(source.name))
         else:
+            opened: Line | None = None  # by a bracket that could be that of a list of objects
+            start = ""
             for line in make_lines(Path("standard input"), typer.get_binary_stream("stdin")):
-                if format is None and line.text.strip(BLANKS):
-                    format = "jsonl" if line.text.lstrip(BLANKS).startswith("{") else "txt"
+                content = line.text.strip(BLANKS)
+                if format is None and content:
+                    format = "jsonl" if content.startswith("{") else "txt"
+                    opened = line if content.startswith("[") else None
+                    start = content.removeprefix("[").lstrip(BLANKS) if opened else ""
+                elif opened and content:
+                    start = content
+                if opened and start:
+                    if start.startswith("{"):
+                        raise opened.error("the input is a list of objects in JSON", REMEDY.format("text"))
+                    opened = None
                 yield line, format

@@ -51,7 +51,7 @@ def label(
     """
     from tqdm import tqdm
 
-    from ..bulk.documents import annotation, dump, find_layers, predict_in_zones
+    from ..bulk.documents import annotation, dump, find_layers, finds_relations_only, predict_in_zones
     from ..bulk.user_code import is_of_user
     from ..formats.counts import SKIPPED, ReadReport, check_on_error
     from .inputs import find_source, tokenize_records
@@ -72,13 +72,16 @@ def label(
         layers = find_layers(nlp)
         records = tokenize_records(nlp, sources, {key} if key else set(layers), report, on_error)
         labelled = predict_in_zones(nlp, records, batch_size or nlp.batch_size, n_process)
+        lacks_entities = finds_relations_only(layers)
         if not as_json:
             for doc, _ in labelled:
                 print_tables(doc)
+                lacks_entities = lacks_entities and not has_entities(doc)
         else:
             with open_output(output) as file:
                 for doc, record in tqdm(labelled, unit=" texts", disable=None if output else True):
                     found = annotation(doc, layers)
+                    lacks_entities = lacks_entities and not has_entities(doc)
                     file.write(dump({**record, **({key: found} if key else found)}) + "\n")
     except BrokenPipeError:
         raise  # `| head` has read enough; the command line ends without a message
@@ -88,9 +91,20 @@ def label(
         # Standard output has the json lines.
         typer.echo(f"Cannot label: {error}", err=True)
         raise typer.Exit(1) from error
+    if lacks_entities:
+        typer.echo(
+            "Warning: no text has an entity, and so none has a relation: add an entity component to the pipeline. "
+            "`ner-arch annotate` finds relations between the entities of .spacy files",
+            err=True,
+        )
     if report.notes[SKIPPED]:
         lines = [f"--on-error skip has left out {report.share(SKIPPED)} lines", *report.examples[SKIPPED]]
         typer.echo("\n    ".join(lines), err=True)
+
+
+def has_entities(doc: Doc) -> bool:
+    """Whether a document has entities or spans, between which relations could be."""
+    return bool(doc.ents or any(map(len, doc.spans.values())))
 
 
 def open_output(path: Path | None) -> AbstractContextManager[IO[str]]:

@@ -1,7 +1,11 @@
 """`ner-arch select`: which texts to annotate next."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from spacy.language import Language
+from spacy.tokens import Doc
 from typer import Argument, Option
 from wasabi import msg
 
@@ -9,6 +13,9 @@ from ..annotation.layers import find_pipe
 from .messages import fail, warn
 from .options import CODE, GPU_ID, MODEL
 from .pipelines import check_output, load
+
+if TYPE_CHECKING:
+    from ..bulk.documents import Record
 
 
 def select(
@@ -33,7 +40,8 @@ def select(
     """Choose the texts whose annotation would help a model most.
 
     They are those of which it is unsure, unlike each other. OUTPUT gets the chosen texts, the first choice first, with
-    the predictions of the model as pre-annotations. A text that occurs several times is chosen once.
+    the predictions of the model as pre-annotations, and with the other keys of their objects. A text that occurs
+    several times is chosen once.
     """
     from ..bulk.documents import dump
     from ..evaluation.selection import candidates, choose_texts, text_vectors
@@ -66,7 +74,7 @@ def select(
         vectors = text_vectors([nlp.make_doc(texts.records[i]["text"]) for i in pool])
         places = choose_texts(texts.uncertainty[pool], vectors, texts.entities[pool] if balance else None, count)
         chosen = [int(pool[place]) for place in places]
-        docs = nlp.pipe(texts.records[i]["text"] for i in chosen)
+        docs = predict_records(nlp, [texts.records[i] for i in chosen])
         write_docs(docs, output, tool, report, model=model, source=" ".join(raw))
         if rest is not None:
             left = set(range(len(texts.records))).difference(chosen)
@@ -86,3 +94,10 @@ def select(
     mean = {name: texts.uncertainty[rows].mean() for name, rows in (("chosen", chosen), ("all", slice(None)))}
     msg.good(f"Saved {len(chosen)} of {len(texts.records)} texts to {output}")
     msg.text(f"Mean {by} of the chosen texts {mean['chosen']:.3f}, of all texts {mean['all']:.3f}")
+
+
+def predict_records(nlp: Language, records: list["Record"]) -> Iterator[Doc]:
+    """Documents with predictions, and the fields of their records in doc.user_data."""
+    for doc, record in nlp.pipe(((record["text"], record) for record in records), as_tuples=True):
+        doc.user_data.update({name: value for name, value in record.items() if name != "text"})
+        yield doc

@@ -50,6 +50,8 @@ def tune(
             msg.fail(f"{option} {value} must be between 0 and 1", exits=1)
     if per_label and min_recall is None:
         msg.fail("--per-label is for --min-recall", exits=1)
+    if output is not None and output.is_dir() and any(output.iterdir()) and not (output / "meta.json").is_file():
+        fail("Cannot tune", f"{output} has other files and is not a pipeline: give another folder")
     nlp = load(model, use_gpu, code)
     try:
         pipe = find_pipe(nlp, "sequence_ner", component)

@@ -312,13 +312,14 @@ class SequenceNER(TorchPipe):
         """The distribution over the tag sequences of each document, from which a student can learn.
 
         The scores are divided by the calibrated temperature; they are 0 for white space. The documents must have what
-        the component reads, as for `readings`.
+        the component reads, as for `readings`. Raises ValueError for an exported component, even without documents.
         """
         names, scheme = tuple(self.tags), self.cfg["scheme"]
+        predicted = list(self._emissions(docs))  # before the head, which an exported component does not have
         scores = self.head.chain_scores()
         temperature = float(self.head.temperature)
         chains = []
-        for doc, words, rows in self._emissions(docs):
+        for doc, words, rows in predicted:
             emissions = np.zeros((len(doc), len(names)), dtype=rows.dtype)
             emissions[words.tokens] = rows / temperature
             chains.append(Chain(names, scheme, emissions=emissions, **scores))

@@ -19,6 +19,7 @@ from .label_studio import write_label_studio
 from .layers import (
     CATEGORIES,
     CHOICE,
+    FIELDS,
     GROUPS,
     MISSING,
     NO_LABEL,
@@ -61,13 +62,17 @@ class Writer(NamedTuple):
 TOOL_LAYERS = frozenset((OVERLAPS, RELATIONS))
 WRITERS: dict[str, Writer] = {
     "label-studio": Writer(
-        write_label_studio, "tasks for Label Studio and its configuration", TOOL_LAYERS | {SCORES, UNLABELLED, SPACES}
+        write_label_studio,
+        "tasks for Label Studio and its configuration",
+        TOOL_LAYERS | {SCORES, UNLABELLED, SPACES, FIELDS},
     ),
-    "doccano": Writer(partial(write_lines, doccano.make_text), "JSONL(relation) of doccano", TOOL_LAYERS | {SPACES}),
+    "doccano": Writer(
+        partial(write_lines, doccano.make_text), "JSONL(relation) of doccano", TOOL_LAYERS | {SPACES, FIELDS}
+    ),
     "prodigy": Writer(
         partial(write_lines, prodigy.make_task),
         "JSON lines for Prodigy",
-        TOOL_LAYERS | {SCORES, UNLABELLED, SPACES, RELATED},
+        TOOL_LAYERS | {SCORES, UNLABELLED, SPACES, RELATED, FIELDS},
     ),
     "brat": Writer(write_brat, "a folder for brat", TOOL_LAYERS | {SCORES, SPACES}, find_brat_losses),
     "conll": Writer(
@@ -103,6 +108,8 @@ def write_docs(
     """Write Docs in the format of an annotation tool.
 
     docs: the documents, with entities, spans and relations; probabilities are those of the components of this package.
+        Entries of doc.user_data named by strings are fields: for Prodigy they go to `meta`, for Label Studio to `data`,
+        for doccano beside the text; names that the tool has itself get `input_` in front.
     path: the file to write, or the folder for brat, which must be new or empty. Missing folders are made.
     format: a name in WRITERS.
     report: counts what is written and, with examples, what the format loses.

@@ -1,13 +1,15 @@
 """What is written of a document."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Sequence
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from spacy.tokens import Doc, Span
 
 from ...annotation.entities import scored_entities, scored_spans
 from ...annotation.relations import get_relations
+from ...annotation.teachers import TEACHER
 from ..spans import widest_apart
 
 
@@ -22,6 +24,8 @@ class Content(NamedTuple):
     relations: positions of head and tail in the list of spans, label, and probability or None.
     without_label: descriptions of spans without a label, and of relations between them, which are in none of these.
     model: name of the model that predicted the annotation; None for gold annotation.
+    fields: see `get_fields`; those that JSON can hold.
+    not_json: names of the other fields.
     """
 
     number: int
@@ -33,11 +37,33 @@ class Content(NamedTuple):
     relations: list[tuple[int, int, str, float | None]]
     without_label: list[str]
     model: str | None
+    fields: dict[str, Any]
+    not_json: list[str]
+
+    def renamed_fields(self, taken: Collection[str]) -> dict[str, Any]:
+        """The fields, with `input_` in front of names that the tool takes for its own."""
+        return {f"input_{name}" if name in taken else name: value for name, value in self.fields.items()}
 
     @property
     def is_labelled(self) -> bool:
         """Whether anything is annotated."""
         return bool(self.spans or self.relations) or any(token.ent_iob for token in self.doc)
+
+
+def get_fields(doc: Doc) -> dict[str, Any]:
+    """The fields of the record that became a document, such as its id: entries of doc.user_data named by strings."""
+    fields = {name: value for name, value in doc.user_data.items() if isinstance(name, str) and name != TEACHER}
+    if fields.get("text") == doc.text:
+        del fields["text"]
+    return fields
+
+
+def is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def make_content(number: int, doc: Doc, spans_key: str, model: str | None) -> Content:
@@ -53,6 +79,7 @@ def make_content(number: int, doc: Doc, spans_key: str, model: str | None) -> Co
     for argument in chain.from_iterable((relation.head, relation.tail) for relation in relations):
         found.setdefault((argument.start, argument.end, argument.label_), None)
     spans = sorted(key for key in found if key[2])
+    fields = get_fields(doc)
     content = Content(
         number,
         spans_key,
@@ -63,6 +90,8 @@ def make_content(number: int, doc: Doc, spans_key: str, model: str | None) -> Co
         [],
         [repr(doc[start:end].text) for start, end, label in found if not label],
         model,
+        {name: value for name, value in fields.items() if is_json(value)},
+        [name for name, value in fields.items() if not is_json(value)],
     )
     places = {key: i for i, key in enumerate(spans)}
     for head, tail, label, score in relations:

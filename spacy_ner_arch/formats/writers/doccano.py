@@ -2,13 +2,19 @@
 
 from typing import Any
 
+from ..offsets import DoccanoRecord
+from ..records import ANNOTATION_KEYS
 from ..units import unit_places
 from .content import Content
+
+# Names of fields that would be taken for something else.
+TAKEN = DoccanoRecord.known_keys() | set(ANNOTATION_KEYS)
 
 
 def make_text(content: Content) -> dict[str, Any]:
     units = {place: unit for unit, place in unit_places(content.doc.text, "utf-16")}
     return {
+        **content.renamed_fields(TAKEN),
         "id": content.number,
         "text": content.doc.text,
         "entities": [

@@ -6,8 +6,12 @@ from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from ..files import write_text
+from ..label_studio import MIN_KEYS
 from .content import Content, find_labels
 from .objects import with_score, write_list
+
+# Names of fields that the export JSON-MIN, which has them beside those of the task, would overwrite; and the text.
+TAKEN = MIN_KEYS | {"text"}
 
 
 def make_task(content: Content) -> dict[str, Any]:
@@ -19,7 +23,8 @@ def make_task(content: Content) -> dict[str, Any]:
     for head, tail, label, score in content.relations:
         ends = {"from_id": f"r{head}", "to_id": f"r{tail}", "direction": "right"}
         results.append(with_score({"type": "relation", **ends, "labels": [label]}, score))
-    task: dict[str, Any] = {"id": content.number, "data": {"text": content.doc.text}, "annotations": []}
+    data = {**content.renamed_fields(TAKEN), "text": content.doc.text}
+    task: dict[str, Any] = {"id": content.number, "data": data, "annotations": []}
     if content.model is not None:
         known = [result["score"] for result in results if "score" in result]
         prediction = {"model_version": content.model, "result": results}

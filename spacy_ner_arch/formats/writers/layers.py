@@ -21,6 +21,8 @@ LINKS = "lost: ids of entities"
 CATEGORIES = "lost: categories of documents"
 SPACES = "lost: spaces"
 UNKNOWN_SPACES = "lost: tokens of documents whose spaces are unknown; the text has a space after each token"
+FIELDS = "lost: fields of documents, in doc.user_data"
+NOT_JSON = "lost: fields of documents whose values JSON does not have"
 NO_LABEL = "left out: spans without a label"
 
 
@@ -44,7 +46,10 @@ def content_layers(content: Content) -> Iterator[tuple[str, str]]:
             yield SCORES, f"{score:.3f} of {label}"
     yield from ((NO_LABEL, text) for text in content.without_label)
     covered = {token.i for span in content.spans for token in span}
-    if not content.is_labelled:
+    has_entity_tags = any(token.ent_iob for token in doc)
+    if content.model is not None and not has_entity_tags:
+        pass  # predictions of a pipeline that sets spans or relations only
+    elif not content.is_labelled:
         yield UNLABELLED, short_repr(doc.text)
     else:
         yield from ((MISSING, repr(token.text)) for token in doc if not token.ent_iob and token.i not in covered)
@@ -58,4 +63,6 @@ def content_layers(content: Content) -> Iterator[tuple[str, str]]:
     yield from ((LINKS, f"{ent.text!r} {ent.kb_id_ or ent.ent_id_}") for ent in doc.ents if ent.kb_id_ or ent.ent_id_)
     if doc.cats:
         yield CATEGORIES, short_repr(doc.cats)
+    yield from ((FIELDS, f"{name!r}: {short_repr(value)}") for name, value in content.fields.items())
+    yield from ((NOT_JSON, repr(name)) for name in content.not_json)
     yield UNKNOWN_SPACES if doc.has_unknown_spaces else SPACES, short_repr(doc.text)

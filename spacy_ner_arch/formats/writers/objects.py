@@ -14,14 +14,21 @@ MakeObject = Callable[[Content], dict[str, Any]]
 
 def write_list(make: MakeObject, path: Path, contents: Sequence[Content]) -> None:
     """Write a JSON list of the objects of the documents."""
-    objects = (json.dumps(make(content), ensure_ascii=False) for content in contents)
+    objects = (dump(make(content)) for content in contents)
     items = (text if i == 0 else f",\n {text}" for i, text in enumerate(objects))
     write_text(path, chain(["["], items, ["]\n"]))
 
 
 def write_lines(make: MakeObject, path: Path, contents: Sequence[Content]) -> None:
     """Write the object of each document on a line."""
-    write_text(path, (json.dumps(make(content), ensure_ascii=False) + "\n" for content in contents))
+    write_text(path, (f"{dump(make(content))}\n" for content in contents))
+
+
+def dump(value: dict[str, Any]) -> str:
+    """An object as JSON. Half of a surrogate pair, which UTF-8 cannot encode but a field may have, is escaped."""
+    text = json.dumps(value, ensure_ascii=False)
+    is_text = text.encode("utf8", errors="ignore").decode("utf8") == text
+    return text if is_text else json.dumps(value)
 
 
 def with_score(value: dict[str, Any], score: float | None) -> dict[str, Any]:

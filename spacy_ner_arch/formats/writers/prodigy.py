@@ -48,6 +48,9 @@ def make_task(content: Content) -> dict[str, Any]:
             )
             for head, tail, label, score in content.relations
         ]
+    fields = content.renamed_fields(() if content.model is None else ("model",))
+    given = fields.pop("meta") if isinstance(fields.get("meta"), dict) else {}
+    meta = {**given, **fields, **({} if content.model is None else {"model": content.model})}
     if content.model is None and content.is_labelled:
-        return {**task, "answer": "accept"}
-    return {**task, "meta": {} if content.model is None else {"model": content.model}}
+        return {**task, **({"meta": meta} if meta else {}), "answer": "accept"}
+    return {**task, "meta": meta}
