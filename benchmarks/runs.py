@@ -283,13 +283,17 @@ TRANSFORMERS = [
     ),
     *(
         Run(
-            f"conll2003/transformer_bilstm_crf-glove{way}",
+            f"conll2003/{config}-glove{way}",
             "transformer",
-            "transformer_bilstm_crf",
+            config,
             {**CONLL_MINILM, "training.before_update": TRAINING[way], **WITH_CHARACTERS, **GLOVE_BESIDE},
-            seeds=THREE,
+            seeds=seeds,
         )
-        for way in ("", "-two_stages")
+        for config, way, seeds in (
+            ("transformer_bilstm_crf", "", THREE),
+            ("transformer_bilstm_crf", "-two_stages", THREE),
+            ("transformer_crf", "-two_stages", (0,)),
+        )
     ),
     Run(
         "conll2003/transformer_crf-long",
