@@ -1130,15 +1130,7 @@ def test_chunks_of_marked_copies_change_nothing(monkeypatch, tiny_transformers, 
     embedding = {"@architectures": "spacy_ner_arch.WordCharEmbed.v1", "unknown_rate": 0.0}
     tok2vec = {**ENCODED, "tok2vec": embedding}
     if kind == "spacy":  # its dropout draws from NumPy
-        tok2vec = {"@architectures": "spacy.HashEmbedCNN.v2", "pretrained_vectors": None}
-        tok2vec |= {
-            "width": 8,
-            "depth": 1,
-            "embed_size": 50,
-            "window_size": 1,
-            "maxout_pieces": 2,
-            "subword_features": True,
-        }
+        tok2vec = EMBED_CNN
     if kind in tiny_transformers:
         rates = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), 0.0)
         transformer = {**MODELS["ours"], "name": str(tiny_transformers[kind]), "transformer_config": rates}

@@ -495,6 +495,8 @@ def test_pipelines_from_before_these_settings_load(trained, tmp_path):
         assert removed == 1
         (tmp_path / path).write_text(text)
     assert entities(predicted(spacy.load(tmp_path))) == TRAIN[0][1]
+    with pytest.raises(ValueError, match="scheme cannot be changed after training: it was 'BILUO'"):
+        spacy.load(tmp_path, config={"components.sequence_ner.scheme": "BIO"})
 
 
 def alternatives(doc):

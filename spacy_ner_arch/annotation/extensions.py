@@ -6,7 +6,7 @@ from typing import Any
 
 
 def register(owner: Any, name: str, getter: Callable, setter: Callable) -> None:
-    """Register an attribute. Warn if the name is taken: the other attribute stays, and does not show what ours does.
+    """Register an attribute. If the name is taken, warn, and leave the other attribute as it is.
 
     owner: Doc, Span or Token.
     """

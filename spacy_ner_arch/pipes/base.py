@@ -63,7 +63,8 @@ class TorchPipe(TrainablePipe):
             self.loss_weight = make_loss_weight(loss_weight)
         self.is_weighted = loss_weight != 1.0
         # What the config says of the settings, which can change later.
-        self.cfg: dict[str, Any] = {**cfg, "labels": [], "configured": copy.deepcopy(cfg)}
+        self.configured = copy.deepcopy(cfg)
+        self.cfg: dict[str, Any] = {**cfg, "labels": [], "configured": self.configured}
         self._updates = 0
         # Of the current update, over all its parts and, in parallel training, all processes.
         self.update_loss = 0.0
@@ -379,10 +380,10 @@ class TorchPipe(TrainablePipe):
 
     def from_disk(self, path: Any, *, exclude: Iterable[str] = ()) -> "TorchPipe":
         """Load the component. An error names it and the folder. Nothing in the folder is executed."""
-        configured = self.cfg["configured"]
+        self.cfg.pop("configured", None)
         try:
             super().from_disk(path, exclude=exclude)
-            self._check_stored(configured, exclude)
+            self._check_stored(exclude)
         except ChangedSetting as error:
             raise error.of(self.name, path) from error
         except ValueError as error:
@@ -393,29 +394,27 @@ class TorchPipe(TrainablePipe):
 
     def from_bytes(self, data: bytes, *, exclude: Iterable[str] = ()) -> "TorchPipe":
         """Load the component. An error names it."""
-        configured = self.cfg["configured"]
+        self.cfg.pop("configured", None)
         with named_errors(self.name):
             super().from_bytes(data, exclude=exclude)
-            self._check_stored(configured, exclude)
+            self._check_stored(exclude)
         return self
 
     def take_setting(self, name: str, value: Any) -> None:
         """Change a setting to the value that the config of a stored component has been given."""
         self.cfg[name] = copy.deepcopy(value)
 
-    def _check_stored(self, configured: dict[str, Any], exclude: Iterable[str]) -> None:
+    def _check_stored(self, exclude: Iterable[str]) -> None:
         """Take the settings that were changed in the config after the component was stored.
 
         Raises ChangedSetting for one that cannot be changed after training, and ValueError if the labels of the model
         are not those of the component.
-
-        configured: the settings of the config.
         """
         stored = self.cfg.get("configured")
         before = stored if isinstance(stored, dict) else {}
-        self.cfg["configured"] = configured
-        check_fixed(self.fixed_settings, self.cfg, before, configured)
-        for name, value in configured.items():
+        self.cfg["configured"] = self.configured
+        check_fixed(self.fixed_settings, self.cfg, before, self.configured)
+        for name, value in self.configured.items():
             if name not in self.fixed_settings and before.get(name, value) != value:
                 self.take_setting(name, value)
         if not self.shim.is_initialized or {"model", "cfg"} & set(exclude):

@@ -218,7 +218,7 @@ class RelationExtractor(TorchPipe):
         )
         self.cfg["types"] = []
         if given is None:
-            self.cfg["configured"]["type_pairs"] = type_pairs
+            self.configured["type_pairs"] = type_pairs
         self.generate_candidates = candidates
         self.learned_type_pairs = type_pairs if type_pairs in ("learned", "learned_by_label") else None
         self.decode = decode

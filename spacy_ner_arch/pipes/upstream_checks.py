@@ -54,9 +54,8 @@ def check_vectors(pipe: TrainablePipe, docs: Sequence[Doc]) -> None:
 
 
 def check_encoders(pipe: TrainablePipe, nlp: Language) -> None:
-    """Raise ValueError if the encoder to which a component listens is not initialized, or another one runs in between.
-
-    Both would keep their vectors in the same place, so that the component would predict from those of the second one.
+    """Raise ValueError if the encoder to which a component listens is not initialized, or if a second encoder runs
+    between them: it would replace the vectors of the first one.
     """
     earlier: list[str] = []
     for name, other in nlp.components:
