@@ -216,8 +216,9 @@ def test_times_with_nanoseconds_are_kept(model, tmp_path):
     numbers = {name: [second + 1, None if negative is None else -1] for name, (_, _, negative) in columns.items()}
     arrays = {name: pa.array([*numbers[name], 3 * second], kind) for name, (kind, *_) in columns.items()}
     key = uuid.UUID(int=5)
-    keys = pa.ExtensionArray.from_storage(pa.uuid(), pa.array([key.bytes] * 3, pa.binary(16)))
-    table = pa.table({"text": TEXTS[:3], **arrays, "key": keys})
+    if hasattr(pa, "uuid"):  # not in older versions
+        arrays["key"] = pa.ExtensionArray.from_storage(pa.uuid(), pa.array([key.bytes] * 3, pa.binary(16)))
+    table = pa.table({"text": TEXTS[:3], **arrays})
     parquet.write_table(table, tmp_path / "a.parquet")
     for to in ("jsonl", "parquet", "spacy"):
         run(model, tmp_path / "a.parquet", tmp_path / to, "--to", to)
@@ -229,7 +230,7 @@ def test_times_with_nanoseconds_are_kept(model, tmp_path):
         for name, (_, *texts) in columns.items():
             assert [record[name] for record in records[:2]] == texts
         assert records[2]["moment"] == "1970-01-01T00:00:03" and records[2]["hour"] == "00:00:03"
-        assert records[2]["length"] == "PT3S" and records[0]["key"] == str(key)
+        assert records[2]["length"] == "PT3S" and records[0].get("key", str(key)) == str(key)
 
 
 @pytest.mark.parametrize("to", ["jsonl", "parquet", "spacy"])

@@ -49,7 +49,7 @@ def make(tags, lengths, spread=2.0, forbidden=0.3, dtype=torch.float32):
     emissions = torch.randn(len(lengths), max(lengths), tags, dtype=dtype) * spread
     transitions = torch.randn(tags, tags, dtype=dtype)
     transitions[(torch.rand(tags, tags) < forbidden) & ~torch.eye(tags).bool()] = FORBIDDEN
-    emissions[torch.rand(emissions.shape[:2]) < 0.2, -1] += FORBIDDEN if tags > 1 else 0.0
+    emissions[..., -1][torch.rand(emissions.shape[:2]) < 0.2] += FORBIDDEN if tags > 1 else 0.0
     return emissions.to(DEVICE), transitions.to(DEVICE), torch.tensor(lengths).to(DEVICE)
 
 

@@ -476,7 +476,7 @@ def scored(draw, tokens=5):
     gains = draw(arrays(np.float32, shape, elements=st.integers(-2, 4).map(float)))
     outside = np.add.outer(np.arange(shape[0]), np.arange(shape[1])) >= shape[0]
     gains[outside] = -np.inf
-    probabilities = draw(arrays(np.float32, shape, elements=st.sampled_from([0.3, 0.5, 0.75, 0.9])))
+    probabilities = draw(arrays(np.float32, shape, elements=st.sampled_from([0.25, 0.5, 0.75, 0.875])))
     return draw(arrays(np.int64, shape, elements=st.integers(1, 9))), gains, probabilities
 
 

@@ -406,7 +406,7 @@ def test_damaged_checkpoints(checkpointed, damage):
     else:
         with safe_open(path, framework="pt") as file:
             values = json.loads(file.metadata()["values"])
-        save_file({}, path, {"values": json.dumps({**values, "version": 99, "package": "7.0"})})
+        save_file({"a": torch.zeros(1)}, path, {"values": json.dumps({**values, "version": 99, "package": "7.0"})})
         message = "has version 99, of spacy_ner_arch 7.0"
     output = invoke(*options, "--resume")
     assert message in output and "start again with --force instead of --resume" in output
