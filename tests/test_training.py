@@ -313,6 +313,60 @@ def test_a_setting_that_is_changed_in_the_config_takes_effect(factory, setting, 
     assert spacy.load(tmp_path / "second").get_pipe(factory).cfg[setting] == stored
 
 
+@pytest.mark.parametrize("value", [0.3, 0.57, 0.7, 0.94])
+def test_what_was_set_in_the_component_stays(value, tmp_path):
+    """srsly reads these numbers otherwise than the config has them."""
+    assert srsly.json_loads(srsly.json_dumps(value)) != value
+    nlp = spacy.blank("en")
+    pipe = nlp.add_pipe("sequence_ner", config={"model": {"tok2vec": WORDS}, "threshold": value})
+    nlp.initialize(lambda: make_examples(nlp))
+    pipe.cfg["threshold"] = 0.5
+    for folder in (tmp_path / "first", tmp_path / "second"):
+        nlp.to_disk(folder)
+        nlp = spacy.load(folder)
+        assert nlp.get_pipe("sequence_ner").cfg["threshold"] == 0.5
+
+
+def test_type_pairs_in_another_order_are_the_same(tmp_path):
+    nlp = spacy.blank("en")
+    pairs = [["PER", "LOC"], ["PER", "PER"]]
+    pipe = nlp.add_pipe("relation_extractor", config={"model": {"tok2vec": WORDS}, "type_pairs": pairs})
+    nlp.initialize(lambda: related_examples(nlp))
+    pipe.add_types(["DATE"], [["PER", "DATE"]])
+    nlp.to_disk(tmp_path)
+    loaded = spacy.load(tmp_path, config={"components.relation_extractor.type_pairs": pairs[::-1]})
+    cfg = loaded.get_pipe("relation_extractor").cfg
+    assert cfg["type_pairs"] == [*pairs, ["PER", "DATE"]] and cfg["configured"]["type_pairs"] == pairs[::-1]
+
+
+def test_changed_type_pairs_are_checked(tmp_path):
+    nlp = spacy.blank("en")
+    nlp.add_pipe("relation_extractor", config={"model": {"tok2vec": WORDS}})
+    nlp.initialize(lambda: related_examples(nlp))
+    nlp.to_disk(tmp_path)
+    setting = "components.relation_extractor.type_pairs"
+    with pytest.raises(ValueError, match=r"^relation_extractor: type_pairs names \['BORN'\], which are not labels"):
+        spacy.load(tmp_path, config={setting: [["BORN", [["PER", "LOC"]]]]})
+    for pairs in ([["PERS", "LOC"]], [["LIVES_IN", [["PERS", "LOC"]]]]):
+        with pytest.warns(UserWarning, match=r"type_pairs has entity types that are not .*: \['PERS'\]; it knows"):
+            spacy.load(tmp_path, config={setting: pairs})
+
+
+def test_an_untrained_pipeline_takes_all_settings_of_its_config(tmp_path):
+    nlp = spacy.blank("en")
+    nlp.add_pipe("relation_extractor", config={"model": {"tok2vec": WORDS}})
+    nlp.add_pipe("sequence_ner", config={"model": {"tok2vec": WORDS}})
+    nlp.to_disk(tmp_path)
+    settings = {
+        "relation_extractor": {"type_pairs": "learned", "direction": "labels"},
+        "sequence_ner": {"scheme": "BIO"},
+    }
+    nlp = spacy.load(tmp_path, config={"components": settings})
+    assert nlp.get_pipe("sequence_ner").cfg["scheme"] == "BIO" and nlp.get_pipe("relation_extractor").once
+    nlp.initialize(lambda: related_examples(nlp))
+    assert nlp.get_pipe("relation_extractor").cfg["type_pairs"]
+
+
 def test_learned_type_pairs_and_the_config(tmp_path):
     """They can be replaced and lifted, but not learned without a training."""
     config = {"model": {"tok2vec": WORDS}, "type_pairs": "learned"}
@@ -378,6 +432,7 @@ def test_symmetric_labels_that_are_added_after_training(tmp_path):
     pipe = nlp.get_pipe("relation_extractor")
     pipe.cfg["symmetric"].append("MARRIED")
     pipe.add_label("MARRIED")
+    assert pipe.configured["symmetric"] == ["WITH", "LEFT"]
     for folder in (tmp_path / "first", tmp_path / "second"):  # stored and loaded twice
         nlp.to_disk(folder)
         for symmetric in (["WITH", "LEFT"], ["LEFT", "WITH"], ["MARRIED", "LEFT", "WITH"]):

@@ -128,6 +128,11 @@ def test_the_stored_pipeline_finds_as_much_as_promised(folder, tmp_path, per_lab
     assert (set(value) == {"LOC", "ORG", "PER"}) if per_label else (0 < value < 1)
     for label in ("LOC", "ORG", "PER") if per_label else (None,):
         assert found(nlp, label) >= 0.9
+    # The config has the same value, and another one there is a change.
+    configured = nlp.config["components"]["sequence_ner"]["alternatives"]
+    assert (dict(configured) if per_label else configured) == pytest.approx(value)
+    settings = {"components.sequence_ner.alternatives": None}
+    assert spacy.load(tmp_path / "tuned", config=settings).get_pipe("sequence_ner").cfg["alternatives"] is None
 
 
 def test_a_recall_that_is_almost_out_of_reach(capsys):

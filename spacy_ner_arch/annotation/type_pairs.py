@@ -54,6 +54,12 @@ def allowed_type_pairs(known: TypePairs | None, labels: Iterable[str]) -> set[tu
     return None if known is None else {(head, tail) for head, tail in known}
 
 
+def types_of(known: TypePairs | None) -> set[str]:
+    """All types in type pairs."""
+    lists = known.values() if isinstance(known, dict) else [known or []]
+    return {name for pairs in lists for pair in pairs for name in pair}
+
+
 def have_types(
     candidates: Candidates,
     type_pairs: Collection[tuple[str, str]] | None,

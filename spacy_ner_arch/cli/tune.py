@@ -7,6 +7,7 @@ from typer import Argument, Option
 from wasabi import msg
 
 from ..annotation.layers import find_pipe
+from ..pipes.changed_settings import as_stored
 from .messages import fail, writing
 from .options import CODE, GPU_ID, MODEL
 from .pipelines import check_corpus, load, predict_corpus
@@ -72,6 +73,10 @@ def tune(
     except ValueError as error:
         fail(f"Cannot tune {pipe.name}", error)
     pipe.cfg.update({**before, **settings})
+    # Also in the config, so that it is true and that any other value in it is a change.
+    pipe.configured.update(as_stored(settings))
+    rows = {name: list(map(list, value.items())) for name, value in settings.items() if isinstance(value, dict)}
+    nlp.get_pipe_config(pipe.name).update({**settings, **rows})
     for name, value in settings.items():
         msg.good(f"{pipe.name}: {name} = {value}")
     if output is None:

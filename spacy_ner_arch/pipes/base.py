@@ -1,6 +1,5 @@
 """What all components of this package share: labels, initialization, updates, errors."""
 
-import copy
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,7 +22,7 @@ from ..annotation.layers import describe_layers
 from ..bridge.errors import ChangedSetting, named_errors
 from ..training.checks import warn_of_settings
 from ..training.loss_weights import make_loss_weight
-from .fixed_settings import check_fixed
+from .changed_settings import as_stored, check_fixed, find_changes
 from .streaming import annotate_stream
 from .upstream_checks import check_encoders, check_trees, check_vectors
 
@@ -63,7 +62,7 @@ class TorchPipe(TrainablePipe):
             self.loss_weight = make_loss_weight(loss_weight)
         self.is_weighted = loss_weight != 1.0
         # What the config says of the settings, which can change later.
-        self.configured = copy.deepcopy(cfg)
+        self.configured = as_stored(cfg)
         self.cfg: dict[str, Any] = {**cfg, "labels": [], "configured": self.configured}
         self._updates = 0
         # Of the current update, over all its parts and, in parallel training, all processes.
@@ -383,13 +382,15 @@ class TorchPipe(TrainablePipe):
         self.cfg.pop("configured", None)
         try:
             super().from_disk(path, exclude=exclude)
-            self._check_stored(exclude)
+            is_changed = self._check_stored(exclude)
         except ChangedSetting as error:
             raise error.of(self.name, path) from error
         except ValueError as error:
             raise ValueError(
                 f"{self.name}: {path} is damaged or does not fit its config ({error}); train or download it again"
             ) from error
+        if is_changed:
+            self.check_named_labels(self.labels)
         return self
 
     def from_bytes(self, data: bytes, *, exclude: Iterable[str] = ()) -> "TorchPipe":
@@ -397,15 +398,18 @@ class TorchPipe(TrainablePipe):
         self.cfg.pop("configured", None)
         with named_errors(self.name):
             super().from_bytes(data, exclude=exclude)
-            self._check_stored(exclude)
+            is_changed = self._check_stored(exclude)
+        if is_changed:
+            self.check_named_labels(self.labels)
         return self
 
     def take_setting(self, name: str, value: Any) -> None:
         """Change a setting to the value that the config of a stored component has been given."""
-        self.cfg[name] = copy.deepcopy(value)
+        self.cfg[name] = as_stored(value)
 
-    def _check_stored(self, exclude: Iterable[str]) -> None:
-        """Take the settings that were changed in the config after the component was stored.
+    def _check_stored(self, exclude: Iterable[str]) -> bool:
+        """Take the settings that were changed in the config after the component was stored. Returns whether there are
+        any.
 
         Raises ChangedSetting for one that cannot be changed after training, and ValueError if the labels of the model
         are not those of the component.
@@ -413,16 +417,18 @@ class TorchPipe(TrainablePipe):
         stored = self.cfg.get("configured")
         before = stored if isinstance(stored, dict) else {}
         self.cfg["configured"] = self.configured
-        check_fixed(self.fixed_settings, self.cfg, before, self.configured)
-        for name, value in self.configured.items():
-            if name not in self.fixed_settings and before.get(name, value) != value:
-                self.take_setting(name, value)
+        fixed = self.fixed_settings if self.shim.is_initialized or "model" in exclude else ()
+        check_fixed(fixed, self.cfg, before, self.configured)
+        changed = [name for name in find_changes(before, self.configured) if name not in fixed]
+        for name in changed:
+            self.take_setting(name, self.configured[name])
         if not self.shim.is_initialized or {"model", "cfg"} & set(exclude):
-            return
+            return False
         stored = {key: value for key, value in self.shim.cfg.items() if key != "input_size"}
         expected = self.hyperparameters()
         if stored != expected:
             raise ValueError(f"the model was stored with {stored}, but the component has {expected}")
+        return bool(changed)
 
 
 def labels_in(data: Any) -> list[str]:

@@ -45,6 +45,7 @@ from ..annotation.type_pairs import (
     as_type_pairs,
     have_types,
     may_have,
+    types_of,
 )
 from ..bridge.errors import ChangedSetting, named_errors
 from .base import TorchPipe, log_odds
@@ -297,11 +298,19 @@ class RelationExtractor(TorchPipe):
 
     def take_setting(self, name: str, value: Any) -> None:
         if name == "type_pairs" and isinstance(value, str):
-            if self.learned_type_pairs:
+            if self.learned_type_pairs and self.shim.is_initialized:
                 before = "all" if self.cfg[name] is None else self.cfg[name]
                 raise ChangedSetting(name, short_repr(before), repr(value))
             value = None
         super().take_setting(name, value)
+        if name == "type_pairs" and self.shim.is_initialized:
+            unknown = sorted(types_of(self.cfg[name]) - set(self.cfg["types"]))
+            if unknown:
+                warnings.warn(
+                    f"{self.name}: type_pairs has entity types that are not in the training corpus: {unknown}; it "
+                    f"knows {self.cfg['types']}",
+                    stacklevel=2,
+                )
 
     def _learn_types(self, types: Iterable[str], type_pairs: GivenTypePairs) -> None:
         """Add what the corpus or the label data contain; type pairs only if they are learned."""

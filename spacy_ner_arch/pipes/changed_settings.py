@@ -1,7 +1,9 @@
-"""Settings in the `cfg` of a component that cannot be changed after training."""
+"""Settings of a stored component that its config now has otherwise."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import srsly
 
 from ..bridge.errors import ChangedSetting
 
@@ -22,6 +24,19 @@ def check_fixed(
             raise ChangedSetting(name, repr(comparable(stored[name])), repr(value))
 
 
+def find_changes(before: Mapping[str, Any], configured: Mapping[str, Any]) -> list[str]:
+    """Names of the settings whose value in the config is not the one before; one that was not stored is the same."""
+    return [name for name, value in configured.items() if comparable(before.get(name, value)) != comparable(value)]
+
+
 def comparable(value: Any) -> Any:
-    """A list sorted and without duplicates, since its order makes no difference; any other value as it is."""
+    """A list sorted and without duplicates, since its order makes no difference, also in a dictionary; any other value
+    as it is."""
+    if isinstance(value, dict):
+        return {key: comparable(each) for key, each in value.items()}
     return sorted({*map(str, value)}) if isinstance(value, list) else value
+
+
+def as_stored(value: Any) -> Any:
+    """A copy of a JSON value as it is read when it was stored: srsly reads 0.7 as 0.7000000000000001."""
+    return srsly.json_loads(srsly.json_dumps(value))
