@@ -520,6 +520,18 @@ def test_a_pipeline_that_is_initialized_without_a_corpus_is_not_reported(trained
         student.update([Example(student.make_doc("Anna left"), student.make_doc("Anna left"))])
 
 
+@pytest.mark.parametrize("head", ["CRF", "Softmax"])
+def test_texts_of_white_space_teach_nothing(trained, head):
+    student = make_nlp(head=head)
+    texts = [" \n ", TEXTS[0], "\n"]
+    examples = [soft_example(student, trained, text) for text in texts]
+    student.initialize(lambda: examples)
+    pipe = student.get_pipe("sequence_ner")
+    assert pipe.get_loss(examples[::2]) == 0
+    assert pipe.get_loss(examples) == pytest.approx(pipe.get_loss(examples[1:2])) and pipe.get_loss(examples) > 0
+    student.update(examples)
+
+
 def test_a_chain_of_another_length_is_refused(trained):
     student = make_nlp()
     example = soft_example(student, trained)

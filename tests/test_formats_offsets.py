@@ -43,6 +43,14 @@ def objects(*entities: list, names: tuple[str, ...] = ("start", "end", "label"),
     return [{**dict(zip(names, entity, strict=True)), **more} for entity in entities]
 
 
+def test_texts_say_nothing_of_their_sentences(tmp_path: Path) -> None:
+    """A component finds them. If all was one sentence, relations across sentences would be learned, and never found."""
+    line = {"text": "Anna left Tarvik. Olaf stayed.", "entities": [ANNA]}
+    (doc,), report = read_lines(tmp_path, {**line, "entities": [[0, 4, "PER"]]})
+    assert not doc.has_annotation("SENT_START") and report.sentences == 1
+    assert len(list(spacy.blank("en").add_pipe("sentencizer")(doc).sents)) == 2
+
+
 # Keys
 
 

@@ -997,6 +997,22 @@ def test_gold_relations_on_other_tokens_and_other_spaces():
     assert (scores["rel_strict_p"], scores["rel_strict_r"]) == (1.0, 0.5)
 
 
+def test_gold_documents_without_sentences_have_those_of_punctuation():
+    """As a component will set them: a relation across them is reported."""
+    nlp = make_nlp(candidates={"@misc": "spacy_ner_arch.EntityPairs.v1"})
+    nlp.add_pipe("sentencizer", first=True)
+    reference = Doc(nlp.vocab, words=["Anna", "left", ".", "Acme", "is", "in", "Rome", "."])
+    reference.set_ents([Span(reference, 0, 1, "PER"), Span(reference, 3, 4, "ORG"), Span(reference, 6, 7, "LOC")])
+    person, company, place = reference.ents
+    reference._.relations = [(person, company, "FOR"), (company, place, "IN")]
+    example = Example(reference.copy(), reference)
+    with pytest.warns(UserWarning, match="1 of 2 gold relations are not candidates, such as FOR from 'Anna'"):
+        nlp.initialize(lambda: [example])
+    assert not reference.has_annotation("SENT_START")
+    (gold, candidates, found) = nlp.get_pipe("relation_extractor").find_gold(example)
+    assert (len(gold), len(candidates.pairs), [number for number, *_ in found]) == (2, 2, [1])
+
+
 def test_entities_from_doc_spans():
     """Entities inside other entities."""
     nlp = make_nlp(candidates={**DOCUMENT, "spans_key": "sc"})

@@ -68,8 +68,9 @@ class TagTarget(NamedTuple):
     chain: Chain | None = None
 
     def in_words(self, words: Words) -> "TagTarget":
-        """The same for the words alone."""
-        chain = self.chain and self.chain._replace(emissions=self.chain.emissions[words.tokens])
+        """The same for the words alone. Without a word there is nothing to learn from a chain."""
+        chain = self.chain if len(words) else None
+        chain = chain and chain._replace(emissions=chain.emissions[words.tokens])
         return TagTarget(self.tags[words.tokens], chain)
 
 

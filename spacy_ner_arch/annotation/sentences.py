@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from spacy.attrs import SENT_START
+from spacy.pipeline import Sentencizer
 from spacy.tokens import Doc
 
 
@@ -17,9 +18,6 @@ def set_sentences(doc: Doc, starts: Iterable[int]) -> None:
 
 
 def with_sentences(doc: Doc) -> Doc:
-    """A gold document without sentence boundaries as one sentence, since a component may set them later."""
-    if doc.has_annotation("SENT_START"):
-        return doc
-    doc = doc.copy()
-    set_sentences(doc, [0])
-    return doc
+    """A gold document with sentence boundaries: those of punctuation if it has none, since a component may set them
+    later."""
+    return doc if doc.has_annotation("SENT_START") else Sentencizer()(doc.copy())

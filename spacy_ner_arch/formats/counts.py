@@ -34,7 +34,7 @@ class Note(NamedTuple):
 class ReadReport:
     """Counts of what was read. The readers of several files may share one report.
 
-    documents, sentences, tokens: number read.
+    documents, sentences, tokens: number read. A text without sentence boundaries counts as a sentence.
     missing: tokens without entity annotation.
     entities: entities by label.
     spans: spans that may overlap, by label, in formats that have them.
@@ -96,7 +96,8 @@ class ReadReport:
             for label in labels:
                 counts[label] += sign
 
-        self.sentences += sign * len(sentence.starts)
+        sentences = len(sentence.starts or [0])
+        self.sentences += sign * sentences
         self.tokens += sign * len(sentence.words)
         self.missing += sign * len(sentence.missing)
         count_labels(self.entities, (label for _, _, label in sentence.spans))
@@ -108,7 +109,7 @@ class ReadReport:
             self.many_labels += sign * sum(n > 1 for n in places.values())
         if sentence.relations is not None:
             entities = set(sentence.spans)
-            self.related_sentences += sign * len(sentence.starts)
+            self.related_sentences += sign * sentences
             count_labels(self.relations, (label for _, _, label in sentence.relations))
             beside = [not {head, tail} <= entities for head, tail, _ in sentence.relations]
             self.relations_beside_entities += sign * sum(beside)

@@ -33,7 +33,8 @@ class Sentence:
     nested: all spans, each once, in any order. They may overlap; the entities are among them.
     relations: the relations, each once. Their arguments need not be entities.
     The layers heads, deps, pos, tags, lemmas, nested and relations are None if the source does not annotate them.
-    starts: indices of the tokens that begin a sentence, if there are several.
+    starts: indices of the tokens that begin a sentence, if there are several. None for a text whose source does not
+        say where its sentences begin.
     line: where the sentence begins, for messages, or None. It does not matter for equality.
     """
 
@@ -48,7 +49,7 @@ class Sentence:
     lemmas: list[str] | None = None
     nested: list[LabelledSpan] | None = None
     relations: list[LabelledPair] | None = None
-    starts: list[int] = field(default_factory=lambda: [0])
+    starts: list[int] | None = field(default_factory=lambda: [0])
     line: Line | None = field(default=None, compare=False, repr=False)
 
     def shifted(self, offset: int) -> "Sentence":
@@ -61,7 +62,7 @@ class Sentence:
             self,
             spans=[shift(span) for span in self.spans],
             missing=[i + offset for i in self.missing],
-            starts=[i + offset for i in self.starts],
+            starts=self.starts and [i + offset for i in self.starts],
             heads=self.heads and [head + offset for head in self.heads],
             nested=self.nested and [shift(span) for span in self.nested],
             relations=self.relations and [(shift(head), shift(tail), label) for head, tail, label in self.relations],
@@ -69,14 +70,14 @@ class Sentence:
 
 
 def make_doc(vocab: Vocab, sentences: list[Sentence]) -> Doc:
-    """Join sentences into one Doc with their tokens and sentence starts.
+    """Join sentences into one Doc.
 
     Spaces are set only if all sentences state them. spaCy's corpus reader trains on the tokens of a Doc with unknown
     spaces and tokenizes the text of all others again, so guessed spaces would change the tokens.
 
-    A layer (tree, part of speech, tag, lemma, spans, relations) is set only if all sentences have it. Spans are stored
-    in doc.spans[SPANS_KEY], sorted; relations in doc._.relations. DocBin keeps both, but `Span.as_doc` does not:
-    spaCy's corpus reader loses them with `max_length` above 0 or `gold_preproc`.
+    A layer (sentence starts, tree, part of speech, tag, lemma, spans, relations) is set only if all sentences have it.
+    Spans are stored in doc.spans[SPANS_KEY], sorted; relations in doc._.relations. DocBin keeps both, but `Span.as_doc`
+    does not: spaCy's corpus reader loses them with `max_length` above 0 or `gold_preproc`.
     All tokens have entity annotation except those in `missing`. The label "root" becomes "ROOT", as in spaCy's parser.
 
     vocab: vocabulary of the pipeline that will use the Doc.
@@ -86,13 +87,14 @@ def make_doc(vocab: Vocab, sentences: list[Sentence]) -> Doc:
     parts = [sentence.shifted(offset) for sentence, offset in zip(sentences, offsets, strict=False)]
     heads, deps = _join(part.heads for part in parts), _join(part.deps for part in parts)
     has_tree = heads is not None and deps is not None
-    starts = {start for part in parts for start in part.starts}
+    starts = _join(part.starts for part in parts)
+    firsts = set(starts or ())
     n_words = sum(len(part.words) for part in parts)
     doc = Doc(
         vocab,
         words=[word for part in parts for word in part.words],
         spaces=_join(part.spaces for part in parts),
-        sent_starts=[i in starts for i in range(n_words)],
+        sent_starts=None if starts is None else [i in firsts for i in range(n_words)],
         heads=heads if has_tree else None,
         deps=["ROOT" if dep == "root" else dep for dep in deps or ()] if has_tree else None,
         pos=_join(part.pos for part in parts),

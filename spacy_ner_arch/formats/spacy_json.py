@@ -142,13 +142,13 @@ class DocRecord(Source):
             relations = [(labelled(r.head), labelled(r.tail), r.label) for r in self.extensions.relations_json]
         inside = {i for start, end, _ in spans for i in range(start, end)}
         missing = {i for bounds in self.unannotated for i in range(*place(bounds))} - inside
-        starts = sorted({place(bounds)[0] for bounds in self.sents or ()} | {0})
+        starts = None if self.sents is None else sorted({place(bounds)[0] for bounds in self.sents} | {0})
         layers: dict[str, Any] = {
             name: [getattr(token, key) for token in self.tokens]
             for key, name in LAYERS.items()
             if all(getattr(token, key) is not None for token in self.tokens)
         }
-        layers["heads"] = _find_heads(self.tokens, starts) if "deps" in layers else None
+        layers["heads"] = _find_heads(self.tokens, starts or [0]) if "deps" in layers else None
         return Sentence(
             [self.text[token.start : token.end] for token in self.tokens],
             None if self.has_unknown_spaces else [end < start for end, start in zip(ends, nexts, strict=True)],

@@ -180,6 +180,7 @@ def make_sentences(
             missing,
         )
         report.documents += 1
+        sentence.starts = None
         report.add(sentence, notes + more_notes + last_notes)
         yield [sentence]
 

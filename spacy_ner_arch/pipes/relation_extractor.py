@@ -406,7 +406,7 @@ class RelationExtractor(TorchPipe):
     def find_gold(self, eg: Example) -> tuple[list[RelationKey], Candidates, list[FoundRelation]]:
         """Gold relations of an example, the candidates among its gold entities, and the relations that are candidates.
 
-        A document without sentence boundaries is taken as one sentence. Learned type pairs restrict nothing.
+        A document without sentence boundaries has those of punctuation. Learned type pairs restrict nothing.
         """
         gold = relation_keys(eg.reference)
         candidates = self.generate_candidates(with_sentences(eg.reference))
