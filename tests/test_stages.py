@@ -8,8 +8,7 @@ from conftest import make_examples, make_nlp, transformer_nlp
 from spacy.util import registry
 from thinc.api import Adam, warmup_linear
 
-from spacy_ner_arch.bridge.shim import torch_shims
-from spacy_ner_arch.training.stages import create_stages, layer_shims, rate_factors
+from spacy_ner_arch.training.stages import create_stages, layer_shims
 
 
 def make(folder, stages, max_steps=0, frozen=False, with_optimizer=False, **settings):
@@ -150,49 +149,6 @@ def test_rates_and_decay_of_groups(tiny_transformers):
         assert settings("sequence_ner")["output.weight"] == (0.05, 0.1)
 
 
-def test_rates_fall_from_layer_to_layer(tiny_transformers):
-    """The transformer has one layer. The embeddings of the head are not below anything."""
-    rates = {"learn_rate": warmup_linear(0.1, 2, 4)}
-    stages = {
-        "one": {"steps": 1, "groups": {"transformer": {"layer_decay": 0.5}, "sequence_ner": {"layer_decay": None}}},
-        "two": {"steps": 2, "groups": {"all": {"match": ".", "layer_decay": 0.5, **rates}}},
-        "three": {"groups": {"transformer": {"layer_decay": 1, **rates}}},
-    }
-    nlp, step = make(tiny_transformers["bert"], stages)
-
-    def rates_now(component):
-        """The rates of the parameters in layers, and of those that are not."""
-        found = (set(), set())
-        for _, shim in torch_shims(nlp.get_pipe(component).model):
-            names = {p: name for name, p in shim.module.named_parameters()}
-            for part in shim.optimizer.adamw.param_groups:
-                for parameter in part["params"]:
-                    found["layer." not in names[parameter]].add(part["lr"])
-        return found
-
-    step(0)
-    assert rates_now("transformer") == ({0.01}, {0.005})
-    step(1)
-    step(2)
-    assert rates_now("transformer") == ({0.05}, {0.025})
-    assert rates_now("sequence_ner") == (set(), {0.05})
-    step(3)
-    step(4)
-    assert rates_now("transformer") == ({0.05}, {0.05})
-
-
-def test_rate_factors():
-    names = ["shared", "x.0.layer.0.a", "x.0.layer.1.b", "x.1.layer.0.a", "x.2.layer.1.b", "norm"]
-    assert rate_factors(names, 0.5) == {
-        1.0: {"x.2.layer.1.b", "norm"},
-        0.5: {"x.1.layer.0.a"},
-        0.25: {"x.0.layer.0.a", "x.0.layer.1.b"},
-        0.125: {"shared"},
-    }
-    assert rate_factors(names[1:4], 0.5) == {1.0: {"x.1.layer.0.a"}, 0.5: {"x.0.layer.0.a", "x.0.layer.1.b"}}
-    assert rate_factors(["shared", "norm"], 0.5) == {1.0: {"shared", "norm"}}
-
-
 def test_a_stage_starts_with_a_fresh_optimizer(tiny_transformers):
     stages = {"one": {"steps": 2, "groups": {"sequence_ner": {}}}, "two": {"groups": {"sequence_ner": {}}}}
     nlp, step = make(tiny_transformers["bert"], stages)
@@ -231,9 +187,6 @@ def test_sub_batches_change_nothing(tiny_transformers):
         ({"a": {"groups": {"x": {}}}, "b": {"groups": {"x": {}}}}, "only the last stage may be null"),
         ({"a": {"steps": 0, "groups": {"x": {}}}}, "steps = 0"),
         ({"a": {"groups": {"x": {"rate": 1}}}}, r"stages\.a\.groups\.x\]: unknown settings rate"),
-        ({"a": {"groups": {"x": {"layer_decay": 0}}}}, r"groups\.x\]: layer_decay = 0 must be above 0 and at most 1"),
-        ({"a": {"groups": {"x": {"layer_decay": 1.5}}}}, "layer_decay = 1.5 must be"),
-        ({"a": {"groups": {"x": {"layer_decay": "0.8"}}}}, "layer_decay = '0.8' must be"),
     ],
 )
 def test_what_is_no_stage(stages, message):
@@ -254,7 +207,6 @@ def test_what_is_no_stage(stages, message):
             r"groups\.crf\] gets no parameter: .* belong to groups before it, such as all; put it before them",
         ),
         ({"x": {"match": "("}}, r"groups\.x\]: match is not a regular expression"),
-        ({"sequence_ner": {"layer_decay": 0.8}}, r"sequence_ner\] has layer_decay = 0.8, but no .* of a transformer"),
     ],
 )
 def test_a_group_that_matches_nothing_is_found_before_the_first_update(tiny_transformers, groups, message):

@@ -17,14 +17,10 @@ MAX_SKIPPED = 50
 
 @dataclass
 class ParameterGroup:
-    """Parameters of one module with the same settings; None means the value of `[training.optimizer]`.
-
-    rate_factor: factor of the rate.
-    """
+    """Parameters of one module with the same settings; None means the value of `[training.optimizer]`."""
 
     names: frozenset[str]
     learn_rate: float | None = None
-    rate_factor: float = 1.0
     weight_decay: float | None = None
 
 
@@ -150,8 +146,7 @@ class ModuleOptimizer:
             self.adamw = torch.optim.AdamW([part for part in parts if part["params"]], fused=True)
         for part in self.adamw.param_groups:
             group = part["group"]
-            rate = settings.learn_rate if group.learn_rate is None else group.learn_rate
-            part["lr"] = rate * group.rate_factor
+            part["lr"] = settings.learn_rate if group.learn_rate is None else group.learn_rate
             part["betas"] = (settings.b1, settings.b2)
             part["eps"] = settings.eps
             decay = settings.L2 if group.weight_decay is None else group.weight_decay

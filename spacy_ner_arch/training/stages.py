@@ -2,8 +2,7 @@
 
 import re
 import warnings
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from spacy.language import Language
@@ -13,12 +12,9 @@ from thinc.schedules import constant
 
 from ..bridge.optimizer import ParameterGroup
 from ..bridge.shim import TorchShim, torch_shims
-from ..nn.transformer import WordTransformer
 
 STAGE_KEYS = {"steps", "groups"}
-GROUP_KEYS = {"match", "learn_rate", "layer_decay", "weight_decay"}
-# The number of a layer in the name of a parameter. The first one counts: layers can have numbered parts.
-LAYER = re.compile(r"\.(\d+)\.")
+GROUP_KEYS = {"match", "learn_rate", "weight_decay"}
 
 
 @registry.callbacks("spacy_ner_arch.Stages.v1")
@@ -39,16 +35,13 @@ def create_stages(stages: dict[str, dict[str, Any]]) -> Callable[[Language, dict
             match: regular expression that is searched in `component.layer.parameter`; null for all parameters of the
                 component with the name of the group. A parameter belongs to the first group that it matches.
             learn_rate: number or schedule; null for that of [training.optimizer].
-            layer_decay: factor of the rate from each layer of a transformer to the one below it, above 0 and at most 1.
-                The highest layer of the group has the rate itself; embeddings are below the lowest layer. null for 1.
             weight_decay: decay of weights, not of biases and normalization; null for L2 of [training.optimizer].
     The other settings of [training.optimizer] hold for all groups. Gradients are clipped by their norm over all
     parameters of a module (the transformer, or a head with its encoder).
 
-    Raises ValueError before the first update if a group gets no parameter, or has a layer_decay and no transformer.
-    Warns if it gets only constant or frozen parameters.
-    Source: Howard and Ruder 2018; layer_decay, Clark et al. 2020; two stages for a transformer under a BiLSTM-CRF,
-    NER-Research.
+    Raises ValueError before the first update if a group gets no parameter, and warns if it gets only constant or frozen
+    ones.
+    Source: Howard and Ruder 2018; two stages for a transformer under a BiLSTM-CRF, NER-Research.
     """
     check(stages)
     return Stages(stages)
@@ -82,9 +75,7 @@ class Stages:
         self._starts = []
         start = 0
         for name, stage in self.stages.items():
-            groups = find_groups(nlp, name, stage)
-            check_layers(name, stage, groups)
-            warn_of_idle(nlp, name, groups)
+            warn_of_idle(nlp, name, find_groups(nlp, name, stage))
             self._starts.append((start, name))
             start += stage.get("steps") or 0
         begin, name = self._starts[-1]
@@ -103,10 +94,9 @@ class Stages:
             settings = stage["groups"][group_name]
             groups = []
             for shim, names in parts.items():
-                for factor, own in split_layers(shim, names, settings.get("layer_decay")).items():
-                    group = ParameterGroup(own, rate_factor=factor, weight_decay=settings.get("weight_decay"))
-                    by_shim[shim].append(group)
-                    groups.append(group)
+                group = ParameterGroup(names, weight_decay=settings.get("weight_decay"))
+                by_shim[shim].append(group)
+                groups.append(group)
             rate = settings.get("learn_rate")
             if rate is not None:
                 self._running.append((iter(constant(rate) if isinstance(rate, (int, float)) else rate), groups))
@@ -134,11 +124,6 @@ def check(stages: dict[str, dict[str, Any]]) -> None:
             unknown = set(group) - GROUP_KEYS
             if unknown:
                 raise ValueError(f"{where[:-1]}.groups.{group_name}]: unknown settings {', '.join(sorted(unknown))}")
-            decay = group.get("layer_decay")
-            if decay is not None and not (isinstance(decay, (int, float)) and 0 < decay <= 1):
-                raise ValueError(
-                    f"{where[:-1]}.groups.{group_name}]: layer_decay = {decay!r} must be above 0 and at most 1, or null"
-                )
 
 
 def layer_shims(nlp: Language) -> Iterator[tuple[str, TorchShim]]:
@@ -184,46 +169,6 @@ def find_groups(nlp: Language, name: str, stage: dict[str, Any]) -> dict[str, di
                 f"{', '.join(sorted(layers)) or 'no layers of spacy_ner_arch'}"
             )
     return found
-
-
-def check_layers(name: str, stage: dict[str, Any], groups: dict[str, dict[TorchShim, frozenset[str]]]) -> None:
-    """Raise ValueError for a group of a stage that has a layer_decay, but nothing of a transformer."""
-    for group, parts in groups.items():
-        decay = stage["groups"][group].get("layer_decay")
-        if decay is not None and not any(isinstance(shim.module, WordTransformer) for shim in parts):
-            raise ValueError(
-                f"[training.before_update.stages.{name}.groups.{group}] has layer_decay = {decay}, but no parameter of "
-                "a transformer; set layer_decay = null"
-            )
-
-
-def split_layers(shim: TorchShim, names: frozenset[str], layer_decay: float | None) -> dict[float, frozenset[str]]:
-    """Parameters of a module by the factor of their rate, which is 1 for all that are not of a transformer."""
-    if layer_decay is None or not isinstance(shim.module, WordTransformer):
-        return {1.0: names}
-    return rate_factors([name for name, _ in shim.module.named_parameters() if name in names], layer_decay)
-
-
-def rate_factors(names: Sequence[str], layer_decay: float) -> dict[float, frozenset[str]]:
-    """The parameters of a transformer, in its order, by the factor of their rate.
-
-    The highest layer has the factor 1, each other one `layer_decay` times that of the layer above it. Parameters
-    outside of the layers are below the lowest one if they stand before the layers, as embeddings do; behind them they
-    have the factor 1.
-    """
-    found = [LAYER.search(name) for name in names]
-    layers = [int(match[1]) for match in found if match]
-    if not layers:
-        return {1.0: frozenset(names)}
-    lowest, highest = min(layers), max(layers)
-    factors = defaultdict[float, set[str]](set)
-    outside = lowest - 1
-    for name, match in zip(names, found, strict=True):
-        if match:
-            outside = highest
-        layer = int(match[1]) if match else outside
-        factors[layer_decay ** (highest - layer)].add(name)
-    return {factor: frozenset(own) for factor, own in factors.items()}
 
 
 def warn_of_idle(nlp: Language, name: str, groups: dict[str, dict[TorchShim, frozenset[str]]]) -> None:
