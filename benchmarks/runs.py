@@ -780,7 +780,23 @@ PREDICTED_ENTITIES = {
     "training.annotating_components": ["transformer", "sentencizer", "sequence_ner"],
 }
 TAGS_SCALE, PAIRS_SCALE = f"{MODEL}.loss_scale", f"{PAIR_MODEL}.loss_scale"
+
+
+def layer_rates(top: float, factor: float) -> dict[str, Any]:
+    """A rate for each layer of MiniLM, lower for those below."""
+    groups: dict[str, Any] = {}
+    for layer in reversed(range(6)):
+        rate = top * factor ** (5 - layer)
+        groups[f"layer_{layer}"] = {"match": rf"^transformer\..*layer\.{layer}\.", "learn_rate": linear(rate, WARMUP)}
+    groups["transformer"] = {"learn_rate": linear(top * factor**6, WARMUP)}
+    groups["sequence_ner"] = {"learn_rate": linear(HEAD_RATE, WARMUP)}
+    return {"@callbacks": "spacy_ner_arch.Stages.v1", "stages": {"all": {"groups": groups}}}
+
+
 TRIED = [
+    tried(
+        "conll2003/transformer_crf-long", "layer_rates", {"training.before_update": layer_rates(3e-4, 0.8)}, seeds=THREE
+    ),
     tried("conll2003/transformer_crf", "loss_scale", {TAGS_SCALE: 0.02}, seeds=(0, 1)),
     tried("semeval/relation_softmax", "loss_scale", {PAIRS_SCALE: 0.05}),
     tried("conll04/joint-1:1", "loss_scale", {TAGS_SCALE: 0.02, PAIRS_SCALE: 0.02}),
