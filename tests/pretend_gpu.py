@@ -36,6 +36,8 @@ from thinc.api import CupyOps, NumpyOps, get_current_ops, set_current_ops
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map_only
 
+from spacy_ner_arch.nn import fused
+
 CUDA = torch.device("cuda:0")
 HOST = torch.device("cpu")
 POISON = -77
@@ -360,11 +362,17 @@ def torch_patches(gpu: PretendGPU) -> Iterator[Any]:
         "synchronize": lambda device=None: gpu.wait(),
         "current_stream": lambda device=None: Stream(),
         "Event": Event,
+        # Optimizers ask, and a torch that is built for CUDA asks the driver.
+        "is_current_stream_capturing": lambda: False,
     }.items():
         yield patch.object(torch.cuda, name, value)
     yield patch.object(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
-    # Optimizers ask the accelerator for its stream, which a torch that is built for CUDA asks the driver for.
-    yield patch.object(torch.accelerator, "current_accelerator", lambda check_available=False: None)
+    # Optimizers ask the accelerator for its stream, which a torch that is built for CUDA asks the driver for. No
+    # torch before 2.6 has accelerators.
+    if hasattr(torch, "accelerator"):
+        yield patch.object(torch.accelerator, "current_accelerator", lambda check_available=False: None)
+    # Triton may be installed or not: counts are those of a CRF that runs step by step.
+    yield patch.object(fused, "kernels_compile", lambda device: False)
     generator = torch.Generator
     yield patch.object(torch, "Generator", lambda device=None: generator())
 
