@@ -529,6 +529,18 @@ class PretendCupy:
         return PretendCupy.array(data, dtype, copy=not isinstance(data, DeviceArray))
 
 
+class PretendRandom:
+    """The module cupy.random: random numbers of its own, whose state nobody can get or set."""
+
+    def __init__(self) -> None:
+        self.numbers = np.random.RandomState(0)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.endswith("_state"):
+            raise AttributeError(f"module 'cupy.random' has no attribute {name!r}")
+        return launched(getattr(self.numbers, name))
+
+
 class PretendOps(CupyOps):
     """The operations of thinc on the device, by those of the CPU."""
 
@@ -550,7 +562,7 @@ def add_operations() -> None:
         if (
             callable(function)
             and not name.startswith(("_", "asarray", "reshape"))
-            and name not in ("to_numpy", "minibatch", "xp")
+            and name not in ("to_numpy", "minibatch", "xp", "get_dropout_mask")
         ):
             setattr(PretendOps, name, staticmethod(launched(function)))
 
@@ -571,6 +583,7 @@ def thinc_patches() -> Iterator[Any]:
     }.items():
         yield patch.object(thinc.util, name, value)
     yield patch.object(thinc.backends, "CupyOps", PretendOps)
+    yield patch.object(PretendCupy, "random", PretendRandom(), create=True)
     yield patch.object(spacy.util, "get_async", lambda stream, array: DeviceArray(array.copy()))
 
 

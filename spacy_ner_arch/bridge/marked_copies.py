@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from spacy.tokens import Doc, Span
-from thinc.api import Model
+from thinc.api import Model, Ops
 
 from ..annotation.candidates import Candidates
 from ..annotation.gold_relations import GoldPairs
@@ -72,7 +72,7 @@ def forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> 
             loss, backprop_loss = head(read(chunk), is_train)
             kept.append(backprop_loss)
         else:
-            later.append((chunk, sampling_state(device_of(head))))
+            later.append((chunk, seed_cupy(head.ops), sampling_state(device_of(head))))
             with undone(head):
                 loss, _ = head(read(chunk), is_train)
         losses.append(loss)
@@ -86,8 +86,9 @@ def forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> 
             return docs
         for backprop_loss in kept:
             backprop_loss(weight)
-        for chunk, state in later:
+        for chunk, seed, state in later:
             with sampling_again(state):
+                seed_cupy(head.ops, seed)
                 _, backprop_loss = head(read(chunk), is_train)
             backprop_loss(weight)
         return docs
@@ -104,6 +105,18 @@ def predict_copies(model: Model, inputs: HeadInput) -> Iterator[HeadBatch]:
     for chunk in cut_copies(found, model.attrs["context"].value):
         copies = mark_chunk(docs, found, inputs.targets, chunk, model.attrs)
         yield from predict_batches(model.layers[0], copies)
+
+
+def seed_cupy(ops: Ops, seed: int | None = None) -> int | None:
+    """Give CuPy, from which layers of thinc draw on a GPU, this seed or a new one, since it cannot tell its state.
+
+    Returns the seed; None on a CPU.
+    """
+    if ops.name != "cupy":
+        return None
+    seed = int(np.random.randint(2**31)) if seed is None else seed
+    ops.xp.random.seed(seed)
+    return seed
 
 
 @contextlib.contextmanager
