@@ -84,7 +84,7 @@ def check_encoders(pipe: TrainablePipe, nlp: Language) -> None:
 
 
 def is_initialized(model: Any) -> bool:
-    """Whether a model has all its parameters and its modules of other libraries; also True for what is no thinc model."""
+    """Whether a model has all its parameters and its modules of other libraries. What is no thinc model needs none."""
     nodes = list(model.walk()) if isinstance(model, Model) else []
     return all(
         all(node.has_param(name) for name in node.param_names) and all(shim._model is not None for shim in node.shims)
