@@ -1185,6 +1185,34 @@ def test_chunks_of_marked_copies_change_nothing(monkeypatch, tiny_transformers, 
     assert same(kept, update(0.4)) and sizes == [4, 4, 4, 4, 4, 4, 4]
 
 
+def test_a_chunk_that_fails_counts_no_words(monkeypatch):
+    """Later chunks count in the backward pass. Those that are kept have counted theirs."""
+    embedding = {"@architectures": "spacy_ner_arch.WordCharEmbed.v1", "unknown_rate": 0.0}
+    nlp = make_nlp(model=relation_model("markers", tok2vec=embedding))
+    examples = related_examples(nlp)
+    optimizer = nlp.initialize(lambda: examples)
+    monkeypatch.setattr(marked_copies, "CHUNK", 4)
+    monkeypatch.setattr(marked_copies, "KEPT_CHUNKS", 0)
+    model = nlp.get_pipe("relation_extractor").model
+    (head,), shims = model.layers, torch_shims(model)
+    buffers = [buffer for _, shim in shims for buffer in shim.module.buffers()]
+    before = [buffer.clone() for buffer in buffers]
+    read = head._func
+
+    def fail(*args, **settings):
+        read(*args, **settings)
+        assert not same(buffers, before)
+        raise RuntimeError("out of memory")
+
+    def same(one, other):
+        return all(map(torch.equal, one, other))
+
+    monkeypatch.setattr(head, "_func", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        nlp.update(examples, sgd=optimizer)
+    assert same(buffers, before)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a real GPU")
 def test_chunks_of_marked_copies_on_a_gpu(monkeypatch):
     """Layers of thinc draw their dropout from CuPy there."""

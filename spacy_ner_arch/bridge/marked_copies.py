@@ -124,12 +124,14 @@ def undone(model: Model) -> Iterator[None]:
     """Undo what a forward pass in training changes, such as the counts of words."""
     buffers = [buffer for _, shim in torch_shims(model) for buffer in shim.module.buffers()]
     before = [(buffer._version, buffer.clone()) for buffer in buffers]
-    yield
-    for buffer, (version, value) in zip(buffers, before, strict=True):
-        # Graphs of kept chunks refuse their backward pass if a buffer that they read, such as the positions of a
-        # transformer, is written, even with the same values.
-        if buffer._version != version:
-            buffer.copy_(value)
+    try:
+        yield
+    finally:
+        for buffer, (version, value) in zip(buffers, before, strict=True):
+            # Graphs of kept chunks refuse their backward pass if a buffer that they read, such as the positions of a
+            # transformer, is written, even with the same values.
+            if buffer._version != version:
+                buffer.copy_(value)
 
 
 def of_words(docs: Sequence[Doc], found: Sequence[Candidates]) -> tuple[list[Doc], list[Candidates]]:
