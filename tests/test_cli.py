@@ -369,10 +369,19 @@ def test_label_refuses(trained, tmp_path, monkeypatch, args, message):
     assert message in label("model", *args, code=1)[1] and not (tmp_path / "out.jsonl").exists()
 
 
-@pytest.mark.parametrize("text", ['[{"text": "Anna"}]', '[\n  {"text": "Anna"}\n]', ' [ \n\n {"text": "Anna"}]'])
-def test_a_json_list_on_standard_input_is_no_text(joint, text):
+@pytest.mark.parametrize(
+    "text, items",
+    [
+        ('[{"text": "Anna"}]', "objects"),
+        ('[\n  {"text": "Anna"}\n]', "objects"),
+        (' [ \n\n {"text": "Anna"}]', "objects"),
+        ('["Anna lives in Tarvik ."]', "texts"),
+        ('[\n  "Anna",\n  "Tarvik"\n]', "texts"),
+    ],
+)
+def test_a_json_list_on_standard_input_is_no_text(joint, text, items):
     message = label(joint / "model", "-", stdin=text, code=1)[1]
-    assert "a list of objects" in message and "on each line" in message and "--format txt" in message
+    assert f"a list of {items}" in message and "on each line" in message and "--format txt" in message
     assert objects(label(joint / "model", "-", "--format", "txt", stdin=text)[0])
     assert objects(label(joint / "model", "-", stdin="[1] Anna\n{left}\n")[0])[0]["text"] == "[1] Anna"
 
