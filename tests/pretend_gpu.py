@@ -522,7 +522,7 @@ class PretendCupy:
     @staticmethod
     def array(data, dtype=None, copy=True):
         data = data if isinstance(data, (DeviceArray, np.ndarray)) else np.array(data)
-        return DeviceArray(np.array(getattr(data, "host", data), dtype=dtype, copy=copy or None))
+        return DeviceArray((np.array if copy else np.asarray)(getattr(data, "host", data), dtype=dtype))
 
     @staticmethod
     def asarray(data, dtype=None):
