@@ -36,6 +36,8 @@ from thinc.api import CupyOps, NumpyOps, get_current_ops, set_current_ops
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map_only
 
+from spacy_ner_arch.nn import fused
+
 CUDA = torch.device("cuda:0")
 HOST = torch.device("cpu")
 POISON = -77
@@ -360,11 +362,17 @@ def torch_patches(gpu: PretendGPU) -> Iterator[Any]:
         "synchronize": lambda device=None: gpu.wait(),
         "current_stream": lambda device=None: Stream(),
         "Event": Event,
+        # Optimizers ask, and a torch that is built for CUDA asks the driver.
+        "is_current_stream_capturing": lambda: False,
     }.items():
         yield patch.object(torch.cuda, name, value)
     yield patch.object(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
-    # Optimizers ask the accelerator for its stream, which a torch that is built for CUDA asks the driver for.
-    yield patch.object(torch.accelerator, "current_accelerator", lambda check_available=False: None)
+    # Optimizers ask the accelerator for its stream, which a torch that is built for CUDA asks the driver for. No
+    # torch before 2.6 has accelerators.
+    if hasattr(torch, "accelerator"):
+        yield patch.object(torch.accelerator, "current_accelerator", lambda check_available=False: None)
+    # Triton may be installed or not: counts are those of a CRF that runs step by step.
+    yield patch.object(fused, "kernels_compile", lambda device: False)
     generator = torch.Generator
     yield patch.object(torch, "Generator", lambda device=None: generator())
 
@@ -514,11 +522,23 @@ class PretendCupy:
     @staticmethod
     def array(data, dtype=None, copy=True):
         data = data if isinstance(data, (DeviceArray, np.ndarray)) else np.array(data)
-        return DeviceArray(np.array(getattr(data, "host", data), dtype=dtype, copy=copy or None))
+        return DeviceArray((np.array if copy else np.asarray)(getattr(data, "host", data), dtype=dtype))
 
     @staticmethod
     def asarray(data, dtype=None):
         return PretendCupy.array(data, dtype, copy=not isinstance(data, DeviceArray))
+
+
+class PretendRandom:
+    """The module cupy.random: random numbers of its own, whose state nobody can get or set."""
+
+    def __init__(self) -> None:
+        self.numbers = np.random.RandomState(0)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.endswith("_state"):
+            raise AttributeError(f"module 'cupy.random' has no attribute {name!r}")
+        return launched(getattr(self.numbers, name))
 
 
 class PretendOps(CupyOps):
@@ -542,7 +562,7 @@ def add_operations() -> None:
         if (
             callable(function)
             and not name.startswith(("_", "asarray", "reshape"))
-            and name not in ("to_numpy", "minibatch", "xp")
+            and name not in ("to_numpy", "minibatch", "xp", "get_dropout_mask")
         ):
             setattr(PretendOps, name, staticmethod(launched(function)))
 
@@ -563,6 +583,7 @@ def thinc_patches() -> Iterator[Any]:
     }.items():
         yield patch.object(thinc.util, name, value)
     yield patch.object(thinc.backends, "CupyOps", PretendOps)
+    yield patch.object(PretendCupy, "random", PretendRandom(), create=True)
     yield patch.object(spacy.util, "get_async", lambda stream, array: DeviceArray(array.copy()))
 
 

@@ -261,6 +261,31 @@ def test_the_error_of_missing_vectors_names_the_encoder():
         nlp("Anna left")
 
 
+OUR_EMBEDDING = {"@architectures": "spacy_ner_arch.WordCharEmbed.v1"}
+
+
+@pytest.mark.parametrize("listener", ["spacy.Tok2VecListener.v1", "spacy_ner_arch.Tok2VecListener.v1"])
+@pytest.mark.parametrize("encoder", [{}, {"model": OUR_EMBEDDING}], ids=["stock", "ours"])
+def test_an_encoder_that_is_frozen_before_it_is_initialized(encoder, listener, tmp_path):
+    """The width of the listener is in its config. An encoder that comes from another pipeline is initialized."""
+    nlp = spacy.blank("en")
+    encoder = nlp.add_pipe("tok2vec", config=encoder)
+    encoder.initialize(lambda: make_examples(nlp))
+    nlp.to_disk(tmp_path)
+    tok2vec = {"@architectures": listener, "width": encoder.model.get_dim("nO")}
+    config = {"model": {"@architectures": "spacy_ner_arch.CRF.v1", "tok2vec": tok2vec}}
+    new, sourced = spacy.blank("en").from_config(nlp.config), spacy.blank("en")
+    sourced.add_pipe("tok2vec", source=spacy.load(tmp_path))
+    for pipeline in (new, sourced):
+        pipeline.add_pipe("sequence_ner", config=config)
+    message = "sequence_ner listens to 'tok2vec', which is not initialized: .*frozen_components"
+    with new.select_pipes(disable=["tok2vec"]), pytest.raises(ValueError, match=message):
+        new.initialize(lambda: make_examples(new))
+    with sourced.select_pipes(disable=["tok2vec"]):
+        sourced.initialize(lambda: make_examples(sourced))
+    sourced.update(make_examples(sourced), sgd=False, exclude=["tok2vec"], annotates=["tok2vec"])
+
+
 @pytest.mark.parametrize("factory", ["tok2vec", "transformer"])
 def test_another_encoder_between_a_component_and_its_encoder(tiny_transformers, factory):
     """Both would write the same vectors: in training the component would read those of one, then those of the other."""

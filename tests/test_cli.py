@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import spacy
 import srsly
@@ -16,10 +17,12 @@ from spacy.cli._util import import_code
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 from spacy.training.corpus import walk_corpus
+from spacy.util import registry
 from thinc.api import Config
 from typer.testing import CliRunner
 
 import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
+from spacy_ner_arch.annotation.candidates import Candidates
 from spacy_ner_arch.annotation.teachers import TEACHER
 from spacy_ner_arch.bulk.documents import LAYERS, annotation, predict_in_zones
 from spacy_ner_arch.cli.configs import make_config
@@ -366,10 +369,19 @@ def test_label_refuses(trained, tmp_path, monkeypatch, args, message):
     assert message in label("model", *args, code=1)[1] and not (tmp_path / "out.jsonl").exists()
 
 
-@pytest.mark.parametrize("text", ['[{"text": "Anna"}]', '[\n  {"text": "Anna"}\n]', ' [ \n\n {"text": "Anna"}]'])
-def test_a_json_list_on_standard_input_is_no_text(joint, text):
+@pytest.mark.parametrize(
+    "text, items",
+    [
+        ('[{"text": "Anna"}]', "objects"),
+        ('[\n  {"text": "Anna"}\n]', "objects"),
+        (' [ \n\n {"text": "Anna"}]', "objects"),
+        ('["Anna lives in Tarvik ."]', "texts"),
+        ('[\n  "Anna",\n  "Tarvik"\n]', "texts"),
+    ],
+)
+def test_a_json_list_on_standard_input_is_no_text(joint, text, items):
     message = label(joint / "model", "-", stdin=text, code=1)[1]
-    assert "a list of objects" in message and "on each line" in message and "--format txt" in message
+    assert f"a list of {items}" in message and "on each line" in message and "--format txt" in message
     assert objects(label(joint / "model", "-", "--format", "txt", stdin=text)[0])
     assert objects(label(joint / "model", "-", stdin="[1] Anna\n{left}\n")[0])[0]["text"] == "[1] Anna"
 
@@ -386,6 +398,30 @@ def test_label_says_why_no_relation_is_found(joint, tmp_path):
     ruler.add_patterns([{"label": "PER", "pattern": "Anna"}])
     nlp.to_disk(tmp_path / "ruler")
     assert label(tmp_path / "ruler", "Nothing happened .")[1] == ""
+    (tmp_path / "empty.jsonl").touch()
+    assert label(tmp_path / "model", str(tmp_path / "empty.jsonl")) == ("", "")
+
+
+@registry.misc("tests.first_and_fifth_word.v1")
+def create_first_and_fifth_word():
+    def propose(doc):
+        return Candidates([doc[0:1], doc[4:5]], np.array([[0, 1]]), np.array([[0, 5]]))
+
+    return propose
+
+
+def test_relations_between_other_spans_need_no_entities(tmp_path):
+    """The candidates of a function of the user's are in no layer of the documents."""
+    nlp = spacy.blank("en")
+    nlp.add_pipe("relation_extractor", config={"candidates": {"@misc": "tests.first_and_fifth_word.v1"}})
+    text = "Anna Brandt lives in Tarvik ."
+    example = Example(nlp.make_doc(text), nlp.make_doc(text))
+    example.reference._.relations = [(example.reference[0:1], example.reference[4:5], "LIVES")]
+    train(nlp, [example])
+    nlp.to_disk(tmp_path)
+    output, messages = label(tmp_path, text, "--json")
+    assert objects(output)[0]["relations"] and messages == ""
+    assert "LIVES" in label(tmp_path, text)[0] and label(tmp_path, text)[1] == ""
 
 
 def test_label_refuses_a_pipeline_that_finds_nothing(tmp_path):

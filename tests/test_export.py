@@ -1,6 +1,7 @@
 """`ner-arch export`: the same predictions without PyTorch."""
 
 import pickle
+import re
 import sys
 
 import numpy as np
@@ -17,7 +18,7 @@ from conftest import (
     train,
     transformer_nlp,
 )
-from spacy.tokens import Doc, DocBin
+from spacy.tokens import Doc, DocBin, Span
 from torch.utils._python_dispatch import TorchDispatchMode
 from typer.testing import CliRunner
 
@@ -346,9 +347,17 @@ def test_int8_is_written_only_if_the_scores_stay(pair, tmp_path, monkeypatch):
     assert not (tmp_path / "c").exists()
 
 
-@pytest.mark.parametrize("marked", [False, True])
-def test_int8_needs_gold_annotation_of_what_is_exported(pair, tmp_path, marked):
-    """The tokenizer and the sentencizer have scores on any text. `marked`: no token is part of an entity."""
+@pytest.mark.parametrize(
+    "marked, message",
+    [
+        (None, "unlabelled.spacy has no gold annotation of what sequence_ner finds"),
+        ([], "nothing that sequence_ner finds in .*unlabelled.spacy is right"),
+        (["OTHER"], "nothing that sequence_ner finds in .*unlabelled.spacy is right"),
+    ],
+)
+def test_int8_needs_gold_annotation_of_what_is_exported(pair, tmp_path, marked, message):
+    """The tokenizer and the sentencizer have scores on any text. marked: labels of entities; no other token is part of
+    one."""
     *_, folder = pair
     nlp = spacy.load(folder / "original")
     nlp.add_pipe("sentencizer")
@@ -356,11 +365,11 @@ def test_int8_needs_gold_annotation_of_what_is_exported(pair, tmp_path, marked):
     unlabelled = [nlp.make_doc(text) for text in TEXTS]
     for doc in unlabelled:
         doc[0].is_sent_start = True
-        if marked:
-            doc.set_ents([], default="outside")
+        if marked is not None:
+            doc.set_ents([Span(doc, 0, len(doc), label) for label in marked], default="outside")
     DocBin(docs=unlabelled).to_disk(tmp_path / "unlabelled.spacy")
     output = run(tmp_path / "original", tmp_path / "out", "--int8", "--check", tmp_path / "unlabelled.spacy", code=1)
-    assert "unlabelled.spacy has no gold annotation of what sequence_ner finds" in output
+    assert re.search(message, output)
     assert not (tmp_path / "out").exists()
 
 

@@ -157,6 +157,7 @@ def test_a_label_to_keep_that_no_entity_has(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "Anna left", "entities": [[0, 4, "PER"]]}\n')
     output = run(tmp_path / "a.jsonl", tmp_path / "out", "--labels", "PRE")
     assert "No entity was read: none has a label of --labels PRE" in output
+    assert "that was read has the label" not in output
 
 
 def test_names_of_labels_that_no_input_has_are_named_once(tmp_path: Path) -> None:

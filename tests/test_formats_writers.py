@@ -142,6 +142,31 @@ def test_fields_of_documents_are_kept(tmp_path: Path, format: str) -> None:
     assert detect_format(tmp_path / "out") == format
 
 
+@pytest.mark.parametrize("format", ["label-studio", "doccano"])
+def test_new_names_of_fields_are_free(tmp_path: Path, format: str) -> None:
+    doc = plain_doc()
+    doc.user_data.update({"id": "a1", "input_id": "OLD", "input_input_id": "OLDER"})
+    assert not write([doc], tmp_path / "out", format).notes
+    written = (tmp_path / "out").read_text()
+    fields = json.loads(written)[0]["data"] if format == "label-studio" else json.loads(written)
+    assert fields["input_input_input_id"] == "a1"
+    assert fields["input_id"] == "OLD" and fields["input_input_id"] == "OLDER"
+
+
+def test_fields_of_an_earlier_task_for_prodigy_are_kept(tmp_path: Path) -> None:
+    doc = plain_doc()
+    doc.user_data.update({"id": "a1", "model": "other", "meta": {"id": "m", "model": "earlier", "input_id": 1}})
+    write([doc], tmp_path / "out", "prodigy", model="m")
+    assert json.loads((tmp_path / "out").read_text())["meta"] == {
+        "id": "a1",
+        "input_input_id": "m",
+        "input_id": 1,
+        "model": "m",
+        "input_model": "other",
+        "input_input_model": "earlier",
+    }
+
+
 def test_predictions_keep_the_fields_of_documents(tmp_path: Path) -> None:
     nlp = spacy.blank("en")
     nlp.add_pipe("entity_ruler").add_patterns([{"label": "PER", "pattern": "Anna"}])

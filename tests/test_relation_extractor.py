@@ -3,6 +3,7 @@
 import json
 import warnings
 from functools import partial
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from conftest import MODELS, TRAIN, make_examples, related_examples, relations, 
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from pretend_gpu import PretendOps, pretend_gpu
 from spacy.language import Language
 from spacy.tokens import Doc, Span, SpanGroup
 from spacy.training import Example
@@ -27,6 +29,7 @@ from spacy_ner_arch.bridge import marked_copies
 from spacy_ner_arch.bridge.marked_copies import mark
 from spacy_ner_arch.bridge.shim import torch_shims
 from spacy_ner_arch.evaluation.scorers import score_relations
+from spacy_ner_arch.nn.dropout import sampling_again, sampling_state
 from spacy_ner_arch.pipes import base, relation_checks
 from spacy_ner_arch.training.calibration import held_out_batches
 from spacy_ner_arch.training.corpus import copy_spans
@@ -1196,6 +1199,75 @@ def test_chunks_of_marked_copies_change_nothing(monkeypatch, tiny_transformers, 
     assert sizes == [4, 4, 4, 4] and not same(whole, kept)
     monkeypatch.setattr(marked_copies, "KEPT_CHUNKS", 1)
     assert same(kept, update(0.4)) and sizes == [4, 4, 4, 4, 4, 4, 4]
+
+
+def test_a_chunk_that_fails_counts_no_words(monkeypatch):
+    """Later chunks count in the backward pass. Those that are kept have counted theirs."""
+    embedding = {"@architectures": "spacy_ner_arch.WordCharEmbed.v1", "unknown_rate": 0.0}
+    nlp = make_nlp(model=relation_model("markers", tok2vec=embedding))
+    examples = related_examples(nlp)
+    optimizer = nlp.initialize(lambda: examples)
+    monkeypatch.setattr(marked_copies, "CHUNK", 4)
+    monkeypatch.setattr(marked_copies, "KEPT_CHUNKS", 0)
+    model = nlp.get_pipe("relation_extractor").model
+    (head,), shims = model.layers, torch_shims(model)
+    buffers = [buffer for _, shim in shims for buffer in shim.module.buffers()]
+    before = [buffer.clone() for buffer in buffers]
+    read = head._func
+
+    def fail(*args, **settings):
+        read(*args, **settings)
+        assert not same(buffers, before)
+        raise RuntimeError("out of memory")
+
+    def same(one, other):
+        return all(map(torch.equal, one, other))
+
+    monkeypatch.setattr(head, "_func", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        nlp.update(examples, sgd=optimizer)
+    assert same(buffers, before)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a real GPU")
+def test_chunks_of_marked_copies_on_a_gpu(monkeypatch):
+    """Layers of thinc draw their dropout from CuPy there."""
+    monkeypatch.setattr(marked_copies, "CHUNK", 4)
+    monkeypatch.setattr(marked_copies, "KEPT_CHUNKS", 1)
+    with pretend_gpu():
+        nlp = make_nlp(model=relation_model("markers", tok2vec=EMBED_CNN))
+        examples = related_examples(nlp)
+        optimizer = nlp.initialize(lambda: examples)
+        make_mask, masks = PretendOps.get_dropout_mask, []
+
+        def note_mask(self, shape, drop):
+            mask = make_mask(self, shape, drop)
+            if drop:
+                masks.append(mask.get())
+            return mask
+
+        with patch.object(PretendOps, "get_dropout_mask", note_mask):
+            nlp.update(examples, sgd=optimizer, drop=0.4)
+    # Of four chunks, and of the last three again.
+    per_chunk = len(masks) // 7
+    assert per_chunk > 0 and len(masks) == 7 * per_chunk
+    later, again = masks[per_chunk : 4 * per_chunk], masks[4 * per_chunk :]
+    assert all(map(np.array_equal, later, again))
+    assert not any(map(np.array_equal, later, later[per_chunk:]))
+
+
+def test_sampling_again_leaves_no_trace():
+    def draw():
+        return np.random.random(), float(torch.rand(()))
+
+    fix_random_seed(0)
+    expected = [draw() for _ in range(3)]
+    fix_random_seed(0)
+    state = sampling_state(torch.device("cpu"))
+    found = [draw(), draw()]
+    with sampling_again(state):
+        assert [draw() for _ in range(3)] == expected
+    assert [*found, draw()] == expected
 
 
 def test_marks():

@@ -3,7 +3,10 @@
 import copy
 import json
 import pickle
+import subprocess
+import sys
 import time
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -268,8 +271,28 @@ def test_no_relation_is_lost(tmp_path_factory: pytest.TempPathFactory, way: str,
 
 def test_a_name_that_is_taken_is_reported():
     """Our own attributes, registered again, are not."""
-    register(Doc, "relations", get_relations, set_relations)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        register(Doc, "relations", get_relations, set_relations)
     Doc.set_extension("taken", default=[])
     with pytest.warns(UserWarning, match=r"Doc\._\.taken was registered before .* call .*relations\.get_relations"):
         register(Doc, "taken", get_relations, set_relations)
+    assert Doc.get_extension("taken") == ([], None, None, None)
     Doc.remove_extension("taken")
+
+
+def test_modules_can_be_loaded_again():
+    """As while one writes code in a notebook. In another process, since other tests use the functions."""
+    code = """
+import importlib, warnings
+from spacy.tokens import Doc, Span
+from spacy_ner_arch.annotation import relations, scores
+
+warnings.simplefilter("error")
+old = relations.get_relations
+importlib.reload(relations), importlib.reload(scores)
+assert Doc.get_extension("relations")[2:] == (relations.get_relations, relations.set_relations)
+assert Span.get_extension("score")[2:] == (scores.get_score, scores.set_score)
+assert old is not relations.get_relations
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -8,13 +8,21 @@ from typing import Any
 def register(owner: Any, name: str, getter: Callable, setter: Callable) -> None:
     """Register an attribute. If the name is taken, warn, and leave the other attribute as it is.
 
+    A getter of the same name in the same module is what the module had before it was loaded again: it is replaced.
+
     owner: Doc, Span or Token.
     """
-    if not owner.has_extension(name):
-        owner.set_extension(name, getter=getter, setter=setter)
-    elif owner.get_extension(name)[2] is not getter:
+    known = owner.get_extension(name)[2] if owner.has_extension(name) else None
+    if not owner.has_extension(name) or (known is not None and origin(known) == origin(getter)):
+        owner.set_extension(name, getter=getter, setter=setter, force=True)
+    else:
         warnings.warn(
             f"{owner.__name__}._.{name} was registered before spacy_ner_arch was imported, and may not show what its "
             f"components set: do not register the name, or call {getter.__module__}.{getter.__name__}",
             stacklevel=2,
         )
+
+
+def origin(function: Callable) -> tuple[str | None, str | None]:
+    """Module and name of a function, where it has these."""
+    return getattr(function, "__module__", None), getattr(function, "__qualname__", None)

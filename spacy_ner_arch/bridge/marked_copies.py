@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from spacy.tokens import Doc, Span
-from thinc.api import Model
+from thinc.api import Model, Ops
 
 from ..annotation.candidates import Candidates
 from ..annotation.gold_relations import GoldPairs
@@ -72,7 +72,7 @@ def forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> 
             loss, backprop_loss = head(read(chunk), is_train)
             kept.append(backprop_loss)
         else:
-            later.append((chunk, sampling_state(device_of(head))))
+            later.append((chunk, seed_cupy(head.ops), sampling_state(device_of(head))))
             with undone(head):
                 loss, _ = head(read(chunk), is_train)
         losses.append(loss)
@@ -86,8 +86,9 @@ def forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> 
             return docs
         for backprop_loss in kept:
             backprop_loss(weight)
-        for chunk, state in later:
+        for chunk, seed, state in later:
             with sampling_again(state):
+                seed_cupy(head.ops, seed)
                 _, backprop_loss = head(read(chunk), is_train)
             backprop_loss(weight)
         return docs
@@ -106,17 +107,31 @@ def predict_copies(model: Model, inputs: HeadInput) -> Iterator[HeadBatch]:
         yield from predict_batches(model.layers[0], copies)
 
 
+def seed_cupy(ops: Ops, seed: int | None = None) -> int | None:
+    """Give CuPy, from which layers of thinc draw on a GPU, this seed or a new one, since it cannot tell its state.
+
+    Returns the seed; None on a CPU.
+    """
+    if ops.name != "cupy":
+        return None
+    seed = int(np.random.randint(2**31)) if seed is None else seed
+    ops.xp.random.seed(seed)
+    return seed
+
+
 @contextlib.contextmanager
 def undone(model: Model) -> Iterator[None]:
     """Undo what a forward pass in training changes, such as the counts of words."""
     buffers = [buffer for _, shim in torch_shims(model) for buffer in shim.module.buffers()]
     before = [(buffer._version, buffer.clone()) for buffer in buffers]
-    yield
-    for buffer, (version, value) in zip(buffers, before, strict=True):
-        # Graphs of kept chunks refuse their backward pass if a buffer that they read, such as the positions of a
-        # transformer, is written, even with the same values.
-        if buffer._version != version:
-            buffer.copy_(value)
+    try:
+        yield
+    finally:
+        for buffer, (version, value) in zip(buffers, before, strict=True):
+            # Graphs of kept chunks refuse their backward pass if a buffer that they read, such as the positions of a
+            # transformer, is written, even with the same values.
+            if buffer._version != version:
+                buffer.copy_(value)
 
 
 def of_words(docs: Sequence[Doc], found: Sequence[Candidates]) -> tuple[list[Doc], list[Candidates]]:

@@ -1,6 +1,6 @@
 """Predictions of a pipeline: for `ner-arch annotate` without --soft."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from spacy.language import Language
@@ -44,3 +44,8 @@ class Predictor:
         }
         found[GIVEN] = found["entities"] + found["spans"]
         return {name: found[name] for name in self.counted}
+
+
+def lacks_entities(counts: Mapping[str, int]) -> bool:
+    """Whether there are documents, but no relations for want of entities. counts: those of a Predictor; documents."""
+    return GIVEN in counts and counts["documents"] > 0 and not counts[GIVEN] and not counts["relations"]

@@ -156,7 +156,7 @@ def report(folder: "OutputFolder") -> None:
     """Print the counts of all shards and what was rejected. Exits with an error if there is no document."""
     from ..bulk.annotator import REMOVED
     from ..bulk.documents import LAYERS
-    from ..bulk.predictor import GIVEN
+    from ..bulk.predictor import lacks_entities
 
     counts = folder.counts()
     first = folder.first_reject()
@@ -171,7 +171,7 @@ def report(folder: "OutputFolder") -> None:
     msg.good(f"{counts['documents']:,} documents with {', '.join(found)} in {folder.path}")
     if first is not None:
         warn(rejected, details)
-    if GIVEN in counts and not counts[GIVEN] and not counts["relations"]:
+    if lacks_entities(counts):
         msg.warn(
             "No document has an entity, and so none has a relation: add an entity component to the pipeline, or give "
             ".spacy files with entities"

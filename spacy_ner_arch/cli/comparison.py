@@ -22,13 +22,15 @@ class Predicted(NamedTuple):
     """What a pipeline predicts on a corpus.
 
     scores: F1 scores in percent by name.
-    unscored: components that have F1 scores, but none above 0 on this corpus.
+    unscored: components whose F1 scores are all None on this corpus, which has no gold annotation of what they find.
+    wrong: components that have F1 scores, but none above 0.
     speed: words per CPU second.
     """
 
     docs: list[Doc]
     scores: dict[str, float]
     unscored: list[str]
+    wrong: list[str]
     speed: float
 
 
@@ -71,11 +73,17 @@ class Comparison(NamedTuple):
     def check_scores(self, fall: float, exported: Sequence[str]) -> None:
         """Raise ValueError if a score falls by more than `fall` points, or an exported component has none that can."""
         unscored = [name for name in self.before.unscored if name in exported]
+        wrong = [name for name in self.before.wrong if name in exported]
         # Exported encoders have no scores: those of other components show whether they are right.
-        if unscored or not any(self.before.scores.values()):
+        if unscored or not self.before.scores:
             raise ValueError(
                 f"{self.corpus} has no gold annotation of what {' and '.join(unscored) or 'the pipeline'} finds, so "
                 "that no F1 can fall: give an annotated corpus"
+            )
+        if wrong or not any(self.before.scores.values()):
+            raise ValueError(
+                f"nothing that {' and '.join(wrong) or 'the pipeline'} finds in {self.corpus} is right, so that no F1 "
+                "can fall: give a corpus that is annotated with the labels of the pipeline, or train the pipeline more"
             )
         for name, value in self.before.scores.items():
             after = self.after.scores.get(name, 0.0)
@@ -119,15 +127,16 @@ def predicted(nlp: Language, corpus: Path) -> Predicted:
     for example, doc in zip(examples, docs, strict=True):
         example.predicted = doc
     shown: dict[str, float] = {}
-    unscored = []
+    unscored: list[str] = []
+    wrong: list[str] = []
     # Not spaCy's Scorer, which also scores the tokenizer: that is the same in both pipelines.
     for name, pipe in nlp.pipeline:
         scores = pipe.score(examples) if hasattr(pipe, "score") else {}
         found = {key: value for key, value in scores.items() if key.endswith("_f")}
         shown |= {key: 100 * value for key, value in found.items() if isinstance(value, float)}
         if found and not any(found.values()):
-            unscored.append(name)
-    return Predicted(docs, shown, unscored, sum(map(len, docs)) / max(seconds, 1e-9))
+            (unscored if all(value is None for value in found.values()) else wrong).append(name)
+    return Predicted(docs, shown, unscored, wrong, sum(map(len, docs)) / max(seconds, 1e-9))
 
 
 def findings(doc: Doc) -> dict[tuple[Any, ...], float]:

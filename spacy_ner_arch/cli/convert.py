@@ -99,7 +99,7 @@ def convert(
     options = {option: value for option, value in of_formats.items() if value is not None}
     of_all: dict[str, Any] = {"n_sents": n_sents, "documents": documents, "on_error": on_error}
     of_all["labels"] = split_names(labels or "")
-    missing = list(dict.fromkeys(of_all["labels"]))
+    found_labels: set[str] = set()
     for path, stem in zip(inputs, stems, strict=True):
         report = ReadReport()
         try:
@@ -125,9 +125,11 @@ def convert(
         show_report(report, labels)
         for part, part_docs in parts.items():
             msg.good(f"{output_dir / part}.spacy: {len(part_docs)} docs")
-        missing = [label for label in missing if label not in report.entities | report.spans]
-    for label in missing:
-        msg.warn(f"No entity that was read has the label {label} of --labels")
+        found_labels |= report.entities.keys() | report.spans.keys()
+    # If no entity was read, that was said above.
+    for label in dict.fromkeys(of_all["labels"]) if found_labels else ():
+        if label not in found_labels:
+            msg.warn(f"No entity that was read has the label {label} of --labels")
 
 
 def warn_of_replaced(files: Iterable[Path]) -> None:

@@ -91,7 +91,7 @@ def read_sources(sources: Iterable[TextSource]) -> Iterator[tuple[Line, str | No
         elif source.name != STDIN:
             yield from ((line, format) for line in read_lines(source.name))
         else:
-            opened: Line | None = None  # by a bracket that could be that of a list of objects
+            opened: Line | None = None  # by a bracket that could be that of a list in JSON
             start = ""
             for line in make_lines(Path("standard input"), typer.get_binary_stream("stdin")):
                 content = line.text.strip(BLANKS)
@@ -102,7 +102,8 @@ def read_sources(sources: Iterable[TextSource]) -> Iterator[tuple[Line, str | No
                 elif opened and content:
                     start = content
                 if opened and start:
-                    if start.startswith("{"):
-                        raise opened.error("the input is a list of objects in JSON", REMEDY.format("text"))
+                    if start.startswith(("{", '"')):
+                        items = "objects" if start.startswith("{") else "texts"
+                        raise opened.error(f"the input is a list of {items} in JSON", REMEDY.format("text"))
                     opened = None
                 yield line, format

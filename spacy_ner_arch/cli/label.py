@@ -1,5 +1,6 @@
 """`ner-arch label`: entities, spans and relations of texts."""
 
+from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO
@@ -51,12 +52,13 @@ def label(
     """
     from tqdm import tqdm
 
-    from ..bulk.documents import annotation, dump, find_layers, finds_relations_only, predict_in_zones
+    from ..bulk.documents import annotation, dump, predict_in_zones
+    from ..bulk.predictor import Predictor, lacks_entities
     from ..bulk.user_code import is_of_user
     from ..formats.counts import SKIPPED, ReadReport, check_on_error
     from .inputs import find_source, tokenize_records
 
-    report = ReadReport()
+    report, counts = ReadReport(), Counter[str]()
     try:
         check_on_error(on_error)
         sources = [find_source(name, format) for name in inputs]
@@ -69,19 +71,19 @@ def label(
         if output is not None:
             check_output(output, [source.name for source in sources if source.is_file])
         nlp = load(model, use_gpu, code, silent=True)
-        layers = find_layers(nlp)
+        predictor = Predictor(nlp)
+        layers = predictor.layers
         records = tokenize_records(nlp, sources, {key} if key else set(layers), report, on_error)
         labelled = predict_in_zones(nlp, records, batch_size or nlp.batch_size, n_process)
-        lacks_entities = finds_relations_only(layers)
         if not as_json:
             for doc, _ in labelled:
                 print_tables(doc)
-                lacks_entities = lacks_entities and not has_entities(doc)
+                counts.update(predictor.counts(doc), documents=1)
         else:
             with open_output(output) as file:
                 for doc, record in tqdm(labelled, unit=" texts", disable=None if output else True):
                     found = annotation(doc, layers)
-                    lacks_entities = lacks_entities and not has_entities(doc)
+                    counts.update(predictor.counts(doc), documents=1)
                     file.write(dump({**record, **({key: found} if key else found)}) + "\n")
     except BrokenPipeError:
         raise  # `| head` has read enough; the command line ends without a message
@@ -91,7 +93,7 @@ def label(
         # Standard output has the json lines.
         typer.echo(f"Cannot label: {error}", err=True)
         raise typer.Exit(1) from error
-    if lacks_entities:
+    if lacks_entities(counts):
         typer.echo(
             "Warning: no text has an entity, and so none has a relation: add an entity component to the pipeline. "
             "`ner-arch annotate` finds relations between the entities of .spacy files",
@@ -100,11 +102,6 @@ def label(
     if report.notes[SKIPPED]:
         lines = [f"--on-error skip has left out {report.share(SKIPPED)} lines", *report.examples[SKIPPED]]
         typer.echo("\n    ".join(lines), err=True)
-
-
-def has_entities(doc: Doc) -> bool:
-    """Whether a document has entities or spans, between which relations could be."""
-    return bool(doc.ents or any(map(len, doc.spans.values())))
 
 
 def open_output(path: Path | None) -> AbstractContextManager[IO[str]]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class SamplingState(NamedTuple):
-    """States of the random numbers of torch on the CPU, of NumPy, from which layers of thinc draw, and of a GPU.
+    """States of the random numbers of torch on the CPU, of NumPy, from which layers of thinc draw there, and of a GPU.
 
     on_gpu: None if the device is no GPU.
     """

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from spacy.language import Language
 from spacy.pipeline import TrainablePipe
@@ -69,17 +69,27 @@ def check_encoders(pipe: TrainablePipe, nlp: Language) -> None:
         encoders = [name for name in earlier if vectors.place in nlp.get_pipe_meta(name).assigns]
         upstream = getattr(node, "upstream_name", "*")
         used = encoders[-1:] if upstream == "*" else [name for name in encoders if name == upstream]
-        if used and not node.has_dim("nO"):
+        if used and not is_initialized(getattr(nlp.get_pipe(used[0]), "model", None)):
             raise ValueError(
                 f"{pipe.name} listens to {used[0]!r}, which is not initialized: spaCy does not initialize [training] "
-                "frozen_components. Source it from a trained pipeline, or remove it from frozen_components; to keep a "
-                f"pretrained transformer as it is, set frozen = true in [components.{used[0]}.model]"
+                "frozen_components and disabled components. Source it from a trained pipeline, or enable it and remove "
+                "it from frozen_components; to keep a pretrained transformer as it is, set frozen = true in "
+                f"[components.{used[0]}.model]"
             )
         if upstream in encoders[:-1]:
             raise ValueError(
                 f"{pipe.name} listens to {upstream!r}, but {encoders[-1]!r} runs between them and replaces the "
                 f"vectors ({vectors.place}): put {pipe.name!r} before {encoders[-1]!r} in [nlp] pipeline"
             )
+
+
+def is_initialized(model: Any) -> bool:
+    """Whether a model has all its parameters and its modules of other libraries. What is no thinc model needs none."""
+    nodes = list(model.walk()) if isinstance(model, Model) else []
+    return all(
+        all(node.has_param(name) for name in node.param_names) and all(shim._model is not None for shim in node.shims)
+        for node in nodes
+    )
 
 
 def warn_of_order(pipe: TrainablePipe, nlp: Language, spans_key: str | None) -> None:

@@ -41,13 +41,24 @@ class Content(NamedTuple):
     not_json: list[str]
 
     def renamed_fields(self, taken: Collection[str]) -> dict[str, Any]:
-        """The fields, with `input_` in front of names that the tool takes for its own."""
-        return {f"input_{name}" if name in taken else name: value for name, value in self.fields.items()}
+        """`rename` of the fields. taken: names that the tool has itself."""
+        return rename(self.fields, taken)
 
     @property
     def is_labelled(self) -> bool:
         """Whether anything is annotated."""
         return bool(self.spans or self.relations) or any(token.ent_iob for token in self.doc)
+
+
+def rename(fields: dict[str, Any], taken: Collection[str]) -> dict[str, Any]:
+    """The fields, with `input_` in front of names that are taken, as often as no other field has the new name."""
+    renamed: dict[str, Any] = {}
+    for name, value in fields.items():
+        free = name
+        while free in taken or free in renamed or (free != name and free in fields):
+            free = f"input_{free}"
+        renamed[free] = value
+    return renamed
 
 
 def get_fields(doc: Doc) -> dict[str, Any]:

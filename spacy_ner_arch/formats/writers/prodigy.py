@@ -3,7 +3,7 @@
 from typing import Any
 
 from ...annotation.relations import has_relations
-from .content import Content
+from .content import Content, rename
 from .objects import with_score
 
 
@@ -48,9 +48,11 @@ def make_task(content: Content) -> dict[str, Any]:
             )
             for head, tail, label, score in content.relations
         ]
-    fields = content.renamed_fields(() if content.model is None else ("model",))
+    own: dict[str, Any] = {} if content.model is None else {"model": content.model}
+    fields = content.renamed_fields(own)
     given = fields.pop("meta") if isinstance(fields.get("meta"), dict) else {}
-    meta = {**given, **fields, **({} if content.model is None else {"model": content.model})}
+    own |= fields
+    meta = {**rename(given, own), **own}
     if content.model is None and content.is_labelled:
         return {**task, **({"meta": meta} if meta else {}), "answer": "accept"}
     return {**task, "meta": meta}
