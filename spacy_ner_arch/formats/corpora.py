@@ -1,7 +1,6 @@
 """Published corpora as JSON with tokens: `gliner`, `dygie`, `docred` and `tacred`."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import accumulate, product
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
@@ -29,6 +28,7 @@ class TokenAnnotation(NamedTuple):
     relations: [head, tail, label] with positions in the list of spans, or None if they are not annotated.
     partial: whether only the spans are annotated, and nothing is known of other tokens.
     kinds: kinds of notes on the annotation.
+    has_bounds: whether the sentences are those of the source, which else is one text.
     """
 
     sentences: list[list[str]]
@@ -36,6 +36,7 @@ class TokenAnnotation(NamedTuple):
     relations: list[LabelledIndices] | None
     partial: bool = False
     kinds: Sequence[str] = ()
+    has_bounds: bool = True
 
     @property
     def words(self) -> list[str]:
@@ -83,7 +84,7 @@ def read_corpus(
         sentence, more_notes = make_sentence(line, words, spans, annotation.relations, missing=missing)
         lengths = [len(part) for part in annotation.sentences if part]
         report.documents += 1
-        sentence = replace(sentence, starts=list(accumulate(lengths[:-1], initial=0)))
+        sentence.starts = list(accumulate(lengths[:-1], initial=0)) if annotation.has_bounds else None
         report.add(sentence, [*notes, *more_notes, *(Note(line, kind) for kind in annotation.kinds)])
         yield [sentence]
 
@@ -104,7 +105,7 @@ class GlinerRecord(CorpusRecord):
 
     def annotation(self) -> TokenAnnotation:
         spans = [(start, end + 1, label) for start, end, label in self.ner]
-        return TokenAnnotation([self.tokenized_text], spans, self.relations)
+        return TokenAnnotation([self.tokenized_text], spans, self.relations, has_bounds=False)
 
 
 def _first_five(item: Any) -> Any:
