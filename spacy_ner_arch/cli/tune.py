@@ -7,7 +7,6 @@ from typer import Argument, Option
 from wasabi import msg
 
 from ..annotation.layers import find_pipe
-from ..pipes.changed_settings import as_stored
 from .messages import fail, writing
 from .options import CODE, GPU_ID, MODEL
 from .pipelines import check_corpus, load, predict_corpus
@@ -42,6 +41,7 @@ def tune(
     the entities of a document on average. --min-precision sets `threshold`, the least probability of doc.ents. The
     precision is an estimate on the corpus.
     """
+    from ..pipes.changed_settings import as_stored
     from .thresholds import MIN_PROBABILITY, for_precision, for_recall, found_in, report_moved
 
     if min_recall is None and min_precision is None:

@@ -205,7 +205,8 @@ def check_counts(name: str, docs: list[Doc], report: ReadReport, folder: Path) -
     loaded = list(DocBin().from_disk(folder / "a.spacy").get_docs(NLP.vocab))
     assert [doc.to_json() for doc in loaded] == [doc.to_json() for doc in docs]
     assert sum(len(doc) for doc in loaded) == report.tokens
-    assert sum(len(list(doc.sents)) for doc in loaded) == report.sentences
+    counts = [len(list(doc.sents)) if doc.has_annotation("SENT_START") else 1 for doc in loaded if len(doc)]
+    assert sum(counts) == report.sentences
     assert sum(len(doc.ents) for doc in loaded) == report.entities.total()
     assert sum(token.ent_iob == 0 for doc in loaded for token in doc) == report.missing
     spans = [span for doc in loaded for span in doc.spans.get("sc", ())]
