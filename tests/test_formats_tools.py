@@ -824,6 +824,12 @@ def test_json_of_spacy(tmp_path: Path) -> None:
         values = [[getattr(token, name) for token in one] for one in (doc, gold)]
         assert [str(value) for value in values[0]] == [str(value) for value in values[1]]
     assert (report.documents, report.sentences) == (1, 2) and not report.notes
+    record = gold.to_json()
+    del record["sents"]
+    for token in record["tokens"]:
+        del token["dep"]
+    [doc], _ = read(write(tmp_path, record, name="no_sents.json"))
+    assert not doc.has_annotation("SENT_START")
     gold.spans["other"] = [gold[0:1]]
     gold[0].set_morph("Case=Nom")
     [doc], report = read(write(tmp_path, gold.to_json(), name="b.json"))

@@ -327,16 +327,21 @@ def test_what_was_set_in_the_component_stays(value, tmp_path):
         assert nlp.get_pipe("sequence_ner").cfg["threshold"] == 0.5
 
 
-def test_type_pairs_in_another_order_are_the_same(tmp_path):
+@pytest.mark.parametrize("by_label", [False, True])
+def test_type_pairs_in_another_order_are_the_same(by_label, tmp_path):
     nlp = spacy.blank("en")
-    pairs = [["PER", "LOC"], ["PER", "PER"]]
-    pipe = nlp.add_pipe("relation_extractor", config={"model": {"tok2vec": WORDS}, "type_pairs": pairs})
+    pairs, new = [["PER", "LOC"], ["PER", "PER"]], [["PER", "DATE"]]
+
+    def setting(pairs):
+        return [["LIVES_IN", pairs]] if by_label else pairs
+
+    pipe = nlp.add_pipe("relation_extractor", config={"model": {"tok2vec": WORDS}, "type_pairs": setting(pairs)})
     nlp.initialize(lambda: related_examples(nlp))
-    pipe.add_types(["DATE"], [["PER", "DATE"]])
+    pipe.add_types(["DATE"], {"LIVES_IN": new} if by_label else new)
     nlp.to_disk(tmp_path)
-    loaded = spacy.load(tmp_path, config={"components.relation_extractor.type_pairs": pairs[::-1]})
-    cfg = loaded.get_pipe("relation_extractor").cfg
-    assert cfg["type_pairs"] == [*pairs, ["PER", "DATE"]] and cfg["configured"]["type_pairs"] == pairs[::-1]
+    loaded = spacy.load(tmp_path, config={"components.relation_extractor.type_pairs": setting(pairs[::-1])})
+    found = loaded.get_pipe("relation_extractor").cfg["type_pairs"]
+    assert found == ({"LIVES_IN": pairs + new} if by_label else pairs + new)
 
 
 def test_changed_type_pairs_are_checked(tmp_path):
@@ -347,6 +352,12 @@ def test_changed_type_pairs_are_checked(tmp_path):
     setting = "components.relation_extractor.type_pairs"
     with pytest.raises(ValueError, match=r"^relation_extractor: type_pairs names \['BORN'\], which are not labels"):
         spacy.load(tmp_path, config={setting: [["BORN", [["PER", "LOC"]]]]})
+    with pytest.raises(ValueError, match="one_head names"):
+        spacy.load(tmp_path, config={"components.relation_extractor": {"decode": "graph", "one_head": ["BORN"]}})
+    changed = nlp.config.merge({"components": {"relation_extractor": {"type_pairs": [["BORN", [["PER", "LOC"]]]]}}})
+    new = spacy.blank("en").from_config(changed).get_pipe("relation_extractor")
+    with pytest.raises(ValueError, match="type_pairs names"):
+        new.from_bytes(nlp.get_pipe("relation_extractor").to_bytes())
     for pairs in ([["PERS", "LOC"]], [["LIVES_IN", [["PERS", "LOC"]]]]):
         with pytest.warns(UserWarning, match=r"type_pairs has entity types that are not .*: \['PERS'\]; it knows"):
             spacy.load(tmp_path, config={setting: pairs})

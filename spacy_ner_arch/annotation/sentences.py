@@ -1,11 +1,10 @@
 """Set the sentence boundaries of documents."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 from spacy.attrs import SENT_START
-from spacy.pipeline import Sentencizer
 from spacy.tokens import Doc
 
 
@@ -17,7 +16,15 @@ def set_sentences(doc: Doc, starts: Iterable[int]) -> None:
     doc.from_array([SENT_START], values.view(np.uint64))
 
 
-def with_sentences(doc: Doc) -> Doc:
-    """A gold document with sentence boundaries: those of punctuation if it has none, since a component may set them
-    later."""
-    return doc if doc.has_annotation("SENT_START") else Sentencizer()(doc.copy())
+def with_sentences(doc: Doc, sentencizer: Callable[[Doc], Doc] | None = None) -> Doc:
+    """A gold document with sentence boundaries. One without them is copied.
+
+    sentencizer: sets the boundaries of the copy; None takes it as one sentence, since a component may set them later.
+    """
+    if doc.has_annotation("SENT_START"):
+        return doc
+    doc = doc.copy()
+    if sentencizer is not None:
+        return sentencizer(doc)
+    set_sentences(doc, [0])
+    return doc

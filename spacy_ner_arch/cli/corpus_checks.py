@@ -9,7 +9,7 @@ from ..annotation.sentences import with_sentences
 from ..pipes.base import TorchPipe, labels_in
 from ..pipes.gold_checks import width_remedy
 from ..pipes.relation_extractor import RelationExtractor
-from ..pipes.upstream_checks import tree_readers
+from ..pipes.upstream_checks import find_sentencizer, tree_readers
 from .corpus_counts import (
     BOTH_DIRECTIONS,
     CROSSING,
@@ -75,6 +75,8 @@ def inspect_corpora(setup: Setup) -> tuple[dict[str, Any], list[Problem]]:
     for name, pipe in setup.nlp.pipeline:
         if not isinstance(pipe, TorchPipe) or name in setup.frozen:
             continue
+        if isinstance(pipe, RelationExtractor):
+            pipe.sentencizer = find_sentencizer(setup.nlp, name)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             labels = labels_in(pipe.find_label_data(setup.train))

@@ -159,7 +159,7 @@ def read_docs(
     on_error: str = "raise",
     **options: Any,
 ) -> Iterator[Doc]:
-    """Read a corpus file as Docs with sentence starts.
+    """Read a corpus file as Docs, with the sentence starts that it states.
 
     path, report, on_error: see above.
     vocab: vocabulary of the pipeline that will use the Docs.

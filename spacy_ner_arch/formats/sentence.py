@@ -33,8 +33,8 @@ class Sentence:
     nested: all spans, each once, in any order. They may overlap; the entities are among them.
     relations: the relations, each once. Their arguments need not be entities.
     The layers heads, deps, pos, tags, lemmas, nested and relations are None if the source does not annotate them.
-    starts: indices of the tokens that begin a sentence, if there are several. None for a text whose source does not
-        say where its sentences begin.
+    starts: indices of the tokens that begin a sentence, [0] for a single one. None for a text whose source does not say
+        where its sentences begin.
     line: where the sentence begins, for messages, or None. It does not matter for equality.
     """
 

@@ -145,7 +145,7 @@ def _merge(group: Sequence[TextAnnotation], report: ReadReport) -> TextAnnotatio
 def make_sentences(
     annotations: Iterable[TextAnnotation], report: ReadReport, tokenizer: Callable[[str], Doc], align: str
 ) -> Iterator[list[Sentence]]:
-    """Tokenize annotated texts. Each text becomes a document of one sentence.
+    """Tokenize annotated texts. Each text becomes a document, whose sentences are not stated.
 
     An entity that does not start and end at token boundaries cannot be learned. It is left out and counted, with its
     relations. The tokens that it overlaps are left without annotation, so that they are not learned as outside of

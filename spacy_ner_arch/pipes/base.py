@@ -382,15 +382,14 @@ class TorchPipe(TrainablePipe):
         self.cfg.pop("configured", None)
         try:
             super().from_disk(path, exclude=exclude)
-            is_changed = self._check_stored(exclude)
+            self._check_stored(exclude)
         except ChangedSetting as error:
             raise error.of(self.name, path) from error
         except ValueError as error:
             raise ValueError(
                 f"{self.name}: {path} is damaged or does not fit its config ({error}); train or download it again"
             ) from error
-        if is_changed:
-            self.check_named_labels(self.labels)
+        self._check_named_labels()
         return self
 
     def from_bytes(self, data: bytes, *, exclude: Iterable[str] = ()) -> "TorchPipe":
@@ -398,18 +397,21 @@ class TorchPipe(TrainablePipe):
         self.cfg.pop("configured", None)
         with named_errors(self.name):
             super().from_bytes(data, exclude=exclude)
-            is_changed = self._check_stored(exclude)
-        if is_changed:
-            self.check_named_labels(self.labels)
+            self._check_stored(exclude)
+        self._check_named_labels()
         return self
 
     def take_setting(self, name: str, value: Any) -> None:
         """Change a setting to the value that the config of a stored component has been given."""
         self.cfg[name] = as_stored(value)
 
-    def _check_stored(self, exclude: Iterable[str]) -> bool:
-        """Take the settings that were changed in the config after the component was stored. Returns whether there are
-        any.
+    def _check_named_labels(self) -> None:
+        """Raise ValueError if a setting of a trained component names a label that it does not have."""
+        if self.labels and self.shim.is_initialized:
+            self.check_named_labels(self.labels)
+
+    def _check_stored(self, exclude: Iterable[str]) -> None:
+        """Take the settings that were changed in the config after the component was stored.
 
         Raises ChangedSetting for one that cannot be changed after training, and ValueError if the labels of the model
         are not those of the component.
@@ -417,18 +419,17 @@ class TorchPipe(TrainablePipe):
         stored = self.cfg.get("configured")
         before = stored if isinstance(stored, dict) else {}
         self.cfg["configured"] = self.configured
-        fixed = self.fixed_settings if self.shim.is_initialized or "model" in exclude else ()
+        fixed = self.fixed_settings if self.shim.is_initialized else ()
         check_fixed(fixed, self.cfg, before, self.configured)
-        changed = [name for name in find_changes(before, self.configured) if name not in fixed]
-        for name in changed:
-            self.take_setting(name, self.configured[name])
+        for name in find_changes(before, self.configured):
+            if name not in fixed:
+                self.take_setting(name, self.configured[name])
         if not self.shim.is_initialized or {"model", "cfg"} & set(exclude):
-            return False
+            return
         stored = {key: value for key, value in self.shim.cfg.items() if key != "input_size"}
         expected = self.hyperparameters()
         if stored != expected:
             raise ValueError(f"the model was stored with {stored}, but the component has {expected}")
-        return bool(changed)
 
 
 def labels_in(data: Any) -> list[str]:

@@ -106,9 +106,9 @@ class RelationFaults:
             warnings.warn(
                 f"{name}: {self.outside.count} of {self.total} gold relations are not candidates, such as "
                 f"{self.outside.first}: an argument is not an entity of the document, does not match the tokenization, "
-                f"or is head and tail at once, or type_pairs or [components.{name}.candidates] exclude them; they "
-                'cannot be found and count as missed. Correct them, or set within = "document", a larger '
-                "max_distance or other type_pairs",
+                "or is head and tail at once, their entities are in different sentences, or type_pairs or "
+                f"[components.{name}.candidates] exclude them; they cannot be found and count as missed. Correct them, "
+                'or set within = "document", a larger max_distance or other type_pairs',
                 stacklevel=3,
             )
 

@@ -57,7 +57,7 @@ from .relation_checks import (
     warn_of_many_pairs,
     warn_of_no_entities,
 )
-from .upstream_checks import warn_of_order
+from .upstream_checks import find_sentencizer, warn_of_order
 
 DEFAULT_MODEL = Config().from_str(
     """
@@ -221,6 +221,8 @@ class RelationExtractor(TorchPipe):
         if given is None:
             self.configured["type_pairs"] = type_pairs
         self.generate_candidates = candidates
+        # Sets the sentences of gold documents without any, see `find_gold`.
+        self.sentencizer: Callable[[Doc], Doc] | None = None
         self.learned_type_pairs = type_pairs if type_pairs in ("learned", "learned_by_label") else None
         self.decode = decode
         self.one_head = list(one_head)
@@ -372,6 +374,7 @@ class RelationExtractor(TorchPipe):
         labels: label data, or a list of labels, from [initialize.components.NAME.labels]. None and a list read all
             examples, for the types; with label data, only the first ones are read, for warnings.
         """
+        self.sentencizer = None if nlp is None else find_sentencizer(nlp, self.name)
         super().initialize(get_examples, nlp=nlp, labels=labels)
         # A generator of another kind may need no entities.
         if nlp is not None and hasattr(self.generate_candidates, "spans_key"):
@@ -406,10 +409,11 @@ class RelationExtractor(TorchPipe):
     def find_gold(self, eg: Example) -> tuple[list[RelationKey], Candidates, list[FoundRelation]]:
         """Gold relations of an example, the candidates among its gold entities, and the relations that are candidates.
 
-        A document without sentence boundaries has those of punctuation. Learned type pairs restrict nothing.
+        A document without sentence boundaries gets those of the sentencizer of the pipeline, or is taken as one
+        sentence. Learned type pairs restrict nothing.
         """
         gold = relation_keys(eg.reference)
-        candidates = self.generate_candidates(with_sentences(eg.reference))
+        candidates = self.generate_candidates(with_sentences(eg.reference, self.sentencizer))
         if self.learned_type_pairs is None:
             candidates = self._select(candidates)
         aligned = [key[0] >= 0 and key[3] >= 0 for key in aligned_keys(eg)]

@@ -116,6 +116,18 @@ def warn_of_order(pipe: TrainablePipe, nlp: Language, spans_key: str | None) -> 
             return
 
 
+def find_sentencizer(nlp: Language, name: str) -> Callable[[Doc], Doc] | None:
+    """The last component before another one that sets sentences. None if there is none, and for one that is trained,
+    such as a parser, which may know nothing yet."""
+    found = None
+    for other, pipe in nlp.pipeline:
+        if other == name:
+            break
+        if "token.is_sent_start" in nlp.get_pipe_meta(other).assigns:
+            found = None if isinstance(pipe, TrainablePipe) else pipe
+    return found
+
+
 def check_trees(get_examples: Callable[[], Iterable[Example]], nlp: Language) -> None:
     """Raise ValueError if an encoder reads the trees of a parser that is trained in this run on no tree.
 
