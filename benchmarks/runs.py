@@ -308,6 +308,7 @@ TRANSFORMERS = [
 # published systems do, with the settings that were chosen on it.
 MIXED: dict[str, dict[str, tuple[str, ...]]] = {
     "conll2003_mixed": {part: (f"conll2003/{part}", f"conll2003_documents/{part}") for part in ("train", "dev")},
+    "conll2003_all": {"train": ("conll2003/train", "conll2003/dev"), "test": ("conll2003/test",)},
     "semeval_all": {"train": ("semeval/train", "semeval/dev"), "test": ("semeval/test",)},
 }
 # Training on sentences, on whole documents, or on both; each is scored on sentences and on documents.
@@ -902,6 +903,7 @@ ALL_PARTS = [
     on_all("semeval/relation_softmax-long", seeds=(0,)),
     on_all("semeval/relation_softmax-rdrop"),
     on_all("semeval/relation_softmax-rdrop-long", seeds=(0,)),
+    on_all("conll2003/transformer_crf-long", seeds=(0, 1)),
 ]
 TABLE = MAIN + TRIED + RDROP + ALL_PARTS
 RUNS = {run.name: run for run in TABLE}
