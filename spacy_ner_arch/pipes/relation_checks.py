@@ -106,7 +106,7 @@ class RelationFaults:
             warnings.warn(
                 f"{name}: {self.outside.count} of {self.total} gold relations are not candidates, such as "
                 f"{self.outside.first}: an argument is not an entity of the document, does not match the tokenization, "
-                "or is head and tail at once, their entities are in different sentences, or type_pairs or "
+                "or is head and tail at once; or the entities are in different sentences, or type_pairs or "
                 f"[components.{name}.candidates] exclude them; they cannot be found and count as missed. Correct them, "
                 'or set within = "document", a larger max_distance or other type_pairs',
                 stacklevel=3,
