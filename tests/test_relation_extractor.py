@@ -25,6 +25,7 @@ from spacy_ner_arch.annotation.candidates import Candidates, EntityPairs, create
 from spacy_ner_arch.annotation.entities import count_as_right, span_scores
 from spacy_ner_arch.annotation.gold_relations import GoldPairs, sample_negatives
 from spacy_ner_arch.annotation.relation_decoding import score_pairs
+from spacy_ner_arch.annotation.sentences import set_sentences
 from spacy_ner_arch.bridge import marked_copies
 from spacy_ner_arch.bridge.marked_copies import mark
 from spacy_ner_arch.bridge.shim import torch_shims
@@ -1022,6 +1023,25 @@ def test_gold_documents_without_sentences_have_those_of_the_sentencizer(punctuat
     (gold, candidates, found) = nlp.get_pipe("relation_extractor").find_gold(example)
     numbers = [number for number, *_ in found]
     assert (len(gold), len(candidates.pairs), numbers) == ((2, 2, [1]) if is_lost else (2, 6, [0, 1]))
+
+
+@pytest.mark.parametrize("before", ["nothing", "ruler", "sentencizer", "frozen", "silent"])
+def test_sentences_that_no_component_sets_end_the_initialization(before):
+    nlp = make_nlp(candidates={"@misc": "spacy_ner_arch.EntityPairs.v1"})
+    if before == "ruler":
+        nlp.add_pipe("entity_ruler", first=True)
+    elif before == "silent":
+        nlp.add_pipe("test_own_entities", first=True)
+    elif before != "nothing":
+        nlp.add_pipe("sentencizer", first=True)
+    examples = related_examples(nlp)
+    with nlp.select_pipes(disable=["sentencizer"] if before == "frozen" else []):
+        if before in ("nothing", "ruler"):
+            with pytest.raises(ValueError, match="relation_extractor: .* the corpus has none for 'Anna.*annotating"):
+                nlp.initialize(lambda: examples)
+            for eg in examples:
+                set_sentences(eg.predicted, [0])
+        nlp.initialize(lambda: examples)
 
 
 def test_entities_from_doc_spans():

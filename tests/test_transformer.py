@@ -697,8 +697,11 @@ def test_prediction_without_the_transformer_is_an_error(tiny_transformers, monke
 def test_our_listener_refuses_another_model(tiny_transformers):
     nlp = transformer_nlp(tiny_transformers["bert"], "ours", model="stock")
     nlp.initialize(lambda: make_examples(nlp))
+    for annotates in ([], ["transformer"]):
+        with pytest.raises(ValueError, match="use spacy-transformers.TransformerListener.v1"):
+            nlp.update(make_examples(nlp), exclude=annotates, annotates=annotates)
     with pytest.raises(ValueError, match="use spacy-transformers.TransformerListener.v1"):
-        nlp.update(make_examples(nlp))
+        nlp("Anna left")
 
 
 def test_our_listener_refuses_vectors_of_other_documents(tiny_transformers):

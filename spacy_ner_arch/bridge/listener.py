@@ -28,6 +28,10 @@ MISSING_VECTORS = (
     "a document has no vectors of the transformer: put the component `transformer` into the pipeline before the one "
     "that listens to it, and into annotating_components where that one is"
 )
+OTHER_MODEL = (
+    "spacy_ner_arch.TransformerListener.v1 listens to spacy_ner_arch.TransformerModel.v1 only; over another model use "
+    "spacy-transformers.TransformerListener.v1"
+)
 # Shared by all documents: word pieces are not passed on.
 NO_PIECES = WordpieceBatch.empty()
 # Listeners that a transformer of its own can replace: the function that takes their place, and the settings it keeps.
@@ -111,10 +115,7 @@ def listen(model: WordListener, docs: list[Doc], is_train: bool) -> tuple[Sequen
         return doc_vectors(model, docs, is_train), no_backprop
     received: Any = model._outputs
     if not isinstance(received, DocVectors):
-        raise ValueError(
-            "spacy_ner_arch.TransformerListener.v1 listens to spacy_ner_arch.TransformerModel.v1 only; over another "
-            "model use spacy-transformers.TransformerListener.v1"
-        )
+        raise ValueError(OTHER_MODEL)
     if [len(rows) for rows in received.vectors] != [len(doc) for doc in docs]:
         raise ValueError(
             "the transformer has passed on the vectors of other documents than those of this update: update it and the "
@@ -136,6 +137,8 @@ def doc_vectors(model: WordListener, docs: list[Doc], is_train: bool) -> list[Fl
             raise ValueError(MISSING_VECTORS)
         # spaCy's components run their models at initialization, on documents without vectors.
         warnings.warn(f"{MISSING_VECTORS}; zeros are taken for them", stacklevel=2)
+    if any(data is not None and data.wordpieces.strings for data in datas):
+        raise ValueError(OTHER_MODEL)
     width = model.get_dim("nO")
     return [word_rows(data, model.ops, width, len(doc)) for data, doc in zip(datas, docs, strict=True)]
 

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 from spacy.tokens import Doc, Span
-from thinc.api import Model, Ops
+from thinc.api import Model
 
 from ..annotation.candidates import Candidates
 from ..annotation.gold_relations import GoldPairs
 from ..annotation.head_input import HeadInput, as_input
 from ..annotation.words import find_words
 from ..nn.dropout import sampling_again, sampling_state
+from .cupy_seed import seed_cupy
 from .head import HeadBatch, predict_batches
 from .head_output import Predictions, UpdateLoss
 from .shim import device_of, no_backprop, torch_shims
@@ -105,18 +106,6 @@ def predict_copies(model: Model, inputs: HeadInput) -> Iterator[HeadBatch]:
     for chunk in cut_copies(found, model.attrs["context"].value):
         copies = mark_chunk(docs, found, inputs.targets, chunk, model.attrs)
         yield from predict_batches(model.layers[0], copies)
-
-
-def seed_cupy(ops: Ops, seed: int | None = None) -> int | None:
-    """Give CuPy, from which layers of thinc draw on a GPU, this seed or a new one, since it cannot tell its state.
-
-    Returns the seed; None on a CPU.
-    """
-    if ops.name != "cupy":
-        return None
-    seed = int(np.random.randint(2**31)) if seed is None else seed
-    ops.xp.random.seed(seed)
-    return seed
 
 
 @contextlib.contextmanager

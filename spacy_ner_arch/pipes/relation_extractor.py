@@ -3,6 +3,7 @@
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from reprlib import repr as short_repr
 from typing import Any
 
@@ -15,7 +16,7 @@ from thinc.api import Config, Model
 
 from ..annotation.alternatives import ALTERNATIVES, entities_and_alternatives
 from ..annotation.by_label import ByLabel
-from ..annotation.candidates import Candidates
+from ..annotation.candidates import Candidates, EntityPairs
 from ..annotation.entities import count_as_right, span_scores
 from ..annotation.gold_relations import FoundRelation, GoldPairs, find_relations, sample_negatives
 from ..annotation.head_input import HeadInput
@@ -48,7 +49,7 @@ from ..annotation.type_pairs import (
     types_of,
 )
 from ..bridge.errors import ChangedSetting, named_errors
-from .base import TorchPipe, log_odds
+from .base import LABEL_SAMPLE, TorchPipe, log_odds
 from .gold_checks import noting_unannotated
 from .relation_checks import (
     RelationFaults,
@@ -57,7 +58,7 @@ from .relation_checks import (
     warn_of_many_pairs,
     warn_of_no_entities,
 )
-from .upstream_checks import find_sentencizer, warn_of_order
+from .upstream_checks import check_sentences, find_sentencizer, warn_of_order
 
 DEFAULT_MODEL = Config().from_str(
     """
@@ -376,9 +377,14 @@ class RelationExtractor(TorchPipe):
         """
         self.sentencizer = None if nlp is None else find_sentencizer(nlp, self.name)
         super().initialize(get_examples, nlp=nlp, labels=labels)
-        # A generator of another kind may need no entities.
-        if nlp is not None and hasattr(self.generate_candidates, "spans_key"):
+        # A generator of another kind may need neither entities nor sentences.
+        candidates = self.generate_candidates
+        if nlp is not None and isinstance(candidates, EntityPairs):
             warn_of_order(self, nlp, self.spans_key)
+            if candidates.within == "sentence":
+                examples = islice(get_examples(), LABEL_SAMPLE)
+                related = (eg.x for eg in examples if len(candidates.entities(eg.reference)) > 1)
+                check_sentences(self.name, nlp, related)
         if self.decode == "graph" and nlp is not None and not any(gives_alternatives(pipe) for _, pipe in nlp.pipeline):
             warnings.warn(
                 f'{self.name}: decode = "graph", but no component sets doc.spans["{ALTERNATIVES}"], so that entities '

@@ -1,7 +1,8 @@
-"""Checks of what a component reads from components before it: vectors of a shared encoder, trees, and entities."""
+"""Checks of what a component reads from those before it: vectors of a shared encoder, trees, sentences, entities."""
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from spacy.language import Language
@@ -10,7 +11,10 @@ from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.api import Model
 
+from ..annotation.describe import quote
 from ..annotation.layers import assigning, layers_set, spans_layer
+
+SENTENCES = "token.is_sent_start"
 
 
 class Vectors(NamedTuple):
@@ -57,11 +61,7 @@ def check_encoders(pipe: TrainablePipe, nlp: Language) -> None:
     """Raise ValueError if the encoder to which a component listens is not initialized, or if a second encoder runs
     between them: it would replace the vectors of the first one.
     """
-    earlier: list[str] = []
-    for name, other in nlp.components:
-        if other is pipe:
-            break
-        earlier.append(name)
+    earlier = [name for name, _ in before(nlp, pipe.name)]
     for node in pipe.model.walk():
         vectors = VECTORS.get(node.name)
         if vectors is None:
@@ -120,12 +120,37 @@ def find_sentencizer(nlp: Language, name: str) -> Callable[[Doc], Doc] | None:
     """The last component before another one that sets sentences. None if there is none, and for one that is trained,
     such as a parser, which may know nothing yet."""
     found = None
-    for other, pipe in nlp.pipeline:
-        if other == name:
-            break
-        if "token.is_sent_start" in nlp.get_pipe_meta(other).assigns:
+    # Also frozen components, which are disabled at initialization.
+    for other, pipe in before(nlp, name):
+        if SENTENCES in nlp.get_pipe_meta(other).assigns:
             found = None if isinstance(pipe, TrainablePipe) else pipe
     return found
+
+
+def check_sentences(name: str, nlp: Language, docs: Iterable[Doc]) -> None:
+    """Raise ValueError for a document without sentences if no component before one that needs them sets any.
+
+    A component that declares nothing that it assigns may set them.
+
+    name: component that needs them.
+    docs: predicted documents of the training corpus, as its reader makes them.
+    """
+    assigned = [nlp.get_pipe_meta(other).assigns for other, _ in before(nlp, name)]
+    if any(not layers or SENTENCES in layers for layers in assigned):
+        return
+    for doc in docs:
+        if not doc.has_annotation("SENT_START"):
+            raise ValueError(
+                f"{name}: its candidates are the pairs within a sentence, but no component before it sets sentences, "
+                f"and the corpus has none for {quote(doc.text)}. Put a sentencizer or a parser before it in [nlp] "
+                'pipeline and into [training] annotating_components, or set within = "document" in '
+                f"[components.{name}.candidates]"
+            )
+
+
+def before(nlp: Language, name: str) -> Iterator[tuple[str, Any]]:
+    """Names and components before another one, also disabled ones."""
+    return takewhile(lambda item: item[0] != name, nlp.components)
 
 
 def check_trees(get_examples: Callable[[], Iterable[Example]], nlp: Language) -> None:

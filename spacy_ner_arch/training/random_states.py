@@ -8,6 +8,8 @@ import torch
 from thinc.api import get_current_ops
 from torch import Tensor
 
+from ..bridge.cupy_seed import seed_cupy
+
 
 class RandomState(NamedTuple):
     """State of the random numbers of Python, NumPy and torch on the CPU, as these give it."""
@@ -58,17 +60,12 @@ def device_random_state() -> dict[str, Any]:
 
     CuPy cannot tell its state: it gets a new seed here, so that a resumed training goes on with the same numbers.
     """
-    if get_current_ops().name != "cupy":
-        return {}
-    seed = int(np.random.randint(2**31))
-    state = {"cupy": seed, "cuda": as_hex(torch.cuda.get_rng_state())}
-    set_device_random_state(state)
-    return state
+    seed = seed_cupy(get_current_ops())
+    return {} if seed is None else {"cupy": seed, "cuda": as_hex(torch.cuda.get_rng_state())}
 
 
 def set_device_random_state(state: dict[str, Any]) -> None:
-    if state and get_current_ops().name == "cupy":
-        get_current_ops().xp.random.seed(state["cupy"])
+    if state and seed_cupy(get_current_ops(), state["cupy"]) is not None:
         torch.cuda.set_rng_state(as_bytes(state["cuda"]))
 
 
