@@ -28,6 +28,7 @@ from transformers import (
     RobertaTokenizerFast,
 )
 
+from spacy_ner_arch.annotation.sentences import set_sentences
 from spacy_ner_arch.nn.dropout import set_dropout
 
 # A busy machine is not a failure.
@@ -133,12 +134,14 @@ def transformer_nlp(folder, listener: str = "ours", model: str = "ours", dropout
 
 
 def related_examples(nlp, gold: bool = True) -> list[Example]:
-    """Examples with relations.
+    """Examples with relations. The predicted documents are one sentence each.
 
     gold: whether the predicted documents have the gold entities.
     """
     examples = make_examples(nlp)
     set_relations([eg.reference for eg in examples])
+    for eg in examples:
+        set_sentences(eg.predicted, [0])
     for eg in examples if gold else ():
         eg.predicted.set_ents(eg.get_aligned_spans_y2x(eg.reference.ents), default="outside")
     return examples

@@ -435,6 +435,20 @@ def test_the_context_of_pairs_cannot_change_after_training(pairs, tmp_path):
         spacy.load(tmp_path, config={"components.relation_extractor.model.pairs.context": "sentences"})
 
 
+def test_a_loaded_component_is_stored_with_the_same_bytes(tmp_path):
+    """The order of the settings changed."""
+    nlp = spacy.blank("en")
+    nlp.add_pipe("relation_extractor", config={"model": {"tok2vec": WORDS}})
+    nlp.initialize(lambda: related_examples(nlp))
+    nlp.to_disk(tmp_path / "first")
+    spacy.load(tmp_path / "first").to_disk(tmp_path / "second")
+    for name in ("cfg", "model"):
+        first, second = ((tmp_path / folder / "relation_extractor" / name) for folder in ("first", "second"))
+        assert first.read_bytes() == second.read_bytes()
+    pipe = nlp.get_pipe("relation_extractor")
+    assert pipe.from_bytes(pipe.to_bytes()).to_bytes() == pipe.to_bytes()
+
+
 def test_symmetric_labels_that_are_added_after_training(tmp_path):
     """The stored pipeline could not be loaded, since its config does not have the label."""
     nlp = spacy.blank("en")

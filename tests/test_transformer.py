@@ -709,8 +709,12 @@ def test_our_listener_refuses_vectors_of_other_documents(tiny_transformers):
     examples = make_examples(nlp)
     nlp.initialize(lambda: examples)
     nlp.get_pipe("transformer").update(examples)
-    with pytest.raises(ValueError, match="has passed on the vectors of other documents"):
-        nlp.get_pipe("sequence_ner").update(examples[::-1])
+    text, spans = TRAIN[1]
+    same_lengths = [*examples[:1], *make_examples(nlp, [(text.replace("quiet", "loud"), spans)]), *examples[2:]]
+    for others in (examples[::-1], same_lengths):
+        with pytest.raises(ValueError, match="has passed on the vectors of other documents"):
+            nlp.get_pipe("sequence_ner").update(others)
+    nlp.get_pipe("sequence_ner").update(examples)
 
 
 @Language.component("merge_first_two")

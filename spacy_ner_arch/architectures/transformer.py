@@ -9,9 +9,10 @@ from spacy_transformers.layers import split_trf_batch, trfs2arrays
 from thinc.api import Model, chain
 from thinc.types import Floats2d, Ragged
 
-from ..bridge.listener import WordListener, own_transformer
+from ..bridge.own_transformer import own_transformer
 from ..bridge.rows import Tok2Vec
 from ..bridge.transformer import word_transformer
+from ..bridge.transformer_listener import WordListener
 from ..bridge.word_embedding import concatenate
 
 

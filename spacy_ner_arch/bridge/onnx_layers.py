@@ -23,10 +23,10 @@ from ..nn.numpy_embed import NumpyEmbedding
 from ..nn.span_logits import CPU_SPANS, cut_spans, list_spans
 from . import encoder, head, transformer, word_embedding
 from .head_output import Predictions
-from .listener import WordBatch
 from .onnx_shim import ORIGINAL, OnnxShim
 from .rows import check_lengths, cut_rows
 from .shim import no_backprop
+from .transformer_listener import WordBatch
 from .windows import make_batches
 from .wordpieces import get_pieces
 

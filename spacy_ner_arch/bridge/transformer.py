@@ -23,11 +23,12 @@ from torch import Tensor
 
 from ..nn.transformer import POOLINGS, WordTransformer, stored_config
 from .errors import ChangedSetting
-from .listener import WordBatch, replace_listener, replace_listener_cfg
+from .own_transformer import replace_listener, replace_listener_cfg
 from .pretrained import check_dtype, check_settings, check_sizes, check_vectors, load_pretrained
 from .rows import split
 from .shim import TorchShim, get_shim, no_backprop
 from .storage import Fixed
+from .transformer_listener import WordBatch
 from .windows import collate
 from .wordpieces import WordPieces, get_pieces
 

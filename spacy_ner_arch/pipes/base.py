@@ -379,7 +379,7 @@ class TorchPipe(TrainablePipe):
 
     def from_disk(self, path: Any, *, exclude: Iterable[str] = ()) -> "TorchPipe":
         """Load the component. An error names it and the folder. Nothing in the folder is executed."""
-        self.cfg.pop("configured", None)
+        self.cfg["configured"] = None
         try:
             super().from_disk(path, exclude=exclude)
             self._check_stored(exclude)
@@ -394,7 +394,7 @@ class TorchPipe(TrainablePipe):
 
     def from_bytes(self, data: bytes, *, exclude: Iterable[str] = ()) -> "TorchPipe":
         """Load the component. An error names it."""
-        self.cfg.pop("configured", None)
+        self.cfg["configured"] = None
         with named_errors(self.name):
             super().from_bytes(data, exclude=exclude)
             self._check_stored(exclude)

@@ -6,23 +6,22 @@ read, so they work as well. Ours pass back one gradient for a whole batch instea
 
 import warnings
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, cast
 
 import numpy as np
 import torch
 from spacy.tokens import Doc
 from spacy_transformers.data_classes import FullTransformerBatch, TransformerData, WordpieceBatch
-from spacy_transformers.layers import TransformerListener, split_trf_batch
-from thinc.api import Model, Ops, chain, xp2torch
+from spacy_transformers.layers import TransformerListener
+from thinc.api import Ops, xp2torch
 from thinc.types import Floats2d, Ragged
 from torch import Tensor
 from transformers.file_utils import ModelOutput
 
-from .rows import Tok2Vec, join
+from .rows import join
 from .shared_gradient import SharedGradient
 from .shim import default_device, no_backprop
-from .token_listener import PicklableListener
+from .tok2vec_listener import PicklableListener
 
 MISSING_VECTORS = (
     "a document has no vectors of the transformer: put the component `transformer` into the pipeline before the one "
@@ -34,14 +33,6 @@ OTHER_MODEL = (
 )
 # Shared by all documents: word pieces are not passed on.
 NO_PIECES = WordpieceBatch.empty()
-# Listeners that a transformer of its own can replace: the function that takes their place, and the settings it keeps.
-REPLACED = {
-    "spacy_ner_arch.TransformerListener.v1": ("spacy_ner_arch.TransformerTok2Vec.v1", ("features",)),
-    "spacy-transformers.TransformerListener.v1": (
-        "spacy_ner_arch.PooledTransformerTok2Vec.v1",
-        ("pooling", "grad_factor"),
-    ),
-}
 
 
 class WordBatch(FullTransformerBatch):
@@ -116,7 +107,9 @@ def listen(model: WordListener, docs: list[Doc], is_train: bool) -> tuple[Sequen
     received: Any = model._outputs
     if not isinstance(received, DocVectors):
         raise ValueError(OTHER_MODEL)
-    if [len(rows) for rows in received.vectors] != [len(doc) for doc in docs]:
+    lengths = [len(doc) for doc in docs]
+    # The id is a sum over the words, whatever their order.
+    if model._batch_id != model.get_batch_id(docs) or [len(rows) for rows in received.vectors] != lengths:
         raise ValueError(
             "the transformer has passed on the vectors of other documents than those of this update: update it and the "
             "components that listen to it with the same documents"
@@ -143,45 +136,8 @@ def doc_vectors(model: WordListener, docs: list[Doc], is_train: bool) -> list[Fl
     return [word_rows(data, model.ops, width, len(doc)) for data, doc in zip(datas, docs, strict=True)]
 
 
-def own_transformer(transformer: Model[list[Doc], FullTransformerBatch]) -> Tok2Vec:
-    """A transformer as the tok2vec of one component, not shared."""
-    return chain(transformer, Model("word_vectors", word_vectors))
-
-
-def word_vectors(model: Model, batch: WordBatch, is_train: bool) -> tuple[Sequence[Floats2d], Callable]:
-    """Word vectors of a WordBatch."""
-    return batch.vectors, partial(join, model)
-
-
 def word_rows(data: TransformerData | None, ops: Ops, width: int, words: int) -> Floats2d:
     """Vectors (words, D) of one document; zeros without data."""
     if data is None or not data.model_output:
         return ops.alloc2f(words, width)
     return cast(Floats2d, data.model_output["last_hidden_state"][0])
-
-
-def replace_listener(
-    transformer: Model[list[Doc], FullTransformerBatch], listener: TransformerListener, component: Any
-) -> Model:
-    """The layer that replaces a listener in nlp.replace_listeners, ours or that of spacy-transformers."""
-    return own_transformer(transformer) if isinstance(listener, WordListener) else chain(transformer, split_trf_batch())
-
-
-def replace_listener_cfg(transformer: dict[str, Any], tok2vec: dict[str, Any]) -> dict[str, Any]:
-    """The config block that replaces that of the listener, which is `tok2vec` or a block inside it."""
-    listener = find_listener(tok2vec)
-    if listener is None:
-        raise ValueError(
-            f"the transformer can only replace {' and '.join(REPLACED)}; let one of them be in the component's config"
-        )
-    function, settings = REPLACED[listener["@architectures"]]
-    kept = {name: listener[name] for name in settings if name in listener}
-    return {"@architectures": function, "transformer": transformer, **kept}
-
-
-def find_listener(block: dict[str, Any]) -> dict[str, Any] | None:
-    """The config block of a listener in a block; None if there is none."""
-    if block.get("@architectures") in REPLACED:
-        return block
-    inner = (find_listener(value) for value in block.values() if isinstance(value, dict))
-    return next((listener for listener in inner if listener is not None), None)
