@@ -294,7 +294,7 @@ class RelationExtractor(TorchPipe):
         if self.cfg["type_pairs"] is not None:
             with named_errors(self.name):
                 add_type_pairs(self.cfg["type_pairs"], type_pairs)
-        new = [name for name in types if name not in self.cfg["types"]]
+        new = [name for name in dict.fromkeys(types) if name not in self.cfg["types"]]
         self.cfg["types"] += new
         if new:
             self._resize()
