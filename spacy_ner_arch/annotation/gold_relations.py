@@ -40,12 +40,12 @@ def sample_negatives(candidates: Candidates, gold: GoldPairs, ratio: float) -> t
 
 
 def find_relations(
-    gold: Sequence[RelationKey], candidates: Candidates, symmetric: Collection[str], once: bool
+    gold: Sequence[RelationKey], candidates: Candidates, symmetric: Collection[str], unordered: bool
 ) -> Iterator[FoundRelation]:
     """Find the gold relations whose pairs are candidates.
 
     symmetric: labels that hold in both directions; they are found at both orders of a pair.
-    once: whether each two entities are one candidate, which covers both directions.
+    unordered: whether each two entities are one candidate, which covers both directions.
     """
     if not gold:
         return
@@ -63,5 +63,5 @@ def find_relations(
         head, tail, label = entity(*key[:3]), entity(*key[3:6]), key[6]
         if (head, tail) in row:
             yield number, row[head, tail], (label, False)
-        if (tail, head) in row and (once or label in symmetric):
+        if (tail, head) in row and (unordered or label in symmetric):
             yield number, row[tail, head], (label, label not in symmetric)

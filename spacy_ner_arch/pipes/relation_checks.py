@@ -93,13 +93,13 @@ class RelationFaults:
                 self.crowded.add([gold[number]], describe)
             classes[row].add(pair_class)
 
-    def warn(self, name: str, once: bool) -> None:
+    def warn(self, name: str, unordered: bool) -> None:
         """Warn about what was found, in the name of a component.
 
-        once: whether each two entities are one candidate for both directions.
+        unordered: whether each two entities are one candidate for both directions.
         """
         if self.crowded.count:
-            both, remedy = (", or one label in both directions", ' or direction = "pairs"') if once else ("", "")
+            both, remedy = (", or one label in both directions", ' or direction = "pairs"') if unordered else ("", "")
             warnings.warn(
                 f"{name}: {self.crowded.count} of {self.total} gold relations cannot be found, since their two "
                 f"entities have several labels{both}, and the component predicts one, such as {self.crowded.first}; "

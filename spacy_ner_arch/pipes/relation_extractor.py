@@ -233,14 +233,14 @@ class RelationExtractor(TorchPipe):
     # Classes
 
     @property
-    def once(self) -> bool:
+    def unordered(self) -> bool:
         """Whether each two entities are one candidate for both directions."""
         return bool(self.cfg["direction"] == "labels")
 
     @property
     def classes(self) -> list[PairClass]:
         """Classes of the model."""
-        return make_classes(self.labels, self.cfg["symmetric"], self.once)
+        return make_classes(self.labels, self.cfg["symmetric"], self.unordered)
 
     def hyperparameters(self) -> dict[str, Any]:
         return {
@@ -259,7 +259,7 @@ class RelationExtractor(TorchPipe):
 
     def add_label(self, label: str) -> int:
         """Add a label. A trained model grows and keeps what it learned about the others. Returns 0 if it exists."""
-        if self.once and isinstance(label, str) and label.endswith(INVERSE):
+        if self.unordered and isinstance(label, str) and label.endswith(INVERSE):
             raise ValueError(
                 f'{self.name}: the label {label!r} ends in {INVERSE!r}; rename it, or set direction = "pairs"'
             )
@@ -344,12 +344,12 @@ class RelationExtractor(TorchPipe):
 
     def _select(self, candidates: Candidates) -> Candidates:
         """The pairs that direction and type_pairs allow."""
-        if self.once:
+        if self.unordered:
             candidates = candidates.select(candidates.pairs[:, 0] < candidates.pairs[:, 1])
         # Forbidden pairs count there: a probable relation between them is evidence that a type is wrong.
         if self.decode == "graph":
             return candidates
-        return candidates.select(have_types(candidates, self.type_pairs(), any_order=self.once))
+        return candidates.select(have_types(candidates, self.type_pairs(), any_order=self.unordered))
 
     def type_pairs(self, label: str | None = None) -> set[tuple[str, str]] | None:
         """Types of head and tail that a label may have, or any label; None if it may have all."""
@@ -394,7 +394,7 @@ class RelationExtractor(TorchPipe):
             for _, _, head, _, _, tail, label in gold:
                 type_pairs[label].add((head, tail))
             faults.add(eg, gold, found, self.cfg["multi_label"])
-        faults.warn(self.name, self.once)
+        faults.warn(self.name, self.unordered)
         labels = sorted(type_pairs)
         return {
             "labels": labels,
@@ -472,7 +472,7 @@ class RelationExtractor(TorchPipe):
         return HeadInput([eg.predicted for eg in examples], items, self.find_targets(examples, items))
 
     def _find(self, gold: Sequence[RelationKey], candidates: Candidates) -> Iterator[FoundRelation]:
-        return find_relations(gold, candidates, self.cfg["symmetric"], self.once)
+        return find_relations(gold, candidates, self.cfg["symmetric"], self.unordered)
 
     # Predicting
 
