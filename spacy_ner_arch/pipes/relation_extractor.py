@@ -1,7 +1,7 @@
 """`relation_extractor`: relations between the entities of a document."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from reprlib import repr as short_repr
 from typing import Any
@@ -413,7 +413,11 @@ class RelationExtractor(TorchPipe):
         if self.learned_type_pairs is None:
             candidates = self._select(candidates)
         aligned = [key[0] >= 0 and key[3] >= 0 for key in aligned_keys(eg)]
-        found = [row for row in self._find(gold, candidates) if aligned[row[0]]]
+        found = [
+            relation
+            for relation in find_relations(gold, candidates, self.cfg["symmetric"], self.unordered)
+            if aligned[relation[0]]
+        ]
         if self.learned_type_pairs is None:
             allowed = {
                 pair_class: may_have(candidates, pair_class, self.type_pairs(pair_class[0]), self.cfg["symmetric"])
@@ -433,7 +437,7 @@ class RelationExtractor(TorchPipe):
             warn_of_types(self, candidates)
             rows = {
                 (row, numbers[pair_class])
-                for _, row, pair_class in self._find(gold, candidates)
+                for _, row, pair_class in find_relations(gold, candidates, self.cfg["symmetric"], self.unordered)
                 if pair_class in numbers
             }
             targets.append(GoldPairs(*np.array(sorted(rows), dtype=np.int64).reshape(-1, 2).T))
@@ -470,9 +474,6 @@ class RelationExtractor(TorchPipe):
             right = count_as_right(eg, candidates.entities, self.spans_key)
             items.append(candidates.select(right[candidates.pairs].all(1)))
         return HeadInput([eg.predicted for eg in examples], items, self.find_targets(examples, items))
-
-    def _find(self, gold: Sequence[RelationKey], candidates: Candidates) -> Iterator[FoundRelation]:
-        return find_relations(gold, candidates, self.cfg["symmetric"], self.unordered)
 
     # Predicting
 
