@@ -774,6 +774,30 @@ def test_types_can_be_added(copy_of):
         assert relations(trained(Doc(trained.vocab, **animal))) == [(0, 1, 3, 4, "LIVES_IN")]
 
 
+def test_a_type_that_is_given_twice_is_one():
+    """Its two rows were mixed up when the model grew again, and what it had learned was lost."""
+    nlp = make_nlp()
+    fit(nlp, related_examples(nlp), 1)
+    pipe = nlp.get_pipe("relation_extractor")
+    doc = Doc(nlp.vocab, words=["Rex", "barks"], ents=["B-ANIMAL", "O"])
+
+    def type_vector():
+        (number,) = pipe.find_items([doc])[0].types
+        return pipe.head.type_vectors.weight[number].detach().clone()
+
+    pipe.add_types(["ANIMAL", "PER", "ANIMAL"])
+    before = type_vector()
+    pipe.add_types(["AGE"])
+    assert pipe.cfg["types"] == pipe.head.types == ["LOC", "ORG", "PER", "ANIMAL", "AGE"]
+    assert type_vector().equal(before)
+
+
+def test_label_data_that_name_something_twice():
+    pipe = make_nlp().get_pipe("relation_extractor")
+    pipe.add_label_data({"labels": ["LEFT", "WITH", "LEFT"], "types": ["PER", "LOC", "PER"]})
+    assert pipe.label_data == {"labels": ["LEFT", "WITH"], "types": ["PER", "LOC"], "type_pairs": None}
+
+
 def test_no_label_is_an_error():
     nlp = make_nlp()
     examples = make_examples(nlp)

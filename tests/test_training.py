@@ -373,7 +373,7 @@ def test_an_untrained_pipeline_takes_all_settings_of_its_config(tmp_path):
         "sequence_ner": {"scheme": "BIO"},
     }
     nlp = spacy.load(tmp_path, config={"components": settings})
-    assert nlp.get_pipe("sequence_ner").cfg["scheme"] == "BIO" and nlp.get_pipe("relation_extractor").once
+    assert nlp.get_pipe("sequence_ner").cfg["scheme"] == "BIO" and nlp.get_pipe("relation_extractor").unordered
     nlp.initialize(lambda: related_examples(nlp))
     assert nlp.get_pipe("relation_extractor").cfg["type_pairs"]
 

@@ -40,28 +40,28 @@ def sample_negatives(candidates: Candidates, gold: GoldPairs, ratio: float) -> t
 
 
 def find_relations(
-    gold: Sequence[RelationKey], candidates: Candidates, symmetric: Collection[str], once: bool
+    gold: Sequence[RelationKey], candidates: Candidates, symmetric: Collection[str], unordered: bool
 ) -> Iterator[FoundRelation]:
     """Find the gold relations whose pairs are candidates.
 
     symmetric: labels that hold in both directions; they are found at both orders of a pair.
-    once: whether each two entities are one candidate, which covers both directions.
+    unordered: whether each two entities are one candidate, which covers both directions.
     """
     if not gold:
         return
-    row = {pair: i for i, pair in enumerate(map(tuple, candidates.pairs.tolist()))}
-    entities: dict[tuple[int, int], list[int]] = {}
+    row_of_pair = {pair: i for i, pair in enumerate(map(tuple, candidates.pairs.tolist()))}
+    entities_at: dict[tuple[int, int], list[int]] = {}
     for i, span in enumerate(candidates.entities):
-        entities.setdefault((span.start_char, span.end_char), []).append(i)
+        entities_at.setdefault((span.start_char, span.end_char), []).append(i)
 
-    def entity(start: int, end: int, label: str) -> int | None:
+    def find_entity(start: int, end: int, label: str) -> int | None:
         """The entity with these bounds, preferably with this label."""
-        there = entities.get((start, end), [])
+        there = entities_at.get((start, end), [])
         return min(there, key=lambda i: candidates.entities[i].label_ != label, default=None)
 
     for number, key in enumerate(gold):
-        head, tail, label = entity(*key[:3]), entity(*key[3:6]), key[6]
-        if (head, tail) in row:
-            yield number, row[head, tail], (label, False)
-        if (tail, head) in row and (once or label in symmetric):
-            yield number, row[tail, head], (label, label not in symmetric)
+        head, tail, label = find_entity(*key[:3]), find_entity(*key[3:6]), key[6]
+        if (head, tail) in row_of_pair:
+            yield number, row_of_pair[head, tail], (label, False)
+        if (tail, head) in row_of_pair and (unordered or label in symmetric):
+            yield number, row_of_pair[tail, head], (label, label not in symmetric)

@@ -9,16 +9,16 @@ INVERSE = "^-1"
 PairClass = tuple[str, bool]
 
 
-def make_classes(labels: Iterable[str], symmetric: Collection[str], once: bool) -> list[PairClass]:
+def make_classes(labels: Iterable[str], symmetric: Collection[str], unordered: bool) -> list[PairClass]:
     """Classes of the labels, in order.
 
     symmetric: labels that hold in both directions.
-    once: whether each two entities are one pair, so that labels that are not symmetric have a class per direction.
+    unordered: whether each two entities are one pair, so that labels that are not symmetric have a class per direction.
     """
     return [
         (label, inverse)
         for label in labels
-        for inverse in ((False, True) if once and label not in symmetric else (False,))
+        for inverse in ((False, True) if unordered and label not in symmetric else (False,))
     ]
 
 

@@ -5,15 +5,19 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
 
+from ..annotation.alternatives import ALTERNATIVES
 from ..annotation.by_label import ByLabel
 from ..annotation.candidates import Candidates, EntityPairs
 from ..annotation.describe import Counted, describe_relation, quote
 from ..annotation.gold_relations import FoundRelation
+from ..annotation.layers import gives_alternatives
 from ..annotation.pair_classes import PairClass
 from ..annotation.relations import RelationKey, relation_keys
+from ..annotation.type_pairs import types_of
 from .base import TorchPipe
 
 # Candidate pairs of one document for which there is a warning: they may take minutes.
@@ -89,13 +93,13 @@ class RelationFaults:
                 self.crowded.add([gold[number]], describe)
             classes[row].add(pair_class)
 
-    def warn(self, name: str, once: bool) -> None:
+    def warn(self, name: str, unordered: bool) -> None:
         """Warn about what was found, in the name of a component.
 
-        once: whether each two entities are one candidate for both directions.
+        unordered: whether each two entities are one candidate for both directions.
         """
         if self.crowded.count:
-            both, remedy = (", or one label in both directions", ' or direction = "pairs"') if once else ("", "")
+            both, remedy = (", or one label in both directions", ' or direction = "pairs"') if unordered else ("", "")
             warnings.warn(
                 f"{name}: {self.crowded.count} of {self.total} gold relations cannot be found, since their two "
                 f"entities have several labels{both}, and the component predicts one, such as {self.crowded.first}; "
@@ -111,6 +115,38 @@ class RelationFaults:
                 'or set within = "document", a larger max_distance or other type_pairs',
                 stacklevel=3,
             )
+
+
+def warn_of_type_pairs(pipe: TorchPipe) -> None:
+    """Warn about type pairs with entity types that are not in the training corpus."""
+    unknown = sorted(types_of(pipe.cfg["type_pairs"]) - set(pipe.cfg["types"]))
+    if unknown:
+        warnings.warn(
+            f"{pipe.name}: type_pairs has entity types that are not in the training corpus: {unknown}; it "
+            f"knows {pipe.cfg['types']}",
+            stacklevel=3,
+        )
+
+
+def warn_of_types(pipe: TorchPipe, candidates: Candidates) -> None:
+    """Warn once about each entity type that is not in the training corpus."""
+    unknown = pipe.not_warned("type", {span.label_ for span in candidates.entities} - set(pipe.cfg["types"]))
+    if unknown:
+        warnings.warn(
+            f"{pipe.name}: entity types that are not in the training corpus are treated as unknown: "
+            f"{unknown}; it knows {pipe.cfg['types']}",
+            stacklevel=3,
+        )
+
+
+def warn_of_no_alternatives(name: str, nlp: Language) -> None:
+    """Warn, in the name of a component with decode = "graph", if no component of the pipeline sets alternatives."""
+    if not any(gives_alternatives(pipe) for _, pipe in nlp.pipeline):
+        warnings.warn(
+            f'{name}: decode = "graph", but no component sets doc.spans["{ALTERNATIVES}"], so that entities '
+            "can be dropped but not replaced; set alternatives of sequence_ner, 0.1 for example",
+            stacklevel=3,
+        )
 
 
 def warn_of_many_pairs(pipe: TorchPipe, doc: Doc, count: int) -> None:

@@ -1,8 +1,7 @@
 """`relation_extractor`: relations between the entities of a document."""
 
-import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from reprlib import repr as short_repr
 from typing import Any
@@ -14,13 +13,12 @@ from spacy.training import Example
 from spacy.vocab import Vocab
 from thinc.api import Config, Model
 
-from ..annotation.alternatives import ALTERNATIVES, entities_and_alternatives
+from ..annotation.alternatives import entities_and_alternatives
 from ..annotation.by_label import ByLabel
 from ..annotation.candidates import Candidates, EntityPairs
 from ..annotation.entities import count_as_right, span_scores
 from ..annotation.gold_relations import FoundRelation, GoldPairs, find_relations, sample_negatives
 from ..annotation.head_input import HeadInput
-from ..annotation.layers import gives_alternatives
 from ..annotation.pair_classes import INVERSE, PairClass, class_names, make_classes
 from ..annotation.relation_decoding import (
     PairRules,
@@ -46,7 +44,6 @@ from ..annotation.type_pairs import (
     as_type_pairs,
     have_types,
     may_have,
-    types_of,
 )
 from ..bridge.errors import ChangedSetting, named_errors
 from .base import LABEL_SAMPLE, TorchPipe, log_odds
@@ -56,7 +53,10 @@ from .relation_checks import (
     check_settings,
     warn_of_inexact,
     warn_of_many_pairs,
+    warn_of_no_alternatives,
     warn_of_no_entities,
+    warn_of_type_pairs,
+    warn_of_types,
 )
 from .upstream_checks import check_sentences, find_sentencizer, warn_of_order
 
@@ -233,14 +233,14 @@ class RelationExtractor(TorchPipe):
     # Classes
 
     @property
-    def once(self) -> bool:
+    def unordered(self) -> bool:
         """Whether each two entities are one candidate for both directions."""
         return bool(self.cfg["direction"] == "labels")
 
     @property
     def classes(self) -> list[PairClass]:
         """Classes of the model."""
-        return make_classes(self.labels, self.cfg["symmetric"], self.once)
+        return make_classes(self.labels, self.cfg["symmetric"], self.unordered)
 
     def hyperparameters(self) -> dict[str, Any]:
         return {
@@ -259,7 +259,7 @@ class RelationExtractor(TorchPipe):
 
     def add_label(self, label: str) -> int:
         """Add a label. A trained model grows and keeps what it learned about the others. Returns 0 if it exists."""
-        if self.once and isinstance(label, str) and label.endswith(INVERSE):
+        if self.unordered and isinstance(label, str) and label.endswith(INVERSE):
             raise ValueError(
                 f'{self.name}: the label {label!r} ends in {INVERSE!r}; rename it, or set direction = "pairs"'
             )
@@ -294,7 +294,7 @@ class RelationExtractor(TorchPipe):
         if self.cfg["type_pairs"] is not None:
             with named_errors(self.name):
                 add_type_pairs(self.cfg["type_pairs"], type_pairs)
-        new = [name for name in types if name not in self.cfg["types"]]
+        new = [name for name in dict.fromkeys(types) if name not in self.cfg["types"]]
         self.cfg["types"] += new
         if new:
             self._resize()
@@ -307,13 +307,7 @@ class RelationExtractor(TorchPipe):
             value = None
         super().take_setting(name, value)
         if name == "type_pairs" and self.shim.is_initialized:
-            unknown = sorted(types_of(self.cfg[name]) - set(self.cfg["types"]))
-            if unknown:
-                warnings.warn(
-                    f"{self.name}: type_pairs has entity types that are not in the training corpus: {unknown}; it "
-                    f"knows {self.cfg['types']}",
-                    stacklevel=2,
-                )
+            warn_of_type_pairs(self)
 
     def _learn_types(self, types: Iterable[str], type_pairs: GivenTypePairs) -> None:
         """Add what the corpus or the label data contain; type pairs only if they are learned."""
@@ -350,12 +344,12 @@ class RelationExtractor(TorchPipe):
 
     def _select(self, candidates: Candidates) -> Candidates:
         """The pairs that direction and type_pairs allow."""
-        if self.once:
+        if self.unordered:
             candidates = candidates.select(candidates.pairs[:, 0] < candidates.pairs[:, 1])
         # Forbidden pairs count there: a probable relation between them is evidence that a type is wrong.
         if self.decode == "graph":
             return candidates
-        return candidates.select(have_types(candidates, self.type_pairs(), any_order=self.once))
+        return candidates.select(have_types(candidates, self.type_pairs(), any_order=self.unordered))
 
     def type_pairs(self, label: str | None = None) -> set[tuple[str, str]] | None:
         """Types of head and tail that a label may have, or any label; None if it may have all."""
@@ -385,12 +379,8 @@ class RelationExtractor(TorchPipe):
                 examples = islice(get_examples(), LABEL_SAMPLE)
                 related = (eg.x for eg in examples if len(candidates.entities(eg.reference)) > 1)
                 check_sentences(self.name, nlp, related)
-        if self.decode == "graph" and nlp is not None and not any(gives_alternatives(pipe) for _, pipe in nlp.pipeline):
-            warnings.warn(
-                f'{self.name}: decode = "graph", but no component sets doc.spans["{ALTERNATIVES}"], so that entities '
-                "can be dropped but not replaced; set alternatives of sequence_ner, 0.1 for example",
-                stacklevel=2,
-            )
+        if nlp is not None and self.decode == "graph":
+            warn_of_no_alternatives(self.name, nlp)
 
     def find_label_data(self, examples: Iterable[Example]) -> dict[str, Any]:
         """Labels of all gold relations, the types of all entities, and the type pairs by label, sorted. Warns about
@@ -404,7 +394,7 @@ class RelationExtractor(TorchPipe):
             for _, _, head, _, _, tail, label in gold:
                 type_pairs[label].add((head, tail))
             faults.add(eg, gold, found, self.cfg["multi_label"])
-        faults.warn(self.name, self.once)
+        faults.warn(self.name, self.unordered)
         labels = sorted(type_pairs)
         return {
             "labels": labels,
@@ -423,7 +413,11 @@ class RelationExtractor(TorchPipe):
         if self.learned_type_pairs is None:
             candidates = self._select(candidates)
         aligned = [key[0] >= 0 and key[3] >= 0 for key in aligned_keys(eg)]
-        found = [row for row in self._find(gold, candidates) if aligned[row[0]]]
+        found = [
+            relation
+            for relation in find_relations(gold, candidates, self.cfg["symmetric"], self.unordered)
+            if aligned[relation[0]]
+        ]
         if self.learned_type_pairs is None:
             allowed = {
                 pair_class: may_have(candidates, pair_class, self.type_pairs(pair_class[0]), self.cfg["symmetric"])
@@ -440,10 +434,10 @@ class RelationExtractor(TorchPipe):
         for eg, candidates in zip(examples, items, strict=True):
             gold = aligned_keys(eg)
             self.warn_of_labels({key[-1] for key in gold})
-            self._warn_of_types(candidates)
+            warn_of_types(self, candidates)
             rows = {
                 (row, numbers[pair_class])
-                for _, row, pair_class in self._find(gold, candidates)
+                for _, row, pair_class in find_relations(gold, candidates, self.cfg["symmetric"], self.unordered)
                 if pair_class in numbers
             }
             targets.append(GoldPairs(*np.array(sorted(rows), dtype=np.int64).reshape(-1, 2).T))
@@ -481,19 +475,6 @@ class RelationExtractor(TorchPipe):
             items.append(candidates.select(right[candidates.pairs].all(1)))
         return HeadInput([eg.predicted for eg in examples], items, self.find_targets(examples, items))
 
-    def _find(self, gold: Sequence[RelationKey], candidates: Candidates) -> Iterator[FoundRelation]:
-        return find_relations(gold, candidates, self.cfg["symmetric"], self.once)
-
-    def _warn_of_types(self, candidates: Candidates) -> None:
-        """Warn once about each entity type that is not in the training corpus."""
-        unknown = self.not_warned("type", {span.label_ for span in candidates.entities} - set(self.cfg["types"]))
-        if unknown:
-            warnings.warn(
-                f"{self.name}: entity types that are not in the training corpus are treated as unknown: "
-                f"{unknown}; it knows {self.cfg['types']}",
-                stacklevel=3,
-            )
-
     # Predicting
 
     def _rules(self) -> PairRules:
@@ -518,7 +499,7 @@ class RelationExtractor(TorchPipe):
         for doc, candidates, row in zip(docs, items, predictions, strict=True):
             relations = [relation for relation in get_relations(doc) if relation.label not in self.labels]
             if len(candidates.pairs):
-                self._warn_of_types(candidates)
+                warn_of_types(self, candidates)
                 yes, no = row
                 pairs = score_pairs(candidates, yes, no, span_scores(doc, candidates.entities, self.spans_key), rules)
                 self.check_finite(doc, pairs.odds)
