@@ -6,7 +6,7 @@ from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from ..files import write_text
-from ..label_studio import MIN_KEYS
+from ..label_studio_tasks import MIN_KEYS
 from .content import Content, find_labels
 from .objects import with_score, write_list
 
