@@ -413,6 +413,24 @@ def test_command(tmp_path: Path, model: str) -> None:
     assert tasks[0]["predictions"][0]["model_version"] == model
 
 
+def test_the_configuration_has_all_labels_of_the_pipeline(tmp_path: Path, model: str) -> None:
+    """Also those that no text has: the annotator may need them."""
+    nlp = spacy.blank("en")
+    extractor: Any = nlp.add_pipe("relation_extractor")
+    extractor.add_label("LIVES_IN")
+    nlp.initialize()
+    nlp.add_pipe("entity_ruler", source=spacy.load(model), first=True)
+    nlp.to_disk(tmp_path / "pipeline")
+    write_docbin([NLP("Nothing happened.")], tmp_path / "a.spacy")
+    run(tmp_path / "a.spacy", tmp_path / "a.json", "-f", "label-studio", "-m", tmp_path / "pipeline")
+    view = ElementTree.parse(tmp_path / "a.xml").getroot()
+    assert [label.get("value") for label in view.iter("Label")] == ["LOC", "PER"]
+    assert [label.get("value") for label in view.iter("Relation")] == ["LIVES_IN"]
+    run(tmp_path / "a.spacy", tmp_path / "brat", "-f", "brat", "-m", tmp_path / "pipeline")
+    lines = (tmp_path / "brat" / "annotation.conf").read_text().splitlines()
+    assert lines[:6] == ["[entities]", "LOC", "PER", "", "[relations]", "LIVES_IN Arg1:<ENTITY>, Arg2:<ENTITY>"]
+
+
 def test_an_export_without_entities_names_the_remedy(tmp_path: Path, model: str) -> None:
     write_docbin([NLP("Nothing here .")], tmp_path / "a.spacy")
     assert "check the corpus" in run(tmp_path / "a.spacy", tmp_path / "b.json", "-f", "json")

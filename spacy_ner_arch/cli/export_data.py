@@ -11,7 +11,7 @@ from wasabi import msg
 from ..annotation.layers import assigning
 from .messages import fail
 from .options import CODE, GPU_ID
-from .pipelines import check_output, finds_entities, load, predict_corpus
+from .pipelines import check_output, finds_entities, load, pipeline_labels, predict_corpus
 
 FORMAT_HELP = (
     "label-studio, doccano, prodigy, brat (a folder), conll (columns), spert, or json (Doc.to_json, which loses least)"
@@ -44,13 +44,14 @@ def export_data(
         files = find_docbins(corpus)
         check_output(output, files)
         nlp = None if model is None else load(model, use_gpu, code)
+        labels = None if nlp is None else pipeline_labels(nlp)
         if nlp is None:
             docs = read_docbins(corpus, Vocab())
         else:
             if not finds_entities(nlp) and not assigning(nlp, "doc._.relations"):
                 raise ValueError("no component of this pipeline finds entities, spans or relations")
             docs = (doc for file in files for doc in predictions(nlp, file))
-        write_docs(docs, output, format, report, model=model, spans_key=spans_key, source=corpus)
+        write_docs(docs, output, format, report, model=model, spans_key=spans_key, source=corpus, labels=labels)
     except (ValueError, OSError) as error:
         fail(f"Cannot export {corpus}", error)
     print(report.summary())

@@ -11,11 +11,9 @@ from ...annotation.relations import has_relations
 from ..counts import Note, ReadReport
 from ..lines import Line
 from ..sentence import SPANS_KEY
-from . import doccano, prodigy, spacy_json
-from .brat import find_brat_losses, write_brat
+from . import brat, doccano, label_studio, prodigy, spacy_json
 from .conll import find_conll_losses, write_conll
-from .content import Content, count_sentences, make_content
-from .label_studio import write_label_studio
+from .content import Content, Labels, count_sentences, find_labels, make_content
 from .layers import (
     CATEGORIES,
     CHOICE,
@@ -51,20 +49,24 @@ class Writer(NamedTuple):
     content: what it is, for lists.
     keeps: the layers that it does not lose.
     find_losses: yields the kind and an example of what it loses of a document besides layers.
+    write_configuration: writes the file that tells the tool the labels, given the path of the documents, if there is
+        such a file.
     """
 
     write: Callable[[Path, Sequence[Content]], None]
     content: str
     keeps: frozenset[str]
     find_losses: Callable[[Content], Iterator[tuple[str, str]]] = no_losses
+    write_configuration: Callable[[Path, Labels], None] | None = None
 
 
 TOOL_LAYERS = frozenset((OVERLAPS, RELATIONS))
 WRITERS: dict[str, Writer] = {
     "label-studio": Writer(
-        write_label_studio,
+        label_studio.write_label_studio,
         "tasks for Label Studio and its configuration",
         TOOL_LAYERS | {SCORES, UNLABELLED, SPACES, FIELDS},
+        write_configuration=label_studio.write_configuration,
     ),
     "doccano": Writer(
         partial(write_lines, doccano.make_text), "JSONL(relation) of doccano", TOOL_LAYERS | {SPACES, FIELDS}
@@ -74,7 +76,13 @@ WRITERS: dict[str, Writer] = {
         "JSON lines for Prodigy",
         TOOL_LAYERS | {SCORES, UNLABELLED, SPACES, RELATED, FIELDS},
     ),
-    "brat": Writer(write_brat, "a folder for brat", TOOL_LAYERS | {SCORES, SPACES}, find_brat_losses),
+    "brat": Writer(
+        brat.write_brat,
+        "a folder for brat",
+        TOOL_LAYERS | {SCORES, SPACES},
+        brat.find_brat_losses,
+        brat.write_configuration,
+    ),
     "conll": Writer(
         write_conll,
         "columns with IOB2 tags",
@@ -104,6 +112,7 @@ def write_docs(
     model: str | None = None,
     spans_key: str = SPANS_KEY,
     source: str | Path = "corpus",
+    labels: Labels | None = None,
 ) -> None:
     """Write Docs in the format of an annotation tool.
 
@@ -116,6 +125,7 @@ def write_docs(
     model: name of the model that predicted the annotation, which becomes pre-annotation for review; None for gold.
     spans_key: the group in doc.spans that is written with the entities.
     source: name of the corpus, for the places of examples.
+    labels: labels that the configuration of the tool has besides those of the documents, such as those of the pipeline.
     Raises ValueError for an unknown format, and OSError if the path cannot be written.
     """
     if format not in WRITERS:
@@ -150,3 +160,5 @@ def write_docs(
             if not has_relations(content.doc):
                 note(content, RELATED, "it has none")
     writer.write(path, contents)
+    if writer.write_configuration is not None:
+        writer.write_configuration(path, find_labels(contents).joined(labels or Labels()))

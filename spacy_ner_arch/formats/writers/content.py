@@ -1,7 +1,7 @@
 """What is written of a document."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -11,6 +11,17 @@ from ...annotation.entities import scored_entities, scored_spans
 from ...annotation.relations import get_relations
 from ...annotation.teachers import TEACHER
 from ..spans import widest_apart
+
+
+class Labels(NamedTuple):
+    """Labels of spans and of relations."""
+
+    spans: Set[str] = frozenset()
+    relations: Set[str] = frozenset()
+
+    def joined(self, other: "Labels") -> "Labels":
+        """The labels of both."""
+        return Labels(self.spans | other.spans, self.relations | other.relations)
 
 
 class Content(NamedTuple):
@@ -114,10 +125,10 @@ def make_content(number: int, doc: Doc, spans_key: str, model: str | None) -> Co
     return content
 
 
-def find_labels(contents: Sequence[Content]) -> tuple[list[str], list[str]]:
-    """All labels of spans and of relations."""
+def find_labels(contents: Sequence[Content]) -> Labels:
+    """All labels that documents have."""
     spans = {span.label_ for content in contents for span in content.spans}
-    return sorted(spans), sorted({relation[2] for content in contents for relation in content.relations})
+    return Labels(spans, {relation[2] for content in contents for relation in content.relations})
 
 
 def count_sentences(doc: Doc) -> int:
