@@ -27,9 +27,10 @@ def make_task(content: Content) -> dict[str, Any]:
         results.append(with_score({"type": "relation", **ends, "labels": [label]}, score))
     data = {**content.renamed_fields(TAKEN), "text": content.doc.text}
     task: dict[str, Any] = {"id": content.number, "data": data, "annotations": []}
-    if content.model is not None:
+    if content.is_predicted:
         known = [result["score"] for result in results if "score" in result]
-        prediction = {"model_version": content.model, "result": results}
+        version = {} if content.model is None else {"model_version": content.model}
+        prediction = {**version, "result": results}
         return {**task, "predictions": [with_score(prediction, sum(known) / len(known) if known else None)]}
     return {**task, "annotations": [{"result": results}] if content.is_labelled else []}
 
