@@ -577,6 +577,23 @@ def test_brat(tmp_path: Path) -> None:
     assert [doc.text for doc in docs_of_file] == [text]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "is_reversed"),
+    [
+        ("Arg1:T1 Arg2:T2", False),
+        ("Arg2:T2 Arg1:T1", False),
+        ("Arg2:T1 Arg1:T2", True),
+        ("Who:T1 Where:T2", False),
+        ("Where:T2 Who:T1", True),
+    ],
+)
+def test_roles_of_brat_decide_which_argument_is_the_head(tmp_path: Path, arguments: str, is_reversed: bool) -> None:
+    (tmp_path / "a.txt").write_text("Anna left Tarvik.")
+    (tmp_path / "a.ann").write_text(f"T1\tPER 0 4\tAnna\nT2\tLOC 10 16\tTarvik\nR1\tx {arguments}\n")
+    [doc], _ = read(tmp_path)
+    assert relations_of(doc) == [("Tarvik", "x", "Anna") if is_reversed else ("Anna", "x", "Tarvik")]
+
+
 def test_hidden_copies_in_a_folder_of_brat_are_not_read(tmp_path: Path) -> None:
     (tmp_path / ".ipynb_checkpoints").mkdir()
     for name in ("a", ".ipynb_checkpoints/a-checkpoint"):
