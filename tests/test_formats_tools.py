@@ -884,6 +884,20 @@ def test_faults_of_csv(tmp_path: Path, row: str, reason: str) -> None:
     assert [doc.text.strip() for doc in docs] == ['"', "Moss"] and report.notes == {SKIPPED: 1}
 
 
+@pytest.mark.parametrize("name", ["text", "body"])
+def test_csv_of_label_studio_names_the_export_that_can_be_read(tmp_path: Path, name: str) -> None:
+    regions = json.dumps([{**characters(ANNA), "labels": ["PER"]}]).replace('"', '""')
+    header = f"annotation_id,annotator,created_at,id,label,lead_time,{name},updated_at"
+    path = tmp_path / "a.csv"
+    path.write_text(f'{header}\n1,1,x,6,,1.0,Nothing,y\n2,1,x,5,"{regions}",1.0,"Anna,\nBrandt",y\n')
+    assert detect_format(path) == "csv"
+    with pytest.raises(FormatError, match=r"(?s)a.csv:1: an export of Label Studio as CSV.*export the project as JSON"):
+        read(path)
+    path.write_text(f'id,text,label\n5,Anna,"{regions}"\n')
+    with pytest.raises(FormatError, match=r"(?s)a.csv:2: the regions of a text in one cell.*project as JSON"):
+        read(path)
+
+
 def test_columns_with_the_tag_first(tmp_path: Path) -> None:
     path = tmp_path / "a.bio"
     path.write_text("".join(f"{tag}\t{word}\n" for word, tag in zip(WORDS, TAGS, strict=True)), encoding="utf-8")

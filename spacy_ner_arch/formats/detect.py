@@ -11,7 +11,7 @@ from typing import Any
 from .arrow_files import ARROW, PARQUET, read_rows
 from .conll import DOCUMENT_MARK
 from .conll_layout import Columns, is_comment, split_columns
-from .csv_tokens import find_columns
+from .csv_tokens import find_columns, is_label_studio
 from .files import find_files
 from .json_files import read_items
 from .lines import BLANKS, FormatError, Line, read_lines
@@ -111,6 +111,8 @@ def _lines_format(path: Path, lines: list[Line]) -> str:
     if rows and all(len(row) == CONLLU_COLUMNS and row[0][:1].isdigit() for row in rows):
         return "conllu"
     with suppress(FormatError):
+        if is_label_studio(first):
+            return "csv"  # its reader says what to do
         find_columns(first)
         return "csv"
     lines = [line for line in lines if not (is_comment(line) or line.text.startswith(DOCUMENT_MARK))]
