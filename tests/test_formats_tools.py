@@ -249,6 +249,24 @@ def test_a_region_of_label_studio_without_a_place_leaves_out_the_annotation(tmp_
     assert not docs and report.notes[label_studio.UNPLACED] == 1
 
 
+def test_a_text_with_regions_of_its_own_is_read_beside_one_without_places(tmp_path: Path) -> None:
+    title = {**hypertext(globalOffsets=None), "to_name": "page"}
+    path = write(tmp_path, task(submitted(title, *full_results(characters)), page="<p>Anna</p>", text=TEXT))
+    [doc], report = read(path)
+    check_full(doc)
+    assert report.notes == {label_studio.OTHER_TYPE: 1}
+
+
+def test_regions_without_labels_in_json_min(tmp_path: Path) -> None:
+    anna, tarvik = ({**characters(place), "text": TEXT[slice(*place)]} for place in (ANNA_BRANDT, TARVIK))
+    lists = {"label": [{**anna, "labels": ["PER"]}], "mood": [{**anna, "choices": ["sad"]}, {**tarvik, "text": ["N."]}]}
+    path = write(tmp_path, {"id": 1, "text": TEXT, "annotator": 3, "annotation_id": 9, **lists})
+    [doc], report = read(path)
+    assert named(doc.ents) == [("Anna Brandt", "PER")]
+    assert [token.text for token in doc if not token.ent_iob] == ["Tarvik"]
+    assert report.notes == {label_studio.OTHER_TYPE: 1, label_studio.OTHER_REGION: 1} and not report.unread_keys
+
+
 def test_an_answer_without_regions_says_that_there_are_none(tmp_path: Path) -> None:
     """The name of the text does not matter. A remark about an image is no text, unless regions are in such remarks."""
     choice = {"id": "y", "type": "choices", "to_name": "t", "value": {"choices": ["sad"]}}

@@ -1,6 +1,6 @@
 """Format `label-studio`: the exports JSON and JSON-MIN of Label Studio."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -47,12 +47,14 @@ class PlacedRegions(NamedTuple):
     missing: parts of the text that are not annotated, by its name.
     places: for each region with a label, by its id: the name of its text, and the index of its first span there.
     clashes: ids of several regions.
+    tags: tags of the regions that are in a text.
     """
 
     spans: dict[str, list[LabelledSpan]]
     missing: dict[str, list[tuple[int, int]]]
     places: dict[Id, tuple[str, int]]
     clashes: set[Id]
+    tags: set[str | None]
 
 
 def read_label_studio(
@@ -76,7 +78,7 @@ def read_label_studio(
     truth counts as the first of its task. If a task shows several texts, each with regions is a document. A task with
     several strings and without regions has its text where the regions of other tasks are.
 
-    The file is read twice.
+    The file is read into memory.
 
     unit: what start and end count, one of `units.UNITS`. None: the unit in which start and end are those of the
         quoted text; newer versions of Label Studio count characters, older ones units of UTF-16.
@@ -89,8 +91,9 @@ def read_label_studio(
 
 
 def _read(path: str | Path, report: ReadReport, units: Sequence[str], on_error: str) -> Iterator[TextAnnotation]:
-    evidence = _find_evidence(path, units)
-    for line in read_items(path, REMEDY):
+    lines = list(read_items(path, REMEDY))
+    evidence = _find_evidence(lines, units)
+    for line in lines:
         found: list[TextAnnotation] = []
         with report.skipping(on_error):
             task = read_task(parse_object(line, REMEDY), line)
@@ -109,10 +112,10 @@ def _read(path: str | Path, report: ReadReport, units: Sequence[str], on_error: 
         yield from found
 
 
-def _find_evidence(path: str | Path, units: Sequence[str]) -> Evidence:
+def _find_evidence(lines: Iterable[Line], units: Sequence[str]) -> Evidence:
     """Find which data have the texts of the regions. Tasks that cannot be read are left out."""
     evidence = Evidence()
-    for line in read_items(path, REMEDY):
+    for line in lines:
         try:
             task = read_task(parse_object(line, REMEDY), line)
             all_regions = [_read_regions(one.result, line)[0] for one in task.annotations]
@@ -141,7 +144,7 @@ def _make_annotations(
     placed, unplaced, notes_on_regions = _place_regions(regions, task.texts, units, evidence, line)
     notes += notes_on_regions
     unplaced |= {result.to_name for result in others if result.type in MARKUP}
-    if unplaced and (not placed.spans or unplaced.intersection(regions)):
+    if unplaced and (not placed.tags or unplaced.intersection(placed.tags)):
         return Made({}, [*notes, Note(line, UNPLACED)])
     if not placed.spans:
         if annotation.result and not _is_about_text(task, others, evidence):
@@ -195,7 +198,7 @@ def _place_regions(
     Also returns the tags with regions of texts that fit none, and notes on regions that are not read, and on texts that
     were chosen among several.
     """
-    placed = PlacedRegions({}, {}, {}, set())
+    placed = PlacedRegions({}, {}, {}, set(), set())
     unplaced: set[str | None] = set()
     notes: list[Note] = []
     # Those that reach farthest fit the fewest texts.
@@ -209,6 +212,7 @@ def _place_regions(
         for one in of_tag:
             bounds = None if found is None else fit(texts[found.name], [one.region], units)
             if found is not None and bounds is not None:
+                placed.tags.add(tag)
                 notes += _place(one, bounds[0], found.name, texts[found.name], placed, of_tag, line)
             else:
                 notes.append(Note(line, OTHER_TYPE, one.type))

@@ -21,6 +21,9 @@ MIN_KEYS = frozenset(("id", "annotator", "annotation_id", "created_at", "updated
 # Where a file is that Label Studio shows.
 ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]*://|data:|/data/)\S*")
 
+# The type of a region of JSON-MIN without labels.
+BARE = "region without labels"
+
 Id = StrictInt | StrictStr
 
 
@@ -112,7 +115,7 @@ def _is_object(item: Any) -> bool:
 
 def _type_of(region: dict[str, Any]) -> str:
     """The type of a region of JSON-MIN, which has a key of that name."""
-    return next((key for key in region if key.endswith("labels")), "region without labels")
+    return next((key for key in region if key.endswith("labels")), BARE)
 
 
 def _texts(data: dict[str, Any]) -> tuple[dict[str, str], bool]:

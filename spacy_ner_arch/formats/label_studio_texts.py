@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic import StrictInt
 
-from .label_studio_tasks import REMEDY, Id, Result
+from .label_studio_tasks import BARE, REMEDY, Id, Result
 from .lines import FormatError, Line
 from .records import Label, Source, Text, check_bounds, validate
 from .units import to_characters
@@ -63,7 +63,7 @@ def region_of(result: Result, line: Line) -> Region | None:
         value = {**value, **value["globalOffsets"], "labels": value.get(result.type) or []}
     else:
         quoted = value.get("text")  # or the answer of a textarea
-        if not isinstance(quoted, str) and result.type not in ANSWERS:
+        if not isinstance(quoted, str) and result.type not in (BARE, *ANSWERS):
             return None
         value = {**value, "text": quoted if isinstance(quoted, str) else None, "labels": []}
     with suppress(FormatError):
