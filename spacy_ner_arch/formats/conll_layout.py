@@ -15,7 +15,7 @@ EMPTY_CELLS = ("-", "_")
 TAG_SHARE = 0.9
 NUMBER = re.compile(r"\d{1,9}")
 # Numbers of a range of words, and of a word that is not in the text, as CoNLL-U has them.
-NO_TOKEN = re.compile(r"\d+[-.]\d+")
+NO_TOKEN = re.compile(r" *\d+[-.]\d+(?=[ \t]|$)")
 
 Shape = tuple[bool, int]
 """Whether tabs separate the columns of a line, and the number of columns."""
@@ -67,11 +67,13 @@ class Columns:
         """Count a line. position: that of its token in its sentence."""
         self.lines += 1
         for i, cell in enumerate(cells):
+            if cell in EMPTY_CELLS:
+                self.empty[i] += 1
             tag = parse_tag(cell)
-            self.empty[i] += cell in EMPTY_CELLS
-            self.tags[i] += tag is not None
-            self.annotated[i] += tag not in (None, MISSING_TAG)
-        if None not in self.firsts and not NO_TOKEN.fullmatch(cells[0]):
+            if tag is not None:
+                self.tags[i] += 1
+                self.annotated[i] += tag != MISSING_TAG
+        if None not in self.firsts and not NO_TOKEN.match(cells[0]):
             self.firsts.add(int(cells[0]) - position if NUMBER.fullmatch(cells[0]) else None)
             self.counts_further |= position > 0
 
@@ -107,10 +109,12 @@ def find_layout(sentences: Iterable[tuple[Line, ...]], column: int | None, on_er
         if on_error == "raise":
             line.check()
         if line.fault is None:
-            shape = shape_of(line)
-            (comments if is_comment(line) else found).setdefault(shape, Columns(line)).add(
-                split_columns(line), position
-            )
+            cells = split_columns(line)
+            columns_of = comments if is_comment(line) else found
+            shape = _has_tabs(line), len(cells)
+            if shape not in columns_of:
+                columns_of[shape] = Columns(line)
+            columns_of[shape].add(cells, position)
     if not (found or comments):
         return FileLayout((False, 0), 0, 0)
     shape, columns = max((found or comments).items(), key=lambda item: item[1].lines)
@@ -145,7 +149,7 @@ def is_comment(line: Line) -> bool:
 
 def is_range(line: Line) -> bool:
     """Whether a line has the number of a range of words, or of a word that is not in the text."""
-    return line.fault is None and NO_TOKEN.fullmatch(split_columns(line)[0]) is not None
+    return line.fault is None and NO_TOKEN.match(line.text) is not None
 
 
 def split_columns(line: Line) -> list[str]:
@@ -159,4 +163,8 @@ def split_columns(line: Line) -> list[str]:
 
 def shape_of(line: Line) -> Shape:
     """The shape of a line."""
-    return "\t" in line.text.rstrip(BLANKS), len(split_columns(line))
+    return _has_tabs(line), len(split_columns(line))
+
+
+def _has_tabs(line: Line) -> bool:
+    return "\t" in line.text.rstrip(BLANKS)
