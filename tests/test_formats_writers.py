@@ -468,6 +468,15 @@ def test_the_configuration_has_all_labels_of_the_pipeline(tmp_path: Path, model:
     assert lines[:6] == ["[entities]", "LOC", "PER", "", "[relations]", "LIVES_IN Arg1:<ENTITY>, Arg2:<ENTITY>"]
 
 
+def test_the_configuration_has_the_labels_of_alternatives(tmp_path: Path) -> None:
+    """To correct what `ner-arch review` found, the annotator needs the labels that it proposes."""
+    doc = nested_doc()
+    doc.spans["alternatives"] = [Span(doc, 0, 1, "NEW")]
+    write([doc], tmp_path / "a.json", "label-studio")
+    labels = [label.get("value") for label in ElementTree.parse(tmp_path / "a.xml").getroot().iter("Label")]
+    assert labels == ["LOC", "NEW", "ORG", "PER", "X"]
+
+
 def test_an_export_without_entities_names_the_remedy(tmp_path: Path, model: str) -> None:
     write_docbin([NLP("Nothing here .")], tmp_path / "a.spacy")
     assert "check the corpus" in run(tmp_path / "a.spacy", tmp_path / "b.json", "-f", "json")

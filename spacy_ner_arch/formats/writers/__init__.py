@@ -13,7 +13,7 @@ from ..lines import Line
 from ..sentence import SPANS_KEY
 from . import brat, doccano, label_studio, prodigy, spacy_json
 from .conll import find_conll_losses, write_conll
-from .content import Content, Labels, contradictions, count_sentences, find_labels, make_content
+from .content import Content, Labels, alternative_labels, contradictions, count_sentences, find_labels, make_content
 from .layers import (
     CATEGORIES,
     CHOICE,
@@ -177,5 +177,6 @@ def write_docs(
         ]
     writer.write(path, contents)
     if writer.write_configuration is not None:
-        writer.write_configuration(path, find_labels(contents).joined(labels or Labels()))
+        known = find_labels(contents).joined(alternative_labels(contents))
+        writer.write_configuration(path, known.joined(labels or Labels()))
     return sum(content.is_predicted for content in contents)

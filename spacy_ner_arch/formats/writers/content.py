@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from spacy.tokens import Doc, Span
 
+from ...annotation.alternatives import ALTERNATIVES
 from ...annotation.entities import scored_entities, scored_spans
 from ...annotation.relations import get_relations
 from ...annotation.teachers import TEACHER
@@ -153,6 +154,12 @@ def find_labels(contents: Sequence[Content]) -> Labels:
     """All labels that documents have."""
     spans = {span.label_ for content in contents for span in content.spans}
     return Labels(spans, {relation[2] for content in contents for relation in content.relations})
+
+
+def alternative_labels(contents: Sequence[Content]) -> Labels:
+    """Labels of the alternatives to the annotation, such as those that `ner-arch review` proposes."""
+    groups = (content.doc.spans.get(ALTERNATIVES, ()) for content in contents)
+    return Labels({span.label_ for group in groups for span in group if span.label_})
 
 
 def count_sentences(doc: Doc) -> int:
