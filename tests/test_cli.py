@@ -636,6 +636,59 @@ def test_debug_data_counts_documents_of_a_teacher():
     assert count_documents(examples, set())["counts"]["documents with a teacher's probabilities"] == 1
 
 
+def make_copy(ents, text="Anna left Tarvik", missing=(), relations=None):
+    doc = spacy.blank("en")(text)
+    doc.set_ents([Span(doc, *ent) for ent in ents], missing=[doc[i : i + 1] for i in missing], default="outside")
+    if relations is not None:
+        doc._.relations = [(doc[0:1], doc[2:3], label) for label in relations]
+    return doc
+
+
+@pytest.mark.parametrize(
+    ("docs", "is_different"),
+    [
+        ([make_copy([(0, 1, "PER")]), make_copy([(0, 1, "PER")])], False),
+        ([make_copy([(0, 1, "PER")]), make_copy([(0, 1, "LOC")])], True),
+        ([make_copy([(0, 1, "PER")]), make_copy([])], True),
+        # Nothing, or not everything, is annotated.
+        ([make_copy([(0, 1, "PER")]), spacy.blank("en")("Anna left Tarvik")], False),
+        ([make_copy([(0, 1, "PER")]), make_copy([], missing=[0])], False),
+        ([make_copy([], relations=["x"]), make_copy([])], False),
+        ([make_copy([], relations=["x"]), make_copy([], relations=[])], True),
+        ([make_copy([(0, 1, "PER")]), make_copy([(0, 1, "LOC")], text="Anna left  Tarvik")], False),
+    ],
+)
+def test_debug_data_finds_texts_with_different_annotation(docs, is_different):
+    docs = [make_copy([], text="Nothing ."), *docs]
+    counts = count_documents([Example(doc.copy(), doc) for doc in docs], set())
+    assert counts["counts"]["texts with different annotation in several documents"] == is_different
+    examples = ["'Anna left Tarvik' (documents 2, 3)"] if is_different else []
+    assert counts["examples"].get("texts with different annotation in several documents", []) == examples
+
+
+def test_debug_data_names_texts_that_spacy_does_not_tokenize(tmp_path):
+    (tmp_path / "my.cfg").write_text(make_config(find_cell()), encoding="utf8")
+    words = ["word"] * 200_001
+    long = Doc(spacy.blank("en").vocab, words=words, spaces=[True] * len(words))
+    DocBin(docs=[make_copy([(0, 1, "PER")]), long, long]).to_disk(tmp_path / "a.spacy")
+    options = ["--paths.train", tmp_path / "a.spacy", "--paths.dev", tmp_path / "a.spacy"]
+    output = " ".join(run("debug-data", tmp_path / "my.cfg", *options, code=1).split())
+    assert "texts are longer than the 1,000,000 characters that spaCy tokenizes (nlp.max_length)" in output
+    assert "document 2 of" in output and "(1,000,005 characters)" in output
+
+
+def test_debug_data_warns_of_rounds_that_overlap(tmp_path):
+    (tmp_path / "my.cfg").write_text(make_config(find_cell()), encoding="utf8")
+    for name, label in (("round1", "PER"), ("round2", "LOC")):
+        (tmp_path / "train").mkdir(exist_ok=True)
+        DocBin(docs=[make_copy([(0, 1, label)])]).to_disk(tmp_path / "train" / f"{name}.spacy")
+    DocBin(docs=[make_copy([(0, 1, "PER")], text="Anna .")]).to_disk(tmp_path / "dev.spacy")
+    options = ["--paths.train", tmp_path / "train", "--paths.dev", tmp_path / "dev.spacy"]
+    output = " ".join(run("debug-data", tmp_path / "my.cfg", *options).split())
+    assert "1 texts of train occur with different annotation, such as 'Anna left Tarvik' (documents 1, 2)" in output
+    assert "convert the last one only" in output
+
+
 def test_examples_of_long_entities_are_cut():
     doc = Doc(spacy.blank("en").vocab, words=[f"w{i}" for i in range(400)])
     doc._.relations = [(doc[0:300], doc[399:400], "part_of")]

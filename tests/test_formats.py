@@ -28,6 +28,7 @@ from spacy_ner_arch.formats import (
     FormatError,
     ReadReport,
     Sentence,
+    detect_format,
     make_doc,
     read_conll,
     read_conllu,
@@ -38,7 +39,7 @@ from spacy_ner_arch.formats import (
     split_docs,
     write_docbin,
 )
-from spacy_ner_arch.formats.conll import COMMENT
+from spacy_ner_arch.formats.conll import COMMENT, NUMBERED, RANGE
 from spacy_ner_arch.formats.conllu import EMPTY_NODE, EMPTY_NODE_TAG, RANGE_TAG, RANGE_TAG_LEFT_OUT, RESPELLED
 from spacy_ner_arch.formats.counts import MISALIGNED, MISALIGNED_RELATION, SKIPPED
 from spacy_ner_arch.formats.records import REJECTED
@@ -289,6 +290,68 @@ def test_missing_tag_column_is_an_error(tmp_path: Path, text: str, column: int, 
 def test_file_without_tokens(tmp_path: Path, text: str) -> None:
     documents, report = read(read_conll, tmp_path / "a.conll", text)
     assert documents == [] and (report.documents, report.sentences) == (0, 0)
+
+
+UNER = "# text = x\n1\tAda\tB-PER\t-\t-\n2\tsang\tO\t-\t-\n\n1\tTarn\tB-LOC\t-\t-\n\n"
+GERMEVAL = "#\thttp://a.example [2009]\n1\tAda\tB-PER\tO\n2\tsang\tO\tO\n\n#\thttp://b\n1\tTarn\tB-LOC\tO\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "comments"),
+    [
+        (UNER, {}, 1),
+        (UNER, {"column": 2}, 1),
+        (UNER, {"column": -3}, 1),
+        (GERMEVAL, {"column": 2}, 2),
+        ("# global.columns = ID FORM NER\n1\tAda\tB-PER\n2\tsang\tO\n\n1\tTarn\tB-LOC\n", {}, 1),
+        ("0 Ada B-PER\n1 sang O\n\n0 Tarn B-LOC\n", {}, 0),
+        # Tags before the words.
+        ("1 B-PER Ada\n2 O sang\n\n1 B-LOC Tarn\n", {}, 0),
+        ("1-2 Adasang O\n1 Ada B-PER\n2 sang O\n2.1 it O\n\n1 Tarn B-LOC\n", {}, 0),
+    ],
+)
+def test_a_column_of_token_numbers_is_left_out(tmp_path: Path, text: str, options: dict, comments: int) -> None:
+    [document], report = read(read_conll, tmp_path / "a.tsv", text, **options)
+    assert [sentence.words for sentence in document] == [["Ada", "sang"], ["Tarn"]]
+    assert [sentence.spans for sentence in document] == [[(0, 1, "PER")], [(0, 1, "LOC")]]
+    assert report.notes[NUMBERED] == 1 and report.notes[COMMENT] == comments
+    assert report.notes[RANGE] == 2 * ("1-2" in text)
+    if "column" not in options and "B-PER Ada" not in text:
+        assert detect_format(tmp_path / "a.tsv") == "conll"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1 X O\n2 X O\n\n1 X O\n3 X O\n",
+        "1 X O\n2 X O\n\nTarn X B-LOC\n",
+        "1 X O\n\n1 X O\n",
+        "1 O\n2 O\n",
+        "1-2 X O\n3-4 X O\n",
+    ],
+)
+def test_numbers_that_do_not_count_the_tokens_are_words(tmp_path: Path, text: str) -> None:
+    [document], report = read(read_conll, tmp_path / "a.conll", text)
+    words = [line.split(" ")[0] for line in text.split("\n") if line]
+    assert [word for sentence in document for word in sentence.words] == words and not report.notes
+
+
+def test_a_bad_line_in_a_numbered_file_is_skipped_alone(tmp_path: Path) -> None:
+    text = "1 Ada B-PER\n2 sang\n3 here O\n\n1 Tarn B-LOC\n2 is O\n\n1 far O\n2 away O\n"
+    [document], report = read(read_conll, tmp_path / "a.conll", text, on_error="skip")
+    assert [sentence.words for sentence in document] == [["Tarn", "is"], ["far", "away"]]
+    assert report.notes == {NUMBERED: 1, SKIPPED: 1}
+
+
+@pytest.mark.parametrize("empty", ["-", "_"])
+def test_an_empty_column_has_no_tags(tmp_path: Path, empty: str) -> None:
+    text = f"Ada NNP B-PER {empty}\nsang VBD O {empty}\n"
+    [[sentence]], _ = read(read_conll, tmp_path / "a.conll", text)
+    assert sentence.spans == [(0, 1, "PER")] and not sentence.missing
+    assert detect_format(tmp_path / "a.conll") == "conll"
+    # "-" in the only column of tags: not annotated.
+    [[sentence]], _ = read(read_conll, tmp_path / "b.conll", "Ada NNP -\nsang VBD -\n")
+    assert sentence.missing == [0, 1]
 
 
 # conllu

@@ -194,6 +194,114 @@ def test_relations_to_what_is_left_out_in_label_studio(tmp_path: Path) -> None:
     assert report.notes == {label_studio.OTHER_TYPE: 1, label_studio.NO_LABEL: 1, RELATION_LEFT_OUT: 2}
 
 
+def test_a_relation_to_a_deleted_region_of_label_studio_is_left_out(tmp_path: Path) -> None:
+    relations = [{"type": "relation", "from_id": head, "to_id": tail, "labels": ["x"]} for head, tail in ("bq", "qb")]
+    path = write(tmp_path, task(submitted(*full_results(characters), *relations, {**relations[0], "to_id": None})))
+    [doc], report = read(path)
+    check_full(doc)
+    assert report.notes == {label_studio.DANGLING: 3}
+    assert report.examples[label_studio.DANGLING][0] == f"{path}:2: object 1: from b to q"
+
+
+def hypertext(**more: Any) -> dict[str, Any]:
+    places = {"start": "/text()[1]", "end": "/text()[1]", "globalOffsets": characters(ANNA_BRANDT)}
+    value = {**places, "text": "Anna Brandt", "hypertextlabels": ["PER"], **more}
+    return {"id": "h", "type": "hypertextlabels", "from_name": "label", "to_name": "text", "value": value}
+
+
+@pytest.mark.parametrize("name", ["text", "body"])
+def test_regions_of_other_types_are_not_learned_as_no_entity(tmp_path: Path, name: str) -> None:
+    tarvik = {**characters(TARVIK), "text": "Tarvik"}
+    choice = {"id": "c", "type": "choices", "to_name": "text", "value": {**tarvik, "choices": ["sad"]}}
+    answer = {"id": "d", "type": "textarea", "to_name": "text", "value": {**characters(TARVIK), "text": ["Tarvik, N."]}}
+    bare = {"id": "e", "type": "labels", "to_name": "text", "value": tarvik}
+    full = full_results(characters)[:3]
+    about_region = {**choice, "id": "c", "value": {**tarvik, "choices": ["sad"]}}
+    tasks = [
+        ([hypertext()], ENTITIES[1:2], [], {}),
+        ([hypertext(), choice], ENTITIES[1:2], ["Tarvik"], {label_studio.OTHER_REGION: 1}),
+        ([answer], [], ["Tarvik"], {label_studio.OTHER_REGION: 1}),
+        ([bare], [], ["Tarvik"], {label_studio.NO_LABEL: 1}),
+        ([hypertext(hypertextlabels=[])], [], ["Anna", "Brandt"], {label_studio.NO_LABEL: 1}),
+        # An answer about an entity.
+        ([*full, about_region], ENTITIES, [], {label_studio.OTHER_TYPE: 1}),
+    ]
+    for results, entities, missing, notes in tasks:
+        [doc], report = read(write(tmp_path, task(submitted(*results), **{name: TEXT})))
+        assert named(doc.spans["sc"]) == entities and report.notes == notes
+        assert [token.text for token in doc if not token.ent_iob] == missing
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"globalOffsets": None}, {"globalOffsets": characters(TARVIK)}, {"text": None}, {"globalOffsets": {"start": 1}}],
+)
+def test_a_region_of_label_studio_without_a_place_leaves_out_the_annotation(tmp_path: Path, more: Any) -> None:
+    tasks = [task(submitted(hypertext(**more))), task(submitted(*full_results(characters)), id=2)]
+    [doc], report = read(write(tmp_path, *tasks))
+    check_full(doc)
+    assert report.notes == {label_studio.OTHER_TYPE: 1, label_studio.UNPLACED: 1}
+    [doc], report = read(write(tmp_path, task(submitted(hypertext(**more)), submitted(*full_results(characters)))))
+    check_full(doc)
+    # Labels in the same text do not make it complete.
+    with_both = task(submitted(hypertext(**more), *full_results(characters)))
+    docs, report = read(write(tmp_path, with_both))
+    assert not docs and report.notes[label_studio.UNPLACED] == 1
+
+
+def test_a_text_with_regions_of_its_own_is_read_beside_one_without_places(tmp_path: Path) -> None:
+    title = {**hypertext(globalOffsets=None), "to_name": "page"}
+    path = write(tmp_path, task(submitted(title, *full_results(characters)), page="<p>Anna</p>", text=TEXT))
+    [doc], report = read(path)
+    check_full(doc)
+    assert report.notes == {label_studio.OTHER_TYPE: 1}
+
+
+def test_regions_without_labels_in_json_min(tmp_path: Path) -> None:
+    anna, tarvik = ({**characters(place), "text": TEXT[slice(*place)]} for place in (ANNA_BRANDT, TARVIK))
+    lists = {"label": [{**anna, "labels": ["PER"]}], "mood": [{**anna, "choices": ["sad"]}, {**tarvik, "text": ["N."]}]}
+    path = write(tmp_path, {"id": 1, "text": TEXT, "annotator": 3, "annotation_id": 9, **lists})
+    [doc], report = read(path)
+    assert named(doc.ents) == [("Anna Brandt", "PER")]
+    assert [token.text for token in doc if not token.ent_iob] == ["Tarvik"]
+    assert report.notes == {label_studio.OTHER_TYPE: 1, label_studio.OTHER_REGION: 1} and not report.unread_keys
+
+
+def test_an_answer_without_regions_says_that_there_are_none(tmp_path: Path) -> None:
+    """The name of the text does not matter. A remark about an image is no text, unless regions are in such remarks."""
+    choice = {"id": "y", "type": "choices", "to_name": "t", "value": {"choices": ["sad"]}}
+    box = {"id": "x", "type": "rectanglelabels", "value": {"x": 1.5, "rectanglelabels": ["Cat"]}}
+    image = {"image": "https://pictures.example/1.png", "body": "A cat."}
+    tasks = [task(submitted(choice), id=1, body="Nothing."), task(submitted(box), id=2, **image)]
+    docs, report = read(write(tmp_path, *tasks))
+    assert [doc.text for doc in docs] == ["Nothing."] and not docs[0].spans["sc"]
+    assert report.notes == {label_studio.OTHER_TYPE: 2, label_studio.NO_TEXT: 1}
+    docs, report = read(write(tmp_path, *tasks, task(submitted(*full_results(characters)), id=3, body=TEXT)))
+    assert [doc.text for doc in docs] == ["Nothing.", "A cat.", TEXT]
+    assert report.notes == {label_studio.OTHER_TYPE: 2} and report.unread_keys == {"data.image": 1, "predictions": 3}
+
+
+@pytest.mark.parametrize("minimal", [True, False])
+def test_the_text_is_where_regions_are_in_later_tasks(tmp_path: Path, minimal: bool) -> None:
+    """Also of tasks without regions that come first and have a longer string. What is not read is reported."""
+    url = "some very very long remark about its source"
+    data = [{"review": "Nothing.", "url": url}, {"review": TEXT, "url": TEXT[:8]}, {"review": "Quill.", "url": url}]
+    if minimal:
+        labels = [{**characters(ANNA), "text": "Anna", "labels": ["PER"]}]
+        tasks = [{"id": i, **item, "annotator": 1, "annotation_id": i} for i, item in enumerate(data)]
+        tasks[0] |= {"label": [], "mood": {"choices": ["sad"]}, "note": ["long"]}
+        tasks[1] |= {"label": labels}
+        unread = {"url": 3, "mood": 1, "note": 1}
+    else:
+        results = [[], [region(characters(ANNA), "PER", "a", "Anna")], []]
+        tasks = [task(submitted(*some), id=i, **data[i]) for i, some in enumerate(results)]
+        unread = {"data.url": 3, "predictions": 3}
+    docs, report = read(write(tmp_path, *tasks))
+    assert [doc.text for doc in docs] == ["Nothing.", TEXT, "Quill."]
+    assert [named(doc.ents) for doc in docs] == [[], [("Anna", "PER")], []]
+    assert report.notes == {label_studio.CHOSEN_TEXT: 3} and report.unread_keys == unread
+
+
 def test_directions_and_labels_of_relations_in_label_studio(tmp_path: Path) -> None:
     def relation(**more: Any) -> dict[str, Any]:
         return {"type": "relation", "from_id": "b", "to_id": "c", **more}
@@ -218,7 +326,6 @@ def test_directions_and_labels_of_relations_in_label_studio(tmp_path: Path) -> N
         ([region({"start": 0, "end": 99}, "PER", "a")], "outside of the 26 characters"),
         ([region({"start": 2, "end": 6}, "PER", "a", "Anne")], "the region 2-6 is 'Anna', not 'Anne'"),
         ([region({"start": 2, "end": 6}, "PER", "a", "Anne")], r"data\['text'\] in utf-16"),
-        ([{"type": "relation", "from_id": "a", "to_id": "b", "labels": ["x"]}], "'a', which is the id of no region"),
         (
             [region(characters(place), "PER", "a") for place in (ANNA, TARVIK)]
             + [{"type": "relation", "from_id": "a", "to_id": "a", "labels": ["x"]}],
@@ -486,6 +593,23 @@ def test_brat(tmp_path: Path) -> None:
     assert report.examples[brat.DISCONTINUOUS] == [f"{path}:4: 'Upper Tarn' LOC"]
     (docs_of_file, _) = read(path)
     assert [doc.text for doc in docs_of_file] == [text]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_reversed"),
+    [
+        ("Arg1:T1 Arg2:T2", False),
+        ("Arg2:T2 Arg1:T1", False),
+        ("Arg2:T1 Arg1:T2", True),
+        ("Who:T1 Where:T2", False),
+        ("Where:T2 Who:T1", True),
+    ],
+)
+def test_roles_of_brat_decide_which_argument_is_the_head(tmp_path: Path, arguments: str, is_reversed: bool) -> None:
+    (tmp_path / "a.txt").write_text("Anna left Tarvik.")
+    (tmp_path / "a.ann").write_text(f"T1\tPER 0 4\tAnna\nT2\tLOC 10 16\tTarvik\nR1\tx {arguments}\n")
+    [doc], _ = read(tmp_path)
+    assert relations_of(doc) == [("Tarvik", "x", "Anna") if is_reversed else ("Anna", "x", "Tarvik")]
 
 
 def test_hidden_copies_in_a_folder_of_brat_are_not_read(tmp_path: Path) -> None:
@@ -776,6 +900,20 @@ def test_faults_of_csv(tmp_path: Path, row: str, reason: str) -> None:
     assert caught.value.line_number == 4
     docs, report = read(path, "csv", on_error="skip")
     assert [doc.text.strip() for doc in docs] == ['"', "Moss"] and report.notes == {SKIPPED: 1}
+
+
+@pytest.mark.parametrize("name", ["text", "body"])
+def test_csv_of_label_studio_names_the_export_that_can_be_read(tmp_path: Path, name: str) -> None:
+    regions = json.dumps([{**characters(ANNA), "labels": ["PER"]}]).replace('"', '""')
+    header = f"annotation_id,annotator,created_at,id,label,lead_time,{name},updated_at"
+    path = tmp_path / "a.csv"
+    path.write_text(f'{header}\n1,1,x,6,,1.0,Nothing,y\n2,1,x,5,"{regions}",1.0,"Anna,\nBrandt",y\n')
+    assert detect_format(path) == "csv"
+    with pytest.raises(FormatError, match=r"(?s)a.csv:1: an export of Label Studio as CSV.*export the project as JSON"):
+        read(path)
+    path.write_text(f'id,text,label\n5,Anna,"{regions}"\n')
+    with pytest.raises(FormatError, match=r"(?s)a.csv:2: the regions of a text in one cell.*project as JSON"):
+        read(path)
 
 
 def test_columns_with_the_tag_first(tmp_path: Path) -> None:

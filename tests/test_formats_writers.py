@@ -23,7 +23,7 @@ from spacy_ner_arch.formats import WRITERS, ReadReport, detect_format, read_docs
 from spacy_ner_arch.formats.counts import MISALIGNED
 from spacy_ner_arch.formats.spans import DUPLICATE
 from spacy_ner_arch.formats.texts import EMPTY, NO_ENTITY
-from spacy_ner_arch.formats.writers import brat, conll, layers
+from spacy_ner_arch.formats.writers import CONTRADICTION, brat, conll, layers
 
 NLP = spacy.blank("en")
 # The format in which a written file is read again.
@@ -226,7 +226,8 @@ def rich_doc() -> Doc:
     return doc
 
 
-ALWAYS = {layers.TAGS: 1, layers.GROUPS: 1, layers.LINKS: 1, layers.CATEGORIES: 1, layers.NO_LABEL: 2}
+# Span Y of the group crosses an entity that is not in it.
+ALWAYS = {CONTRADICTION: 1, layers.TAGS: 1, layers.GROUPS: 1, layers.LINKS: 1, layers.CATEGORIES: 1, layers.NO_LABEL: 2}
 OF_TEXTS = {**ALWAYS, layers.MISSING: 1, layers.SENTENCES: 1, layers.UNKNOWN_SPACES: 1}
 LOST = {
     "label-studio": OF_TEXTS,
@@ -235,7 +236,7 @@ LOST = {
     "brat": OF_TEXTS,
     "conll": {**ALWAYS, layers.SCORES: 3, layers.OVERLAPS: 2, layers.RELATIONS: 1, conll.CROSSING: 1},
     "spert": {**ALWAYS, layers.MISSING: 1, layers.SENTENCES: 1, layers.SCORES: 3},
-    "json": {layers.LINKS: 1},
+    "json": {CONTRADICTION: 1, layers.LINKS: 1},
 }
 
 
@@ -399,6 +400,42 @@ def test_predictions_for_other_tools(tmp_path: Path) -> None:
     assert [ent["score"] for ent in json.loads((tmp_path / "c.jsonl").read_text())["ents"]] == [0.5, 0.75]
 
 
+def test_documents_with_probabilities_are_predictions_without_a_model_too(tmp_path: Path) -> None:
+    """Nobody has accepted them, nor that nothing was found in a text. Gold annotation beside them stays accepted."""
+    gold = NLP("Anna left.")
+    gold.set_ents([Span(gold, 0, 1, "PER")], default="outside")
+    docs = [predicted_doc(), plain_doc(), gold]
+    write_docbin(docs, tmp_path / "a.spacy")
+    for format, name in (("prodigy", "a.jsonl"), ("label-studio", "a.json"), ("doccano", "b.jsonl")):
+        output = run(tmp_path / "a.spacy", tmp_path / name, "-f", format)
+        assert ("2 documents have probabilities, or nothing" in output) == (format != "doccano")
+    tasks = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert ["answer" in task for task in tasks] == [False, False, True]
+    tasks = json.loads((tmp_path / "a.json").read_text())
+    assert [len(task["annotations"]) for task in tasks] == [0, 0, 1]
+    assert tasks[0]["predictions"][0]["score"] == 0.5 and tasks[1]["predictions"] == [{"result": []}]
+    assert "predictions" not in tasks[2]
+
+
+@pytest.mark.parametrize(
+    ("spans", "count"),
+    [
+        ([(0, 1, "OLD")], 1),
+        ([(0, 1, "OLD"), (0, 1, "PER")], 0),
+        ([(2, 4, "X"), (4, 6, "X"), (2, 6, "X"), (3, 4, "X")], 1),
+        ([(2, 6, "X"), (3, 4, "X"), (6, 7, "X")], 0),
+    ],
+)
+def test_spans_that_contradict_entities_are_warned_of(tmp_path: Path, spans: list[Any], count: int) -> None:
+    doc = NLP("Anna of Upper Tarn Lake left early")
+    doc.set_ents([Span(doc, 0, 1, "PER"), Span(doc, 3, 5, "LOC")], default="outside")
+    doc.spans["sc"] = [Span(doc, *span) for span in spans]
+    write_docbin([doc], tmp_path / "a.spacy")
+    output = run(tmp_path / "a.spacy", tmp_path / "a.jsonl", "-f", "prodigy")
+    assert (f"{count} entities of doc.ents are not in doc.spans['sc']" in output) == bool(count)
+    assert "contradicts" not in run(tmp_path / "a.spacy", tmp_path / "b.jsonl", "-f", "prodigy", "--spans-key", "none")
+
+
 # The command
 
 
@@ -411,6 +448,33 @@ def test_command(tmp_path: Path, model: str) -> None:
     tasks = json.loads((tmp_path / "b.json").read_text())
     assert [len(task["predictions"][0]["result"]) for task in tasks] == [2, 2]
     assert tasks[0]["predictions"][0]["model_version"] == model
+
+
+def test_the_configuration_has_all_labels_of_the_pipeline(tmp_path: Path, model: str) -> None:
+    """Also those that no text has: the annotator may need them."""
+    nlp = spacy.blank("en")
+    extractor: Any = nlp.add_pipe("relation_extractor")
+    extractor.add_label("LIVES_IN")
+    nlp.initialize()
+    nlp.add_pipe("entity_ruler", source=spacy.load(model), first=True)
+    nlp.to_disk(tmp_path / "pipeline")
+    write_docbin([NLP("Nothing happened.")], tmp_path / "a.spacy")
+    run(tmp_path / "a.spacy", tmp_path / "a.json", "-f", "label-studio", "-m", tmp_path / "pipeline")
+    view = ElementTree.parse(tmp_path / "a.xml").getroot()
+    assert [label.get("value") for label in view.iter("Label")] == ["LOC", "PER"]
+    assert [label.get("value") for label in view.iter("Relation")] == ["LIVES_IN"]
+    run(tmp_path / "a.spacy", tmp_path / "brat", "-f", "brat", "-m", tmp_path / "pipeline")
+    lines = (tmp_path / "brat" / "annotation.conf").read_text().splitlines()
+    assert lines[:6] == ["[entities]", "LOC", "PER", "", "[relations]", "LIVES_IN Arg1:<ENTITY>, Arg2:<ENTITY>"]
+
+
+def test_the_configuration_has_the_labels_of_alternatives(tmp_path: Path) -> None:
+    """To correct what `ner-arch review` found, the annotator needs the labels that it proposes."""
+    doc = nested_doc()
+    doc.spans["alternatives"] = [Span(doc, 0, 1, "NEW")]
+    write([doc], tmp_path / "a.json", "label-studio")
+    labels = [label.get("value") for label in ElementTree.parse(tmp_path / "a.xml").getroot().iter("Label")]
+    assert labels == ["LOC", "NEW", "ORG", "PER", "X"]
 
 
 def test_an_export_without_entities_names_the_remedy(tmp_path: Path, model: str) -> None:

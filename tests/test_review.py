@@ -2,7 +2,9 @@
 
 import json
 import math
+import re
 import time
+from pathlib import Path
 
 import pytest
 import spacy
@@ -174,6 +176,33 @@ def test_planted_errors_come_first(folder, tmp_path):
     group = doc.spans["alternatives"]
     scores = {(s.start, s.label_): score for s, score in zip(group, group.attrs["scores"], strict=True)}
     assert scores[1, "LOC"] == label["found"]["probability"]
+
+
+def test_corrected_documents_replace_the_old_ones(folder, tmp_path, monkeypatch):
+    """By the code of docs/review.md; each document of errors.spacy has its place in the corpus."""
+    docs = list(DocBin().from_disk(folder / "corpus.spacy").get_docs(NLP.vocab))
+    files = {"a.spacy": docs[:5], "sub/b.spacy": docs[5:]}
+    (tmp_path / "parts" / "sub").mkdir(parents=True)
+    for name, part in files.items():
+        DocBin(docs=part).to_disk(tmp_path / "parts" / name)
+    review(tmp_path, tmp_path / "out", "--model", folder / "model", corpus="parts")
+    found = list(DocBin().from_disk(tmp_path / "out" / "errors.spacy").get_docs(NLP.vocab))
+    assert {doc.user_data["corpus_file"] for doc in found} == {*files}
+    for doc in found:
+        assert files[doc.user_data["corpus_file"]][doc.user_data["corpus_number"] - 1].text == doc.text
+
+    page = (Path(__file__).parent.parent / "docs" / "review.md").read_text(encoding="utf8")
+    [code] = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "corpus" / "sample").mkdir(parents=True)
+    DocBin(docs=docs[:5]).to_disk("corpus/sample/train.spacy")
+    corrected = docs[1].copy()
+    corrected.set_ents([Span(corrected, 0, 1, "NEW")], default="outside")
+    DocBin(docs=[corrected]).to_disk("corrected.spacy")
+    exec(code, {})
+    after = list(DocBin().from_disk("corpus/sample/train.spacy").get_docs(NLP.vocab))
+    assert [doc.text for doc in after] == [doc.text for doc in docs[:5]]
+    assert [[ent.label_ for ent in doc.ents] == ["NEW"] for doc in after] == [False, True, False, False, False]
 
 
 def test_a_folder_of_files_is_one_corpus(folder, tmp_path):

@@ -100,6 +100,14 @@ def test_tools_get_the_predictions(folder, tmp_path, format, key):
             assert found == [(ent.start_char, ent.label_) for ent in nlp(row["text"]).ents]
 
 
+def test_the_configuration_has_all_labels(folder, tmp_path):
+    (tmp_path / "raw.jsonl").write_text(json.dumps({"text": "Nothing ."}) + "\n")
+    select(folder, "-o", tmp_path / "a.json", "--n", 1, "--tool", "label-studio", raw=tmp_path / "raw.jsonl")
+    configuration = (tmp_path / "a.xml").read_text()
+    labels = spacy.load(folder / "model").get_pipe("sequence_ner").labels
+    assert len(labels) > 1 and all(f'<Label value="{label}"/>' in configuration for label in labels)
+
+
 def test_entropy_is_that_of_all_readings(folder):
     nlp = spacy.load(folder / "model")
     pipe = nlp.get_pipe("sequence_ner")

@@ -62,6 +62,12 @@ def assigning(nlp: Language, attribute: str) -> list[str]:
     return [name for name in nlp.pipe_names if attribute in nlp.get_pipe_meta(name).assigns]
 
 
+def labels_of(nlp: Language, *attributes: str) -> set[str]:
+    """The labels of all components that declare that they set one of these attributes."""
+    names = {name for attribute in attributes for name in assigning(nlp, attribute)}
+    return {label for name in names for label in getattr(nlp.get_pipe(name), "labels", ()) if label}
+
+
 def gives_alternatives(pipe: Any) -> bool:
     """Whether a component writes alternatives to its entities into doc.spans, see `sequence_ner`."""
     return getattr(pipe, "cfg", {}).get("alternatives") is not None

@@ -12,6 +12,7 @@ from ..pipes.relation_extractor import RelationExtractor
 from ..pipes.upstream_checks import find_sentencizer, tree_readers
 from .corpus_counts import (
     BOTH_DIRECTIONS,
+    CONTRADICTORY,
     CROSSING,
     IN_BOTH,
     LOST,
@@ -101,6 +102,14 @@ def check_documents(documents: Parts) -> Iterator[Problem]:
     for part in PARTS:
         if not documents[part]["counts"]["documents"]:
             yield Problem("error", f"{part}: the corpus has no document", f"check [paths] {part}")
+        copies = documents[part]["counts"][CONTRADICTORY]
+        if copies:
+            yield Problem(
+                "warning",
+                f"{copies} texts of {part} occur with different annotation, such as "
+                f"{documents[part]['examples'][CONTRADICTORY][0]}",
+                "keep one of them: if an export has the texts of earlier ones as well, convert the last one only",
+            )
     both = documents["dev"]["counts"][IN_BOTH]
     if both:
         yield Problem(

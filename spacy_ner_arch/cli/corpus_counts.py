@@ -7,7 +7,7 @@ of some of these.
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ KEPT_EXAMPLES = 5
 
 # Names of counts.
 IN_BOTH = "documents that are in both corpora"
+CONTRADICTORY = "texts with different annotation in several documents"
 UNANNOTATED = "documents without this annotation"
 MISALIGNED = "not aligned with the tokenizer"
 CROSSING = "across a sentence boundary"
@@ -76,12 +77,55 @@ def count_documents(examples: Sequence[Example], other_texts: set[str]) -> Count
     tally.counts["documents with dependency trees"] = sum(doc.has_annotation("DEP") for doc in docs)
     tally.counts["documents with a teacher's probabilities"] = sum(TEACHER in doc.user_data for doc in docs)
     tally.counts["repeated texts"] = texts.total() - len(texts)
+    tally.counts[CONTRADICTORY] = 0
+    for numbers in find_contradictions(docs):
+        tally.note(CONTRADICTORY, describe_copies, docs, numbers)
     tally.counts[IN_BOTH] = 0
     for text, number in texts.items():
         if text in other_texts:
             tally.note(IN_BOTH, repr, text[:80])
             tally.counts[IN_BOTH] += number - 1
     return tally.as_dict()
+
+
+def find_contradictions(docs: Sequence[Doc]) -> list[list[int]]:
+    """The positions of the documents with the same text, for each text on whose annotation they do not agree.
+
+    A layer that a document does not have, or has for some tokens only, is not compared.
+    """
+    copies: defaultdict[str, list[int]] = defaultdict(list)
+    for i, doc in enumerate(docs):
+        if len(doc):
+            copies[doc.text].append(i)
+    found = []
+    for numbers in copies.values():
+        layers: defaultdict[str, set[frozenset[Any]]] = defaultdict(set)
+        for i in numbers if len(numbers) > 1 else ():
+            for layer, annotation in comparable_layers(docs[i]):
+                layers[layer].add(annotation)
+        if any(len(annotations) > 1 for annotations in layers.values()):
+            found.append(numbers)
+    return found
+
+
+def comparable_layers(doc: Doc) -> Iterator[tuple[str, frozenset[Any]]]:
+    """The layers of a document that are annotated throughout, and what they have, by characters."""
+
+    def keys(spans: Iterable[Span]) -> frozenset[Any]:
+        return frozenset((span.start_char, span.end_char, span.label_) for span in spans)
+
+    if TEACHER not in doc.user_data and not (doc.to_array(ENT_IOB) == IOB_MISSING).any():
+        yield "doc.ents", keys(doc.ents)
+    for name, group in doc.spans.items():
+        if "scores" not in group.attrs:  # of a pipeline
+            yield name, keys(group)
+    if has_relations(doc):
+        yield "doc._.relations", frozenset(relation_keys(doc))
+
+
+def describe_copies(docs: Sequence[Doc], numbers: Sequence[int]) -> str:
+    places = ", ".join(str(i + 1) for i in numbers[:KEPT_EXAMPLES])
+    return f"{docs[numbers[0]].text[:80]!r} (documents {places})"
 
 
 def count_spans(examples: Sequence[Example], key: str | None = None) -> Counts:

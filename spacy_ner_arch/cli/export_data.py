@@ -9,9 +9,9 @@ from typer import Argument, Option
 from wasabi import msg
 
 from ..annotation.layers import assigning
-from .messages import fail
+from .messages import fail, warn
 from .options import CODE, GPU_ID
-from .pipelines import check_output, finds_entities, load, predict_corpus
+from .pipelines import check_output, finds_entities, load, pipeline_labels, predict_corpus
 
 FORMAT_HELP = (
     "label-studio, doccano, prodigy, brat (a folder), conll (columns), spert, or json (Doc.to_json, which loses least)"
@@ -37,23 +37,35 @@ def export_data(
     """
     from spacy.vocab import Vocab
 
-    from ..formats import ReadReport, find_docbins, read_docbins, write_docs
+    from ..formats import WRITERS, ReadReport, find_docbins, read_docbins, write_docs
+    from ..formats.writers import CONTRADICTION
 
     report = ReadReport()
     try:
         files = find_docbins(corpus)
         check_output(output, files)
         nlp = None if model is None else load(model, use_gpu, code)
+        labels = None if nlp is None else pipeline_labels(nlp)
         if nlp is None:
             docs = read_docbins(corpus, Vocab())
         else:
             if not finds_entities(nlp) and not assigning(nlp, "doc._.relations"):
                 raise ValueError("no component of this pipeline finds entities, spans or relations")
             docs = (doc for file in files for doc in predictions(nlp, file))
-        write_docs(docs, output, format, report, model=model, spans_key=spans_key, source=corpus)
+        predicted = write_docs(
+            docs, output, format, report, model=model, spans_key=spans_key, source=corpus, labels=labels
+        )
     except (ValueError, OSError) as error:
         fail(f"Cannot export {corpus}", error)
     print(report.summary())
+    if report.notes[CONTRADICTION]:
+        number, example = report.notes[CONTRADICTION], report.examples[CONTRADICTION][0]
+        warn(
+            f"{number} entities of doc.ents are not in doc.spans[{spans_key!r}], which crosses or contradicts them",
+            f"such as {example}. Both are written; for doc.ents alone give another --spans-key, such as none",
+        )
+    if predicted and model is None and WRITERS[format].tells_predictions:
+        msg.info(f"{predicted} documents have probabilities, or nothing: written as predictions, without an answer")
     if not (report.entities or report.spans):
         msg.warn(f"No entity was written: {why_no_entities(nlp, spans_key)}")
     msg.good(f"Saved {report.documents} documents to {output}")

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spacy.cli._util import import_code, setup_gpu
 from spacy.language import Language
@@ -14,8 +15,11 @@ from thinc.api import Config
 from typer import BadParameter
 from wasabi import msg
 
-from ..annotation.layers import assigning, describe_layers
+from ..annotation.layers import assigning, describe_layers, labels_of
 from .messages import fail
+
+if TYPE_CHECKING:
+    from ..formats.writers.content import Labels
 
 # The attribute that a component assigns if it sets a layer of annotation.
 ASSIGNED = {"ents": "doc.ents", "spans": "doc.spans", "heads": "token.head"}
@@ -133,6 +137,13 @@ def setters(nlp: Language, layers: Iterable[str]) -> list[str]:
 def finds_entities(nlp: Language) -> bool:
     """Whether a component declares that it sets entities or spans."""
     return bool(assigning(nlp, "doc.ents") or assigning(nlp, "doc.spans"))
+
+
+def pipeline_labels(nlp: Language) -> "Labels":
+    """All labels of entities and spans, and of relations, that the components of a pipeline can set."""
+    from ..formats.writers.content import Labels
+
+    return Labels(labels_of(nlp, "doc.ents", "doc.spans"), labels_of(nlp, "doc._.relations"))
 
 
 def warn_of_no_comparison(corpus: Path, examples: Sequence[Example]) -> None:

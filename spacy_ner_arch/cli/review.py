@@ -47,7 +47,7 @@ def review(
     from ..annotation.layers import describe_layers
     from ..evaluation.doubts import ranked
     from ..evaluation.review import ERRORS, write_review
-    from ..formats import find_docbins, read_docbins
+    from ..formats import find_docbins, read_docbin
     from .judging import judge, train_parts
 
     if (config is None) == (model is None):
@@ -59,7 +59,13 @@ def review(
         if corpus.is_dir() and output.resolve().is_relative_to(corpus.resolve()):
             raise ValueError(f"{output} is in it, so that trainings would read {ERRORS} as well; choose another folder")
         check_output(output / ERRORS, find_docbins(corpus))
-        docs = list(read_docbins(corpus, Vocab()))
+        vocab = Vocab()
+        docs, places = [], []
+        for file in find_docbins(corpus):
+            name = str(file.relative_to(corpus)) if corpus.is_dir() else file.name
+            for number, doc in enumerate(read_docbin(file, vocab), start=1):
+                docs.append(doc)
+                places.append((name, number))
         with tempfile.TemporaryDirectory() as folder:
             if config is None:
                 parts: Any = [(load(str(model), use_gpu, code), with_tokens(docs), corpus)]
@@ -78,7 +84,7 @@ def review(
                 "the pipeline can judge nothing in it. A sequence_ner judges doc.ents, and a relation_extractor "
                 f"doc._.relations between the entities; the corpus has {describe_layers(docs)}"
             )
-        counts = write_review(output, corpus.name, ranked(doubts), examples, ALTERNATIVES, limit)
+        counts = write_review(output, corpus.name, ranked(doubts), examples, places, ALTERNATIVES, limit)
     except (ValueError, OSError, ClickException) as error:
         fail(f"Cannot review {corpus}", error)
     for kind, count in counts.most_common():

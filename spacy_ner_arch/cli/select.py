@@ -12,7 +12,7 @@ from wasabi import msg
 from ..annotation.layers import find_pipe
 from .messages import fail, warn
 from .options import CODE, GPU_ID, MODEL
-from .pipelines import check_output, load
+from .pipelines import check_output, load, pipeline_labels
 
 if TYPE_CHECKING:
     from ..bulk.documents import Record
@@ -75,7 +75,7 @@ def select(
         places = choose_texts(texts.uncertainty[pool], vectors, texts.entities[pool] if balance else None, count)
         chosen = [int(pool[place]) for place in places]
         docs = predict_records(nlp, [texts.records[i] for i in chosen])
-        write_docs(docs, output, tool, report, model=model, source=" ".join(raw))
+        write_docs(docs, output, tool, report, model=model, source=" ".join(raw), labels=pipeline_labels(nlp))
         if rest is not None:
             left = set(range(len(texts.records))).difference(chosen)
             rest.parent.mkdir(parents=True, exist_ok=True)

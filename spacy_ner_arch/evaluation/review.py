@@ -16,16 +16,25 @@ from .items import Item, predicted_spans
 
 # The documents with errors, in the folder of the output.
 ERRORS = "errors.spacy"
+# Where a document of the corpus is, in its user_data.
+FILE, NUMBER = "corpus_file", "corpus_number"
 
 
 def write_review(
-    output: Path, title: str, doubts: Sequence[Doubt], examples: Mapping[int, Example], key: str, limit: int
+    output: Path,
+    title: str,
+    doubts: Sequence[Doubt],
+    examples: Mapping[int, Example],
+    places: Sequence[tuple[str, int]],
+    key: str,
+    limit: int,
 ) -> Counter[str]:
     """Write `errors.jsonl`, `index.html` and `errors.spacy`. Return the number of probable errors of each kind.
 
     output: folder; it is created if necessary.
     doubts: the most probable error first. Those in which the annotation is more probable are only in errors.jsonl.
     examples: by number of the document, with predictions.
+    places: file of each document, and its number there from 1. errors.spacy has them in doc.user_data.
     key: group in doc.spans of the predictions with probable spans, which errors.spacy has beside the annotation.
     limit: most errors on the page and in errors.spacy.
     """
@@ -45,7 +54,7 @@ def write_review(
             file.write(json.dumps(as_row(doubt, texts[doubt.match.document]), ensure_ascii=False) + "\n")
     (output / "index.html").write_text(page, encoding="utf8")
     numbers = dict.fromkeys(doubt.match.document for doubt in probable[:limit])
-    write_docbin([with_spans(examples[number], key) for number in numbers], output / ERRORS)
+    write_docbin([with_spans(examples[number], key, places[number]) for number in numbers], output / ERRORS)
     return counts
 
 
@@ -69,9 +78,10 @@ def as_row(doubt: Doubt, text: str) -> dict[str, Any]:
     }
 
 
-def with_spans(example: Example, key: str) -> Doc:
-    """The gold document, with the predicted spans of a key."""
+def with_spans(example: Example, key: str, place: tuple[str, int]) -> Doc:
+    """The gold document, with the predicted spans of a key, and its place in the corpus."""
     doc = example.reference
+    doc.user_data[FILE], doc.user_data[NUMBER] = place
     rows = []
     for item in predicted_spans(example, key):
         start, end = item.places[0]

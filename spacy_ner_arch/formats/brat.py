@@ -184,6 +184,10 @@ def _read_relation(line: Line) -> tuple[Line, str, str, str]:
     match = RELATION.fullmatch(line.text)
     if match is None:
         raise line.error("not a relation", REMEDY)
+    arguments = {match[3]: match[4], match[5]: match[6]}
+    # brat reads the roles, not the order, where these are the roles.
+    if arguments.keys() == {"Arg1", "Arg2"}:
+        return line, match[2], arguments["Arg1"], arguments["Arg2"]
     return line, match[2], match[4], match[6]
 
 

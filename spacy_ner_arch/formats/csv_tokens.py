@@ -20,6 +20,10 @@ CSV_REMEDY = (
     f"({', '.join(TAG_COLUMNS)}) and, if there is one, the number of the sentence ({', '.join(SENTENCE_COLUMNS)}); "
     "without it, empty lines separate sentences"
 )
+# Columns of an export of Label Studio, which has one row for each annotation.
+LABEL_STUDIO_COLUMNS = frozenset(("annotation_id", "annotator"))
+LABEL_STUDIO = "an export of Label Studio as CSV, with the regions of a text in one cell"
+LABEL_STUDIO_REMEDY = "export the project as JSON"
 
 
 class Columns(NamedTuple):
@@ -45,6 +49,8 @@ def read_csv(path: str | Path, report: ReadReport, *, on_error: str = "raise") -
     header = next((line for line in lines if line.text.strip(BLANKS)), None)
     if header is None:
         return
+    if is_label_studio(header):
+        raise header.error(LABEL_STUDIO, LABEL_STUDIO_REMEDY)
     columns = find_columns(header)
     found = []
     for rows in _group_rows(lines, columns):
@@ -55,9 +61,7 @@ def read_csv(path: str | Path, report: ReadReport, *, on_error: str = "raise") -
 
 def find_columns(header: Line) -> Columns:
     """Find the separator and the columns of a CSV file in its first line. Raise FormatError if one is missing."""
-    header.check()
-    separator = max(",;\t", key=header.text.count)
-    names = [cell.strip().lower() for cell in _cells(header, separator)]
+    separator, names = _column_names(header)
 
     def find(known: Sequence[str]) -> int | None:
         return next((names.index(name) for name in known if name in names), None)
@@ -67,6 +71,18 @@ def find_columns(header: Line) -> Columns:
         missing = "token" if token is None else "tag"
         raise header.error(f"none of the columns {', '.join(map(short_repr, names))} is the {missing}", CSV_REMEDY)
     return Columns(separator, len(names), token, tag, find(SENTENCE_COLUMNS))
+
+
+def is_label_studio(header: Line) -> bool:
+    """Whether the first line of a CSV file is that of an export of Label Studio. Raises FormatError if it is no CSV."""
+    return LABEL_STUDIO_COLUMNS.issubset(_column_names(header)[1])
+
+
+def _column_names(header: Line) -> tuple[str, list[str]]:
+    """The separator of a CSV file, and the names of its columns in lower case."""
+    header.check()
+    separator = max(",;\t", key=header.text.count)
+    return separator, [cell.strip().lower() for cell in _cells(header, separator)]
 
 
 def _cells(line: Line, separator: str) -> list[str]:
@@ -109,6 +125,9 @@ def _read_rows(lines: Sequence[Line], columns: Columns) -> TaggedTokens:
         word = cells[columns.token].strip(BLANKS) or cells[columns.token][:1]
         if not word:
             raise line.error("the token is empty", "write the token, or leave out the line")
+        tag = cells[columns.tag].strip(BLANKS)
+        if tag.startswith("[{"):
+            raise line.error("the regions of a text in one cell, where a tag should be", LABEL_STUDIO_REMEDY)
         words.append(word)
-        tags.append(read_tag(cells[columns.tag].strip(BLANKS), line))
+        tags.append(read_tag(tag, line))
     return TaggedTokens(lines, words, tags)

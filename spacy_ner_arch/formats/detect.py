@@ -9,21 +9,19 @@ from reprlib import repr as short_repr
 from typing import Any
 
 from .arrow_files import ARROW, PARQUET, read_rows
-from .conll import split_columns
-from .csv_tokens import find_columns
+from .conll import DOCUMENT_MARK
+from .conll_layout import Columns, is_comment, split_columns
+from .csv_tokens import find_columns, is_label_studio
 from .files import find_files
 from .json_files import read_items
 from .lines import BLANKS, FormatError, Line, read_lines
 from .readers import FORMATS
 from .records import parse_json, parse_object
 from .semeval import TEXT as SEMEVAL_TEXT
-from .source_tags import parse_tag
 
 JSON_REMEDY = "correct the JSON, or name the format with --format"
 READ_LINES = 100
 CONLLU_COLUMNS = 10
-# Share of the cells of a column that must be tags.
-TAG_SHARE = 0.9
 
 
 def detect_format(path: str | Path) -> str:
@@ -113,20 +111,26 @@ def _lines_format(path: Path, lines: list[Line]) -> str:
     if rows and all(len(row) == CONLLU_COLUMNS and row[0][:1].isdigit() for row in rows):
         return "conllu"
     with suppress(FormatError):
+        if is_label_studio(first):
+            return "csv"  # its reader says what to do
         find_columns(first)
         return "csv"
-    cells = [split_columns(line) for line in lines if not line.text.startswith(("# ", "-DOCSTART-"))]
+    lines = [line for line in lines if not (is_comment(line) or line.text.startswith(DOCUMENT_MARK))]
+    cells = list(map(split_columns, lines))
     width = max(map(len, cells), key=[len(row) for row in cells].count, default=0)
     if width < 2:
         reason = "a text needs its annotation; `ner-arch annotate` reads texts without one"
         raise _unknown(path, "plain text", "offsets", reason)
-    cells = [row for row in cells if len(row) == width]
-    shares = [sum(parse_tag(row[i]) is not None for row in cells) / len(cells) for i in range(width)]
-    if max(shares[0], shares[-1]) > TAG_SHARE:
+    columns = Columns(lines[0])
+    for row in cells:
+        if len(row) == width:
+            columns.add(row, 0)
+    if columns.has_tags(columns.tag_column(width)):
         return "conll"
-    best = shares.index(max(shares))
-    if shares[best] > TAG_SHARE:
+    best = max(range(width), key=lambda i: columns.tags[i])
+    if columns.has_tags(best):
         reason = f"the tags are in column {best}: give --format conll --column {best}"
     else:
-        reason = f"no column has tags such as B-PER and O; the last one has {short_repr(cells[0][-1])}"
+        last = next(row[-1] for row in cells if len(row) == width)
+        reason = f"no column has tags such as B-PER and O; the last one has {short_repr(last)}"
     raise _unknown(path, f"columns, {width} on most lines", "conll", reason)

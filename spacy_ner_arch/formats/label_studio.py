@@ -1,113 +1,60 @@
 """Format `label-studio`: the exports JSON and JSON-MIN of Label Studio."""
 
-import re
-from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from reprlib import repr as short_repr
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from pydantic import AliasChoices, BaseModel, Field, StrictBool, StrictInt, StrictStr
 from spacy.tokens import Doc
 
 from ..annotation.tags import LabelledSpan
 from .counts import Note, ReadReport
 from .json_files import read_items
-from .lines import Line
-from .records import Label, Source, Text, check_bounds, parse_object, text_of, validate
+from .label_studio_tasks import REMEDY, Annotation, Id, Result, TaskContent, read_task
+from .label_studio_texts import (
+    ANSWERS,
+    MARKUP,
+    Evidence,
+    Regions,
+    TypedRegion,
+    deciding,
+    find_text,
+    fit,
+    misfit,
+    region_of,
+)
+from .lines import FormatError, Line
+from .records import parse_object, text_of
 from .sentence import Sentence
 from .spans import RELATION_LEFT_OUT
 from .texts import UNLABELLED, LabelledIndices, TextAnnotation, choose_annotators, complete_relations, make_sentences
-from .units import check_unit, to_characters
+from .units import check_unit
 
-REMEDY = (
-    "export the project as JSON or JSON-MIN; a text is a string under data, a region is "
-    '{"id": "a", "type": "labels", "value": {"start": 0, "end": 4, "text": "Anna", "labels": ["PER"]}}, and a relation '
-    '{"type": "relation", "from_id": "a", "to_id": "b", "labels": ["left"]}'
-)
 CANCELLED = "left out: annotations that the annotator cancelled"
 NO_TEXT = "left out: tasks without a text, such as images"
 OTHER_TYPE = "left out: results that are not labels of a text"
+OTHER_REGION = "left out: regions of a text that are no labels; their tokens are left without annotation"
+UNPLACED = "left out: annotations with a region whose place in the text is not known"
 CHOSEN_TEXT = "tasks with several strings, of which one was taken for the text"
-NO_LABEL = "left out: relations and regions without a label"
-# Keys of JSON-MIN that are neither data nor results.
-MIN_KEYS = frozenset(("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement"))
-
-# Where a file is that Label Studio shows.
-ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]*://|data:|/data/)\S*")
-
-Id = StrictInt | StrictStr
-
-
-class Region(Source):
-    """A labelled part of a text."""
-
-    start: StrictInt
-    end: StrictInt
-    text: Text | None = None
-    labels: list[Label] = []
-
-
-class Result(BaseModel):
-    """A region, a relation, or another answer."""
-
-    type: StrictStr
-    id: Id | None = None
-    value: Any = None
-    from_id: Id | None = None
-    to_id: Id | None = None
-    to_name: StrictStr | None = None
-    direction: StrictStr | None = None
-    labels: list[Label] | None = None
-
-
-# Regions and their ids, by the tag of their text in the configuration of the project.
-Regions = dict[str | None, list[tuple[Id | None, Region]]]
+NO_LABEL = "left out: relations and regions without a label; tokens of the regions are left without annotation"
+DANGLING = "left out: relations with an argument that is not there, such as a region that was deleted"
 
 
 class PlacedRegions(NamedTuple):
     """The regions of an annotation in their texts.
 
     spans: by the name of the text.
+    missing: parts of the text that are not annotated, by its name.
     places: for each region with a label, by its id: the name of its text, and the index of its first span there.
     clashes: ids of several regions.
+    tags: tags of the regions that are in a text.
     """
 
     spans: dict[str, list[LabelledSpan]]
+    missing: dict[str, list[tuple[int, int]]]
     places: dict[Id, tuple[str, int]]
     clashes: set[Id]
-
-
-class Annotation(Source):
-    """What one annotator submitted for a task."""
-
-    result: list[Result]
-    was_cancelled: StrictBool | None = None
-    ground_truth: StrictBool | None = None
-    completed_by: Id | dict[str, Any] | None = None
-
-    @property
-    def annotator(self) -> str:
-        """E-mail address or number of the annotator."""
-        who = self.completed_by
-        name = who.get("email") or who.get("id") if isinstance(who, dict) else who
-        return "" if name is None else str(name)
-
-
-class Task(Source):
-    """A task of the export JSON."""
-
-    id: Id | None = None
-    data: dict[str, Any]
-    annotations: list[Annotation] = Field(validation_alias=AliasChoices("annotations", "completions"))
-
-
-class MinTask(Source):
-    """What JSON-MIN says of one annotation."""
-
-    id: Id | None = None
-    annotator: Id | dict[str, Any] | None = None
+    tags: set[str | None]
 
 
 def read_label_studio(
@@ -123,10 +70,15 @@ def read_label_studio(
     """Read the exports JSON and JSON-MIN of Label Studio.
 
     Regions of the type `labels` become entities, one for each of their labels, and relations with a label become
-    relations, in both directions if they have no direction. JSON-MIN has no relations. If no task has a relation, then
+    relations, in both directions if they have no direction. So do `hypertextlabels` if the text between their
+    `globalOffsets` is what they quote; otherwise the annotation is left out. Regions of a text that have no label, or
+    another type, leave their tokens without annotation. JSON-MIN has no relations. If no task has a relation, then
     relations are not annotated. Tasks without a text or an annotation, cancelled annotations and other types of results
     are left out and counted, with relations to them. Predictions are not read. An annotation that is marked as ground
-    truth counts as the first of its task. If a task shows several texts, each with regions is a document.
+    truth counts as the first of its task. If a task shows several texts, each with regions is a document. A task with
+    several strings and without regions has its text where the regions of other tasks are.
+
+    The file is read into memory.
 
     unit: what start and end count, one of `units.UNITS`. None: the unit in which start and end are those of the
         quoted text; newer versions of Label Studio count characters, older ones units of UTF-16.
@@ -139,155 +91,210 @@ def read_label_studio(
 
 
 def _read(path: str | Path, report: ReadReport, units: Sequence[str], on_error: str) -> Iterator[TextAnnotation]:
-    used: Counter[str] = Counter()
-    for line in read_items(path, REMEDY):
+    lines = list(read_items(path, REMEDY))
+    evidence = _find_evidence(lines, units)
+    for line in lines:
         found: list[TextAnnotation] = []
         with report.skipping(on_error):
-            task = _read_task(parse_object(line, REMEDY), line)
-            made = [
-                _make_annotations(one, task, units, used, line) for one in task.annotations if not one.was_cancelled
-            ]
-            found += chain.from_iterable(annotations for annotations, _ in made)
-            for note in chain.from_iterable(notes for _, notes in made):
+            task = read_task(parse_object(line, REMEDY), line)
+            shown = [one for one in task.annotations if not one.was_cancelled]
+            made = [_make_annotations(one, task, units, evidence, line) for one in shown]
+            names = {name for one in made for name in one.texts}
+            found += chain.from_iterable(one.texts.values() for one in made)
+            for note in chain.from_iterable(one.notes for one in made):
                 report.note(note)
-            for _ in range(len(task.annotations) - len(made)):
+            for _ in range(len(task.annotations) - len(shown)):
                 report.note(Note(line, CANCELLED))
             if not task.annotations:
                 report.note(Note(line, UNLABELLED))
             report.unread_keys.update(task.unread)
+            report.unread_keys.update(key for key, name in task.data.items() if names and name not in names)
         yield from found
 
 
-class TaskContent(NamedTuple):
-    """What a task of either export has.
-
-    texts: strings by the name of their data.
-    annotations: by several annotators, with the ground truth first.
-    key: the same for all annotations of a task, or None.
-    unread: keys that are not read.
-    """
-
-    texts: dict[str, str]
-    annotations: list[Annotation]
-    key: Hashable
-    unread: Iterable[str] = ()
-
-
-def _read_task(value: dict[str, Any], line: Line) -> TaskContent:
-    if "data" in value:
-        task = validate(Task, value, line, REMEDY)
-        annotations = sorted(task.annotations, key=lambda one: not one.ground_truth)
-        return TaskContent(_texts(task.data), annotations, line.place, value.keys() - Task.known_keys())
-    shared = validate(MinTask, value, line, REMEDY)
-    results = [
-        {"type": "labels" if "labels" in item else "other than labels", "value": item}
-        for items in value.values()
-        if isinstance(items, list)
-        for item in items
-        if isinstance(item, dict)
-    ]
-    annotation = validate(Annotation, {"result": results, "completed_by": shared.annotator}, line, REMEDY)
-    data = {name: item for name, item in value.items() if name not in MIN_KEYS}
-    return TaskContent(_texts(data), [annotation], None if shared.id is None else f"task {shared.id}")
+def _find_evidence(lines: Iterable[Line], units: Sequence[str]) -> Evidence:
+    """Find which data have the texts of the regions. Tasks that cannot be read are left out."""
+    evidence = Evidence()
+    for line in lines:
+        try:
+            task = read_task(parse_object(line, REMEDY), line)
+            all_regions = [_read_regions(one.result, line)[0] for one in task.annotations]
+        except FormatError:
+            continue
+        for regions in all_regions:
+            evidence.add(task.texts, regions, units)
+    return evidence
 
 
-def _texts(data: dict[str, Any]) -> dict[str, str]:
-    return {name: text for name, text in data.items() if isinstance(text, str) and not ADDRESS.fullmatch(text)}
+class Made(NamedTuple):
+    """What becomes of an annotation of a task: one for each text with regions, by its name, and notes."""
+
+    texts: dict[str, TextAnnotation]
+    notes: list[Note]
 
 
 def _make_annotations(
-    annotation: Annotation, task: TaskContent, units: Sequence[str], used: Counter[str], line: Line
-) -> tuple[list[TextAnnotation], list[Note]]:
-    """Convert an annotation, to one for each text with regions; none if there is no text.
-
-    Also returns notes on what is left out.
-
-    used: how often data with a name was the text of a task so far.
-    """
-    regions, notes = _read_regions(annotation.result, line)
-    if not task.texts or (annotation.result and not regions and "text" not in task.texts):
-        return [], [*notes, Note(line, NO_TEXT)]
-    placed, notes_on_regions = _place_regions(regions, task.texts, units, used, line)
+    annotation: Annotation, task: TaskContent, units: Sequence[str], evidence: Evidence, line: Line
+) -> Made:
+    """Convert an annotation, to one for each text with regions; none if there is no text."""
+    regions, others = _read_regions(annotation.result, line)
+    notes = [Note(line, OTHER_TYPE, result.type) for result in others]
+    if not task.texts:
+        return Made({}, [*notes, Note(line, NO_TEXT)])
+    placed, unplaced, notes_on_regions = _place_regions(regions, task.texts, units, evidence, line)
+    notes += notes_on_regions
+    unplaced |= {result.to_name for result in others if result.type in MARKUP}
+    if unplaced and (not placed.tags or unplaced.intersection(placed.tags)):
+        return Made({}, [*notes, Note(line, UNPLACED)])
+    if not placed.spans:
+        if annotation.result and not _is_about_text(task, others, evidence):
+            return Made({}, [*notes, Note(line, NO_TEXT)])
+        notes += _place_none(placed, task.texts, units, evidence, line)
     relations, notes_on_relations = _find_relations(annotation.result, placed, line)
-    spans = placed.spans
-    used.update([*spans])
-    made = [
-        TextAnnotation(
+    made = {
+        name: TextAnnotation(
             line,
             text_of(task.texts[name], line, REMEDY),
-            spans[name],
+            placed.spans[name],
             relations.get(name, []),
+            placed.missing[name],
             key=task.key and (task.key, name),
             annotator=annotation.annotator,
         )
         for name in task.texts
-        if name in spans
-    ]
-    return made, [*notes, *notes_on_regions, *notes_on_relations]
+        if name in placed.spans
+    }
+    return Made(made, notes + notes_on_relations)
 
 
-def _read_regions(results: Sequence[Result], line: Line) -> tuple[Regions, list[Note]]:
-    """The regions of texts, and notes on other results, except relations."""
+def _is_about_text(task: TaskContent, others: Sequence[Result], evidence: Evidence) -> bool:
+    """Whether an annotation without regions of a text may say that there are none.
+
+    Not if it is about an image, to which a string is a remark.
+    """
+    if "text" in task.texts or any(evidence.fits[None, name] for name in task.texts):
+        return True
+    return not task.has_files and all(result.type in ANSWERS for result in others)
+
+
+def _read_regions(results: Sequence[Result], line: Line) -> tuple[Regions, list[Result]]:
+    """The regions of texts, and other results, except relations."""
     regions: Regions = {}
-    notes: list[Note] = []
+    others: list[Result] = []
     for result in results:
-        if result.type == "labels" and isinstance(result.value, dict) and "channel" not in result.value:
-            region = validate(Region, result.value, line, REMEDY)
-            regions.setdefault(result.to_name, []).append((result.id, region))
+        region = region_of(result, line)
+        if region is not None:
+            regions.setdefault(result.to_name, []).append(TypedRegion(result.id, result.type, region))
         elif result.type != "relation":
-            notes.append(Note(line, OTHER_TYPE, result.type))
-    return regions, notes
+            others.append(result)
+    return regions, others
 
 
 def _place_regions(
-    regions: Regions, texts: dict[str, str], units: Sequence[str], used: Counter[str], line: Line
-) -> tuple[PlacedRegions, list[Note]]:
-    """Find the text of each region; without regions, the text of the task.
+    regions: Regions, texts: dict[str, str], units: Sequence[str], evidence: Evidence, line: Line
+) -> tuple[PlacedRegions, set[str | None], list[Note]]:
+    """Find the text of each region.
 
-    Also returns notes on regions without a label, and on texts that were chosen among several.
+    Also returns the tags with regions of texts that fit none, and notes on regions that are not read, and on texts that
+    were chosen among several.
     """
-    placed = PlacedRegions({}, {}, set())
+    placed = PlacedRegions({}, {}, {}, set(), set())
+    unplaced: set[str | None] = set()
     notes: list[Note] = []
     # Those that reach farthest fit the fewest texts.
-    tags = sorted(regions, key=lambda tag: max(region.end for _, region in regions[tag]), reverse=True)
-    for tag in tags or [None]:
-        of_tag = regions.get(tag, [])
-        name, bounds = _find_text(texts, tag, [region for _, region in of_tag], units, placed.spans, used, line)
-        if len(texts) > 1 and name != "text" and not any(region.text for _, region in of_tag):
-            notes.append(Note(line, CHOSEN_TEXT, f"{name!r} of {', '.join(map(repr, texts))}"))
-        found = placed.spans.setdefault(name, [])
-        for (id, region), (start, end) in zip(of_tag, bounds, strict=True):
-            if not region.labels:
-                notes.append(Note(line, NO_LABEL, texts[name][start:end]))
-            elif id is not None:
-                text, first = placed.places.setdefault(id, (name, len(found)))
-                if text != name or (first < len(found) and found[first][:2] != (start, end)):
-                    placed.clashes.add(id)
-            found += [(start, end, label) for label in region.labels]
-    return placed, notes
+    for tag in sorted(regions, key=lambda tag: max(one.region.end for one in regions[tag]), reverse=True):
+        of_tag = regions[tag]
+        found = find_text(texts, tag, deciding(of_tag), units, placed.spans, evidence)
+        if found is None and any(one.must_fit for one in of_tag):
+            raise misfit(texts, deciding(of_tag), units, line)
+        if found is not None and found.is_guess:
+            notes.append(_note_choice(found.name, texts, line))
+        for one in of_tag:
+            bounds = None if found is None else fit(texts[found.name], [one.region], units)
+            if found is not None and bounds is not None:
+                placed.tags.add(tag)
+                notes += _place(one, bounds[0], found.name, texts[found.name], placed, of_tag, line)
+            else:
+                notes.append(Note(line, OTHER_TYPE, one.type))
+                if one.type in MARKUP:
+                    unplaced.add(tag)
+    return placed, unplaced, notes
+
+
+def _place(
+    one: TypedRegion,
+    bounds: tuple[int, int],
+    name: str,
+    text: str,
+    placed: PlacedRegions,
+    of_tag: Sequence[TypedRegion],
+    line: Line,
+) -> Iterator[Note]:
+    """Add a region to those of its text. Yields notes on what is not read.
+
+    of_tag: all regions of the tag.
+    """
+    spans = placed.spans.setdefault(name, [])
+    missing = placed.missing.setdefault(name, [])
+    labels, quoted = one.region.labels, text[slice(*bounds)]
+    if labels:
+        if one.id is not None:
+            found, first = placed.places.setdefault(one.id, (name, len(spans)))
+            if found != name or (first < len(spans) and spans[first][:2] != bounds):
+                placed.clashes.add(one.id)
+        spans += [(*bounds, label) for label in labels]
+    elif one.type in ("labels", *MARKUP):
+        missing.append(bounds)
+        yield Note(line, NO_LABEL, quoted)
+    elif any(other.region.labels and _is_same_place(one, other) for other in of_tag):
+        yield Note(line, OTHER_TYPE, one.type)
+    else:
+        missing.append(bounds)
+        yield Note(line, OTHER_REGION, f"{one.type} of {quoted!r}")
+
+
+def _is_same_place(one: TypedRegion, other: TypedRegion) -> bool:
+    return (one.region.start, one.region.end) == (other.region.start, other.region.end)
+
+
+def _place_none(
+    placed: PlacedRegions, texts: dict[str, str], units: Sequence[str], evidence: Evidence, line: Line
+) -> Iterator[Note]:
+    """Add the text of a task without regions. Yields a note if it was chosen among several."""
+    found = find_text(texts, None, [], units, (), evidence)
+    if found is not None:
+        placed.spans[found.name], placed.missing[found.name] = [], []
+        if found.is_guess:
+            yield _note_choice(found.name, texts, line)
+
+
+def _note_choice(name: str, texts: dict[str, str], line: Line) -> Note:
+    return Note(line, CHOSEN_TEXT, f"{name!r} of {', '.join(map(repr, texts))}")
 
 
 def _find_relations(
     results: Sequence[Result], placed: PlacedRegions, line: Line
 ) -> tuple[dict[str, list[LabelledIndices]], list[Note]]:
     """The relations of each text, and notes on what is left out."""
-    ids = {result.id for result in results if result.type != "relation"}
+    ids = {result.id for result in results if result.type != "relation" and result.id is not None}
     relations: dict[str, list[LabelledIndices]] = {}
     notes: list[Note] = []
     for result in results:
         if result.type != "relation":
             continue
+        arguments = f"from {result.from_id} to {result.to_id}"
+        if not {result.from_id, result.to_id} <= ids:
+            notes.append(Note(line, DANGLING, arguments))
+            continue
         for id in (result.from_id, result.to_id):
-            if id is None or id not in ids:
-                raise line.error(f"a relation refers to {id!r}, which is the id of no region", REMEDY)
             if id in placed.clashes:
                 raise line.error(f"a relation refers to {id!r}, which is the id of several regions", REMEDY)
         head, tail = (placed.places.get(id) for id in (result.from_id, result.to_id) if id is not None)
         if head is None or tail is None or head[0] != tail[0]:
-            notes.append(Note(line, RELATION_LEFT_OUT, f"from {result.from_id} to {result.to_id}"))
+            notes.append(Note(line, RELATION_LEFT_OUT, arguments))
             continue
         if not result.labels:
-            notes.append(Note(line, NO_LABEL, f"relation from {result.from_id} to {result.to_id}"))
+            notes.append(Note(line, NO_LABEL, f"relation {arguments}"))
         found = relations.setdefault(head[0], [])
         for label in result.labels or ():
             if result.direction != "left":
@@ -295,49 +302,3 @@ def _find_relations(
             if result.direction in ("left", "bi"):
                 found.append((tail[1], head[1], label))
     return relations, notes
-
-
-def _find_text(
-    texts: dict[str, str],
-    tag: str | None,
-    regions: list[Region],
-    units: Sequence[str],
-    taken: Collection[str],
-    used: Counter[str],
-    line: Line,
-) -> tuple[str, list[tuple[int, int]]]:
-    """Find which string of the data the regions belong to, and which unit their offsets have.
-
-    The first that fits is taken: one that the regions of another tag have not taken, the one with the name of the tag,
-    with the name "text", those of earlier tasks, then the longest.
-    Returns the name of the text, and the bounds of the regions in code points.
-    """
-
-    def rank(name: str) -> tuple[bool, bool, bool, int, int]:
-        return name not in taken, name == tag, name == "text", used[name], len(texts[name])
-
-    faults = []
-    for name in sorted(texts, key=rank, reverse=True):
-        for unit in units:
-            try:
-                return name, _find_bounds(texts[name], regions, unit)
-            except ValueError as error:
-                faults.append(f"data[{name!r}] in {unit}: {error}")
-    raise line.error(f"the regions fit no text; {'; '.join(faults[:3])}", REMEDY)
-
-
-def _find_bounds(text: str, regions: list[Region], unit: str) -> list[tuple[int, int]]:
-    spans = to_characters(text, [(region.start, region.end, "region") for region in regions], unit)
-    check_bounds(spans, None, len(text), "characters")
-    for region, (start, end, _) in zip(regions, spans, strict=True):
-        # Label Studio changes the line ends of what it quotes.
-        if region.text is not None and _words(region.text) != _words(text[start:end]):
-            raise ValueError(
-                f"the region {region.start}-{region.end} is {short_repr(text[start:end])}, "
-                f"not {short_repr(region.text)}"
-            )
-    return [(start, end) for start, end, _ in spans]
-
-
-def _words(text: str) -> list[str]:
-    return text.replace("\\n", "\n").split()

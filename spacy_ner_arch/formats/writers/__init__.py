@@ -11,11 +11,9 @@ from ...annotation.relations import has_relations
 from ..counts import Note, ReadReport
 from ..lines import Line
 from ..sentence import SPANS_KEY
-from . import doccano, prodigy, spacy_json
-from .brat import find_brat_losses, write_brat
+from . import brat, doccano, label_studio, prodigy, spacy_json
 from .conll import find_conll_losses, write_conll
-from .content import Content, count_sentences, make_content
-from .label_studio import write_label_studio
+from .content import Content, Labels, alternative_labels, contradictions, count_sentences, find_labels, make_content
 from .layers import (
     CATEGORIES,
     CHOICE,
@@ -51,20 +49,28 @@ class Writer(NamedTuple):
     content: what it is, for lists.
     keeps: the layers that it does not lose.
     find_losses: yields the kind and an example of what it loses of a document besides layers.
+    write_configuration: writes the file that tells the tool the labels, given the path of the documents, if there is
+        such a file.
+    tells_predictions: whether it tells predictions from annotation.
     """
 
     write: Callable[[Path, Sequence[Content]], None]
     content: str
     keeps: frozenset[str]
     find_losses: Callable[[Content], Iterator[tuple[str, str]]] = no_losses
+    write_configuration: Callable[[Path, Labels], None] | None = None
+    tells_predictions: bool = False
 
 
+CONTRADICTION = "entities that spans of the group cross, or contradict in their label; both are written"
 TOOL_LAYERS = frozenset((OVERLAPS, RELATIONS))
 WRITERS: dict[str, Writer] = {
     "label-studio": Writer(
-        write_label_studio,
+        label_studio.write_label_studio,
         "tasks for Label Studio and its configuration",
         TOOL_LAYERS | {SCORES, UNLABELLED, SPACES, FIELDS},
+        write_configuration=label_studio.write_configuration,
+        tells_predictions=True,
     ),
     "doccano": Writer(
         partial(write_lines, doccano.make_text), "JSONL(relation) of doccano", TOOL_LAYERS | {SPACES, FIELDS}
@@ -73,8 +79,15 @@ WRITERS: dict[str, Writer] = {
         partial(write_lines, prodigy.make_task),
         "JSON lines for Prodigy",
         TOOL_LAYERS | {SCORES, UNLABELLED, SPACES, RELATED, FIELDS},
+        tells_predictions=True,
     ),
-    "brat": Writer(write_brat, "a folder for brat", TOOL_LAYERS | {SCORES, SPACES}, find_brat_losses),
+    "brat": Writer(
+        brat.write_brat,
+        "a folder for brat",
+        TOOL_LAYERS | {SCORES, SPACES},
+        brat.find_brat_losses,
+        brat.write_configuration,
+    ),
     "conll": Writer(
         write_conll,
         "columns with IOB2 tags",
@@ -104,7 +117,8 @@ def write_docs(
     model: str | None = None,
     spans_key: str = SPANS_KEY,
     source: str | Path = "corpus",
-) -> None:
+    labels: Labels | None = None,
+) -> int:
     """Write Docs in the format of an annotation tool.
 
     docs: the documents, with entities, spans and relations; probabilities are those of the components of this package.
@@ -116,6 +130,10 @@ def write_docs(
     model: name of the model that predicted the annotation, which becomes pre-annotation for review; None for gold.
     spans_key: the group in doc.spans that is written with the entities.
     source: name of the corpus, for the places of examples.
+    labels: labels that the configuration of the tool has besides those of the documents, such as those of the pipeline.
+    A document with a probability is a prediction also without a model, and then so are documents without anything: it
+    becomes pre-annotation in tools that tell that from annotation.
+    Returns the number of documents that are predictions.
     Raises ValueError for an unknown format, and OSError if the path cannot be written.
     """
     if format not in WRITERS:
@@ -137,6 +155,8 @@ def write_docs(
                 note(content, layer, detail)
         for kind, detail in writer.find_losses(content):
             note(content, kind, detail)
+        for detail in contradictions(content):
+            note(content, CONTRADICTION, detail)
         report.documents += 1
         report.sentences += count_sentences(doc)
         report.tokens += len(doc)
@@ -149,4 +169,14 @@ def write_docs(
         for content in contents:
             if not has_relations(content.doc):
                 note(content, RELATED, "it has none")
+    if any(content.is_predicted for content in contents):
+        # A pipeline that finds nothing in a text leaves no probability there.
+        contents = [
+            content._replace(is_predicted=content.is_predicted or not (content.spans or content.relations))
+            for content in contents
+        ]
     writer.write(path, contents)
+    if writer.write_configuration is not None:
+        known = find_labels(contents).joined(alternative_labels(contents))
+        writer.write_configuration(path, known.joined(labels or Labels()))
+    return sum(content.is_predicted for content in contents)

@@ -5,13 +5,13 @@ from itertools import chain, pairwise
 from pathlib import Path
 
 from ..files import write_text
-from .content import Content, find_labels
+from .content import Content, Labels, find_labels
 
 LABEL_CHANGED = "changed: labels with characters that brat does not have in labels"
 
 
 def write_brat(path: Path, contents: Sequence[Content]) -> None:
-    """Write a pair of files for each document, and the configuration with the labels."""
+    """Write a pair of files for each document."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise FileExistsError(f"{path} exists and is not an empty folder; name a new one")
     path.mkdir(parents=True, exist_ok=True)
@@ -20,9 +20,13 @@ def write_brat(path: Path, contents: Sequence[Content]) -> None:
         stem = path / f"{content.number:0{digits}}"
         write_text(Path(f"{stem}.ann"), (f"{line}\n" for line in _make_lines(content)))
         write_text(Path(f"{stem}.txt"), [content.doc.text])
-    labels, relations = ([_make_label(label) for label in part] for part in find_labels(contents))
+
+
+def write_configuration(path: Path, labels: Labels) -> None:
+    """Write the configuration of the folder, which has the labels."""
+    spans, relations = (dict.fromkeys(map(_make_label, sorted(part))) for part in labels)
     arguments = "Arg1:<ENTITY>, Arg2:<ENTITY>"
-    sections = ["[entities]", *labels, "", "[relations]", *(f"{label} {arguments}" for label in relations), ""]
+    sections = ["[entities]", *spans, "", "[relations]", *(f"{label} {arguments}" for label in relations), ""]
     write_text(path / "annotation.conf", (f"{line}\n" for line in [*sections, "[events]", "", "[attributes]"]))
 
 

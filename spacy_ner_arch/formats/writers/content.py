@@ -1,16 +1,28 @@
 """What is written of a document."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence, Set
 from itertools import chain
 from typing import Any, NamedTuple
 
 from spacy.tokens import Doc, Span
 
+from ...annotation.alternatives import ALTERNATIVES
 from ...annotation.entities import scored_entities, scored_spans
 from ...annotation.relations import get_relations
 from ...annotation.teachers import TEACHER
 from ..spans import widest_apart
+
+
+class Labels(NamedTuple):
+    """Labels of spans and of relations."""
+
+    spans: Set[str] = frozenset()
+    relations: Set[str] = frozenset()
+
+    def joined(self, other: "Labels") -> "Labels":
+        """The labels of both."""
+        return Labels(self.spans | other.spans, self.relations | other.relations)
 
 
 class Content(NamedTuple):
@@ -23,7 +35,8 @@ class Content(NamedTuple):
     entities: spans that do not overlap.
     relations: positions of head and tail in the list of spans, label, and probability or None.
     without_label: descriptions of spans without a label, and of relations between them, which are in none of these.
-    model: name of the model that predicted the annotation; None for gold annotation.
+    model: name of the model that predicted the annotation; None if it is gold, or of an unknown model.
+    is_predicted: whether it is predicted, and to be reviewed.
     fields: see `get_fields`; those that JSON can hold.
     not_json: names of the other fields.
     """
@@ -37,6 +50,7 @@ class Content(NamedTuple):
     relations: list[tuple[int, int, str, float | None]]
     without_label: list[str]
     model: str | None
+    is_predicted: bool
     fields: dict[str, Any]
     not_json: list[str]
 
@@ -101,6 +115,7 @@ def make_content(number: int, doc: Doc, spans_key: str, model: str | None) -> Co
         [],
         [repr(doc[start:end].text) for start, end, label in found if not label],
         model,
+        model is not None or any(score is not None for score in [*found.values(), *(one.score for one in relations)]),
         {name: value for name, value in fields.items() if is_json(value)},
         [name for name, value in fields.items() if not is_json(value)],
     )
@@ -114,10 +129,37 @@ def make_content(number: int, doc: Doc, spans_key: str, model: str | None) -> Co
     return content
 
 
-def find_labels(contents: Sequence[Content]) -> tuple[list[str], list[str]]:
-    """All labels of spans and of relations."""
+def contradictions(content: Content) -> Iterator[str]:
+    """Describe the entities that spans of the group contradict, which are written as well.
+
+    They are not in the group, and a span of it crosses them or has another label in their place.
+    """
+    doc = content.doc
+    group = list(doc.spans.get(content.spans_key, ()))
+    known = {(span.start, span.end, span.label) for span in group}
+    entity_at = {i: ent for ent in doc.ents for i in range(ent.start, ent.end)}
+    found: dict[int, str] = {}
+    for span in group:
+        for i in (span.start, span.end - 1):
+            ent = entity_at.get(i)
+            if ent is None or (ent.start, ent.end, ent.label) in known:
+                continue
+            crosses = (ent.start - span.start) * (ent.end - span.end) > 0
+            if crosses or (ent.start, ent.end) == (span.start, span.end):
+                found.setdefault(ent.start, f"{ent.text!r} {ent.label_} and {span.text!r} {span.label_}")
+    yield from found.values()
+
+
+def find_labels(contents: Sequence[Content]) -> Labels:
+    """All labels that documents have."""
     spans = {span.label_ for content in contents for span in content.spans}
-    return sorted(spans), sorted({relation[2] for content in contents for relation in content.relations})
+    return Labels(spans, {relation[2] for content in contents for relation in content.relations})
+
+
+def alternative_labels(contents: Sequence[Content]) -> Labels:
+    """Labels of the alternatives to the annotation, such as those that `ner-arch review` proposes."""
+    groups = (content.doc.spans.get(ALTERNATIVES, ()) for content in contents)
+    return Labels({span.label_ for group in groups for span in group if span.label_})
 
 
 def count_sentences(doc: Doc) -> int:

@@ -6,10 +6,12 @@ from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from ..files import write_text
-from ..label_studio import MIN_KEYS
-from .content import Content, find_labels
+from ..label_studio_tasks import MIN_KEYS
+from .content import Content, Labels
 from .objects import with_score, write_list
 
+# Ending of the file of the configuration.
+CONFIGURATION = ".xml"
 # Names of fields that the export JSON-MIN, which has them beside those of the task, would overwrite; and the text.
 TAKEN = MIN_KEYS | {"text"}
 
@@ -25,26 +27,26 @@ def make_task(content: Content) -> dict[str, Any]:
         results.append(with_score({"type": "relation", **ends, "labels": [label]}, score))
     data = {**content.renamed_fields(TAKEN), "text": content.doc.text}
     task: dict[str, Any] = {"id": content.number, "data": data, "annotations": []}
-    if content.model is not None:
+    if content.is_predicted:
         known = [result["score"] for result in results if "score" in result]
-        prediction = {"model_version": content.model, "result": results}
+        version = {} if content.model is None else {"model_version": content.model}
+        prediction = {**version, "result": results}
         return {**task, "predictions": [with_score(prediction, sum(known) / len(known) if known else None)]}
     return {**task, "annotations": [{"result": results}] if content.is_labelled else []}
 
 
 def write_label_studio(path: Path, contents: Sequence[Content]) -> None:
-    """Write the tasks, and beside them the labelling configuration of the project that opens them.
-
-    Raises ValueError if both would be the same file.
-    """
-    configuration = path.with_suffix(".xml")
-    if path == configuration:
+    """Write the tasks. Raises ValueError if their file is where the configuration goes."""
+    if path == path.with_suffix(CONFIGURATION):
         raise ValueError(f"{path} is where the configuration goes: name the tasks {path.with_suffix('.json')}")
-    labels, relations = find_labels(contents)
-    lines = ["<View>", "  <Relations>"]
-    lines += [f"    <Relation value={quoteattr(label)}/>" for label in relations]
-    lines += ["  </Relations>", '  <Labels name="label" toName="text">']
-    lines += [f"    <Label value={quoteattr(label)}/>" for label in labels]
-    lines += ["  </Labels>", '  <Text name="text" value="$text"/>', "</View>"]
     write_list(make_task, path, contents)
-    write_text(configuration, (f"{line}\n" for line in lines))
+
+
+def write_configuration(path: Path, labels: Labels) -> None:
+    """Write the labelling configuration of the project that opens the tasks, beside them."""
+    lines = ["<View>", "  <Relations>"]
+    lines += [f"    <Relation value={quoteattr(label)}/>" for label in sorted(labels.relations)]
+    lines += ["  </Relations>", '  <Labels name="label" toName="text">']
+    lines += [f"    <Label value={quoteattr(label)}/>" for label in sorted(labels.spans)]
+    lines += ["  </Labels>", '  <Text name="text" value="$text"/>', "</View>"]
+    write_text(path.with_suffix(CONFIGURATION), (f"{line}\n" for line in lines))

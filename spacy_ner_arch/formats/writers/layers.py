@@ -47,7 +47,7 @@ def content_layers(content: Content) -> Iterator[tuple[str, str]]:
     yield from ((NO_LABEL, text) for text in content.without_label)
     covered = {token.i for span in content.spans for token in span}
     has_entity_tags = any(token.ent_iob for token in doc)
-    if content.model is not None and not has_entity_tags:
+    if content.is_predicted and not has_entity_tags:
         pass  # predictions of a pipeline that sets spans or relations only
     elif not content.is_labelled:
         yield UNLABELLED, short_repr(doc.text)

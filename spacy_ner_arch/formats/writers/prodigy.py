@@ -53,6 +53,6 @@ def make_task(content: Content) -> dict[str, Any]:
     given = fields.pop("meta") if isinstance(fields.get("meta"), dict) else {}
     own |= fields
     meta = {**rename(given, own), **own}
-    if content.model is None and content.is_labelled:
+    if content.is_labelled and not content.is_predicted:
         return {**task, **({"meta": meta} if meta else {}), "answer": "accept"}
     return {**task, "meta": meta}

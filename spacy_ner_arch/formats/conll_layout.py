@@ -1,0 +1,170 @@
+"""Layout of a file of columns: which column has the tokens, and which one the tags."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import takewhile
+from typing import NamedTuple
+
+from .lines import BLANKS, Line
+from .source_tags import MISSING_TAG, Tag, parse_tag
+
+# What stands in a cell without a value.
+EMPTY_CELLS = ("-", "_")
+# Share of the cells of a column that must be tags.
+TAG_SHARE = 0.9
+NUMBER = re.compile(r"\d{1,9}")
+# Numbers of a range of words, and of a word that is not in the text, as CoNLL-U has them.
+NO_TOKEN = re.compile(r" *\d+[-.]\d+(?=[ \t]|$)")
+
+Shape = tuple[bool, int]
+"""Whether tabs separate the columns of a line, and the number of columns."""
+
+
+class FileLayout(NamedTuple):
+    """Layout of a file: the shape of most lines, and the indices of the columns of the tag and the token.
+
+    numbered: a line with a number in the first column, which counts the tokens of each sentence; None if there is no
+        such column.
+    """
+
+    shape: Shape
+    tag: int
+    token: int
+    numbered: Line | None = None
+
+    def tag_of(self, line: Line) -> Tag | None:
+        """The tag of a line; None if it cannot be read."""
+        cells = split_columns(line)
+        return parse_tag(cells[self.tag]) if len(cells) == self.shape[1] else None
+
+    def count_comments(self, lines: Iterable[Line]) -> int:
+        """Count the comments before the first token of a sentence."""
+
+        def is_before(line: Line) -> bool:
+            return is_comment(line) and not (shape_of(line) == self.shape and self.tag_of(line))
+
+        return sum(1 for _ in takewhile(is_before, lines))
+
+    def is_token(self, line: Line) -> bool:
+        """Whether a line is a token: in a file with numbers, not a range of words."""
+        return self.numbered is None or not is_range(line)
+
+
+class Columns:
+    """The lines of one shape: the cells of each column that are tags, and the numbers in the first column."""
+
+    def __init__(self, line: Line) -> None:
+        self.example = line
+        self.lines = 0
+        self.tags: Counter[int] = Counter()
+        self.empty: Counter[int] = Counter()
+        self.annotated: Counter[int] = Counter()
+        self.firsts: set[int | None] = set()
+        self.counts_further = False
+
+    def add(self, cells: list[str], position: int) -> None:
+        """Count a line. position: that of its token in its sentence."""
+        self.lines += 1
+        for i, cell in enumerate(cells):
+            if cell in EMPTY_CELLS:
+                self.empty[i] += 1
+            tag = parse_tag(cell)
+            if tag is not None:
+                self.tags[i] += 1
+                self.annotated[i] += tag != MISSING_TAG
+        if None not in self.firsts and not NO_TOKEN.match(cells[0]):
+            self.firsts.add(int(cells[0]) - position if NUMBER.fullmatch(cells[0]) else None)
+            self.counts_further |= position > 0
+
+    def are_numbered(self, width: int) -> bool:
+        """Whether the first of at least three columns counts the tokens of each sentence, from 0 or 1."""
+        return width > 2 and self.counts_further and self.firsts in ({0}, {1})
+
+    def has_tags(self, i: int) -> bool:
+        """Whether nearly all cells of a column are tags."""
+        return self.tags[i] > TAG_SHARE * self.lines
+
+    def tag_column(self, width: int, first: int = 0) -> int:
+        """The last column, the first one if more of its cells are tags, or the last one with tags if that is empty."""
+        last = width - 1
+        if self.tags[first] > self.tags[last]:
+            return first
+        if self.empty[last] == self.lines:
+            return max((i for i in range(width) if self.annotated[i] and self.has_tags(i)), default=last)
+        return last
+
+
+def find_layout(sentences: Iterable[tuple[Line, ...]], column: int | None, on_error: str) -> FileLayout:
+    """Find the layout of most lines of a file. Without readable lines, it has no columns.
+
+    sentences: the lines of each sentence.
+    column: index of the tag column, see `read_conll`.
+    on_error: "raise" an error for an unreadable line, or "skip" it.
+    Raises FormatError if most lines have no such column, or no other one.
+    """
+    found: dict[Shape, Columns] = {}
+    comments: dict[Shape, Columns] = {}
+    for line, position in _places(sentences):
+        if on_error == "raise":
+            line.check()
+        if line.fault is None:
+            cells = split_columns(line)
+            columns_of = comments if is_comment(line) else found
+            shape = _has_tabs(line), len(cells)
+            if shape not in columns_of:
+                columns_of[shape] = Columns(line)
+            columns_of[shape].add(cells, position)
+    if not (found or comments):
+        return FileLayout((False, 0), 0, 0)
+    shape, columns = max((found or comments).items(), key=lambda item: item[1].lines)
+    width = shape[1]
+    numbered = columns.are_numbered(width)
+    first = int(numbered)
+    if column is None:
+        column = columns.tag_column(width, first) if width > 1 else -1
+    index = column if column >= 0 else width + column
+    if not 0 <= index < width or width == 1:
+        remedy = f"choose a column from 0 to {width - 1} or from {-width} to -1"
+        if width == 1:
+            remedy = "give each token a column with its entity tag"
+        raise columns.example.error(f"there is no tag column {column}: the lines have {width} columns", remedy)
+    token = width - 1 if index == first else first
+    return FileLayout(shape, index, token, columns.example if numbered else None)
+
+
+def _places(sentences: Iterable[tuple[Line, ...]]) -> Iterator[tuple[Line, int]]:
+    """Each line, and the number of tokens before it in its sentence."""
+    for lines in sentences:
+        position = 0
+        for line in lines:
+            yield line, position
+            position += not (is_comment(line) or is_range(line))
+
+
+def is_comment(line: Line) -> bool:
+    """Whether a line looks like a comment: it starts with "#" and white space."""
+    return line.fault is None and line.text[:1] == "#" and line.text[1:2].isspace()
+
+
+def is_range(line: Line) -> bool:
+    """Whether a line has the number of a range of words, or of a word that is not in the text."""
+    return line.fault is None and NO_TOKEN.match(line.text) is not None
+
+
+def split_columns(line: Line) -> list[str]:
+    """The columns of a line."""
+    text = line.text.rstrip(BLANKS)
+    if "\t" in text:
+        # A token can be a space: spaCy's tokenizer makes such tokens.
+        return [cell.strip(" ") or cell[:1] for cell in text.split("\t")]
+    return [cell for cell in text.split(" ") if cell]
+
+
+def shape_of(line: Line) -> Shape:
+    """The shape of a line."""
+    return _has_tabs(line), len(split_columns(line))
+
+
+def _has_tabs(line: Line) -> bool:
+    return "\t" in line.text.rstrip(BLANKS)

@@ -1,0 +1,125 @@
+"""Tasks of the exports JSON and JSON-MIN of Label Studio."""
+
+import re
+from collections.abc import Hashable
+from typing import Any, NamedTuple
+
+from pydantic import AliasChoices, BaseModel, Field, StrictBool, StrictInt, StrictStr
+
+from .lines import Line
+from .records import Label, Source, validate
+
+REMEDY = (
+    "export the project as JSON or JSON-MIN; a text is a string under data, a region is "
+    '{"id": "a", "type": "labels", "value": {"start": 0, "end": 4, "text": "Anna", "labels": ["PER"]}}, and a relation '
+    '{"type": "relation", "from_id": "a", "to_id": "b", "labels": ["left"]}'
+)
+# Keys of JSON-MIN that are neither data nor results.
+MIN_KEYS = frozenset(("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement"))
+
+
+# Where a file is that Label Studio shows.
+ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]*://|data:|/data/)\S*")
+
+# The type of a region of JSON-MIN without labels.
+BARE = "region without labels"
+
+Id = StrictInt | StrictStr
+
+
+class Result(BaseModel):
+    """A region, a relation, or another answer."""
+
+    type: StrictStr
+    id: Id | None = None
+    value: Any = None
+    from_id: Id | None = None
+    to_id: Id | None = None
+    to_name: StrictStr | None = None
+    direction: StrictStr | None = None
+    labels: list[Label] | None = None
+
+
+class Annotation(Source):
+    """What one annotator submitted for a task."""
+
+    result: list[Result]
+    was_cancelled: StrictBool | None = None
+    ground_truth: StrictBool | None = None
+    completed_by: Id | dict[str, Any] | None = None
+
+    @property
+    def annotator(self) -> str:
+        """E-mail address or number of the annotator."""
+        who = self.completed_by
+        name = who.get("email") or who.get("id") if isinstance(who, dict) else who
+        return "" if name is None else str(name)
+
+
+class Task(Source):
+    """A task of the export JSON."""
+
+    id: Id | None = None
+    data: dict[str, Any]
+    annotations: list[Annotation] = Field(validation_alias=AliasChoices("annotations", "completions"))
+
+
+class MinTask(Source):
+    """What JSON-MIN says of one annotation."""
+
+    id: Id | None = None
+    annotator: Id | dict[str, Any] | None = None
+
+
+class TaskContent(NamedTuple):
+    """What a task of either export has.
+
+    texts: strings by the name of their data.
+    has_files: whether other data are addresses, such as those of images.
+    annotations: by several annotators, with the ground truth first.
+    key: the same for all annotations of a task, or None.
+    unread: keys that are not read.
+    data: keys that are read only if they name a text; each with the name of its data.
+    """
+
+    texts: dict[str, str]
+    has_files: bool
+    annotations: list[Annotation]
+    key: Hashable
+    unread: set[str]
+    data: dict[str, str]
+
+
+def read_task(value: dict[str, Any], line: Line) -> TaskContent:
+    """Read a task of either export. Raises FormatError if it is none."""
+    if "data" in value:
+        task = validate(Task, value, line, REMEDY)
+        annotations = sorted(task.annotations, key=lambda one: not one.ground_truth)
+        unread = {*value} - Task.known_keys()
+        keys = {f"data.{name}": name for name in task.data}
+        return TaskContent(*_texts(task.data), annotations, line.place, unread, keys)
+    shared = validate(MinTask, value, line, REMEDY)
+    data = {name: item for name, item in value.items() if name not in MIN_KEYS}
+    regions = {name: list(filter(_is_object, items)) for name, items in data.items() if isinstance(items, list)}
+    results = [{"type": _type_of(item), "value": item} for items in regions.values() for item in items]
+    annotation = validate(Annotation, {"result": results, "completed_by": shared.annotator}, line, REMEDY)
+    # An empty list says that there are no regions.
+    keys = {name: name for name, item in data.items() if not regions.get(name) and item != []}
+    key = None if shared.id is None else f"task {shared.id}"
+    return TaskContent(*_texts(data), [annotation], key, set(), keys)
+
+
+def _is_object(item: Any) -> bool:
+    return isinstance(item, dict)
+
+
+def _type_of(region: dict[str, Any]) -> str:
+    """The type of a region of JSON-MIN, which has a key of that name."""
+    return next((key for key in region if key.endswith("labels")), BARE)
+
+
+def _texts(data: dict[str, Any]) -> tuple[dict[str, str], bool]:
+    """Strings by name, and whether there are addresses besides."""
+    strings = {name: text for name, text in data.items() if isinstance(text, str)}
+    texts = {name: text for name, text in strings.items() if not ADDRESS.fullmatch(text)}
+    return texts, len(texts) < len(strings)
