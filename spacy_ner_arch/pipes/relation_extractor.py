@@ -22,6 +22,7 @@ from ..annotation.head_input import HeadInput
 from ..annotation.pair_classes import INVERSE, PairClass, class_names, make_classes
 from ..annotation.relation_decoding import (
     PairRules,
+    ScoredPairs,
     choose_graph,
     choose_pairs,
     make_relations,
@@ -503,11 +504,14 @@ class RelationExtractor(TorchPipe):
                 yes, no = row
                 pairs = score_pairs(candidates, yes, no, span_scores(doc, candidates.entities, self.spans_key), rules)
                 self.check_finite(doc, pairs.odds)
-                if self.decode == "graph":
-                    chosen, inexact = choose_graph(doc, pairs, rules)
-                    if inexact:
-                        warn_of_inexact(self, doc, inexact)
-                else:
-                    chosen = choose_pairs(pairs, rules)
-                relations += make_relations(pairs, chosen, rules)
+                relations += make_relations(pairs, self._choose(doc, pairs, rules), rules)
             set_relations(doc, relations)
+
+    def _choose(self, doc: Doc, pairs: ScoredPairs, rules: PairRules) -> np.ndarray:
+        """(P, C) bool: the classes of each pair, as `decode` says. With "graph", set the entities as well."""
+        if self.decode != "graph":
+            return choose_pairs(pairs, rules)
+        chosen, inexact = choose_graph(doc, pairs, rules)
+        if inexact:
+            warn_of_inexact(self, doc, inexact)
+        return chosen
