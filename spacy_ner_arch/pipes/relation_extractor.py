@@ -207,7 +207,7 @@ class RelationExtractor(TorchPipe):
             negative_ratio=negative_ratio,
         )
         with named_errors(name):
-            given = None if isinstance(type_pairs, str) else as_type_pairs(type_pairs)
+            setting = type_pairs if isinstance(type_pairs, str) else as_type_pairs(type_pairs)
         super().__init__(
             vocab,
             model,
@@ -216,16 +216,17 @@ class RelationExtractor(TorchPipe):
             symmetric=list(symmetric),
             multi_label=multi_label,
             threshold=threshold,
-            type_pairs=given,
+            type_pairs=setting,
             **settings,
         )
         self.cfg["types"] = []
-        if given is None:
-            self.configured["type_pairs"] = type_pairs
+        if isinstance(setting, str):
+            self.cfg["type_pairs"] = None  # for "all", and until they are learned
         self.generate_candidates = candidates
         # Sets the sentences of gold documents without any, see `find_gold`.
         self.sentencizer: Callable[[Doc], Doc] | None = None
-        self.learned_type_pairs = type_pairs if type_pairs in ("learned", "learned_by_label") else None
+        # How they are learned; None if they are given, or all are allowed.
+        self.learned_type_pairs = setting if setting in ("learned", "learned_by_label") else None
         self.decode = decode
         self.one_head = list(one_head)
         self.one_tail = list(one_tail)
@@ -277,10 +278,12 @@ class RelationExtractor(TorchPipe):
         if not isinstance(labels, dict) or "labels" not in labels:
             super().add_label_data(labels)  # raises for a dictionary
             return False
-        self._learn_types(labels.get("types", ()), labels.get("type_pairs") or ())
+        learned, type_pairs = self.learned_type_pairs, labels.get("type_pairs")
+        if learned and self.cfg["type_pairs"] is None:
+            self.cfg["type_pairs"] = [] if learned == "learned" else {}
+        self.add_types(labels.get("types", ()), (type_pairs or ()) if learned else ())
         super().add_label_data(labels["labels"])
-        has_pairs = not self.learned_type_pairs or labels.get("type_pairs") is not None
-        return "types" in labels and has_pairs
+        return "types" in labels and (not learned or type_pairs is not None)
 
     def complete_label_data(self, given: Any, found: dict[str, Any]) -> dict[str, Any]:
         if given is None:
@@ -309,12 +312,6 @@ class RelationExtractor(TorchPipe):
         super().take_setting(name, value)
         if name == "type_pairs" and self.shim.is_initialized:
             warn_of_type_pairs(self)
-
-    def _learn_types(self, types: Iterable[str], type_pairs: GivenTypePairs) -> None:
-        """Add what the corpus or the label data contain; type pairs only if they are learned."""
-        if self.learned_type_pairs and self.cfg["type_pairs"] is None:
-            self.cfg["type_pairs"] = [] if self.learned_type_pairs == "learned" else {}
-        self.add_types(types, type_pairs if self.learned_type_pairs else ())
 
     # Candidates
 
