@@ -22,6 +22,7 @@ from ..annotation.head_input import HeadInput
 from ..annotation.pair_classes import INVERSE, PairClass, class_names, make_classes
 from ..annotation.relation_decoding import (
     PairRules,
+    ScoredPairs,
     choose_graph,
     choose_pairs,
     make_relations,
@@ -206,7 +207,7 @@ class RelationExtractor(TorchPipe):
             negative_ratio=negative_ratio,
         )
         with named_errors(name):
-            given = None if isinstance(type_pairs, str) else as_type_pairs(type_pairs)
+            setting = type_pairs if isinstance(type_pairs, str) else as_type_pairs(type_pairs)
         super().__init__(
             vocab,
             model,
@@ -215,16 +216,17 @@ class RelationExtractor(TorchPipe):
             symmetric=list(symmetric),
             multi_label=multi_label,
             threshold=threshold,
-            type_pairs=given,
+            type_pairs=setting,
             **settings,
         )
         self.cfg["types"] = []
-        if given is None:
-            self.configured["type_pairs"] = type_pairs
+        if isinstance(setting, str):
+            self.cfg["type_pairs"] = None  # for "all", and until they are learned
         self.generate_candidates = candidates
         # Sets the sentences of gold documents without any, see `find_gold`.
         self.sentencizer: Callable[[Doc], Doc] | None = None
-        self.learned_type_pairs = type_pairs if type_pairs in ("learned", "learned_by_label") else None
+        # How they are learned; None if they are given, or all are allowed.
+        self.learned_type_pairs = setting if setting in ("learned", "learned_by_label") else None
         self.decode = decode
         self.one_head = list(one_head)
         self.one_tail = list(one_tail)
@@ -276,10 +278,12 @@ class RelationExtractor(TorchPipe):
         if not isinstance(labels, dict) or "labels" not in labels:
             super().add_label_data(labels)  # raises for a dictionary
             return False
-        self._learn_types(labels.get("types", ()), labels.get("type_pairs") or ())
+        learned, type_pairs = self.learned_type_pairs, labels.get("type_pairs")
+        if learned and self.cfg["type_pairs"] is None:
+            self.cfg["type_pairs"] = [] if learned == "learned" else {}
+        self.add_types(labels.get("types", ()), (type_pairs or ()) if learned else ())
         super().add_label_data(labels["labels"])
-        has_pairs = not self.learned_type_pairs or labels.get("type_pairs") is not None
-        return "types" in labels and has_pairs
+        return "types" in labels and (not learned or type_pairs is not None)
 
     def complete_label_data(self, given: Any, found: dict[str, Any]) -> dict[str, Any]:
         if given is None:
@@ -308,12 +312,6 @@ class RelationExtractor(TorchPipe):
         super().take_setting(name, value)
         if name == "type_pairs" and self.shim.is_initialized:
             warn_of_type_pairs(self)
-
-    def _learn_types(self, types: Iterable[str], type_pairs: GivenTypePairs) -> None:
-        """Add what the corpus or the label data contain; type pairs only if they are learned."""
-        if self.learned_type_pairs and self.cfg["type_pairs"] is None:
-            self.cfg["type_pairs"] = [] if self.learned_type_pairs == "learned" else {}
-        self.add_types(types, type_pairs if self.learned_type_pairs else ())
 
     # Candidates
 
@@ -503,11 +501,14 @@ class RelationExtractor(TorchPipe):
                 yes, no = row
                 pairs = score_pairs(candidates, yes, no, span_scores(doc, candidates.entities, self.spans_key), rules)
                 self.check_finite(doc, pairs.odds)
-                if self.decode == "graph":
-                    chosen, inexact = choose_graph(doc, pairs, rules)
-                    if inexact:
-                        warn_of_inexact(self, doc, inexact)
-                else:
-                    chosen = choose_pairs(pairs, rules)
-                relations += make_relations(pairs, chosen, rules)
+                relations += make_relations(pairs, self._choose(doc, pairs, rules), rules)
             set_relations(doc, relations)
+
+    def _choose(self, doc: Doc, pairs: ScoredPairs, rules: PairRules) -> np.ndarray:
+        """(P, C) bool: the classes of each pair, as `decode` says. With "graph", set the entities as well."""
+        if self.decode != "graph":
+            return choose_pairs(pairs, rules)
+        chosen, inexact = choose_graph(doc, pairs, rules)
+        if inexact:
+            warn_of_inexact(self, doc, inexact)
+        return chosen
