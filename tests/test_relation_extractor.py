@@ -563,6 +563,7 @@ def test_gold_entities_tell_nothing_about_spans_from_elsewhere():
     [
         ({}, 1),  # two labels from Anna to Tarvik
         ({"direction": "labels"}, 2),  # and one back
+        ({"direction": "labels", "type_pairs": "learned"}, 2),
         ({"multi_label": True}, 0),
         ({"direction": "labels", "multi_label": True}, 0),
     ],
@@ -790,6 +791,17 @@ def test_a_type_that_is_given_twice_is_one():
     pipe.add_types(["AGE"])
     assert pipe.cfg["types"] == pipe.head.types == ["LOC", "ORG", "PER", "ANIMAL", "AGE"]
     assert type_vector().equal(before)
+
+
+def test_an_empty_type_is_not_the_unknown_one():
+    """A span in doc.spans may have no label. What its type had learned was lost when the model grew."""
+    nlp = make_nlp()
+    fit(nlp, related_examples(nlp), 1)
+    pipe = nlp.get_pipe("relation_extractor")
+    pipe.add_types([""])
+    before = pipe.head.type_vectors.weight.detach().clone()
+    pipe.add_types(["AGE"])
+    assert pipe.head.type_vectors.weight[:-1].equal(before)
 
 
 def test_label_data_that_name_something_twice():

@@ -9,7 +9,7 @@ from torch import nn
 Layer = TypeVar("Layer", nn.Linear, nn.Embedding)
 
 
-def kept_rows(new: Sequence[str], old: Sequence[str]) -> tuple[list[int], list[int]]:
+def kept_rows(new: Sequence[str | None], old: Sequence[str | None]) -> tuple[list[int], list[int]]:
     """Indices of the names that stay, in the new and in the old names."""
     kept = [(new.index(name), i) for i, name in enumerate(old) if name in new]
     return [now for now, _ in kept], [before for _, before in kept]
@@ -29,7 +29,7 @@ def output_layer(width: int, labels: int, has_none: bool = True) -> nn.Linear:
     return layer
 
 
-def regrown(layer: Layer, new: Sequence[str], old: Sequence[str]) -> Layer:
+def regrown(layer: Layer, new: Sequence[str | None], old: Sequence[str | None]) -> Layer:
     """Copy a linear layer or an embedding, with one row for each new name and the old rows of the names that stay.
 
     New rows of a linear layer are zero, so that a new label is not found before it is trained.

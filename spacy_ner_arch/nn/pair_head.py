@@ -189,7 +189,8 @@ class PairHead(Head):
         self._check(labels, symmetric)
         self._resize_labels(labels)
         if self.type_vectors is not None:
-            self.type_vectors = regrown(self.type_vectors, ["", *types], ["", *self.types])
+            # None stands for an unknown type: a span may have an empty label.
+            self.type_vectors = regrown(self.type_vectors, [None, *types], [None, *self.types])
         self.types = list(types)
         self._set_constants(labels, symmetric)
 

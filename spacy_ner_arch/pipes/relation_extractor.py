@@ -340,12 +340,12 @@ class RelationExtractor(TorchPipe):
         warn_of_many_pairs(self, doc, len(candidates.pairs))
         return candidates
 
-    def _select(self, candidates: Candidates) -> Candidates:
-        """The pairs that direction and type_pairs allow."""
+    def _select(self, candidates: Candidates, all_types: bool = False) -> Candidates:
+        """The pairs that direction and type_pairs allow; with all_types, direction alone."""
         if self.unordered:
             candidates = candidates.select(candidates.pairs[:, 0] < candidates.pairs[:, 1])
         # Forbidden pairs count there: a probable relation between them is evidence that a type is wrong.
-        if self.decode == "graph":
+        if self.decode == "graph" or all_types:
             return candidates
         return candidates.select(have_types(candidates, self.type_pairs(), any_order=self.unordered))
 
@@ -408,8 +408,7 @@ class RelationExtractor(TorchPipe):
         """
         gold = relation_keys(eg.reference)
         candidates = self.generate_candidates(with_sentences(eg.reference, self.sentencizer))
-        if self.learned_type_pairs is None:
-            candidates = self._select(candidates)
+        candidates = self._select(candidates, all_types=self.learned_type_pairs is not None)
         aligned = [key[0] >= 0 and key[3] >= 0 for key in aligned_keys(eg)]
         found = [
             relation
