@@ -15,6 +15,7 @@ from spacy_ner_arch.annotation.relations import has_relations
 from spacy_ner_arch.formats import (
     FormatError,
     ReadReport,
+    annotators,
     argilla,
     brat,
     corpora,
@@ -28,7 +29,7 @@ from spacy_ner_arch.formats import (
 from spacy_ner_arch.formats import units as text_units
 from spacy_ner_arch.formats.counts import SKIPPED
 from spacy_ner_arch.formats.files import find_files
-from spacy_ner_arch.formats.spans import OTHER_LABEL, RELATION_LEFT_OUT
+from spacy_ner_arch.formats.spans import OTHER_LABEL, RELATION_LEFT_OUT, TRIMMED
 
 NLP = spacy.blank("en")
 # The smiley is one character of Python, and two units of UTF-16.
@@ -130,8 +131,8 @@ def test_json_min_of_label_studio(tmp_path: Path) -> None:
     assert detect_format(path) == "label-studio"
     assert named(doc.spans["sc"]) == [("Anna Brandt", "HERO"), ("Anna Brandt", "PER")]
     assert not has_relations(doc)
-    assert report.notes == {texts.OTHER_ANNOTATORS: 1}
-    assert report.examples[texts.OTHER_ANNOTATORS] == [f"{path}:19: object 2: annotator 4"]
+    assert report.notes == {annotators.OTHER_ANNOTATORS: 1}
+    assert report.examples[annotators.OTHER_ANNOTATORS] == [f"{path}:19: object 2: annotator 4"]
 
 
 def test_images_and_other_results_of_label_studio(tmp_path: Path) -> None:
@@ -181,7 +182,7 @@ def test_regions_of_several_texts_in_label_studio(tmp_path: Path, tag: str) -> N
     check_full(docs[1])
     assert named(docs[0].ents) == [("Anna", "NAME"), ("leaves", "VERB")]
     assert relations_of(docs[0]) == [("Anna", "x", "leaves")]
-    assert report.notes == {RELATION_LEFT_OUT: 2, texts.OTHER_ANNOTATORS: 2}
+    assert report.notes == {RELATION_LEFT_OUT: 2, annotators.OTHER_ANNOTATORS: 2}
 
 
 def test_relations_to_what_is_left_out_in_label_studio(tmp_path: Path) -> None:
@@ -266,17 +267,51 @@ def of_three(tmp_path: Path) -> Path:
 def test_an_annotator_is_chosen(of_three: Path, choice: str, entities: list[Any]) -> None:
     docs, report = read(of_three, annotators=choice)
     assert [named(doc.spans["sc"]) for doc in docs] == entities
-    assert report.notes[texts.OTHER_ANNOTATORS] == 3 - len(docs)
+    assert report.notes[annotators.OTHER_ANNOTATORS] == 3 - len(docs)
 
 
 def test_annotators_are_merged(of_three: Path) -> None:
-    """What one of three annotators marked is not annotated, neither as an entity nor as none."""
+    """What one of three annotators marked is not annotated, neither as an entity or relation nor as none."""
     [doc], report = read(of_three, annotators="merge")
-    assert named(doc.spans["sc"]) == named(doc.ents) == WIDEST and relations_of(doc) == RELATION
+    assert named(doc.spans["sc"]) == named(doc.ents) == WIDEST and not has_relations(doc)
     assert [token.ent_iob_ for token in doc] == ["O", "B", "I", "", "B", "O"]
-    assert report.notes == {texts.DISAGREEMENT: 2, texts.RELATION_DISAGREEMENT: 1}
+    kinds = annotators.DISAGREEMENT, annotators.RELATION_DISAGREEMENT, annotators.BESIDE_DISAGREEMENT
+    assert report.notes == dict(zip(kinds, (2, 1, 1), strict=True))
     place = f"{of_three}:2: object 1"
-    assert report.examples[texts.DISAGREEMENT] == [f"{place}: 'Anna' FIRST", f"{place}: 'left' VERB"]
+    assert [report.examples[kind] for kind in kinds] == [
+        [f"{place}: 'Anna' FIRST", f"{place}: 'left' VERB"],
+        [f"{place}: 'Anna Brandt' visited 'Tarvik'"],
+        [f"{place}: 'Anna Brandt' left 'Tarvik'"],
+    ]
+
+
+@pytest.mark.parametrize("label", ["PER", "HERO"])
+def test_relations_are_merged(tmp_path: Path, label: str) -> None:
+    """A relation of an entity on which the annotators do not agree is not annotated, as none."""
+    results = [[region(characters(ANNA_BRANDT), name, "b"), *full_results(characters)[2:]] for name in ("PER", label)]
+    [doc], report = read(
+        write(tmp_path, task(*(submitted(*one, by=i) for i, one in enumerate(results)))), annotators="merge"
+    )
+    if label == "PER":
+        assert relations_of(doc) == RELATION and not report.notes
+    else:
+        assert named(doc.ents) == [("Tarvik", "LOC")] and not has_relations(doc)
+        assert report.notes == {annotators.DISAGREEMENT: 2, annotators.RELATION_DISAGREEMENT: 2}
+
+
+def test_white_space_is_no_disagreement(tmp_path: Path) -> None:
+    results = [region(characters(place), "PER", "a") for place in (ANNA_BRANDT, (1, 14))]
+    path = write(tmp_path, task(*(submitted(one, by=i) for i, one in enumerate(results))))
+    [doc], report = read(path, annotators="merge")
+    assert named(doc.ents) == [("Anna Brandt", "PER")] and report.notes == {TRIMMED: 1}
+
+
+def test_several_annotations_by_one_annotator_in_label_studio(tmp_path: Path) -> None:
+    """The last counts, or the one that is marked as ground truth."""
+    early, late = submitted(region(characters(ANNA), "X", "a")), submitted(region(characters(TARVIK), "Y", "a"))
+    for annotations, label in (([early, late], "Y"), ([{**early, "ground_truth": True}, late], "X")):
+        [doc], report = read(write(tmp_path, task(*annotations)), annotators="merge")
+        assert [ent.label_ for ent in doc.ents] == [label] and report.notes == {annotators.SUPERSEDED: 1}
 
 
 def test_an_unknown_annotator_is_an_error(of_three: Path) -> None:
@@ -361,10 +396,27 @@ def test_files_of_several_annotators_and_ids_that_clash_in_doccano(tmp_path: Pat
         {"id": 1, "text": "Anna left.", "label": []},
         {"id": 1, "text": "Moss left.", "label": [[0, 4, "PER"]]},
     ]
-    docs, report = read(write(tmp_path, *lines, name="a.jsonl", as_list=False))
+    path = write(tmp_path, *lines, name="a.jsonl", as_list=False)
+    docs, report = read(path)
     assert [doc.text for doc in docs] == ["Anna left.", "Moss left."]
-    assert report.notes == {texts.NO_ENTITY: 1, texts.OTHER_ANNOTATORS: 1, texts.CLASH: 1}
-    assert report.examples[texts.CLASH] == [f"{tmp_path / 'a.jsonl'}:3: 1, first at {tmp_path / 'a.jsonl'}:1"]
+    assert report.notes == {annotators.NOT_SEEN: 1, annotators.CLASH: 1}
+    assert report.examples[annotators.CLASH] == [f"{path}:3: 1, first at {path}:1"]
+
+
+@pytest.mark.parametrize("choice", ["first", "merge", "all"])
+def test_files_of_doccano_with_texts_that_the_annotator_has_not_seen(tmp_path: Path, choice: str) -> None:
+    """A project in which each annotator has an own copy exports one file for each of them, with all texts."""
+    own = [[], [[0, 4, "PER"]], []], [[[0, 4, "PER"]], [], []]
+    lines = [{"id": i, "text": f"Anna left {i}.", "label": label} for by in own for i, label in enumerate(by)]
+    docs, report = read(write(tmp_path, *lines, name="all.jsonl", as_list=False), annotators=choice)
+    texts_without = 2 if choice == "all" else 1
+    assert [named(doc.ents) for doc in docs] == [[("Anna", "PER")]] * 2 + [[]] * texts_without
+    assert [token.ent_iob for token in docs[0]] == [3, 2, 2, 2]
+    assert report.notes == {
+        annotators.NOT_SEEN: 2,
+        texts.NO_ENTITY: texts_without,
+        **({annotators.OTHER_ANNOTATORS: 1} if choice == "first" else {}),
+    }
 
 
 # Prodigy
@@ -392,11 +444,11 @@ def test_prodigy(tmp_path: Path) -> None:
     check_full(docs[0])
     assert len(docs) == 2 and not docs[1].spans["sc"]
     assert {kind: n for kind, n in report.notes.items() if "rejected" not in kind} == {
-        texts.OTHER_ANNOTATORS: 1,
+        annotators.OTHER_ANNOTATORS: 1,
         texts.UNLABELLED: 1,
     }
     [doc], report = read(path, annotators="bo")
-    assert not doc.ents and report.notes[texts.OTHER_ANNOTATORS] == 2
+    assert not doc.ents and report.notes[annotators.OTHER_ANNOTATORS] == 2
 
 
 def test_relations_of_tokens_of_prodigy_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -434,11 +486,46 @@ def test_binary_annotations_of_a_text_are_joined(tmp_path: Path) -> None:
     path = write(tmp_path, *lines, name="out.jsonl", as_list=False)
     [doc], report = read(path)
     assert named(doc.ents) == WIDEST and [token.ent_iob_ for token in doc] == ["", "B", "I", "", "B", ""]
-    assert report.notes == {texts.OTHER_ANNOTATORS: 1}
+    assert report.notes == {annotators.OTHER_ANNOTATORS: 1}
     # With a complete annotation of another annotator, other tokens are known.
     lines[1] = answer("bo", (ANNA_BRANDT, "PER"))
     [doc], report = read(write(tmp_path, *lines, name="out.jsonl", as_list=False), annotators="merge")
     assert named(doc.ents) == WIDEST[:1] and [token.ent_iob_ for token in doc] == ["O", "B", "I", "O", "", "O"]
+
+
+def test_the_latest_answer_of_an_annotator_of_prodigy_counts(tmp_path: Path) -> None:
+    """Several rounds of one annotator are one vote. A complete answer counts more than one to a binary question."""
+
+    def answer(by: str, place: tuple[int, int], label: str, time: float, **more: Any) -> dict[str, Any]:
+        spans = [{**characters(place), "label": label}]
+        return prodigy(_annotator_id=by, spans=spans, relations=None, _timestamp=time, **more)
+
+    lines = [
+        answer("ada", TARVIK, "LOC", 2),
+        answer("ada", TARVIK, "PER", 1),
+        answer("ada", TARVIK, "PER", 3, _is_binary=True),
+        answer("bo", TARVIK, "PER", 1),
+        answer("bo", TARVIK, "LOC", 1),
+    ]
+    path = write(tmp_path, *lines, name="out.jsonl", as_list=False)
+    for choice in ("first", "merge", "ada", "bo"):
+        [doc], report = read(path, annotators=choice)
+        assert named(doc.ents) == [("Tarvik", "LOC")] and not any(token.ent_iob == 0 for token in doc)
+        assert report.notes[annotators.SUPERSEDED] == 3
+        assert report.examples[annotators.SUPERSEDED][0] == f"{path}:2: annotator ada"
+    assert len(read(path, annotators="all")[0]) == 2
+
+
+def test_binary_answers_of_several_annotators_are_merged(tmp_path: Path) -> None:
+    """An answer to a binary question says nothing about what others marked."""
+    places = [("ada", ANNA_BRANDT, "PER"), ("bo", TARVIK, "LOC")]
+    lines = [
+        prodigy(_annotator_id=by, spans=[{**characters(place), "label": label}], relations=None, _is_binary=True)
+        for by, place, label in places
+    ]
+    [doc], report = read(write(tmp_path, *lines, name="out.jsonl", as_list=False), annotators="merge")
+    assert named(doc.ents) == WIDEST and not report.notes
+    assert [token.ent_iob_ for token in doc] == ["", "B", "I", "", "B", ""]
 
 
 # brat
@@ -601,7 +688,7 @@ def test_argilla(tmp_path: Path) -> None:
     assert doc.text == TEXT and named(doc.spans["sc"]) == ENTITIES and not has_relations(doc)
     assert report.notes == {
         texts.UNLABELLED: 1,
-        texts.OTHER_ANNOTATORS: 1,
+        annotators.OTHER_ANNOTATORS: 1,
         argilla.DISCARDED: 1,
         argilla.NO_SPANS: 1,
     }

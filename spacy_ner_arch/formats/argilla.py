@@ -9,12 +9,13 @@ from pydantic import BeforeValidator, StrictInt, StrictStr
 from spacy.tokens import Doc
 
 from ..annotation.tags import LabelledSpan
+from .annotators import choose_annotators
 from .arrow_files import read_rows
 from .counts import Note, ReadReport
 from .lines import Line
 from .records import Source, Text, Triple, check_bounds, entity_values, parse_object, text_of, validate
 from .sentence import Sentence
-from .texts import UNLABELLED, TextAnnotation, choose_annotators, make_sentences
+from .texts import UNLABELLED, TextAnnotation, make_sentences
 from .units import check_unit, to_characters
 
 REMEDY = (

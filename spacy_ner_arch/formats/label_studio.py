@@ -1,5 +1,6 @@
 """Format `label-studio`: the exports JSON and JSON-MIN of Label Studio."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
@@ -12,13 +13,14 @@ from pydantic import AliasChoices, BaseModel, Field, StrictBool, StrictInt, Stri
 from spacy.tokens import Doc
 
 from ..annotation.tags import LabelledSpan
+from .annotators import choose_annotators
 from .counts import Note, ReadReport
 from .json_files import read_items
 from .lines import Line
 from .records import Label, Source, Text, check_bounds, parse_object, text_of, validate
 from .sentence import Sentence
 from .spans import RELATION_LEFT_OUT
-from .texts import UNLABELLED, LabelledIndices, TextAnnotation, choose_annotators, complete_relations, make_sentences
+from .texts import UNLABELLED, LabelledIndices, TextAnnotation, complete_relations, make_sentences
 from .units import check_unit, to_characters
 
 REMEDY = (
@@ -130,7 +132,7 @@ def read_label_studio(
 
     unit: what start and end count, one of `units.UNITS`. None: the unit in which start and end are those of the
         quoted text; newer versions of Label Studio count characters, older ones units of UTF-16.
-    annotators: see `texts.choose_annotators`.
+    annotators: see `annotators.choose_annotators`.
     The other arguments, results and errors are those of `offsets.read_texts`.
     """
     units = ("characters", "utf-16") if unit is None else (check_unit(unit),)
@@ -219,6 +221,7 @@ def _make_annotations(
             relations.get(name, []),
             key=task.key and (task.key, name),
             annotator=annotation.annotator,
+            time=math.inf if annotation.ground_truth else 0,
         )
         for name in task.texts
         if name in spans

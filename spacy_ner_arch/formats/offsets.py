@@ -1,6 +1,6 @@
 """JSON with texts and character offsets: `offsets`, `prodigy`, `doccano`, `spacy-v2` and `cluener`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from reprlib import repr as short_repr
@@ -9,12 +9,13 @@ from typing import Any, ClassVar
 from pydantic import AliasChoices, Field, StrictBool, StrictInt, StrictStr, ValidationInfo, model_validator
 from spacy.tokens import Doc
 
+from .annotators import choose_annotators
 from .counts import Note, ReadReport
 from .json_files import read_items
 from .lines import Line
 from .records import ANNOTATION_KEYS, Record, Text, check_bounds, entity_values, read_records
 from .sentence import Sentence
-from .texts import NO_ENTITY, UNLABELLED, TextAnnotation, choose_annotators, make_sentences
+from .texts import NO_ENTITY, UNLABELLED, TextAnnotation, make_sentences
 from .units import check_unit, to_characters
 
 Key = StrictInt | StrictStr | None
@@ -100,45 +101,8 @@ class ToolRecord(OffsetsRecord):
 
     def annotation(self, line: Line) -> TextAnnotation:
         name = "" if self.annotator is None else str(self.annotator)
-        return super().annotation(line)._replace(key=self.key, annotator=name)
-
-
-class ProdigyRecord(ToolRecord):
-    """A task of Prodigy. One that was answered need not have spans; one that was not is not annotated."""
-
-    remedy: ClassVar = (
-        'export with `prodigy db-out DATASET`: {"text": "Anna left", "spans": [{"start": 0, "end": 4, "label": "PER"}],'
-        ' "answer": "accept"} on each line'
-    )
-    annotation_keys: ClassVar = ("spans",)
-    key: Key = Field(None, validation_alias="_input_hash")
-    annotator: Key = Field(None, validation_alias=AliasChoices("_annotator_id", "_session_id"))
-    answer: StrictStr | None = None
-    left_out: list[Any] = []
-
-    @property
-    def is_labelled(self) -> bool:
-        return self.answer is not None
-
-    @property
-    def relations_of_tokens(self) -> int:
-        return len(self.left_out)
-
-    @model_validator(mode="before")
-    @classmethod
-    def complete(cls, record: dict[str, Any]) -> dict[str, Any]:
-        """Add an empty list of spans to a task that has none, and take out relations of tokens without a label."""
-        record = {**record, "spans": [] if record.get("spans") is None else record["spans"], "left_out": []}
-        if isinstance(record.get("relations"), list):
-            record["left_out"] = [relation for relation in record["relations"] if _is_of_tokens(relation)]
-            record["relations"] = [relation for relation in record["relations"] if not _is_of_tokens(relation)]
-        return record
-
-
-def _is_of_tokens(relation: Any) -> bool:
-    """Whether an argument of a relation of Prodigy is a token that is not an entity, which has no label."""
-    arguments = [relation.get(key) for key in ("head_span", "child_span")] if isinstance(relation, dict) else []
-    return any(isinstance(argument, dict) and entity_values(argument)[2] is None for argument in arguments)
+        maybe_unseen = not (self.tells_empty or self.spans or self.relations)
+        return super().annotation(line)._replace(key=self.key, annotator=name, maybe_unseen=maybe_unseen)
 
 
 class DoccanoRecord(ToolRecord):
@@ -222,7 +186,7 @@ def read_texts(
     record_type: a format.
     tokenizer, align: see `texts.make_sentences`.
     unit: what start and end count, one of `units.UNITS`; None for the unit of the format.
-    annotators: see `texts.choose_annotators`.
+    annotators: see `annotators.choose_annotators`.
     The other arguments, results and errors are those of all readers, see `readers.py`. Also raises ValueError for an
     unknown `align`, `unit` or annotator, and FormatError, whatever `on_error` is, if the tokenizer changes a text.
     """
@@ -232,7 +196,7 @@ def read_texts(
     records = read_records(items, record_type, record_type.remedy, report, on_error, as_object, context)
     annotations = _annotations(records, report)
     if issubclass(record_type, ToolRecord):
-        annotations = choose_annotators(annotations, annotators, report)
+        annotations = _note_empty(choose_annotators(annotations, annotators, report), report)
     return make_sentences(annotations, report, tokenizer, align)
 
 
@@ -241,8 +205,13 @@ def _annotations(records: Iterator[tuple[Line, OffsetsRecord]], report: ReadRepo
         if not record.is_labelled:
             report.note(Note(line, UNLABELLED))
             continue
-        if not record.spans and not record.tells_empty:
-            report.note(Note(line, NO_ENTITY))
         for _ in range(record.relations_of_tokens):
             report.note(Note(line, OF_TOKENS))
         yield record.annotation(line)
+
+
+def _note_empty(annotations: Iterable[TextAnnotation], report: ReadReport) -> Iterator[TextAnnotation]:
+    for annotation in annotations:
+        if annotation.maybe_unseen:
+            report.note(Note(annotation.line, NO_ENTITY))
+        yield annotation

@@ -32,7 +32,8 @@ from .csv_tokens import read_csv
 from .datasets import read_datasets
 from .json_spans import read_spans, read_spert
 from .label_studio import read_label_studio
-from .offsets import CluenerRecord, DoccanoRecord, OffsetsRecord, PairRecord, ProdigyRecord, read_texts
+from .offsets import CluenerRecord, DoccanoRecord, OffsetsRecord, PairRecord, read_texts
+from .prodigy import ProdigyRecord
 from .records import ANNOTATION_KEYS
 from .semeval import read_semeval
 from .sentence import SPANS_KEY, Sentence, make_doc
