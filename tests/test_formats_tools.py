@@ -21,11 +21,11 @@ from spacy_ner_arch.formats import (
     corpora,
     detect_format,
     label_studio,
-    offsets,
     read_docs,
     spacy_json,
     texts,
 )
+from spacy_ner_arch.formats import prodigy as prodigy_format
 from spacy_ner_arch.formats import units as text_units
 from spacy_ner_arch.formats.counts import SKIPPED
 from spacy_ner_arch.formats.files import find_files
@@ -459,9 +459,53 @@ def test_relations_of_tokens_of_prodigy_are_left_out_and_counted(tmp_path: Path)
     path = write(tmp_path, line, name="out.jsonl", as_list=False)
     [doc], report = read(path)
     check_full(doc)
-    assert report.notes == {offsets.OF_TOKENS: 1}
+    assert report.notes == {prodigy_format.OF_TOKENS: 1}
     [doc], _ = read(write(tmp_path, {**line, "relations": line["relations"][1:]}, name="out.jsonl", as_list=False))
     assert has_relations(doc) and not relations_of(doc)
+
+
+def test_relations_of_entities_that_were_edited_in_prodigy(tmp_path: Path) -> None:
+    """Relations are kept when an entity is removed or changed. Then none of the text has been looked at since."""
+    line = prodigy()
+    first, person, place = line["spans"]
+    other = {"head": 1, "child": 1, "head_span": first, "child_span": first, "label": "is"}
+    edited = [first, {**person, "label": "ORG"}, place], [first, place], []
+    relations = [*line["relations"], other]
+    lines = [{**line, "spans": spans, "relations": relations, "_input_hash": i} for i, spans in enumerate(edited)]
+    path = write(tmp_path, *lines, name="out.jsonl", as_list=False)
+    docs, report = read(path)
+    assert [len(doc.spans["sc"]) for doc in docs] == [3, 2, 0] and not any(map(has_relations, docs))
+    assert report.notes == {prodigy_format.STALE: 4, prodigy_format.BESIDE_STALE: 2}
+    assert report.examples[prodigy_format.STALE][0] == f"{path}:1: 'Anna Brandt' PER left 'Tarvik' LOC"
+    assert report.examples[prodigy_format.BESIDE_STALE][0] == f"{path}:1: 'Anna' FIRST is 'Anna' FIRST"
+
+
+def test_relations_that_an_interface_of_prodigy_does_not_show_are_not_annotated(tmp_path: Path) -> None:
+    views = [("ner_manual", False), ("relations", True), ("blocks", True), (None, True)]
+    lines = [prodigy(_view_id=view, _input_hash=i) for i, (view, _) in enumerate(views)]
+    lines += [prodigy(_view_id="review", view_id=view, _input_hash=view) for view, _ in views[:2]]
+    lines += [prodigy(_view_id="spans_manual", _input_hash=9, relations=[])]
+    path = write(tmp_path, *lines, name="out.jsonl", as_list=False)
+    docs, report = read(path)
+    assert [has_relations(doc) for doc in docs] == [False, True, True, True, False, True, False]
+    assert report.notes == {prodigy_format.NOT_SHOWN: 3} and report.relations == {"left": 4}
+    assert report.examples[prodigy_format.NOT_SHOWN][0] == f"{path}:1: ner_manual with 1 relations"
+
+
+@pytest.mark.parametrize("answer", ["reject", "ignore"])
+def test_rejected_spans_of_prodigy_are_left_out(tmp_path: Path, answer: str) -> None:
+    line = prodigy(relations=None)
+    line["spans"] = [*line["spans"][:2], {**line["spans"][2], "answer": answer}]
+    path = write(tmp_path, line, name="out.jsonl", as_list=False)
+    for choice in ("first", "merge"):
+        [doc], report = read(path, annotators=choice)
+        assert named(doc.spans["sc"]) == ENTITIES[:2]
+        assert [token.ent_iob_ for token in doc] == ["O", "B", "I", "O", "", "O"]
+        assert report.notes == {prodigy_format.REJECTED_SPAN: 1}
+        assert report.examples[prodigy_format.REJECTED_SPAN] == [f"{path}:1: 'Tarvik' LOC"]
+    line["spans"][2]["end"] = 99
+    with pytest.raises(FormatError, match="the span .* is empty or outside of the 26 characters"):
+        read(write(tmp_path, line, name="out.jsonl", as_list=False))
 
 
 def test_binary_annotation_of_prodigy_is_partial(tmp_path: Path) -> None:

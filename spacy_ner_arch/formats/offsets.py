@@ -13,13 +13,12 @@ from .annotators import choose_annotators
 from .counts import Note, ReadReport
 from .json_files import read_items
 from .lines import Line
-from .records import ANNOTATION_KEYS, Record, Text, check_bounds, entity_values, read_records
+from .records import ANNOTATION_KEYS, Record, Text, Triple, check_bounds, entity_values, read_records
 from .sentence import Sentence
 from .texts import NO_ENTITY, UNLABELLED, TextAnnotation, make_sentences
 from .units import check_unit, to_characters
 
 Key = StrictInt | StrictStr | None
-OF_TOKENS = "left out: relations of tokens that are not entities"
 
 
 class OffsetsRecord(Record):
@@ -69,19 +68,24 @@ class OffsetsRecord(Record):
     @model_validator(mode="after")
     def check_bounds(self, info: ValidationInfo) -> "OffsetsRecord":
         """Convert the spans to code points, and check them and the relations."""
-        self.spans = to_characters(self.text, self.spans, _unit(type(self), info))
+        self.spans = self.to_code_points(self.spans, info)
         check_bounds(self.spans, self.relations, len(self.text), "characters")
         return self
+
+    def to_code_points(self, spans: list[Triple], info: ValidationInfo) -> list[Triple]:
+        """Convert spans to code points. Raise ValueError for one outside of the text."""
+        spans = to_characters(self.text, spans, _unit(type(self), info))
+        check_bounds(spans, None, len(self.text), "characters")
+        return spans
 
     @property
     def is_labelled(self) -> bool:
         """Whether the text is annotated."""
         return True
 
-    @property
-    def relations_of_tokens(self) -> int:
-        """Number of relations that are left out, since their arguments are not entities."""
-        return 0
+    def notes(self, line: Line) -> list[Note]:
+        """Notes on what is left out of the annotation."""
+        return []
 
     def annotation(self, line: Line) -> TextAnnotation:
         """The annotation. With a binary question, the annotator saw only the entities."""
@@ -205,8 +209,8 @@ def _annotations(records: Iterator[tuple[Line, OffsetsRecord]], report: ReadRepo
         if not record.is_labelled:
             report.note(Note(line, UNLABELLED))
             continue
-        for _ in range(record.relations_of_tokens):
-            report.note(Note(line, OF_TOKENS))
+        for note in record.notes(line):
+            report.note(note)
         yield record.annotation(line)
 
 

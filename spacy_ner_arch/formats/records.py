@@ -91,12 +91,12 @@ def relation_values(items: list[Any], entities: list[Any]) -> list[Any]:
     def places(describe: Callable[[Any], Any]) -> dict[Any, list[int]]:
         found = defaultdict(list)
         for i, entity in enumerate(entities):
-            found[_as_key(describe(entity))].append(i)
+            found[as_key(describe(entity))].append(i)
         return found
 
     def find(item: dict[str, Any], key: str, describe: Callable[[Any], Any]) -> int:
         value = item[key] if describe is entity_id else describe(item[key])
-        found = places(describe).get(_as_key(value), [])
+        found = places(describe).get(as_key(value), [])
         if value is None or not found:
             raise ValueError(f"the relation {short_repr(item)}: {key} is none of the {len(entities)} entities")
         if describe is entity_id and len(found) > 1:
@@ -115,10 +115,10 @@ def relation_values(items: list[Any], entities: list[Any]) -> list[Any]:
     return [convert(item) for item in items]
 
 
-def _as_key(value: Any) -> Any:
+def as_key(value: Any) -> Any:
     """A JSON value as a key of a dictionary; 1 and 1.0 are the same."""
     if isinstance(value, list):
-        return tuple(map(_as_key, value))
+        return tuple(map(as_key, value))
     return json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
 
 
