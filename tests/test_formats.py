@@ -805,6 +805,11 @@ BAD: dict[str, list[tuple[Any, int, str]]] = {
         (offsets_with_ids(from_id=7, to_id=None), 1, "to_id is none of the 3 entities"),
         (offsets_with_ids(from_id=8, to_id=7), 1, "from_id is the id of several entities"),
         (
+            offsets_with_ids(head={"start": 0, "end": 4, "label": "X"}, tail={"start": 0, "end": 3, "label": "X"}),
+            1,
+            "tail is none of the 3 entities",
+        ),
+        (
             offsets_with_ids(head_span={"start": 0, "end": 4, "label": "X"}, child_span={"start": 0, "end": 3}),
             1,
             "child_span",

@@ -351,6 +351,40 @@ def test_a_list_of_entities_with_an_id_is_no_export_of_doccano(tmp_path: Path) -
     assert named(docs[1].ents) == [("Anna", "PER")]
 
 
+ENTITY_OBJECT = {"start": 2, "end": 6, "label": "PER"}
+
+
+@pytest.mark.parametrize(
+    ("format", "record"),
+    [
+        ("doccano", {"cats": ["sad"], "entities": [[3, 7, "PER"]], "Comments": []}),
+        ("doccano", {"cats": ["sad"], "entities": [[3, 7, "PER"]]}),
+        ("doccano", {"meta": {}, "annotation_approver": None, "labels": [[3, 7, "PER"]]}),
+        ("doccano", {"label": [[3, 7, "PER"]]}),
+        ("doccano", {"entities": [{"start_offset": 3, "end_offset": 7, "label": "PER"}], "relations": []}),
+        ("offsets", {"label": [ENTITY_OBJECT]}),
+        ("offsets", {"labels": [[2, 6, "PER"]]}),
+        (
+            "offsets",
+            {
+                "entities": [ENTITY_OBJECT],
+                "relations": [{"head": ENTITY_OBJECT, "tail": ENTITY_OBJECT, "label": "self", "score": 0.5}],
+            },
+        ),
+    ],
+)
+def test_doccano_is_told_from_offsets(tmp_path: Path, format: str, record: dict[str, Any]) -> None:
+    """After an emoji, the offsets of the other format would be wrong. The first texts have no entity."""
+    empty = {key: [] if isinstance(value, list) else value for key, value in record.items()}
+    lines = [{"id": i, "text": "Nothing.", **empty} for i in range(200)]
+    lines.append({"id": 200, "text": "\U0001f355 Anna left", **record})
+    path = write(tmp_path, *lines, name="a.jsonl", as_list=False)
+    assert detect_format(path) == format
+    docs, _ = read(path)
+    assert named(docs[-1].ents) == [("Anna", "PER")]
+    assert relations_of(docs[-1]) == ([("Anna", "self", "Anna")] if record.get("relations") else [])
+
+
 def test_doccano_without_relations_and_in_graphemes(tmp_path: Path) -> None:
     """The flag has two characters and four units of UTF-16, and is one grapheme."""
     text = "\U0001f1f3\U0001f1f4 Zoe\u0308 sang"

@@ -18,7 +18,7 @@ ANNOTATORS = ("first", "all", "merge")
 
 OTHER_ANNOTATORS = "left out: annotations of a text by other annotators, see --annotators"
 NOT_SEEN = "left out: annotations without any entity of a text in which another annotator has marked some"
-SUPERSEDED = "left out: answers in the place of which the same annotator has a later or a complete one"
+SUPERSEDED = "left out: answers that a later or complete answer of the same annotator replaces"
 DISAGREEMENT = "spans on which the annotators do not agree, left without annotation"
 RELATION_DISAGREEMENT = "relations on which the annotators do not agree; those of their texts are not annotated"
 BESIDE_DISAGREEMENT = "left out: agreed relations of texts with a relation on which the annotators do not agree"

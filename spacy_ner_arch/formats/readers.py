@@ -103,7 +103,13 @@ FORMATS: dict[str, Format] = {
     "doccano": Format(
         partial(read_texts, DoccanoRecord),
         "doccano: JSONL or JSONL(relation)",
-        ("id text Comments", "id text entities relations", "id text label"),
+        (
+            "id text Comments",
+            "text annotation_approver",
+            "id text cats entities",
+            "id text entities relations",
+            "id text label",
+        ),
         OF_TOOLS,
         True,
     ),

@@ -82,8 +82,9 @@ def entity_id(item: Any) -> Any:
 def relation_values(items: list[Any], entities: list[Any]) -> list[Any]:
     """Convert relations given as objects to lists [head, tail, label] with positions in the list of entities.
 
-    Their arguments are "head" and "tail", positions; "from_id" and "to_id", ids of entities (Doccano); or "head_span"
-    and "child_span", objects with bounds and label of an entity (Prodigy, whose "head" and "child" count tokens).
+    Their arguments are "head" and "tail", positions or objects with bounds and label of an entity; "from_id" and
+    "to_id", ids of entities (Doccano); or "head_span" and "child_span", such objects (Prodigy, whose "head" and "child"
+    count tokens).
     Raises ValueError if an argument is not exactly one of the entities.
     """
 
@@ -106,7 +107,10 @@ def relation_values(items: list[Any], entities: list[Any]) -> list[Any]:
     def convert(item: Any) -> Any:
         if not isinstance(item, dict):
             return item
-        arguments = [item.get("head"), item.get("tail")]
+        arguments = [
+            find(item, key, entity_values) if isinstance(item.get(key), dict) else item.get(key)
+            for key in ("head", "tail")
+        ]
         for keys, describe in ((("from_id", "to_id"), entity_id), (("head_span", "child_span"), entity_values)):
             if item.keys() >= set(keys):
                 arguments = [find(item, key, describe) for key in keys]
