@@ -38,7 +38,7 @@ def entities(path: Path) -> list[tuple[str, str]]:
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     path = tmp_path / "a.conll"
-    path.write_text(COLUMNS * 50)
+    path.write_text("".join(COLUMNS.replace("\n\n", f"\n{i} O\n\n") for i in range(50)))
     return path
 
 
@@ -219,6 +219,17 @@ def test_both_parts_of_a_split_are_written_or_none(source: Path, tmp_path: Path)
     assert "folder in the place of the file" in output and "dev.spacy" in output
     assert (tmp_path / "a.spacy").read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.conll", "a.spacy", "dev.spacy"]
+
+
+def test_all_annotations_of_a_text_are_in_the_same_part_of_a_split(tmp_path: Path) -> None:
+    path = tmp_path / "all.jsonl"
+    lines = [{"id": i, "text": f"Anna left {i}.", "label": [[0, 4, by]]} for i in range(20) for by in ("A", "B", "C")]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run(path, tmp_path, "--annotators", "all", "--split", "0.2", "--name", "train")
+    train, dev = ([doc.text for doc in load(tmp_path / f"{part}.spacy")] for part in ("train", "dev"))
+    assert len(train) == 48 and len(dev) == 12 and not set(train) & set(dev)
+    path.write_text("".join(json.dumps({**line, "text": "Anna"}) + "\n" for line in lines))
+    assert "nor can Docs with the same text" in run(path, tmp_path, "--split", "0.2", "--name", "train", code=1)
 
 
 def test_a_file_in_the_place_of_the_folder(source: Path) -> None:

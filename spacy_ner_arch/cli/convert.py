@@ -115,7 +115,8 @@ def convert(
             if split:
                 parts[stem], parts["dev"] = split_docs(docs, split, seed)
                 if not parts["dev"]:
-                    raise ValueError(f"{path}: one Doc cannot be split into two parts; leave out --split")
+                    what = "one Doc cannot be split into two parts, nor can Docs with the same text"
+                    raise ValueError(f"{path}: {what}; leave out --split")
             files = {output_dir / f"{part}.spacy": part_docs for part, part_docs in parts.items()}
             warn_of_replaced(files)
             write_docbins(files)
