@@ -795,6 +795,47 @@ def test_tuples_and_states_of_old_records_of_argilla(tmp_path: Path) -> None:
     assert report.notes == {argilla.DISCARDED: 1, texts.UNLABELLED: 1}
 
 
+@pytest.mark.parametrize("is_flat", [False, True])
+def test_questions_about_several_texts_in_argilla(tmp_path: Path, is_flat: bool) -> None:
+    """What a question is about is only in the settings of the dataset."""
+    title = [{"start": 0, "end": 5, "label": "NAME"}]
+    record: dict[str, Any] = {"id": "r1", "fields": {"title": "Annas", "text": TEXT}, "responses": {}}
+    record["responses"]["of_title"] = [{"value": title, "user_id": "ada"}, {"value": [], "user_id": "bo"}]
+    record["responses"]["of_text"] = [{"value": argilla_spans(), "user_id": "ada"}]
+    if is_flat:
+        answers = {f"{name}.responses": [one["value"] for one in of] for name, of in record["responses"].items()}
+        record = {"id": "r1", "status": "completed", **record["fields"], **answers}
+    path = write(tmp_path, record, name="records.json")
+    with pytest.raises(
+        FormatError, match=r"'of_text', 'of_title' may be about several texts \('text', 'title'\)"
+    ) as error:
+        read(path)
+    assert "dataset.to_disk" in error.value.remedy
+    questions = [
+        {"name": name, "settings": {"type": "span", "field": field}}
+        for name, field in (("of_title", "title"), ("of_text", "text"))
+    ]
+    (tmp_path / ".argilla").mkdir()
+    settings = tmp_path / ".argilla" / "settings.json"
+    settings.write_text(json.dumps({"questions": [*questions, {"name": "mood", "settings": {"type": "text"}}]}))
+    docs, _ = read(path)
+    assert [(doc.text, named(doc.spans["sc"])) for doc in docs] == [("Annas", [("Annas", "NAME")]), (TEXT, ENTITIES)]
+    settings.write_text(settings.read_text().replace('"title"', '"body"'))
+    with pytest.raises(FormatError, match="the question 'of_title' is about 'body', which is no text"):
+        read(path)
+    settings.write_text("[]")
+    with pytest.raises(ValueError, match=r"settings.json does not have the settings of a dataset of Argilla"):
+        read(path)
+
+
+def test_one_question_and_several_texts_in_argilla(tmp_path: Path) -> None:
+    fields = {"title": "A title", "text": TEXT}
+    path = write(tmp_path, {"fields": fields, "responses": {"spans": [{"value": argilla_spans(), "user_id": "ada"}]}})
+    [doc], report = read(path)
+    assert doc.text == TEXT and named(doc.spans["sc"]) == ENTITIES
+    assert report.examples[argilla.CHOSEN_TEXT] == [f"{path}:2: object 1: 'text' of 'text', 'title'"]
+
+
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
