@@ -1,7 +1,7 @@
 """Format `argilla`: records of Argilla with spans, of version 2 (nested or flattened) and of version 1."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from reprlib import repr as short_repr
 from typing import Annotated, Any
@@ -13,6 +13,7 @@ from ..annotation.tags import LabelledSpan
 from .annotators import choose_annotators
 from .arrow_files import read_rows
 from .counts import Note, ReadReport
+from .fields import keep_fields
 from .lines import Line
 from .records import Source, Text, Triple, check_bounds, entity_values, parse_object, text_of, validate
 from .sentence import Sentence
@@ -68,6 +69,7 @@ def read_argilla(
     align: str = "strict",
     unit: str | None = None,
     annotators: str = "first",
+    fields: Sequence[str] = (),
     on_error: str = "raise",
 ) -> Iterator[list[Sentence]]:
     """Read records of Argilla: JSON of version 2, nested or flattened, and of version 1; also as Parquet or Arrow.
@@ -78,14 +80,15 @@ def read_argilla(
     are not read.
 
     unit: what start and end count; None for utf-16, as the page of Argilla counts.
+    fields: names of fields of the records to keep in doc.user_data, see `fields.keep_fields`.
     Other arguments, results and errors are those of `offsets.read_texts`.
     """
     unit = check_unit(unit or "utf-16")
-    annotations = choose_annotators(_read(Path(path), report, unit, on_error), annotators, report)
+    annotations = choose_annotators(_read(Path(path), report, unit, fields, on_error), annotators, report)
     return make_sentences(annotations, report, tokenizer, align)
 
 
-def _read(path: Path, report: ReadReport, unit: str, on_error: str) -> Iterator[TextAnnotation]:
+def _read(path: Path, report: ReadReport, unit: str, fields: Sequence[str], on_error: str) -> Iterator[TextAnnotation]:
     field_of = _read_settings(path)
     for line, columns in read_rows(path, REMEDY):
         found: list[TextAnnotation] = []
@@ -97,11 +100,14 @@ def _read(path: Path, report: ReadReport, unit: str, on_error: str) -> Iterator[
             for (user, field), spans in _answers(record, value, texts, default, field_of, line, notes).items():
                 text = text_of(texts[field], line, REMEDY)
                 try:
+                    kept = keep_fields(value, fields)
                     characters = to_characters(text, spans, unit)
                     check_bounds(characters, None, len(text), "characters")
                 except ValueError as error:
                     raise line.error(str(error), REMEDY) from error
-                found.append(TextAnnotation(line, text, characters, key=(line.place, field), annotator=user))
+                found.append(
+                    TextAnnotation(line, text, characters, key=(line.place, field), annotator=user, fields=kept)
+                )
             for note in notes if found else [*notes, Note(line, UNLABELLED)]:
                 report.note(note)
         yield from found

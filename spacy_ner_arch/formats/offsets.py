@@ -1,6 +1,6 @@
 """JSON with texts and character offsets: `offsets`, `prodigy`, `doccano`, `spacy-v2` and `cluener`."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from reprlib import repr as short_repr
@@ -11,6 +11,7 @@ from spacy.tokens import Doc
 
 from .annotators import choose_annotators
 from .counts import Note, ReadReport
+from .fields import keep_fields
 from .json_files import read_items
 from .lines import Line
 from .records import ANNOTATION_KEYS, Record, Text, Triple, check_bounds, entity_values, read_records
@@ -22,7 +23,10 @@ Key = StrictInt | StrictStr | None
 
 
 class OffsetsRecord(Record):
-    """An object of the format `offsets`. The validation context has the unit of the offsets."""
+    """An object of the format `offsets`.
+
+    The validation context has the unit of the offsets, and the names of the fields of the object that are kept.
+    """
 
     remedy: ClassVar = (
         'write {"text": "Anna left Tarvik", "entities": [[0, 4, "PER"], [10, 16, "LOC"]]}, the ends exclusive, [] for '
@@ -35,10 +39,17 @@ class OffsetsRecord(Record):
     """Whether the format tells a text without entities from one that nobody has annotated."""
     text: Text
     binary: StrictBool = Field(False, validation_alias="_is_binary")
+    kept_fields: dict[str, Any] = Field({}, validation_alias="_kept_fields")
 
     @property
     def units(self) -> str:
         return self.text
+
+    @model_validator(mode="before")
+    @classmethod
+    def keep_fields(cls, record: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        """Add the fields to keep."""
+        return {**record, "_kept_fields": keep_fields(record, (info.context or {}).get("fields", ()))}
 
     @model_validator(mode="before")
     @classmethod
@@ -90,7 +101,7 @@ class OffsetsRecord(Record):
     def annotation(self, line: Line) -> TextAnnotation:
         """The annotation. With a binary question, the annotator saw only the entities."""
         missing = [(0, len(self.text))] if self.binary else []
-        return TextAnnotation(line, self.text, self.spans, self.relations, missing)
+        return TextAnnotation(line, self.text, self.spans, self.relations, missing, fields=self.kept_fields)
 
 
 def _unit(record_type: type[OffsetsRecord], info: ValidationInfo) -> str:
@@ -174,6 +185,7 @@ def read_texts(
     align: str = "strict",
     unit: str | None = None,
     annotators: str = "first",
+    fields: Sequence[str] = (),
     on_error: str = "raise",
 ) -> Iterator[list[Sentence]]:
     """Read a JSON list of objects such as {"text": "Anna left", "entities": [[0, 4, "PER"]]}, or one on each line.
@@ -191,11 +203,12 @@ def read_texts(
     tokenizer, align: see `texts.make_sentences`.
     unit: what start and end count, one of `units.UNITS`; None for the unit of the format.
     annotators: see `annotators.choose_annotators`.
+    fields: names of fields of the objects to keep in doc.user_data, see `fields.keep_fields`.
     The other arguments, results and errors are those of all readers, see `readers.py`. Also raises ValueError for an
     unknown `align`, `unit` or annotator, and FormatError, whatever `on_error` is, if the tokenizer changes a text.
     """
     items = read_items(path, record_type.remedy)
-    context = {"unit": unit and check_unit(unit)}
+    context = {"unit": unit and check_unit(unit), "fields": fields}
     as_object = pair_values if record_type is PairRecord else None
     records = read_records(items, record_type, record_type.remedy, report, on_error, as_object, context)
     annotations = _annotations(records, report)

@@ -70,6 +70,8 @@ class Format(NamedTuple):
 
 OF_TEXTS = ("align", "unit")
 OF_TOOLS = (*OF_TEXTS, "annotators")
+OF_RECORDS = (*OF_TEXTS, "fields")
+OF_TOOL_RECORDS = (*OF_TOOLS, "fields")
 
 # JSON is read in the first of the formats whose keys it has.
 FORMATS: dict[str, Format] = {
@@ -89,7 +91,7 @@ FORMATS: dict[str, Format] = {
         read_argilla,
         "Argilla: records with spans",
         ("fields responses", "text *.responses", "text annotation"),
-        OF_TOOLS,
+        OF_TOOL_RECORDS,
         True,
         tables=True,
     ),
@@ -97,7 +99,7 @@ FORMATS: dict[str, Format] = {
         partial(read_texts, ProdigyRecord),
         "Prodigy: JSON lines of db-out",
         ("text _input_hash", "text spans answer", "text spans meta"),
-        OF_TOOLS,
+        OF_TOOL_RECORDS,
         True,
     ),
     "doccano": Format(
@@ -110,15 +112,19 @@ FORMATS: dict[str, Format] = {
             "id text entities relations",
             "id text label",
         ),
-        OF_TOOLS,
+        OF_TOOL_RECORDS,
         True,
     ),
     "spacy-v2-json": Format(read_training_json, "training format of spaCy 2 as JSON", ("paragraphs",)),
     "spacy-v2": Format(
-        partial(read_texts, PairRecord), "training data of spaCy 2: [text, annotation]", (), OF_TEXTS, True
+        partial(read_texts, PairRecord), "training data of spaCy 2: [text, annotation]", (), OF_RECORDS, True
     ),
     "cluener": Format(
-        partial(read_texts, CluenerRecord), "CLUENER: JSON lines with mentions by label and wording", (), OF_TEXTS, True
+        partial(read_texts, CluenerRecord),
+        "CLUENER: JSON lines with mentions by label and wording",
+        (),
+        OF_RECORDS,
+        True,
     ),
     "spacy-json": Format(
         read_spacy_json,
@@ -146,7 +152,7 @@ FORMATS: dict[str, Format] = {
         partial(read_texts, OffsetsRecord),
         "JSON with texts and character offsets",
         tuple(f"text {key}" for key in ANNOTATION_KEYS),
-        OF_TEXTS,
+        OF_RECORDS,
         True,
     ),
     "spans": Format(read_spans, "JSON with tokens and spans", ("tokens spans",)),

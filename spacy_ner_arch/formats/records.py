@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from .counts import Note, ReadReport
+from .fields import unread_keys
 from .lines import Line
 
 # What annotation tools call the list of entities.
@@ -223,7 +224,7 @@ def read_records(
     Records with "answer": "reject" or "ignore", as Prodigy writes them, are left out and counted.
 
     as_object: converts a JSON value of another form to an object.
-    context: context of the validation, see pydantic.
+    context: context of the validation, see pydantic. "fields": names of the fields that are kept.
 
     Raises FormatError with the remedy for a malformed line, unless on_error is "skip".
     """
@@ -240,7 +241,7 @@ def read_records(
                     "answer states whether an annotator accepts the text: accept, reject or ignore",
                 )
             record = validate(record_type, value, line, remedy, context)
-            report.unread_keys.update(value.keys() - record_type.known_keys())
+            report.unread_keys.update(unread_keys(value, record_type.known_keys(), (context or {}).get("fields", ())))
             yield line, record
 
 

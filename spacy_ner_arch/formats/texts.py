@@ -1,8 +1,9 @@
 """Annotated texts with offsets in characters, and their tokenization."""
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from reprlib import repr as short_repr
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from spacy.tokens import Doc, Token
 
@@ -35,6 +36,7 @@ class TextAnnotation(NamedTuple):
     annotator: name, or "" if unknown.
     time: when it was made, to compare it with others by the same annotator.
     maybe_unseen: whether nothing is marked, and the format does not say whether the annotator has seen the text.
+    fields: fields of the record that the document keeps, see `fields.keep_fields`.
     """
 
     line: Line
@@ -46,6 +48,7 @@ class TextAnnotation(NamedTuple):
     annotator: str = ""
     time: float = 0
     maybe_unseen: bool = False
+    fields: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def is_partial(self) -> bool:
@@ -104,6 +107,8 @@ def make_sentences(
         )
         report.documents += 1
         sentence.starts = None
+        sentence.fields = dict(annotation.fields)
+        report.kept_fields.update(sentence.fields.keys())
         report.add(sentence, notes + more_notes + last_notes)
         yield [sentence]
 
