@@ -17,11 +17,11 @@ T = TypeVar("T", LabelledSpan, LabelledPair)
 ANNOTATORS = ("first", "all", "merge")
 
 OTHER_ANNOTATORS = "left out: annotations of a text by other annotators, see --annotators"
-NOT_SEEN = "left out: annotations without any entity of a text in which another annotator has marked some"
+NOT_SEEN = "left out: empty annotations of texts in which another annotator marked something"
 SUPERSEDED = "left out: answers that a later or complete answer of the same annotator replaces"
 DISAGREEMENT = "spans on which the annotators do not agree, left without annotation"
-RELATION_DISAGREEMENT = "relations on which the annotators do not agree; those of their texts are not annotated"
-BESIDE_DISAGREEMENT = "left out: agreed relations of texts with a relation on which the annotators do not agree"
+RELATION_DISAGREEMENT = "left out: relations on which the annotators do not agree"
+BESIDE_DISAGREEMENT = "left out: agreed relations of texts with a disputed relation"
 CLASH = "texts with the id of another text, read as texts of their own"
 
 

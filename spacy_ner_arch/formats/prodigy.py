@@ -26,9 +26,9 @@ WITHOUT_RELATIONS = frozenset(
 )
 REJECTED_SPAN = "left out: spans that the annotator rejected or ignored, left without annotation"
 OF_TOKENS = "left out: relations of tokens that are not entities"
-NOT_SHOWN = "texts whose relations the annotator did not see (_view_id), read as not annotated with relations"
-STALE = "left out: relations of an entity that the annotator removed or changed; those of the text are not annotated"
-BESIDE_STALE = "left out: other relations of texts with a relation of an entity that was removed or changed"
+NOT_SHOWN = "texts read without relations, as the annotator did not see them (_view_id)"
+STALE = "left out: relations of an entity that the annotator removed or changed"
+BESIDE_STALE = "left out: other relations of texts with a relation of a removed or changed entity"
 
 
 class ProdigyRecord(ToolRecord):

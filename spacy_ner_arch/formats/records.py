@@ -26,6 +26,8 @@ from .lines import Line
 
 # What annotation tools call the list of entities.
 ANNOTATION_KEYS = ("entities", "ents", "label", "labels", "spans")
+# Keys that validators add to a record.
+ADDED_KEYS = ("_kept_fields", "_rejected", "_left_out")
 REJECTED = {
     "reject": "left out: texts that the annotator rejected",
     "ignore": "left out: texts that the annotator ignored",
@@ -166,7 +168,8 @@ class Record(Source):
         given = {key: value for key, value in record.items() if value is not None or key not in ANNOTATION_KEYS}
         found = [key for key in ANNOTATION_KEYS if key in given]
         if len(found) != 1 or found[0] not in cls.annotation_keys:
-            known, keys = ", ".join(cls.annotation_keys), ", ".join(map(short_repr, record))
+            known = ", ".join(cls.annotation_keys)
+            keys = ", ".join(short_repr(key) for key in record if key not in ADDED_KEYS)
             raise ValueError(
                 f"the annotation belongs under exactly one key ({known}); found {' and '.join(found) or 'none'} "
                 f"among the keys {keys or '(none)'}"
