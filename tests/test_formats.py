@@ -868,6 +868,11 @@ BAD: dict[str, list[tuple[Any, int, str]]] = {
         (offsets_with_ids(from_id=7, to_id=None), 1, "to_id is none of the 3 entities"),
         (offsets_with_ids(from_id=8, to_id=7), 1, "from_id is the id of several entities"),
         (
+            offsets_with_ids(head={"start": 0, "end": 4, "label": "X"}, tail={"start": 0, "end": 3, "label": "X"}),
+            1,
+            "tail is none of the 3 entities",
+        ),
+        (
             offsets_with_ids(head_span={"start": 0, "end": 4, "label": "X"}, child_span={"start": 0, "end": 3}),
             1,
             "child_span",
@@ -1189,8 +1194,21 @@ def test_split_is_deterministic_and_keeps_order() -> None:
 @pytest.mark.parametrize(("n", "share", "n_dev"), [(0, 0.5, 0), (1, 0.9, 0), (2, 0.1, 1), (3, 0.9, 2)])
 def test_split_of_few_docs_leaves_no_part_empty(n: int, share: float, n_dev: int) -> None:
     vocab = Vocab()
-    train, dev = split_docs([Doc(vocab, words=["a"]) for _ in range(n)], share, seed=0)
+    train, dev = split_docs([Doc(vocab, words=[str(i)]) for i in range(n)], share, seed=0)
     assert (len(train), len(dev)) == (n - n_dev, n_dev)
+
+
+@pytest.mark.parametrize(
+    ("texts", "share", "n_dev"),
+    [("aabbccddee", 0.4, 4), ("aabbccddee", 0.3, 2), ("aaaaaaaaab", 0.5, 1), ("aaabbb", 0.1, 3), ("aaa", 0.5, 0)],
+)
+def test_docs_with_the_same_text_are_in_the_same_part(texts: str, share: float, n_dev: int) -> None:
+    """A text with more Docs than the part may have stays whole; only if there is no other, the part gets larger."""
+    vocab = Vocab()
+    for seed in range(5):
+        parts = split_docs([Doc(vocab, words=[text]) for text in texts], share, seed)
+        train, dev = ({doc[0].text for doc in part} for part in parts)
+        assert not train & dev and train | dev == set(texts) and len(parts[1]) == n_dev
 
 
 @pytest.mark.parametrize("share", [0, 1, -0.1, 20])

@@ -4,6 +4,7 @@ import json
 import os
 import resource
 from pathlib import Path
+from typing import Any
 
 import pytest
 from spacy.cli import app
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
 from spacy_ner_arch.cli.convert import AUTO, FORMAT_HELP
 from spacy_ner_arch.formats import FORMATS
+from spacy_ner_arch.formats.writers.content import get_fields
 
 COLUMNS = "Anna B-PER\nleft O\n\nTarvik B-LOC\n\n"
 TEXT = json.dumps({"text": "Anna left Tarviknow.", "entities": [[0, 4, "PER"], [10, 16, "LOC"]]}) + "\n"
@@ -38,7 +40,7 @@ def entities(path: Path) -> list[tuple[str, str]]:
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     path = tmp_path / "a.conll"
-    path.write_text(COLUMNS * 50)
+    path.write_text("".join(COLUMNS.replace("\n\n", f"\n{i} O\n\n") for i in range(50)))
     return path
 
 
@@ -113,6 +115,7 @@ def test_misc_key_is_passed_on(tmp_path: Path) -> None:
     [
         (["-f", "conllu", "--column", "1"], "--column is for the format conll, not for conllu"),
         (["-f", "conll", "--misc-key", "NE"], "--misc-key is for the format conllu"),
+        (["-f", "conll", "--fields", "id"], "--fields is for the format label-studio or argilla or"),
         (["-f", "spans", "--align", "expand"], "--align is for the format brat or label-studio"),
         (["-f", "offsets", "--align", "middle"], "align is 'middle'; it must be one of strict, contract, expand"),
         (["-f", "conll", "--on-error", "ignore"], "on_error is 'ignore'"),
@@ -134,6 +137,48 @@ def test_a_name_cannot_leave_the_folder(source: Path, tmp_path: Path, name: str)
     run(source, tmp_path / "in", "-f", "conll", "--name", name, code=1)
     assert sorted(tmp_path.rglob("*")) == before
     assert not Path("/tmp/x.spacy").exists()
+
+
+@pytest.mark.parametrize(
+    ("record", "kept"),
+    [
+        ({"id": 7, "src": "x", "entities": []}, {"id": 7, "src": "x"}),
+        ({"spans": [], "_input_hash": 1, "answer": "accept", "meta": {"id": "d-7", "score": 0.5}}, {"id": "d-7"}),
+        ({"label": [], "id": 3, "src": {"url": ["x"]}, "Comments": []}, {"id": 3, "src": {"url": ["x"]}}),
+        (
+            {"fields": {"src": "x"}, "id": "r1", "metadata": {"id": 8}, "responses": {"q": [{"value": []}]}},
+            {"id": "r1", "src": "x"},
+        ),
+        (
+            {"data": {"text": "Anna left.", "id": "d-7"}, "id": 3, "src": "x", "annotations": [{"result": []}]},
+            {"id": "d-7", "src": "x"},
+        ),
+        ({"id": 3, "annotator": 1, "annotation_id": 2, "src": "x"}, {"id": 3, "src": "x"}),
+    ],
+    ids=["offsets", "prodigy", "doccano", "argilla", "label-studio", "label-studio-min"],
+)
+def test_fields_of_records_are_kept(tmp_path: Path, record: dict[str, Any], kept: dict[str, Any]) -> None:
+    """A document can be mapped to its record after it was annotated.
+
+    The record's own key comes before that of meta, but not before that of the data of a task.
+    """
+    text = {} if {"fields", "data"} & record.keys() else {"text": "Anna left."}
+    (tmp_path / "a.jsonl").write_text(json.dumps({**text, **record}) + "\n")
+    output = run(tmp_path / "a.jsonl", tmp_path, "--fields", "id, src,other")
+    [doc] = load(tmp_path / "a.spacy")
+    assert json.loads(json.dumps(get_fields(doc))) == kept and "documents with the field id 1" in output
+    for name in ("id", "src", "other"):
+        assert (f"No document that was read has the field {name} of --fields" in output) == (name not in kept)
+    if "meta" in record:
+        assert "meta.score (1)" in output
+    run(tmp_path / "a.jsonl", tmp_path, "--name", "b")
+    assert not get_fields(load(tmp_path / "b.spacy")[0])
+
+
+def test_a_field_that_cannot_be_stored(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "Anna", "entities": [], "id": 2**70}) + "\n")
+    output = run(tmp_path / "a.jsonl", tmp_path, "--fields", "id", code=1)
+    assert "the field id is a number of more than 64 bits" in output
 
 
 def test_the_format_is_found_out_and_said(tmp_path: Path) -> None:
@@ -219,6 +264,17 @@ def test_both_parts_of_a_split_are_written_or_none(source: Path, tmp_path: Path)
     assert "folder in the place of the file" in output and "dev.spacy" in output
     assert (tmp_path / "a.spacy").read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.conll", "a.spacy", "dev.spacy"]
+
+
+def test_all_annotations_of_a_text_are_in_the_same_part_of_a_split(tmp_path: Path) -> None:
+    path = tmp_path / "all.jsonl"
+    lines = [{"id": i, "text": f"Anna left {i}.", "label": [[0, 4, by]]} for i in range(20) for by in ("A", "B", "C")]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run(path, tmp_path, "--annotators", "all", "--split", "0.2", "--name", "train")
+    train, dev = ([doc.text for doc in load(tmp_path / f"{part}.spacy")] for part in ("train", "dev"))
+    assert len(train) == 48 and len(dev) == 12 and not set(train) & set(dev)
+    path.write_text("".join(json.dumps({**line, "text": "Anna"}) + "\n" for line in lines))
+    assert "nor can Docs with the same text" in run(path, tmp_path, "--split", "0.2", "--name", "train", code=1)
 
 
 def test_a_file_in_the_place_of_the_folder(source: Path) -> None:

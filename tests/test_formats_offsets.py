@@ -209,6 +209,7 @@ def test_overlapping_entities_go_to_doc_spans(tmp_path: Path) -> None:
 DOCCANO = objects([0, 11, "PER"], names=("start_offset", "end_offset", "label"), id=31) + objects(
     [17, 23, "LOC"], names=("start_offset", "end_offset", "label"), id=12
 )
+OBJECTS = objects(ANNA, TARVIK)
 PRODIGY = objects(ANNA, token_start=0) + objects(TARVIK, token_start=3)
 
 
@@ -217,11 +218,12 @@ PRODIGY = objects(ANNA, token_start=0) + objects(TARVIK, token_start=3)
     [
         ([ANNA, TARVIK], [0, 1, "left"]),
         ([ANNA, TARVIK], {"head": 0, "tail": 1, "label": "left"}),
+        (objects(ANNA, TARVIK, score=0.9), {"head": OBJECTS[0], "tail": OBJECTS[1], "label": "left", "score": 0.9}),
         (DOCCANO, {"id": 5, "from_id": 31, "to_id": 12, "type": "left"}),
         ([{**PRODIGY[0], "id": 1}, {**PRODIGY[1], "id": 2}], {"from_id": 1.0, "to_id": 2.0, "label": "left"}),
         (PRODIGY, {"head": 1, "child": 3, "head_span": PRODIGY[0], "child_span": PRODIGY[1], "label": "left"}),
     ],
-    ids=["lists", "objects", "Doccano", "ids as floats", "Prodigy"],
+    ids=["lists", "objects", "objects of objects", "Doccano", "ids as floats", "Prodigy"],
 )
 def test_relations_in_every_spelling(tmp_path: Path, entities: list, relation: Any) -> None:
     lines = [{"text": TEXT, "entities": entities, "relations": relations} for relations in ([relation], [], None)]

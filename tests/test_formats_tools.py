@@ -15,20 +15,21 @@ from spacy_ner_arch.annotation.relations import has_relations
 from spacy_ner_arch.formats import (
     FormatError,
     ReadReport,
+    annotators,
     argilla,
     brat,
     corpora,
     detect_format,
     label_studio,
-    offsets,
     read_docs,
     spacy_json,
     texts,
 )
+from spacy_ner_arch.formats import prodigy as prodigy_format
 from spacy_ner_arch.formats import units as text_units
 from spacy_ner_arch.formats.counts import SKIPPED
 from spacy_ner_arch.formats.files import find_files
-from spacy_ner_arch.formats.spans import OTHER_LABEL, RELATION_LEFT_OUT
+from spacy_ner_arch.formats.spans import OTHER_LABEL, RELATION_LEFT_OUT, TRIMMED
 
 NLP = spacy.blank("en")
 # The smiley is one character of Python, and two units of UTF-16.
@@ -130,8 +131,8 @@ def test_json_min_of_label_studio(tmp_path: Path) -> None:
     assert detect_format(path) == "label-studio"
     assert named(doc.spans["sc"]) == [("Anna Brandt", "HERO"), ("Anna Brandt", "PER")]
     assert not has_relations(doc)
-    assert report.notes == {texts.OTHER_ANNOTATORS: 1}
-    assert report.examples[texts.OTHER_ANNOTATORS] == [f"{path}:19: object 2: annotator 4"]
+    assert report.notes == {annotators.OTHER_ANNOTATORS: 1}
+    assert report.examples[annotators.OTHER_ANNOTATORS] == [f"{path}:19: object 2: annotator 4"]
 
 
 def test_images_and_other_results_of_label_studio(tmp_path: Path) -> None:
@@ -181,7 +182,7 @@ def test_regions_of_several_texts_in_label_studio(tmp_path: Path, tag: str) -> N
     check_full(docs[1])
     assert named(docs[0].ents) == [("Anna", "NAME"), ("leaves", "VERB")]
     assert relations_of(docs[0]) == [("Anna", "x", "leaves")]
-    assert report.notes == {RELATION_LEFT_OUT: 2, texts.OTHER_ANNOTATORS: 2}
+    assert report.notes == {RELATION_LEFT_OUT: 2, annotators.OTHER_ANNOTATORS: 2}
 
 
 def test_relations_to_what_is_left_out_in_label_studio(tmp_path: Path) -> None:
@@ -373,17 +374,51 @@ def of_three(tmp_path: Path) -> Path:
 def test_an_annotator_is_chosen(of_three: Path, choice: str, entities: list[Any]) -> None:
     docs, report = read(of_three, annotators=choice)
     assert [named(doc.spans["sc"]) for doc in docs] == entities
-    assert report.notes[texts.OTHER_ANNOTATORS] == 3 - len(docs)
+    assert report.notes[annotators.OTHER_ANNOTATORS] == 3 - len(docs)
 
 
 def test_annotators_are_merged(of_three: Path) -> None:
-    """What one of three annotators marked is not annotated, neither as an entity nor as none."""
+    """What one of three annotators marked is not annotated, neither as an entity or relation nor as none."""
     [doc], report = read(of_three, annotators="merge")
-    assert named(doc.spans["sc"]) == named(doc.ents) == WIDEST and relations_of(doc) == RELATION
+    assert named(doc.spans["sc"]) == named(doc.ents) == WIDEST and not has_relations(doc)
     assert [token.ent_iob_ for token in doc] == ["O", "B", "I", "", "B", "O"]
-    assert report.notes == {texts.DISAGREEMENT: 2, texts.RELATION_DISAGREEMENT: 1}
+    kinds = annotators.DISAGREEMENT, annotators.RELATION_DISAGREEMENT, annotators.BESIDE_DISAGREEMENT
+    assert report.notes == dict(zip(kinds, (2, 1, 1), strict=True))
     place = f"{of_three}:2: object 1"
-    assert report.examples[texts.DISAGREEMENT] == [f"{place}: 'Anna' FIRST", f"{place}: 'left' VERB"]
+    assert [report.examples[kind] for kind in kinds] == [
+        [f"{place}: 'Anna' FIRST", f"{place}: 'left' VERB"],
+        [f"{place}: 'Anna Brandt' visited 'Tarvik'"],
+        [f"{place}: 'Anna Brandt' left 'Tarvik'"],
+    ]
+
+
+@pytest.mark.parametrize("label", ["PER", "HERO"])
+def test_relations_are_merged(tmp_path: Path, label: str) -> None:
+    """A relation of an entity on which the annotators do not agree is not annotated, as none."""
+    results = [[region(characters(ANNA_BRANDT), name, "b"), *full_results(characters)[2:]] for name in ("PER", label)]
+    [doc], report = read(
+        write(tmp_path, task(*(submitted(*one, by=i) for i, one in enumerate(results)))), annotators="merge"
+    )
+    if label == "PER":
+        assert relations_of(doc) == RELATION and not report.notes
+    else:
+        assert named(doc.ents) == [("Tarvik", "LOC")] and not has_relations(doc)
+        assert report.notes == {annotators.DISAGREEMENT: 2, annotators.RELATION_DISAGREEMENT: 2}
+
+
+def test_white_space_is_no_disagreement(tmp_path: Path) -> None:
+    results = [region(characters(place), "PER", "a") for place in (ANNA_BRANDT, (1, 14))]
+    path = write(tmp_path, task(*(submitted(one, by=i) for i, one in enumerate(results))))
+    [doc], report = read(path, annotators="merge")
+    assert named(doc.ents) == [("Anna Brandt", "PER")] and report.notes == {TRIMMED: 1}
+
+
+def test_several_annotations_by_one_annotator_in_label_studio(tmp_path: Path) -> None:
+    """The last counts, or the one that is marked as ground truth."""
+    early, late = submitted(region(characters(ANNA), "X", "a")), submitted(region(characters(TARVIK), "Y", "a"))
+    for annotations, label in (([early, late], "Y"), ([{**early, "ground_truth": True}, late], "X")):
+        [doc], report = read(write(tmp_path, task(*annotations)), annotators="merge")
+        assert [ent.label_ for ent in doc.ents] == [label] and report.notes == {annotators.SUPERSEDED: 1}
 
 
 def test_an_unknown_annotator_is_an_error(of_three: Path) -> None:
@@ -421,6 +456,40 @@ def test_a_list_of_entities_with_an_id_is_no_export_of_doccano(tmp_path: Path) -
     docs, report = read(path)
     assert detect_format(path) == "offsets" and report.unread_keys == {"id": 2}
     assert named(docs[1].ents) == [("Anna", "PER")]
+
+
+ENTITY_OBJECT = {"start": 2, "end": 6, "label": "PER"}
+
+
+@pytest.mark.parametrize(
+    ("format", "record"),
+    [
+        ("doccano", {"cats": ["sad"], "entities": [[3, 7, "PER"]], "Comments": []}),
+        ("doccano", {"cats": ["sad"], "entities": [[3, 7, "PER"]]}),
+        ("doccano", {"meta": {}, "annotation_approver": None, "labels": [[3, 7, "PER"]]}),
+        ("doccano", {"label": [[3, 7, "PER"]]}),
+        ("doccano", {"entities": [{"start_offset": 3, "end_offset": 7, "label": "PER"}], "relations": []}),
+        ("offsets", {"label": [ENTITY_OBJECT]}),
+        ("offsets", {"labels": [[2, 6, "PER"]]}),
+        (
+            "offsets",
+            {
+                "entities": [ENTITY_OBJECT],
+                "relations": [{"head": ENTITY_OBJECT, "tail": ENTITY_OBJECT, "label": "self", "score": 0.5}],
+            },
+        ),
+    ],
+)
+def test_doccano_is_told_from_offsets(tmp_path: Path, format: str, record: dict[str, Any]) -> None:
+    """After an emoji, the offsets of the other format would be wrong. The first texts have no entity."""
+    empty = {key: [] if isinstance(value, list) else value for key, value in record.items()}
+    lines = [{"id": i, "text": "Nothing.", **empty} for i in range(200)]
+    lines.append({"id": 200, "text": "\U0001f355 Anna left", **record})
+    path = write(tmp_path, *lines, name="a.jsonl", as_list=False)
+    assert detect_format(path) == format
+    docs, _ = read(path)
+    assert named(docs[-1].ents) == [("Anna", "PER")]
+    assert relations_of(docs[-1]) == ([("Anna", "self", "Anna")] if record.get("relations") else [])
 
 
 def test_doccano_without_relations_and_in_graphemes(tmp_path: Path) -> None:
@@ -468,10 +537,27 @@ def test_files_of_several_annotators_and_ids_that_clash_in_doccano(tmp_path: Pat
         {"id": 1, "text": "Anna left.", "label": []},
         {"id": 1, "text": "Moss left.", "label": [[0, 4, "PER"]]},
     ]
-    docs, report = read(write(tmp_path, *lines, name="a.jsonl", as_list=False))
+    path = write(tmp_path, *lines, name="a.jsonl", as_list=False)
+    docs, report = read(path)
     assert [doc.text for doc in docs] == ["Anna left.", "Moss left."]
-    assert report.notes == {texts.NO_ENTITY: 1, texts.OTHER_ANNOTATORS: 1, texts.CLASH: 1}
-    assert report.examples[texts.CLASH] == [f"{tmp_path / 'a.jsonl'}:3: 1, first at {tmp_path / 'a.jsonl'}:1"]
+    assert report.notes == {annotators.NOT_SEEN: 1, annotators.CLASH: 1}
+    assert report.examples[annotators.CLASH] == [f"{path}:3: 1, first at {path}:1"]
+
+
+@pytest.mark.parametrize("choice", ["first", "merge", "all"])
+def test_files_of_doccano_with_texts_that_the_annotator_has_not_seen(tmp_path: Path, choice: str) -> None:
+    """A project in which each annotator has an own copy exports one file for each of them, with all texts."""
+    own = [[], [[0, 4, "PER"]], []], [[[0, 4, "PER"]], [], []]
+    lines = [{"id": i, "text": f"Anna left {i}.", "label": label} for by in own for i, label in enumerate(by)]
+    docs, report = read(write(tmp_path, *lines, name="all.jsonl", as_list=False), annotators=choice)
+    texts_without = 2 if choice == "all" else 1
+    assert [named(doc.ents) for doc in docs] == [[("Anna", "PER")]] * 2 + [[]] * texts_without
+    assert [token.ent_iob for token in docs[0]] == [3, 2, 2, 2]
+    assert report.notes == {
+        annotators.NOT_SEEN: 2,
+        texts.NO_ENTITY: texts_without,
+        **({annotators.OTHER_ANNOTATORS: 1} if choice == "first" else {}),
+    }
 
 
 # Prodigy
@@ -499,11 +585,11 @@ def test_prodigy(tmp_path: Path) -> None:
     check_full(docs[0])
     assert len(docs) == 2 and not docs[1].spans["sc"]
     assert {kind: n for kind, n in report.notes.items() if "rejected" not in kind} == {
-        texts.OTHER_ANNOTATORS: 1,
+        annotators.OTHER_ANNOTATORS: 1,
         texts.UNLABELLED: 1,
     }
     [doc], report = read(path, annotators="bo")
-    assert not doc.ents and report.notes[texts.OTHER_ANNOTATORS] == 2
+    assert not doc.ents and report.notes[annotators.OTHER_ANNOTATORS] == 2
 
 
 def test_relations_of_tokens_of_prodigy_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -514,9 +600,53 @@ def test_relations_of_tokens_of_prodigy_are_left_out_and_counted(tmp_path: Path)
     path = write(tmp_path, line, name="out.jsonl", as_list=False)
     [doc], report = read(path)
     check_full(doc)
-    assert report.notes == {offsets.OF_TOKENS: 1}
+    assert report.notes == {prodigy_format.OF_TOKENS: 1}
     [doc], _ = read(write(tmp_path, {**line, "relations": line["relations"][1:]}, name="out.jsonl", as_list=False))
     assert has_relations(doc) and not relations_of(doc)
+
+
+def test_relations_of_entities_that_were_edited_in_prodigy(tmp_path: Path) -> None:
+    """Relations are kept when an entity is removed or changed. Then none of the text has been looked at since."""
+    line = prodigy()
+    first, person, place = line["spans"]
+    other = {"head": 1, "child": 1, "head_span": first, "child_span": first, "label": "is"}
+    edited = [first, {**person, "label": "ORG"}, place], [first, place], []
+    relations = [*line["relations"], other]
+    lines = [{**line, "spans": spans, "relations": relations, "_input_hash": i} for i, spans in enumerate(edited)]
+    path = write(tmp_path, *lines, name="out.jsonl", as_list=False)
+    docs, report = read(path)
+    assert [len(doc.spans["sc"]) for doc in docs] == [3, 2, 0] and not any(map(has_relations, docs))
+    assert report.notes == {prodigy_format.STALE: 4, prodigy_format.BESIDE_STALE: 2}
+    assert report.examples[prodigy_format.STALE][0] == f"{path}:1: 'Anna Brandt' PER left 'Tarvik' LOC"
+    assert report.examples[prodigy_format.BESIDE_STALE][0] == f"{path}:1: 'Anna' FIRST is 'Anna' FIRST"
+
+
+def test_relations_that_an_interface_of_prodigy_does_not_show_are_not_annotated(tmp_path: Path) -> None:
+    views = [("ner_manual", False), ("relations", True), ("blocks", True), (None, True)]
+    lines = [prodigy(_view_id=view, _input_hash=i) for i, (view, _) in enumerate(views)]
+    lines += [prodigy(_view_id="review", view_id=view, _input_hash=view) for view, _ in views[:2]]
+    lines += [prodigy(_view_id="spans_manual", _input_hash=9, relations=[])]
+    path = write(tmp_path, *lines, name="out.jsonl", as_list=False)
+    docs, report = read(path)
+    assert [has_relations(doc) for doc in docs] == [False, True, True, True, False, True, False]
+    assert report.notes == {prodigy_format.NOT_SHOWN: 3} and report.relations == {"left": 4}
+    assert report.examples[prodigy_format.NOT_SHOWN][0] == f"{path}:1: ner_manual with 1 relations"
+
+
+@pytest.mark.parametrize("answer", ["reject", "ignore"])
+def test_rejected_spans_of_prodigy_are_left_out(tmp_path: Path, answer: str) -> None:
+    line = prodigy(relations=None)
+    line["spans"] = [*line["spans"][:2], {**line["spans"][2], "answer": answer}]
+    path = write(tmp_path, line, name="out.jsonl", as_list=False)
+    for choice in ("first", "merge"):
+        [doc], report = read(path, annotators=choice)
+        assert named(doc.spans["sc"]) == ENTITIES[:2]
+        assert [token.ent_iob_ for token in doc] == ["O", "B", "I", "O", "", "O"]
+        assert report.notes == {prodigy_format.REJECTED_SPAN: 1}
+        assert report.examples[prodigy_format.REJECTED_SPAN] == [f"{path}:1: 'Tarvik' LOC"]
+    line["spans"][2]["end"] = 99
+    with pytest.raises(FormatError, match="the span .* is empty or outside of the 26 characters"):
+        read(write(tmp_path, line, name="out.jsonl", as_list=False))
 
 
 def test_binary_annotation_of_prodigy_is_partial(tmp_path: Path) -> None:
@@ -541,11 +671,46 @@ def test_binary_annotations_of_a_text_are_joined(tmp_path: Path) -> None:
     path = write(tmp_path, *lines, name="out.jsonl", as_list=False)
     [doc], report = read(path)
     assert named(doc.ents) == WIDEST and [token.ent_iob_ for token in doc] == ["", "B", "I", "", "B", ""]
-    assert report.notes == {texts.OTHER_ANNOTATORS: 1}
+    assert report.notes == {annotators.OTHER_ANNOTATORS: 1}
     # With a complete annotation of another annotator, other tokens are known.
     lines[1] = answer("bo", (ANNA_BRANDT, "PER"))
     [doc], report = read(write(tmp_path, *lines, name="out.jsonl", as_list=False), annotators="merge")
     assert named(doc.ents) == WIDEST[:1] and [token.ent_iob_ for token in doc] == ["O", "B", "I", "O", "", "O"]
+
+
+def test_the_latest_answer_of_an_annotator_of_prodigy_counts(tmp_path: Path) -> None:
+    """Several rounds of one annotator are one vote. A complete answer counts more than one to a binary question."""
+
+    def answer(by: str, place: tuple[int, int], label: str, time: float, **more: Any) -> dict[str, Any]:
+        spans = [{**characters(place), "label": label}]
+        return prodigy(_annotator_id=by, spans=spans, relations=None, _timestamp=time, **more)
+
+    lines = [
+        answer("ada", TARVIK, "LOC", 2),
+        answer("ada", TARVIK, "PER", 1),
+        answer("ada", TARVIK, "PER", 3, _is_binary=True),
+        answer("bo", TARVIK, "PER", 1),
+        answer("bo", TARVIK, "LOC", 1),
+    ]
+    path = write(tmp_path, *lines, name="out.jsonl", as_list=False)
+    for choice in ("first", "merge", "ada", "bo"):
+        [doc], report = read(path, annotators=choice)
+        assert named(doc.ents) == [("Tarvik", "LOC")] and not any(token.ent_iob == 0 for token in doc)
+        assert report.notes[annotators.SUPERSEDED] == 3
+        assert report.examples[annotators.SUPERSEDED][0] == f"{path}:2: annotator ada"
+    assert len(read(path, annotators="all")[0]) == 2
+
+
+def test_binary_answers_of_several_annotators_are_merged(tmp_path: Path) -> None:
+    """An answer to a binary question says nothing about what others marked."""
+    places = [("ada", ANNA_BRANDT, "PER"), ("bo", TARVIK, "LOC")]
+    lines = [
+        prodigy(_annotator_id=by, spans=[{**characters(place), "label": label}], relations=None, _is_binary=True)
+        for by, place, label in places
+    ]
+    [doc], report = read(write(tmp_path, *lines, name="out.jsonl", as_list=False), annotators="merge")
+    assert named(doc.ents) == WIDEST and not report.notes
+    assert [token.ent_iob_ for token in doc] == ["", "B", "I", "", "B", ""]
 
 
 # brat
@@ -725,7 +890,7 @@ def test_argilla(tmp_path: Path) -> None:
     assert doc.text == TEXT and named(doc.spans["sc"]) == ENTITIES and not has_relations(doc)
     assert report.notes == {
         texts.UNLABELLED: 1,
-        texts.OTHER_ANNOTATORS: 1,
+        annotators.OTHER_ANNOTATORS: 1,
         argilla.DISCARDED: 1,
         argilla.NO_SPANS: 1,
     }
@@ -752,6 +917,47 @@ def test_tuples_and_states_of_old_records_of_argilla(tmp_path: Path) -> None:
     [doc], report = read(write(tmp_path, old, discarded))
     assert named(doc.spans["sc"]) == ENTITIES
     assert report.notes == {argilla.DISCARDED: 1, texts.UNLABELLED: 1}
+
+
+@pytest.mark.parametrize("is_flat", [False, True])
+def test_questions_about_several_texts_in_argilla(tmp_path: Path, is_flat: bool) -> None:
+    """What a question is about is only in the settings of the dataset."""
+    title = [{"start": 0, "end": 5, "label": "NAME"}]
+    record: dict[str, Any] = {"id": "r1", "fields": {"title": "Annas", "text": TEXT}, "responses": {}}
+    record["responses"]["of_title"] = [{"value": title, "user_id": "ada"}, {"value": [], "user_id": "bo"}]
+    record["responses"]["of_text"] = [{"value": argilla_spans(), "user_id": "ada"}]
+    if is_flat:
+        answers = {f"{name}.responses": [one["value"] for one in of] for name, of in record["responses"].items()}
+        record = {"id": "r1", "status": "completed", **record["fields"], **answers}
+    path = write(tmp_path, record, name="records.json")
+    with pytest.raises(
+        FormatError, match=r"'of_text', 'of_title' may be about several texts \('text', 'title'\)"
+    ) as error:
+        read(path)
+    assert "dataset.to_disk" in error.value.remedy
+    questions = [
+        {"name": name, "settings": {"type": "span", "field": field}}
+        for name, field in (("of_title", "title"), ("of_text", "text"))
+    ]
+    (tmp_path / ".argilla").mkdir()
+    settings = tmp_path / ".argilla" / "settings.json"
+    settings.write_text(json.dumps({"questions": [*questions, {"name": "mood", "settings": {"type": "text"}}]}))
+    docs, _ = read(path)
+    assert [(doc.text, named(doc.spans["sc"])) for doc in docs] == [("Annas", [("Annas", "NAME")]), (TEXT, ENTITIES)]
+    settings.write_text(settings.read_text().replace('"title"', '"body"'))
+    with pytest.raises(FormatError, match="the question 'of_title' is about 'body', which is no text"):
+        read(path)
+    settings.write_text("[]")
+    with pytest.raises(ValueError, match=r"settings.json does not have the settings of a dataset of Argilla"):
+        read(path)
+
+
+def test_one_question_and_several_texts_in_argilla(tmp_path: Path) -> None:
+    fields = {"title": "A title", "text": TEXT}
+    path = write(tmp_path, {"fields": fields, "responses": {"spans": [{"value": argilla_spans(), "user_id": "ada"}]}})
+    [doc], report = read(path)
+    assert doc.text == TEXT and named(doc.spans["sc"]) == ENTITIES
+    assert report.examples[argilla.CHOSEN_TEXT] == [f"{path}:2: object 1: 'text' of 'text', 'title'"]
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,12 @@ def convert(
         help="annotation tools: if several annotated a text, first (the default), all (one Doc each), merge (what more "
         "than half of them agree on), or the name of one",
     ),
+    fields: str | None = Option(
+        None,
+        "--fields",
+        help="formats of texts: keys of a record, or of its meta, metadata, data or fields, to keep in doc.user_data, "
+        "separated by commas",
+    ),
     tag_names: str | None = Option(
         None, "--tag-names", help="datasets: names of the tags in the order of their numbers, separated by commas"
     ),
@@ -94,12 +100,14 @@ def convert(
         "align": align,
         "unit": unit,
         "annotators": annotators,
+        "fields": fields and split_names(fields),
         "tag_names": tag_names and split_names(tag_names),
     }
     options = {option: value for option, value in of_formats.items() if value is not None}
     of_all: dict[str, Any] = {"n_sents": n_sents, "documents": documents, "on_error": on_error}
     of_all["labels"] = split_names(labels or "")
     found_labels: set[str] = set()
+    found_fields: set[str] = set()
     for path, stem in zip(inputs, stems, strict=True):
         report = ReadReport()
         try:
@@ -115,7 +123,8 @@ def convert(
             if split:
                 parts[stem], parts["dev"] = split_docs(docs, split, seed)
                 if not parts["dev"]:
-                    raise ValueError(f"{path}: one Doc cannot be split into two parts; leave out --split")
+                    what = "one Doc cannot be split into two parts, nor can Docs with the same text"
+                    raise ValueError(f"{path}: {what}; leave out --split")
             files = {output_dir / f"{part}.spacy": part_docs for part, part_docs in parts.items()}
             warn_of_replaced(files)
             write_docbins(files)
@@ -125,7 +134,11 @@ def convert(
         show_report(report, labels)
         for part, part_docs in parts.items():
             msg.good(f"{output_dir / part}.spacy: {len(part_docs)} docs")
+        found_fields |= report.kept_fields.keys()
         found_labels |= report.entities.keys() | report.spans.keys()
+    for field in options.get("fields", ()):
+        if field not in found_fields:
+            msg.warn(f"No document that was read has the field {field} of --fields")
     # If no entity was read, that was said above.
     for label in dict.fromkeys(of_all["labels"]) if found_labels else ():
         if label not in found_labels:

@@ -1,6 +1,7 @@
 """Format `argilla`: records of Argilla with spans, of version 2 (nested or flattened) and of version 1."""
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from reprlib import repr as short_repr
 from typing import Annotated, Any
@@ -9,19 +10,28 @@ from pydantic import BeforeValidator, StrictInt, StrictStr
 from spacy.tokens import Doc
 
 from ..annotation.tags import LabelledSpan
+from .annotators import choose_annotators
 from .arrow_files import read_rows
 from .counts import Note, ReadReport
+from .fields import keep_fields
 from .lines import Line
 from .records import Source, Text, Triple, check_bounds, entity_values, parse_object, text_of, validate
 from .sentence import Sentence
-from .texts import UNLABELLED, TextAnnotation, choose_annotators, make_sentences
+from .texts import UNLABELLED, TextAnnotation, make_sentences
 from .units import check_unit, to_characters
 
 REMEDY = (
     'export with dataset.records.to_json(path): {"fields": {"text": "Anna left"}, "responses": '
     '{"spans": [{"value": [{"start": 0, "end": 4, "label": "PER"}], "user_id": "a"}]}} for each record'
 )
+SETTINGS_REMEDY = (
+    'make an empty folder, export with dataset.to_disk("FOLDER"), and convert FOLDER/records.json: beside it, '
+    ".argilla/settings.json names the field of each question"
+)
 NO_SPANS = "left out: answers to questions that are not about spans"
+CHOSEN_TEXT = "records with several texts, of which one was taken for the one that the question is about"
+# Keys of flattened records that are not fields.
+OWN_KEYS = frozenset(("id", "status", "_server_id", "annotation", "annotation_agent"))
 DISCARDED = "left out: answers that the annotator discarded or did not submit"
 
 
@@ -59,66 +69,116 @@ def read_argilla(
     align: str = "strict",
     unit: str | None = None,
     annotators: str = "first",
+    fields: Sequence[str] = (),
     on_error: str = "raise",
 ) -> Iterator[list[Sentence]]:
     """Read records of Argilla: JSON of version 2, nested or flattened, and of version 1; also as Parquet or Arrow.
 
-    All questions about spans are read together. The text is the field "text", or the only field that is a string.
-    Records without an answer are left out and counted; suggestions are not read.
+    All questions about spans of the same text are read together. The text is the field that `.argilla/settings.json`
+    beside the file names for the question; without it, the only field that is a string, or "text". If several questions
+    may then be about several texts, that is an error. Records without an answer are left out and counted; suggestions
+    are not read.
 
     unit: what start and end count; None for utf-16, as the page of Argilla counts.
+    fields: names of fields of the records to keep in doc.user_data, see `fields.keep_fields`.
     Other arguments, results and errors are those of `offsets.read_texts`.
     """
     unit = check_unit(unit or "utf-16")
-    annotations = choose_annotators(_read(Path(path), report, unit, on_error), annotators, report)
+    annotations = choose_annotators(_read(Path(path), report, unit, fields, on_error), annotators, report)
     return make_sentences(annotations, report, tokenizer, align)
 
 
-def _read(path: Path, report: ReadReport, unit: str, on_error: str) -> Iterator[TextAnnotation]:
+def _read(path: Path, report: ReadReport, unit: str, fields: Sequence[str], on_error: str) -> Iterator[TextAnnotation]:
+    field_of = _read_settings(path)
     for line, columns in read_rows(path, REMEDY):
         found: list[TextAnnotation] = []
         with report.skipping(on_error):
             value = parse_object(line, REMEDY) if columns is None else columns
             record = validate(ArgillaRecord, value, line, REMEDY)
-            text = _find_text(record, value, line)
             notes: list[Note] = []
-            for user, spans in _answers(record, value, line, notes).items():
+            texts, default = _find_texts(record, value, bool(field_of), line)
+            for (user, field), spans in _answers(record, value, texts, default, field_of, line, notes).items():
+                text = text_of(texts[field], line, REMEDY)
                 try:
+                    kept = keep_fields(value, fields)
                     characters = to_characters(text, spans, unit)
                     check_bounds(characters, None, len(text), "characters")
                 except ValueError as error:
                     raise line.error(str(error), REMEDY) from error
-                found.append(TextAnnotation(line, text, characters, key=line.place, annotator=user))
+                found.append(
+                    TextAnnotation(line, text, characters, key=(line.place, field), annotator=user, fields=kept)
+                )
             for note in notes if found else [*notes, Note(line, UNLABELLED)]:
                 report.note(note)
         yield from found
 
 
-def _find_text(record: ArgillaRecord, value: dict[str, Any], line: Line) -> str:
-    fields = value if record.fields is None else record.fields
+def _read_settings(path: Path) -> dict[str, str]:
+    """The field of each question about spans, from the settings that `Dataset.to_disk` writes beside the records."""
+    settings = path.parent / ".argilla" / "settings.json"
+    if not settings.is_file():
+        return {}
+    try:
+        questions = json.loads(settings.read_text(encoding="utf-8"))["questions"]
+        return {one["name"]: one["settings"]["field"] for one in questions if one["settings"]["type"] == "span"}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{settings} does not have the settings of a dataset of Argilla") from error
+
+
+def _find_texts(record: ArgillaRecord, value: dict[str, Any], is_told: bool, line: Line) -> tuple[dict[str, str], str]:
+    """The fields that are strings, and the name of the one that a question is about if nothing tells.
+
+    is_told: whether the field of questions is known.
+    """
+    fields = {name: field for name, field in value.items() if name not in OWN_KEYS and "." not in name}
+    fields = fields if record.fields is None else record.fields
     texts = {name: field for name, field in fields.items() if isinstance(field, str)}
-    name = "text"
-    if record.fields is not None and len(texts) == 1:
-        [name] = texts
-    if name not in texts:
+    default = next(iter(texts)) if record.fields is not None and len(texts) == 1 else "text"
+    if default not in texts and not is_told:
         raise line.error(f"no text: none of the fields {', '.join(map(short_repr, fields))} is text", REMEDY)
-    return text_of(texts[name], line, REMEDY)
+    return texts, default
 
 
 def _answers(
-    record: ArgillaRecord, value: dict[str, Any], line: Line, notes: list[Note]
-) -> dict[str, list[LabelledSpan]]:
-    """The spans of each annotator."""
-    found: dict[str, list[LabelledSpan]] = {}
-    for answer in _all_answers(record, value, line):
+    record: ArgillaRecord,
+    value: dict[str, Any],
+    texts: dict[str, str],
+    default: str,
+    field_of: dict[str, str],
+    line: Line,
+    notes: list[Note],
+) -> dict[tuple[str, str], list[LabelledSpan]]:
+    """The spans of each annotator in each text. Also adds notes on what is left out.
+
+    texts, default: see `_find_texts`.
+    field_of: the field of each question, if known.
+    """
+    found: dict[tuple[str, str], list[LabelledSpan]] = {}
+    unknown: set[str] = set()
+    for question, answer in _all_answers(record, value, line):
         if answer.status in ("discarded", "draft"):
             notes.append(Note(line, DISCARDED))
         elif not isinstance(answer.value, list) or any(not isinstance(span, dict | list) for span in answer.value):
             notes.append(Note(line, NO_SPANS, short_repr(answer.value)))
         else:
             user = "" if answer.user_id is None else str(answer.user_id)
-            found.setdefault(user, []).extend(validate(SpansOfAnswer, {"value": answer.value}, line, REMEDY).value)
+            if question not in field_of:
+                unknown.add(question)
+            field = field_of.get(question, default)
+            spans = validate(SpansOfAnswer, {"value": answer.value}, line, REMEDY).value
+            found.setdefault((user, field), []).extend(spans)
+            if field not in texts:
+                raise line.error(f"the question {question!r} is about {field!r}, which is no text", REMEDY)
+    if len(texts) > 1 and len(unknown) > 1:
+        reason = f"the questions {_listed(unknown)} may be about several texts ({_listed(texts)})"
+        raise line.error(f"{reason}, and the file does not say which is about which", SETTINGS_REMEDY)
+    if len(texts) > 1 and unknown and record.fields is not None:
+        notes.append(Note(line, CHOSEN_TEXT, f"{default!r} of {_listed(texts)}"))
     return found
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(short_repr, sorted(names)))
 
 
 def _label_last(span: Any) -> Any:
@@ -126,19 +186,21 @@ def _label_last(span: Any) -> Any:
     return [*span[1:3], span[0]] if isinstance(span, list) and span and isinstance(span[0], str) else span
 
 
-def _all_answers(record: ArgillaRecord, value: dict[str, Any], line: Line) -> Iterator[Answer]:
-    for answers in (record.responses or {}).values():
-        yield from answers or ()
+def _all_answers(record: ArgillaRecord, value: dict[str, Any], line: Line) -> Iterator[tuple[str, Answer]]:
+    """All answers with the names of their questions."""
+    for question, of_question in (record.responses or {}).items():
+        yield from ((question, answer) for answer in of_question or ())
     if record.annotation is not None:
         # Of version 1, which has one answer to a record, and the status of the answer is that of the record.
         spans = record.annotation
         if isinstance(spans, list):
             spans = [_label_last(span) for span in spans]
-        yield Answer(value=spans, user_id=record.annotation_agent, status=(record.status or "").lower())
+        yield "annotation", Answer(value=spans, user_id=record.annotation_agent, status=(record.status or "").lower())
     for name, answers in value.items():
         if name.endswith(".responses") and isinstance(answers, list):
             others = [value.get(f"{name}.{part}") or [None] * len(answers) for part in ("users", "status")]
             if any(not isinstance(other, list) or len(other) != len(answers) for other in others):
                 raise line.error(f"{name} has {len(answers)} answers, but other numbers of users or states", REMEDY)
             for answer, user, status in zip(answers, *others, strict=True):
-                yield validate(Answer, {"value": answer, "user_id": user, "status": status}, line, REMEDY)
+                parts = {"value": answer, "user_id": user, "status": status}
+                yield name.removesuffix(".responses"), validate(Answer, parts, line, REMEDY)

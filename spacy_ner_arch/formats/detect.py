@@ -22,6 +22,8 @@ from .semeval import TEXT as SEMEVAL_TEXT
 JSON_REMEDY = "correct the JSON, or name the format with --format"
 READ_LINES = 100
 CONLLU_COLUMNS = 10
+# Keys of texts that only doccano has.
+DOCCANO_KEYS = frozenset(("Comments", "cats", "annotation_approver"))
 
 
 def detect_format(path: str | Path) -> str:
@@ -75,18 +77,24 @@ def _json_format(path: Path) -> str:
     if "text" in value and isinstance(value.get("label"), dict):
         return "cluener"
     name = _format_of_keys(path, value, FORMATS, f"JSON with the keys {_listed(value)}")
-    # doccano counts units of UTF-16 and writes each entity as an object.
-    return "offsets" if name == "doccano" and "entities" in value and _entities_are_lists(path) else name
+    return "offsets" if name == "doccano" and not _is_doccano(path) else name
 
 
-def _entities_are_lists(path: Path) -> bool:
-    """Whether the first entity of the file is a list, as in `offsets`."""
-    for line in islice(read_items(path, JSON_REMEDY), READ_LINES):
+def _is_doccano(path: Path) -> bool:
+    """Whether a file with the keys of doccano is from doccano, which counts units of UTF-16. In doubt, it is.
+
+    doccano has keys that other tools do not have, and writes entities as lists under "label" only.
+    """
+    for line in read_items(path, JSON_REMEDY):
         with suppress(FormatError):
-            entities = parse_object(line, JSON_REMEDY).get("entities")
-            if isinstance(entities, list) and entities:
-                return isinstance(entities[0], list)
-    return False
+            value = parse_object(line, JSON_REMEDY)
+            if value.keys() & DOCCANO_KEYS:
+                return True
+            for key, own_key in (("label", "start_offset"), ("entities", "start_offset"), ("relations", "from_id")):
+                items = value.get(key)
+                if isinstance(items, list) and items:
+                    return own_key in items[0] if isinstance(items[0], dict) else key == "label"
+    return True
 
 
 def _format_of_keys(path: Path, value: Collection[str], formats: Iterable[str], looks_like: str) -> str:

@@ -1,5 +1,6 @@
 """Read and write files in spaCy's format, `.spacy`, with errors that name the file, and split Docs into two parts."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -55,8 +56,11 @@ def read_docbins(path: Path, vocab: Vocab) -> Iterator[Doc]:
 def split_docs(docs: Iterable[Doc], share: float, seed: int) -> tuple[list[Doc], list[Doc]]:
     """Split off a dev part. Same input, same parts, on every machine and version of Python.
 
+    Docs with the same text are in the same part: what a pipeline is tested on must not be in its training.
+
     docs: the Docs.
-    share: share of the dev part, between 0 and 1, rounded to whole Docs. With two or more Docs, no part is empty.
+    share: share of the dev part, between 0 and 1, rounded to whole Docs, or less if there is a text with too many Docs.
+        With two or more texts, no part is empty.
     seed: selects the Docs.
     Returns the remaining Docs and the dev part, both in the order of the input.
     Raises ValueError unless the share is between 0 and 1.
@@ -64,11 +68,21 @@ def split_docs(docs: Iterable[Doc], share: float, seed: int) -> tuple[list[Doc],
     if not 0 < share < 1:
         raise ValueError(f"the share of the dev part is {share}; it must be between 0 and 1")
     docs = list(docs)
+    of_text: defaultdict[str, list[int]] = defaultdict(list)
+    for i, doc in enumerate(docs):
+        of_text[doc.text].append(i)
     # Python's random generator may give another order in another version.
     order = sorted(range(len(docs)), key=lambda i: sha256(f"{seed}:{i}".encode()).digest())
-    n_dev = max(1, min(round(share * len(docs)), len(docs) - 1)) if len(docs) > 1 else 0
-    dev = set(order[:n_dev])
-    return [doc for i, doc in enumerate(docs) if i not in dev], [docs[i] for i in sorted(dev)]
+    groups = list({docs[i].text: of_text[docs[i].text] for i in order}.values())
+    n_dev = max(1, min(round(share * len(docs)), len(docs) - 1)) if len(groups) > 1 else 0
+    dev: list[int] = []
+    for group in groups:
+        if len(dev) + len(group) <= n_dev:
+            dev += group
+    if not dev and n_dev:
+        dev = min(groups, key=len)
+    chosen = set(dev)
+    return [doc for i, doc in enumerate(docs) if i not in chosen], [docs[i] for i in sorted(dev)]
 
 
 def write_docbin(docs: Iterable[Doc], path: str | Path) -> None:

@@ -1,5 +1,6 @@
 """Format `label-studio`: the exports JSON and JSON-MIN of Label Studio."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import NamedTuple
 from spacy.tokens import Doc
 
 from ..annotation.tags import LabelledSpan
+from .annotators import choose_annotators
 from .counts import Note, ReadReport
+from .fields import keep_fields
 from .json_files import read_items
 from .label_studio_tasks import REMEDY, Annotation, Id, Result, TaskContent, read_task
 from .label_studio_texts import (
@@ -27,7 +30,7 @@ from .lines import FormatError, Line
 from .records import parse_object, text_of
 from .sentence import Sentence
 from .spans import RELATION_LEFT_OUT
-from .texts import UNLABELLED, LabelledIndices, TextAnnotation, choose_annotators, complete_relations, make_sentences
+from .texts import UNLABELLED, LabelledIndices, TextAnnotation, complete_relations, make_sentences
 from .units import check_unit
 
 CANCELLED = "left out: annotations that the annotator cancelled"
@@ -65,6 +68,7 @@ def read_label_studio(
     align: str = "strict",
     unit: str | None = None,
     annotators: str = "first",
+    fields: Sequence[str] = (),
     on_error: str = "raise",
 ) -> Iterator[list[Sentence]]:
     """Read the exports JSON and JSON-MIN of Label Studio.
@@ -82,15 +86,18 @@ def read_label_studio(
 
     unit: what start and end count, one of `units.UNITS`. None: the unit in which start and end are those of the
         quoted text; newer versions of Label Studio count characters, older ones units of UTF-16.
-    annotators: see `texts.choose_annotators`.
+    annotators: see `annotators.choose_annotators`.
+    fields: names of fields to keep in doc.user_data, those of the data of a task before its own.
     The other arguments, results and errors are those of `offsets.read_texts`.
     """
     units = ("characters", "utf-16") if unit is None else (check_unit(unit),)
-    annotations = complete_relations(_read(path, report, units, on_error))
+    annotations = complete_relations(_read(path, report, units, fields, on_error))
     return make_sentences(choose_annotators(annotations, annotators, report), report, tokenizer, align)
 
 
-def _read(path: str | Path, report: ReadReport, units: Sequence[str], on_error: str) -> Iterator[TextAnnotation]:
+def _read(
+    path: str | Path, report: ReadReport, units: Sequence[str], fields: Sequence[str], on_error: str
+) -> Iterator[TextAnnotation]:
     lines = list(read_items(path, REMEDY))
     evidence = _find_evidence(lines, units)
     for line in lines:
@@ -100,15 +107,20 @@ def _read(path: str | Path, report: ReadReport, units: Sequence[str], on_error: 
             shown = [one for one in task.annotations if not one.was_cancelled]
             made = [_make_annotations(one, task, units, evidence, line) for one in shown]
             names = {name for one in made for name in one.texts}
-            found += chain.from_iterable(one.texts.values() for one in made)
+            try:
+                kept = keep_fields(task.fields, fields)
+            except ValueError as error:
+                raise line.error(str(error), REMEDY) from error
+            found += [text._replace(fields=kept) for one in made for text in one.texts.values()]
             for note in chain.from_iterable(one.notes for one in made):
                 report.note(note)
             for _ in range(len(task.annotations) - len(shown)):
                 report.note(Note(line, CANCELLED))
             if not task.annotations:
                 report.note(Note(line, UNLABELLED))
-            report.unread_keys.update(task.unread)
-            report.unread_keys.update(key for key, name in task.data.items() if names and name not in names)
+            report.unread_keys.update(task.unread.difference(fields))
+            read = {*names, *fields}
+            report.unread_keys.update(key for key, name in task.data.items() if names and name not in read)
         yield from found
 
 
@@ -160,6 +172,7 @@ def _make_annotations(
             placed.missing[name],
             key=task.key and (task.key, name),
             annotator=annotation.annotator,
+            time=math.inf if annotation.ground_truth else 0,
         )
         for name in task.texts
         if name in placed.spans

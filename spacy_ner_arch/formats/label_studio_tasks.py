@@ -80,6 +80,7 @@ class TaskContent(NamedTuple):
     key: the same for all annotations of a task, or None.
     unread: keys that are not read.
     data: keys that are read only if they name a text; each with the name of its data.
+    fields: what can be kept as fields: the data, and the keys of the task besides.
     """
 
     texts: dict[str, str]
@@ -88,6 +89,7 @@ class TaskContent(NamedTuple):
     key: Hashable
     unread: set[str]
     data: dict[str, str]
+    fields: dict[str, Any]
 
 
 def read_task(value: dict[str, Any], line: Line) -> TaskContent:
@@ -97,7 +99,7 @@ def read_task(value: dict[str, Any], line: Line) -> TaskContent:
         annotations = sorted(task.annotations, key=lambda one: not one.ground_truth)
         unread = {*value} - Task.known_keys()
         keys = {f"data.{name}": name for name in task.data}
-        return TaskContent(*_texts(task.data), annotations, line.place, unread, keys)
+        return TaskContent(*_texts(task.data), annotations, line.place, unread, keys, {**value, **task.data})
     shared = validate(MinTask, value, line, REMEDY)
     data = {name: item for name, item in value.items() if name not in MIN_KEYS}
     regions = {name: list(filter(_is_object, items)) for name, items in data.items() if isinstance(items, list)}
@@ -106,7 +108,7 @@ def read_task(value: dict[str, Any], line: Line) -> TaskContent:
     # An empty list says that there are no regions.
     keys = {name: name for name, item in data.items() if not regions.get(name) and item != []}
     key = None if shared.id is None else f"task {shared.id}"
-    return TaskContent(*_texts(data), [annotation], key, set(), keys)
+    return TaskContent(*_texts(data), [annotation], key, set(), keys, value)
 
 
 def _is_object(item: Any) -> bool:

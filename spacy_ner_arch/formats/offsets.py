@@ -1,6 +1,6 @@
 """JSON with texts and character offsets: `offsets`, `prodigy`, `doccano`, `spacy-v2` and `cluener`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from reprlib import repr as short_repr
@@ -9,20 +9,24 @@ from typing import Any, ClassVar
 from pydantic import AliasChoices, Field, StrictBool, StrictInt, StrictStr, ValidationInfo, model_validator
 from spacy.tokens import Doc
 
+from .annotators import choose_annotators
 from .counts import Note, ReadReport
+from .fields import keep_fields
 from .json_files import read_items
 from .lines import Line
-from .records import ANNOTATION_KEYS, Record, Text, check_bounds, entity_values, read_records
+from .records import ANNOTATION_KEYS, Record, Text, Triple, check_bounds, entity_values, read_records
 from .sentence import Sentence
-from .texts import NO_ENTITY, UNLABELLED, TextAnnotation, choose_annotators, make_sentences
+from .texts import NO_ENTITY, UNLABELLED, TextAnnotation, make_sentences
 from .units import check_unit, to_characters
 
 Key = StrictInt | StrictStr | None
-OF_TOKENS = "left out: relations of tokens that are not entities"
 
 
 class OffsetsRecord(Record):
-    """An object of the format `offsets`. The validation context has the unit of the offsets."""
+    """An object of the format `offsets`.
+
+    The validation context has the unit of the offsets, and the names of the fields of the object that are kept.
+    """
 
     remedy: ClassVar = (
         'write {"text": "Anna left Tarvik", "entities": [[0, 4, "PER"], [10, 16, "LOC"]]}, the ends exclusive, [] for '
@@ -35,10 +39,17 @@ class OffsetsRecord(Record):
     """Whether the format tells a text without entities from one that nobody has annotated."""
     text: Text
     binary: StrictBool = Field(False, validation_alias="_is_binary")
+    kept_fields: dict[str, Any] = Field({}, validation_alias="_kept_fields")
 
     @property
     def units(self) -> str:
         return self.text
+
+    @model_validator(mode="before")
+    @classmethod
+    def keep_fields(cls, record: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        """Add the fields to keep."""
+        return {**record, "_kept_fields": keep_fields(record, (info.context or {}).get("fields", ()))}
 
     @model_validator(mode="before")
     @classmethod
@@ -68,24 +79,29 @@ class OffsetsRecord(Record):
     @model_validator(mode="after")
     def check_bounds(self, info: ValidationInfo) -> "OffsetsRecord":
         """Convert the spans to code points, and check them and the relations."""
-        self.spans = to_characters(self.text, self.spans, _unit(type(self), info))
+        self.spans = self.to_code_points(self.spans, info)
         check_bounds(self.spans, self.relations, len(self.text), "characters")
         return self
+
+    def to_code_points(self, spans: list[Triple], info: ValidationInfo) -> list[Triple]:
+        """Convert spans to code points. Raise ValueError for one outside of the text."""
+        spans = to_characters(self.text, spans, _unit(type(self), info))
+        check_bounds(spans, None, len(self.text), "characters")
+        return spans
 
     @property
     def is_labelled(self) -> bool:
         """Whether the text is annotated."""
         return True
 
-    @property
-    def relations_of_tokens(self) -> int:
-        """Number of relations that are left out, since their arguments are not entities."""
-        return 0
+    def notes(self, line: Line) -> list[Note]:
+        """Notes on what is left out of the annotation."""
+        return []
 
     def annotation(self, line: Line) -> TextAnnotation:
         """The annotation. With a binary question, the annotator saw only the entities."""
         missing = [(0, len(self.text))] if self.binary else []
-        return TextAnnotation(line, self.text, self.spans, self.relations, missing)
+        return TextAnnotation(line, self.text, self.spans, self.relations, missing, fields=self.kept_fields)
 
 
 def _unit(record_type: type[OffsetsRecord], info: ValidationInfo) -> str:
@@ -100,45 +116,8 @@ class ToolRecord(OffsetsRecord):
 
     def annotation(self, line: Line) -> TextAnnotation:
         name = "" if self.annotator is None else str(self.annotator)
-        return super().annotation(line)._replace(key=self.key, annotator=name)
-
-
-class ProdigyRecord(ToolRecord):
-    """A task of Prodigy. One that was answered need not have spans; one that was not is not annotated."""
-
-    remedy: ClassVar = (
-        'export with `prodigy db-out DATASET`: {"text": "Anna left", "spans": [{"start": 0, "end": 4, "label": "PER"}],'
-        ' "answer": "accept"} on each line'
-    )
-    annotation_keys: ClassVar = ("spans",)
-    key: Key = Field(None, validation_alias="_input_hash")
-    annotator: Key = Field(None, validation_alias=AliasChoices("_annotator_id", "_session_id"))
-    answer: StrictStr | None = None
-    left_out: list[Any] = []
-
-    @property
-    def is_labelled(self) -> bool:
-        return self.answer is not None
-
-    @property
-    def relations_of_tokens(self) -> int:
-        return len(self.left_out)
-
-    @model_validator(mode="before")
-    @classmethod
-    def complete(cls, record: dict[str, Any]) -> dict[str, Any]:
-        """Add an empty list of spans to a task that has none, and take out relations of tokens without a label."""
-        record = {**record, "spans": [] if record.get("spans") is None else record["spans"], "left_out": []}
-        if isinstance(record.get("relations"), list):
-            record["left_out"] = [relation for relation in record["relations"] if _is_of_tokens(relation)]
-            record["relations"] = [relation for relation in record["relations"] if not _is_of_tokens(relation)]
-        return record
-
-
-def _is_of_tokens(relation: Any) -> bool:
-    """Whether an argument of a relation of Prodigy is a token that is not an entity, which has no label."""
-    arguments = [relation.get(key) for key in ("head_span", "child_span")] if isinstance(relation, dict) else []
-    return any(isinstance(argument, dict) and entity_values(argument)[2] is None for argument in arguments)
+        maybe_unseen = not (self.tells_empty or self.spans or self.relations)
+        return super().annotation(line)._replace(key=self.key, annotator=name, maybe_unseen=maybe_unseen)
 
 
 class DoccanoRecord(ToolRecord):
@@ -206,6 +185,7 @@ def read_texts(
     align: str = "strict",
     unit: str | None = None,
     annotators: str = "first",
+    fields: Sequence[str] = (),
     on_error: str = "raise",
 ) -> Iterator[list[Sentence]]:
     """Read a JSON list of objects such as {"text": "Anna left", "entities": [[0, 4, "PER"]]}, or one on each line.
@@ -222,17 +202,18 @@ def read_texts(
     record_type: a format.
     tokenizer, align: see `texts.make_sentences`.
     unit: what start and end count, one of `units.UNITS`; None for the unit of the format.
-    annotators: see `texts.choose_annotators`.
+    annotators: see `annotators.choose_annotators`.
+    fields: names of fields of the objects to keep in doc.user_data, see `fields.keep_fields`.
     The other arguments, results and errors are those of all readers, see `readers.py`. Also raises ValueError for an
     unknown `align`, `unit` or annotator, and FormatError, whatever `on_error` is, if the tokenizer changes a text.
     """
     items = read_items(path, record_type.remedy)
-    context = {"unit": unit and check_unit(unit)}
+    context = {"unit": unit and check_unit(unit), "fields": fields}
     as_object = pair_values if record_type is PairRecord else None
     records = read_records(items, record_type, record_type.remedy, report, on_error, as_object, context)
     annotations = _annotations(records, report)
     if issubclass(record_type, ToolRecord):
-        annotations = choose_annotators(annotations, annotators, report)
+        annotations = _note_empty(choose_annotators(annotations, annotators, report), report)
     return make_sentences(annotations, report, tokenizer, align)
 
 
@@ -241,8 +222,13 @@ def _annotations(records: Iterator[tuple[Line, OffsetsRecord]], report: ReadRepo
         if not record.is_labelled:
             report.note(Note(line, UNLABELLED))
             continue
-        if not record.spans and not record.tells_empty:
-            report.note(Note(line, NO_ENTITY))
-        for _ in range(record.relations_of_tokens):
-            report.note(Note(line, OF_TOKENS))
+        for note in record.notes(line):
+            report.note(note)
         yield record.annotation(line)
+
+
+def _note_empty(annotations: Iterable[TextAnnotation], report: ReadReport) -> Iterator[TextAnnotation]:
+    for annotation in annotations:
+        if annotation.maybe_unseen:
+            report.note(Note(annotation.line, NO_ENTITY))
+        yield annotation

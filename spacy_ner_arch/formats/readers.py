@@ -32,7 +32,8 @@ from .csv_tokens import read_csv
 from .datasets import read_datasets
 from .json_spans import read_spans, read_spert
 from .label_studio import read_label_studio
-from .offsets import CluenerRecord, DoccanoRecord, OffsetsRecord, PairRecord, ProdigyRecord, read_texts
+from .offsets import CluenerRecord, DoccanoRecord, OffsetsRecord, PairRecord, read_texts
+from .prodigy import ProdigyRecord
 from .records import ANNOTATION_KEYS
 from .semeval import read_semeval
 from .sentence import SPANS_KEY, Sentence, make_doc
@@ -68,7 +69,8 @@ class Format(NamedTuple):
 
 
 OF_TEXTS = ("align", "unit")
-OF_TOOLS = (*OF_TEXTS, "annotators")
+OF_RECORDS = (*OF_TEXTS, "fields")
+OF_TOOL_RECORDS = (*OF_RECORDS, "annotators")
 
 # JSON is read in the first of the formats whose keys it has.
 FORMATS: dict[str, Format] = {
@@ -81,14 +83,14 @@ FORMATS: dict[str, Format] = {
         read_label_studio,
         "Label Studio: JSON or JSON-MIN",
         ("data annotations", "data completions", "annotation_id annotator"),
-        OF_TOOLS,
+        OF_TOOL_RECORDS,
         True,
     ),
     "argilla": Format(
         read_argilla,
         "Argilla: records with spans",
         ("fields responses", "text *.responses", "text annotation"),
-        OF_TOOLS,
+        OF_TOOL_RECORDS,
         True,
         tables=True,
     ),
@@ -96,22 +98,32 @@ FORMATS: dict[str, Format] = {
         partial(read_texts, ProdigyRecord),
         "Prodigy: JSON lines of db-out",
         ("text _input_hash", "text spans answer", "text spans meta"),
-        OF_TOOLS,
+        OF_TOOL_RECORDS,
         True,
     ),
     "doccano": Format(
         partial(read_texts, DoccanoRecord),
         "doccano: JSONL or JSONL(relation)",
-        ("id text Comments", "id text entities relations", "id text label"),
-        OF_TOOLS,
+        (
+            "id text Comments",
+            "text annotation_approver",
+            "id text cats entities",
+            "id text entities relations",
+            "id text label",
+        ),
+        OF_TOOL_RECORDS,
         True,
     ),
     "spacy-v2-json": Format(read_training_json, "training format of spaCy 2 as JSON", ("paragraphs",)),
     "spacy-v2": Format(
-        partial(read_texts, PairRecord), "training data of spaCy 2: [text, annotation]", (), OF_TEXTS, True
+        partial(read_texts, PairRecord), "training data of spaCy 2: [text, annotation]", (), OF_RECORDS, True
     ),
     "cluener": Format(
-        partial(read_texts, CluenerRecord), "CLUENER: JSON lines with mentions by label and wording", (), OF_TEXTS, True
+        partial(read_texts, CluenerRecord),
+        "CLUENER: JSON lines with mentions by label and wording",
+        (),
+        OF_RECORDS,
+        True,
     ),
     "spacy-json": Format(
         read_spacy_json,
@@ -139,7 +151,7 @@ FORMATS: dict[str, Format] = {
         partial(read_texts, OffsetsRecord),
         "JSON with texts and character offsets",
         tuple(f"text {key}" for key in ANNOTATION_KEYS),
-        OF_TEXTS,
+        OF_RECORDS,
         True,
     ),
     "spans": Format(read_spans, "JSON with tokens and spans", ("tokens spans",)),

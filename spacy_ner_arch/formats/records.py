@@ -21,10 +21,13 @@ from pydantic import (
 )
 
 from .counts import Note, ReadReport
+from .fields import unread_keys
 from .lines import Line
 
 # What annotation tools call the list of entities.
 ANNOTATION_KEYS = ("entities", "ents", "label", "labels", "spans")
+# Keys that validators add to a record.
+ADDED_KEYS = ("_kept_fields", "_rejected", "_left_out")
 REJECTED = {
     "reject": "left out: texts that the annotator rejected",
     "ignore": "left out: texts that the annotator ignored",
@@ -82,8 +85,9 @@ def entity_id(item: Any) -> Any:
 def relation_values(items: list[Any], entities: list[Any]) -> list[Any]:
     """Convert relations given as objects to lists [head, tail, label] with positions in the list of entities.
 
-    Their arguments are "head" and "tail", positions; "from_id" and "to_id", ids of entities (Doccano); or "head_span"
-    and "child_span", objects with bounds and label of an entity (Prodigy, whose "head" and "child" count tokens).
+    Their arguments are "head" and "tail", positions or objects with bounds and label of an entity; "from_id" and
+    "to_id", ids of entities (Doccano); or "head_span" and "child_span", such objects (Prodigy, whose "head" and "child"
+    count tokens).
     Raises ValueError if an argument is not exactly one of the entities.
     """
 
@@ -91,12 +95,12 @@ def relation_values(items: list[Any], entities: list[Any]) -> list[Any]:
     def places(describe: Callable[[Any], Any]) -> dict[Any, list[int]]:
         found = defaultdict(list)
         for i, entity in enumerate(entities):
-            found[_as_key(describe(entity))].append(i)
+            found[as_key(describe(entity))].append(i)
         return found
 
     def find(item: dict[str, Any], key: str, describe: Callable[[Any], Any]) -> int:
         value = item[key] if describe is entity_id else describe(item[key])
-        found = places(describe).get(_as_key(value), [])
+        found = places(describe).get(as_key(value), [])
         if value is None or not found:
             raise ValueError(f"the relation {short_repr(item)}: {key} is none of the {len(entities)} entities")
         if describe is entity_id and len(found) > 1:
@@ -106,7 +110,10 @@ def relation_values(items: list[Any], entities: list[Any]) -> list[Any]:
     def convert(item: Any) -> Any:
         if not isinstance(item, dict):
             return item
-        arguments = [item.get("head"), item.get("tail")]
+        arguments = [
+            find(item, key, entity_values) if isinstance(item.get(key), dict) else item.get(key)
+            for key in ("head", "tail")
+        ]
         for keys, describe in ((("from_id", "to_id"), entity_id), (("head_span", "child_span"), entity_values)):
             if item.keys() >= set(keys):
                 arguments = [find(item, key, describe) for key in keys]
@@ -115,10 +122,10 @@ def relation_values(items: list[Any], entities: list[Any]) -> list[Any]:
     return [convert(item) for item in items]
 
 
-def _as_key(value: Any) -> Any:
+def as_key(value: Any) -> Any:
     """A JSON value as a key of a dictionary; 1 and 1.0 are the same."""
     if isinstance(value, list):
-        return tuple(map(_as_key, value))
+        return tuple(map(as_key, value))
     return json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
 
 
@@ -161,7 +168,8 @@ class Record(Source):
         given = {key: value for key, value in record.items() if value is not None or key not in ANNOTATION_KEYS}
         found = [key for key in ANNOTATION_KEYS if key in given]
         if len(found) != 1 or found[0] not in cls.annotation_keys:
-            known, keys = ", ".join(cls.annotation_keys), ", ".join(map(short_repr, record))
+            known = ", ".join(cls.annotation_keys)
+            keys = ", ".join(short_repr(key) for key in record if key not in ADDED_KEYS)
             raise ValueError(
                 f"the annotation belongs under exactly one key ({known}); found {' and '.join(found) or 'none'} "
                 f"among the keys {keys or '(none)'}"
@@ -219,7 +227,7 @@ def read_records(
     Records with "answer": "reject" or "ignore", as Prodigy writes them, are left out and counted.
 
     as_object: converts a JSON value of another form to an object.
-    context: context of the validation, see pydantic.
+    context: context of the validation, see pydantic. "fields": names of the fields that are kept.
 
     Raises FormatError with the remedy for a malformed line, unless on_error is "skip".
     """
@@ -236,7 +244,7 @@ def read_records(
                     "answer states whether an annotator accepts the text: accept, reject or ignore",
                 )
             record = validate(record_type, value, line, remedy, context)
-            report.unread_keys.update(value.keys() - record_type.known_keys())
+            report.unread_keys.update(unread_keys(value, record_type.known_keys(), (context or {}).get("fields", ())))
             yield line, record
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, chain
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from spacy.tokens import Doc, Span
 from spacy.vocab import Vocab
@@ -35,6 +35,7 @@ class Sentence:
     The layers heads, deps, pos, tags, lemmas, nested and relations are None if the source does not annotate them.
     starts: indices of the tokens that begin a sentence, [0] for a single one. None for a text whose source does not say
         where its sentences begin.
+    fields: fields of the record, such as its id, which the Doc keeps in doc.user_data.
     line: where the sentence begins, for messages, or None. It does not matter for equality.
     """
 
@@ -50,6 +51,7 @@ class Sentence:
     nested: list[LabelledSpan] | None = None
     relations: list[LabelledPair] | None = None
     starts: list[int] | None = field(default_factory=lambda: [0])
+    fields: dict[str, Any] = field(default_factory=dict)
     line: Line | None = field(default=None, compare=False, repr=False)
 
     def shifted(self, offset: int) -> "Sentence":
@@ -101,6 +103,9 @@ def make_doc(vocab: Vocab, sentences: list[Sentence]) -> Doc:
         tags=_join(part.tags for part in parts),
         lemmas=_join(part.lemmas for part in parts),
     )
+
+    for part in parts:
+        doc.user_data.update(part.fields)
 
     def make_span(span: LabelledSpan) -> Span:
         return Span(doc, span[0], span[1], label=span[2])

@@ -1,9 +1,9 @@
-"""Annotated texts with offsets in characters: the choice between annotators, and tokenization."""
+"""Annotated texts with offsets in characters, and their tokenization."""
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from reprlib import repr as short_repr
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from spacy.tokens import Doc, Token
 
@@ -15,16 +15,11 @@ from .sentence import Sentence
 from .spans import make_sentence, trim_spans
 
 ALIGNMENTS = ("strict", "contract", "expand")
-ANNOTATORS = ("first", "all", "merge")
 
 EMPTY = "left out: text without tokens"
 MOVED = "repaired: entity moved to the bounds of tokens"
 UNLABELLED = "left out: texts without annotation (unlabelled)"
 NO_ENTITY = "texts without any entity, read as annotated with none"
-OTHER_ANNOTATORS = "left out: annotations of a text by other annotators, see --annotators"
-DISAGREEMENT = "spans on which the annotators do not agree, left without annotation"
-RELATION_DISAGREEMENT = "left out: relations on which the annotators do not agree"
-CLASH = "texts with the id of another text, read as texts of their own"
 
 LabelledIndices = tuple[int, int, str]
 """Positions of head and tail in the list of spans, and label of a relation."""
@@ -39,6 +34,9 @@ class TextAnnotation(NamedTuple):
     missing: start and end of the parts of the text that are not annotated, except entities in them.
     key: the same for all annotations of a text, or None if a text has only one.
     annotator: name, or "" if unknown.
+    time: when it was made, to compare it with others by the same annotator.
+    maybe_unseen: whether nothing is marked, and the format does not say whether the annotator has seen the text.
+    fields: fields of the record that the document keeps, see `fields.keep_fields`.
     """
 
     line: Line
@@ -48,6 +46,14 @@ class TextAnnotation(NamedTuple):
     missing: Sequence[tuple[int, int]] = ()
     key: Hashable = None
     annotator: str = ""
+    time: float = 0
+    maybe_unseen: bool = False
+    fields: Mapping[str, Any] = MappingProxyType({})
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether only the entities are annotated, such as in the answer to a binary question."""
+        return (0, len(self.text)) in self.missing
 
 
 def complete_relations(annotations: Iterable[TextAnnotation]) -> list[TextAnnotation]:
@@ -59,87 +65,6 @@ def complete_relations(annotations: Iterable[TextAnnotation]) -> list[TextAnnota
     if any(annotation.relations for annotation in annotations):
         return [annotation._replace(relations=annotation.relations or []) for annotation in annotations]
     return [annotation._replace(relations=None) for annotation in annotations]
-
-
-def choose_annotators(
-    annotations: Iterable[TextAnnotation], choice: str, report: ReadReport
-) -> Iterator[TextAnnotation]:
-    """Choose between several annotations of a text, or merge them.
-
-    choice: "first" keeps the first annotation of each text, and "all" keeps all of them as separate texts. "merge"
-        keeps what more than half of the annotators of a text agree on, and leaves other spans without annotation.
-        Any other value is the name of the one annotator to keep.
-    Yields the annotations in the order in which the texts first occur. What is left out is counted.
-    Raises ValueError if no annotator has the name.
-    """
-    groups: defaultdict[Hashable, list[TextAnnotation]] = defaultdict(list)
-    for annotation in annotations:
-        key = object() if annotation.key is None else annotation.key
-        if key in groups and groups[key][0].text != annotation.text:
-            report.note(Note(annotation.line, CLASH, f"{short_repr(key)}, first at {groups[key][0].line.place}"))
-            key = object()
-        groups[key].append(annotation)
-    names = {annotation.annotator for group in groups.values() for annotation in group}
-    if choice not in ANNOTATORS and choice not in names:
-        known = ", ".join(sorted(filter(None, names))) or "none is named"
-        raise ValueError(
-            f"annotators is {choice!r}; it must be one of {', '.join(ANNOTATORS)} or the name of an annotator ({known})"
-        )
-    for group in map(_join_partial, groups.values()):
-        if choice == "merge" and len(group) > 1:
-            yield _merge(group, report)
-            continue
-        wanted = choice if choice not in ANNOTATORS else group[0].annotator
-        chosen = group if choice == "all" else [one for one in group if one.annotator == wanted][:1]
-        yield from chosen
-        for other in group:
-            if not any(other is one for one in chosen):
-                report.note(Note(other.line, OTHER_ANNOTATORS, f"annotator {other.annotator or 'without name'}"))
-
-
-def _join_partial(group: Sequence[TextAnnotation]) -> list[TextAnnotation]:
-    """Join the partial annotations of a text by the same annotator, such as answers to binary questions."""
-    joined: list[TextAnnotation] = []
-    places: dict[str, int] = {}
-    for one in group:
-        if one.missing and one.annotator in places:
-            first = joined[places[one.annotator]]
-            shift = len(first.spans)
-            relations = [(head + shift, tail + shift, label) for head, tail, label in one.relations or ()]
-            relations = [*(first.relations or ()), *relations]
-            is_related = first.relations is not None or one.relations is not None
-            joined[places[one.annotator]] = first._replace(
-                spans=[*first.spans, *one.spans], relations=relations if is_related else None
-            )
-        else:
-            if one.missing:
-                places[one.annotator] = len(joined)
-            joined.append(one)
-    return joined
-
-
-def _merge(group: Sequence[TextAnnotation], report: ReadReport) -> TextAnnotation:
-    votes = Counter(span for one in group for span in set(filter(None, one.spans)))
-    spans = sorted(span for span, count in votes.items() if 2 * count > len(group))
-    # What one annotator did not see, another one has annotated.
-    missing = list(group[0].missing) if all(one.missing for one in group) else []
-    for span in sorted(votes.keys() - set(spans)):
-        missing.append(span[:2])
-        report.note(Note(group[0].line, DISAGREEMENT, f"{group[0].text[span[0] : span[1]]!r} {span[2]}"))
-    related = [one for one in group if one.relations is not None]
-    relation_votes = Counter(
-        relation
-        for one in related
-        for relation in {(one.spans[head], one.spans[tail], label) for head, tail, label in one.relations or ()}
-    )
-    relations = []
-    places = {span: i for i, span in enumerate(spans)}
-    for (head, tail, label), count in relation_votes.items():
-        if head in places and tail in places and 2 * count > len(related):
-            relations.append((places[head], places[tail], label))
-        else:
-            report.note(Note(group[0].line, RELATION_DISAGREEMENT, label))
-    return group[0]._replace(spans=spans, relations=relations if related else None, missing=missing)
 
 
 def make_sentences(
@@ -158,7 +83,8 @@ def make_sentences(
     """
     if align not in ALIGNMENTS:
         raise ValueError(f"align is {align!r}; it must be one of {', '.join(ALIGNMENTS)}")
-    for line, text, text_spans, relations, not_annotated, _, _ in annotations:
+    for annotation in annotations:
+        line, text = annotation.line, annotation.text
         doc = tokenizer(text)
         if doc.text != text:
             reason = f"the tokenizer changes the text to {short_repr(doc.text)}, so that offsets would be wrong"
@@ -166,21 +92,23 @@ def make_sentences(
         if not len(doc):
             report.note(Note(line, EMPTY))
             continue
-        characters, notes = trim_spans(line, text_spans, text)
+        characters, notes = trim_spans(line, annotation.spans, text)
         spans, missing, more_notes = _align(doc, characters, align, line)
-        for start, end in not_annotated:
+        for start, end in annotation.missing:
             missing.update(token.i for token in _overlapped(doc, start, end))
         report.checked[MISALIGNED] += len(spans)
         sentence, last_notes = make_sentence(
             line,
             [token.text for token in doc],
             spans,
-            relations,
+            annotation.relations,
             [bool(token.whitespace_) for token in doc],
             missing,
         )
         report.documents += 1
         sentence.starts = None
+        sentence.fields = dict(annotation.fields)
+        report.kept_fields.update(sentence.fields.keys())
         report.add(sentence, notes + more_notes + last_notes)
         yield [sentence]
 

@@ -1,0 +1,189 @@
+"""The choice between several annotations of a text, or their merger."""
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from functools import reduce
+from reprlib import repr as short_repr
+from typing import TypeVar
+
+from ..annotation.tags import LabelledSpan
+from .counts import Note, ReadReport
+from .sentence import LabelledPair
+from .spans import RELATION_LEFT_OUT, trim_spans
+from .texts import LabelledIndices, TextAnnotation
+
+T = TypeVar("T", LabelledSpan, LabelledPair)
+
+ANNOTATORS = ("first", "all", "merge")
+
+OTHER_ANNOTATORS = "left out: annotations of a text by other annotators, see --annotators"
+NOT_SEEN = "left out: empty annotations of texts in which another annotator marked something"
+SUPERSEDED = "left out: answers that a later or complete answer of the same annotator replaces"
+DISAGREEMENT = "spans on which the annotators do not agree, left without annotation"
+RELATION_DISAGREEMENT = "left out: relations on which the annotators do not agree"
+BESIDE_DISAGREEMENT = "left out: agreed relations of texts with a disputed relation"
+CLASH = "texts with the id of another text, read as texts of their own"
+
+
+def choose_annotators(
+    annotations: Iterable[TextAnnotation], choice: str, report: ReadReport
+) -> Iterator[TextAnnotation]:
+    """Choose between several annotations of a text, or merge them.
+
+    Before that, empty annotations that are `maybe_unseen` are left out if another annotator has marked something in the
+    text, and each annotator is reduced to one annotation of a text: the latest complete one, or else all partial ones
+    together.
+
+    choice: "first" keeps the annotation of the first annotator of each text, and "all" keeps all of them as separate
+        texts. "merge" keeps what more than half of the annotators of a text agree on, see `_merge`. Any other value is
+        the name of the one annotator to keep.
+    Yields the annotations in the order in which the texts first occur. What is left out is counted.
+    Raises ValueError if no annotator has the name.
+    """
+    groups: defaultdict[Hashable, list[TextAnnotation]] = defaultdict(list)
+    for annotation in annotations:
+        key = object() if annotation.key is None else annotation.key
+        if key in groups and groups[key][0].text != annotation.text:
+            report.note(Note(annotation.line, CLASH, f"{short_repr(key)}, first at {groups[key][0].line.place}"))
+            key = object()
+        groups[key].append(annotation)
+    names = {annotation.annotator for group in groups.values() for annotation in group}
+    if choice not in ANNOTATORS and choice not in names:
+        known = ", ".join(sorted(filter(None, names))) or "none is named"
+        raise ValueError(
+            f"annotators is {choice!r}; it must be one of {', '.join(ANNOTATORS)} or the name of an annotator ({known})"
+        )
+    for annotated in groups.values():
+        group = _one_for_each(_leave_out_unseen(annotated, report), report)
+        if choice == "merge" and len(group) > 1:
+            yield _merge(group, report)
+            continue
+        wanted = choice if choice not in ANNOTATORS else group[0].annotator
+        chosen = group if choice == "all" else [one for one in group if one.annotator == wanted][:1]
+        yield from chosen
+        for other in group:
+            if not any(other is one for one in chosen):
+                report.note(Note(other.line, OTHER_ANNOTATORS, _name(other)))
+
+
+def _name(annotation: TextAnnotation) -> str:
+    return f"annotator {annotation.annotator or 'without name'}"
+
+
+def _leave_out_unseen(group: list[TextAnnotation], report: ReadReport) -> list[TextAnnotation]:
+    seen = [one for one in group if not one.maybe_unseen]
+    if not seen:
+        return group
+    for one in group:
+        if one.maybe_unseen:
+            report.note(Note(one.line, NOT_SEEN, _name(one)))
+    return seen
+
+
+def _one_for_each(group: Sequence[TextAnnotation], report: ReadReport) -> list[TextAnnotation]:
+    """Reduce the annotations of a text to one for each annotator, in the order of their first ones.
+
+    Complete annotations by annotators without a name count as those of different annotators.
+    """
+    by_annotator: defaultdict[Hashable, list[TextAnnotation]] = defaultdict(list)
+    for one in group:
+        by_annotator[one.annotator if one.annotator or one.is_partial else object()].append(one)
+    reduced = []
+    for own in by_annotator.values():
+        complete = [one for one in own if not one.is_partial]
+        if not complete:
+            reduced.append(_join(own))
+            continue
+        # Of those of the same time, max returns the first that it sees.
+        latest = max(reversed(complete), key=lambda one: one.time)
+        reduced.append(latest)
+        for one in own:
+            if one is not latest:
+                report.note(Note(one.line, SUPERSEDED, _name(one)))
+    return reduced
+
+
+def _join(parts: Sequence[TextAnnotation]) -> TextAnnotation:
+    """Join the partial annotations of a text by the same annotator, such as answers to binary questions."""
+    joined = parts[0]
+    for one in parts[1:]:
+        shift = len(joined.spans)
+        relations = [(head + shift, tail + shift, label) for head, tail, label in one.relations or ()]
+        is_related = joined.relations is not None or one.relations is not None
+        joined = joined._replace(
+            spans=[*joined.spans, *one.spans],
+            relations=[*(joined.relations or ()), *relations] if is_related else None,
+        )
+    return joined
+
+
+def _merge(group: Sequence[TextAnnotation], report: ReadReport) -> TextAnnotation:
+    """Keep what more than half of the annotators marked who saw the place, in spans and in relations.
+
+    Those who annotated only a part of the text saw what they marked, the others all of it. The tokens of other spans
+    are left without annotation.
+    """
+    line, text = group[0].line, group[0].text
+    group = [_trim(one, report) for one in group]
+    agreed, disputed = _vote(group, [set(filter(None, one.spans)) for one in group])
+    for start, end, label in disputed:
+        report.note(Note(line, DISAGREEMENT, f"{text[start:end]!r} {label}"))
+    # What one annotator did not see, another one has annotated.
+    missing = reduce(_intersect, (one.missing for one in group))
+    return group[0]._replace(
+        spans=agreed,
+        relations=_merge_relations(group, {span: i for i, span in enumerate(agreed)}, report),
+        missing=[*missing, *(span[:2] for span in disputed)],
+    )
+
+
+def _trim(annotation: TextAnnotation, report: ReadReport) -> TextAnnotation:
+    """Cut white space from the ends of spans, which is no disagreement."""
+    spans, notes = trim_spans(annotation.line, annotation.spans, annotation.text)
+    for note in notes:
+        report.note(note)
+    return annotation._replace(spans=spans)
+
+
+def _vote(group: Sequence[TextAnnotation], marked: Sequence[set[T]]) -> tuple[list[T], list[T]]:
+    """Divide what the annotators marked into what has a majority and what has none, both sorted."""
+    complete = sum(not one.is_partial for one in group)
+    votes = Counter(item for own in marked for item in own)
+    partial = Counter(item for one, own in zip(group, marked, strict=True) if one.is_partial for item in own)
+    agreed = {item for item, count in votes.items() if 2 * count > complete + partial[item]}
+    return sorted(agreed), sorted(votes.keys() - agreed)
+
+
+def _intersect(first: Sequence[tuple[int, int]], second: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    parts = [(max(start, start_2), min(end, end_2)) for start, end in first for start_2, end_2 in second]
+    return [(start, end) for start, end in parts if start < end]
+
+
+def _merge_relations(
+    group: Sequence[TextAnnotation], places: dict[LabelledSpan, int], report: ReadReport
+) -> list[LabelledIndices] | None:
+    """The relations that have a majority, or None if another one is marked: it would be learned as no relation.
+
+    group: annotations without white space at the ends of spans.
+    places: positions of the spans that have a majority.
+    """
+    related = [one for one in group if one.relations is not None]
+    if not related:
+        return None
+    text, marked = group[0].text, []
+    for one in related:
+        marked.append(set[LabelledPair]())
+        for head_index, tail_index, label in one.relations or ():
+            head, tail = one.spans[head_index], one.spans[tail_index]
+            if head is None or tail is None:
+                report.note(Note(one.line, RELATION_LEFT_OUT, str([head_index, tail_index, label])))
+            else:
+                marked[-1].add((head, tail, label))
+    agreed, disputed = _vote(related, marked)
+    disputed += [one for one in agreed if one[0] not in places or one[1] not in places]
+    agreed = [one for one in agreed if one[0] in places and one[1] in places]
+    lost = [(BESIDE_DISAGREEMENT, one) for one in agreed if disputed]
+    for kind, (head, tail, label) in [*((RELATION_DISAGREEMENT, one) for one in disputed), *lost]:
+        detail = f"{text[head[0] : head[1]]!r} {label} {text[tail[0] : tail[1]]!r}"
+        report.note(Note(group[0].line, kind, detail))
+    return None if disputed else [(places[head], places[tail], label) for head, tail, label in agreed]

@@ -1,0 +1,35 @@
+"""Fields of records, such as their ids, that documents keep."""
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+# Keys under which tools have the fields of the record that became a task.
+CONTAINERS = ("meta", "metadata", "data", "fields")
+
+
+def keep_fields(record: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """The fields with these names that a record has, in itself or else in one of CONTAINERS.
+
+    Raises ValueError for a number that a .spacy file cannot hold.
+    """
+    sources = [record, *(record[key] for key in CONTAINERS if isinstance(record.get(key), dict))]
+    kept = {name: source[name] for name in names for source in reversed(sources) if name in source}
+    for name, value in kept.items():
+        if isinstance(value, int) and not -(2**63) <= value < 2**64:
+            raise ValueError(f"the field {name} is a number of more than 64 bits, which .spacy files cannot hold")
+    return kept
+
+
+def unread_keys(record: dict[str, Any], read: Collection[str], kept: Collection[str]) -> Iterator[str]:
+    """The keys of a record that are neither read nor kept.
+
+    If some keys of one of CONTAINERS are kept, its other keys are named one by one.
+    """
+    for key, value in record.items():
+        if key in read or key in kept:
+            continue
+        inner = value if key in CONTAINERS and isinstance(value, dict) else {}
+        if inner.keys() & kept:
+            yield from (f"{key}.{name}" for name in inner if name not in kept)
+        else:
+            yield key

@@ -1,0 +1,135 @@
+"""Format `prodigy`: tasks of Prodigy with answers."""
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationInfo,
+    model_validator,
+)
+
+from .counts import Note
+from .lines import Line
+from .offsets import Key, ToolRecord
+from .records import REJECTED, Triple, as_key, entity_values
+from .texts import TextAnnotation
+
+# Interfaces that do not show the relations of a task.
+WITHOUT_RELATIONS = frozenset(
+    ("choice", "classification", "html", "ner", "ner_manual", "pos", "pos_manual", "spans", "spans_manual")
+    + ("text", "text_input")
+)
+REJECTED_SPAN = "left out: spans that the annotator rejected or ignored, left without annotation"
+OF_TOKENS = "left out: relations of tokens that are not entities"
+NOT_SHOWN = "texts read without relations, as the annotator did not see them (_view_id)"
+STALE = "left out: relations of an entity that the annotator removed or changed"
+BESIDE_STALE = "left out: other relations of texts with a relation of a removed or changed entity"
+
+
+class ProdigyRecord(ToolRecord):
+    """A task of Prodigy. One that was answered need not have spans; one that was not is not annotated.
+
+    rejected: spans with an answer of their own that is not "accept".
+    left_out: what is left out of the relations, as kind and detail of notes.
+    """
+
+    remedy: ClassVar = (
+        'export with `prodigy db-out DATASET`: {"text": "Anna left", "spans": [{"start": 0, "end": 4, "label": "PER"}],'
+        ' "answer": "accept"} on each line'
+    )
+    annotation_keys: ClassVar = ("spans",)
+    key: Key = Field(None, validation_alias="_input_hash")
+    annotator: Key = Field(None, validation_alias=AliasChoices("_annotator_id", "_session_id"))
+    timestamp: StrictInt | StrictFloat = Field(0, validation_alias="_timestamp")
+    view: StrictStr | None = Field(None, validation_alias="_view_id")
+    answer: StrictStr | None = None
+    rejected: list[Annotated[Triple, BeforeValidator(entity_values)]] = Field([], validation_alias="_rejected")
+    left_out: list[tuple[str, str]] = Field([], validation_alias="_left_out")
+
+    @property
+    def is_labelled(self) -> bool:
+        return self.answer is not None
+
+    @model_validator(mode="before")
+    @classmethod
+    def complete(cls, record: dict[str, Any]) -> dict[str, Any]:
+        """Add an empty list of spans to a task that has none; take out spans that were not accepted, and relations.
+
+        See `select_relations`.
+        """
+        record = {**record, "spans": [] if record.get("spans") is None else record["spans"]}
+        record |= {"_rejected": [], "_left_out": []}
+        if isinstance(record["spans"], list):
+            record["_rejected"] = [span for span in record["spans"] if _is_rejected(span)]
+            record["spans"] = [span for span in record["spans"] if not _is_rejected(span)]
+            if isinstance(record.get("relations"), list):
+                record["relations"], record["_left_out"] = select_relations(record)
+        return record
+
+    @model_validator(mode="after")
+    def check_rejected(self, info: ValidationInfo) -> "ProdigyRecord":
+        """Convert the spans that were not accepted to code points, and check them."""
+        self.rejected = self.to_code_points(self.rejected, info)
+        return self
+
+    def notes(self, line: Line) -> list[Note]:
+        rejected = [(REJECTED_SPAN, f"{self.text[start:end]!r} {label}") for start, end, label in self.rejected]
+        return [Note(line, *note) for note in [*rejected, *self.left_out]]
+
+    def annotation(self, line: Line) -> TextAnnotation:
+        annotation = super().annotation(line)
+        missing = [*annotation.missing, *(span[:2] for span in self.rejected)]
+        return annotation._replace(time=self.timestamp, missing=missing)
+
+
+def _is_rejected(span: Any) -> bool:
+    return isinstance(span, dict) and span.get("answer") in list(REJECTED)
+
+
+def select_relations(record: dict[str, Any]) -> tuple[list[Any] | None, list[tuple[str, str]]]:
+    """The relations of a task that are annotated, None if they are not, and kind and detail of what is left out.
+
+    Relations of tokens are left out. Prodigy keeps the relations of a task when its spans are edited without them. So
+    they are not annotated if the interface did not show them, or if one has an argument that is not an entity any more.
+    """
+    view = record.get("_view_id")
+    if view == "review":
+        view = record.get("view_id")
+    relations = record["relations"]
+    if isinstance(view, str) and view in WITHOUT_RELATIONS:
+        return None, [(NOT_SHOWN, f"{view} with {len(relations)} relations")]
+    of_entities = [relation for relation in relations if not _is_of_tokens(relation)]
+    left_out = [(OF_TOKENS, "")] * (len(relations) - len(of_entities))
+    entities = {as_key(entity_values(span)) for span in record["spans"]}
+    stale = [any(as_key(entity_values(one)) not in entities for one in _arguments(each)) for each in of_entities]
+    if not any(stale):
+        return of_entities, left_out
+    for relation, is_stale in zip(of_entities, stale, strict=True):
+        left_out.append((STALE if is_stale else BESIDE_STALE, _describe(relation, record.get("text"))))
+    return None, left_out
+
+
+def _arguments(relation: Any) -> list[dict[str, Any]]:
+    """Head and tail of a relation, if they are given with their bounds."""
+    arguments = [relation.get(key) for key in ("head_span", "child_span")] if isinstance(relation, dict) else []
+    return [argument for argument in arguments if isinstance(argument, dict)]
+
+
+def _is_of_tokens(relation: Any) -> bool:
+    """Whether an argument of a relation is a token that is not an entity, which has no label."""
+    return any(entity_values(argument)[2] is None for argument in _arguments(relation))
+
+
+def _describe(relation: Any, text: Any) -> str:
+    wordings = []
+    for argument in _arguments(relation):
+        start, end, label = entity_values(argument)
+        is_known = isinstance(text, str) and isinstance(start, int) and isinstance(end, int)
+        wordings.append(f"{text[start:end]!r} {label}" if is_known else str([start, end, label]))
+    label = relation.get("label") if isinstance(relation, dict) else relation
+    return f" {label} ".join(wordings)
