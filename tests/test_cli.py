@@ -72,7 +72,7 @@ def test_convert_keeps_sentence_starts_in_longer_docs(tmp_path):
 
 
 def test_convert_names_and_splits(tmp_path):
-    (tmp_path / "valid.txt").write_text(COLUMNS * 10)
+    (tmp_path / "valid.txt").write_text("".join(COLUMNS.replace("slept", f"slept{i}") for i in range(10)))
     run("convert", tmp_path / "valid.txt", tmp_path, "--format", "conll", "--name", "test.spacy")
     assert len(read(tmp_path / "test.spacy")) == 20
     run("convert", tmp_path / "valid.txt", tmp_path, "--format", "conll", "--name", "train", "--split", "0.1")
