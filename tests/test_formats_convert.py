@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
 from spacy_ner_arch.cli.convert import AUTO, FORMAT_HELP
 from spacy_ner_arch.formats import FORMATS
+from spacy_ner_arch.formats.fields import keep_fields
 from spacy_ner_arch.formats.writers.content import get_fields
 
 COLUMNS = "Anna B-PER\nleft O\n\nTarvik B-LOC\n\n"
@@ -175,10 +177,15 @@ def test_fields_of_records_are_kept(tmp_path: Path, record: dict[str, Any], kept
     assert not get_fields(load(tmp_path / "b.spacy")[0])
 
 
-def test_a_field_that_cannot_be_stored(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "Anna", "entities": [], "id": 2**70}) + "\n")
+@pytest.mark.parametrize("value", [2**70, {"numbers": [2**70]}])
+def test_a_field_that_cannot_be_stored(tmp_path: Path, value: Any) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "Anna", "entities": [], "id": value}) + "\n")
     output = run(tmp_path / "a.jsonl", tmp_path, "--fields", "id", code=1)
-    assert "the field id is a number of more than 64 bits" in output
+    assert "a.jsonl:1: the field id cannot be stored in a .spacy file" in output
+
+
+def test_dates_are_kept_as_text() -> None:
+    assert keep_fields({"at": datetime(2024, 5, 1, 12)}, ["at"]) == {"at": "2024-05-01T12:00:00"}
 
 
 def test_the_format_is_found_out_and_said(tmp_path: Path) -> None:

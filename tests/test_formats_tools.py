@@ -121,6 +121,28 @@ def test_label_studio_without_quotes_counts_as_told(tmp_path: Path) -> None:
         read(path, unit="bytes")
 
 
+def test_regions_of_label_studio_without_quotes_count_as_the_others_do(tmp_path: Path) -> None:
+    results = [
+        region(units(place), "X", str(i), quoted) for i, (place, quoted) in enumerate(((ANNA, "Anna"), (TARVIK, None)))
+    ]
+    [doc], report = read(write(tmp_path, task(submitted(*results))))
+    assert named(doc.ents) == [("Anna", "X"), ("Tarvik", "X")] and not report.notes
+
+
+def test_many_regions_of_a_text_of_label_studio_take_linear_time(tmp_path: Path) -> None:
+    """A second where the square of the regions takes minutes."""
+    number = 3_000
+    choice = {"type": "choices", "to_name": "text", "from_name": "sure"}
+    results = []
+    for i in range(number):
+        results += [region({"start": 3 + 2 * i, "end": 4 + 2 * i}, "X", str(i), "a")]
+        results += [{**choice, "id": str(i), "value": {"start": 3 + 2 * i, "end": 4 + 2 * i, "choices": ["yes"]}}]
+    path = write(tmp_path, task(submitted(*results), text="\U0001f600 " + "a " * number))
+    began = time.process_time()
+    [doc], _ = read(path)
+    assert len(doc.ents) == number and time.process_time() - began < 10
+
+
 def test_json_min_of_label_studio(tmp_path: Path) -> None:
     """One object for each annotation; without relations, which are therefore not annotated."""
     labels = [{**characters(place), "text": TEXT[slice(*place)], "labels": ["PER", "HERO"]} for place in [ANNA_BRANDT]]
@@ -414,9 +436,16 @@ def test_white_space_is_no_disagreement(tmp_path: Path) -> None:
 
 
 def test_several_annotations_by_one_annotator_in_label_studio(tmp_path: Path) -> None:
-    """The last counts, or the one that is marked as ground truth."""
+    """The latest counts, without dates the last one, or the one that is marked as ground truth."""
     early, late = submitted(region(characters(ANNA), "X", "a")), submitted(region(characters(TARVIK), "Y", "a"))
-    for annotations, label in (([early, late], "Y"), ([{**early, "ground_truth": True}, late], "X")):
+    may_2, before = "2024-05-02T00:00:00.500000Z", "2024-05-02T01:30:00+02:00"
+    dated = [{**early, "updated_at": may_2}, {**late, "created_at": before}]
+    for annotations, label in (
+        ([early, late], "Y"),
+        ([{**early, "ground_truth": True}, late], "X"),
+        (dated, "X"),
+        ([*dated[:1], {**late, "updated_at": "2024-05-03T00:00:00.250000Z", "created_at": "2024-04-01"}], "Y"),
+    ):
         [doc], report = read(write(tmp_path, task(*annotations)), annotators="merge")
         assert [ent.label_ for ent in doc.ents] == [label] and report.notes == {annotators.SUPERSEDED: 1}
 
@@ -699,6 +728,15 @@ def test_the_latest_answer_of_an_annotator_of_prodigy_counts(tmp_path: Path) -> 
         assert report.notes[annotators.SUPERSEDED] == 3
         assert report.examples[annotators.SUPERSEDED][0] == f"{path}:2: annotator ada"
     assert len(read(path, annotators="all")[0]) == 2
+
+
+def test_an_interface_of_prodigy_without_spans_says_nothing_about_entities(tmp_path: Path) -> None:
+    lines = [
+        prodigy(_timestamp=1, _view_id="ner_manual", _annotator_id="ada"),
+        prodigy(_timestamp=2, _view_id="choice", _annotator_id="ada", spans=None, relations=None),
+    ]
+    [doc], report = read(write(tmp_path, *lines, name="out.jsonl", as_list=False))
+    assert named(doc.ents) == WIDEST and report.notes[texts.UNLABELLED] == 1
 
 
 def test_binary_answers_of_several_annotators_are_merged(tmp_path: Path) -> None:

@@ -400,21 +400,24 @@ def test_predictions_for_other_tools(tmp_path: Path) -> None:
     assert [ent["score"] for ent in json.loads((tmp_path / "c.jsonl").read_text())["ents"]] == [0.5, 0.75]
 
 
-def test_documents_with_probabilities_are_predictions_without_a_model_too(tmp_path: Path) -> None:
-    """Nobody has accepted them, nor that nothing was found in a text. Gold annotation beside them stays accepted."""
+@pytest.mark.parametrize("has_gold", [False, True])
+def test_documents_with_probabilities_are_predictions_without_a_model_too(tmp_path: Path, has_gold: bool) -> None:
+    """Nobody has accepted them, nor that nothing was found in a text.
+
+    Gold annotation beside them stays accepted, and so do texts without entities, which may be gold as well.
+    """
     gold = NLP("Anna left.")
     gold.set_ents([Span(gold, 0, 1, "PER")], default="outside")
-    docs = [predicted_doc(), plain_doc(), gold]
+    docs = [predicted_doc(), plain_doc(), *([gold] if has_gold else [])]
     write_docbin(docs, tmp_path / "a.spacy")
     for format, name in (("prodigy", "a.jsonl"), ("label-studio", "a.json"), ("doccano", "b.jsonl")):
         output = run(tmp_path / "a.spacy", tmp_path / name, "-f", format)
-        assert ("2 documents have probabilities, or nothing" in output) == (format != "doccano")
+        assert (f"{2 - has_gold} documents have probabilities, or nothing" in output) == (format != "doccano")
     tasks = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
-    assert ["answer" in task for task in tasks] == [False, False, True]
+    assert ["answer" in task for task in tasks] == ([False, True, True] if has_gold else [False, False])
     tasks = json.loads((tmp_path / "a.json").read_text())
-    assert [len(task["annotations"]) for task in tasks] == [0, 0, 1]
-    assert tasks[0]["predictions"][0]["score"] == 0.5 and tasks[1]["predictions"] == [{"result": []}]
-    assert "predictions" not in tasks[2]
+    assert [len(task["annotations"]) for task in tasks] == ([0, 1, 1] if has_gold else [0, 0])
+    assert tasks[0]["predictions"][0]["score"] == 0.5 and ("predictions" in tasks[1]) is not has_gold
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Relations between spans of a document: `doc._.relations`, and how they are stored."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from numbers import Real
 from reprlib import repr as short_repr
 from typing import Any, NamedTuple
@@ -76,15 +76,6 @@ def set_relations(doc: Doc, relations: Iterable[Relation | tuple[Any, ...]]) -> 
         low, high = min(head_start, tail_start), max(head_end, tail_end)
         head, tail = [head_start - low, head_end - low, head_label], [tail_start - low, tail_end - low, tail_label]
         user_data.setdefault(("._.", STORED_AS, low, high), []).append([*head, *tail, label, score])
-
-
-def keep_relations(doc: Doc, is_kept: Callable[[RelationKey], bool]) -> None:
-    """Remove other relations from a Doc. If none is left, it is not annotated with relations any more."""
-    kept = [relation for relation, key in zip(get_relations(doc), relation_keys(doc), strict=True) if is_kept(key)]
-    for stored in list(_storage(doc)):
-        del doc.user_data[stored]
-    if kept:
-        set_relations(doc, kept)
 
 
 def has_relations(doc: Doc) -> bool:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from spacy.language import Language
-from spacy.tokens import Doc, Span
+from spacy.tokens import Doc
 from spacy.util import import_file, load_model
 
 from ..annotation.entities import label_spans
-from ..annotation.relations import has_relations, keep_relations, set_relations
+from ..annotation.relations import set_relations
 from ..annotation.scores import remove_scores
 from ..annotation.teachers import TEACHER
 from ..formats.lines import SHOWN_CHARACTERS, FormatError, Line
@@ -195,22 +195,16 @@ class Annotator:
         """Remove the annotation of a stored document that the pipeline will set. A teacher sets none.
 
         The pipeline replaces its own groups of spans. Others stay in .spacy files; JSON and Parquet have what it sets.
-        What belongs to entities that it replaces goes with them, since it would contradict the new ones: the group in
-        which `ner-arch convert` repeats the entities, and relations between entities or spans that are removed.
+        The group in which `ner-arch convert` repeats the entities goes with them: it would contradict the new ones.
         """
-        removed: list[Span] = []
         if "entities" in self.layers:
-            removed += doc.ents
             if repeats_entities(doc):
-                removed += doc.spans.pop(SPANS_KEY)
+                del doc.spans[SPANS_KEY]
             doc.set_ents([], default="missing")
         if self.job.to != "spacy" and "spans" in self.layers:
             doc.spans.clear()
         if "relations" in self.layers:
             set_relations(doc, [])
-        elif "entities" in self.layers and has_relations(doc):
-            bounds = {(span.start_char, span.end_char) for span in removed}
-            keep_relations(doc, lambda key: bounds.isdisjoint((key[:2], key[3:5])))
         remove_scores(doc)
 
     def _find_failing(self, shard: Shard) -> dict[int, str]:
@@ -232,8 +226,7 @@ def reject(line: Line, error: FormatError) -> str:
 
 
 def repeats_entities(doc: Doc) -> bool:
-    """Whether the group of `ner-arch convert` has all entities of a document, or is as empty as these."""
+    """Whether the group of `ner-arch convert` has the entities of a document and nothing else."""
     if SPANS_KEY not in doc.spans or not doc.has_annotation("ENT_IOB"):
         return False
-    entities, spans = label_spans(doc.ents), label_spans(doc.spans[SPANS_KEY])
-    return entities <= spans if entities else not spans
+    return label_spans(doc.ents) == label_spans(doc.spans[SPANS_KEY])

@@ -1,7 +1,10 @@
 """Fields of records, such as their ids, that documents keep."""
 
 from collections.abc import Collection, Iterator
+from datetime import date
 from typing import Any
+
+import srsly
 
 # Keys under which tools have the fields of the record that became a task.
 CONTAINERS = ("meta", "metadata", "data", "fields")
@@ -10,13 +13,17 @@ CONTAINERS = ("meta", "metadata", "data", "fields")
 def keep_fields(record: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
     """The fields with these names that a record has, in itself or else in one of CONTAINERS.
 
-    Raises ValueError for a number that a .spacy file cannot hold.
+    Dates become text. Raises ValueError for a value that a .spacy file cannot hold.
     """
     sources = [record, *(record[key] for key in CONTAINERS if isinstance(record.get(key), dict))]
     kept = {name: source[name] for name in names for source in reversed(sources) if name in source}
     for name, value in kept.items():
-        if isinstance(value, int) and not -(2**63) <= value < 2**64:
-            raise ValueError(f"the field {name} is a number of more than 64 bits, which .spacy files cannot hold")
+        if isinstance(value, date):
+            kept[name] = value.isoformat()
+        try:
+            srsly.msgpack_dumps(kept[name])
+        except (TypeError, OverflowError, ValueError) as error:
+            raise ValueError(f"the field {name} cannot be stored in a .spacy file ({error})") from error
     return kept
 
 

@@ -1,6 +1,5 @@
 """Format `label-studio`: the exports JSON and JSON-MIN of Label Studio."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -22,7 +21,6 @@ from .label_studio_texts import (
     TypedRegion,
     deciding,
     find_text,
-    fit,
     misfit,
     region_of,
 )
@@ -172,7 +170,7 @@ def _make_annotations(
             placed.missing[name],
             key=task.key and (task.key, name),
             annotator=annotation.annotator,
-            time=math.inf if annotation.ground_truth else 0,
+            time=annotation.time,
         )
         for name in task.texts
         if name in placed.spans
@@ -222,11 +220,12 @@ def _place_regions(
             raise misfit(texts, deciding(of_tag), units, line)
         if found is not None and found.is_guess:
             notes.append(_note_choice(found.name, texts, line))
-        for one in of_tag:
-            bounds = None if found is None else fit(texts[found.name], [one.region], units)
+        labelled = {(one.region.start, one.region.end) for one in of_tag if one.region.labels}
+        all_bounds = [None] * len(of_tag) if found is None else found.place(of_tag, texts[found.name])
+        for one, bounds in zip(of_tag, all_bounds, strict=True):
             if found is not None and bounds is not None:
                 placed.tags.add(tag)
-                notes += _place(one, bounds[0], found.name, texts[found.name], placed, of_tag, line)
+                notes += _place(one, bounds, found.name, texts[found.name], placed, labelled, line)
             else:
                 notes.append(Note(line, OTHER_TYPE, one.type))
                 if one.type in MARKUP:
@@ -240,12 +239,12 @@ def _place(
     name: str,
     text: str,
     placed: PlacedRegions,
-    of_tag: Sequence[TypedRegion],
+    labelled: set[tuple[int, int]],
     line: Line,
 ) -> Iterator[Note]:
     """Add a region to those of its text. Yields notes on what is not read.
 
-    of_tag: all regions of the tag.
+    labelled: start and end of the regions of the tag that have a label.
     """
     spans = placed.spans.setdefault(name, [])
     missing = placed.missing.setdefault(name, [])
@@ -259,15 +258,11 @@ def _place(
     elif one.type in ("labels", *MARKUP):
         missing.append(bounds)
         yield Note(line, NO_LABEL, quoted)
-    elif any(other.region.labels and _is_same_place(one, other) for other in of_tag):
+    elif (one.region.start, one.region.end) in labelled:
         yield Note(line, OTHER_TYPE, one.type)
     else:
         missing.append(bounds)
         yield Note(line, OTHER_REGION, f"{one.type} of {quoted!r}")
-
-
-def _is_same_place(one: TypedRegion, other: TypedRegion) -> bool:
-    return (one.region.start, one.region.end) == (other.region.start, other.region.end)
 
 
 def _place_none(

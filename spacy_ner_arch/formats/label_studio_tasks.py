@@ -1,7 +1,10 @@
 """Tasks of the exports JSON and JSON-MIN of Label Studio."""
 
+import math
 import re
 from collections.abc import Hashable
+from contextlib import suppress
+from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 from pydantic import AliasChoices, BaseModel, Field, StrictBool, StrictInt, StrictStr
@@ -47,6 +50,19 @@ class Annotation(Source):
     was_cancelled: StrictBool | None = None
     ground_truth: StrictBool | None = None
     completed_by: Id | dict[str, Any] | None = None
+    updated_at: Any = None
+    created_at: Any = None
+
+    @property
+    def time(self) -> float:
+        """Seconds since 1970 when it was made or changed, 0 if that is not known; later than all for a ground truth."""
+        if self.ground_truth:
+            return math.inf
+        date = str(self.updated_at or self.created_at).replace("Z", "+00:00")
+        with suppress(ValueError):
+            moment = datetime.fromisoformat(date)
+            return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+        return 0
 
     @property
     def annotator(self) -> str:
@@ -69,6 +85,8 @@ class MinTask(Source):
 
     id: Id | None = None
     annotator: Id | dict[str, Any] | None = None
+    updated_at: Any = None
+    created_at: Any = None
 
 
 class TaskContent(NamedTuple):
@@ -104,7 +122,8 @@ def read_task(value: dict[str, Any], line: Line) -> TaskContent:
     data = {name: item for name, item in value.items() if name not in MIN_KEYS}
     regions = {name: list(filter(_is_object, items)) for name, items in data.items() if isinstance(items, list)}
     results = [{"type": _type_of(item), "value": item} for items in regions.values() for item in items]
-    annotation = validate(Annotation, {"result": results, "completed_by": shared.annotator}, line, REMEDY)
+    dates = {"updated_at": shared.updated_at, "created_at": shared.created_at}
+    annotation = validate(Annotation, {"result": results, "completed_by": shared.annotator, **dates}, line, REMEDY)
     # An empty list says that there are no regions.
     keys = {name: name for name, item in data.items() if not regions.get(name) and item != []}
     key = None if shared.id is None else f"task {shared.id}"

@@ -11,7 +11,7 @@ from pydantic import StrictInt
 from .label_studio_tasks import BARE, REMEDY, Id, Result
 from .lines import FormatError, Line
 from .records import Label, Source, Text, check_bounds, validate
-from .units import to_characters
+from .units import to_characters, unit_places
 
 # Types of answers about a whole task, or about a region, which then has a result of another type with the same id.
 ANSWERS = frozenset(("choices", "taxonomy", "rating", "textarea", "number", "datetime", "pairwise", "ranker"))
@@ -95,12 +95,38 @@ class Evidence:
         return self.fits[tag, name], self.lengths[tag, name]
 
 
+class Fit(NamedTuple):
+    """The unit in which regions fit a text, and their bounds in code points."""
+
+    unit: str
+    bounds: Bounds
+
+
 class FoundText(NamedTuple):
-    """The name of the text that regions belong to, their bounds in code points, and whether others fit as well."""
+    """The name of the text that regions belong to, how they fit it, and whether others fit as well."""
 
     name: str
-    bounds: Bounds
+    fit: Fit
     is_guess: bool
+
+    def place(self, regions: Sequence[TypedRegion], text: str) -> list[tuple[int, int] | None]:
+        """The bounds of all regions of the tag in code points, None for those that do not fit.
+
+        All count in the same unit.
+        """
+        deciding_bounds = iter(self.fit.bounds)
+        all_decide = not any(one.must_fit for one in regions)
+        places = dict(unit_places(text, self.fit.unit))
+        bounds: list[tuple[int, int] | None] = []
+        for one in regions:
+            region = one.region
+            if all_decide or one.must_fit:
+                bounds.append(next(deciding_bounds))
+                continue
+            start, end = places.get(region.start, 0), places.get(region.end, 0)
+            fits = start < end and (region.text is None or _words(region.text) == _words(text[start:end]))
+            bounds.append((start, end) if fits else None)
+        return bounds
 
 
 def deciding(of_tag: Iterable[TypedRegion]) -> list[Region]:
@@ -126,15 +152,15 @@ def find_text(
         return name not in taken, name == tag, name == "text", evidence.rank(tag, name), len(texts[name])
 
     fitting = [
-        (name, bounds)
+        (name, found)
         for name in sorted(texts, key=rank, reverse=True)
-        if (bounds := fit(texts[name], regions, units)) is not None
+        if (found := fit(texts[name], regions, units)) is not None
     ]
     if not fitting:
         return None
-    name, bounds = fitting[0]
+    name, found = fitting[0]
     rivals = [other for other, _ in fitting if (other in taken) == (name in taken)]
-    return FoundText(name, bounds, len(rivals) > 1 and name not in ("text", tag))
+    return FoundText(name, found, len(rivals) > 1 and name not in ("text", tag))
 
 
 def misfit(texts: dict[str, str], regions: list[Region], units: Sequence[str], line: Line) -> FormatError:
@@ -149,11 +175,11 @@ def misfit(texts: dict[str, str], regions: list[Region], units: Sequence[str], l
     return line.error(f"the regions fit no text; {'; '.join(faults[:3])}", REMEDY)
 
 
-def fit(text: str, regions: list[Region], units: Sequence[str]) -> Bounds | None:
-    """The bounds of the regions in code points, in the first unit in which they fit a text; None if they do not."""
+def fit(text: str, regions: list[Region], units: Sequence[str]) -> Fit | None:
+    """How the regions fit a text, in the first unit in which they do; None if they do not."""
     for unit in units:
         with suppress(ValueError):
-            return find_bounds(text, regions, unit)
+            return Fit(unit, find_bounds(text, regions, unit))
     return None
 
 

@@ -19,11 +19,9 @@ from .offsets import Key, ToolRecord
 from .records import REJECTED, Triple, as_key, entity_values
 from .texts import TextAnnotation
 
-# Interfaces that do not show the relations of a task.
-WITHOUT_RELATIONS = frozenset(
-    ("choice", "classification", "html", "ner", "ner_manual", "pos", "pos_manual", "spans", "spans_manual")
-    + ("text", "text_input")
-)
+# Interfaces in which spans cannot be marked, and those that do not show the relations of a task.
+WITHOUT_SPANS = frozenset(("choice", "classification", "html", "text", "text_input"))
+WITHOUT_RELATIONS = WITHOUT_SPANS | {"ner", "ner_manual", "pos", "pos_manual", "spans", "spans_manual"}
 REJECTED_SPAN = "left out: spans that the annotator rejected or ignored, left without annotation"
 OF_TOKENS = "left out: relations of tokens that are not entities"
 NOT_SHOWN = "texts read without relations, as the annotator did not see them (_view_id)"
@@ -32,7 +30,8 @@ BESIDE_STALE = "left out: other relations of texts with a relation of a removed 
 
 
 class ProdigyRecord(ToolRecord):
-    """A task of Prodigy. One that was answered need not have spans; one that was not is not annotated.
+    """A task of Prodigy. One that was answered need not have spans; one that was not is not annotated, and so is one
+    without spans whose interface shows none.
 
     rejected: spans with an answer of their own that is not "accept".
     left_out: what is left out of the relations, as kind and detail of notes.
@@ -53,7 +52,7 @@ class ProdigyRecord(ToolRecord):
 
     @property
     def is_labelled(self) -> bool:
-        return self.answer is not None
+        return self.answer is not None and not (self.view in WITHOUT_SPANS and not self.spans)
 
     @model_validator(mode="before")
     @classmethod

@@ -131,8 +131,8 @@ def write_docs(
     spans_key: the group in doc.spans that is written with the entities.
     source: name of the corpus, for the places of examples.
     labels: labels that the configuration of the tool has besides those of the documents, such as those of the pipeline.
-    A document with a probability is a prediction also without a model, and then so are documents without anything: it
-    becomes pre-annotation in tools that tell that from annotation.
+    A document with a probability is a prediction also without a model, and becomes pre-annotation in tools that know
+    it. If all documents with annotation are predictions, so are those without anything.
     Returns the number of documents that are predictions.
     Raises ValueError for an unknown format, and OSError if the path cannot be written.
     """
@@ -169,12 +169,10 @@ def write_docs(
         for content in contents:
             if not has_relations(content.doc):
                 note(content, RELATED, "it has none")
-    if any(content.is_predicted for content in contents):
+    annotated = [content.is_predicted for content in contents if content.spans or content.relations]
+    if annotated and all(annotated):
         # A pipeline that finds nothing in a text leaves no probability there.
-        contents = [
-            content._replace(is_predicted=content.is_predicted or not (content.spans or content.relations))
-            for content in contents
-        ]
+        contents = [content._replace(is_predicted=True) for content in contents]
     writer.write(path, contents)
     if writer.write_configuration is not None:
         known = find_labels(contents).joined(alternative_labels(contents))
