@@ -39,7 +39,7 @@ from spacy_ner_arch.formats import (
     split_docs,
     write_docbin,
 )
-from spacy_ner_arch.formats.conll import COMMENT, NUMBERED, RANGE
+from spacy_ner_arch.formats.conll import COMMENT, EMPTY_END, NUMBERED, RANGE
 from spacy_ner_arch.formats.conllu import EMPTY_NODE, EMPTY_NODE_TAG, RANGE_TAG, RANGE_TAG_LEFT_OUT, RESPELLED
 from spacy_ner_arch.formats.counts import MISALIGNED, MISALIGNED_RELATION, SKIPPED
 from spacy_ner_arch.formats.records import REJECTED
@@ -343,15 +343,37 @@ def test_a_bad_line_in_a_numbered_file_is_skipped_alone(tmp_path: Path) -> None:
     assert report.notes == {NUMBERED: 1, SKIPPED: 1}
 
 
-@pytest.mark.parametrize("empty", ["-", "_"])
-def test_an_empty_column_has_no_tags(tmp_path: Path, empty: str) -> None:
-    text = f"Ada NNP B-PER {empty}\nsang VBD O {empty}\n"
-    [[sentence]], _ = read(read_conll, tmp_path / "a.conll", text)
+@pytest.mark.parametrize(
+    ("text", "column"),
+    [
+        ("Ada NNP B-PER _\nsang VBD O _\n", 2),
+        ("Ada B-PER _ _\nsang O _ _\n", 1),
+        ("1 Ada B-PER - -\n2 sang O - -\n", 2),
+    ],
+)
+def test_an_empty_last_column_has_no_tags(tmp_path: Path, text: str, column: int) -> None:
+    [[sentence]], report = read(read_conll, tmp_path / "a.conll", text)
     assert sentence.spans == [(0, 1, "PER")] and not sentence.missing
+    assert report.notes[EMPTY_END.format(column)] == 1
     assert detect_format(tmp_path / "a.conll") == "conll"
-    # "-" in the only column of tags: not annotated.
-    [[sentence]], _ = read(read_conll, tmp_path / "b.conll", "Ada NNP -\nsang VBD -\n")
-    assert sentence.missing == [0, 1]
+    _, report = read(read_conll, tmp_path / "a.conll", text, column=column)
+    assert EMPTY_END.format(column) not in report.notes
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("Ada NNP -\nsang VBD -\n", {}),
+        # The tags before are those of chunks.
+        ("Ada NNP B-NP -\nsang VBD B-VP -\n", {}),
+        ("1 Ada B-NP -\n2 sang B-VP -\n", {"column": -1}),
+    ],
+)
+def test_hyphens_in_the_last_column_are_not_annotated(tmp_path: Path, text: str, options: dict) -> None:
+    [[sentence]], report = read(read_conll, tmp_path / "a.conll", text, **options)
+    assert sentence.words == ["Ada", "sang"] and sentence.missing == [0, 1] and not sentence.spans
+    assert not any("empty" in kind for kind in report.notes)
+    assert detect_format(tmp_path / "a.conll") == "conll"
 
 
 # conllu

@@ -9,8 +9,7 @@ from typing import NamedTuple
 from .lines import BLANKS, Line
 from .source_tags import MISSING_TAG, Tag, parse_tag
 
-# What stands in a cell without a value.
-EMPTY_CELLS = ("-", "_")
+NO_VALUE = "_"
 # Share of the cells of a column that must be tags.
 TAG_SHARE = 0.9
 NUMBER = re.compile(r"\d{1,9}")
@@ -26,12 +25,14 @@ class FileLayout(NamedTuple):
 
     numbered: a line with a number in the first column, which counts the tokens of each sentence; None if there is no
         such column.
+    empty_end: a line of a file whose tags are in an earlier column because the last one is empty; None if they are not.
     """
 
     shape: Shape
     tag: int
     token: int
     numbered: Line | None = None
+    empty_end: Line | None = None
 
     def tag_of(self, line: Line) -> Tag | None:
         """The tag of a line; None if it cannot be read."""
@@ -58,7 +59,7 @@ class Columns:
         self.example = line
         self.lines = 0
         self.tags: Counter[int] = Counter()
-        self.empty: Counter[int] = Counter()
+        self.no_value: Counter[int] = Counter()
         self.annotated: Counter[int] = Counter()
         self.firsts: set[int | None] = set()
         self.counts_further = False
@@ -67,9 +68,8 @@ class Columns:
         """Count a line. position: that of its token in its sentence."""
         self.lines += 1
         for i, cell in enumerate(cells):
-            if cell in EMPTY_CELLS:
-                self.empty[i] += 1
             tag = parse_tag(cell)
+            self.no_value[i] += cell == NO_VALUE
             if tag is not None:
                 self.tags[i] += 1
                 self.annotated[i] += tag != MISSING_TAG
@@ -85,12 +85,20 @@ class Columns:
         """Whether nearly all cells of a column are tags."""
         return self.tags[i] > TAG_SHARE * self.lines
 
-    def tag_column(self, width: int, first: int = 0) -> int:
+    def is_empty(self, i: int, numbered: bool) -> bool:
+        """Whether a column has no values: only "_", and in files with numbers, such as those of UNER, also "-".
+
+        In other files, "-" are tags: the tokens are not annotated.
+        """
+        not_annotated = self.tags[i] - self.annotated[i] if numbered else 0
+        return self.no_value[i] + not_annotated == self.lines
+
+    def tag_column(self, width: int, numbered: bool = False) -> int:
         """The last column, the first one if more of its cells are tags, or the last one with tags if that is empty."""
-        last = width - 1
+        first, last = int(numbered), width - 1
         if self.tags[first] > self.tags[last]:
             return first
-        if self.empty[last] == self.lines:
+        if self.is_empty(last, numbered):
             return max((i for i in range(width) if self.annotated[i] and self.has_tags(i)), default=last)
         return last
 
@@ -121,8 +129,10 @@ def find_layout(sentences: Iterable[tuple[Line, ...]], column: int | None, on_er
     width = shape[1]
     numbered = columns.are_numbered(width)
     first = int(numbered)
+    is_earlier = False
     if column is None:
-        column = columns.tag_column(width, first) if width > 1 else -1
+        column = columns.tag_column(width, numbered) if width > 1 else -1
+        is_earlier = first < column < width - 1
     index = column if column >= 0 else width + column
     if not 0 <= index < width or width == 1:
         remedy = f"choose a column from 0 to {width - 1} or from {-width} to -1"
@@ -130,7 +140,8 @@ def find_layout(sentences: Iterable[tuple[Line, ...]], column: int | None, on_er
             remedy = "give each token a column with its entity tag"
         raise columns.example.error(f"there is no tag column {column}: the lines have {width} columns", remedy)
     token = width - 1 if index == first else first
-    return FileLayout(shape, index, token, columns.example if numbered else None)
+    example = columns.example
+    return FileLayout(shape, index, token, example if numbered else None, example if is_earlier else None)
 
 
 def _places(sentences: Iterable[tuple[Line, ...]]) -> Iterator[tuple[Line, int]]:
