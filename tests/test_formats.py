@@ -308,6 +308,9 @@ GERMEVAL = "#\thttp://a.example [2009]\n1\tAda\tB-PER\tO\n2\tsang\tO\tO\n\n#\tht
         # Tags before the words.
         ("1 B-PER Ada\n2 O sang\n\n1 B-LOC Tarn\n", {}, 0),
         ("1-2 Adasang O\n1 Ada B-PER\n2 sang O\n2.1 it O\n\n1 Tarn B-LOC\n", {}, 0),
+        # Ranges of words without tags, also in files that have an empty last column.
+        ("1-2\tAdasang\t_\n1\tAda\tB-PER\n2\tsang\tO\n2.1\tit\t_\n\n1\tTarn\tB-LOC\n", {}, 0),
+        ("1-2 Adasang _ - -\n1 Ada B-PER - -\n2 sang O - -\n2.1 it _ - -\n\n1 Tarn B-LOC - -\n", {}, 0),
     ],
 )
 def test_a_column_of_token_numbers_is_left_out(tmp_path: Path, text: str, options: dict, comments: int) -> None:
@@ -328,12 +331,14 @@ def test_a_column_of_token_numbers_is_left_out(tmp_path: Path, text: str, option
         "1 X O\n\n1 X O\n",
         "1 O\n2 O\n",
         "1-2 X O\n3-4 X O\n",
+        "1-2 X O\nTarn X B-LOC\n3-4 X O\n",
     ],
 )
 def test_numbers_that_do_not_count_the_tokens_are_words(tmp_path: Path, text: str) -> None:
     [document], report = read(read_conll, tmp_path / "a.conll", text)
     words = [line.split(" ")[0] for line in text.split("\n") if line]
     assert [word for sentence in document for word in sentence.words] == words and not report.notes
+    assert detect_format(tmp_path / "a.conll") == "conll"
 
 
 def test_a_bad_line_in_a_numbered_file_is_skipped_alone(tmp_path: Path) -> None:

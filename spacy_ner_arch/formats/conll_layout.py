@@ -73,7 +73,7 @@ class Columns:
             if tag is not None:
                 self.tags[i] += 1
                 self.annotated[i] += tag != MISSING_TAG
-        if None not in self.firsts and not NO_TOKEN.match(cells[0]):
+        if None not in self.firsts:
             self.firsts.add(int(cells[0]) - position if NUMBER.fullmatch(cells[0]) else None)
             self.counts_further |= position > 0
 
@@ -112,20 +112,23 @@ def find_layout(sentences: Iterable[tuple[Line, ...]], column: int | None, on_er
     Raises FormatError if most lines have no such column, or no other one.
     """
     found: dict[Shape, Columns] = {}
+    # Ranges of words need no tags, comments no columns. They count only if there are no other lines.
+    ranges: dict[Shape, Columns] = {}
     comments: dict[Shape, Columns] = {}
     for line, position in _places(sentences):
         if on_error == "raise":
             line.check()
         if line.fault is None:
             cells = split_columns(line)
-            columns_of = comments if is_comment(line) else found
+            columns_of = comments if is_comment(line) else ranges if is_range(line) else found
             shape = _has_tabs(line), len(cells)
             if shape not in columns_of:
                 columns_of[shape] = Columns(line)
             columns_of[shape].add(cells, position)
-    if not (found or comments):
+    found = found or ranges or comments
+    if not found:
         return FileLayout((False, 0), 0, 0)
-    shape, columns = max((found or comments).items(), key=lambda item: item[1].lines)
+    shape, columns = max(found.items(), key=lambda item: item[1].lines)
     width = shape[1]
     numbered = columns.are_numbered(width)
     first = int(numbered)
