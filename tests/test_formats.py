@@ -308,6 +308,8 @@ GERMEVAL = "#\thttp://a.example [2009]\n1\tAda\tB-PER\tO\n2\tsang\tO\tO\n\n#\tht
         # Tags before the words.
         ("1 B-PER Ada\n2 O sang\n\n1 B-LOC Tarn\n", {}, 0),
         ("1-2 Adasang O\n1 Ada B-PER\n2 sang O\n2.1 it O\n\n1 Tarn B-LOC\n", {}, 0),
+        # Numbers that run through the document.
+        ("1 Ada B-PER\n2 sang O\n\n3 Tarn B-LOC\n", {}, 0),
         # Ranges of words without tags, also in files that have an empty last column.
         ("1-2\tAdasang\t_\n1\tAda\tB-PER\n2\tsang\tO\n2.1\tit\t_\n\n1\tTarn\tB-LOC\n", {}, 0),
         ("1-2 Adasang _ - -\n1 Ada B-PER - -\n2 sang O - -\n2.1 it _ - -\n\n1 Tarn B-LOC - -\n", {}, 0),
@@ -339,6 +341,15 @@ def test_numbers_that_do_not_count_the_tokens_are_words(tmp_path: Path, text: st
     words = [line.split(" ")[0] for line in text.split("\n") if line]
     assert [word for sentence in document for word in sentence.words] == words and not report.notes
     assert detect_format(tmp_path / "a.conll") == "conll"
+
+
+@pytest.mark.parametrize("lost", [0, 2, 4])
+def test_a_lost_line_leaves_the_other_lines_numbered(tmp_path: Path, lost: int) -> None:
+    lines = ["1 Ada B-PER", "2 sang O", "3 in O", "4 Tarn B-LOC", "5 . O"]
+    text = "\n\n".join("\n".join(kept) for kept in [lines[:lost] + lines[lost + 1 :], lines, lines])
+    [document], report = read(read_conll, tmp_path / "a.conll", text)
+    assert document[1].words == ["Ada", "sang", "in", "Tarn", "."] and len(document[0].words) == 4
+    assert report.notes == {NUMBERED: 1}
 
 
 def test_a_bad_line_in_a_numbered_file_is_skipped_alone(tmp_path: Path) -> None:

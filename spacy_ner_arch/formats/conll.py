@@ -24,8 +24,9 @@ def read_conll(
 ) -> Iterator[list[Sentence]]:
     """Read a file of columns. The first column is the token, or the last one if the first is the tag.
 
-    If the first of at least three columns counts the tokens of each sentence (from 1, or from 0), as in files made of
-    CoNLL-U, it is left out, and the second one counts as the first. Ranges of words ("3-4") are then left out, too.
+    If the first of at least three columns counts the tokens of each sentence or document on nearly all lines, as in
+    files made of CoNLL-U, it is left out, and the second one counts as the first. Ranges of words ("3-4") are then left
+    out, too.
 
     Tabs separate the columns of a line that has a tab, otherwise runs of spaces. Other characters, such as NO-BREAK
     SPACE, may be part of a token. Trailing blanks are ignored. All lines need as many columns as most lines have.

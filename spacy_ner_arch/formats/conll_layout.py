@@ -12,6 +12,8 @@ from .source_tags import MISSING_TAG, Tag, parse_tag
 NO_VALUE = "_"
 # Share of the cells of a column that must be tags.
 TAG_SHARE = 0.9
+# Share of the lines whose numbers must count the tokens. The others may follow a lost line.
+COUNTED_SHARE = 0.9
 NUMBER = re.compile(r"\d{1,9}")
 # Numbers of a range of words, and of a word that is not in the text, as CoNLL-U has them.
 NO_TOKEN = re.compile(r" *\d+[-.]\d+(?=[ \t]|$)")
@@ -53,7 +55,7 @@ class FileLayout(NamedTuple):
 
 
 class Columns:
-    """The lines of one shape: the cells of each column that are tags, and the numbers in the first column."""
+    """The lines of one shape: the cells of each column that are tags, and the lines whose numbers count the tokens."""
 
     def __init__(self, line: Line) -> None:
         self.example = line
@@ -61,11 +63,11 @@ class Columns:
         self.tags: Counter[int] = Counter()
         self.no_value: Counter[int] = Counter()
         self.annotated: Counter[int] = Counter()
-        self.firsts: set[int | None] = set()
-        self.counts_further = False
+        self.counted = 0
+        self.counted_on = 0
 
-    def add(self, cells: list[str], position: int) -> None:
-        """Count a line. position: that of its token in its sentence."""
+    def add(self, cells: list[str], before: list[str] | None = None) -> None:
+        """Count a line. before: the cells of the token before it; None at the start of a sentence."""
         self.lines += 1
         for i, cell in enumerate(cells):
             tag = parse_tag(cell)
@@ -73,13 +75,15 @@ class Columns:
             if tag is not None:
                 self.tags[i] += 1
                 self.annotated[i] += tag != MISSING_TAG
-        if None not in self.firsts:
-            self.firsts.add(int(cells[0]) - position if NUMBER.fullmatch(cells[0]) else None)
-            self.counts_further |= position > 0
+        number = _number(cells)
+        if number is not None:
+            counts_on = before is not None and _number(before) == number - 1
+            self.counted += before is None or counts_on
+            self.counted_on += counts_on
 
     def are_numbered(self, width: int) -> bool:
-        """Whether the first of at least three columns counts the tokens of each sentence, from 0 or 1."""
-        return width > 2 and self.counts_further and self.firsts in ({0}, {1})
+        """Whether the first of at least three columns counts the tokens of each sentence, or of each document."""
+        return width > 2 and self.counted_on > 0 and self.counted >= COUNTED_SHARE * self.lines
 
     def has_tags(self, i: int) -> bool:
         """Whether nearly all cells of a column are tags."""
@@ -115,7 +119,7 @@ def find_layout(sentences: Iterable[tuple[Line, ...]], column: int | None, on_er
     # Ranges of words need no tags, comments no columns. They count only if there are no other lines.
     ranges: dict[Shape, Columns] = {}
     comments: dict[Shape, Columns] = {}
-    for line, position in _places(sentences):
+    for line, before in _with_cells_before(sentences):
         if on_error == "raise":
             line.check()
         if line.fault is None:
@@ -124,7 +128,7 @@ def find_layout(sentences: Iterable[tuple[Line, ...]], column: int | None, on_er
             shape = _has_tabs(line), len(cells)
             if shape not in columns_of:
                 columns_of[shape] = Columns(line)
-            columns_of[shape].add(cells, position)
+            columns_of[shape].add(cells, before)
     found = found or ranges or comments
     if not found:
         return FileLayout((False, 0), 0, 0)
@@ -147,13 +151,18 @@ def find_layout(sentences: Iterable[tuple[Line, ...]], column: int | None, on_er
     return FileLayout(shape, index, token, example if numbered else None, example if is_earlier else None)
 
 
-def _places(sentences: Iterable[tuple[Line, ...]]) -> Iterator[tuple[Line, int]]:
-    """Each line, and the number of tokens before it in its sentence."""
+def _with_cells_before(sentences: Iterable[tuple[Line, ...]]) -> Iterator[tuple[Line, list[str] | None]]:
+    """Each line, and the cells of the token before it in its sentence; None if it has none."""
     for lines in sentences:
-        position = 0
+        before = None
         for line in lines:
-            yield line, position
-            position += not (is_comment(line) or is_range(line))
+            yield line, before
+            if not (is_comment(line) or is_range(line)):
+                before = split_columns(line)
+
+
+def _number(cells: list[str]) -> int | None:
+    return int(cells[0]) if NUMBER.fullmatch(cells[0]) else None
 
 
 def is_comment(line: Line) -> bool:

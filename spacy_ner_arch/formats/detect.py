@@ -133,7 +133,7 @@ def _lines_format(path: Path, lines: list[Line]) -> str:
     columns = Columns(lines[0])
     for row in cells:
         if len(row) == width:
-            columns.add(row, 0)
+            columns.add(row)
     if columns.has_tags(columns.tag_column(width)):
         return "conll"
     best = max(range(width), key=lambda i: columns.tags[i])
