@@ -334,6 +334,9 @@ def test_a_column_of_token_numbers_is_left_out(tmp_path: Path, text: str, option
         "1 O\n2 O\n",
         "1-2 X O\n3-4 X O\n",
         "1-2 X O\nTarn X B-LOC\n3-4 X O\n",
+        # Lists of numbers, with a part of speech or another tag.
+        "1 CD O\n2 CD O\n3 CD O\n\n1 CD B-N\n2 CD O\n",
+        "1 B-QTY O\n2 I-QTY O\n3 I-QTY O\n",
     ],
 )
 def test_numbers_that_do_not_count_the_tokens_are_words(tmp_path: Path, text: str) -> None:
@@ -341,6 +344,15 @@ def test_numbers_that_do_not_count_the_tokens_are_words(tmp_path: Path, text: st
     words = [line.split(" ")[0] for line in text.split("\n") if line]
     assert [word for sentence in document for word in sentence.words] == words and not report.notes
     assert detect_format(tmp_path / "a.conll") == "conll"
+
+
+@pytest.mark.parametrize(
+    "rows", [["Ada B-PER", "Ada I-PER", "ha O", "ha O", ". O"], ["B-PER Ada", "O sang", "O in", "O a", "O day"]]
+)
+def test_words_and_tags_of_a_numbered_file_may_repeat(tmp_path: Path, rows: list[str]) -> None:
+    text = "".join(f"{i} {row}\n" for i, row in enumerate(rows, 1))
+    [[sentence]], report = read(read_conll, tmp_path / "a.conll", text)
+    assert sentence.words[0] == "Ada" and len(sentence.words) == 5 and report.notes[NUMBERED] == 1
 
 
 @pytest.mark.parametrize("lost", [0, 2, 4])

@@ -26,7 +26,7 @@ def read_conll(
 
     If the first of at least three columns counts the tokens of each sentence or document on nearly all lines, as in
     files made of CoNLL-U, it is left out, and the second one counts as the first. Ranges of words ("3-4") are then left
-    out, too.
+    out, too. If the words would then be tags, or mostly the same one, the numbers are the words.
 
     Tabs separate the columns of a line that has a tab, otherwise runs of spaces. Other characters, such as NO-BREAK
     SPACE, may be part of a token. Trailing blanks are ignored. All lines need as many columns as most lines have.

@@ -65,6 +65,8 @@ class Columns:
         self.annotated: Counter[int] = Counter()
         self.counted = 0
         self.counted_on = 0
+        self.inside = 0
+        self.repeats: Counter[int] = Counter()
 
     def add(self, cells: list[str], before: list[str] | None = None) -> None:
         """Count a line. before: the cells of the token before it; None at the start of a sentence."""
@@ -75,6 +77,9 @@ class Columns:
             if tag is not None:
                 self.tags[i] += 1
                 self.annotated[i] += tag != MISSING_TAG
+        if before is not None:
+            self.inside += 1
+            self.repeats.update(i for i, (cell, above) in enumerate(zip(cells, before, strict=False)) if cell == above)
         number = _number(cells)
         if number is not None:
             counts_on = before is not None and _number(before) == number - 1
@@ -84,6 +89,13 @@ class Columns:
     def are_numbered(self, width: int) -> bool:
         """Whether the first of at least three columns counts the tokens of each sentence, or of each document."""
         return width > 2 and self.counted_on > 0 and self.counted >= COUNTED_SHARE * self.lines
+
+    def has_words(self, i: int) -> bool:
+        """Whether a column can have the words: its cells are not tags, and differ from those above in most lines.
+
+        Otherwise, they describe words that are numbers, such as those of a list ("1 CD O", "2 CD O", "3 CD O").
+        """
+        return not self.has_tags(i) and 2 * self.repeats[i] <= self.inside
 
     def has_tags(self, i: int) -> bool:
         """Whether nearly all cells of a column are tags."""
@@ -105,6 +117,14 @@ class Columns:
         if self.is_empty(last, numbered):
             return max((i for i in range(width) if self.annotated[i] and self.has_tags(i)), default=last)
         return last
+
+    def tag_and_token(self, width: int, column: int | None, numbered: bool) -> tuple[int, int]:
+        """The indices of the columns of the tag and the token. The first one is not checked if a column is given."""
+        if column is None:
+            column = self.tag_column(width, numbered)
+        index = column if column >= 0 else width + column
+        first = int(numbered)
+        return index, width - 1 if index == first else first
 
 
 def find_layout(sentences: Iterable[tuple[Line, ...]], column: int | None, on_error: str) -> FileLayout:
@@ -135,19 +155,18 @@ def find_layout(sentences: Iterable[tuple[Line, ...]], column: int | None, on_er
     shape, columns = max(found.items(), key=lambda item: item[1].lines)
     width = shape[1]
     numbered = columns.are_numbered(width)
-    first = int(numbered)
-    is_earlier = False
-    if column is None:
-        column = columns.tag_column(width, numbered) if width > 1 else -1
-        is_earlier = first < column < width - 1
-    index = column if column >= 0 else width + column
+    index, token = columns.tag_and_token(width, column, numbered)
+    if numbered and not columns.has_words(token):
+        numbered = False
+        index, token = columns.tag_and_token(width, column, numbered)
     if not 0 <= index < width or width == 1:
         remedy = f"choose a column from 0 to {width - 1} or from {-width} to -1"
         if width == 1:
             remedy = "give each token a column with its entity tag"
-        raise columns.example.error(f"there is no tag column {column}: the lines have {width} columns", remedy)
-    token = width - 1 if index == first else first
+        wrong = -1 if column is None else column
+        raise columns.example.error(f"there is no tag column {wrong}: the lines have {width} columns", remedy)
     example = columns.example
+    is_earlier = column is None and int(numbered) < index < width - 1
     return FileLayout(shape, index, token, example if numbered else None, example if is_earlier else None)
 
 
