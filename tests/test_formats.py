@@ -39,7 +39,7 @@ from spacy_ner_arch.formats import (
     split_docs,
     write_docbin,
 )
-from spacy_ner_arch.formats.conll import COMMENT, NUMBERED, RANGE
+from spacy_ner_arch.formats.conll import COMMENT, EMPTY_END, NUMBERED, RANGE
 from spacy_ner_arch.formats.conllu import EMPTY_NODE, EMPTY_NODE_TAG, RANGE_TAG, RANGE_TAG_LEFT_OUT, RESPELLED
 from spacy_ner_arch.formats.counts import MISALIGNED, MISALIGNED_RELATION, SKIPPED
 from spacy_ner_arch.formats.records import REJECTED
@@ -308,6 +308,11 @@ GERMEVAL = "#\thttp://a.example [2009]\n1\tAda\tB-PER\tO\n2\tsang\tO\tO\n\n#\tht
         # Tags before the words.
         ("1 B-PER Ada\n2 O sang\n\n1 B-LOC Tarn\n", {}, 0),
         ("1-2 Adasang O\n1 Ada B-PER\n2 sang O\n2.1 it O\n\n1 Tarn B-LOC\n", {}, 0),
+        # Numbers that run through the document.
+        ("1 Ada B-PER\n2 sang O\n\n3 Tarn B-LOC\n", {}, 0),
+        # Ranges of words without tags, also in files that have an empty last column.
+        ("1-2\tAdasang\t_\n1\tAda\tB-PER\n2\tsang\tO\n2.1\tit\t_\n\n1\tTarn\tB-LOC\n", {}, 0),
+        ("1-2 Adasang _ - -\n1 Ada B-PER - -\n2 sang O - -\n2.1 it _ - -\n\n1 Tarn B-LOC - -\n", {}, 0),
     ],
 )
 def test_a_column_of_token_numbers_is_left_out(tmp_path: Path, text: str, options: dict, comments: int) -> None:
@@ -328,12 +333,35 @@ def test_a_column_of_token_numbers_is_left_out(tmp_path: Path, text: str, option
         "1 X O\n\n1 X O\n",
         "1 O\n2 O\n",
         "1-2 X O\n3-4 X O\n",
+        "1-2 X O\nTarn X B-LOC\n3-4 X O\n",
+        # Lists of numbers, with a part of speech or another tag.
+        "1 CD O\n2 CD O\n3 CD O\n\n1 CD B-N\n2 CD O\n",
+        "1 B-QTY O\n2 I-QTY O\n3 I-QTY O\n",
     ],
 )
 def test_numbers_that_do_not_count_the_tokens_are_words(tmp_path: Path, text: str) -> None:
     [document], report = read(read_conll, tmp_path / "a.conll", text)
     words = [line.split(" ")[0] for line in text.split("\n") if line]
     assert [word for sentence in document for word in sentence.words] == words and not report.notes
+    assert detect_format(tmp_path / "a.conll") == "conll"
+
+
+@pytest.mark.parametrize(
+    "rows", [["Ada B-PER", "Ada I-PER", "ha O", "ha O", ". O"], ["B-PER Ada", "O sang", "O in", "O a", "O day"]]
+)
+def test_words_and_tags_of_a_numbered_file_may_repeat(tmp_path: Path, rows: list[str]) -> None:
+    text = "".join(f"{i} {row}\n" for i, row in enumerate(rows, 1))
+    [[sentence]], report = read(read_conll, tmp_path / "a.conll", text)
+    assert sentence.words[0] == "Ada" and len(sentence.words) == 5 and report.notes[NUMBERED] == 1
+
+
+@pytest.mark.parametrize("lost", [0, 2, 4])
+def test_a_lost_line_leaves_the_other_lines_numbered(tmp_path: Path, lost: int) -> None:
+    lines = ["1 Ada B-PER", "2 sang O", "3 in O", "4 Tarn B-LOC", "5 . O"]
+    text = "\n\n".join("\n".join(kept) for kept in [lines[:lost] + lines[lost + 1 :], lines, lines])
+    [document], report = read(read_conll, tmp_path / "a.conll", text)
+    assert document[1].words == ["Ada", "sang", "in", "Tarn", "."] and len(document[0].words) == 4
+    assert report.notes == {NUMBERED: 1}
 
 
 def test_a_bad_line_in_a_numbered_file_is_skipped_alone(tmp_path: Path) -> None:
@@ -343,15 +371,37 @@ def test_a_bad_line_in_a_numbered_file_is_skipped_alone(tmp_path: Path) -> None:
     assert report.notes == {NUMBERED: 1, SKIPPED: 1}
 
 
-@pytest.mark.parametrize("empty", ["-", "_"])
-def test_an_empty_column_has_no_tags(tmp_path: Path, empty: str) -> None:
-    text = f"Ada NNP B-PER {empty}\nsang VBD O {empty}\n"
-    [[sentence]], _ = read(read_conll, tmp_path / "a.conll", text)
+@pytest.mark.parametrize(
+    ("text", "column"),
+    [
+        ("Ada NNP B-PER _\nsang VBD O _\n", 2),
+        ("Ada B-PER _ _\nsang O _ _\n", 1),
+        ("1 Ada B-PER - -\n2 sang O - -\n", 2),
+    ],
+)
+def test_an_empty_last_column_has_no_tags(tmp_path: Path, text: str, column: int) -> None:
+    [[sentence]], report = read(read_conll, tmp_path / "a.conll", text)
     assert sentence.spans == [(0, 1, "PER")] and not sentence.missing
+    assert report.notes[EMPTY_END.format(column)] == 1
     assert detect_format(tmp_path / "a.conll") == "conll"
-    # "-" in the only column of tags: not annotated.
-    [[sentence]], _ = read(read_conll, tmp_path / "b.conll", "Ada NNP -\nsang VBD -\n")
-    assert sentence.missing == [0, 1]
+    _, report = read(read_conll, tmp_path / "a.conll", text, column=column)
+    assert EMPTY_END.format(column) not in report.notes
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("Ada NNP -\nsang VBD -\n", {}),
+        # The tags before are those of chunks.
+        ("Ada NNP B-NP -\nsang VBD B-VP -\n", {}),
+        ("1 Ada B-NP -\n2 sang B-VP -\n", {"column": -1}),
+    ],
+)
+def test_hyphens_in_the_last_column_are_not_annotated(tmp_path: Path, text: str, options: dict) -> None:
+    [[sentence]], report = read(read_conll, tmp_path / "a.conll", text, **options)
+    assert sentence.words == ["Ada", "sang"] and sentence.missing == [0, 1] and not sentence.spans
+    assert not any("empty" in kind for kind in report.notes)
+    assert detect_format(tmp_path / "a.conll") == "conll"
 
 
 # conllu

@@ -15,6 +15,7 @@ DOCUMENT_MARK = "-DOCSTART-"
 DOCUMENT_END: tuple[Line, ...] = ()
 COMMENT = "left out: comment lines"
 NUMBERED = "files whose first column counts the tokens; the words are in the second one"
+EMPTY_END = "files whose last column is empty; the tags are in column {}, --column -1 reads the last one"
 RANGE = "left out: lines of ranges of words and of words that are not in the text, numbered as 3-4 and 8.1"
 
 
@@ -23,8 +24,9 @@ def read_conll(
 ) -> Iterator[list[Sentence]]:
     """Read a file of columns. The first column is the token, or the last one if the first is the tag.
 
-    If the first of at least three columns counts the tokens of each sentence (from 1, or from 0), as in files made of
-    CoNLL-U, it is left out, and the second one counts as the first. Ranges of words ("3-4") are then left out, too.
+    If the first of at least three columns counts the tokens of each sentence or document on nearly all lines, as in
+    files made of CoNLL-U, it is left out, and the second one counts as the first. Ranges of words ("3-4") are then left
+    out, too. If the words would then be tags, or mostly the same one, the numbers are the words.
 
     Tabs separate the columns of a line that has a tab, otherwise runs of spaces. Other characters, such as NO-BREAK
     SPACE, may be part of a token. Trailing blanks are ignored. All lines need as many columns as most lines have.
@@ -40,7 +42,8 @@ def read_conll(
     The file is read three times (layout, scheme, sentences), so that it need not fit into memory.
 
     column: index of the tag column; negative indices count from the end. None: the last column, or the first one if
-        more of its cells are tags, or the last one with tags if the last column has only "-" or "_".
+        more of its cells are tags, or the last one with tags if the last column has only "_", or,
+        in a file whose tokens are counted, only "-" or "_". The report says so.
     The other arguments, results and errors are those of all readers, see `readers.py`. Also raises FormatError if the
     column does not exist, and ValueError if the path is not a regular file.
     """
@@ -50,6 +53,8 @@ def read_conll(
     layout = find_layout(_read_sentences(path), column, on_error)
     if layout.numbered is not None:
         report.note(Note(layout.numbered, NUMBERED))
+    if layout.empty_end is not None:
+        report.note(Note(layout.empty_end, EMPTY_END.format(layout.tag)))
     scheme = detect_scheme(
         # Lines that cannot be read count as tokens without annotation here.
         [layout.tag_of(line) or MISSING_TAG for line in filter(layout.is_token, lines)]

@@ -10,7 +10,7 @@ from typing import Any
 
 from .arrow_files import ARROW, PARQUET, read_rows
 from .conll import DOCUMENT_MARK
-from .conll_layout import Columns, is_comment, split_columns
+from .conll_layout import Columns, is_comment, is_range, split_columns
 from .csv_tokens import find_columns, is_label_studio
 from .files import find_files
 from .json_files import read_items
@@ -124,7 +124,8 @@ def _lines_format(path: Path, lines: list[Line]) -> str:
         find_columns(first)
         return "csv"
     lines = [line for line in lines if not (is_comment(line) or line.text.startswith(DOCUMENT_MARK))]
-    cells = list(map(split_columns, lines))
+    # Ranges of words need no tags.
+    cells = [split_columns(line) for line in lines if not is_range(line)] or list(map(split_columns, lines))
     width = max(map(len, cells), key=[len(row) for row in cells].count, default=0)
     if width < 2:
         reason = "a text needs its annotation; `ner-arch annotate` reads texts without one"
@@ -132,7 +133,7 @@ def _lines_format(path: Path, lines: list[Line]) -> str:
     columns = Columns(lines[0])
     for row in cells:
         if len(row) == width:
-            columns.add(row, 0)
+            columns.add(row)
     if columns.has_tags(columns.tag_column(width)):
         return "conll"
     best = max(range(width), key=lambda i: columns.tags[i])
