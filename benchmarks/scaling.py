@@ -69,7 +69,7 @@ def train(name: str, file: str, size: int | None, **place: Any) -> None:
             yield share
             before = time.perf_counter(), time.process_time(), training.batches.words
 
-    training.shares = timed_draw  # type: ignore[method-assign] - times the drawing of this object only
+    training.shares = timed_draw  # type: ignore[method-assign]  # times the drawing of this object only
     with open(os.devnull, "w") as nothing:
         training.run(nothing, nothing)
     seconds, cpu, words = (last - first for first, last in zip(draws[WARM_UP], draws[-1], strict=True))

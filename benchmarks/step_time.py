@@ -39,7 +39,7 @@ from spacy_ner_arch.nn.taggers import CRFTagger
 class Pipeline(speed.Pipeline):
     """A pipeline that predicts in batches of a given size."""
 
-    def predict(self, batches: list[list[Example]]) -> None:  # type: ignore[override] - batches, not examples
+    def predict(self, batches: list[list[Example]]) -> None:  # type: ignore[override]  # batches, not examples
         for batch in batches:
             docs = [Doc(self.nlp.vocab, words=speed.words(eg)) for eg in batch]
             for _ in self.nlp.pipe(docs, batch_size=len(docs)):

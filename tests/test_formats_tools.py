@@ -129,6 +129,13 @@ def test_regions_of_label_studio_without_quotes_count_as_the_others_do(tmp_path:
     assert named(doc.ents) == [("Anna", "X"), ("Tarvik", "X")] and not report.notes
 
 
+def test_an_answer_outside_of_the_text_of_label_studio_leaves_its_tokens_annotated(tmp_path: Path) -> None:
+    bounds = {"start": -3, "end": units(TARVIK)["end"]}
+    answer = {"id": "q", "type": "choices", "to_name": "text", "value": {**bounds, "choices": ["sure"]}}
+    [doc], report = read(write(tmp_path, task(submitted(region(units(ANNA), "X", "a", "Anna"), answer))))
+    assert report.notes == {label_studio.OTHER_TYPE: 1} and all(token.ent_iob for token in doc)
+
+
 def test_many_regions_of_a_text_of_label_studio_take_linear_time(tmp_path: Path) -> None:
     """A second where the square of the regions takes minutes."""
     number = 3_000

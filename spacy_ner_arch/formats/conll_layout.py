@@ -139,11 +139,10 @@ def find_layout(sentences: Iterable[tuple[Line, ...]], column: int | None, on_er
     # Ranges of words need no tags, comments no columns. They count only if there are no other lines.
     ranges: dict[Shape, Columns] = {}
     comments: dict[Shape, Columns] = {}
-    for line, before in _with_cells_before(sentences):
+    for line, cells, before in _with_cells(sentences):
         if on_error == "raise":
             line.check()
         if line.fault is None:
-            cells = split_columns(line)
             columns_of = comments if is_comment(line) else ranges if is_range(line) else found
             shape = _has_tabs(line), len(cells)
             if shape not in columns_of:
@@ -170,14 +169,15 @@ def find_layout(sentences: Iterable[tuple[Line, ...]], column: int | None, on_er
     return FileLayout(shape, index, token, example if numbered else None, example if is_earlier else None)
 
 
-def _with_cells_before(sentences: Iterable[tuple[Line, ...]]) -> Iterator[tuple[Line, list[str] | None]]:
-    """Each line, and the cells of the token before it in its sentence; None if it has none."""
+def _with_cells(sentences: Iterable[tuple[Line, ...]]) -> Iterator[tuple[Line, list[str], list[str] | None]]:
+    """Each line, its cells, and those of the token before it in its sentence; None if there is none."""
     for lines in sentences:
         before = None
         for line in lines:
-            yield line, before
+            cells = split_columns(line)
+            yield line, cells, before
             if not (is_comment(line) or is_range(line)):
-                before = split_columns(line)
+                before = cells
 
 
 def _number(cells: list[str]) -> int | None:

@@ -123,9 +123,12 @@ class FoundText(NamedTuple):
             if all_decide or one.must_fit:
                 bounds.append(next(deciding_bounds))
                 continue
-            start, end = places.get(region.start, 0), places.get(region.end, 0)
-            fits = start < end and (region.text is None or _words(region.text) == _words(text[start:end]))
-            bounds.append((start, end) if fits else None)
+            start, end = places.get(region.start), places.get(region.end)
+            if start is None or end is None or start >= end:
+                bounds.append(None)
+            else:
+                fits = region.text is None or _words(region.text) == _words(text[start:end])
+                bounds.append((start, end) if fits else None)
         return bounds
 
 

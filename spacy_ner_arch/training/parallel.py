@@ -56,7 +56,7 @@ def join_group(gpu: int, **place: Any) -> None:
     place: init_method, rank and world_size of torch.distributed.
     """
     # Import it before there is a group: its functions keep the group of that moment, even after `leave_group`.
-    import torch.distributed.nn  # noqa: F401
+    import torch.distributed.nn  # noqa: F401 - as above
 
     if gpu >= 0:
         torch.cuda.set_device(gpu)

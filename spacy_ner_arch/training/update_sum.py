@@ -61,11 +61,11 @@ class UpdateSum:
             self.finish()
             finish_update(model, optimizer)
 
-        Model.finish_update = sum_and_finish  # type: ignore[method-assign,assignment]
+        Model.finish_update = sum_and_finish  # type: ignore[method-assign,assignment]  # until the context ends
         try:
             yield
         finally:
-            Model.finish_update = finish_update  # type: ignore[method-assign]
+            Model.finish_update = finish_update  # type: ignore[method-assign]  # as it was
 
     def finish(self) -> None:
         """Add up, unless that was done in this update."""
