@@ -292,7 +292,7 @@ TRANSFORMERS = [
         for config, way, seeds in (
             ("transformer_bilstm_crf", "", THREE),
             ("transformer_bilstm_crf", "-two_stages", THREE),
-            ("transformer_crf", "-two_stages", (0,)),
+            ("transformer_crf", "-two_stages", THREE),
         )
     ),
     Run(

@@ -1259,6 +1259,7 @@ def test_chunks_of_marked_copies_change_nothing(monkeypatch, tiny_transformers, 
     whole = update(0.0)
     assert sizes == [16]
     monkeypatch.setattr(marked_copies, "CHUNK", 4)
+    monkeypatch.setattr(marked_copies, "KEPT_CHUNKS", 3)
     assert same(whole, update(0.0)) and sizes == [4, 4, 4, 4, 4]
     monkeypatch.setattr(marked_copies, "KEPT_CHUNKS", 100)
     kept = update(0.4)

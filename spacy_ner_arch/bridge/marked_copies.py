@@ -21,10 +21,10 @@ from .shim import device_of, no_backprop, torch_shims
 from .storage import Fixed
 
 # Copies that exist at the same time, and their tokens.
-CHUNK, CHUNK_TOKENS = 256, 8_192
+CHUNK, CHUNK_TOKENS = 256, 4_096
 # In training, the activations of the first chunks are kept. Those of later chunks are computed again in the backward
-# pass, so that memory does not grow with the number of pairs.
-KEPT_CHUNKS = 3
+# pass, so that memory does not grow with the number of pairs: at most this number of chunks and one more exist.
+KEPT_CHUNKS = 1
 NAME = "marked_copies"
 
 
