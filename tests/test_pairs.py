@@ -382,6 +382,31 @@ def test_other_windows(window):
     assert torch.allclose(module.logits(x, batch), reference_logits(module, x))
 
 
+@pytest.mark.parametrize(
+    "name, multi_label", [*((name, False) for name in MODELS), *((name, True) for name in MULTI_LABEL)]
+)
+def test_a_pair_without_a_relation_can_stand_for_several(name, multi_label):
+    """In the loss and in the divergence of copies; pairs with a relation count once."""
+    settings = {"multi_label": multi_label, "negative_weight": 0.5, "consistency": 1.0}
+    module, several = make(name, **settings), make(name, **settings | {"negative_weight": 1.5})
+    several.load_state_dict(module.state_dict())
+    (x, batch), (_, other) = make_inputs(module, gold=True), make_inputs(several, gold=True)
+    batch.targets = batch.targets._replace(negatives=torch.full_like(batch.targets.negatives, 3.0))
+    assert torch.allclose(rest_of(module(x, batch)), rest_of(several(x, other)))
+    assert not torch.allclose(rest_of(module(x, other)), rest_of(several(x, other)))
+
+    x, batch = make_inputs(module, [*DOCUMENTS, *DOCUMENTS], gold=True)
+    numbers = np.arange(2 * len(DOCUMENTS))
+    batch.copies = (numbers + len(DOCUMENTS)) % len(numbers)
+    x = x.detach() + torch.linspace(0.0, 1.0, x.numel(), dtype=x.dtype).view(x.shape)
+    found = []
+    for count in (0.0, 1.0, 3.0):
+        batch.targets = batch.targets._replace(negatives=torch.full_like(batch.targets.negatives, count))
+        found.append(module(x, batch).parts["consistency"])
+    related, every, weighed = found
+    assert 0 < related < every and torch.allclose(weighed, related + 3 * (every - related))
+
+
 def results(module, x, batch):
     """Logits, loss and all gradients."""
     if isinstance(module, MultitaskPairs):
@@ -648,7 +673,7 @@ def test_transe_term(symmetric):
     module = make("multitask", symmetric=symmetric, loss_scale=0.1)
     x, batch = make_inputs(module, SEVERAL_LABELS, gold=True)
     names = [(b, *pair) for b, document in enumerate(DOCUMENTS) for pair in document.pairs]
-    gold = [(*names[row], k) for row, k in zip(*(column.tolist() for column in batch.targets), strict=True)]
+    gold = [(*names[row], k) for row, k in zip(*(column.tolist() for column in batch.targets[:2]), strict=True)]
     sampled = []
 
     def corrupt(held):
@@ -669,8 +694,7 @@ def test_transe_term(symmetric):
 def test_transe_term_is_zero_with_a_single_label():
     module = make("multitask", labels=["kills"])
     x, batch = make_inputs(module, gold=True)
-    rows, classes = batch.targets
-    batch.targets = PairTargets(rows, torch.zeros_like(classes))
+    batch.targets = batch.targets._replace(classes=torch.zeros_like(batch.targets.classes))
     assert module(x, batch).parts == {"transe": 0}
 
 
@@ -757,7 +781,7 @@ def test_new_labels_and_types_keep_the_old_scores(name, multi_label):
 
     # New labels can be learned.
     x, batch = make_inputs(module, some_pairs(DOCUMENTS, {0, 3}))
-    batch.targets = PairTargets(torch.tensor([0, 1]), torch.tensor([1, 2]))
+    batch.targets = PairTargets(torch.tensor([0, 1]), torch.tensor([1, 2]), torch.ones(2))
     optimizer = torch.optim.Adam(module.parameters(), lr=0.02)
     for _ in range(60):
         optimizer.zero_grad()

@@ -1,6 +1,7 @@
 """The component `relation_extractor`: candidates, training, annotation, scores."""
 
 import json
+import math
 import warnings
 from functools import partial
 from unittest.mock import patch
@@ -350,21 +351,30 @@ def test_candidates_are_generated_once_per_document():
 
 
 def test_sampling_of_negative_pairs():
+    """Of the pairs of all documents together; those that are kept stand for all."""
     pairs = np.stack([np.arange(10), np.arange(10) + 1], axis=1)
-    candidates = Candidates([], pairs, pairs + 5)
-    gold = GoldPairs(np.array([2, 2, 7]), np.array([0, 1, 0]))
+    found = [Candidates([], pairs[rows], pairs[rows] + 5) for rows in (slice(0, 6), slice(6, 6), slice(6, 10))]
+    gold = [GoldPairs(np.array(rows, dtype=np.int64), np.arange(len(rows))) for rows in ([2, 2], [], [1])]
+
+    def sample(ratio):
+        some, kept = sample_negatives(found, gold, ratio)
+        for i, own in ((0, [2, 2]), (1, []), (2, [7])):
+            assert (np.diff(some[i].pairs[:, 0]) > 0).all() and (some[i].regions == some[i].pairs + 5).all()
+            assert some[i].pairs[kept[i].rows, 0].tolist() == own and kept[i].classes is gold[i].classes
+        (negatives,) = {own.negatives for own in kept}
+        return np.concatenate([own.pairs[:, 0] for own in some]).tolist(), negatives
+
     seen = set()
     for _ in range(200):
-        some, kept = sample_negatives(candidates, gold, 1.5)
-        assert len(some.pairs) == 5 and (np.diff(some.pairs[:, 0]) > 0).all()
-        assert (some.regions == some.pairs + 5).all()
-        assert some.pairs[kept.rows, 0].tolist() == [2, 2, 7] and kept.classes is gold.classes
-        seen |= set(some.pairs[:, 0].tolist())
+        rows, negatives = sample(1.5)
+        assert len(rows) == 2 + 3 and {2, 7} < set(rows) and negatives == 8 / 3
+        seen |= set(rows)
     assert seen == set(range(10)), "the sample is random"
-    none = GoldPairs(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
-    assert len(sample_negatives(candidates, none, 3.0)[0].pairs) == 3
-    assert len(sample_negatives(candidates, gold, 99.0)[0].pairs) == 10
-    assert len(sample_negatives(candidates, gold, 0.0)[0].pairs) == 2
+    assert sample(99.0) == (list(range(10)), 1.0)
+    assert sample(0.0)[0] == [2, 7]
+    some, (kept,) = sample_negatives(found[:1], [GoldPairs(*np.zeros((2, 0), dtype=np.int64))], 3.0)
+    assert len(some[0].pairs) == 3 and kept.negatives == 2.0
+    assert sample_negatives([], [], 3.0) == ([], [])
 
 
 # Training
@@ -1104,10 +1114,23 @@ def test_negative_ratio_applies_to_updates_only():
     _, every, gold, *_ = pipe.model_input(examples)
     assert [len(found.pairs) for found in every] == [2, 0, 2, 0, 12]
     _, some, kept, *_ = pipe.model_input(examples, sample=True)
-    assert [len(found.pairs) for found in some] == [2, 0, 2, 0, 4]
+    assert sum(len(found.pairs) for found in some) == 2 * sum(len(np.unique(own.rows)) for own in gold) == 8
     for whole, part, before, after in zip(every, some, gold, kept, strict=True):
         assert whole.pairs[before.rows].tolist() == part.pairs[after.rows].tolist()
     assert pipe.get_loss(examples) == pipe.get_loss(examples)
+
+
+@pytest.mark.parametrize("pairs", ["softmax", "markers"])
+def test_the_mean_loss_of_samples_is_the_loss(pairs):
+    """So a sample of the pairs without a relation does not make relations more probable."""
+    nlp = make_nlp(model=relation_model(pairs), negative_ratio=0.5)
+    examples = related_examples(nlp)
+    fit(nlp, examples, 3)
+    pipe = nlp.get_pipe("relation_extractor")
+    fix_random_seed(0)
+    samples = [pipe.model.predict(pipe.model_input(examples, sample=True)).total for _ in range(150)]
+    assert np.std(samples) > 0
+    assert np.mean(samples) == pytest.approx(pipe.get_loss(examples), abs=3 * np.std(samples) / math.sqrt(150))
 
 
 def test_markers_copy_sampled_pairs_only(monkeypatch):
@@ -1122,7 +1145,7 @@ def test_markers_copy_sampled_pairs_only(monkeypatch):
 
     monkeypatch.setattr(marked_copies, "mark", count)
     nlp.update(examples, sgd=optimizer)
-    assert [len(made) for made in copies] == [2, 2, 4]
+    assert sum(len(made) for made in copies) == 8
     copies.clear()
     nlp.get_pipe("relation_extractor").get_loss(examples)
     assert [len(made) for made in copies] == [2, 2, 12]

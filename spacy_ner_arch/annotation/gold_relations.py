@@ -20,23 +20,38 @@ class GoldPairs(NamedTuple):
 
     rows: (g,) int64, row of the pair among the candidates.
     classes: (g,) int64, class from 0.
+    negatives: how many pairs without a relation each of those among the candidates stands for, if they are a sample.
     """
 
     rows: np.ndarray
     classes: np.ndarray
+    negatives: float = 1.0
 
     def in_words(self, words: Words) -> "GoldPairs":
         """The same: it has no places."""
         return self
 
 
-def sample_negatives(candidates: Candidates, gold: GoldPairs, ratio: float) -> tuple[Candidates, GoldPairs]:
-    """Keep all related pairs, and at most `ratio` random unrelated pairs for each related one (at least for one)."""
-    related = np.unique(gold.rows)
-    others = np.setdiff1d(np.arange(len(candidates.pairs)), related)
-    sampled = np.random.permutation(others)[: math.ceil(ratio * max(1, len(related)))]
-    kept = np.union1d(related, sampled)
-    return candidates.select(kept), gold._replace(rows=np.searchsorted(kept, gold.rows))
+def sample_negatives(
+    found: Sequence[Candidates], gold: Sequence[GoldPairs], ratio: float
+) -> tuple[list[Candidates], list[GoldPairs]]:
+    """Keep all related pairs of a batch, and at most `ratio` random unrelated ones for each of them (at least for one).
+
+    The unrelated pairs that are kept stand for all, so that the mean of the loss over many samples is the loss itself.
+    """
+    ends = np.cumsum([len(pairs.pairs) for pairs in found], dtype=np.int64)
+    kept = np.zeros(ends[-1] if found else 0, dtype=bool)
+    for end, pairs, own in zip(ends, found, gold, strict=True):
+        kept[end - len(pairs.pairs) + own.rows] = True
+    others = np.flatnonzero(~kept)
+    sampled = np.random.permutation(others)[: math.ceil(ratio * max(1, kept.sum()))]
+    kept[sampled] = True
+    negatives = len(others) / max(1, len(sampled))
+    masks = np.split(kept, ends)[:-1]
+    return (
+        [pairs.select(mask) for pairs, mask in zip(found, masks, strict=True)],
+        [GoldPairs(mask.cumsum()[own.rows] - 1, own.classes, negatives) for own, mask in zip(gold, masks, strict=True)],
+    )
 
 
 def find_relations(

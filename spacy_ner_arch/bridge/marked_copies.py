@@ -189,7 +189,7 @@ def mark_candidates(copy: Doc, opening: tuple[int, int], types: np.ndarray) -> C
 def split_targets(gold: GoldPairs, rows: np.ndarray) -> list[GoldPairs]:
     """The gold relations of each of some pairs alone."""
     classes = [gold.classes[gold.rows == row] for row in rows.tolist()]
-    return [GoldPairs(np.zeros_like(own), own) for own in classes]
+    return [GoldPairs(np.zeros_like(own), own, gold.negatives) for own in classes]
 
 
 def copy_bounds(candidates: Candidates, context: int) -> np.ndarray:

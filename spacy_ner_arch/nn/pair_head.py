@@ -91,7 +91,9 @@ class PairHead(Head):
             offsets = np.repeat(batch.counts.cumsum() - batch.counts, [len(gold.rows) for gold in targets])
             rows = np.concatenate([gold.rows for gold in targets]) + offsets
             classes = np.concatenate([gold.classes for gold in targets])
-            batch.targets = PairTargets(*send([rows.astype(np.int64), classes.astype(np.int64)], batch.device))
+            negatives = np.repeat(np.array([gold.negatives for gold in targets], dtype=np.float32), batch.counts)
+            columns = [rows.astype(np.int64), classes.astype(np.int64), negatives]
+            batch.targets = PairTargets(*send(columns, batch.device))
         return batch
 
     def loss(self, x: Tensor, batch: Batch) -> Loss:
@@ -105,13 +107,16 @@ class PairHead(Head):
         logits = self._wide_logits(x, batch)
         with torch.autocast(x.device.type, enabled=False):
             held = self.held_labels(logits, batch.targets)
+            # How many pairs each pair stands for.
+            counts = torch.where(held.any(1), 1.0, batch.targets.negatives).to(logits.dtype)
             terms = self.additional_losses(x, pairs, batch.targets, held)
             terms = {name: term * self.loss_scale for name, term in terms.items()}
             if batch.copies is not None:
                 assert batch.counts is not None
                 expected = logits.sigmoid() if self.multi_label else logits.softmax(-1)
+                expected = expected * counts.unsqueeze(1)
                 terms["consistency"] = self.consistency_term(logits, expected, batch.copied_rows(batch.counts))
-            total = sum(terms.values(), self.pair_loss(logits, held) * self.loss_scale)
+            total = sum(terms.values(), counts @ self.pair_losses(logits, held) * self.loss_scale)
             return Loss(total, {name: term.detach() for name, term in terms.items()})
 
     def logits(self, x: Tensor, batch: Batch) -> Tensor:
@@ -123,14 +128,14 @@ class PairHead(Head):
         logits = self.logits(x, batch)
         return logits.to(wide(logits))
 
-    def pair_loss(self, logits: Tensor, held: Tensor) -> Tensor:
-        """Weighted loss, summed over the pairs; held (P, K) is 1 where a pair has a label and 0 elsewhere."""
+    def pair_losses(self, logits: Tensor, held: Tensor) -> Tensor:
+        """Weighted loss of each pair, (P,); held (P, K) is 1 where a pair has a label and 0 elsewhere."""
         if not self.multi_label:
-            return -(self.target_weights(held) * logits.log_softmax(-1)).sum()
+            return -(self.target_weights(held) * logits.log_softmax(-1)).sum(1)
         on = held * self.weights * F.logsigmoid(logits)
         off = (1 - held) * F.logsigmoid(-logits)
         weight = torch.where(held.any(1, keepdim=True), 1.0, self.negative_weight)
-        return -(weight * (on + off)).sum()
+        return -(weight * (on + off)).sum(1)
 
     def target_weights(self, held: Tensor) -> Tensor:
         """Target probabilities of the classes, (P, K + 1), each times the weight of its class.
@@ -159,7 +164,7 @@ class PairHead(Head):
     def held_labels(self, logits: Tensor, targets: PairTargets) -> Tensor:
         """(P, K), 1 where a pair has a label and 0 elsewhere."""
         held = logits.new_zeros(len(logits), len(self.labels))
-        return held.index_put(tuple(targets), logits.new_ones(len(targets.rows)))
+        return held.index_put((targets.rows, targets.classes), logits.new_ones(len(targets.rows)))
 
     def held_out(self, x: Tensor, batch: Batch) -> HeldOut:
         pairs: Pairs = batch.items

@@ -190,7 +190,7 @@ class MultitaskPairs(SoftmaxPairs):
         self.transe = TransE(len(self.labels), self.width)
 
     def additional_losses(self, x: Tensor, pairs: Pairs, targets: PairTargets, held: Tensor) -> dict[str, Tensor]:
-        rows, classes = targets
+        rows, classes, _ = targets
         entities = self.mean_entities(x, pairs)
         difference = entities.index_select(0, pairs.heads[rows]) - entities.index_select(0, pairs.tails[rows])
         corrupt, exists = self.corrupt(held.index_select(0, rows))

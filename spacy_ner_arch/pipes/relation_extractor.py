@@ -146,7 +146,8 @@ def make_relation_extractor(
             sets with `alternatives`. Pairs of all types are candidates.
     one_head, one_tail: with decode = "graph", labels of which an entity has at most one head, or at most one tail.
     negative_ratio: in training, sample at most this number of pairs without a relation for each related pair of the
-        document (at least for one), anew for every update; null for all.
+        batch (at least for one), anew for every update; null for all. Those that are sampled stand for all in the
+        loss, so that probabilities stay right.
     loss_weight: factor of the loss of a component that shares an encoder with others: a number, a schedule, or
         spacy_ner_arch.LearnedWeight.v1.
     scorer: scorer of relations.
@@ -447,8 +448,7 @@ class RelationExtractor(TorchPipe):
         if sample:
             warn_of_no_entities(self, examples, items)
             if self.negative_ratio is not None:
-                sampled = [sample_negatives(*row, self.negative_ratio) for row in zip(items, targets, strict=True)]
-                items, targets = [pairs for pairs, _ in sampled], [gold for _, gold in sampled]
+                items, targets = sample_negatives(items, targets, self.negative_ratio)
         return HeadInput(docs, items, targets)
 
     def _annotated_items(self, examples: Sequence[Example]) -> list[Candidates]:
