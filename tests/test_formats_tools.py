@@ -1009,7 +1009,11 @@ def test_one_question_and_several_texts_in_argilla(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        ({"fields": {"a": "x", "b": "y"}, "responses": {}}, "none of the fields 'a', 'b' is text"),
+        ({"fields": {"a": ["x"], "b": 1}, "responses": {}}, "none of the fields 'a', 'b' is text"),
+        (
+            {"fields": {"b": "x", "a": "y"}, "responses": {}},
+            r"the fields 'a', 'b' are texts, and the file does not say which one(.|\n)*settings.json names the field",
+        ),
         ({"fields": {"a": "xyz"}, "responses": {"q": [{"value": [{"start": 0, "end": 9, "label": "X"}]}]}}, "outside"),
         ({"text": "xyz", "q.responses": [[]], "q.responses.users": []}, "q.responses has 1 answers, but other numbers"),
     ],

@@ -135,6 +135,9 @@ def _find_texts(record: ArgillaRecord, value: dict[str, Any], is_told: bool, lin
     texts = {name: field for name, field in fields.items() if isinstance(field, str)}
     default = next(iter(texts)) if record.fields is not None and len(texts) == 1 else "text"
     if default not in texts and not is_told:
+        if len(texts) > 1:
+            reason = f"the fields {_listed(texts)} are texts, and the file does not say which one is annotated"
+            raise line.error(reason, SETTINGS_REMEDY)
         raise line.error(f"no text: none of the fields {', '.join(map(short_repr, fields))} is text", REMEDY)
     return texts, default
 
