@@ -10,7 +10,7 @@ from spacy.tokens import Doc
 from ..annotation.tags import LabelledSpan
 from .annotators import choose_annotators
 from .counts import Note, ReadReport
-from .fields import keep_fields
+from .fields import select_fields
 from .json_files import read_items
 from .label_studio_results import ANSWERS, LABELS, MARKUP, REMEDY, Id, Regions, SortedResults, TypedRegion
 from .label_studio_tasks import AnnotationContent, TaskContent, read_task
@@ -128,7 +128,7 @@ def _convert_task(
     """Convert the annotations of a task, to one for each text with regions. Counts what is left out."""
     converted = [_convert_annotation(one, task, finder) for one in task.annotations]
     try:
-        kept = keep_fields(task.fields, fields)
+        kept = select_fields(task.fields, fields)
     except ValueError as error:
         raise task.line.error(str(error), REMEDY) from error
     for note in chain.from_iterable(one.notes for one in converted):
