@@ -38,6 +38,7 @@ from ..annotation.relations import (
     set_relations,
 )
 from ..annotation.sentences import with_sentences
+from ..annotation.thresholds import log_odds
 from ..annotation.type_pairs import (
     GivenTypePairs,
     add_type_pairs,
@@ -47,7 +48,7 @@ from ..annotation.type_pairs import (
     may_have,
 )
 from ..bridge.errors import ChangedSetting, named_errors
-from .base import LABEL_SAMPLE, TorchPipe, log_odds
+from .base import LABEL_SAMPLE, TorchPipe
 from .gold_checks import noting_unannotated
 from .relation_checks import (
     RelationFaults,
@@ -303,13 +304,13 @@ class RelationExtractor(TorchPipe):
         if new:
             self._resize()
 
-    def take_setting(self, name: str, value: Any) -> None:
+    def change_setting(self, name: str, value: Any) -> None:
         if name == "type_pairs" and isinstance(value, str):
             if self.learned_type_pairs and self.shim.is_initialized:
                 before = "all" if self.cfg[name] is None else self.cfg[name]
                 raise ChangedSetting(name, short_repr(before), repr(value))
             value = None
-        super().take_setting(name, value)
+        super().change_setting(name, value)
         if name == "type_pairs" and self.shim.is_initialized:
             warn_of_type_pairs(self)
 
