@@ -10,9 +10,8 @@ from spacy.tokens import Doc
 from ..annotation.tags import LabelledSpan
 from .annotators import choose_annotators
 from .counts import Note, ReadReport
-from .fields import select_fields
 from .json_files import read_items
-from .label_studio_results import ANSWERS, LABELS, MARKUP, REMEDY, Id, Regions, SortedResults, TypedRegion
+from .label_studio_results import ANSWERS, LABELS, MARKUP, REMEDY, Id, Region, Regions, SortedResults
 from .label_studio_tasks import AnnotationContent, TaskContent, read_task
 from .label_studio_texts import Bounds, Placement, TextFinder
 from .lines import FormatError, Line
@@ -47,11 +46,11 @@ class Marks(NamedTuple):
     missing: list[Bounds]
     places: dict[Id, dict[Bounds, int]]
 
-    def add_spans(self, region: TypedRegion, bounds: Bounds) -> None:
+    def add_spans(self, region: Region, bounds: Bounds) -> None:
         """Add a region with labels."""
         if region.id is not None:
             self.places.setdefault(region.id, {}).setdefault(bounds, len(self.spans))
-        self.spans.extend((*bounds, label) for label in region.region.labels)
+        self.spans.extend((*bounds, label) for label in region.labels)
 
 
 class Converted(NamedTuple):
@@ -99,7 +98,7 @@ def read_label_studio(
 def _read(
     path: str | Path, report: ReadReport, units: Sequence[str], fields: Sequence[str], on_error: str
 ) -> Iterator[TextAnnotation]:
-    tasks = [_try_to_read(line) for line in read_items(path, REMEDY)]
+    tasks = [_try_to_read(line, fields) for line in read_items(path, REMEDY)]
     finder = TextFinder(units)
     for task in tasks:
         if not isinstance(task, FormatError):
@@ -114,10 +113,10 @@ def _read(
         yield from found
 
 
-def _try_to_read(line: Line) -> TaskContent | FormatError:
+def _try_to_read(line: Line, fields: Sequence[str]) -> TaskContent | FormatError:
     """A task, or what is wrong with it, which is an error only when its turn comes."""
     try:
-        return read_task(line)
+        return read_task(line, fields)
     except FormatError as error:
         return error
 
@@ -127,10 +126,6 @@ def _convert_task(
 ) -> list[TextAnnotation]:
     """Convert the annotations of a task, to one for each text with regions. Counts what is left out."""
     converted = [_convert_annotation(one, task, finder) for one in task.annotations]
-    try:
-        kept = select_fields(task.fields, fields)
-    except ValueError as error:
-        raise task.line.error(str(error), REMEDY) from error
     for note in chain.from_iterable(one.notes for one in converted):
         report.note(note)
     for _ in range(task.cancelled):
@@ -141,7 +136,7 @@ def _convert_task(
     report.unread_keys.update(task.unread.difference(fields))
     if names:
         report.unread_keys.update(key for key, name in task.data.items() if name not in {*names, *fields})
-    return [text._replace(fields=kept) for one in converted for text in one.texts.values()]
+    return [text for one in converted for text in one.texts.values()]
 
 
 def _convert_annotation(annotation: AnnotationContent, task: TaskContent, finder: TextFinder) -> Converted:
@@ -158,7 +153,7 @@ def _convert_annotation(annotation: AnnotationContent, task: TaskContent, finder
     if not marks:
         if not results.is_empty and not _is_about_text(results, task, finder):
             return Converted({}, [*notes, Note(line, TASK_WITHOUT_TEXT)])
-        no_regions: Regions = {None: []}
+        no_regions: Regions = {None: []}  # of any tag: the text has none
         marks, notes_on_text = _mark_texts(no_regions, _place_regions(no_regions, task, finder), task)
         notes += notes_on_text
     relations, notes_on_relations = _find_relations(results, marks, line)
@@ -172,6 +167,7 @@ def _convert_annotation(annotation: AnnotationContent, task: TaskContent, finder
             key=task.key and (task.key, name),
             annotator=annotation.annotator,
             time=annotation.time,
+            fields=task.fields,
         )
         for name, text in task.texts.items()
         if name in marks
@@ -183,10 +179,10 @@ def _place_regions(regions: Regions, task: TaskContent, finder: TextFinder) -> d
     """Find the text of the regions of each tag, and their places there. Raises FormatError for labels that fit none."""
     placements: dict[str | None, Placement] = {}
     # Those that reach farthest fit the fewest texts.
-    for tag in sorted(regions, key=lambda tag: max((one.region.end for one in regions[tag]), default=0), reverse=True):
+    for tag in sorted(regions, key=lambda tag: max((one.end for one in regions[tag]), default=0), reverse=True):
         taken = {placement.text for placement in placements.values() if placement.text is not None}
         placements[tag] = finder.find(task.texts, tag, regions[tag], taken)
-        if placements[tag].text is None and any(one.must_fit for one in regions[tag]):
+        if placements[tag].text is None and any(region.must_fit for region in regions[tag]):
             raise finder.misfit(task.texts, regions[tag], task.line)
     return placements
 
@@ -233,26 +229,26 @@ def _mark_texts(
 
 
 def _mark(
-    regions: Sequence[TypedRegion], all_bounds: Sequence[Bounds | None], text: str, marks: Marks, line: Line
+    regions: Sequence[Region], all_bounds: Sequence[Bounds | None], text: str, marks: Marks, line: Line
 ) -> Iterator[Note]:
     """Add the regions of a tag to what is marked in their text. Yields notes on those that are left out.
 
     all_bounds: those of each region, None for a region that is not in the text.
     """
-    labelled = {(region.start, region.end) for _, _, region in regions if region.labels}
-    for one, bounds in zip(regions, all_bounds, strict=True):
+    labelled = {(region.start, region.end) for region in regions if region.labels}
+    for region, bounds in zip(regions, all_bounds, strict=True):
         if bounds is None:
-            yield Note(line, OTHER_RESULT, one.type)
-        elif one.region.labels:
-            marks.add_spans(one, bounds)
-        elif one.type in (LABELS, *MARKUP):
+            yield Note(line, OTHER_RESULT, region.type)
+        elif region.labels:
+            marks.add_spans(region, bounds)
+        elif region.type in (LABELS, *MARKUP):
             marks.missing.append(bounds)
             yield Note(line, WITHOUT_LABEL, text[slice(*bounds)])
-        elif (one.region.start, one.region.end) in labelled:  # an answer about an entity
-            yield Note(line, OTHER_RESULT, one.type)
+        elif (region.start, region.end) in labelled:  # an answer about an entity
+            yield Note(line, OTHER_RESULT, region.type)
         else:
             marks.missing.append(bounds)
-            yield Note(line, REGION_OF_OTHER_TYPE, f"{one.type} of {text[slice(*bounds)]!r}")
+            yield Note(line, REGION_OF_OTHER_TYPE, f"{region.type} of {text[slice(*bounds)]!r}")
 
 
 def _find_relations(

@@ -40,8 +40,8 @@ class Result(BaseModel):
     labels: list[Label] | None = None
 
 
-class Region(Source):
-    """A part of a text."""
+class RegionValue(Source):
+    """The value of a result that is a part of a text."""
 
     start: StrictInt
     end: StrictInt
@@ -49,12 +49,21 @@ class Region(Source):
     labels: list[Label] = []
 
 
-class TypedRegion(NamedTuple):
-    """A region, its id, and the type of its result."""
+class Region(NamedTuple):
+    """A part of a text.
+
+    id, type: those of its result.
+    start, end: its bounds, in a unit that is not known.
+    quoted: the text between them; None if the result does not say it.
+    labels: none for a region of another type.
+    """
 
     id: Id | None
     type: str
-    region: Region
+    start: int
+    end: int
+    quoted: str | None
+    labels: list[str]
 
     @property
     def must_fit(self) -> bool:
@@ -63,7 +72,7 @@ class TypedRegion(NamedTuple):
 
 
 # By the tag of their text in the configuration of the project.
-Regions = dict[str | None, list[TypedRegion]]
+Regions = dict[str | None, list[Region]]
 
 
 class SortedResults(NamedTuple):
@@ -90,20 +99,21 @@ def sort_results(results: Iterable[Result], line: Line) -> SortedResults:
     for result in results:
         if result.type == "relation":
             found.relations.append(result)
-        elif (region := _read_region(result, line)) is None:
+        elif (value := _read_value(result, line)) is None:
             found.others.append(result)
         else:
-            found.regions.setdefault(result.to_name, []).append(TypedRegion(result.id, result.type, region))
+            region = Region(result.id, result.type, value.start, value.end, value.text, value.labels)
+            found.regions.setdefault(result.to_name, []).append(region)
     return found
 
 
-def _read_region(result: Result, line: Line) -> Region | None:
-    """The region of a text that a result is; None for other results."""
+def _read_value(result: Result, line: Line) -> RegionValue | None:
+    """The value of a region of a text; None for other results."""
     value = result.value
     if not isinstance(value, dict) or "channel" in value:
         return None
     if result.type == LABELS:
-        return validate(Region, value, line, REMEDY)
+        return validate(RegionValue, value, line, REMEDY)
     if result.type in MARKUP:
         # They count in the text without its markup. Whether that is the text of the task shows what they quote.
         if not isinstance(value.get("text"), str) or not isinstance(value.get("globalOffsets"), dict):
@@ -115,5 +125,5 @@ def _read_region(result: Result, line: Line) -> Region | None:
             return None
         value = {**value, "text": quoted if isinstance(quoted, str) else None, "labels": []}
     with suppress(FormatError):
-        return validate(Region, value, line, REMEDY)
+        return validate(RegionValue, value, line, REMEDY)
     return None

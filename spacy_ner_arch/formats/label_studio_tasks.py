@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from pydantic import AliasChoices, Field, StrictBool
 
+from .fields import select_fields
 from .label_studio_results import BARE, REMEDY, Id, Result, SortedResults, sort_results
 from .lines import Line
 from .records import Source, parse_object, validate
@@ -85,7 +86,7 @@ class TaskContent(NamedTuple):
     key: the same for all annotations of a task, or None.
     unread: keys that are not read.
     data: keys that are read only if they name a text; each with the name of its data.
-    fields: what can be kept as fields: the data, and the keys of the task besides.
+    fields: fields to keep, of the data or else of the task itself.
     """
 
     line: Line
@@ -99,21 +100,25 @@ class TaskContent(NamedTuple):
     fields: dict[str, Any]
 
 
-def read_task(line: Line) -> TaskContent:
-    """Read a task of either export. Raises FormatError if it is none."""
+def read_task(line: Line, fields: Sequence[str]) -> TaskContent:
+    """Read a task of either export. Raises FormatError if it is none.
+
+    fields: names of the fields to keep.
+    """
     value = parse_object(line, REMEDY)
-    return _read_task(value, line) if "data" in value else _read_min_task(value, line)
+    return _read_task(value, line, fields) if "data" in value else _read_min_task(value, line, fields)
 
 
-def _read_task(value: dict[str, Any], line: Line) -> TaskContent:
+def _read_task(value: dict[str, Any], line: Line, fields: Sequence[str]) -> TaskContent:
     task = validate(Task, value, line, REMEDY)
     annotations = _contents(sorted(task.annotations, key=lambda one: not one.ground_truth), line)
     unread = {*value} - Task.known_keys()
     keys = {f"data.{name}": name for name in task.data}
-    return TaskContent(line, *_texts(task.data), *annotations, line.place, unread, keys, {**value, **task.data})
+    kept = _select_fields({**value, **task.data}, fields, line)
+    return TaskContent(line, *_texts(task.data), *annotations, line.place, unread, keys, kept)
 
 
-def _read_min_task(value: dict[str, Any], line: Line) -> TaskContent:
+def _read_min_task(value: dict[str, Any], line: Line, fields: Sequence[str]) -> TaskContent:
     shared = validate(MinTask, value, line, REMEDY)
     data = {name: item for name, item in value.items() if name not in MIN_KEYS}
     regions = {name: list(filter(_is_object, items)) for name, items in data.items() if isinstance(items, list)}
@@ -123,7 +128,8 @@ def _read_min_task(value: dict[str, Any], line: Line) -> TaskContent:
     # An empty list says that there are no regions.
     keys = {name: name for name, item in data.items() if not regions.get(name) and item != []}
     key = None if shared.id is None else f"task {shared.id}"
-    return TaskContent(line, *_texts(data), *_contents([annotation], line), key, set(), keys, value)
+    kept = _select_fields(value, fields, line)
+    return TaskContent(line, *_texts(data), *_contents([annotation], line), key, set(), keys, kept)
 
 
 def _is_object(item: Any) -> bool:
@@ -147,3 +153,10 @@ def _contents(annotations: Sequence[Annotation], line: Line) -> tuple[list[Annot
     shown = [one for one in annotations if not one.was_cancelled]
     contents = [AnnotationContent(sort_results(one.result, line), one.annotator, one.time) for one in shown]
     return contents, len(annotations) - len(shown)
+
+
+def _select_fields(record: dict[str, Any], names: Sequence[str], line: Line) -> dict[str, Any]:
+    try:
+        return select_fields(record, names)
+    except ValueError as error:
+        raise line.error(str(error), REMEDY) from error

@@ -1,12 +1,12 @@
 """Texts of Label Studio: which string of a task has the regions of a tag, and where they are in it."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from reprlib import repr as short_repr
 from typing import Any, NamedTuple
 
-from .label_studio_results import REMEDY, Region, Regions, TypedRegion
+from .label_studio_results import REMEDY, Region, Regions
 from .lines import FormatError, Line
 from .records import check_bounds
 from .units import to_characters, unit_places
@@ -60,7 +60,7 @@ class TextFinder:
         return self._fits[None, name] > 0
 
     def find(
-        self, texts: dict[str, str], tag: str | None, regions: Sequence[TypedRegion], taken: Collection[str]
+        self, texts: dict[str, str], tag: str | None, regions: Sequence[Region], taken: Collection[str]
     ) -> Placement:
         """Find which string of the data the regions of a tag belong to, and their places in it.
 
@@ -83,7 +83,7 @@ class TextFinder:
         rivals = [other for other, _ in fitting if (other in taken) == (name in taken)]
         return Placement(name, _place_all(regions, texts[name], fit), len(rivals) > 1 and name not in ("text", tag))
 
-    def misfit(self, texts: dict[str, str], regions: Sequence[TypedRegion], line: Line) -> FormatError:
+    def misfit(self, texts: dict[str, str], regions: Sequence[Region], line: Line) -> FormatError:
         """The error about regions that fit no text."""
         faults = []
         for name, text in texts.items():
@@ -94,7 +94,7 @@ class TextFinder:
                     faults.append(f"data[{name!r}] in {unit}: {error}")
         return line.error(f"the regions fit no text; {'; '.join(faults[:3])}", REMEDY)
 
-    def _fit(self, text: str, regions: Sequence[TypedRegion]) -> Fit | None:
+    def _fit(self, text: str, regions: Sequence[Region]) -> Fit | None:
         """How the regions fit a text; None if they do not."""
         for unit in self.units:
             with suppress(ValueError):
@@ -102,9 +102,9 @@ class TextFinder:
         return None
 
 
-def _deciding(of_tag: Iterable[TypedRegion]) -> list[Region]:
+def _deciding(of_tag: Sequence[Region]) -> list[Region]:
     """The regions of a tag that show its text: those that must fit it, if there are any."""
-    return [one.region for one in of_tag if one.must_fit] or [one.region for one in of_tag]
+    return [region for region in of_tag if region.must_fit] or [*of_tag]
 
 
 def _find_bounds(text: str, regions: list[Region], unit: str) -> list[Bounds]:
@@ -115,18 +115,18 @@ def _find_bounds(text: str, regions: list[Region], unit: str) -> list[Bounds]:
         if not _is_quoted(region, text[start:end]):
             raise ValueError(
                 f"the region {region.start}-{region.end} is {short_repr(text[start:end])}, "
-                f"not {short_repr(region.text)}"
+                f"not {short_repr(region.quoted)}"
             )
     return [(start, end) for start, end, _ in spans]
 
 
-def _place_all(regions: Sequence[TypedRegion], text: str, fit: Fit) -> Sequence[Bounds | None]:
+def _place_all(regions: Sequence[Region], text: str, fit: Fit) -> Sequence[Bounds | None]:
     """The bounds of all regions of a tag in code points, None for those that do not fit. All count in the same unit."""
     if len(fit.bounds) == len(regions):
         return fit.bounds
     decided = iter(fit.bounds)
     places = dict(unit_places(text, fit.unit))
-    return [next(decided) if one.must_fit else _place(one.region, text, places) for one in regions]
+    return [next(decided) if region.must_fit else _place(region, text, places) for region in regions]
 
 
 def _place(region: Region, text: str, places: dict[int, int]) -> Bounds | None:
@@ -143,7 +143,7 @@ def _place(region: Region, text: str, places: dict[int, int]) -> Bounds | None:
 def _is_quoted(region: Region, part: str) -> bool:
     """Whether a part of a text is what the region quotes, if it quotes anything."""
     # Label Studio changes the line ends of what it quotes.
-    return region.text is None or _words(region.text) == _words(part)
+    return region.quoted is None or _words(region.quoted) == _words(part)
 
 
 def _words(text: str) -> list[str]:
