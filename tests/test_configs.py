@@ -66,8 +66,8 @@ def leaves(section, prefix=""):
             yield f"{prefix}{key}", value
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
+@pytest.fixture(scope="module", name="corpus")
+def make_corpus(tmp_path_factory):
     """Entities, the same entities as spans with others nested in them, relations and trees."""
     path = tmp_path_factory.mktemp("corpus") / "train.spacy"
     docs = gold_docs(spacy.blank("en"))

@@ -5,21 +5,17 @@ import warnings
 import pytest
 import torch
 
-pytest.importorskip("triton", reason="Triton is not installed (torch brings it with CUDA on Linux)")
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+from spacy_ner_arch.annotation.tags import MISSING, tag_names
+from spacy_ner_arch.nn import forward_backward, fused, viterbi
+from spacy_ner_arch.nn.crf import LinearChainCRF
+from spacy_ner_arch.nn.forward_backward import FORBIDDEN, log_alpha, log_beta, scaled_messages, total_score
+from spacy_ner_arch.nn.viterbi import best_path
 
-from spacy_ner_arch.annotation.tags import MISSING, tag_names  # noqa: E402
-from spacy_ner_arch.nn import crf_kernels, forward_backward, fused, viterbi  # noqa: E402
-from spacy_ner_arch.nn.crf import LinearChainCRF  # noqa: E402
-from spacy_ner_arch.nn.crf_kernels import fused_best_path  # noqa: E402
-from spacy_ner_arch.nn.forward_backward import (  # noqa: E402
-    FORBIDDEN,
-    log_alpha,
-    log_beta,
-    scaled_messages,
-    total_score,
-)
-from spacy_ner_arch.nn.viterbi import best_path  # noqa: E402
+pytest.importorskip("triton", reason="Triton is not installed (torch brings it with CUDA on Linux)")
+
+from spacy_ner_arch.nn import crf_kernels  # noqa: E402 - needs Triton
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 # Tags, and the length of each sequence.
 SHAPES = [(1, [3, 1]), (2, [4, 0, 1]), (5, [1]), (16, [5, 7]), (17, [6, 2, 9, 0]), (33, [3, 4]), (128, [3])]
@@ -75,8 +71,8 @@ def test_messages_equal_those_of_torch(tags, lengths, spread, dtype, with_kernel
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("tags, lengths", SHAPES)
 def test_best_paths_equal_those_of_torch(tags, lengths, dtype, on_torch):
-    emissions, transitions, sizes = make(tags, lengths, dtype=dtype)
-    ours, expected = fused_best_path(emissions, transitions, sizes), best_path(emissions, transitions, sizes)
+    batch = make(tags, lengths, dtype=dtype)
+    ours, expected = crf_kernels.fused_best_path(*batch), best_path(*batch)
     assert ours.dtype == torch.int64 and ours.shape == expected.shape
     for b, length in enumerate(lengths):
         assert ours[b, :length].tolist() == expected[b, :length].tolist()
@@ -95,7 +91,7 @@ def test_long_sequences(with_kernels, on_torch):
 
     for one, other in zip(with_kernels(log_messages), log_messages(), strict=True):
         assert torch.allclose(one, other, rtol=1e-12)
-    ours, expected = fused_best_path(*batch), best_path(*batch)
+    ours, expected = crf_kernels.fused_best_path(*batch), best_path(*batch)
     for b, length in enumerate(lengths.tolist()):
         scores = [path_score(emissions[b], transitions, path[b, :length]) for path in (ours, expected)]
         assert torch.allclose(*scores, rtol=1e-7)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
 from spacy_ner_arch.cli.convert import AUTO, FORMAT_HELP
 from spacy_ner_arch.formats import FORMATS
-from spacy_ner_arch.formats.fields import keep_fields
+from spacy_ner_arch.formats.fields import select_fields
 from spacy_ner_arch.formats.writers.content import get_fields
 
 COLUMNS = "Anna B-PER\nleft O\n\nTarvik B-LOC\n\n"
@@ -185,7 +185,7 @@ def test_a_field_that_cannot_be_stored(tmp_path: Path, value: Any) -> None:
 
 
 def test_dates_are_kept_as_text() -> None:
-    assert keep_fields({"at": datetime(2024, 5, 1, 12)}, ["at"]) == {"at": "2024-05-01T12:00:00"}
+    assert select_fields({"at": datetime(2024, 5, 1, 12)}, ["at"]) == {"at": "2024-05-01T12:00:00"}
 
 
 def test_the_format_is_found_out_and_said(tmp_path: Path) -> None:

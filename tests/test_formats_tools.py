@@ -133,7 +133,7 @@ def test_an_answer_outside_of_the_text_of_label_studio_leaves_its_tokens_annotat
     bounds = {"start": -3, "end": units(TARVIK)["end"]}
     answer = {"id": "q", "type": "choices", "to_name": "text", "value": {**bounds, "choices": ["sure"]}}
     [doc], report = read(write(tmp_path, task(submitted(region(units(ANNA), "X", "a", "Anna"), answer))))
-    assert report.notes == {label_studio.OTHER_TYPE: 1} and all(token.ent_iob for token in doc)
+    assert report.notes == {label_studio.OTHER_RESULT: 1} and all(token.ent_iob for token in doc)
 
 
 def test_many_regions_of_a_text_of_label_studio_take_linear_time(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_images_and_other_results_of_label_studio(tmp_path: Path) -> None:
     docs, report = read(write(tmp_path, *tasks))
     assert len(docs) == 1
     check_full(docs[0])
-    assert report.notes == {label_studio.NO_TEXT: 3, label_studio.OTHER_TYPE: 3, label_studio.CANCELLED: 1}
+    assert report.notes == {label_studio.TASK_WITHOUT_TEXT: 3, label_studio.OTHER_RESULT: 3, label_studio.CANCELLED: 1}
 
 
 def test_tasks_with_several_strings_in_label_studio(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_relations_to_what_is_left_out_in_label_studio(tmp_path: Path) -> None:
     relations = [{"type": "relation", "from_id": "b", "to_id": id, "labels": ["x"]} for id in "xy"]
     [doc], report = read(write(tmp_path, task(submitted(box, bare, *full_results(characters), *relations))))
     check_full(doc)
-    assert report.notes == {label_studio.OTHER_TYPE: 1, label_studio.NO_LABEL: 1, RELATION_LEFT_OUT: 2}
+    assert report.notes == {label_studio.OTHER_RESULT: 1, label_studio.WITHOUT_LABEL: 1, RELATION_LEFT_OUT: 2}
 
 
 def test_a_relation_to_a_deleted_region_of_label_studio_is_left_out(tmp_path: Path) -> None:
@@ -229,8 +229,8 @@ def test_a_relation_to_a_deleted_region_of_label_studio_is_left_out(tmp_path: Pa
     path = write(tmp_path, task(submitted(*full_results(characters), *relations, {**relations[0], "to_id": None})))
     [doc], report = read(path)
     check_full(doc)
-    assert report.notes == {label_studio.DANGLING: 3}
-    assert report.examples[label_studio.DANGLING][0] == f"{path}:2: object 1: from b to q"
+    assert report.notes == {label_studio.DANGLING_RELATION: 3}
+    assert report.examples[label_studio.DANGLING_RELATION][0] == f"{path}:2: object 1: from b to q"
 
 
 def hypertext(**more: Any) -> dict[str, Any]:
@@ -249,12 +249,12 @@ def test_regions_of_other_types_are_not_learned_as_no_entity(tmp_path: Path, nam
     about_region = {**choice, "id": "c", "value": {**tarvik, "choices": ["sad"]}}
     tasks = [
         ([hypertext()], ENTITIES[1:2], [], {}),
-        ([hypertext(), choice], ENTITIES[1:2], ["Tarvik"], {label_studio.OTHER_REGION: 1}),
-        ([answer], [], ["Tarvik"], {label_studio.OTHER_REGION: 1}),
-        ([bare], [], ["Tarvik"], {label_studio.NO_LABEL: 1}),
-        ([hypertext(hypertextlabels=[])], [], ["Anna", "Brandt"], {label_studio.NO_LABEL: 1}),
+        ([hypertext(), choice], ENTITIES[1:2], ["Tarvik"], {label_studio.REGION_OF_OTHER_TYPE: 1}),
+        ([answer], [], ["Tarvik"], {label_studio.REGION_OF_OTHER_TYPE: 1}),
+        ([bare], [], ["Tarvik"], {label_studio.WITHOUT_LABEL: 1}),
+        ([hypertext(hypertextlabels=[])], [], ["Anna", "Brandt"], {label_studio.WITHOUT_LABEL: 1}),
         # An answer about an entity.
-        ([*full, about_region], ENTITIES, [], {label_studio.OTHER_TYPE: 1}),
+        ([*full, about_region], ENTITIES, [], {label_studio.OTHER_RESULT: 1}),
     ]
     for results, entities, missing, notes in tasks:
         [doc], report = read(write(tmp_path, task(submitted(*results), **{name: TEXT})))
@@ -270,13 +270,13 @@ def test_a_region_of_label_studio_without_a_place_leaves_out_the_annotation(tmp_
     tasks = [task(submitted(hypertext(**more))), task(submitted(*full_results(characters)), id=2)]
     [doc], report = read(write(tmp_path, *tasks))
     check_full(doc)
-    assert report.notes == {label_studio.OTHER_TYPE: 1, label_studio.UNPLACED: 1}
+    assert report.notes == {label_studio.OTHER_RESULT: 1, label_studio.UNPLACED_REGION: 1}
     [doc], report = read(write(tmp_path, task(submitted(hypertext(**more)), submitted(*full_results(characters)))))
     check_full(doc)
     # Labels in the same text do not make it complete.
     with_both = task(submitted(hypertext(**more), *full_results(characters)))
     docs, report = read(write(tmp_path, with_both))
-    assert not docs and report.notes[label_studio.UNPLACED] == 1
+    assert not docs and report.notes[label_studio.UNPLACED_REGION] == 1
 
 
 def test_a_text_with_regions_of_its_own_is_read_beside_one_without_places(tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_a_text_with_regions_of_its_own_is_read_beside_one_without_places(tmp_pa
     path = write(tmp_path, task(submitted(title, *full_results(characters)), page="<p>Anna</p>", text=TEXT))
     [doc], report = read(path)
     check_full(doc)
-    assert report.notes == {label_studio.OTHER_TYPE: 1}
+    assert report.notes == {label_studio.OTHER_RESULT: 1}
 
 
 def test_regions_without_labels_in_json_min(tmp_path: Path) -> None:
@@ -294,7 +294,8 @@ def test_regions_without_labels_in_json_min(tmp_path: Path) -> None:
     [doc], report = read(path)
     assert named(doc.ents) == [("Anna Brandt", "PER")]
     assert [token.text for token in doc if not token.ent_iob] == ["Tarvik"]
-    assert report.notes == {label_studio.OTHER_TYPE: 1, label_studio.OTHER_REGION: 1} and not report.unread_keys
+    assert report.notes == {label_studio.OTHER_RESULT: 1, label_studio.REGION_OF_OTHER_TYPE: 1}
+    assert not report.unread_keys
 
 
 def test_an_answer_without_regions_says_that_there_are_none(tmp_path: Path) -> None:
@@ -305,10 +306,10 @@ def test_an_answer_without_regions_says_that_there_are_none(tmp_path: Path) -> N
     tasks = [task(submitted(choice), id=1, body="Nothing."), task(submitted(box), id=2, **image)]
     docs, report = read(write(tmp_path, *tasks))
     assert [doc.text for doc in docs] == ["Nothing."] and not docs[0].spans["sc"]
-    assert report.notes == {label_studio.OTHER_TYPE: 2, label_studio.NO_TEXT: 1}
+    assert report.notes == {label_studio.OTHER_RESULT: 2, label_studio.TASK_WITHOUT_TEXT: 1}
     docs, report = read(write(tmp_path, *tasks, task(submitted(*full_results(characters)), id=3, body=TEXT)))
     assert [doc.text for doc in docs] == ["Nothing.", "A cat.", TEXT]
-    assert report.notes == {label_studio.OTHER_TYPE: 2} and report.unread_keys == {"data.image": 1, "predictions": 3}
+    assert report.notes == {label_studio.OTHER_RESULT: 2} and report.unread_keys == {"data.image": 1, "predictions": 3}
 
 
 @pytest.mark.parametrize("minimal", [True, False])
@@ -347,7 +348,7 @@ def test_directions_and_labels_of_relations_in_label_studio(tmp_path: Path) -> N
     assert sorted(relations_of(doc)) == sorted(
         [(tarvik, "x", anna), (anna, "y", tarvik), (tarvik, "y", anna), (anna, "z", tarvik), (tarvik, "z", anna)]
     )
-    assert report.notes == {label_studio.NO_LABEL: 1}
+    assert report.notes == {label_studio.WITHOUT_LABEL: 1}
 
 
 @pytest.mark.parametrize(
@@ -1008,7 +1009,11 @@ def test_one_question_and_several_texts_in_argilla(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        ({"fields": {"a": "x", "b": "y"}, "responses": {}}, "none of the fields 'a', 'b' is text"),
+        ({"fields": {"a": ["x"], "b": 1}, "responses": {}}, "none of the fields 'a', 'b' is text"),
+        (
+            {"fields": {"b": "x", "a": "y"}, "responses": {}},
+            r"the fields 'a', 'b' are texts, and the file does not say which one(.|\n)*settings.json names the field",
+        ),
         ({"fields": {"a": "xyz"}, "responses": {"q": [{"value": [{"start": 0, "end": 9, "label": "X"}]}]}}, "outside"),
         ({"text": "xyz", "q.responses": [[]], "q.responses.users": []}, "q.responses has 1 answers, but other numbers"),
     ],

@@ -14,7 +14,7 @@ from spacy.tokens import DocBin
 from spacy.training import Example
 from spacy.training.initialize import init_nlp
 from spacy.util import resolve_dot_names
-from test_configs import CONFIGS, ROOT, corpus, given, small_config  # noqa: F401
+from test_configs import CONFIGS, ROOT, given, make_corpus, small_config  # noqa: F401 - the fixture `corpus`
 
 from spacy_ner_arch.annotation.chains import Chain
 from spacy_ner_arch.annotation.tags import tag_names
@@ -86,12 +86,12 @@ def check(config) -> None:
 @pytest.mark.parametrize(
     "path", [pytest.param(p, id=p.stem, marks=[] if p.stem in FAST else pytest.mark.slow) for p in CONFIGS]
 )
-def test_config(path, corpus, tiny_transformers):  # noqa: F811
+def test_config(path, corpus, tiny_transformers):
     check(small_config(path, corpus, tiny_transformers["bert"]))
 
 
 @pytest.mark.parametrize("name", ["bilstm_crf", pytest.param("joint", marks=pytest.mark.slow), "span"])
-def test_copies_of_documents(name, corpus, tiny_transformers):  # noqa: F811
+def test_copies_of_documents(name, corpus, tiny_transformers):
     config = ROOT / "configs" / f"{name}.cfg"
     with pretend_gpu() as gpu:
         run = Run(small_config(config, corpus, tiny_transformers["bert"], **{"components.*.consistency": 1.0}))
@@ -105,7 +105,7 @@ def test_copies_of_documents(name, corpus, tiny_transformers):  # noqa: F811
         assert all(losses[f"{head}_consistency"] > 0 for head in heads)
 
 
-def test_white_space_costs_no_wait(corpus):  # noqa: F811
+def test_white_space_costs_no_wait(corpus):
     config = ROOT / "configs" / "joint_bilstm.cfg"
     with pretend_gpu() as gpu:
         run = Run(small_config(config, corpus, None))
@@ -120,7 +120,7 @@ def test_white_space_costs_no_wait(corpus):  # noqa: F811
     assert losses["sequence_ner"] > 0 and losses["relation_extractor"] > 0
 
 
-def test_the_host_starts_the_backward_pass_before_it_waits_for_the_loss(corpus, tiny_transformers, monkeypatch):  # noqa: F811
+def test_the_host_starts_the_backward_pass_before_it_waits_for_the_loss(corpus, tiny_transformers, monkeypatch):
     """That of the head; those of the other layers need a finite loss."""
     with pretend_gpu() as gpu:
         run = Run(small_config(ROOT / "configs" / "span.cfg", corpus, tiny_transformers["bert"]))
@@ -139,7 +139,7 @@ def test_the_host_starts_the_backward_pass_before_it_waits_for_the_loss(corpus, 
         assert gpu.waits.total() == before + 1
 
 
-def test_a_batch_is_started_before_the_host_waits_for_the_last_one(corpus, monkeypatch):  # noqa: F811
+def test_a_batch_is_started_before_the_host_waits_for_the_last_one(corpus, monkeypatch):
     with pretend_gpu() as gpu:
         nlp = Run(small_config(ROOT / "configs" / "joint_bilstm.cfg", corpus, None)).nlp
         docs = [doc for _ in range(2) for doc in given(nlp)]
@@ -157,7 +157,7 @@ def test_a_batch_is_started_before_the_host_waits_for_the_last_one(corpus, monke
 
 
 @pytest.mark.parametrize("step", ["predict", "set_annotations"])
-def test_a_batch_that_fails_comes_between_its_neighbors(step, corpus, monkeypatch):  # noqa: F811
+def test_a_batch_that_fails_comes_between_its_neighbors(step, corpus, monkeypatch):
     with pretend_gpu():
         nlp = Run(small_config(ROOT / "configs" / "bilstm_crf.cfg", corpus, None)).nlp
         tagger = nlp.get_pipe("sequence_ner")
@@ -178,7 +178,7 @@ def test_a_batch_that_fails_comes_between_its_neighbors(step, corpus, monkeypatc
         assert seen == [("sequence_ner", "2", "2 is no text")]
 
 
-def test_a_stream_that_fails_gives_all_documents_before(corpus):  # noqa: F811
+def test_a_stream_that_fails_gives_all_documents_before(corpus):
     def texts():
         yield from "01"
         raise ValueError("no more")
@@ -191,7 +191,7 @@ def test_a_stream_that_fails_gives_all_documents_before(corpus):  # noqa: F811
         assert given == ["0", "1"]
 
 
-def test_the_memory_of_a_batch_that_fails_is_free_for_the_next_one(corpus, monkeypatch):  # noqa: F811
+def test_the_memory_of_a_batch_that_fails_is_free_for_the_next_one(corpus, monkeypatch):
     """As after `CUDA out of memory`, with an error handler that goes on."""
     with pretend_gpu():
         nlp = Run(small_config(ROOT / "configs" / "bilstm_crf.cfg", corpus, None)).nlp
@@ -216,7 +216,7 @@ def test_the_memory_of_a_batch_that_fails_is_free_for_the_next_one(corpus, monke
         assert free == [True] * 8
 
 
-def test_a_loss_that_is_not_finite_is_found_on_a_gpu(corpus):  # noqa: F811
+def test_a_loss_that_is_not_finite_is_found_on_a_gpu(corpus):
     with pretend_gpu():
         run = Run(small_config(ROOT / "configs" / "bilstm_crf.cfg", corpus, None))
         run.update()
@@ -235,7 +235,7 @@ def test_a_loss_that_is_not_finite_is_found_on_a_gpu(corpus):  # noqa: F811
 
 
 @pytest.mark.parametrize("name", ["bilstm_crf", pytest.param("bilstm", marks=pytest.mark.slow)])
-def test_teachers(name, corpus, tmp_path):  # noqa: F811
+def test_teachers(name, corpus, tmp_path):
     """Two documents have a teacher each, one of them with a label of its own, and two are gold."""
     vocab = spacy.blank("en").vocab
     docs = list(DocBin().from_disk(corpus).get_docs(vocab))[:4]
@@ -261,13 +261,13 @@ VARIANTS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", VARIANTS.values(), ids=list(VARIANTS))
 @pytest.mark.parametrize("name", ["transformer_bilstm_crf", "nested"])
-def test_variant(name, settings, corpus, tiny_transformers):  # noqa: F811
+def test_variant(name, settings, corpus, tiny_transformers):
     check(small_config(ROOT / "configs" / f"{name}.cfg", corpus, tiny_transformers["bert"], **settings))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["transformer_bilstm_crf", "joint_bilstm", "nested", "relation_acnn"])
-def test_what_else_is_done_with_a_pipeline(name, corpus, tiny_transformers):  # noqa: F811
+def test_what_else_is_done_with_a_pipeline(name, corpus, tiny_transformers):
     """New labels, averages, calibration, scores, storing, loading on the other device, a transformer of its own."""
     settings = {"training.optimizer.use_averages": True}
     config = small_config(ROOT / "configs" / f"{name}.cfg", corpus, tiny_transformers["bert"], **settings)
@@ -290,7 +290,7 @@ def test_what_else_is_done_with_a_pipeline(name, corpus, tiny_transformers):  # 
     assert [str((doc.ents, doc.spans, doc._.relations)) for doc in nlp.pipe(given(nlp))] == found
 
 
-def test_results_are_those_of_the_cpu(corpus):  # noqa: F811
+def test_results_are_those_of_the_cpu(corpus):
     config = small_config(ROOT / "configs" / "span_bilstm.cfg", corpus, None)
 
     def results():
@@ -387,7 +387,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("module, name, fault, error", FAULTS.values(), ids=list(FAULTS))
-def test_planted_fault(module, name, fault, error, corpus, monkeypatch):  # noqa: F811
+def test_planted_fault(module, name, fault, error, corpus, monkeypatch):
     config = small_config(ROOT / "configs" / "bilstm_crf.cfg", corpus, None)
     with pretend_gpu() as gpu:
         run = Run(config)
@@ -397,7 +397,7 @@ def test_planted_fault(module, name, fault, error, corpus, monkeypatch):  # noqa
             run.check(gpu)
 
 
-def test_a_process_cannot_use_the_gpu_of_the_one_it_was_forked_from(corpus):  # noqa: F811
+def test_a_process_cannot_use_the_gpu_of_the_one_it_was_forked_from(corpus):
     with pretend_gpu():
         run = Run(small_config(ROOT / "configs" / "bilstm_crf.cfg", corpus, None))
         with pytest.raises(ValueError, match="sequence_ner: the model is on a GPU, .* set n_process = 1"):

@@ -134,7 +134,7 @@ def convert(
         show_report(report, labels)
         for part, part_docs in parts.items():
             msg.good(f"{output_dir / part}.spacy: {len(part_docs)} docs")
-        found_fields |= report.kept_fields.keys()
+        found_fields |= report.documents_with_field.keys()
         found_labels |= report.entities.keys() | report.spans.keys()
     for field in options.get("fields", ()):
         if field not in found_fields:

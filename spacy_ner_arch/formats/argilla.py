@@ -13,7 +13,7 @@ from ..annotation.tags import LabelledSpan
 from .annotators import choose_annotators
 from .arrow_files import read_rows
 from .counts import Note, ReadReport
-from .fields import keep_fields
+from .fields import select_fields
 from .lines import Line
 from .records import Source, Text, Triple, check_bounds, entity_values, parse_object, text_of, validate
 from .sentence import Sentence
@@ -80,7 +80,7 @@ def read_argilla(
     are not read.
 
     unit: what start and end count; None for utf-16, as the page of Argilla counts.
-    fields: names of fields of the records to keep in doc.user_data, see `fields.keep_fields`.
+    fields: names of fields of the records to keep in doc.user_data, see `fields.select_fields`.
     Other arguments, results and errors are those of `offsets.read_texts`.
     """
     unit = check_unit(unit or "utf-16")
@@ -100,7 +100,7 @@ def _read(path: Path, report: ReadReport, unit: str, fields: Sequence[str], on_e
             for (user, field), spans in _answers(record, value, texts, default, field_of, line, notes).items():
                 text = text_of(texts[field], line, REMEDY)
                 try:
-                    kept = keep_fields(value, fields)
+                    kept = select_fields(value, fields)
                     characters = to_characters(text, spans, unit)
                     check_bounds(characters, None, len(text), "characters")
                 except ValueError as error:
@@ -135,6 +135,9 @@ def _find_texts(record: ArgillaRecord, value: dict[str, Any], is_told: bool, lin
     texts = {name: field for name, field in fields.items() if isinstance(field, str)}
     default = next(iter(texts)) if record.fields is not None and len(texts) == 1 else "text"
     if default not in texts and not is_told:
+        if len(texts) > 1:
+            reason = f"the fields {_listed(texts)} are texts, and the file does not say which one is annotated"
+            raise line.error(reason, SETTINGS_REMEDY)
         raise line.error(f"no text: none of the fields {', '.join(map(short_repr, fields))} is text", REMEDY)
     return texts, default
 

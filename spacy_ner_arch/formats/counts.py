@@ -45,7 +45,7 @@ class ReadReport:
     relations_beside_entities: relations with an argument that is not an entity.
     relations_dropped: relations lost because another sentence of the Doc has no relation annotation.
     schemes: files by tag scheme.
-    kept_fields: documents by field of their record that they keep.
+    documents_with_field: documents by field of their record that they keep.
     unread_keys: JSON keys that the format does not have.
     other_labels: spans by label that are left out because of their label.
     notes: what was repaired, left out or skipped, by kind.
@@ -67,7 +67,7 @@ class ReadReport:
     relations_beside_entities: int = 0
     relations_dropped: int = 0
     schemes: Counter[str] = field(default_factory=Counter)
-    kept_fields: Counter[str] = field(default_factory=Counter)
+    documents_with_field: Counter[str] = field(default_factory=Counter)
     unread_keys: Counter[str] = field(default_factory=Counter)
     other_labels: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
@@ -164,7 +164,7 @@ class ReadReport:
             ),
             ("relations dropped, as other sentences of the Doc have none", self.relations_dropped or None),
             ("relations with an argument left out of doc.ents", self.relations_beside_entities or None),
-            *((f"documents with the field {name}", n) for name, n in sorted(self.kept_fields.items())),
+            *((f"documents with the field {name}", n) for name, n in sorted(self.documents_with_field.items())),
             ("keys that are not read", _most_common(self.unread_keys)),
             ("labels that are not in --labels", _most_common(self.other_labels)),
         ]

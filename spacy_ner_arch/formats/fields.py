@@ -10,7 +10,7 @@ import srsly
 CONTAINERS = ("meta", "metadata", "data", "fields")
 
 
-def keep_fields(record: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+def select_fields(record: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
     """The fields with these names that a record has, in itself or else in one of CONTAINERS.
 
     Dates become text. Raises ValueError for a value that a .spacy file cannot hold.

@@ -1,6 +1,6 @@
 """Format `label-studio`: the exports JSON and JSON-MIN of Label Studio."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -10,52 +10,54 @@ from spacy.tokens import Doc
 from ..annotation.tags import LabelledSpan
 from .annotators import choose_annotators
 from .counts import Note, ReadReport
-from .fields import keep_fields
 from .json_files import read_items
-from .label_studio_tasks import REMEDY, Annotation, Id, Result, TaskContent, read_task
-from .label_studio_texts import (
-    ANSWERS,
-    MARKUP,
-    Evidence,
-    Regions,
-    TypedRegion,
-    deciding,
-    find_text,
-    misfit,
-    region_of,
-)
+from .label_studio_results import ANSWERS, LABELS, MARKUP, REMEDY, Id, Region, Regions, SortedResults
+from .label_studio_tasks import AnnotationContent, TaskContent, read_task
+from .label_studio_texts import Bounds, Placement, TextFinder
 from .lines import FormatError, Line
-from .records import parse_object, text_of
+from .records import text_of
 from .sentence import Sentence
 from .spans import RELATION_LEFT_OUT
 from .texts import UNLABELLED, LabelledIndices, TextAnnotation, complete_relations, make_sentences
 from .units import check_unit
 
+# Annotations that are left out as a whole.
 CANCELLED = "left out: annotations that the annotator cancelled"
-NO_TEXT = "left out: tasks without a text, such as images"
-OTHER_TYPE = "left out: results that are not labels of a text"
-OTHER_REGION = "left out: regions of a text that are no labels; their tokens are left without annotation"
-UNPLACED = "left out: annotations with a region whose place in the text is not known"
+TASK_WITHOUT_TEXT = "left out: tasks without a text, such as images"
+UNPLACED_REGION = "left out: annotations with a region whose place in the text is not known"
+# Results that are left out. OTHER_RESULT: also regions that are not in the text, and answers about a labelled region.
+OTHER_RESULT = "left out: results that are not labels of a text"
+REGION_OF_OTHER_TYPE = "left out: regions of a text that are no labels; their tokens are left without annotation"
+WITHOUT_LABEL = "left out: relations and regions without a label; tokens of the regions are left without annotation"
+DANGLING_RELATION = "left out: relations with an argument that is not there, such as a region that was deleted"
+# What is read, but may be wrong.
 CHOSEN_TEXT = "tasks with several strings, of which one was taken for the text"
-NO_LABEL = "left out: relations and regions without a label; tokens of the regions are left without annotation"
-DANGLING = "left out: relations with an argument that is not there, such as a region that was deleted"
 
 
-class PlacedRegions(NamedTuple):
-    """The regions of an annotation in their texts.
+class Marks(NamedTuple):
+    """What the regions of an annotation mark in a text.
 
-    spans: by the name of the text.
-    missing: parts of the text that are not annotated, by its name.
-    places: for each region with a label, by its id: the name of its text, and the index of its first span there.
-    clashes: ids of several regions.
-    tags: tags of the regions that are in a text.
+    spans: a span for each label of each region.
+    missing: parts of the text that are not annotated.
+    places: for regions with a label, by their id and their bounds: the index of the first span.
     """
 
-    spans: dict[str, list[LabelledSpan]]
-    missing: dict[str, list[tuple[int, int]]]
-    places: dict[Id, tuple[str, int]]
-    clashes: set[Id]
-    tags: set[str | None]
+    spans: list[LabelledSpan]
+    missing: list[Bounds]
+    places: dict[Id, dict[Bounds, int]]
+
+    def add_spans(self, region: Region, bounds: Bounds) -> None:
+        """Add a region with labels."""
+        if region.id is not None:
+            self.places.setdefault(region.id, {}).setdefault(bounds, len(self.spans))
+        self.spans.extend((*bounds, label) for label in region.labels)
+
+
+class Converted(NamedTuple):
+    """What becomes of an annotation of a task: one for each text with regions, by its name, and notes."""
+
+    texts: dict[str, TextAnnotation]
+    notes: list[Note]
 
 
 def read_label_studio(
@@ -96,213 +98,177 @@ def read_label_studio(
 def _read(
     path: str | Path, report: ReadReport, units: Sequence[str], fields: Sequence[str], on_error: str
 ) -> Iterator[TextAnnotation]:
-    lines = list(read_items(path, REMEDY))
-    evidence = _find_evidence(lines, units)
-    for line in lines:
+    tasks = [_try_to_read(line, fields) for line in read_items(path, REMEDY)]
+    finder = TextFinder(units)
+    for task in tasks:
+        if not isinstance(task, FormatError):
+            for annotation in task.annotations:
+                finder.learn(task.texts, annotation.results.regions)
+    for task in tasks:
         found: list[TextAnnotation] = []
         with report.skipping(on_error):
-            task = read_task(parse_object(line, REMEDY), line)
-            shown = [one for one in task.annotations if not one.was_cancelled]
-            made = [_make_annotations(one, task, units, evidence, line) for one in shown]
-            names = {name for one in made for name in one.texts}
-            try:
-                kept = keep_fields(task.fields, fields)
-            except ValueError as error:
-                raise line.error(str(error), REMEDY) from error
-            found += [text._replace(fields=kept) for one in made for text in one.texts.values()]
-            for note in chain.from_iterable(one.notes for one in made):
-                report.note(note)
-            for _ in range(len(task.annotations) - len(shown)):
-                report.note(Note(line, CANCELLED))
-            if not task.annotations:
-                report.note(Note(line, UNLABELLED))
-            report.unread_keys.update(task.unread.difference(fields))
-            read = {*names, *fields}
-            report.unread_keys.update(key for key, name in task.data.items() if names and name not in read)
+            if isinstance(task, FormatError):
+                raise task
+            found = _convert_task(task, finder, fields, report)
         yield from found
 
 
-def _find_evidence(lines: Iterable[Line], units: Sequence[str]) -> Evidence:
-    """Find which data have the texts of the regions. Tasks that cannot be read are left out."""
-    evidence = Evidence()
-    for line in lines:
-        try:
-            task = read_task(parse_object(line, REMEDY), line)
-            all_regions = [_read_regions(one.result, line)[0] for one in task.annotations]
-        except FormatError:
-            continue
-        for regions in all_regions:
-            evidence.add(task.texts, regions, units)
-    return evidence
+def _try_to_read(line: Line, fields: Sequence[str]) -> TaskContent | FormatError:
+    """A task, or what is wrong with it, which is an error only when its turn comes."""
+    try:
+        return read_task(line, fields)
+    except FormatError as error:
+        return error
 
 
-class Made(NamedTuple):
-    """What becomes of an annotation of a task: one for each text with regions, by its name, and notes."""
+def _convert_task(
+    task: TaskContent, finder: TextFinder, fields: Sequence[str], report: ReadReport
+) -> list[TextAnnotation]:
+    """Convert the annotations of a task, to one for each text with regions. Counts what is left out."""
+    converted = [_convert_annotation(one, task, finder) for one in task.annotations]
+    for note in chain.from_iterable(one.notes for one in converted):
+        report.note(note)
+    for _ in range(task.cancelled):
+        report.note(Note(task.line, CANCELLED))
+    if not task.annotations and not task.cancelled:
+        report.note(Note(task.line, UNLABELLED))
+    names = {name for one in converted for name in one.texts}
+    report.unread_keys.update(task.unread.difference(fields))
+    if names:
+        report.unread_keys.update(key for key, name in task.data.items() if name not in {*names, *fields})
+    return [text for one in converted for text in one.texts.values()]
 
-    texts: dict[str, TextAnnotation]
-    notes: list[Note]
 
-
-def _make_annotations(
-    annotation: Annotation, task: TaskContent, units: Sequence[str], evidence: Evidence, line: Line
-) -> Made:
+def _convert_annotation(annotation: AnnotationContent, task: TaskContent, finder: TextFinder) -> Converted:
     """Convert an annotation, to one for each text with regions; none if there is no text."""
-    regions, others = _read_regions(annotation.result, line)
-    notes = [Note(line, OTHER_TYPE, result.type) for result in others]
+    results, line = annotation.results, task.line
+    notes = [Note(line, OTHER_RESULT, result.type) for result in results.others]
     if not task.texts:
-        return Made({}, [*notes, Note(line, NO_TEXT)])
-    placed, unplaced, notes_on_regions = _place_regions(regions, task.texts, units, evidence, line)
+        return Converted({}, [*notes, Note(line, TASK_WITHOUT_TEXT)])
+    placements = _place_regions(results.regions, task, finder)
+    marks, notes_on_regions = _mark_texts(results.regions, placements, task)
     notes += notes_on_regions
-    unplaced |= {result.to_name for result in others if result.type in MARKUP}
-    if unplaced and (not placed.tags or unplaced.intersection(placed.tags)):
-        return Made({}, [*notes, Note(line, UNPLACED)])
-    if not placed.spans:
-        if annotation.result and not _is_about_text(task, others, evidence):
-            return Made({}, [*notes, Note(line, NO_TEXT)])
-        notes += _place_none(placed, task.texts, units, evidence, line)
-    relations, notes_on_relations = _find_relations(annotation.result, placed, line)
-    made = {
+    if _lacks_regions(results, placements):
+        return Converted({}, [*notes, Note(line, UNPLACED_REGION)])
+    if not marks:
+        if not results.is_empty and not _is_about_text(results, task, finder):
+            return Converted({}, [*notes, Note(line, TASK_WITHOUT_TEXT)])
+        no_regions: Regions = {None: []}  # of any tag: the text has none
+        marks, notes_on_text = _mark_texts(no_regions, _place_regions(no_regions, task, finder), task)
+        notes += notes_on_text
+    relations, notes_on_relations = _find_relations(results, marks, line)
+    texts = {
         name: TextAnnotation(
             line,
-            text_of(task.texts[name], line, REMEDY),
-            placed.spans[name],
+            text_of(text, line, REMEDY),
+            marks[name].spans,
             relations.get(name, []),
-            placed.missing[name],
+            marks[name].missing,
             key=task.key and (task.key, name),
             annotator=annotation.annotator,
             time=annotation.time,
+            fields=task.fields,
         )
-        for name in task.texts
-        if name in placed.spans
+        for name, text in task.texts.items()
+        if name in marks
     }
-    return Made(made, notes + notes_on_relations)
+    return Converted(texts, notes + notes_on_relations)
 
 
-def _is_about_text(task: TaskContent, others: Sequence[Result], evidence: Evidence) -> bool:
+def _place_regions(regions: Regions, task: TaskContent, finder: TextFinder) -> dict[str | None, Placement]:
+    """Find the text of the regions of each tag, and their places there. Raises FormatError for labels that fit none."""
+    placements: dict[str | None, Placement] = {}
+    # Those that reach farthest fit the fewest texts.
+    for tag in sorted(regions, key=lambda tag: max((one.end for one in regions[tag]), default=0), reverse=True):
+        taken = {placement.text for placement in placements.values() if placement.text is not None}
+        placements[tag] = finder.find(task.texts, tag, regions[tag], taken)
+        if placements[tag].text is None and any(region.must_fit for region in regions[tag]):
+            raise finder.misfit(task.texts, regions[tag], task.line)
+    return placements
+
+
+def _lacks_regions(results: SortedResults, placements: dict[str | None, Placement]) -> bool:
+    """Whether regions of a markup, whose places are not known, are missing in a text that would be read as annotated.
+
+    If no region has a place, any text may be theirs.
+    """
+    lost = {result.to_name for result in results.others if result.type in MARKUP}
+    for tag, placement in placements.items():
+        places = zip(results.regions[tag], placement.bounds, strict=True)
+        lost |= {tag for region, bounds in places if bounds is None and region.type in MARKUP}
+    placed = {tag for tag, placement in placements.items() if placement.text is not None}
+    return bool(lost) and (not placed or not lost.isdisjoint(placed))
+
+
+def _is_about_text(results: SortedResults, task: TaskContent, finder: TextFinder) -> bool:
     """Whether an annotation without regions of a text may say that there are none.
 
     Not if it is about an image, to which a string is a remark.
     """
-    if "text" in task.texts or any(evidence.fits[None, name] for name in task.texts):
+    if "text" in task.texts or any(finder.has_fitted(name) for name in task.texts):
         return True
-    return not task.has_files and all(result.type in ANSWERS for result in others)
+    return not task.has_files and all(result.type in ANSWERS for result in results.others)
 
 
-def _read_regions(results: Sequence[Result], line: Line) -> tuple[Regions, list[Result]]:
-    """The regions of texts, and other results, except relations."""
-    regions: Regions = {}
-    others: list[Result] = []
-    for result in results:
-        region = region_of(result, line)
-        if region is not None:
-            regions.setdefault(result.to_name, []).append(TypedRegion(result.id, result.type, region))
-        elif result.type != "relation":
-            others.append(result)
-    return regions, others
-
-
-def _place_regions(
-    regions: Regions, texts: dict[str, str], units: Sequence[str], evidence: Evidence, line: Line
-) -> tuple[PlacedRegions, set[str | None], list[Note]]:
-    """Find the text of each region.
-
-    Also returns the tags with regions of texts that fit none, and notes on regions that are not read, and on texts that
-    were chosen among several.
-    """
-    placed = PlacedRegions({}, {}, {}, set(), set())
-    unplaced: set[str | None] = set()
+def _mark_texts(
+    regions: Regions, placements: dict[str | None, Placement], task: TaskContent
+) -> tuple[dict[str, Marks], list[Note]]:
+    """What the regions mark in each text, by its name. Also returns notes on regions that are left out, and on texts
+    that were chosen among several."""
+    marks: dict[str, Marks] = {}
     notes: list[Note] = []
-    # Those that reach farthest fit the fewest texts.
-    for tag in sorted(regions, key=lambda tag: max(one.region.end for one in regions[tag]), reverse=True):
-        of_tag = regions[tag]
-        found = find_text(texts, tag, deciding(of_tag), units, placed.spans, evidence)
-        if found is None and any(one.must_fit for one in of_tag):
-            raise misfit(texts, deciding(of_tag), units, line)
-        if found is not None and found.is_guess:
-            notes.append(_note_choice(found.name, texts, line))
-        labelled = {(one.region.start, one.region.end) for one in of_tag if one.region.labels}
-        all_bounds = [None] * len(of_tag) if found is None else found.place(of_tag, texts[found.name])
-        for one, bounds in zip(of_tag, all_bounds, strict=True):
-            if found is not None and bounds is not None:
-                placed.tags.add(tag)
-                notes += _place(one, bounds, found.name, texts[found.name], placed, labelled, line)
-            else:
-                notes.append(Note(line, OTHER_TYPE, one.type))
-                if one.type in MARKUP:
-                    unplaced.add(tag)
-    return placed, unplaced, notes
+    for tag, (name, all_bounds, is_guess) in placements.items():
+        if name is None:
+            notes += [Note(task.line, OTHER_RESULT, region.type) for region in regions[tag]]
+            continue
+        if is_guess:
+            notes.append(Note(task.line, CHOSEN_TEXT, f"{name!r} of {', '.join(map(repr, task.texts))}"))
+        of_text = marks.setdefault(name, Marks([], [], {}))
+        notes += _mark(regions[tag], all_bounds, task.texts[name], of_text, task.line)
+    return marks, notes
 
 
-def _place(
-    one: TypedRegion,
-    bounds: tuple[int, int],
-    name: str,
-    text: str,
-    placed: PlacedRegions,
-    labelled: set[tuple[int, int]],
-    line: Line,
+def _mark(
+    regions: Sequence[Region], all_bounds: Sequence[Bounds | None], text: str, marks: Marks, line: Line
 ) -> Iterator[Note]:
-    """Add a region to those of its text. Yields notes on what is not read.
+    """Add the regions of a tag to what is marked in their text. Yields notes on those that are left out.
 
-    labelled: start and end of the regions of the tag that have a label.
+    all_bounds: those of each region, None for a region that is not in the text.
     """
-    spans = placed.spans.setdefault(name, [])
-    missing = placed.missing.setdefault(name, [])
-    labels, quoted = one.region.labels, text[slice(*bounds)]
-    if labels:
-        if one.id is not None:
-            found, first = placed.places.setdefault(one.id, (name, len(spans)))
-            if found != name or (first < len(spans) and spans[first][:2] != bounds):
-                placed.clashes.add(one.id)
-        spans += [(*bounds, label) for label in labels]
-    elif one.type in ("labels", *MARKUP):
-        missing.append(bounds)
-        yield Note(line, NO_LABEL, quoted)
-    elif (one.region.start, one.region.end) in labelled:
-        yield Note(line, OTHER_TYPE, one.type)
-    else:
-        missing.append(bounds)
-        yield Note(line, OTHER_REGION, f"{one.type} of {quoted!r}")
-
-
-def _place_none(
-    placed: PlacedRegions, texts: dict[str, str], units: Sequence[str], evidence: Evidence, line: Line
-) -> Iterator[Note]:
-    """Add the text of a task without regions. Yields a note if it was chosen among several."""
-    found = find_text(texts, None, [], units, (), evidence)
-    if found is not None:
-        placed.spans[found.name], placed.missing[found.name] = [], []
-        if found.is_guess:
-            yield _note_choice(found.name, texts, line)
-
-
-def _note_choice(name: str, texts: dict[str, str], line: Line) -> Note:
-    return Note(line, CHOSEN_TEXT, f"{name!r} of {', '.join(map(repr, texts))}")
+    labelled = {(region.start, region.end) for region in regions if region.labels}
+    for region, bounds in zip(regions, all_bounds, strict=True):
+        if bounds is None:
+            yield Note(line, OTHER_RESULT, region.type)
+        elif region.labels:
+            marks.add_spans(region, bounds)
+        elif region.type in (LABELS, *MARKUP):
+            marks.missing.append(bounds)
+            yield Note(line, WITHOUT_LABEL, text[slice(*bounds)])
+        elif (region.start, region.end) in labelled:  # an answer about an entity
+            yield Note(line, OTHER_RESULT, region.type)
+        else:
+            marks.missing.append(bounds)
+            yield Note(line, REGION_OF_OTHER_TYPE, f"{region.type} of {text[slice(*bounds)]!r}")
 
 
 def _find_relations(
-    results: Sequence[Result], placed: PlacedRegions, line: Line
+    results: SortedResults, marks: dict[str, Marks], line: Line
 ) -> tuple[dict[str, list[LabelledIndices]], list[Note]]:
     """The relations of each text, and notes on what is left out."""
-    ids = {result.id for result in results if result.type != "relation" and result.id is not None}
     relations: dict[str, list[LabelledIndices]] = {}
     notes: list[Note] = []
-    for result in results:
-        if result.type != "relation":
-            continue
+    ids = results.ids
+    for result in results.relations:
         arguments = f"from {result.from_id} to {result.to_id}"
-        if not {result.from_id, result.to_id} <= ids:
-            notes.append(Note(line, DANGLING, arguments))
+        if result.from_id not in ids or result.to_id not in ids:
+            notes.append(Note(line, DANGLING_RELATION, arguments))
             continue
-        for id in (result.from_id, result.to_id):
-            if id in placed.clashes:
-                raise line.error(f"a relation refers to {id!r}, which is the id of several regions", REMEDY)
-        head, tail = (placed.places.get(id) for id in (result.from_id, result.to_id) if id is not None)
+        head, tail = (_find_span(id, marks, line) for id in (result.from_id, result.to_id))
         if head is None or tail is None or head[0] != tail[0]:
             notes.append(Note(line, RELATION_LEFT_OUT, arguments))
             continue
         if not result.labels:
-            notes.append(Note(line, NO_LABEL, f"relation {arguments}"))
+            notes.append(Note(line, WITHOUT_LABEL, f"relation {arguments}"))
         found = relations.setdefault(head[0], [])
         for label in result.labels or ():
             if result.direction != "left":
@@ -310,3 +276,14 @@ def _find_relations(
             if result.direction in ("left", "bi"):
                 found.append((tail[1], head[1], label))
     return relations, notes
+
+
+def _find_span(id: Id, marks: dict[str, Marks], line: Line) -> tuple[str, int] | None:
+    """The text of the region with an id, and the index of its first span there; None for a region without a label.
+
+    Raises FormatError if there are several.
+    """
+    found = [(name, span) for name, of_text in marks.items() for span in of_text.places.get(id, {}).values()]
+    if len(found) > 1:
+        raise line.error(f"a relation refers to {id!r}, which is the id of several regions", REMEDY)
+    return found[0] if found else None

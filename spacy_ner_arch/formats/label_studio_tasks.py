@@ -2,45 +2,23 @@
 
 import math
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
-from pydantic import AliasChoices, BaseModel, Field, StrictBool, StrictInt, StrictStr
+from pydantic import AliasChoices, Field, StrictBool
 
+from .fields import select_fields
+from .label_studio_results import BARE, REMEDY, Id, Result, SortedResults, sort_results
 from .lines import Line
-from .records import Label, Source, validate
+from .records import Source, parse_object, validate
 
-REMEDY = (
-    "export the project as JSON or JSON-MIN; a text is a string under data, a region is "
-    '{"id": "a", "type": "labels", "value": {"start": 0, "end": 4, "text": "Anna", "labels": ["PER"]}}, and a relation '
-    '{"type": "relation", "from_id": "a", "to_id": "b", "labels": ["left"]}'
-)
 # Keys of JSON-MIN that are neither data nor results.
 MIN_KEYS = frozenset(("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement"))
 
-
 # Where a file is that Label Studio shows.
 ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]*://|data:|/data/)\S*")
-
-# The type of a region of JSON-MIN without labels.
-BARE = "region without labels"
-
-Id = StrictInt | StrictStr
-
-
-class Result(BaseModel):
-    """A region, a relation, or another answer."""
-
-    type: StrictStr
-    id: Id | None = None
-    value: Any = None
-    from_id: Id | None = None
-    to_id: Id | None = None
-    to_name: StrictStr | None = None
-    direction: StrictStr | None = None
-    labels: list[Label] | None = None
 
 
 class Annotation(Source):
@@ -89,35 +67,58 @@ class MinTask(Source):
     created_at: Any = None
 
 
+class AnnotationContent(NamedTuple):
+    """The results of an annotation, who made it, and when, see `Annotation`."""
+
+    results: SortedResults
+    annotator: str
+    time: float
+
+
 class TaskContent(NamedTuple):
     """What a task of either export has.
 
+    line: its place in the file.
     texts: strings by the name of their data.
     has_files: whether other data are addresses, such as those of images.
-    annotations: by several annotators, with the ground truth first.
+    annotations: by several annotators, with the ground truth first, without cancelled ones.
+    cancelled: number of cancelled annotations.
     key: the same for all annotations of a task, or None.
     unread: keys that are not read.
     data: keys that are read only if they name a text; each with the name of its data.
-    fields: what can be kept as fields: the data, and the keys of the task besides.
+    fields: fields to keep, of the data or else of the task itself.
     """
 
+    line: Line
     texts: dict[str, str]
     has_files: bool
-    annotations: list[Annotation]
+    annotations: list[AnnotationContent]
+    cancelled: int
     key: Hashable
     unread: set[str]
     data: dict[str, str]
     fields: dict[str, Any]
 
 
-def read_task(value: dict[str, Any], line: Line) -> TaskContent:
-    """Read a task of either export. Raises FormatError if it is none."""
-    if "data" in value:
-        task = validate(Task, value, line, REMEDY)
-        annotations = sorted(task.annotations, key=lambda one: not one.ground_truth)
-        unread = {*value} - Task.known_keys()
-        keys = {f"data.{name}": name for name in task.data}
-        return TaskContent(*_texts(task.data), annotations, line.place, unread, keys, {**value, **task.data})
+def read_task(line: Line, fields: Sequence[str]) -> TaskContent:
+    """Read a task of either export. Raises FormatError if it is none.
+
+    fields: names of the fields to keep.
+    """
+    value = parse_object(line, REMEDY)
+    return _read_task(value, line, fields) if "data" in value else _read_min_task(value, line, fields)
+
+
+def _read_task(value: dict[str, Any], line: Line, fields: Sequence[str]) -> TaskContent:
+    task = validate(Task, value, line, REMEDY)
+    annotations = _contents(sorted(task.annotations, key=lambda one: not one.ground_truth), line)
+    unread = {*value} - Task.known_keys()
+    keys = {f"data.{name}": name for name in task.data}
+    kept = _select_fields({**value, **task.data}, fields, line)
+    return TaskContent(line, *_texts(task.data), *annotations, line.place, unread, keys, kept)
+
+
+def _read_min_task(value: dict[str, Any], line: Line, fields: Sequence[str]) -> TaskContent:
     shared = validate(MinTask, value, line, REMEDY)
     data = {name: item for name, item in value.items() if name not in MIN_KEYS}
     regions = {name: list(filter(_is_object, items)) for name, items in data.items() if isinstance(items, list)}
@@ -127,7 +128,8 @@ def read_task(value: dict[str, Any], line: Line) -> TaskContent:
     # An empty list says that there are no regions.
     keys = {name: name for name, item in data.items() if not regions.get(name) and item != []}
     key = None if shared.id is None else f"task {shared.id}"
-    return TaskContent(*_texts(data), [annotation], key, set(), keys, value)
+    kept = _select_fields(value, fields, line)
+    return TaskContent(line, *_texts(data), *_contents([annotation], line), key, set(), keys, kept)
 
 
 def _is_object(item: Any) -> bool:
@@ -144,3 +146,17 @@ def _texts(data: dict[str, Any]) -> tuple[dict[str, str], bool]:
     strings = {name: text for name, text in data.items() if isinstance(text, str)}
     texts = {name: text for name, text in strings.items() if not ADDRESS.fullmatch(text)}
     return texts, len(texts) < len(strings)
+
+
+def _contents(annotations: Sequence[Annotation], line: Line) -> tuple[list[AnnotationContent], int]:
+    """Annotations that were not cancelled, and the number of the others."""
+    shown = [one for one in annotations if not one.was_cancelled]
+    contents = [AnnotationContent(sort_results(one.result, line), one.annotator, one.time) for one in shown]
+    return contents, len(annotations) - len(shown)
+
+
+def _select_fields(record: dict[str, Any], names: Sequence[str], line: Line) -> dict[str, Any]:
+    try:
+        return select_fields(record, names)
+    except ValueError as error:
+        raise line.error(str(error), REMEDY) from error

@@ -11,7 +11,7 @@ from spacy.tokens import Doc
 
 from .annotators import choose_annotators
 from .counts import Note, ReadReport
-from .fields import keep_fields
+from .fields import select_fields
 from .json_files import read_items
 from .lines import Line
 from .records import ANNOTATION_KEYS, Record, Text, Triple, check_bounds, entity_values, read_records
@@ -47,9 +47,9 @@ class OffsetsRecord(Record):
 
     @model_validator(mode="before")
     @classmethod
-    def keep_fields(cls, record: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+    def add_kept_fields(cls, record: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         """Add the fields to keep."""
-        return {**record, "_kept_fields": keep_fields(record, (info.context or {}).get("fields", ()))}
+        return {**record, "_kept_fields": select_fields(record, (info.context or {}).get("fields", ()))}
 
     @model_validator(mode="before")
     @classmethod
@@ -203,7 +203,7 @@ def read_texts(
     tokenizer, align: see `texts.make_sentences`.
     unit: what start and end count, one of `units.UNITS`; None for the unit of the format.
     annotators: see `annotators.choose_annotators`.
-    fields: names of fields of the objects to keep in doc.user_data, see `fields.keep_fields`.
+    fields: names of fields of the objects to keep in doc.user_data, see `fields.select_fields`.
     The other arguments, results and errors are those of all readers, see `readers.py`. Also raises ValueError for an
     unknown `align`, `unit` or annotator, and FormatError, whatever `on_error` is, if the tokenizer changes a text.
     """

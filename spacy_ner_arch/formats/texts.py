@@ -31,12 +31,13 @@ class TextAnnotation(NamedTuple):
     line: its place in the file.
     spans: start, exclusive end and label in characters (code points); None for a span that is left out.
     relations: relations between the spans, or None if they are not annotated.
-    missing: start and end of the parts of the text that are not annotated, except entities in them.
+    missing: start and end of the parts of the text that are not annotated, except entities in them; the whole text for
+        an answer to a binary question about its entities.
     key: the same for all annotations of a text, or None if a text has only one.
     annotator: name, or "" if unknown.
     time: when it was made, to compare it with others by the same annotator.
     maybe_unseen: whether nothing is marked, and the format does not say whether the annotator has seen the text.
-    fields: fields of the record that the document keeps, see `fields.keep_fields`.
+    fields: fields of the record that the document keeps, see `fields.select_fields`.
     """
 
     line: Line
@@ -52,7 +53,7 @@ class TextAnnotation(NamedTuple):
 
     @property
     def is_partial(self) -> bool:
-        """Whether only the entities are annotated, such as in the answer to a binary question."""
+        """Whether nothing but the entities is annotated."""
         return (0, len(self.text)) in self.missing
 
 
@@ -108,7 +109,7 @@ def make_sentences(
         report.documents += 1
         sentence.starts = None
         sentence.fields = dict(annotation.fields)
-        report.kept_fields.update(sentence.fields.keys())
+        report.documents_with_field.update(sentence.fields.keys())
         report.add(sentence, notes + more_notes + last_notes)
         yield [sentence]
 

@@ -1,6 +1,5 @@
 """What all components of this package share: labels, initialization, updates, errors."""
 
-import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -382,7 +381,8 @@ class TorchPipe(TrainablePipe):
         self.cfg["configured"] = None
         try:
             super().from_disk(path, exclude=exclude)
-            self._check_stored(exclude)
+            self._change_settings()
+            self._check_hyperparameters(exclude)
         except ChangedSetting as error:
             raise error.of(self.name, path) from error
         except ValueError as error:
@@ -397,11 +397,12 @@ class TorchPipe(TrainablePipe):
         self.cfg["configured"] = None
         with named_errors(self.name):
             super().from_bytes(data, exclude=exclude)
-            self._check_stored(exclude)
+            self._change_settings()
+            self._check_hyperparameters(exclude)
         self._check_named_labels()
         return self
 
-    def take_setting(self, name: str, value: Any) -> None:
+    def change_setting(self, name: str, value: Any) -> None:
         """Change a setting to the value that the config of a stored component has been given."""
         self.cfg[name] = as_stored(value)
 
@@ -410,11 +411,10 @@ class TorchPipe(TrainablePipe):
         if self.labels and self.shim.is_initialized:
             self.check_named_labels(self.labels)
 
-    def _check_stored(self, exclude: Iterable[str]) -> None:
-        """Take the settings that were changed in the config after the component was stored.
+    def _change_settings(self) -> None:
+        """Change the settings that the config has otherwise than when the component was stored.
 
-        Raises ChangedSetting for one that cannot be changed after training, and ValueError if the labels of the model
-        are not those of the component.
+        Raises ChangedSetting for one that cannot be changed after training.
         """
         stored = self.cfg.get("configured")
         before = stored if isinstance(stored, dict) else {}
@@ -423,7 +423,13 @@ class TorchPipe(TrainablePipe):
         check_fixed(fixed, self.cfg, before, self.configured)
         for name in find_changes(before, self.configured):
             if name not in fixed:
-                self.take_setting(name, self.configured[name])
+                self.change_setting(name, self.configured[name])
+
+    def _check_hyperparameters(self, exclude: Iterable[str]) -> None:
+        """Raise ValueError if the model was stored with other labels than those of the component.
+
+        exclude: what was not loaded.
+        """
         if not self.shim.is_initialized or {"model", "cfg"} & set(exclude):
             return
         stored = {key: value for key, value in self.shim.cfg.items() if key != "input_size"}
@@ -435,8 +441,3 @@ class TorchPipe(TrainablePipe):
 def labels_in(data: Any) -> list[str]:
     """The labels in label data."""
     return list(data["labels"] if isinstance(data, dict) else data)
-
-
-def log_odds(threshold: float) -> float:
-    """Log odds of a probability threshold from 0 to 1; 0 and 1 become very large numbers."""
-    return math.log(max(threshold, 1e-30)) - math.log(max(1 - threshold, 1e-30))

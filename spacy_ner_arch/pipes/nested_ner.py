@@ -14,8 +14,8 @@ from thinc.api import Model
 from ..annotation.entities import gold_group
 from ..annotation.layers import spans_layer
 from ..annotation.spans import GoldSpans
+from ..annotation.thresholds import log_odds
 from ..annotation.words import find_words
-from .base import log_odds
 from .span_ner import DEFAULT_MODEL, SpanPipe
 
 

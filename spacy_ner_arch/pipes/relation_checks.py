@@ -1,9 +1,10 @@
-"""Checks of the settings of `relation_extractor`, and of the documents that it reads."""
+"""Checks of the settings of `relation_extractor`, of its pipeline, and of the documents that it reads."""
 
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import islice
 
 from spacy.language import Language
 from spacy.tokens import Doc
@@ -18,7 +19,8 @@ from ..annotation.layers import gives_alternatives
 from ..annotation.pair_classes import PairClass
 from ..annotation.relations import RelationKey, relation_keys
 from ..annotation.type_pairs import types_of
-from .base import TorchPipe
+from .base import LABEL_SAMPLE, TorchPipe
+from .upstream_checks import check_sentences, warn_of_order
 
 # Candidate pairs of one document for which there is a warning: they may take minutes.
 MANY_PAIRS = 100_000
@@ -60,6 +62,38 @@ def check_settings(
     if not 0 <= threshold <= 1 or (negative_ratio is not None and negative_ratio < 0):
         raise ValueError(
             f"{name}: threshold = {threshold} must be between 0 and 1, negative_ratio = {negative_ratio} at least 0"
+        )
+
+
+def check_pipeline(
+    pipe: TorchPipe,
+    nlp: Language,
+    candidates: Callable[..., Candidates],
+    decode: str,
+    get_examples: Callable[[], Iterable[Example]],
+) -> None:
+    """Check that earlier components of the pipeline set what a component reads: entities, sentences, alternatives.
+
+    Raises ValueError if the candidates need sentences and there are none.
+    """
+    # A generator of another kind may need neither entities nor sentences.
+    if isinstance(candidates, EntityPairs):
+        warn_of_order(pipe, nlp, candidates.spans_key)
+        if candidates.within == "sentence":
+            examples = islice(get_examples(), LABEL_SAMPLE)
+            related = (eg.x for eg in examples if len(candidates.entities(eg.reference)) > 1)
+            check_sentences(pipe.name, nlp, related)
+    if decode == "graph":
+        warn_of_no_alternatives(pipe.name, nlp)
+
+
+def warn_of_no_alternatives(name: str, nlp: Language) -> None:
+    """Warn, in the name of a component with decode = "graph", if no component of the pipeline sets alternatives."""
+    if not any(gives_alternatives(pipe) for _, pipe in nlp.pipeline):
+        warnings.warn(
+            f'{name}: decode = "graph", but no component sets doc.spans["{ALTERNATIVES}"], so that entities '
+            "can be dropped but not replaced; set alternatives of sequence_ner, 0.1 for example",
+            stacklevel=3,
         )
 
 
@@ -135,16 +169,6 @@ def warn_of_types(pipe: TorchPipe, candidates: Candidates) -> None:
         warnings.warn(
             f"{pipe.name}: entity types that are not in the training corpus are treated as unknown: "
             f"{unknown}; it knows {pipe.cfg['types']}",
-            stacklevel=3,
-        )
-
-
-def warn_of_no_alternatives(name: str, nlp: Language) -> None:
-    """Warn, in the name of a component with decode = "graph", if no component of the pipeline sets alternatives."""
-    if not any(gives_alternatives(pipe) for _, pipe in nlp.pipeline):
-        warnings.warn(
-            f'{name}: decode = "graph", but no component sets doc.spans["{ALTERNATIVES}"], so that entities '
-            "can be dropped but not replaced; set alternatives of sequence_ner, 0.1 for example",
             stacklevel=3,
         )
 

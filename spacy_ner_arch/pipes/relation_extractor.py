@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
 from reprlib import repr as short_repr
 from typing import Any
 
@@ -15,7 +14,7 @@ from thinc.api import Config, Model
 
 from ..annotation.alternatives import entities_and_alternatives
 from ..annotation.by_label import ByLabel
-from ..annotation.candidates import Candidates, EntityPairs
+from ..annotation.candidates import Candidates
 from ..annotation.entities import count_as_right, span_scores
 from ..annotation.gold_relations import FoundRelation, GoldPairs, find_relations, sample_negatives
 from ..annotation.head_input import HeadInput
@@ -38,6 +37,7 @@ from ..annotation.relations import (
     set_relations,
 )
 from ..annotation.sentences import with_sentences
+from ..annotation.thresholds import log_odds
 from ..annotation.type_pairs import (
     GivenTypePairs,
     add_type_pairs,
@@ -47,19 +47,19 @@ from ..annotation.type_pairs import (
     may_have,
 )
 from ..bridge.errors import ChangedSetting, named_errors
-from .base import LABEL_SAMPLE, TorchPipe, log_odds
+from .base import TorchPipe
 from .gold_checks import noting_unannotated
 from .relation_checks import (
     RelationFaults,
+    check_pipeline,
     check_settings,
     warn_of_inexact,
     warn_of_many_pairs,
-    warn_of_no_alternatives,
     warn_of_no_entities,
     warn_of_type_pairs,
     warn_of_types,
 )
-from .upstream_checks import check_sentences, find_sentencizer, warn_of_order
+from .upstream_checks import find_sentencizer
 
 DEFAULT_MODEL = Config().from_str(
     """
@@ -304,13 +304,13 @@ class RelationExtractor(TorchPipe):
         if new:
             self._resize()
 
-    def take_setting(self, name: str, value: Any) -> None:
+    def change_setting(self, name: str, value: Any) -> None:
         if name == "type_pairs" and isinstance(value, str):
             if self.learned_type_pairs and self.shim.is_initialized:
                 before = "all" if self.cfg[name] is None else self.cfg[name]
                 raise ChangedSetting(name, short_repr(before), repr(value))
             value = None
-        super().take_setting(name, value)
+        super().change_setting(name, value)
         if name == "type_pairs" and self.shim.is_initialized:
             warn_of_type_pairs(self)
 
@@ -370,16 +370,8 @@ class RelationExtractor(TorchPipe):
         """
         self.sentencizer = None if nlp is None else find_sentencizer(nlp, self.name)
         super().initialize(get_examples, nlp=nlp, labels=labels)
-        # A generator of another kind may need neither entities nor sentences.
-        candidates = self.generate_candidates
-        if nlp is not None and isinstance(candidates, EntityPairs):
-            warn_of_order(self, nlp, self.spans_key)
-            if candidates.within == "sentence":
-                examples = islice(get_examples(), LABEL_SAMPLE)
-                related = (eg.x for eg in examples if len(candidates.entities(eg.reference)) > 1)
-                check_sentences(self.name, nlp, related)
-        if nlp is not None and self.decode == "graph":
-            warn_of_no_alternatives(self.name, nlp)
+        if nlp is not None:
+            check_pipeline(self, nlp, self.generate_candidates, self.decode, get_examples)
 
     def find_label_data(self, examples: Iterable[Example]) -> dict[str, Any]:
         """Labels of all gold relations, the types of all entities, and the type pairs by label, sorted. Warns about

@@ -18,9 +18,10 @@ from ..annotation.head_input import HeadInput
 from ..annotation.layers import count_layers
 from ..annotation.scores import set_score
 from ..annotation.spans import GoldSpans, decode_exact, decode_greedy
+from ..annotation.thresholds import log_odds
 from ..annotation.word_places import Words, in_words
 from ..annotation.words import find_words
-from .base import TorchPipe, log_odds
+from .base import TorchPipe
 from .gold_checks import SpanFaults, noting_unannotated, width_remedy
 
 DECODE = ("exact", "greedy")

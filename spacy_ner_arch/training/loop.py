@@ -103,8 +103,8 @@ class Training:
         """Train to the end. Raises TrainingError if something cannot be saved or resumed."""
         settings, msg = self.settings, Printer(no_print=True)
         if self.replayed is not None:
-            # An instance attribute, until `resume` removes it.
-            self.nlp.update = partial(refill_caches, self.nlp, self.replayed.values["has_cache"])  # type: ignore[method-assign]
+            refill = partial(refill_caches, self.nlp, self.replayed.values["has_cache"])
+            self.nlp.update = refill  # type: ignore[method-assign]  # of this object, until `resume` removes it
         stdout.write(msg.info(f"Pipeline: {self.nlp.pipe_names}") + "\n")
         if self.frozen:
             stdout.write(msg.info(f"Frozen components: {self.frozen}") + "\n")

@@ -20,7 +20,7 @@ from spacy.training.initialize import init_nlp
 from spacy.training.loop import train
 from spacy.util import filter_spans
 from spacy.vocab import Vocab
-from test_configs import ROOT, corpus, small_config  # noqa: F401 - a fixture
+from test_configs import ROOT, make_corpus, small_config  # noqa: F401 - the fixture `corpus`
 
 from campaign.rows import add_row
 
@@ -248,7 +248,7 @@ def run_campaign(name: str, nlp: Language, numbers: range) -> None:
 
 
 @pytest.fixture(scope="module", params=PIPELINES)
-def pipeline(request, corpus, tiny_transformers, tmp_path_factory):  # noqa: F811
+def pipeline(request, corpus, tiny_transformers, tmp_path_factory):
     """A quickly trained pipeline, by the name of its config."""
     output = tmp_path_factory.mktemp(request.param)
     config = small_config(ROOT / "configs" / f"{request.param}.cfg", corpus, tiny_transformers["bert"], **QUICK)
