@@ -67,6 +67,7 @@ setup(
             "span_ner = spacy_ner_arch.pipes.span_ner:make_span_ner",
             "nested_ner = spacy_ner_arch.pipes.nested_ner:make_nested_ner",
             "relation_extractor = spacy_ner_arch.pipes.relation_extractor:make_relation_extractor",
+            "vector_cleaner = spacy_ner_arch.pipes.vector_cleaner:make_vector_cleaner",
         ],
         "spacy_architectures": [
             "spacy_ner_arch.WordCharEmbed.v1 = spacy_ner_arch.architectures.embeddings:word_char_embed",

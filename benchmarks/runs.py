@@ -232,7 +232,10 @@ STOCK = {
 def spacy_ner(listener: dict[str, Any]) -> dict[str, Any]:
     """spaCy's ner on a transformer."""
     model = {"use_upper": False, "tok2vec": listener}
-    return {"components.ner": {"factory": "ner", "model": model}, "nlp.pipeline": ["transformer", "ner", "doc_cleaner"]}
+    return {
+        "components.ner": {"factory": "ner", "model": model},
+        "nlp.pipeline": ["transformer", "ner", "vector_cleaner"],
+    }
 
 
 CONLL_MINILM = on_minilm(STEPS, WARMUP, RATES)
@@ -404,7 +407,7 @@ NESTED_MINILM = {
 NESTED_PEER = {
     **STOCK,
     "components.spancat": SPANCAT,
-    "nlp.pipeline": ["transformer", "spancat", "doc_cleaner"],
+    "nlp.pipeline": ["transformer", "spancat", "vector_cleaner"],
     "training.score_weights": {"spans_sc_f": 1.0},
 }
 # The same with all sentences, and twice the steps.
@@ -501,7 +504,7 @@ def part(name: str, suffix: str, steps: int, weight: Mapping[str, Any], seeds: t
     kept, removed = ("sequence_ner", "relation_extractor")[:: 1 if name == "entities" else -1]
     settings = on_minilm(steps, steps // 10, {key: JOINT_RATES[key] for key in ("transformer", kept)}, evaluations=10)
     settings |= {
-        "nlp.pipeline": ["transformer", "sentencizer", kept, "doc_cleaner"],
+        "nlp.pipeline": ["transformer", "sentencizer", kept, "vector_cleaner"],
         "training.score_weights.ents_f": float(name == "entities"),
         "training.score_weights.rel_strict_f": float(name == "relations"),
     }
@@ -806,7 +809,7 @@ TRIED = [
         "synlstm",
         {
             f"{PAIR_MODEL}.encoder": {"@architectures": "spacy_ner_arch.SynLSTM.v1", **ENCODERS["synlstm_bias"]},
-            **web_sm_trees(["transformer", "parser", "relation_extractor", "doc_cleaner"]),
+            **web_sm_trees(["transformer", "parser", "relation_extractor", "vector_cleaner"]),
         },
         remove=("components.sentencizer",),
     ),

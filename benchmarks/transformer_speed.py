@@ -47,7 +47,7 @@ class Pipeline:
         self.nlp: Any = spacy.blank("en")
         self.nlp.add_pipe("transformer", config={"model": {**transformer, "name": str(MINILM.resolve())}})
         self.nlp.add_pipe(component, config=Config({"model": head}))
-        self.nlp.add_pipe("doc_cleaner", config={"attrs": {"_.trf_data": None}})
+        self.nlp.add_pipe("vector_cleaner")
         self.nlp.initialize(lambda: examples)
         self.optimizer = Adam(RATE, L2=0.01, grad_clip=1.0, use_averages=False, L2_is_weight_decay=True)
 

@@ -129,7 +129,7 @@ def transformer_nlp(folder, listener: str = "ours", model: str = "ours", dropout
     nlp.add_pipe("transformer", config={"model": block})
     head = {"@architectures": "spacy_ner_arch.CRF.v1", "tok2vec": LISTENERS[listener]}
     nlp.add_pipe("sequence_ner", config={"model": head})
-    nlp.add_pipe("doc_cleaner", config={"attrs": {"_.trf_data": None}})
+    nlp.add_pipe("vector_cleaner")
     return nlp
 
 

@@ -192,7 +192,7 @@ def with_features(tiny_transformers):
     nlp.remove_pipe("sequence_ner")
     features = {**WORDS, "word_width": 0, "filters": 0, "unknown_rate": 0.0}
     model = {"@architectures": "spacy_ner_arch.CRF.v1", "tok2vec": {**LISTENERS["ours"], "features": features}}
-    nlp.add_pipe("sequence_ner", config={"model": {**model, "encoder": ENCODER}}, before="doc_cleaner")
+    nlp.add_pipe("sequence_ner", config={"model": {**model, "encoder": ENCODER}}, before="vector_cleaner")
     return nlp
 
 
@@ -396,7 +396,9 @@ def test_other_components_stay_in_torch(tiny_transformers, tmp_path):
     model = {"@architectures": "spacy_ner_arch.Relations.v1", "tok2vec": LISTENERS["ours"], "pairs": pairs}
     candidates = {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "document"}
     nlp.add_pipe(
-        "relation_extractor", config={"model": model, "threshold": 0.0, "candidates": candidates}, before="doc_cleaner"
+        "relation_extractor",
+        config={"model": model, "threshold": 0.0, "candidates": candidates},
+        before="vector_cleaner",
     )
     examples = make_examples(nlp)
     for eg in examples:

@@ -78,7 +78,7 @@ def test_a_frozen_last_listener_keeps_no_gradient_from_the_transformer(tiny_tran
     for frozen in (True, False):
         nlp = transformer_nlp(tiny_transformers["bert"], dropout=0.0)
         head = {"@architectures": "spacy_ner_arch.CRF.v1", "tok2vec": LISTENERS["ours"]}
-        nlp.add_pipe("sequence_ner", "last", config={"model": head}, before="doc_cleaner")
+        nlp.add_pipe("sequence_ner", "last", config={"model": head}, before="vector_cleaner")
         if not frozen:
             nlp.remove_pipe("last")
         fix_random_seed(0)

@@ -423,7 +423,7 @@ def test_a_checkpoint_without_some_weights_is_refused(tiny_transformers, tmp_pat
 def add_tagger(nlp, listener):
     """Add spaCy's tagger over a listener. Returns examples for it and for the entities."""
     model = {"@architectures": "spacy.Tagger.v2", "nO": None, "normalize": False, "tok2vec": LISTENERS[listener]}
-    nlp.add_pipe("tagger", config={"model": model}, before="doc_cleaner")
+    nlp.add_pipe("tagger", config={"model": model}, before="vector_cleaner")
     examples = make_examples(nlp)
     for eg in examples:
         for token in eg.reference:
@@ -550,7 +550,7 @@ def test_two_components_share_one_transformer(tiny_transformers, listeners):
     """The gradient that reaches it is the sum of theirs."""
     nlp = transformer_nlp(tiny_transformers["bert"], listeners[0], dropout=0.0)
     model = {**nlp.config["components"]["sequence_ner"]["model"], "tok2vec": LISTENERS[listeners[1]]}
-    nlp.add_pipe("sequence_ner", name="second", config={"model": model}, before="doc_cleaner")
+    nlp.add_pipe("sequence_ner", name="second", config={"model": model}, before="vector_cleaner")
     nlp.initialize(lambda: make_examples(nlp))
 
     def gradient(silent=None):
@@ -919,3 +919,17 @@ def test_empty_texts_alone_over_a_listener_of_spacy_transformers(model, tiny_tra
     blank = nlp.make_doc("")
     blank.spans["sc"] = []
     assert nlp.evaluate([Example(blank.copy(), blank)])["ents_f"] is None
+
+
+@pytest.mark.parametrize("model", ["ours", "stock"])
+def test_documents_without_vectors_are_whole(tiny_transformers, model):
+    """spaCy's doc_cleaner makes all these calls fail."""
+    nlp = transformer_nlp(tiny_transformers["bert"], listener=model, model=model)
+    examples = make_examples(nlp)
+    nlp.initialize(lambda: examples)
+    nlp = pickle.loads(pickle.dumps(nlp))
+    doc, other = nlp.pipe([eg.x.text for eg in examples[:2]])
+    assert doc._.trf_data is None
+    assert len(doc[1:].as_doc()) == len(doc) - 1 and not doc[1:].as_doc(copy_user_data=True).has_vector
+    assert not doc.has_vector and not doc[0].has_vector and doc[0].vector.shape == doc[:2].vector.shape == (0,)
+    assert len(Doc.from_docs([doc, other])[2:].as_doc()) == len(doc) + len(other) - 2

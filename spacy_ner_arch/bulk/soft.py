@@ -9,6 +9,7 @@ from spacy.util import minibatch
 
 from ..annotation.layers import assigning, find_pipe
 from ..annotation.teachers import set_chain
+from ..pipes.vector_cleaner import find_cleaners
 from .documents import ZONE, zones
 
 
@@ -40,7 +41,7 @@ class Teacher:
         self.nlp, self.soft = nlp, soft
         self.tagger = find_pipe(nlp, "sequence_ner", soft.component)
         self.tagger.chains([])  # raises if it is exported, before documents are rejected for that
-        self.cleaners = [pipe for name, pipe in nlp.pipeline if nlp.get_pipe_meta(name).factory == "doc_cleaner"]
+        self.cleaners = [nlp.get_pipe(name) for name in find_cleaners(nlp)]
         earlier = nlp.pipe_names[: nlp.pipe_names.index(self.tagger.name)]
         nlp.select_pipes(enable=[name for name in earlier if name not in assigning(nlp, "doc.ents")])
 

@@ -88,7 +88,7 @@ class Cell:
             "sentencizer": sentencizer,
             self.component: self.component is not None,
             "relation_extractor": self.relations != "none",
-            "doc_cleaner": transformer,
+            "vector_cleaner": transformer,
         }
         return [name for name, is_used in components.items() if is_used and name]
 

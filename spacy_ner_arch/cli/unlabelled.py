@@ -11,6 +11,7 @@ from spacy.tokens import Doc
 from ..annotation.alternatives import ALTERNATIVES
 from ..annotation.words import find_words
 from ..bulk.documents import Record
+from ..pipes.vector_cleaner import find_cleaners
 
 # Least probability of a span that counts as an expected entity.
 MIN_PROBABILITY = 0.01
@@ -45,9 +46,8 @@ def judge_texts(nlp: Language, pipe: Any, records: Iterator[tuple[Doc, Record]],
     seen: set[str] = set()
     empty = repeated = 0
     before, pipe.cfg["alternatives"] = pipe.cfg["alternatives"], MIN_PROBABILITY
-    # It removes the vectors of the tokens, from which the readings are found.
-    cleaners = [name for name in nlp.pipe_names if nlp.get_pipe_meta(name).factory == "doc_cleaner"]
-    with nlp.select_pipes(disable=cleaners):
+    # The readings are found from the vectors of the tokens.
+    with nlp.select_pipes(disable=find_cleaners(nlp)):
         for first in records:
             with nlp.memory_zone():
                 new = []

@@ -292,7 +292,7 @@ class SequenceNER(TorchPipe):
     def readings(self, docs: Iterable[Doc], count: int) -> list[list[Reading]]:
         """The most probable readings of each document, the best first, whatever `threshold` and other components say.
 
-        The documents must have what the component reads, such as the vectors of a shared encoder: keep `doc_cleaner`
+        The documents must have what the component reads, such as the vectors of a shared encoder: keep `vector_cleaner`
         from removing them.
         """
         found = []

@@ -33,7 +33,7 @@ VECTORS = {
     "transformer-listener": Vectors(
         "doc._.trf_data", lambda doc: doc.has_extension("trf_data") and doc._.trf_data is not None
     ),
-    # The default of doc_cleaner sets None.
+    # spaCy's doc_cleaner sets None.
     "tok2vec-listener": Vectors("doc.tensor", lambda doc: doc.tensor is not None and doc.tensor.size > 0),
 }
 
@@ -52,8 +52,8 @@ def check_vectors(pipe: TrainablePipe, docs: Sequence[Doc]) -> None:
                 f"{pipe.name} listens to the component {name!r}, which has not set vectors on the documents. Keep "
                 "it in the pipeline before this component (load without exclude and disable), and in training put "
                 f"it into annotating_components before {pipe.name}; or give the component its own copy with "
-                "nlp.replace_listeners. In nlp.pipe on a GPU, pass each Doc object once: doc_cleaner may remove the "
-                "vectors of one that comes again"
+                "nlp.replace_listeners. In nlp.pipe on a GPU, pass each Doc object once: vector_cleaner may remove "
+                "the vectors of one that comes again"
             )
 
 

@@ -71,7 +71,7 @@ def pipeline(request, tmp_path_factory) -> Path:
 def outcome(folder: Path):
     """What a pipeline predicts: vectors, entities, scores."""
     nlp = spacy.load(folder)
-    nlp.remove_pipe("doc_cleaner")
+    nlp.remove_pipe("vector_cleaner")
     docs = list(nlp.pipe([*TEXTS, *(text for text, _ in TRAIN)]))
     vectors = np.concatenate([doc._.trf_data.model_output.last_hidden_state[0] for doc in docs])
     return vectors, [(entities(doc), [ent._.score for ent in doc.ents]) for doc in docs]
