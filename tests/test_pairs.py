@@ -1,5 +1,6 @@
 """Compare the pair models with plain loops over one pair at a time, written from the formulas, in float64."""
 
+import itertools
 import math
 from functools import partial
 from typing import NamedTuple
@@ -382,29 +383,35 @@ def test_other_windows(window):
     assert torch.allclose(module.logits(x, batch), reference_logits(module, x))
 
 
-@pytest.mark.parametrize(
-    "name, multi_label", [*((name, False) for name in MODELS), *((name, True) for name in MULTI_LABEL)]
-)
-def test_a_pair_without_a_relation_can_stand_for_several(name, multi_label):
-    """In the loss and in the divergence of copies; pairs with a relation count once."""
-    settings = {"multi_label": multi_label, "negative_weight": 0.5, "consistency": 1.0}
-    module, several = make(name, **settings), make(name, **settings | {"negative_weight": 1.5})
-    several.load_state_dict(module.state_dict())
-    (x, batch), (_, other) = make_inputs(module, gold=True), make_inputs(several, gold=True)
-    batch.targets = batch.targets._replace(negatives=torch.full_like(batch.targets.negatives, 3.0))
-    assert torch.allclose(rest_of(module(x, batch)), rest_of(several(x, other)))
-    assert not torch.allclose(rest_of(module(x, other)), rest_of(several(x, other)))
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_the_loss_of_a_sample_is_its_likelihood(multi_label):
+    """Pairs without a label are rarer in it by the share that was sampled, whatever the model says of each pair."""
+    module = make("softmax", multi_label=multi_label)
+    shares = [0.25, 0.01, 1.0]
+    logits = torch.randn(3, len(LABELS) + (not multi_label), dtype=torch.float64)
+    sizes = range(len(LABELS) + 1) if multi_label else (0, 1)
+    sets = [{*some} for size in sizes for some in itertools.combinations(range(len(LABELS)), size)]
+    for scores, share in zip(logits, shares, strict=True):
+        before = [math.exp(-reference_loss(module, scores.unsqueeze(0), [some])) for some in sets]
+        assert sum(before) == pytest.approx(1)
+        sampled = [p * (1.0 if some else share) for p, some in zip(before, sets, strict=True)]
+        for p, some in zip(sampled, sets, strict=True):
+            held = torch.tensor([[float(k in some) for k in range(len(LABELS))]], dtype=torch.float64)
+            loss = module.sampled_loss(scores.unsqueeze(0), held, torch.tensor([share], dtype=torch.float64).log())
+            assert math.exp(-loss) == pytest.approx(p / sum(sampled))
 
-    x, batch = make_inputs(module, [*DOCUMENTS, *DOCUMENTS], gold=True)
-    numbers = np.arange(2 * len(DOCUMENTS))
-    batch.copies = (numbers + len(DOCUMENTS)) % len(numbers)
-    x = x.detach() + torch.linspace(0.0, 1.0, x.numel(), dtype=x.dtype).view(x.shape)
-    found = []
-    for count in (0.0, 1.0, 3.0):
-        batch.targets = batch.targets._replace(negatives=torch.full_like(batch.targets.negatives, count))
-        found.append(module(x, batch).parts["consistency"])
-    related, every, weighed = found
-    assert 0 < related < every and torch.allclose(weighed, related + 3 * (every - related))
+
+@every_model
+def test_samples_in_the_targets(name):
+    """The share of each document reaches its pairs. Without samples, nothing is sent to the device."""
+    module = make(name)
+    x, batch = make_inputs(module, gold=True)
+    whole = module(x, batch).total
+    assert batch.targets.log_shares is None
+    gold = [find_gold(document)._replace(share=0.5) for document in DOCUMENTS]
+    batch = module.collate(batch, [find(document) for document in DOCUMENTS], gold)
+    assert batch.targets.log_shares.tolist() == pytest.approx([math.log(0.5)] * sum(batch.counts))
+    assert not torch.allclose(module(x, batch).total, whole)
 
 
 def results(module, x, batch):
@@ -781,7 +788,7 @@ def test_new_labels_and_types_keep_the_old_scores(name, multi_label):
 
     # New labels can be learned.
     x, batch = make_inputs(module, some_pairs(DOCUMENTS, {0, 3}))
-    batch.targets = PairTargets(torch.tensor([0, 1]), torch.tensor([1, 2]), torch.ones(2))
+    batch.targets = PairTargets(torch.tensor([0, 1]), torch.tensor([1, 2]))
     optimizer = torch.optim.Adam(module.parameters(), lr=0.02)
     for _ in range(60):
         optimizer.zero_grad()

@@ -20,12 +20,12 @@ class GoldPairs(NamedTuple):
 
     rows: (g,) int64, row of the pair among the candidates.
     classes: (g,) int64, class from 0.
-    negatives: how many pairs without a relation each of those among the candidates stands for, if they are a sample.
+    share: share of the pairs without a relation that were sampled, above 0; 1 if the candidates are all of them.
     """
 
     rows: np.ndarray
     classes: np.ndarray
-    negatives: float = 1.0
+    share: float = 1.0
 
     def in_words(self, words: Words) -> "GoldPairs":
         """The same: it has no places."""
@@ -35,22 +35,24 @@ class GoldPairs(NamedTuple):
 def sample_negatives(
     found: Sequence[Candidates], gold: Sequence[GoldPairs], ratio: float
 ) -> tuple[list[Candidates], list[GoldPairs]]:
-    """Keep all related pairs of a batch, and at most `ratio` random unrelated ones for each of them (at least for one).
+    """Keep all related pairs of a batch, and random unrelated ones, at most `ratio` for each related pair, or for each
+    document with pairs if there are more of these.
 
-    The unrelated pairs that are kept stand for all, so that the mean of the loss over many samples is the loss itself.
+    ratio: above 0.
     """
     ends = np.cumsum([len(pairs.pairs) for pairs in found], dtype=np.int64)
     kept = np.zeros(ends[-1] if found else 0, dtype=bool)
     for end, pairs, own in zip(ends, found, gold, strict=True):
         kept[end - len(pairs.pairs) + own.rows] = True
     others = np.flatnonzero(~kept)
-    sampled = np.random.permutation(others)[: math.ceil(ratio * max(1, kept.sum()))]
+    documents = sum(len(pairs.pairs) > 0 for pairs in found)
+    sampled = np.random.permutation(others)[: math.ceil(ratio * max(documents, kept.sum()))]
     kept[sampled] = True
-    negatives = len(others) / max(1, len(sampled))
+    share = len(sampled) / len(others) if len(others) else 1.0
     masks = np.split(kept, ends)[:-1]
     return (
         [pairs.select(mask) for pairs, mask in zip(found, masks, strict=True)],
-        [GoldPairs(mask.cumsum()[own.rows] - 1, own.classes, negatives) for own, mask in zip(gold, masks, strict=True)],
+        [GoldPairs(mask.cumsum()[own.rows] - 1, own.classes, share) for own, mask in zip(gold, masks, strict=True)],
     )
 
 

@@ -21,7 +21,7 @@ from .shim import device_of, no_backprop, torch_shims
 from .storage import Fixed
 
 # Copies that exist at the same time, and their tokens.
-CHUNK, CHUNK_TOKENS = 256, 4_096
+CHUNK, CHUNK_TOKENS = 256, 8_192
 # In training, the activations of the first chunks are kept. Those of later chunks are computed again in the backward
 # pass, so that memory does not grow with the number of pairs: at most this number of chunks and one more exist.
 KEPT_CHUNKS = 1
@@ -189,7 +189,7 @@ def mark_candidates(copy: Doc, opening: tuple[int, int], types: np.ndarray) -> C
 def split_targets(gold: GoldPairs, rows: np.ndarray) -> list[GoldPairs]:
     """The gold relations of each of some pairs alone."""
     classes = [gold.classes[gold.rows == row] for row in rows.tolist()]
-    return [GoldPairs(np.zeros_like(own), own, gold.negatives) for own in classes]
+    return [GoldPairs(np.zeros_like(own), own, gold.share) for own in classes]
 
 
 def copy_bounds(candidates: Candidates, context: int) -> np.ndarray:

@@ -102,13 +102,13 @@ class ACNNPairs(PairHead):
             inputs = (entities, tokens, self._table(tokens), *scores)
             return in_pieces(self, pairs, steps_of_products, partial(self._piece, pairs), *inputs)
 
-    def pair_losses(self, logits: Tensor, held: Tensor) -> Tensor:
+    def pair_loss(self, logits: Tensor, held: Tensor) -> Tensor:
         if not self.hinge:
-            return super().pair_losses(logits, held)
+            return super().pair_loss(logits, held)
         targets = self.target_weights(held)
         gold = torch.cat([held.sum(1, keepdim=True) == 0, held > 0], dim=1)
         nearest_wrong = logits.masked_fill(gold, -torch.inf).amax(1, keepdim=True)
-        return (targets * F.relu(1 - logits + nearest_wrong)).sum(1)
+        return (targets * F.relu(1 - logits + nearest_wrong)).sum()
 
     def _table(self, tokens: Tensor) -> Tensor:
         """Projections of each token, each distance to e1 and each distance to e2 for every place of the window,

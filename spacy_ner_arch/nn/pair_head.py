@@ -91,8 +91,9 @@ class PairHead(Head):
             offsets = np.repeat(batch.counts.cumsum() - batch.counts, [len(gold.rows) for gold in targets])
             rows = np.concatenate([gold.rows for gold in targets]) + offsets
             classes = np.concatenate([gold.classes for gold in targets])
-            negatives = np.repeat(np.array([gold.negatives for gold in targets], dtype=np.float32), batch.counts)
-            columns = [rows.astype(np.int64), classes.astype(np.int64), negatives]
+            columns = [rows.astype(np.int64), classes.astype(np.int64)]
+            if any(gold.share < 1 for gold in targets):
+                columns.append(np.repeat(np.log([gold.share for gold in targets], dtype=np.float32), batch.counts))
             batch.targets = PairTargets(*send(columns, batch.device))
         return batch
 
@@ -107,16 +108,17 @@ class PairHead(Head):
         logits = self._wide_logits(x, batch)
         with torch.autocast(x.device.type, enabled=False):
             held = self.held_labels(logits, batch.targets)
-            # How many pairs each pair stands for.
-            counts = torch.where(held.any(1), 1.0, batch.targets.negatives).to(logits.dtype)
             terms = self.additional_losses(x, pairs, batch.targets, held)
             terms = {name: term * self.loss_scale for name, term in terms.items()}
             if batch.copies is not None:
                 assert batch.counts is not None
                 expected = logits.sigmoid() if self.multi_label else logits.softmax(-1)
-                expected = expected * counts.unsqueeze(1)
                 terms["consistency"] = self.consistency_term(logits, expected, batch.copied_rows(batch.counts))
-            total = sum(terms.values(), counts @ self.pair_losses(logits, held) * self.loss_scale)
+            if batch.targets.log_shares is None:
+                total = self.pair_loss(logits, held)
+            else:
+                total = self.sampled_loss(logits, held, batch.targets.log_shares.to(logits.dtype))
+            total = sum(terms.values(), total * self.loss_scale)
             return Loss(total, {name: term.detach() for name, term in terms.items()})
 
     def logits(self, x: Tensor, batch: Batch) -> Tensor:
@@ -128,14 +130,31 @@ class PairHead(Head):
         logits = self.logits(x, batch)
         return logits.to(wide(logits))
 
-    def pair_losses(self, logits: Tensor, held: Tensor) -> Tensor:
-        """Weighted loss of each pair, (P,); held (P, K) is 1 where a pair has a label and 0 elsewhere."""
+    def pair_loss(self, logits: Tensor, held: Tensor) -> Tensor:
+        """Weighted loss, summed over the pairs; held (P, K) is 1 where a pair has a label and 0 elsewhere."""
         if not self.multi_label:
-            return -(self.target_weights(held) * logits.log_softmax(-1)).sum(1)
+            return -(self.target_weights(held) * logits.log_softmax(-1)).sum()
         on = held * self.weights * F.logsigmoid(logits)
         off = (1 - held) * F.logsigmoid(-logits)
         weight = torch.where(held.any(1, keepdim=True), 1.0, self.negative_weight)
-        return -(weight * (on + off)).sum(1)
+        return -(weight * (on + off)).sum()
+
+    def sampled_loss(self, logits: Tensor, held: Tensor, log_shares: Tensor) -> Tensor:
+        """The loss of pairs of which those without a relation are a sample, so that probabilities hold for all pairs.
+
+        In the sample, a pair has the labels S with the probability P(S) s(S) / (sum over T of P(T) s(T)), where s is
+        the share that was sampled, 1 for pairs with a label. With one label a pair, that adds log s to the logit of "no
+        relation".
+
+        log_shares: (P,) log s of pairs without a label.
+        Source: King and Zeng 2001 (prior correction).
+        """
+        if not self.multi_label:
+            return self.pair_loss(torch.cat([logits[:, :1] + log_shares.unsqueeze(1), logits[:, 1:]], dim=1), held)
+        nothing = F.logsigmoid(-logits).sum(1).exp()
+        total = torch.log1p(nothing * log_shares.expm1())
+        negative = self.negative_weight * (total - log_shares)
+        return self.pair_loss(logits, held) + torch.where(held.any(1), total, negative).sum()
 
     def target_weights(self, held: Tensor) -> Tensor:
         """Target probabilities of the classes, (P, K + 1), each times the weight of its class.

@@ -70,7 +70,7 @@ class PairTargets(NamedTuple):
 
     rows: Tensor  # (g,) int64, row of P
     classes: Tensor  # (g,) int64, label from 0 to K - 1
-    negatives: Tensor  # (P,) how many pairs each pair stands for if it has no relation
+    log_shares: Tensor | None = None  # (P,) log share of the pairs without a relation that were sampled; None for all
 
 
 def make_pairs(candidates: Sequence[Any], steps: int, device: torch.device) -> Pairs:

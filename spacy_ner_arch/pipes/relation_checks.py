@@ -59,9 +59,9 @@ def check_settings(
         )
     if decode != "graph" and has_limits:
         raise ValueError(f'{name}: one_head and one_tail are for decode = "graph"')
-    if not 0 <= threshold <= 1 or (negative_ratio is not None and negative_ratio < 0):
+    if not 0 <= threshold <= 1 or (negative_ratio is not None and negative_ratio <= 0):
         raise ValueError(
-            f"{name}: threshold = {threshold} must be between 0 and 1, negative_ratio = {negative_ratio} at least 0"
+            f"{name}: threshold = {threshold} must be between 0 and 1, negative_ratio = {negative_ratio} above 0"
         )
 
 
@@ -93,7 +93,7 @@ def warn_of_no_alternatives(name: str, nlp: Language) -> None:
         warnings.warn(
             f'{name}: decode = "graph", but no component sets doc.spans["{ALTERNATIVES}"], so that entities '
             "can be dropped but not replaced; set alternatives of sequence_ner, 0.1 for example",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

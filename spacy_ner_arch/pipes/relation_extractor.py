@@ -146,8 +146,8 @@ def make_relation_extractor(
             sets with `alternatives`. Pairs of all types are candidates.
     one_head, one_tail: with decode = "graph", labels of which an entity has at most one head, or at most one tail.
     negative_ratio: in training, sample at most this number of pairs without a relation for each related pair of the
-        batch (at least for one), anew for every update; null for all. Those that are sampled stand for all in the
-        loss, so that probabilities stay right.
+        batch, or for each document if there are more of these, anew for every update; null for all. The loss takes the
+        share that was sampled into account, so probabilities hold for all pairs.
     loss_weight: factor of the loss of a component that shares an encoder with others: a number, a schedule, or
         spacy_ner_arch.LearnedWeight.v1.
     scorer: scorer of relations.
