@@ -224,6 +224,9 @@ def test_an_error_leaves_the_files_of_an_earlier_choice(folder, tmp_path, monkey
     monkeypatch.setattr("spacy_ner_arch.formats.write_docs", fail)
     assert "the disk is full" in select(folder, "-o", tasks, "--n", 2, "--rest", rest, code=1)
     assert (tasks.read_bytes(), rest.read_bytes()) == before and len([*tmp_path.iterdir()]) == 2
+    monkeypatch.undo()
+    select(folder, "-o", tasks, "--n", 2, "--rest", rest / "in-a-file.jsonl", code=1)
+    assert (tasks.read_bytes(), rest.read_bytes()) == before
 
 
 def test_bad_lines_are_counted(folder, tmp_path):
