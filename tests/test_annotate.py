@@ -478,7 +478,7 @@ def test_a_line_of_100_mb_is_rejected_in_little_memory(tmp_path):
             for _ in range(100):
                 file.write(block)
             file.write(b"\nlast\n")
-        inputs, _ = find_inputs([str(tmp_path / name)], None, tmp_path / "out")
+        inputs, _, _ = find_inputs([str(tmp_path / name)], None, tmp_path / "out")
         tracemalloc.start()
         [shard] = read_shards(inputs, "text", 100)
         _, peak = tracemalloc.get_traced_memory()
@@ -729,7 +729,7 @@ def test_folders_and_patterns(model, tmp_path):
         path.write_bytes(gzip.compress(b"c\n") if path.suffix == ".gz" else b'{"text": "x"}\n')
 
     def found(*names, format=None):
-        inputs, left_out = find_inputs([str(tmp_path / name) for name in names], format, tmp_path / "out")
+        inputs, left_out, _ = find_inputs([str(tmp_path / name) for name in names], format, tmp_path / "out")
         return [str(file.path.relative_to(tmp_path / "in")) for file in inputs], [path.name for path in left_out]
 
     assert found("in") == (["b.txt", "c.txt.gz", "sub/a.jsonl"], ["README.md"])
@@ -750,6 +750,59 @@ def test_folders_and_patterns(model, tmp_path):
     assert "the output folder lies in the input" in output and not (tmp_path / "in" / "out").exists()
     output = run(model, tmp_path / "out" / "*.jsonl", tmp_path / "out", code=1)
     assert "the input lies in the output folder" in output
+
+
+@pytest.fixture
+def ruler(tmp_path) -> Path:
+    """Folder of a pipeline that is loaded in no time."""
+    nlp = spacy.blank("en")
+    nlp.add_pipe("entity_ruler").add_patterns([{"label": "PER", "pattern": "Anna"}])
+    nlp.to_disk(tmp_path / "ruler")
+    return tmp_path / "ruler"
+
+
+@pytest.mark.parametrize("to", ["jsonl", "parquet", "spacy"])
+def test_an_output_is_an_input(ruler, texts, tmp_path, to):
+    """Its manifest and its rejected records are no texts."""
+    if to == "parquet":
+        pytest.importorskip("pyarrow")
+    run(ruler, texts, tmp_path / "in" / "first", "--to", to, "--shard-size", 4)
+    options = ["--to", to, *([] if to == "spacy" else ["--key", "again"])]
+    pattern = f"part-*[0-9].{to}"
+    for number, input in enumerate((tmp_path / "in", tmp_path / "in" / "first", tmp_path / "in" / "first" / pattern)):
+        folder = tmp_path / f"out{number}"
+        output = run(ruler, input, folder, *options)
+        assert manifest(folder)[-1]["totals"]["documents"] == manifest(folder)[-1]["totals"]["records"] == 21
+        rejected = "2 files of records that were rejected before are left out, such as"
+        assert (rejected in output) == (input.name != pattern)
+    # As a shell names all files.
+    files = sorted((tmp_path / "in" / "first").iterdir())
+    run(ruler, *(file for file in files if file.name != ".lock"), tmp_path / "out", *options)
+    assert manifest(tmp_path / "out")[-1]["totals"]["records"] == 21
+    only = files[1], *(file for file in files if "rejects" in file.name)
+    assert only[0].name == "manifest.jsonl"
+    assert "rejected records of an output" in run(ruler, *only, tmp_path / "none", code=1)
+
+
+def test_an_output_that_is_not_complete_is_no_input(ruler, texts, tmp_path):
+    folder = tmp_path / "in" / "first"
+    run(ruler, texts, folder, "--to", "spacy", "--shard-size", 4)
+    lines = (folder / "manifest.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "manifest.jsonl").write_bytes(b"".join(lines[:-1]))
+    for input in (tmp_path / "in", folder, folder / "*.spacy"):
+        output = run(ruler, input, tmp_path / "out", code=1)
+        assert f"{folder} is an output of `ner-arch annotate` that is not complete" in output
+        assert "give the command that made it again" in output and not (tmp_path / "out").exists()
+    run(ruler, folder / "part-000000.spacy", tmp_path / "out")
+    assert len(rows(tmp_path / "out")) == 4
+
+
+def test_a_manifest_of_another_program_is_an_input(tmp_path):
+    for content in ('{"text": "Anna left"}', '["model", "fingerprint", "inputs"]', "Anna left", ""):
+        write_jsonl(tmp_path / "in.rejects.jsonl", []).with_name("manifest.jsonl").write_text(content + "\n")
+        inputs, left_out, rejects = find_inputs([str(tmp_path)], None, Path("out"))
+        assert [file.path.name for file in inputs] == ["in.rejects.jsonl", "manifest.jsonl"]
+        assert not left_out and not rejects
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,11 @@ from typer.testing import CliRunner
 
 from spacy_ner_arch.annotation.describe import Counted
 from spacy_ner_arch.annotation.layers import find_pipe
+from spacy_ner_arch.annotation.relations import get_relations, set_relations
+from spacy_ner_arch.annotation.scores import set_score
+from spacy_ner_arch.annotation.teachers import TEACHER
 from spacy_ner_arch.cli.app import app
-from spacy_ner_arch.cli.voting import UNANIMOUS, span_model, vote
+from spacy_ner_arch.cli.voting import UNANIMOUS, Vote, span_model, vote, voters, with_entities
 
 VOCAB = Vocab()
 PER, LOC = (0, 2, "PER"), (0, 2, "LOC")
@@ -171,6 +174,66 @@ def test_weights_and_texts_without_entities(folder, tmp_path):
     assert "has no entities to compare with" in output and "Saved 8 entities in 5 documents" in output
 
 
+@pytest.mark.parametrize("repeats", [True, False])
+def test_all_else_of_a_document_is_kept(repeats):
+    doc = Doc(VOCAB, words=["Anna", "left", "Tarvik", "."], sent_starts=[True, False, False, False])
+    doc.set_ents([Span(doc, 0, 1, "PER"), Span(doc, 2, 3, "PER")], default="outside")
+    anna, tarvik = doc.ents
+    set_score(tarvik, 0.5)
+    doc.spans["sc"] = [anna, tarvik] if repeats else [Span(doc, 0, 3, "WIDE")]
+    doc.spans["mine"] = [Span(doc, 1, 2, "VERB")]
+    (verb,) = doc.spans["mine"]
+    set_relations(doc, [(anna, tarvik, "left"), (anna, verb, "does")])
+    doc.user_data.update({"id": 7, TEACHER: {"of": "the old entities"}})
+    doc.cats["news"] = 1.0
+    before = doc.to_bytes()
+    new = with_entities(doc, [Vote(0, 1, "PER", 0.75), Vote(2, 3, "LOC", 0.625)])
+    assert [(ent.start, ent.label_, ent._.score) for ent in new.ents] == [(0, "PER", 0.75), (2, "LOC", 0.625)]
+    assert new.user_data["id"] == 7 and TEACHER not in new.user_data and new.cats == doc.cats
+    assert [token.is_sent_start for token in new] == [True, False, False, False]
+    assert set(new.spans) == ({"mine"} if repeats else {"sc", "mine"}) and new.spans["mine"][0].label_ == "VERB"
+    # The other one has an argument that is no entity any more.
+    assert [row.label for row in get_relations(new)] == ["does"]
+    assert Span(new, 2, 3, "PER")._.score is None
+    assert doc.to_bytes() == before
+
+
+def test_the_output_has_the_fields_of_the_corpus(folder, tmp_path):
+    docs = make_docs([spans for _, spans in TRAIN], [text for text, _ in TRAIN])
+    for number, doc in enumerate(docs):
+        doc.user_data["id"] = number
+    DocBin(docs=docs, store_user_data=True).to_disk(tmp_path / "corpus.spacy")
+    inputs = systems(tmp_path)[:2]
+    combine(folder / "model", tmp_path / "corpus.spacy", *inputs, "-o", tmp_path / "out.spacy")
+    found = list(DocBin().from_disk(tmp_path / "out.spacy").get_docs(VOCAB))
+    assert [doc.user_data["id"] for doc in found] == [0, 1, 2, 3, 4]
+
+
+def test_systems_vote_about_what_they_have_annotated(folder, tmp_path):
+    gold = [list(spans) for _, spans in TRAIN]
+    bare = Doc(VOCAB, words=TRAIN[0][0].split(" "))
+    nothing = make_docs([[]], [TRAIN[0][0]])[0]
+    assert voters([[bare], [nothing], make_docs(gold, [TRAIN[0][0]])], 0) == [1, 2]
+    texts = [text for text, _ in TRAIN]
+    for name, missing in (("a", {0, 1}), ("b", {1, 2})):
+        docs = make_docs(gold, texts)
+        for number in missing:
+            docs[number] = Doc(VOCAB, words=texts[number].split(" "))
+        DocBin(docs=docs).to_disk(tmp_path / f"{name}.spacy")
+    inputs = [tmp_path / "a.spacy", tmp_path / "b.spacy"]
+    # The first one would outvote the other one where it has no vote.
+    for weights in ([], ["-w", 9, "-w", 1]):
+        output = plain(
+            combine(folder / "model", folder / "gold.spacy", *inputs, "-o", tmp_path / "out.spacy", *weights)
+        )
+        for path in inputs:
+            assert f"{path} has no vote about 2 of 5 documents" in output
+        found = list(DocBin().from_disk(tmp_path / "out.spacy").get_docs(VOCAB))
+        assert [entities(doc) for doc in found] == [entities(doc) for doc in make_docs([gold[0], [], *gold[2:]], texts)]
+        # Nobody knows whether the second one has entities.
+        assert [doc.has_annotation("ENT_IOB") for doc in found] == [True, False, True, True, True]
+
+
 def test_what_the_span_model_does_not_know_is_reported(folder, tmp_path):
     spans = [[(0, 5, "LOC")], [(1, 2, "CITY")], [], [], []]
     inputs = [write(tmp_path / f"{i}.spacy", spans) for i in (1, 2)]
@@ -237,7 +300,10 @@ def test_bad_input(folder, tmp_path):
     assert f"{empty} has no .spacy files" in message(model, gold, good, empty)
     assert "at least two systems, each once" in message(model, gold, good)
     assert "at least two systems, each once" in message(model, gold, good, good)
-    assert "give a number above 0 for each of the 2 systems" in message(model, gold, good, other, "-w", 1.0)
+    for weights in ([1], [1, 0], [1, "nan"], ["nan", 1], ["inf", 1], [1e308, 1e308]):
+        options = [option for weight in weights for option in ("-w", weight)]
+        expected = "give a finite number above 0 for each of the 2 systems"
+        assert expected in message(model, gold, good, other, *options), weights
     with pytest.raises(ValueError, match="This command needs a pipeline with span_ner"):
         find_pipe(spacy.blank("en"), "span_ner", None)
     assert not out.exists()

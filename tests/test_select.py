@@ -184,6 +184,51 @@ def test_bad_requests(folder, tmp_path, args, raw, message):
     assert not (tmp_path / "a.jsonl").exists()
 
 
+@pytest.mark.parametrize(
+    ("rest", "message"),
+    [
+        # The next choice would read json lines as plain text.
+        ("rest.txt", "rest.txt: the name must end in .jsonl"),
+        ("rest", "rest: the name must end in .jsonl"),
+        ("raw.jsonl", "raw.jsonl is an input, which would be overwritten"),
+        ("link.jsonl", "link.jsonl is an input, which would be overwritten"),
+        ("-", "the output is -: give the name of a file"),
+        ("tasks/rest.jsonl", "lies in the folder of the tasks"),
+    ],
+)
+def test_files_that_the_rest_cannot_have(folder, tmp_path, monkeypatch, rest, message):
+    """They are refused before the pipeline is loaded."""
+    monkeypatch.setattr("spacy_ner_arch.cli.select.load", lambda *args: pytest.fail("the pipeline was loaded"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "raw.jsonl").write_text(json.dumps({"text": NEW[0]}) + "\n")
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "raw.jsonl")
+    assert message in select(folder, "-o", "tasks", "--rest", rest, raw=tmp_path / "raw.jsonl", code=1)
+    assert {path.name for path in tmp_path.iterdir()} == {"raw.jsonl", "link.jsonl"}
+    assert texts_of(tmp_path / "raw.jsonl") == [NEW[0]]
+
+
+def test_folders_in_the_places_of_files(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("spacy_ner_arch.cli.select.load", lambda *args: pytest.fail("the pipeline was loaded"))
+    (tmp_path / "a.jsonl").mkdir()
+    select(folder, "-o", tmp_path / "tasks", "--rest", tmp_path / "a.jsonl", code=2)
+    assert "a.jsonl is a folder; name a file" in select(folder, "-o", tmp_path / "a.jsonl", code=1)
+
+
+def test_an_error_leaves_the_files_of_an_earlier_choice(folder, tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError("the disk is full")
+
+    tasks, rest = tmp_path / "a.jsonl", tmp_path / "rest.jsonl"
+    select(folder, "-o", tasks, "--n", 3, "--rest", rest)
+    before = tasks.read_bytes(), rest.read_bytes()
+    monkeypatch.setattr("spacy_ner_arch.formats.write_docs", fail)
+    assert "the disk is full" in select(folder, "-o", tasks, "--n", 2, "--rest", rest, code=1)
+    assert (tasks.read_bytes(), rest.read_bytes()) == before and len([*tmp_path.iterdir()]) == 2
+    monkeypatch.undo()
+    select(folder, "-o", tasks, "--n", 2, "--rest", rest / "in-a-file.jsonl", code=1)
+    assert (tasks.read_bytes(), rest.read_bytes()) == before
+
+
 def test_bad_lines_are_counted(folder, tmp_path):
     (folder / "bad.jsonl").write_text('{"texts": 1}\n' + json.dumps({"text": NEW[0]}) + "\n")
     output = select(folder, "-o", tmp_path / "a.jsonl", "--on-error", "skip", raw="bad.jsonl")

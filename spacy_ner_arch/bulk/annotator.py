@@ -12,13 +12,11 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.util import import_file, load_model
 
-from ..annotation.entities import label_spans
 from ..annotation.relations import set_relations
 from ..annotation.scores import remove_scores
 from ..annotation.teachers import TEACHER
 from ..formats.lines import SHOWN_CHARACTERS, FormatError, Line
-from ..formats.sentence import SPANS_KEY
-from .documents import Record, check_record, parse, tokenize
+from .documents import Record, check_record, clear_entities, parse, tokenize
 from .models import fingerprint
 from .outputs import OUTPUTS, InputColumns, Output
 from .predictor import Predictor
@@ -195,12 +193,9 @@ class Annotator:
         """Remove the annotation of a stored document that the pipeline will set. A teacher sets none.
 
         The pipeline replaces its own groups of spans. Others stay in .spacy files; JSON and Parquet have what it sets.
-        The group in which `ner-arch convert` repeats the entities goes with them: it would contradict the new ones.
         """
         if "entities" in self.layers:
-            if repeats_entities(doc):
-                del doc.spans[SPANS_KEY]
-            doc.set_ents([], default="missing")
+            clear_entities(doc)
         if self.job.to != "spacy" and "spans" in self.layers:
             doc.spans.clear()
         if "relations" in self.layers:
@@ -223,10 +218,3 @@ def reject(line: Line, error: FormatError) -> str:
     record = {"place": line.place, "reason": error.reason, "remedy": error.remedy}
     record["start"] = line.text[:SHOWN_CHARACTERS]
     return json.dumps(record) + "\n"
-
-
-def repeats_entities(doc: Doc) -> bool:
-    """Whether the group of `ner-arch convert` has the entities of a document and nothing else."""
-    if SPANS_KEY not in doc.spans or not doc.has_annotation("ENT_IOB"):
-        return False
-    return label_spans(doc.ents) == label_spans(doc.spans[SPANS_KEY])

@@ -19,12 +19,9 @@ from filelock import FileLock, Timeout
 from ..formats.files import TEMPORARY, replace_file, sync
 from .annotator import ShardResult
 from .inputs import file_checksum
+from .manifest import MANIFEST, REJECTS, REMEDY, Entry, as_line, read_manifest
 
-MANIFEST, LOCK = "manifest.jsonl", ".lock"
-REMEDY = "give another output folder, or delete this one to begin again"
-
-# A line of the manifest.
-Entry = dict[str, Any]
+LOCK = ".lock"
 
 
 class OutputFolder:
@@ -145,7 +142,7 @@ class OutputFolder:
 
     def first_reject(self) -> Entry | None:
         """The first line of the first file of rejects."""
-        for path in sorted(self.path.glob("part-*.rejects.jsonl")):
+        for path in sorted(self.path.glob(REJECTS)):
             with path.open(encoding="utf8") as file:
                 return json.loads(file.readline())
         return None
@@ -154,23 +151,6 @@ class OutputFolder:
         shards = [self.finished[number] for number in sorted(self.finished)]
         entries = [self.header, *shards, *([self.totals] if self.totals else [])]
         replace_file(self.path / MANIFEST, b"".join(map(as_line, entries)))
-
-
-def read_manifest(path: Path) -> list[Entry]:
-    """The lines of a manifest; of an empty file, an empty header. Raises ValueError for a file of another kind."""
-    entries: list[Entry] = []
-    for line in path.read_bytes().splitlines(keepends=True):
-        # A kill can cut the last line.
-        if line.endswith(b"\n"):
-            try:
-                entries.append(dict(json.loads(line)))
-            except (ValueError, TypeError) as error:
-                raise ValueError(f"{path} is damaged or no manifest of ours ({error}); {REMEDY}") from error
-    return entries or [{}]
-
-
-def as_line(entry: Entry) -> bytes:
-    return json.dumps(entry).encode() + b"\n"
 
 
 def is_intact(path: Path, file: Entry) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from ..formats.files import find_files
+from .manifest import MANIFEST, REJECTS, check_complete, is_output
 
 FORMATS = ("txt", "jsonl", "csv", "parquet", "spacy")
 COMPRESSIONS = ("gz", "bz2", "xz", "zst")
@@ -32,30 +33,41 @@ class Input(NamedTuple):
     size: int
 
 
-def find_inputs(names: Sequence[str], format: str | None, output: Path) -> tuple[list[Input], list[Path]]:
+def find_inputs(names: Sequence[str], format: str | None, output: Path) -> tuple[list[Input], list[Path], list[Path]]:
     """The files that the arguments of the command name: files, folders and patterns such as "texts/*.jsonl.gz".
 
     format: format of all files; None to take it from their names.
     output: the folder of the output, which must not be an input too.
-    Returns the files in the order of the arguments, those of a folder or pattern sorted by name, and the files of
-    folders that are left out, since their names show no known format.
-    Raises ValueError for a name without a file, a file of an unknown format, and a file that is named twice.
+    Of an output of `ner-arch annotate`, only the documents are inputs, not the manifest and the rejected records.
+    Returns the files in the order of the arguments, those of a folder or pattern sorted by name; the files of folders
+    that are left out, since their names show no known format; and the files of rejected records, which are left out.
+    Raises ValueError for a name without a file, a file of an unknown format, a file that is named twice, and a folder
+    or pattern with documents of an output that is not complete.
     """
     if format not in (None, *FORMATS):
         raise ValueError(f"--format is {format!r}; it must be one of {', '.join(FORMATS)}")
     inputs: dict[Path, Input] = {}
-    left_out = []
+    left_out, rejects = [], []
     for name in names:
         is_file = Path(name).is_file()
         if Path(name).is_dir() and output.resolve().is_relative_to(Path(name).resolve()):
             raise ValueError(f"{output}: the output folder lies in the input {name}; give another output folder")
-        for path in [Path(name)] if is_file else _expand(name):
-            found = format or find_format(path)
+        paths = [Path(name)] if is_file else _expand(name)
+        for path in paths:
             if path.resolve().is_relative_to(output.resolve()):
                 raise ValueError(f"{path}: the input lies in the output folder; give another output folder")
-            if path.resolve() in inputs:
+        outputs = [folder for folder in sorted({path.parent for path in paths}) if is_output(folder)]
+        for folder in outputs if not is_file else ():
+            check_complete(folder)
+        for path in paths:
+            found = format or find_format(path)
+            if path.parent in outputs and path.match(REJECTS):
+                rejects.append(path)
+            elif path.parent in outputs and path.name == MANIFEST:
+                continue
+            elif path.resolve() in inputs:
                 raise ValueError(f"{path} is named twice by the inputs; name it once")
-            if found is not None:
+            elif found is not None:
                 inputs[path.resolve()] = Input(path, found, path.stat().st_size)
             elif is_file:
                 known = ", ".join(f".{known}" for known in FORMATS)
@@ -63,8 +75,11 @@ def find_inputs(names: Sequence[str], format: str | None, output: Path) -> tuple
             else:
                 left_out.append(path)
     if not inputs:
-        raise ValueError(f"{' '.join(names)}: no file with one of the endings {', '.join(FORMATS)}; give --format")
-    return list(inputs.values()), left_out
+        raise ValueError(
+            f"{' '.join(names)}: no file with one of the endings {', '.join(FORMATS)} (the manifest and the rejected "
+            "records of an output of `ner-arch annotate` are not read); give --format"
+        )
+    return list(inputs.values()), left_out, rejects
 
 
 def _expand(name: str) -> list[Path]:

@@ -97,9 +97,11 @@ def find_files(names: list[str], format: str | None, output: Path, column: str) 
     from ..bulk.inputs import find_inputs
     from ..bulk.raw_records import check_inputs
 
-    files, left_out = find_inputs(names, format, output)
+    files, left_out, rejects = find_inputs(names, format, output)
     if left_out:
         msg.warn(f"{len(left_out)} files are left out, as their names show no known format, such as {left_out[0]}")
+    if rejects:
+        msg.warn(f"{len(rejects)} files of records that were rejected before are left out, such as {rejects[0]}")
     for file in files:
         if file.size == 0:
             msg.warn(f"{file.path} is empty")

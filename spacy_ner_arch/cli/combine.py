@@ -1,6 +1,7 @@
 """`ner-arch combine`: entities of several systems, with a span model as the judge."""
 
-from collections import defaultdict
+import math
+from collections import Counter, defaultdict
 from pathlib import Path
 
 from spacy.vocab import Vocab
@@ -45,18 +46,19 @@ def combine(
     from ..annotation.entities import trim
     from ..evaluation.score_tables import micro_average
     from ..formats import find_docbins, read_docbins, write_docbin
-    from .voting import check_same_texts, judged, span_model, vote, with_entities
+    from .voting import check_same_texts, judged, span_model, vote, voters, with_entities
 
     unknown = defaultdict[str, Counted](Counted)
     names = [str(path) for path in predicted]
+    votes = Counter[str]()
     weights = weights or [1.0] * len(names)
     try:
         if len(names) < 2 or len({*names}) < len(names):
             raise ValueError("give the outputs of at least two systems, each once")
         if output.suffix != ".spacy":
             raise ValueError(f"--output {output}: the name must end in .spacy, or no command reads the file")
-        if len(weights) != len(names) or min(weights) <= 0:
-            raise ValueError(f"--weight: give a number above 0 for each of the {len(names)} systems, or none")
+        if len(weights) != len(names) or min(weights) <= 0 or not math.isfinite(sum(weights)):
+            raise ValueError(f"--weight: give a finite number above 0 for each of the {len(names)} systems, or none")
         gold, *systems = [list(read_docbins(path, Vocab())) for path in (corpus, *predicted)]
         check_output(output, [file for path in (corpus, *predicted) for file in find_docbins(path)])
         for path, docs in zip(predicted, systems, strict=True):
@@ -65,11 +67,15 @@ def combine(
         pipe = find_pipe(nlp, "span_ner", component)
         alone, majority, combined = [], [], []
         for number, (doc, log_probabilities) in enumerate(judged(nlp, pipe, gold)):
-            proposals = [trim(doc, [(ent.start, ent.end, ent.label_) for ent in docs[number].ents]) for docs in systems]
+            voting = voters(systems, number)
+            votes.update(names[system] for system in voting)
+            entities = [systems[system][number].ents for system in voting]
+            proposals = [trim(doc, [(ent.start, ent.end, ent.label_) for ent in ents]) for ents in entities]
+            shares = [weights[system] for system in voting]
             judge = span_model(pipe, doc, log_probabilities, unknown)
             alone.append(doc)
-            majority.append(with_entities(doc, vote(proposals, weights)))
-            combined.append(with_entities(doc, vote(proposals, weights, judge)))
+            majority.append(with_entities(gold[number], vote(proposals, shares) if voting else None))
+            combined.append(with_entities(gold[number], vote(proposals, shares, judge) if voting else None))
         write_docbin(combined, output)
     except (ValueError, OSError) as error:
         fail("Cannot combine", error)
@@ -79,6 +85,9 @@ def combine(
             f"{number} proposals are decided by the votes alone, since {pipe.name} does not know them",
             "\n".join(f"{spans.count}: {reason}, such as {spans.first}" for reason, spans in unknown.items()),
         )
+    for name in names:
+        if number := len(gold) - votes[name]:
+            msg.warn(f"{name} has no vote about {number} of {len(gold)} documents, whose entities it has not annotated")
     if any(doc.ents for doc in gold):
         names += [f"{pipe.name} alone", "majority vote", "combined"]
         tables = [micro_average(docs, gold) for docs in (*systems, alone, majority, combined)]

@@ -31,7 +31,9 @@ def select(
     ),
     by: str = Option("entropy", "--by", help="Measure of uncertainty: entropy, entropy-per-token or margin"),
     balance: bool = Option(False, "--balance", help="Prefer texts with entities of labels that few chosen texts have"),
-    rest: Path | None = Option(None, "--rest", help="File for the other texts, as json lines, for the next choice"),
+    rest: Path | None = Option(
+        None, "--rest", help="File for the other texts, .jsonl, for the next choice", dir_okay=False
+    ),
     component: str | None = Option(None, "--component", help="The sequence_ner to ask, if there are several"),
     on_error: str = Option("raise", "--on-error", help="What to do with a bad line: raise, or skip and count"),
     code: Path | None = CODE,
@@ -47,6 +49,7 @@ def select(
     from ..evaluation.selection import candidates, choose_texts, text_vectors
     from ..formats import WRITERS, ReadReport, write_docs
     from ..formats.counts import SKIPPED, check_on_error
+    from ..formats.files import complete_files
     from .inputs import find_source, tokenize_records
     from .unlabelled import MEASURES, judge_texts
 
@@ -57,13 +60,16 @@ def select(
             raise ValueError(f"--by is {by!r}; it must be one of {', '.join(MEASURES)}")
         if tool not in WRITERS:
             raise ValueError(f"--tool is {tool!r}; it must be one of {', '.join(WRITERS)}")
-        if rest is not None and rest.resolve() == output.resolve():
-            raise ValueError(f"-o and --rest are both {rest}; give two files")
+        if output.is_dir() and tool != "brat":
+            raise ValueError(f"-o {output} is a folder; name a file in it")
         sources = [find_source(name, format) for name in raw]
         for source in sources:
             if source.is_text:
                 raise ValueError(f"{source.name}: there is no such file")
-        check_output(output, [source.name for source in sources if source.is_file])
+        files = [source.name for source in sources if source.is_file]
+        check_output(output, files)
+        if rest is not None:
+            check_rest(rest, output, files)
         nlp = load(model, use_gpu, code)
         pipe = find_pipe(nlp, "sequence_ner", component)
         records = tokenize_records(nlp, sources, set(), reading, on_error)
@@ -75,11 +81,12 @@ def select(
         places = choose_texts(texts.uncertainty[pool], vectors, texts.entities[pool] if balance else None, count)
         chosen = [int(pool[place]) for place in places]
         docs = predict_records(nlp, [texts.records[i] for i in chosen])
-        write_docs(docs, output, tool, report, model=model, source=" ".join(raw), labels=pipeline_labels(nlp))
-        if rest is not None:
-            left = set(range(len(texts.records))).difference(chosen)
-            rest.parent.mkdir(parents=True, exist_ok=True)
-            rest.write_text("".join(f"{dump(texts.records[i])}\n" for i in sorted(left)), encoding="utf8")
+        with complete_files() as temporary:
+            if rest is not None:
+                left = set(range(len(texts.records))).difference(chosen)
+                lines = "".join(f"{dump(texts.records[i])}\n" for i in sorted(left))
+                temporary(rest).write_text(lines, encoding="utf8", newline="")
+            write_docs(docs, output, tool, report, model=model, source=" ".join(raw), labels=pipeline_labels(nlp))
     except (ValueError, OSError) as error:
         fail("Cannot select", error)
     print(report.summary())
@@ -94,6 +101,21 @@ def select(
     mean = {name: texts.uncertainty[rows].mean() for name, rows in (("chosen", chosen), ("all", slice(None)))}
     msg.good(f"Saved {len(chosen)} of {len(texts.records)} texts to {output}")
     msg.text(f"Mean {by} of the chosen texts {mean['chosen']:.3f}, of all texts {mean['all']:.3f}")
+
+
+def check_rest(rest: Path, output: Path, inputs: list[str]) -> None:
+    """Raise ValueError if the other texts cannot have this file.
+
+    output: the file or folder of the tasks.
+    inputs: the files of the texts, which must not be overwritten: lines that are skipped would be lost.
+    """
+    check_output(rest, inputs)
+    if rest.suffix.lower() != ".jsonl":
+        raise ValueError(f"--rest {rest}: the name must end in .jsonl, or the next choice would read it as plain text")
+    if rest.resolve() == output.resolve():
+        raise ValueError(f"-o and --rest are both {rest}; give two files")
+    if rest.resolve().is_relative_to(output.resolve()):
+        raise ValueError(f"--rest {rest} lies in the folder of the tasks; give it another place")
 
 
 def predict_records(nlp: Language, records: list["Record"]) -> Iterator[Doc]:

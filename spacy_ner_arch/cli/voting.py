@@ -11,10 +11,13 @@ from spacy.tokens import Doc, Span
 from spacy.util import minibatch
 
 from ..annotation.describe import Counted, quote
-from ..annotation.scores import set_score
+from ..annotation.relations import get_relations, has_relations, set_relations
+from ..annotation.scores import remove_scores, set_score
 from ..annotation.spans import decode_exact
 from ..annotation.tags import LabelledSpan
+from ..annotation.teachers import TEACHER
 from ..annotation.words import find_words
+from ..bulk.documents import clear_entities
 
 # Log odds of a span that all systems propose. None of them proposes one that overlaps it.
 UNANIMOUS = 50.0
@@ -131,10 +134,35 @@ def check_same_texts(path: Path, docs: Sequence[Doc], corpus: Path, expected: Se
         raise ValueError(f"{path} has no annotation of entities; {remedy}")
 
 
-def with_entities(doc: Doc, votes: Sequence[Vote]) -> Doc:
-    """A document with the same tokens, and with these entities and their scores."""
-    new = Doc(doc.vocab, words=[token.text for token in doc], spaces=[bool(token.whitespace_) for token in doc])
-    new.set_ents([Span(new, start, end, label=label) for start, end, label, _ in votes], default="outside")
-    for ent, found in zip(new.ents, votes, strict=True):
-        set_score(ent, found.score)
+def voters(systems: Sequence[Sequence[Doc]], number: int) -> list[int]:
+    """The systems that vote about a document: those that have annotated its entities, even if they found none.
+
+    systems: the documents of each system.
+    """
+    return [system for system, docs in enumerate(systems) if docs[number].has_annotation("ENT_IOB")]
+
+
+def with_entities(doc: Doc, votes: Sequence[Vote] | None) -> Doc:
+    """A copy of a document with these entities and their scores instead of its own; None for no annotation of them.
+
+    What belongs to the old entities goes with them: scores, the group that repeats them, the chain of a teacher, and
+    relations to which one of them is an argument that is none of the new ones. All else is kept.
+    """
+    new = doc.copy()
+    old = {_place(ent) for ent in new.ents}
+    clear_entities(new)
+    remove_scores(new)
+    new.user_data.pop(TEACHER, None)
+    if votes is not None:
+        new.set_ents([Span(new, start, end, label=label) for start, end, label, _ in votes], default="outside")
+        for ent, found in zip(new.ents, votes, strict=True):
+            set_score(ent, found.score)
+    gone = old.difference(_place(ent) for ent in new.ents)
+    if gone and has_relations(new):
+        relations = get_relations(new)
+        set_relations(new, [row for row in relations if gone.isdisjoint((_place(row.head), _place(row.tail)))])
     return new
+
+
+def _place(span: Span) -> tuple[int, int, str]:
+    return span.start, span.end, span.label_
