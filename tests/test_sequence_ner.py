@@ -677,6 +677,34 @@ def test_calibration_stays_within_its_bounds(held_out, expected):
     assert float(module.temperature) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("head", ["CRF", "Softmax"])
+def test_calibration_leaves_out_documents_without_a_negative(head):
+    """Where only entities are marked, no probability could be too high, and the temperature would always fall."""
+    nlp = make_nlp(head)
+    train(nlp, make_examples(nlp), steps=20)
+    module = nlp.get_pipe("sequence_ner").head
+    marked, known, complete = (
+        make_examples(nlp),
+        make_examples(nlp),
+        make_examples(nlp, [("Anna Brandt", [(0, 2, "PER")])]),
+    )
+    for eg in marked:
+        eg.reference.set_ents(list(eg.reference.ents), default="missing")
+    for eg in known:
+        last = eg.reference[-1:]
+        eg.reference.set_ents(list(eg.reference.ents), outside=[last], default="missing")
+
+    def temperature(examples):
+        module.temperature.fill_(1.0)
+        calibrate(nlp, examples)
+        return float(module.temperature)
+
+    assert temperature(marked) == 1.0
+    # One token that is known to be outside is enough, and so is complete annotation without such a token.
+    assert temperature(known) != 1.0 and temperature(complete) != 1.0
+    assert temperature([*marked, *known, *complete]) == pytest.approx(temperature([*known, *complete]), rel=1e-3)
+
+
 def test_calibration_needs_no_annotation_to_survive():
     nlp = make_nlp()
     train(nlp, make_examples(nlp), steps=5)
