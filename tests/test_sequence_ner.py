@@ -565,6 +565,22 @@ def test_alternatives_are_in_the_output_of_commands(trained, copy_of):
     assert found["spans"]["alternatives"] == found["entities"] != []
 
 
+def test_a_new_label_without_alternatives_is_reported():
+    nlp = make_nlp(alternatives={"PER": 0.1})
+    pipe = nlp.get_pipe("sequence_ner")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # A label may be left out on purpose.
+        nlp.initialize(lambda: make_examples(nlp))
+        pipe.add_label("LOC")
+    with pytest.warns(UserWarning, match=r"sequence_ner: .*without the new label 'DATE'.*tune --per-label"):
+        pipe.add_label("DATE")
+    pipe.cfg["alternatives"] = 0.1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pipe.add_label("TIME")
+
+
 def test_alternatives_do_not_overlap_entities_that_stay():
     nlp = make_nlp(alternatives=0.001)
     train(nlp, make_examples(nlp), steps=15)
