@@ -161,6 +161,33 @@ def test_loss_and_gradient_equal_enumeration(head, scheme, student, teacher, kno
         assert torch.allclose(a, b, atol=1e-4)
 
 
+@each_head
+@each_scheme
+@pytest.mark.parametrize("student, teacher", LABELS)
+def test_held_out_likelihood_equals_enumeration(head, scheme, student, teacher):
+    """Of the teacher's own distribution, among the legal tag sequences, and with that of a document without a chain."""
+    module = make_head(head, student, scheme, teacher_temperature=2.0)
+    chain = make_chain(teacher, scheme, 4)
+    known = known_tags(KNOWN["an entity of the first label"], scheme, "")
+    x = torch.randn(7, WIDTH)
+    gold = TagTarget(np.array([0, 1, 0]) if scheme == "BIO" else np.zeros(3, dtype=np.int64))
+    batch = make_batch([4, 3], CPU)
+    found = module.held_out(batch.pad(x), module.collate(batch, None, [target(module, chain, known), gold]))
+    assert found.items == 7
+    paths, weights = teacher_distribution(chain, known, student)
+    names = module.crf.labels
+    as_student = [[name if name in names else OUTSIDE for name in path] for path in paths]
+    documents = [(x[:4], as_student, weights), (x[4:], [[names[tag] for tag in gold.tags]], torch.ones(1))]
+    for temperature in (0.5, 1.0, 3.0):
+        expected = 0.0
+        for rows, possible, shares in documents:
+            emissions = module.output(rows).double()
+            legal = path_scores(module.crf, emissions, legal_paths(names, scheme, len(rows))) / temperature
+            likelihoods = path_scores(module.crf, emissions, possible) / temperature - legal.logsumexp(0)
+            expected -= (likelihoods * shares).sum().item()
+        assert float(found.loss(torch.tensor(temperature))) == pytest.approx(expected, rel=1e-4)
+
+
 @each_scheme
 def test_a_chain_without_some_labels_is_that_of_documents_without_them(scheme):
     chain = make_chain(["X", "Y"], scheme, 4)
@@ -440,6 +467,21 @@ def soft_example(student, teacher, text=TEXTS[0]):
     reference = teacher.make_doc(text)
     set_chain(reference, teacher.get_pipe("sequence_ner").chains([reference])[0])
     return Example(student.make_doc(text), reference)
+
+
+@pytest.mark.parametrize("marks_entities", [False, True])
+def test_calibration_with_a_teacher_follows_its_probabilities(teacher, marks_entities):
+    """The student has the weights of the teacher, whose temperature is 1.5. Entities that are known and right, as those
+    of a new label are, do not make it surer."""
+    student, expected = spacy.load(teacher), spacy.load(teacher)
+    module = student.get_pipe("sequence_ner").head
+    module.temperature.fill_(1.0)
+    examples = [soft_example(student, expected, text) for text in TEXTS]
+    for eg, (_, spans) in zip(examples, TRAIN, strict=True):
+        if marks_entities:
+            eg.reference.set_ents([Span(eg.reference, *span) for span in spans[:1]], default="missing")
+    module.calibrate(held_out_batches(student, "sequence_ner", examples))
+    assert float(module.temperature) == pytest.approx(1.5, abs=0.3 if marks_entities else 0.01)
 
 
 def test_a_teacher_with_another_scheme_is_refused(trained):

@@ -389,6 +389,30 @@ def test_what_cannot_be_exported_is_named(pair, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("encoder", ["tok2vec", pytest.param("transformer", marks=pytest.mark.slow)])
+def test_a_component_gets_its_own_encoder_before_export(encoder, tiny_transformers, tmp_path):
+    """As the error of an exported component without the shared encoder says."""
+    nlp = shared(tiny_transformers) if encoder == "tok2vec" else transformer_nlp(tiny_transformers["bert"])
+    examples = make_examples(nlp)
+    for eg in examples:
+        eg.reference.spans["spancat"] = list(eg.reference.ents)
+    train(nlp, examples, steps=25)
+    call = f'nlp.replace_listeners("{encoder}", "sequence_ner", ["model.tok2vec"])'
+    expected = [nlp(text).copy() for text in TEXTS]
+    for pipeline, remedy in ((nlp, call), (exported(nlp, tmp_path), f"{call} in the original, and export it again")):
+        pipeline.remove_pipe(encoder)
+        with pytest.raises(ValueError, match=re.escape(f"or give the component its own copy with {remedy}.")):
+            pipeline(TEXTS[0])
+    original = spacy.load(tmp_path / "original")
+    original.replace_listeners(encoder, "sequence_ner", ["model.tok2vec"])
+    (tmp_path / "alone").mkdir()
+    other = exported(original, tmp_path / "alone")
+    other.remove_pipe(encoder)
+    with other.select_pipes(enable="sequence_ner"):
+        for text, doc in zip(TEXTS, expected, strict=True):
+            assert entities(other(text)) == entities(doc)
+
+
 def test_other_components_stay_in_torch(tiny_transformers, tmp_path):
     """A relation extractor reads the vectors of the exported transformer."""
     nlp = transformer_nlp(tiny_transformers["bert"])

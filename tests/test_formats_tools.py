@@ -298,6 +298,16 @@ def test_regions_without_labels_in_json_min(tmp_path: Path) -> None:
     assert not report.unread_keys
 
 
+def test_regions_of_cancelled_annotations_tell_the_text(tmp_path: Path) -> None:
+    """A malformed one tells nothing, and is no error."""
+    first = {"id": 1, "headline": TEXT, "body": "A remark about the task, longer than its text is."}
+    second = {"id": 2, "headline": "Nothing.", "body": "Another longer remark about the task."}
+    bad = {"id": "x", "type": "labels", "value": {"start": "0"}}
+    cancelled = [submitted(*results, was_cancelled=True) for results in (full_results(characters), [bad])]
+    docs, report = read(write(tmp_path, task(*cancelled, **first), task(submitted(), **second)))
+    assert [doc.text for doc in docs] == ["Nothing."] and report.notes[label_studio.CANCELLED] == 2
+
+
 def test_an_answer_without_regions_says_that_there_are_none(tmp_path: Path) -> None:
     """The name of the text does not matter. A remark about an image is no text, unless regions are in such remarks."""
     choice = {"id": "y", "type": "choices", "to_name": "t", "value": {"choices": ["sad"]}}

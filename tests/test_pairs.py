@@ -917,7 +917,8 @@ def test_calibration_finds_the_temperature(multi_label, monkeypatch):
     monkeypatch.setattr(module, "logits", lambda x, batch: logits)
     before = module(*make_inputs(module, documents))[0]
     with torch.no_grad():
-        module.calibrate([make_inputs(module, documents, gold=True)])
+        # Of two batches, one without a pair.
+        module.calibrate([make_inputs(module, part, gold=True) for part in (DOCUMENTS[1:2], documents)])
         after, none = module(*make_inputs(module, documents))
         assert float(module.temperature) == pytest.approx(3, rel=0.1)
         module.calibrate([make_inputs(module, DOCUMENTS[1:2], gold=True)])

@@ -565,6 +565,22 @@ def test_alternatives_are_in_the_output_of_commands(trained, copy_of):
     assert found["spans"]["alternatives"] == found["entities"] != []
 
 
+def test_a_new_label_without_alternatives_is_reported():
+    nlp = make_nlp(alternatives={"PER": 0.1})
+    pipe = nlp.get_pipe("sequence_ner")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # A label may be left out on purpose.
+        nlp.initialize(lambda: make_examples(nlp))
+        pipe.add_label("LOC")
+    with pytest.warns(UserWarning, match=r"sequence_ner: .*without the new label 'DATE'.*tune --per-label"):
+        pipe.add_label("DATE")
+    pipe.cfg["alternatives"] = 0.1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pipe.add_label("TIME")
+
+
 def test_alternatives_do_not_overlap_entities_that_stay():
     nlp = make_nlp(alternatives=0.001)
     train(nlp, make_examples(nlp), steps=15)
@@ -675,6 +691,34 @@ def test_calibration_stays_within_its_bounds(held_out, expected):
     module.output.bias.data *= 10
     calibrate(nlp, make_examples(nlp, held_out))
     assert float(module.temperature) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("head", ["CRF", "Softmax"])
+def test_calibration_leaves_out_documents_without_a_negative(head):
+    """Where only entities are marked, no probability could be too high, and the temperature would always fall."""
+    nlp = make_nlp(head)
+    train(nlp, make_examples(nlp), steps=20)
+    module = nlp.get_pipe("sequence_ner").head
+    marked, known, complete = (
+        make_examples(nlp),
+        make_examples(nlp),
+        make_examples(nlp, [("Anna Brandt", [(0, 2, "PER")])]),
+    )
+    for eg in marked:
+        eg.reference.set_ents(list(eg.reference.ents), default="missing")
+    for eg in known:
+        last = eg.reference[-1:]
+        eg.reference.set_ents(list(eg.reference.ents), outside=[last], default="missing")
+
+    def temperature(examples):
+        module.temperature.fill_(1.0)
+        calibrate(nlp, examples)
+        return float(module.temperature)
+
+    assert temperature(marked) == 1.0
+    # One token that is known to be outside is enough, and so is complete annotation without such a token.
+    assert temperature(known) != 1.0 and temperature(complete) != 1.0
+    assert temperature([*marked, *known, *complete]) == pytest.approx(temperature([*known, *complete]), rel=1e-3)
 
 
 def test_calibration_needs_no_annotation_to_survive():

@@ -553,6 +553,12 @@ def test_calibration_finds_the_temperature(monkeypatch):
         module.calibrate([(x, collate(module, lengths, gold=gold))])
         assert float(module.temperature) == pytest.approx(3, rel=0.1)
         (predicted,) = module(x, collate(module, lengths))
+        # Nor do documents in which only entities are marked, and all of them as the head finds them.
+        found = {(*span, k) for span, k in zip(spans, logits.argmax(1).tolist(), strict=True) if k and span[0] < 10}
+        marked = {(d, i + n) for d, i, w, _ in found for n in range(w) if i < 30}
+        sure = {row for row in found if row[1] < 30} | {row for row in gold if row[0] >= 10}
+        module.calibrate([(x, collate(module, lengths, gold=sure, missing=missing - marked))])
+        assert float(module.temperature) == pytest.approx(3, rel=0.1)
         module.calibrate([(x, collate(module, lengths, gold=wrong, missing=missing))])
         assert float(module.temperature) == pytest.approx(3, rel=0.1)
         monkeypatch.undo()

@@ -102,8 +102,9 @@ def _read(
     finder = TextFinder(units)
     for task in tasks:
         if not isinstance(task, FormatError):
-            for annotation in task.annotations:
-                finder.learn(task.texts, annotation.results.regions)
+            # Cancelled annotations show as well which string is the text.
+            for regions in (*(one.results.regions for one in task.annotations), *task.cancelled):
+                finder.learn(task.texts, regions)
     for task in tasks:
         found: list[TextAnnotation] = []
         with report.skipping(on_error):
@@ -118,7 +119,7 @@ def _try_to_read(line: Line, fields: Sequence[str]) -> TaskContent | FormatError
     try:
         return read_task(line, fields)
     except FormatError as error:
-        return error
+        return error.with_traceback(None)
 
 
 def _convert_task(
@@ -128,7 +129,7 @@ def _convert_task(
     converted = [_convert_annotation(one, task, finder) for one in task.annotations]
     for note in chain.from_iterable(one.notes for one in converted):
         report.note(note)
-    for _ in range(task.cancelled):
+    for _ in task.cancelled:
         report.note(Note(task.line, CANCELLED))
     if not task.annotations and not task.cancelled:
         report.note(Note(task.line, UNLABELLED))

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from pydantic import AliasChoices, Field, StrictBool
 
 from .fields import select_fields
-from .label_studio_results import BARE, REMEDY, Id, Result, SortedResults, sort_results
-from .lines import Line
+from .label_studio_results import BARE, REMEDY, Id, Regions, Result, SortedResults, sort_results
+from .lines import FormatError, Line
 from .records import Source, parse_object, validate
 
 # Keys of JSON-MIN that are neither data nor results.
@@ -82,7 +82,7 @@ class TaskContent(NamedTuple):
     texts: strings by the name of their data.
     has_files: whether other data are addresses, such as those of images.
     annotations: by several annotators, with the ground truth first, without cancelled ones.
-    cancelled: number of cancelled annotations.
+    cancelled: the regions of each cancelled annotation; none of one that is malformed.
     key: the same for all annotations of a task, or None.
     unread: keys that are not read.
     data: keys that are read only if they name a text; each with the name of its data.
@@ -93,7 +93,7 @@ class TaskContent(NamedTuple):
     texts: dict[str, str]
     has_files: bool
     annotations: list[AnnotationContent]
-    cancelled: int
+    cancelled: list[Regions]
     key: Hashable
     unread: set[str]
     data: dict[str, str]
@@ -148,11 +148,18 @@ def _texts(data: dict[str, Any]) -> tuple[dict[str, str], bool]:
     return texts, len(texts) < len(strings)
 
 
-def _contents(annotations: Sequence[Annotation], line: Line) -> tuple[list[AnnotationContent], int]:
-    """Annotations that were not cancelled, and the number of the others."""
-    shown = [one for one in annotations if not one.was_cancelled]
-    contents = [AnnotationContent(sort_results(one.result, line), one.annotator, one.time) for one in shown]
-    return contents, len(annotations) - len(shown)
+def _contents(annotations: Sequence[Annotation], line: Line) -> tuple[list[AnnotationContent], list[Regions]]:
+    """Annotations that were not cancelled, and the regions of the others."""
+    contents: list[AnnotationContent] = []
+    cancelled: list[Regions] = []
+    for one in annotations:
+        if not one.was_cancelled:
+            contents.append(AnnotationContent(sort_results(one.result, line), one.annotator, one.time))
+            continue
+        cancelled.append({})
+        with suppress(FormatError):
+            cancelled[-1] = sort_results(one.result, line).regions
+    return contents, cancelled
 
 
 def _select_fields(record: dict[str, Any], names: Sequence[str], line: Line) -> dict[str, Any]:

@@ -115,15 +115,18 @@ class LinearChainCRF(torchcrf.CRF):
             return llh.mean()
         return llh.sum() if reduction == "sum" else llh.sum() / mask.sum()
 
-    def expected_log_likelihood(self, emissions: Tensor, mask: Tensor, steps: Tensor, moves: Tensor) -> Tensor:
+    def expected_log_likelihood(
+        self, emissions: Tensor, mask: Tensor, steps: Tensor, moves: Tensor, temperature: Tensor | float = 1.0
+    ) -> Tensor:
         """Mean log likelihood of tags that are drawn from another chain, summed over the sequences.
 
         emissions, mask: as for `forward`, batch first.
         steps, moves: expected counts of that chain, see forward_backward.expected_counts.
+        temperature: divisor of all scores of this CRF.
         """
         emissions, mask = self._batch_first(emissions, mask)
         lengths = mask.sum(1)
-        scores, transitions = self.potentials(emissions, lengths)
+        scores, transitions = self.potentials(emissions, lengths, temperature)
         of_steps = (steps * scores).masked_fill(~mask.unsqueeze(-1), 0.0)
         expected = of_steps.double().sum() + (moves * transitions).double().sum()
         return (expected - log_partition(scores, transitions, lengths).sum()).to(scores.dtype)

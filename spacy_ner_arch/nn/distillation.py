@@ -29,12 +29,13 @@ class Taught(NamedTuple):
     transitions: Tensor
     to_student: Tensor
 
-    def counts(self, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def counts(self, mask: Tensor, factor: float = 1.0) -> tuple[Tensor, Tensor]:
         """How often the teacher expects the student's tags (R, T, K) and transitions (K, K).
 
         mask: (R, T).
+        factor: of all scores of the teacher.
         """
-        steps, moves, _ = expected_counts(self.emissions, self.transitions, mask.sum(1))
+        steps, moves, _ = expected_counts(self.emissions * factor, self.transitions * factor, mask.sum(1))
         return steps @ self.to_student, self.to_student.t() @ moves @ self.to_student
 
 

@@ -34,7 +34,7 @@ class HeldOut(NamedTuple):
 
     loss: negative log likelihood of the gold annotation as a function of the temperature. Heads that classify spans or
         pairs leave out those in which they find nothing: most are obvious, and their probabilities are not shown.
-    items: how many items it is summed over.
+    items: how many items it is summed over. Of a batch with none, the loss is not called.
     """
 
     loss: Callable[[Tensor], Tensor]
@@ -138,7 +138,7 @@ class Head(nn.Module):
         stays, too.
         Source: Guo et al. 2017.
         """
-        held_out = [self.held_out(x, batch) for x, batch in batches]
+        held_out = [part for x, batch in batches if (part := self.held_out(x, batch)).items]
         items = sum(part.items for part in held_out)
         if not items:
             return

@@ -37,6 +37,20 @@ class SpanTargets(NamedTuple):
     missing: Tensor | None  # (N,) bool, tokens without annotation: spans that touch one have no loss; None for none
 
 
+def has_negatives(batch: Batch, targets: SpanTargets) -> Tensor:
+    """(N,) bool, tokens of documents that are annotated completely, or have an annotated token outside of gold spans.
+
+    In others only spans are marked; no probability could be too high for them.
+    """
+    assert targets.missing is not None
+    ends = targets.token + targets.width
+    change = torch.zeros(len(targets.missing) + 1, dtype=torch.long, device=batch.device)
+    change.index_add_(0, targets.token, torch.ones_like(ends)).index_add_(0, ends, -torch.ones_like(ends))
+    is_outside = (change.cumsum(0)[:-1] == 0) & ~targets.missing
+    is_used = batch.pad(is_outside).any(1) | ~batch.pad(targets.missing).any(1)
+    return batch.flatten(is_used.unsqueeze(1).expand_as(batch.mask))
+
+
 class SpanClassifier(Head):
     """Classify spans by their first and last token, the attention-weighted mean of their tokens, and their length.
 
@@ -174,6 +188,7 @@ class SpanClassifier(Head):
         return all_negative.sum() - (weight[row] * share * (logits[row, label] - negative[row])).sum()
 
     def held_out(self, x: Tensor, batch: Batch) -> HeldOut:
+        """The likelihood of the spans in documents whose annotation shows what is not an entity."""
         spans: SpanList = batch.items
         token, width, label, missing = batch.targets
         logits = self.logits(x, batch)
@@ -183,7 +198,7 @@ class SpanClassifier(Head):
             classes = classes.index_put((row[found],), label[found])
         found_by_model = logits.argmax(-1) > 0
         if missing is not None:
-            found_by_model &= ~spans.touched(missing)
+            found_by_model &= ~spans.touched(missing) & has_negatives(batch, batch.targets)[spans.token]
         logits, classes = logits[found_by_model], classes[found_by_model]
 
         def loss(temperature: Tensor) -> Tensor:

@@ -156,14 +156,31 @@ class CRFTagger(Head):
         return {name: (part / self.temperature).detach().cpu().numpy() for name, part in parts.items()}
 
     def held_out(self, x: Tensor, batch: Batch) -> HeldOut:
-        emissions, tags = self.emissions(x, batch), batch.targets.tags
-        known = tags[batch.mask] != MISSING
-        is_known, partial = bool(known.any()), not bool(known.all())
+        """The likelihood of the gold tags; for documents with a teacher its mean over the teacher's distribution given
+        the gold tags, without `teacher_temperature`, which makes that less sure than the teacher is.
+
+        Other documents with missing tags need a token that is known to be outside of entities. Without one, only
+        entities are marked, and the document cannot show that a probability is too high.
+        """
+        emissions, mask, targets = self.emissions(x, batch), batch.mask, batch.targets
+        is_missing = ((targets.tags == MISSING) & mask).any(1)
+        # The first tag is O.
+        is_used = (targets.tags == 0).any(1) | ~is_missing
+        taught = [part.rows for part in targets.taught]
+        counts = [part.counts(mask[part.rows], self.teacher_temperature) for part in targets.taught]
+        for rows in taught:
+            is_used[rows] = False
+        gold = is_used.nonzero().squeeze(1)
+        partial = bool(is_missing[gold].any())
 
         def loss(temperature: Tensor) -> Tensor:
-            return -self.crf(emissions, tags, batch.mask, partial=partial, temperature=temperature)
+            parts = [-self.crf(emissions[gold], targets.tags[gold], mask[gold], "sum", partial, temperature)]
+            for rows, (steps, moves) in zip(taught, counts, strict=True):
+                likelihood = self.crf.expected_log_likelihood(emissions[rows], mask[rows], steps, moves, temperature)
+                parts.append(-likelihood)
+            return torch.stack(parts).sum()
 
-        return HeldOut(loss, int(batch.mask.sum()) if is_known else 0)
+        return HeldOut(loss, int(mask[torch.cat([gold, *taught])].sum()))
 
     def resize(self, tags: Sequence[str], scheme: str) -> None:
         before = self.crf.labels or []

@@ -156,6 +156,19 @@ class SequenceNER(TorchPipe):
         alternatives = self.cfg["alternatives"]
         return {"alternatives": alternatives} if isinstance(alternatives, dict) else {}
 
+    def add_label(self, label: str) -> int:
+        """Add a label. Warns if a trained component writes alternatives by label, without the new one among them."""
+        added = super().add_label(label)
+        alternatives = self.cfg["alternatives"]
+        if added and self.shim.is_initialized and isinstance(alternatives, dict) and label not in alternatives:
+            warnings.warn(
+                f"{self.name}: alternatives is set by label, without the new label {label!r}, whose spans are not "
+                f'written into doc.spans["{ALTERNATIVES}"]: run `ner-arch tune --per-label` again after training, or '
+                "give the label a probability in alternatives",
+                stacklevel=2,
+            )
+        return added
+
     # Training
 
     def initialize(

@@ -38,22 +38,27 @@ VECTORS = {
 }
 
 
-def check_vectors(pipe: TrainablePipe, docs: Sequence[Doc]) -> None:
+def check_vectors(pipe: Any, docs: Sequence[Doc]) -> None:
     """Raise ValueError for documents without the vectors that a component listens to.
 
     A listener takes zeros for them, since spaCy runs models at initialization, on documents without vectors.
+
+    pipe: a component of this package (pipes.base.TorchPipe).
     """
     for node in pipe.model.walk():
         vectors = VECTORS.get(node.name)
         if vectors is not None and not all(vectors.has_vectors(doc) for doc in docs if len(doc)):
             upstream = getattr(node, "upstream_name", "*")
             name = node.name.removesuffix("-listener") if upstream == "*" else upstream
+            # spaCy looks for model.tok2vec. An exported model has no head, and the original in its config as `model`.
+            is_exported = pipe.shim.is_initialized and pipe.head is None
+            again = " in the original, and export it again" if is_exported else ""
             raise ValueError(
                 f"{pipe.name} listens to the component {name!r}, which has not set vectors on the documents. Keep "
                 "it in the pipeline before this component (load without exclude and disable), and in training put "
                 f"it into annotating_components before {pipe.name}; or give the component its own copy with "
-                "nlp.replace_listeners. In nlp.pipe on a GPU, pass each Doc object once: vector_cleaner may remove "
-                "the vectors of one that comes again"
+                f'nlp.replace_listeners("{name}", "{pipe.name}", ["model.tok2vec"]){again}. In nlp.pipe on a '
+                "GPU, pass each Doc object once: vector_cleaner may remove the vectors of one that comes again"
             )
 
 
