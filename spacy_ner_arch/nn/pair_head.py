@@ -151,10 +151,10 @@ class PairHead(Head):
         """
         if not self.multi_label:
             return self.pair_loss(torch.cat([logits[:, :1] + log_shares.unsqueeze(1), logits[:, 1:]], dim=1), held)
-        nothing = F.logsigmoid(-logits).sum(1).exp()
-        total = torch.log1p(nothing * log_shares.expm1())
-        negative = self.negative_weight * (total - log_shares)
-        return self.pair_loss(logits, held) + torch.where(held.any(1), total, negative).sum()
+        p_none = F.logsigmoid(-logits).sum(1).exp()
+        log_sum = torch.log1p(p_none * log_shares.expm1())
+        negative = self.negative_weight * (log_sum - log_shares)
+        return self.pair_loss(logits, held) + torch.where(held.any(1), log_sum, negative).sum()
 
     def target_weights(self, held: Tensor) -> Tensor:
         """Target probabilities of the classes, (P, K + 1), each times the weight of its class.

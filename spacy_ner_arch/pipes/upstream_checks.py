@@ -116,7 +116,7 @@ def warn_of_order(pipe: TrainablePipe, nlp: Language, spans_key: str | None) -> 
             warnings.warn(
                 f"{pipe.name} is before {name!r} in the pipeline, which sets {wanted} only after it has run: put "
                 f"{pipe.name!r} after {name!r} in [nlp] pipeline",
-                stacklevel=3,
+                stacklevel=4,
             )
             return
 
