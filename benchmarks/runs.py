@@ -299,6 +299,19 @@ TRANSFORMERS = [
         )
     ),
     Run(
+        "conll2003/transformer_crf-glove-two_stages-long",
+        "transformer",
+        "transformer_crf",
+        {
+            **CONLL_MINILM,
+            "training.before_update": stages(RATES, WARMUP, first=300, steps=2 * STEPS - 300),
+            **budget(2 * STEPS),
+            **WITH_CHARACTERS,
+            **GLOVE_BESIDE,
+        },
+        seeds=THREE,
+    ),
+    Run(
         "conll2003/transformer_crf-long",
         "transformer",
         "transformer_crf",
@@ -818,6 +831,7 @@ TRIED = [
     tried(
         "conll2003/transformer_crf-long", "layer_rates", {"training.before_update": layer_rates(3e-4, 0.8)}, seeds=THREE
     ),
+    tried("conll2003/transformer_crf-long", "averages", {"training.optimizer.use_averages": True}, seeds=(1,)),
     tried("conll2003/transformer_crf", "loss_scale", {TAGS_SCALE: 0.02}, seeds=(0, 1)),
     tried("semeval/relation_softmax", "loss_scale", {PAIRS_SCALE: 0.05}),
     tried("conll04/joint-1:1", "loss_scale", {TAGS_SCALE: 0.02, PAIRS_SCALE: 0.02}),
