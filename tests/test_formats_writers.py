@@ -187,7 +187,13 @@ def test_predictions_of_spans_alone_lose_no_entities(tmp_path: Path, format: str
     found.spans["sc"] = [Span(found, 0, 1, label="PER")]
     nothing.spans["sc"] = []
     assert not write([found, nothing], tmp_path / "predicted", format, model="m").notes
-    assert write([found, nothing], tmp_path / "gold", format).notes[layers.MISSING] == 3
+    notes = write([found, nothing], tmp_path / "gold", format).notes
+    assert notes[layers.MISSING] == 6 and not notes[layers.UNLABELLED]
+    assert len(read(tmp_path / "gold", format)[0]) == 2  # the empty group says that the document has no spans
+    nothing.spans["sc"].attrs["scores"] = []  # as a pipeline sets them
+    assert not write([nothing], tmp_path / "found", format).notes
+    if format in ("label-studio", "prodigy"):
+        assert not read(tmp_path / "found", format)[0]  # to be reviewed
 
 
 def test_entities_are_not_counted_as_spans_too(tmp_path: Path) -> None:

@@ -60,8 +60,9 @@ class Content(NamedTuple):
 
     @property
     def is_labelled(self) -> bool:
-        """Whether anything is annotated."""
-        return bool(self.spans or self.relations) or any(token.ent_iob for token in self.doc)
+        """Whether anything is annotated. An empty group says that there are no spans."""
+        has_spans = bool(self.spans or self.relations) or self.spans_key in self.doc.spans
+        return has_spans or any(token.ent_iob for token in self.doc)
 
 
 def rename(fields: dict[str, Any], taken: Collection[str]) -> dict[str, Any]:
@@ -96,7 +97,9 @@ def make_content(number: int, doc: Doc, spans_key: str, model: str | None) -> Co
     found: dict[tuple[int, int, str], float | None] = {}
     for ent, score in scored_entities(doc):
         found[ent.start, ent.end, ent.label_] = score
+    is_predicted = model is not None
     if spans_key in doc.spans:
+        is_predicted |= "scores" in doc.spans[spans_key].attrs  # also of an empty group
         for span, score in scored_spans(doc.spans[spans_key]):
             key = span.start, span.end, span.label_
             found[key] = found.get(key) if score is None else score
@@ -115,7 +118,7 @@ def make_content(number: int, doc: Doc, spans_key: str, model: str | None) -> Co
         [],
         [repr(doc[start:end].text) for start, end, label in found if not label],
         model,
-        model is not None or any(score is not None for score in [*found.values(), *(one.score for one in relations)]),
+        is_predicted or any(score is not None for score in [*found.values(), *(one.score for one in relations)]),
         {name: value for name, value in fields.items() if is_json(value)},
         [name for name, value in fields.items() if not is_json(value)],
     )
