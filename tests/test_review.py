@@ -11,10 +11,13 @@ import spacy
 from conftest import TRAIN, make_examples, make_nlp, train
 from spacy.tokens import Doc, DocBin, Span, SpanGroup
 from spacy.training import Example
+from spacy.util import registry
 from typer.testing import CliRunner
 
+from spacy_ner_arch.annotation.describe import Counted
 from spacy_ner_arch.annotation.relations import Relation
 from spacy_ner_arch.cli.app import app
+from spacy_ner_arch.cli.judging import train_parts
 from spacy_ner_arch.evaluation.doubts import entity_doubts, relation_doubts
 
 NLP = spacy.blank("en")
@@ -119,6 +122,19 @@ def test_relations_of_other_directions_and_with_several_labels(gold, found, kind
     rows = relation_doubts(0, Example(predicted, reference))
     found = {doubt.kind: doubt.log_odds for doubt in rows if doubt.log_odds > 0}
     assert found == pytest.approx({kind: smoothed(p, 1 - p) for kind, p in kinds.items()})
+
+
+def test_relations_between_entities_that_are_no_candidates_are_counted():
+    reference, predicted = (Doc(NLP.vocab, words=WORDS) for _ in range(2))
+    for doc in (reference, predicted):
+        doc.ents = [Span(doc, 0, 2, label="PER"), Span(doc, 4, 5, label="LOC"), Span(doc, 6, 7, label="LOC")]
+    anna, tarvik, brenna = reference.ents
+    reference._.relations = [(anna, tarvik, "LIVES_IN"), (tarvik, brenna, "NEAR")]
+    anna, tarvik, _ = predicted.ents
+    predicted._.relations = [Relation(anna, tarvik, "LIVES_IN", 0.9)]
+    unjudged = Counted()
+    assert len(relation_doubts(0, Example(predicted, reference), unjudged=unjudged)) == 1
+    assert (unjudged.count, unjudged.first) == (1, "NEAR from 'Tarvik' LOC to 'Brenna' LOC")
 
 
 def test_empty_documents_keep_their_numbers(folder, tmp_path):
@@ -241,6 +257,42 @@ def test_folds_judge_each_document_once_by_a_pipeline_that_has_not_seen_it(folde
     annotated = {i + 1 for i, (_, gold) in enumerate(CORPUS) if gold}
     assert {row["document"] for row in rows if row["annotated"]} == annotated
     assert {row["document"] - 1 for row in rows[:3]} <= set(WRONG)
+
+
+def test_corpora_of_a_config_that_names_its_files_are_replaced(folder, tmp_path):
+    """Each pipeline was trained on the documents that it judged, too."""
+    config = make_nlp().config.copy()
+    for part in ("train", "dev"):
+        config["corpora"][part]["path"] = str(folder / "corpus.spacy")
+    config["training"].update(max_steps=1, eval_frequency=1)
+    found = []
+    docs = list(DocBin().from_disk(folder / "corpus.spacy").get_docs(NLP.vocab))
+    config.to_disk(tmp_path / "config.cfg")
+    for nlp, numbers, path in train_parts(docs, tmp_path / "config.cfg", {}, 3, 0, -1, tmp_path):
+        sizes = {}
+        for part in ("train", "dev"):
+            reader = registry.resolve(nlp.config.interpolate()["corpora"])[part]
+            sizes[part] = len(list(reader(nlp)))
+        assert sizes == {"train": 40, "dev": 20} and len(numbers) == 20 and path == tmp_path / f"dev{len(found)}.spacy"
+        found.append(numbers)
+    assert sorted(sum(found, [])) == [*range(60)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"training": {"train_corpus": "corpora.other"}}, "has no section [corpora.other]"),
+        ({"corpora": {"train": {"@readers": "made_up"}}}, "[corpora.train] has no path"),
+        ({"training": {"train_corpus": "corpora.dev"}}, "[corpora.dev] is both the training and the development"),
+    ],
+)
+def test_corpora_that_cannot_be_replaced(folder, tmp_path, changes, message):
+    config = make_nlp().config.copy()
+    for section, settings in changes.items():
+        config[section].update(settings)
+    config.to_disk(tmp_path / "config.cfg")
+    output = review(folder, tmp_path / "out", "--config", tmp_path / "config.cfg", code=1)
+    assert message in output and "Part 1" not in output
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from confection import Config
 from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
 from spacy.training.initialize import init_nlp
 from spacy.training.loop import train
-from spacy.util import load_config, load_model
+from spacy.util import dot_to_object, load_config, load_model
 from wasabi import msg
 
 from ..annotation.alternatives import ALTERNATIVES
+from ..annotation.describe import Counted
 from ..evaluation.doubts import MIN_PROBABILITY, Doubt, entity_doubts, relation_doubts
 from ..formats import write_docbin
 from ..training.checks import unknown_settings
@@ -26,12 +28,14 @@ def train_parts(
     """Train a pipeline without each part of the documents. Yields it, the numbers of the part, and its corpus.
 
     The part is the development corpus, which calibrates the probabilities. The last weights are used, not the best
-    ones on this part.
+    ones on this part. Raises ValueError for a config whose corpora cannot be replaced.
     """
     numbers = with_tokens(docs)
     if len(numbers) < 2 * folds:
         raise ValueError(f"{len(numbers)} documents are too few for {folds} parts; give a lower --folds, or --model")
-    for text in unknown_settings(load_config(config, overrides)):
+    original = load_config(config, overrides)
+    names = corpus_settings(original)
+    for text in unknown_settings(original):
         msg.warn(text)
     random.Random(seed).shuffle(numbers)
     for fold in range(folds):
@@ -41,8 +45,8 @@ def train_parts(
         paths = {"train": folder / f"train{fold}.spacy", "dev": folder / f"dev{fold}.spacy"}
         write_docbin([docs[i] for i in numbers if i not in chosen], paths["train"])
         write_docbin([docs[i] for i in held_out], paths["dev"])
-        settings = {**overrides, **{f"paths.{name}": str(path) for name, path in paths.items()}}
-        complete = load_config(config, settings)
+        replaced = {name: str(path) for part, path in paths.items() for name in names[part]}
+        complete = load_config(config, {**overrides, **replaced})
         check_word_vectors(complete)
         output = folder / f"pipeline{fold}"
         output.mkdir()
@@ -50,8 +54,40 @@ def train_parts(
         yield load_model(output / "model-last"), held_out, paths["dev"]
 
 
-def judge(nlp: Language, numbers: list[int], corpus: Path) -> Iterator[tuple[int, Example, list[Doubt]]]:
-    """What a pipeline doubts in each document of a corpus. Changes the settings of the pipeline."""
+def corpus_settings(config: Config) -> dict[str, list[str]]:
+    """The settings of a config that name the file of its training corpus and of its development corpus.
+
+    Raises ValueError if a corpus has no path of its own.
+    """
+    training = config.get("training", {})
+    readers = {part: training.get(f"{part}_corpus", f"corpora.{part}") for part in ("train", "dev")}
+    for part, name in readers.items():
+        try:
+            reader = dot_to_object(config, name)
+        except KeyError:
+            raise ValueError(f"[training] {part}_corpus = {name!r}, but the config has no section [{name}]") from None
+        if not isinstance(reader, dict) or "path" not in reader:
+            raise ValueError(
+                f"[{name}] has no path, so it cannot be replaced by the parts of this corpus: set [training] "
+                f"{part}_corpus to a corpus with a path, such as spacy_ner_arch.Corpus.v1"
+            )
+    if readers["train"] == readers["dev"]:
+        raise ValueError(
+            f"[{readers['dev']}] is both the training and the development corpus; each part needs one of its own: set "
+            "[training] dev_corpus to another section"
+        )
+    # What else of a config reads a corpus, such as Calibrate.v1, does it by [paths].
+    paths = config.get("paths", {})
+    return {part: [f"{name}.path", *([f"paths.{part}"] if part in paths else [])] for part, name in readers.items()}
+
+
+def judge(
+    nlp: Language, numbers: list[int], corpus: Path, unjudged: Counted | None = None
+) -> Iterator[tuple[int, Example, list[Doubt]]]:
+    """What a pipeline doubts in each document of a corpus. Changes the settings of the pipeline.
+
+    unjudged: counts the gold relations that no component can judge.
+    """
     pipes: dict[str, list[Any]] = {"sequence_ner": [], "relation_extractor": []}
     for name, pipe in nlp.pipeline:
         pipes.get(nlp.get_pipe_meta(name).factory, []).append(pipe)
@@ -78,6 +114,6 @@ def judge(nlp: Language, numbers: list[int], corpus: Path) -> Iterator[tuple[int
         # Relations are judged between gold entities.
         with_gold = predict_corpus(nlp, corpus, GOLD_ENTITIES)
         for i, example in enumerate(with_gold):
-            doubts[i] += relation_doubts(numbers[i], example, symmetric)
+            doubts[i] += relation_doubts(numbers[i], example, symmetric, unjudged)
         examples = examples or with_gold
     yield from zip(numbers, examples, doubts, strict=True)

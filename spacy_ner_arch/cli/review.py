@@ -44,6 +44,7 @@ def review(
     documents with errors, with gold annotation and with all probable spans in doc.spans["alternatives"].
     """
     from ..annotation.alternatives import ALTERNATIVES
+    from ..annotation.describe import Counted
     from ..annotation.layers import describe_layers
     from ..evaluation.doubts import ranked
     from ..evaluation.review import ERRORS, write_review
@@ -54,7 +55,7 @@ def review(
         msg.fail("Give --config to train pipelines, or --model with one that was not trained on this corpus", exits=1)
     if model is not None and context.args:
         msg.fail(f"{' '.join(context.args)}: settings of a config are for --config", exits=1)
-    doubts, examples = [], {}
+    doubts, examples, unjudged = [], {}, Counted()
     try:
         if corpus.is_dir() and output.resolve().is_relative_to(corpus.resolve()):
             raise ValueError(f"{output} is in it, so that trainings would read {ERRORS} as well; choose another folder")
@@ -76,7 +77,7 @@ def review(
                 output.mkdir(parents=True, exist_ok=True)  # An error after the trainings would lose them.
                 parts = train_parts(docs, config, overrides, folds, seed, use_gpu, Path(folder))
             for nlp, numbers, path in parts:
-                for number, example, found in judge(nlp, numbers, path):
+                for number, example, found in judge(nlp, numbers, path, unjudged):
                     examples[number] = example
                     doubts += found
         if not doubts:
@@ -89,4 +90,9 @@ def review(
         fail(f"Cannot review {corpus}", error)
     for kind, count in counts.most_common():
         msg.text(f"{count} {kind}")
+    if unjudged.count:
+        msg.warn(
+            f"{unjudged.count} annotated relations are not judged, for example {unjudged.first}: their entities are no "
+            "candidate pair for it, see within, max_distance and type_pairs in docs/relations.md"
+        )
     msg.good(f"{counts.total()} probable errors in {len(docs)} documents: {output / 'index.html'}")

@@ -3,11 +3,13 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from spacy.training import Example
 
+from ..annotation.describe import Counted, describe_relation
 from .items import Item, Kind, Match, predicted_spans, relation_items
 
 # Spans of less probability are left out: there are too many of them to be of use.
@@ -102,8 +104,13 @@ def is_annotated(example: Example, item: Item) -> bool:
     return span is not None and all(token.ent_iob for token in span)
 
 
-def relation_doubts(document: int, example: Example, symmetric: Sequence[str] = ()) -> list[Doubt]:
-    """Compare the gold relations of a document with the most probable label of every candidate pair."""
+def relation_doubts(
+    document: int, example: Example, symmetric: Sequence[str] = (), unjudged: Counted | None = None
+) -> list[Doubt]:
+    """Compare the gold relations of a document with the most probable label of every candidate pair.
+
+    unjudged: counts the gold relations between two entities that are no candidate pair, which cannot be compared.
+    """
     gold, predicted = relation_items(example, symmetric)
     # Both directions of a pair: a component with direction = "labels" predicts one of them.
     by_pair = defaultdict[frozenset[tuple[int, int]], list[Item]](list)
@@ -116,7 +123,11 @@ def relation_doubts(document: int, example: Example, symmetric: Sequence[str] = 
     for wanted in gold:
         found = by_pair[frozenset(wanted.places)]
         if not found:
-            continue  # no candidate
+            if unjudged is not None:
+                (head, tail), (head_type, tail_type) = wanted.places, wanted.types
+                key = (*head, head_type, *tail, tail_type, wanted.label)
+                unjudged.add([key], partial(describe_relation, example.predicted))
+            continue
         same = next((item.score for item in found if item[:2] == wanted[:2]), None)
         # Without other labels for the places, those of the reverse pair: it may have the label.
         others = [item for item in found if item[:2] not in right]
