@@ -31,6 +31,7 @@ from tqdm import tqdm
 from typer.testing import CliRunner
 
 import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
+from spacy_ner_arch.annotation.relations import has_relations, relation_keys
 from spacy_ner_arch.bulk import annotator, engines, outputs, predictor
 from spacy_ner_arch.bulk.annotator import Annotator, Job, ShardResult
 from spacy_ner_arch.bulk.documents import annotation
@@ -660,9 +661,65 @@ def test_a_group_that_repeats_replaced_entities_goes_with_them(tmp_path, spans, 
     assert [(ent.text, ent.label_) for ent in found.ents] == [("Anna", "PER")]
     groups = {name: [(span.start, span.end, span.label_) for span in group] for name, group in found.spans.items()}
     assert groups == ({"sc": spans} if is_kept else {})
-    # The pipeline sets no relations.
-    assert len(found._.relations) == 1
+    # The pipeline sets no relations. Those between spans that are gone would point at nothing.
+    assert len(found._.relations) == (is_kept and (2, 3, "OLD") in spans)
+    assert has_relations(found) and not has_relations(found_bare)
     assert "sc" not in found_bare.spans
+
+
+def test_what_belongs_to_replaced_entities_goes_with_them(tmp_path):
+    nlp = spacy.blank("en")
+    nlp.add_pipe("entity_ruler").add_patterns([{"label": "PER", "pattern": "Anna"}])
+    nlp.to_disk(tmp_path / "model")
+    doc = nlp.make_doc("Anna left Tarvik for Brandt")
+    doc.set_ents([Span(doc, 0, 1, "PER", span_id="Q1"), Span(doc, 2, 3, "LOC"), Span(doc, 4, 5, "PER")])
+    anna, tarvik, brandt = doc.ents
+    verb = doc[1:2]
+    doc.spans["mine"] = [Span(doc, 4, 5, "PER")]
+    doc.spans["alternatives"] = [Span(doc, 0, 3, "LOC"), tarvik]
+    anna._.score = tarvik._.score = 0.5
+    # Anna is found again, Tarvik is not, and Brandt stays in a group. An argument need not be annotated.
+    doc._.relations = [(anna, tarvik, "left"), (anna, brandt, "for", 0.5), (anna, verb, "does"), (verb, tarvik, "what")]
+    DocBin(docs=[doc], store_user_data=True).to_disk(tmp_path / "a.spacy")
+    run(tmp_path / "model", tmp_path / "a.spacy", tmp_path / "out", "--to", "spacy")
+    [found] = read_docs(tmp_path / "out" / "part-000000.spacy")
+    assert [(ent.text, ent.id_, ent._.score) for ent in found.ents] == [("Anna", "", None)]
+    assert [(row.label, row.score) for row in found._.relations] == [("does", None), ("for", 0.5)]
+    assert [*found.spans] == ["mine"]
+
+
+def test_annotation_that_the_pipeline_does_not_set_stays(tmp_path):
+    """A pipeline of nested_ner replaces its own group, and not the entities."""
+    nlp = spacy.blank("en")
+    nlp.add_pipe("span_ruler", config={"spans_key": "sc"}).add_patterns([{"label": "PER", "pattern": "Anna"}])
+    nlp.to_disk(tmp_path / "model")
+    doc = nlp.make_doc("Anna left Tarvik")
+    doc.set_ents([Span(doc, 2, 3, "LOC")])
+    doc.spans["sc"] = [Span(doc, 0, 1, "OLD"), Span(doc, 0, 2, "OLD")]
+    (tarvik,), (old, *_) = doc.ents, doc.spans["sc"]
+    tarvik._.score = 0.5
+    doc._.relations = [(tarvik, doc[1:2], "verb"), (old, tarvik, "left")]
+    DocBin(docs=[doc], store_user_data=True).to_disk(tmp_path / "a.spacy")
+    run(tmp_path / "model", tmp_path / "a.spacy", tmp_path / "out", "--to", "spacy")
+    [found] = read_docs(tmp_path / "out" / "part-000000.spacy")
+    assert [(ent.text, ent._.score) for ent in found.ents] == [("Tarvik", 0.5)]
+    assert [span.label_ for span in found.spans["sc"]] == ["PER"]
+    assert [row.label for row in found._.relations] == ["verb"]
+
+
+def test_relations_whose_tokens_were_merged_stop_no_run(tmp_path):
+    nlp = spacy.blank("en")
+    nlp.add_pipe("entity_ruler").add_patterns([{"label": "PER", "pattern": "Anna"}])
+    nlp.to_disk(tmp_path / "model")
+    doc = nlp.make_doc("Anna Brandt left Tarvik")
+    doc.set_ents([Span(doc, 3, 4, "LOC")])
+    doc._.relations = [(doc[0:1], doc[1:2], "first"), (doc.ents[0], doc[1:2], "old")]
+    with doc.retokenize() as retokenizer:
+        retokenizer.merge(doc[0:2])
+    DocBin(docs=[doc], store_user_data=True).to_disk(tmp_path / "a.spacy")
+    assert "1 documents" in run(tmp_path / "model", tmp_path / "a.spacy", tmp_path / "out", "--to", "spacy")
+    [found] = read_docs(tmp_path / "out" / "part-000000.spacy")
+    assert [key[-1] for key in relation_keys(found)] == ["first"]
 
 
 @pytest.mark.parametrize("key", [None, "sc"])

@@ -177,11 +177,12 @@ def test_weights_and_texts_without_entities(folder, tmp_path):
 @pytest.mark.parametrize("repeats", [True, False])
 def test_all_else_of_a_document_is_kept(repeats):
     doc = Doc(VOCAB, words=["Anna", "left", "Tarvik", "."], sent_starts=[True, False, False, False])
-    doc.set_ents([Span(doc, 0, 1, "PER"), Span(doc, 2, 3, "PER")], default="outside")
+    doc.set_ents([Span(doc, 0, 1, "PER", span_id="Q1"), Span(doc, 2, 3, "PER", span_id="Q2")], default="outside")
     anna, tarvik = doc.ents
     set_score(tarvik, 0.5)
     doc.spans["sc"] = [anna, tarvik] if repeats else [Span(doc, 0, 3, "WIDE")]
     doc.spans["mine"] = [Span(doc, 1, 2, "VERB")]
+    doc.spans["alternatives"] = [Span(doc, 0, 3, "LOC")]
     (verb,) = doc.spans["mine"]
     set_relations(doc, [(anna, tarvik, "left"), (anna, verb, "does")])
     doc.user_data.update({"id": 7, TEACHER: {"of": "the old entities"}})
@@ -189,6 +190,7 @@ def test_all_else_of_a_document_is_kept(repeats):
     before = doc.to_bytes()
     new = with_entities(doc, [Vote(0, 1, "PER", 0.75), Vote(2, 3, "LOC", 0.625)])
     assert [(ent.start, ent.label_, ent._.score) for ent in new.ents] == [(0, "PER", 0.75), (2, "LOC", 0.625)]
+    assert [ent.id_ for ent in new.ents] == ["", ""]
     assert new.user_data["id"] == 7 and TEACHER not in new.user_data and new.cats == doc.cats
     assert [token.is_sent_start for token in new] == [True, False, False, False]
     assert set(new.spans) == ({"mine"} if repeats else {"sc", "mine"}) and new.spans["mine"][0].label_ == "VERB"

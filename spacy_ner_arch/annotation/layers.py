@@ -9,6 +9,9 @@ from spacy.tokens import Doc
 
 from .relations import has_relations, relation_keys
 
+# The default key of spaCy's span components in doc.spans.
+SPANS_KEY = "sc"
+
 
 def describe_layers(docs: Iterable[Doc]) -> str:
     """How many documents have entities, spans and relations, and how many of these there are."""

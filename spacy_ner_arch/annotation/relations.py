@@ -1,7 +1,7 @@
 """Relations between spans of a document: `doc._.relations`, and how they are stored."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from numbers import Real
 from reprlib import repr as short_repr
 from typing import Any, NamedTuple
@@ -66,6 +66,22 @@ def set_relations(doc: Doc, relations: Iterable[Relation | tuple[Any, ...]]) -> 
         relation = Relation(*item)
         key = _make_key(doc, relation, same_text)
         rows.setdefault(key, None if relation.score is None else float(relation.score))
+    _store(doc, rows)
+
+
+def keep_relations(doc: Doc, is_kept: Callable[[RelationKey], bool]) -> None:
+    """Remove the relations of a Doc for which a function returns False. Their arguments need no token bounds.
+
+    A Doc that had relations still has the annotation that there are none, see `has_relations`.
+    """
+    rows = stored_relations(doc)
+    kept = {key: score for key, score in rows if is_kept(key)}
+    if len(kept) < len(rows):
+        _store(doc, kept)
+
+
+def _store(doc: Doc, rows: Mapping[RelationKey, float | None]) -> None:
+    """Replace what doc.user_data stores of relations."""
     user_data: dict[Any, Any] = doc.user_data
     for stored in list(_storage(doc)):
         del user_data[stored]

@@ -13,10 +13,10 @@ from spacy.tokens import Doc
 from spacy.util import import_file, load_model
 
 from ..annotation.relations import set_relations
-from ..annotation.scores import remove_scores
+from ..annotation.replacement import Place, clear_entities, find_places, remove_stale_relations
 from ..annotation.teachers import TEACHER
 from ..formats.lines import SHOWN_CHARACTERS, FormatError, Line
-from .documents import Record, check_record, clear_entities, parse, tokenize
+from .documents import Record, check_record, parse, tokenize
 from .models import fingerprint
 from .outputs import OUTPUTS, InputColumns, Output
 from .predictor import Predictor
@@ -139,18 +139,21 @@ class Annotator:
         ids = Counter[str]()
         removed = Counter[str]()
 
-        def documents() -> Iterator[tuple[Doc, Record]]:
+        def documents() -> Iterator[tuple[Doc, tuple[Record, set[Place]]]]:
             for position, raw in enumerate(shard.raws):
                 try:
                     if position in failing:
                         raise raw.line.error(failing[position], "correct or remove the record")
                     doc, record = self._read(raw, output)
+                    before = self._clear(doc) if isinstance(raw.value, bytes) else set()
                     removed.update(self.source.prepare(doc))
-                    yield doc, record
+                    yield doc, (record, before)
                 except FormatError as error:
                     rejects.append(reject(raw.line, error))
 
-        for doc, record in self.source.predict(documents(), self.job.batch_size or self.nlp.batch_size):
+        stream = self.source.predict(documents(), self.job.batch_size or self.nlp.batch_size)
+        for doc, (record, before) in stream:
+            remove_stale_relations(doc, before)
             output.add(doc, record)
             counts.update(self.source.counts(doc))
             counts["documents"] += 1
@@ -179,28 +182,30 @@ class Annotator:
         return doc, record
 
     def _read_stored(self, stored: bytes, line: Line) -> tuple[Doc, Record]:
-        """A stored document without what the pipeline will set, and its fields. Raises FormatError for a bad record."""
+        """A stored document and its fields. Raises FormatError for a bad record."""
         column = self.job.column
         doc = Doc(self.nlp.vocab).from_bytes(stored)
         doc.user_data.pop(TEACHER, None)
         fields = {key: value for key, value in doc.user_data.items() if isinstance(key, str)}
         if fields.get(column, doc.text) != doc.text:
             raise line.error(f"doc.user_data[{column!r}] is not the text", "give another --text-column")
-        self._clear(doc)
         return doc, {column: doc.text, **fields}
 
-    def _clear(self, doc: Doc) -> None:
+    def _clear(self, doc: Doc) -> set[Place]:
         """Remove the annotation of a stored document that the pipeline will set. A teacher sets none.
 
         The pipeline replaces its own groups of spans. Others stay in .spacy files; JSON and Parquet have what it sets.
+        Returns the entities and spans before, by which `remove_stale_relations` knows the relations between them;
+        none if the pipeline sets relations.
         """
+        before = set() if "relations" in self.layers else find_places(doc)
         if "entities" in self.layers:
             clear_entities(doc)
         if self.job.to != "spacy" and "spans" in self.layers:
             doc.spans.clear()
         if "relations" in self.layers:
             set_relations(doc, [])
-        remove_scores(doc)
+        return before
 
     def _find_failing(self, shard: Shard) -> dict[int, str]:
         """Positions of the records at which the pipeline fails when it has them alone, with the reasons."""

@@ -16,13 +16,12 @@ from uuid import UUID
 from spacy.language import Language
 from spacy.tokens import Doc, Span
 
-from ..annotation.entities import label_spans, scored_entities, scored_spans
+from ..annotation.entities import scored_entities, scored_spans
 from ..annotation.layers import assigning, gives_alternatives
 from ..annotation.relations import get_relations_json
 from ..formats.arrow_files import Nanoseconds, iso_duration
 from ..formats.lines import BLANKS, Line
 from ..formats.records import check_text, parse_object
-from ..formats.sentence import SPANS_KEY
 
 # What the annotation of a document has, and the attribute that a component assigns if it sets that.
 LAYERS = {"entities": "doc.ents", "spans": "doc.spans", "relations": "doc._.relations"}
@@ -93,23 +92,6 @@ def tokenize(nlp: Language, text: str, line: Line) -> Doc:
     if doc.text != text:
         raise line.error("the tokenizer changes the text, so that positions would be wrong", TEXT_REMEDY)
     return doc
-
-
-def clear_entities(doc: Doc) -> None:
-    """Remove the entities of a stored document before new ones are set.
-
-    The group in which `ner-arch convert` repeats the entities goes with them: it would contradict the new ones.
-    """
-    if repeats_entities(doc):
-        del doc.spans[SPANS_KEY]
-    doc.set_ents([], default="missing")
-
-
-def repeats_entities(doc: Doc) -> bool:
-    """Whether the group of `ner-arch convert` has the entities of a document and nothing else."""
-    if SPANS_KEY not in doc.spans or not doc.has_annotation("ENT_IOB"):
-        return False
-    return label_spans(doc.ents) == label_spans(doc.spans[SPANS_KEY])
 
 
 def predict_in_zones(

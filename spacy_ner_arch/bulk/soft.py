@@ -8,6 +8,7 @@ from spacy.tokens import Doc
 from spacy.util import minibatch
 
 from ..annotation.layers import assigning, find_pipe
+from ..annotation.scores import remove_scores
 from ..annotation.teachers import set_chain
 from ..pipes.vector_cleaner import find_cleaners
 from .documents import ZONE, zones
@@ -48,9 +49,11 @@ class Teacher:
     def prepare(self, doc: Doc) -> list[str]:
         """Remove the annotation of a document that is not gold. Returns the labels of the entities that were removed.
 
+        Gold entities are certain, so their scores are removed, too.
         If it is gold for some labels only, a token outside of the gold entities may belong to an entity of another
         label, so its annotation becomes missing.
         """
+        remove_scores(doc)
         if self.soft.gold_labels is None:
             return []
         kept = [ent for ent in doc.ents if ent.label_ in self.soft.gold_labels]

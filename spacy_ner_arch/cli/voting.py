@@ -11,13 +11,11 @@ from spacy.tokens import Doc, Span
 from spacy.util import minibatch
 
 from ..annotation.describe import Counted, quote
-from ..annotation.relations import get_relations, has_relations, set_relations
-from ..annotation.scores import remove_scores, set_score
+from ..annotation.replacement import clear_entities, find_places, remove_stale_relations
+from ..annotation.scores import set_score
 from ..annotation.spans import decode_exact
 from ..annotation.tags import LabelledSpan
-from ..annotation.teachers import TEACHER
 from ..annotation.words import find_words
-from ..bulk.documents import clear_entities
 
 # Log odds of a span that all systems propose. None of them proposes one that overlaps it.
 UNANIMOUS = 50.0
@@ -145,24 +143,15 @@ def voters(systems: Sequence[Sequence[Doc]], number: int) -> list[int]:
 def with_entities(doc: Doc, votes: Sequence[Vote] | None) -> Doc:
     """A copy of a document with these entities and their scores instead of its own; None for no annotation of them.
 
-    What belongs to the old entities goes with them: scores, the group that repeats them, the chain of a teacher, and
-    relations to which one of them is an argument that is none of the new ones. All else is kept.
+    What belongs to the old entities goes with them, see `clear_entities` and `remove_stale_relations`. All else is
+    kept.
     """
     new = doc.copy()
-    old = {_place(ent) for ent in new.ents}
+    before = find_places(new)
     clear_entities(new)
-    remove_scores(new)
-    new.user_data.pop(TEACHER, None)
     if votes is not None:
         new.set_ents([Span(new, start, end, label=label) for start, end, label, _ in votes], default="outside")
         for ent, found in zip(new.ents, votes, strict=True):
             set_score(ent, found.score)
-    gone = old.difference(_place(ent) for ent in new.ents)
-    if gone and has_relations(new):
-        relations = get_relations(new)
-        set_relations(new, [row for row in relations if gone.isdisjoint((_place(row.head), _place(row.tail)))])
+    remove_stale_relations(new, before)
     return new
-
-
-def _place(span: Span) -> tuple[int, int, str]:
-    return span.start, span.end, span.label_

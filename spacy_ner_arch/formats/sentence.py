@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from spacy.tokens import Doc, Span
 from spacy.vocab import Vocab
 
+from ..annotation.layers import SPANS_KEY
 from ..annotation.relations import Relation, set_relations
 from ..annotation.tags import LabelledSpan
 from .lines import Line
@@ -15,9 +16,6 @@ from .lines import Line
 T = TypeVar("T")
 LabelledPair = tuple[LabelledSpan, LabelledSpan, str]
 """Head, tail and label of a relation."""
-
-# The default key of spaCy's span components.
-SPANS_KEY = "sc"
 
 
 @dataclass
