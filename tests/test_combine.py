@@ -19,7 +19,7 @@ from spacy_ner_arch.annotation.relations import get_relations, set_relations
 from spacy_ner_arch.annotation.scores import set_score
 from spacy_ner_arch.annotation.teachers import TEACHER
 from spacy_ner_arch.cli.app import app
-from spacy_ner_arch.cli.voting import UNANIMOUS, Vote, span_model, vote, voters, with_entities
+from spacy_ner_arch.cli.voting import UNANIMOUS, Vote, span_model, vote, with_entities, without_annotation
 
 VOCAB = Vocab()
 PER, LOC = (0, 2, "PER"), (0, 2, "LOC")
@@ -211,11 +211,58 @@ def test_the_output_has_the_fields_of_the_corpus(folder, tmp_path):
     assert [doc.user_data["id"] for doc in found] == [0, 1, 2, 3, 4]
 
 
+def test_a_system_has_no_vote_about_tokens_that_it_has_not_annotated():
+    every, none, half = np.ones(3, dtype=bool), np.zeros(3, dtype=bool), np.array([True, False, True])
+    assert vote([[PER], [], []], [1, 1, 1], None, np.stack([every, every, every])) == []
+    assert vote([[PER], [], []], [1, 1, 1], None, np.stack([every, none, half])) == [Vote(*PER, 1.0)]
+    # The third one has annotated this span.
+    last = (2, 3, "PER")
+    assert vote([[last], [], []], [1, 1, 1], None, np.stack([every, none, half])) == []
+    assert [v[:3] for v in vote([[last], [], []], [2, 1, 1], None, np.stack([every, none, half]))] == [last]
+
+
+def test_gold_entities_that_a_system_has_not_annotated_are_missing():
+    (doc,) = make_docs([[(0, 2, "PER"), (3, 4, "LOC")]], ["Anna Brandt left Tarvik ."])
+    found = without_annotation(doc, np.array([True, False, True, True, True]))
+    assert entities(found) == [(3, 4, "LOC")]
+    assert [token.ent_iob_ for token in found] == ["", "", "O", "B", "O"]
+    assert entities(doc) == [(0, 2, "PER"), (3, 4, "LOC")]
+    # What the corpus does not annotate stays so.
+    found = without_annotation(found, np.array([True, True, True, True, False]))
+    assert [token.ent_iob_ for token in found] == ["", "", "O", "B", ""]
+
+
+def test_a_half_annotated_system_is_scored_on_its_half(folder, tmp_path):
+    gold = [list(spans) for _, spans in TRAIN]
+    texts = [text for text, _ in TRAIN]
+    docs = make_docs(gold, texts)
+    docs[0] = Doc(VOCAB, words=texts[0].split(" "))
+    # All entities but the last are there. The token of the last one is not annotated.
+    (*kept, last) = docs[4].ents
+    docs[4].set_ents(kept, missing=[last], default="outside")
+    paths = [tmp_path / "half.spacy", write(tmp_path / "gold.spacy", gold), write(tmp_path / "none.spacy", [[]] * 5)]
+    DocBin(docs=docs).to_disk(paths[0])
+    output = combine(folder / "model", folder / "gold.spacy", *paths, "-o", tmp_path / "out.spacy")
+    tokens = len(docs[0]) + len(last)
+    total = sum(map(len, docs))
+    assert f"{paths[0]} has no vote about 1 of 5 documents and {tokens} of {total} tokens" in plain(output)
+    assert "Each row leaves out the tokens without its annotation" in plain(output)
+    rows = {line.split()[0]: line.split()[1:] for line in output.splitlines() if line.startswith(str(tmp_path))}
+    every = sum(map(len, gold))
+    assert rows[str(paths[0])] == ["100.00", "100.00", "100.00", str(every - len(gold[0]) - 1)]
+    assert rows[str(paths[2])] == ["0.00", "0.00", "0.00", str(every)]
+    # A system that has annotated no entity, and no token with one.
+    docs = make_docs(gold, texts)
+    for doc in docs:
+        doc.set_ents([], missing=list(doc.ents), default="outside")
+    DocBin(docs=docs).to_disk(paths[0])
+    output = combine(folder / "model", folder / "gold.spacy", *paths, "-o", tmp_path / "out.spacy")
+    rows = {line.split()[0]: line.split()[1:] for line in output.splitlines() if line.startswith(str(tmp_path))}
+    assert rows[str(paths[0])] == ["0.00", "0.00", "0.00", "0"]
+
+
 def test_systems_vote_about_what_they_have_annotated(folder, tmp_path):
     gold = [list(spans) for _, spans in TRAIN]
-    bare = Doc(VOCAB, words=TRAIN[0][0].split(" "))
-    nothing = make_docs([[]], [TRAIN[0][0]])[0]
-    assert voters([[bare], [nothing], make_docs(gold, [TRAIN[0][0]])], 0) == [1, 2]
     texts = [text for text, _ in TRAIN]
     for name, missing in (("a", {0, 1}), ("b", {1, 2})):
         docs = make_docs(gold, texts)
@@ -230,6 +277,7 @@ def test_systems_vote_about_what_they_have_annotated(folder, tmp_path):
         )
         for path in inputs:
             assert f"{path} has no vote about 2 of 5 documents" in output
+        assert "No system has annotated 1 of 5 documents" in output
         found = list(DocBin().from_disk(tmp_path / "out.spacy").get_docs(VOCAB))
         assert [entities(doc) for doc in found] == [entities(doc) for doc in make_docs([gold[0], [], *gold[2:]], texts)]
         # Nobody knows whether the second one has entities.

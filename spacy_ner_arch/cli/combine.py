@@ -1,9 +1,12 @@
 """`ner-arch combine`: entities of several systems, with a span model as the judge."""
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+from spacy.tokens import Doc
 from spacy.vocab import Vocab
 from typer import Argument, Option
 from wasabi import msg
@@ -41,16 +44,24 @@ def combine(
 
     The systems vote about every span that one of them proposes, for a label or for no entity. A vote counts as much as
     the span model finds its label probable. The table shows each system, the span model alone, the majority vote, and
-    the combination. To let the span model propose spans as well, give its output as that of a system.
+    the combination, each scored on the tokens that it has annotated. To let the span model propose spans as well, give
+    its output as that of a system.
     """
     from ..annotation.entities import trim
     from ..evaluation.score_tables import micro_average
     from ..formats import find_docbins, read_docbins, write_docbin
-    from .voting import check_same_texts, judged, span_model, vote, voters, with_entities
+    from .voting import (
+        annotated_tokens,
+        check_same_texts,
+        judged,
+        span_model,
+        vote,
+        with_entities,
+        without_annotation,
+    )
 
     unknown = defaultdict[str, Counted](Counted)
     names = [str(path) for path in predicted]
-    votes = Counter[str]()
     weights = weights or [1.0] * len(names)
     try:
         if len(names) < 2 or len({*names}) < len(names):
@@ -65,17 +76,18 @@ def combine(
             check_same_texts(path, docs, corpus, gold)
         nlp = load(model, use_gpu, code)
         pipe = find_pipe(nlp, "span_ner", component)
-        alone, majority, combined = [], [], []
+        alone: list[Doc] = []
+        majority: list[Doc] = []
+        combined: list[Doc] = []
         for number, (doc, log_probabilities) in enumerate(judged(nlp, pipe, gold)):
-            voting = voters(systems, number)
-            votes.update(names[system] for system in voting)
-            entities = [systems[system][number].ents for system in voting]
-            proposals = [trim(doc, [(ent.start, ent.end, ent.label_) for ent in ents]) for ents in entities]
-            shares = [weights[system] for system in voting]
-            judge = span_model(pipe, doc, log_probabilities, unknown)
+            found = [docs[number] for docs in systems]
+            annotated = np.stack([annotated_tokens(each) for each in found])
+            by_any = np.logical_or.reduce(annotated)
+            proposals = [trim(doc, [(ent.start, ent.end, ent.label_) for ent in each.ents]) for each in found]
             alone.append(doc)
-            majority.append(with_entities(gold[number], vote(proposals, shares) if voting else None))
-            combined.append(with_entities(gold[number], vote(proposals, shares, judge) if voting else None))
+            for docs, judge in ((majority, None), (combined, span_model(pipe, doc, log_probabilities, unknown))):
+                votes = vote(proposals, weights, judge, annotated)
+                docs.append(with_entities(gold[number], votes, by_any))
         write_docbin(combined, output)
     except (ValueError, OSError) as error:
         fail("Cannot combine", error)
@@ -85,13 +97,35 @@ def combine(
             f"{number} proposals are decided by the votes alone, since {pipe.name} does not know them",
             "\n".join(f"{spans.count}: {reason}, such as {spans.first}" for reason, spans in unknown.items()),
         )
-    for name in names:
-        if number := len(gold) - votes[name]:
-            msg.warn(f"{name} has no vote about {number} of {len(gold)} documents, whose entities it has not annotated")
+    missing = [describe_missing(map(annotated_tokens, docs)) for docs in (*systems, combined)]
+    for name, described in zip(names, missing, strict=False):
+        if described:
+            msg.warn(f"{name} has no vote about {described}, whose entities it has not annotated")
+    if missing[-1]:
+        msg.warn(f"No system has annotated {missing[-1]}, whose entities stay missing")
     if any(doc.ents for doc in gold):
         names += [f"{pipe.name} alone", "majority vote", "combined"]
-        tables = [micro_average(docs, gold) for docs in (*systems, alone, majority, combined)]
+        tables = []
+        for docs in (*systems, alone, majority, combined):
+            known = (without_annotation(*pair) for pair in zip(gold, map(annotated_tokens, docs), strict=True))
+            tables.append(micro_average(docs, known))
         print_scores([row._replace(name=name) for name, row in zip(names, tables, strict=True)])
+        if any(missing):
+            msg.warn(
+                "Each row leaves out the tokens without its annotation: do not compare it with rows that have more"
+            )
     else:
         msg.info(f"{corpus} has no entities to compare with")
     msg.good(f"Saved {sum(len(doc.ents) for doc in combined)} entities in {len(combined)} documents to {output}")
+
+
+def describe_missing(annotated: Iterable[np.ndarray]) -> str:
+    """How many documents and tokens are not annotated; an empty string if all are.
+
+    annotated: (T,) bool, the tokens with annotation, of each document.
+    """
+    rows = [row for row in annotated if len(row)]
+    tokens = sum(int((~row).sum()) for row in rows)
+    documents = len([row for row in rows if not row.any()])
+    total = sum(map(len, rows))
+    return f"{documents} of {len(rows)} documents and {tokens} of {total} tokens" if tokens else ""

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from spacy.attrs import ENT_IOB
 from spacy.language import Language
 from spacy.tokens import Doc, Span
 from spacy.util import minibatch
 
 from ..annotation.describe import Counted, quote
+from ..annotation.entities import IOB_MISSING
 from ..annotation.replacement import clear_entities, find_places, remove_stale_relations
 from ..annotation.scores import set_score
 from ..annotation.spans import decode_exact
@@ -35,18 +37,22 @@ class Vote(NamedTuple):
 
 
 def vote(
-    proposals: Sequence[Collection[LabelledSpan]], weights: Sequence[float], model: SpanModel | None = None
+    proposals: Sequence[Collection[LabelledSpan]],
+    weights: Sequence[float],
+    model: SpanModel | None = None,
+    annotated: np.ndarray | None = None,
 ) -> list[Vote]:
     """The entities of a document, in order and without overlaps, from those that each system proposes.
 
     For each span that a system proposes, a label has the weights of the systems that propose it, and no entity has
-    those of the others, each times its probability by the model. A span gets the label with the highest score (the
-    first one proposed of several), if it is higher than that of no entity. Of overlapping spans, those with the
-    greatest sum of log odds are chosen.
+    those of the others that have annotated the span, each times its probability by the model. A span gets the label
+    with the highest score (the first one proposed of several), if it is higher than that of no entity. Of overlapping
+    spans, those with the greatest sum of log odds are chosen.
 
     weights: weight of each system, above 0.
     model: None for a majority vote, where all probabilities are alike. They are also alike for a span that the model
         does not know.
+    annotated: (systems, T) bool, tokens that each system has annotated; None for all.
     """
     votes: dict[tuple[int, int], dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for spans, weight in zip(proposals, weights, strict=True):
@@ -57,7 +63,8 @@ def vote(
     best: dict[tuple[int, int], Vote] = {}
     for (start, end), of_label in votes.items():
         names = [None, *of_label]
-        scores = np.array([max(0.0, sum(weights) - sum(of_label.values())), *of_label.values()])
+        voting = weights if annotated is None else np.compress(annotated[:, start:end].all(axis=1), weights).tolist()
+        scores = np.array([max(0.0, sum(voting) - sum(of_label.values())), *of_label.values()])
         known = None if model is None else model(start, end, names)
         if known is not None:
             scores = scores * np.maximum(known, np.finfo(float).tiny)
@@ -132,16 +139,32 @@ def check_same_texts(path: Path, docs: Sequence[Doc], corpus: Path, expected: Se
         raise ValueError(f"{path} has no annotation of entities; {remedy}")
 
 
-def voters(systems: Sequence[Sequence[Doc]], number: int) -> list[int]:
-    """The systems that vote about a document: those that have annotated its entities, even if they found none.
+def annotated_tokens(doc: Doc) -> np.ndarray:
+    """(T,) bool, the tokens whose entities are annotated, even if there are none."""
+    return doc.to_array(ENT_IOB) != IOB_MISSING
 
-    systems: the documents of each system.
+
+def without_annotation(doc: Doc, annotated: np.ndarray) -> Doc:
+    """A gold document without the entities that a system has not annotated, so that no score counts them.
+
+    annotated: (T,) bool, tokens that the system has annotated.
+    Returns a copy, or the same document if the system has annotated all of it.
     """
-    return [system for system, docs in enumerate(systems) if docs[number].has_annotation("ENT_IOB")]
+    if annotated.all():
+        return doc
+    known = annotated.copy()
+    for ent in doc.ents:
+        known[ent.start : ent.end] &= annotated[ent.start : ent.end].all()
+    new = doc.copy()
+    kept = [ent for ent in new.ents if known[ent.start]]
+    new.set_ents(kept, missing=[new[i : i + 1] for i in np.flatnonzero(~known).tolist()], default="unmodified")
+    return new
 
 
-def with_entities(doc: Doc, votes: Sequence[Vote] | None) -> Doc:
-    """A copy of a document with these entities and their scores instead of its own; None for no annotation of them.
+def with_entities(doc: Doc, votes: Sequence[Vote], annotated: np.ndarray | None = None) -> Doc:
+    """A copy of a document with these entities and their scores instead of its own.
+
+    annotated: (T,) bool, tokens about which there is a vote. At the others, the entities are missing. None for all.
 
     What belongs to the old entities goes with them, see `clear_entities` and `remove_stale_relations`. All else is
     kept.
@@ -149,9 +172,10 @@ def with_entities(doc: Doc, votes: Sequence[Vote] | None) -> Doc:
     new = doc.copy()
     before = find_places(new)
     clear_entities(new)
-    if votes is not None:
-        new.set_ents([Span(new, start, end, label=label) for start, end, label, _ in votes], default="outside")
-        for ent, found in zip(new.ents, votes, strict=True):
-            set_score(ent, found.score)
+    missing = [] if annotated is None else [new[i : i + 1] for i in np.flatnonzero(~annotated).tolist()]
+    entities = [Span(new, start, end, label=label) for start, end, label, _ in votes]
+    new.set_ents(entities, missing=missing, default="outside")
+    for ent, found in zip(new.ents, votes, strict=True):
+        set_score(ent, found.score)
     remove_stale_relations(new, before)
     return new

@@ -11,6 +11,9 @@ from ..annotation.tags import OUTSIDE, encode
 from .items import Item, entity_items, span_items
 from .scorers import label_counts, relation_counts
 
+# Name of the row with the micro average, as seqeval gives it.
+MICRO = "micro avg"
+
 
 class Row(NamedTuple):
     """A line of a table: precision, recall and F1 between 0 and 1, and the number of gold items."""
@@ -50,9 +53,10 @@ def entity_table(examples: Iterable[Example]) -> list[Row]:
 
 
 def micro_average(predicted: Iterable[Doc], gold: Iterable[Doc]) -> Row:
-    """Return the micro average of `entity_table`. There must be an entity."""
+    """Return the micro average of `entity_table`; zeros if it is empty."""
     examples = [Example(doc, reference) for doc, reference in zip(predicted, gold, strict=True)]
-    return next(row for row in entity_table(examples) if row.name == "micro avg")
+    table = {row.name: row for row in entity_table(examples)}
+    return table.get(MICRO, Row(MICRO, 0.0, 0.0, 0.0, 0))
 
 
 def tag_rows(gold: list[Item], predicted: list[Item], codes: dict[str, str]) -> tuple[list[str], list[str]]:
@@ -107,7 +111,7 @@ def rows(per_label: dict[str, PRFScore]) -> list[Row]:
     if not per_label:
         return []
     labels = [row(label, score) for label, score in sorted(per_label.items())]
-    micro = row("micro avg", sum(per_label.values(), PRFScore()))
+    micro = row(MICRO, sum(per_label.values(), PRFScore()))
     macro = average("macro avg", labels, [1] * len(labels))
     return [*labels, micro, macro, average("weighted avg", labels, [label.support for label in labels])]
 
