@@ -27,6 +27,7 @@ from conftest import RELATIONS, TRAIN, make_examples, make_nlp, set_relations, s
 from filelock import FileLock
 from spacy.cli import app
 from spacy.tokens import Doc, DocBin, Span
+from spacy.vocab import Vocab
 from tqdm import tqdm
 from typer.testing import CliRunner
 
@@ -43,7 +44,9 @@ from spacy_ner_arch.bulk.predictor import Predictor
 from spacy_ner_arch.bulk.raw_records import MAX_LINE, Raw
 from spacy_ner_arch.bulk.shards import Shard, read_shards
 from spacy_ner_arch.cli.annotate import BAR, speed, unfinished
+from spacy_ner_arch.formats import find_docbins, read_docbins
 from spacy_ner_arch.formats.lines import Line
+from spacy_ner_arch.training.corpus import create_corpus
 
 TEXTS = [text for text, _ in TRAIN]
 LAYERS = ["entities", "spans", "relations"]
@@ -852,6 +855,32 @@ def test_an_output_that_is_not_complete_is_no_input(ruler, texts, tmp_path):
         assert "give the command that made it again" in output and not (tmp_path / "out").exists()
     run(ruler, folder / "part-000000.spacy", tmp_path / "out")
     assert len(rows(tmp_path / "out")) == 4
+
+
+def test_an_output_that_is_not_complete_is_no_corpus(ruler, texts, tmp_path):
+    """Training, evaluation, export and the other commands read no part of it as if it were all."""
+    for to in ("spacy", "jsonl"):
+        run(ruler, texts, tmp_path / "corpus" / to, "--to", to, "--shard-size", 4)
+        lines = (tmp_path / "corpus" / to / "manifest.jsonl").read_bytes().splitlines(keepends=True)
+        (tmp_path / "corpus" / to / "manifest.jsonl").write_bytes(b"".join(lines[:-1]))
+    folder = tmp_path / "corpus" / "spacy"
+    expected = f"{folder} is an output of `ner-arch annotate` that is not complete"
+    for corpus in (tmp_path / "corpus", folder):
+        with pytest.raises(ValueError, match=expected):
+            next(create_corpus(corpus)(spacy.blank("en")))
+        for command in (
+            ["export-data", corpus, tmp_path / "tasks.json", "--format", "label-studio"],
+            ["review", corpus, tmp_path / "review", "--model", ruler],
+        ):
+            result = CliRunner().invoke(app, ["ner-arch", *map(str, command)], env={"COLUMNS": "400"})
+            assert result.exit_code and "is not complete" in result.output, result.output
+    for file in folder.glob("part-*"):
+        file.unlink()
+    with pytest.raises(ValueError, match=expected):
+        find_docbins(folder)
+    # The command goes on with this output. One of json lines is no part of a corpus.
+    run(ruler, texts, folder, "--to", "spacy", "--shard-size", 4)
+    assert len(list(read_docbins(tmp_path / "corpus", Vocab()))) == 21
 
 
 def test_a_manifest_of_another_program_is_an_input(tmp_path):

@@ -17,9 +17,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..formats.files import TEMPORARY, replace_file, sync
+from ..formats.manifest import MANIFEST, REJECTS, REMEDY, Entry, as_line, read_manifest
 from .annotator import ShardResult
 from .inputs import file_checksum
-from .manifest import MANIFEST, REJECTS, REMEDY, Entry, as_line, read_manifest
 
 LOCK = ".lock"
 

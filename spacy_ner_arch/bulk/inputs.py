@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from ..formats.files import find_files
-from .manifest import MANIFEST, REJECTS, check_complete, is_output
+from ..formats.manifest import MANIFEST, REJECTS, check_complete, is_output
 
 FORMATS = ("txt", "jsonl", "csv", "parquet", "spacy")
 COMPRESSIONS = ("gz", "bz2", "xz", "zst")

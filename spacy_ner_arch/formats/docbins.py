@@ -9,6 +9,7 @@ from spacy.tokens import Doc, DocBin
 from spacy.vocab import Vocab
 
 from .files import complete_files, walk_shown
+from .manifest import MANIFEST, check_complete, is_output, read_manifest
 
 REMEDY = "`python -m spacy ner-arch convert` makes .spacy files"
 
@@ -19,10 +20,15 @@ def find_docbins(path: Path) -> list[Path]:
     path: a .spacy file, or a folder with such files in it or in its folders, also those that are links. Hidden files
         and folders in it are left out. spaCy takes the folder itself for hidden if its name begins with a dot, as that
         of its parent, `..`.
-    Raises ValueError if there is none, and for a link to a file that is not there.
+    Raises ValueError if there is none, for a link to a file that is not there, and for an output of `ner-arch
+        annotate --to spacy` that is not complete.
     """
     if path.is_dir():
-        files = sorted(file for file in walk_shown(path) if file.suffix == ".spacy")
+        shown = sorted(walk_shown(path))
+        for file in shown:
+            if file.name == MANIFEST and is_output(file.parent) and read_manifest(file)[0].get("--to") == "spacy":
+                check_complete(file.parent)
+        files = [file for file in shown if file.suffix == ".spacy"]
         if not files:
             raise ValueError(f"{path} has no .spacy files; {REMEDY}")
         for file in files:

@@ -1,4 +1,4 @@
-"""The manifest of an output folder: a file of json lines, see `folder`."""
+"""The manifest of an output of `ner-arch annotate`: a file of json lines, see `bulk.folder`."""
 
 import json
 from pathlib import Path
