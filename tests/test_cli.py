@@ -786,6 +786,16 @@ def test_debug_data_counts_and_finds_faults(tmp_path):
         ({}, ["--components.sequence_ner.scheme", "IOB"], "sequence_ner: unknown tag scheme 'IOB'"),
         ({}, ["--components.sequence_ner.alternatives", '{"PERSON": 0.1}'], "alternatives names ['PERSON']"),
         ({"relations": "softmax"}, ["--components.relation_extractor.symmetric", '["OWN"]'], "symmetric names ['OWN']"),
+        (
+            {"relations": "softmax"},
+            ["--components.relation_extractor.model.class_weights", '{"OWN": 2.0}'],
+            "relation_extractor: class_weights names ['OWN'], which are not labels of the component",
+        ),
+        (
+            {"head": "softmax"},
+            ["--components.sequence_ner.model.class_weights", '{"O": 0.5, "PERSON": 2.0}'],
+            "sequence_ner: class_weights names ['PERSON'], which are not labels of the component",
+        ),
     ],
 )
 def test_debug_data_finds_what_training_would_refuse(tmp_path, monkeypatch, cell, options, message):
@@ -835,6 +845,8 @@ def test_debug_data_takes_trees_and_learned_types(tmp_path):
     assert message in " ".join(output.split()) and f"{message} of" not in " ".join(output.split())
     output = run("debug-data", tmp_path / "my.cfg", *options, setting, "learned_by_label")
     assert f"{message} of " in " ".join(output.split())
+    output = run("debug-data", tmp_path / "my.cfg", *options, setting, '[["PERS", "LOC"]]')
+    assert "type_pairs has entity types that are not in the training corpus: ['PERS']" in " ".join(output.split())
 
 
 def test_table_counts_as_spacy_does():

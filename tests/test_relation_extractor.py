@@ -705,6 +705,14 @@ def test_label_data_do_not_widen_given_type_pairs():
     assert pipe.cfg["type_pairs"] == [["PER", "LOC"]]
 
 
+@pytest.mark.parametrize("pairs", [[["PER", "LOC"], ["PERS", "ORG"]], {"LIVES_IN": [["PER", "LOC"], ["PERS", "ORG"]]}])
+def test_entity_types_that_the_corpus_lacks_are_named(pairs):
+    """A pair with a typo would exclude the relations of the right one without a word."""
+    nlp = make_nlp(type_pairs=pairs)
+    with pytest.warns(UserWarning, match=r"type_pairs has entity types that are not .*: \['PERS'\]; it knows \['LOC"):
+        nlp.initialize(lambda: related_examples(nlp))
+
+
 def test_label_data_that_are_given_stay():
     """Examples are read for warnings only."""
     nlp = make_nlp(type_pairs="learned")

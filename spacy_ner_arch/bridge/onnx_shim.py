@@ -62,6 +62,11 @@ class OnnxShim(Shim):
             )
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """Those of TorchShim that are still needed: none."""
+        return {}
+
+    @property
     def exported(self) -> Exported:
         """What was exported; raises ValueError if nothing is loaded yet."""
         self.check_initialized()

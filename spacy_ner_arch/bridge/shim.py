@@ -69,6 +69,11 @@ class TorchShim(Shim):
         return self._model is not None
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """Arguments of the module that do not depend on the hyperparameters, such as those of a config."""
+        return dict(getattr(self.build, "keywords", {}))
+
+    @property
     def module(self) -> nn.Module:
         """The module; raises ValueError before initialization."""
         self.check_initialized()

@@ -8,6 +8,7 @@ from ..annotation.layers import assigning
 from ..annotation.sentences import with_sentences
 from ..pipes.base import TorchPipe, labels_in
 from ..pipes.gold_checks import width_remedy
+from ..pipes.relation_checks import warn_of_type_pairs
 from ..pipes.relation_extractor import RelationExtractor
 from ..pipes.upstream_checks import find_sentencizer, tree_readers
 from .corpus_counts import (
@@ -78,13 +79,17 @@ def inspect_corpora(setup: Setup) -> tuple[dict[str, Any], list[Problem]]:
             continue
         if isinstance(pipe, RelationExtractor):
             pipe.sentencizer = find_sentencizer(setup.nlp, name)
+        given = setup.nlp.config["initialize"]["components"].get(name, {}).get("labels")
+        is_read = given is None and name not in setup.sourced
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            labels = labels_in(pipe.find_label_data(setup.train))
-        given = setup.nlp.config["initialize"]["components"].get(name, {}).get("labels")
+            found = pipe.find_label_data(setup.train)
+            if is_read and isinstance(pipe, RelationExtractor):
+                warn_of_type_pairs(pipe, found["types"])
+        labels = labels_in(found)
         component: dict[str, Any] = {"labels": labels, "warnings": [str(warning.message) for warning in caught]}
         problems += [Problem("warning", text, "") for text in component["warnings"]]
-        if given is None and name not in setup.sourced:
+        if is_read:
             try:
                 pipe.check_named_labels(labels)
             except ValueError as error:

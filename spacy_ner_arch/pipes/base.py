@@ -206,8 +206,8 @@ class TorchPipe(TrainablePipe):
             )
 
     def named_labels(self) -> dict[str, Iterable[str]]:
-        """The settings that name labels, and these labels."""
-        return {}
+        """The settings of the component and of its model that name labels, and these labels."""
+        return {"class_weights": self.shim.settings.get("class_weights", ())}
 
     def check_named_labels(self, labels: Iterable[str]) -> None:
         """Raise ValueError if a setting names a label that is not one of the labels of the component."""

@@ -151,13 +151,16 @@ class RelationFaults:
             )
 
 
-def warn_of_type_pairs(pipe: TorchPipe) -> None:
-    """Warn about type pairs with entity types that are not in the training corpus."""
-    unknown = sorted(types_of(pipe.cfg["type_pairs"]) - set(pipe.cfg["types"]))
+def warn_of_type_pairs(pipe: TorchPipe, types: Sequence[str]) -> None:
+    """Warn about type pairs with entity types that are not in the training corpus.
+
+    types: those of the corpus.
+    """
+    unknown = sorted(types_of(pipe.cfg["type_pairs"]) - set(types))
     if unknown:
         warnings.warn(
             f"{pipe.name}: type_pairs has entity types that are not in the training corpus: {unknown}; it "
-            f"knows {pipe.cfg['types']}",
+            f"knows {list(types)}",
             stacklevel=3,
         )
 

@@ -258,7 +258,8 @@ class RelationExtractor(TorchPipe):
         # Learned ones have all labels of the corpus, also if the component was given fewer.
         is_given = isinstance(type_pairs, dict) and not self.learned_type_pairs
         by_label = {"type_pairs": type_pairs} if is_given else {}
-        return {"symmetric": self.cfg["symmetric"], "one_head": self.one_head, "one_tail": self.one_tail, **by_label}
+        limits = {"one_head": self.one_head, "one_tail": self.one_tail}
+        return {**super().named_labels(), "symmetric": self.cfg["symmetric"], **limits, **by_label}
 
     def add_label(self, label: str) -> int:
         """Add a label. A trained model grows and keeps what it learned about the others. Returns 0 if it exists."""
@@ -312,7 +313,7 @@ class RelationExtractor(TorchPipe):
             value = None
         super().change_setting(name, value)
         if name == "type_pairs" and self.shim.is_initialized:
-            warn_of_type_pairs(self)
+            warn_of_type_pairs(self, self.cfg["types"])
 
     # Candidates
 
@@ -370,6 +371,8 @@ class RelationExtractor(TorchPipe):
         """
         self.sentencizer = None if nlp is None else find_sentencizer(nlp, self.name)
         super().initialize(get_examples, nlp=nlp, labels=labels)
+        if self.learned_type_pairs is None:
+            warn_of_type_pairs(self, self.cfg["types"])
         if nlp is not None:
             check_pipeline(self, nlp, self.generate_candidates, self.decode, get_examples)
 

@@ -154,7 +154,9 @@ class SequenceNER(TorchPipe):
 
     def named_labels(self) -> dict[str, Iterable[str]]:
         alternatives = self.cfg["alternatives"]
-        return {"alternatives": alternatives} if isinstance(alternatives, dict) else {}
+        by_label = {"alternatives": alternatives} if isinstance(alternatives, dict) else {}
+        named = super().named_labels()
+        return {**named, "class_weights": set(named["class_weights"]) - {OUTSIDE}, **by_label}
 
     def add_label(self, label: str) -> int:
         """Add a label. Warns if a trained component writes alternatives by label, without the new one among them."""
