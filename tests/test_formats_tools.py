@@ -195,6 +195,27 @@ def test_tasks_with_several_strings_in_label_studio(tmp_path: Path) -> None:
     assert report.examples[label_studio.CHOSEN_TEXT][0] == f"{path}:2: object 1: 'body' of 'mood', 'body'"
 
 
+@pytest.mark.parametrize("minimal", [True, False])
+def test_a_task_with_a_field_that_cannot_be_stored_shows_where_the_text_is(tmp_path: Path, minimal: bool) -> None:
+    others = {"mood": "a very long mood"}
+    if minimal:
+        labels = [{**characters(ANNA), "text": "Anna", "labels": ["PER"]}]
+        of_export = {"annotator": 1, "annotation_id": 1}
+        tasks = [{"id": 1, "body": TEXT, "label": labels, "n": 2**64, **of_export}]
+        tasks.append({"id": 2, **others, "body": "Quill.", **of_export})
+    else:
+        tasks = [
+            task(submitted(*full_results(characters)), body=TEXT, n=2**64),
+            task(submitted(), **others, body="Quill."),
+        ]
+    path = write(tmp_path, *tasks)
+    with pytest.raises(FormatError, match="1: the field n cannot be stored"):
+        read(path, fields=["n"])
+    docs, report = read(path, fields=["n"], on_error="skip")
+    assert [doc.text for doc in docs] == ["Quill."] and report.notes[SKIPPED] == 1
+    assert report.unread_keys == ({"mood": 1} if minimal else {"data.mood": 1, "predictions": 1})
+
+
 @pytest.mark.parametrize("tag", ["headline", "t1"])
 def test_regions_of_several_texts_in_label_studio(tmp_path: Path, tag: str) -> None:
     """Each text is a document, also if both begin alike. A relation between two texts is left out."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from spacy.tokens import Doc
 
@@ -125,8 +125,14 @@ def _try_to_read(line: Line, fields: Sequence[str]) -> TaskContent | FormatError
 def _convert_task(
     task: TaskContent, finder: TextFinder, fields: Sequence[str], report: ReadReport
 ) -> list[TextAnnotation]:
-    """Convert the annotations of a task, to one for each text with regions. Counts what is left out."""
-    converted = [_convert_annotation(one, task, finder) for one in task.annotations]
+    """Convert the annotations of a task, to one for each text with regions. Counts what is left out.
+
+    Raises FormatError for a field that cannot be kept, and what `_convert_annotation` raises.
+    """
+    if isinstance(task.fields, FormatError):
+        raise task.fields
+    kept = task.fields
+    converted = [_convert_annotation(one, task, finder, kept) for one in task.annotations]
     for note in chain.from_iterable(one.notes for one in converted):
         report.note(note)
     for _ in task.cancelled:
@@ -140,8 +146,13 @@ def _convert_task(
     return [text for one in converted for text in one.texts.values()]
 
 
-def _convert_annotation(annotation: AnnotationContent, task: TaskContent, finder: TextFinder) -> Converted:
-    """Convert an annotation, to one for each text with regions; none if there is no text."""
+def _convert_annotation(
+    annotation: AnnotationContent, task: TaskContent, finder: TextFinder, fields: dict[str, Any]
+) -> Converted:
+    """Convert an annotation, to one for each text with regions; none if there is no text.
+
+    fields: to keep with the texts.
+    """
     results, line = annotation.results, task.line
     notes = [Note(line, OTHER_RESULT, result.type) for result in results.others]
     if not task.texts:
@@ -168,7 +179,7 @@ def _convert_annotation(annotation: AnnotationContent, task: TaskContent, finder
             key=task.key and (task.key, name),
             annotator=annotation.annotator,
             time=annotation.time,
-            fields=task.fields,
+            fields=fields,
         )
         for name, text in task.texts.items()
         if name in marks

@@ -86,7 +86,7 @@ class TaskContent(NamedTuple):
     key: the same for all annotations of a task, or None.
     unread: keys that are not read.
     data: keys that are read only if they name a text; each with the name of its data.
-    fields: fields to keep, of the data or else of the task itself.
+    fields: fields to keep, of the data or else of the task itself; the error if one cannot be kept.
     """
 
     line: Line
@@ -97,7 +97,7 @@ class TaskContent(NamedTuple):
     key: Hashable
     unread: set[str]
     data: dict[str, str]
-    fields: dict[str, Any]
+    fields: dict[str, Any] | FormatError
 
 
 def read_task(line: Line, fields: Sequence[str]) -> TaskContent:
@@ -162,8 +162,9 @@ def _contents(annotations: Sequence[Annotation], line: Line) -> tuple[list[Annot
     return contents, cancelled
 
 
-def _select_fields(record: dict[str, Any], names: Sequence[str], line: Line) -> dict[str, Any]:
+def _select_fields(record: dict[str, Any], names: Sequence[str], line: Line) -> dict[str, Any] | FormatError:
+    """The fields with these names, or what is wrong with one: the task still shows where texts are."""
     try:
         return select_fields(record, names)
     except ValueError as error:
-        raise line.error(str(error), REMEDY) from error
+        return line.error(str(error), REMEDY)
