@@ -149,6 +149,8 @@ def test_empty_documents_keep_their_numbers(folder, tmp_path):
 # Documents of TRAIN whose annotation is wrong, and what it says.
 WRONG = {1: [(1, 2, "PER")], 7: [(4, 5, "ORG"), (6, 7, "PER")], 13: [(0, 1, "ORG")]}
 CORPUS = [(text, WRONG.get(i, gold)) for i, (text, gold) in enumerate(TRAIN * 12)]
+# The same with different texts.
+NUMBERED = [(f"{text} {i}", gold) for i, (text, gold) in enumerate(CORPUS)]
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +160,8 @@ def folder(tmp_path_factory):
     nlp = make_nlp()
     train(nlp, make_examples(nlp))
     nlp.to_disk(folder / "model")
-    DocBin(docs=[eg.reference for eg in make_examples(nlp, CORPUS)]).to_disk(folder / "corpus.spacy")
+    for name, corpus in (("corpus", CORPUS), ("numbered", NUMBERED)):
+        DocBin(docs=[eg.reference for eg in make_examples(nlp, corpus)]).to_disk(folder / f"{name}.spacy")
     return folder
 
 
@@ -251,7 +254,7 @@ def test_folds_judge_each_document_once_by_a_pipeline_that_has_not_seen_it(folde
     config = tmp_path / "config.cfg"
     make_nlp().config.to_disk(config)
     steps = ("--training.max_steps", 100, "--training.eval_frequency", 100, "--training.optimizer.learn_rate", 0.01)
-    output = review(folder, tmp_path / "out", "--config", config, "--folds", 2, *steps)
+    output = review(folder, tmp_path / "out", "--config", config, "--folds", 2, *steps, corpus="numbered.spacy")
     assert "Part 2 of 2" in output
     rows = errors(tmp_path / "out")
     annotated = {i + 1 for i, (_, gold) in enumerate(CORPUS) if gold}
@@ -263,10 +266,10 @@ def test_corpora_of_a_config_that_names_its_files_are_replaced(folder, tmp_path)
     """Each pipeline was trained on the documents that it judged, too."""
     config = make_nlp().config.copy()
     for part in ("train", "dev"):
-        config["corpora"][part]["path"] = str(folder / "corpus.spacy")
+        config["corpora"][part]["path"] = str(folder / "numbered.spacy")
     config["training"].update(max_steps=1, eval_frequency=1)
     found = []
-    docs = list(DocBin().from_disk(folder / "corpus.spacy").get_docs(NLP.vocab))
+    docs = list(DocBin().from_disk(folder / "numbered.spacy").get_docs(NLP.vocab))
     config.to_disk(tmp_path / "config.cfg")
     for nlp, numbers, path in train_parts(docs, tmp_path / "config.cfg", {}, 3, 0, -1, tmp_path):
         sizes = {}
@@ -276,6 +279,18 @@ def test_corpora_of_a_config_that_names_its_files_are_replaced(folder, tmp_path)
         assert sizes == {"train": 40, "dev": 20} and len(numbers) == 20 and path == tmp_path / f"dev{len(found)}.spacy"
         found.append(numbers)
     assert sorted(sum(found, [])) == [*range(60)]
+
+
+def test_documents_of_one_text_are_in_one_part(folder, tmp_path):
+    """The others would show what is annotated in the document that is judged."""
+    docs = list(DocBin().from_disk(folder / "corpus.spacy").get_docs(NLP.vocab))
+    config = make_nlp().config.copy()
+    config["training"].update(max_steps=1, eval_frequency=1)
+    config.to_disk(tmp_path / "config.cfg")
+    parts = [part for _, part, _ in train_parts(docs, tmp_path / "config.cfg", {}, 2, 0, -1, tmp_path)]
+    assert sorted(sum(parts, [])) == [*range(60)]
+    first, second = ({docs[i].text for i in part} for part in parts)
+    assert first and second and first.isdisjoint(second)
 
 
 @pytest.mark.parametrize(
@@ -291,7 +306,7 @@ def test_corpora_that_cannot_be_replaced(folder, tmp_path, changes, message):
     for section, settings in changes.items():
         config[section].update(settings)
     config.to_disk(tmp_path / "config.cfg")
-    output = review(folder, tmp_path / "out", "--config", tmp_path / "config.cfg", code=1)
+    output = review(folder, tmp_path / "out", "--config", tmp_path / "config.cfg", code=1, corpus="numbered.spacy")
     assert message in output and "Part 1" not in output
 
 
@@ -301,20 +316,21 @@ def test_corpora_that_cannot_be_replaced(folder, tmp_path, changes, message):
         ([], "Give --config to train pipelines, or --model"),
         (["--model", "model", "--config", "config.cfg"], "Give --config to train pipelines, or --model"),
         (["--model", "model", "--training.max_steps", 1], "settings of a config are for --config"),
-        (["--config", "config.cfg", "--folds", 31], "60 documents are too few for 31 parts"),
+        (["--config", "config.cfg", "--folds", 31], "60 different texts are too few for 31 parts"),
         (["--config", "config.cfg", "--initialize.vectors", __file__], "is a file, and no pipeline: `python -m spacy"),
     ],
 )
 def test_bad_requests(folder, tmp_path, args, message):
     make_nlp().config.to_disk(folder / "config.cfg")
     args = [folder / arg if arg in ("model", "config.cfg") else arg for arg in args]
-    assert message in review(folder, tmp_path / "out", *args, code=1)
+    assert message in review(folder, tmp_path / "out", *args, code=1, corpus="numbered.spacy")
 
 
 def test_a_config_is_checked_before_the_first_part(folder, tmp_path):
     make_nlp().config.to_disk(tmp_path / "config.cfg")
     options = ["--initialize.vectors", __file__, "--training.maxsteps", 30]
-    output = review(folder, tmp_path / "out", "--config", tmp_path / "config.cfg", *options, code=1)
+    args = ("--config", tmp_path / "config.cfg", *options)
+    output = review(folder, tmp_path / "out", *args, code=1, corpus="numbered.spacy")
     warning = "[training] maxsteps is not a setting and has no effect; use max_steps"
     assert output.count(warning) == 1 and output.index(warning) < output.index("Part 1 of 5")
     output = review(folder, tmp_path / "out", "--config", tmp_path / "nope.cfg", code=2)

@@ -1,7 +1,9 @@
 """Let pipelines judge annotation that they have not seen: for `ner-arch review`."""
 
 import random
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +30,26 @@ def train_parts(
     """Train a pipeline without each part of the documents. Yields it, the numbers of the part, and its corpus.
 
     The part is the development corpus, which calibrates the probabilities. The last weights are used, not the best
-    ones on this part. Raises ValueError for a config whose corpora cannot be replaced.
+    ones on this part. Documents with the same text are in the same part: the others would show what is annotated there.
+    Raises ValueError for a config whose corpora cannot be replaced.
     """
     numbers = with_tokens(docs)
-    if len(numbers) < 2 * folds:
-        raise ValueError(f"{len(numbers)} documents are too few for {folds} parts; give a lower --folds, or --model")
+    random.Random(seed).shuffle(numbers)
+    of_text = defaultdict[str, list[int]](list)
+    for number in numbers:
+        of_text[docs[number].text].append(number)
+    groups = list(of_text.values())
+    if len(groups) < 2 * folds:
+        raise ValueError(
+            f"{len(groups)} different texts are too few for {folds} parts; give a lower --folds, or --model"
+        )
     original = load_config(config, overrides)
     names = corpus_settings(original)
     for text in unknown_settings(original):
         msg.warn(text)
-    random.Random(seed).shuffle(numbers)
     for fold in range(folds):
         msg.divider(f"Part {fold + 1} of {folds}")
-        held_out = sorted(numbers[fold::folds])
+        held_out = sorted(chain.from_iterable(groups[fold::folds]))
         chosen = set(held_out)
         paths = {"train": folder / f"train{fold}.spacy", "dev": folder / f"dev{fold}.spacy"}
         write_docbin([docs[i] for i in numbers if i not in chosen], paths["train"])
