@@ -303,6 +303,11 @@ def test_tokens_and_labels_that_a_format_cannot_have(tmp_path: Path) -> None:
     assert (tmp_path / "b" / "annotation.conf").read_text().startswith("[entities]\nthe_person\n\n[relations]\n")
 
 
+def trim_blanks(words: list[str]) -> list[str]:
+    places = [i for i, word in enumerate(words) if not word.isspace()]
+    return words[places[0] : places[-1] + 1] if places else []
+
+
 @given(
     st.lists(st.text(st.sampled_from("ab \t\n\r\ufeff#-\u00a0\u2028"), min_size=1, max_size=4), min_size=1, max_size=6)
 )
@@ -311,8 +316,9 @@ def test_tokens_and_labels_that_a_format_cannot_have(tmp_path: Path) -> None:
 @example(["\ufeff", "\ufeffa", "# a", "a\ufeff"])
 @settings(max_examples=200)
 def test_tokens_in_columns_are_read_again_or_counted(words: list[str]) -> None:
+    """Entities of two tokens, one beside the other, stay apart, also if the first token cannot be written."""
     doc = Doc(NLP.vocab, words=words)
-    doc.set_ents([], default="outside")
+    doc.set_ents([Span(doc, i, min(i + 2, len(doc)), "PER") for i in range(0, len(doc), 2)], default="outside")
     with TemporaryDirectory() as folder:
         path = Path(folder) / "a"
         report = write([doc], path, "conll")
@@ -320,6 +326,11 @@ def test_tokens_in_columns_are_read_again_or_counted(words: list[str]) -> None:
         assert report.notes[conll.UNREADABLE] == len(words) - len(kept)
         docs, _ = read(path, "conll")
     assert [token.text for doc in docs for token in doc] == kept
+    entities = [[token.text for token in ent if conll.is_readable(token.text)] for ent in doc.ents]
+    assert report.notes[conll.NO_TOKEN] == entities.count([])
+    # The reader trims white space off the ends of entities.
+    read_back = [[token.text for token in ent] for doc in docs for ent in doc.ents]
+    assert read_back == [trimmed for ent in entities if (trimmed := trim_blanks(ent))]
 
 
 @given(st.text(st.sampled_from("aBI- \t\n\r\ufeff#\u00a0\u2028"), min_size=1, max_size=4))

@@ -7,7 +7,8 @@ from conftest import TRAIN, entities, make_examples, set_trees, small_model
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 
-from spacy_ner_arch.annotation.trees import read_tree
+from spacy_ner_arch.annotation.trees import read_tree, tree_in_words
+from spacy_ner_arch.annotation.words import find_words
 from spacy_ner_arch.training.calibration import create_calibrate
 from spacy_ner_arch.training.corpus import copy_heads
 
@@ -165,6 +166,9 @@ def test_trees_of_documents_without_annotation():
         read_tree(bare, "error", False)
     with pytest.raises(ValueError, match="no parts of speech on 'a b c.*put a tagger or morphologizer"):
         read_tree(bare, "chain", True)
+    blank = Doc(bare.vocab, words=[" ", "\n"])
+    assert read_tree(blank, "error", True).shape == (3, 2)
+    assert tree_in_words(read_tree(blank, "error", True), *find_words([blank])).shape == (3, 0)
 
 
 def test_parts_of_speech_reach_the_encoder():

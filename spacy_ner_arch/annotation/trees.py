@@ -8,6 +8,7 @@ from spacy.tokens import Doc
 
 from .describe import quote
 from .word_places import Words
+from .words import has_words
 
 # What to do with a document without a tree, see `read_tree`.
 TREE_FALLBACKS = ("error", "chain")
@@ -24,19 +25,19 @@ class TreeSettings:
 def read_tree(doc: Doc, missing: str, needs_pos: bool) -> np.ndarray:
     """Heads, dependency labels and parts of speech of the tokens.
 
-    missing: what to do with a document without a tree: "error", or "chain", where each token depends on the previous
-        one.
-    needs_pos: raise ValueError for a document without parts of speech.
+    missing: what to do with a document of words without a tree: "error", or "chain", where each token depends on the
+        previous one.
+    needs_pos: raise ValueError for a document of words without parts of speech.
 
     Returns (3, T) int64: index of the head in the document (a root is its own head), and the hashes of both labels, not
     negative.
     """
     pos = doc.to_array(POS).astype(np.int64)
-    if needs_pos and len(doc) and not doc.has_annotation("POS"):
+    if needs_pos and not doc.has_annotation("POS") and has_words(doc):
         raise ValueError(f"no parts of speech on {quote(doc.text)}: {_remedy('tagger or morphologizer')}")
     here = np.arange(len(doc), dtype=np.int64)
-    if not len(doc) or not doc.has_annotation("DEP"):
-        if len(doc) and missing == "error":
+    if not doc.has_annotation("DEP"):
+        if missing == "error" and has_words(doc):
             raise ValueError(
                 f'no dependency tree on {quote(doc.text)}: {_remedy("parser")}, or set missing = "chain" in the block '
                 "of spacy_ner_arch.SynLSTM.v1"

@@ -18,6 +18,11 @@ def find_words(docs: Sequence[Doc]) -> list[Words]:
     return [Words(len(own), own.astype(bool)) for own in spaces]
 
 
+def has_words(doc: Doc) -> bool:
+    """Whether a document has more than white space."""
+    return not doc.to_array(IS_SPACE).all()
+
+
 def word_strings(docs: Sequence[Doc], hashes: Iterable[int]) -> list[str]:
     """Strings of hashes (ORTH) that occur in the documents, which may have different vocabularies."""
     # Any: StringStore looks up hashes as well, but its stub says that `in` takes strings only.

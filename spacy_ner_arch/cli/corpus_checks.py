@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from ..annotation.layers import assigning
 from ..annotation.sentences import with_sentences
+from ..annotation.words import has_words
 from ..pipes.base import TorchPipe, labels_in
 from ..pipes.gold_checks import width_remedy
 from ..pipes.relation_checks import warn_of_type_pairs
@@ -130,7 +131,7 @@ def check_trees(setup: Setup, documents: Parts) -> Iterator[Problem]:
     parsers = set(assigning(setup.nlp, "token.head"))
     learned_from = documents["train"]["counts"]["documents with dependency trees"]
     bare = sum(
-        len(eg.predicted) > 0 and not eg.predicted.has_annotation("DEP")
+        not eg.predicted.has_annotation("DEP") and has_words(eg.predicted)
         for examples in setup.examples.values()
         for eg in examples
     )

@@ -15,6 +15,7 @@ UNREADABLE = (
     "left out: tokens that a column cannot hold (tab, line end, blank at an end, byte order mark at the start, "
     f"{DOCUMENT_MARK})"
 )
+NO_TOKEN = "lost: entities of tokens that are left out"
 UNREADABLE_LABEL = (
     "lost: entities whose label a column cannot hold (tab, line end, blank at the end); their tokens become tokens "
     "without annotation"
@@ -35,6 +36,8 @@ def find_conll_losses(content: Content) -> Iterator[tuple[str, str]]:
             yield CROSSING, f"{ent.text!r} {ent.label_}"
         if not is_readable(f"B-{ent.label_}"):
             yield UNREADABLE_LABEL, f"{ent.text!r} {ent.label_!r}"
+        elif not any(is_readable(token.text) for token in ent):
+            yield NO_TOKEN, f"{ent.text!r} {ent.label_}"
     yield from ((UNREADABLE, repr(token.text)) for token in content.doc if not is_readable(token.text))
 
 
@@ -44,9 +47,14 @@ def _make_lines(content: Content) -> Iterator[str]:
     tags = ["O" if token.ent_iob else "-" for token in doc]
     for ent in content.entities:
         readable = is_readable(f"B-{ent.label_}")
+        prefix = "B"
         for token in ent:
-            prefix = "B" if token.i == ent.start or token.i in starts else "I"
+            if token.i in starts:
+                prefix = "B"
             tags[token.i] = f"{prefix}-{ent.label_}" if readable else "-"
+            # The first token that is written begins the entity.
+            if is_readable(token.text):
+                prefix = "I"
     yield f"{DOCUMENT_MARK}\tO\n\n"
     for token, tag in zip(doc, tags, strict=True):
         if token.i in starts and token.i:
