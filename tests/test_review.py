@@ -293,6 +293,17 @@ def test_documents_of_one_text_are_in_one_part(folder, tmp_path):
     assert first and second and first.isdisjoint(second)
 
 
+def test_a_component_that_goes_on_from_another_training_is_named(folder, tmp_path):
+    config = make_nlp().config.copy()
+    config["components"] = {"sequence_ner": {"source": str(folder / "model")}}
+    config["training"].update(max_steps=1, eval_frequency=1)
+    config.to_disk(tmp_path / "config.cfg")
+    args = ("--config", tmp_path / "config.cfg", "--folds", 2)
+    output = review(folder, tmp_path / "out", *args, corpus="numbered.spacy")
+    message = f"sequence_ner goes on from {folder / 'model'}: if that was trained on this corpus, it has seen"
+    assert output.count(message) == 1
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -11,7 +11,7 @@ from confection import Config
 from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
-from spacy.training.initialize import init_nlp
+from spacy.training.initialize import get_sourced_components, init_nlp
 from spacy.training.loop import train
 from spacy.util import dot_to_object, load_config, load_model
 from wasabi import msg
@@ -59,7 +59,10 @@ def train_parts(
         check_word_vectors(complete)
         output = folder / f"pipeline{fold}"
         output.mkdir()
-        train(init_nlp(complete, use_gpu=use_gpu), output, use_gpu=use_gpu)
+        nlp = init_nlp(complete, use_gpu=use_gpu)
+        if not fold:
+            warn_of_sources(nlp, complete)
+        train(nlp, output, use_gpu=use_gpu)
         yield load_model(output / "model-last"), held_out, paths["dev"]
 
 
@@ -90,6 +93,24 @@ def corpus_settings(config: Config) -> dict[str, list[str]]:
     return {part: [f"{name}.path", *([f"paths.{part}"] if part in paths else [])] for part, name in readers.items()}
 
 
+def warn_of_sources(nlp: Language, config: Config) -> None:
+    """Warn about components that judge and are not trained from the beginning."""
+    sourced = get_sourced_components(config)
+    for name in sourced.keys() & {name for names in judges(nlp).values() for name in names}:
+        msg.warn(
+            f"{name} goes on from {sourced[name]['source']}: if that was trained on this corpus, it has seen the "
+            "annotation that it judges, and finds few errors"
+        )
+
+
+def judges(nlp: Language) -> dict[str, list[str]]:
+    """Names of the components that judge, by their factory."""
+    found: dict[str, list[str]] = {"sequence_ner": [], "relation_extractor": []}
+    for name in nlp.pipe_names:
+        found.get(nlp.get_pipe_meta(name).factory, []).append(name)
+    return found
+
+
 def judge(
     nlp: Language, numbers: list[int], corpus: Path, unjudged: Counted | None = None
 ) -> Iterator[tuple[int, Example, list[Doubt]]]:
@@ -97,10 +118,8 @@ def judge(
 
     unjudged: counts the gold relations that no component can judge.
     """
-    pipes: dict[str, list[Any]] = {"sequence_ner": [], "relation_extractor": []}
-    for name, pipe in nlp.pipeline:
-        pipes.get(nlp.get_pipe_meta(name).factory, []).append(pipe)
-    taggers, extractors = pipes["sequence_ner"], pipes["relation_extractor"]
+    pipes: list[list[Any]] = [[nlp.get_pipe(name) for name in names] for names in judges(nlp).values()]
+    taggers, extractors = pipes
     if not taggers and not extractors:
         raise ValueError(f"only sequence_ner and relation_extractor can judge; the pipeline has {nlp.pipe_names}")
     if len(taggers) > 1:
