@@ -35,6 +35,7 @@ from spacy_ner_arch.nn.dropout import sampling_again, sampling_state
 from spacy_ner_arch.pipes import base, relation_checks
 from spacy_ner_arch.training.calibration import held_out_batches
 from spacy_ner_arch.training.corpus import copy_spans
+from spacy_ner_arch.training.labels import create_add_labels
 
 BLOCKS = Config().from_str(
     """
@@ -687,12 +688,12 @@ def test_label_data(type_pairs, expected):
     module = pipe.head
     assert module.labels == data["labels"] and module.types == data["types"]
     optimizer.learn_rate = 0.01
+    if isinstance(type_pairs, list):  # they exclude the relation between an organization and a person
+        shown[2].reference._.relations = []
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # every label and type is known
         for _ in range(120):
             streaming.update(shown, sgd=optimizer)
-    if isinstance(type_pairs, list):  # they exclude the relation between an organization and a person
-        shown[2].reference._.relations = []
     assert_learned(predict(streaming, shown), shown)
 
 
@@ -714,14 +715,85 @@ def test_entity_types_that_the_corpus_lacks_are_named(pairs):
 
 
 def test_label_data_that_are_given_stay():
-    """Examples are read for warnings only."""
+    """Examples are read for warnings only, also about relations between types that are not in the label data."""
     nlp = make_nlp(type_pairs="learned")
     pipe = nlp.get_pipe("relation_extractor")
     examples = related_examples(nlp)
     data = {"labels": ["LIVES_IN"], "types": ["PER"], "type_pairs": [["PER", "LOC"]]}
-    with pytest.warns(UserWarning, match="gold labels that it does not have"):
+    with (
+        pytest.warns(UserWarning, match="gold labels that it does not have"),
+        pytest.warns(UserWarning, match="2 of 4 gold relations are not candidates"),
+    ):
         pipe.initialize(lambda: examples, labels=data)
     assert pipe.label_data == data
+
+
+def test_type_pairs_are_learned_anew():
+    """At a second initialization, whose corpus has others."""
+    nlp = make_nlp(type_pairs="learned")
+    pipe = nlp.get_pipe("relation_extractor")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        nlp.initialize(lambda: related_examples(nlp)[:1])
+        assert pipe.cfg["type_pairs"] == [["PER", "LOC"]]
+        nlp.initialize(lambda: related_examples(nlp)[2:3])
+    assert pipe.cfg["type_pairs"] == [["PER", "ORG"]]
+
+
+def dated(nlp):
+    """An example with a relation to an entity of a type that no other example has."""
+    doc = Doc(nlp.vocab, words=["Anna", "Brandt", "lives", "in", "Tarvik", "since", "March", "."])
+    doc.set_ents([Span(doc, 0, 2, "PER"), Span(doc, 4, 5, "LOC"), Span(doc, 6, 7, "DATE")])
+    reference = doc.copy()
+    person, place, date = reference.ents
+    reference._.relations = [(person, place, "LIVES_IN"), (person, date, "SINCE")]
+    return Example(doc, reference)
+
+
+@pytest.mark.parametrize("type_pairs", ["learned", "learned_by_label"])
+def test_a_new_label_between_other_types_is_learned_or_warned_of(type_pairs, copy_of):
+    """A trained component is not initialized again. Without the type pair of the new label, the loss was 0."""
+    nlp = make_nlp(type_pairs=type_pairs)
+    fit(nlp, related_examples(nlp), 1)
+    first, second = copy_of(nlp), copy_of(nlp)
+    create_add_labels({"relation_extractor": ["SINCE"]})(first)
+    pipe = first.get_pipe("relation_extractor")
+    pipe.add_types(["DATE"])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            first.update([dated(first)])
+    messages = [str(warning.message) for warning in caught if "candidates" in str(warning.message)]
+    assert len(messages) == (type_pairs == "learned")  # by label, a label without a list may have all pairs
+    for message in messages:
+        assert "cannot be found: ['SINCE (PER > DATE)'], such as SINCE from 'Anna Brandt' PER to 'March'" in message
+    assert [number for number, *_ in pipe.find_gold(dated(first))[2]] == ([0] if messages else [0, 1])
+
+    pairs = [["PER", "DATE"]] if type_pairs == "learned" else {"SINCE": [["PER", "DATE"]]}
+    create_add_labels({"relation_extractor": {"labels": ["SINCE"], "types": ["DATE"], "type_pairs": pairs}})(second)
+    optimizer = second.resume_training()
+    optimizer.learn_rate = 0.01
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(40):
+            second.update([dated(second)], sgd=optimizer)
+    assert relations(second.get_pipe("relation_extractor")(dated(second).predicted)) == [
+        (0, 2, 4, 5, "LIVES_IN"),
+        (0, 2, 6, 7, "SINCE"),
+    ]
+    with pytest.raises(ValueError, match=r"labels.relation_extractor = .*: give a list of labels, or for a relation_e"):
+        create_add_labels({"relation_extractor": {"label": ["SINCE"]}})(second)
+
+
+def test_relations_of_old_labels_between_other_types_are_warned_of(copy_of):
+    """By label, the pair is a candidate, but the label is never predicted for it."""
+    nlp = make_nlp(type_pairs="learned_by_label")
+    fit(nlp, related_examples(nlp), 1)
+    example = related_examples(nlp)[2]
+    person, company = reversed(example.reference.ents)
+    example.reference._.relations = [(person, company, "WORKS_FOR"), (person, company, "LIVES_IN")]
+    with pytest.warns(UserWarning, match=r"cannot be found: \['LIVES_IN \(PER > ORG\)'\]"):
+        nlp.update([example])
 
 
 @pytest.mark.parametrize("given", [{"types": ["PER", "LOC", "ORG"], "type_pairs": None}, {"types": ["PER"]}, {}])

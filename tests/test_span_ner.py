@@ -1,5 +1,7 @@
 """`span_ner` in spaCy pipelines: decoding, thresholds, suggesters, missing annotation, wrong settings."""
 
+import warnings
+
 import numpy as np
 import pytest
 import spacy
@@ -97,6 +99,24 @@ def test_a_suggester_of_spans_that_are_too_wide_is_an_error():
         nlp.update(make_examples(nlp))
     with pytest.raises(ValueError, match="span_ner: .* gives a span of 3 words, more than max_width = 2"):
         nlp(words(nlp, TRAIN[0][0]))
+
+
+@pytest.mark.parametrize("factory", ["span_ner", "nested_ner"])
+def test_a_resumed_component_reports_gold_spans_that_are_too_wide(factory, copy_of):
+    nlp = spacy.blank("en")
+    nlp.add_pipe(factory, config={"model": small_model("Span"), "max_width": 2})
+    examples = make_examples(nlp)
+    for eg in examples:
+        eg.reference.spans["sc"] = list(eg.reference.ents)
+    nlp.initialize(lambda: examples[:2])
+    nlp.get_pipe(factory).add_label("ORG")
+    resumed = copy_of(nlp)
+    with pytest.warns(UserWarning, match="longer than max_width = 2 words, such as 'Olaf Quist Meyer' PER; .*"):
+        resumed.update(examples)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        resumed.update(examples)
+        resumed.get_pipe(factory).get_loss(examples)
 
 
 def test_gold_spans_that_are_too_wide_are_reported_and_missed():

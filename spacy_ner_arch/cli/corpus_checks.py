@@ -216,7 +216,8 @@ def check_relations(
         if pipe.unordered:
             text = "pairs are related in both directions, and the component predicts one relation"
             yield from find_counted(name, parts, BOTH_DIRECTIONS, text, remedy, DEV)
-    if pipe.learned_type_pairs:
+    # A sourced component has its type pairs: other relations are not candidates.
+    if pipe.learned_type_pairs and pipe.cfg["type_pairs"] is None:
         yield from check_type_pairs(name, pipe.learned_type_pairs, parts)
     yield from check_arrival(name, pipe, setup, bool(parts["train"]["labels"]))
 

@@ -100,13 +100,14 @@ def warn_of_no_alternatives(name: str, nlp: Language) -> None:
 class RelationFaults:
     """Gold relations that cannot be found.
 
-    outside: those that are not among the candidates.
+    outside: those that are not among the candidates, and `excluded` their kinds, see `relation_kind`.
     crowded: those whose pair gets another class, since a pair gets one.
     """
 
     def __init__(self) -> None:
         self.total = 0
         self.outside = Counted()
+        self.excluded = set[str]()
         self.crowded = Counted()
 
     def add(self, eg: Example, gold: Sequence[RelationKey], found: Sequence[FoundRelation], multi_label: bool) -> None:
@@ -118,7 +119,9 @@ class RelationFaults:
         self.total += len(gold)
         describe = partial(describe_relation, eg.reference)
         numbers = {number for number, _, _ in found}
-        self.outside.add([key for i, key in enumerate(gold) if i not in numbers], describe)
+        outside = [key for i, key in enumerate(gold) if i not in numbers]
+        self.outside.add(outside, describe)
+        self.excluded.update(map(relation_kind, outside))
         if multi_label:
             return
         classes = defaultdict[int, set[PairClass]](set)
@@ -146,7 +149,8 @@ class RelationFaults:
                 f"{self.outside.first}: an argument is not an entity of the document, does not match the tokenization, "
                 "or is head and tail at once; or the entities are in different sentences, or type_pairs or "
                 f"[components.{name}.candidates] exclude them; they cannot be found and count as missed. Correct them, "
-                'or set within = "document", a larger max_distance or other type_pairs',
+                'or set within = "document", a larger max_distance or other type_pairs. A trained component that has '
+                "learned its type_pairs gets others by add_types, or in a config by spacy_ner_arch.AddLabels.v1",
                 stacklevel=3,
             )
 
@@ -173,6 +177,53 @@ def warn_of_types(pipe: TorchPipe, candidates: Candidates) -> None:
             f"{pipe.name}: entity types that are not in the training corpus are treated as unknown: "
             f"{unknown}; it knows {pipe.cfg['types']}",
             stacklevel=3,
+        )
+
+
+def relation_kind(key: RelationKey) -> str:
+    """The label of a relation, and the types of its head and tail."""
+    return f"{key[6]} ({key[2]} > {key[5]})"
+
+
+def warn_of_excluded(
+    pipe: TorchPipe,
+    doc: Doc,
+    gold: Sequence[RelationKey],
+    candidates: Candidates,
+    found: Sequence[FoundRelation],
+    allowed: Callable[[str], set[tuple[str, str]] | None],
+) -> None:
+    """Warn once about each kind of gold relation between entities of the document that cannot be found.
+
+    Initialization reports those of the training corpus, but a component of another pipeline is not initialized.
+
+    gold: relations in characters of the document.
+    found: those whose pairs are candidates.
+    allowed: gives the type pairs that a label may have; None for all.
+    """
+    if not gold:
+        return
+    numbers = {number for number, _, _ in found}
+    entities = {(span.start_char, span.end_char, span.label_) for span in candidates.entities}
+    type_pairs = {label: allowed(label) for label in {key[6] for key in gold}}
+
+    def is_allowed(key: RelationKey) -> bool:
+        pairs, types = type_pairs[key[6]], (key[2], key[5])
+        return pairs is None or types in pairs or (key[6] in pipe.cfg["symmetric"] and types[::-1] in pairs)
+
+    excluded = {
+        relation_kind(key): key
+        for number, key in reversed(list(enumerate(gold)))
+        if {key[:3], key[3:6]} <= entities and (number not in numbers or not is_allowed(key))
+    }
+    new = pipe.not_warned("relation", excluded)
+    if new:
+        warnings.warn(
+            f"{pipe.name}: gold relations that are not candidates cannot be found: {new}, such as "
+            f"{describe_relation(doc, excluded[new[0]])}. type_pairs does not have their types, or "
+            f"[components.{pipe.name}.candidates] excludes them, by their sentences or distance. A trained component "
+            "gets further entity types and type pairs by add_types, or in a config by spacy_ner_arch.AddLabels.v1",
+            stacklevel=4,
         )
 
 

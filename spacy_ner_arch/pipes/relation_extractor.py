@@ -53,6 +53,7 @@ from .relation_checks import (
     RelationFaults,
     check_pipeline,
     check_settings,
+    warn_of_excluded,
     warn_of_inexact,
     warn_of_many_pairs,
     warn_of_no_entities,
@@ -281,7 +282,7 @@ class RelationExtractor(TorchPipe):
             super().add_label_data(labels)  # raises for a dictionary
             return False
         learned, type_pairs = self.learned_type_pairs, labels.get("type_pairs")
-        if learned and self.cfg["type_pairs"] is None:
+        if learned and type_pairs is not None and self.cfg["type_pairs"] is None:
             self.cfg["type_pairs"] = [] if learned == "learned" else {}
         self.add_types(labels.get("types", ()), (type_pairs or ()) if learned else ())
         super().add_label_data(labels["labels"])
@@ -342,12 +343,12 @@ class RelationExtractor(TorchPipe):
         warn_of_many_pairs(self, doc, len(candidates.pairs))
         return candidates
 
-    def _select(self, candidates: Candidates, all_types: bool = False) -> Candidates:
-        """The pairs that direction and type_pairs allow; with all_types, direction alone."""
+    def _select(self, candidates: Candidates) -> Candidates:
+        """The pairs that direction and type_pairs allow."""
         if self.unordered:
             candidates = candidates.select(candidates.pairs[:, 0] < candidates.pairs[:, 1])
         # Forbidden pairs count there: a probable relation between them is evidence that a type is wrong.
-        if self.decode == "graph" or all_types:
+        if self.decode == "graph":
             return candidates
         return candidates.select(have_types(candidates, self.type_pairs(), any_order=self.unordered))
 
@@ -370,6 +371,8 @@ class RelationExtractor(TorchPipe):
             examples, for the types; with label data, only the first ones are read, for warnings.
         """
         self.sentencizer = None if nlp is None else find_sentencizer(nlp, self.name)
+        if self.learned_type_pairs:
+            self.cfg["type_pairs"] = None  # those of an earlier corpus
         super().initialize(get_examples, nlp=nlp, labels=labels)
         if self.learned_type_pairs is None:
             warn_of_type_pairs(self, self.cfg["types"])
@@ -389,6 +392,7 @@ class RelationExtractor(TorchPipe):
                 type_pairs[label].add((head, tail))
             faults.add(eg, gold, found, self.cfg["multi_label"])
         faults.warn(self.name, self.unordered)
+        self.not_warned("relation", faults.excluded)
         labels = sorted(type_pairs)
         return {
             "labels": labels,
@@ -400,24 +404,21 @@ class RelationExtractor(TorchPipe):
         """Gold relations of an example, the candidates among its gold entities, and the relations that are candidates.
 
         A document without sentence boundaries gets those of the sentencizer of the pipeline, or is taken as one
-        sentence. Learned type pairs restrict nothing.
+        sentence. Type pairs that are still to be learned restrict nothing.
         """
         gold = relation_keys(eg.reference)
-        candidates = self.generate_candidates(with_sentences(eg.reference, self.sentencizer))
-        candidates = self._select(candidates, all_types=self.learned_type_pairs is not None)
+        candidates = self._select(self.generate_candidates(with_sentences(eg.reference, self.sentencizer)))
         aligned = [key[0] >= 0 and key[3] >= 0 for key in aligned_keys(eg)]
-        found = [
-            relation
-            for relation in find_relations(gold, candidates, self.cfg["symmetric"], self.unordered)
-            if aligned[relation[0]]
-        ]
-        if self.learned_type_pairs is None:
-            allowed = {
-                pair_class: may_have(candidates, pair_class, self.type_pairs(pair_class[0]), self.cfg["symmetric"])
-                for pair_class in {pair_class for _, _, pair_class in found}
-            }
-            found = [(number, row, pair_class) for number, row, pair_class in found if allowed[pair_class][row]]
-        return gold, candidates, found
+        found = [relation for relation in self._find_relations(gold, candidates) if aligned[relation[0]]]
+        allowed = {
+            pair_class: may_have(candidates, pair_class, self.type_pairs(pair_class[0]), self.cfg["symmetric"])
+            for pair_class in {pair_class for _, _, pair_class in found}
+        }
+        return gold, candidates, [relation for relation in found if allowed[relation[2]][relation[1]]]
+
+    def _find_relations(self, gold: Sequence[RelationKey], candidates: Candidates) -> list[FoundRelation]:
+        """The gold relations whose pairs are candidates, whatever type pairs their labels may have."""
+        return list(find_relations(gold, candidates, self.cfg["symmetric"], self.unordered))
 
     def find_targets(self, examples: Sequence[Example], items: list[Candidates] | None) -> list[GoldPairs]:
         """Gold relations of every example among its candidates."""
@@ -428,11 +429,9 @@ class RelationExtractor(TorchPipe):
             gold = aligned_keys(eg)
             self.warn_of_labels({key[-1] for key in gold})
             warn_of_types(self, candidates)
-            rows = {
-                (row, numbers[pair_class])
-                for _, row, pair_class in find_relations(gold, candidates, self.cfg["symmetric"], self.unordered)
-                if pair_class in numbers
-            }
+            found = self._find_relations(gold, candidates)
+            warn_of_excluded(self, eg.predicted, gold, candidates, found, self.type_pairs)
+            rows = {(row, numbers[pair_class]) for _, row, pair_class in found if pair_class in numbers}
             targets.append(GoldPairs(*np.array(sorted(rows), dtype=np.int64).reshape(-1, 2).T))
         return targets
 

@@ -1,7 +1,6 @@
 """`span_ner`: flat entities by classifying spans."""
 
 import math
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -130,25 +129,28 @@ class SpanPipe(TorchPipe):
 
     def find_label_data(self, examples: Iterable[Example]) -> list[str]:
         """Labels of all gold spans, sorted. Warns about spans that cannot be learned."""
-        limit = self.cfg["max_width"]
         labels, widths = set[str](), list[int]()
         faults, too_wide = SpanFaults(), Counted()
         for eg in noting_unannotated(self.name, self.gold_layer, examples):
             spans = self.gold_spans(eg.reference)
             labels.update(span.label_ for span in spans)
             faults.add(eg, spans)
-            found = [sum(not token.is_space for token in span) for span in spans]
-            widths += found
-            too_wide.add([span for span, width in zip(spans, found, strict=True) if width > limit], describe_span)
+            widths += map(count_words, spans)
+            too_wide.add(self.too_wide(spans), describe_span)
         faults.warn(self.name)
         if too_wide.count:
-            warnings.warn(
-                f"{self.name}: {too_wide.count} of {len(widths)} gold spans are longer than max_width = {limit} "
+            self.warn_once(
+                "too wide",
+                f"{too_wide.count} of {len(widths)} gold spans are longer than max_width = {self.cfg['max_width']} "
                 f"words, such as {too_wide.first}; they cannot be found and count as missed; "
                 f"{width_remedy(self.name, widths)}",
-                stacklevel=2,
             )
         return sorted(labels)
+
+    def too_wide(self, spans: Sequence[Span]) -> list[Span]:
+        """The spans of more than `max_width` words."""
+        limit = self.cfg["max_width"]
+        return [span for span in spans if len(span) > limit and count_words(span) > limit]
 
     def model_input(self, examples: Sequence[Example], sample: bool = False) -> HeadInput:
         inputs = super().model_input(examples, sample)
@@ -158,6 +160,15 @@ class SpanPipe(TorchPipe):
                 "annotated",
                 f"no document of a batch has {self.gold_layer}, and nothing is learned from it (for example "
                 f"{quote(gold[0].text)}); if the corpus has them, see gold_preproc and max_length of its reader",
+            )
+        # Initialization reports those of the training corpus, but a component of another pipeline is not initialized.
+        wide = self.too_wide([span for doc in gold for span in self.gold_spans(doc)]) if sample else []
+        if wide:
+            self.warn_once(
+                "too wide",
+                f"gold spans are longer than max_width = {self.cfg['max_width']} words, such as "
+                f"{describe_span(wide[0])}; they cannot be found and count as missed; a trained component keeps its "
+                "max_width: for a larger one, train it from the start",
             )
         return inputs
 
@@ -229,6 +240,11 @@ class SpanNER(SpanPipe):
             set_score(span, math.exp(best[start, end - start - 1]))
             entities.append(span)
         present.set_with(doc, entities)
+
+
+def count_words(span: Span) -> int:
+    """Tokens of a span that are not white space."""
+    return sum(not token.is_space for token in span)
 
 
 def spans_with(tokens: np.ndarray, words: Words, max_width: int) -> np.ndarray:

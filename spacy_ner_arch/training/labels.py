@@ -7,21 +7,26 @@ from typing import Any
 from spacy.language import Language
 from spacy.util import registry
 
+# What can be added to a relation_extractor.
+KEYS = {"labels", "types", "type_pairs"}
+
 
 @registry.callbacks("spacy_ner_arch.AddLabels.v1")
-def create_add_labels(labels: dict[str, list[str]]) -> Callable[[Language], Language]:
+def create_add_labels(labels: dict[str, list[str] | dict[str, Any]]) -> Callable[[Language], Language]:
     """For [initialize.before_init]: add labels to components that come from a trained pipeline (`source`).
 
     spaCy does not initialize such components, so that they get no labels from the corpus. What a component has learned
     about its other labels stays.
 
-    labels: new labels of each component, by its name.
-    Raises ValueError for a component that the pipeline does not have, or that has no labels.
+    labels: new labels of each component, by its name. For a relation_extractor they can be a dictionary with labels,
+        types and type_pairs: new entity types, and new type pairs if they are restricted (lists by label if they are
+        restricted by label). A relation between types without a type pair is not learned.
+    Raises ValueError for a component that the pipeline does not have, or that has no labels, and for other keys.
     """
     return partial(add_labels, labels)
 
 
-def add_labels(labels: dict[str, list[str]], nlp: Language) -> Language:
+def add_labels(labels: dict[str, list[str] | dict[str, Any]], nlp: Language) -> Language:
     for name, new in labels.items():
         # Sourced components are disabled while the others are initialized.
         pipe: Any = nlp.get_pipe(name) if name in nlp.component_names else None
@@ -30,6 +35,14 @@ def add_labels(labels: dict[str, list[str]], nlp: Language) -> Language:
                 f"[initialize.before_init] labels names {name!r}, which is not a component with labels; the pipeline "
                 f"has {nlp.component_names}"
             )
+        if isinstance(new, dict):
+            if not hasattr(pipe, "add_types") or new.keys() - KEYS:
+                raise ValueError(
+                    f"[initialize.before_init] labels.{name} = {new}: give a list of labels, or for a "
+                    f"relation_extractor a dictionary with the keys {', '.join(sorted(KEYS))}"
+                )
+            pipe.add_types(new.get("types", ()), new.get("type_pairs", ()))
+            new = new.get("labels", [])
         for label in new:
             pipe.add_label(label)
     return nlp
