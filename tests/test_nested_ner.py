@@ -203,6 +203,18 @@ def test_gold_spans_that_are_too_wide_are_reported_and_missed():
     assert scores["spans_sc_p"] == 1.0 and scores["spans_sc_r"] == pytest.approx(8 / 10)
 
 
+def test_spans_that_replace_those_of_an_earlier_component_are_reported():
+    nlp = make_nlp()
+    nlp.add_pipe("span_ruler", first=True, config={"spans_key": "sc"})
+    with pytest.warns(UserWarning, match=r"nested_ner replaces doc.spans\['sc'\], which \['span_ruler'\] before it"):
+        nlp.initialize(lambda: make_examples(nlp))
+    nlp = make_nlp()
+    nlp.add_pipe("span_ruler", first=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        nlp.initialize(lambda: make_examples(nlp))
+
+
 def test_spans_do_not_begin_or_end_with_white_space():
     nlp = make_nlp(max_width=5)
     reference = Doc(nlp.vocab, words=["\n", "Olaf", "\n", "Quist", "left", "\n"])

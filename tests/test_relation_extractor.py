@@ -796,6 +796,25 @@ def test_relations_of_old_labels_between_other_types_are_warned_of(copy_of):
         nlp.update([example])
 
 
+def test_extractors_with_the_same_label_are_warned_of():
+    nlp = spacy.blank("en")
+    for name in ("first", "second"):
+        nlp.add_pipe("relation_extractor", name=name, config={"model": relation_model(), "candidates": DOCUMENT})
+    with pytest.warns(UserWarning, match=r"first and second both have the labels \['LEFT', .*second removes the relat"):
+        nlp.initialize(lambda: related_examples(nlp))
+    nlp = spacy.blank("en")
+    blocks = nlp.config["initialize"]["components"]
+    for name, labels in {"first": ["LEFT", "WITH"], "second": ["LIVES_IN", "WORKS_FOR"]}.items():
+        nlp.add_pipe("relation_extractor", name=name, config={"model": relation_model(), "candidates": DOCUMENT})
+        blocks[name] = {"labels": labels}
+    nlp.config["initialize"]["components"] = blocks
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        nlp.initialize(lambda: related_examples(nlp))
+    assert not any("both have" in str(warning.message) for warning in caught)
+    assert nlp.get_pipe("first").labels == ("LEFT", "WITH")
+
+
 @pytest.mark.parametrize("given", [{"types": ["PER", "LOC", "ORG"], "type_pairs": None}, {"types": ["PER"]}, {}])
 def test_label_data_that_are_not_all_are_completed(monkeypatch, given):
     """Those of a config without type pairs, for one that learns them."""

@@ -17,6 +17,7 @@ from ..annotation.spans import GoldSpans
 from ..annotation.thresholds import log_odds
 from ..annotation.words import find_words
 from .span_ner import DEFAULT_MODEL, SpanPipe
+from .upstream_checks import setting_before
 
 
 @Language.factory(
@@ -78,7 +79,8 @@ class NestedNER(SpanPipe):
         nlp: Language | None = None,
         labels: Any = None,
     ) -> None:
-        """Collect the labels and build the model; warn if the score weights are those of another spans_key."""
+        """Collect the labels and build the model. Warn if the score weights are those of another spans_key, and if an
+        earlier component sets the spans of this one."""
         super().initialize(get_examples, nlp=nlp, labels=labels)
         key = self.cfg["spans_key"]
         weights = {} if nlp is None else nlp.config["training"]["score_weights"]
@@ -86,6 +88,14 @@ class NestedNER(SpanPipe):
             warnings.warn(
                 f"{self.name}: spans_key = {key!r}, but [training.score_weights] has spans_sc_f; set spans_sc_f = null "
                 f"and spans_{key}_f = 1.0",
+                stacklevel=2,
+            )
+        # A suggester may read them.
+        replaced = setting_before(nlp, self.name, self.gold_layer) if nlp and self.suggester is None else []
+        if replaced:
+            warnings.warn(
+                f"{self.name} replaces {self.gold_layer}, which {replaced} before it sets: give one of the components "
+                "another spans_key",
                 stacklevel=2,
             )
 

@@ -4,7 +4,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import islice
+from itertools import combinations, islice
 
 from spacy.language import Language
 from spacy.tokens import Doc
@@ -72,7 +72,8 @@ def check_pipeline(
     decode: str,
     get_examples: Callable[[], Iterable[Example]],
 ) -> None:
-    """Check that earlier components of the pipeline set what a component reads: entities, sentences, alternatives.
+    """Check that earlier components of the pipeline set what a component reads: entities, sentences, alternatives. Warn
+    about another component with its labels.
 
     Raises ValueError if the candidates need sentences and there are none.
     """
@@ -85,6 +86,23 @@ def check_pipeline(
             check_sentences(pipe.name, nlp, related)
     if decode == "graph":
         warn_of_no_alternatives(pipe.name, nlp)
+    warn_of_same_labels(pipe, nlp)
+
+
+def warn_of_same_labels(pipe: TorchPipe, nlp: Language) -> None:
+    """Warn about another component of the kind of `pipe` with some of its labels: the later one removes the relations
+    of the earlier one that have these labels."""
+    found = [(name, other) for name, other in nlp.components if isinstance(other, type(pipe))]
+    for (first, earlier), (second, later) in combinations(found, 2):
+        same = sorted(set(earlier.labels) & set(later.labels))
+        if same and pipe in (earlier, later):
+            warnings.warn(
+                f"{first} and {second} both have the labels {same}, and {second} removes the relations with them that "
+                f"{first} has found. Each learns all labels of the corpus: give each its own as "
+                f"[initialize.components.{first}] labels and [initialize.components.{second}] labels, or remove one of "
+                "the components",
+                stacklevel=4,
+            )
 
 
 def warn_of_no_alternatives(name: str, nlp: Language) -> None:

@@ -121,6 +121,11 @@ def warn_of_order(pipe: TrainablePipe, nlp: Language, spans_key: str | None) -> 
             return
 
 
+def setting_before(nlp: Language, name: str, layer: str) -> list[str]:
+    """Names of the components before another one that declare that they set a layer of annotation."""
+    return [other for other, pipe in before(nlp, name) if layer in layers_set(pipe, nlp.get_pipe_meta(other).assigns)]
+
+
 def find_sentencizer(nlp: Language, name: str) -> Callable[[Doc], Doc] | None:
     """The last component before another one that sets sentences. None if there is none, and for one that is trained,
     such as a parser, which may know nothing yet."""
