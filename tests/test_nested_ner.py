@@ -88,6 +88,43 @@ def test_two_labels_share_the_probability(nested):
     assert by_label["PER"] > 0.8 and 0.3 < by_label["LOC"] < 0.7 and 0.3 < by_label["TOWN"] < 0.7
 
 
+def chosen(pipe, log_probabilities):
+    """The spans that the component sets for log probabilities (tokens, widths, classes)."""
+    doc = Doc(pipe.vocab, words=["w"] * len(log_probabilities))
+    pipe.set_annotations([doc], (None, [(log_probabilities,)]))
+    return spans_of(doc)
+
+
+def test_further_labels_are_nearly_as_probable(nested, copy_of):
+    pipe = copy_of(nested).get_pipe("nested_ner")
+    assert pipe.labels == ("LOC", "ORG", "PER", "TOWN")
+
+    def labels(*probabilities):
+        return [label for *_, label in chosen(pipe, np.log([[probabilities]]))]
+
+    assert labels(0.001, 0.5, 0.28, 0.1, 0.119) == ["LOC", "ORG"]
+    assert labels(0.001, 0.5, 0.26, 0.12, 0.119) == ["LOC"]
+    assert labels(0.01, 0.33, 0.33, 0.33, 0.0001) == ["LOC", "ORG", "PER"]
+    assert labels(0.1, 0.45, 0.35, 0.05, 0.05) == ["LOC"] and labels(0.1, 0.45, 0.4, 0.03, 0.02) == ["LOC", "ORG"]
+    assert labels(0.4, 0.3, 0.1, 0.1, 0.1) == []
+    pipe.cfg["threshold"] = 0.2
+    assert labels(0.4, 0.3, 0.1, 0.1, 0.1) == ["LOC"]
+
+
+def test_calibration_changes_no_span(nested):
+    """A ratio of probabilities is above 2 at one temperature and not at another."""
+    pipe = nested.get_pipe("nested_ner")
+    logits = np.random.default_rng(0).normal(0, 3, (200, 1, 5))
+
+    def found(temperature):
+        scaled = logits / temperature
+        return chosen(pipe, scaled - np.logaddexp.reduce(scaled, axis=-1, keepdims=True))
+
+    expected = found(1.0)
+    assert len(expected) > len({span[:2] for span in expected})  # several labels
+    assert all(found(temperature) == expected for temperature in (0.5, 0.7, 3.0, 10.0))
+
+
 def test_duplicate_spans_count_once(nested):
     """A duplicate took a greater share of the probability of a span than its other label."""
     component = nested.get_pipe("nested_ner")

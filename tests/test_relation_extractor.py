@@ -1027,8 +1027,35 @@ def test_symmetric_labels_get_the_average_of_both_orders(multi_label):
     for i, other in enumerate(turned):
         assert probabilities[i, 0] == pytest.approx(yes[i, 0])
         assert odds[i, 0] == pytest.approx(np.log(yes[i, 0] / no[i, 0]))
-        p, q = (part[i, 1] + part[other, 1] for part in (yes, no))
-        assert probabilities[i, 1] == pytest.approx(p / 2) and odds[i, 1] == pytest.approx(np.log(p / q))
+        assert odds[i, 1] == pytest.approx(np.log(yes[[i, other], 1] / no[[i, other], 1]).mean())
+        p, either = probabilities[i, 1], (yes + no)[[i, other], 1].mean()
+        assert odds[i, 1] == pytest.approx(np.log(p / (either - p)))  # 1 - p with multi_label
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_calibration_changes_no_relation(multi_label):
+    """The mean of the probabilities of both orders is above that of no relation at one temperature and not another."""
+    nlp = with_labels("LIKES", "WITH", symmetric=["WITH"], multi_label=multi_label)
+    pipe = nlp.get_pipe("relation_extractor")
+    doc = Doc(nlp.vocab, words=["w"] * 7)
+    doc.set_ents([Span(doc, i, i + 1, "PER") for i in (0, 2, 4, 6)])
+    items = pipe.find_items([doc])
+
+    def found(logits, temperature):
+        scores = torch.from_numpy(logits / temperature)
+        if multi_label:
+            yes, no = torch.nn.functional.logsigmoid(scores[:, 1:]), torch.nn.functional.logsigmoid(-scores[:, 1:])
+        else:
+            classes = scores.log_softmax(1)
+            yes, no = classes[:, 1:], classes[:, :1].expand(-1, 2)
+        pipe.set_annotations([doc], (items, [(yes.numpy(), no.numpy())]))
+        return relations(doc)
+
+    tables = np.random.default_rng(0).normal(-1, 2.5, (100, len(items[0].pairs), 3))
+    expected = [found(logits, 1.0) for logits in tables]
+    assert {relation[4] for one in expected for relation in one} == {"LIKES", "WITH"}
+    for temperature in (0.5, 0.7, 3.0):
+        assert [found(logits, temperature) for logits in tables] == expected
 
 
 @pytest.mark.parametrize("multi_label, expected", [(False, [0.56, 0.48]), (True, [0.08, 0.56, 0.08, 0.48])])

@@ -64,6 +64,23 @@ def test_a_higher_threshold_finds_fewer_entities(decode, flat, copy_of):
     assert counts == sorted(counts, reverse=True)
 
 
+def test_calibration_changes_no_entity(flat):
+    pipe = flat.get_pipe("span_ner")
+    logits = np.random.default_rng(0).normal(0, 3, (200, 4, 4))
+
+    def found(temperature):
+        scaled = logits / temperature
+        doc = Doc(flat.vocab, words=["w"] * len(scaled))
+        log_probabilities = scaled - np.logaddexp.reduce(scaled, axis=-1, keepdims=True)
+        log_probabilities[[-1, -2, -2, -3], [1, 2, 3, 3]] = [0, -np.inf, -np.inf, -np.inf]  # beyond the end
+        log_probabilities[-1, 2:] = [0, -np.inf, -np.inf, -np.inf]
+        pipe.set_annotations([doc], (None, [(log_probabilities,)]))
+        return entities(doc)
+
+    expected = found(1.0)
+    assert len(expected) > 50 and all(found(temperature) == expected for temperature in (0.5, 0.7, 3.0, 10.0))
+
+
 def test_decode_can_be_changed_at_load(flat, tmp_path):
     flat.to_disk(tmp_path)
     for decode in ("exact", "greedy"):

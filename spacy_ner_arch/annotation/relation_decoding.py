@@ -60,18 +60,25 @@ class ScoredPairs(NamedTuple):
 def score_pairs(
     candidates: Candidates, yes: np.ndarray, no: np.ndarray, entity_scores: np.ndarray, rules: PairRules
 ) -> ScoredPairs:
-    """Combine the scores of pairs and entities. Symmetric labels get the average of a pair and its reverse.
+    """Combine the scores of pairs and entities. Symmetric labels get the mean log odds of a pair and its reverse.
+
+    The temperature scales log odds, and so their mean, but not the mean of probabilities: calibration changes no choice
+    between pairs.
 
     yes, no: log probabilities (P, C) that a label holds, and that none (or not this one) holds.
     entity_scores: (E,), probabilities of the entities.
     """
-    symmetric, reverse = rules.is_symmetric, np.arange(len(candidates.pairs))
+    symmetric, reverse, odds = rules.is_symmetric, np.arange(len(candidates.pairs)), yes - no
     if symmetric.any():
         reverse = reverse_rows(candidates)
-        averages = (np.logaddexp(part, part[reverse]) - np.log(2) for part in (yes, no))
-        yes, no = (np.where(symmetric, both, part) for both, part in zip(averages, (yes, no), strict=True))
+        odds = np.where(symmetric, (odds + odds[reverse]) / 2, odds)
+        # Of what the label and no relation have in common, the mean of both orders, the label gets the share of its
+        # odds.
+        either = np.logaddexp(yes, no)
+        either = np.logaddexp(either, either[reverse]) - np.log(2)
+        yes = np.where(symmetric, either - np.logaddexp(0, -odds), yes)
     both_right = entity_scores[candidates.pairs].prod(1)[:, None]
-    return ScoredPairs(candidates, reverse, yes - no, np.exp(yes) * both_right)
+    return ScoredPairs(candidates, reverse, odds, np.exp(yes) * both_right)
 
 
 def choose_pairs(pairs: ScoredPairs, rules: PairRules) -> np.ndarray:

@@ -134,8 +134,9 @@ class Head(nn.Module):
     def calibrate(self, batches: Iterable[tuple[Tensor, Batch]]) -> None:
         """Set the temperature that maximizes the likelihood of held-out token vectors and batches with targets.
 
-        What is most probable stays the same; only the probabilities change. Without a known target the temperature
-        stays, too.
+        All scores are divided by it, so what is most probable stays the same, and so do the signs and the ratios of log
+        odds. Probabilities change, and so do their ratios and their order among different items. Without a known target
+        the temperature stays, too.
         Source: Guo et al. 2017.
         """
         held_out = [part for x, batch in batches if (part := self.held_out(x, batch)).items]

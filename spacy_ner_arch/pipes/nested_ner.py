@@ -1,6 +1,5 @@
 """`nested_ner`: nested and overlapping entities by classifying spans."""
 
-import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -18,6 +17,10 @@ from ..annotation.thresholds import log_odds
 from ..annotation.words import find_words
 from .span_ner import DEFAULT_MODEL, SpanPipe
 from .upstream_checks import setting_before
+
+# Share of the log odds of the best label of a span that a further label of the span needs. A ratio of log odds does not
+# depend on the temperature, so that calibration changes no prediction.
+FURTHER_LABEL = 0.9
 
 
 @Language.factory(
@@ -50,7 +53,8 @@ def make_nested_ner(
     model: spacy_ner_arch.Span.v1.
     spans_key: key of doc.spans, for gold spans and predictions. With another key than "sc", set spans_sc_f = null and
         spans_KEY_f = 1.0 in [training.score_weights]; otherwise training reports a score of 0.
-    Other arguments: see `span_ner`. A span has its most probable label, and the labels at least half as probable.
+    Other arguments: see `span_ner`. A span has its most probable label, and the labels that are nearly as probable:
+        their log odds against no label are at least 0.9 times those of the most probable one.
     """
     return NestedNER(
         nlp.vocab,
@@ -113,9 +117,10 @@ class NestedNER(SpanPipe):
         for doc, words, (log_probabilities,) in zip(docs, find_words(docs), predictions, strict=True):
             self.check_finite(doc, log_probabilities)
             labels = log_probabilities[..., 1:]
-            likely = labels - log_probabilities[..., :1] > least
+            odds = labels - log_probabilities[..., :1]
+            best = odds.max(-1, keepdims=True)
             # In training, the labels of one span share its probability, so several are right if they are nearly alike.
-            chosen = np.nonzero(likely & (labels >= labels.max(-1, keepdims=True) - math.log(2)))
+            chosen = np.nonzero((odds > least) & (odds >= best - (1 - FURTHER_LABEL) * np.abs(best)))
             spans = [
                 Span(doc, *words.to_tokens(start, start + width + 1), label=self.labels[label])
                 for start, width, label in zip(*(column.tolist() for column in chosen), strict=True)

@@ -24,11 +24,12 @@ def create_calibrate(path: Path | None = None, limit: int = 1000) -> Callable[[L
     """For [training.before_to_disk]: calibrate the probabilities of this package's components before they are stored.
 
     Trained networks are overconfident. One temperature per component is set to maximize the likelihood of held-out
-    documents. Predictions stay the same with the default thresholds; other thresholds hold for the calibrated
-    probabilities. Frozen components and other factories stay as they are. Relations are calibrated on pairs of right
-    entities, since their probabilities have those of the entities as factors. With a teacher's chain, missing
-    annotation has the teacher's probabilities. Documents without one in which only entities are marked, and nothing is
-    known to be none, do not count; if no others are left, the temperature stays as it is.
+    documents. With the default settings, predictions stay the same. Other thresholds and alternatives hold for the
+    calibrated probabilities, and decode = "greedy" and "graph" compare those of different spans and components. Frozen
+    components and other factories stay as they are. Relations are calibrated on pairs of right entities, since their
+    probabilities have those of the entities as factors. With a teacher's chain, missing annotation has the teacher's
+    probabilities. Documents without one in which only entities are marked, and nothing is known to be none, do not
+    count; if no others are left, the temperature stays as it is.
 
     path: held-out corpus in .spacy format, which is read as the development corpus of the config is; null for that
         corpus itself.
