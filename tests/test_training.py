@@ -134,8 +134,9 @@ def test_components_that_are_frozen_or_resumed_are_known(tmp_path, trained):
     DocBin(docs=[eg.reference for eg in make_examples(spacy.blank("en"))]).to_disk(tmp_path / "a.spacy")
     config = load_config(ROOT / "configs" / "bilstm_crf.cfg", interpolate=False)
     config["paths"] |= {"train": str(tmp_path / "a.spacy"), "dev": str(tmp_path / "a.spacy")}
+    config["paths"]["trained"] = str(tmp_path / "old")
     config["nlp"]["pipeline"] = ["sequence_ner", "old"]
-    config["components"]["old"] = {"source": str(tmp_path / "old"), "component": "sequence_ner"}
+    config["components"]["old"] = {"source": "${paths.trained}", "component": "sequence_ner"}
     config["training"]["frozen_components"] = config["training"]["annotating_components"] = ["old"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")

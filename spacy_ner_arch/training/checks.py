@@ -3,11 +3,13 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from spacy.language import Language
 from spacy.schemas import ConfigSchemaTraining
+from spacy.util import is_package
 
 # Of new configs. project.yml gives it to all configs, also to those without a transformer.
 DEFAULT_TRANSFORMER = "roberta-base"
@@ -137,5 +139,12 @@ def useless_settings(config: dict[str, Any], source: str, names: Sequence[str]) 
     for name, value in config.get("paths", {}).items():
         if (name, value) == ("encoder", DEFAULT_TRANSFORMER):
             continue
-        if value and name not in ("train", "dev") and f"${{paths.{name}}}" not in source:
+        # The config of a pipeline no longer shows what its components were sourced from.
+        is_used = f"${{paths.{name}}}" in source or is_pipeline(value)
+        if value and name not in ("train", "dev") and not is_used:
             yield f"[paths] {name} = {value!r} is used nowhere in the config; choose a config that has such a component"
+
+
+def is_pipeline(value: Any) -> bool:
+    """Whether a value of a config names a pipeline: a package or a folder."""
+    return isinstance(value, str) and (is_package(value) or (Path(value) / "meta.json").exists())
