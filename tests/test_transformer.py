@@ -3,6 +3,7 @@
 import gc
 import json
 import pickle
+import re
 import shutil
 import threading
 import weakref
@@ -318,6 +319,14 @@ def test_a_family_that_needs_a_kernel_is_refused_without_it(folder):
         make_model(folder("mra"))
 
 
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_windows_that_are_shorter_than_the_text_of_the_check(tiny_transformers, kind):
+    """Words in other windows than those that were exchanged have the same vectors, which was taken for a fault."""
+    for window in range(4, 17):
+        model = make_model(tiny_transformers[kind], window=window, overlap=0)
+        assert len(vectors_of(model, [Doc(spacy.blank("en").vocab, words=["ana", "sang"] * 20)])[0]) == 40
+
+
 def test_more_pieces_than_embeddings(tiny_transformers):
     extra = {"tokenizer_config": {"additional_special_tokens": ["<e1>", "<e2>"]}}
     with pytest.raises(ValueError, match="its tokenizer has 61 pieces, but there are embeddings for 59 only"):
@@ -499,6 +508,17 @@ def test_unknown_name(monkeypatch):
         make_model("no-such-model")
     with pytest.raises(ValueError, match="there is no such folder"):
         make_model("/no/such/folder")
+    with pytest.raises(ValueError, match="transformer '': it has no name"):
+        make_model("")
+    with pytest.raises(ValueError, match="it is a file, and not a folder"):
+        make_model(__file__)
+
+
+@pytest.mark.parametrize("settings", [{"hidden_dropout": 0.3}, {"hidden_dropout_prob": 3}])
+def test_settings_that_the_transformer_does_not_take(tiny_transformers, settings):
+    message = re.escape(f"its weights cannot be read with transformer_config = {settings} (")
+    with pytest.raises(ValueError, match=f"{message}.*Correct transformer_config"):
+        make_model(tiny_transformers["bert"], transformer_config=settings)
 
 
 def test_weights_are_the_pretrained_ones(tiny_transformers):
