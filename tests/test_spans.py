@@ -288,6 +288,25 @@ def test_loss_equals_dense_targets(gold, smoothing, missing):
     assert_same_gradients(ours, theirs, x, module)
 
 
+def test_held_out_labels_of_one_span_share_its_probability():
+    """One of them was taken at random on a GPU."""
+    module, x = make(max_width=1), vectors()
+    places = [(b, i) for b, length in enumerate(LENGTHS) for i in range(length)]
+    all_logits = module.logits(x, collate(module))
+    # Spans are counted in which the model finds something.
+    found = [(place, logits) for place, logits in zip(places, all_logits, strict=True) if logits.argmax() > 0]
+    first, second, *_ = (place for place, _ in found)
+    gold = {(*first, 1, 1), (*first, 1, 3), (*second, 1, 2)}
+    held_out = module.held_out(x, collate(module, gold=gold))
+    temperature = torch.tensor(0.7, dtype=torch.float64)
+    expected = 0.0
+    for place, logits in found:
+        labels = {first: [1, 3], second: [2]}.get(place, [0])
+        expected -= (logits / temperature).log_softmax(0)[labels].mean()
+    assert held_out.items == len(found) > 2
+    torch.testing.assert_close(held_out.loss(temperature), expected)
+
+
 def test_boundary_smoothing_changes_the_loss():
     x = vectors()
     assert not torch.isclose(loss_of(make(), x, GOLD), loss_of(make(boundary_smoothing=0.3), x, GOLD))

@@ -188,23 +188,26 @@ class SpanClassifier(Head):
         return all_negative.sum() - (weight[row] * share * (logits[row, label] - negative[row])).sum()
 
     def held_out(self, x: Tensor, batch: Batch) -> HeldOut:
-        """The likelihood of the spans in documents whose annotation shows what is not an entity."""
+        """The likelihood of the spans in documents whose annotation shows what is not an entity. The labels of one span
+        share its probability, as in the loss."""
         spans: SpanList = batch.items
         token, width, label, missing = batch.targets
         logits = self.logits(x, batch)
-        classes = torch.zeros(len(spans), dtype=torch.long, device=logits.device)
+        held = torch.zeros_like(logits)
         if len(spans):
             row, found = spans.find(token, width)
-            classes = classes.index_put((row[found],), label[found])
+            held = held.index_put((row[found], label[found]), held.new_ones(()))
+        count = held.sum(1, keepdim=True)
+        held = torch.cat([(count == 0).to(held), held[:, 1:] / count.clamp_min(1)], dim=1)
         found_by_model = logits.argmax(-1) > 0
         if missing is not None:
             found_by_model &= ~spans.touched(missing) & has_negatives(batch, batch.targets)[spans.token]
-        logits, classes = logits[found_by_model], classes[found_by_model]
+        logits, held = logits[found_by_model], held[found_by_model]
 
         def loss(temperature: Tensor) -> Tensor:
-            return F.cross_entropy(logits / temperature, classes, reduction="sum")
+            return F.cross_entropy(logits / temperature, held, reduction="sum")
 
-        return HeldOut(loss, len(classes))
+        return HeldOut(loss, len(held))
 
     def resize(self, labels: Sequence[str], max_width: int) -> None:
         if max_width != self.max_width:
