@@ -781,8 +781,25 @@ def test_a_new_label_between_other_types_is_learned_or_warned_of(type_pairs, cop
         (0, 2, 4, 5, "LIVES_IN"),
         (0, 2, 6, 7, "SINCE"),
     ]
+    for value in ("SINCE", [1]):
+        with pytest.raises(ValueError, match=r"labels.relation_extractor.labels = .* is not a list of strings"):
+            create_add_labels({"relation_extractor": {"labels": value}})(second)
     with pytest.raises(ValueError, match=r"labels.relation_extractor = .*: give a list of labels, or for a relation_e"):
         create_add_labels({"relation_extractor": {"label": ["SINCE"]}})(second)
+
+
+def test_calibration_warns_of_no_relation():
+    """The development corpus may have relations between types that the training corpus does not have."""
+    nlp = make_nlp(type_pairs="learned")
+    fit(nlp, related_examples(nlp)[:1], 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        nlp.get_pipe("relation_extractor").held_out_input(related_examples(nlp)[:1])
+        nlp.get_pipe("relation_extractor").get_loss(related_examples(nlp)[:1])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        nlp.get_pipe("relation_extractor").held_out_input(related_examples(nlp))
+    assert not any("candidates" in str(warning.message) for warning in caught)
 
 
 def test_relations_of_old_labels_between_other_types_are_warned_of(copy_of):
@@ -811,7 +828,7 @@ def test_extractors_with_the_same_label_are_warned_of():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         nlp.initialize(lambda: related_examples(nlp))
-    assert not any("both have" in str(warning.message) for warning in caught)
+    assert not any("labels" in str(warning.message) for warning in caught)
     assert nlp.get_pipe("first").labels == ("LEFT", "WITH")
 
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from spacy_ner_arch.annotation.describe import Counted
 from spacy_ner_arch.annotation.relations import Relation
 from spacy_ner_arch.cli.app import app
-from spacy_ner_arch.cli.judging import train_parts
+from spacy_ner_arch.cli.judging import corpus_settings, train_parts
 from spacy_ner_arch.evaluation.doubts import entity_doubts, relation_doubts
 
 NLP = spacy.blank("en")
@@ -304,11 +304,27 @@ def test_a_component_that_goes_on_from_another_training_is_named(folder, tmp_pat
     assert output.count(message) == 1
 
 
+def test_corpora_of_other_readers_are_replaced_by_their_variables():
+    config = make_nlp().config.copy()
+    both = ("train", "dev")
+    assert corpus_settings(config) == {part: [f"paths.{part}", f"corpora.{part}.path"] for part in both}
+    for corpora in (
+        {part: {"@readers": "made_up", "file": f"${{paths.{part}}}"} for part in both},
+        {"@readers": "made_up", "train": "${paths.train}", "dev": "${paths.dev}"},
+        {},
+    ):
+        config["corpora"] = corpora
+        assert corpus_settings(config) == {part: [f"paths.{part}"] for part in both}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"training": {"train_corpus": "corpora.other"}}, "has no section [corpora.other]"),
-        ({"corpora": {"train": {"@readers": "made_up"}}}, "[corpora.train] has no path"),
+        (
+            {"training": {"train_corpus": "corpora.other"}, "corpora": {"train": {"@readers": "made_up"}}},
+            "[corpora.other], the corpus of [training] train_corpus, has no path",
+        ),
+        ({"corpora": {"train": {"@readers": "made_up"}}}, "nothing in the config refers to ${paths.train}"),
         ({"training": {"train_corpus": "corpora.dev"}}, "[corpora.dev] is both the training and the development"),
     ],
 )

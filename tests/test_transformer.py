@@ -516,7 +516,9 @@ def test_unknown_name(monkeypatch):
 
 @pytest.mark.parametrize("settings", [{"hidden_dropout": 0.3}, {"hidden_dropout_prob": 3}])
 def test_settings_that_the_transformer_does_not_take(tiny_transformers, settings):
-    message = re.escape(f"its weights cannot be read with transformer_config = {settings} (")
+    message = re.escape(
+        f"its weights cannot be read with transformer_config = {settings}; the folder contains config.json"
+    )
     with pytest.raises(ValueError, match=f"{message}.*Correct transformer_config"):
         make_model(tiny_transformers["bert"], transformer_config=settings)
 

@@ -72,8 +72,7 @@ def score_pairs(
     if symmetric.any():
         reverse = reverse_rows(candidates)
         odds = np.where(symmetric, (odds + odds[reverse]) / 2, odds)
-        # Of what the label and no relation have in common, the mean of both orders, the label gets the share of its
-        # odds.
+        # P(label) = sigmoid(odds) * m, where m is the mean over both orders of P(label) + P(no relation).
         either = np.logaddexp(yes, no)
         either = np.logaddexp(either, either[reverse]) - np.log(2)
         yes = np.where(symmetric, either - np.logaddexp(0, -odds), yes)

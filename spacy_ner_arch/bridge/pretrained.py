@@ -67,16 +67,17 @@ def load_pretrained(
         if part == "tokenizer":
             block, given = "tokenizer_config", tokenizer_config
         remedy = "Set [paths] encoder"
+        there = ", ".join(sorted(path.name for path in Path(name).iterdir())) if Path(name).is_dir() else ""
         if not name:
             what = "it has no name"
         elif Path(name).is_dir() and given:
-            what = f"its {part} cannot be read with {block} = {given}"
-            remedy = f"Correct {block}, or the folder if it cannot be read without it"
+            what = f"its {part} cannot be read with {block} = {given}; the folder contains {there or 'nothing'}"
+            remedy = f"Correct {block}, or set [paths] encoder to a complete Hugging Face model"
         elif Path(name).is_file():
             what = "it is a file, and not a folder of a Hugging Face model"
         elif Path(name).is_dir():
-            there = ", ".join(sorted(path.name for path in Path(name).iterdir())) or "nothing"
-            what = f"the folder is not a complete Hugging Face model: its {part} cannot be read; it contains {there}"
+            what = "the folder is not a complete Hugging Face model: "
+            what += f"its {part} cannot be read; it contains {there or 'nothing'}"
         elif Path(name).is_absolute() or name.count("/") > 1:
             what = "there is no such folder"
         else:

@@ -69,28 +69,34 @@ def train_parts(
 def corpus_settings(config: Config) -> dict[str, list[str]]:
     """The settings of a config that name the file of its training corpus and of its development corpus.
 
-    Raises ValueError if a corpus has no path of its own.
+    Raises ValueError if there is none.
     """
-    training = config.get("training", {})
-    readers = {part: training.get(f"{part}_corpus", f"corpora.{part}") for part in ("train", "dev")}
-    for part, name in readers.items():
+    training, text = config.get("training", {}), config.to_str()
+    found: dict[str, list[str]] = {}
+    for part in ("train", "dev"):
+        name, variable = training.get(f"{part}_corpus", f"corpora.{part}"), f"paths.{part}"
         try:
             reader = dot_to_object(config, name)
         except KeyError:
-            raise ValueError(f"[training] {part}_corpus = {name!r}, but the config has no section [{name}]") from None
-        if not isinstance(reader, dict) or "path" not in reader:
+            reader = None
+        # What else of a config reads a corpus, such as Calibrate.v1, does it by [paths]. spaCy fills in [corpora].
+        is_used = f"${{{variable}}}" in text or not config.get("corpora")
+        names = [variable] if is_used else []
+        if isinstance(reader, dict) and "path" in reader:
+            names.append(f"{name}.path")
+        if not names:
             raise ValueError(
-                f"[{name}] has no path, so it cannot be replaced by the parts of this corpus: set [training] "
-                f"{part}_corpus to a corpus with a path, such as spacy_ner_arch.Corpus.v1"
+                f"[{name}], the corpus of [training] {part}_corpus, has no path and nothing in the config refers to "
+                f"${{{variable}}}, so it cannot be replaced by the parts of this corpus: give it a path, such as that "
+                "of spacy_ner_arch.Corpus.v1"
             )
-    if readers["train"] == readers["dev"]:
-        raise ValueError(
-            f"[{readers['dev']}] is both the training and the development corpus; each part needs one of its own: set "
-            "[training] dev_corpus to another section"
-        )
-    # What else of a config reads a corpus, such as Calibrate.v1, does it by [paths].
-    paths = config.get("paths", {})
-    return {part: [f"{name}.path", *([f"paths.{part}"] if part in paths else [])] for part, name in readers.items()}
+        if names[-1] in found.get("train", ()):
+            raise ValueError(
+                f"[{name}] is both the training and the development corpus; each part needs one of its own: set "
+                "[training] dev_corpus to another section"
+            )
+        found[part] = names
+    return found
 
 
 def warn_of_sources(nlp: Language, config: Config) -> None:

@@ -18,8 +18,8 @@ from ..annotation.words import find_words
 from .span_ner import DEFAULT_MODEL, SpanPipe
 from .upstream_checks import setting_before
 
-# Share of the log odds of the best label of a span that a further label of the span needs. A ratio of log odds does not
-# depend on the temperature, so that calibration changes no prediction.
+# Share of the log odds of the best label of a span that a further label of the span needs (1.1 if they are negative). A
+# ratio of log odds does not depend on the temperature, so that calibration changes no prediction.
 FURTHER_LABEL = 0.9
 
 

@@ -89,6 +89,17 @@ def check_pipeline(
     warn_of_same_labels(pipe, nlp)
 
 
+def labels_of_others(pipe: TorchPipe, nlp: Language) -> set[str]:
+    """Labels of the other components of the kind of `pipe`, also of those that are initialized later."""
+    blocks = nlp.config["initialize"]["components"]
+    found = set[str]()
+    for name, other in nlp.components:
+        if isinstance(other, type(pipe)) and other is not pipe:
+            given = blocks.get(name, {}).get("labels")
+            found.update(other.labels, given if isinstance(given, list) else ())
+    return found
+
+
 def warn_of_same_labels(pipe: TorchPipe, nlp: Language) -> None:
     """Warn about another component of the kind of `pipe` with some of its labels: the later one removes the relations
     of the earlier one that have these labels."""
@@ -211,7 +222,7 @@ def warn_of_excluded(
     found: Sequence[FoundRelation],
     allowed: Callable[[str], set[tuple[str, str]] | None],
 ) -> None:
-    """Warn once about each kind of gold relation between entities of the document that cannot be found.
+    """Warn once about gold relations between entities of the document that cannot be found.
 
     Initialization reports those of the training corpus, but a component of another pipeline is not initialized.
 
@@ -236,12 +247,13 @@ def warn_of_excluded(
     }
     new = pipe.not_warned("relation", excluded)
     if new:
-        warnings.warn(
-            f"{pipe.name}: gold relations that are not candidates cannot be found: {new}, such as "
-            f"{describe_relation(doc, excluded[new[0]])}. type_pairs does not have their types, or "
-            f"[components.{pipe.name}.candidates] excludes them, by their sentences or distance. A trained component "
-            "gets further entity types and type pairs by add_types, or in a config by spacy_ner_arch.AddLabels.v1",
-            stacklevel=4,
+        pipe.warn_once(
+            "excluded",
+            f"gold relations that are not candidates cannot be found: {new}, such as "
+            f"{describe_relation(doc, excluded[new[0]])}. type_pairs does not have their types, "
+            f"[components.{pipe.name}.candidates] excludes them, by their sentences or distance, or head and tail are "
+            "the same entity. A trained component gets further entity types and type pairs by add_types, or in a "
+            "config by spacy_ner_arch.AddLabels.v1",
         )
 
 

@@ -53,6 +53,7 @@ from .relation_checks import (
     RelationFaults,
     check_pipeline,
     check_settings,
+    labels_of_others,
     warn_of_excluded,
     warn_of_inexact,
     warn_of_many_pairs,
@@ -227,6 +228,8 @@ class RelationExtractor(TorchPipe):
         self.generate_candidates = candidates
         # Sets the sentences of gold documents without any, see `find_gold`.
         self.sentencizer: Callable[[Doc], Doc] | None = None
+        # Labels that other extractors of the pipeline predict.
+        self.labels_of_others = set[str]()
         # How they are learned; None if they are given, or all are allowed.
         self.learned_type_pairs = setting if setting in ("learned", "learned_by_label") else None
         self.decode = decode
@@ -261,6 +264,10 @@ class RelationExtractor(TorchPipe):
         by_label = {"type_pairs": type_pairs} if is_given else {}
         limits = {"one_head": self.one_head, "one_tail": self.one_tail}
         return {**super().named_labels(), "symmetric": self.cfg["symmetric"], **limits, **by_label}
+
+    def warn_of_labels(self, gold: Iterable[str]) -> None:
+        """Warn once about each gold label that neither the component nor another extractor of the pipeline has."""
+        super().warn_of_labels(set(gold) - self.labels_of_others)
 
     def add_label(self, label: str) -> int:
         """Add a label. A trained model grows and keeps what it learned about the others. Returns 0 if it exists."""
@@ -371,6 +378,7 @@ class RelationExtractor(TorchPipe):
             examples, for the types; with label data, only the first ones are read, for warnings.
         """
         self.sentencizer = None if nlp is None else find_sentencizer(nlp, self.name)
+        self.labels_of_others = set() if nlp is None else labels_of_others(self, nlp)
         if self.learned_type_pairs:
             self.cfg["type_pairs"] = None  # those of an earlier corpus
         super().initialize(get_examples, nlp=nlp, labels=labels)
@@ -430,7 +438,6 @@ class RelationExtractor(TorchPipe):
             self.warn_of_labels({key[-1] for key in gold})
             warn_of_types(self, candidates)
             found = self._find_relations(gold, candidates)
-            warn_of_excluded(self, eg.predicted, gold, candidates, found, self.type_pairs)
             rows = {(row, numbers[pair_class]) for _, row, pair_class in found if pair_class in numbers}
             targets.append(GoldPairs(*np.array(sorted(rows), dtype=np.int64).reshape(-1, 2).T))
         return targets
@@ -441,9 +448,17 @@ class RelationExtractor(TorchPipe):
         targets = self.find_targets(examples, items)
         if sample:
             warn_of_no_entities(self, examples, items)
+            self._warn_of_excluded(examples, items)
             if self.negative_ratio is not None:
                 items, targets = sample_negatives(items, targets, self.negative_ratio)
         return HeadInput(docs, items, targets)
+
+    def _warn_of_excluded(self, examples: Sequence[Example], items: Sequence[Candidates]) -> None:
+        """Warn once about gold relations that an update cannot teach."""
+        for eg, candidates in zip(examples, items, strict=True):
+            if gold := aligned_keys(eg):
+                found = self._find_relations(gold, candidates)
+                warn_of_excluded(self, eg.predicted, gold, candidates, found, self.type_pairs)
 
     def _annotated_items(self, examples: Sequence[Example]) -> list[Candidates]:
         """Candidates of each example. A document without annotation has no negative pairs either."""

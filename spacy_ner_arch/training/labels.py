@@ -20,7 +20,7 @@ def create_add_labels(labels: dict[str, list[str] | dict[str, Any]]) -> Callable
 
     labels: new labels of each component, by its name. For a relation_extractor they can be a dictionary with labels,
         types and type_pairs: new entity types, and new type pairs if they are restricted (lists by label if they are
-        restricted by label). A relation between types without a type pair is not learned.
+        restricted by label). With type_pairs = "learned", a relation between types without a type pair is not learned.
     Raises ValueError for a component that the pipeline does not have, or that has no labels, and for other keys.
     """
     return partial(add_labels, labels)
@@ -41,8 +41,16 @@ def add_labels(labels: dict[str, list[str] | dict[str, Any]], nlp: Language) -> 
                     f"[initialize.before_init] labels.{name} = {new}: give a list of labels, or for a "
                     f"relation_extractor a dictionary with the keys {', '.join(sorted(KEYS))}"
                 )
-            pipe.add_types(new.get("types", ()), new.get("type_pairs", ()))
-            new = new.get("labels", [])
+            pipe.add_types(as_list(name, "types", new), new.get("type_pairs") or ())
+            new = as_list(name, "labels", new)
         for label in new:
             pipe.add_label(label)
     return nlp
+
+
+def as_list(name: str, key: str, block: dict[str, Any]) -> list[str]:
+    """A list of strings in the block of a component; an empty one if it is not there. Raises ValueError for others."""
+    value = block.get(key) or []
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ValueError(f"[initialize.before_init] labels.{name}.{key} = {value!r} is not a list of strings")
+    return value
