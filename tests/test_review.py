@@ -324,7 +324,11 @@ def test_corpora_of_other_readers_are_replaced_by_their_variables():
             {"training": {"train_corpus": "corpora.other"}, "corpora": {"train": {"@readers": "made_up"}}},
             "[corpora.other], the corpus of [training] train_corpus, has no path",
         ),
-        ({"corpora": {"train": {"@readers": "made_up"}}}, "nothing in the config refers to ${paths.train}"),
+        (
+            # It refers to the variable elsewhere, which does not replace the corpus.
+            {"corpora": {"train": {"@readers": "made_up"}}, "nlp": {"before_creation": "${paths.train}"}},
+            "has no path and does not refer to ${paths.train}",
+        ),
         ({"training": {"train_corpus": "corpora.dev"}}, "[corpora.dev] is both the training and the development"),
     ],
 )

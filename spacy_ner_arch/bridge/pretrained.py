@@ -63,21 +63,23 @@ def load_pretrained(
         with limited_parameters(2 * weights_size(name) + SMALL):
             pretrained, loaded = AutoModel.from_pretrained(name, config=config, **fixed, **rest)
     except Exception as error:  # Hugging Face raises errors of all kinds
-        block, given = "transformer_config", transformer_config
-        if part == "tokenizer":
-            block, given = "tokenizer_config", tokenizer_config
         remedy = "Set [paths] encoder"
-        there = ", ".join(sorted(path.name for path in Path(name).iterdir())) if Path(name).is_dir() else ""
         if not name:
             what = "it has no name"
-        elif Path(name).is_dir() and given:
-            what = f"its {part} cannot be read with {block} = {given}; the folder contains {there or 'nothing'}"
-            remedy = f"Correct {block}, or set [paths] encoder to a complete Hugging Face model"
+        elif Path(name).is_dir():
+            is_tokenizer = part == "tokenizer"
+            block = "tokenizer_config" if is_tokenizer else "transformer_config"
+            given = tokenizer_config if is_tokenizer else transformer_config
+            there = ", ".join(sorted(path.name for path in Path(name).iterdir())) or "nothing"
+            if given:
+                what = f"its {part} cannot be read with {block} = {given}; the folder contains {there}"
+                remedy = f"Correct {block}, or set [paths] encoder to a complete Hugging Face model"
+            else:
+                what = (
+                    f"the folder is not a complete Hugging Face model: its {part} cannot be read; it contains {there}"
+                )
         elif Path(name).is_file():
             what = "it is a file, and not a folder of a Hugging Face model"
-        elif Path(name).is_dir():
-            what = "the folder is not a complete Hugging Face model: "
-            what += f"its {part} cannot be read; it contains {there or 'nothing'}"
         elif Path(name).is_absolute() or name.count("/") > 1:
             what = "there is no such folder"
         else:

@@ -71,7 +71,8 @@ def corpus_settings(config: Config) -> dict[str, list[str]]:
 
     Raises ValueError if there is none.
     """
-    training, text = config.get("training", {}), config.to_str()
+    training, corpora = config.get("training", {}), config.get("corpora", {})
+    text, text_of_corpora = config.to_str(), Config({"corpora": corpora}).to_str()
     found: dict[str, list[str]] = {}
     for part in ("train", "dev"):
         name, variable = training.get(f"{part}_corpus", f"corpora.{part}"), f"paths.{part}"
@@ -79,17 +80,18 @@ def corpus_settings(config: Config) -> dict[str, list[str]]:
             reader = dot_to_object(config, name)
         except KeyError:
             reader = None
-        # What else of a config reads a corpus, such as Calibrate.v1, does it by [paths]. spaCy fills in [corpora].
-        is_used = f"${{{variable}}}" in text or not config.get("corpora")
-        names = [variable] if is_used else []
-        if isinstance(reader, dict) and "path" in reader:
-            names.append(f"{name}.path")
-        if not names:
+        has_path = isinstance(reader, dict) and "path" in reader
+        # spaCy fills in [corpora], with these variables.
+        if not has_path and corpora and f"${{{variable}}}" not in text_of_corpora:
             raise ValueError(
-                f"[{name}], the corpus of [training] {part}_corpus, has no path and nothing in the config refers to "
-                f"${{{variable}}}, so it cannot be replaced by the parts of this corpus: give it a path, such as that "
-                "of spacy_ner_arch.Corpus.v1"
+                f"[{name}], the corpus of [training] {part}_corpus, has no path and does not refer to ${{{variable}}}, "
+                "so it cannot be replaced by the parts of this corpus: give it a path, such as that of "
+                "spacy_ner_arch.Corpus.v1"
             )
+        # What else of a config reads a corpus, such as Calibrate.v1, does it by the variable.
+        names = [variable] if not corpora or f"${{{variable}}}" in text else []
+        if has_path:
+            names.append(f"{name}.path")
         if names[-1] in found.get("train", ()):
             raise ValueError(
                 f"[{name}] is both the training and the development corpus; each part needs one of its own: set "

@@ -93,6 +93,6 @@ def review(
     if unjudged.count:
         msg.warn(
             f"{unjudged.count} annotated relations are not judged, for example {unjudged.first}: their entities are no "
-            "candidate pair for it, see within, max_distance and type_pairs in docs/relations.md"
+            "candidate pair of the relation_extractor, by its within, max_distance or type_pairs"
         )
     msg.good(f"{counts.total()} probable errors in {len(docs)} documents: {output / 'index.html'}")
