@@ -83,10 +83,14 @@ def test_long_documents_take_linear_time():
     assert [doubt.kind for doubt in doubts[:400]] == ["none there"] * 400
 
 
+def with_entities():
+    doc = Doc(NLP.vocab, words=WORDS)
+    doc.ents = [Span(doc, 0, 2, label="PER"), Span(doc, 4, 5, label="LOC"), Span(doc, 6, 7, label="LOC")]
+    return doc
+
+
 def test_relations():
-    reference, predicted = (Doc(NLP.vocab, words=WORDS) for _ in range(2))
-    for doc in (reference, predicted):
-        doc.ents = [Span(doc, 0, 2, label="PER"), Span(doc, 4, 5, label="LOC"), Span(doc, 6, 7, label="LOC")]
+    reference, predicted = (with_entities() for _ in range(2))
     anna, tarvik, brenna = reference.ents
     reference._.relations = [(anna, tarvik, "LIVES_IN"), (anna, brenna, "LIVES_IN")]
     anna, tarvik, brenna = predicted.ents
@@ -125,9 +129,7 @@ def test_relations_of_other_directions_and_with_several_labels(gold, found, kind
 
 
 def test_relations_between_entities_that_are_no_candidates_are_counted():
-    reference, predicted = (Doc(NLP.vocab, words=WORDS) for _ in range(2))
-    for doc in (reference, predicted):
-        doc.ents = [Span(doc, 0, 2, label="PER"), Span(doc, 4, 5, label="LOC"), Span(doc, 6, 7, label="LOC")]
+    reference, predicted = (with_entities() for _ in range(2))
     anna, tarvik, brenna = reference.ents
     reference._.relations = [(anna, tarvik, "LIVES_IN"), (tarvik, brenna, "NEAR")]
     anna, tarvik, _ = predicted.ents
