@@ -305,6 +305,54 @@ def test_another_encoder_between_a_component_and_its_encoder(tiny_transformers, 
         nlp.initialize(lambda: make_examples(nlp))
 
 
+def tok2vec_blocks(folder):
+    """Each tok2vec of this package, as a part of a component's model."""
+    words = {"@architectures": "spacy_ner_arch.WordCharEmbed.v1", "word_width": 8, "filters": 0}
+    encoder = {"@architectures": "spacy_ner_arch.BiLSTM.v1", "hidden_size": 8}
+    transformer = {"@architectures": "spacy_ner_arch.TransformerModel.v1", "name": str(folder), "window": 64}
+    return {
+        "words": words,
+        "encoder": {"@architectures": "spacy_ner_arch.TorchTok2Vec.v1", "tok2vec": words, "encoder": encoder},
+        "transformer": {
+            "@architectures": "spacy_ner_arch.TransformerTok2Vec.v1",
+            "transformer": {**transformer, "overlap": 16},
+        },
+    }
+
+
+# Components of spaCy, each with the architecture around the tok2vec.
+STOCK = {
+    "tagger": {"@architectures": "spacy.Tagger.v2"},
+    "textcat": {"@architectures": "spacy.TextCatReduce.v1", "exclusive_classes": True, "use_reduce_mean": True}
+    | dict.fromkeys(("use_reduce_first", "use_reduce_last", "use_reduce_max"), False),
+    "span_finder": {
+        "@architectures": "spacy.SpanFinder.v1",
+        "scorer": {"@layers": "spacy.LinearLogistic.v1", "nO": 2},
+    },
+}
+
+
+@pytest.mark.parametrize("factory", STOCK)
+@pytest.mark.parametrize("kind", ["words", "encoder", "transformer"])
+def test_a_tok2vec_inside_a_component_of_spacy(tiny_transformers, copy_of, kind, factory):
+    """thinc gives a layer of unknown width the targets of the whole model at initialization."""
+    nlp = spacy.blank("en")
+    nlp.add_pipe(
+        factory, config={"model": {**STOCK[factory], "tok2vec": tok2vec_blocks(tiny_transformers["bert"])[kind]}}
+    )
+    examples = make_examples(nlp)
+    for eg in examples:
+        eg.reference.cats = {"yes": 1.0 if len(eg.reference) > 5 else 0.0, "no": 1.0 if len(eg.reference) <= 5 else 0.0}
+        eg.reference.spans["sc"] = list(eg.reference.ents)
+        for token in eg.reference:
+            token.tag_ = "NAME" if token.ent_type else "WORD"
+    optimizer = nlp.initialize(lambda: examples)
+    losses = [nlp.update(examples, sgd=optimizer, losses={}) for _ in range(20)]
+    assert losses[-1][factory] < losses[0][factory]
+    text = examples[0].text
+    assert copy_of(nlp)(text).to_bytes() == nlp(text).to_bytes()
+
+
 def test_shared_encoder_learns_and_survives_the_disk(copy_of):
     nlp, examples = shared_pipeline(["tok2vec", "first", "tagger"])
     train(nlp, examples, steps=80)

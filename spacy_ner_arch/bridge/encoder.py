@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..annotation.head_input import HeadInput
 from ..annotation.trees import TreeSettings
 from ..annotation.words import find_words
-from .head import initialize, make_batches
+from .head import build_over_embedding, make_batches
 from .rows import DocRows, Tok2Vec, join, merge, pick_words, place_words, split_tokens, to_array, vectors_of_words
 from .shared_gradient import SharedGradient
 from .shim import TorchShim, get_shim, no_backprop
@@ -43,6 +43,14 @@ def encoder_model(
         dims={"nO": None},
         attrs={"dropout_rate": 0.0, "tree_settings": trees},
     )
+
+
+def initialize(model: Tok2Vec, X: list[Doc] | None = None, Y: Any = None) -> None:
+    """Initialize the embedding, then build the encoder for its width.
+
+    Y: ignored; thinc gives each layer the Y of the whole model, such as the tags of a tagger.
+    """
+    build_over_embedding(model, X, {})
 
 
 def encoder_forward(

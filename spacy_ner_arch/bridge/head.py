@@ -5,7 +5,7 @@ white space, are padded into one tensor, on which the torch module runs. In trai
 document and passed to the embedding.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -73,7 +73,15 @@ def head_model(
 
 
 def initialize(model: Model, X: list[Doc] | None = None, Y: dict[str, Any] | None = None) -> None:
-    """Initialize the embedding, then build the module for its width."""
+    """Initialize the embedding, then build the head for its width.
+
+    Y: hyperparameters of the head that depend on the labels.
+    """
+    build_over_embedding(model, X, Y or {})
+
+
+def build_over_embedding(model: Model, X: list[Doc] | None, hyperparameters: Mapping[str, Any]) -> None:
+    """Initialize the embedding of a head or encoder, and build its module for the width of the embedding."""
     tok2vec: Tok2Vec = model.layers[0]
     tok2vec.initialize(X=X)
     width = tok2vec.maybe_get_dim("nO")
@@ -82,7 +90,7 @@ def initialize(model: Model, X: list[Doc] | None = None, Y: dict[str, Any] | Non
             raise ValueError(f"{model.name}: the width of the embedding is unknown; initialize with some documents")
         width = tok2vec.predict(X[:1])[0].shape[1]
     shim = get_shim(model)
-    shim.initialize(input_size=int(width), **(Y or {}))
+    shim.initialize(input_size=int(width), **hyperparameters)
     if "nO" in model.dim_names:
         model.set_dim("nO", shim.output_size, force=True)
 
