@@ -104,13 +104,30 @@ def test_a_torch_that_cannot_use_the_gpu_is_named(gpu, monkeypatch, capsys):
         default_device()
 
 
-@pytest.mark.parametrize("units, expected", [({"amx_bf16": True}, True), ({"avx512_bf16": True}, True), ({}, False)])
+@pytest.mark.parametrize("units, expected", [({"amx_bf16": True}, True), ({"avx512_bf16": True}, False), ({}, False)])
 def test_auto_is_bfloat16_where_there_are_units(units, expected, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: units, raising=False)
     cpu = torch.device("cpu")
     assert has_bfloat16(cpu) is expected
     with autocast("auto", cpu):
         assert torch.is_autocast_enabled("cpu") is expected
+
+
+@pytest.mark.parametrize(
+    "units, ratio, advice, auto",
+    [
+        ({"amx_bf16": True}, 3, 'set dtype = "bfloat16" or "auto"', "bfloat16"),
+        ({"avx512_bf16": True}, 2, 'set dtype = "bfloat16" in', "float32"),
+        ({"avx512_bf16": True}, 0.6, 'leave dtype = "float32"', "float32"),
+    ],
+)
+def test_the_advice_on_formats_is_measured(units, ratio, advice, auto, monkeypatch, capsys):
+    """A CPU can be fast in bfloat16 though torch does not tell."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: units, raising=False)
+    monkeypatch.setattr(doctor_module, "product_time", lambda device, dtype: ratio if dtype == torch.float32 else 1.0)
+    doctor_module.report_speed(torch.device("cpu"))
+    output = capsys.readouterr().out
+    assert advice in output and f'"auto" means {auto} here' in output
 
 
 def test_auto_on_a_gpu(gpu, monkeypatch):

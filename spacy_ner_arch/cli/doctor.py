@@ -179,11 +179,13 @@ def report_speed(device: Any) -> None:
     times = {name: product_time(device, getattr(torch, name)) for name in ("float32", "bfloat16")}
     ratio = times["float32"] / times["bfloat16"]
     print(f"A product in bfloat16 is {ratio:.1f} times as fast as in float32.")
+    auto = "bfloat16" if has_bfloat16(device) else "float32"
     if ratio >= FAST:
-        msg.good('bfloat16 is fast here: set dtype = "bfloat16" or "auto" in the models of the config')
+        either = ' or "auto"' if auto == "bfloat16" else ""
+        msg.good(f'bfloat16 is fast here: set dtype = "bfloat16"{either} in the models of the config')
     else:
         msg.info('float32 is fastest here: leave dtype = "float32"')
-    print(f'dtype = "auto" means {"bfloat16" if has_bfloat16(device) else "float32"} here.')
+    print(f'dtype = "auto" means {auto} here.')
 
 
 def product_time(device: Any, dtype: Any) -> float:
