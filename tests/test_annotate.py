@@ -315,6 +315,43 @@ def test_the_pipeline_is_loaded_again_before_its_vocabulary_is_large(model, text
     assert len(loaded) == 3 and contents(tmp_path / "out") == whole
 
 
+def test_a_pipeline_that_is_replaced_during_the_run(model, trained, texts, tmp_path, monkeypatch):
+    """It is read again after many records, and would annotate the rest."""
+    copied = shutil.copytree(model, tmp_path / "model")
+    monkeypatch.setattr(annotator, "RECORDS_PER_LOAD", 10)
+
+    def annotate(self: Annotator, shard: Shard) -> ShardResult:
+        if shard.number == 1:
+            trained.to_disk(copied)
+        return original(self, shard)
+
+    original = Annotator.annotate
+    monkeypatch.setattr(Annotator, "annotate", annotate)
+    output = run(copied, texts, tmp_path / "out", "--shard-size", 4, code=1)
+    assert "the pipeline has changed since the run began" in output
+    assert "totals" not in manifest(tmp_path / "out")[-1]
+
+
+@pytest.mark.parametrize("change", ["append", "remove"])
+def test_an_input_that_changes_during_the_run(model, tmp_path, monkeypatch, change):
+    """The manifest would have the checksum of content that was not annotated."""
+    path = write_jsonl(tmp_path / "texts.jsonl", numbered(8))
+
+    def finish(self: OutputFolder) -> None:
+        raise AssertionError("the output counts as complete")
+
+    def annotate(self: Annotator, shard: Shard) -> ShardResult:
+        if shard.number == 0:
+            path.unlink() if change == "remove" else path.write_bytes(path.read_bytes() * 2)
+        return original(self, shard)
+
+    original = Annotator.annotate
+    monkeypatch.setattr(Annotator, "annotate", annotate)
+    monkeypatch.setattr(OutputFolder, "finish", finish)
+    output = run(model, path, tmp_path / "out", "--shard-size", 4, code=1)
+    assert "texts.jsonl has changed since the run began" in output
+
+
 @pytest.mark.parametrize("to", ["jsonl", "parquet", "spacy"])
 def test_a_stopped_run_goes_on(model, texts, tmp_path, monkeypatch, to):
     if to == "parquet":

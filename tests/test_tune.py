@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import spacy
 from conftest import TRAIN, make_examples, make_nlp, train
+from spacy.language import Language
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 from typer.testing import CliRunner
@@ -213,6 +214,27 @@ def test_precision_and_recall_together_and_apart(folder, tmp_path):
     later = spacy.load(tmp_path / "later").get_pipe("sequence_ner").cfg
     assert later["alternatives"] == both["alternatives"] and later["threshold"] <= both["threshold"]
     assert "Give --output" in tune(folder, "--min-recall", 0.9)
+
+
+def test_a_pipeline_is_replaced_as_a_whole(folder, tmp_path, monkeypatch):
+    """An error while it is written leaves the old one; other files stay."""
+    path = tmp_path / "own"
+    tune(folder, "--min-precision", 0.5, "-o", path)
+    before = spacy.load(path).get_pipe("sequence_ner").cfg
+    (path / "LICENSE").write_text("free")
+
+    def to_disk(nlp, path):
+        (path / "config.cfg").write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Language, "to_disk", to_disk)
+        output = tune(folder, "--min-recall", 0.9, "-o", path, model=path, code=1)
+    assert "Cannot write" in output and "No space left" in output
+    assert spacy.load(path).get_pipe("sequence_ner").cfg == before
+    tune(folder, "--min-recall", 0.9, "-o", path, model=path)
+    assert spacy.load(path).get_pipe("sequence_ner").cfg["alternatives"] > 0
+    assert (path / "LICENSE").read_text() == "free" and [p.name for p in tmp_path.iterdir()] == ["own"]
 
 
 def test_a_folder_with_other_files_is_refused(folder, tmp_path):

@@ -90,8 +90,6 @@ class Annotator:
         import torch
         from thinc.api import require_gpu
 
-        if fingerprint(job.model) != job.fingerprint:
-            raise ValueError(f"{job.model}: the pipeline has changed since the run began, or is another one here")
         # The last digits of a product of matrices can depend on the number of threads.
         torch.set_num_threads(1)
         if job.gpu >= 0:
@@ -106,8 +104,11 @@ class Annotator:
         self._load()
 
     def _load(self) -> None:
-        """Load the pipeline, or load it again, with a new vocabulary."""
-        self.nlp: Language = load_model(self.job.model)
+        """Load the pipeline, or load it again, with a new vocabulary. Raises ValueError if it is another one."""
+        model = self.job.model
+        if fingerprint(model) != self.job.fingerprint:
+            raise ValueError(f"{model}: the pipeline has changed since the run began, or is another one here")
+        self.nlp: Language = load_model(model)
         self.records = 0
         soft = self.job.soft
         self.source: Predictor | Teacher = Predictor(self.nlp) if soft is None else Teacher(self.nlp, soft)

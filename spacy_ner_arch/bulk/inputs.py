@@ -26,11 +26,22 @@ class Input(NamedTuple):
     path: as the user gave it.
     format: one of FORMATS.
     size: in bytes.
+    changed: time of the last change of the file, in ns, when it was found.
     """
 
     path: Path
     format: str
     size: int
+    changed: int
+
+    def check_unchanged(self) -> None:
+        """Raise ValueError if the file is another one than when it was found."""
+        now = self.path.stat() if self.path.exists() else None
+        if now is None or (now.st_size, now.st_mtime_ns) != (self.size, self.changed):
+            raise ValueError(
+                f"{self.path} has changed since the run began, so the output may have records of both versions: remove "
+                "the output folder, and annotate a file that does not change, such as a copy"
+            )
 
 
 def find_inputs(names: Sequence[str], format: str | None, output: Path) -> tuple[list[Input], list[Path], list[Path]]:
@@ -68,7 +79,8 @@ def find_inputs(names: Sequence[str], format: str | None, output: Path) -> tuple
             elif path.resolve() in inputs:
                 raise ValueError(f"{path} is named twice by the inputs; name it once")
             elif found is not None:
-                inputs[path.resolve()] = Input(path, found, path.stat().st_size)
+                status = path.stat()
+                inputs[path.resolve()] = Input(path, found, status.st_size, status.st_mtime_ns)
             elif is_file:
                 known = ", ".join(f".{known}" for known in FORMATS)
                 raise ValueError(f"{path}: the name ends in none of {known}; give its --format")

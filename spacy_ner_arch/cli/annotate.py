@@ -133,6 +133,8 @@ def fill(
             documents += result.counts["documents"]
             bar.set_postfix_str(speed(documents, started), refresh=False)
             bar.update(result.read)
+    for file in files:
+        file.check_unchanged()
     folder.finish()
     msg.info(speed(documents, started))
 

@@ -1,12 +1,16 @@
 """`ner-arch tune`: thresholds for a given recall or precision."""
 
+import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from spacy.language import Language
 from typer import Argument, Option
 from wasabi import msg
 
 from ..annotation.layers import find_pipe
+from ..formats.files import replace_folder
 from .messages import fail, writing
 from .options import CODE, GPU_ID, MODEL
 from .pipelines import check_corpus, load, predict_corpus
@@ -83,5 +87,12 @@ def tune(
         msg.info("Give --output to store a pipeline with it")
     else:
         with writing(output):
-            nlp.to_disk(output)
+            replace_folder(output, partial(write_over, nlp, output))
         msg.good(f"Saved the pipeline to {output}")
+
+
+def write_over(nlp: Language, existing: Path, path: Path) -> None:
+    """Write a pipeline with the files that somebody has added to the folder of an existing one, such as a licence."""
+    if existing.is_dir():
+        shutil.copytree(existing, path)
+    nlp.to_disk(path)
