@@ -1,5 +1,7 @@
 """From documents to a torch module and back: padding, batching, gradients, shared encoders."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import spacy
@@ -13,8 +15,12 @@ from thinc.api import Config
 
 from spacy_ner_arch.annotation.chains import TagTarget
 from spacy_ner_arch.annotation.head_input import HeadInput
+from spacy_ner_arch.architectures.embeddings import word_char_embed
+from spacy_ner_arch.architectures.encoders import torch_tok2vec
+from spacy_ner_arch.architectures.ner import crf
 from spacy_ner_arch.nn import batch as batch_module
 from spacy_ner_arch.nn.batch import cut, make_batch
+from spacy_ner_arch.pipes.sequence_ner import SequenceNER
 
 CPU = torch.device("cpu")
 HASH_EMBED_CNN = """
@@ -303,6 +309,72 @@ def test_another_encoder_between_a_component_and_its_encoder(tiny_transformers, 
     nlp.add_pipe(factory, name="third", before="sequence_ner", config=encoder)
     with pytest.raises(ValueError, match="sequence_ner listens to 'own', but 'third' runs between them"):
         nlp.initialize(lambda: make_examples(nlp))
+
+
+class Widened(torch.nn.Linear):
+    """An encoder that may say another width than it has."""
+
+    def __init__(self, input_size, output_size):
+        super().__init__(input_size, 8)
+        if output_size is not None:
+            self.output_size = output_size
+
+    def forward(self, x, batch):
+        return super().forward(x)
+
+
+NO_ENCODER = "cannot be built from the width of its input|without output_size"
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize(
+    "encoder, message",
+    [
+        (partial(Widened, output_size=8), None),
+        (partial(Widened, output_size=None), NO_ENCODER),
+        (partial(Widened, output_size=12), "Widened has output_size = 12, but gives states of width 8"),
+        (word_char_embed(), NO_ENCODER),
+        (torch.zeros, NO_ENCODER),
+    ],
+)
+def test_encoders_of_users(encoder, message, shared):
+    embedding = word_char_embed(word_width=8, filters=0)
+    model = crf(torch_tok2vec(embedding, encoder)) if shared else crf(embedding, encoder)
+    nlp = spacy.blank("en")
+    settings = {"scheme": "BILUO", "threshold": 0.0, "alternatives": None, "overwrite_ents": False, "scorer": None}
+    pipe = SequenceNER(nlp.vocab, model, "own", **settings)
+    examples = make_examples(nlp)
+
+    def use():
+        pipe.initialize(lambda: examples)
+        assert pipe.update(examples)["own"] > 0 and list(pipe.pipe([eg.predicted for eg in examples]))
+
+    if message is None:
+        use()
+        return
+    with pytest.raises(ValueError, match=f"^own: .*({message})"):
+        use()
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize(
+    "part, message",
+    [
+        ({"@architectures": "spacy_ner_arch.BiLSTM.v1"}, r"not a layer of thinc: .* \[components.NAME.model.encoder\]"),
+        (
+            {"@architectures": "spacy_ner_arch.TransformerModel.v1", "name": "any"},
+            "a transformer for the component transformer: give spacy_ner_arch.TransformerTok2Vec.v1 around it",
+        ),
+    ],
+)
+def test_another_part_in_the_place_of_the_tok2vec(part, message, shared):
+    block = part
+    if shared:
+        encoder = {"@architectures": "spacy_ner_arch.BiLSTM.v1", "hidden_size": 8}
+        block = {"@architectures": "spacy_ner_arch.TorchTok2Vec.v1", "tok2vec": part, "encoder": encoder}
+    model = {"@architectures": "spacy_ner_arch.CRF.v1", "tok2vec": block}
+    with pytest.raises(ValueError, match=f"its tok2vec is {message}"):
+        spacy.blank("en").add_pipe("sequence_ner", config={"model": model})
 
 
 def tok2vec_blocks(folder):

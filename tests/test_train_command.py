@@ -29,7 +29,7 @@ from typer.testing import CliRunner
 
 from spacy_ner_arch.cli import train as command
 from spacy_ner_arch.cli.app import app
-from spacy_ner_arch.formats.files import replace_folder
+from spacy_ner_arch.formats.files import lock_folder, replace_folder
 from spacy_ner_arch.pipes.base import TorchPipe
 from spacy_ner_arch.training import loop, parallel, pipeline_state
 from spacy_ner_arch.training.checkpoint import FILE, TrainingError, read_checkpoint
@@ -164,6 +164,20 @@ def test_two_processes_end_with_the_weights_of_one(make_job):
 @pytest.mark.parametrize("number", [2, 3])
 def test_several_processes_end_with_the_weights_of_one(make_job, number):
     check_processes(make_job, number, RUNS)
+
+
+def test_two_trainings_do_not_write_to_one_folder(make_job, capsys):
+    """A scheduler may start a job again before the old one has ended. Both would exchange half-written folders."""
+    job = make_job("bilstm_crf", "one", **{"training.max_steps": 1})
+    job.output.mkdir()
+    lock = lock_folder(job.output)
+    with pytest.raises(SystemExit):
+        command.run_job(job)
+    assert "another process is writing to this folder" in "".join(capsys.readouterr())
+    lock.release()
+    command.run_job(job)
+    command.run_job(job._replace(force=True))
+    assert spacy.load(job.output / "model-last")
 
 
 @pytest.mark.parametrize("name", ["bilstm_crf", "joint, learned weights"])

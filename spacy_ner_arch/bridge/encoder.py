@@ -1,6 +1,7 @@
 """An encoder over an embedding as a thinc model, which can be shared by several components."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -12,8 +13,20 @@ from torch import Tensor, nn
 from ..annotation.head_input import HeadInput
 from ..annotation.trees import TreeSettings
 from ..annotation.words import find_words
+from ..nn.head import build_encoder, check_width
 from .head import build_over_embedding, make_batches
-from .rows import DocRows, Tok2Vec, join, merge, pick_words, place_words, split_tokens, to_array, vectors_of_words
+from .rows import (
+    DocRows,
+    Tok2Vec,
+    check_tok2vec,
+    join,
+    merge,
+    pick_words,
+    place_words,
+    split_tokens,
+    to_array,
+    vectors_of_words,
+)
 from .shared_gradient import SharedGradient
 from .shim import TorchShim, get_shim, no_backprop
 
@@ -33,12 +46,13 @@ def encoder_model(
     name: str, tok2vec: Tok2Vec, build: Callable[..., nn.Module], dtype: str, trees: TreeSettings | None = None
 ) -> Tok2Vec:
     """An encoder over an embedding as a tok2vec layer; arguments as for `head_model`."""
+    check_tok2vec(name, tok2vec)
     return Model(
         name,
         encoder_forward,
         init=initialize,
         layers=[tok2vec],
-        shims=[TorchShim(build, dtype=dtype)],
+        shims=[TorchShim(partial(build_encoder, build), dtype=dtype)],
         refs={"tok2vec": tok2vec},
         dims={"nO": None},
         attrs={"dropout_rate": 0.0, "tree_settings": trees},
@@ -67,6 +81,7 @@ def encoder_forward(
     backprops = []
     for group, x, batch in make_batches(model, HeadInput(docs), words, vectors):
         states, backprop_states = shim((x, batch), is_train, model.attrs["dropout_rate"])
+        check_width(cast(nn.Module, shim.module), states)
         encoded.append((group, batch.flatten(states.detach().float())))
         backprops.append((group, batch, backprop_states))
     output = TokenVectors(to_array(model, place_words(merge(encoded, words), words)), map(len, docs))

@@ -24,6 +24,7 @@ from ..nn.head import Head, Loss
 from .head_output import HeadPredictions, Predictions, UpdateLoss, sum_losses
 from .rows import (
     Tok2Vec,
+    check_tok2vec,
     join,
     merge,
     pick,
@@ -60,7 +61,10 @@ def head_model(
             If the loss is not finite, backprop passes no gradient on, and the head drops those of earlier calls.
         initialize(X=docs, Y=hyperparameters)
     Documents alone are HeadInput(docs), as tools for any model of spaCy give them.
+
+    Raises ValueError if tok2vec is another part of a model.
     """
+    check_tok2vec(name, tok2vec)
     return Model(
         name,
         head_forward,

@@ -32,6 +32,20 @@ class DocRows(list[Floats2d]):
         self.flat = flat
 
 
+def check_tok2vec(name: str, tok2vec: Any) -> None:
+    """Raise ValueError for another part of a model in the place of the tok2vec of the model with this name."""
+    if isinstance(tok2vec, Model) and tok2vec.name == "transformer":
+        found, remedy = "a transformer for the component transformer", "spacy_ner_arch.TransformerTok2Vec.v1 around it"
+    elif not isinstance(tok2vec, Model):
+        found, remedy = "not a layer of thinc", "an embedding, such as spacy_ner_arch.WordCharEmbed.v1"
+    else:
+        return
+    raise ValueError(
+        f"{name}: its tok2vec is {found}: give {remedy}, or a listener. An encoder, such as spacy_ner_arch.BiLSTM.v1, "
+        "belongs into [components.NAME.model.encoder]"
+    )
+
+
 def check_lengths(docs: Sequence[Doc], vectors: Sequence[Floats2d]) -> None:
     """Raise ValueError unless each document has as many vectors as tokens.
 

@@ -14,14 +14,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from ..formats.files import TEMPORARY, replace_file, sync
+from ..formats.files import LOCK, TEMPORARY, lock_folder, replace_file, sync
 from ..formats.manifest import MANIFEST, REJECTS, REMEDY, Entry, as_line, read_manifest
 from .annotator import ShardResult
 from .inputs import file_checksum
-
-LOCK = ".lock"
 
 
 class OutputFolder:
@@ -45,11 +41,7 @@ class OutputFolder:
         if path.exists() and not path.is_dir():
             raise ValueError(f"{path} is a file; give a folder for the output")
         path.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(path / LOCK)
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise ValueError(f"{path}: another process is writing to this folder; wait until it has ended") from error
+        self._lock = lock_folder(path)
         try:
             self._open()
         except BaseException:

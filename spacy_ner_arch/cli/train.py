@@ -4,6 +4,8 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -133,45 +135,45 @@ def run_job(job: TrainingJob, from_environment: bool = False, **place: Any) -> N
     """
     from ..bulk.user_code import is_of_user
     from ..training import parallel
-    from ..training.checkpoint import FILE, TrainingError
-    from ..training.loop import Training
+    from ..training.checkpoint import TrainingError
 
     if from_environment or place:
         parallel.join_group(job.gpu, **place)
     try:
-        if job.output is not None and not parallel.rank():
-            make_folder(job.output)
-        if job.verbose:
-            logging.getLogger("spacy").setLevel(logging.DEBUG)
-        setup_gpu(job.gpu)
-        import_code(job.code)
-        config, conditions = read_config(job)
-        # The first process decides, since it writes the checkpoint.
-        is_there = job.output is not None and parallel.broadcast((job.output / FILE).exists())
-        with parallel.first_before_others():
-            saved = find_checkpoint(job, conditions) if is_there else None
-            if job.resume and saved is None:
-                msg.info(f"No checkpoint in {job.output}: training begins")
-            msg.divider("Initializing pipeline")
-            nlp = initialize(job, config)
-        msg.good("Initialized pipeline")
-        msg.divider("Training pipeline")
-        training = Training(
-            nlp,
-            job.output,
-            conditions,
-            use_gpu=job.gpu,
-            saved=saved,
-            force=job.force,
-            minutes=job.minutes,
-        )
-        training.run(sys.stdout, sys.stderr)
+        # The first process writes the pipelines and the checkpoint.
+        with nullcontext() if job.output is None or parallel.rank() else make_folder(job.output):
+            train_pipeline(job)
     except TrainingError as error:
         if parallel.size() > 1 and is_of_user(error):
             raise
         report_error(error)
     if from_environment:
         parallel.leave_group()
+
+
+def train_pipeline(job: TrainingJob) -> None:
+    """Train, alone or as one process of a group. Raises TrainingError."""
+    from ..training import parallel
+    from ..training.checkpoint import FILE
+    from ..training.loop import Training
+
+    if job.verbose:
+        logging.getLogger("spacy").setLevel(logging.DEBUG)
+    setup_gpu(job.gpu)
+    import_code(job.code)
+    config, conditions = read_config(job)
+    # The first process decides, since it writes the checkpoint.
+    is_there = job.output is not None and parallel.broadcast((job.output / FILE).exists())
+    with parallel.first_before_others():
+        saved = find_checkpoint(job, conditions) if is_there else None
+        if job.resume and saved is None:
+            msg.info(f"No checkpoint in {job.output}: training begins")
+        msg.divider("Initializing pipeline")
+        nlp = initialize(job, config)
+    msg.good("Initialized pipeline")
+    msg.divider("Training pipeline")
+    training = Training(nlp, job.output, conditions, use_gpu=job.gpu, saved=saved, force=job.force, minutes=job.minutes)
+    training.run(sys.stdout, sys.stderr)
 
 
 def read_config(job: TrainingJob) -> tuple[Config, dict[str, Any]]:
@@ -221,14 +223,26 @@ def report_error(error: Exception) -> NoReturn:
     fail("Cannot train", error)
 
 
-def make_folder(path: Path) -> None:
-    """Make the output folder if it is not there. Raises TrainingError if that is not possible."""
+@contextmanager
+def make_folder(path: Path) -> Iterator[None]:
+    """Make the output folder if it is not there, and lock it within the context.
+
+    Raises TrainingError if that is not possible, or if another training writes to it.
+    """
+    from ..formats.files import lock_folder
     from ..training.checkpoint import TrainingError
 
     try:
         path.mkdir(parents=True, exist_ok=True)
+        lock = lock_folder(path)
     except OSError as error:
         raise TrainingError(f"cannot make the folder {path} ({error}): give another --output") from error
+    except ValueError as error:
+        raise TrainingError(str(error)) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def find_checkpoint(job: TrainingJob, conditions: dict[str, Any]) -> Any:

@@ -12,8 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from filelock import FileLock, Timeout
+
 # Ending of the names of files and folders that are not complete.
 TEMPORARY = ".tmp"
+# Name of the file in a folder that shows other processes that one is writing to it. It stays, but the lock does not.
+LOCK = ".lock"
 # Arguments of Linux' renameat2: paths are relative to the current folder; exchange the two.
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
@@ -108,6 +112,21 @@ def replace_file(path: Path, content: bytes) -> None:
     except OSError:
         part.unlink(missing_ok=True)
         raise
+
+
+def lock_folder(folder: Path) -> FileLock:
+    """Lock a folder until the lock is released, or the process ends.
+
+    Warns of a file system without locks. Raises ValueError if another process has the lock.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ValueError(f"{folder}: another process is writing to this folder; wait until it has ended") from error
+    except NotImplementedError:
+        warnings.warn(f"{folder} cannot be locked: let no other process write to it at the same time", stacklevel=2)
+    return lock
 
 
 def sync(file: IO[bytes]) -> None:

@@ -16,6 +16,10 @@ TEMPERATURES = (0.5, 10.0)
 # Builds an encoder for token vectors of a given width. An encoder is a module with `output_size` and
 # `forward(x, batch)`: x (B, T, D) -> (B, T, output_size), arbitrary in the padding.
 EncoderBuilder = Callable[[int], nn.Module]
+ENCODER = (
+    "give an encoder, such as spacy_ner_arch.BiLSTM.v1, or your own: a function of the input width that returns a "
+    "torch module with output_size and forward(x, batch). Layers of thinc belong into tok2vec"
+)
 
 
 class Loss(NamedTuple):
@@ -39,6 +43,26 @@ class HeldOut(NamedTuple):
 
     loss: Callable[[Tensor], Tensor]
     items: int
+
+
+def build_encoder(build: EncoderBuilder, input_size: int) -> nn.Module:
+    """Build an encoder. Raises ValueError for what is no encoder, such as another part of a model."""
+    try:
+        encoder = build(input_size)
+    except TypeError as error:
+        raise ValueError(f"its encoder cannot be built from the width of its input ({error}); {ENCODER}") from error
+    if not isinstance(encoder, nn.Module) or not isinstance(getattr(encoder, "output_size", None), int):
+        raise ValueError(f"its encoder is a {type(encoder).__name__} without output_size; {ENCODER}")
+    return encoder
+
+
+def check_width(encoder: nn.Module, states: Tensor) -> None:
+    """Raise ValueError for states of another width than the encoder says."""
+    if states.shape[-1] != encoder.output_size:
+        raise ValueError(
+            f"its encoder {type(encoder).__name__} has output_size = {encoder.output_size}, but gives states of width "
+            f"{states.shape[-1]}"
+        )
 
 
 def check_factors(**factors: float) -> None:
@@ -84,7 +108,7 @@ class Head(nn.Module):
         check_factors(loss_scale=loss_scale, consistency=consistency)
         self.loss_scale = loss_scale
         self.consistency = consistency
-        self.encoder = None if encoder is None else encoder(input_size)
+        self.encoder = None if encoder is None else build_encoder(encoder, input_size)
         self.width = input_size if self.encoder is None else cast(int, self.encoder.output_size)
         self.temperature: Tensor
         self.register_buffer("temperature", torch.ones(()))
@@ -98,7 +122,11 @@ class Head(nn.Module):
 
     def encode(self, x: Tensor, batch: Batch) -> Tensor:
         """States of the tokens, (B, T, width)."""
-        return x if self.encoder is None else self.encoder(x, batch)
+        if self.encoder is None:
+            return x
+        states: Tensor = self.encoder(x, batch)
+        check_width(self.encoder, states)
+        return states
 
     def collate(self, batch: Batch, items: Sequence[Any] | None, targets: Sequence[Any] | None) -> Batch:
         """Fill in the items and the targets of a batch.
