@@ -46,6 +46,7 @@ from spacy_ner_arch.bulk.shards import Shard, read_shards
 from spacy_ner_arch.cli.annotate import BAR, speed, unfinished
 from spacy_ner_arch.formats import find_docbins, read_docbins
 from spacy_ner_arch.formats.lines import Line
+from spacy_ner_arch.formats.manifest import as_line
 from spacy_ner_arch.training.corpus import create_corpus
 
 TEXTS = [text for text, _ in TRAIN]
@@ -461,6 +462,30 @@ def test_a_run_that_annotated_nothing_does_not_block_its_folder(model, texts, wh
     run(model, texts, folder, *options)
     assert contents(folder) == whole
     assert "the output of another run" in run(model, texts, folder, "--text-column", "body", code=1)
+    assert contents(folder) == whole
+
+
+def test_files_that_a_kill_left_of_another_run_are_removed(model, texts, whole, tmp_path, monkeypatch):
+    """They have no line in the manifest, but a reader of the folder would take them for output."""
+    folder, options = tmp_path / "out", ["--shard-size", 4, "--batch-size", 3]
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text("no json\n")
+
+    def kill(entry):
+        if "shard" in entry:
+            raise KeyboardInterrupt
+        return as_line(entry)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("spacy_ner_arch.bulk.folder.as_line", kill)
+        run(model, bad, texts, folder, *options, code=130)
+    assert len(list(folder.glob("part-000000.*"))) == 2 and len(manifest(folder)) == 1
+    for name in ("part-000099.parquet", ".part-000003.jsonl.tmp", "part-notes.jsonl", "part-000001.jsonl.gz"):
+        (folder / name).write_bytes(b"x")
+    output = run(model, texts, folder, *options)
+    assert "bad.jsonl" not in output
+    for name in ("part-notes.jsonl", "part-000001.jsonl.gz"):  # of the user
+        (folder / name).unlink()
     assert contents(folder) == whole
 
 

@@ -173,7 +173,7 @@ def test_two_trainings_do_not_write_to_one_folder(make_job, capsys):
     lock = lock_folder(job.output)
     with pytest.raises(SystemExit):
         command.run_job(job)
-    assert "another process is writing to this folder" in "".join(capsys.readouterr())
+    assert "another process is writing to this folder" in " ".join("".join(capsys.readouterr()).split())
     lock.release()
     command.run_job(job)
     command.run_job(job._replace(force=True))
@@ -477,6 +477,10 @@ def test_a_folder_is_replaced_at_once(tmp_path, monkeypatch, can_exchange):
     with pytest.raises(OSError, match="full"):
         replace_folder(tmp_path / "x", partial(write, "broken"))
     assert (tmp_path / "x" / "a").read_text() == "two" and len(list(tmp_path.iterdir())) == 1
+    (tmp_path / "link").symlink_to(tmp_path / "x")
+    replace_folder(tmp_path / "link", partial(write, "three"))
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "x" / "a").read_text() == "three"
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ complete, and a shard without one is made again.
 """
 
 import json
+import re
 from collections import Counter
 from hashlib import sha256
 from pathlib import Path
@@ -18,6 +19,10 @@ from ..formats.files import LOCK, TEMPORARY, lock_folder, replace_file, sync
 from ..formats.manifest import MANIFEST, REJECTS, REMEDY, Entry, as_line, read_manifest
 from .annotator import ShardResult
 from .inputs import file_checksum
+from .outputs import OUTPUTS
+
+# Files that runs write besides the manifest: those of shards, and files that are not complete.
+OWN_FILE = re.compile(rf"part-\d{{6,}}\.({'|'.join(OUTPUTS)}|rejects\.jsonl)|\..*{re.escape(TEMPORARY)}")
 
 
 class OutputFolder:
@@ -119,11 +124,16 @@ class OutputFolder:
         self.finished[result.number] = entry
 
     def finish(self) -> None:
-        """Sort the manifest and add the totals, once all shards are finished."""
+        """Sort the manifest and add the totals, once all shards are finished.
+
+        What a kill left of another run, files without a line in its manifest, is removed.
+        """
+        listed = {name for entry in self.finished.values() for name in entry["files"]}
+        for path in self.path.iterdir():
+            if path.name not in listed and OWN_FILE.fullmatch(path.name):
+                path.unlink()
         self.totals = {"totals": dict(self.counts()), "shards": len(self.finished)}
         self._write_manifest()
-        for path in self.path.glob(f".*{TEMPORARY}"):
-            path.unlink()
 
     def counts(self) -> Counter[str]:
         """Sums of the counts of the finished shards."""

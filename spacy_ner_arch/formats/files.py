@@ -138,8 +138,10 @@ def sync(file: IO[bytes]) -> None:
 def replace_folder(path: Path, write: Callable[[Path], Any]) -> None:
     """Write a folder in the place of an older one, which stays if this fails or is killed.
 
+    path: the folder, or a link to it, which stays a link.
     write: writes the new folder, given a path beside the old one.
     """
+    path = path.resolve()
     part = path.with_name(f".{path.name}{TEMPORARY}")
     shutil.rmtree(part, ignore_errors=True)
     try:
