@@ -1,6 +1,7 @@
 """`python -m spacy ner-arch`, as called from a shell."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -33,6 +34,7 @@ from spacy_ner_arch.cli.pipelines import check_corpora, check_word_vectors
 from spacy_ner_arch.cli.presets import find_cell
 from spacy_ner_arch.evaluation.score_tables import entity_table
 from spacy_ner_arch.formats import find_docbins
+from spacy_ner_arch.formats.files import write_text
 
 DOCUMENT_PAIRS = {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "document"}
 COLUMNS = "-DOCSTART- -X- O\n\nAnna NN B-PER\nBrandt NN I-PER\nslept VB O\n\nin IN O\nTarvik NN B-LOC\n\n"
@@ -108,6 +110,20 @@ def test_convert_refuses(tmp_path, inputs, options, message):
     formats = [] if "--format" in options else ["--format", "conll"]
     output = run("convert", *(tmp_path / name for name in inputs), tmp_path / "out", *formats, *options, code=1)
     assert message in " ".join(output.split())
+
+
+def test_links_and_pipes_are_written_in_place(tmp_path):
+    """As root, a regular file took the place of /dev/null."""
+    (tmp_path / "far").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "far")
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    for name in ("link", "pipe"):
+        write_text(tmp_path / name, ["new"])
+    assert os.read(reader, 10) == b"new" and (tmp_path / "pipe").is_fifo()
+    os.close(reader)
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "far").read_text() == "new"
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_evaluate_and_label(trained, tmp_path):
@@ -340,8 +356,11 @@ BAD_LINES = [
 @pytest.mark.parametrize("bad", BAD_LINES)
 def test_label_names_a_bad_line_or_counts_it(joint, tmp_path, bad):
     (tmp_path / "in.jsonl").write_bytes(b'{"text": "Anna"}\n\n' + bad + b'\n{"text": "Tarvik"}\n')
-    _, messages = label(joint / "model", tmp_path / "in.jsonl", code=1)
-    assert f"{tmp_path / 'in.jsonl'}:3: " in messages and "remedy: " in messages
+    (tmp_path / "out.jsonl").write_text("older")
+    for options in ([], ["-o", tmp_path / "out.jsonl"]):
+        _, messages = label(joint / "model", tmp_path / "in.jsonl", *options, code=1)
+        assert f"{tmp_path / 'in.jsonl'}:3: " in messages and "remedy: " in messages
+    assert (tmp_path / "out.jsonl").read_text() == "older"
     output, messages = label(joint / "model", tmp_path / "in.jsonl", "--on-error", "skip")
     assert [row["text"] for row in objects(output)] == ["Anna", "", "Tarvik"]
     assert "left out 1 of 4 (25.0 %) lines" in messages and "in.jsonl:3: " in messages

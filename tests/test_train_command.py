@@ -3,7 +3,9 @@
 import itertools
 import json
 import multiprocessing
+import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import group_work
+import numpy as np
 import pytest
 import spacy
 import torch
@@ -387,11 +390,68 @@ def test_the_conditions_of_a_training_have_the_files_of_linked_folders_and_no_hi
     settings = {"train": {"path": str(tmp_path / "corpus")}, "dev": {"path": str(corpus)}}
     (tmp_path / "elsewhere" / "a.spacy").write_bytes(corpus.read_bytes())
     before = file_checksums(settings)
-    assert before["corpora.train.path"] == before["corpora.dev.path"] == zlib.crc32(corpus.read_bytes())
+    assert before["train.path"] == before["dev.path"] == zlib.crc32(corpus.read_bytes())
     (tmp_path / "corpus" / ".DS_Store").write_bytes(b"\x00\x05\x16\x07")
     assert file_checksums(settings) == before
     DocBin(docs=[spacy.blank("en")("Anna left.")]).to_disk(tmp_path / "elsewhere" / "a.spacy")
-    assert file_checksums(settings)["corpora.train.path"] != before["corpora.train.path"]
+    assert file_checksums(settings)["train.path"] != before["train.path"]
+
+
+def test_resuming_with_other_files(make_job, tmp_path):
+    """Files besides the corpora that a training reads again: word vectors and functions of the user."""
+    nlp = spacy.blank("en")
+    path, code = tmp_path / "vectors", tmp_path / "own.py"
+    for number in (1, 2):
+        nlp.vocab.set_vector("Anna", np.full(4, number, dtype=np.float32))
+        nlp.to_disk(path)
+        code.write_text(f"NUMBER = {number}")
+        if number == 1:
+            settings = {"training.max_steps": 2, "initialize.vectors": str(path)}
+            job = make_job("bilstm_crf", "output", **settings)._replace(code=code)
+            command.run_job(job)
+    config = tmp_path / "config.cfg"
+    config.write_text(job.config, encoding="utf8")
+    output = invoke(config, "--output", job.output, "--code", code, "--resume")
+    assert f"the content of initialize.vectors ({path}) has changed" in output
+    assert f"the content of --code ({code}) has changed" in output
+    assert "corpora" not in output
+
+
+def test_resuming_without_the_best_pipeline(checkpointed):
+    """It was written again only if a later score was better."""
+    options, folder = checkpointed
+    shutil.rmtree(folder / "model-best")
+    resumed = [*options, "--resume", "--training.max_steps", "4"]
+    assert "model-best is missing, and would be written again only for a better score" in invoke(*resumed)
+    assert CliRunner().invoke(app, ["train", *map(str, resumed), "--force"]).exit_code == 0
+
+
+def test_others_can_read_what_a_training_has_written(checkpointed):
+    _, folder = checkpointed
+    modes = {path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+    assert len(modes) == 1
+
+
+def test_a_folder_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    """After a power cut, all files of model-best were empty."""
+    synced = []
+
+    def fsync(number):
+        synced.append(os.readlink(f"/proc/self/fd/{number}"))
+        original(number)
+
+    def write(folder):
+        (folder / "deep").mkdir(parents=True)
+        for name in ("a", "deep/b"):
+            (folder / name).write_text(name)
+        assert not synced
+
+    original = os.fsync
+    monkeypatch.setattr(os, "fsync", fsync)
+    replace_folder(tmp_path / "x", write)
+    part = tmp_path / ".x.tmp"
+    assert set(synced[:-1]) == {str(path) for path in (part, part / "a", part / "deep", part / "deep" / "b")}
+    assert synced[-1] == str(tmp_path)
 
 
 def test_resuming_with_other_labels(checkpointed, corpus, tmp_path):

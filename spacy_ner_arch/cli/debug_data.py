@@ -13,6 +13,7 @@ from spacy.cli._util import import_code, parse_config_overrides, show_validation
 from typer import Argument, Option
 from wasabi import msg
 
+from ..formats.files import write_text
 from .messages import fail, writing
 from .options import CODE
 from .pipelines import check_output
@@ -61,7 +62,8 @@ def debug_data(
     print(f"{errors} errors, {len(problems) - errors} warnings")
     if json_path is not None:
         with writing(json_path):
-            srsly.write_json(json_path, {**data, "problems": [problem._asdict() for problem in problems]})
+            text = srsly.json_dumps({**data, "problems": [problem._asdict() for problem in problems]}, indent=2)
+            write_text(json_path, [text])
         msg.good(f"Saved numbers and problems to {json_path}")
     if errors:
         raise typer.Exit(1)

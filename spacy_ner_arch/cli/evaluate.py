@@ -10,6 +10,7 @@ from typer import Argument, Option
 from wasabi import msg
 
 from ..annotation.layers import assigning, count_layers, spans_layer, without_layer
+from ..formats.files import write_text
 from .messages import fail, print_scores, writing
 from .options import CODE, GPU_ID, MODEL
 from .pipelines import (
@@ -98,7 +99,7 @@ def evaluate(
     if output is not None:
         as_json = {name: [row._asdict() for row in rows] for name, rows in tables.items()}
         with writing(output):
-            srsly.write_json(output, {**scores, **as_json})
+            write_text(output, [srsly.json_dumps({**scores, **as_json}, indent=2)])
         msg.good(f"Saved scores to {output}")
     if displacy_path is not None:
         write_displacy(nlp, examples[:displacy_limit], displacy_path)

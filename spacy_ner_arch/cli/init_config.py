@@ -7,6 +7,7 @@ from spacy.util import is_package
 from typer import Argument, Option
 from wasabi import msg
 
+from ..formats.files import write_text
 from .cells import EMBEDDINGS, ENCODERS, HEADS, RELATIONS, as_options, notes
 from .configs import make_config
 from .messages import fail, warn, writing
@@ -77,7 +78,7 @@ def init_config(
             missing = "There is no such folder, and no installed package. Training will need one."
             warn(f"{option} {name}", error if Path(name).exists() or is_package(name) else missing)
     with writing(output):
-        output.write_text(text, encoding="utf8")
+        write_text(output, [text])
     msg.good(f"Saved config to {output}")
     paths = "--paths.train corpus/train.spacy --paths.dev corpus/dev.spacy"
     shown = f'"{output}"' if " " in str(output) else output

@@ -1,7 +1,8 @@
 """`ner-arch label`: entities, spans and relations of texts."""
 
 from collections import Counter
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -104,12 +105,16 @@ def label(
         typer.echo("\n    ".join(lines), err=True)
 
 
-def open_output(path: Path | None) -> AbstractContextManager[IO[str]]:
-    """Open a file to write, whose folder is created if necessary; None for standard output."""
+@contextmanager
+def open_output(path: Path | None) -> Iterator[IO[str]]:
+    """Open a file to write, which appears when it is complete; None for standard output."""
+    from ..formats.files import complete_files
+
     if path is None:
-        return nullcontext(typer.get_text_stream("stdout", encoding="utf8"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.open("w", encoding="utf8")
+        yield typer.get_text_stream("stdout", encoding="utf8")
+        return
+    with complete_files() as temporary, temporary(path).open("w", encoding="utf8") as file:
+        yield file
 
 
 def print_tables(doc: Doc) -> None:

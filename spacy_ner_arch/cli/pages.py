@@ -12,6 +12,7 @@ from spacy.language import Language
 from spacy.tokens import Doc
 
 from ..annotation.layers import assigning
+from ..formats.files import write_text
 from ..render import PAGE, render_relations
 from ..render.svg import clean
 
@@ -26,11 +27,10 @@ def write_pages(nlp: Language, docs: Sequence[Doc], folder: Path) -> list[tuple[
 
     Returns the path of each page and what it shows.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, content, page in make_pages(nlp, docs):
         path = folder / f"{name}.html"
-        path.write_text(page, encoding="utf8")
+        write_text(path, [page])
         written.append((path, content))
     return written
 

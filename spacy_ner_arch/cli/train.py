@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 import typer
 from spacy.cli._util import import_code, parse_config_overrides, setup_gpu, show_validation_error
 from spacy.language import Language
+from spacy.training.loop import DIR_MODEL_BEST
 from spacy.util import CONFIG_SECTION_ORDER
 from thinc.api import Config
 from typer import Argument, Option
@@ -184,7 +185,7 @@ def read_config(job: TrainingJob) -> tuple[Config, dict[str, Any]]:
         config = Config(section_order=CONFIG_SECTION_ORDER).from_str(
             job.config, overrides=job.overrides, interpolate=False
         )
-        return config, find_conditions(config)
+        return config, find_conditions(config, job.code)
 
 
 def initialize(job: TrainingJob, config: Config) -> Language:
@@ -273,4 +274,10 @@ def find_checkpoint(job: TrainingJob, conditions: dict[str, Any]) -> Any:
         )
     for difference in differences:
         msg.warn(f"Resuming although {difference}")
+    best = job.output / DIR_MODEL_BEST
+    if saved.values["scores"] and not (best / "meta.json").is_file() and not job.force:
+        raise TrainingError(
+            f"{best} is missing, and would be written again only for a better score: put it back, or give --force to "
+            "go on without it"
+        )
     return saved

@@ -12,6 +12,7 @@ from spacy.training import Example
 
 from ..annotation.layers import spans_layer, without_layer
 from ..annotation.tags import legality
+from ..formats.files import write_text
 from .figures import reliability, threshold_scores, training_curve
 from .html import excerpt, marks, render
 from .items import Kind, Match, Sides, entity_items, match_all, relation_items, span_items
@@ -58,8 +59,7 @@ def write_report(
         raise ImportError(f'the report needs {" and ".join(missing)}: pip install "spacy-ner-arch[viz]"')
     page = build_page(nlp, list(examples), None if log is None else read_log(log), numbers)
     path = Path(output) / "index.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    write_text(path, [page])
     return path
 
 

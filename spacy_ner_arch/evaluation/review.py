@@ -10,6 +10,7 @@ from spacy.tokens import Doc
 from spacy.training import Example
 
 from ..formats import write_docbin
+from ..formats.files import write_text
 from .doubts import Doubt
 from .html import excerpt, marks, render
 from .items import Item, predicted_spans
@@ -48,11 +49,9 @@ def write_review(
         counts=counts.most_common(),
         doubts=[(doubt, excerpt(texts[doubt.match.document], marks(doubt.match))) for doubt in probable[:limit]],
     )
-    output.mkdir(parents=True, exist_ok=True)
-    with (output / "errors.jsonl").open("w", encoding="utf8") as file:
-        for doubt in doubts:
-            file.write(json.dumps(as_row(doubt, texts[doubt.match.document]), ensure_ascii=False) + "\n")
-    (output / "index.html").write_text(page, encoding="utf8")
+    rows = (as_row(doubt, texts[doubt.match.document]) for doubt in doubts)
+    write_text(output / "errors.jsonl", (json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_text(output / "index.html", [page])
     numbers = dict.fromkeys(doubt.match.document for doubt in probable[:limit])
     write_docbin([with_spans(examples[number], key, places[number]) for number in numbers], output / ERRORS)
     return counts

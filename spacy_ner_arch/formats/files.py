@@ -27,12 +27,14 @@ def complete_files() -> Iterator[Callable[[Path], Path]]:
     """Within the context, write each file to the temporary path that the given function names for it.
 
     The files appear at the end of the context, all together. On an error, existing files stay as they were. Missing
-    folders are made. Raises OSError if a file cannot be replaced.
+    folders are made. Links, pipes and devices are written in place. Raises OSError if a file cannot be replaced.
     """
     unfinished: dict[Path, Path] = {}
 
     def temporary(path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_symlink() or (path.exists() and not path.is_file() and not path.is_dir()):
+            return path
         # Only within a file system is replacing a file atomic. Files of `tempfile` are not readable for others.
         part = path.with_name(f".{uuid.uuid4().hex}{TEMPORARY}")
         unfinished[part] = path
@@ -44,6 +46,7 @@ def complete_files() -> Iterator[Callable[[Path], Path]]:
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, "there is a folder in the place of the file", str(path))
         for part, path in unfinished.items():
+            sync_path(part)
             os.replace(part, path)
     finally:
         for part in unfinished:
@@ -135,8 +138,21 @@ def sync(file: IO[bytes]) -> None:
     os.fsync(file.fileno())
 
 
+def sync_path(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    if path.is_file():
+        with path.open("r+b") as file:  # Windows flushes only files that are open for writing.
+            sync(file)
+    elif os.name == "posix":
+        number = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
 def replace_folder(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a folder in the place of an older one, which stays if this fails or is killed.
+    """Write a folder in the place of an older one, which stays if this fails, is killed, or the power is cut.
 
     path: the folder, or a link to it, which stays a link.
     write: writes the new folder, given a path beside the old one.
@@ -146,6 +162,9 @@ def replace_folder(path: Path, write: Callable[[Path], Any]) -> None:
     shutil.rmtree(part, ignore_errors=True)
     try:
         write(part)
+        # Without this, a file system may store the new names before the contents of the files.
+        for written in (*part.rglob("*"), part):
+            sync_path(written)
         if not path.exists():
             os.rename(part, path)
         elif not exchange(part, path):
@@ -155,6 +174,7 @@ def replace_folder(path: Path, write: Callable[[Path], Any]) -> None:
             os.rename(path, old)
             os.rename(part, path)
             shutil.rmtree(old)
+        sync_path(path.parent)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

@@ -7,6 +7,7 @@ are not in it, since a resumed training draws the same batches again (`training.
 import json
 import os
 import shutil
+import stat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from .. import __version__
 from ..bridge.storage import tensors_checksum
+from ..formats.files import sync_path
 
 FILE = "checkpoint.safetensors"
 # Raised with every change of what is stored.
@@ -51,9 +53,9 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     try:
         folder.mkdir()
         save_file(tensors, folder / path.name, {"values": json.dumps(values)})
-        # Windows flushes only files that are open for writing.
-        with (folder / path.name).open("r+b") as file:
-            os.fsync(file.fileno())
+        # safetensors lets nobody else read the file.
+        (folder / path.name).chmod(stat.S_IMODE(folder.stat().st_mode) & 0o666)
+        sync_path(folder / path.name)
         os.replace(folder / path.name, path)
     except SafetensorError as error:
         raise OSError(str(error)) from error

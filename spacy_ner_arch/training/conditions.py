@@ -13,12 +13,20 @@ from ..formats.files import find_files
 from . import parallel
 
 
-def find_conditions(config: Config) -> dict[str, Any]:
-    """Everything that determines the result of a training: settings, content of the corpora, number of processes."""
+def find_conditions(config: Config, code: Path | None = None) -> dict[str, Any]:
+    """Everything that determines the result of a training: settings, content of the files, number of processes.
+
+    Files are those of [corpora], those of [initialize], such as word vectors and labels, pipelines that components are
+    taken from, and the file with functions to register.
+
+    code: this file.
+    """
     filled = config.interpolate()
+    sources = {name: {"source": block.get("source")} for name, block in filled.get("components", {}).items()}
+    blocks = {"corpora": filled.get("corpora", {}), "initialize": filled.get("initialize", {}), "components": sources}
     conditions = {
-        "settings": dict(flatten(filled)),
-        "files": file_checksums(filled.get("corpora", {})),
+        "settings": {**dict(flatten(filled)), "--code": code},
+        "files": file_checksums({**blocks, "--code": code}),
         "processes": parallel.size(),
     }
     return json.loads(json.dumps(conditions, default=str))
@@ -47,12 +55,12 @@ def find_differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return found
 
 
-def file_checksums(settings: dict[str, Any], prefix: str = "corpora") -> dict[str, int]:
+def file_checksums(settings: dict[str, Any], prefix: str = "") -> dict[str, int]:
     """CRC-32 of each file that a setting names; of a folder, of all files that `find_files` finds in it."""
     found = {}
     for key, value in settings.items():
         if isinstance(value, dict):
-            found.update(file_checksums(value, f"{prefix}.{key}"))
+            found.update(file_checksums(value, f"{prefix}{key}."))
         elif isinstance(value, (str, Path)) and os.path.exists(value):
             root = Path(value)
             crc = 0
@@ -61,5 +69,5 @@ def file_checksums(settings: dict[str, Any], prefix: str = "corpora") -> dict[st
                     with path.open("rb") as file:
                         while block := file.read(2**20):
                             crc = zlib.crc32(block, crc)
-            found[f"{prefix}.{key}"] = crc
+            found[f"{prefix}{key}"] = crc
     return found
