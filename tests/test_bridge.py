@@ -1,5 +1,6 @@
 """From documents to a torch module and back: padding, batching, gradients, shared encoders."""
 
+import re
 from functools import partial
 
 import numpy as np
@@ -444,6 +445,32 @@ def test_replace_listeners_makes_a_component_stand_alone(copy_of):
     nlp.remove_pipe("tok2vec")
     assert [[ent.text for ent in nlp(eg.text).ents] for eg in examples] == expected
     assert [[ent.text for ent in copy_of(nlp)(eg.text).ents] for eg in examples] == expected
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_the_remedy_for_missing_vectors_names_the_place_of_the_listener(copy_of, depth):
+    """replace_listeners accepts the path of a layer around it, and then the pipeline cannot be loaded."""
+    block = {"@architectures": "spacy_ner_arch.Tok2VecListener.v1", "width": 16}
+    encoder = {"@architectures": "spacy_ner_arch.BiLSTM.v1", "hidden_size": 8}
+    for _ in range(depth):
+        block = {"@architectures": "spacy_ner_arch.TorchTok2Vec.v1", "tok2vec": block, "encoder": encoder}
+    nlp = spacy.blank("en")
+    nlp.add_pipe("tok2vec", config={"model": Config().from_str(SHARED)["components"]["tok2vec"]["model"]})
+    nlp.add_pipe("sequence_ner", config={"model": {"@architectures": "spacy_ner_arch.CRF.v1", "tok2vec": block}})
+    examples = make_examples(nlp)
+    nlp.initialize(lambda: examples)
+    expected = (
+        [eg.text for eg in examples],
+        [doc.to_bytes(exclude=["tensor"]) for doc in nlp.pipe(eg.text for eg in examples)],
+    )
+    with nlp.select_pipes(disable=["tok2vec"]), pytest.raises(ValueError, match="has not set vectors") as error:
+        nlp(examples[0].text)
+    path = re.search(r'replace_listeners\("tok2vec", "sequence_ner", \["(.*?)"\]\)', str(error.value)).group(1)
+    assert path == "model" + ".tok2vec" * (depth + 1)
+    nlp.replace_listeners("tok2vec", "sequence_ner", [path])
+    nlp.remove_pipe("tok2vec")
+    texts, docs = expected
+    assert [doc.to_bytes(exclude=["tensor"]) for doc in copy_of(nlp).pipe(texts)] == docs
 
 
 def test_a_batch_without_tokens_changes_nothing_and_breaks_nothing():

@@ -50,16 +50,27 @@ def check_vectors(pipe: Any, docs: Sequence[Doc]) -> None:
         if vectors is not None and not all(vectors.has_vectors(doc) for doc in docs if len(doc)):
             upstream = getattr(node, "upstream_name", "*")
             name = node.name.removesuffix("-listener") if upstream == "*" else upstream
-            # spaCy looks for model.tok2vec. An exported model has no head, and the original in its config as `model`.
+            # An exported model has no head, and the original in its config as `model`.
             is_exported = pipe.shim.is_initialized and pipe.head is None
             again = " in the original, and export it again" if is_exported else ""
+            path = listener_path(pipe.model)
             raise ValueError(
                 f"{pipe.name} listens to the component {name!r}, which has not set vectors on the documents. Keep "
                 "it in the pipeline before this component (load without exclude and disable), and in training put "
                 f"it into annotating_components before {pipe.name}; or give the component its own copy with "
-                f'nlp.replace_listeners("{name}", "{pipe.name}", ["model.tok2vec"]){again}. In nlp.pipe on a '
+                f'nlp.replace_listeners("{name}", "{pipe.name}", ["{path}"]){again}. In nlp.pipe on a '
                 "GPU, pass each Doc object once: vector_cleaner may remove the vectors of one that comes again"
             )
+
+
+def listener_path(model: Model) -> str:
+    """Where the config of a component has the innermost tok2vec of its model, in which the listener is."""
+    path = "model"
+    inner = next((node for node in model.walk() if node.has_ref("tok2vec")), None)
+    while inner is not None and inner.has_ref("tok2vec"):
+        inner = inner.get_ref("tok2vec")
+        path += ".tok2vec"
+    return path
 
 
 def check_encoders(pipe: TrainablePipe, nlp: Language) -> None:
