@@ -126,6 +126,14 @@ def test_links_and_pipes_are_written_in_place(tmp_path):
     assert len(list(tmp_path.iterdir())) == 3
 
 
+@pytest.mark.parametrize("command", ["evaluate", "train", "annotate", "debug-data"])
+def test_a_file_that_python_cannot_import(tmp_path, command):
+    (tmp_path / "code.txt").write_text("")
+    (tmp_path / "x").mkdir()
+    output = run(command, tmp_path / "code.txt", tmp_path / "x", "--code", tmp_path / "code.txt", code=2)
+    assert "does not end in .py" in " ".join(output.split())
+
+
 def test_evaluate_and_label(trained, tmp_path):
     trained.to_disk(tmp_path / "model")
     DocBin(docs=[eg.reference for eg in make_examples(trained)]).to_disk(tmp_path / "gold.spacy")

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import spacy
 import srsly
 import typer
+from conftest import make_examples, train
 from spacy.language import Language
 from spacy.util import registry
 from thinc.api import Config
@@ -75,13 +77,31 @@ def test_ini_blocks_name_functions_and_arguments_that_exist(page: Path) -> None:
         parents = {name.rsplit(".", depth)[0] for name in known for depth in range(name.count(".") + 1)} - known
         text = "".join(f"[{name}]\n" for name in sorted(parents)) + block
         config = Config().from_str(re.sub(r"\$\{[\w.]+\}", "96", text))
+        of_user = "\n".join(blocks(page, "python"))
         for function_registry, name, arguments in registered(config):
+            if f'"{name}"' in of_user:
+                continue
             function = registry.get(function_registry, name)
             parameters = inspect.signature(function).parameters
             assert arguments <= set(parameters), name
             # A shown batcher takes the place of another, whose settings spaCy does not keep.
             required = {key for key, value in parameters.items() if value.default is value.empty}
             assert function_registry != "batchers" or required <= arguments, name
+
+
+def test_the_encoder_of_the_docs_learns() -> None:
+    page = ROOT / "docs" / "training.md"
+    (code,) = (block for block in blocks(page, "python") if "SelfAttention" in block)
+    (config,) = (block for block in blocks(page, "ini") if "SelfAttention" in block)
+    exec(compile(code, page.name, "exec"), {"__name__": "encoders"})
+    encoder = Config().from_str(config.replace("components.sequence_ner.model.", ""))["encoder"]
+    nlp = spacy.blank("en")
+    words = {"@architectures": "spacy_ner_arch.WordCharEmbed.v1"}
+    nlp.add_pipe("sequence_ner", config={"model": {"tok2vec": words, "encoder": encoder}})
+    examples = make_examples(nlp)
+    train(nlp, examples)
+    assert type(nlp.get_pipe("sequence_ner").head.encoder).__name__ == "SelfAttention"
+    assert nlp.evaluate(examples)["ents_f"] > 0.9
 
 
 @each_page

@@ -1,9 +1,27 @@
 """Arguments and options of several commands."""
 
-from typer import Argument, Option
+from pathlib import Path
+
+from typer import Argument, BadParameter, Option
+
+
+def check_code(path: Path | None) -> Path | None:
+    """Raise BadParameter for a file that Python cannot import."""
+    if path is not None and path.suffix != ".py":
+        raise BadParameter(f"{path} cannot be imported, as its name does not end in .py: rename it")
+    return path
+
 
 MODEL = Argument(..., help="Model name or path")
-CODE = Option(None, "--code", "-c", help="Python file with functions to register", exists=True, dir_okay=False)
+CODE = Option(
+    None,
+    "--code",
+    "-c",
+    help="Python file with functions to register",
+    exists=True,
+    dir_okay=False,
+    callback=check_code,
+)
 GPU_ID = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU")
 
 
