@@ -333,6 +333,18 @@ def test_a_pipeline_that_is_replaced_during_the_run(model, trained, texts, tmp_p
     assert "totals" not in manifest(tmp_path / "out")[-1]
 
 
+def test_an_input_that_is_touched_during_the_run(model, tmp_path, monkeypatch):
+    path = write_jsonl(tmp_path / "texts.jsonl", numbered(4))
+
+    def annotate(self: Annotator, shard: Shard) -> ShardResult:
+        os.utime(path, (1, 1))
+        return original(self, shard)
+
+    original = Annotator.annotate
+    monkeypatch.setattr(Annotator, "annotate", annotate)
+    run(model, path, tmp_path / "out")
+
+
 @pytest.mark.parametrize("change", ["append", "remove"])
 def test_an_input_that_changes_during_the_run(model, tmp_path, monkeypatch, change):
     """The manifest would have the checksum of content that was not annotated."""

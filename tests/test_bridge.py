@@ -315,13 +315,15 @@ def test_another_encoder_between_a_component_and_its_encoder(tiny_transformers, 
 class Widened(torch.nn.Linear):
     """An encoder that may say another width than it has."""
 
-    def __init__(self, input_size, output_size):
+    def __init__(self, input_size, output_size, as_tuple=False):
         super().__init__(input_size, 8)
+        self.as_tuple = as_tuple
         if output_size is not None:
             self.output_size = output_size
 
     def forward(self, x, batch):
-        return super().forward(x)
+        states = super().forward(x)
+        return (states, None) if self.as_tuple else states
 
 
 NO_ENCODER = "cannot be built from the width of its input|without output_size"
@@ -332,6 +334,8 @@ NO_ENCODER = "cannot be built from the width of its input|without output_size"
     "encoder, message",
     [
         (partial(Widened, output_size=8), None),
+        (partial(Widened, output_size=np.int64(8)), None),
+        (partial(Widened, output_size=8, as_tuple=True), "Widened returns a tuple in the place of a tensor"),
         (partial(Widened, output_size=None), NO_ENCODER),
         (partial(Widened, output_size=12), "Widened has output_size = 12, but gives states of width 8"),
         (word_char_embed(), NO_ENCODER),
@@ -355,6 +359,17 @@ def test_encoders_of_users(encoder, message, shared):
         return
     with pytest.raises(ValueError, match=f"^own: .*({message})"):
         use()
+
+
+def test_an_error_within_the_encoder_of_a_user_is_theirs():
+    def build(width):
+        return Widened(width + "wide", 8)
+
+    settings = {"scheme": "BILUO", "threshold": 0.0, "alternatives": None, "overwrite_ents": False, "scorer": None}
+    nlp = spacy.blank("en")
+    pipe = SequenceNER(nlp.vocab, crf(word_char_embed(), build), "own", **settings)
+    with pytest.raises(TypeError, match="unsupported operand"):
+        pipe.initialize(lambda: make_examples(nlp))
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -1,5 +1,6 @@
 """`ner-arch train`: several processes, checkpoints, and what must not go wrong with them."""
 
+import errno
 import itertools
 import json
 import multiprocessing
@@ -413,8 +414,38 @@ def test_resuming_with_other_files(make_job, tmp_path):
     config.write_text(job.config, encoding="utf8")
     output = invoke(config, "--output", job.output, "--code", code, "--resume")
     assert f"the content of initialize.vectors ({path}) has changed" in output
-    assert f"the content of --code ({code}) has changed" in output
+    assert "the content of --code has changed" in output
     assert "corpora" not in output
+
+
+def test_a_pipeline_that_is_trained_further_in_its_place(checkpointed, tmp_path):
+    """The training replaces its source."""
+    options, folder = checkpointed
+    path = options[0]
+    config = Config().from_str(path.read_text(encoding="utf8"), interpolate=False)
+    config["components"]["sequence_ner"] = {"source": str(folder / "model-best")}
+    path.write_text(config.to_str(), encoding="utf8")
+    for option in ("--force", "--resume"):
+        result = CliRunner().invoke(app, [*map(str, ["train", *options]), option])
+        assert result.exit_code == 0, result.output
+    name = "components.sequence_ner.source"
+    assert name not in find_conditions(config, output=folder)["files"]
+    assert name in find_conditions(config, output=tmp_path / "elsewhere")["files"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks(tmp_path, monkeypatch, number):
+    fcntl = pytest.importorskip("fcntl")
+
+    def flock(*args):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.warns(UserWarning, match="cannot be locked: let no other process write to it"):
+        lock_folder(tmp_path).release()
+    number = errno.EIO
+    with pytest.raises(OSError, match="Input/output"):
+        lock_folder(tmp_path)
 
 
 def test_resuming_without_the_best_pipeline(checkpointed):

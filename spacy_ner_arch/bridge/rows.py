@@ -34,7 +34,7 @@ class DocRows(list[Floats2d]):
 
 def check_tok2vec(name: str, tok2vec: Any) -> None:
     """Raise ValueError for another part of a model in the place of the tok2vec of the model with this name."""
-    if isinstance(tok2vec, Model) and tok2vec.name == "transformer":
+    if isinstance(tok2vec, Model) and "replace_listener" in tok2vec.attrs:
         found, remedy = "a transformer for the component transformer", "spacy_ner_arch.TransformerTok2Vec.v1 around it"
     elif not isinstance(tok2vec, Model):
         found, remedy = "not a layer of thinc", "an embedding, such as spacy_ner_arch.WordCharEmbed.v1"
@@ -42,7 +42,7 @@ def check_tok2vec(name: str, tok2vec: Any) -> None:
         return
     raise ValueError(
         f"{name}: its tok2vec is {found}: give {remedy}, or a listener. An encoder, such as spacy_ner_arch.BiLSTM.v1, "
-        "belongs into [components.NAME.model.encoder]"
+        "belongs in [components.NAME.model.encoder]"
     )
 
 

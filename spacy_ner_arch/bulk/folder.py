@@ -130,7 +130,7 @@ class OutputFolder:
         """
         listed = {name for entry in self.finished.values() for name in entry["files"]}
         for path in self.path.iterdir():
-            if path.name not in listed and OWN_FILE.fullmatch(path.name):
+            if path.name not in listed and OWN_FILE.fullmatch(path.name) and path.is_file():
                 path.unlink()
         self.totals = {"totals": dict(self.counts()), "shards": len(self.finished)}
         self._write_manifest()

@@ -34,10 +34,15 @@ class Input(NamedTuple):
     size: int
     changed: int
 
-    def check_unchanged(self) -> None:
-        """Raise ValueError if the file is another one than when it was found."""
+    def check_unchanged(self, checksum: str) -> None:
+        """Raise ValueError if the file has another content than when it was found.
+
+        checksum: SHA-256 of the content.
+        """
         now = self.path.stat() if self.path.exists() else None
-        if now is None or (now.st_size, now.st_mtime_ns) != (self.size, self.changed):
+        if now is not None and (now.st_size, now.st_mtime_ns) == (self.size, self.changed):
+            return
+        if now is None or file_checksum(self.path) != checksum:
             raise ValueError(
                 f"{self.path} has changed since the run began, so the output may have records of both versions: remove "
                 "the output folder, and annotate a file that does not change, such as a copy"

@@ -133,8 +133,8 @@ def fill(
             documents += result.counts["documents"]
             bar.set_postfix_str(speed(documents, started), refresh=False)
             bar.update(result.read)
-    for file in files:
-        file.check_unchanged()
+    for file, entry in zip(files, folder.header["inputs"], strict=True):
+        file.check_unchanged(entry["sha256"])
     folder.finish()
     msg.info(speed(documents, started))
 

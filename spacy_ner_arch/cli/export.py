@@ -9,6 +9,7 @@ from thinc.api import Model
 from typer import Argument, Option
 from wasabi import Printer, msg
 
+from ..formats.files import sync_folder
 from .messages import fail, warn
 from .options import CODE, MODEL
 from .pipelines import check_corpus, load
@@ -69,6 +70,7 @@ def export(
                     comparison.check_scores(MAX_FALL, done)
                 else:
                     comparison.check_equal(TOLERANCE)
+            sync_folder(written)
             if output.exists():
                 output.rmdir()
             written.rename(output)

@@ -142,7 +142,7 @@ def run_job(job: TrainingJob, from_environment: bool = False, **place: Any) -> N
         parallel.join_group(job.gpu, **place)
     try:
         # The first process writes the pipelines and the checkpoint.
-        with nullcontext() if job.output is None or parallel.rank() else make_folder(job.output):
+        with nullcontext() if job.output is None or parallel.rank() else locked_folder(job.output):
             train_pipeline(job)
     except TrainingError as error:
         if parallel.size() > 1 and is_of_user(error):
@@ -185,7 +185,7 @@ def read_config(job: TrainingJob) -> tuple[Config, dict[str, Any]]:
         config = Config(section_order=CONFIG_SECTION_ORDER).from_str(
             job.config, overrides=job.overrides, interpolate=False
         )
-        return config, find_conditions(config, job.code)
+        return config, find_conditions(config, job.code, job.output)
 
 
 def initialize(job: TrainingJob, config: Config) -> Language:
@@ -225,7 +225,7 @@ def report_error(error: Exception) -> NoReturn:
 
 
 @contextmanager
-def make_folder(path: Path) -> Iterator[None]:
+def locked_folder(path: Path) -> Iterator[None]:
     """Make the output folder if it is not there, and lock it within the context.
 
     Raises TrainingError if that is not possible, or if another training writes to it.
@@ -235,11 +235,12 @@ def make_folder(path: Path) -> Iterator[None]:
 
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = lock_folder(path)
     except OSError as error:
         raise TrainingError(f"cannot make the folder {path} ({error}): give another --output") from error
-    except ValueError as error:
-        raise TrainingError(str(error)) from error
+    try:
+        lock = lock_folder(path)
+    except (ValueError, OSError) as error:
+        raise TrainingError(f"cannot write to the folder: {error}") from error
     try:
         yield
     finally:
@@ -277,7 +278,7 @@ def find_checkpoint(job: TrainingJob, conditions: dict[str, Any]) -> Any:
     best = job.output / DIR_MODEL_BEST
     if saved.values["scores"] and not (best / "meta.json").is_file() and not job.force:
         raise TrainingError(
-            f"{best} is missing, and would be written again only for a better score: put it back, or give --force to "
-            "go on without it"
+            f"{best} is missing, and would be written again only for a better score: put it back (a kill can leave it "
+            f"as {best.name}.old), or give --force to go on without it"
         )
     return saved

@@ -87,12 +87,14 @@ def tune(
         msg.info("Give --output to store a pipeline with it")
     else:
         with writing(output):
-            replace_folder(output, partial(write_over, nlp, output))
+            if (output / "meta.json").is_file():
+                replace_folder(output, partial(write_over, nlp, output))
+            else:
+                nlp.to_disk(output)
         msg.good(f"Saved the pipeline to {output}")
 
 
 def write_over(nlp: Language, existing: Path, path: Path) -> None:
     """Write a pipeline with the files that somebody has added to the folder of an existing one, such as a licence."""
-    if existing.is_dir():
-        shutil.copytree(existing, path)
+    shutil.copytree(existing, path)
     nlp.to_disk(path)

@@ -1,14 +1,15 @@
 """Files that appear only when they are complete."""
 
+import contextlib
 import ctypes
 import errno
+import inspect
 import os
 import shutil
 import sys
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,23 +19,27 @@ from filelock import FileLock, Timeout
 TEMPORARY = ".tmp"
 # Name of the file in a folder that shows other processes that one is writing to it. It stays, but the lock does not.
 LOCK = ".lock"
+# Errors of file systems without locks.
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 # Arguments of Linux' renameat2: paths are relative to the current folder; exchange the two.
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 
-@contextmanager
+@contextlib.contextmanager
 def complete_files() -> Iterator[Callable[[Path], Path]]:
     """Within the context, write each file to the temporary path that the given function names for it.
 
     The files appear at the end of the context, all together. On an error, existing files stay as they were. Missing
-    folders are made. Links, pipes and devices are written in place. Raises OSError if a file cannot be replaced.
+    folders are made. A link stays a link. Pipes and devices are written in place. Raises OSError if a file cannot be
+    replaced.
     """
     unfinished: dict[Path, Path] = {}
 
     def temporary(path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_symlink() or (path.exists() and not path.is_file() and not path.is_dir()):
+        if path.exists() and not path.is_file() and not path.is_dir():
             return path
+        path = path.resolve()
         # Only within a file system is replacing a file atomic. Files of `tempfile` are not readable for others.
         part = path.with_name(f".{uuid.uuid4().hex}{TEMPORARY}")
         unfinished[part] = path
@@ -45,8 +50,9 @@ def complete_files() -> Iterator[Callable[[Path], Path]]:
         for path in unfinished.values():
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, "there is a folder in the place of the file", str(path))
-        for part, path in unfinished.items():
+        for part in unfinished:
             sync_path(part)
+        for part, path in unfinished.items():
             os.replace(part, path)
     finally:
         for part in unfinished:
@@ -120,14 +126,20 @@ def replace_file(path: Path, content: bytes) -> None:
 def lock_folder(folder: Path) -> FileLock:
     """Lock a folder until the lock is released, or the process ends.
 
-    Warns of a file system without locks. Raises ValueError if another process has the lock.
+    Warns of a file system without locks. Raises ValueError if another process has the lock, and OSError if the folder
+    cannot be written.
     """
-    lock = FileLock(folder / LOCK)
+    # Without locks, some versions would make a file that a killed process leaves behind.
+    has_fallback = "fallback_to_soft" in inspect.signature(FileLock.__init__).parameters
+    options: dict[str, Any] = {"fallback_to_soft": False} if has_fallback else {}
+    lock = FileLock(folder / LOCK, **options)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise ValueError(f"{folder}: another process is writing to this folder; wait until it has ended") from error
-    except NotImplementedError:
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+            raise
         warnings.warn(f"{folder} cannot be locked: let no other process write to it at the same time", stacklevel=2)
     return lock
 
@@ -139,16 +151,25 @@ def sync(file: IO[bytes]) -> None:
 
 
 def sync_path(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    if path.is_file():
-        with path.open("r+b") as file:  # Windows flushes only files that are open for writing.
-            sync(file)
-    elif os.name == "posix":
+    """Wait until a file, or the names in a folder, are on the disk. Not all file systems can tell that of a folder."""
+    if os.name == "posix":
         number = os.open(path, os.O_RDONLY)
         try:
             os.fsync(number)
+        except OSError:
+            if not path.is_dir():
+                raise
         finally:
             os.close(number)
+    elif path.is_file():
+        with contextlib.suppress(PermissionError), path.open("r+b") as file:  # Windows needs a file to write.
+            sync(file)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until a folder with all that it contains is on the disk."""
+    for inner in (*path.rglob("*"), path):
+        sync_path(inner)
 
 
 def replace_folder(path: Path, write: Callable[[Path], Any]) -> None:
@@ -163,8 +184,7 @@ def replace_folder(path: Path, write: Callable[[Path], Any]) -> None:
     try:
         write(part)
         # Without this, a file system may store the new names before the contents of the files.
-        for written in (*part.rglob("*"), part):
-            sync_path(written)
+        sync_folder(part)
         if not path.exists():
             os.rename(part, path)
         elif not exchange(part, path):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -18,7 +19,7 @@ TEMPERATURES = (0.5, 10.0)
 EncoderBuilder = Callable[[int], nn.Module]
 ENCODER = (
     "give an encoder, such as spacy_ner_arch.BiLSTM.v1, or your own: a function of the input width that returns a "
-    "torch module with output_size and forward(x, batch). Layers of thinc belong into tok2vec"
+    "torch module with output_size and forward(x, batch). Layers of thinc belong in tok2vec"
 )
 
 
@@ -50,14 +51,19 @@ def build_encoder(build: EncoderBuilder, input_size: int) -> nn.Module:
     try:
         encoder = build(input_size)
     except TypeError as error:
+        if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+            raise  # from within the encoder
         raise ValueError(f"its encoder cannot be built from the width of its input ({error}); {ENCODER}") from error
-    if not isinstance(encoder, nn.Module) or not isinstance(getattr(encoder, "output_size", None), int):
+    if not isinstance(encoder, nn.Module) or not isinstance(getattr(encoder, "output_size", None), Integral):
         raise ValueError(f"its encoder is a {type(encoder).__name__} without output_size; {ENCODER}")
     return encoder
 
 
-def check_width(encoder: nn.Module, states: Tensor) -> None:
-    """Raise ValueError for states of another width than the encoder says."""
+def check_width(encoder: nn.Module, states: Any) -> None:
+    """Raise ValueError for what are no states of the width that the encoder says."""
+    if not isinstance(states, Tensor):
+        found = type(states).__name__
+        raise ValueError(f"its encoder {type(encoder).__name__} returns a {found} in the place of a tensor")
     if states.shape[-1] != encoder.output_size:
         raise ValueError(
             f"its encoder {type(encoder).__name__} has output_size = {encoder.output_size}, but gives states of width "

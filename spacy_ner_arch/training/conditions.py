@@ -13,19 +13,24 @@ from ..formats.files import find_files
 from . import parallel
 
 
-def find_conditions(config: Config, code: Path | None = None) -> dict[str, Any]:
+def find_conditions(config: Config, code: Path | None = None, output: Path | None = None) -> dict[str, Any]:
     """Everything that determines the result of a training: settings, content of the files, number of processes.
 
     Files are those of [corpora], those of [initialize], such as word vectors and labels, pipelines that components are
     taken from, and the file with functions to register.
 
     code: this file.
+    output: folder that the training writes. A pipeline in it can be a source, and is replaced.
     """
     filled = config.interpolate()
-    sources = {name: {"source": block.get("source")} for name, block in filled.get("components", {}).items()}
+    sources = {
+        name: {"source": source}
+        for name, block in filled.get("components", {}).items()
+        if (source := block.get("source")) and not (output and Path(source).resolve().is_relative_to(output.resolve()))
+    }
     blocks = {"corpora": filled.get("corpora", {}), "initialize": filled.get("initialize", {}), "components": sources}
     conditions = {
-        "settings": {**dict(flatten(filled)), "--code": code},
+        "settings": dict(flatten(filled)),
         "files": file_checksums({**blocks, "--code": code}),
         "processes": parallel.size(),
     }
@@ -49,7 +54,8 @@ def find_differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
             found.append(f"{name} was {values[0]!r}, is {values[1]!r}")
     for name in sorted(before["files"].keys() & now["files"].keys()):
         if before["files"][name] != now["files"][name]:
-            found.append(f"the content of {name} ({now['settings'].get(name)}) has changed")
+            place = f" ({now['settings'][name]})" if name in now["settings"] else ""
+            found.append(f"the content of {name}{place} has changed")
     if before["processes"] != now["processes"]:
         found.append(f"the number of processes was {before['processes']}, is {now['processes']}")
     return found

@@ -1,6 +1,5 @@
 """The output folder of a training: model-last, model-best, and the checkpoint."""
 
-import errno
 import json
 import time
 from collections.abc import Callable
@@ -99,8 +98,7 @@ class Output:
 
     def saving_error(self, step: int, error: OSError) -> TrainingError:
         """The error that is raised when the folder cannot be written."""
-        remedy = "make room on the disk" if error.errno == errno.ENOSPC else "let the folder be written again"
         return TrainingError(
             f"cannot save to {self.folder} after step {step} ({error}). The checkpoint and the pipelines that were "
-            f"saved before are intact: {remedy} and go on with --resume"
+            "saved before are intact: check the free space and the permissions of the folder, and go on with --resume"
         )
