@@ -448,6 +448,21 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, number):
         lock_folder(tmp_path)
 
 
+def test_resuming_in_a_folder_of_spacy_train(checkpointed):
+    """Its pipelines were replaced at the first evaluation."""
+    options, folder = checkpointed
+    resumed = ["train", *map(str, options), "--resume"]
+    for name in (FILE, ".lock"):
+        (folder / name).unlink()
+    before = files(folder)
+    assert "has pipelines but no checkpoint, as `spacy train` leaves it" in invoke(*options, "--resume")
+    assert files(folder) == before
+    assert CliRunner().invoke(app, [*resumed, "--force"]).exit_code == 0
+    # After a kill before the first checkpoint, the training begins again.
+    (folder / FILE).unlink()
+    assert CliRunner().invoke(app, resumed).exit_code == 0
+
+
 def test_resuming_without_the_best_pipeline(checkpointed):
     """It was written again only if a later score was better."""
     options, folder = checkpointed

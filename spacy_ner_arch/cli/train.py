@@ -142,7 +142,10 @@ def run_job(job: TrainingJob, from_environment: bool = False, **place: Any) -> N
         parallel.join_group(job.gpu, **place)
     try:
         # The first process writes the pipelines and the checkpoint.
-        with nullcontext() if job.output is None or parallel.rank() else locked_folder(job.output):
+        folder = None if parallel.rank() else job.output
+        if folder is not None:
+            check_pipelines(job, folder)
+        with nullcontext() if folder is None else locked_folder(folder):
             train_pipeline(job)
     except TrainingError as error:
         if parallel.size() > 1 and is_of_user(error):
@@ -222,6 +225,22 @@ def report_error(error: Exception) -> NoReturn:
         print(f"Process {parallel.rank()}: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
     fail("Cannot train", error)
+
+
+def check_pipelines(job: TrainingJob, folder: Path) -> None:
+    """Raise TrainingError if the folder of a training to resume has no checkpoint, but pipelines of another command.
+
+    This command makes the file of the lock before it writes, also if it is killed before the first checkpoint.
+    """
+    from ..formats.files import LOCK
+    from ..training.checkpoint import FILE, TrainingError
+
+    is_new = not (folder / FILE).exists() and not (folder / LOCK).exists()
+    if job.resume and not job.force and is_new and (folder / DIR_MODEL_BEST).exists():
+        raise TrainingError(
+            f"{folder} has pipelines but no checkpoint, as `spacy train` leaves it, so the training cannot be "
+            "resumed: give another --output, or --force to replace them"
+        )
 
 
 @contextmanager
