@@ -81,6 +81,6 @@ def init_config(
         write_text(output, [text])
     msg.good(f"Saved config to {output}")
     paths = "--paths.train corpus/train.spacy --paths.dev corpus/dev.spacy"
-    shown = f'"{output}"' if " " in str(output) else output
+    shown, folder = (f'"{path}"' if " " in str(path) else path for path in (output, Path("training", output.stem)))
     # Not by msg.text, which would break the line.
-    print(f"python -m spacy train {shown} --output training {paths}{' --gpu-id 0' if gpu else ''}")
+    print(f"python -m spacy train {shown} --output {folder} {paths}{' --gpu-id 0' if gpu else ''}")
