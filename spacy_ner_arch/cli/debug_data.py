@@ -13,7 +13,6 @@ from spacy.cli._util import import_code, parse_config_overrides, show_validation
 from typer import Argument, Option
 from wasabi import msg
 
-from ..formats.files import write_text
 from .messages import fail, writing
 from .options import CODE
 from .pipelines import check_output
@@ -39,6 +38,7 @@ def debug_data(
     overridden, as in `spacy train`: --paths.train FILE. Nothing is trained, and no transformer is loaded. Exits with 1
     if training cannot succeed.
     """
+    from ..formats.files import write_text
     from .corpus_checks import inspect_corpora
     from .training_setup import set_up
 

@@ -10,7 +10,6 @@ from typer import Argument, Option
 from wasabi import msg
 
 from ..annotation.layers import assigning, count_layers, spans_layer, without_layer
-from ..formats.files import write_text
 from .messages import fail, print_scores, writing
 from .options import CODE, GPU_ID, MODEL
 from .pipelines import (
@@ -62,6 +61,7 @@ def evaluate(
     from spacy.scorer import Scorer
 
     from ..formats import find_docbins
+    from ..formats.files import write_text
 
     if output is not None:
         try:

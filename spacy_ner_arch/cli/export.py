@@ -9,7 +9,6 @@ from thinc.api import Model
 from typer import Argument, Option
 from wasabi import Printer, msg
 
-from ..formats.files import sync_folder
 from .messages import fail, warn
 from .options import CODE, MODEL
 from .pipelines import check_corpus, load
@@ -44,6 +43,7 @@ def export(
     written, and the exit code is 1.
     """
     from ..bridge.onnx_export import check_onnx
+    from ..formats.files import sync_folder
     from .comparison import compare
 
     try:

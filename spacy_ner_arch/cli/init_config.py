@@ -7,7 +7,6 @@ from spacy.util import is_package
 from typer import Argument, Option
 from wasabi import msg
 
-from ..formats.files import write_text
 from .cells import EMBEDDINGS, ENCODERS, HEADS, RELATIONS, as_options, notes
 from .configs import make_config
 from .messages import fail, warn, writing
@@ -49,6 +48,7 @@ def init_config(
     --paths.train FILE --paths.dev FILE`.
     """
     from ..bulk.models import model_folder
+    from ..formats.files import write_text
 
     try:
         if output.is_file() and not force:

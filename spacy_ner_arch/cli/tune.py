@@ -10,7 +10,6 @@ from typer import Argument, Option
 from wasabi import msg
 
 from ..annotation.layers import find_pipe
-from ..formats.files import replace_folder
 from .messages import fail, writing
 from .options import CODE, GPU_ID, MODEL
 from .pipelines import check_corpus, load, predict_corpus
@@ -45,6 +44,7 @@ def tune(
     the entities of a document on average. --min-precision sets `threshold`, the least probability of doc.ents. The
     precision is an estimate on the corpus.
     """
+    from ..formats.files import replace_folder
     from ..pipes.changed_settings import as_stored
     from .thresholds import MIN_PROBABILITY, for_precision, for_recall, found_in, report_moved
 
