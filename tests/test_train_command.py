@@ -361,6 +361,22 @@ def test_a_checkpoint_is_not_overwritten_unasked(checkpointed):
     assert CliRunner().invoke(app, ["train", *map(str, options), "--force"]).exit_code == 0
 
 
+@pytest.mark.parametrize("is_locked", [False, True])
+def test_an_error_of_the_first_process_is_shown_once(checkpointed, is_locked):
+    """The others ended with a traceback, since they had lost the connection."""
+    options, folder = checkpointed
+    lock = lock_folder(folder) if is_locked else None
+    command_line = [sys.executable, "-m", "spacy", "ner-arch", "train", *map(str, options), "--workers", "2"]
+    result = subprocess.run(command_line, capture_output=True, text=True, timeout=300)
+    if lock is not None:
+        lock.release()
+    output = " ".join((result.stdout + result.stderr).split())
+    message = "another process is writing to this folder" if is_locked else "give --resume to go on with it"
+    assert result.returncode == 1 and output.count(message) == 1
+    assert "Traceback" not in output and "Connection" not in output
+    assert "process 0 of 2 ended with exit status 1" in output
+
+
 def test_resuming_with_other_settings_and_corpora(checkpointed, corpus):
     options, folder = checkpointed
     resumed = [*options, "--resume"]

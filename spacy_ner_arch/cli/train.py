@@ -5,7 +5,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -141,11 +141,12 @@ def run_job(job: TrainingJob, from_environment: bool = False, **place: Any) -> N
     if from_environment or place:
         parallel.join_group(job.gpu, **place)
     try:
-        # The first process writes the pipelines and the checkpoint.
-        folder = None if parallel.rank() else job.output
-        if folder is not None:
-            check_pipelines(job, folder)
-        with nullcontext() if folder is None else locked_folder(folder):
+        with ExitStack() as stack:
+            with parallel.first_before_others():
+                # The first process writes the pipelines and the checkpoint.
+                if job.output is not None and not parallel.rank():
+                    check_pipelines(job, job.output)
+                    stack.enter_context(locked_folder(job.output))
             train_pipeline(job)
     except TrainingError as error:
         if parallel.size() > 1 and is_of_user(error):

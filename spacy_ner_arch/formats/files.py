@@ -1,4 +1,4 @@
-"""Files that appear only when they are complete."""
+"""Files and folders that appear only when they are complete, locks, and the files of a folder."""
 
 import contextlib
 import ctypes

@@ -172,12 +172,22 @@ def gather(value: T) -> list[T]:
 
 @contextmanager
 def first_before_others() -> Iterator[None]:
-    """Let the first process run the block before all others, so that downloads and errors happen once."""
-    if rank():
-        broadcast(None)
-    yield
+    """Let the first process run the block before all others, so that downloads happen once.
+
+    If it fails, it leaves the group, and the others end without a message of their own.
+    """
+    if rank() and broadcast(False):
+        leave_group()
+        sys.exit(1)
+    try:
+        yield
+    except BaseException:
+        if not rank():
+            broadcast(True)
+            leave_group()
+        raise
     if not rank():
-        broadcast(None)
+        broadcast(False)
 
 
 def broadcast_tensors(tensors: Sequence[Tensor]) -> None:
