@@ -338,6 +338,7 @@ def test_an_error_of_the_users_code_has_its_traceback_in_a_process_of_a_group(ma
     config["corpora"]["train"] = {"@readers": "test_broken_reader.v1"}
     job = job._replace(config=config.to_str(), output=None, code=code)
     monkeypatch.setattr(parallel, "size", lambda: 2)
+    monkeypatch.setattr(parallel, "broadcast", lambda value: value)
     with pytest.raises(TrainingError, match="broken") as raised:
         command.run_job(job)
     assert isinstance(raised.value.__cause__, ValueError)

@@ -140,6 +140,7 @@ def run_job(job: TrainingJob, from_environment: bool = False, **place: Any) -> N
 
     if from_environment or place:
         parallel.join_group(job.gpu, **place)
+    is_one_of_several = parallel.size() > 1
     try:
         with ExitStack() as stack:
             with parallel.first_before_others():
@@ -149,7 +150,7 @@ def run_job(job: TrainingJob, from_environment: bool = False, **place: Any) -> N
                     stack.enter_context(locked_folder(job.output))
             train_pipeline(job)
     except TrainingError as error:
-        if parallel.size() > 1 and is_of_user(error):
+        if is_one_of_several and is_of_user(error):
             raise
         report_error(error)
     if from_environment:
