@@ -4,15 +4,13 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import typer
 from spacy.cli._util import import_code, parse_config_overrides, setup_gpu, show_validation_error
 from spacy.language import Language
-from spacy.training.loop import DIR_MODEL_BEST
 from spacy.util import CONFIG_SECTION_ORDER
 from thinc.api import Config
 from typer import Argument, Option
@@ -21,6 +19,7 @@ from wasabi import msg
 from .messages import fail
 from .options import CODE, GPU_ID
 from .pipelines import check_corpora, check_word_vectors
+from .training_output import check_pipelines, find_checkpoint, locked_folder
 
 
 class TrainingJob(NamedTuple):
@@ -146,7 +145,7 @@ def run_job(job: TrainingJob, from_environment: bool = False, **place: Any) -> N
             with parallel.first_before_others():
                 # The first process writes the pipelines and the checkpoint.
                 if job.output is not None and not parallel.rank():
-                    check_pipelines(job, job.output)
+                    check_pipelines(job.output, job.resume, job.force)
                     stack.enter_context(locked_folder(job.output))
             train_pipeline(job)
     except TrainingError as error:
@@ -171,7 +170,9 @@ def train_pipeline(job: TrainingJob) -> None:
     # The first process decides, since it writes the checkpoint.
     is_there = job.output is not None and parallel.broadcast((job.output / FILE).exists())
     with parallel.first_before_others():
-        saved = find_checkpoint(job, conditions) if is_there else None
+        saved = None
+        if job.output is not None and is_there:
+            saved = find_checkpoint(job.output, conditions, job.resume, job.force)
         if job.resume and saved is None:
             msg.info(f"No checkpoint in {job.output}: training begins")
         msg.divider("Initializing pipeline")
@@ -227,79 +228,3 @@ def report_error(error: Exception) -> NoReturn:
         print(f"Process {parallel.rank()}: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
     fail("Cannot train", error)
-
-
-def check_pipelines(job: TrainingJob, folder: Path) -> None:
-    """Raise TrainingError if the folder of a training to resume has no checkpoint, but pipelines of another command.
-
-    This command makes the file of the lock before it writes, also if it is killed before the first checkpoint.
-    """
-    from ..formats.files import LOCK
-    from ..training.checkpoint import FILE, TrainingError
-
-    is_new = not (folder / FILE).exists() and not (folder / LOCK).exists()
-    if job.resume and not job.force and is_new and (folder / DIR_MODEL_BEST).exists():
-        raise TrainingError(
-            f"{folder} has pipelines but no checkpoint, as `spacy train` leaves it, so the training cannot be "
-            "resumed: give another --output, or --force to replace them"
-        )
-
-
-@contextmanager
-def locked_folder(path: Path) -> Iterator[None]:
-    """Make the output folder if it is not there, and lock it within the context.
-
-    Raises TrainingError if that is not possible, or if another training writes to it.
-    """
-    from ..formats.files import lock_folder
-    from ..training.checkpoint import TrainingError
-
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TrainingError(f"cannot make the folder {path} ({error}): give another --output") from error
-    try:
-        lock = lock_folder(path)
-    except (ValueError, OSError) as error:
-        raise TrainingError(f"cannot write to the folder: {error}") from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def find_checkpoint(job: TrainingJob, conditions: dict[str, Any]) -> Any:
-    """The checkpoint to resume from; None to begin in its place.
-
-    Raises TrainingError if it must not be overwritten, or if it cannot be resumed.
-    """
-    from ..training.checkpoint import FILE, TrainingError, read_checkpoint
-    from ..training.conditions import find_differences
-
-    assert job.output is not None
-    path = job.output / FILE
-    if not job.resume:
-        if job.force:
-            return None
-        raise TrainingError(
-            f"{path} is the checkpoint of a training: give --resume to go on with it, --force to start again, or "
-            "another --output"
-        )
-    if not path.exists():
-        raise TrainingError(f"{path} is not there in this process: --output must be on a disk that all machines share")
-    saved = read_checkpoint(path)
-    differences = find_differences(saved.values["conditions"], conditions)
-    if differences and not job.force:
-        raise TrainingError(
-            "\n  ".join([f"{path} is the checkpoint of another training:", *differences])
-            + "\nUndo the changes, give --force to resume with them, or --force without --resume to start again"
-        )
-    for difference in differences:
-        msg.warn(f"Resuming although {difference}")
-    best = job.output / DIR_MODEL_BEST
-    if saved.values["scores"] and not (best / "meta.json").is_file() and not job.force:
-        raise TrainingError(
-            f"{best} is missing, and would be written again only for a better score: put it back (a kill can leave it "
-            f"as {best.name}.old), or give --force to go on without it"
-        )
-    return saved
