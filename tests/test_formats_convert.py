@@ -200,6 +200,18 @@ def test_the_format_is_found_out_and_said(tmp_path: Path) -> None:
     assert "c.txt looks like columns, 3 on most lines; the nearest format is conll" in output
 
 
+def test_an_error_names_the_format_that_the_file_looks_like(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"tokens": ["Anna", "left"], "spans": [[0, 1, "PER"]]}\n')
+    hint = "The file looks like the format spans (JSON with tokens and spans)"
+    assert hint in run(path, tmp_path, "-f", "offsets", code=1)
+    assert hint in run(path, tmp_path, "-f", "offsets", "--on-error", "skip", code=1)
+    path.write_text('{"tokens": ["Anna", "left"], "spans": [[0, 5, "PER"]]}\n')
+    assert "looks like" not in run(path, tmp_path, "-f", "spans", code=1)
+    path.write_text("?\n")
+    assert "looks like" not in run(path, tmp_path, "-f", "spans", code=1)
+
+
 def test_the_help_names_all_formats() -> None:
     names = {word.strip(",.;:()") for word in FORMAT_HELP.split()}
     assert {AUTO, *FORMATS} <= names

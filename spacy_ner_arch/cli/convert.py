@@ -129,7 +129,7 @@ def convert(
             warn_of_replaced(files)
             write_docbins(files)
         except (ValueError, OSError, ImportError) as error:
-            fail(f"Cannot convert {path}", error)
+            fail(f"Cannot convert {path}", f"{error}{other_format(path, format)}")
         msg.divider(str(path))
         show_report(report, labels)
         for part, part_docs in parts.items():
@@ -180,6 +180,19 @@ def find_format(path: Path, format: str) -> str:
     found = detect_format(path)
     msg.info(f"{path}: format {found} ({FORMATS[found].content})")
     return found
+
+
+def other_format(path: Path, format: str) -> str:
+    """A line that names the format that a file looks like, if it is not the given one; or ""."""
+    from ..formats import FORMATS, detect_format
+
+    if format not in FORMATS:
+        return ""
+    try:
+        found = detect_format(path)
+    except (ValueError, OSError, ImportError):
+        return ""
+    return "" if found == format else f"\nThe file looks like the format {found} ({FORMATS[found].content})"
 
 
 def show_report(report: "ReadReport", labels: str | None) -> None:
