@@ -19,6 +19,8 @@ from spacy_ner_arch.render.svg import PALETTE, choose_colors
 VOCAB = Vocab()
 SVG = "{http://www.w3.org/2000/svg}"
 WORDS = ["Anna", "Brandt", "met", "Olaf", "Quist", "in", "Tarvik", "."]
+# Around parts of a text that are written in their own direction.
+ISOLATE, END = "\u2068", "\u2069"
 ENTITIES = [(0, 2, "PER"), (3, 5, "PER"), (6, 7, "LOC")]
 
 
@@ -272,7 +274,33 @@ def test_right_to_left_text_runs_from_right_to_left():
     # The arrow points along the arc, which leaves at the left margin and continues from the right one.
     words[2:3] = ["גר"] * 40
     doc = make_doc(words, [(0, 2, "PER"), (43, 44, "LOC")], [(0, 1, "lives_in")])
-    assert sorted(texts(draw(doc, width=300), "relations")) == ["lives_in ← דוד כהן", "עכו ← lives_in"]
+    assert sorted(texts(draw(doc, width=300), "relations")) == [
+        f"lives_in ← {ISOLATE}דוד כהן{END}",
+        f"{ISOLATE}עכו{END} ← lives_in",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        # Names of the other direction run in their own one, over numbers between their words.
+        (["התגורר", "בין", "N", "Y", "4", "C", "7", "שמה"], ["שמה", "7", "N", "Y", "4", "C", "בין", "התגורר"]),
+        (["Olaf", "met", "בן", "7", "דוד", "8", "."], ["Olaf", "met", "דוד", "7", "בן", "8", "."]),
+        (["12", "בן", "דוד", "met", "me", "too", "."], ["12", "דוד", "בן", "met", "me", "too", "."]),
+    ],
+)
+def test_names_of_the_other_direction_of_writing(words, shown):
+    start = 2
+    picture = draw(make_doc(words, [(start, start + 2, "PER")]))
+    at = {element.text: float(element.get("x")) for element in group(picture, "words")}
+    assert sorted(at, key=at.get) == shown
+    assert_readable(picture)
+
+
+def test_names_and_labels_do_not_change_the_direction_of_their_neighbours():
+    doc = make_doc(["דוד", "met", "Olaf", "in", "Tarvik"], [(0, 1, "שם"), (2, 3, "PER")], [(0, 1, "פגש", 0.5)])
+    names = [f"{ISOLATE}{text}{END}" for text in ("דוד (שם)", "פגש")]
+    assert titles(draw(doc), "relations") == [f"{names[0]} → {names[1]} → Olaf (PER), score 0.5"]
 
 
 def test_long_documents_take_linear_time():
@@ -325,4 +353,6 @@ def test_widths():
     assert text_width("北京", 10) == 20
     assert text_width("e\u0301", 10) == text_width("é", 10) == text_width("e", 10)
     assert text_width("👩‍👩‍👧", 10) == text_width("👍🏽", 10) == text_width("👩", 10) == 10
+    assert text_width("한", 10) == text_width("\u1112\u1161\u11ab", 10) == 10
+    assert text_width("क्\u200dष", 10) == text_width("क्ष", 10) > text_width("क", 10)
     assert text_width("W", 10) > text_width("w", 10) > text_width("i", 10) > text_width("\u200b", 10) == 0

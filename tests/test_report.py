@@ -386,6 +386,18 @@ def test_excerpts_are_cut_at_spaces():
     assert texts[4].startswith(" word") and texts[4].endswith("word … ")
 
 
+@pytest.mark.parametrize("space", ["", " "])
+def test_excerpts_of_scripts_with_few_spaces_keep_the_context(space):
+    text = f"{'很' * 200}{space}王小明{space}{'好' * 200}"
+    start = text.index("王")
+    before, place, after = (piece for piece, _ in excerpt(text, [(start, start + 3, "gold")]))
+    assert (before, place, after) == (
+        f" … {'很' * (90 - len(space))}{space}",
+        "王小明",
+        f"{space}{'好' * (90 - len(space))} … ",
+    )
+
+
 def test_excerpts_mark_overlapping_places():
     assert excerpt("Anna Brandt left .", [(0, 11, "gold"), (5, 16, "predicted")]) == [
         ("Anna ", "gold"),

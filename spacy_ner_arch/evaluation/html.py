@@ -11,6 +11,8 @@ from .items import Match
 
 # Characters of text shown before and after a place.
 MARGIN = 90
+# Of these, those that may be left out for a cut at a space. Some scripts have few spaces.
+LONGEST_CUT = 20
 # Start, end and CSS classes of a part of a text.
 Mark = tuple[int, int, str]
 
@@ -49,9 +51,9 @@ def excerpt(text: str, places: Iterable[Mark]) -> list[tuple[str, str]]:
 
 
 def cut_at_spaces(piece: str, keep_start: bool, keep_end: bool) -> str:
-    """Cut a long piece of text at spaces; keep the ends that other pieces follow."""
+    """Cut a long piece of text, at spaces if there are any; keep the ends that other pieces follow."""
     if len(piece) <= MARGIN * (keep_start + keep_end):
         return piece
-    start = re.sub(r"\s+\S*$", "", piece[:MARGIN]) if keep_start else ""
-    end = re.sub(r"^\S*\s+", "", piece[-MARGIN:]) if keep_end else ""
+    start = re.sub(rf"\s+\S{{0,{LONGEST_CUT}}}$", "", piece[:MARGIN]) if keep_start else ""
+    end = re.sub(rf"^\S{{0,{LONGEST_CUT}}}\s+", "", piece[-MARGIN:]) if keep_end else ""
     return f"{start} … {end}"

@@ -3,6 +3,7 @@
 Text widths are estimates from the letter widths of Arial: no font can be measured where the picture is made.
 """
 
+import re
 import unicodedata
 from bisect import bisect_right
 from collections import Counter, defaultdict
@@ -97,11 +98,12 @@ def lay_out(doc: Doc, spans: Sequence[Span], relations: Sequence[Relation], widt
     usable = width - 2 * MARGIN
     words = _make_words(doc, spans, relations, usable)
     _break_lines(words, usable)
+    rtl = is_rtl(doc.text)
+    for _, on_line in groupby(words, key=lambda word: word.line):
+        _turn_runs(list(on_line), rtl)
     if not words or words[-1].line == 0:
         labels = [text_width(relation.label, ARC_SIZE) + 2 * EDGE for relation in relations]
         width = min(width, max([2 * MARGIN, *labels, *(word.left + word.width + 2 * MARGIN for word in words)]))
-    directions = Counter(map(unicodedata.bidirectional, doc.text))
-    rtl = directions["R"] + directions["AL"] > directions["L"]
     for word in words:
         word.left = width - MARGIN - word.left - word.width if rtl else MARGIN + word.left
     boxes: dict[Span, list[Box]] = {span: [] for span in spans}
@@ -164,6 +166,37 @@ def _break_lines(words: list[Word], usable: float) -> None:
                 line, x = line + 1, 0.0
 
 
+def is_rtl(text: str) -> bool:
+    """Whether most letters of a text are written from right to left."""
+    directions = Counter(map(unicodedata.bidirectional, text))
+    return directions["R"] + directions["AL"] > directions["L"]
+
+
+def _turn_runs(words: Sequence[Word], rtl: bool) -> None:
+    """Reverse the runs of words of a line that are not written in the direction of the text.
+
+    Words without letters, such as numbers, belong to a run between two words of it.
+    """
+    directions = "".join(_direction(word.text) for word in words)
+    for run in re.finditer("l( *l)*" if rtl else "r( *r)*", directions):
+        turned = words[run.start() : run.end()]
+        ends = turned[0].left + turned[-1].left + turned[-1].width
+        for word in turned:
+            word.left = ends - word.left - word.width
+
+
+def _direction(text: str) -> str:
+    """`l` or `r`, or a blank for a text without letters."""
+    has_letters = any(unicodedata.bidirectional(letter) in ("L", "R", "AL") for letter in text)
+    return "lr"[is_rtl(text)] if has_letters else " "
+
+
+def isolate(text: str) -> str:
+    """A part of a longer text, whose direction must not change that of its neighbours."""
+    has_rtl = any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in text)
+    return f"\u2068{text}\u2069" if has_rtl else text
+
+
 def _place_ends(boxes: dict[Span, Box], relations: Sequence[Relation], rtl: bool) -> dict[tuple[int, str], float]:
     """Return the x of the "head" and "tail" of each relation. Ends at one box stand side by side, so that arcs nest."""
     far = -FAR if rtl else FAR
@@ -189,12 +222,13 @@ def _make_arcs(boxes: dict[Span, Box], relations: Sequence[Relation], width: flo
     places = _place_ends(boxes, relations, rtl)
     arcs = []
     for number, relation in enumerate(relations):
-        label, head, tail = relation.label, places[number, "head"], places[number, "tail"]
+        label, head, tail = isolate(relation.label), places[number, "head"], places[number, "tail"]
         head_box, tail_box = boxes[relation.head], boxes[relation.tail]
         if head_box.line == tail_box.line:
             arcs.append(Arc(relation, head_box.line, head, tail, label, (head + tail) / 2, head_box, tail_box))
             continue
-        names = [shorten(" ".join(span.text.split()), PARTNER, ARC_SIZE) for span in (relation.head, relation.tail)]
+        spans = (relation.head, relation.tail)
+        names = [isolate(shorten(" ".join(span.text.split()), PARTNER, ARC_SIZE)) for span in spans]
         if (head_box.line < tail_box.line) != rtl:
             labels, out, back = (f"{label} → {names[1]}", f"{names[0]} → {label}"), width - EDGE, EDGE
         else:
@@ -236,9 +270,12 @@ def shorten(text: str, most: float, size: float) -> str:
 def _widths(text: str) -> Iterator[float]:
     """Yield the width of each character relative to the font size."""
     for before, character in zip(f" {text}", text, strict=False):
-        # Accents, control characters, skin tones and emoji joined to the one before take no room.
-        invisible = unicodedata.category(character) in ("Mn", "Me", "Cf", "Cc")
-        if invisible or before == "\u200d" or "\U0001f3fb" <= character <= "\U0001f3ff":
+        # Accents, control characters, vowels and final consonants of decomposed Hangul, skin tones, and emoji joined to
+        # the one before take no room.
+        category = unicodedata.category(character)
+        joined = before == "\u200d" and category == "So"
+        jamo = "\u1160" <= character <= "\u11ff"
+        if category in ("Mn", "Me", "Cf", "Cc") or joined or jamo or "\U0001f3fb" <= character <= "\U0001f3ff":
             yield 0.0
         elif unicodedata.east_asian_width(character) in "WF":
             yield 1.0

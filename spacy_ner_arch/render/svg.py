@@ -7,7 +7,7 @@ from html import escape
 
 from spacy.tokens import Span
 
-from .layout import ARC_SIZE, BOLD, LABEL_SIZE, TEXT_SIZE, Arc, Box, Layout, shorten, text_width
+from .layout import ARC_SIZE, BOLD, LABEL_SIZE, TEXT_SIZE, Arc, Box, Layout, isolate, shorten, text_width
 
 # In pixels: height of a word, a label, a bar with its label, a row of arcs; gap below arcs, between lines; radius.
 WORD, LABEL, BAR, ROW, CLEAR, LEADING, CORNER = 21.0, 12.0, 16.0, 18.0, 15.0, 16.0, 7.0
@@ -137,7 +137,9 @@ def _draw_arc(arc: Arc, top: float, color: str) -> str:
         marks += tag("path", d=f"M{arc.tail:.1f} {foot:.1f}l-3.6 -6h7.2z")
     line = tag("path", d=start + end, fill="none", stroke=color, stroke_width=1.4)
     label = _text(arc.label, arc.middle, y - 5, arc.right - arc.left, ARC_SIZE, **OUTLINE)
-    title = f"{describe_span(arc.relation.head)} → {arc.relation.label} → {describe_span(arc.relation.tail)}"
-    if arc.relation.score is not None:
-        title += f", score {arc.relation.score:.4g}"
+    relation = arc.relation
+    parts = (describe_span(relation.head), relation.label, describe_span(relation.tail))
+    title = " → ".join(map(isolate, parts))
+    if relation.score is not None:
+        title += f", score {relation.score:.4g}"
     return tag("g", tag("title", clean(title)), line, marks, label, fill=color)
