@@ -65,7 +65,7 @@ def test_one_long_document_is_not_padded_with_short_ones(trained):
     pipe = trained.get_pipe("sequence_ner")
     hook = pipe.head.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[:2].numel()))
     pipe.predict(words(trained, *[10] * 63, 3000))
-    pipe.get_loss([Example(doc, doc) for doc in words(trained, *[10] * 63, 3000)])
+    pipe.loss_on([Example(doc, doc) for doc in words(trained, *[10] * 63, 3000)])
     hook.remove()
     assert sum(seen) == 2 * (630 + 3000)
 
@@ -94,7 +94,7 @@ def test_no_documents_have_no_predictions():
     examples = make_examples(nlp)
     nlp.initialize(lambda: examples)
     assert pipe.predict([]) == (None, [])
-    assert pipe.get_loss([]) == 0
+    assert pipe.loss_on([]) == 0
 
 
 @pytest.mark.parametrize("head", ["CRF", "Softmax"])
@@ -126,8 +126,8 @@ def test_loss_does_not_depend_on_sub_batches(head):
     examples = make_examples(nlp)
     nlp.initialize(lambda: examples)
     pipe = nlp.get_pipe("sequence_ner")
-    parts = pipe.get_loss(examples[:2]) + pipe.get_loss(examples[2:])
-    assert np.isclose(pipe.get_loss(examples), parts, rtol=1e-5)
+    parts = pipe.loss_on(examples[:2]) + pipe.loss_on(examples[2:])
+    assert np.isclose(pipe.loss_on(examples), parts, rtol=1e-5)
 
 
 SHARED = """
@@ -233,6 +233,53 @@ def test_a_gradient_reaches_a_shared_encoder_although_the_last_listener_rests():
     for name in single.pipe_names:
         single.get_pipe(name).model.from_bytes(nlp.get_pipe(name).model.to_bytes())
     assert found.abs().sum() > 0 and torch.allclose(found, encoder_gradients(single, examples), atol=1e-7)
+
+
+@pytest.mark.parametrize("resting", ["first", "second"])
+def test_a_shared_encoder_learns_in_updates_with_an_optimizer(resting):
+    """spaCy calls `finish_update` of the encoder before the listeners of the same update have passed a gradient."""
+    nlp, examples = shared_pipeline(["tok2vec", "first", "second"])
+    optimizer, shim = nlp.create_optimizer(), nlp.get_pipe("tok2vec").model.shims[0]
+    changes = []
+    for _ in range(3):
+        before = {name: p.detach().clone() for name, p in shim.module.named_parameters()}
+        nlp.update(examples, sgd=optimizer, exclude=[resting])
+        changes.append(
+            max(float((p.detach() - before[name]).abs().max()) for name, p in shim.module.named_parameters())
+        )
+    # One step late.
+    assert changes[0] == 0 and min(changes[1:]) > 0
+
+
+def test_an_encoder_can_be_frozen_in_an_update_loop():
+    nlp, examples = shared_pipeline(["tok2vec", "first"])
+    nlp.update(examples, sgd=False)
+    empty = Example(nlp.make_doc(""), nlp.make_doc(""))
+    for batch in (examples, [empty, *examples], [empty]):
+        losses = nlp.update(batch, sgd=False, exclude=["tok2vec"], annotates=["tok2vec"])
+        assert np.isfinite(losses["first"])
+    with pytest.raises(ValueError, match="E203.* the tok2vec embedding layer"):
+        nlp.update(make_examples(nlp), sgd=False, exclude=["tok2vec"])
+
+
+def test_the_loss_needs_the_vectors_of_the_encoder():
+    nlp, examples = shared_pipeline(["tok2vec", "first"])
+    with pytest.raises(ValueError, match="first listens to the component 'tok2vec', which has not set vectors"):
+        nlp.get_pipe("first").loss_on(examples)
+    for eg in examples:
+        nlp.get_pipe("tok2vec")(eg.predicted)
+    loss = nlp.update(examples, sgd=False, drop=0.0)["first"]
+    assert nlp.get_pipe("first").loss_on(examples) == pytest.approx(loss, rel=1e-4)
+
+
+def test_a_listener_of_another_width_is_reported():
+    nlp = spacy.blank("en")
+    nlp.add_pipe("tok2vec")
+    model = {"tok2vec": {"@architectures": "spacy_ner_arch.Tok2VecListener.v1", "width": 20}}
+    nlp.add_pipe("sequence_ner", config={"model": {"@architectures": "spacy_ner_arch.CRF.v1", **model}})
+    expected = "'tok2vec' with width = 20, .* 96 wide: set width = 96 in \\[components.sequence_ner.model.tok2vec]"
+    with pytest.raises(ValueError, match=expected):
+        nlp.initialize(lambda: make_examples(nlp))
 
 
 @pytest.mark.parametrize("listener", ["spacy.Tok2VecListener.v1", "spacy_ner_arch.Tok2VecListener.v1"])

@@ -165,7 +165,7 @@ def test_without_dropout_copies_agree(kind, monkeypatch):
     _, pipe, examples = make(kind)
     fix_corrupt_labels(pipe, monkeypatch)
     loss = loss_of(pipe, pipe.update_input(twice(examples)))
-    assert loss.total == pytest.approx(2 * pipe.get_loss(examples), rel=1e-5)
+    assert loss.total == pytest.approx(2 * pipe.loss_on(examples), rel=1e-5)
     assert loss.parts["consistency"] == pytest.approx(0.0, abs=1e-9)
 
 
@@ -249,8 +249,8 @@ def test_accumulated_gradients_can_separate_copies():
     """An example alone has its own loss."""
     _, pipe, examples = make("crf")
     three = loss_of(pipe, pipe.update_input([examples[0], examples[0], examples[1]]))
-    assert three.total == pytest.approx(2 * pipe.get_loss(examples[:1]) + pipe.get_loss(examples[1:2]), rel=1e-5)
-    assert loss_of(pipe, pipe.update_input(examples[:1])).total == pytest.approx(pipe.get_loss(examples[:1]))
+    assert three.total == pytest.approx(2 * pipe.loss_on(examples[:1]) + pipe.loss_on(examples[1:2]), rel=1e-5)
+    assert loss_of(pipe, pipe.update_input(examples[:1])).total == pytest.approx(pipe.loss_on(examples[:1]))
 
 
 def test_without_consistency_copies_are_documents_as_any():

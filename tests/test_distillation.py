@@ -495,7 +495,7 @@ def test_a_teacher_with_another_scheme_is_refused(trained):
     student.initialize(lambda: make_examples(student, TRAIN[:3]))
     for refused in (
         lambda: student.update([soft_example(student, trained)]),
-        lambda: student.get_pipe("sequence_ner").get_loss([soft_example(student, trained)]),
+        lambda: student.get_pipe("sequence_ner").loss_on([soft_example(student, trained)]),
         lambda: list(held_out_batches(student, "sequence_ner", [soft_example(student, trained)])),
     ):
         with pytest.raises(ValueError, match=f"^{message}"):  # with the name of the component, once
@@ -506,7 +506,7 @@ def test_the_loss_of_documents_with_a_teacher_without_training(trained):
     student = make_nlp()
     examples = [soft_example(student, trained), *make_examples(student, TRAIN[1:3])]
     student.initialize(lambda: examples)
-    loss = student.get_pipe("sequence_ner").get_loss(examples)
+    loss = student.get_pipe("sequence_ner").loss_on(examples)
     assert loss == pytest.approx(student.update(examples, sgd=False)["sequence_ner"], rel=1e-5) and loss > 0
 
 
@@ -569,8 +569,8 @@ def test_texts_of_white_space_teach_nothing(trained, head):
     examples = [soft_example(student, trained, text) for text in texts]
     student.initialize(lambda: examples)
     pipe = student.get_pipe("sequence_ner")
-    assert pipe.get_loss(examples[::2]) == 0
-    assert pipe.get_loss(examples) == pytest.approx(pipe.get_loss(examples[1:2])) and pipe.get_loss(examples) > 0
+    assert pipe.loss_on(examples[::2]) == 0
+    assert pipe.loss_on(examples) == pytest.approx(pipe.loss_on(examples[1:2])) and pipe.loss_on(examples) > 0
     student.update(examples)
 
 

@@ -268,7 +268,7 @@ def test_what_an_exported_pipeline_cannot_do_is_an_error_with_a_remedy(pair):
         pipe.add_label("NEW")
     pipe.cfg["labels"].remove("NEW")
     with pytest.raises(ValueError, match="no loss"):
-        pipe.get_loss(examples)
+        pipe.loss_on(examples)
     with pytest.raises(ValueError, match="gives entities and their probabilities only"):
         pipe.entropies([other.make_doc(TEXTS[0])])
     with pytest.raises(ValueError, match="gives entities and their probabilities only"):

@@ -177,7 +177,7 @@ def test_another_key():
     doc.spans["sc"] = [doc[4:6]]
     nlp(doc)
     assert spans_of(doc, "inner") == NESTED[0][1] and spans_of(doc) == [(4, 6, "")]
-    assert nlp.get_pipe("nested_ner").get_loss(make_examples(nlp, "sc")) == 0.0
+    assert nlp.get_pipe("nested_ner").loss_on(make_examples(nlp, "sc")) == 0.0
 
 
 def test_a_higher_threshold_finds_fewer_spans(nested, copy_of):
@@ -275,10 +275,10 @@ def test_no_loss_without_annotation(nested):
     """A document without the key is not annotated; a document with an empty group is."""
     component = nested.get_pipe("nested_ner")
     plain = [Example(words(nested, text), words(nested, text)) for text, _ in NESTED]
-    assert component.get_loss(plain) == 0.0 and component.get_loss(make_examples(nested)) > 0.0
+    assert component.loss_on(plain) == 0.0 and component.loss_on(make_examples(nested)) > 0.0
     empty = words(nested, NESTED[1][0])
     empty.spans["sc"] = []
-    assert component.get_loss([Example(words(nested, NESTED[1][0]), empty)]) > 0.0
+    assert component.loss_on([Example(words(nested, NESTED[1][0]), empty)]) > 0.0
 
 
 def test_a_batch_without_annotation_is_reported(nested, copy_of):

@@ -388,10 +388,10 @@ def test_documents_without_candidates():
     docs = list(nlp.pipe([Doc(nlp.vocab), Doc(nlp.vocab, words=["Anna"]), predict(nlp, examples)[1]]))
     assert [doc._.relations for doc in docs] == [(), (), ()]
     lonely = [eg for eg in examples if len(eg.predicted.ents) < 2]
-    before = nlp.get_pipe("relation_extractor").get_loss(examples)
-    assert nlp.get_pipe("relation_extractor").get_loss(lonely) == 0.0
+    before = nlp.get_pipe("relation_extractor").loss_on(examples)
+    assert nlp.get_pipe("relation_extractor").loss_on(lonely) == 0.0
     assert nlp.update(lonely, sgd=nlp.resume_training())["relation_extractor"] == 0.0
-    assert nlp.get_pipe("relation_extractor").get_loss(examples) == pytest.approx(before, rel=0.5)
+    assert nlp.get_pipe("relation_extractor").loss_on(examples) == pytest.approx(before, rel=0.5)
 
 
 def test_a_shared_encoder_is_trained_in_updates_without_candidates(tiny_transformers):
@@ -421,10 +421,10 @@ def test_documents_without_annotation_are_not_negative():
     for eg in silent:
         eg.predicted.set_ents(eg.get_aligned_spans_y2x(eg.reference.ents), default="outside")
     pipe = nlp.get_pipe("relation_extractor")
-    assert pipe.get_loss(silent) == 0.0
+    assert pipe.loss_on(silent) == 0.0
     for eg in silent:
         eg.reference._.relations = []
-    assert pipe.get_loss(silent) > pipe.get_loss(examples) > 0
+    assert pipe.loss_on(silent) > pipe.loss_on(examples) > 0
 
 
 def test_warnings_about_gold_relations_that_cannot_be_learned():
@@ -559,6 +559,16 @@ def test_an_entity_on_other_tokens_than_the_gold_one_may_be_right(key):
             doc.spans[key] = doc.ents
             doc.spans[key].attrs["scores"] = [0.5, 0.5]
     assert count_as_right(Example(found, gold), found.ents, key).tolist() == [False, True]
+
+
+def test_a_wrong_entity_with_probability_1_is_not_right():
+    """Only spans without a probability are certain; a head can be as sure of a wrong one."""
+    gold, found = (Doc(Vocab(), words=["Anna", "lives", "in", "Tarvik"]) for _ in range(2))
+    gold.set_ents([Span(gold, 0, 1, "PER")])
+    found.set_ents([Span(found, 0, 1, "LOC"), Span(found, 3, 4, "LOC")])
+    found.ents[0]._.score = 1.0
+    assert span_scores(found, found.ents).tolist() == [1, 1]
+    assert count_as_right(Example(found, gold), found.ents).tolist() == [False, True]
 
 
 def test_gold_entities_tell_nothing_about_spans_from_elsewhere():
@@ -795,7 +805,7 @@ def test_calibration_warns_of_no_relation():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         nlp.get_pipe("relation_extractor").held_out_input(related_examples(nlp)[:1])
-        nlp.get_pipe("relation_extractor").get_loss(related_examples(nlp)[:1])
+        nlp.get_pipe("relation_extractor").loss_on(related_examples(nlp)[:1])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         nlp.get_pipe("relation_extractor").held_out_input(related_examples(nlp))
@@ -1263,7 +1273,7 @@ def test_negative_ratio_applies_to_updates_only():
     assert sum(len(found.pairs) for found in some) == 2 * sum(len(np.unique(own.rows)) for own in gold) == 8
     for whole, part, before, after in zip(every, some, gold, kept, strict=True):
         assert whole.pairs[before.rows].tolist() == part.pairs[after.rows].tolist()
-    assert pipe.get_loss(examples) == pipe.get_loss(examples)
+    assert pipe.loss_on(examples) == pipe.loss_on(examples)
 
 
 @pytest.mark.parametrize("pairs", ["softmax", "markers"])
@@ -1297,7 +1307,7 @@ def test_markers_copy_sampled_pairs_only(monkeypatch):
     nlp.update(examples, sgd=optimizer)
     assert sum(len(made) for made in copies) == 8
     copies.clear()
-    nlp.get_pipe("relation_extractor").get_loss(examples)
+    nlp.get_pipe("relation_extractor").loss_on(examples)
     assert [len(made) for made in copies] == [2, 2, 12]
 
 

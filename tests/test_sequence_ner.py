@@ -136,7 +136,7 @@ def test_training_on_a_long_and_an_empty_document():
     long_text = (" ".join(TEXTS[:1] * 800), [(i * 6, i * 6 + 2, "PER") for i in range(800)])
     examples = [*make_examples(nlp, [long_text]), Example(Doc(nlp.vocab), Doc(nlp.vocab))]
     train(nlp, examples, steps=3)
-    assert math.isfinite(nlp.get_pipe("sequence_ner").get_loss(examples))
+    assert math.isfinite(nlp.get_pipe("sequence_ner").loss_on(examples))
 
 
 def test_entities_that_are_there_stay_or_go():
@@ -414,7 +414,7 @@ def test_class_weights_and_smoothing_change_the_loss():
         nlp.add_pipe("sequence_ner", config={"model": {**small_model("Softmax"), **settings}})
         examples = make_examples(nlp)
         nlp.initialize(lambda: examples)
-        return nlp.get_pipe("sequence_ner").get_loss(examples)
+        return nlp.get_pipe("sequence_ner").loss_on(examples)
 
     weighted = loss(class_weights={"O": 2.0, "PER": 2.0, "LOC": 2.0, "ORG": 2.0})
     assert np.isclose(weighted, 2 * loss(), rtol=1e-4)

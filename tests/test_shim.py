@@ -157,6 +157,26 @@ def test_averages_are_thincs_and_reach_the_weights():
     assert all(torch.equal(p, own[name]) for name, p in weights(shim).items())
 
 
+@pytest.mark.parametrize("make_copy", [TorchShim.copy, copy.deepcopy, lambda shim: pickle.loads(pickle.dumps(shim))])
+def test_a_copy_has_the_averages_of_its_original_until_it_is_trained(make_copy):
+    shim, settings, x = make(), optimizer(use_averages=True), torch.randn(4, 5)
+    update(shim, settings, x)
+    update(shim, settings, x)
+    copied = make_copy(make_copy(shim))
+    with shim.use_params(settings.averages):
+        expected = weights(shim)
+    raw = weights(copied)
+    with copied.use_params(settings.averages):
+        assert all(torch.equal(p, expected[name]) for name, p in weights(copied).items())
+        assert not all(torch.equal(p, raw[name]) for name, p in weights(copied).items())
+    update(copied, settings, x)
+    own = weights(copied)  # the first average of a module
+    with copied.use_params(settings.averages):
+        assert all(torch.equal(p, own[name]) for name, p in weights(copied).items())
+    with shim.use_params(settings.averages):
+        assert all(torch.equal(p, expected[name]) for name, p in weights(shim).items())
+
+
 def test_averages_come_back_after_an_error():
     shim, settings = make(), optimizer(use_averages=True)
     update(shim, settings, torch.randn(4, 5))

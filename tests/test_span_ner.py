@@ -133,7 +133,7 @@ def test_a_resumed_component_reports_gold_spans_that_are_too_wide(factory, copy_
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         resumed.update(examples)
-        resumed.get_pipe(factory).get_loss(examples)
+        resumed.get_pipe(factory).loss_on(examples)
 
 
 def test_gold_spans_that_are_too_wide_are_reported_and_missed():
@@ -180,10 +180,10 @@ def test_labels_can_be_added(flat, copy_of):
 def test_no_loss_without_annotation(flat):
     component = flat.get_pipe("span_ner")
     blank = words(flat, TRAIN[0][0])
-    assert component.get_loss([Example(blank.copy(), blank)]) == 0.0
+    assert component.loss_on([Example(blank.copy(), blank)]) == 0.0
     annotated = words(flat, TRAIN[1][0])
     annotated.set_ents([], default="outside")
-    assert component.get_loss([Example(annotated.copy(), annotated)]) > 0.0
+    assert component.loss_on([Example(annotated.copy(), annotated)]) > 0.0
 
 
 def test_documents_of_any_length(flat):

@@ -108,7 +108,7 @@ def test_averages_of_what_rests_go_on(tiny_transformers, second):
     name, weight = "output.weight", shim.module.output.weight
 
     def distance():
-        return float((optimizer.averages[f"torch-{shim.id}", name] - weight).norm())
+        return float((optimizer.averages[shim.optimizer.name, name] - weight).norm())
 
     for number in range(3):
         step(number)

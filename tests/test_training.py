@@ -224,7 +224,7 @@ def test_errors_of_the_model_name_the_component(monkeypatch):
         raise ValueError("broken")
 
     monkeypatch.setattr(component.shim, "predict", fail)
-    for call in (lambda: component.get_loss(examples), lambda: component.predict([examples[0].predicted])):
+    for call in (lambda: component.loss_on(examples), lambda: component.predict([examples[0].predicted])):
         with pytest.raises(ValueError, match="^sequence_ner: broken"):
             call()
     monkeypatch.setattr(component.shim, "begin_update", fail)

@@ -124,15 +124,23 @@ def scored_spans(group: SpanGroup) -> list[tuple[Span, float | None]]:
 def span_scores(doc: Doc, spans: Sequence[Span], key: str | None = None) -> np.ndarray:
     """(n,) probabilities of spans that are in doc.ents or doc.spans; 1 for those without a probability.
 
+    key: see `find_scores`.
+    """
+    found = find_scores(doc, spans, key)
+    return np.array([1.0 if score is None else score for score in found], dtype=np.float64)
+
+
+def find_scores(doc: Doc, spans: Sequence[Span], key: str | None = None) -> list[float | None]:
+    """Probabilities of spans that are in doc.ents or doc.spans; None for those without one, which are certain.
+
     key: the group in doc.spans that the spans come from; None for doc.ents. Of a span that several layers have, the
         probability in that group counts.
     """
     own = scored_spans(doc.spans[key]) if key is not None and key in doc.spans else scored_entities(doc)
     others = [row for group in doc.spans.values() for row in scored_spans(group)] + scored_entities(doc)
-    known = [(span, score) for span, score in others if score is not None]
-    known += [(span, 1.0 if score is None else score) for span, score in own]
+    known = [(span, score) for span, score in others if score is not None] + own
     scores = {(span.start, span.end, span.label): score for span, score in known}
-    return np.array([scores.get((span.start, span.end, span.label), 1.0) for span in spans], dtype=np.float64)
+    return [scores.get((span.start, span.end, span.label)) for span in spans]
 
 
 def label_spans(spans: Iterable[Span]) -> set[LabelledSpan]:
@@ -142,8 +150,8 @@ def label_spans(spans: Iterable[Span]) -> set[LabelledSpan]:
 def count_as_right(eg: Example, spans: Sequence[Span], key: str | None = None) -> np.ndarray:
     """(n,) bool, which spans of the predicted document are right, as far as the gold annotation tells.
 
-    Spans without a probability count as right, since `span_scores` takes them for certain. So do those of a candidate
-    generator that takes them from elsewhere.
+    Spans without a probability count as right, since they are certain. So do those of a candidate generator that takes
+    them from elsewhere.
 
     key: the group in doc.spans that the spans come from; None for doc.ents.
     """
@@ -151,10 +159,10 @@ def count_as_right(eg: Example, spans: Sequence[Span], key: str | None = None) -
     right = {*gold}
     if key is None:
         right |= label_spans(spans) - label_spans(eg.predicted.ents)
-    known = zip(spans, span_scores(eg.predicted, spans, key).tolist(), strict=True)
+    known = zip(spans, find_scores(eg.predicted, spans, key), strict=True)
     return np.array(
         [
-            score == 1.0 or (span.start, span.end, span.label_) in right or not annotated[span.start : span.end].all()
+            score is None or (span.start, span.end, span.label_) in right or not annotated[span.start : span.end].all()
             for span, score in known
         ],
         dtype=bool,

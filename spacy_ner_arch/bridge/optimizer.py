@@ -33,16 +33,22 @@ class ModuleOptimizer:
     raises ValueError, under loss scaling only after MAX_SKIPPED such steps in a row.
 
     module: its parameters must stay the same tensors.
-    name: name of the module, for its averages in thinc's optimizer; no other module has it.
+    names: name of the module, for its averages in thinc's optimizer, which no other module has; then those of the
+        modules that it is a copy of. Until it has averages of its own, it uses those of the first one that has some.
     is_scaled: whether losses are scaled, as float16 needs it.
     groups: what is trained; None for all parameters that have a gradient.
     """
 
     def __init__(
-        self, module: nn.Module, name: str, *, is_scaled: bool, groups: Sequence[ParameterGroup] | None = None
+        self,
+        module: nn.Module,
+        names: Sequence[str],
+        *,
+        is_scaled: bool,
+        groups: Sequence[ParameterGroup] | None = None,
     ) -> None:
         self.module = module
-        self.name = name
+        self.name, *self.originals = names
         self.is_scaled = is_scaled
         self.groups = groups
         # To walk over a transformer in every update would take longer than many of its kernels.
@@ -171,9 +177,9 @@ class ModuleOptimizer:
     @contextlib.contextmanager
     def use_averages(self, averages: dict[Any, Any]) -> Iterator[None]:
         """Use the averages of thinc's optimizer as weights within the context."""
-        named = self.parameters.items()
-        swapped = [(p, averages[self._key(name)]) for name, p in named if self._key(name) in averages]
-        swapped = [(p, average) for p, average in swapped if p.shape == average.shape]
+        owner = next((each for each in (self.name, *self.originals) if any(key[0] == each for key in averages)), None)
+        found = [(p, averages.get((owner, name))) for name, p in self.parameters.items()]
+        swapped = [(p, average) for p, average in found if average is not None and p.shape == average.shape]
         own = [p.detach().clone() for p, _ in swapped]
         with torch.no_grad():
             for p, average in swapped:

@@ -34,6 +34,8 @@ class SharedGradient:
         """
         shim.pending = partial(self._run, backprop)
 
-    def _run(self, backprop: Callable[[Tensor], Any]) -> None:
-        if self._parts:
-            backprop(self.total())
+    def _run(self, backprop: Callable[[Tensor], Any]) -> bool:
+        if not self._parts:
+            return False
+        backprop(self.total())
+        return True

@@ -7,6 +7,7 @@ import contextlib
 import copy
 import functools
 import os
+import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
@@ -47,7 +48,8 @@ class TorchShim(Shim):
 
     groups: parameters that are trained, with their settings, see `train_groups`; None for all but the constant ones.
     constants: names of the parameters that are never trained.
-    pending: a backward pass that a caller has left for later, see `flush`.
+    pending: a backward pass that a caller has left for later, see `flush`. It returns whether it had a gradient.
+    names: of the module, then of those that it is a copy of; see ModuleOptimizer.
     """
 
     def __init__(self, build: Callable[..., nn.Module], *, dtype: str = "float32", frozen: bool = False) -> None:
@@ -59,7 +61,8 @@ class TorchShim(Shim):
         self.frozen = self._always_frozen = frozen
         self.groups: Sequence[ParameterGroup] | None = None
         self.constants = frozenset[str]()
-        self.pending: Callable[[], None] | None = None
+        self.pending: Callable[[], bool] | None = None
+        self.names: tuple[str, ...] = (new_name(),)
         self._forget_parameters()
 
     # Building
@@ -139,9 +142,8 @@ class TorchShim(Shim):
     def optimizer(self) -> ModuleOptimizer:
         """What trains the parameters of the module."""
         if self._optimizer is None:
-            # The averages have the id in their keys. Other keys of thinc begin with the number of a node.
-            name, is_scaled = f"torch-{self.id}", self.dtype == "float16"
-            self._optimizer = ModuleOptimizer(self.module, name, is_scaled=is_scaled, groups=self.groups)
+            is_scaled = self.dtype == "float16"
+            self._optimizer = ModuleOptimizer(self.module, self.names, is_scaled=is_scaled, groups=self.groups)
         return self._optimizer
 
     # Running
@@ -181,6 +183,7 @@ class TorchShim(Shim):
         weights add up until `finish_update`.
         """
         self.flush()
+        self.pending = None  # the vectors of an update get no gradient after it
         if self.frozen and not args[0].is_floating_point():
             return self._predict(args, torch.no_grad()), no_backprop
         if not self.module.training:
@@ -220,10 +223,9 @@ class TorchShim(Shim):
         self.optimizer.restart(groups)
 
     def flush(self) -> None:
-        """Run the backward pass that a caller has left for later in `pending`, if any."""
-        pending, self.pending = self.pending, None
-        if pending is not None:
-            pending()
+        """Run the backward pass that a caller has left for later in `pending`, unless it has no gradient yet."""
+        if self.pending is not None and self.pending():
+            self.pending = None
 
     def finish_update(self, optimizer: Optimizer) -> None:
         """Update all parameters by the gradients since the last step."""
@@ -246,6 +248,7 @@ class TorchShim(Shim):
             if isinstance(module, nn.RNNBase):  # its weights lie in one piece of memory, but not those of a copy
                 module.flatten_parameters()
         copied.groups, copied.constants, copied.frozen = self.groups, self.constants, self.frozen
+        copied.names += self.names
         return copied
 
     def to_device(self, device_type: str, device_id: int) -> None:
@@ -259,10 +262,10 @@ class TorchShim(Shim):
         return {**self.__dict__, "_optimizer": None, "pending": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # A copy needs an id of its own: that of the original can belong to another module here, and an optimizer keeps
-        # its averages by this id.
+        # A copy needs an id of its own: that of the original can belong to another module here.
         self.__dict__.update(state)
         self.id = Shim(None).id
+        self.names = (new_name(), *self.names)
 
     def to_bytes(self) -> bytes:
         """Weights as safetensors, with the hyperparameters as JSON in the header; empty before initialization."""
@@ -289,6 +292,11 @@ def default_device() -> torch.device:
             f"spaCy uses a GPU, but PyTorch cannot ({error}): `python -m spacy ner-arch doctor --gpu-id 0` says why"
         ) from error
     return device if device.type == "cuda" else torch.device("cpu")
+
+
+def new_name() -> str:
+    """A name that no other module has, also in another process. Keys of thinc's optimizer begin with a number."""
+    return f"torch-{uuid.uuid4()}"
 
 
 def no_backprop(*args: Any) -> None:

@@ -5,14 +5,19 @@ waits on a GPU.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
-from spacy.pipeline.tok2vec import Tok2VecListener, forward
+from spacy.errors import Errors
+from spacy.pipeline.tok2vec import Tok2VecListener
 from spacy.tokens import Doc
 from thinc.types import Floats2d
 
 from .encoder import TokenVectors
 from .rows import join
+from .shim import no_backprop
+
+# Attributes of a listener that hold the batch which the shared encoder has passed on.
+OF_BATCH = ("_batch_id", "_outputs", "_backprop")
 
 
 class PicklableListener:
@@ -21,7 +26,7 @@ class PicklableListener:
     def __reduce_ex__(self, protocol: Any) -> Any:
         reduced: Any = super().__reduce_ex__(protocol)
         make, arguments, (own, slots), *rest = reduced
-        return make, arguments, ({**own, "_batch_id": None, "_outputs": None, "_backprop": None}, slots), *rest
+        return make, arguments, ({**own, **dict.fromkeys(OF_BATCH)}, slots), *rest
 
 
 class TokenListener(PicklableListener, Tok2VecListener):
@@ -36,12 +41,31 @@ class TokenListener(PicklableListener, Tok2VecListener):
 
 
 def listen(model: TokenListener, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Callable]:
-    vectors, backprop = forward(model, docs, is_train)
-    if not isinstance(vectors, TokenVectors):  # of another model, or stored with the documents
-        return vectors, backprop
+    if not is_train or model._batch_id is None:
+        return doc_vectors(model, docs, is_train), no_backprop
+    model.verify_inputs(docs)
+    vectors: Any = model._outputs
+    backprop: Any = model._backprop
 
     def backprop_batch(gradients: list[Floats2d]) -> Any:
+        # The next update may be without the encoder.
+        for name in OF_BATCH:
+            setattr(model, name, None)
+        if not isinstance(vectors, TokenVectors):  # of another model
+            return backprop(gradients)
         vectors.gradient.add(join(model, gradients))
         return backprop([])
 
     return vectors, backprop_batch
+
+
+def doc_vectors(model: TokenListener, docs: list[Doc], is_train: bool) -> list[Floats2d]:
+    """Vectors that the component has set on the documents. In prediction, zeros for those without."""
+    has_vectors = [doc.tensor is not None and doc.tensor.size > 0 for doc in docs]
+    if is_train and not all(has or not len(doc) for doc, has in zip(docs, has_vectors, strict=True)):
+        raise ValueError(Errors.E203.format(name="tok2vec" if model.upstream_name == "*" else model.upstream_name))
+    width = model.get_dim("nO")
+    return [
+        cast(Floats2d, doc.tensor) if has else model.ops.alloc2f(len(doc), width)
+        for doc, has in zip(docs, has_vectors, strict=True)
+    ]

@@ -220,10 +220,6 @@ class TorchPipe(TrainablePipe):
                     f"{labels}"
                 )
 
-    @property
-    def is_resizable(self) -> bool:
-        return True
-
     # Warnings
 
     def not_warned(self, kind: str, names: Iterable[str]) -> list[str]:
@@ -291,10 +287,11 @@ class TorchPipe(TrainablePipe):
                 stacklevel=2,
             )
 
-    def get_loss(self, examples: Iterable[Example], scores: Any = None) -> float:
+    def loss_on(self, examples: Iterable[Example]) -> float:
         """Loss on the examples, without training on them."""
         examples = list(examples)
-        validate_examples(examples, f"{type(self).__name__}.get_loss")
+        validate_examples(examples, f"{type(self).__name__}.loss_on")
+        check_vectors(self, [eg.predicted for eg in examples])
         with named_errors(self.name):
             return float(self.model.predict(self.model_input(examples)).total)
 

@@ -74,8 +74,8 @@ def listener_path(model: Model) -> str:
 
 
 def check_encoders(pipe: TrainablePipe, nlp: Language) -> None:
-    """Raise ValueError if the encoder to which a component listens is not initialized, or if a second encoder runs
-    between them: it would replace the vectors of the first one.
+    """Raise ValueError if the encoder to which a component listens is not initialized, has another width, or if a
+    second encoder runs between them: it would replace the vectors of the first one.
     """
     earlier = [name for name, _ in before(nlp, pipe.name)]
     for node in pipe.model.walk():
@@ -92,11 +92,23 @@ def check_encoders(pipe: TrainablePipe, nlp: Language) -> None:
                 "it from frozen_components; to keep a pretrained transformer as it is, set frozen = true in "
                 f"[components.{used[0]}.model]"
             )
+        width, expected = node.maybe_get_dim("nO"), width_of(nlp.get_pipe(used[0])) if used else None
+        if None not in (width, expected) and width != expected:
+            raise ValueError(
+                f"{pipe.name} listens to {used[0]!r} with width = {width}, but the vectors of {used[0]!r} are "
+                f"{expected} wide: set width = {expected} in [components.{pipe.name}.{listener_path(pipe.model)}]"
+            )
         if upstream in encoders[:-1]:
             raise ValueError(
                 f"{pipe.name} listens to {upstream!r}, but {encoders[-1]!r} runs between them and replaces the "
                 f"vectors ({vectors.place}): put {pipe.name!r} before {encoders[-1]!r} in [nlp] pipeline"
             )
+
+
+def width_of(pipe: Any) -> int | None:
+    """Width of the vectors of a component, if it is known."""
+    model = getattr(pipe, "model", None)
+    return model.maybe_get_dim("nO") if isinstance(model, Model) else None
 
 
 def is_initialized(model: Any) -> bool:
