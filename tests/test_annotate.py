@@ -459,9 +459,13 @@ def test_another_run_is_refused_with_what_differs(model, trained, texts, whole, 
     (tmp_path / "a.jsonl").write_bytes(data.replace(b"Tarvik", b"Tarvic"))
     output = refused(model, tmp_path / "a.jsonl", folder, *options)
     assert f"input {tmp_path / 'a.jsonl'}: {len(data)} bytes" in output
+    output = run(model, tmp_path / "a.jsonl", folder, *options, "--force")
+    assert "another run" not in output and b"Tarvic" in b"".join(contents(folder).values())
     # The same model in another place is the same model.
     (tmp_path / "a.jsonl").write_bytes(data)
     shutil.copytree(model, tmp_path / "moved")
+    run(model, tmp_path / "a.jsonl", folder, *options, "--force")
+    assert contents(folder) == before
     assert "complete already" in run(tmp_path / "moved", tmp_path / "a.jsonl", folder, *options)
 
 

@@ -104,6 +104,15 @@ def test_a_torch_that_cannot_use_the_gpu_is_named(gpu, monkeypatch, capsys):
         default_device()
 
 
+def test_on_apples_gpu_the_models_run_on_the_cpu(gpu, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert spacy.cli._util.require_gpu(0)
+    for output in ("".join(capsys.readouterr()), doctor("--gpu-id", "0")[1]):
+        assert "run on the CPU, because it has no float64" in " ".join(output.split()) and "CUDA" not in output
+    assert doctor("--gpu-id", "0")[0] == 0
+
+
 @pytest.mark.parametrize("units, expected", [({"amx_bf16": True}, True), ({"avx512_bf16": True}, False), ({}, False)])
 def test_auto_is_bfloat16_where_there_are_units(units, expected, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: units, raising=False)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -241,6 +242,15 @@ def test_quotes_in_variables_keep_paths_with_blanks():
             assert words[words.index(f"--paths.{option}") + 1] == path
     for name in ("evaluate-custom", "evaluate-vectors"):
         assert paths["dev"] in split_command(scripts[name][0])
+
+
+def test_windows_runs_the_same_commands():
+    """There, weasel keeps the quotes around arguments."""
+    commands = srsly.read_yaml(ROOT / "project.yml")["commands"]
+    for script in (script for command in commands for script in command["script"]):
+        # The sentence of label-sample has quotes on Windows.
+        words = [word.strip('"') for word in shlex.split(script, posix=False)]
+        assert words == shlex.split(script), script
 
 
 def test_every_asset_is_the_input_of_a_command():

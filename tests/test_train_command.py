@@ -170,6 +170,35 @@ def test_several_processes_end_with_the_weights_of_one(make_job, number):
     check_processes(make_job, number, RUNS)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_config_from_standard_input(make_job, encoding):
+    job = make_job("bilstm_crf", "örtlich", **{"training.max_steps": 1})
+    result = CliRunner().invoke(
+        app,
+        ["train", "-", "--output", str(job.output)],
+        input=job.config.replace("[nlp]", "# ö\n[nlp]").encode(encoding),
+    )
+    assert result.exit_code == 0, result.output
+    assert (job.output / "model-last").is_dir()
+
+
+def test_a_config_that_cannot_be_read(tmp_path):
+    path = tmp_path / "a.cfg"
+    assert "No such file" in invoke(path)
+    path.write_bytes("[nlp]\n".encode("utf-16"))
+    for output in (invoke(path), invoke(path, name="debug-data")):
+        assert f"{path} is not UTF-8 (invalid start byte at byte 1): convert the file" in output
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_checkpoint_that_was_read_is_not_kept_open(make_job):
+    """Windows does not replace an open file, and the next checkpoint replaces it."""
+    job = make_job("bilstm_crf", "one", **{"training.max_steps": 1})
+    command.run_job(job)
+    checkpoint = read_checkpoint(job.output / FILE)
+    assert checkpoint.tensors and FILE not in Path("/proc/self/maps").read_text()
+
+
 def test_two_trainings_do_not_write_to_one_folder(make_job, capsys):
     """A scheduler may start a job again before the old one has ended. Both would exchange half-written folders."""
     job = make_job("bilstm_crf", "one", **{"training.max_steps": 1})
@@ -298,9 +327,9 @@ def test_checkpoints_between_evaluations(make_job, monkeypatch):
     assert files(whole.output / "model-last") == files(parts.output / "model-last")
 
 
-def invoke(*arguments) -> str:
+def invoke(*arguments, name="train") -> str:
     """Output of a command that fails."""
-    result = CliRunner().invoke(app, ["train", *map(str, arguments)])
+    result = CliRunner().invoke(app, [name, *map(str, arguments)])
     assert result.exit_code == 1
     return " ".join(result.output.split())
 

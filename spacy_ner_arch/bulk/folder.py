@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..formats.files import LOCK, TEMPORARY, lock_folder, replace_file, sync
-from ..formats.manifest import MANIFEST, REJECTS, REMEDY, Entry, as_line, read_manifest
+from ..formats.manifest import MANIFEST, REJECTS, Entry, as_line, read_manifest
 from .annotator import ShardResult
 from .inputs import file_checksum
 from .outputs import OUTPUTS
@@ -31,15 +31,16 @@ class OutputFolder:
     path: path of the folder, which is made.
     header: what the output depends on, as JSON values.
     ending: file ending of the shards.
+    force: replace the output of another run.
 
     finished: number and line of the manifest of each shard that is finished and intact.
     damaged: names of files that the manifest lists but that are missing or changed; they are made again.
-    Raises ValueError if another process writes to the folder, it has other files, or its manifest has another header
-    and a document.
+    Raises ValueError if another process writes to the folder, it has other files, or, without `force`, its manifest has
+    another header and a document.
     """
 
-    def __init__(self, path: Path, header: Entry, ending: str) -> None:
-        self.path, self.header, self.ending = path, header, ending
+    def __init__(self, path: Path, header: Entry, ending: str, *, force: bool = False) -> None:
+        self.path, self.header, self.ending, self.force = path, header, ending, force
         self.finished: dict[int, Entry] = {}
         self.damaged: list[str] = []
         self.totals: Entry | None = None
@@ -63,14 +64,15 @@ class OutputFolder:
             return
         header, *entries = read_manifest(manifest)
         differences = header_differences(header, self.header)
-        if header and differences and not any(entry.get("documents") for entry in entries):
-            # Another run that annotated nothing, since an option was wrong: nothing is lost.
+        if header and differences and (self.force or not any(entry.get("documents") for entry in entries)):
+            # Of another run that annotated nothing, since an option was wrong, nothing is lost.
             for name in (name for entry in entries for name in entry.get("files", ())):
                 (self.path / name).unlink(missing_ok=True)
             self._write_manifest()
             return
         if differences:
-            raise ValueError("\n  ".join([f"{self.path} has the output of another run; {REMEDY}", *differences]))
+            remedy = "give another output folder, or --force to replace it"
+            raise ValueError("\n  ".join([f"{self.path} has the output of another run; {remedy}", *differences]))
         self.header = header
         for entry in entries:
             if "totals" in entry:

@@ -57,6 +57,7 @@ def annotate(
     address: str | None = Option(
         None, "--address", help="Address of the Ray cluster; default: start Ray on this machine"
     ),
+    force: bool = Option(False, "--force", "-F", help="Replace the output of another run"),
     code: Path | None = CODE,
     use_gpu: int = GPU_ID,
 ) -> None:
@@ -80,7 +81,7 @@ def annotate(
             raise ValueError(f"--gold-labels is for .spacy files, and {without[0]} has no annotation; convert it")
         columns = common_columns([file for file in files if file.size], text_column) if to == "parquet" else None
         job = Job(model, fingerprint(model), code, use_gpu, batch_size, text_column, key, to, columns, teacher)
-        with OutputFolder(output, make_header(job, files, shard_size), to) as folder:
+        with OutputFolder(output, make_header(job, files, shard_size), to, force=force) as folder:
             if folder.damaged:
                 msg.warn(f"{len(folder.damaged)} files are missing or changed and are made again: {folder.damaged[0]}")
             if folder.totals is not None:

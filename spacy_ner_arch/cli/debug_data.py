@@ -49,7 +49,7 @@ def debug_data(
         if json_path is not None:
             check_output(json_path, [config, *find_inputs(setup.nlp.config.interpolate())])
         data, problems = inspect_corpora(setup)
-    except (ValueError, OSError, ClickException) as error:
+    except (ValueError, OSError, ImportError, ClickException) as error:
         fail(f"Cannot check {config}", error)
     print_corpora(data)
     msg.divider("Problems")

@@ -39,6 +39,8 @@ def doctor(gpu_id: int = Option(-1, "--gpu-id", "-g", help="GPU to check; -1 for
         if torch.cuda.is_available():
             msg.info("PyTorch finds a GPU; check it with --gpu-id 0")
         return
+    if is_apples():
+        return
     msg.divider(f"GPU {gpu_id}")
     works = [run_check("PyTorch", check_torch, torch_remedy, gpu_id)]
     works += [run_check("spaCy", check_spacy, cupy_remedy, gpu_id)]
@@ -68,6 +70,16 @@ def cupy_packages() -> list[str]:
     """Names of the installed packages of CuPy. There is one for each version of CUDA."""
     names = {str(found.metadata["Name"]).lower() for found in distributions() if found.metadata["Name"]}
     return sorted(name for name in names if name == "cupy" or name.startswith(("cupy-cuda", "cupy-rocm")))
+
+
+def is_apples() -> bool:
+    """Whether the GPU is Apple's. Says what runs on it."""
+    import torch
+
+    if not torch.backends.mps.is_available():
+        return False
+    msg.info("On Apple's GPU, the models of this package run on the CPU, because it has no float64")
+    return True
 
 
 def run_check(what: str, check: Callable[[int], str], remedy: Callable[[], str], gpu_id: int) -> bool:
@@ -225,6 +237,6 @@ def require_gpu(gpu_id: int = 0) -> bool:
     except Exception as error:  # without its libraries CuPy raises errors of all kinds
         msg.fail(str(error), number_remedy(gpu_id) or f"{cupy_remedy()}. {check}")
         raise SystemExit(1) from error
-    if not torch.cuda.is_available():
+    if not (is_apples() or torch.cuda.is_available()):
         msg.warn("PyTorch cannot use the GPU, so all components that need it will fail", f"{torch_remedy()}. {check}")
     return True

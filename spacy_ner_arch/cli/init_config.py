@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from spacy.util import is_package
+from spacy.util import get_lang_class, is_package
 from typer import Argument, Option
 from wasabi import msg
 
@@ -77,6 +77,10 @@ def init_config(
         except ValueError as error:
             missing = "There is no such folder, and no installed package. Training will need one."
             warn(f"{option} {name}", error if Path(name).exists() or is_package(name) else missing)
+    try:
+        get_lang_class(lang)()
+    except ImportError as error:
+        warn(f"--lang {lang}: training will need a package for the tokenizer", error)
     with writing(output):
         write_text(output, [text])
     msg.good(f"Saved config to {output}")

@@ -13,7 +13,7 @@ from spacy.tokens import Doc
 from spacy.training import Example
 from spacy.training.initialize import get_sourced_components, init_nlp
 from spacy.training.loop import train
-from spacy.util import dot_to_object, load_config, load_model
+from spacy.util import dot_to_object, load_model
 from wasabi import msg
 
 from ..annotation.alternatives import ALTERNATIVES
@@ -21,7 +21,7 @@ from ..annotation.describe import Counted
 from ..evaluation.doubts import MIN_PROBABILITY, Doubt, entity_doubts, relation_doubts
 from ..formats import write_docbin
 from ..training.checks import unknown_settings
-from .pipelines import GOLD_ENTITIES, check_word_vectors, predict_corpus, with_tokens
+from .pipelines import GOLD_ENTITIES, check_word_vectors, config_text, parse_config, predict_corpus, with_tokens
 
 
 def train_parts(
@@ -43,7 +43,8 @@ def train_parts(
         raise ValueError(
             f"{len(groups)} different texts are too few for {folds} parts; give a lower --folds, or --model"
         )
-    original = load_config(config, overrides)
+    text = config_text(config)
+    original = parse_config(text, overrides)
     names = corpus_settings(original)
     for text in unknown_settings(original):
         msg.warn(text)
@@ -55,7 +56,7 @@ def train_parts(
         write_docbin([docs[i] for i in numbers if i not in chosen], paths["train"])
         write_docbin([docs[i] for i in held_out], paths["dev"])
         replaced = {name: str(path) for part, path in paths.items() for name in names[part]}
-        complete = load_config(config, {**overrides, **replaced})
+        complete = parse_config(text, {**overrides, **replaced})
         check_word_vectors(complete)
         output = folder / f"pipeline{fold}"
         output.mkdir()

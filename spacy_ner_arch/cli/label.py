@@ -113,7 +113,7 @@ def open_output(path: Path | None) -> Iterator[IO[str]]:
     if path is None:
         yield typer.get_text_stream("stdout", encoding="utf8")
         return
-    with complete_files() as temporary, temporary(path).open("w", encoding="utf8") as file:
+    with complete_files() as temporary, temporary(path).open("w", encoding="utf8", newline="") as file:
         yield file
 
 

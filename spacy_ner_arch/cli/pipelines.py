@@ -4,13 +4,13 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spacy.cli._util import import_code, setup_gpu
 from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
-from spacy.util import load_model
+from spacy.util import CONFIG_SECTION_ORDER, load_model
 from thinc.api import Config
 from typer import BadParameter
 from wasabi import msg
@@ -42,6 +42,23 @@ def check_corpus(path: Path | None) -> Path | None:
         except (ValueError, OSError) as error:
             raise BadParameter(str(error)) from error
     return path
+
+
+def config_text(path: Path) -> str:
+    """The text of a config. Raises ValueError if it is not UTF-8, OSError if the file cannot be read.
+
+    path: the file; `-` for standard input.
+    """
+    data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    try:
+        return data.decode("utf-8-sig")  # programs on Windows write a byte order mark
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 ({error.reason} at byte {error.start + 1}): convert the file") from error
+
+
+def parse_config(text: str, overrides: dict[str, Any]) -> Config:
+    """A config with overrides, as spaCy makes it."""
+    return Config(section_order=CONFIG_SECTION_ORDER).from_str(text, overrides=overrides, interpolate=False)
 
 
 def check_corpora(config: Config) -> None:

@@ -86,7 +86,7 @@ def review(
                 f"doc._.relations between the entities; the corpus has {describe_layers(docs)}"
             )
         counts = write_review(output, corpus.name, ranked(doubts), examples, places, ALTERNATIVES, limit)
-    except (ValueError, OSError, ClickException) as error:
+    except (ValueError, OSError, ImportError, ClickException) as error:
         fail(f"Cannot review {corpus}", error)
     for kind, count in counts.most_common():
         msg.text(f"{count} {kind}")

@@ -11,14 +11,13 @@ from typing import Any, NamedTuple, NoReturn
 import typer
 from spacy.cli._util import import_code, parse_config_overrides, setup_gpu, show_validation_error
 from spacy.language import Language
-from spacy.util import CONFIG_SECTION_ORDER
 from thinc.api import Config
 from typer import Argument, Option
 from wasabi import msg
 
 from .messages import fail
 from .options import CODE, GPU_ID
-from .pipelines import check_corpora, check_word_vectors
+from .pipelines import check_corpora, check_word_vectors, config_text, parse_config
 from .training_output import check_pipelines, find_checkpoint, locked_folder
 
 
@@ -42,9 +41,7 @@ class TrainingJob(NamedTuple):
 
 def train(
     context: typer.Context,
-    config: Path = Argument(
-        ..., help="Config file, or - for standard input", exists=True, allow_dash=True, dir_okay=False
-    ),
+    config: Path = Argument(..., help="Config file, or - for standard input", allow_dash=True, dir_okay=False),
     output: Path | None = Option(
         None, "--output", "--output-path", "-o", help="Folder for the pipelines and the checkpoint", file_okay=False
     ),
@@ -72,10 +69,10 @@ def train(
         chosen = find_devices(gpus, use_gpu, workers)
         if output is None and (resume or minutes is not None):
             raise ValueError("--resume and --checkpoint-minutes need the folder of the checkpoint: give --output")
-    except ValueError as error:
+        text = config_text(config)
+    except (ValueError, OSError) as error:
         fail("Cannot train", error)
     overrides = parse_config_overrides(context.args)
-    text = sys.stdin.read() if str(config) == "-" else config.read_text(encoding="utf8")
     jobs = [TrainingJob(config, text, overrides, output, code, verbose, gpu, resume, force, minutes) for gpu in chosen]
     if is_torchrun():
         run_job(jobs[int(os.environ["LOCAL_RANK"]) if len(jobs) > 1 else 0], from_environment=True)
@@ -188,9 +185,7 @@ def read_config(job: TrainingJob) -> tuple[Config, dict[str, Any]]:
     from ..training.conditions import find_conditions
 
     with show_validation_error(job.config_path):
-        config = Config(section_order=CONFIG_SECTION_ORDER).from_str(
-            job.config, overrides=job.overrides, interpolate=False
-        )
+        config = parse_config(job.config, job.overrides)
         return config, find_conditions(config, job.code, job.output)
 
 
@@ -213,10 +208,10 @@ def initialize(job: TrainingJob, config: Config) -> Language:
         check_word_vectors(config)
         with show_validation_error(job.config_path, hint_fill=False):
             return init_nlp(config, use_gpu=job.gpu)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         if job.verbose:
             raise
-        # The cause is a setting or a corpus, so the message is shown without a traceback.
+        # The cause is a setting, a corpus or a missing package, so the message is shown without a traceback.
         raise TrainingError(str(error)) from error
 
 

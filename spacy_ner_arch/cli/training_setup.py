@@ -9,12 +9,12 @@ from spacy.language import Language
 from spacy.schemas import ConfigSchemaInit, ConfigSchemaTraining
 from spacy.training import Example
 from spacy.training.initialize import get_sourced_components
-from spacy.util import dot_to_object, load_config, load_model_from_config, registry, resolve_dot_names
+from spacy.util import dot_to_object, load_model_from_config, registry, resolve_dot_names
 
 from ..annotation.layers import assigning
 from ..formats import find_docbins, read_docbin
 from ..training.checks import unknown_settings
-from .pipelines import check_corpora, check_word_vectors
+from .pipelines import check_corpora, check_word_vectors, config_text, parse_config
 
 PARTS = ("train", "dev")
 # In the error of spaCy about a text that is too long for its tokenizer.
@@ -49,7 +49,7 @@ class Setup(NamedTuple):
 
 def set_up(path: Path, overrides: dict[str, Any]) -> Setup:
     """Make the pipeline of a config, without its weights, and read its corpora."""
-    raw = load_config(path, overrides=overrides)
+    raw = parse_config(config_text(path), overrides)
     check_corpora(raw)
     check_word_vectors(raw)
     nlp = load_model_from_config(raw, auto_fill=True)

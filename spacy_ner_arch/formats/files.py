@@ -193,7 +193,8 @@ def replace_folder(path: Path, write: Callable[[Path], Any]) -> None:
             shutil.rmtree(old, ignore_errors=True)
             os.rename(path, old)
             os.rename(part, path)
-            shutil.rmtree(old)
+            # Windows keeps a file that another process has open.
+            shutil.rmtree(old, ignore_errors=True)
         sync_path(path.parent)
     finally:
         shutil.rmtree(part, ignore_errors=True)

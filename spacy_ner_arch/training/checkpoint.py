@@ -75,7 +75,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
                     f"{path} has version {version}, of spacy_ner_arch {package}; this is spacy_ner_arch {__version__} "
                     f"with version {VERSION}. Resume with that release, or {remedy}"
                 )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            # Copies, since tensors of the file keep it open, and Windows does not replace an open file.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - no mapping
         if values.pop("checksum") != tensors_checksum(values, tensors):
             raise ValueError("its checksum is wrong")
     except TrainingError:
