@@ -202,6 +202,15 @@ def test_words_are_looked_up_by_the_first_attribute_that_the_vectors_have(attrib
     assert found.tolist() == [[x, x + 1, x + 2] if x else [0, 0, 0] for x in expected]
 
 
+def test_words_are_looked_up_composed():
+    """Texts from macOS have `ü` as two code points, and Python gives the lower case of `İ` a dot of its own."""
+    nlp = spacy.blank("tr")
+    nlp.vocab.vectors = table(nlp, ["jürgen", "istanbul"])
+    words = ["Ju\u0308rgen", "Jürgen", "İstanbul", "I\u0307stanbul", "Jurgen"]
+    found = static_vectors([Doc(nlp.vocab, words=words)], 3, [ORTH, LOWER], torch.device("cpu"))
+    assert found[:, 0].tolist() == [1, 1, 4, 4, 0]
+
+
 def test_lower_case_vectors_reach_words_with_capitals_from_disk(tmp_path):
     """spaCy does not store the attribute of a table (3.8), so `spacy init vectors --attr LOWER` is lost on disk."""
     nlp = spacy.blank("en")

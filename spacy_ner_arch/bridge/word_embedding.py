@@ -1,5 +1,6 @@
 """The embedding of words, features and characters as a thinc model, and two embeddings side by side."""
 
+import unicodedata
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -9,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from spacy.attrs import IDS, ORTH
+from spacy.strings import get_string_id
 from spacy.tokens import Doc
 from spacy.vectors import Mode, Vectors
 from thinc.api import Model, get_array_module, xp2torch
@@ -177,15 +179,27 @@ def warn_of_missing_vectors(docs: Sequence[Doc], found: torch.Tensor) -> None:
 def find_rows(docs: Sequence[Doc], vectors: Vectors, attributes: list[int]) -> np.ndarray:
     """Rows (N,) of the tokens in a table of vectors, by the first attribute whose value is in the table; -1 for none.
 
-    The attribute of the table itself does not count: spaCy loses it when it stores the table.
+    If none is, `composed` values count. The attribute of the table itself does not count: spaCy loses it when it stores
+    the table.
     """
     rows = np.full(sum(map(len, docs)), -1)
-    for attribute in attributes:
-        (missing,) = np.nonzero(rows < 0)
-        keys, which = np.unique(attribute_of(docs, attribute)[missing], return_inverse=True)
-        found = np.array([vectors.key2row.get(key, -1) for key in keys.tolist()], dtype=np.int64)
-        rows[missing] = found[which.reshape(-1)]
+    for compose in (False, True):
+        for attribute in attributes:
+            (missing,) = np.nonzero(rows < 0)
+            keys, which = np.unique(attribute_of(docs, attribute)[missing], return_inverse=True)
+            wanted = map(composed, word_strings(docs, keys.tolist())) if compose else keys.tolist()
+            found = np.array([vectors.key2row.get(get_string_id(key), -1) for key in wanted], dtype=np.int64)
+            rows[missing] = found[which.reshape(-1)]
     return rows
+
+
+def composed(word: str) -> str:
+    """The word with one code point for each letter with accents, as most vectors have it.
+
+    In texts from macOS, accents are often code points of their own, as is the dot of `i` when Python lowers the Turkish
+    letter `İ`.
+    """
+    return unicodedata.normalize("NFC", word).replace("i\u0307", "i")
 
 
 def attribute_of(docs: Sequence[Doc], attribute: int) -> np.ndarray:
