@@ -817,13 +817,11 @@ TAGS_SCALE, PAIRS_SCALE = f"{MODEL}.loss_scale", f"{PAIR_MODEL}.loss_scale"
 
 
 def layer_rates(top: float, factor: float) -> dict[str, Any]:
-    """A rate for each layer of MiniLM, lower for those below."""
-    groups: dict[str, Any] = {}
-    for layer in reversed(range(6)):
-        rate = top * factor ** (5 - layer)
-        groups[f"layer_{layer}"] = {"match": rf"^transformer\..*layer\.{layer}\.", "learn_rate": linear(rate, WARMUP)}
-    groups["transformer"] = {"learn_rate": linear(top * factor**6, WARMUP)}
-    groups["sequence_ner"] = {"learn_rate": linear(HEAD_RATE, WARMUP)}
+    """A rate for each layer of the transformer, lower for those below."""
+    groups = {
+        "transformer": {"learn_rate": linear(top, WARMUP), "layer_decay": factor},
+        "sequence_ner": {"learn_rate": linear(HEAD_RATE, WARMUP)},
+    }
     return {"@callbacks": "spacy_ner_arch.Stages.v1", "stages": {"all": {"groups": groups}}}
 
 

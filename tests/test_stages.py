@@ -5,15 +5,16 @@ import re
 import pytest
 import torch
 from conftest import make_examples, make_nlp, transformer_nlp
+from families import make_family
 from spacy.util import registry
 from thinc.api import Adam, warmup_linear
 
 from spacy_ner_arch.training.stages import create_stages, layer_shims
 
 
-def make(folder, stages, max_steps=0, frozen=False, with_optimizer=False, **settings):
-    """A pipeline and a function for one step of `spacy train`."""
-    nlp = transformer_nlp(folder, dropout=0.0, frozen=frozen)
+def make(folder, stages, max_steps=0, with_optimizer=False, transformer=None, **settings):
+    """A pipeline and a function for one step of `spacy train`. transformer: settings of the transformer."""
+    nlp = transformer_nlp(folder, dropout=0.0, **(transformer or {}))
     nlp.config["training"]["max_steps"] = max_steps
     nlp.initialize(lambda: make_examples(nlp))
     callback = create_stages(stages)
@@ -72,9 +73,71 @@ def test_what_a_stage_does_not_name_rests(tiny_transformers):
     assert moved(second, weights(nlp)) >= {name for name in used if name.endswith("weight") and "LayerNorm" not in name}
 
 
+def rates_of(nlp):
+    """The rate of each parameter of the transformer."""
+    shim = nlp.get_pipe("transformer").model.shims[0]
+    return {name: group.learn_rate for group in shim.groups for name in group.names}, shim
+
+
+# By family, parts of the names of what is below the layers, of the two layers, and above them.
+LAYERS = {
+    "bert": ["embeddings.", "layer.0.", "layer.1."],
+    "gpt2": ["wte.|wpe.", "h.0.", "h.1.|ln_f."],
+    "t5": ["embed_tokens.", "block.0.", "block.1.|final_layer_norm."],
+    "deberta-v2": ["embeddings.", "layer.0.", "layer.1.|encoder.LayerNorm.|rel_embeddings."],
+    "flaubert": [
+        "embeddings.|layer_norm_emb.",
+        r"attentions.0.|ffns.0.|layer_norm[12].0.",
+        "attentions.1.|ffns.1.|layer_norm[12].1.",
+    ],
+}
+
+
+@pytest.mark.parametrize("family", LAYERS)
+def test_lower_layers_have_lower_rates(family, tmp_path):
+    make_family(family, tmp_path)
+    group = {"learn_rate": warmup_linear(0.001, 2, 4), "layer_decay": 0.5}
+    stages = {"all": {"groups": {"transformer": group, "sequence_ner": {}}}}
+    nlp, step = make(tmp_path, stages, transformer={"transformer_config": {}})
+    for number, rate in enumerate((0.0, 0.0005, 0.001)):
+        step(number)
+        rates, shim = rates_of(nlp)
+        assert rates.keys() == {name for name, _ in shim.module.named_parameters()}
+        for name, found in rates.items():
+            # From the top: what is named `embeddings` also matches other parts.
+            depth = next(i for i, part in enumerate(reversed(LAYERS[family])) if re.search(part, name))
+            assert found == pytest.approx(rate * 0.5**depth), name
+
+
+def test_a_decay_for_layers_holds_within_its_group(tmp_path):
+    """A group of the lower layers; what it does not match has another rate."""
+    groups = {
+        "lower": {"match": r"transformer\..*(embeddings|layer\.0)\.", "learn_rate": 0.001, "layer_decay": 0.5},
+        "transformer": {"learn_rate": 0.002},
+        "sequence_ner": {"learn_rate": 0.004, "layer_decay": 0.5},
+    }
+    make_family("bert", tmp_path)
+    nlp, step = make(tmp_path, {"all": {"groups": groups}})
+    step(0)
+    rates, _ = rates_of(nlp)
+    for name, rate in rates.items():
+        assert rate == (0.0005 if "embeddings" in name else 0.001 if "layer.0" in name else 0.002), name
+    assert {group.learn_rate for group in nlp.get_pipe("sequence_ner").shim.groups} == {0.004}
+
+
+@pytest.mark.parametrize("settings", [{"layer_decay": 0.5}, {"learn_rate": 1, "layer_decay": 0.0}])
+def test_a_decay_that_is_none(settings):
+    with pytest.raises(
+        ValueError, match=r"groups.transformer\]: layer_decay = .* must be above 0 .* needs a learn_rate"
+    ):
+        create_stages({"all": {"groups": {"transformer": settings}}})
+
+
 def test_what_is_frozen_in_the_config_stays_frozen(tiny_transformers):
     nlp, step = make(
-        tiny_transformers["bert"], {"all": {"groups": {"transformer": {}, "sequence_ner": {}}}}, frozen=True
+        tiny_transformers["bert"],
+        {"all": {"groups": {"transformer": {}, "sequence_ner": {}}}},
+        transformer={"frozen": True},
     )
     before = weights(nlp)
     with pytest.warns(UserWarning, match=r"stages\.all\.groups\.transformer\] trains nothing.* `frozen`"):

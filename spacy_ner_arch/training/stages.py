@@ -14,7 +14,9 @@ from ..bridge.optimizer import ParameterGroup
 from ..bridge.shim import TorchShim, torch_shims
 
 STAGE_KEYS = {"steps", "groups"}
-GROUP_KEYS = {"match", "learn_rate", "weight_decay"}
+GROUP_KEYS = {"match", "learn_rate", "layer_decay", "weight_decay"}
+# The number of a layer in the name of a parameter.
+LAYER = re.compile(r"\.(\d+)\.")
 
 
 @registry.callbacks("spacy_ner_arch.Stages.v1")
@@ -35,13 +37,16 @@ def create_stages(stages: dict[str, dict[str, Any]]) -> Callable[[Language, dict
             match: regular expression that is searched in `component.layer.parameter`; null for all parameters of the
                 component with the name of the group. A parameter belongs to the first group that it matches.
             learn_rate: number or schedule; null for that of [training.optimizer].
+            layer_decay: factor of the rate for each layer of a transformer below the highest one of the group, and once
+                more for what is below all layers, such as the embeddings; null for one rate.
             weight_decay: decay of weights, not of biases and normalization; null for L2 of [training.optimizer].
     The other settings of [training.optimizer] hold for all groups. Gradients are clipped by their norm over all
     parameters of a module (the transformer, or a head with its encoder).
 
     Raises ValueError before the first update if a group gets no parameter, and warns if it gets only constant or frozen
     ones.
-    Source: Howard and Ruder 2018; two stages for a transformer under a BiLSTM-CRF, NER-Research.
+    Source: Howard and Ruder 2018; layer_decay: Clark et al. 2020; two stages for a transformer under a BiLSTM-CRF,
+    NER-Research.
     """
     check(stages)
     return Stages(stages)
@@ -54,7 +59,8 @@ class Stages:
         self.stages = stages
         self._starts: list[tuple[int, str]] = []
         self._current: str | None = None
-        self._running: list[tuple[Iterator[float], list[ParameterGroup]]] = []
+        # Rates, and the groups of parameters that have them, with a factor.
+        self._running: list[tuple[Iterator[float], list[tuple[ParameterGroup, float]]]] = []
 
     def __call__(self, nlp: Language, info: dict[str, Any]) -> None:
         step = info["step"]
@@ -66,8 +72,8 @@ class Stages:
             self._enter(nlp, due)
         for rates, groups in self._running:
             rate = next(rates)
-            for group in groups:
-                group.learn_rate = rate
+            for group, factor in groups:
+                group.learn_rate = rate * factor
 
     def _begin(self, nlp: Language) -> None:
         """Compute the first step of each stage; check all stages before training."""
@@ -94,14 +100,15 @@ class Stages:
             settings = stage["groups"][group_name]
             groups = []
             for shim, names in parts.items():
-                group = ParameterGroup(names, weight_decay=settings.get("weight_decay"))
-                by_shim[shim].append(group)
-                groups.append(group)
+                for factor, own in by_layer(shim, names, settings.get("layer_decay")).items():
+                    group = ParameterGroup(own, weight_decay=settings.get("weight_decay"))
+                    by_shim[shim].append(group)
+                    groups.append((group, factor))
             rate = settings.get("learn_rate")
             if rate is not None:
                 self._running.append((iter(constant(rate) if isinstance(rate, (int, float)) else rate), groups))
-        for shim, groups in by_shim.items():
-            shim.train_groups(groups)
+        for shim, trained in by_shim.items():
+            shim.train_groups(trained)
 
 
 def check(stages: dict[str, dict[str, Any]]) -> None:
@@ -122,8 +129,12 @@ def check(stages: dict[str, dict[str, Any]]) -> None:
             raise ValueError(f"{where}: steps = {steps}; only the last stage may be null, for the rest of training")
         for group_name, group in stage["groups"].items():
             unknown = set(group) - GROUP_KEYS
+            at = f"{where[:-1]}.groups.{group_name}]"
             if unknown:
-                raise ValueError(f"{where[:-1]}.groups.{group_name}]: unknown settings {', '.join(sorted(unknown))}")
+                raise ValueError(f"{at}: unknown settings {', '.join(sorted(unknown))}")
+            decay = group.get("layer_decay")
+            if decay is not None and (not 0 < decay <= 1 or group.get("learn_rate") is None):
+                raise ValueError(f"{at}: layer_decay = {decay} must be above 0 and at most 1, and needs a learn_rate")
 
 
 def layer_shims(nlp: Language) -> Iterator[tuple[str, TorchShim]]:
@@ -169,6 +180,24 @@ def find_groups(nlp: Language, name: str, stage: dict[str, Any]) -> dict[str, di
                 f"{', '.join(sorted(layers)) or 'no layers of spacy_ner_arch'}"
             )
     return found
+
+
+def by_layer(shim: TorchShim, names: frozenset[str], decay: float | None) -> dict[float, frozenset[str]]:
+    """The parameters of a group in one module, by the factor of their rate."""
+    if decay is None:
+        return {1.0: names}
+    numbers = {name: int(found[1]) for name in names if (found := LAYER.search(f".{name}"))}
+    if not numbers:
+        return {1.0: names}
+    lowest, highest = min(numbers.values()), max(numbers.values())
+    factors: dict[float, set[str]] = {}
+    below = True  # In the order of the module, embeddings precede the layers, and what follows them is above them.
+    for name, _ in shim.module.named_parameters():
+        if name in names:
+            below = below and name not in numbers
+            depth = highest - numbers.get(name, lowest - 1 if below else highest)
+            factors.setdefault(decay**depth, set()).add(name)
+    return {factor: frozenset(own) for factor, own in factors.items()}
 
 
 def warn_of_idle(nlp: Language, name: str, groups: dict[str, dict[TorchShim, frozenset[str]]]) -> None:
