@@ -667,7 +667,8 @@ def write_corpora(folder):
 def test_debug_data_counts_documents_of_a_teacher():
     examples = make_examples(spacy.blank("en"))
     examples[1].reference.user_data[TEACHER] = {}
-    assert count_documents(examples, set())["counts"]["documents with a teacher's probabilities"] == 1
+    counts = count_documents(examples, set(), spacy.blank("en").tokenizer)["counts"]
+    assert counts["documents with a teacher's probabilities"] == 1
 
 
 def make_copy(ents, text="Anna left Tarvik", missing=(), relations=None):
@@ -694,7 +695,7 @@ def make_copy(ents, text="Anna left Tarvik", missing=(), relations=None):
 )
 def test_debug_data_finds_texts_with_different_annotation(docs, is_different):
     docs = [make_copy([], text="Nothing ."), *docs]
-    counts = count_documents([Example(doc.copy(), doc) for doc in docs], set())
+    counts = count_documents([Example(doc.copy(), doc) for doc in docs], set(), spacy.blank("en").tokenizer)
     assert counts["counts"]["texts with different annotation in several documents"] == is_different
     examples = ["'Anna left Tarvik' (documents 2, 3)"] if is_different else []
     assert counts["examples"].get("texts with different annotation in several documents", []) == examples
@@ -709,6 +710,27 @@ def test_debug_data_names_texts_that_spacy_does_not_tokenize(tmp_path):
     output = " ".join(run("debug-data", tmp_path / "my.cfg", *options, code=1).split())
     assert "texts are longer than the 1,000,000 characters that spaCy tokenizes (nlp.max_length)" in output
     assert "document 2 of" in output and "(1,000,005 characters)" in output
+
+
+def test_debug_data_counts_tokens_that_the_tokenizer_splits(tmp_path):
+    """Training has the tokens of a document with unknown spaces; the pipeline finds others in its text."""
+    (tmp_path / "my.cfg").write_text(make_config(find_cell(), lang="zh"), encoding="utf8")
+    vocab = spacy.blank("zh").vocab
+    words = ["上海", "很", "大", "，", "上海"]
+    docs = [Doc(vocab, words=words), Doc(vocab, words=words, spaces=[False] * 5)]
+    for doc in docs:
+        doc.set_ents([Span(doc, 0, 1, "LOC")])
+    DocBin(docs=docs).to_disk(tmp_path / "train.spacy")
+    DocBin(docs=docs[1:]).to_disk(tmp_path / "dev.spacy")
+    options = ["--paths.train", tmp_path / "train.spacy", "--paths.dev", tmp_path / "dev.spacy"]
+    output = " ".join(run("debug-data", tmp_path / "my.cfg", *options, "--json", tmp_path / "data.json").split())
+    counts = srsly.read_json(tmp_path / "data.json")["documents"]
+    assert counts["train"]["counts"]["tokens of documents with unknown spaces"] == 5
+    assert counts["train"]["counts"]["tokens of these that the tokenizer splits"] == 2
+    assert counts["train"]["examples"]["tokens of these that the tokenizer splits"] == ["'上海' into '上' '海'"]
+    assert counts["dev"]["counts"]["tokens of these that the tokenizer splits"] == 0
+    assert "2 of 5 (40.0 %) tokens of train that stand without their spaces are split by" in output
+    assert "tokens of dev" not in output
 
 
 def test_debug_data_warns_of_rounds_that_overlap(tmp_path):

@@ -104,6 +104,22 @@ def test_align_is_passed_on(tmp_path: Path) -> None:
     assert entities(tmp_path / "a.spacy") == [("Anna", "PER"), ("Tarviknow", "LOC")]
 
 
+def test_tokens_that_the_tokenizer_splits_are_counted(tmp_path: Path) -> None:
+    """A pipeline that is trained on words finds nothing in a text whose tokens are characters."""
+    words = tmp_path / "words.conll"
+    words.write_text("上海 B-LOC\n很 O\n大 O\n\n上海 B-LOC\n\n北京 B-LOC\n\n", encoding="utf-8")
+    output = run(words, tmp_path, "--lang", "zh")
+    assert f"splits 3 of 5 (60.0 %) {words}:1: '上海' into '上' '海' {words}:7: '北京' into '北' '京'" in output
+    assert "3 of 5 (60.0 %) tokens of the source are split by the tokenizer of 'zh'" in output
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text(json.dumps({"text": "上海很大", "entities": [[0, 2, "LOC"]]}), encoding="utf-8")
+    assert "splits" not in run(texts, tmp_path, "--lang", "zh")
+    hyphens = tmp_path / "hyphens.conll"
+    hyphens.write_text("Tarvik-born B-MISC\nAnna B-PER\nleft O\nBrenna B-LOC\n. O\n")
+    output = run(hyphens, tmp_path)
+    assert "splits 1 of 5 (20.0 %)" in output and "are split by" not in output
+
+
 def test_misc_key_is_passed_on(tmp_path: Path) -> None:
     path = tmp_path / "a.conllu"
     path.write_text("1\tAnna\t_\t_\t_\t_\t_\t_\t_\tEnt=B-PER\n\n")

@@ -131,7 +131,7 @@ def convert(
         except (ValueError, OSError, ImportError) as error:
             fail(f"Cannot convert {path}", f"{error}{other_format(path, format)}")
         msg.divider(str(path))
-        show_report(report, labels)
+        show_report(report, labels, repr(lang))
         for part, part_docs in parts.items():
             msg.good(f"{output_dir / part}.spacy: {len(part_docs)} docs")
         found_fields |= report.documents_with_field.keys()
@@ -195,9 +195,12 @@ def other_format(path: Path, format: str) -> str:
     return "" if found == format else f"\nThe file looks like the format {found} ({FORMATS[found].content})"
 
 
-def show_report(report: "ReadReport", labels: str | None) -> None:
-    """Print what was read, and warn of what training will not see."""
-    from ..formats.counts import MISALIGNED, SKIPPED
+def show_report(report: "ReadReport", labels: str | None, tokenizer: str) -> None:
+    """Print what was read, and warn of what training will not see.
+
+    tokenizer: what the tokenizer is that of.
+    """
+    from ..formats.counts import MISALIGNED, MOST_SPLIT, SKIPPED, SPLIT
     from ..formats.spans import OTHER_LABEL
 
     print(report.summary())
@@ -209,6 +212,13 @@ def show_report(report: "ReadReport", labels: str | None) -> None:
         msg.warn(f"--on-error skip has left out {report.share(SKIPPED)} sentences with all their annotation")
     if report.notes[MISALIGNED]:
         msg.warn(f"{report.share(MISALIGNED)} entities do not align with the tokenizer; training loses them")
+    if report.notes[SPLIT] > MOST_SPLIT * report.checked[SPLIT]:
+        msg.warn(
+            f"{report.share(SPLIT)} tokens of the source are split by the tokenizer of {tokenizer}: the pipeline will "
+            "read other tokens in raw text than it was trained on, and scores on this corpus do not show that",
+            "Convert texts with offsets, or columns of the tokenizer's own tokens, or choose another tokenizer or "
+            "segmenter",
+        )
 
 
 def output_name(path: Path) -> str:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from ..annotation.layers import assigning
 from ..annotation.sentences import with_sentences
 from ..annotation.words import has_words
+from ..formats.counts import MOST_SPLIT
 from ..pipes.base import TorchPipe, labels_in
 from ..pipes.gold_checks import width_remedy
 from ..pipes.relation_checks import warn_of_type_pairs
@@ -21,7 +22,9 @@ from .corpus_counts import (
     MISALIGNED,
     MISSING_TOKENS,
     PAIRS_WITH_LABELS,
+    SPLIT,
     UNANNOTATED,
+    WITHOUT_SPACES,
     count_candidates,
     count_documents,
     count_relations,
@@ -65,7 +68,7 @@ def inspect_corpora(setup: Setup) -> tuple[dict[str, Any], list[Problem]]:
 
     data: dict[str, Any] = {
         "documents": {
-            part: count_documents(setup.examples[part], texts[other])
+            part: count_documents(setup.examples[part], texts[other], setup.nlp.tokenizer)
             for part, other in zip(PARTS, reversed(PARTS), strict=True)
         },
         "entities": each(count_spans),
@@ -115,6 +118,16 @@ def check_documents(documents: Parts) -> Iterator[Problem]:
                 f"{copies} texts of {part} occur with different annotation, such as "
                 f"{documents[part]['examples'][CONTRADICTORY][0]}",
                 "keep one of them: if an export has the texts of earlier ones as well, convert the last one only",
+            )
+        split, tokens = (documents[part]["counts"][name] for name in (SPLIT, WITHOUT_SPACES))
+        if split > MOST_SPLIT * tokens:
+            yield Problem(
+                "warning",
+                f"{split} of {tokens} ({100 * split / tokens:.1f} %) tokens of {part} that stand without their spaces "
+                f"are split by the tokenizer of the pipeline, such as {documents[part]['examples'][SPLIT][0]}: in raw "
+                "text it will read other tokens than it was trained on",
+                "convert texts with offsets, or columns of the tokenizer's own tokens, or choose another tokenizer or "
+                "segmenter in [nlp.tokenizer]",
             )
     both = documents["dev"]["counts"][IN_BOTH]
     if both:

@@ -20,7 +20,7 @@ from ..annotation.describe import describe_relation, describe_span
 from ..annotation.entities import IOB_MISSING
 from ..annotation.relations import aligned_keys, has_relations, relation_keys
 from ..annotation.teachers import TEACHER
-from ..formats.texts import describe_misalignment
+from ..formats.texts import describe_misalignment, split_finder
 from ..pipes.relation_extractor import RelationExtractor
 
 Counts = dict[str, Any]
@@ -30,6 +30,8 @@ KEPT_EXAMPLES = 5
 # Names of counts.
 IN_BOTH = "documents that are in both corpora"
 CONTRADICTORY = "texts with different annotation in several documents"
+WITHOUT_SPACES = "tokens of documents with unknown spaces"
+SPLIT = "tokens of these that the tokenizer splits"
 UNANNOTATED = "documents without this annotation"
 MISALIGNED = "not aligned with the tokenizer"
 CROSSING = "across a sentence boundary"
@@ -62,10 +64,11 @@ class Tally:
         return {**others, "counts": dict(self.counts), "examples": dict(self.examples)}
 
 
-def count_documents(examples: Sequence[Example], other_texts: set[str]) -> Counts:
-    """Size of a corpus, and its annotation of sentences and trees.
+def count_documents(examples: Sequence[Example], other_texts: set[str], tokenizer: Callable[[str], Doc]) -> Counts:
+    """Size of a corpus, its tokens, and its annotation of sentences and trees.
 
     other_texts: texts of the other corpus.
+    tokenizer: that of the pipeline.
     """
     tally = Tally()
     docs = [eg.reference for eg in examples]
@@ -73,6 +76,7 @@ def count_documents(examples: Sequence[Example], other_texts: set[str]) -> Count
     tally.counts["documents"] = len(docs)
     tally.counts["empty documents"] = sum(not len(doc) for doc in docs)
     tally.counts["tokens"] = sum(len(eg.predicted) for eg in examples)
+    count_splits(tally, docs, tokenizer)
     tally.counts["documents with sentence boundaries"] = sum(doc.has_annotation("SENT_START") for doc in docs)
     tally.counts["documents with dependency trees"] = sum(doc.has_annotation("DEP") for doc in docs)
     tally.counts["documents with a teacher's probabilities"] = sum(TEACHER in doc.user_data for doc in docs)
@@ -86,6 +90,18 @@ def count_documents(examples: Sequence[Example], other_texts: set[str]) -> Count
             tally.note(IN_BOTH, repr, text[:80])
             tally.counts[IN_BOTH] += number - 1
     return tally.as_dict()
+
+
+def count_splits(tally: Tally, docs: Iterable[Doc], tokenizer: Callable[[str], Doc]) -> None:
+    """Count the tokens of documents with unknown spaces, and those that the tokenizer splits in a text."""
+    words = Counter(token.text for doc in docs if doc.has_unknown_spaces for token in doc)
+    tally.counts[WITHOUT_SPACES] = words.total()
+    tally.counts[SPLIT] = 0
+    describe_split = split_finder(tokenizer)
+    for word, number in words.items():
+        if split := describe_split(word):
+            tally.note(SPLIT, str, split)
+            tally.counts[SPLIT] += number - 1
 
 
 def find_contradictions(docs: Sequence[Doc]) -> list[list[int]]:

@@ -15,6 +15,9 @@ ON_ERROR = ("raise", "skip")
 SKIPPED = "skipped sentences"
 MISALIGNED = "entities that do not align with the tokenizer"
 MISALIGNED_RELATION = "relations whose arguments do not align with the tokenizer"
+SPLIT = "tokens of the source that the tokenizer splits"
+# Share of such tokens that gets a warning. English corpora have a few per cent, most of them with hyphens.
+MOST_SPLIT = 0.2
 
 
 class Note(NamedTuple):

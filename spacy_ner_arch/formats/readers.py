@@ -27,7 +27,7 @@ from .brat import read_brat
 from .conll import read_conll
 from .conllu import read_conllu
 from .corpora import DocredRecord, DygieRecord, GlinerRecord, TacredRecord, read_corpus
-from .counts import MISALIGNED, MISALIGNED_RELATION, Note, ReadReport, check_on_error
+from .counts import MISALIGNED, MISALIGNED_RELATION, SPLIT, Note, ReadReport, check_on_error
 from .csv_tokens import read_csv
 from .datasets import read_datasets
 from .json_spans import read_spans, read_spert
@@ -39,7 +39,7 @@ from .semeval import read_semeval
 from .sentence import SPANS_KEY, Sentence, make_doc
 from .spacy_json import read_spacy_json, read_training_json
 from .spans import select_labels
-from .texts import describe_misalignment
+from .texts import describe_misalignment, split_finder
 
 Tokenizer = Callable[[str], Doc]
 
@@ -181,6 +181,7 @@ def read_docs(
     documents: make one Doc of each document of the source.
     tokenizer: tokenizer of that pipeline. If given, spans (in formats with spans, otherwise entities) and relations of
         Docs with known spaces are compared with its tokens. Those that do not align are counted; training loses them.
+        In Docs with unknown spaces, tokens that it splits are counted.
     options: other options of the reader.
     Yields the Docs in the order of the file. No Doc is empty.
     Raises FormatError while reading; ValueError for an unknown format or on_error, n_sents below 1 or together with
@@ -222,6 +223,8 @@ def _make_docs(
     n_sents: int | None,
     tokenizer: Tokenizer | None,
 ) -> Iterator[Doc]:
+    describe_split = split_finder(tokenizer) if tokenizer is not None else None
+    shown: set[str] = set()
     for document in source:
         size = n_sents or len(document)
         for first in range(0, len(document), size):
@@ -231,7 +234,24 @@ def _make_docs(
                 report.relations_dropped += sum(len(sentence.relations or ()) for sentence in group)
             if tokenizer is not None and not doc.has_unknown_spaces:
                 _check_alignment(doc, tokenizer(doc.text), group, report)
+            elif describe_split is not None:
+                _count_split(group, describe_split, report, shown)
             yield doc
+
+
+def _count_split(
+    sentences: list[Sentence], describe_split: Callable[[str], str], report: ReadReport, shown: set[str]
+) -> None:
+    """Count the words that the tokenizer splits.
+
+    shown: descriptions of those that were counted, which are no examples again.
+    """
+    for sentence in sentences:
+        report.checked[SPLIT] += len(sentence.words)
+        for split in filter(None, map(describe_split, sentence.words)):
+            if sentence.line is not None:
+                report.note(Note(sentence.line, SPLIT, "" if split in shown else split))
+            shown.add(split)
 
 
 def _check_alignment(doc: Doc, tokenized: Doc, sentences: list[Sentence], report: ReadReport) -> None:

@@ -1,6 +1,7 @@
 """Annotated texts with offsets in characters, and their tokenization."""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from reprlib import repr as short_repr
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -156,3 +157,14 @@ def describe_misalignment(doc: Doc, start: int, end: int, label: str) -> str:
         if token.idx + len(token) > end:
             reasons.append(f"ends inside of the token {token.text!r}")
     return f"{quote(doc.text[start:end])} {label} {' and '.join(reasons) or 'has other tokens'}"
+
+
+def split_finder(tokenizer: Callable[[str], Doc]) -> Callable[[str], str]:
+    """A function that describes how the tokenizer splits a word, "" if it does not. It remembers the words."""
+
+    @cache
+    def describe_split(word: str) -> str:
+        parts = [token.text for token in tokenizer(word)]
+        return f"{quote(word)} into {' '.join(map(quote, parts))}" if len(parts) > 1 else ""
+
+    return describe_split
