@@ -1232,6 +1232,23 @@ def test_documents_without_gold_annotation_are_counted(trained, tmp_path):
     assert "nothing to compare" not in output("report", "some")
 
 
+@pytest.mark.parametrize("command", ["evaluate", "report"])
+def test_gold_entities_that_do_not_align_are_counted(trained, tmp_path, command):
+    """No pipeline with these tokens can find them."""
+    trained.to_disk(tmp_path / "model")
+    gold = [eg.reference for eg in make_examples(trained)]
+    DocBin(docs=gold).to_disk(tmp_path / "a.spacy")
+    doc = Doc(trained.vocab, words=["Tarv", "ik", "wept"], spaces=[False, True, False])
+    doc.set_ents([Span(doc, 0, 1, "LOC")])
+    doc.spans["other"] = [doc[1:2]]
+    DocBin(docs=[*gold, doc]).to_disk(tmp_path / "b.spacy")
+    options = ["-o", tmp_path / "page"] if command == "report" else []
+    assert "cannot be found" not in run(command, tmp_path / "model", tmp_path / "a.spacy", *options)
+    output = " ".join(run(command, tmp_path / "model", tmp_path / "b.spacy", *options).split())
+    assert "1 gold entities or spans cannot be found, since they do not align with the tokens of the pipeline" in output
+    assert "such as 'Tarv' LOC ends inside of the token 'Tarvik'. They count as missed" in output
+
+
 def test_report_numbers_documents_as_the_corpus_does(trained, tmp_path):
     trained.to_disk(tmp_path / "model")
     empty, missed = Doc(trained.vocab), Doc(trained.vocab, words=["slept"], ents=["B-ODD"])

@@ -97,11 +97,21 @@ def test_align_is_passed_on(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(TEXT)
     output = run(path, tmp_path, "-f", "offsets")
-    assert "1 of 2 (50.0 %) entities do not align with the tokenizer" in output
+    assert (
+        "1 of 2 (50.0 %) entities do not align with the tokenizer of 'en'; training and evaluation lose them" in output
+    )
     assert f"{path}:1: 'Tarvik' LOC ends inside of the token 'Tarviknow'" in output
     assert entities(tmp_path / "a.spacy") == [("Anna", "PER")]
     run(path, tmp_path, "-f", "offsets", "--align", "expand")
     assert entities(tmp_path / "a.spacy") == [("Anna", "PER"), ("Tarviknow", "LOC")]
+
+
+def test_entities_that_are_kept_but_do_not_align_count_in_evaluation(tmp_path: Path) -> None:
+    path = tmp_path / "a.conllu"
+    path.write_text("1\tTarv\t_\t_\t_\t_\t_\t_\t_\tNE=B-LOC|SpaceAfter=No\n2\tik\t_\t_\t_\t_\t_\t_\t_\t_\n\n")
+    output = run(path, tmp_path)
+    assert "of 'en'; training loses them, and evaluation counts them as missed" in output
+    assert entities(tmp_path / "a.spacy") == [("Tarv", "LOC")]
 
 
 def test_tokens_that_the_tokenizer_splits_are_counted(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def convert(
     """
     from tqdm import tqdm
 
-    from ..formats import ReadReport, read_docs, split_docs, write_docbins
+    from ..formats import FORMATS, ReadReport, read_docs, split_docs, write_docbins
 
     if len(inputs) > 1 and (name or split):
         msg.fail("--name and --split take one input file", exits=1)
@@ -131,7 +131,7 @@ def convert(
         except (ValueError, OSError, ImportError) as error:
             fail(f"Cannot convert {path}", f"{error}{other_format(path, format)}")
         msg.divider(str(path))
-        show_report(report, labels, repr(lang))
+        show_report(report, labels, repr(lang), FORMATS[found].has_texts)
         for part, part_docs in parts.items():
             msg.good(f"{output_dir / part}.spacy: {len(part_docs)} docs")
         found_fields |= report.documents_with_field.keys()
@@ -195,10 +195,11 @@ def other_format(path: Path, format: str) -> str:
     return "" if found == format else f"\nThe file looks like the format {found} ({FORMATS[found].content})"
 
 
-def show_report(report: "ReadReport", labels: str | None, tokenizer: str) -> None:
-    """Print what was read, and warn of what training will not see.
+def show_report(report: "ReadReport", labels: str | None, tokenizer: str, leaves_out: bool) -> None:
+    """Print what was read, and warn of what training or evaluation will not see.
 
     tokenizer: what the tokenizer is that of.
+    leaves_out: whether entities that do not align with it are left out of the documents.
     """
     from ..formats.counts import MISALIGNED, MOST_SPLIT, SKIPPED, SPLIT
     from ..formats.spans import OTHER_LABEL
@@ -211,7 +212,12 @@ def show_report(report: "ReadReport", labels: str | None, tokenizer: str) -> Non
     if report.notes[SKIPPED]:
         msg.warn(f"--on-error skip has left out {report.share(SKIPPED)} sentences with all their annotation")
     if report.notes[MISALIGNED]:
-        msg.warn(f"{report.share(MISALIGNED)} entities do not align with the tokenizer; training loses them")
+        lost = (
+            "training and evaluation lose them"
+            if leaves_out
+            else "training loses them, and evaluation counts them as missed"
+        )
+        msg.warn(f"{report.share(MISALIGNED)} entities do not align with the tokenizer of {tokenizer}; {lost}")
     if report.notes[SPLIT] > MOST_SPLIT * report.checked[SPLIT]:
         msg.warn(
             f"{report.share(SPLIT)} tokens of the source are split by the tokenizer of {tokenizer}: the pipeline will "

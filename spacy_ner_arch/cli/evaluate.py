@@ -19,6 +19,7 @@ from .pipelines import (
     finds_entities,
     load,
     predict_corpus,
+    report_misaligned,
     setters,
     warn_of_no_comparison,
 )
@@ -96,6 +97,7 @@ def evaluate(
         layer = LAYERS.get(name) or spans_layer(name.removeprefix("spans_").removesuffix("_table"))
         if rows and (missing := without_layer((eg.reference for eg in examples), layer)):
             msg.warn(f"{missing} of {len(examples)} documents are without gold {layer}, and not scored")
+    report_misaligned(nlp, examples)
     if output is not None:
         as_json = {name: [row._asdict() for row in rows] for name, rows in tables.items()}
         with writing(output):

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from spacy.cli._util import import_code, setup_gpu
 from spacy.language import Language
-from spacy.tokens import Doc
+from spacy.tokens import Doc, Span
 from spacy.training import Example
 from spacy.util import CONFIG_SECTION_ORDER, load_model
 from thinc.api import Config
 from typer import BadParameter
 from wasabi import msg
 
+from ..annotation.alignment import find_misaligned
 from ..annotation.layers import assigning, describe_layers, labels_of
 from .messages import fail
 
@@ -168,6 +169,25 @@ def warn_of_no_comparison(corpus: Path, examples: Sequence[Example]) -> None:
     gold = describe_layers(eg.reference for eg in examples)
     predicted = describe_layers(eg.predicted for eg in examples)
     msg.warn(f"{corpus}: nothing to compare. Corpus: {gold}. Predictions: {predicted}.")
+
+
+def report_misaligned(nlp: Language, examples: Iterable[Example]) -> None:
+    """Say how many gold entities and spans of the layers that a pipeline sets do not align with its tokens."""
+    from .corpus_counts import describe_misaligned
+
+    has_ents, has_spans = (bool(assigning(nlp, layer)) for layer in ("doc.ents", "doc.spans"))
+    found: list[tuple[Example, Span]] = []
+    for eg in examples:
+        gold = list(eg.reference.ents) if has_ents else []
+        for key in eg.predicted.spans if has_spans else ():
+            gold += eg.reference.spans.get(key, ())
+        found += [(eg, span) for span in find_misaligned(eg, list(dict.fromkeys(gold)))]
+    if found:
+        wordings = ", ".join(describe_misaligned(eg, span) for eg, span in found[:3])
+        msg.warn(
+            f"{len(found)} gold entities or spans cannot be found, since they do not align with the tokens of the "
+            f"pipeline, such as {wordings}. They count as missed"
+        )
 
 
 def with_tokens(docs: Iterable[Doc]) -> list[int]:

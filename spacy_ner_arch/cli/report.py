@@ -14,6 +14,7 @@ from .pipelines import (
     finds_entities,
     load,
     predict_corpus,
+    report_misaligned,
     warn_of_no_comparison,
     with_tokens,
 )
@@ -50,4 +51,5 @@ def report(
         fail("Cannot write the report", error)
     if not any(task.rows for task in find_tasks(nlp, examples)):
         warn_of_no_comparison(corpus, examples)
+    report_misaligned(nlp, examples)
     msg.good(f"Saved report to {page}")
