@@ -102,7 +102,7 @@ def test_align_is_passed_on(tmp_path: Path) -> None:
     )
     assert f"{path}:1: 'Tarvik' LOC ends inside of the token 'Tarviknow'" in output
     assert entities(tmp_path / "a.spacy") == [("Anna", "PER")]
-    run(path, tmp_path, "-f", "offsets", "--align", "expand")
+    assert "--align has moved" not in run(path, tmp_path, "-f", "offsets", "--align", "expand")
     assert entities(tmp_path / "a.spacy") == [("Anna", "PER"), ("Tarviknow", "LOC")]
 
 
@@ -128,6 +128,20 @@ def test_tokens_that_the_tokenizer_splits_are_counted(tmp_path: Path) -> None:
     hyphens.write_text("Tarvik-born B-MISC\nAnna B-PER\nleft O\nBrenna B-LOC\n. O\n")
     output = run(hyphens, tmp_path)
     assert "splits 1 of 5 (20.0 %)" in output and "are split by" not in output
+
+
+def test_texts_of_another_language_than_the_tokenizer(tmp_path: Path) -> None:
+    """All entities are within the one token that the English tokenizer finds."""
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"text": "我在上海很好", "entities": [[2, 4, "LOC"]]}), encoding="utf-8")
+    output = run(path, tmp_path, "-f", "offsets")
+    assert "1 of 1 (100.0 %) entities do not align with the tokenizer of 'en'" in output
+    assert "Correct their bounds, give --align expand or contract, or give the --lang" in output
+    assert "No entity was read" not in output
+    output = run(path, tmp_path, "-f", "offsets", "--align", "expand")
+    assert "--align has moved 1 of 1 entities" in output and "give their --lang" in output
+    output = run(path, tmp_path, "-f", "offsets", "--align", "expand", "--lang", "zh")
+    assert "--align has moved" not in output
 
 
 def test_misc_key_is_passed_on(tmp_path: Path) -> None:

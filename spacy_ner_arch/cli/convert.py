@@ -203,21 +203,29 @@ def show_report(report: "ReadReport", labels: str | None, tokenizer: str, leaves
     """
     from ..formats.counts import MISALIGNED, MOST_SPLIT, SKIPPED, SPLIT
     from ..formats.spans import OTHER_LABEL
+    from ..formats.texts import MOVED
 
     print(report.summary())
     if not report.entities and report.notes[OTHER_LABEL]:
         msg.warn(f"No entity was read: none has a label of --labels {labels}")
-    elif not report.entities:
+    elif not report.entities and not report.notes[MISALIGNED]:
         msg.warn("No entity was read: check the column (conll) or the key (other formats) of the entities")
     if report.notes[SKIPPED]:
         msg.warn(f"--on-error skip has left out {report.share(SKIPPED)} sentences with all their annotation")
     if report.notes[MISALIGNED]:
-        lost = (
-            "training and evaluation lose them"
-            if leaves_out
-            else "training loses them, and evaluation counts them as missed"
+        lost, align = "training loses them, and evaluation counts them as missed", ""
+        if leaves_out:
+            lost, align = "training and evaluation lose them", ", give --align expand or contract"
+        msg.warn(
+            f"{report.share(MISALIGNED)} entities do not align with the tokenizer of {tokenizer}; {lost}",
+            f"Correct their bounds{align}, or give the --lang of the texts",
         )
-        msg.warn(f"{report.share(MISALIGNED)} entities do not align with the tokenizer of {tokenizer}; {lost}")
+    if report.notes[MOVED] > report.checked[MISALIGNED] / 2:
+        msg.warn(
+            f"--align has moved {report.notes[MOVED]} of {report.checked[MISALIGNED]} entities to the bounds of tokens "
+            f"of the tokenizer of {tokenizer}",
+            "Look at the examples above; if it is not the language of the texts, give their --lang",
+        )
     if report.notes[SPLIT] > MOST_SPLIT * report.checked[SPLIT]:
         msg.warn(
             f"{report.share(SPLIT)} tokens of the source are split by the tokenizer of {tokenizer}: the pipeline will "
