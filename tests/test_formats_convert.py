@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import spacy
 from spacy.cli import app
 from spacy.tokens import Doc, DocBin
 from spacy.vocab import Vocab
@@ -142,6 +143,92 @@ def test_texts_of_another_language_than_the_tokenizer(tmp_path: Path) -> None:
     assert "--align has moved 1 of 1 entities" in output and "give their --lang" in output
     output = run(path, tmp_path, "-f", "offsets", "--align", "expand", "--lang", "zh")
     assert "--align has moved" not in output
+
+
+CUTTER = """
+from spacy import registry
+from spacy.tokens import Doc
+
+class Cutter:
+    def __init__(self, vocab):
+        self.vocab = vocab
+
+    def initialize(self, get_examples, nlp, word):
+        self.word = word
+
+    def __call__(self, text):
+        before, _, after = text.partition(self.word)
+        words = [part for part in (before, self.word, after) if part]
+        return Doc(self.vocab, words=words, spaces=[False] * len(words))
+
+@registry.tokenizers("test.Cutter.v1")
+def make_cutter():
+    return lambda nlp: Cutter(nlp.vocab)
+"""
+CUTTER_CONFIG = """
+[nlp]
+lang = "en"
+pipeline = ["ner"]
+tokenizer = {"@tokenizers": "test.Cutter.v1"}
+
+[components]
+
+[components.ner]
+factory = "no_such_factory"
+
+[initialize]
+
+[initialize.tokenizer]
+word = "Tarvik"
+"""
+
+
+def test_the_tokenizer_of_a_config(tmp_path: Path) -> None:
+    """It is initialized as in training, and no component is made."""
+    path, code, config = (tmp_path / name for name in ("a.jsonl", "code.py", "my.cfg"))
+    path.write_text(TEXT)
+    code.write_text(CUTTER)
+    config.write_text(CUTTER_CONFIG)
+    output = run(path, tmp_path, "-f", "offsets", "--config", config, "--code", code)
+    assert f"1 of 2 (50.0 %) entities do not align with the tokenizer of {config};" in output
+    assert entities(tmp_path / "a.spacy") == [("Tarvik", "LOC")]
+    config.write_text(
+        '[nlp]\nlang = "vi"\ntokenizer = {"@tokenizers": "spacy.vi.VietnameseTokenizer", "use_pyvi": false}'
+    )
+    run(path, tmp_path, "-f", "offsets", "--config", config)
+    assert entities(tmp_path / "a.spacy") == [("Anna", "PER")]
+
+
+def test_the_tokenizer_of_a_pipeline(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(TEXT)
+    nlp = spacy.blank("en")
+    nlp.add_pipe("sentencizer")
+    nlp.tokenizer.add_special_case("Tarviknow", [{"ORTH": "Tarvik"}, {"ORTH": "now"}])
+    nlp.to_disk(tmp_path / "model")
+    run(path, tmp_path, "-f", "offsets", "--config", tmp_path / "model")
+    assert entities(tmp_path / "a.spacy") == [("Anna", "PER"), ("Tarvik", "LOC")]
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        ("", ["--lang", "en"], "Give --lang or --config, not both"),
+        ("[nlp]\n", [], "Cannot make the tokenizer of"),
+        ('[nlp]\nlang = "yy"\n', [], "Can't import language yy"),
+        ('[nlp]\nlang = "en"\ntokenizer = {"@tokenizers": "none"}\n', [], "Could not find function 'none'"),
+        ('[nlp]\nlang = "en"\ntokenizer = 1\n', [], "tokenizer"),
+        (None, [], "is not a pipeline"),
+    ],
+)
+def test_a_config_without_a_tokenizer(
+    source: Path, tmp_path: Path, content: str, options: list[str], message: str
+) -> None:
+    config = tmp_path
+    if content is not None:
+        config = tmp_path / "my.cfg"
+        config.write_text(content)
+    assert message in run(source, tmp_path / "out", "--config", config, *options, code=1)
 
 
 def test_misc_key_is_passed_on(tmp_path: Path) -> None:

@@ -5,12 +5,13 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spacy.cli._util import import_code
 from spacy.language import Language
 from typer import Argument, Option
 from wasabi import msg
 
 from .messages import fail
-from .options import split_names
+from .options import CODE, split_names
 
 if TYPE_CHECKING:
     from ..formats import ReadReport
@@ -27,7 +28,15 @@ def convert(
     inputs: list[Path] = Argument(..., help="Corpus files; for brat, also folders", exists=True),
     output_dir: Path = Argument(..., help="Folder for the .spacy files", file_okay=False),
     format: str = Option(AUTO, "--format", "-f", help=FORMAT_HELP),
-    lang: str = Option("en", "--lang", "-l", help="Language of the tokenizer to which the entities are aligned"),
+    lang: str | None = Option(
+        None, "--lang", "-l", help="Language of the tokenizer to which the entities are aligned (default: en)"
+    ),
+    config: Path | None = Option(
+        None,
+        "--config",
+        help="Config, or folder of a pipeline, whose tokenizer takes the place of that of --lang",
+        exists=True,
+    ),
     name: str = Option("", "--name", help="Name of the output, instead of the name of the one input"),
     split: float = Option(0.0, "--split", help="Share of the documents of the one input to write to dev.spacy"),
     seed: int = Option(0, "--seed", help="Seed of that split"),
@@ -72,6 +81,7 @@ def convert(
     on_error: str = Option(
         "raise", "--on-error", help="What to do with a malformed sentence: raise, or skip and count"
     ),
+    code: Path | None = CODE,
 ) -> None:
     """Convert annotated corpora to .spacy files, for `spacy train`.
 
@@ -93,7 +103,10 @@ def convert(
         msg.fail(f"Two inputs would both become {max(stems, key=stems.count)}.spacy; convert them separately", exits=1)
     if split and stems == ["dev"]:
         msg.fail("--split writes dev.spacy; give the other part another --name", exits=1)
-    nlp = make_language(lang)
+    if lang and config:
+        msg.fail("Give --lang or --config, not both: the tokenizer of the config is used", exits=1)
+    import_code(code)
+    nlp = load_tokenizer(config) if config else make_language(lang or "en")
     of_formats: dict[str, Any] = {
         "column": column,
         "misc_key": misc_key,
@@ -131,7 +144,7 @@ def convert(
         except (ValueError, OSError, ImportError) as error:
             fail(f"Cannot convert {path}", f"{error}{other_format(path, format)}")
         msg.divider(str(path))
-        show_report(report, labels, repr(lang), FORMATS[found].has_texts)
+        show_report(report, labels, str(config or repr(nlp.lang)), FORMATS[found].has_texts)
         for part, part_docs in parts.items():
             msg.good(f"{output_dir / part}.spacy: {len(part_docs)} docs")
         found_fields |= report.documents_with_field.keys()
@@ -169,6 +182,33 @@ def make_language(lang: str) -> Language:
         return language()
     except ImportError as error:
         fail(f"Cannot make the tokenizer of {lang!r}, since a package is missing or broken", error)
+
+
+def load_tokenizer(config: Path) -> Language:
+    """A pipeline without components that has the tokenizer of a config, or of the folder of a pipeline.
+
+    Exits with a message if there is none.
+    """
+    from confection import Config
+    from spacy.cli._util import show_validation_error
+    from spacy.util import load_config, load_model_from_config, load_model_from_path
+
+    from ..bulk.models import model_folder
+    from .training_setup import initialize_tokenizer
+
+    try:
+        if config.is_dir():
+            names = load_config(model_folder(str(config)) / "config.cfg")["nlp"]["pipeline"]
+            return load_model_from_path(config, exclude=["vocab", *names])
+        with show_validation_error(config):
+            raw = load_config(config, interpolate=True)
+            settings = {**raw.get("nlp", {}), "pipeline": [], "disabled": []}
+            initialize = {**raw.get("initialize", {}), "components": {}}
+            nlp = load_model_from_config(Config({"nlp": settings, "initialize": initialize}), auto_fill=True)
+            initialize_tokenizer(nlp, list)
+        return nlp
+    except (ValueError, OSError, ImportError) as error:
+        fail(f"Cannot make the tokenizer of {config}", error)
 
 
 def find_format(path: Path, format: str) -> str:
@@ -231,7 +271,7 @@ def show_report(report: "ReadReport", labels: str | None, tokenizer: str, leaves
             f"{report.share(SPLIT)} tokens of the source are split by the tokenizer of {tokenizer}: the pipeline will "
             "read other tokens in raw text than it was trained on, and scores on this corpus do not show that",
             "Convert texts with offsets, or columns of the tokenizer's own tokens, or choose another tokenizer or "
-            "segmenter",
+            "segmenter (--lang, --config)",
         )
 
 

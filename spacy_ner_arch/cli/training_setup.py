@@ -1,6 +1,6 @@
 """The pipeline of a config and its corpora, as training would set them up, without weights."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,13 +55,8 @@ def set_up(path: Path, overrides: dict[str, Any]) -> Setup:
     nlp = load_model_from_config(raw, auto_fill=True)
     config = nlp.config.interpolate()
     training = registry.resolve(config["training"], schema=ConfigSchemaTraining)
-    initialize = registry.resolve(config["initialize"], schema=ConfigSchemaInit)
     readers = resolve_dot_names(config, [training["train_corpus"], training["dev_corpus"]])
-    # As Language.initialize does, but without the components: these two decide on the tokens.
-    if initialize["before_init"] is not None:
-        initialize["before_init"](nlp)
-    if hasattr(nlp.tokenizer, "initialize"):
-        nlp.tokenizer.initialize(lambda: readers[0](nlp), nlp=nlp, **initialize["tokenizer"])
+    initialize_tokenizer(nlp, lambda: readers[0](nlp))
     try:
         examples = {part: list(reader(nlp)) for part, reader in zip(PARTS, readers, strict=True)}
     except ValueError as error:
@@ -72,6 +67,18 @@ def set_up(path: Path, overrides: dict[str, Any]) -> Setup:
     sourced = list(get_sourced_components(raw))
     unknown = list(unknown_settings(raw))
     return Setup(nlp, examples, training["annotating_components"], training["frozen_components"], sourced, unknown)
+
+
+def initialize_tokenizer(nlp: Language, get_examples: Callable[[], Iterable[Example]]) -> None:
+    """Do what Language.initialize does, but without the components: what decides on the tokens.
+
+    get_examples: those of the training corpus.
+    """
+    initialize = registry.resolve(nlp.config.interpolate()["initialize"], schema=ConfigSchemaInit)
+    if initialize["before_init"] is not None:
+        initialize["before_init"](nlp)
+    if hasattr(nlp.tokenizer, "initialize"):
+        nlp.tokenizer.initialize(get_examples, nlp=nlp, **initialize["tokenizer"])
 
 
 def find_long_texts(nlp: Language, config: Config, names: Iterable[str]) -> str:
