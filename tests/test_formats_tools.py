@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import pytest
 import spacy
@@ -911,6 +912,23 @@ def test_brat_with_text_whose_line_ends_were_changed(tmp_path: Path) -> None:
     (tmp_path / "a.ann").write_bytes(b"T1\tLOC 10 16\tTarvik\r\n")
     [doc], _ = read(tmp_path / "a.txt")
     assert doc.text == "Anna\nleft\nTarvik" and named(doc.ents) == [("Tarvik", "LOC")]
+
+
+@pytest.mark.parametrize(("form", "other"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_quotes_in_another_unicode_normalization_fit(tmp_path: Path, form: Any, other: Any) -> None:
+    """The bounds count the characters of the text, so that they are right."""
+    text = normalize(form, "Jürgen left Tarvik.")
+    name, quoted = (normalize(each, "Jürgen") for each in (form, other))
+    (tmp_path / "a.txt").write_text(text)
+    (tmp_path / "a.ann").write_text(f"T1\tPER 0 {len(name)}\t{quoted}\n")
+    entity = {"start": 0, "end": len(name), "label": "PER", "text": quoted}
+    for path in (
+        tmp_path / "a.ann",
+        write(tmp_path, task(submitted(region({"start": 0, "end": len(name)}, "PER", "a", quoted)), text=text)),
+        write(tmp_path, {"text": text, "entities": [entity]}, name="a.jsonl", as_list=False),
+    ):
+        [doc], _ = read(path)
+        assert doc.text == text and named(doc.ents) == [(name, "PER")]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,15 @@ from .lines import BLANKS, FormatError, Line, read_lines
 from .records import check_bounds
 from .sentence import Sentence
 from .spans import RELATION_LEFT_OUT
-from .texts import NO_ENTITY, UNLABELLED, LabelledIndices, TextAnnotation, complete_relations, make_sentences
+from .texts import (
+    NO_ENTITY,
+    UNLABELLED,
+    LabelledIndices,
+    TextAnnotation,
+    complete_relations,
+    is_wording,
+    make_sentences,
+)
 
 REMEDY = (
     "write T1<tab>PER 0 4<tab>Anna for an entity, the end exclusive, and R1<tab>left Arg1:T1 Arg2:T2 for a relation; "
@@ -216,7 +224,7 @@ def _find_fault(entity: Entity, text: str) -> str | None:
     except ValueError as error:
         return str(error)
     found = " ".join(text[start:end] for start, end in entity.parts)
-    if found.split() != entity.quoted.split():
+    if not is_wording(entity.quoted, found):
         return f"the text is {short_repr(found)} between the bounds, not {short_repr(entity.quoted)}"
     return None
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from .label_studio_results import REMEDY, Region, Regions
 from .lines import FormatError, Line
 from .records import check_bounds
+from .texts import is_wording
 from .units import to_characters, unit_places
 
 Bounds = tuple[int, int]
@@ -143,8 +144,4 @@ def _place(region: Region, text: str, places: dict[int, int]) -> Bounds | None:
 def _is_quoted(region: Region, part: str) -> bool:
     """Whether a part of a text is what the region quotes, if it quotes anything."""
     # Label Studio changes the line ends of what it quotes.
-    return region.quoted is None or _words(region.quoted) == _words(part)
-
-
-def _words(text: str) -> list[str]:
-    return text.replace("\\n", "\n").split()
+    return region.quoted is None or is_wording(*(text.replace("\\n", "\n") for text in (region.quoted, part)))

@@ -16,7 +16,7 @@ from .json_files import read_items
 from .lines import Line
 from .records import ANNOTATION_KEYS, Record, Text, Triple, check_bounds, entity_values, read_records
 from .sentence import Sentence
-from .texts import NO_ENTITY, UNLABELLED, TextAnnotation, make_sentences
+from .texts import NO_ENTITY, UNLABELLED, TextAnnotation, is_wording, make_sentences
 from .units import check_unit, to_characters
 
 Key = StrictInt | StrictStr | None
@@ -69,7 +69,7 @@ class OffsetsRecord(Record):
         # A conversion takes as long as the text, so all spans are converted together.
         places = to_characters(text, spans, unit) if spans else []
         for (start, end, _), (first, last, _), own in zip(spans, places, quoted, strict=True):
-            if text[first:last].strip() != own.strip():
+            if not is_wording(own, text[first:last]):
                 raise ValueError(
                     f"the entity {start}-{end} is {short_repr(text[first:last])} in the text, but "
                     f"{short_repr(own)} in its own key; start and end count {unit}"

@@ -5,6 +5,7 @@ from functools import cache
 from reprlib import repr as short_repr
 from types import MappingProxyType
 from typing import Any, NamedTuple
+from unicodedata import normalize
 
 from spacy.tokens import Doc, Token
 
@@ -146,6 +147,12 @@ def _overlapped(doc: Doc, start: int, end: int) -> list[Token]:
     """Tokens that overlap a span of characters."""
     span = doc.char_span(start, end, alignment_mode="expand")
     return [] if span is None else list(span)
+
+
+def is_wording(quoted: str, part: str) -> bool:
+    """Whether a part of a text is what an annotation quotes, but for white space and Unicode normalization."""
+    words, own = (normalize("NFC", each).split() for each in (part, quoted))
+    return words == own
 
 
 def describe_misalignment(doc: Doc, start: int, end: int, label: str) -> str:
