@@ -95,16 +95,18 @@ def test_convert_stops_at_a_malformed_line_or_counts_it(tmp_path):
     [
         (["a.txt", "b.txt"], ["--name", "x"], "take one input"),
         (["a.txt", "sub/a.txt"], [], "both become a.spacy"),
+        (["a.txt", "sub/A.txt"], [], "both become a.spacy"),
         (["a.txt"], ["--format", "xml"], "unknown format 'xml'; known are auto, conll, conllu"),
         (["empty.txt"], [], "no sentence was read"),
         (["a.txt"], ["--lang", "xx2"], "no language 'xx2'"),
         (["a.txt"], ["--name", "dev", "--split", "0.5"], "give the other part another --name"),
+        (["a.txt"], ["--name", "Dev", "--split", "0.5"], "give the other part another --name"),
         (["a.txt"], ["--format", "offsets", "--n-sents", "3"], "each text becomes one Doc"),
     ],
 )
 def test_convert_refuses(tmp_path, inputs, options, message):
     (tmp_path / "sub").mkdir()
-    for name in ("a.txt", "b.txt", "sub/a.txt"):
+    for name in ("a.txt", "b.txt", "sub/a.txt", "sub/A.txt"):
         (tmp_path / name).write_text(COLUMNS)
     (tmp_path / "empty.txt").write_text("\n")
     formats = [] if "--format" in options else ["--format", "conll"]

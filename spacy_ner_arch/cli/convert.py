@@ -99,9 +99,16 @@ def convert(
         msg.fail(f"--name {name}: the name of a file, without folders, is needed; it is put into OUTPUT_DIR", exits=1)
     name = name.removesuffix(".spacy")
     stems = [name or output_name(path) for path in inputs]
-    if len(set(stems)) < len(stems):
-        msg.fail(f"Two inputs would both become {max(stems, key=stems.count)}.spacy; convert them separately", exits=1)
-    if split and stems == ["dev"]:
+    # On Windows and macOS, Dev.spacy and dev.spacy are one file.
+    folded = [stem.casefold() for stem in stems]
+    if len(set(folded)) < len(folded):
+        both = stems[folded.index(max(folded, key=folded.count))]
+        msg.fail(
+            f"Two inputs would both become {both}.spacy where upper and lower case do not matter; convert them "
+            "separately, with --name",
+            exits=1,
+        )
+    if split and folded == ["dev"]:
         msg.fail("--split writes dev.spacy; give the other part another --name", exits=1)
     if lang and config:
         msg.fail("Give --lang or --config, not both: the tokenizer of the config is used", exits=1)
