@@ -845,6 +845,7 @@ BAD: dict[str, list[tuple[Any, int, str]]] = {
         ("Berta B-PER\n\tB-PER", 2, "the token is empty"),
         (b"Berta B-PER\nM\xf6ss B-PER", 2, "not UTF-8: invalid start byte at byte 2 of the line"),
         ("Berta B-PER\nMoss\rO O", 2, "carriage return"),
+        ("-DOCSTART- O\r\rBerta B-PER", 1, "carriage return"),
         ("Berta B-PER\n# Moss is here", 2, "4 columns where most"),
     ],
     "conllu": [
@@ -869,6 +870,7 @@ BAD: dict[str, list[tuple[Any, int, str]]] = {
         (TREE.replace("\tNOUN\t", " NOUN ", 1), 1, "8 columns where CoNLL-U has 10"),
         (TREE.replace("Quill", "Qu\rill", 1), 1, "carriage return"),
         ("# a \r comment\n" + TREE, 1, "carriage return"),
+        ("# a comment\r" + TREE.rstrip("\n").replace("\n", "\r"), 1, "carriage return"),
     ],
     "offsets": [
         ("no json", 1, "invalid JSON"),

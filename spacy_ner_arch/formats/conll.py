@@ -91,7 +91,7 @@ def _read_sentences(path: Path) -> Iterator[tuple[Line, ...]]:
 
 
 def _is_document_mark(line: Line) -> bool:
-    return line.text.lstrip(" ").startswith(DOCUMENT_MARK)
+    return line.fault is None and line.text.lstrip(" ").startswith(DOCUMENT_MARK)
 
 
 def _parse_sentence(lines: Sequence[Line], layout: FileLayout, scheme: str) -> tuple[Sentence, list[Note]]:

@@ -98,7 +98,7 @@ def read_conllu(
             yield document
             document = []
         lines = [line for line in block if not line.text.startswith("#")]
-        if lines:
+        if lines or any(line.fault for line in block):
             with report.skipping(on_error):
                 for line in block:
                     line.check()
