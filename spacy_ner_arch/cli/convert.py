@@ -201,6 +201,7 @@ def load_tokenizer(config: Path) -> Language:
     from spacy.util import load_config, load_model_from_config, load_model_from_path
 
     from ..bulk.models import model_folder
+    from .pipelines import config_text, parse_config
     from .training_setup import initialize_tokenizer
 
     try:
@@ -208,7 +209,7 @@ def load_tokenizer(config: Path) -> Language:
             names = load_config(model_folder(str(config)) / "config.cfg")["nlp"]["pipeline"]
             return load_model_from_path(config, exclude=["vocab", *names])
         with show_validation_error(config):
-            raw = load_config(config, interpolate=True)
+            raw = parse_config(config_text(config), {}).interpolate()
             settings = {**raw.get("nlp", {}), "pipeline": [], "disabled": []}
             initialize = {**raw.get("initialize", {}), "components": {}}
             nlp = load_model_from_config(Config({"nlp": settings, "initialize": initialize}), auto_fill=True)
