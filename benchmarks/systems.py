@@ -129,6 +129,13 @@ ON_MINILM_AND_GLOVE = Comparison(
     MINILM_GLOVE,
     (Peer("`transformer_crf`, as many steps", MINILM_BFLOAT16),),
 )
+MINILM_TWICE = Comparison(
+    "the same, without word vectors but twice the time",
+    "transformer_crf",
+    "MiniLM, each document twice, lower rates for lower layers, bfloat16",
+    replace(MINILM_LONG, run=f"{MINILM_LONG.run}-layer_rates-rdrop"),
+    (Peer("`transformer_crf`, as many steps", MINILM_LONG),),
+)
 ON_MPNET = Comparison(
     "a GPU, and the score counts most",
     "transformer_crf",
@@ -157,6 +164,7 @@ CHOICES = [
     VECTORS_TWICE,
     ON_MINILM,
     ON_MINILM_AND_GLOVE,
+    MINILM_TWICE,
     ON_MPNET,
     OVERLAPPING,
     ONLY_RELATIONS,
@@ -471,6 +479,11 @@ TWICE = [
         (f"transformer and CRF, {name}", replace(MINILM_BFLOAT16, run=f"{MINILM.run}{suffix}"))
         for name, suffix in (("as it is", ""), ("twice the steps", "-long"), ("each document twice", "-rdrop"))
     ),
+    (
+        "transformer and CRF, twice the steps, lower rates for lower layers",
+        replace(MINILM_LONG, run=f"{MINILM_LONG.run}-layer_rates"),
+    ),
+    ("the same, each document twice", MINILM_TWICE.ours),
     ("transformer, GloVe, BiLSTM and CRF, as it is", MINILM_GLOVE),
     ("the same, each document twice", replace(MINILM_GLOVE, run=f"{MINILM_GLOVE.run}-rdrop")),
     ("as it is, bfloat16, CPU", JOINT_BFLOAT16),
