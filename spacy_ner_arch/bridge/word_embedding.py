@@ -2,7 +2,7 @@
 
 import unicodedata
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import groupby, islice
 from typing import Any, cast
@@ -187,8 +187,11 @@ def find_rows(docs: Sequence[Doc], vectors: Vectors, attributes: list[int]) -> n
         for attribute in attributes:
             (missing,) = np.nonzero(rows < 0)
             keys, which = np.unique(attribute_of(docs, attribute)[missing], return_inverse=True)
-            wanted = map(composed, word_strings(docs, keys.tolist())) if compose else keys.tolist()
-            found = np.array([vectors.key2row.get(get_string_id(key), -1) for key in wanted], dtype=np.int64)
+            wanted: Iterable[int | None] = keys.tolist()
+            if compose:
+                words = word_strings(docs, keys.tolist())
+                wanted = (None if word.isascii() else get_string_id(composed(word)) for word in words)
+            found = np.array([vectors.key2row.get(key, -1) for key in wanted], dtype=np.int64)
             rows[missing] = found[which.reshape(-1)]
     return rows
 
