@@ -207,7 +207,7 @@ def span_step(system: str, features: str) -> Callable[[], None]:
         head = SpanClassifier(
             SPAN_WIDTH, labels=list("abcd"), max_width=MAX_WIDTH, dropout_rate=0.1, **FEATURES[features]
         )
-        gold = [GoldSpans(GOLD, np.ones(SPAN_TOKENS, dtype=bool))] * DOCUMENTS
+        gold = [GoldSpans(GOLD, *np.ones((2, SPAN_TOKENS), dtype=bool))] * DOCUMENTS
         batch = head.collate(make_batch([SPAN_TOKENS] * DOCUMENTS, CPU), None, gold)
 
         def total_loss() -> Tensor:

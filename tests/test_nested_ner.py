@@ -325,6 +325,7 @@ def test_tokens_without_entity_annotation_have_no_loss(nested):
         gold.set_ents([gold.spans["sc"][0]], missing=missing, default="outside")
         (target,) = component.find_targets([Example(predicted, gold)], None)
         assert target.annotated.tolist() == annotated
+        assert target.closed.tolist() == [False, *annotated[1:]]
 
 
 def test_documents_of_any_length(nested):
@@ -365,7 +366,7 @@ def test_targets_of_a_batch(nested):
     targets = component.find_targets(make_examples(nested), None)
     assert [len(gold.spans) for gold in targets] == [3, 3, 0, 4]
     batch = component.head.collate(make_batch([6, 4, 3, 6], torch.device("cpu")), None, targets)
-    token, width, label, missing = batch.targets
+    token, width, label, missing, _ = batch.targets
     assert missing is None
     names = [component.labels[i - 1] for i in label.tolist()]
     got = list(zip(token.tolist(), (token + width).tolist(), names, strict=True))

@@ -571,6 +571,24 @@ def test_a_wrong_entity_with_probability_1_is_not_right():
     assert count_as_right(Example(found, gold), found.ents).tolist() == [False, True]
 
 
+@pytest.mark.parametrize("key", [None, "sc"])
+def test_entities_over_known_and_unknown_tokens(key):
+    """What contains a token outside of entities is wrong. Only entities cannot overlap others."""
+    gold, found = (Doc(Vocab(), words=["the", "Anna", "Vell", "Museum"]) for _ in range(2))
+    gold.set_ents([Span(gold, 1, 2, "PER")], outside=[gold[0:1]], default="missing")
+    spans = [(0, 4), (1, 3), (2, 4), (0, 1)]
+    found.spans["sc"] = [Span(found, *bounds, "ORG") for bounds in spans]
+    found.spans["sc"].attrs["scores"] = [0.5] * len(spans)
+    gold.spans["sc"] = gold.ents
+    candidates = list(found.spans["sc"])
+    expected = [False, key is not None, True, False]
+    for span, right in zip(candidates, expected, strict=True):
+        if key is None:
+            found.set_ents([span], default="outside")
+            found.ents[0]._.score = 0.5
+        assert count_as_right(Example(found, gold), [span], key).tolist() == [right], span
+
+
 def test_gold_entities_tell_nothing_about_spans_from_elsewhere():
     """As from a candidate generator of one's own."""
     gold, found = (Doc(Vocab(), words=["Anna", "lives", "in", "Tarvik"]) for _ in range(2))

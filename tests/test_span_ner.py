@@ -14,6 +14,21 @@ from spacy_ner_arch.annotation.word_places import Words
 from spacy_ner_arch.pipes.span_ner import spans_with
 
 
+def answers(nlp):
+    """Examples of single answers of an annotator: an accepted entity, or a rejected token. All else is unknown."""
+    for eg in make_examples(nlp):
+        gold = eg.reference
+        for accepted in gold.ents:
+            doc = gold.copy()
+            doc.set_ents([doc.char_span(accepted.start_char, accepted.end_char, accepted.label_)], default="missing")
+            yield Example(eg.predicted.copy(), doc)
+        for token in gold:
+            if not token.ent_type:
+                doc = gold.copy()
+                doc.set_ents([], blocked=[doc[token.i : token.i + 1]], default="missing")
+                yield Example(eg.predicted.copy(), doc)
+
+
 def make_nlp(**settings):
     nlp = spacy.blank("en")
     nlp.add_pipe("span_ner", config={"model": small_model("Span"), **settings})
@@ -30,6 +45,38 @@ def flat():
     nlp = make_nlp()
     train(nlp, make_examples(nlp))
     return nlp
+
+
+@pytest.mark.parametrize("factory", ["span_ner", "nested_ner", "sequence_ner"])
+def test_single_answers_of_an_annotator_teach_entities(factory):
+    """A span with a rejected token is no entity, whatever its other tokens are."""
+    nlp = spacy.blank("en")
+    nlp.add_pipe(factory, config={"model": small_model("CRF" if factory == "sequence_ner" else "Span")})
+    examples = list(answers(nlp))
+    for eg in examples if factory == "nested_ner" else ():
+        eg.reference.spans["sc"] = list(eg.reference.ents)
+    train(nlp, examples)
+    for text, gold in TRAIN:
+        doc = nlp(words(nlp, text))
+        assert sorted((span.start, span.end, span.label_) for span in doc.spans.get("sc", doc.ents)) == gold
+
+
+@pytest.mark.parametrize("factory", ["span_ner", "nested_ner", "sequence_ner"])
+def test_accepted_entities_alone_are_a_warning(factory):
+    nlp = spacy.blank("en")
+    nlp.add_pipe(factory, config={"model": small_model("CRF" if factory == "sequence_ner" else "Span")})
+    examples = list(answers(nlp))
+    accepted = [eg for eg in examples if len(eg.reference.ents)]
+    for eg in examples if factory == "nested_ner" else ():
+        eg.reference.spans["sc"] = list(eg.reference.ents)
+    with pytest.warns(
+        UserWarning, match=f"{factory}: in all {len(accepted)} documents with entities, such as .*, only"
+    ):
+        nlp.initialize(lambda: accepted)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        nlp.initialize(lambda: examples)
+    assert not [warning for warning in caught if "only entities are annotated" in str(warning.message)]
 
 
 @pytest.mark.parametrize("decode", ["exact", "greedy"])

@@ -51,12 +51,20 @@ def vectors(lengths=LENGTHS, width=4, seed=1):
     return x.requires_grad_()
 
 
-def collate(module, lengths=LENGTHS, candidates=None, gold=None, missing=(), device=CPU):
+def closed_tokens(b, length, gold, missing, overlap):
+    """Of a document, the tokens that only gold spans contain: those with annotation, if spans may overlap without those
+    in gold spans."""
+    inside = {start + i for d, start, width, _ in gold if d == b for i in range(width)} if overlap else set()
+    return np.array([(b, i) not in missing and i not in inside for i in range(length)], dtype=bool)
+
+
+def collate(module, lengths=LENGTHS, candidates=None, gold=None, missing=(), device=CPU, overlap=False):
     """A batch of the module.
 
     candidates: (document, start, width), or None for all spans.
     gold: (document, start, width, class), or None to predict.
     missing: (document, token) without annotation.
+    overlap: whether gold spans may overlap.
     """
     items = targets = None
     if candidates is not None:
@@ -69,12 +77,12 @@ def collate(module, lengths=LENGTHS, candidates=None, gold=None, missing=(), dev
         for b, length in enumerate(lengths):
             annotated = np.array([(b, i) not in missing for i in range(length)], dtype=bool)
             rows = np.array(sorted(row for d, *row in gold if d == b), dtype=np.int64).reshape(-1, 3)
-            targets.append(GoldSpans(rows, annotated))
+            targets.append(GoldSpans(rows, annotated, closed_tokens(b, length, gold, missing, overlap)))
     return module.collate(make_batch(lengths, device), items, targets)
 
 
-def loss_of(module, x, gold, lengths=LENGTHS, candidates=None, missing=()):
-    loss = module(x, collate(module, lengths, candidates, gold, missing))
+def loss_of(module, x, gold, lengths=LENGTHS, candidates=None, missing=(), overlap=False):
+    loss = module(x, collate(module, lengths, candidates, gold, missing, overlap=overlap))
     assert loss.parts == {}
     return loss.total
 
@@ -110,7 +118,7 @@ def reference_logits(module, x, spans):
     return torch.stack(rows)
 
 
-def reference_loss(module, logits, spans, gold, missing=()):
+def reference_loss(module, logits, spans, gold, missing=(), overlap=False):
     """Cross entropy with an explicit target distribution for each span."""
     labels_of = defaultdict(set)
     for b, i, w, label in gold:
@@ -128,7 +136,8 @@ def reference_loss(module, logits, spans, gold, missing=()):
     target[:, 0] = 1 - target.sum(1)
     total = logits.new_zeros(())
     for row, (b, i, w) in enumerate(spans):
-        if not {(b, t) for t in range(i, i + w)} & set(missing):
+        closed = closed_tokens(b, i + w, gold, missing, overlap)
+        if closed[i:].any() or not {(b, t) for t in range(i, i + w)} & set(missing):
             weight = 1.0 if labels_of[b, i, w] else module.negative_weight
             total = total - weight * (target[row] * logits[row].log_softmax(0)).sum()
     return total * module.loss_scale
@@ -278,12 +287,13 @@ def test_predictions_are_log_probabilities():
         {(3, 1, 1, 1), (3, 1, 2, 1), (3, 1, 3, 2), (3, 2, 2, 1), (3, 2, 1, 3), (3, 3, 1, 3)},  # neighbors
     ],
 )
-@pytest.mark.parametrize("missing", [(), ((0, 2), (3, 6))])
-def test_loss_equals_dense_targets(gold, smoothing, missing):
+@pytest.mark.parametrize("missing", [(), ((0, 2), (3, 6)), ((3, 0), (3, 1), (3, 5), (3, 6))])
+@pytest.mark.parametrize("overlap", [False, True])
+def test_loss_equals_dense_targets(gold, smoothing, missing, overlap):
     module, x = make(boundary_smoothing=smoothing, negative_weight=0.4, loss_scale=0.1, chunk_spans=4), vectors()
     spans = all_spans(3)
-    ours = loss_of(module, x, gold, missing=missing)
-    theirs = reference_loss(module, reference_logits(module, x, spans), spans, gold, missing)
+    ours = loss_of(module, x, gold, missing=missing, overlap=overlap)
+    theirs = reference_loss(module, reference_logits(module, x, spans), spans, gold, missing, overlap)
     assert torch.allclose(ours, theirs)
     assert_same_gradients(ours, theirs, x, module)
 

@@ -236,9 +236,11 @@ def test_places_of_words():
     assert words.from_tokens(bounds).tolist() == [[0, 1], [0, 2], [1, 3], [2, 2], [3, 3]]
     assert words.to_tokens(0, 1) == (1, 2) and words.to_tokens(1, 3) == (2, 6)
     assert in_words(bounds, words).tolist() == [[0, 1], [0, 2], [1, 3]]
-    gold = GoldSpans(np.array([[1, 1, 1], [1, 5, 2]]), np.array([0, 1, 0, 1, 1, 1, 0], dtype=bool))
+    annotated, closed = np.array([[0, 1, 0, 1, 1, 1, 0], [0, 0, 1, 1, 0, 1, 1]], dtype=bool)
+    gold = GoldSpans(np.array([[1, 1, 1], [1, 5, 2]]), annotated, closed)
     converted = in_words(gold, words)
     assert converted.spans.tolist() == [[0, 1, 1], [0, 3, 2]] and converted.annotated.tolist() == [True, False, True]
+    assert converted.closed.tolist() == [False, True, True]
     whole = Words(3)
     assert whole.has_no_space and in_words(gold, whole) is gold
     assert whole.tokens.tolist() == [0, 1, 2] and whole.to_tokens(1, 3) == (1, 3)

@@ -48,6 +48,14 @@ def gold_group(eg: Example, key: str) -> tuple[list[LabelledSpan], np.ndarray]:
     return spans, annotated
 
 
+def outside_tokens(spans: Iterable[LabelledSpan], annotated: np.ndarray) -> np.ndarray:
+    """(T,) bool, the annotated tokens that are in none of the gold spans."""
+    outside = annotated.copy()
+    for start, end, _ in spans:
+        outside[start:end] = False
+    return outside
+
+
 def trim(doc: Doc, spans: Sequence[LabelledSpan]) -> list[LabelledSpan]:
     """Spans without the white space at their ends; those of white space alone are left out."""
     if not any(doc[start].is_space or doc[end - 1].is_space for start, end, _ in spans):  # nearly always
@@ -156,14 +164,17 @@ def count_as_right(eg: Example, spans: Sequence[Span], key: str | None = None) -
     key: the group in doc.spans that the spans come from; None for doc.ents.
     """
     gold, annotated = gold_entities(eg) if key is None else gold_group(eg, key)
+    closed = annotated if key is None else outside_tokens(gold, annotated)
     right = {*gold}
     if key is None:
         right |= label_spans(spans) - label_spans(eg.predicted.ents)
     known = zip(spans, find_scores(eg.predicted, spans, key), strict=True)
+
+    def may_be_right(span: Span) -> bool:
+        tokens = slice(span.start, span.end)
+        return not annotated[tokens].all() and not closed[tokens].any()
+
     return np.array(
-        [
-            score is None or (span.start, span.end, span.label_) in right or not annotated[span.start : span.end].all()
-            for span, score in known
-        ],
+        [score is None or (span.start, span.end, span.label_) in right or may_be_right(span) for span, score in known],
         dtype=bool,
     )

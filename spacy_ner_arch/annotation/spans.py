@@ -18,12 +18,14 @@ class GoldSpans(NamedTuple):
 
     spans: np.ndarray  # (n, 3) int64: first token, width in tokens, number of the label from 1
     annotated: np.ndarray  # (T,) bool, tokens with annotation
+    closed: np.ndarray  # (T,) bool, tokens that only gold spans contain
 
     def in_words(self, words: Words) -> "GoldSpans":
         """The same in words. The spans begin and end with words."""
         start, width, label = self.spans.T
         start, end = words.from_tokens(np.stack([start, start + width], axis=1)).T
-        return GoldSpans(np.stack([start, end - start, label], axis=1), self.annotated[words.tokens])
+        spans = np.stack([start, end - start, label], axis=1)
+        return GoldSpans(spans, self.annotated[words.tokens], self.closed[words.tokens])
 
 
 def decode_exact(labels: np.ndarray, gains: np.ndarray) -> list[ClassifiedSpan]:

@@ -34,7 +34,13 @@ class SpanTargets(NamedTuple):
     token: Tensor  # (G,) int64, first token, numbered over all documents
     width: Tensor  # (G,) int64
     label: Tensor  # (G,) int64, class from 1 to K
-    missing: Tensor | None  # (N,) bool, tokens without annotation: spans that touch one have no loss; None for none
+    missing: Tensor | None  # (N,) bool, tokens without annotation; None for none
+    closed: Tensor  # (N,) bool, tokens that only gold spans contain
+
+    def unknown(self, spans: SpanList) -> Tensor:
+        """(S,) bool, spans of which the annotation does not tell whether they are gold spans; they have no loss."""
+        assert self.missing is not None
+        return spans.touched(self.missing) & ~spans.touched(self.closed)
 
 
 def has_negatives(batch: Batch, targets: SpanTargets) -> Tensor:
@@ -126,8 +132,9 @@ class SpanClassifier(Head):
             offsets = np.repeat(batch.lengths.cumsum() - batch.lengths, [len(gold.spans) for gold in targets])
             start, width, label = np.concatenate([gold.spans for gold in targets]).T
             annotated = np.concatenate([gold.annotated for gold in targets])
-            token, width, label, missing = send([offsets + start, width, label, ~annotated], batch.device)
-            batch.targets = SpanTargets(token, width, label, None if annotated.all() else missing)
+            arrays = [offsets + start, width, label, ~annotated, np.concatenate([gold.closed for gold in targets])]
+            token, width, label, missing, closed = send(arrays, batch.device)
+            batch.targets = SpanTargets(token, width, label, None if annotated.all() else missing, closed)
         return batch
 
     def loss(self, x: Tensor, batch: Batch) -> Loss:
@@ -159,13 +166,13 @@ class SpanClassifier(Head):
         return logits[0] if len(logits) == 1 else torch.cat(logits)
 
     def cross_entropy(self, logits: Tensor, spans: SpanList, targets: SpanTargets) -> Tensor:
-        """Weighted cross entropy, summed over the spans without a missing token.
+        """Weighted cross entropy, summed over the spans of which the annotation tells whether they are gold spans.
 
         Several labels of one span share its target probability equally.
         """
         if not len(spans):
             return logits.sum()
-        token, width, label, missing = targets
+        token, width, label, missing, _ = targets
         # The targets are class 0 but for a few entries, each a share of one label in one span.
         row, found = spans.find(token, width)
         share = found.to(logits.dtype)
@@ -182,7 +189,7 @@ class SpanClassifier(Head):
         row, share, label = torch.cat(rows), torch.cat(shares), label.repeat(len(rows))
         weight = torch.full_like(labels_of_span, self.negative_weight).masked_fill(labels_of_span > 0, 1.0)
         if missing is not None:
-            weight = weight.masked_fill(spans.touched(missing), 0.0)
+            weight = weight.masked_fill(targets.unknown(spans), 0.0)
         negative = logits[:, 0]
         all_negative = weight * (logits.logsumexp(-1) - negative)
         return all_negative.sum() - (weight[row] * share * (logits[row, label] - negative[row])).sum()
@@ -191,7 +198,7 @@ class SpanClassifier(Head):
         """The likelihood of the spans in documents whose annotation shows what is not an entity. The labels of one span
         share its probability, as in the loss."""
         spans: SpanList = batch.items
-        token, width, label, missing = batch.targets
+        token, width, label, missing, _ = batch.targets
         logits = self.logits(x, batch)
         held = torch.zeros_like(logits)
         if len(spans):
@@ -201,7 +208,7 @@ class SpanClassifier(Head):
         held = torch.cat([(count == 0).to(held), held[:, 1:] / count.clamp_min(1)], dim=1)
         found_by_model = logits.argmax(-1) > 0
         if missing is not None:
-            found_by_model &= ~spans.touched(missing) & has_negatives(batch, batch.targets)[spans.token]
+            found_by_model &= ~batch.targets.unknown(spans) & has_negatives(batch, batch.targets)[spans.token]
         logits, held = logits[found_by_model], held[found_by_model]
 
         def loss(temperature: Tensor) -> Tensor:

@@ -3,27 +3,39 @@
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
 from spacy.tokens import Span
 from spacy.training import Example
 
 from ..annotation.alignment import find_misaligned
 from ..annotation.describe import Counted, describe_span, quote
+from ..annotation.entities import outside_tokens
 from ..annotation.layers import count_layers
+from ..annotation.tags import LabelledSpan
 
 
 class SpanFaults:
-    """Gold spans that do not align with the tokens of the pipeline, or have white space at their ends."""
+    """Gold spans that do not align with the tokens of the pipeline, or have white space at their ends, and documents in
+    which only spans are marked."""
 
     def __init__(self) -> None:
         self.total = 0
         self.misaligned = Counted()
         self.spaces = Counted()
+        self.marked = Counted()
+        self.has_outside = False
 
-    def add(self, eg: Example, spans: Sequence[Span]) -> None:
-        """Check the gold spans of an example."""
+    def add(self, eg: Example, spans: Sequence[Span], aligned: Iterable[LabelledSpan], annotated: np.ndarray) -> None:
+        """Check the gold spans of an example.
+
+        aligned, annotated: those on the tokens of the pipeline, and which of these are annotated, (T,) bool.
+        """
         self.total += len(spans)
         self.misaligned.add(find_misaligned(eg, spans), describe_span)
         self.spaces.add([span for span in spans if span[0].is_space or span[-1].is_space], describe_span)
+        self.has_outside |= bool(annotated.all() or outside_tokens(aligned, annotated).any())
+        if len(spans) and not annotated.all():
+            self.marked.add([eg.reference.text], quote)
 
     def warn(self, name: str) -> None:
         """Warn about what was found, in the name of a component."""
@@ -32,6 +44,14 @@ class SpanFaults:
                 f"{name}: {self.misaligned.count} of {self.total} gold entities do not align with the tokens of the "
                 f"pipeline's tokenizer, such as {self.misaligned.first}; their tokens are treated as not annotated. "
                 "Correct their bounds, convert with --align expand or contract, or change the tokenizer",
+                stacklevel=3,
+            )
+        if self.marked.count and not self.has_outside:
+            warnings.warn(
+                f"{name}: in all {self.marked.count} documents with entities, such as {self.marked.first}, only "
+                "entities are annotated, and no token is known to be outside of them: the component learns to find "
+                "entities everywhere. Annotate some documents completely, or rejected places as blocked, see "
+                "docs/data.md",
                 stacklevel=3,
             )
         if self.spaces.count:

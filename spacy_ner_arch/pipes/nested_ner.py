@@ -12,7 +12,7 @@ from thinc.api import Model
 
 from ..annotation.entities import gold_group
 from ..annotation.layers import spans_layer
-from ..annotation.spans import GoldSpans
+from ..annotation.tags import LabelledSpan
 from ..annotation.thresholds import log_odds
 from ..annotation.words import find_words
 from .span_ner import DEFAULT_MODEL, SpanPipe
@@ -72,6 +72,8 @@ def make_nested_ner(
 class NestedNER(SpanPipe):
     """Set `doc.spans[key]`, and its `attrs["scores"]`: the probabilities of the labels for the spans."""
 
+    may_overlap = True
+
     @property
     def gold_layer(self) -> str:  # type: ignore[override]  # a class attribute elsewhere
         return spans_layer(self.cfg["spans_key"])
@@ -106,9 +108,8 @@ class NestedNER(SpanPipe):
     def gold_spans(self, doc: Doc) -> Sequence[Span]:
         return list(doc.spans.get(self.cfg["spans_key"], ()))
 
-    def find_targets(self, examples: Sequence[Example], items: list[np.ndarray] | None) -> list[GoldSpans]:
-        """Gold spans of every example on its predicted tokens."""
-        return [self.make_targets(*gold_group(eg, self.cfg["spans_key"])) for eg in examples]
+    def aligned_gold(self, eg: Example) -> tuple[list[LabelledSpan], np.ndarray]:
+        return gold_group(eg, self.cfg["spans_key"])
 
     def set_annotations(self, docs: Iterable[Doc], scores: Any) -> None:
         """Write the spans and their probabilities onto the documents."""

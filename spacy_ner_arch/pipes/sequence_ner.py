@@ -202,14 +202,15 @@ class SequenceNER(TorchPipe):
         for eg in examples:
             documents += 1
             labels.update(ent.label_ for ent in eg.reference.ents)
-            faults.add(eg, eg.reference.ents)
-            _, known = gold_entities(eg)
+            spans, known = gold_entities(eg)
+            chain = None
             if not known.all():
                 with named_errors(self.name):
                     chain, problem = find_chain(self.name, eg, known, self.cfg["scheme"])
                 labels.update(chain.labels if chain else ())
                 if problem:
                     problems[problem].add([eg.reference.text], quote)
+            faults.add(eg, eg.reference.ents, spans, known if chain is None else np.ones_like(known))
         faults.warn(self.name)
         if documents == 1:
             problems.pop(NOTHING_KNOWN, None)

@@ -12,11 +12,12 @@ from spacy.vocab import Vocab
 from thinc.api import Config, Model, NumpyOps
 
 from ..annotation.describe import Counted, describe_span, quote
-from ..annotation.entities import gold_entities, present_entities
+from ..annotation.entities import gold_entities, outside_tokens, present_entities
 from ..annotation.head_input import HeadInput
 from ..annotation.layers import count_layers
 from ..annotation.scores import set_score
 from ..annotation.spans import GoldSpans, decode_exact, decode_greedy
+from ..annotation.tags import LabelledSpan
 from ..annotation.thresholds import log_odds
 from ..annotation.word_places import Words, in_words
 from ..annotation.words import find_words
@@ -123,8 +124,15 @@ class SpanPipe(TorchPipe):
     def hyperparameters(self) -> dict[str, Any]:
         return {"labels": list(self.labels), "max_width": self.cfg["max_width"]}
 
+    # Whether gold spans may overlap.
+    may_overlap: bool
+
     def gold_spans(self, doc: Doc) -> Sequence[Span]:
         """Gold spans of a reference document."""
+        raise NotImplementedError
+
+    def aligned_gold(self, eg: Example) -> tuple[list[LabelledSpan], np.ndarray]:
+        """Gold spans of an example on its predicted tokens, and which of these tokens are annotated, (T,) bool."""
         raise NotImplementedError
 
     def find_label_data(self, examples: Iterable[Example]) -> list[str]:
@@ -134,7 +142,7 @@ class SpanPipe(TorchPipe):
         for eg in noting_unannotated(self.name, self.gold_layer, examples):
             spans = self.gold_spans(eg.reference)
             labels.update(span.label_ for span in spans)
-            faults.add(eg, spans)
+            faults.add(eg, spans, *self.aligned_gold(eg))
             widths += map(count_words, spans)
             too_wide.add(self.too_wide(spans), describe_span)
         faults.warn(self.name)
@@ -188,19 +196,24 @@ class SpanPipe(TorchPipe):
                 )
         return found
 
-    def make_targets(self, spans: Sequence[tuple[int, int, str]], annotated: np.ndarray) -> GoldSpans:
-        """Targets of a document from its gold spans (start, end, label) and its annotated tokens (T,) bool."""
+    def find_targets(self, examples: Sequence[Example], items: list[np.ndarray] | None) -> list[GoldSpans]:
+        """Gold spans of every example on its predicted tokens."""
+        return [self._target(*self.aligned_gold(eg)) for eg in examples]
+
+    def _target(self, spans: Sequence[LabelledSpan], annotated: np.ndarray) -> GoldSpans:
         numbers = {label: i for i, label in enumerate(self.labels, start=1)}
         self.warn_of_labels({label for _, _, label in spans})
         # Duplicates would take a greater share of the probability that the labels of a span have in common.
         rows = [(start, end - start, numbers[label]) for start, end, label in dict.fromkeys(spans) if label in numbers]
-        return GoldSpans(np.array(rows, dtype=np.int64).reshape(-1, 3), annotated)
+        closed = outside_tokens(spans, annotated) if self.may_overlap else annotated
+        return GoldSpans(np.array(rows, dtype=np.int64).reshape(-1, 3), annotated, closed)
 
 
 class SpanNER(SpanPipe):
     """Set `doc.ents`, and `span._.score` of each: the probability of the label for the span."""
 
     gold_layer = "doc.ents"
+    may_overlap = False
 
     def __init__(
         self, vocab: Vocab, model: Model, name: str, *, decode: str, overwrite_ents: bool, **settings: Any
@@ -215,9 +228,8 @@ class SpanNER(SpanPipe):
     def gold_spans(self, doc: Doc) -> Sequence[Span]:
         return doc.ents
 
-    def find_targets(self, examples: Sequence[Example], items: list[np.ndarray] | None) -> list[GoldSpans]:
-        """Gold entities of every example on its predicted tokens."""
-        return [self.make_targets(*gold_entities(eg)) for eg in examples]
+    def aligned_gold(self, eg: Example) -> tuple[list[LabelledSpan], np.ndarray]:
+        return gold_entities(eg)
 
     def set_annotations(self, docs: Iterable[Doc], scores: Any) -> None:
         """Write the entities and their probabilities onto the documents."""
