@@ -21,7 +21,8 @@ from thinc.api import Config
 from spacy_ner_arch.annotation.layers import describe_layers
 from spacy_ner_arch.architectures.embeddings import word_char_embed
 from spacy_ner_arch.bridge.errors import ChangedSetting
-from spacy_ner_arch.training.checks import entities_not_scored, useless_settings
+from spacy_ner_arch.training.calibration import create_calibrate
+from spacy_ner_arch.training.checks import entities_not_scored, unequal_losses, useless_settings
 from spacy_ner_arch.training.loggers import create_console_logger, stage_rates
 
 ROOT = Path(__file__).parent.parent
@@ -100,6 +101,27 @@ def test_an_encoder_shared_with_components_of_spacy(weight, frozen, warns):
         nlp.initialize(lambda: examples)
     message = r"\['sequence_ner'\] share 'tok2vec' with \['tagger'\], whose losses are about 1,000 times as large"
     assert [bool(re.search(message, str(w.message))) for w in caught] == [True] * warns
+
+
+def test_a_calibration_without_a_corpus(trained):
+    """As of a pipeline that was made in Python."""
+    with pytest.raises(
+        ValueError, match=r"Calibrate.v1: \[corpora.dev\] has no path: give it one, or Calibrate.v1 the"
+    ):
+        create_calibrate()(trained)
+
+
+def test_disabled_listeners_have_no_loss():
+    """The warning about losses that are far larger is for components that are trained."""
+    nlp = spacy.blank("en")
+    nlp.add_pipe("tok2vec")
+    width = nlp.get_pipe("tok2vec").model.get_dim("nO")
+    listener = {"@architectures": "spacy.Tok2VecListener.v1", "width": width}
+    nlp.add_pipe("tagger", config={"model": {"@architectures": "spacy.Tagger.v2", "tok2vec": listener}})
+    nlp.add_pipe("sequence_ner", config={"model": {"@architectures": "spacy_ner_arch.CRF.v1", "tok2vec": listener}})
+    assert len(list(unequal_losses(nlp, set()))) == 1
+    with nlp.select_pipes(disable="tagger"):
+        assert not list(unequal_losses(nlp, set()))
 
 
 def test_rehearsal_is_a_warning(trained):

@@ -90,6 +90,17 @@ def test_trees_of_a_parser_in_the_same_training():
     assert not list(nlp("").ents)
 
 
+def test_a_component_over_a_parser_that_is_trained_already():
+    """It is added to a pipeline and initialized alone, with a corpus without trees."""
+    nlp = make_nlp(parser=True)
+    nlp.initialize(lambda: parsed(nlp, gold=False))
+    pipe = nlp.get_pipe("sequence_ner")
+    pipe.initialize(lambda: make_examples(nlp), nlp=nlp)
+    untrained = make_nlp(parser=True)
+    with pytest.raises(ValueError, match="trees of parser, which is trained in this run, but no document"):
+        untrained.initialize(lambda: make_examples(untrained))
+
+
 def test_documents_without_a_tree(tmp_path):
     nlp = make_nlp()
     fit(nlp, parsed(nlp), 1)

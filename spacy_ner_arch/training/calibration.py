@@ -65,6 +65,11 @@ def held_out_corpus(config: Config, path: Path | None) -> Callable[[Language], I
             return cast(Callable, reader)
     else:
         reader = dot_to_object(config, name)
+    if path is None and isinstance(reader, dict) and reader.get("path", "") is None:
+        raise ValueError(
+            f"spacy_ner_arch.Calibrate.v1: [{name}] has no path: give it one, or Calibrate.v1 the path of a held-out "
+            "corpus"
+        )
     if path is not None:
         has_path = isinstance(reader, dict) and "path" in reader
         reader = {**(reader if has_path else {"@readers": "spacy_ner_arch.Corpus.v1"}), "path": str(path)}

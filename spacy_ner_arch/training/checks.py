@@ -73,7 +73,8 @@ def unequal_losses(nlp: Language, frozen: set[str]) -> Iterator[str]:
     """Descriptions of encoders that components of this package share with others, whose losses are far larger."""
     pipe: Any
     for name, pipe in nlp.components:
-        listeners = {other: nlp.get_pipe(other) for other in getattr(pipe, "listener_map", {}) if other not in frozen}
+        resting = {*frozen, *nlp.disabled}
+        listeners = {other: nlp.get_pipe(other) for other in getattr(pipe, "listener_map", {}) if other not in resting}
         ours = [other for other, component in listeners.items() if getattr(component, "is_weighted", None) is False]
         theirs = [other for other, component in listeners.items() if not hasattr(component, "is_weighted")]
         if ours and theirs:
