@@ -14,8 +14,9 @@ import pytest
 import spacy
 import srsly
 import typer
-from conftest import make_examples, train
+from conftest import TRAIN, entities, make_examples, train
 from spacy.language import Language
+from spacy.tokens import Doc
 from spacy.util import registry
 from thinc.api import Config
 
@@ -115,6 +116,22 @@ def test_commands_and_options_exist(page: Path) -> None:
         arguments = rest.split(" python -m ")[0].split(" make ")[0]
         used = {word for word in shlex.split(arguments.replace("'", "")) if re.fullmatch(r"--?[a-z][a-z-]*", word)}
         assert used <= options | {"--help"}, f"{name} {used - options}"
+
+
+def test_a_new_label_in_python(trained: Language, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is learned from a text that marks nothing else, and the old labels stay."""
+    (code,) = blocks(ROOT / "docs" / "new_label.md", "python")
+    folder = tmp_path / "training" / "first" / "model-best"
+    folder.mkdir(parents=True)
+    trained.to_disk(folder)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(code, "new_label.md", "exec"), names)
+    nlp = names["nlp"]
+    assert [ent.label_ for ent in nlp(names["TEXTS"][0][0]).ents][-1] == "DATE"
+    for text, gold in TRAIN:
+        doc = nlp(Doc(nlp.vocab, words=text.split(" ")))
+        assert entities(doc) == gold
 
 
 def test_workflows_are_those_of_the_project() -> None:
