@@ -469,6 +469,24 @@ def test_another_run_is_refused_with_what_differs(model, trained, texts, whole, 
     assert "complete already" in run(tmp_path / "moved", tmp_path / "a.jsonl", folder, *options)
 
 
+def test_a_manifest_of_another_program_is_not_touched(model, texts, tmp_path):
+    """Corpora of speech and of pictures have files of this name."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "manifest.jsonl").write_text('{"audio": "a.wav", "files": ["a.wav"]}\n')
+    (folder / "a.wav").touch()
+    before = contents(folder)
+    assert "is no manifest of ours; give a new folder" in run(model, texts, folder, "--force", code=1)
+    assert contents(folder) == before
+    # One that a full disk has cut in its first line is replaced.
+    shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / "manifest.jsonl").write_text('{"audio": ')
+    assert "--force to replace it" in run(model, texts, folder, code=1)
+    run(model, texts, folder, "--force")
+    assert (folder / "part-000000.jsonl").exists()
+
+
 def test_a_run_that_annotated_nothing_does_not_block_its_folder(model, texts, whole, tmp_path):
     """After a wrong option, the right command works in the same folder."""
     folder, options = tmp_path / "out", ["--shard-size", 4, "--batch-size", 3]

@@ -258,6 +258,10 @@ def test_an_encoder_can_be_frozen_in_an_update_loop():
     for batch in (examples, [empty, *examples], [empty]):
         losses = nlp.update(batch, sgd=False, exclude=["tok2vec"], annotates=["tok2vec"])
         assert np.isfinite(losses["first"])
+    # A batch that a listener got while it rested does not count.
+    nlp.update(examples, sgd=False, exclude=["first"])
+    others = make_examples(nlp)[1:]
+    assert nlp.update(others, sgd=False, exclude=["tok2vec"], annotates=["tok2vec"])["first"] > 0
     with pytest.raises(ValueError, match="E203.* the tok2vec embedding layer"):
         nlp.update(make_examples(nlp), sgd=False, exclude=["tok2vec"])
 

@@ -131,6 +131,14 @@ def test_tokens_that_the_tokenizer_splits_are_counted(tmp_path: Path) -> None:
     assert "splits 1 of 5 (20.0 %)" in output and "are split by" not in output
 
 
+@pytest.mark.parametrize("lang, text", [("fr", "L' ami d' Anna n' a qu' une vie"), ("it", "Un' altra dell' Olanda")])
+def test_tokens_of_the_tokenizer_itself_are_not_split(tmp_path: Path, lang: str, text: str) -> None:
+    """Elided words are tokens only before a letter."""
+    path = tmp_path / "a.conll"
+    path.write_text("".join(f"{word} O\n" for word in text.split()) + "Anna B-PER\n")
+    assert "tokenizer splits 0 of" in run(path, tmp_path, "--lang", lang)
+
+
 def test_texts_of_another_language_than_the_tokenizer(tmp_path: Path) -> None:
     """All entities are within the one token that the English tokenizer finds."""
     path = tmp_path / "a.jsonl"

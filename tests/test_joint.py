@@ -8,6 +8,7 @@ import warnings
 
 import pytest
 import spacy
+import torch
 from conftest import LISTENERS, make_examples, make_nlp, related_examples, small_model, transformer_nlp
 from spacy.tokens import DocBin
 from spacy.training.initialize import init_nlp
@@ -95,6 +96,34 @@ def test_a_frozen_last_listener_keeps_no_gradient_from_the_transformer(tiny_tran
         weights.append({name: parameter - before[name] for name, parameter in module.named_parameters()})
     assert all(weights[0][name].allclose(weights[1][name], atol=1e-7) for name in weights[0])
     assert any(change.abs().sum() > 0 for change in weights[0].values())
+
+
+def test_a_gradient_passes_two_shared_encoders_although_the_last_listener_rests(tiny_transformers):
+    """In parts, the gradient of one part arrives while the encoders have read the next one."""
+    found = []
+    for size in (5, 3):
+        nlp = transformer_nlp(tiny_transformers["bert"], dropout=0.0)
+        nlp.remove_pipe("sequence_ner")
+        listener = {"@architectures": "spacy_ner_arch.TransformerListener.v1"}
+        encoder = {"@architectures": "spacy_ner_arch.BiLSTM.v1", "hidden_size": 8}
+        model = {"@architectures": "spacy_ner_arch.TorchTok2Vec.v1", "tok2vec": listener, "encoder": encoder}
+        nlp.add_pipe("tok2vec", config={"model": model}, before="vector_cleaner")
+        head = {"tok2vec": {"@architectures": "spacy_ner_arch.Tok2VecListener.v1", "width": 16}}
+        for name in ("first", "last"):
+            config = {"model": {"@architectures": "spacy_ner_arch.CRF.v1", **head}}
+            nlp.add_pipe("sequence_ner", name, config=config, before="vector_cleaner")
+        fix_random_seed(0)
+        nlp.initialize(lambda nlp=nlp: make_examples(nlp))
+        examples = make_examples(nlp)
+        for start in range(0, len(examples), size):
+            nlp.update(examples[start : start + size], sgd=False, drop=0.0, exclude=["last"])
+        shims = [nlp.get_pipe(name).model.shims[0] for name in ("tok2vec", "transformer")]
+        for shim in shims:
+            shim.flush()
+        modules = [shim.module for shim in shims]
+        found.append([torch.cat([p.grad.flatten() for p in m.parameters() if p.grad is not None]) for m in modules])
+    for whole, parts in zip(*found, strict=True):
+        assert whole.abs().sum() > 0 and torch.allclose(whole, parts, atol=1e-7)
 
 
 @pytest.mark.parametrize("listener, silent", [("spacy.Tok2VecListener.v1", False), (LISTENER["@architectures"], True)])

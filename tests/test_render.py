@@ -284,8 +284,8 @@ def test_right_to_left_text_runs_from_right_to_left():
     ("words", "shown"),
     [
         # Names of the other direction run in their own one, over numbers between their words.
-        (["התגורר", "בין", "N", "Y", "4", "C", "7", "שמה"], ["שמה", "7", "N", "Y", "4", "C", "בין", "התגורר"]),
-        (["Olaf", "met", "בן", "7", "דוד", "8", "."], ["Olaf", "met", "דוד", "7", "בן", "8", "."]),
+        (["התגורר", "בין", "N", "Y", "4", "C", "7", "שמה"], ["שמה", "N", "Y", "4", "C", "7", "בין", "התגורר"]),
+        (["Olaf", "met", "בן", "7", "דוד", "8", "."], ["Olaf", "met", "8", "דוד", "7", "בן", "."]),
         (["12", "בן", "דוד", "met", "me", "too", "."], ["12", "דוד", "בן", "met", "me", "too", "."]),
     ],
 )

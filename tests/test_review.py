@@ -366,6 +366,7 @@ def test_a_config_is_checked_before_the_first_part(folder, tmp_path):
     output = review(folder, tmp_path / "out", *args, code=1, corpus="numbered.spacy")
     warning = "[training] maxsteps is not a setting and has no effect; use max_steps"
     assert output.count(warning) == 1 and output.index(warning) < output.index("Part 1 of 5")
+    assert "vectors" in output.split("Part 1 of 5")[1]
     output = review(folder, tmp_path / "out", "--config", tmp_path / "nope.cfg", code=2)
     assert "does not exist" in output and "Part 1" not in output
 

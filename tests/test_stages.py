@@ -114,7 +114,7 @@ def test_a_decay_for_layers_holds_within_its_group(tmp_path):
     groups = {
         "lower": {"match": r"transformer\..*(embeddings|layer\.0)\.", "learn_rate": 0.001, "layer_decay": 0.5},
         "transformer": {"learn_rate": 0.002},
-        "sequence_ner": {"learn_rate": 0.004, "layer_decay": 0.5},
+        "sequence_ner": {"learn_rate": 0.004},
     }
     make_family("bert", tmp_path)
     nlp, step = make(tmp_path, {"all": {"groups": groups}})
@@ -125,12 +125,22 @@ def test_a_decay_for_layers_holds_within_its_group(tmp_path):
     assert {group.learn_rate for group in nlp.get_pipe("sequence_ner").shim.groups} == {0.004}
 
 
-@pytest.mark.parametrize("settings", [{"layer_decay": 0.5}, {"learn_rate": 1, "layer_decay": 0.0}])
+@pytest.mark.parametrize(
+    "settings", [{"layer_decay": 0.5}, {"learn_rate": 1, "layer_decay": 0.0}, {"learn_rate": 1, "layer_decay": "0.8"}]
+)
 def test_a_decay_that_is_none(settings):
     with pytest.raises(
         ValueError, match=r"groups.transformer\]: layer_decay = .* must be above 0 .* needs a learn_rate"
     ):
         create_stages({"all": {"groups": {"transformer": settings}}})
+
+
+def test_a_decay_for_what_has_no_layers(tiny_transformers):
+    """Numbers in names of parameters of a head are not those of layers."""
+    groups = {"transformer": {}, "sequence_ner": {"learn_rate": 0.1, "layer_decay": 0.5}}
+    _, step = make(tiny_transformers["bert"], {"all": {"groups": groups}})
+    with pytest.raises(ValueError, match=r"groups.sequence_ner\]: layer_decay is for the layers of a transformer"):
+        step(0)
 
 
 def test_what_is_frozen_in_the_config_stays_frozen(tiny_transformers):

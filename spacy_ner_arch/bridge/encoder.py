@@ -97,7 +97,7 @@ def encoder_forward(
 
     def backprop(d_encoded: list[Floats2d]) -> Any:
         """d_encoded: from the layer above, or the sum of all listeners of spaCy; empty for none."""
-        shim.pending = None
+        output.gradient.withdraw(shim)
         if d_encoded:
             output.gradient.add(join(model, d_encoded))
         return backprop_tokens(output.gradient.total())

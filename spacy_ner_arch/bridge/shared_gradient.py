@@ -18,6 +18,7 @@ class SharedGradient:
 
     def __init__(self) -> None:
         self._parts: list[Tensor] = []
+        self._pending: Callable[[], bool] | None = None
 
     def add(self, part: Tensor) -> None:
         self._parts.append(part)
@@ -30,9 +31,14 @@ class SharedGradient:
     def defer(self, shim: TorchShim, backprop: Callable[[Tensor], Any]) -> None:
         """Let the encoder run this backward pass when it is used next, if it has a gradient by then.
 
-        A listener that starts the backward pass itself sets `shim.pending` to None.
+        A listener that starts the backward pass itself calls `withdraw`.
         """
-        shim.pending = partial(self._run, backprop)
+        shim.pending = self._pending = partial(self._run, backprop)
+
+    def withdraw(self, shim: TorchShim) -> None:
+        """Run nothing later. What another batch has left stays."""
+        if shim.pending is self._pending:
+            shim.pending = None
 
     def _run(self, backprop: Callable[[Tensor], Any]) -> bool:
         if not self._parts:

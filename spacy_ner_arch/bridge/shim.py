@@ -49,7 +49,7 @@ class TorchShim(Shim):
     groups: parameters that are trained, with their settings, see `train_groups`; None for all but the constant ones.
     constants: names of the parameters that are never trained.
     pending: a backward pass that a caller has left for later, see `flush`. It returns whether it had a gradient.
-    names: of the module, then of those that it is a copy of; see ModuleOptimizer.
+    names: of the module, then of those whose pickled or deep copy it is; see ModuleOptimizer.
     """
 
     def __init__(self, build: Callable[..., nn.Module], *, dtype: str = "float32", frozen: bool = False) -> None:
@@ -248,7 +248,6 @@ class TorchShim(Shim):
             if isinstance(module, nn.RNNBase):  # its weights lie in one piece of memory, but not those of a copy
                 module.flatten_parameters()
         copied.groups, copied.constants, copied.frozen = self.groups, self.constants, self.frozen
-        copied.names += self.names
         return copied
 
     def to_device(self, device_type: str, device_id: int) -> None:

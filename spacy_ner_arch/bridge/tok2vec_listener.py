@@ -43,14 +43,16 @@ class TokenListener(PicklableListener, Tok2VecListener):
 def listen(model: TokenListener, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Callable]:
     if not is_train or model._batch_id is None:
         return doc_vectors(model, docs, is_train), no_backprop
+    if model._batch_id != model.get_batch_id(docs) and all(has_vectors(doc) for doc in docs if len(doc)):
+        # The listener rested in the update for which it got the batch; this one is without the encoder.
+        clear(model, model._outputs)
+        return doc_vectors(model, docs, is_train), no_backprop
     model.verify_inputs(docs)
     vectors: Any = model._outputs
     backprop: Any = model._backprop
 
     def backprop_batch(gradients: list[Floats2d]) -> Any:
-        # The next update may be without the encoder.
-        for name in OF_BATCH:
-            setattr(model, name, None)
+        clear(model, vectors)
         if not isinstance(vectors, TokenVectors):  # of another model
             return backprop(gradients)
         vectors.gradient.add(join(model, gradients))
@@ -59,13 +61,20 @@ def listen(model: TokenListener, docs: list[Doc], is_train: bool) -> tuple[list[
     return vectors, backprop_batch
 
 
+def clear(model: Any, outputs: Any) -> None:
+    """Forget a batch, so that the next update may be without the encoder; what has come after it stays."""
+    if model._outputs is outputs:
+        for name in OF_BATCH:
+            setattr(model, name, None)
+
+
+def has_vectors(doc: Doc) -> bool:
+    return doc.tensor is not None and doc.tensor.size > 0
+
+
 def doc_vectors(model: TokenListener, docs: list[Doc], is_train: bool) -> list[Floats2d]:
     """Vectors that the component has set on the documents. In prediction, zeros for those without."""
-    has_vectors = [doc.tensor is not None and doc.tensor.size > 0 for doc in docs]
-    if is_train and not all(has or not len(doc) for doc, has in zip(docs, has_vectors, strict=True)):
+    if is_train and not all(has_vectors(doc) for doc in docs if len(doc)):
         raise ValueError(Errors.E203.format(name="tok2vec" if model.upstream_name == "*" else model.upstream_name))
     width = model.get_dim("nO")
-    return [
-        cast(Floats2d, doc.tensor) if has else model.ops.alloc2f(len(doc), width)
-        for doc, has in zip(docs, has_vectors, strict=True)
-    ]
+    return [cast(Floats2d, doc.tensor) if has_vectors(doc) else model.ops.alloc2f(len(doc), width) for doc in docs]

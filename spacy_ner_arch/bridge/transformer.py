@@ -149,7 +149,7 @@ def forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[FullTransfor
         batch = WordBatch(split(model, vectors.detach().float(), lengths))
 
         def backprop(gradient: Tensor) -> list[Doc]:
-            shim.pending = None
+            batch.gradient.withdraw(shim)
             backprop_vectors(gradient)
             return docs
 

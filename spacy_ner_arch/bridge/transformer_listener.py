@@ -21,7 +21,7 @@ from transformers.file_utils import ModelOutput
 from .rows import join
 from .shared_gradient import SharedGradient
 from .shim import default_device, no_backprop
-from .tok2vec_listener import PicklableListener
+from .tok2vec_listener import PicklableListener, clear
 
 MISSING_VECTORS = (
     "a document has no vectors of the transformer: put the component `transformer` into the pipeline before the one "
@@ -115,9 +115,12 @@ def listen(model: WordListener, docs: list[Doc], is_train: bool) -> tuple[Sequen
             "components that listen to it with the same documents"
         )
 
+    backprop_received: Any = model._backprop
+
     def backprop(gradients: list[Floats2d]) -> Any:
         received.gradient.add(join(model, gradients))
-        return model.backprop_and_clear([])
+        clear(model, received)
+        return backprop_received([])
 
     return received.vectors, backprop
 

@@ -182,11 +182,15 @@ def find_rows(docs: Sequence[Doc], vectors: Vectors, attributes: list[int]) -> n
     If none is, `composed` values count. The attribute of the table itself does not count: spaCy loses it when it stores
     the table.
     """
-    rows = np.full(sum(map(len, docs)), -1)
+    names: list[Any] = list(attributes)
+    columns = np.concatenate([doc.to_array(names).reshape(len(doc), len(names)) for doc in docs])
+    rows = np.full(len(columns), -1)
     for compose in (False, True):
-        for attribute in attributes:
+        for column in columns.T:
             (missing,) = np.nonzero(rows < 0)
-            keys, which = np.unique(attribute_of(docs, attribute)[missing], return_inverse=True)
+            if not len(missing):
+                return rows
+            keys, which = np.unique(column[missing], return_inverse=True)
             wanted: Iterable[int | None] = keys.tolist()
             if compose:
                 words = word_strings(docs, keys.tolist())

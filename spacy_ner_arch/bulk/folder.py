@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..formats.files import LOCK, TEMPORARY, lock_folder, replace_file, sync
-from ..formats.manifest import MANIFEST, REJECTS, Entry, as_line, read_manifest
+from ..formats.manifest import HEADER_KEYS, MANIFEST, REJECTS, Entry, as_line, read_manifest
 from .annotator import ShardResult
 from .inputs import file_checksum
 from .outputs import OUTPUTS
@@ -63,9 +63,12 @@ class OutputFolder:
             self._write_manifest()
             return
         header, *entries = read_manifest(manifest)
+        if header and not header.keys() >= HEADER_KEYS:
+            raise ValueError(f"{manifest} is no manifest of ours; give a new folder for the output")
         differences = header_differences(header, self.header)
-        if header and differences and (self.force or not any(entry.get("documents") for entry in entries)):
-            # Of another run that annotated nothing, since an option was wrong, nothing is lost.
+        # Of another run that annotated nothing, since an option was wrong, nothing is lost.
+        is_empty = header and not any(entry.get("documents") for entry in entries)
+        if differences and (self.force or is_empty):
             for name in (name for entry in entries for name in entry.get("files", ())):
                 (self.path / name).unlink(missing_ok=True)
             self._write_manifest()

@@ -206,7 +206,7 @@ def load_tokenizer(config: Path) -> Language:
 
     try:
         if config.is_dir():
-            names = load_config(model_folder(str(config)) / "config.cfg")["nlp"]["pipeline"]
+            names = load_config(model_folder(str(config)) / "config.cfg").get("nlp", {}).get("pipeline", ())
             return load_model_from_path(config, exclude=["vocab", *names])
         with show_validation_error(config):
             raw = parse_config(config_text(config), {}).interpolate()

@@ -46,8 +46,8 @@ def train_parts(
     text = config_text(config)
     original = parse_config(text, overrides)
     names = corpus_settings(original)
-    for text in unknown_settings(original):
-        msg.warn(text)
+    for unknown in unknown_settings(original):
+        msg.warn(unknown)
     for fold in range(folds):
         msg.divider(f"Part {fold + 1} of {folds}")
         held_out = sorted(chain.from_iterable(groups[fold::folds]))

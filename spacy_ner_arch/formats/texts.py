@@ -167,11 +167,16 @@ def describe_misalignment(doc: Doc, start: int, end: int, label: str) -> str:
 
 
 def split_finder(tokenizer: Callable[[str], Doc]) -> Callable[[str], str]:
-    """A function that describes how the tokenizer splits a word, "" if it does not. It remembers the words."""
+    """A function that describes how the tokenizer splits a word, "" if it does not. It remembers the words.
+
+    Some tokenizers keep an elided word, such as the French `l'`, only before a letter.
+    """
 
     @cache
     def describe_split(word: str) -> str:
         parts = [token.text for token in tokenizer(word)]
+        if word.endswith(("'", "’")) and tokenizer(f"{word}a")[0].text == word:
+            return ""
         return f"{quote(word)} into {' '.join(map(quote, parts))}" if len(parts) > 1 else ""
 
     return describe_split

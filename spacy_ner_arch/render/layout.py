@@ -175,10 +175,10 @@ def is_rtl(text: str) -> bool:
 def _turn_runs(words: Sequence[Word], rtl: bool) -> None:
     """Reverse the runs of words of a line that are not written in the direction of the text.
 
-    Words without letters, such as numbers, belong to a run between two words of it.
+    Words without letters belong to a run between two words of it, and numbers also behind one.
     """
     directions = "".join(_direction(word.text) for word in words)
-    for run in re.finditer("l( *l)*" if rtl else "r( *r)*", directions):
+    for run in re.finditer("l( *[ln])*" if rtl else "r( *[rn])*", directions):
         turned = words[run.start() : run.end()]
         ends = turned[0].left + turned[-1].left + turned[-1].width
         for word in turned:
@@ -186,9 +186,11 @@ def _turn_runs(words: Sequence[Word], rtl: bool) -> None:
 
 
 def _direction(text: str) -> str:
-    """`l` or `r`, or a blank for a text without letters."""
-    has_letters = any(unicodedata.bidirectional(letter) in ("L", "R", "AL") for letter in text)
-    return "lr"[is_rtl(text)] if has_letters else " "
+    """`l` or `r`; for a text without letters `n` if it has a digit, or else a blank."""
+    kinds = set(map(unicodedata.bidirectional, text))
+    if kinds & {"L", "R", "AL"}:
+        return "lr"[is_rtl(text)]
+    return "n" if kinds & {"EN", "AN"} else " "
 
 
 def isolate(text: str) -> str:

@@ -12,6 +12,7 @@ from thinc.schedules import constant
 
 from ..bridge.optimizer import ParameterGroup
 from ..bridge.shim import TorchShim, torch_shims
+from ..nn.transformer import WordTransformer
 
 STAGE_KEYS = {"steps", "groups"}
 GROUP_KEYS = {"match", "learn_rate", "layer_decay", "weight_decay"}
@@ -37,7 +38,7 @@ def create_stages(stages: dict[str, dict[str, Any]]) -> Callable[[Language, dict
             match: regular expression that is searched in `component.layer.parameter`; null for all parameters of the
                 component with the name of the group. A parameter belongs to the first group that it matches.
             learn_rate: number or schedule; null for that of [training.optimizer].
-            layer_decay: factor of the rate for each layer of a transformer below the highest one of the group, and once
+            layer_decay: in transformers, factor of the rate for each layer below the highest one of the group, and once
                 more for what is below all layers, such as the embeddings; null for one rate.
             weight_decay: decay of weights, not of biases and normalization; null for L2 of [training.optimizer].
     The other settings of [training.optimizer] hold for all groups. Gradients are clipped by their norm over all
@@ -133,8 +134,9 @@ def check(stages: dict[str, dict[str, Any]]) -> None:
             if unknown:
                 raise ValueError(f"{at}: unknown settings {', '.join(sorted(unknown))}")
             decay = group.get("layer_decay")
-            if decay is not None and (not 0 < decay <= 1 or group.get("learn_rate") is None):
-                raise ValueError(f"{at}: layer_decay = {decay} must be above 0 and at most 1, and needs a learn_rate")
+            is_factor = isinstance(decay, (int, float)) and 0 < decay <= 1
+            if decay is not None and not (is_factor and group.get("learn_rate") is not None):
+                raise ValueError(f"{at}: layer_decay = {decay!r} must be above 0 and at most 1, and needs a learn_rate")
 
 
 def layer_shims(nlp: Language) -> Iterator[tuple[str, TorchShim]]:
@@ -169,6 +171,12 @@ def find_groups(nlp: Language, name: str, stage: dict[str, Any]) -> dict[str, di
         for group, parameters in own.items():
             found[group][shim] = frozenset(parameters)
     for group, parts in found.items():
+        decay = stage["groups"][group].get("layer_decay")
+        if decay is not None and not any(isinstance(shim.module, WordTransformer) for shim in parts):
+            raise ValueError(
+                f"[training.before_update.stages.{name}.groups.{group}]: layer_decay is for the layers of a "
+                "transformer, and the group has none of this package"
+            )
         if not parts and group in earlier:
             raise ValueError(
                 f"[training.before_update.stages.{name}.groups.{group}] gets no parameter: those that it matches "
@@ -184,7 +192,7 @@ def find_groups(nlp: Language, name: str, stage: dict[str, Any]) -> dict[str, di
 
 def by_layer(shim: TorchShim, names: frozenset[str], decay: float | None) -> dict[float, frozenset[str]]:
     """The parameters of a group in one module, by the factor of their rate."""
-    if decay is None:
+    if decay is None or not isinstance(shim.module, WordTransformer):
         return {1.0: names}
     numbers = {name: int(found[1]) for name in names if (found := LAYER.search(f".{name}"))}
     if not numbers:
