@@ -101,8 +101,8 @@ def test_relations():
         Relation(brenna, anna, "NEAR", 0.3),
     ]
     rows = relation_doubts(0, Example(predicted, reference))
-    assert [doubt.kind for doubt in rows] == ["none there", "wrong label", "not annotated"]
-    assert [doubt.log_odds for doubt in rows] == pytest.approx([smoothed(p, 1 - p) for p in (0.1, 0.8, 0.6)])
+    assert [doubt.kind for doubt in rows] == ["none there", "wrong label", "not annotated", "not annotated"]
+    assert [doubt.log_odds for doubt in rows] == pytest.approx([smoothed(p, 1 - p) for p in (0.1, 0.8, 0.6, 0.3)])
 
 
 @pytest.mark.parametrize(
@@ -115,6 +115,12 @@ def test_relations():
         ([(0, 1, "HIRED")], [(0, 1, "HIRED", 0.02), (0, 1, "KNOWS", 0.4)], {"none there": 0.98}),
         ([(0, 1, "HIRED")], [(0, 1, "KNOWS", 0.4), (0, 1, "HIRED", 0.02)], {"none there": 0.98}),
         ([(0, 1, "HIRED"), (0, 1, "KNOWS")], [(0, 1, "HIRED", 0.9), (0, 1, "KNOWS", 0.8)], {}),
+        # A label may be missing beside an annotated one. It was never reported.
+        ([(0, 1, "HIRED")], [(0, 1, "HIRED", 0.9), (0, 1, "KNOWS", 0.8)], {"not annotated": 0.8}),
+        # direction = "pairs": both orders are predicted.
+        ([(0, 1, "HIRED")], [(0, 1, "HIRED", 0.9), (1, 0, "HIRED", 0.8)], {"not annotated": 0.8}),
+        ([(0, 1, "HIRED")], [(0, 1, "KNOWS", 0.001), (1, 0, "HIRED", 0.99)], {"wrong direction": 0.99}),
+        ([(0, 1, "HIRED"), (1, 0, "HIRED")], [(0, 1, "HIRED", 0.01), (1, 0, "HIRED", 0.9)], {"none there": 0.99}),
     ],
 )
 def test_relations_of_other_directions_and_with_several_labels(gold, found, kinds):
@@ -126,6 +132,34 @@ def test_relations_of_other_directions_and_with_several_labels(gold, found, kind
     rows = relation_doubts(0, Example(predicted, reference))
     found = {doubt.kind: doubt.log_odds for doubt in rows if doubt.log_odds > 0}
     assert found == pytest.approx({kind: smoothed(p, 1 - p) for kind, p in kinds.items()})
+
+
+@pytest.mark.parametrize(
+    ("found", "kind", "named"),
+    [
+        ([(0, 1, "HIRED", 1e-5), (1, 0, "HIRED", 0.99)], "wrong direction", ("HIRED", 0.99)),
+        ([(0, 1, "HIRED", 1e-5), (0, 1, "KNOWS", 0.9), (1, 0, "KNOWS", 0.2)], "wrong label", ("KNOWS", 0.9)),
+        ([(0, 1, "HIRED", 1e-5), (1, 0, "KNOWS", 0.9)], "wrong label and direction", ("KNOWS", 0.9)),
+        # A label that holds in both directions has none.
+        ([(1, 0, "HIRED", 1e-5), (0, 1, "MARRIED", 0.9)], "wrong label", ("MARRIED", 0.9)),
+        ([(0, 1, "HIRED", 1e-5), (1, 0, "HIRED", 0.4)], "none there", None),
+        ([(0, 1, "HIRED", 0.6), (1, 0, "HIRED", 0.4)], "none there", None),
+    ],
+)
+def test_the_alternative_to_an_improbable_relation_is_named(found, kind, named):
+    """It was "none there" whenever the gold label had a probability at all. What is named is not reported twice."""
+    reference, predicted = (Doc(NLP.vocab, words=WORDS) for _ in range(2))
+    for doc in (reference, predicted):
+        doc.ents = [Span(doc, 0, 2, label="PER"), Span(doc, 4, 5, label="PER")]
+    head, tail, _, score = found[0]
+    reference._.relations = [(reference.ents[head], reference.ents[tail], "HIRED")]
+    predicted._.relations = [Relation(predicted.ents[h], predicted.ents[t], *rest) for h, t, *rest in found]
+    first, *others = relation_doubts(0, Example(predicted, reference), ["MARRIED"])
+    assert first.kind == kind and first.gold_score == score
+    assert first.log_odds == pytest.approx(smoothed(1 - score, score))
+    alternative = first.match.predicted
+    assert (alternative and (alternative.label, alternative.score)) == named
+    assert all(doubt.log_odds < 0 for doubt in others)
 
 
 def test_relations_between_entities_that_are_no_candidates_are_counted():

@@ -117,8 +117,9 @@ def relation_doubts(
     for item in predicted:
         if item.score is not None:
             by_pair[frozenset(item.places)].append(item)
-    annotated = {frozenset(item.places) for item in gold}
     right = {item[:2] for item in gold}
+    # Annotated, or named as the alternative to what is annotated.
+    judged = set(right)
     doubts = []
     for wanted in gold:
         found = by_pair[frozenset(wanted.places)]
@@ -129,16 +130,23 @@ def relation_doubts(
                 unjudged.add([key], partial(describe_relation, example.predicted))
             continue
         same = next((item.score for item in found if item[:2] == wanted[:2]), None)
-        # Without other labels for the places, those of the reverse pair: it may have the label.
+        # In both directions: the most probable one may have the label.
         others = [item for item in found if item[:2] not in right]
-        others = [item for item in others if item.places == wanted.places] or ([] if same is not None else others)
         best = max(others, key=lambda item: item.score or 0.0, default=None)
+        chance = (best.score or 0.0) if best is not None else 0.0
+        # Beside a probable gold label, or if no relation is more probable, it is no alternative.
+        if same is not None and not same < 0.5 < chance:
+            best = None
+        if best is not None:
+            judged.add(best[:2])
+            if best.label in symmetric:
+                best = best._replace(places=wanted.places, types=wanted.types)
         if same is not None:
-            doubts.append(Doubt(Match(document, wanted, None), same, log_ratio(1 - same, same)))
-        elif best is not None and best.score is not None:
-            doubts.append(Doubt(Match(document, wanted, best), None, log_ratio(best.score, 1 - best.score)))
+            doubts.append(Doubt(Match(document, wanted, best), same, log_ratio(1 - same, same)))
+        elif best is not None:
+            doubts.append(Doubt(Match(document, wanted, best), None, log_ratio(chance, 1 - chance)))
     for item in predicted:
-        if item.score is not None and frozenset(item.places) not in annotated:
+        if item.score is not None and item[:2] not in judged:
             doubts.append(Doubt(Match(document, None, item), None, log_ratio(item.score, 1 - item.score)))
     return doubts
 
