@@ -201,6 +201,50 @@ def test_symmetric_labels_are_scored_in_both_directions():
     assert score_relations([Example(doc, other)])["rel_strict_f"] == 0.0
 
 
+def set_with(doc):
+    """Bert WITH Anna, with the later entity as head."""
+    doc.ents = [Span(doc, 0, 1, "PER"), Span(doc, 2, 3, "PER")]
+    doc._.relations = [(*doc.ents[::-1], "WITH")]
+    return doc
+
+
+@Language.component("symmetric_prediction")
+def symmetric_prediction(doc):
+    anna, bert = set_with(doc).ents
+    doc._.relations = [(anna, bert, "WITH")]
+    return doc
+
+
+def test_each_of_several_extractors_scores_with_the_symmetric_labels_of_all(tmp_path):
+    """The scores of the last one replaced those of the others, and it did not know their symmetric labels."""
+
+    def score(nlp):
+        examples = [Example(nlp.make_doc(text), set_with(nlp.make_doc(text))) for text in ["Anna and Bert"]]
+        return nlp.evaluate(examples)["rel_strict_f"]
+
+    nlp = spacy.blank("en")
+    config = {"model": relation_model(), "candidates": DOCUMENT}
+    nlp.add_pipe("relation_extractor", name="first", config={**config, "symmetric": ["WITH"]})
+    nlp.add_pipe("relation_extractor", name="second", config=config)
+    nlp.config["initialize"]["components"] = {"first": {"labels": ["WITH"]}, "second": {"labels": ["LEFT"]}}
+    nlp.initialize(lambda: related_examples(nlp))
+    for name in ("first", "second"):
+        nlp.get_pipe(name).cfg["threshold"] = 1.0
+    nlp.add_pipe("symmetric_prediction")
+    assert score(nlp) == 1.0
+    nlp.to_disk(tmp_path)
+    assert score(spacy.load(tmp_path)) == 1.0
+    alone = spacy.load(tmp_path, exclude=["first"])
+    assert alone.get_pipe("second").scored_as_symmetric == set()
+    # A sourced component that is not initialized.
+    other = spacy.blank("en")
+    other.add_pipe("relation_extractor", name="first", config={**config, "symmetric": ["WITH"]})
+    other.add_pipe("second", source=alone)
+    with other.select_pipes(disable=["second"]):
+        other.initialize(lambda: related_examples(other))
+    assert alone.get_pipe("second").scored_as_symmetric == {"WITH"}
+
+
 def test_scores_count_every_gold_relation():
     """One correct, one with a wrong type, one with a wrong label, one missed; and a document without annotation."""
     nlp = spacy.blank("en")

@@ -154,7 +154,7 @@ def make_relation_extractor(
         spacy_ner_arch.LearnedWeight.v1.
     scorer: scorer of relations.
     """
-    return RelationExtractor(
+    pipe = RelationExtractor(
         nlp.vocab,
         model,
         name,
@@ -171,6 +171,16 @@ def make_relation_extractor(
         loss_weight=loss_weight,
         scorer=scorer,
     )
+    share_symmetric([*(other for _, other in nlp.components if isinstance(other, RelationExtractor)), pipe])
+    return pipe
+
+
+def share_symmetric(extractors: Sequence["RelationExtractor"]) -> None:
+    """Let each extractor of a pipeline score with the symmetric labels of all: it scores the relations of all, and
+    spaCy keeps the scores of the last one."""
+    symmetric = {label for pipe in extractors for label in pipe.cfg["symmetric"]}
+    for pipe in extractors:
+        pipe.scored_as_symmetric = symmetric
 
 
 class RelationExtractor(TorchPipe):
@@ -230,6 +240,8 @@ class RelationExtractor(TorchPipe):
         self.sentencizer: Callable[[Doc], Doc] | None = None
         # Labels that other extractors of the pipeline predict.
         self.labels_of_others = set[str]()
+        # `symmetric` of all extractors of the pipeline.
+        self.scored_as_symmetric = set(symmetric)
         # How they are learned; None if they are given, or all are allowed.
         self.learned_type_pairs = setting if setting in ("learned", "learned_by_label") else None
         self.decode = decode
@@ -379,6 +391,9 @@ class RelationExtractor(TorchPipe):
         """
         self.sentencizer = None if nlp is None else find_sentencizer(nlp, self.name)
         self.labels_of_others = set() if nlp is None else labels_of_others(self, nlp)
+        if nlp is not None:
+            # Again: a component that was taken from another pipeline has its labels.
+            share_symmetric([pipe for _, pipe in nlp.components if isinstance(pipe, RelationExtractor)])
         if self.learned_type_pairs:
             self.cfg["type_pairs"] = None  # those of an earlier corpus
         super().initialize(get_examples, nlp=nlp, labels=labels)
@@ -480,6 +495,11 @@ class RelationExtractor(TorchPipe):
             right = count_as_right(eg, candidates.entities, self.spans_key)
             items.append(candidates.select(right[candidates.pairs].all(1)))
         return HeadInput([eg.predicted for eg in examples], items, self.find_targets(examples, items))
+
+    def score(self, examples: Iterable[Example], **settings: Any) -> dict[str, Any]:
+        """Scores of the relations of all extractors of the pipeline, by the scorer."""
+        scores: dict[str, Any] = super().score(examples, **{"symmetric": sorted(self.scored_as_symmetric), **settings})
+        return scores
 
     # Predicting
 
