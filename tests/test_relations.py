@@ -126,6 +126,14 @@ def test_an_error_changes_nothing(doc: Doc, make: Callable, reason: str) -> None
     assert relation_keys(doc) == [KEY]
 
 
+@pytest.mark.parametrize("make", [lambda doc: [(doc[0:1], doc[1:2])], lambda doc: None, lambda doc: [None]])
+def test_what_is_no_list_of_relations(doc: Doc, make: Callable) -> None:
+    before = plain(doc)
+    with pytest.raises(ValueError, match=r"doc\._\.relations = .*: give a list of \(head, tail, label\)"):
+        doc._.relations = make(doc)
+    assert plain(doc) == before
+
+
 def test_merged_tokens(doc: Doc) -> None:
     with doc.retokenize() as retokenizer:
         retokenizer.merge(doc[0:2])

@@ -316,6 +316,9 @@ def test_long_documents_take_linear_time():
 
 
 def test_wrong_arguments():
+    for wrong, kind in (([make_doc()] * 2, "list"), (make_doc()[:2], "Span")):
+        with pytest.raises(ValueError, match=f"draws one Doc, not a {kind}; call it for each"):
+            render_relations(wrong)
     with pytest.raises(ValueError, match="'pdf'; known are 'svg', 'html'"):
         render_relations(make_doc(), style="pdf")
     with pytest.raises(ValueError, match="too narrow; at least 200"):

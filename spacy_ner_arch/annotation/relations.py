@@ -57,13 +57,19 @@ def set_relations(doc: Doc, relations: Iterable[Relation | tuple[Any, ...]]) -> 
 
     relations: Relations or tuples (head, tail, label[, score]). An empty list means that the Doc is annotated and has
         no relation; see `has_relations`.
-    Raises ValueError, and changes nothing, if an argument is empty or not a span of this text, a label is not a
-        non-empty string, or a score is not finite.
+    Raises ValueError, and changes nothing, if this is no list of such tuples, an argument is empty or not a span of
+        this text, a label is not a non-empty string, or a score is not finite.
     """
     rows: dict[RelationKey, float | None] = {}
     same_text = [doc]
-    for item in relations:
-        relation = Relation(*item)
+    try:
+        found = [Relation(*item) for item in relations]
+    except TypeError as error:
+        raise ValueError(
+            f"doc._.relations = {short_repr(relations)}: give a list of (head, tail, label) or (head, tail, label, "
+            "score); an empty list says that the document has no relation"
+        ) from error
+    for relation in found:
         key = _make_key(doc, relation, same_text)
         rows.setdefault(key, None if relation.score is None else float(relation.score))
     _store(doc, rows)

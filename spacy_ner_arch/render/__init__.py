@@ -36,9 +36,14 @@ def render_relations(
     colors: css colors by entity or relation label, such as {"PER": "#1f5fa8"}. Other labels get one of twelve colors,
         the same one in every document unless two labels would share it.
     Returns the markup. It loads no other files.
-    Raises ValueError if the style is unknown or the width is below 200, and, like doc._.relations, if the boundaries
-        of an argument no longer match the tokens.
+    Raises ValueError if it is not given a Doc, the style is unknown or the width is below 200, and, like
+        doc._.relations, if the boundaries of an argument no longer match the tokens.
     """
+    if not isinstance(doc, Doc):
+        raise ValueError(
+            f"render_relations draws one Doc, not a {type(doc).__name__}; call it for each Doc of a list, and give "
+            "span.as_doc(copy_user_data=True) of a Span"
+        )
     if style not in ("svg", "html"):
         raise ValueError(f"unknown style {style!r}; known are 'svg', 'html'")
     if width < 200:
