@@ -819,6 +819,24 @@ def test_debug_data_counts_and_finds_faults(tmp_path):
     assert "span_ner:" not in output and "relation_extractor:" in output
 
 
+def test_debug_data_counts_the_relations_of_each_extractor_for_itself(tmp_path):
+    raw = Config().from_str(make_config(find_cell(head="span", relations="softmax")), interpolate=False)
+    raw["components"]["other"] = raw["components"]["relation_extractor"]
+    raw["nlp"]["pipeline"] = [*raw["nlp"]["pipeline"], "other"]
+    raw["initialize"]["components"] = {
+        "relation_extractor": {"labels": ["LIVES_IN", "FROM", "HELD_IN"]},
+        "other": {"labels": ["WORKS_FOR", "LEFT"]},
+    }
+    raw.to_disk(tmp_path / "my.cfg")
+    run("debug-data", tmp_path / "my.cfg", *write_corpora(tmp_path), "--json", tmp_path / "data.json")
+    problems = [problem["text"] for problem in srsly.read_json(tmp_path / "data.json")["problems"]]
+    assert not any("several" in text or "not candidates" in text for text in problems)
+    start = "relation_extractor: only dev has relations of its labels with the labels HELD_IN"
+    assert any(text.startswith(start) for text in problems)
+    assert "other: few relations of its labels in train: LEFT (1), WORKS_FOR (1)" in problems
+    assert not any(text.startswith("other: only dev") for text in problems)
+
+
 @pytest.mark.parametrize(
     "cell, options, message",
     [

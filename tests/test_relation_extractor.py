@@ -671,6 +671,25 @@ def test_gold_relations_of_which_only_one_can_be_found(settings, crowded):
         assert ("in both directions" in messages[0]) == ("direction" in settings)
 
 
+@pytest.mark.parametrize(("labels", "crowded"), [(["IN", "NEAR"], 1), (["IN", "OF"], 0)])
+def test_gold_relations_of_other_labels_are_no_fault(labels, crowded):
+    """Those of another extractor were counted as relations that cannot be found."""
+    nlp = make_nlp(candidates={**DOCUMENT, "max_distance": 3})
+    reference = related_examples(nlp)[0].reference
+    head, tail = reference.ents
+    reference._.relations = [(head, tail, "IN"), (head, tail, "NEAR"), (tail, head, "OF"), (head, head, "SELF")]
+    examples = [Example(reference.copy(), reference)]
+    pipe = nlp.get_pipe("relation_extractor")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        pipe.initialize(lambda: examples, labels=labels)
+        pipe.update(examples)
+    messages = [str(w.message) for w in caught]
+    assert not any("not candidates" in message for message in messages)
+    found = [message for message in messages if "cannot be found, since their two entities" in message]
+    assert len(found) == crowded and all("1 of 2 gold relations" in message for message in found)
+
+
 @pytest.mark.parametrize("direction", ["pairs", "labels"])
 def test_forbidden_directions_are_no_candidates(direction):
     nlp = make_nlp(direction=direction, type_pairs=[["LOC", "PER"]])
@@ -787,14 +806,14 @@ def test_entity_types_that_the_corpus_lacks_are_named(pairs):
 
 
 def test_label_data_that_are_given_stay():
-    """Examples are read for warnings only, also about relations between types that are not in the label data."""
+    """Examples are read for warnings only, also about its relations between types that are not in the label data."""
     nlp = make_nlp(type_pairs="learned")
     pipe = nlp.get_pipe("relation_extractor")
     examples = related_examples(nlp)
-    data = {"labels": ["LIVES_IN"], "types": ["PER"], "type_pairs": [["PER", "LOC"]]}
+    data = {"labels": ["LIVES_IN", "WORKS_FOR"], "types": ["PER"], "type_pairs": [["PER", "LOC"]]}
     with (
         pytest.warns(UserWarning, match="gold labels that it does not have"),
-        pytest.warns(UserWarning, match="2 of 4 gold relations are not candidates"),
+        pytest.warns(UserWarning, match="1 of 2 gold relations are not candidates"),
     ):
         pipe.initialize(lambda: examples, labels=data)
     assert pipe.label_data == data

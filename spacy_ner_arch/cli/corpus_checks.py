@@ -81,10 +81,13 @@ def inspect_corpora(setup: Setup) -> tuple[dict[str, Any], list[Problem]]:
     for name, pipe in setup.nlp.pipeline:
         if not isinstance(pipe, TorchPipe) or name in setup.frozen:
             continue
-        if isinstance(pipe, RelationExtractor):
-            pipe.sentencizer = find_sentencizer(setup.nlp, name)
         given = setup.nlp.config["initialize"]["components"].get(name, {}).get("labels")
         is_read = given is None and name not in setup.sourced
+        if isinstance(pipe, RelationExtractor):
+            pipe.sentencizer = find_sentencizer(setup.nlp, name)
+            pipe.learns_all_labels = is_read
+            if isinstance(given, list) and name not in setup.sourced:
+                pipe.add_label_data(given)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             found = pipe.find_label_data(setup.train)
@@ -100,7 +103,9 @@ def inspect_corpora(setup: Setup) -> tuple[dict[str, Any], list[Problem]]:
                 problems.append(Problem("error", str(error), ""))
         if isinstance(pipe, RelationExtractor):
             component["candidates"] = {part: count_candidates(pipe, setup.examples[part]) for part in PARTS}
-            problems += check_relations(name, pipe, setup, data["relations"], component["candidates"])
+            problems += check_relations(
+                name, pipe, setup, each(count_relations, pipe.given_labels), component["candidates"]
+            )
         else:
             problems += check_spans(name, pipe, data)
         data["components"][name] = component
@@ -211,8 +216,12 @@ def check_spans(name: str, pipe: Any, data: Mapping[str, Any]) -> Iterator[Probl
 def check_relations(
     name: str, pipe: RelationExtractor, setup: Setup, parts: Parts, candidates: Parts
 ) -> Iterator[Problem]:
-    """Relations that a component cannot learn or find."""
-    yield from check_labels(name, parts, "relations")
+    """Relations that a component cannot learn or find.
+
+    parts: counts of the relations with its labels.
+    """
+    what = "relations" if pipe.given_labels is None else "relations of its labels"
+    yield from check_labels(name, parts, what)
     yield from find_counted(
         name,
         candidates,

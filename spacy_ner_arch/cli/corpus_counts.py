@@ -7,7 +7,7 @@ of some of these.
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -195,9 +195,12 @@ def sentence_starts(doc: Doc) -> np.ndarray:
     return np.array([bool(token.is_sent_start) for token in doc], dtype=bool)
 
 
-def count_relations(examples: Sequence[Example]) -> Counts:
+def count_relations(examples: Sequence[Example], chosen: Collection[str] | None = None) -> Counts:
     """Gold relations. `types` has the number of each pair of argument types by label, `head_first` the number of
-    relations of each label whose head stands before its tail."""
+    relations of each label whose head stands before its tail.
+
+    chosen: the labels that count; None for all.
+    """
     tally = Tally(UNANNOTATED, NO_ENTITY, MISALIGNED, CROSSING, PAIRS_WITH_LABELS, BOTH_DIRECTIONS)
     labels: Counter[str] = Counter()
     head_first: Counter[str] = Counter()
@@ -206,10 +209,10 @@ def count_relations(examples: Sequence[Example]) -> Counts:
         doc = eg.reference
         if len(doc) and not has_relations(doc):
             tally.counts[UNANNOTATED] += 1
-        gold = relation_keys(doc)
+        gold = [row for row in zip(relation_keys(doc), aligned_keys(eg), strict=True) if is_among(row[0][6], chosen)]
         entities = {(ent.start_char, ent.end_char) for ent in doc.ents}
         sentences = [doc[i].idx for i in np.flatnonzero(sentence_starts(doc)).tolist()]
-        for key, aligned in zip(gold, aligned_keys(eg), strict=True):
+        for key, aligned in gold:
             head, tail, label = key[:2], key[3:5], key[6]
             labels[label] += 1
             head_first[label] += head < tail
@@ -221,7 +224,7 @@ def count_relations(examples: Sequence[Example]) -> Counts:
             if bisect_right(sentences, head[0]) != bisect_right(sentences, tail[0]):
                 tally.note(CROSSING, describe_relation, doc, key)
         pairs = Counter[tuple]()
-        for key in gold:
+        for key, _ in gold:
             pair = (key[:2], key[3:5])
             pairs[pair] += 1
             if pairs[pair] == 2:
@@ -234,16 +237,22 @@ def count_relations(examples: Sequence[Example]) -> Counts:
     )
 
 
+def is_among(label: str, chosen: Collection[str] | None) -> bool:
+    """Whether a label is one of the chosen ones; None for all."""
+    return chosen is None or label in chosen
+
+
 def count_candidates(pipe: RelationExtractor, examples: Sequence[Example]) -> Counts:
     """Candidate pairs of a component between gold entities, and the gold relations among them."""
     tally = Tally(CANDIDATES, RELATED, FOUND, LOST)
     for eg in examples:
         gold, candidates, found = pipe.find_gold(eg)
+        found = [relation for relation in found if is_among(relation[2][0], pipe.given_labels)]
         tally.counts[CANDIDATES] += len(candidates.pairs)
         tally.counts[RELATED] += len({row for _, row, _ in found})
         numbers = {number for number, _, _ in found}
         tally.counts[FOUND] += len(numbers)
         for number, key in enumerate(gold):
-            if number not in numbers:
+            if number not in numbers and is_among(key[6], pipe.given_labels):
                 tally.note(LOST, describe_relation, eg.reference, key)
     return tally.as_dict()

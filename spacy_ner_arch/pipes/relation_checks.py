@@ -2,7 +2,7 @@
 
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from itertools import combinations, islice
 
@@ -139,16 +139,26 @@ class RelationFaults:
         self.excluded = set[str]()
         self.crowded = Counted()
 
-    def add(self, eg: Example, gold: Sequence[RelationKey], found: Sequence[FoundRelation], multi_label: bool) -> None:
+    def add(
+        self,
+        eg: Example,
+        gold: Sequence[RelationKey],
+        found: Sequence[FoundRelation],
+        multi_label: bool,
+        labels: Collection[str] | None = None,
+    ) -> None:
         """Check the gold relations of an example.
 
         found: the gold relations that are candidates.
         multi_label: whether a pair may have several classes.
+        labels: those that count; None for all.
         """
-        self.total += len(gold)
+        counted = {i for i, key in enumerate(gold) if labels is None or key[6] in labels}
+        found = [relation for relation in found if relation[0] in counted]
+        self.total += len(counted)
         describe = partial(describe_relation, eg.reference)
         numbers = {number for number, _, _ in found}
-        outside = [key for i, key in enumerate(gold) if i not in numbers]
+        outside = [gold[i] for i in sorted(counted - numbers)]
         self.outside.add(outside, describe)
         self.excluded.update(map(relation_kind, outside))
         if multi_label:

@@ -242,7 +242,9 @@ class RelationExtractor(TorchPipe):
         self.labels_of_others = set[str]()
         # `symmetric` of all extractors of the pipeline.
         self.scored_as_symmetric = set(symmetric)
-        # How they are learned; None if they are given, or all are allowed.
+        # Whether it learns all labels of the corpus.
+        self.learns_all_labels = True
+        # How type pairs are learned; None if they are given, or all are allowed.
         self.learned_type_pairs = setting if setting in ("learned", "learned_by_label") else None
         self.decode = decode
         self.one_head = list(one_head)
@@ -280,6 +282,11 @@ class RelationExtractor(TorchPipe):
     def warn_of_labels(self, gold: Iterable[str]) -> None:
         """Warn once about each gold label that neither the component nor another extractor of the pipeline has."""
         super().warn_of_labels(set(gold) - self.labels_of_others)
+
+    @property
+    def given_labels(self) -> tuple[str, ...] | None:
+        """The labels that it is to learn, if these are not all labels of the corpus."""
+        return None if self.learns_all_labels or not self.labels else self.labels
 
     def add_label(self, label: str) -> int:
         """Add a label. A trained model grows and keeps what it learned about the others. Returns 0 if it exists."""
@@ -391,6 +398,7 @@ class RelationExtractor(TorchPipe):
         """
         self.sentencizer = None if nlp is None else find_sentencizer(nlp, self.name)
         self.labels_of_others = set() if nlp is None else labels_of_others(self, nlp)
+        self.learns_all_labels = labels is None
         if nlp is not None:
             # Again: a component that was taken from another pipeline has its labels.
             share_symmetric([pipe for _, pipe in nlp.components if isinstance(pipe, RelationExtractor)])
@@ -413,7 +421,7 @@ class RelationExtractor(TorchPipe):
             types.update(span.label_ for span in candidates.entities)
             for _, _, head, _, _, tail, label in gold:
                 type_pairs[label].add((head, tail))
-            faults.add(eg, gold, found, self.cfg["multi_label"])
+            faults.add(eg, gold, found, self.cfg["multi_label"], self.given_labels)
         faults.warn(self.name, self.unordered)
         self.not_warned("relation", faults.excluded)
         labels = sorted(type_pairs)
@@ -469,9 +477,9 @@ class RelationExtractor(TorchPipe):
         return HeadInput(docs, items, targets)
 
     def _warn_of_excluded(self, examples: Sequence[Example], items: Sequence[Candidates]) -> None:
-        """Warn once about gold relations that an update cannot teach."""
+        """Warn once about gold relations with labels of the component that an update cannot teach."""
         for eg, candidates in zip(examples, items, strict=True):
-            if gold := aligned_keys(eg):
+            if gold := [key for key in aligned_keys(eg) if key[6] in self.labels]:
                 found = self._find_relations(gold, candidates)
                 warn_of_excluded(self, eg.predicted, gold, candidates, found, self.type_pairs)
 
