@@ -119,7 +119,10 @@ def test_relations():
         ([(0, 1, "HIRED")], [(0, 1, "HIRED", 0.9), (0, 1, "KNOWS", 0.8)], {"not annotated": 0.8}),
         # direction = "pairs": both orders are predicted.
         ([(0, 1, "HIRED")], [(0, 1, "HIRED", 0.9), (1, 0, "HIRED", 0.8)], {"not annotated": 0.8}),
-        ([(0, 1, "HIRED")], [(0, 1, "KNOWS", 0.001), (1, 0, "HIRED", 0.99)], {"wrong direction": 0.99}),
+        ([(0, 1, "HIRED")], [(0, 1, "KNOWS", 0.001), (1, 0, "HIRED", 0.99)], {"wrong direction": 0.999}),
+        # The gold label is less probable than the one that the component has kept.
+        ([(0, 1, "HIRED")], [(0, 1, "KNOWS", 0.001), (1, 0, "HIRED", 0.001)], {"none there": 0.999}),
+        ([(0, 1, "HIRED")], [(1, 0, "KNOWS", 0.3)], {"none there": 0.7}),
         ([(0, 1, "HIRED"), (1, 0, "HIRED")], [(0, 1, "HIRED", 0.01), (1, 0, "HIRED", 0.9)], {"none there": 0.99}),
     ],
 )

@@ -134,17 +134,17 @@ def relation_doubts(
         others = [item for item in found if item[:2] not in right]
         best = max(others, key=lambda item: item.score or 0.0, default=None)
         chance = (best.score or 0.0) if best is not None else 0.0
+        # Without the gold label, the component has kept a more probable one of the pair, which bounds its probability.
+        kept = max(item.score or 0.0 for item in [item for item in found if item.places == wanted.places] or found)
+        probability = min(kept, 1 - kept) if same is None else same
         # Beside a probable gold label, or if no relation is more probable, it is no alternative.
-        if same is not None and not same < 0.5 < chance:
+        if not probability < 0.5 < chance:
             best = None
         if best is not None:
             judged.add(best[:2])
             if best.label in symmetric:
                 best = best._replace(places=wanted.places, types=wanted.types)
-        if same is not None:
-            doubts.append(Doubt(Match(document, wanted, best), same, log_ratio(1 - same, same)))
-        elif best is not None:
-            doubts.append(Doubt(Match(document, wanted, best), None, log_ratio(chance, 1 - chance)))
+        doubts.append(Doubt(Match(document, wanted, best), same, log_ratio(1 - probability, probability)))
     for item in predicted:
         if item.score is not None and item[:2] not in judged:
             doubts.append(Doubt(Match(document, None, item), None, log_ratio(item.score, 1 - item.score)))
