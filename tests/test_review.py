@@ -123,6 +123,9 @@ def test_relations():
         # The gold label is less probable than the one that the component has kept.
         ([(0, 1, "HIRED")], [(0, 1, "KNOWS", 0.001), (1, 0, "HIRED", 0.001)], {"none there": 0.999}),
         ([(0, 1, "HIRED")], [(1, 0, "KNOWS", 0.3)], {"none there": 0.7}),
+        # Of two annotated labels of a pair, a component with one label for each has kept the other one.
+        ([(0, 1, "HIRED"), (0, 1, "KNOWS")], [(0, 1, "KNOWS", 0.9), (1, 0, "KNOWS", 0.001)], {}),
+        ([(0, 1, "HIRED"), (1, 0, "KNOWS")], [(1, 0, "KNOWS", 0.9)], {}),
         ([(0, 1, "HIRED"), (1, 0, "HIRED")], [(0, 1, "HIRED", 0.01), (1, 0, "HIRED", 0.9)], {"none there": 0.99}),
     ],
 )

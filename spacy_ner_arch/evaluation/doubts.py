@@ -134,9 +134,14 @@ def relation_doubts(
         others = [item for item in found if item[:2] not in right]
         best = max(others, key=lambda item: item.score or 0.0, default=None)
         chance = (best.score or 0.0) if best is not None else 0.0
-        # Without the gold label, the component has kept a more probable one of the pair, which bounds its probability.
-        kept = max(item.score or 0.0 for item in [item for item in found if item.places == wanted.places] or found)
-        probability = min(kept, 1 - kept) if same is None else same
+        probability = same
+        if probability is None:
+            # The component has kept a more probable label of the pair, which bounds the probability of the gold label.
+            at_places = [item for item in found if item.places == wanted.places] or found
+            kept = max(at_places, key=lambda item: item.score or 0.0)
+            if kept[:2] in right:  # a component with one label for a pair cannot find two that are annotated
+                continue
+            probability = min(kept.score or 0.0, 1 - (kept.score or 0.0))
         # Beside a probable gold label, or if no relation is more probable, it is no alternative.
         if not probability < 0.5 < chance:
             best = None

@@ -478,8 +478,9 @@ class RelationExtractor(TorchPipe):
 
     def _warn_of_excluded(self, examples: Sequence[Example], items: Sequence[Candidates]) -> None:
         """Warn once about gold relations with labels of the component that an update cannot teach."""
+        labels = self.labels
         for eg, candidates in zip(examples, items, strict=True):
-            if gold := [key for key in aligned_keys(eg) if key[6] in self.labels]:
+            if gold := [key for key in aligned_keys(eg) if key[6] in labels]:
                 found = self._find_relations(gold, candidates)
                 warn_of_excluded(self, eg.predicted, gold, candidates, found, self.type_pairs)
 
