@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import spacy
 from hypothesis import given, settings
@@ -42,6 +43,7 @@ from spacy_ner_arch.formats import (
 from spacy_ner_arch.formats.conll import COMMENT, EMPTY_END, NUMBERED, RANGE
 from spacy_ner_arch.formats.conllu import EMPTY_NODE, EMPTY_NODE_TAG, RANGE_TAG, RANGE_TAG_LEFT_OUT, RESPELLED
 from spacy_ner_arch.formats.counts import MISALIGNED, MISALIGNED_RELATION, SKIPPED
+from spacy_ner_arch.formats.docbins import read_docbin
 from spacy_ner_arch.formats.records import REJECTED
 from spacy_ner_arch.formats.semeval import TOKEN_SPLIT
 from spacy_ner_arch.formats.source_tags import (
@@ -1289,6 +1291,24 @@ def test_user_data_is_stored_if_any_document_has_some(tmp_path: Path) -> None:
     docs[1].user_data["origin"] = "invented"
     write_docbin(docs, tmp_path / "b.spacy")
     assert [doc.user_data for doc in load(tmp_path / "b.spacy")] == [{}, {"origin": "invented"}]
+
+
+def test_user_data_are_stored_and_read_as_spacy_does(tmp_path: Path) -> None:
+    docs = [Doc(Vocab(), words=["a", "b"]) for _ in range(3)]
+    docs[0].user_data |= {"id": 7, "nested": {"list": [1, (2, None)]}, "array": np.arange(3.0)}
+    docs[1].user_data[("._.", "x", 0, None)] = {"bytes": b"a"}
+    write_docbin(docs, tmp_path / "a.spacy")
+    assert (tmp_path / "a.spacy").read_bytes() == DocBin(docs=docs, store_user_data=True).to_bytes()
+    expected = [doc.user_data for doc in DocBin().from_disk(tmp_path / "a.spacy").get_docs(Vocab())]
+    found = [doc.user_data for doc in read_docbin(tmp_path / "a.spacy", Vocab())]
+    assert repr(found) == repr(expected)
+    assert found[0]["array"].tolist() == [0, 1, 2]
+    docs[1].user_data["x"] = object()
+    with pytest.raises(TypeError, match="object"):
+        write_docbin(docs, tmp_path / "b.spacy")
+    del docs[1].user_data["x"]
+    write_docbin(docs, tmp_path / "b.spacy")
+    assert (tmp_path / "b.spacy").read_bytes() == (tmp_path / "a.spacy").read_bytes()
 
 
 def test_docbin_of_columns_keeps_sentence_starts(tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from io import BytesIO
 from typing import Any, NamedTuple, Protocol
 
-import srsly
 from spacy.tokens import Doc, DocBin
+from srsly.msgpack import unpackb
 
 from ..formats.arrow_files import Nanoseconds
+from ..formats.packing import add_with_user_data, pack
 from .documents import Record, annotation, dump, plain
 from .inputs import Input, decompress
 from .raw_records import csv_rows, import_parquet, open_parquet, read_header
@@ -113,31 +114,28 @@ class DocBinFile:
 
     def __init__(self, column: str, layers: Sequence[str], key: str | None, columns: InputColumns | None) -> None:
         self.column = column
-        self.docs = DocBin(store_user_data=True)
+        self.docs = DocBin()
 
     def check(self, record: Record) -> None:
-        pack(record)
+        pack(record, as_string)
 
     def add(self, doc: Doc, record: Record) -> None:
-        fields = srsly.msgpack_loads(pack(record))
+        # With a hook, srsly looks up no decoders, see formats.packing.
+        fields = unpackb(pack(record, as_string), raw=False, object_pairs_hook=dict)
         del fields[self.column]
         doc.user_data.update(fields)
-        self.docs.add(doc)
+        add_with_user_data(self.docs, doc)
 
     def to_bytes(self) -> bytes:
+        self.docs.store_user_data = True
         return self.docs.to_bytes()
 
 
-def pack(record: Record) -> bytes:
-    """A record as MessagePack. Raises TypeError or OverflowError for values that it does not have."""
-
-    def default(value: Any) -> str:
-        if isinstance(value, int):
-            raise OverflowError(f"the integer {value} has more than 64 bits")
-        return plain(value)
-
-    packed: bytes = srsly.msgpack.packb(record, use_bin_type=True, default=default)
-    return packed
+def as_string(value: Any) -> str:
+    """`plain` of a value that MessagePack does not have. Raises TypeError, and OverflowError for a large integer."""
+    if isinstance(value, int):
+        raise OverflowError(f"the integer {value} has more than 64 bits")
+    return plain(value)
 
 
 OUTPUTS: dict[str, type[Output]] = {"jsonl": JsonLines, "parquet": Parquet, "spacy": DocBinFile}

@@ -15,6 +15,7 @@ from spacy.vocab import Vocab
 from ..formats.arrow_files import VALUE_REMEDY, batch_rows
 from ..formats.docbins import parse_docbin
 from ..formats.lines import FormatError, Line, make_line
+from ..formats.packing import docs_with_user_data
 from .inputs import Input, decompress
 
 # Longer lines are rejected. They are not kept in memory.
@@ -215,7 +216,7 @@ def spacy_records(input: Input, file: IO[bytes], content: IO[bytes], column: str
     """Documents of a .spacy file, which is read as a whole."""
     docs = parse_docbin(content.read(), input.path)
     total = len(docs)
-    for number, doc in enumerate(docs.get_docs(Vocab()), start=1):
+    for number, doc in enumerate(docs_with_user_data(docs, Vocab()), start=1):
         stored = doc.to_bytes()
         line = Line(input.path, number, doc.text[:1000])
         yield Raw(line, input.format, stored, len(stored), input.size * number // total)

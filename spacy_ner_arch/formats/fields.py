@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 from datetime import date
 from typing import Any
 
-import srsly
+from .packing import pack
 
 # Keys under which tools have the fields of the record that became a task.
 CONTAINERS = ("meta", "metadata", "data", "fields")
@@ -21,7 +21,7 @@ def select_fields(record: dict[str, Any], names: Collection[str]) -> dict[str, A
         if isinstance(value, date):
             kept[name] = value.isoformat()
         try:
-            srsly.msgpack_dumps(kept[name])
+            pack(kept[name])
         except (TypeError, OverflowError, ValueError) as error:
             raise ValueError(f"the field {name} cannot be stored in a .spacy file ({error})") from error
     return kept

@@ -4,6 +4,7 @@ import random
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ..annotation.describe import quote
 from ..annotation.layers import count_layers
 from ..annotation.relations import get_relations, has_relations, set_relations
 from ..annotation.sentences import set_sentences
-from ..formats.docbins import find_docbins
+from ..formats.docbins import find_docbins, read_docbin
 
 
 @registry.readers("spacy_ner_arch.Corpus.v1")
@@ -72,8 +73,9 @@ class GoldCorpus(Corpus):
             yield from self.augmenter(nlp, example)
 
     def read_docbin(self, vocab: Any, locs: Any) -> Iterator[Doc]:
-        """The documents of the files; warns about the first one that loses annotation."""
-        for doc in super().read_docbin(vocab, locs):
+        """The documents of the files that have a token; warns about the first one that loses annotation."""
+        docs = filter(len, chain.from_iterable(read_docbin(path, vocab) for path in locs))
+        for doc in islice(docs, self.limit or None):
             is_split = (self.gold_preproc and doc.has_annotation("SENT_START")) or 0 < self.max_length <= len(doc)
             if self._layers and is_split:
                 lost = self._layers & count_layers(doc).keys()
