@@ -779,6 +779,68 @@ def test_an_interface_of_prodigy_without_spans_says_nothing_about_entities(tmp_p
     assert named(doc.ents) == WIDEST and report.notes[texts.UNLABELLED] == 1
 
 
+@pytest.mark.parametrize("names", [("2024-05-01_10-00-00", "r-2-2024-06-01_10-00-00"), (None, "2024-05-01_10-00-00")])
+def test_annotators_of_prodigy_without_named_sessions_are_one(tmp_path: Path, names: tuple[str | None, str]) -> None:
+    """Their names say when the server was started. The latest annotation counts, and is one vote."""
+
+    def answer(name: str | None, label: str, time: int) -> dict[str, Any]:
+        spans = [{**characters(TARVIK), "label": label}]
+        who = {"_annotator_id": name, "_session_id": name}
+        return prodigy(spans=spans, relations=None, _timestamp=time, **who)
+
+    lines = [
+        answer(names[0], "ORG", 1),
+        answer(names[1], "LOC", 2),
+        answer("r-ada", "LOC", 3),
+        answer("r-2-bo", "X", 4),
+    ]
+    path = write(tmp_path, *lines, name="out.jsonl", as_list=False)
+    for choice in ("first", "merge", "unnamed"):
+        [doc], report = read(path, annotators=choice)
+        assert named(doc.ents) == [("Tarvik", "LOC")]
+        assert report.examples[annotators.SUPERSEDED] == [f"{path}:1: annotator unnamed"]
+    with pytest.raises(ValueError, match=r"name of an annotator \(r-2-bo, r-ada, unnamed\)"):
+        read(path, annotators="bo")
+
+
+def test_tasks_of_prodigy_that_are_not_about_spans_of_a_text_are_left_out(tmp_path: Path) -> None:
+    pixels = [{"x": 1, "y": 2, "points": [[1, 2]], "label": "CAT"}]
+    of_text = [
+        {"_view_id": "classification", "label": "GOOD"},
+        {"_view_id": "classification", "label": "GOOD", "spans": [{"start": 0, "end": 4, "pattern": 3}]},
+        {"_view_id": "review", "view_id": "classification", "label": "GOOD"},
+        {"_view_id": "review", "view_id": "choice", "accept": ["GOOD"]},
+        {"_view_id": "blocks", "accept": ["GOOD"]},
+        {"_view_id": "llm_io", "llm": {"prompt": "a", "response": "b"}},
+        {"_view_id": "image_manual", "image": "a.png", "spans": pixels},
+    ]
+    of_no_text = [
+        {"_view_id": "image_manual", "image": "a.png", "spans": pixels},
+        {"_view_id": "audio_manual", "audio": "a.wav", "audio_spans": [{"start": 0.1, "end": 0.2, "label": "HUM"}]},
+        {"_view_id": "blocks", "image": "a.png", "text": None},
+        {"_view_id": "choice", "image": "a.png"},
+        {"_view_id": "compare", "input": {"text": "a"}, "accept": {"text": "b"}, "reject": {"text": "c"}},
+        {"_view_id": "html", "html": "<b>a</b>"},
+        {"video": "a.mp4"},
+    ]
+    tokens = [{"text": "Quill", "start": 0, "end": 5, "id": 0}]
+    read_ones = [
+        prodigy(_view_id="blocks", label="GOOD", accept=["GOOD"]),
+        {"text": "Quill", "tokens": tokens, "_input_hash": "b", "answer": "accept", "_view_id": "blocks"},
+    ]
+    others = [{"text": TEXT, "answer": "accept", **line} for line in of_text]
+    others += [{"answer": "accept", **line} for line in of_no_text]
+    docs, report = read(write(tmp_path, *read_ones, *others, name="out.jsonl", as_list=False), annotators="all")
+    assert [doc.text for doc in docs] == [TEXT, "Quill"] and named(docs[0].ents) == WIDEST
+    assert report.notes == {texts.UNLABELLED: len(of_text), texts.TASK_WITHOUT_TEXT: len(of_no_text)}
+    for line in (
+        {"text": None, "_view_id": "ner_manual", "answer": "accept"},
+        {"text": TEXT, "label": [], "spans": []},
+    ):
+        with pytest.raises(FormatError, match="text: Input should be a valid string|found label and spans"):
+            read(write(tmp_path, line, name="out.jsonl", as_list=False), "prodigy")
+
+
 def test_binary_answers_of_several_annotators_are_merged(tmp_path: Path) -> None:
     """An answer to a binary question says nothing about what others marked."""
     places = [("ada", ANNA_BRANDT, "PER"), ("bo", TARVIK, "LOC")]

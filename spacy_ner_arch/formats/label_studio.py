@@ -18,12 +18,18 @@ from .lines import FormatError, Line
 from .records import text_of
 from .sentence import Sentence
 from .spans import RELATION_LEFT_OUT
-from .texts import UNLABELLED, LabelledIndices, TextAnnotation, complete_relations, make_sentences
+from .texts import (
+    TASK_WITHOUT_TEXT,
+    UNLABELLED,
+    LabelledIndices,
+    TextAnnotation,
+    complete_relations,
+    make_sentences,
+)
 from .units import check_unit
 
 # Annotations that are left out as a whole.
 CANCELLED = "left out: annotations that the annotator cancelled"
-TASK_WITHOUT_TEXT = "left out: tasks without a text, such as images"
 UNPLACED_REGION = "left out: annotations with a region whose place in the text is not known"
 # Results that are left out. OTHER_RESULT: also regions that are not in the text, and answers about a labelled region.
 OTHER_RESULT = "left out: results that are not labels of a text"

@@ -1,5 +1,6 @@
 """Format `prodigy`: tasks of Prodigy with answers."""
 
+import re
 from typing import Annotated, Any, ClassVar
 
 from pydantic import (
@@ -17,11 +18,22 @@ from .counts import Note
 from .lines import Line
 from .offsets import Key, ToolRecord
 from .records import REJECTED, Triple, as_key, entity_values
-from .texts import TextAnnotation
+from .texts import TASK_WITHOUT_TEXT, UNLABELLED, TextAnnotation
 
 # Interfaces in which spans cannot be marked, and those that do not show the relations of a task.
-WITHOUT_SPANS = frozenset(("choice", "classification", "html", "text", "text_input"))
+WITHOUT_SPANS = frozenset(("choice", "html", "text", "text_input"))
 WITHOUT_RELATIONS = WITHOUT_SPANS | {"ner", "ner_manual", "pos", "pos_manual", "spans", "spans_manual"}
+# Interfaces whose answers and spans are never about entities of the text.
+OF_OTHER_CONTENT = frozenset(
+    ("audio", "audio_manual", "classification", "compare", "diff", "image", "image_manual", "llm_io", "pages")
+)
+# Keys of tasks about images and recordings.
+MEDIA = ("image", "audio", "video")
+
+# What Prodigy writes for the name of an annotator without a named session: when its server was started.
+START_TIME = re.compile(r"(.*-)?\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", re.DOTALL)
+UNNAMED = "unnamed"
+
 REJECTED_SPAN = "left out: spans that the annotator rejected or ignored, left without annotation"
 OF_TOKENS = "left out: relations of tokens that are not entities"
 NOT_SHOWN = "texts read without relations, as the annotator did not see them (_view_id)"
@@ -31,7 +43,7 @@ BESIDE_STALE = "left out: other relations of texts with a relation of a removed 
 
 class ProdigyRecord(ToolRecord):
     """A task of Prodigy. One that was answered need not have spans; one that was not is not annotated, and so is one
-    without spans whose interface shows none.
+    without spans whose interface shows none. All annotators without a name are one, UNNAMED.
 
     rejected: spans with an answer of their own that is not "accept".
     left_out: what is left out of the relations, as kind and detail of notes.
@@ -54,15 +66,32 @@ class ProdigyRecord(ToolRecord):
     def is_labelled(self) -> bool:
         return self.answer is not None and not (self.view in WITHOUT_SPANS and not self.spans)
 
+    @classmethod
+    def why_left_out(cls, value: dict[str, Any]) -> str | None:
+        """Tasks without a text are left out, and those whose answer is not about spans of the text.
+
+        Answers in `blocks` may be about spans if the task has tokens, which spans are made of.
+        """
+        view = value.get("view_id" if value.get("_view_id") == "review" else "_view_id")
+        view = view if isinstance(view, str) else None
+        is_of_other = view in OF_OTHER_CONTENT
+        if value.get("text") is None:
+            is_of_other |= view == "blocks" or view in WITHOUT_SPANS or any(key in value for key in MEDIA)
+            return TASK_WITHOUT_TEXT if is_of_other else None
+        is_other_block = view == "blocks" and value.get("spans") is None and "tokens" not in value
+        return UNLABELLED if is_of_other or is_other_block else None
+
     @model_validator(mode="before")
     @classmethod
     def complete(cls, record: dict[str, Any]) -> dict[str, Any]:
         """Add an empty list of spans to a task that has none; take out spans that were not accepted, and relations.
 
-        See `select_relations`.
+        See `select_relations`. A string as "label" is that of the whole task.
         """
-        record = {**record, "spans": [] if record.get("spans") is None else record["spans"]}
-        record |= {"_rejected": [], "_left_out": []}
+        record = {key: value for key, value in record.items() if not (key == "label" and isinstance(value, str))}
+        record |= {"spans": [] if record.get("spans") is None else record["spans"], "_rejected": [], "_left_out": []}
+        if record.get("_view_id") == "review":
+            record["_view_id"] = record.get("view_id")
         if isinstance(record["spans"], list):
             record["_rejected"] = [span for span in record["spans"] if _is_rejected(span)]
             record["spans"] = [span for span in record["spans"] if not _is_rejected(span)]
@@ -83,7 +112,9 @@ class ProdigyRecord(ToolRecord):
     def annotation(self, line: Line) -> TextAnnotation:
         annotation = super().annotation(line)
         missing = [*annotation.missing, *(span[:2] for span in self.rejected)]
-        return annotation._replace(time=self.timestamp, missing=missing)
+        is_named = annotation.annotator and not START_TIME.fullmatch(annotation.annotator)
+        name = annotation.annotator if is_named else UNNAMED
+        return annotation._replace(annotator=name, time=self.timestamp, missing=missing)
 
 
 def _is_rejected(span: Any) -> bool:
@@ -96,10 +127,7 @@ def select_relations(record: dict[str, Any]) -> tuple[list[Any] | None, list[tup
     Relations of tokens are left out. Prodigy keeps the relations of a task when its spans are edited without them. So
     they are not annotated if the interface did not show them, or if one has an argument that is not an entity any more.
     """
-    view = record.get("_view_id")
-    if view == "review":
-        view = record.get("view_id")
-    relations = record["relations"]
+    view, relations = record.get("_view_id"), record["relations"]
     if isinstance(view, str) and view in WITHOUT_RELATIONS:
         return None, [(NOT_SHOWN, f"{view} with {len(relations)} relations")]
     of_entities = [relation for relation in relations if not _is_of_tokens(relation)]

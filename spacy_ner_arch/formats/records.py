@@ -141,6 +141,11 @@ class Source(BaseModel):
             keys.update(map(str, alias.choices) if isinstance(alias, AliasChoices) else [str(alias or name)])
         return keys
 
+    @classmethod
+    def why_left_out(cls, value: dict[str, Any]) -> str | None:
+        """The kind of the note for a value that is left out before it is checked; None for one that is read."""
+        return None
+
 
 class Record(Source):
     """An annotated text: spans, and relations between them, whose arguments are positions in the list of spans."""
@@ -224,7 +229,8 @@ def read_records(
 ) -> Iterator[tuple[Line, R]]:
     """Yield the records of JSON lines, and their lines.
 
-    Records with "answer": "reject" or "ignore", as Prodigy writes them, are left out and counted.
+    Records with "answer": "reject" or "ignore", as Prodigy writes them, are left out and counted, and so are those that
+    the type leaves out.
 
     as_object: converts a JSON value of another form to an object.
     context: context of the validation, see pydantic. "fields": names of the fields that are kept.
@@ -243,6 +249,10 @@ def read_records(
                     f"the answer is {short_repr(answer)}",
                     "answer states whether an annotator accepts the text: accept, reject or ignore",
                 )
+            kind = record_type.why_left_out(value)
+            if kind is not None:
+                report.note(Note(line, kind))
+                continue
             record = validate(record_type, value, line, remedy, context)
             report.unread_keys.update(unread_keys(value, record_type.known_keys(), (context or {}).get("fields", ())))
             yield line, record

@@ -21,6 +21,7 @@ ALIGNMENTS = ("strict", "contract", "expand")
 EMPTY = "left out: text without tokens"
 MOVED = "repaired: entity moved to the bounds of tokens"
 UNLABELLED = "left out: texts without annotation (unlabelled)"
+TASK_WITHOUT_TEXT = "left out: tasks without a text, such as images"
 NO_ENTITY = "texts without any entity, read as annotated with none"
 
 LabelledIndices = tuple[int, int, str]
