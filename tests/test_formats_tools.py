@@ -30,6 +30,7 @@ from spacy_ner_arch.formats import prodigy as prodigy_format
 from spacy_ner_arch.formats import units as text_units
 from spacy_ner_arch.formats.counts import SKIPPED
 from spacy_ner_arch.formats.files import find_files
+from spacy_ner_arch.formats.records import REJECTED
 from spacy_ner_arch.formats.spans import OTHER_LABEL, RELATION_LEFT_OUT, TRIMMED
 
 NLP = spacy.blank("en")
@@ -441,6 +442,7 @@ def test_an_annotator_is_chosen(of_three: Path, choice: str, entities: list[Any]
 
 def test_annotators_are_merged(of_three: Path) -> None:
     """What one of three annotators marked is not annotated, neither as an entity or relation nor as none."""
+    of_three.write_bytes(of_three.read_bytes().replace(b'"ground_truth": true', b'"ground_truth": false'))
     [doc], report = read(of_three, annotators="merge")
     assert named(doc.spans["sc"]) == named(doc.ents) == WIDEST and not has_relations(doc)
     assert [token.ent_iob_ for token in doc] == ["O", "B", "I", "", "B", "O"]
@@ -488,6 +490,42 @@ def test_several_annotations_by_one_annotator_in_label_studio(tmp_path: Path) ->
     ):
         [doc], report = read(write(tmp_path, task(*annotations)), annotators="merge")
         assert [ent.label_ for ent in doc.ents] == [label] and report.notes == {annotators.SUPERSEDED: 1}
+
+
+def test_a_ground_truth_of_label_studio_is_not_outvoted(tmp_path: Path) -> None:
+    wrong, right = ([region(characters(ANNA_BRANDT), label, "a")] for label in ("ORG", "PER"))
+    path = write(tmp_path, task(submitted(*wrong), submitted(*wrong, by=2), submitted(*right, by=3, ground_truth=True)))
+    for choice in ("first", "merge"):
+        [doc], report = read(path, annotators=choice)
+        assert named(doc.ents) == [("Anna Brandt", "PER")] and report.notes == {annotators.OTHER_ANNOTATORS: 2}
+        assert [token.ent_iob_ for token in doc] == ["O", "B", "I", "O", "O", "O"]
+
+
+def test_a_later_cancelled_annotation_of_label_studio_withdraws_an_earlier_one(tmp_path: Path) -> None:
+    """Not that of another annotator, not a ground truth, and not without dates."""
+    may, june = "2024-05-02T00:00:00Z", "2024-06-02T00:00:00Z"
+
+    def count(first: dict[str, Any], by: int = 1, **second: Any) -> tuple[list[Doc], int]:
+        annotations = [
+            submitted(region(characters(TARVIK), "LOC", "a"), **first),
+            submitted(by=by, **second) | {"was_cancelled": True},
+        ]
+        other = submitted(region(characters(ANNA), "X", "a"), by=7, updated_at=june)
+        for own, left in ((annotations, 0), ([*annotations, other], 1), ([other, *annotations[::-1]], 1)):
+            docs, report = read(write(tmp_path, task(*own)), annotators="all")
+            assert report.notes[label_studio.CANCELLED] == 1
+            assert len(docs) == left + 1 - report.notes[annotators.WITHDRAWN]
+        return docs, report.notes[annotators.WITHDRAWN]
+
+    docs, withdrawn = count({"updated_at": may}, created_at=june)
+    assert withdrawn == 1 and named(docs[0].ents) == [("Anna", "X")]
+    for first, second in (
+        ({"updated_at": june}, {"updated_at": may}),
+        ({"updated_at": may}, {"updated_at": june, "by": 2}),
+        ({"updated_at": may, "ground_truth": True}, {"updated_at": june}),
+        ({}, {}),
+    ):
+        assert count(first, **second)[1] == 0
 
 
 def test_an_unknown_annotator_is_an_error(of_three: Path) -> None:
@@ -768,6 +806,50 @@ def test_the_latest_answer_of_an_annotator_of_prodigy_counts(tmp_path: Path) -> 
         assert report.notes[annotators.SUPERSEDED] == 3
         assert report.examples[annotators.SUPERSEDED][0] == f"{path}:2: annotator ada"
     assert len(read(path, annotators="all")[0]) == 2
+
+
+@pytest.mark.parametrize("answer", ["reject", "ignore"])
+def test_a_later_reject_in_prodigy_withdraws_earlier_answers(tmp_path: Path, answer: str) -> None:
+    kind, accept = REJECTED[answer], {"_annotator_id": "ada", "relations": None}
+    lines = [
+        prodigy(**accept, _timestamp=2),
+        prodigy(_annotator_id="bo", relations=None, spans=[], _timestamp=1),
+        prodigy(_annotator_id="ada", answer=answer, _timestamp=3, _view_id="ner_manual", spans="malformed"),
+    ]
+    path = write(tmp_path, *lines, name="out.jsonl", as_list=False)
+    for choice, left in (("first", 1), ("merge", 1), ("ada", 0), ("all", 1)):
+        docs, report = read(path, annotators=choice)
+        assert [named(doc.ents) for doc in docs] == [[]] * left
+        assert report.notes[kind] == report.notes[annotators.WITHDRAWN] == 1
+        assert report.examples[annotators.WITHDRAWN] == [f"{path}:1: annotator ada"]
+    # What comes later counts, by time and then by place. It does not make the annotator the first one.
+    for times in ((3, 2), (3, 3)):
+        later = [{**lines[2], "_timestamp": times[1]}, lines[1], {**lines[0], "_timestamp": times[0]}]
+        path = write(tmp_path, *later, name="out.jsonl", as_list=False)
+        assert named(read(path, annotators="ada")[0][0].ents) == WIDEST
+        [doc], report = read(path)
+        assert not doc.ents and not report.notes[annotators.WITHDRAWN] and report.notes[kind] == 1
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"_is_binary": True},
+        {"_view_id": "ner"},
+        {"_view_id": "choice"},
+        {"_view_id": "review", "view_id": "classification"},
+        {"_view_id": "blocks", "spans": None},
+        {"_annotator_id": "bo"},
+        {"_input_hash": 6},
+        {"text": "Another text"},
+        {"_timestamp": "malformed"},
+    ],
+)
+def test_a_reject_of_prodigy_that_is_not_about_the_whole_text_withdraws_nothing(tmp_path: Path, more: Any) -> None:
+    lines = [prodigy(_timestamp=1), prodigy(answer="reject", **{"_timestamp": 2, **more})]
+    docs, report = read(write(tmp_path, *lines, name="out.jsonl", as_list=False))
+    check_full(docs[0])
+    assert len(docs) == 1 and report.notes[REJECTED["reject"]] == 1 and not report.notes[annotators.WITHDRAWN]
 
 
 def test_an_interface_of_prodigy_without_spans_says_nothing_about_entities(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ ANNOTATORS = ("first", "all", "merge")
 OTHER_ANNOTATORS = "left out: annotations of a text by other annotators, see --annotators"
 NOT_SEEN = "left out: empty annotations of texts in which another annotator marked something"
 SUPERSEDED = "left out: answers that a later or complete answer of the same annotator replaces"
+WITHDRAWN = "left out: answers that the same annotator withdrew later (rejected, ignored or cancelled the text)"
 DISAGREEMENT = "spans on which the annotators do not agree, left without annotation"
 RELATION_DISAGREEMENT = "left out: relations on which the annotators do not agree"
 BESIDE_DISAGREEMENT = "left out: agreed relations of texts with a disputed relation"
@@ -32,11 +33,11 @@ def choose_annotators(
 
     Before that, empty annotations that are `maybe_unseen` are left out if another annotator has marked something in the
     text, and each annotator is reduced to one annotation of a text: the latest complete one, or else all partial ones
-    together.
+    together. None is left of an annotator whose latest answer is a withdrawal.
 
     choice: "first" keeps the annotation of the first annotator of each text, and "all" keeps all of them as separate
-        texts. "merge" keeps what more than half of the annotators of a text agree on, see `_merge`. Any other value is
-        the name of the one annotator to keep.
+        texts. "merge" keeps what more than half of the annotators of a text agree on, see `_merge`. Both "first" and
+        "merge" keep a ground truth alone. Any other value is the name of the one annotator to keep.
     Yields the annotations in the order in which the texts first occur. What is left out is counted.
     Raises ValueError if no annotator has the name.
     """
@@ -55,7 +56,10 @@ def choose_annotators(
         )
     for annotated in groups.values():
         group = _one_for_each(_leave_out_unseen(annotated, report), report)
-        if choice == "merge" and len(group) > 1:
+        if not group:
+            continue
+        group.sort(key=lambda one: not one.is_ground_truth)
+        if choice == "merge" and len(group) > 1 and not group[0].is_ground_truth:
             yield _merge(group, report)
             continue
         wanted = choice if choice not in ANNOTATORS else group[0].annotator
@@ -86,19 +90,28 @@ def _one_for_each(group: Sequence[TextAnnotation], report: ReadReport) -> list[T
     Complete annotations by annotators without a name count as those of different annotators.
     """
     by_annotator: defaultdict[Hashable, list[TextAnnotation]] = defaultdict(list)
+    order: dict[Hashable, None] = {}
     for one in group:
-        by_annotator[one.annotator if one.annotator or one.is_partial else object()].append(one)
+        key = one.annotator if one.annotator or one.is_partial else object()
+        by_annotator[key].append(one)
+        if not one.is_withdrawal:
+            order.setdefault(key)
     reduced = []
-    for own in by_annotator.values():
-        complete = [one for one in own if not one.is_partial]
-        if not complete:
-            reduced.append(_join(own))
-            continue
-        # Of those of the same time, max returns the first that it sees.
-        latest = max(reversed(complete), key=lambda one: one.time)
-        reduced.append(latest)
-        for one in own:
-            if one is not latest:
+    for own in map(by_annotator.__getitem__, order):
+        # Those of the same time stay in the order of the file.
+        own.sort(key=lambda one: (one.is_ground_truth, one.time))
+        first = max((i for i, one in enumerate(own, 1) if one.is_withdrawal), default=0)
+        for one in own[:first]:
+            if not one.is_withdrawal:
+                report.note(Note(one.line, WITHDRAWN, _name(one)))
+        valid = own[first:]
+        complete = [one for one in valid if not one.is_partial]
+        if complete:
+            reduced.append(complete[-1])
+        elif valid:
+            reduced.append(_join(valid))
+        for one in valid if complete else ():
+            if one is not complete[-1]:
                 report.note(Note(one.line, SUPERSEDED, _name(one)))
     return reduced
 

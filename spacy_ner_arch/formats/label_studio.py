@@ -109,8 +109,8 @@ def _read(
     for task in tasks:
         if not isinstance(task, FormatError):
             # Cancelled annotations show as well which string is the text.
-            for regions in (*(one.results.regions for one in task.annotations), *task.cancelled):
-                finder.learn(task.texts, regions)
+            for one in (*task.annotations, *task.cancelled):
+                finder.learn(task.texts, one.results.regions)
     for task in tasks:
         found: list[TextAnnotation] = []
         with report.skipping(on_error):
@@ -145,11 +145,25 @@ def _convert_task(
         report.note(Note(task.line, CANCELLED))
     if not task.annotations and not task.cancelled:
         report.note(Note(task.line, UNLABELLED))
-    names = {name for one in converted for name in one.texts}
+    names = dict.fromkeys(name for one in converted for name in one.texts)
     report.unread_keys.update(task.unread.difference(fields))
     if names:
         report.unread_keys.update(key for key, name in task.data.items() if name not in {*names, *fields})
-    return [text for one in converted for text in one.texts.values()]
+    withdrawals = [
+        TextAnnotation(
+            task.line,
+            task.texts[name],
+            [],
+            key=task.key and (task.key, name),
+            annotator=one.annotator,
+            time=one.time,
+            is_withdrawal=True,
+        )
+        for one in task.cancelled
+        for name in names
+        if one.time
+    ]
+    return [*(text for one in converted for text in one.texts.values()), *withdrawals]
 
 
 def _convert_annotation(
@@ -186,6 +200,7 @@ def _convert_annotation(
             annotator=annotation.annotator,
             time=annotation.time,
             fields=fields,
+            is_ground_truth=annotation.is_ground_truth,
         )
         for name, text in task.texts.items()
         if name in marks

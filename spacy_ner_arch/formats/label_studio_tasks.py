@@ -1,6 +1,5 @@
 """Tasks of the exports JSON and JSON-MIN of Label Studio."""
 
-import math
 import re
 from collections.abc import Hashable, Sequence
 from contextlib import suppress
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import AliasChoices, Field, StrictBool
 
 from .fields import select_fields
-from .label_studio_results import BARE, REMEDY, Id, Regions, Result, SortedResults, sort_results
+from .label_studio_results import BARE, REMEDY, Id, Result, SortedResults, sort_results
 from .lines import FormatError, Line
 from .records import Source, parse_object, validate
 
@@ -33,9 +32,7 @@ class Annotation(Source):
 
     @property
     def time(self) -> float:
-        """Seconds since 1970 when it was made or changed, 0 if that is not known; later than all for a ground truth."""
-        if self.ground_truth:
-            return math.inf
+        """Seconds since 1970 when it was made or changed, 0 if that is not known."""
         date = str(self.updated_at or self.created_at).replace("Z", "+00:00")
         with suppress(ValueError):
             moment = datetime.fromisoformat(date)
@@ -68,11 +65,12 @@ class MinTask(Source):
 
 
 class AnnotationContent(NamedTuple):
-    """The results of an annotation, who made it, and when, see `Annotation`."""
+    """The results of an annotation, who made it, when, and whether it is the ground truth, see `Annotation`."""
 
     results: SortedResults
     annotator: str
     time: float
+    is_ground_truth: bool
 
 
 class TaskContent(NamedTuple):
@@ -81,8 +79,8 @@ class TaskContent(NamedTuple):
     line: its place in the file.
     texts: strings by the name of their data.
     has_files: whether other data are addresses, such as those of images.
-    annotations: by several annotators, with the ground truth first, without cancelled ones.
-    cancelled: the regions of each cancelled annotation; none of one that is malformed.
+    annotations: by several annotators, without cancelled ones.
+    cancelled: the cancelled annotations, without results if these are malformed.
     key: the same for all annotations of a task, or None.
     unread: keys that are not read.
     data: keys that are read only if they name a text; each with the name of its data.
@@ -93,7 +91,7 @@ class TaskContent(NamedTuple):
     texts: dict[str, str]
     has_files: bool
     annotations: list[AnnotationContent]
-    cancelled: list[Regions]
+    cancelled: list[AnnotationContent]
     key: Hashable
     unread: set[str]
     data: dict[str, str]
@@ -111,7 +109,7 @@ def read_task(line: Line, fields: Sequence[str]) -> TaskContent:
 
 def _read_task(value: dict[str, Any], line: Line, fields: Sequence[str]) -> TaskContent:
     task = validate(Task, value, line, REMEDY)
-    annotations = _contents(sorted(task.annotations, key=lambda one: not one.ground_truth), line)
+    annotations = _contents(task.annotations, line)
     unread = {*value} - Task.known_keys()
     keys = {f"data.{name}": name for name in task.data}
     kept = _select_fields({**value, **task.data}, fields, line)
@@ -148,17 +146,19 @@ def _texts(data: dict[str, Any]) -> tuple[dict[str, str], bool]:
     return texts, len(texts) < len(strings)
 
 
-def _contents(annotations: Sequence[Annotation], line: Line) -> tuple[list[AnnotationContent], list[Regions]]:
-    """Annotations that were not cancelled, and the regions of the others."""
+def _contents(annotations: Sequence[Annotation], line: Line) -> tuple[list[AnnotationContent], list[AnnotationContent]]:
+    """Annotations that were not cancelled, and the others."""
     contents: list[AnnotationContent] = []
-    cancelled: list[Regions] = []
+    cancelled: list[AnnotationContent] = []
     for one in annotations:
         if not one.was_cancelled:
-            contents.append(AnnotationContent(sort_results(one.result, line), one.annotator, one.time))
+            results = sort_results(one.result, line)
+            contents.append(AnnotationContent(results, one.annotator, one.time, bool(one.ground_truth)))
             continue
-        cancelled.append({})
+        results = SortedResults({}, [], [])
         with suppress(FormatError):
-            cancelled[-1] = sort_results(one.result, line).regions
+            results = sort_results(one.result, line)
+        cancelled.append(AnnotationContent(results, one.annotator, one.time, False))
     return contents, cancelled
 
 

@@ -27,6 +27,10 @@ WITHOUT_RELATIONS = WITHOUT_SPANS | {"ner", "ner_manual", "pos", "pos_manual", "
 OF_OTHER_CONTENT = frozenset(
     ("audio", "audio_manual", "classification", "compare", "diff", "image", "image_manual", "llm_io", "pages")
 )
+# Interfaces in which a whole text is rejected; in others, that is an answer to a question about a part of it.
+OF_WHOLE_TEXTS = ("blocks", "ner_manual", "pos_manual", "relations", "spans_manual", None)
+# What is read of a rejected text.
+KEYS_OF_REJECTED = ("text", "answer", "_input_hash", "_annotator_id", "_session_id", "_timestamp")
 # Keys of tasks about images and recordings.
 MEDIA = ("image", "audio", "video")
 
@@ -67,13 +71,17 @@ class ProdigyRecord(ToolRecord):
         return self.answer is not None and not (self.view in WITHOUT_SPANS and not self.spans)
 
     @classmethod
+    def withdrawal(cls, value: dict[str, Any]) -> dict[str, Any] | None:
+        is_whole = not value.get("_is_binary") and _view(value) in OF_WHOLE_TEXTS and cls.why_left_out(value) is None
+        return {key: value[key] for key in KEYS_OF_REJECTED if key in value} if is_whole else None
+
+    @classmethod
     def why_left_out(cls, value: dict[str, Any]) -> str | None:
         """Tasks without a text are left out, and those whose answer is not about spans of the text.
 
         Answers in `blocks` may be about spans if the task has tokens, which spans are made of.
         """
-        view = value.get("view_id" if value.get("_view_id") == "review" else "_view_id")
-        view = view if isinstance(view, str) else None
+        view = _view(value)
         is_of_other = view in OF_OTHER_CONTENT
         if value.get("text") is None:
             is_of_other |= view == "blocks" or view in WITHOUT_SPANS or any(key in value for key in MEDIA)
@@ -91,7 +99,7 @@ class ProdigyRecord(ToolRecord):
         record = {key: value for key, value in record.items() if not (key == "label" and isinstance(value, str))}
         record |= {"spans": [] if record.get("spans") is None else record["spans"], "_rejected": [], "_left_out": []}
         if record.get("_view_id") == "review":
-            record["_view_id"] = record.get("view_id")
+            record["_view_id"] = _view(record)
         if isinstance(record["spans"], list):
             record["_rejected"] = [span for span in record["spans"] if _is_rejected(span)]
             record["spans"] = [span for span in record["spans"] if not _is_rejected(span)]
@@ -114,7 +122,14 @@ class ProdigyRecord(ToolRecord):
         missing = [*annotation.missing, *(span[:2] for span in self.rejected)]
         is_named = annotation.annotator and not START_TIME.fullmatch(annotation.annotator)
         name = annotation.annotator if is_named else UNNAMED
-        return annotation._replace(annotator=name, time=self.timestamp, missing=missing)
+        is_withdrawal = self.answer in REJECTED
+        return annotation._replace(annotator=name, time=self.timestamp, missing=missing, is_withdrawal=is_withdrawal)
+
+
+def _view(record: dict[str, Any]) -> str | None:
+    """The interface of a task, if it is known; of a reviewed one, that of the annotations."""
+    view = record.get("view_id" if record.get("_view_id") == "review" else "_view_id")
+    return view if isinstance(view, str) else None
 
 
 def _is_rejected(span: Any) -> bool:

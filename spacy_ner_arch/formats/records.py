@@ -4,6 +4,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from reprlib import repr as short_repr
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -22,7 +23,7 @@ from pydantic import (
 
 from .counts import Note, ReadReport
 from .fields import unread_keys
-from .lines import Line
+from .lines import FormatError, Line
 
 # What annotation tools call the list of entities.
 ANNOTATION_KEYS = ("entities", "ents", "label", "labels", "spans")
@@ -146,6 +147,11 @@ class Source(BaseModel):
         """The kind of the note for a value that is left out before it is checked; None for one that is read."""
         return None
 
+    @classmethod
+    def withdrawal(cls, value: dict[str, Any]) -> dict[str, Any] | None:
+        """A value whose text was rejected or ignored, without its annotation, if that withdraws earlier annotations."""
+        return None
+
 
 class Record(Source):
     """An annotated text: spans, and relations between them, whose arguments are positions in the list of spans."""
@@ -230,7 +236,7 @@ def read_records(
     """Yield the records of JSON lines, and their lines.
 
     Records with "answer": "reject" or "ignore", as Prodigy writes them, are left out and counted, and so are those that
-    the type leaves out.
+    the type leaves out. Those that withdraw earlier annotations are then yielded without their annotation.
 
     as_object: converts a JSON value of another form to an object.
     context: context of the validation, see pydantic. "fields": names of the fields that are kept.
@@ -243,6 +249,11 @@ def read_records(
             answer = value.get("answer", "accept")
             if answer in list(REJECTED):
                 report.note(Note(line, REJECTED[answer]))
+                # What is left out need not be well-formed.
+                with suppress(FormatError):
+                    withdrawal = record_type.withdrawal(value)
+                    if withdrawal is not None:
+                        yield line, validate(record_type, withdrawal, line, remedy)
                 continue
             if answer != "accept":
                 raise line.error(

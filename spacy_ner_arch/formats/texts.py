@@ -41,6 +41,8 @@ class TextAnnotation(NamedTuple):
     time: when it was made, to compare it with others by the same annotator.
     maybe_unseen: whether nothing is marked, and the format does not say whether the annotator has seen the text.
     fields: fields of the record that the document keeps, see `fields.select_fields`.
+    is_ground_truth: whether it counts more than all others of the text.
+    is_withdrawal: whether the annotator left the text without annotation, and so withdrew their earlier ones.
     """
 
     line: Line
@@ -53,6 +55,8 @@ class TextAnnotation(NamedTuple):
     time: float = 0
     maybe_unseen: bool = False
     fields: Mapping[str, Any] = MappingProxyType({})
+    is_ground_truth: bool = False
+    is_withdrawal: bool = False
 
     @property
     def is_partial(self) -> bool:
