@@ -369,6 +369,53 @@ def test_names_of_labels_that_no_input_has_are_named_once(tmp_path: Path) -> Non
     assert "that was read has the label" not in run(tmp_path / "a.jsonl", tmp_path, "--labels", "PER,LOC")
 
 
+def test_labels_are_renamed_before_others_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(TEXT.replace("now", "").replace("PER", "PERSON ") * 2)
+    (tmp_path / "b.conll").write_text(COLUMNS)
+    names = "PERSON = PER,LOC=PER,PRE=PER"
+    output = run(tmp_path / "a.jsonl", tmp_path / "b.conll", tmp_path, "--rename", names, "--labels", "PER,LOC")
+    assert "labels that --rename has renamed PERSON (2), LOC (2)" in output
+    assert "repaired: white space at the ends of a label, trimmed 2 " in output
+    assert output.count("No entity or relation that was read has the label PRE of --rename") == 1
+    assert "No entity that was read has the label LOC of --labels" in output and "PERSON of" not in output
+    assert entities(tmp_path / "a.spacy") == [("Anna", "PER"), ("Tarvik", "PER")] * 2
+    assert entities(tmp_path / "b.spacy") == [("Anna", "PER"), ("Tarvik", "PER")]
+    output = run(tmp_path / "b.conll", tmp_path, "--rename", "PER=LOC,LOC=PER")
+    assert entities(tmp_path / "b.spacy") == [("Anna", "LOC"), ("Tarvik", "PER")] and "of --rename" not in output
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("PER", "--rename PER: OLD=NEW is needed"),
+        ("PER=", "--rename PER=: OLD=NEW is needed"),
+        ("=PER", "--rename =PER: OLD=NEW is needed"),
+        ("A=B=C", "--rename A=B=C: OLD=NEW is needed"),
+        ("A=B,A=C", "--rename gives A two new names, B and C"),
+    ],
+)
+def test_new_names_that_cannot_be_read(source: Path, tmp_path: Path, value: str, reason: str) -> None:
+    assert reason in run(source, tmp_path / "out", "--rename", value, code=1)
+
+
+def test_labels_that_differ_only_in_case_or_white_space_get_a_warning(tmp_path: Path) -> None:
+    labels = ["PER", "per", "PER", "Per", "BIG TOWN", "BIG  Town", "LOC"]
+    lines = [{"text": "Anna", "entities": [[0, 4, label]], "relations": []} for label in labels]
+    lines[0]["relations"] = [[0, 0, "loc"]]
+    paths = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for path, part in zip(paths, (lines[:3], lines[3:]), strict=True):
+        path.write_text("".join(json.dumps(line) + "\n" for line in part))
+    output = run(*paths, tmp_path)
+    assert "entities that differ only in case or white space are different labels for training: PER (2), Per" in output
+    assert "PER (2), Per (1), per (1); BIG Town (1), BIG TOWN (1)" in output
+    assert "--rename 'Per=PER,per=PER,BIG TOWN=BIG Town'" in output and "Labels of relations" not in output
+    assert "differ only" not in run(*paths, tmp_path, "--rename", "Per=PER,per=PER,BIG TOWN=BIG  Town")
+    paths[0].write_text(
+        "".join(json.dumps({**lines[0], "entities": [[0, 4, label]]}) + "\n" for label in ("A=b", "A=B"))
+    )
+    assert "--rename cannot name labels with , or =" in run(paths[0], tmp_path)
+
+
 def test_a_folder_of_brat_and_labels_to_keep(tmp_path: Path) -> None:
     folder = tmp_path / "my.texts"
     folder.mkdir()

@@ -4,6 +4,7 @@ import itertools
 import json
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -31,7 +32,7 @@ from spacy_ner_arch.formats import units as text_units
 from spacy_ner_arch.formats.counts import SKIPPED
 from spacy_ner_arch.formats.files import find_files
 from spacy_ner_arch.formats.records import REJECTED
-from spacy_ner_arch.formats.spans import OTHER_LABEL, RELATION_LEFT_OUT, TRIMMED
+from spacy_ner_arch.formats.spans import OTHER_LABEL, RELATION_LEFT_OUT, TRIMMED, TRIMMED_LABEL
 
 NLP = spacy.blank("en")
 # The smiley is one character of Python, and two units of UTF-16.
@@ -1662,6 +1663,103 @@ def test_labels_outside_of_a_schema_are_left_out_and_counted(tmp_path: Path) -> 
     assert report.notes == {OTHER_LABEL: 1, RELATION_LEFT_OUT: 1} and report.only_spans == 0
     assert report.other_labels == {"PER": 1}
     assert report.examples[OTHER_LABEL] == [f"{path}:2: object 1: 'Anna Brandt' PER"]
+
+
+def of_spans(label: str, relation: str) -> dict[str, Any]:
+    return {"tokens": ["Anna"], "spans": [[0, 1, label], [0, 1, "PER"]], "relations": [[0, 0, relation]]}
+
+
+def of_tokens(label: str, relation: str) -> dict[str, Any]:
+    """What spaCy writes."""
+    doc = NLP("Anna").to_json()
+    span = {"start": 0, "end": 4, "label": label}
+    relations = [{"head": span, "tail": span, "label": relation}]
+    return {**doc, "ents": [span], "spans": {"sc": [span]}, "_": {"relations_json": relations}}
+
+
+OF_LABELS = {
+    "spans": of_spans,
+    "spert": lambda label, relation: {
+        "tokens": ["Anna"],
+        "entities": [{"type": label, "start": 0, "end": 1}],
+        "relations": [{"type": relation, "head": 0, "tail": 0}],
+    },
+    "spacy-json": of_tokens,
+    "gliner": lambda label, relation: {
+        "tokenized_text": ["Anna"],
+        "ner": [[0, 0, label]],
+        "relations": [[0, 0, relation]],
+    },
+    "tacred": lambda label, relation: {
+        "token": ["Anna"],
+        **{"subj_start": 0, "subj_end": 0, "subj_type": label, "obj_start": 0, "obj_end": 0, "obj_type": label},
+        "relation": relation,
+    },
+    "offsets": lambda label, relation: {
+        "text": "Anna",
+        "entities": [[0, 4, label], [0, 4, "PER"]],
+        "relations": [[0, 1, relation]],
+    },
+    "prodigy": lambda label, relation: {
+        "text": "Anna",
+        "spans": [{"start": 0, "end": 4, "label": label}],
+        "relations": [{"head": 0, "tail": 0, "label": relation}],
+        "answer": "accept",
+    },
+    "label-studio": lambda label, relation: task(
+        submitted(
+            region({"start": 0, "end": 4}, label, "a", "Anna"),
+            {"type": "relation", "from_id": "a", "to_id": "a", "labels": [relation]},
+        ),
+        text="Anna",
+    ),
+}
+
+
+@pytest.mark.parametrize("format", OF_LABELS)
+def test_labels_are_trimmed_and_renamed_in_all_formats(tmp_path: Path, format: str) -> None:
+    """Spans and relations that become equal are kept once."""
+    path = write(tmp_path, OF_LABELS[format]("\tPERSON ", "knows\n"))
+    [doc], report = read(path, format)
+    assert {span.label_ for span in doc.spans.get("sc", doc.ents)} <= {"PERSON", "PER"}
+    assert [relation.label for relation in doc._.relations] == ["knows"] and report.relations == {"knows": 1}
+    assert report.notes[TRIMMED_LABEL] >= 2 and "'knows\\n'" in report.examples[TRIMMED_LABEL][-1]
+    [doc], report = read(path, format, rename={"PERSON": "PER", "knows": "is"}, labels=["PER"])
+    assert named(doc.ents) == [("Anna", "PER")] and report.entities == {"PER": 1}
+    assert {(head, label, tail) for head, label, tail in relations_of(doc)} == {("Anna", "is", "Anna")}
+    assert report.renamed.keys() == {"PERSON", "knows"} and not report.other_labels
+    with pytest.raises(FormatError) if format != "spacy-json" else nullcontext():
+        read(write(tmp_path, OF_LABELS[format](" ", "knows")), format)
+    with pytest.raises(FormatError):
+        read(write(tmp_path, OF_LABELS[format]("PER", "\t")), format)
+
+
+def test_labels_of_tags_are_trimmed_and_renamed(tmp_path: Path) -> None:
+    path = write(tmp_path, {"tokens": ["Anna", "Brandt"], "ner_tags": ["B-PERSON", "I-PERSON "]})
+    [doc], report = read(path, rename={"PERSON": "PER"})
+    assert named(doc.ents) == [("Anna Brandt", "PER")] and report.notes == {TRIMMED_LABEL: 1}
+    assert report.renamed == {"PERSON": 1} and report.entities == {"PER": 1}
+    with pytest.raises(FormatError, match="'B- ' is not an entity tag"):
+        read(write(tmp_path, {"tokens": ["Anna"], "ner_tags": ["B- "]}))
+
+
+@pytest.mark.parametrize("format", ["label-studio", "prodigy", "argilla"])
+def test_labels_are_renamed_before_annotators_are_compared(tmp_path: Path, format: str) -> None:
+    labels = ["PER", "PERSON", " Per"]
+    spans = [{**characters(TARVIK), "label": label} for label in labels]
+    if format == "prodigy":
+        lines = [prodigy(spans=[span], relations=None, _annotator_id=i) for i, span in enumerate(spans)]
+        path = write(tmp_path, *lines, name="out.jsonl", as_list=False)
+    elif format == "argilla":
+        answers = [{"value": [{**span, **units(TARVIK)}], "user_id": f"{i}"} for i, span in enumerate(spans)]
+        path = write(tmp_path, {"fields": {"text": TEXT}, "responses": {"spans": answers}})
+    else:
+        regions = [region(characters(TARVIK), label, "a", "Tarvik") for label in labels]
+        path = write(tmp_path, task(*(submitted(one, by=i) for i, one in enumerate(regions))))
+    [doc], _ = read(path, format, annotators="merge")
+    assert not doc.ents
+    [doc], report = read(path, format, annotators="merge", rename={"PERSON": "PER", "Per": "PER"}, labels=["PER"])
+    assert named(doc.ents) == [("Tarvik", "PER")] and report.notes == {TRIMMED_LABEL: 1}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """`ner-arch convert`: annotated corpora to .spacy files."""
 
 import os.path
-from collections.abc import Collection, Iterable
+import shlex
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +77,12 @@ def convert(
     tag_names: str | None = Option(
         None, "--tag-names", help="datasets: names of the tags in the order of their numbers, separated by commas"
     ),
+    rename: str = Option(
+        "",
+        "--rename",
+        help="New names of labels of entities, spans and relations, such as PERSON=PER,Per=PER; --labels then selects "
+        "by the new names",
+    ),
     labels: str | None = Option(
         None, "--labels", help="Labels of entities to keep, separated by commas (default: all)"
     ),
@@ -112,6 +120,7 @@ def convert(
         msg.fail("--split writes dev.spacy; give the other part another --name", exits=1)
     if lang and config:
         msg.fail("Give --lang or --config, not both: the tokenizer of the config is used", exits=1)
+    new_names = parse_names(rename)
     import_code(code)
     nlp = load_tokenizer(config) if config else make_language(lang or "en")
     of_formats: dict[str, Any] = {
@@ -125,8 +134,10 @@ def convert(
     }
     options = {option: value for option, value in of_formats.items() if value is not None}
     of_all: dict[str, Any] = {"n_sents": n_sents, "documents": documents, "on_error": on_error}
-    of_all["labels"] = split_names(labels or "")
-    found_labels: set[str] = set()
+    of_all |= {"labels": split_names(labels or ""), "rename": new_names}
+    entities: Counter[str] = Counter()
+    relations: Counter[str] = Counter()
+    renamed: set[str] = set()
     found_fields: set[str] = set()
     for path, stem in zip(inputs, stems, strict=True):
         report = ReadReport()
@@ -155,14 +166,51 @@ def convert(
         for part, part_docs in parts.items():
             msg.good(f"{output_dir / part}.spacy: {len(part_docs)} docs")
         found_fields |= report.documents_with_field.keys()
-        found_labels |= report.entities.keys() | report.spans.keys()
+        entities += report.entities | report.spans
+        relations += report.relations
+        renamed |= report.renamed.keys()
     for field in options.get("fields", ()):
         if field not in found_fields:
             msg.warn(f"No document that was read has the field {field} of --fields")
     # If no entity was read, that was said above.
-    for label in dict.fromkeys(of_all["labels"]) if found_labels else ():
-        if label not in found_labels:
+    for label in dict.fromkeys(of_all["labels"]) if entities else ():
+        if label not in entities:
             msg.warn(f"No entity that was read has the label {label} of --labels")
+    for label in new_names:
+        if label not in renamed:
+            msg.warn(f"No entity or relation that was read has the label {label} of --rename")
+    for kind, counts in (("entities", entities), ("relations", relations)):
+        warn_of_similar(kind, counts)
+
+
+def parse_names(rename: str) -> dict[str, str]:
+    """The new names of labels by their old ones, from the value of --rename."""
+    names: dict[str, str] = {}
+    for pair in split_names(rename):
+        old, *new = (name.strip() for name in pair.split("="))
+        if len(new) != 1 or not old or not new[0]:
+            msg.fail(f"--rename {pair}: OLD=NEW is needed, such as PERSON=PER; commas separate several", exits=1)
+        if names.setdefault(old, new[0]) != new[0]:
+            msg.fail(f"--rename gives {old} two new names, {names[old]} and {new[0]}", exits=1)
+    return names
+
+
+def warn_of_similar(kind: str, counts: Mapping[str, int]) -> None:
+    """Warn of labels that differ only in case or white space, which are learned as different ones."""
+    from ..formats.labels import find_similar
+
+    groups = find_similar(counts)
+    if not groups:
+        return
+    listed = "; ".join(", ".join(f"{label} ({counts[label]})" for label in group) for group in groups)
+    pairs = [(other, group[0]) for group in groups for other in group[1:]]
+    remedy = f"--rename {shlex.quote(','.join(map('='.join, pairs)))}"
+    if any(set(",=") & set(label) for pair in pairs for label in pair):
+        remedy = "them one name in the source; --rename cannot name labels with , or ="
+    msg.warn(
+        f"Labels of {kind} that differ only in case or white space are different labels for training: {listed}",
+        f"If they mean the same, give {remedy}",
+    )
 
 
 def warn_of_replaced(files: Iterable[Path]) -> None:

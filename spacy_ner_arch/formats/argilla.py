@@ -1,9 +1,10 @@
 """Format `argilla`: records of Argilla with spans, of version 2 (nested or flattened) and of version 1."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from reprlib import repr as short_repr
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, StrictInt, StrictStr
@@ -14,6 +15,7 @@ from .annotators import choose_annotators
 from .arrow_files import read_rows
 from .counts import Note, ReadReport
 from .fields import select_fields
+from .labels import relabel_annotations
 from .lines import Line
 from .records import Source, Text, Triple, check_bounds, entity_values, parse_object, text_of, validate
 from .sentence import Sentence
@@ -69,6 +71,7 @@ def read_argilla(
     align: str = "strict",
     unit: str | None = None,
     annotators: str = "first",
+    rename: Mapping[str, str] = MappingProxyType({}),
     fields: Sequence[str] = (),
     on_error: str = "raise",
 ) -> Iterator[list[Sentence]]:
@@ -84,8 +87,8 @@ def read_argilla(
     Other arguments, results and errors are those of `offsets.read_texts`.
     """
     unit = check_unit(unit or "utf-16")
-    annotations = choose_annotators(_read(Path(path), report, unit, fields, on_error), annotators, report)
-    return make_sentences(annotations, report, tokenizer, align)
+    annotations = relabel_annotations(_read(Path(path), report, unit, fields, on_error), rename, report)
+    return make_sentences(choose_annotators(annotations, annotators, report), report, tokenizer, align)
 
 
 def _read(path: Path, report: ReadReport, unit: str, fields: Sequence[str], on_error: str) -> Iterator[TextAnnotation]:

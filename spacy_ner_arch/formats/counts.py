@@ -51,6 +51,7 @@ class ReadReport:
     documents_with_field: documents by field of their record that they keep.
     unread_keys: JSON keys that the format does not have.
     other_labels: spans by label that are left out because of their label.
+    renamed: spans and relations by the label that was renamed.
     notes: what was repaired, left out or skipped, by kind.
     checked: number of items examined, for kinds that are reported as a share.
     first: the first place of each kind.
@@ -73,6 +74,7 @@ class ReadReport:
     documents_with_field: Counter[str] = field(default_factory=Counter)
     unread_keys: Counter[str] = field(default_factory=Counter)
     other_labels: Counter[str] = field(default_factory=Counter)
+    renamed: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
     checked: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
@@ -85,11 +87,9 @@ class ReadReport:
             self.note(note)
 
     def replace(self, sentence: Sentence, other: Sentence, notes: Iterable[Note]) -> None:
-        """Count a sentence with fewer labels in the place of one that was counted, and the notes about it."""
+        """Count a sentence with other labels in the place of one that was counted, and the notes about it."""
         self._count(sentence, -1)
         self.add(other, notes)
-        spans, kept = ({*each.spans, *(each.nested or ())} for each in (sentence, other))
-        self.other_labels.update(label for _, _, label in spans - kept)
         for counts in (self.entities, self.spans, self.relations):
             for label in [label for label, count in counts.items() if not count]:
                 del counts[label]
@@ -169,6 +169,7 @@ class ReadReport:
             ("relations with an argument left out of doc.ents", self.relations_beside_entities or None),
             *((f"documents with the field {name}", n) for name, n in sorted(self.documents_with_field.items())),
             ("keys that are not read", _most_common(self.unread_keys)),
+            ("labels that --rename has renamed", _most_common(self.renamed)),
             ("labels that are not in --labels", _most_common(self.other_labels)),
         ]
         for kind in sorted(self.notes.keys() | self.checked.keys()):

@@ -1,8 +1,9 @@
 """Format `label-studio`: the exports JSON and JSON-MIN of Label Studio."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from spacy.tokens import Doc
@@ -14,6 +15,7 @@ from .json_files import read_items
 from .label_studio_results import ANSWERS, LABELS, MARKUP, REMEDY, Id, Region, Regions, SortedResults
 from .label_studio_tasks import AnnotationContent, TaskContent, read_task
 from .label_studio_texts import Bounds, Placement, TextFinder
+from .labels import relabel_annotations
 from .lines import FormatError, Line
 from .records import text_of
 from .sentence import Sentence
@@ -74,6 +76,7 @@ def read_label_studio(
     align: str = "strict",
     unit: str | None = None,
     annotators: str = "first",
+    rename: Mapping[str, str] = MappingProxyType({}),
     fields: Sequence[str] = (),
     on_error: str = "raise",
 ) -> Iterator[list[Sentence]]:
@@ -93,11 +96,12 @@ def read_label_studio(
     unit: what start and end count, one of `units.UNITS`. None: the unit in which start and end are those of the
         quoted text; newer versions of Label Studio count characters, older ones units of UTF-16.
     annotators: see `annotators.choose_annotators`.
+    rename: see `labels.relabel_annotations`.
     fields: names of fields to keep in doc.user_data, those of the data of a task before its own.
     The other arguments, results and errors are those of `offsets.read_texts`.
     """
     units = ("characters", "utf-16") if unit is None else (check_unit(unit),)
-    annotations = complete_relations(_read(path, report, units, fields, on_error))
+    annotations = complete_relations(relabel_annotations(_read(path, report, units, fields, on_error), rename, report))
     return make_sentences(choose_annotators(annotations, annotators, report), report, tokenizer, align)
 
 

@@ -1,9 +1,10 @@
 """JSON with texts and character offsets: `offsets`, `prodigy`, `doccano`, `spacy-v2` and `cluener`."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from reprlib import repr as short_repr
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from pydantic import AliasChoices, Field, StrictBool, StrictInt, StrictStr, ValidationInfo, model_validator
@@ -13,6 +14,7 @@ from .annotators import choose_annotators
 from .counts import Note, ReadReport
 from .fields import select_fields
 from .json_files import read_items
+from .labels import relabel_annotations
 from .lines import Line
 from .records import ANNOTATION_KEYS, Record, Text, Triple, check_bounds, entity_values, read_records
 from .sentence import Sentence
@@ -185,6 +187,7 @@ def read_texts(
     align: str = "strict",
     unit: str | None = None,
     annotators: str = "first",
+    rename: Mapping[str, str] = MappingProxyType({}),
     fields: Sequence[str] = (),
     on_error: str = "raise",
 ) -> Iterator[list[Sentence]]:
@@ -203,6 +206,7 @@ def read_texts(
     tokenizer, align: see `texts.make_sentences`.
     unit: what start and end count, one of `units.UNITS`; None for the unit of the format.
     annotators: see `annotators.choose_annotators`.
+    rename: see `labels.relabel_annotations`.
     fields: names of fields of the objects to keep in doc.user_data, see `fields.select_fields`.
     The other arguments, results and errors are those of all readers, see `readers.py`. Also raises ValueError for an
     unknown `align`, `unit` or annotator, and FormatError, whatever `on_error` is, if the tokenizer changes a text.
@@ -211,7 +215,7 @@ def read_texts(
     context = {"unit": unit and check_unit(unit), "fields": fields}
     as_object = pair_values if record_type is PairRecord else None
     records = read_records(items, record_type, record_type.remedy, report, on_error, as_object, context)
-    annotations = _annotations(records, report)
+    annotations = relabel_annotations(_annotations(records, report), rename, report)
     if issubclass(record_type, ToolRecord):
         annotations = _note_empty(choose_annotators(annotations, annotators, report), report)
     return make_sentences(annotations, report, tokenizer, align)

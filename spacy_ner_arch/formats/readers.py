@@ -10,7 +10,7 @@ Raises FormatError for a malformed sentence.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -32,6 +32,7 @@ from .csv_tokens import read_csv
 from .datasets import read_datasets
 from .json_spans import read_spans, read_spert
 from .label_studio import read_label_studio
+from .labels import relabel_sentences
 from .offsets import CluenerRecord, DoccanoRecord, OffsetsRecord, PairRecord, read_texts
 from .prodigy import ProdigyRecord
 from .records import ANNOTATION_KEYS
@@ -69,7 +70,7 @@ class Format(NamedTuple):
 
 
 OF_TEXTS = ("align", "unit")
-OF_RECORDS = (*OF_TEXTS, "fields")
+OF_RECORDS = (*OF_TEXTS, "fields", "rename")
 OF_TOOL_RECORDS = (*OF_RECORDS, "annotators")
 
 # JSON is read in the first of the formats whose keys it has.
@@ -164,6 +165,7 @@ def read_docs(
     format: str,
     report: ReadReport,
     *,
+    rename: Mapping[str, str] | None = None,
     labels: Collection[str] = (),
     n_sents: int = 1,
     documents: bool = False,
@@ -176,6 +178,8 @@ def read_docs(
     path, report, on_error: see above.
     vocab: vocabulary of the pipeline that will use the Docs.
     format: a name in FORMATS.
+    rename: new names of labels of entities, spans and relations by their old ones, before anything else is done with
+        them. White space at the ends of labels is cut off before that. A new name is not renamed again.
     labels: labels of entities to keep; others are left out and counted, with their relations. Empty: keep all.
     n_sents: number of consecutive sentences of a document that make one Doc.
     documents: make one Doc of each document of the source.
@@ -199,7 +203,13 @@ def read_docs(
         options["tokenizer"] = tokenizer
         # The reader makes the tokens with it and counts what does not align.
         tokenizer = None
+    # These readers rename labels before they compare annotators.
+    renames_itself = "rename" in FORMATS[format].options
+    if renames_itself:
+        options["rename"] = rename or {}
     source = FORMATS[format].read(path, report, on_error=check_on_error(on_error), **options)
+    if not renames_itself:
+        source = relabel_sentences(source, rename or {}, report)
     if labels:
         source = _select(source, labels, report)
     return _make_docs(source, vocab, report, None if documents else n_sents, tokenizer)
@@ -212,6 +222,8 @@ def _select(source: Iterator[list[Sentence]], labels: Collection[str], report: R
             kept, notes = select_labels(sentence, labels)
             if kept is not sentence:
                 report.replace(sentence, kept, notes)
+                spans = {*sentence.spans, *(sentence.nested or ())}
+                report.other_labels.update(label for _, _, label in spans if label not in labels)
             selected.append(kept)
         yield selected
 

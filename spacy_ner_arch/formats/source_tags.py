@@ -60,7 +60,7 @@ def parse_tag(text: str, prefixes: str = PREFIXES) -> Tag | None:
     if text in ("O", "-"):
         return Tag(text, "")
     prefix, _, label = text.partition("-")
-    return Tag(prefix, label) if len(prefix) == 1 and prefix in prefixes and label else None
+    return Tag(prefix, label) if len(prefix) == 1 and prefix in prefixes and label.strip() else None
 
 
 def tag_remedy(prefixes: str = PREFIXES) -> str:

@@ -13,6 +13,7 @@ from .source_tags import Tag, decode_with_repairs
 DUPLICATE = "repaired: duplicate span, kept once"
 DUPLICATE_RELATION = "repaired: duplicate relation, kept once"
 TRIMMED = "repaired: white space at the ends of a span, trimmed"
+TRIMMED_LABEL = "repaired: white space at the ends of a label, trimmed"
 BLANK = "left out: span of white space"
 OTHER_LABEL = "left out: spans whose label is not in --labels"
 RELATION_LEFT_OUT = "left out: relation with an argument that is left out"
@@ -90,12 +91,14 @@ def make_tagged_sentence(
     lines: the line of each word.
     tags: a tag for each word.
     scheme: tag scheme of the file, see `source_tags.py`.
-    Returns the sentence, and notes on tags that break the scheme.
+    Returns the sentence, and notes on tags that break the scheme and on white space that is trimmed.
     """
-    decoded = decode_with_repairs(tags, scheme)
+    trimmed = [tag._replace(label=tag.label.strip()) for tag in tags]
+    labels = [Note(lines[i], TRIMMED_LABEL, repr(tag.label)) for i, tag in enumerate(tags) if tag != trimmed[i]]
+    decoded = decode_with_repairs(trimmed, scheme)
     spans, notes = trim_spans(lines[0], decoded.spans, words)
     sentence = Sentence(list(words), spans=list(filter(None, spans)), missing=decoded.missing, line=lines[0])
-    return sentence, notes + [Note(lines[i], kind) for i, kind in decoded.repairs]
+    return sentence, labels + notes + [Note(lines[i], kind) for i, kind in decoded.repairs]
 
 
 def select_labels(sentence: Sentence, labels: Collection[str]) -> tuple[Sentence, list[Note]]:

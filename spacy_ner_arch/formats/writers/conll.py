@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from spacy.tokens import Doc
+from spacy.tokens import Doc, Span
 
 from ..conll import DOCUMENT_MARK
 from ..files import write_text
@@ -17,8 +17,8 @@ UNREADABLE = (
 )
 NO_TOKEN = "lost: entities of tokens that are left out"
 UNREADABLE_LABEL = (
-    "lost: entities whose label a column cannot hold (tab, line end, blank at the end); their tokens become tokens "
-    "without annotation"
+    "lost: entities whose label a column cannot hold (tab, line end, white space at an end); their tokens become "
+    "tokens without annotation"
 )
 BYTE_ORDER_MARK = "\ufeff"
 
@@ -34,7 +34,7 @@ def find_conll_losses(content: Content) -> Iterator[tuple[str, str]]:
     for ent in content.entities:
         if starts.intersection(range(ent.start + 1, ent.end)):
             yield CROSSING, f"{ent.text!r} {ent.label_}"
-        if not is_readable(f"B-{ent.label_}"):
+        if not _has_readable_label(ent):
             yield UNREADABLE_LABEL, f"{ent.text!r} {ent.label_!r}"
         elif not any(is_readable(token.text) for token in ent):
             yield NO_TOKEN, f"{ent.text!r} {ent.label_}"
@@ -46,7 +46,7 @@ def _make_lines(content: Content) -> Iterator[str]:
     starts = _sentence_starts(doc)
     tags = ["O" if token.ent_iob else "-" for token in doc]
     for ent in content.entities:
-        readable = is_readable(f"B-{ent.label_}")
+        readable = _has_readable_label(ent)
         prefix = "B"
         for token in ent:
             if token.i in starts:
@@ -66,6 +66,10 @@ def _make_lines(content: Content) -> Iterator[str]:
 
 def _sentence_starts(doc: Doc) -> set[int]:
     return {sent.start for sent in doc.sents} if doc.has_annotation("SENT_START") else {0}
+
+
+def _has_readable_label(ent: Span) -> bool:
+    return is_readable(f"B-{ent.label_}") and ent.label_ == ent.label_.strip()
 
 
 def is_readable(cell: str) -> bool:
