@@ -868,7 +868,8 @@ def test_annotators_of_prodigy_without_named_sessions_are_one(tmp_path: Path, na
 
     def answer(name: str | None, label: str, time: int) -> dict[str, Any]:
         spans = [{**characters(TARVIK), "label": label}]
-        who = {"_annotator_id": name, "_session_id": name}
+        # A missing name is that of the session.
+        who = {"_annotator_id": None if name == "r-ada" else name, "_session_id": name}
         return prodigy(spans=spans, relations=None, _timestamp=time, **who)
 
     lines = [
@@ -905,6 +906,7 @@ def test_tasks_of_prodigy_that_are_not_about_spans_of_a_text_are_left_out(tmp_pa
         {"_view_id": "compare", "input": {"text": "a"}, "accept": {"text": "b"}, "reject": {"text": "c"}},
         {"_view_id": "html", "html": "<b>a</b>"},
         {"video": "a.mp4"},
+        {"text": None, "_view_id": "ner_manual", "spans": []},
     ]
     tokens = [{"text": "Quill", "start": 0, "end": 5, "id": 0}]
     read_ones = [
@@ -917,10 +919,10 @@ def test_tasks_of_prodigy_that_are_not_about_spans_of_a_text_are_left_out(tmp_pa
     assert [doc.text for doc in docs] == [TEXT, "Quill"] and named(docs[0].ents) == WIDEST
     assert report.notes == {texts.UNLABELLED: len(of_text), texts.TASK_WITHOUT_TEXT: len(of_no_text)}
     for line in (
-        {"text": None, "_view_id": "ner_manual", "answer": "accept"},
+        {"_view_id": "ner_manual", "answer": "accept"},
         {"text": TEXT, "label": [], "spans": []},
     ):
-        with pytest.raises(FormatError, match="text: Input should be a valid string|found label and spans"):
+        with pytest.raises(FormatError, match="text: Field required|found label and spans"):
             read(write(tmp_path, line, name="out.jsonl", as_list=False), "prodigy")
 
 

@@ -308,7 +308,7 @@ def check_labels(name: str, parts: Parts, what: str) -> Iterator[Problem]:
         yield Problem(
             "warning",
             f"{name}: few {what} in train: {', '.join(f'{label} ({number})' for label, number in few.items())}",
-            f"annotate at least {MIN_EXAMPLES} of each label, or merge labels",
+            f"annotate at least {MIN_EXAMPLES} of each label, or merge labels (ner-arch convert --rename)",
         )
     yield from find_counted(
         name,

@@ -84,7 +84,7 @@ class ProdigyRecord(ToolRecord):
         view = _view(value)
         is_of_other = view in OF_OTHER_CONTENT
         if value.get("text") is None:
-            is_of_other |= view == "blocks" or view in WITHOUT_SPANS or any(key in value for key in MEDIA)
+            is_of_other |= view == "blocks" or view in WITHOUT_SPANS or any(key in value for key in ("text", *MEDIA))
             return TASK_WITHOUT_TEXT if is_of_other else None
         is_other_block = view == "blocks" and value.get("spans") is None and "tokens" not in value
         return UNLABELLED if is_of_other or is_other_block else None
@@ -98,6 +98,8 @@ class ProdigyRecord(ToolRecord):
         """
         record = {key: value for key, value in record.items() if not (key == "label" and isinstance(value, str))}
         record |= {"spans": [] if record.get("spans") is None else record["spans"], "_rejected": [], "_left_out": []}
+        if record.get("_annotator_id", "") is None:
+            del record["_annotator_id"]
         if record.get("_view_id") == "review":
             record["_view_id"] = _view(record)
         if isinstance(record["spans"], list):
