@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ..formats.files import LOCK, TEMPORARY, lock_folder, replace_file, sync
+from ..formats.files import LOCK, TEMPORARY, complete_files, lock_folder, sync
 from ..formats.manifest import HEADER_KEYS, MANIFEST, REJECTS, Entry, as_line, read_manifest
 from .annotator import ShardResult
 from .inputs import file_checksum
@@ -120,9 +120,10 @@ class OutputFolder:
         if result.rejects:
             files[f"{name}.rejects.jsonl"] = result.rejects
         entry: Entry = {"shard": result.number, **result.counts, "files": {}}
-        for file_name, content in files.items():
-            replace_file(self.path / file_name, content)
-            entry["files"][file_name] = {"bytes": len(content), "sha256": sha256(content).hexdigest()}
+        with complete_files() as temporary:
+            for file_name, content in files.items():
+                temporary(self.path / file_name).write_bytes(content)
+                entry["files"][file_name] = {"bytes": len(content), "sha256": sha256(content).hexdigest()}
         with (self.path / MANIFEST).open("ab") as file:
             file.write(as_line(entry))
             sync(file)
@@ -157,7 +158,8 @@ class OutputFolder:
     def _write_manifest(self) -> None:
         shards = [self.finished[number] for number in sorted(self.finished)]
         entries = [self.header, *shards, *([self.totals] if self.totals else [])]
-        replace_file(self.path / MANIFEST, b"".join(map(as_line, entries)))
+        with complete_files() as temporary:
+            temporary(self.path / MANIFEST).write_bytes(b"".join(map(as_line, entries)))
 
 
 def is_intact(path: Path, file: Entry) -> bool:

@@ -110,19 +110,6 @@ def write_text(path: Path, pieces: Iterable[str]) -> None:
         file.writelines(pieces)
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file in the place of an older one, which stays if this fails or is killed."""
-    part = path.with_name(f".{path.name}{TEMPORARY}")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            sync(file)
-        os.replace(part, path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
-
-
 def lock_folder(folder: Path) -> FileLock:
     """Lock a folder until the lock is released, or the process ends.
 
