@@ -376,7 +376,6 @@ def test_int8_needs_gold_annotation_of_what_is_exported(pair, tmp_path, marked, 
 def test_what_cannot_be_exported_is_named(pair, tmp_path):
     *_, folder = pair
     assert "exists already" in run(folder / "original", folder / "exported", code=1)
-    assert "--engine is 'tflite'; it must be one of onnx" in run("x", tmp_path / "a", "--engine", "tflite", code=1)
     assert "exported before" in run(folder / "exported", tmp_path / "a", code=1)
     nlp = alone("sequence_ner", "CRF", encoder={"@architectures": "spacy_ner_arch.SynLSTM.v1", "missing": "chain"})
     nlp.initialize(lambda: make_examples(nlp))

@@ -325,28 +325,24 @@ def test_relations_are_compared_after_merging_tokens():
 
 
 def test_calibration_by_hand():
-    result = calibration(found([(0.1, False), (0.3, True), (0.7, True), (0.9, True), (1.0, False)]), bins=2)
-    assert result.lower.tolist() == [0.0, 0.5] and result.width == 0.5
+    """In bins of width 1/15, without the empty ones."""
+    result = calibration(found([(0.42, False), (0.46, True), (0.94, True), (0.97, True), (1.0, False)]))
+    assert result.lower == pytest.approx([6 / 15, 14 / 15]) and result.width == 1 / 15
     assert result.counts.tolist() == [2, 3]
-    assert result.confidence == pytest.approx([0.2, 2.6 / 3])
+    assert result.confidence == pytest.approx([0.44, 0.97])
     assert result.accuracy == pytest.approx([0.5, 2 / 3])
-    assert result.ece == pytest.approx(2 / 5 * 0.3 + 3 / 5 * 0.2)
-    assert result.brier == pytest.approx((0.01 + 0.49 + 0.09 + 0.01 + 1.0) / 5)
+    assert result.ece == pytest.approx(2 / 5 * 0.06 + 3 / 5 * (0.97 - 2 / 3))
+    assert result.brier == pytest.approx((0.42**2 + 0.54**2 + 0.06**2 + 0.03**2 + 1.0) / 5)
 
 
 def test_a_bin_contains_its_upper_edge():
-    result = calibration(found([(0.0, False), (0.5, True), (1.0, True)]), bins=2)
+    result = calibration(found([(0.15, False), (0.2, True), (0.21, True)]))
     assert result.counts.tolist() == [2, 1]
-
-
-def test_empty_bins_are_left_out():
-    result = calibration(found([(0.05, False), (0.95, True)]), bins=10)
-    assert result.counts.tolist() == [1, 1] and result.lower == pytest.approx([0.0, 0.9])
 
 
 def test_perfect_calibration():
     pairs = [(share / 10, i < share) for share in range(1, 11) for i in range(10)]
-    assert calibration(found(pairs), bins=10).ece == pytest.approx(0)
+    assert calibration(found(pairs)).ece == pytest.approx(0)
 
 
 def test_predictions_without_probability_are_counted_separately():

@@ -13,7 +13,6 @@ from .messages import fail, warn
 from .options import CODE, MODEL
 from .pipelines import check_corpus, load
 
-ENGINES = ("onnx",)
 # By how much probabilities may differ in float32, and by how many points a score may fall in 8-bit integers.
 TOLERANCE, MAX_FALL = 1e-4, 0.1
 
@@ -21,7 +20,6 @@ TOLERANCE, MAX_FALL = 1e-4, 0.1
 def export(
     model: str = MODEL,
     output: Path = Argument(..., help="New folder for the exported pipeline"),
-    engine: str = Option("onnx", "--engine", help="What the pipeline will run in: onnx, for onnxruntime on a CPU"),
     check: Path | None = Option(
         None,
         "--check",
@@ -34,7 +32,7 @@ def export(
     ),
     code: Path | None = CODE,
 ) -> None:
-    """Export a trained pipeline for fast prediction on a CPU. spacy.load opens the folder as any other.
+    """Export a trained pipeline for fast prediction on a CPU, in onnxruntime. spacy.load opens the folder as any other.
 
     The embedding, the transformer, the encoder and the scores of the tags run in onnxruntime and NumPy, and so do
     the CRF and its exact probabilities. Other components stay as they are.
@@ -47,8 +45,6 @@ def export(
     from .comparison import compare
 
     try:
-        if engine not in ENGINES:
-            raise ValueError(f"--engine is {engine!r}; it must be one of {', '.join(ENGINES)}")
         if int8 and check is None:
             raise ValueError(
                 "--int8 needs --check with a corpus like your texts: 8-bit integers can ruin a model, and only its F1 "
@@ -65,7 +61,7 @@ def export(
             nlp.to_disk(written)
             if check is not None:
                 comparison = compare(load(model, silent=True), load(str(written), silent=True), check)
-                Printer().table(comparison.rows(), header=("", "PyTorch", engine), aligns=("l", "r", "r"))
+                Printer().table(comparison.rows(), header=("", "PyTorch", "onnxruntime"), aligns=("l", "r", "r"))
                 if int8:
                     comparison.check_scores(MAX_FALL, done)
                 else:

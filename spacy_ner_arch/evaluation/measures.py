@@ -9,6 +9,8 @@ from .items import Kind, Match
 
 # Rows and columns of a confusion matrix after those of the labels; the last row is "spurious".
 OTHERS = (Kind.BOUNDARIES, Kind.BOTH, Kind.MISSED)
+# Number of bins of the probabilities from 0 to 1.
+BINS = 15
 
 
 class Confusion(NamedTuple):
@@ -92,17 +94,17 @@ class Calibration(NamedTuple):
     brier: float
 
 
-def calibration(found: Probabilities, bins: int = 15) -> Calibration:
+def calibration(found: Probabilities) -> Calibration:
     """Compare the probabilities with how often the predictions are right. There must be at least one probability."""
     from sklearn.calibration import calibration_curve
 
-    accuracy, confidence = calibration_curve(found.right, found.scores, n_bins=bins)
-    edges = np.linspace(0.0, 1.0, bins + 1)
-    counts = np.bincount(np.searchsorted(edges[1:-1], found.scores), minlength=bins)
+    accuracy, confidence = calibration_curve(found.right, found.scores, n_bins=BINS)
+    edges = np.linspace(0.0, 1.0, BINS + 1)
+    counts = np.bincount(np.searchsorted(edges[1:-1], found.scores), minlength=BINS)
     used = counts > 0
     ece = float(np.average(np.abs(accuracy - confidence), weights=counts[used]))
     brier = float(np.mean((found.scores - found.right) ** 2))
-    return Calibration(edges[:-1][used], counts[used], confidence, accuracy, 1 / bins, ece, brier)
+    return Calibration(edges[:-1][used], counts[used], confidence, accuracy, 1 / BINS, ece, brier)
 
 
 class ThresholdCurve(NamedTuple):

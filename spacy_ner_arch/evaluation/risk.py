@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+# Standard deviations on either side of the mean that hold 95 % of a normal distribution.
+Z_95 = 1.96
+
 
 class Interval(NamedTuple):
     low: float
@@ -56,11 +59,11 @@ def precision_threshold(scores: np.ndarray, right: np.ndarray, precision: float)
     return float(scores[enough[-1]]) if len(enough) else None
 
 
-def wilson(successes: int, trials: int, z: float = 1.96) -> Interval:
-    """Interval of a proportion, 95 % by default. Source: Wilson 1927."""
+def wilson(successes: int, trials: int) -> Interval:
+    """95 % interval of a proportion. Source: Wilson 1927."""
     if not trials:
         return Interval(0.0, 1.0)
-    share, square = successes / trials, z * z
+    share, square = successes / trials, Z_95 * Z_95
     centre = (share + square / (2 * trials)) / (1 + square / trials)
-    half = z / (1 + square / trials) * math.sqrt(share * (1 - share) / trials + square / (4 * trials**2))
+    half = Z_95 / (1 + square / trials) * math.sqrt(share * (1 - share) / trials + square / (4 * trials**2))
     return Interval(max(0.0, centre - half), min(1.0, centre + half))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from spacy.parts_of_speech import IDS as UPOS_IDS
 
 from .counts import Note, ReadReport
-from .lines import BLANKS, FormatError, Line, read_blocks
+from .lines import BLANKS, Line, read_blocks
 from .sentence import Sentence
 from .source_tags import OUTSIDE_TAG, Tag, decode_with_repairs, parse_tag, tag_remedy
 from .spans import trim_spans
@@ -40,10 +40,6 @@ class WordLine(NamedTuple):
     line: Line
     cells: list[str]
 
-    def error(self, reason: str, remedy: str) -> FormatError:
-        """Make an error about this line."""
-        return self.line.error(reason, remedy)
-
     def value(self, column: int) -> str:
         """The value of a column, "" for "_"."""
         return "" if self.cells[column] == ABSENT else self.cells[column]
@@ -53,7 +49,7 @@ class WordLine(NamedTuple):
         items = (item.partition("=") for item in self.cells[MISC].split("|"))
         values = {value for name, _, value in items if name == key}
         if len(values) > 1:
-            raise self.error(f"{key} has several values in MISC: {', '.join(sorted(values))}", "keep one of them")
+            raise self.line.error(f"{key} has several values in MISC: {', '.join(sorted(values))}", "keep one of them")
         return values.pop() if values else None
 
     @property
@@ -155,9 +151,9 @@ def _read_rows(lines: Sequence[Line]) -> tuple[list[WordLine], list[Range], list
         row = WordLine(line, line.text.rstrip(BLANKS).split("\t"))
         if len(row.cells) != WIDTH:
             reason = f"{len(row.cells)} columns where CoNLL-U has {WIDTH}"
-            raise row.error(reason, "separate ten columns by single tabs, _ for no value")
+            raise row.line.error(reason, "separate ten columns by single tabs, _ for no value")
         if not all(row.cells):
-            raise row.error("an empty column", "write _ for a column without value")
+            raise row.line.error("an empty column", "write _ for a column without value")
         word_id = row.cells[ID]
         if EMPTY_NODE_ID.fullmatch(word_id):
             empty_nodes.append(row)
@@ -167,14 +163,14 @@ def _read_rows(lines: Sequence[Line]) -> tuple[list[WordLine], list[Range], list
             words.append(row)
         else:
             reason = f"the id is {word_id!r}, but {len(words) + 1} is expected"
-            raise row.error(reason, "number the words of a sentence 1, 2, 3 and so on")
+            raise row.line.error(reason, "number the words of a sentence 1, 2, 3 and so on")
     if not words:
         raise lines[0].error("a sentence without words", "remove it, or complete it")
     end = 0
     for row, start, stop in ranges:
         if not end <= start < stop <= len(words) or row.line.number > words[start].line.number:
             reason = f"the range {row.cells[ID]} does not match the words after it"
-            raise row.error(reason, "put a range right before its words, and not inside another range")
+            raise row.line.error(reason, "put a range right before its words, and not inside another range")
         end = stop
     return words, ranges, empty_nodes
 
@@ -216,14 +212,14 @@ def _read_tag(row: WordLine, misc_key: str) -> Tag | None:
     value = row.misc(misc_key)
     tag = None if value is None else parse_tag(value, IOB2_PREFIXES)
     if value is not None and tag is None:
-        raise row.error(f"{value!r} under {misc_key} in MISC is not an entity tag", tag_remedy(IOB2_PREFIXES))
+        raise row.line.error(f"{value!r} under {misc_key} in MISC is not an entity tag", tag_remedy(IOB2_PREFIXES))
     return tag
 
 
 def _read_upos(word: WordLine) -> str:
     upos = word.value(UPOS)
     if upos not in UPOS_IDS:
-        raise word.error(
+        raise word.line.error(
             f"{upos!r} is not a universal part of speech", "put language-specific tags in XPOS, and _ in UPOS"
         )
     return upos
@@ -231,7 +227,7 @@ def _read_upos(word: WordLine) -> str:
 
 def _read_relation(word: WordLine) -> str:
     if not word.value(DEPREL):
-        raise word.error("a word with a head has no relation", "give every word with a head a DEPREL")
+        raise word.line.error("a word with a head has no relation", "give every word with a head a DEPREL")
     return word.cells[DEPREL]
 
 
@@ -242,11 +238,11 @@ def _read_heads(words: Sequence[WordLine]) -> list[int] | None:
     for word in words:
         if not NUMBER.fullmatch(word.cells[HEAD]):
             reason = f"the head {word.cells[HEAD]!r} is not a number"
-            raise word.error(reason, "give every word of a sentence a head, or none")
+            raise word.line.error(reason, "give every word of a sentence a head, or none")
     numbers = [int(word.cells[HEAD]) for word in words]
     if fault := find_tree_fault(numbers):
         index, reason = fault
-        raise words[index].error(reason, "correct the heads, or skip such sentences")
+        raise words[index].line.error(reason, "correct the heads, or skip such sentences")
     return [number - 1 if number else i for i, number in enumerate(numbers)]
 
 

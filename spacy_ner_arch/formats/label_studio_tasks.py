@@ -119,7 +119,11 @@ def _read_task(value: dict[str, Any], line: Line, fields: Sequence[str]) -> Task
 def _read_min_task(value: dict[str, Any], line: Line, fields: Sequence[str]) -> TaskContent:
     shared = validate(MinTask, value, line, REMEDY)
     data = {name: item for name, item in value.items() if name not in MIN_KEYS}
-    regions = {name: list(filter(_is_object, items)) for name, items in data.items() if isinstance(items, list)}
+    regions = {
+        name: [item for item in items if isinstance(item, dict)]
+        for name, items in data.items()
+        if isinstance(items, list)
+    }
     results = [{"type": _type_of(item), "value": item} for items in regions.values() for item in items]
     dates = {"updated_at": shared.updated_at, "created_at": shared.created_at}
     annotation = validate(Annotation, {"result": results, "completed_by": shared.annotator, **dates}, line, REMEDY)
@@ -128,10 +132,6 @@ def _read_min_task(value: dict[str, Any], line: Line, fields: Sequence[str]) -> 
     key = None if shared.id is None else f"task {shared.id}"
     kept = _select_fields(value, fields, line)
     return TaskContent(line, *_texts(data), *_contents([annotation], line), key, set(), keys, kept)
-
-
-def _is_object(item: Any) -> bool:
-    return isinstance(item, dict)
 
 
 def _type_of(region: dict[str, Any]) -> str:

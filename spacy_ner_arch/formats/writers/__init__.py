@@ -37,18 +37,13 @@ from .objects import write_lines
 from .spert import find_spert_losses, write_spert
 
 
-def no_losses(content: Content) -> Iterator[tuple[str, str]]:
-    """For a format that loses nothing but layers."""
-    yield from ()
-
-
 class Writer(NamedTuple):
     """A format to write.
 
     write: writes documents to a path.
     content: what it is, for lists.
     keeps: the layers that it does not lose.
-    find_losses: yields the kind and an example of what it loses of a document besides layers.
+    find_losses: yields the kind and an example of what it loses of a document besides layers; None for nothing.
     write_configuration: writes the file that tells the tool the labels, given the path of the documents, if there is
         such a file.
     tells_predictions: whether it tells predictions from annotation.
@@ -57,7 +52,7 @@ class Writer(NamedTuple):
     write: Callable[[Path, Sequence[Content]], None]
     content: str
     keeps: frozenset[str]
-    find_losses: Callable[[Content], Iterator[tuple[str, str]]] = no_losses
+    find_losses: Callable[[Content], Iterator[tuple[str, str]]] | None = None
     write_configuration: Callable[[Path, Labels], None] | None = None
     tells_predictions: bool = False
 
@@ -153,7 +148,7 @@ def write_docs(
         for layer, detail in content_layers(content):
             if layer not in writer.keeps:
                 note(content, layer, detail)
-        for kind, detail in writer.find_losses(content):
+        for kind, detail in writer.find_losses(content) if writer.find_losses else ():
             note(content, kind, detail)
         for detail in contradictions(content):
             note(content, CONTRADICTION, detail)
