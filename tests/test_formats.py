@@ -23,29 +23,23 @@ from typer.testing import CliRunner
 
 import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
 from spacy_ner_arch.annotation.relations import has_relations
-from spacy_ner_arch.formats import (
-    FORMATS,
-    SPANS_KEY,
-    FormatError,
-    ReadReport,
-    Sentence,
-    detect_format,
-    make_doc,
-    read_conll,
+from spacy_ner_arch.formats import FORMATS, ReadReport, detect_format, read_docs, split_docs, write_docbin
+from spacy_ner_arch.formats.conll import COMMENT, EMPTY_END, NUMBERED, RANGE, read_conll
+from spacy_ner_arch.formats.conllu import (
+    EMPTY_NODE,
+    EMPTY_NODE_TAG,
+    RANGE_TAG,
+    RANGE_TAG_LEFT_OUT,
+    RESPELLED,
     read_conllu,
-    read_docs,
-    read_semeval,
-    read_spans,
-    read_spert,
-    split_docs,
-    write_docbin,
 )
-from spacy_ner_arch.formats.conll import COMMENT, EMPTY_END, NUMBERED, RANGE
-from spacy_ner_arch.formats.conllu import EMPTY_NODE, EMPTY_NODE_TAG, RANGE_TAG, RANGE_TAG_LEFT_OUT, RESPELLED
 from spacy_ner_arch.formats.counts import MISALIGNED, MISALIGNED_RELATION, SKIPPED
 from spacy_ner_arch.formats.docbins import read_docbin
+from spacy_ner_arch.formats.json_spans import read_spans, read_spert
+from spacy_ner_arch.formats.lines import FormatError
 from spacy_ner_arch.formats.records import REJECTED
-from spacy_ner_arch.formats.semeval import TOKEN_SPLIT
+from spacy_ner_arch.formats.semeval import TOKEN_SPLIT, read_semeval
+from spacy_ner_arch.formats.sentence import SPANS_KEY, Sentence, make_doc
 from spacy_ner_arch.formats.source_tags import (
     FOREIGN,
     INSIDE_STARTS,

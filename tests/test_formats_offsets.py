@@ -12,8 +12,9 @@ from spacy.tokens import Doc, DocBin
 from spacy.training import Example
 
 from spacy_ner_arch.annotation.relations import has_relations
-from spacy_ner_arch.formats import FORMATS, FormatError, ReadReport, read_docs, write_docbin
+from spacy_ner_arch.formats import FORMATS, ReadReport, read_docs, write_docbin
 from spacy_ner_arch.formats.counts import MISALIGNED, SKIPPED
+from spacy_ner_arch.formats.lines import FormatError
 from spacy_ner_arch.formats.records import REJECTED
 from spacy_ner_arch.formats.spans import BLANK, DUPLICATE, DUPLICATE_RELATION, RELATION_LEFT_OUT, TRIMMED
 from spacy_ner_arch.formats.texts import ALIGNMENTS, EMPTY, MOVED

@@ -15,7 +15,6 @@ from spacy.tokens import Doc
 
 from spacy_ner_arch.annotation.relations import has_relations
 from spacy_ner_arch.formats import (
-    FormatError,
     ReadReport,
     annotators,
     argilla,
@@ -31,6 +30,7 @@ from spacy_ner_arch.formats import prodigy as prodigy_format
 from spacy_ner_arch.formats import units as text_units
 from spacy_ner_arch.formats.counts import SKIPPED
 from spacy_ner_arch.formats.files import find_files
+from spacy_ner_arch.formats.lines import FormatError
 from spacy_ner_arch.formats.records import REJECTED
 from spacy_ner_arch.formats.spans import OTHER_LABEL, RELATION_LEFT_OUT, TRIMMED, TRIMMED_LABEL
 

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
-from spacy_ner_arch.formats import ReadReport, read_conllu, read_spans
+from spacy_ner_arch.formats import ReadReport
+from spacy_ner_arch.formats.conllu import read_conllu
+from spacy_ner_arch.formats.json_spans import read_spans
 
 ASSETS = Path(__file__).parents[1] / "assets"
 SAMPLE = ASSETS / "sample"

@@ -16,16 +16,9 @@ import spacy
 from spacy.tokens import Doc, DocBin
 
 from spacy_ner_arch.annotation.relations import get_relations
-from spacy_ner_arch.formats import (
-    FORMATS,
-    FormatError,
-    ReadReport,
-    detect_format,
-    read_docs,
-    split_docs,
-    write_docbin,
-)
+from spacy_ner_arch.formats import FORMATS, ReadReport, detect_format, read_docs, split_docs, write_docbin
 from spacy_ner_arch.formats.counts import SKIPPED
+from spacy_ner_arch.formats.lines import FormatError
 
 from .tool_corpora import BRAT_TEXT, GUILD, TOOL_CORPORA
 
