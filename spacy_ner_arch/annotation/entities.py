@@ -17,6 +17,11 @@ from .words import find_words
 IOB_MISSING, IOB_INSIDE, IOB_BEGIN = 0, 1, 3
 
 
+def annotated_tokens(doc: Doc) -> np.ndarray:
+    """(T,) bool, the tokens whose entities are annotated, even if there are none."""
+    return doc.to_array(ENT_IOB) != IOB_MISSING
+
+
 def gold_entities(eg: Example) -> tuple[list[LabelledSpan], np.ndarray]:
     """Gold entities on the predicted tokens, and which of these tokens are annotated, (T,) bool.
 
@@ -25,7 +30,7 @@ def gold_entities(eg: Example) -> tuple[list[LabelledSpan], np.ndarray]:
     gold = eg.reference.ents
     if same_tokens(eg):
         spans = trim(eg.predicted, [(span.start, span.end, span.label_) for span in gold])
-        return spans, eg.reference.to_array(ENT_IOB) != IOB_MISSING
+        return spans, annotated_tokens(eg.reference)
     return trim(eg.predicted, align(eg, gold)), np.array([tag is not None for tag in eg.get_aligned_ner()], dtype=bool)
 
 

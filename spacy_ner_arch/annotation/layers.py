@@ -71,6 +71,11 @@ def labels_of(nlp: Language, *attributes: str) -> set[str]:
     return {label for name in names for label in getattr(nlp.get_pipe(name), "labels", ()) if label}
 
 
+def symmetric_labels(nlp: Language) -> list[str]:
+    """Labels of relations that hold in both directions, of all extractors of a pipeline, sorted."""
+    return sorted({label for _, pipe in nlp.pipeline for label in getattr(pipe, "cfg", {}).get("symmetric", ())})
+
+
 def gives_alternatives(pipe: Any) -> bool:
     """Whether a component writes alternatives to its entities into doc.spans, see `sequence_ner`."""
     return getattr(pipe, "cfg", {}).get("alternatives") is not None

@@ -3,7 +3,6 @@
 A record is a text with other fields: a line of a file, a row of a table, or a stored document.
 """
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from datetime import date, time, timedelta
@@ -20,6 +19,7 @@ from ..annotation.entities import scored_entities, scored_spans
 from ..annotation.layers import assigning, gives_alternatives
 from ..annotation.relations import get_relations_json
 from ..formats.arrow_files import Nanoseconds, iso_duration
+from ..formats.json_files import as_json
 from ..formats.lines import BLANKS, Line
 from ..formats.records import check_text, parse_object
 
@@ -134,18 +134,15 @@ def annotation(doc: Doc, layers: Sequence[str], digits: int | None = None) -> di
 
 
 def dump(record: Record) -> str:
-    """A record as JSON. Half of a surrogate pair, which UTF-8 cannot encode, is escaped.
+    """A record as JSON, see `as_json`.
 
     Dates, times, durations, decimal numbers and UUIDs, which Parquet has, become strings. NaN and infinite numbers,
     which JSON does not have, become null. Raises TypeError for bytes and the like.
     """
     try:
-        text = json.dumps(record, ensure_ascii=False, default=plain, allow_nan=False)
+        return as_json(record, default=plain, allow_nan=False)
     except ValueError:
-        record = finite(record)
-        text = json.dumps(record, ensure_ascii=False, default=plain)
-    is_text = text.encode("utf8", errors="ignore").decode("utf8") == text
-    return text if is_text else json.dumps(record, default=plain)
+        return as_json(finite(record), default=plain)
 
 
 def finite(value: Any) -> Any:

@@ -47,11 +47,10 @@ def combine(
     the combination, each scored on the tokens that it has annotated. To let the span model propose spans as well, give
     its output as that of a system.
     """
-    from ..annotation.entities import trim
+    from ..annotation.entities import annotated_tokens, trim
     from ..evaluation.score_tables import micro_average
     from ..formats import find_docbins, read_docbins, write_docbin
     from .voting import (
-        annotated_tokens,
         check_same_texts,
         judged,
         span_model,

@@ -11,17 +11,18 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from spacy.attrs import ENT_IOB
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 
 from ..annotation.alignment import align_each
 from ..annotation.describe import describe_relation, describe_span
-from ..annotation.entities import IOB_MISSING
+from ..annotation.entities import annotated_tokens
 from ..annotation.relations import aligned_keys, has_relations, relation_keys
 from ..annotation.teachers import TEACHER
-from ..formats.texts import describe_misalignment, split_finder
+from ..formats.texts import split_finder
 from ..pipes.relation_extractor import RelationExtractor
+from ..pipes.span_ner import count_words
+from .pipelines import describe_misaligned
 
 Counts = dict[str, Any]
 
@@ -130,7 +131,7 @@ def comparable_layers(doc: Doc) -> Iterator[tuple[str, frozenset[Any]]]:
     def keys(spans: Iterable[Span]) -> frozenset[Any]:
         return frozenset((span.start_char, span.end_char, span.label_) for span in spans)
 
-    if TEACHER not in doc.user_data and not (doc.to_array(ENT_IOB) == IOB_MISSING).any():
+    if TEACHER not in doc.user_data and annotated_tokens(doc).all():
         yield "doc.ents", keys(doc.ents)
     for name, group in doc.spans.items():
         if "scores" not in group.attrs:  # of a pipeline
@@ -158,14 +159,14 @@ def count_spans(examples: Sequence[Example], key: str | None = None) -> Counts:
         elif len(doc) and not (doc.has_annotation("ENT_IOB") if key is None else key in doc.spans):
             tally.counts[UNANNOTATED] += 1
         elif key is None:
-            tally.counts[MISSING_TOKENS] += int((doc.to_array(ENT_IOB) == IOB_MISSING).sum())
+            tally.counts[MISSING_TOKENS] += int((~annotated_tokens(doc)).sum())
         else:
             count_overlaps(tally, doc, spans)
         starts = sentence_starts(doc)
         for span, aligned in zip(spans, align_each(eg, spans), strict=True):
             labels[span.label_] += 1
             place = eg.predicted[slice(*aligned)] if aligned else span
-            widths[sum(not token.is_space for token in place)] += 1
+            widths[count_words(place)] += 1
             if not aligned:
                 tally.note(MISALIGNED, describe_misaligned, eg, span)
             if starts[span.start + 1 : span.end].any():
@@ -180,12 +181,6 @@ def count_overlaps(tally: Tally, doc: Doc, spans: Sequence[Span]) -> None:
         cover[start:end] += 1
     tally.counts[OVERLAPPING] += sum(bool((cover[span.start : span.end] > 1).any()) for span in spans)
     tally.counts[SEVERAL_LABELS] += sum(number > 1 for number in places.values())
-
-
-def describe_misaligned(eg: Example, span: Span) -> str:
-    if eg.predicted.text != eg.reference.text:
-        return describe_span(span)
-    return describe_misalignment(eg.predicted, span.start_char, span.end_char, span.label_)
 
 
 def sentence_starts(doc: Doc) -> np.ndarray:

@@ -9,7 +9,7 @@ from spacy.training import Example
 from typer import Argument, Option
 from wasabi import msg
 
-from ..annotation.layers import assigning, count_layers, spans_layer, without_layer
+from ..annotation.layers import assigning, count_layers, spans_layer, symmetric_labels, without_layer
 from .messages import fail, print_scores, writing
 from .options import CODE, GPU_ID, MODEL
 from .pipelines import (
@@ -87,7 +87,7 @@ def evaluate(
     if examples and not any(count_layers(eg.predicted) for eg in examples):
         msg.warn(f"The pipeline sets no entities, spans or relations: all gold ones count as missed ({nlp.pipe_names})")
     scores = Scorer(nlp).score(examples)
-    tables = make_tables(nlp, examples, extractors, scores, gold_entities="ents" in copied)
+    tables = make_tables(nlp, examples, scores, has_extractors=bool(extractors), gold_entities="ents" in copied)
     if not any(tables.values()):
         warn_of_no_comparison(corpus, examples)
     for name, rows in tables.items():
@@ -124,7 +124,7 @@ def choose_copied(nlp: Language, gold_entities: bool | None, gold_trees: bool, *
 
 
 def make_tables(
-    nlp: Language, examples: list[Example], extractors: list[Any], scores: dict[str, Any], *, gold_entities: bool
+    nlp: Language, examples: list[Example], scores: dict[str, Any], *, has_extractors: bool, gold_entities: bool
 ) -> dict[str, list["Row"]]:
     """Rows per label and averages, by the key of the table in the JSON file.
 
@@ -136,9 +136,8 @@ def make_tables(
     tables = {}
     if not gold_entities:
         tables = {f"spans_{key}_table": rows for key, rows in span_tables(examples).items()}
-    if extractors:
-        symmetric = {label for pipe in extractors for label in pipe.cfg["symmetric"]}
-        tables["rel_table"] = relation_table(examples, sorted(symmetric))
+    if has_extractors:
+        tables["rel_table"] = relation_table(examples, symmetric_labels(nlp))
     # A component of a user may set doc.ents without a scorer.
     if scores.get("ents_f") is not None or not (tables or assigning(nlp, "doc.spans")):
         tables["ents_table"] = entity_table(examples)

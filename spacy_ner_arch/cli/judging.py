@@ -18,6 +18,7 @@ from wasabi import msg
 
 from ..annotation.alternatives import ALTERNATIVES
 from ..annotation.describe import Counted
+from ..annotation.layers import symmetric_labels
 from ..evaluation.doubts import MIN_PROBABILITY, Doubt, entity_doubts, relation_doubts
 from ..formats import write_docbin
 from ..training.checks import unknown_settings
@@ -147,7 +148,7 @@ def judge(
     if extractors:
         for pipe in extractors:
             pipe.cfg["threshold"] = 0.0
-        symmetric = sorted({label for pipe in extractors for label in pipe.cfg["symmetric"]})
+        symmetric = symmetric_labels(nlp)
         # Relations are judged between gold entities.
         with_gold = predict_corpus(nlp, corpus, GOLD_ENTITIES)
         for i, example in enumerate(with_gold):

@@ -16,6 +16,7 @@ from typer import BadParameter
 from wasabi import msg
 
 from ..annotation.alignment import find_misaligned
+from ..annotation.describe import describe_span
 from ..annotation.layers import assigning, describe_layers, labels_of
 from .messages import fail
 
@@ -173,8 +174,6 @@ def warn_of_no_comparison(corpus: Path, examples: Sequence[Example]) -> None:
 
 def report_misaligned(nlp: Language, examples: Iterable[Example]) -> None:
     """Say how many gold entities and spans of the layers that a pipeline sets do not align with its tokens."""
-    from .corpus_counts import describe_misaligned
-
     has_ents, has_spans = (bool(assigning(nlp, layer)) for layer in ("doc.ents", "doc.spans"))
     found: list[tuple[Example, Span]] = []
     for eg in examples:
@@ -188,6 +187,15 @@ def report_misaligned(nlp: Language, examples: Iterable[Example]) -> None:
             f"{len(found)} gold entities or spans cannot be found, since they do not align with the tokens of the "
             f"pipeline, such as {wordings}. They count as missed"
         )
+
+
+def describe_misaligned(eg: Example, span: Span) -> str:
+    """A gold span that does not align with the predicted tokens, and where it differs if the texts are equal."""
+    from ..formats.texts import describe_misalignment
+
+    if eg.predicted.text != eg.reference.text:
+        return describe_span(span)
+    return describe_misalignment(eg.predicted, span.start_char, span.end_char, span.label_)
 
 
 def with_tokens(docs: Iterable[Doc]) -> list[int]:

@@ -14,7 +14,7 @@ from ..annotation.alternatives import ALTERNATIVES
 from ..annotation.describe import quote
 from ..annotation.entities import scored_entities
 from ..annotation.tags import LabelledSpan
-from ..evaluation.items import annotated_tokens
+from ..evaluation.items import annotated_touched_tokens
 from ..evaluation.risk import documents_needed, precision_threshold, recall_threshold, wilson
 
 # Least probability of the spans that are looked at. An entity below it cannot be found at any threshold.
@@ -77,7 +77,7 @@ def report_moved(documents: Iterable[FoundEntities]) -> None:
 
 def known_scores(example: Example, scored: Iterable[tuple[Span, float]]) -> dict[LabelledSpan, float]:
     """Scores of predicted spans, without those that touch a token without gold annotation."""
-    gold_tokens = annotated_tokens(example)
+    gold_tokens = annotated_touched_tokens(example)
     return {
         (span.start, span.end, span.label_): float(score) for span, score in scored if gold_tokens(span) is not None
     }

@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from spacy.attrs import ENT_IOB
 from spacy.language import Language
 from spacy.tokens import Doc, Span
 from spacy.util import minibatch
 
 from ..annotation.describe import Counted, quote
-from ..annotation.entities import IOB_MISSING
 from ..annotation.replacement import clear_entities, find_places, remove_stale_relations
 from ..annotation.scores import set_score
 from ..annotation.spans import decode_exact
@@ -137,11 +135,6 @@ def check_same_texts(path: Path, docs: Sequence[Doc], corpus: Path, expected: Se
         raise ValueError(f"{path} has {len(docs)} documents, but {corpus} has {len(expected)}; {remedy}")
     if not any(doc.has_annotation("ENT_IOB") for doc in docs):
         raise ValueError(f"{path} has no annotation of entities; {remedy}")
-
-
-def annotated_tokens(doc: Doc) -> np.ndarray:
-    """(T,) bool, the tokens whose entities are annotated, even if there are none."""
-    return doc.to_array(ENT_IOB) != IOB_MISSING
 
 
 def without_annotation(doc: Doc, annotated: np.ndarray) -> Doc:

@@ -71,7 +71,7 @@ def entity_items(example: Example) -> Sides:
     Predictions are extended to whole gold tokens. A prediction that touches a token without gold annotation is neither
     right nor wrong and is left out.
     """
-    gold_tokens = annotated_tokens(example)
+    gold_tokens = annotated_touched_tokens(example)
     predicted = []
     for ent, score in scored_entities(example.predicted):
         span = gold_tokens(ent)
@@ -80,20 +80,25 @@ def entity_items(example: Example) -> Sides:
     return [Item(ent.label_, ((ent.start_char, ent.end_char),)) for ent in example.reference.ents], predicted
 
 
-def annotated_tokens(example: Example) -> Callable[[Span], Span | None]:
-    """A function from predicted spans to the gold tokens that they touch.
-
-    It returns None for a span that touches none, or one without gold annotation.
-    """
+def touched_tokens(example: Example) -> Callable[[Span], Span | None]:
+    """A function from predicted spans to the gold tokens that they touch; None for a span that touches none."""
     # Not for each span: with every access, spaCy checks whether the tokens have changed.
     to_gold = cache(lambda: example.alignment.x2y)
 
     def find(span: Span) -> Span | None:
         tokens = to_gold()[span.start : span.end]
-        if not len(tokens):
-            return None
-        touched = example.reference[int(tokens[0]) : int(tokens[-1]) + 1]
-        return touched if all(token.ent_iob for token in touched) else None
+        return example.reference[int(tokens[0]) : int(tokens[-1]) + 1] if len(tokens) else None
+
+    return find
+
+
+def annotated_touched_tokens(example: Example) -> Callable[[Span], Span | None]:
+    """As `touched_tokens`; None also for a span that touches a token without gold annotation."""
+    touched_by = touched_tokens(example)
+
+    def find(span: Span) -> Span | None:
+        touched = touched_by(span)
+        return touched if touched is not None and all(token.ent_iob for token in touched) else None
 
     return find
 
@@ -123,15 +128,13 @@ def places_in_gold(example: Example) -> Callable[[Span], tuple[int, int]]:
     """
     if example.predicted.text == example.reference.text:
         return lambda span: (span.start_char, span.end_char)
-    to_gold = cache(lambda: example.alignment.x2y)
+    touched_by = touched_tokens(example)
 
     def find(span: Span) -> tuple[int, int]:
-        tokens = to_gold()[span.start : span.end]
-        if len(tokens):
-            aligned = example.reference[int(tokens[0]) : int(tokens[-1]) + 1]
-            # `get_aligned_spans_x2y` does not find a span with a line break in it.
-            if "".join(aligned.text.split()) == "".join(span.text.split()):
-                return aligned.start_char, aligned.end_char
+        aligned = touched_by(span)
+        # `get_aligned_spans_x2y` does not find a span with a line break in it.
+        if aligned is not None and "".join(aligned.text.split()) == "".join(span.text.split()):
+            return aligned.start_char, aligned.end_char
         return -1 - span.start_char, -1 - span.end_char
 
     return find

@@ -10,7 +10,7 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
 
-from ..annotation.layers import spans_layer, without_layer
+from ..annotation.layers import spans_layer, symmetric_labels, without_layer
 from ..annotation.tags import legality
 from ..formats.files import write_text
 from .figures import reliability, threshold_scores, training_curve
@@ -96,8 +96,7 @@ def find_tasks(nlp: Language, examples: Sequence[Example]) -> Iterator[Task]:
             items = [span_items(example, key) for example in examples]
             yield Task(f"Spans “{key}”", "span", spans_layer(key), rows, items)
     if "doc._.relations" in assigned:
-        settings = [getattr(pipe, "cfg", {}) for _, pipe in nlp.pipeline]
-        symmetric = sorted({label for cfg in settings for label in cfg.get("symmetric", ())})
+        symmetric = symmetric_labels(nlp)
         items = [relation_items(example, symmetric) for example in examples]
         yield Task("Relations", "relation", "doc._.relations", relation_table(examples, symmetric), items)
 

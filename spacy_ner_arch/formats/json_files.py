@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from reprlib import repr as short_repr
+from typing import Any
 
 from .lines import BLANKS, FormatError, Line, read_lines, remedy_of_encoding
 
@@ -15,6 +16,16 @@ DECODER = json.JSONDecoder()
 BEFORE_ITEM = " \t\r\n,"
 # The start of a line with a list that is one value: [text, annotation].
 PAIR = re.compile(r'[ \t]*\[[ \t]*"')
+
+
+def as_json(value: Any, **options: Any) -> str:
+    """A value as JSON. Half of a surrogate pair, which UTF-8 cannot encode, is escaped.
+
+    options: those of json.dumps.
+    """
+    text = json.dumps(value, ensure_ascii=False, **options)
+    is_text = text.encode("utf8", errors="ignore").decode("utf8") == text
+    return text if is_text else json.dumps(value, **options)
 
 
 def read_items(path: str | Path, remedy: str) -> Iterator[Line]:
