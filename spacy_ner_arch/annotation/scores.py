@@ -1,9 +1,10 @@
-"""`span._.score`: the probability of a span with its label.
+"""`span._.score`, the probability of a span with its label, and the log odds of thresholds of probabilities.
 
 spaCy stores an attribute by the place of a span alone. A span with another label in this place, such as an entity of a
 ruler, has no score.
 """
 
+import math
 from typing import Any
 
 from spacy.tokens import Doc, Span
@@ -37,6 +38,11 @@ def remove_scores(doc: Doc) -> None:
     """Remove the scores of all spans."""
     for key in [key for key in doc.user_data if isinstance(key, tuple) and key[:2] in (("._.", SCORE), ("._.", LABEL))]:
         del doc.user_data[key]
+
+
+def log_odds(threshold: float) -> float:
+    """Log odds of a probability threshold from 0 to 1; 0 and 1 become very large numbers."""
+    return math.log(max(threshold, 1e-30)) - math.log(max(1 - threshold, 1e-30))
 
 
 def _key(name: str, span: Span) -> tuple[str, str, int, int]:

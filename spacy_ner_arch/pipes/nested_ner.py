@@ -12,8 +12,8 @@ from thinc.api import Model
 
 from ..annotation.entities import gold_group
 from ..annotation.layers import spans_layer
+from ..annotation.scores import log_odds
 from ..annotation.tags import LabelledSpan
-from ..annotation.thresholds import log_odds
 from ..annotation.words import find_words
 from .span_ner import DEFAULT_MODEL, SpanPipe
 from .upstream_checks import setting_before

@@ -36,8 +36,8 @@ from ..annotation.relations import (
     relation_keys,
     set_relations,
 )
+from ..annotation.scores import log_odds
 from ..annotation.sentences import with_sentences
-from ..annotation.thresholds import log_odds
 from ..annotation.type_pairs import (
     GivenTypePairs,
     add_type_pairs,

@@ -15,10 +15,9 @@ from ..annotation.describe import Counted, describe_span, quote
 from ..annotation.entities import gold_entities, outside_tokens, present_entities
 from ..annotation.head_input import HeadInput
 from ..annotation.layers import count_layers
-from ..annotation.scores import set_score
+from ..annotation.scores import log_odds, set_score
 from ..annotation.spans import GoldSpans, decode_exact, decode_greedy
 from ..annotation.tags import LabelledSpan
-from ..annotation.thresholds import log_odds
 from ..annotation.word_places import Words, in_words
 from ..annotation.words import find_words
 from .base import TorchPipe
