@@ -15,7 +15,8 @@ os.environ.setdefault("TRITON_INTERPRET", str(int(not torch.cuda.is_available())
 import hypothesis
 import pytest
 import spacy
-from spacy.tokens import Doc, Span
+from spacy.cli import app
+from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 from thinc.api import Config, fix_random_seed
 from tokenizers import ByteLevelBPETokenizer
@@ -27,7 +28,9 @@ from transformers import (
     RobertaModel,
     RobertaTokenizerFast,
 )
+from typer.testing import CliRunner
 
+import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
 from spacy_ner_arch.annotation.sentences import set_sentences
 from spacy_ner_arch.nn.dropout import set_dropout
 
@@ -67,6 +70,38 @@ include_static_vectors = false
 @architectures = "spacy_ner_arch.BiLSTM.v1"
 hidden_size = 12
 """
+
+
+def run_command(*args, code: int = 0, charset: str = "utf-8", **options) -> str:
+    """The output of `ner-arch` with these arguments. The command ends with this exit status, never with a traceback.
+
+    options: those of `CliRunner.invoke`.
+    """
+    result = CliRunner(charset=charset).invoke(app, ["ner-arch", *map(str, args)], **options)
+    assert result.exit_code == code, (result.output, result.exception)
+    assert result.exception is None or isinstance(result.exception, SystemExit), "a traceback"
+    return result.output
+
+
+def run_in_line(*args, **options) -> str:
+    """As `run_command`, without the line breaks and blanks that fit the output to a terminal."""
+    return " ".join(run_command(*args, **options).split())
+
+
+def load_docs(path) -> list[Doc]:
+    return list(DocBin().from_disk(path).get_docs(spacy.blank("en").vocab))
+
+
+def words(nlp, text: str) -> Doc:
+    return Doc(nlp.vocab, words=text.split())
+
+
+def named(spans) -> list[tuple[str, str]]:
+    return [(span.text, span.label_) for span in spans]
+
+
+def relations_of(doc) -> list[tuple[str, str, str]]:
+    return [(relation.head.text, relation.label, relation.tail.text) for relation in doc._.relations]
 
 
 def small_model(head: str = "CRF") -> dict:

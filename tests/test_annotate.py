@@ -23,15 +23,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import spacy
-from conftest import RELATIONS, TRAIN, make_examples, make_nlp, set_relations, small_model, train
+from conftest import (
+    RELATIONS,
+    TRAIN,
+    make_examples,
+    make_nlp,
+    run_in_line,
+    set_relations,
+    small_model,
+    train,
+)
 from filelock import FileLock
-from spacy.cli import app
 from spacy.tokens import Doc, DocBin, Span
 from spacy.vocab import Vocab
 from tqdm import tqdm
-from typer.testing import CliRunner
 
-import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
 from spacy_ner_arch.annotation.relations import has_relations, relation_keys
 from spacy_ner_arch.bulk import annotator, engines, outputs, predictor
 from spacy_ner_arch.bulk.annotator import Annotator, Job, ShardResult
@@ -71,10 +77,8 @@ def model(tmp_path_factory) -> Path:
     return folder
 
 
-def run(*args, code=0) -> str:
-    result = CliRunner().invoke(app, ["ner-arch", "annotate", *map(str, args)])
-    assert result.exit_code == code, (result.output, result.exception)
-    return " ".join(result.output.split())
+def run(*args, **options) -> str:
+    return run_in_line("annotate", *args, **options)
 
 
 def write_jsonl(path: Path, records) -> Path:
@@ -968,8 +972,7 @@ def test_an_output_that_is_not_complete_is_no_corpus(ruler, texts, tmp_path):
             ["export-data", corpus, tmp_path / "tasks.json", "--format", "label-studio"],
             ["review", corpus, tmp_path / "review", "--model", ruler],
         ):
-            result = CliRunner().invoke(app, ["ner-arch", *map(str, command)], env={"COLUMNS": "400"})
-            assert result.exit_code and "is not complete" in result.output, result.output
+            assert "is not complete" in run_in_line(*command, code=1)
     for file in folder.glob("part-*"):
         file.unlink()
     with pytest.raises(ValueError, match=expected):

@@ -12,7 +12,19 @@ import numpy as np
 import pytest
 import spacy
 import srsly
-from conftest import RELATIONS, TRAIN, make_examples, make_nlp, set_relations, set_trees, small_model, train
+from conftest import (
+    RELATIONS,
+    TRAIN,
+    load_docs,
+    make_examples,
+    make_nlp,
+    run_command,
+    run_in_line,
+    set_relations,
+    set_trees,
+    small_model,
+    train,
+)
 from spacy.cli import app
 from spacy.cli._util import import_code
 from spacy.tokens import Doc, DocBin, Span
@@ -22,7 +34,6 @@ from spacy.util import registry
 from thinc.api import Config
 from typer.testing import CliRunner
 
-import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
 from spacy_ner_arch.annotation.candidates import Candidates
 from spacy_ner_arch.annotation.teachers import TEACHER
 from spacy_ner_arch.bulk.documents import LAYERS, annotation, predict_in_zones
@@ -40,54 +51,42 @@ DOCUMENT_PAIRS = {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "document"
 COLUMNS = "-DOCSTART- -X- O\n\nAnna NN B-PER\nBrandt NN I-PER\nslept VB O\n\nin IN O\nTarvik NN B-LOC\n\n"
 
 
-def run(*args, code=0):
-    result = CliRunner().invoke(app, ["ner-arch", *map(str, args)])
-    assert result.exit_code == code, result.output
-    assert result.exception is None or isinstance(result.exception, SystemExit), "a traceback"
-    return result.output
-
-
-def read(path):
-    nlp = spacy.blank("en")
-    return list(DocBin().from_disk(path).get_docs(nlp.vocab))
-
-
 def test_convert(tmp_path):
     (tmp_path / "a.txt").write_text(COLUMNS)
     (tmp_path / "b.txt").write_text(COLUMNS.replace("Tarvik", "Brenna"))
-    output = run("convert", tmp_path / "a.txt", tmp_path / "b.txt", tmp_path / "out", "--format", "conll")
-    docs = read(tmp_path / "out" / "a.spacy")
+    output = run_command("convert", tmp_path / "a.txt", tmp_path / "b.txt", tmp_path / "out", "--format", "conll")
+    docs = load_docs(tmp_path / "out" / "a.spacy")
     assert [[(ent.text, ent.label_) for ent in doc.ents] for doc in docs] == [
         [("Anna Brandt", "PER")],
         [("Tarvik", "LOC")],
     ]
-    assert len(read(tmp_path / "out" / "b.spacy")) == 2
+    assert len(load_docs(tmp_path / "out" / "b.spacy")) == 2
     assert "sentences" in output and "entities PER" in output
 
 
 def test_convert_keeps_sentence_starts_in_longer_docs(tmp_path):
     (tmp_path / "a.txt").write_text(COLUMNS)
     for options in (["--documents"], ["--n-sents", "2"]):
-        run("convert", tmp_path / "a.txt", tmp_path, "--format", "conll", *options)
-        (doc,) = read(tmp_path / "a.spacy")
+        run_command("convert", tmp_path / "a.txt", tmp_path, "--format", "conll", *options)
+        (doc,) = load_docs(tmp_path / "a.spacy")
         assert [len(sent) for sent in doc.sents] == [3, 2]
 
 
 def test_convert_names_and_splits(tmp_path):
     (tmp_path / "valid.txt").write_text("".join(COLUMNS.replace("slept", f"slept{i}") for i in range(10)))
-    run("convert", tmp_path / "valid.txt", tmp_path, "--format", "conll", "--name", "test.spacy")
-    assert len(read(tmp_path / "test.spacy")) == 20
-    run("convert", tmp_path / "valid.txt", tmp_path, "--format", "conll", "--name", "train", "--split", "0.1")
-    assert len(read(tmp_path / "train.spacy")) == 18 and len(read(tmp_path / "dev.spacy")) == 2
+    run_command("convert", tmp_path / "valid.txt", tmp_path, "--format", "conll", "--name", "test.spacy")
+    assert len(load_docs(tmp_path / "test.spacy")) == 20
+    run_command("convert", tmp_path / "valid.txt", tmp_path, "--format", "conll", "--name", "train", "--split", "0.1")
+    assert len(load_docs(tmp_path / "train.spacy")) == 18 and len(load_docs(tmp_path / "dev.spacy")) == 2
 
 
 def test_convert_stops_at_a_malformed_line_or_counts_it(tmp_path):
     (tmp_path / "bad.txt").write_text(COLUMNS + "Olaf NN X-PER\n")
-    output = run("convert", tmp_path / "bad.txt", tmp_path / "out", "--format", "conll", code=1)
+    output = run_command("convert", tmp_path / "bad.txt", tmp_path / "out", "--format", "conll", code=1)
     assert "bad.txt:10" in output.replace("\n", "") and "Olaf NN X-PER" in output
     assert not (tmp_path / "out").exists()
-    output = run("convert", tmp_path / "bad.txt", tmp_path / "out", "--format", "conll", "--on-error", "skip")
-    assert "skipped sentences" in output and len(read(tmp_path / "out" / "bad.spacy")) == 2
+    output = run_command("convert", tmp_path / "bad.txt", tmp_path / "out", "--format", "conll", "--on-error", "skip")
+    assert "skipped sentences" in output and len(load_docs(tmp_path / "out" / "bad.spacy")) == 2
 
 
 @pytest.mark.parametrize(
@@ -110,7 +109,7 @@ def test_convert_refuses(tmp_path, inputs, options, message):
         (tmp_path / name).write_text(COLUMNS)
     (tmp_path / "empty.txt").write_text("\n")
     formats = [] if "--format" in options else ["--format", "conll"]
-    output = run("convert", *(tmp_path / name for name in inputs), tmp_path / "out", *formats, *options, code=1)
+    output = run_command("convert", *(tmp_path / name for name in inputs), tmp_path / "out", *formats, *options, code=1)
     assert message in " ".join(output.split())
 
 
@@ -139,19 +138,21 @@ def test_a_pipe_is_written_in_place(tmp_path):
 def test_a_file_that_python_cannot_import(tmp_path, command):
     (tmp_path / "code.txt").write_text("")
     (tmp_path / "x").mkdir()
-    output = run(command, tmp_path / "code.txt", tmp_path / "x", "--code", tmp_path / "code.txt", code=2)
+    output = run_command(command, tmp_path / "code.txt", tmp_path / "x", "--code", tmp_path / "code.txt", code=2)
     assert "does not end in .py" in " ".join(output.split())
 
 
 def test_evaluate_and_label(trained, tmp_path):
     trained.to_disk(tmp_path / "model")
     DocBin(docs=[eg.reference for eg in make_examples(trained)]).to_disk(tmp_path / "gold.spacy")
-    output = run("evaluate", tmp_path / "model", tmp_path / "gold.spacy", "-o", tmp_path / "new" / "scores.json")
+    output = run_command(
+        "evaluate", tmp_path / "model", tmp_path / "gold.spacy", "-o", tmp_path / "new" / "scores.json"
+    )
     assert "micro avg" in output and "weighted avg" in output and "100.00" in output
     scores = srsly.read_json(tmp_path / "new" / "scores.json")
     assert scores["ents_f"] == 1.0 and scores["ents_per_type"]["PER"]["f"] == 1.0
     assert {row["name"]: row["support"] for row in scores["ents_table"]}["LOC"] == 4
-    output = run("label", tmp_path / "model", TRAIN[0][0])
+    output = run_command("label", tmp_path / "model", TRAIN[0][0])
     assert "Anna Brandt" in output and "PER" in output
 
 
@@ -170,7 +171,7 @@ def test_evaluate_relations(tmp_path):
     nlp.remove_pipe("sequence_ner")
     nlp.to_disk(tmp_path / "relations")
     for model, options in (("both", []), ("both", ["--gold-entities"]), ("relations", [])):
-        output = run("evaluate", tmp_path / model, gold, "-o", tmp_path / "scores.json", *options)
+        output = run_command("evaluate", tmp_path / model, gold, "-o", tmp_path / "scores.json", *options)
         assert ("between gold entities" in output) == (model == "relations")
         scores = srsly.read_json(tmp_path / "scores.json")
         assert scores["rel_strict_f"] == 1.0
@@ -191,7 +192,7 @@ def test_evaluate_says_why_no_relation_is_found(tmp_path):
         DocBin(docs=docs, store_user_data=True).to_disk(tmp_path / f"{name}.spacy")
 
     def warning(*args):
-        return " ".join(run("evaluate", tmp_path / "young", *args).split())
+        return run_in_line("evaluate", tmp_path / "young", *args)
 
     assert "The pipeline finds no entity, and so no relation: give --gold-entities" in warning(tmp_path / "full.spacy")
     assert "no gold entity, and so no relation: leave" in warning(tmp_path / "bare.spacy", "--gold-entities")
@@ -206,13 +207,13 @@ def test_evaluate_says_that_the_pipeline_finds_other_annotation_than_the_corpus_
     for doc in docs:
         doc.spans.clear()
     DocBin(docs=docs).to_disk(tmp_path / "flat.spacy")
-    output = " ".join(run("evaluate", tmp_path / "nested", tmp_path / "flat.spacy").split())
+    output = run_in_line("evaluate", tmp_path / "nested", tmp_path / "flat.spacy")
     assert "nothing to compare. Corpus: 5 documents, with 7 in doc.ents of 5. Predictions:" in output
     assert "7 in doc.spans['a/b'] of 5." in output and "micro avg" not in output
     blank = spacy.blank("en")
     blank.add_pipe("sentencizer")
     blank.to_disk(tmp_path / "blank")
-    output = " ".join(run("evaluate", tmp_path / "blank", tmp_path / "flat.spacy").split())
+    output = run_in_line("evaluate", tmp_path / "blank", tmp_path / "flat.spacy")
     assert "sets no entities, spans or relations: all gold ones count as missed (['sentencizer'])" in output
 
 
@@ -239,7 +240,9 @@ def joint(tmp_path_factory):
 
 
 def test_evaluate_writes_the_pages_that_it_names(joint, tmp_path):
-    output = run("evaluate", joint / "model", joint / "gold.spacy", "--displacy-path", tmp_path / "new" / "pages")
+    output = run_command(
+        "evaluate", joint / "model", joint / "gold.spacy", "--displacy-path", tmp_path / "new" / "pages"
+    )
     contents = {
         "entities.html": "7 entities in 5 documents",
         "spans-a%2Fb.html": "7 spans of 'a/b' in 5 documents",
@@ -267,17 +270,17 @@ def test_pages_escape_labels():
 
 
 def test_evaluate_writes_pages_of_what_the_pipeline_sets(joint, trained, tmp_path):
-    run(
+    run_command(
         *("evaluate", joint / "model", joint / "gold.spacy", "--gold-entities"),
         *("--displacy-path", tmp_path / "relations", "--displacy-limit", 2),
     )
     (page,) = (tmp_path / "relations").iterdir()
     assert page.name == "relations.html" and page.read_text(encoding="utf8").count("<svg") == 2
     trained.to_disk(tmp_path / "entities")
-    output = run("evaluate", tmp_path / "entities", joint / "gold.spacy", "--displacy-path", tmp_path / "pages")
+    output = run_command("evaluate", tmp_path / "entities", joint / "gold.spacy", "--displacy-path", tmp_path / "pages")
     assert [path.name for path in (tmp_path / "pages").iterdir()] == ["entities.html"] and "in 5 documents" in output
     make_nlp().from_config({"nlp": {"lang": "en"}}).to_disk(tmp_path / "blank")
-    output = run("evaluate", tmp_path / "blank", joint / "gold.spacy", "--displacy-path", tmp_path / "none")
+    output = run_command("evaluate", tmp_path / "blank", joint / "gold.spacy", "--displacy-path", tmp_path / "none")
     assert "no page written" in output and not list((tmp_path / "none").glob("*"))
 
 
@@ -488,7 +491,7 @@ def test_predictions_leave_python_and_come_back(joint, tmp_path):
     docs = list(nlp.pipe(text for text, _ in TRAIN))
     DocBin(docs=docs, store_user_data=True).to_disk(tmp_path / "found.spacy")
     layers = list(LAYERS)
-    for doc, loaded in zip(docs, read(tmp_path / "found.spacy"), strict=True):
+    for doc, loaded in zip(docs, load_docs(tmp_path / "found.spacy"), strict=True):
         assert annotation(loaded, layers) == annotation(doc, layers)
         # spaCy raises E106 for a document in which no span has the attribute.
         underscore = ["relations_json", "score"] if doc.ents else ["relations_json"]
@@ -509,8 +512,8 @@ def test_the_name_of_a_package_for_pip_is_named(tmp_path):
         ["label", "spacy-legacy", "Anna"],
         ["annotate", "spacy-legacy", tmp_path / "in.txt", tmp_path / "a"],
     ):
-        assert message in " ".join(run(*command, code=1).split()), command
-    output = run("init-config", tmp_path / "my.cfg", "--vectors", "spacy-legacy")
+        assert message in run_in_line(*command, code=1), command
+    output = run_command("init-config", tmp_path / "my.cfg", "--vectors", "spacy-legacy")
     assert message in " ".join(output.split()) and (tmp_path / "my.cfg").exists()
 
 
@@ -518,7 +521,7 @@ def test_the_name_of_a_package_for_pip_is_named(tmp_path):
 def test_clear_error_for_a_path_without_a_pipeline(tmp_path, command):
     DocBin().to_disk(tmp_path / "corpus.spacy")
     for model in (tmp_path / "corpus.spacy", tmp_path / "nowhere"):
-        output = run(command, model, "Anna" if command == "label" else tmp_path / "corpus.spacy", code=1)
+        output = run_command(command, model, "Anna" if command == "label" else tmp_path / "corpus.spacy", code=1)
         assert "is not a pipeline: give a folder such as" in " ".join(output.split())
 
 
@@ -527,7 +530,7 @@ def test_the_folder_around_a_pipeline_is_no_pipeline(tmp_path):
     (tmp_path / "in.txt").write_text("Anna left")
     for command, argument in (("label", "Anna"), ("annotate", tmp_path / "in.txt")):
         more = [tmp_path / "out"] if command == "annotate" else []
-        output = run(command, tmp_path / "training", argument, *more, code=1)
+        output = run_command(command, tmp_path / "training", argument, *more, code=1)
         assert f"give a folder such as {tmp_path / 'training' / 'model-best'}" in " ".join(output.split())
 
 
@@ -591,7 +594,7 @@ def test_a_hidden_folder_as_corpus(trained, tmp_path, monkeypatch):
     DocBin(docs=[eg.reference for eg in make_examples(trained)]).to_disk(tmp_path / ".hidden" / "a.spacy")
     for corpus in ("..", tmp_path / ".hidden"):
         assert [file.name for file in find_docbins(Path(corpus))] == ["a.spacy"]
-        run("evaluate", "model", corpus, "-o", "scores.json")
+        run_command("evaluate", "model", corpus, "-o", "scores.json")
         assert srsly.read_json("scores.json")["ents_f"] == 1.0
         config = Config({"corpora": {"train": {"@readers": "spacy.Corpus.v1", "path": str(corpus)}}})
         with pytest.raises(ValueError, match="spacy.Corpus.v1 finds no files in .*, whose name begins with a dot"):
@@ -609,12 +612,12 @@ def test_a_link_to_a_file_that_is_not_there(trained, tmp_path):
         ["report", model, corpus, "-o", tmp_path / "out"],
         ["review", corpus, tmp_path / "out", "--model", model],
     ):
-        assert "b.spacy is a link to a file that is not there" in " ".join(run(*command, code=2).split())
+        assert "b.spacy is a link to a file that is not there" in run_in_line(*command, code=2)
 
 
 def test_the_list_of_commands_is_not_cut():
     """A command is shown with its first sentence, if that fits into a line."""
-    assert "..." not in CliRunner().invoke(app, ["ner-arch", "--help"]).output.partition("Commands")[2]
+    assert "..." not in run_command("--help").partition("Commands")[2]
 
 
 def test_errors_keep_their_line_breaks(capsys):
@@ -709,7 +712,7 @@ def test_debug_data_names_texts_that_spacy_does_not_tokenize(tmp_path):
     long = Doc(spacy.blank("en").vocab, words=words, spaces=[True] * len(words))
     DocBin(docs=[make_copy([(0, 1, "PER")]), long, long]).to_disk(tmp_path / "a.spacy")
     options = ["--paths.train", tmp_path / "a.spacy", "--paths.dev", tmp_path / "a.spacy"]
-    output = " ".join(run("debug-data", tmp_path / "my.cfg", *options, code=1).split())
+    output = run_in_line("debug-data", tmp_path / "my.cfg", *options, code=1)
     assert "texts are longer than the 1,000,000 characters that spaCy tokenizes (nlp.max_length)" in output
     assert "document 2 of" in output and "(1,000,005 characters)" in output
 
@@ -725,7 +728,7 @@ def test_debug_data_counts_tokens_that_the_tokenizer_splits(tmp_path):
     DocBin(docs=docs).to_disk(tmp_path / "train.spacy")
     DocBin(docs=docs[1:]).to_disk(tmp_path / "dev.spacy")
     options = ["--paths.train", tmp_path / "train.spacy", "--paths.dev", tmp_path / "dev.spacy"]
-    output = " ".join(run("debug-data", tmp_path / "my.cfg", *options, "--json", tmp_path / "data.json").split())
+    output = run_in_line("debug-data", tmp_path / "my.cfg", *options, "--json", tmp_path / "data.json")
     counts = srsly.read_json(tmp_path / "data.json")["documents"]
     assert counts["train"]["counts"]["tokens of documents with unknown spaces"] == 5
     assert counts["train"]["counts"]["tokens of these that the tokenizer splits"] == 2
@@ -742,7 +745,7 @@ def test_debug_data_warns_of_rounds_that_overlap(tmp_path):
         DocBin(docs=[make_copy([(0, 1, label)])]).to_disk(tmp_path / "train" / f"{name}.spacy")
     DocBin(docs=[make_copy([(0, 1, "PER")], text="Anna .")]).to_disk(tmp_path / "dev.spacy")
     options = ["--paths.train", tmp_path / "train", "--paths.dev", tmp_path / "dev.spacy"]
-    output = " ".join(run("debug-data", tmp_path / "my.cfg", *options).split())
+    output = run_in_line("debug-data", tmp_path / "my.cfg", *options)
     assert "1 texts of train occur with different annotation, such as 'Anna left Tarvik' (documents 1, 2)" in output
     assert "convert the last one only" in output
 
@@ -757,7 +760,7 @@ def test_examples_of_long_entities_are_cut():
 def test_debug_data_counts_and_finds_faults(tmp_path):
     (tmp_path / "my.cfg").write_text(make_config(find_cell(head="span", relations="softmax")), encoding="utf8")
     options = [*write_corpora(tmp_path), "--components.span_ner.max_width", 2]
-    output = run("debug-data", tmp_path / "my.cfg", *options, "--json", tmp_path / "new" / "data.json")
+    output = run_command("debug-data", tmp_path / "my.cfg", *options, "--json", tmp_path / "new" / "data.json")
     data = srsly.read_json(tmp_path / "new" / "data.json")
     documents, entities, relations = data["documents"], data["entities"]["train"], data["relations"]["train"]
     assert documents["train"]["counts"]["documents"] == 8 and documents["train"]["counts"]["tokens"] == 42
@@ -815,7 +818,7 @@ def test_debug_data_counts_and_finds_faults(tmp_path):
         assert found["level"] == "warning" and remedy in found["text"] + found["remedy"]
         assert found["text"] in " ".join(output.split()) and found["remedy"] in " ".join(output.split())
     assert "PER > LOC (1)" in output and f"0 errors, {len(problems)} warnings" in output
-    output = run("debug-data", tmp_path / "my.cfg", *options, "--training.frozen_components", '["span_ner"]')
+    output = run_command("debug-data", tmp_path / "my.cfg", *options, "--training.frozen_components", '["span_ner"]')
     assert "span_ner:" not in output and "relation_extractor:" in output
 
 
@@ -823,7 +826,7 @@ def test_debug_data_tells_that_dev_has_no_annotation(tmp_path):
     (tmp_path / "my.cfg").write_text(make_config(find_cell(head="span")), encoding="utf8")
     options = write_corpora(tmp_path)
     DocBin(docs=[spacy.blank("en")("Nobody heard it ."), spacy.blank("en")("Nobody .")]).to_disk(tmp_path / "dev.spacy")
-    output = " ".join(run("debug-data", tmp_path / "my.cfg", *options).split())
+    output = run_in_line("debug-data", tmp_path / "my.cfg", *options)
     assert "span_ner: no document of dev has doc.ents" in output and "they are not scored" in output
 
 
@@ -836,7 +839,7 @@ def test_debug_data_counts_the_relations_of_each_extractor_for_itself(tmp_path):
         "other": {"labels": ["WORKS_FOR", "LEFT"]},
     }
     raw.to_disk(tmp_path / "my.cfg")
-    run("debug-data", tmp_path / "my.cfg", *write_corpora(tmp_path), "--json", tmp_path / "data.json")
+    run_command("debug-data", tmp_path / "my.cfg", *write_corpora(tmp_path), "--json", tmp_path / "data.json")
     problems = [problem["text"] for problem in srsly.read_json(tmp_path / "data.json")["problems"]]
     assert not any("several" in text or "not candidates" in text for text in problems)
     start = "relation_extractor: only dev has relations of its labels with the labels HELD_IN"
@@ -886,7 +889,7 @@ def test_debug_data_finds_what_training_would_refuse(tmp_path, monkeypatch, cell
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my.cfg").write_text(make_config(find_cell(**cell)), encoding="utf8")
     DocBin().to_disk("empty.spacy")
-    output = run("debug-data", "my.cfg", *write_corpora(tmp_path), *options, code=1)
+    output = run_command("debug-data", "my.cfg", *write_corpora(tmp_path), *options, code=1)
     assert message in " ".join(output.split())
 
 
@@ -899,12 +902,12 @@ def test_debug_data_takes_labels_of_a_sourced_component(tmp_path):
     config = Config().from_str(make_config(find_cell()), interpolate=False)
     config["components"]["sequence_ner"] = {"source": str(tmp_path / "source")}
     config.to_disk(tmp_path / "my.cfg")
-    assert "EXTRA" not in run("debug-data", tmp_path / "my.cfg", *write_corpora(tmp_path))
+    assert "EXTRA" not in run_command("debug-data", tmp_path / "my.cfg", *write_corpora(tmp_path))
 
 
 def test_debug_data_reports_settings_that_spacy_drops(tmp_path):
     (tmp_path / "my.cfg").write_text(make_config(find_cell()), encoding="utf8")
-    output = run("debug-data", tmp_path / "my.cfg", *write_corpora(tmp_path), "--training.max_step", 5)
+    output = run_command("debug-data", tmp_path / "my.cfg", *write_corpora(tmp_path), "--training.max_step", 5)
     assert "[training] max_step is not a setting and has no effect; use max_steps" in " ".join(output.split())
 
 
@@ -919,17 +922,17 @@ def test_debug_data_takes_trees_and_learned_types(tmp_path):
     )
     options = write_corpora(tmp_path)
     for name in ("train", "dev"):
-        docs = read(tmp_path / f"{name}.spacy")
+        docs = load_docs(tmp_path / f"{name}.spacy")
         set_trees(docs)
         DocBin(docs=docs, store_user_data=True).to_disk(tmp_path / f"{name}.spacy")
     setting = "--components.relation_extractor.type_pairs"
-    output = run("debug-data", tmp_path / "my.cfg", *options, setting, "learned")
+    output = run_command("debug-data", tmp_path / "my.cfg", *options, setting, "learned")
     assert "0 errors" in output and "documents with dependency trees" in output
     message = "dev has relations between types that no relation of train has: EVENT > LOC"
     assert message in " ".join(output.split()) and f"{message} of" not in " ".join(output.split())
-    output = run("debug-data", tmp_path / "my.cfg", *options, setting, "learned_by_label")
+    output = run_command("debug-data", tmp_path / "my.cfg", *options, setting, "learned_by_label")
     assert f"{message} of " in " ".join(output.split())
-    output = run("debug-data", tmp_path / "my.cfg", *options, setting, '[["PERS", "LOC"]]')
+    output = run_command("debug-data", tmp_path / "my.cfg", *options, setting, '[["PERS", "LOC"]]')
     assert "type_pairs has entity types that are not in the training corpus: ['PERS']" in " ".join(output.split())
 
 
@@ -958,12 +961,12 @@ def test_table_counts_as_spacy_does():
 
 def test_init_config(tmp_path):
     path = tmp_path / "new folder" / "my.cfg"
-    output = run("init-config", path, "--relations", "softmax", "--lang", "de", "--gpu")
+    output = run_command("init-config", path, "--relations", "softmax", "--lang", "de", "--gpu")
     assert f'python -m spacy train "{path}" --output' in output and "--gpu-id 0" in output
     text = path.read_text(encoding="utf8")
     assert text == make_config(find_cell(relations="softmax"), lang="de", gpu=True, header=text_header(text))
     assert "--embedding words --encoder bilstm --head crf --relations softmax" in text
-    printed = run("init-config", "-", "--config", "synlstm_crf", "--trees", "gold")
+    printed = run_command("init-config", "-", "--config", "synlstm_crf", "--trees", "gold")
     assert "--trees gold" in printed and "The corpus must have dependency trees" in printed
     assert Config().from_str(printed, interpolate=False)["nlp"]["pipeline"] == ["sequence_ner"]
 
@@ -984,14 +987,14 @@ def text_header(text):
     ],
 )
 def test_init_config_refuses(tmp_path, options, message):
-    output = run("init-config", tmp_path / "my.cfg", *options, code=1)
+    output = run_command("init-config", tmp_path / "my.cfg", *options, code=1)
     assert message in " ".join(output.split()) and not (tmp_path / "my.cfg").exists()
 
 
 def test_init_config_warns_of_pipelines_that_are_not_there(tmp_path):
     spacy.blank("en").to_disk(tmp_path / "vectors")
     options = ["--encoder", "synlstm", "--trees", "no_such_pipeline", "--vectors", tmp_path / "vectors"]
-    output = run("init-config", tmp_path / "my.cfg", *options)
+    output = run_command("init-config", tmp_path / "my.cfg", *options)
     assert "--trees no_such_pipeline" in output and "no installed package" in output and "--vectors" not in output
 
 
@@ -999,24 +1002,24 @@ def test_init_config_warns_of_vectors_and_trees_that_are_no_pipelines(tmp_path, 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "glove.txt").write_text("anna 0.1 0.2\n", encoding="utf8")
     (tmp_path / "parser").mkdir()
-    output = run("init-config", "a.cfg", "--vectors", "glove.txt", "--lang", "de")
+    output = run_command("init-config", "a.cfg", "--vectors", "glove.txt", "--lang", "de")
     assert "`python -m spacy init vectors de glove.txt FOLDER`" in " ".join(output.split())
-    output = run("init-config", "b.cfg", "--encoder", "synlstm", "--trees", "parser")
+    output = run_command("init-config", "b.cfg", "--encoder", "synlstm", "--trees", "parser")
     assert "parser is not a pipeline: give a folder such as training/model-best" in " ".join(output.split())
 
 
 def test_init_config_replaces_nothing_unasked(tmp_path):
     (tmp_path / "my.cfg").write_text("# with my changes")
-    output = run("init-config", tmp_path / "my.cfg", code=1)
+    output = run_command("init-config", tmp_path / "my.cfg", code=1)
     assert "exists: give another name, or --force" in " ".join(output.split())
     assert (tmp_path / "my.cfg").read_text() == "# with my changes"
-    run("init-config", tmp_path / "my.cfg", "--force")
+    run_command("init-config", tmp_path / "my.cfg", "--force")
     assert "sequence_ner" in (tmp_path / "my.cfg").read_text()
 
 
 @pytest.mark.parametrize("command", ["train", "debug-data"])
 def test_a_config_whose_corpora_cannot_be_read(tmp_path, command):
-    run("init-config", tmp_path / "my.cfg")
+    run_command("init-config", tmp_path / "my.cfg")
     DocBin().to_disk(tmp_path / "dev.spacy")
     (tmp_path / "a.jsonl").write_text('{"text": "Anna"}')
     (tmp_path / "damaged.spacy").write_bytes(b"no corpus")
@@ -1027,7 +1030,7 @@ def test_a_config_whose_corpora_cannot_be_read(tmp_path, command):
         "damaged.spacy": f"[corpora.train] path: {tmp_path / 'damaged.spacy'} is not a .spacy file, or damaged",
     }.items():
         options = ["--paths.train", tmp_path / name] if name else []
-        output = run(command, tmp_path / "my.cfg", "--paths.dev", tmp_path / "dev.spacy", *options, code=1)
+        output = run_command(command, tmp_path / "my.cfg", "--paths.dev", tmp_path / "dev.spacy", *options, code=1)
         assert message in " ".join(output.split())
 
 
@@ -1042,10 +1045,10 @@ def test_a_streamed_corpus_is_not_read_for_a_check(tmp_path):
 
 
 def test_train_shows_what_a_setting_must_be(tmp_path):
-    run("init-config", tmp_path / "my.cfg")
+    run_command("init-config", tmp_path / "my.cfg")
     DocBin().to_disk(tmp_path / "a.spacy")
     paths = ["--paths.train", tmp_path / "a.spacy", "--paths.dev", tmp_path / "a.spacy"]
-    output = run("train", tmp_path / "my.cfg", *paths, "--components.sequence_ner.scheme", "BILOU", code=1)
+    output = run_command("train", tmp_path / "my.cfg", *paths, "--components.sequence_ner.scheme", "BILOU", code=1)
     assert "Cannot train" in output and "unknown tag scheme 'BILOU'; known are BILUO, BIO" in output
 
 
@@ -1133,8 +1136,7 @@ def test_no_command_overwrites_its_input(tmp_path, monkeypatch, args):
     for name in ("a", "b", "errors", "linked/c"):
         DocBin(docs=[spacy.blank("en")("Anna left Tarvik.")]).to_disk(tmp_path / "corpus" / f"{name}.spacy")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
-    result = CliRunner().invoke(app, ["ner-arch", *args])
-    assert result.exit_code == 1 and "is an input, which would be overwritten" in " ".join(result.output.split())
+    assert "is an input, which would be overwritten" in run_in_line(*args, code=1)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
 
 
@@ -1146,7 +1148,7 @@ def test_a_dash_is_standard_output_or_an_error(trained, tmp_path, monkeypatch):
     output, _ = label("model", "Anna left Tarvik.", "-o", "-")
     assert [row["text"] for row in objects(output)] == ["Anna left Tarvik."]
     for command in ("evaluate model a.spacy -o -", "select model texts.txt -o -", "export-data a.spacy -f json -"):
-        assert "the output is -: give the name of a file" in run(*command.split(), code=1), command
+        assert "the output is -: give the name of a file" in run_command(*command.split(), code=1), command
     assert not (tmp_path / "-").exists()
 
 
@@ -1173,7 +1175,7 @@ def test_an_output_that_cannot_be_written_is_named(trained, tmp_path, monkeypatc
         # Before the trainings, which would be lost.
         "review a.spacy OUT --config CONFIG --folds 2 --training.max_steps 1 --training.eval_frequency 1",
     ):
-        output = run(*command.replace("OUT", "file/out").split(), code=1)
+        output = run_command(*command.replace("OUT", "file/out").split(), code=1)
         assert "Cannot" in output and "file" in output and "Part 1" not in output, command
 
 
@@ -1204,10 +1206,10 @@ def test_documents_that_a_component_refuses_are_an_error(tmp_path):
     DocBin(docs=[eg.reference for eg in examples]).to_disk(tmp_path / "a.spacy")
     arguments = [tmp_path / "model", tmp_path / "a.spacy"]
     for command, *options in (["evaluate"], ["report", "-o", tmp_path / "report"], ["tune", "--min-recall", "0.5"]):
-        output = " ".join(run(command, *arguments, *options, code=1).split())
+        output = run_in_line(command, *arguments, *options, code=1)
         assert "sequence_ner: no dependency tree on" in output, command
     assert "as `ner-arch evaluate --gold-trees` does" in output
-    run("evaluate", *arguments, "--gold-trees")
+    run_command("evaluate", *arguments, "--gold-trees")
 
 
 def test_an_error_of_the_users_code_has_its_traceback(trained, copy_of, tmp_path):
@@ -1238,7 +1240,7 @@ def test_a_folder_in_the_place_of_a_file_is_named(trained, tmp_path, monkeypatch
     trained.to_disk("MODEL")
     DocBin(docs=[eg.reference for eg in make_examples(trained)]).to_disk("a.spacy")
     for command in ("train FOLDER", "evaluate MODEL a.spacy --code FOLDER", "report MODEL a.spacy -o new --log FOLDER"):
-        output = run(*command.replace("FOLDER", "folder").split(), code=2)
+        output = run_command(*command.replace("FOLDER", "folder").split(), code=2)
         assert "file 'folder' is a directory" in " ".join(output.split()).lower(), command
 
 
@@ -1252,7 +1254,7 @@ def test_documents_without_gold_annotation_are_counted(trained, tmp_path):
 
     def output(command, name):
         options = ["-o", tmp_path / "page"] if command == "report" else []
-        return " ".join(run(command, tmp_path / "model", tmp_path / f"{name}.spacy", *options).split())
+        return run_in_line(command, tmp_path / "model", tmp_path / f"{name}.spacy", *options)
 
     assert "2 of 7 documents are without gold doc.ents, and not scored" in output("evaluate", "some")
     assert "not scored" not in output("evaluate", "all") + output("evaluate", "none")
@@ -1271,8 +1273,8 @@ def test_gold_entities_that_do_not_align_are_counted(trained, tmp_path, command)
     doc.spans["other"] = [doc[1:2]]
     DocBin(docs=[*gold, doc]).to_disk(tmp_path / "b.spacy")
     options = ["-o", tmp_path / "page"] if command == "report" else []
-    assert "cannot be found" not in run(command, tmp_path / "model", tmp_path / "a.spacy", *options)
-    output = " ".join(run(command, tmp_path / "model", tmp_path / "b.spacy", *options).split())
+    assert "cannot be found" not in run_command(command, tmp_path / "model", tmp_path / "a.spacy", *options)
+    output = run_in_line(command, tmp_path / "model", tmp_path / "b.spacy", *options)
     assert "1 gold entities or spans cannot be found, since they do not align with the tokens of the pipeline" in output
     assert "such as 'Tarv' LOC ends inside of the token 'Tarvik'. They count as missed" in output
 
@@ -1281,6 +1283,6 @@ def test_report_numbers_documents_as_the_corpus_does(trained, tmp_path):
     trained.to_disk(tmp_path / "model")
     empty, missed = Doc(trained.vocab), Doc(trained.vocab, words=["slept"], ents=["B-ODD"])
     DocBin(docs=[empty, empty, missed]).to_disk(tmp_path / "corpus.spacy")
-    run("report", tmp_path / "model", tmp_path / "corpus.spacy", "--output", tmp_path / "report")
+    run_command("report", tmp_path / "model", tmp_path / "corpus.spacy", "--output", tmp_path / "report")
     page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     assert "document 3" in page and "document 1" not in page

@@ -8,17 +8,15 @@ from collections import defaultdict
 import numpy as np
 import pytest
 import spacy
-from conftest import TRAIN, entities, make_examples, small_model, train
+from conftest import TRAIN, entities, make_examples, run_command, small_model, train
 from spacy.tokens import Doc, DocBin, Span
 from spacy.vocab import Vocab
-from typer.testing import CliRunner
 
 from spacy_ner_arch.annotation.describe import Counted
 from spacy_ner_arch.annotation.layers import find_pipe
 from spacy_ner_arch.annotation.relations import get_relations, set_relations
 from spacy_ner_arch.annotation.scores import set_score
 from spacy_ner_arch.annotation.teachers import TEACHER
-from spacy_ner_arch.cli.app import app
 from spacy_ner_arch.cli.voting import UNANIMOUS, Vote, span_model, vote, with_entities, without_annotation
 
 VOCAB = Vocab()
@@ -126,9 +124,7 @@ def write(path, spans, texts=tuple(text for text, _ in TRAIN)):
 
 
 def combine(*arguments, code=0):
-    result = CliRunner().invoke(app, ["combine", *map(str, arguments)], env={"COLUMNS": "400"})
-    assert result.exit_code == code, result.output
-    return result.output
+    return run_command("combine", *arguments, code=code, env={"COLUMNS": "400"})
 
 
 def plain(output):

@@ -8,13 +8,10 @@ import numpy as np
 import pytest
 import spacy
 import torch
-from conftest import TRAIN, entities, make_examples, make_nlp, train, transformer_nlp
-from spacy.cli import app
+from conftest import TRAIN, entities, make_examples, make_nlp, run_in_line, train, transformer_nlp
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Corpus, Example
-from typer.testing import CliRunner
 
-import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
 from spacy_ner_arch.annotation.chains import Chain, TagTarget
 from spacy_ner_arch.annotation.tags import MISSING, OUTSIDE, encode, legality, tag_names
 from spacy_ner_arch.annotation.teachers import TEACHER, get_chain, set_chain
@@ -284,10 +281,8 @@ def texts(tmp_path):
     return path
 
 
-def annotate(*args, code=0):
-    result = CliRunner().invoke(app, ["ner-arch", "annotate", *map(str, args)])
-    assert result.exit_code == code, (result.output, result.exception)
-    return " ".join(result.output.split())
+def annotate(*args, **options):
+    return run_in_line("annotate", *args, **options)
 
 
 def soft(*args):

@@ -15,17 +15,16 @@ from conftest import (
     make_examples,
     make_nlp,
     related_examples,
+    run_in_line,
     train,
     transformer_nlp,
 )
 from spacy.tokens import Doc, DocBin, Span
 from torch.utils._python_dispatch import TorchDispatchMode
-from typer.testing import CliRunner
 
 from spacy_ner_arch.annotation.tags import tag_names
 from spacy_ner_arch.bridge.word_embedding import token_arrays
 from spacy_ner_arch.cli import export as export_module
-from spacy_ner_arch.cli.app import app
 from spacy_ner_arch.cli.comparison import compare
 from spacy_ner_arch.nn.batch import make_batch
 from spacy_ner_arch.nn.crf import LinearChainCRF
@@ -46,10 +45,8 @@ class NoTorch(TorchDispatchMode):
         raise AssertionError(f"torch was called: {function}")
 
 
-def run(*args, code=0):
-    result = CliRunner().invoke(app, ["export", *map(str, args)])
-    assert result.exit_code == code, result.output
-    return " ".join(result.output.split())
+def run(*args, **options):
+    return run_in_line("export", *args, **options)
 
 
 def exported(nlp, tmp_path, *args):
@@ -284,9 +281,7 @@ def test_an_exported_pipeline_is_no_teacher(pair, tmp_path):
     _, _, folder = pair
     (tmp_path / "raw.txt").write_text(f"{TEXTS[0]}\n{TEXTS[1]}\n")
     args = [folder / "exported", tmp_path / "raw.txt", tmp_path / "out", "--soft", "--to", "spacy"]
-    result = CliRunner().invoke(app, ["annotate", *map(str, args)])
-    assert result.exit_code == 1
-    output = " ".join(result.output.split())
+    output = run_in_line("annotate", *args, code=1)
     assert "sequence_ner: an exported model gives entities and their probabilities only: use" in output
     assert "rejected" not in output and not list((tmp_path / "out").glob("part-*"))
 

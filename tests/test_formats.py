@@ -13,15 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import spacy
+from conftest import load_docs, run_command
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spacy.cli import app
 from spacy.tokens import Doc, DocBin
 from spacy.training import Corpus
 from spacy.vocab import Vocab
-from typer.testing import CliRunner
 
-import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
 from spacy_ner_arch.annotation.relations import has_relations
 from spacy_ner_arch.formats import FORMATS, ReadReport, detect_format, read_docs, split_docs, write_docbin
 from spacy_ner_arch.formats.conll import COMMENT, EMPTY_END, NUMBERED, RANGE, read_conll
@@ -100,10 +98,6 @@ def marked(text: str, relation: str = "Other", number: int = 1) -> str:
 def read(reader: Callable, path: Path, text: str | bytes, **options: Any) -> tuple[list[list[Sentence]], ReadReport]:
     report = ReadReport()
     return list(reader(write(path, text), report, **options)), report
-
-
-def load(path: Path) -> list[Doc]:
-    return list(DocBin().from_disk(path).get_docs(Vocab()))
 
 
 def triples(spans: Any) -> Triples:
@@ -682,7 +676,7 @@ def test_relations_of_spans(tmp_path: Path) -> None:
         (8, 9, "LOC", 7, 9, "LOC", "in"),
     ]
     write_docbin([doc], tmp_path / "a.spacy")
-    assert [relations_of(loaded) for loaded in load(tmp_path / "a.spacy")] == [relations_of(doc)]
+    assert [relations_of(loaded) for loaded in load_docs(tmp_path / "a.spacy")] == [relations_of(doc)]
 
 
 def test_relations_of_a_doc_with_a_sentence_without_the_layer_are_dropped_and_counted(tmp_path: Path) -> None:
@@ -1177,7 +1171,7 @@ def test_missing_tags_stay_missing(tmp_path: Path) -> None:
     [doc] = read_docs(path, Vocab(), "conll", report)
     assert [token.ent_iob_ for token in doc] == ["B", "I", "", "B", "O"]
     write_docbin([doc], tmp_path / "a.spacy")
-    [loaded] = load(tmp_path / "a.spacy")
+    [loaded] = load_docs(tmp_path / "a.spacy")
     assert [token.ent_iob for token in loaded] == [3, 1, 0, 3, 2]
     assert report.missing == 1
     assert ("tokens without entity annotation", "1") in report.rows()
@@ -1272,7 +1266,7 @@ def test_docbin_round_trip(tmp_path: Path, text: str) -> None:
     docs[0].user_data["origin"] = "invented"
     target = tmp_path / "made" / "a.spacy"
     write_docbin(docs, target)
-    [doc] = load(target)
+    [doc] = load_docs(target)
     assert doc.to_json() == docs[0].to_json()
     assert doc.user_data["origin"] == "invented"
     assert doc.has_unknown_spaces == docs[0].has_unknown_spaces
@@ -1284,7 +1278,7 @@ def test_user_data_is_stored_if_any_document_has_some(tmp_path: Path) -> None:
     assert DocBin().from_disk(tmp_path / "a.spacy").user_data == [None, None]
     docs[1].user_data["origin"] = "invented"
     write_docbin(docs, tmp_path / "b.spacy")
-    assert [doc.user_data for doc in load(tmp_path / "b.spacy")] == [{}, {"origin": "invented"}]
+    assert [doc.user_data for doc in load_docs(tmp_path / "b.spacy")] == [{}, {"origin": "invented"}]
 
 
 def test_user_data_are_stored_and_read_as_spacy_does(tmp_path: Path) -> None:
@@ -1308,7 +1302,7 @@ def test_user_data_are_stored_and_read_as_spacy_does(tmp_path: Path) -> None:
 def test_docbin_of_columns_keeps_sentence_starts(tmp_path: Path) -> None:
     path = write(tmp_path / "a.conll", "Ada B-PER\nsang O\n\nTarn B-LOC\n")
     write_docbin(read_docs(path, Vocab(), "conll", ReadReport(), documents=True), tmp_path / "a.spacy")
-    [doc] = load(tmp_path / "a.spacy")
+    [doc] = load_docs(tmp_path / "a.spacy")
     assert doc.has_unknown_spaces
     assert [sent.text for sent in doc.sents] == ["Ada sang", "Tarn"]
 
@@ -1345,9 +1339,8 @@ def test_spacy_corpus_keeps_spans_of_whole_docs_only(tmp_path: Path) -> None:
 
 
 def convert(path: Path, *options: str) -> tuple[str, list[Doc]]:
-    result = CliRunner().invoke(app, ["ner-arch", "convert", str(path), str(path.parent / "out"), *options])
-    assert result.exit_code == 0, result.output
-    return result.output, load(path.parent / "out" / "a.spacy")
+    output = run_command("convert", path, path.parent / "out", *options)
+    return output, load_docs(path.parent / "out" / "a.spacy")
 
 
 def test_convert_spans(tmp_path: Path) -> None:
@@ -1356,7 +1349,7 @@ def test_convert_spans(tmp_path: Path) -> None:
     assert re.search(r"spans left out of doc\.ents, only in doc\.spans +6\n", output)
     assert re.search(r"spans with more than one label +2\n", output)
     assert len(doc.spans["sc"]) == 10 and len(doc.ents) == 4
-    assert "spans" in CliRunner().invoke(app, ["ner-arch", "convert", "--help"]).output
+    assert "spans" in run_command("convert", "--help")
 
 
 @pytest.mark.parametrize(
@@ -1462,7 +1455,7 @@ def test_spans_round_trip(
     loaded: list[Doc] = []
     for name, part in zip(("train", "dev"), split_docs(docs, 0.5, seed=0), strict=True):
         write_docbin(part, folder / f"{name}.spacy")
-        loaded += load(folder / f"{name}.spacy")
+        loaded += load_docs(folder / f"{name}.spacy")
     found: list[tuple[list[str], Triples]] = []
     for doc in loaded:
         spans, entities = triples(doc.spans["sc"]), triples(doc.ents)
@@ -1506,7 +1499,9 @@ def test_relations_round_trip(
     path = write(tmp_path_factory.getbasetemp() / f"property.{format}", text)
     report = ReadReport()
     write_docbin(read_docs(path, Vocab(), format, report, documents=True), path.with_suffix(".spacy"))
-    found = [(n, *relation) for n, doc in enumerate(load(path.with_suffix(".spacy"))) for relation in relations_of(doc)]
+    found = [
+        (n, *relation) for n, doc in enumerate(load_docs(path.with_suffix(".spacy"))) for relation in relations_of(doc)
+    ]
     expected = []
     start = 0
     for number, s in enumerate(sentences):

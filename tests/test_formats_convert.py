@@ -9,12 +9,8 @@ from typing import Any
 
 import pytest
 import spacy
-from spacy.cli import app
-from spacy.tokens import Doc, DocBin
-from spacy.vocab import Vocab
-from typer.testing import CliRunner
+from conftest import load_docs, run_in_line
 
-import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
 from spacy_ner_arch.cli.convert import AUTO, FORMAT_HELP
 from spacy_ner_arch.formats import FORMATS
 from spacy_ner_arch.formats.fields import select_fields
@@ -24,20 +20,12 @@ COLUMNS = "Anna B-PER\nleft O\n\nTarvik B-LOC\n\n"
 TEXT = json.dumps({"text": "Anna left Tarviknow.", "entities": [[0, 4, "PER"], [10, 16, "LOC"]]}) + "\n"
 
 
-def run(*args: object, code: int = 0, charset: str = "utf-8") -> str:
-    """The output of `convert`, in one line. The command ends by an exit status, never by another exception."""
-    result = CliRunner(charset=charset).invoke(app, ["ner-arch", "convert", *map(str, args)])
-    assert result.exit_code == code, result.output
-    assert result.exception is None or isinstance(result.exception, SystemExit)
-    return " ".join(result.output.split())
-
-
-def load(path: Path) -> list[Doc]:
-    return list(DocBin().from_disk(path).get_docs(Vocab()))
+def run(*args: object, **options: Any) -> str:
+    return run_in_line("convert", *args, **options)
 
 
 def entities(path: Path) -> list[tuple[str, str]]:
-    return [(ent.text, ent.label_) for doc in load(path) for ent in doc.ents]
+    return [(ent.text, ent.label_) for doc in load_docs(path) for ent in doc.ents]
 
 
 @pytest.fixture
@@ -302,14 +290,14 @@ def test_fields_of_records_are_kept(tmp_path: Path, record: dict[str, Any], kept
     text = {} if {"fields", "data"} & record.keys() else {"text": "Anna left."}
     (tmp_path / "a.jsonl").write_text(json.dumps({**text, **record}) + "\n")
     output = run(tmp_path / "a.jsonl", tmp_path, "--fields", "id, src,other")
-    [doc] = load(tmp_path / "a.spacy")
+    [doc] = load_docs(tmp_path / "a.spacy")
     assert json.loads(json.dumps(get_fields(doc))) == kept and "documents with the field id 1" in output
     for name in ("id", "src", "other"):
         assert (f"No document that was read has the field {name} of --fields" in output) == (name not in kept)
     if "meta" in record:
         assert "meta.score (1)" in output
     run(tmp_path / "a.jsonl", tmp_path, "--name", "b")
-    assert not get_fields(load(tmp_path / "b.spacy")[0])
+    assert not get_fields(load_docs(tmp_path / "b.spacy")[0])
 
 
 @pytest.mark.parametrize("value", [2**70, {"numbers": [2**70]}])
@@ -451,7 +439,7 @@ def test_files_that_are_replaced_are_named(source: Path, tmp_path: Path) -> None
     assert "will be replaced" not in output
     output = run(source, tmp_path / "out", "--split", "0.5", "--name", "more")
     assert f"{tmp_path / 'out' / 'dev.spacy'} is there already and will be replaced (20 docs)" in output
-    assert output.count("will be replaced") == 1 and len(load(tmp_path / "out" / "dev.spacy")) == 50
+    assert output.count("will be replaced") == 1 and len(load_docs(tmp_path / "out" / "dev.spacy")) == 50
     (tmp_path / "out" / "more.spacy").write_text("old")
     assert "more.spacy is there already and will be replaced (3 bytes)" in run(
         source, tmp_path / "out", "--name", "more"
@@ -472,7 +460,7 @@ def test_all_annotations_of_a_text_are_in_the_same_part_of_a_split(tmp_path: Pat
     lines = [{"id": i, "text": f"Anna left {i}.", "label": [[0, 4, by]]} for i in range(20) for by in ("A", "B", "C")]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     run(path, tmp_path, "--annotators", "all", "--split", "0.2", "--name", "train")
-    train, dev = ([doc.text for doc in load(tmp_path / f"{part}.spacy")] for part in ("train", "dev"))
+    train, dev = ([doc.text for doc in load_docs(tmp_path / f"{part}.spacy")] for part in ("train", "dev"))
     assert len(train) == 48 and len(dev) == 12 and not set(train) & set(dev)
     path.write_text("".join(json.dumps({**line, "text": "Anna"}) + "\n" for line in lines))
     assert "nor can Docs with the same text" in run(path, tmp_path, "--split", "0.2", "--name", "train", code=1)
@@ -534,8 +522,8 @@ def test_byte_order_marks_and_line_ends_do_not_matter(tmp_path: Path, format: st
     joined = content.replace("\n", "\r\n").encode("utf-8-sig") * 2
     (tmp_path / "b").write_bytes(joined)
     run(tmp_path / "a", tmp_path / "b", tmp_path, "-f", format)
-    assert [doc.to_json() for doc in load(tmp_path / "a.spacy")] == [
-        doc.to_json() for doc in load(tmp_path / "b.spacy")
+    assert [doc.to_json() for doc in load_docs(tmp_path / "a.spacy")] == [
+        doc.to_json() for doc in load_docs(tmp_path / "b.spacy")
     ]
 
 

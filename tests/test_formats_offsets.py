@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import spacy
+from conftest import named, relations_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spacy.tokens import Doc, DocBin
@@ -30,14 +31,6 @@ def read_lines(folder: Path, *lines: Any, **options: Any) -> tuple[list[Doc], Re
     path = folder / "texts.jsonl"
     path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
     return list(read_docs(path, NLP.vocab, "offsets", report, tokenizer=NLP.tokenizer, **options)), report
-
-
-def named(spans: Any) -> list[tuple[str, str]]:
-    return [(span.text, span.label_) for span in spans]
-
-
-def relations_of(doc: Doc) -> list[tuple[str, str, str]]:
-    return [(relation.head.text, relation.label, relation.tail.text) for relation in doc._.relations]
 
 
 def objects(*entities: list, names: tuple[str, ...] = ("start", "end", "label"), **more: Any) -> list[dict[str, Any]]:

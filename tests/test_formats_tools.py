@@ -11,6 +11,7 @@ from unicodedata import normalize
 
 import pytest
 import spacy
+from conftest import named, relations_of
 from spacy.tokens import Doc
 
 from spacy_ner_arch.annotation.relations import has_relations
@@ -65,14 +66,6 @@ def write(folder: Path, *items: Any, name: str = "export.json", as_list: bool = 
     text = json.dumps(items, indent=1) if as_list else "".join(json.dumps(item) + "\n" for item in items)
     path.write_bytes(text.replace("\n", "\r\n").encode())
     return path
-
-
-def named(spans: Any) -> list[tuple[str, str]]:
-    return [(span.text, span.label_) for span in spans]
-
-
-def relations_of(doc: Doc) -> list[tuple[str, str, str]]:
-    return [(relation.head.text, relation.label, relation.tail.text) for relation in doc._.relations]
 
 
 def check_full(doc: Doc) -> None:

@@ -9,13 +9,11 @@ from xml.etree import ElementTree
 
 import pytest
 import spacy
+from conftest import run_in_line
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from spacy.cli import app
 from spacy.tokens import Doc, Span
-from typer.testing import CliRunner
 
-import spacy_ner_arch.cli.app  # noqa: F401 - adds the sub-commands, as spaCy does by the entry point
 from spacy_ner_arch.annotation.relations import has_relations
 from spacy_ner_arch.annotation.scores import set_score
 from spacy_ner_arch.cli.export_data import FORMAT_HELP
@@ -31,11 +29,8 @@ READERS = {name: name for name in WRITERS} | {"json": "spacy-json"}
 TEXT_FORMATS = ["label-studio", "doccano", "prodigy", "brat"]
 
 
-def run(*args: object, code: int = 0) -> str:
-    result = CliRunner().invoke(app, ["ner-arch", "export-data", *map(str, args)])
-    assert result.exit_code == code, result.output
-    assert result.exception is None or isinstance(result.exception, SystemExit)
-    return " ".join(result.output.split())
+def run(*args: object, **options: Any) -> str:
+    return run_in_line("export-data", *args, **options)
 
 
 def write(docs: list[Doc], path: Path, format: str, **options: Any) -> ReadReport:

@@ -8,16 +8,14 @@ import pytest
 import spacy
 import srsly
 import torch
-from conftest import small_model, train
+from conftest import run_command, small_model, train, words
 from spacy.cli.find_threshold import find_threshold
 from spacy.cli.init_config import fill_config
 from spacy.cli.train import train as spacy_train
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 from thinc.api import fix_random_seed
-from typer.testing import CliRunner
 
-from spacy_ner_arch.cli.app import app
 from spacy_ner_arch.formats import ReadReport, read_docs
 from spacy_ner_arch.nn.batch import make_batch
 
@@ -44,10 +42,6 @@ def make_examples(nlp, key="sc"):
         reference.spans[key] = [Span(reference, *span) for span in spans]
         examples.append(Example(words(nlp, text), reference))
     return examples
-
-
-def words(nlp, text):
-    return Doc(nlp.vocab, words=text.split())
 
 
 def spans_of(doc, key="sc"):
@@ -208,8 +202,7 @@ def test_evaluate_prints_the_spans(nested, tmp_path):
     wrong.spans["sc"] = [Span(wrong, 0, 2, "PER"), *list(wrong.spans["sc"])[1:]]
     DocBin(docs=[eg.reference for eg in examples]).to_disk(tmp_path / "gold.spacy")
     arguments = ["evaluate", tmp_path / "model", tmp_path / "gold.spacy", "-o", tmp_path / "scores.json"]
-    result = CliRunner().invoke(app, list(map(str, arguments)))
-    assert result.exit_code == 0 and "TOWN" in result.output, result.output
+    assert "TOWN" in run_command(*arguments)
     scores = srsly.read_json(tmp_path / "scores.json")
     table = {row["name"]: row for row in scores["spans_sc_table"]}
     assert "ents_table" not in scores and table["PER"]["support"] == 3 and table["PER"]["f1"] == pytest.approx(2 / 3)

@@ -8,15 +8,13 @@ from pathlib import Path
 
 import pytest
 import spacy
-from conftest import TRAIN, make_examples, make_nlp, train
+from conftest import TRAIN, make_examples, make_nlp, run_in_line, train
 from spacy.tokens import Doc, DocBin, Span, SpanGroup
 from spacy.training import Example
 from spacy.util import registry
-from typer.testing import CliRunner
 
 from spacy_ner_arch.annotation.describe import Counted
 from spacy_ner_arch.annotation.relations import Relation
-from spacy_ner_arch.cli.app import app
 from spacy_ner_arch.cli.judging import corpus_settings, train_parts
 from spacy_ner_arch.evaluation.doubts import entity_doubts, relation_doubts
 
@@ -208,9 +206,7 @@ def folder(tmp_path_factory):
 
 
 def review(folder, *args, code=0, corpus="corpus.spacy"):
-    result = CliRunner().invoke(app, ["review", str(folder / corpus), *map(str, args)])
-    assert result.exit_code == code, result.output
-    return " ".join(result.output.split())
+    return run_in_line("review", folder / corpus, *args, code=code)
 
 
 def errors(output):

@@ -6,11 +6,9 @@ import math
 import numpy as np
 import pytest
 import spacy
-from conftest import TRAIN, make_examples, make_nlp, train
+from conftest import TRAIN, make_examples, make_nlp, run_in_line, train
 from spacy.tokens import Span
-from typer.testing import CliRunner
 
-from spacy_ner_arch.cli.app import app
 from spacy_ner_arch.cli.unlabelled import MEASURES, expected_entities, judge_texts
 from spacy_ner_arch.evaluation.selection import choose_texts, text_vectors
 
@@ -36,9 +34,7 @@ def folder(tmp_path_factory):
 
 
 def select(folder, *args, code=0, raw="raw.jsonl"):
-    result = CliRunner().invoke(app, ["select", str(folder / "model"), str(folder / raw), *map(str, args)])
-    assert result.exit_code == code, result.output
-    return " ".join(result.output.split())
+    return run_in_line("select", folder / "model", folder / raw, *args, code=code)
 
 
 def texts_of(path):

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import spacy
-from conftest import TRAIN, entities, make_examples, small_model, train
+from conftest import TRAIN, entities, make_examples, small_model, train, words
 from spacy.cli.find_threshold import find_threshold
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
@@ -33,10 +33,6 @@ def make_nlp(**settings):
     nlp = spacy.blank("en")
     nlp.add_pipe("span_ner", config={"model": small_model("Span"), **settings})
     return nlp
-
-
-def words(nlp, text):
-    return Doc(nlp.vocab, words=text.split())
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import spacy
 import torch
-from conftest import RELATIONS, TRAIN, make_examples, set_relations, set_trees
+from conftest import RELATIONS, TRAIN, make_examples, run_command, run_in_line, set_relations, set_trees
 from safetensors import safe_open
 from safetensors.torch import save_file
 from spacy.tokens import DocBin
@@ -29,10 +29,8 @@ from spacy.training.initialize import init_nlp
 from spacy.training.loop import train as spacy_train
 from test_configs import CONFIGS, small_config
 from thinc.api import Config
-from typer.testing import CliRunner
 
 from spacy_ner_arch.cli import train as command
-from spacy_ner_arch.cli.app import app
 from spacy_ner_arch.formats.files import lock_folder, replace_folder
 from spacy_ner_arch.pipes.base import TorchPipe
 from spacy_ner_arch.training import loop, parallel, pipeline_state
@@ -173,12 +171,8 @@ def test_several_processes_end_with_the_weights_of_one(make_job, number):
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_a_config_from_standard_input(make_job, encoding):
     job = make_job("bilstm_crf", "örtlich", **{"training.max_steps": 1})
-    result = CliRunner().invoke(
-        app,
-        ["train", "-", "--output", str(job.output)],
-        input=job.config.replace("[nlp]", "# ö\n[nlp]").encode(encoding),
-    )
-    assert result.exit_code == 0, result.output
+    config = job.config.replace("[nlp]", "# ö\n[nlp]").encode(encoding)
+    run_command("train", "-", "--output", job.output, input=config)
     assert (job.output / "model-last").is_dir()
 
 
@@ -329,9 +323,7 @@ def test_checkpoints_between_evaluations(make_job, monkeypatch):
 
 def invoke(*arguments, name="train") -> str:
     """Output of a command that fails."""
-    result = CliRunner().invoke(app, [name, *map(str, arguments)])
-    assert result.exit_code == 1
-    return " ".join(result.output.split())
+    return run_in_line(name, *arguments, code=1)
 
 
 def test_settings_that_spacy_drops_are_reported(make_job, tmp_path):
@@ -388,7 +380,7 @@ def test_a_checkpoint_is_not_overwritten_unasked(checkpointed):
     before = (folder / FILE).read_bytes()
     assert "give --resume to go on with it, --force to start again" in invoke(*options)
     assert (folder / FILE).read_bytes() == before
-    assert CliRunner().invoke(app, ["train", *map(str, options), "--force"]).exit_code == 0
+    run_command("train", *options, "--force")
 
 
 @pytest.mark.parametrize("is_locked", [False, True])
@@ -412,8 +404,8 @@ def test_resuming_with_other_settings_and_corpora(checkpointed, corpus):
     resumed = [*options, "--resume"]
     output = invoke(*resumed, "--training.dropout", "0.3", "--training.max_steps", "6")
     assert "training.dropout was 0.0, is 0.3" in output and "training.max_steps was 4, is 6" in output
-    forced = CliRunner().invoke(app, [*map(str, ["train", *resumed]), "--force", "--training.max_steps", "6"])
-    assert forced.exit_code == 0 and "Resuming although training.max_steps was 4, is 6" in forced.output
+    forced = run_command("train", *resumed, "--force", "--training.max_steps", "6")
+    assert "Resuming although training.max_steps was 4, is 6" in forced
     assert read_checkpoint(folder / FILE).values["step"] == 6
     original = corpus.read_bytes()
     try:
@@ -423,8 +415,7 @@ def test_resuming_with_other_settings_and_corpora(checkpointed, corpus):
         assert f"the content of corpora.train.path ({corpus}) has changed" in output
         assert "processes" not in output
         # --force resumes with the new documents.
-        arguments = [*map(str, ["train", *resumed]), "--force", "--training.max_steps", "8"]
-        assert CliRunner().invoke(app, arguments).exit_code == 0
+        run_command("train", *resumed, "--force", "--training.max_steps", "8")
     finally:
         corpus.write_bytes(original)
     assert "ends at step 2: raise [training] max_steps" in invoke(*resumed, "--force", "--training.max_steps", "2")
@@ -472,8 +463,7 @@ def test_a_pipeline_that_is_trained_further_in_its_place(checkpointed, tmp_path)
     config["components"]["sequence_ner"] = {"source": str(folder / "model-best")}
     path.write_text(config.to_str(), encoding="utf8")
     for option in ("--force", "--resume"):
-        result = CliRunner().invoke(app, [*map(str, ["train", *options]), option])
-        assert result.exit_code == 0, result.output
+        run_command("train", *options, option)
     name = "components.sequence_ner.source"
     assert name not in find_conditions(config, output=folder)["files"]
     assert name in find_conditions(config, output=tmp_path / "elsewhere")["files"]
@@ -497,16 +487,16 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, number):
 def test_resuming_in_a_folder_of_spacy_train(checkpointed):
     """Its pipelines were replaced at the first evaluation."""
     options, folder = checkpointed
-    resumed = ["train", *map(str, options), "--resume"]
+    resumed = ["train", *options, "--resume"]
     for name in (FILE, ".lock"):
         (folder / name).unlink()
     before = files(folder)
     assert "has pipelines but no checkpoint, as `spacy train` leaves it" in invoke(*options, "--resume")
     assert files(folder) == before
-    assert CliRunner().invoke(app, [*resumed, "--force"]).exit_code == 0
+    run_command(*resumed, "--force")
     # After a kill before the first checkpoint, the training begins again.
     (folder / FILE).unlink()
-    assert CliRunner().invoke(app, resumed).exit_code == 0
+    run_command(*resumed)
 
 
 def test_resuming_without_the_best_pipeline(checkpointed):
@@ -515,7 +505,7 @@ def test_resuming_without_the_best_pipeline(checkpointed):
     shutil.rmtree(folder / "model-best")
     resumed = [*options, "--resume", "--training.max_steps", "4"]
     assert "model-best is missing, and would be written again only for a better score" in invoke(*resumed)
-    assert CliRunner().invoke(app, ["train", *map(str, resumed), "--force"]).exit_code == 0
+    run_command("train", *resumed, "--force")
 
 
 def test_others_can_read_what_a_training_has_written(checkpointed):

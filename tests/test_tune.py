@@ -5,13 +5,11 @@ import re
 import numpy as np
 import pytest
 import spacy
-from conftest import TRAIN, make_examples, make_nlp, train
+from conftest import TRAIN, make_examples, make_nlp, run_in_line, train
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
-from typer.testing import CliRunner
 
-from spacy_ner_arch.cli.app import app
 from spacy_ner_arch.cli.thresholds import FoundEntities, for_recall, found_in, round_down
 from spacy_ner_arch.evaluation.risk import documents_needed, precision_threshold, recall_threshold, wilson
 
@@ -108,10 +106,7 @@ def folder(tmp_path_factory):
 
 
 def tune(folder, *args, model="model", corpus="dev.spacy", code=0):
-    command = ["tune", str(folder / model), str(folder / corpus), *map(str, args)]
-    result = CliRunner().invoke(app, command)
-    assert result.exit_code == code, result.output
-    return " ".join(result.output.split())
+    return run_in_line("tune", folder / model, folder / corpus, *args, code=code)
 
 
 def found(nlp, label=None):
