@@ -15,7 +15,7 @@ from runs import RUNS
 from spacy.vocab import Vocab
 
 from spacy_ner_arch.annotation.describe import Counted
-from spacy_ner_arch.cli.voting import judged, span_model, vote, with_entities
+from spacy_ner_arch.cli.combine_voting import judged, span_model, vote, with_entities
 from spacy_ner_arch.evaluation.score_tables import micro_average
 from spacy_ner_arch.formats import read_docbins
 from spacy_ner_arch.training.calibration import calibrate

@@ -29,7 +29,7 @@ from spacy.tokens import Doc, DocBin, Span
 from spacy.vocab import Vocab
 
 from spacy_ner_arch.annotation.tags import encode
-from spacy_ner_arch.cli.judging import judge, train_parts, with_tokens
+from spacy_ner_arch.cli.review_judging import judge, train_parts, with_tokens
 from spacy_ner_arch.evaluation.doubts import Doubt, ranked
 
 PIPELINE = "conll2003/bilstm_crf"

@@ -20,7 +20,7 @@ from run import Machine, load, read, train
 from runs import RUNS
 
 from spacy_ner_arch.annotation.tags import split_tag
-from spacy_ner_arch.cli.thresholds import MIN_PROBABILITY, found_in
+from spacy_ner_arch.cli.tune_thresholds import MIN_PROBABILITY, found_in
 from spacy_ner_arch.evaluation.risk import recall_threshold
 
 PIPELINES = (

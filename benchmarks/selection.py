@@ -29,7 +29,7 @@ from spacy.training import Corpus, Example
 from spacy.training.batchers import minibatch_by_padded_size
 from spacy.training.initialize import init_nlp
 
-from spacy_ner_arch.cli.unlabelled import MEASURES, judge_texts
+from spacy_ner_arch.cli.select_texts import MEASURES, judge_texts
 from spacy_ner_arch.evaluation.selection import candidates, choose_texts, text_vectors
 from spacy_ner_arch.training.calibration import calibrate
 

@@ -38,9 +38,9 @@ from spacy_ner_arch.annotation.candidates import Candidates
 from spacy_ner_arch.annotation.teachers import TEACHER
 from spacy_ner_arch.bulk.documents import LAYERS, annotation, predict_in_zones
 from spacy_ner_arch.cli.configs import make_config
-from spacy_ner_arch.cli.corpus_counts import count_documents, count_relations
+from spacy_ner_arch.cli.debug_data_counts import count_documents, count_relations
+from spacy_ner_arch.cli.evaluate_pages import make_pages
 from spacy_ner_arch.cli.messages import fail
-from spacy_ner_arch.cli.pages import make_pages
 from spacy_ner_arch.cli.pipelines import check_corpora, check_word_vectors
 from spacy_ner_arch.cli.presets import find_cell
 from spacy_ner_arch.evaluation.score_tables import entity_table

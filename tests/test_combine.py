@@ -17,7 +17,7 @@ from spacy_ner_arch.annotation.layers import find_pipe
 from spacy_ner_arch.annotation.relations import get_relations, set_relations
 from spacy_ner_arch.annotation.scores import set_score
 from spacy_ner_arch.annotation.teachers import TEACHER
-from spacy_ner_arch.cli.voting import UNANIMOUS, Vote, span_model, vote, with_entities, without_annotation
+from spacy_ner_arch.cli.combine_voting import UNANIMOUS, Vote, span_model, vote, with_entities, without_annotation
 
 VOCAB = Vocab()
 PER, LOC = (0, 2, "PER"), (0, 2, "LOC")

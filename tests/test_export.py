@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from spacy_ner_arch.annotation.tags import tag_names
 from spacy_ner_arch.bridge.word_embedding import token_arrays
 from spacy_ner_arch.cli import export as export_module
-from spacy_ner_arch.cli.comparison import compare
+from spacy_ner_arch.cli.export_comparison import compare
 from spacy_ner_arch.nn.batch import make_batch
 from spacy_ner_arch.nn.crf import LinearChainCRF
 from spacy_ner_arch.nn.embed import WordEmbedding

@@ -15,7 +15,7 @@ from spacy.util import registry
 
 from spacy_ner_arch.annotation.describe import Counted
 from spacy_ner_arch.annotation.relations import Relation
-from spacy_ner_arch.cli.judging import corpus_settings, train_parts
+from spacy_ner_arch.cli.review_judging import corpus_settings, train_parts
 from spacy_ner_arch.evaluation.doubts import entity_doubts, relation_doubts
 
 NLP = spacy.blank("en")

@@ -9,7 +9,7 @@ import spacy
 from conftest import TRAIN, make_examples, make_nlp, run_in_line, train
 from spacy.tokens import Span
 
-from spacy_ner_arch.cli.unlabelled import MEASURES, expected_entities, judge_texts
+from spacy_ner_arch.cli.select_texts import MEASURES, expected_entities, judge_texts
 from spacy_ner_arch.evaluation.selection import choose_texts, text_vectors
 
 KNOWN = [text for text, _ in TRAIN]

@@ -10,7 +10,7 @@ from spacy.language import Language
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 
-from spacy_ner_arch.cli.thresholds import FoundEntities, for_recall, found_in, round_down
+from spacy_ner_arch.cli.tune_thresholds import FoundEntities, for_recall, found_in, round_down
 from spacy_ner_arch.evaluation.risk import documents_needed, precision_threshold, recall_threshold, wilson
 
 

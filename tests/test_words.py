@@ -13,7 +13,7 @@ from spacy_ner_arch.annotation.spans import GoldSpans
 from spacy_ner_arch.annotation.trees import tree_in_words
 from spacy_ner_arch.annotation.word_places import Words, in_words
 from spacy_ner_arch.annotation.words import find_words
-from spacy_ner_arch.cli.unlabelled import entropies_per_token
+from spacy_ner_arch.cli.select_texts import entropies_per_token
 from spacy_ner_arch.evaluation.selection import text_vectors
 
 DOCUMENT = {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "document"}

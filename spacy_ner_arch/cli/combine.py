@@ -50,7 +50,7 @@ def combine(
     from ..annotation.entities import annotated_tokens, trim
     from ..evaluation.score_tables import micro_average
     from ..formats import find_docbins, read_docbins, write_docbin
-    from .voting import (
+    from .combine_voting import (
         check_same_texts,
         judged,
         span_model,

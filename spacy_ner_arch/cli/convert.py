@@ -11,9 +11,9 @@ from spacy.cli._util import import_code
 from typer import Argument, Option
 from wasabi import msg
 
+from .convert_tokenizers import load_tokenizer, make_language
 from .messages import fail
 from .options import CODE, split_names
-from .tokenizers import load_tokenizer, make_language
 
 if TYPE_CHECKING:
     from ..formats import ReadReport

@@ -20,7 +20,7 @@ from .pipelines import check_output
 # Pairs of argument types that are shown of a relation.
 SHOWN_TYPES = 3
 
-# What corpus_counts found, for train and for dev.
+# What debug_data_counts found, for train and for dev.
 Parts = Mapping[str, Any]
 
 
@@ -39,7 +39,7 @@ def debug_data(
     if training cannot succeed.
     """
     from ..formats.files import write_text
-    from .corpus_checks import inspect_corpora
+    from .debug_data_checks import inspect_corpora
     from .training_setup import set_up
 
     import_code(code)

@@ -146,7 +146,7 @@ def make_tables(
 
 def write_displacy(nlp: Language, examples: list[Example], folder: Path) -> None:
     """Write html pages of the predictions."""
-    from .pages import write_pages
+    from .evaluate_pages import write_pages
 
     with writing(folder):
         written = write_pages(nlp, [eg.predicted for eg in examples], folder)

@@ -42,7 +42,7 @@ def export(
     """
     from ..bridge.onnx_export import check_onnx
     from ..formats.files import sync_folder
-    from .comparison import compare
+    from .export_comparison import compare
 
     try:
         if int8 and check is None:

@@ -49,7 +49,7 @@ def review(
     from ..evaluation.doubts import ranked
     from ..evaluation.review import ERRORS, write_review
     from ..formats import find_docbins, read_docbin
-    from .judging import judge, train_parts
+    from .review_judging import judge, train_parts
 
     if (config is None) == (model is None):
         msg.fail("Give --config to train pipelines, or --model with one that was not trained on this corpus", exits=1)

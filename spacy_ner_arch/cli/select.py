@@ -51,7 +51,7 @@ def select(
     from ..formats.counts import SKIPPED, check_on_error
     from ..formats.files import complete_files
     from .inputs import find_source, tokenize_records
-    from .unlabelled import MEASURES, judge_texts
+    from .select_texts import MEASURES, judge_texts
 
     report, reading = ReadReport(), ReadReport()
     try:

@@ -18,7 +18,7 @@ from wasabi import msg
 from .messages import fail
 from .options import CODE, GPU_ID
 from .pipelines import check_corpora, check_word_vectors, config_text, parse_config
-from .training_output import check_pipelines, find_checkpoint, locked_folder
+from .train_output import check_pipelines, find_checkpoint, locked_folder
 
 
 class TrainingJob(NamedTuple):

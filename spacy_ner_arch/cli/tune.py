@@ -46,7 +46,7 @@ def tune(
     """
     from ..formats.files import replace_folder
     from ..pipes.changed_settings import as_stored
-    from .thresholds import MIN_PROBABILITY, for_precision, for_recall, found_in, report_moved
+    from .tune_thresholds import MIN_PROBABILITY, for_precision, for_recall, found_in, report_moved
 
     if min_recall is None and min_precision is None:
         msg.fail("Give --min-recall or --min-precision", exits=1)

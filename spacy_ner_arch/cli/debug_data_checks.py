@@ -14,7 +14,7 @@ from ..pipes.base import TorchPipe, labels_in
 from ..pipes.relation_checks import warn_of_type_pairs
 from ..pipes.relation_extractor import RelationExtractor
 from ..pipes.upstream_checks import check_trees, find_sentencizer, tree_readers
-from .corpus_counts import (
+from .debug_data_counts import (
     CONTRADICTORY,
     CROSSING,
     IN_BOTH,
@@ -34,7 +34,7 @@ MIN_EXAMPLES = 50
 # What the warnings of a component mean for dev, since they are about learning.
 IN_DEV = "in dev, what cannot be found counts as missed, and what is not annotated is not scored"
 
-# For each part of the data, what corpus_counts found there.
+# For each part of the data, what debug_data_counts found there.
 Parts = dict[str, dict[str, Any]]
 
 
