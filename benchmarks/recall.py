@@ -20,7 +20,7 @@ from run import Machine, load, read, train
 from runs import RUNS
 
 from spacy_ner_arch.annotation.tags import split_tag
-from spacy_ner_arch.cli.tune_thresholds import MIN_PROBABILITY, found_in
+from spacy_ner_arch.cli.tune_thresholds import MIN_FOUND, found_in
 from spacy_ner_arch.evaluation.risk import recall_threshold
 
 PIPELINES = (
@@ -94,17 +94,17 @@ class Runs:
 
 
 def tag_spans(probabilities: np.ndarray, tags: Sequence[str], labels: Sequence[str]) -> dict[Span, float]:
-    """All spans whose tags have at least the probability MIN_PROBABILITY each, with the smallest of them."""
+    """All spans whose tags have at least the probability MIN_FOUND each, with the smallest of them."""
     place = {tag: i for i, tag in enumerate(tags)}
     found = {}
     for label in labels:
         single, first, inner, last = (probabilities[:, place[f"{prefix}-{label}"]] for prefix in "UBIL")
         for start in range(len(probabilities)):
-            if single[start] >= MIN_PROBABILITY:
+            if single[start] >= MIN_FOUND:
                 found[start, start + 1, label] = float(single[start])
             so_far, end = first[start], start + 1
-            while so_far >= MIN_PROBABILITY and end < len(probabilities):
-                if last[end] >= MIN_PROBABILITY:
+            while so_far >= MIN_FOUND and end < len(probabilities):
+                if last[end] >= MIN_FOUND:
                     found[start, end + 1, label] = float(min(so_far, last[end]))
                 so_far = min(so_far, inner[end])
                 end += 1
@@ -130,7 +130,7 @@ def methods(name: str) -> tuple[tuple[Spans, Spans, Runs], np.ndarray]:
     Machine().use()
     (nlp,) = load((name,), 0)
     pipe: Any = nlp.get_pipe("sequence_ner")
-    pipe.cfg.update(alternatives=MIN_PROBABILITY, threshold=0.0)
+    pipe.cfg.update(alternatives=MIN_FOUND, threshold=0.0)
     examples = [example for part in ("dev", "test") for example in read(RUNS[name], nlp, part)]
     for example, doc in zip(examples, nlp.pipe([eg.predicted for eg in examples]), strict=True):
         example.predicted = doc

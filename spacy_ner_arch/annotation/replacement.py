@@ -20,7 +20,7 @@ def clear_entities(doc: Doc) -> None:
     """Remove the entities of a document before others are set, with what belongs to them: their scores and ids, the
     alternatives to them, the chain of a teacher, and the group in which `ner-arch convert` repeats them.
 
-    Other groups of spans stay. For relations, call `find_places` before, and `remove_stale_relations` when the new
+    Other groups of spans stay. For relations, call `annotated_places` before, and `remove_stale_relations` when the new
     entities are set.
     """
     if repeats_entities(doc):
@@ -40,7 +40,7 @@ def repeats_entities(doc: Doc) -> bool:
     return label_spans(doc.ents) == label_spans(doc.spans[SPANS_KEY])
 
 
-def find_places(doc: Doc) -> set[Place]:
+def annotated_places(doc: Doc) -> set[Place]:
     """The entities of a document and the spans of its groups, without the alternatives to entities."""
     groups = [group for key, group in doc.spans.items() if key != ALTERNATIVES]
     return {(span.start_char, span.end_char, span.label_) for spans in (doc.ents, *groups) for span in spans}
@@ -52,8 +52,8 @@ def remove_stale_relations(doc: Doc, before: Set[Place]) -> None:
     Relations between other spans stay: their arguments need not be annotated. A document whose last relation is removed
     counts as one without relations, and not as one where they are not annotated.
 
-    before: `find_places` of the document when the relations were annotated.
+    before: `annotated_places` of the document when the relations were annotated.
     """
-    gone = before - find_places(doc)
+    gone = before - annotated_places(doc)
     if gone:
         keep_relations(doc, lambda key: gone.isdisjoint((key[:3], key[3:6])))

@@ -13,7 +13,7 @@ from spacy.tokens import Doc
 from spacy.util import import_file, load_model
 
 from ..annotation.relations import set_relations
-from ..annotation.replacement import Place, clear_entities, find_places, remove_stale_relations
+from ..annotation.replacement import Place, annotated_places, clear_entities, remove_stale_relations
 from ..annotation.teachers import TEACHER
 from ..formats.lines import SHOWN_CHARACTERS, FormatError, Line
 from .documents import Record, check_record, parse, tokenize
@@ -199,7 +199,7 @@ class Annotator:
         Returns the entities and spans before, by which `remove_stale_relations` knows the relations between them;
         none if the pipeline sets relations.
         """
-        before = set() if "relations" in self.layers else find_places(doc)
+        before = set() if "relations" in self.layers else annotated_places(doc)
         if "entities" in self.layers:
             clear_entities(doc)
         if self.job.to != "spacy" and "spans" in self.layers:

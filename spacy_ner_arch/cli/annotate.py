@@ -75,7 +75,7 @@ def annotate(
     try:
         check_options(to, key, text_column, engine, address)
         teacher = find_soft(soft, to, gold_labels, component)
-        files = find_files(inputs, format, output, text_column)
+        files = choose_inputs(inputs, format, output, text_column)
         without = [file.path for file in files if file.format != "spacy"]
         if gold_labels is not None and without:
             raise ValueError(f"--gold-labels is for .spacy files, and {without[0]} has no annotation; convert it")
@@ -93,7 +93,7 @@ def annotate(
         fail("Cannot annotate", error)
 
 
-def find_files(names: list[str], format: str | None, output: Path, column: str) -> list["Input"]:
+def choose_inputs(names: list[str], format: str | None, output: Path, column: str) -> list["Input"]:
     """The input files. Warns of files that are left out or empty; raises ValueError for one that cannot be read."""
     from ..bulk.inputs import find_inputs
     from ..bulk.raw_records import check_inputs

@@ -11,7 +11,7 @@ from spacy.tokens import Doc, Span
 from spacy.util import minibatch
 
 from ..annotation.describe import Counted, quote
-from ..annotation.replacement import clear_entities, find_places, remove_stale_relations
+from ..annotation.replacement import annotated_places, clear_entities, remove_stale_relations
 from ..annotation.scores import set_score
 from ..annotation.spans import decode_exact
 from ..annotation.tags import LabelledSpan
@@ -163,7 +163,7 @@ def with_entities(doc: Doc, votes: Sequence[Vote], annotated: np.ndarray | None 
     kept.
     """
     new = doc.copy()
-    before = find_places(new)
+    before = annotated_places(new)
     clear_entities(new)
     missing = [] if annotated is None else [new[i : i + 1] for i in np.flatnonzero(~annotated).tolist()]
     entities = [Span(new, start, end, label=label) for start, end, label, _ in votes]

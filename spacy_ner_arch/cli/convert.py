@@ -142,7 +142,7 @@ def convert(
     for path, stem in zip(inputs, stems, strict=True):
         report = ReadReport()
         try:
-            found = find_format(path, format)
+            found = choose_format(path, format)
             check_options(found, options, n_sents != 1 or documents)
             if path.is_dir() and found != "brat":
                 raise ValueError(f"{path} is a folder; give its files")
@@ -225,7 +225,7 @@ def warn_of_replaced(files: Iterable[Path]) -> None:
         msg.warn(f"{path} is there already and will be replaced ({content})")
 
 
-def find_format(path: Path, format: str) -> str:
+def choose_format(path: Path, format: str) -> str:
     """The given format; for `auto`, the one that is found out and printed."""
     from ..formats import FORMATS, detect_format
 

@@ -47,7 +47,7 @@ def debug_data(
         with show_validation_error(config):
             setup = set_up(config, parse_config_overrides(context.args))
         if json_path is not None:
-            check_output(json_path, [config, *find_inputs(setup.nlp.config.interpolate())])
+            check_output(json_path, [config, *files_of_config(setup.nlp.config.interpolate())])
         data, problems = inspect_corpora(setup)
     except (ValueError, OSError, ImportError, ClickException) as error:
         fail(f"Cannot check {config}", error)
@@ -69,7 +69,7 @@ def debug_data(
         raise typer.Exit(1)
 
 
-def find_inputs(config: Config) -> Iterator[Path]:
+def files_of_config(config: Config) -> Iterator[Path]:
     """Files that the paths and the corpora of a config name."""
     from ..formats.files import find_files
 

@@ -19,7 +19,7 @@ from .debug_data_counts import (
     CROSSING,
     IN_BOTH,
     MISSING_TOKENS,
-    SPLIT,
+    SPLIT_TOKENS,
     WITHOUT_SPACES,
     count_candidates,
     count_documents,
@@ -132,13 +132,14 @@ def check_documents(documents: Parts) -> Iterator[Problem]:
                 f"{documents[part]['examples'][CONTRADICTORY][0]}",
                 "keep one of them: if an export has the texts of earlier ones as well, convert the last one only",
             )
-        split, tokens = (documents[part]["counts"][name] for name in (SPLIT, WITHOUT_SPACES))
+        split, tokens = (documents[part]["counts"][name] for name in (SPLIT_TOKENS, WITHOUT_SPACES))
         if split > MOST_SPLIT * tokens:
+            example = documents[part]["examples"][SPLIT_TOKENS][0]
             yield Problem(
                 "warning",
                 f"{split} of {tokens} ({100 * split / tokens:.1f} %) tokens of {part} that stand without their spaces "
-                f"are split by the tokenizer of the pipeline, such as {documents[part]['examples'][SPLIT][0]}: in raw "
-                "text it will read other tokens than it was trained on",
+                f"are split by the tokenizer of the pipeline, such as {example}: in raw text it will read other tokens "
+                "than it was trained on",
                 "convert texts with offsets, or columns of the tokenizer's own tokens, or choose another tokenizer or "
                 "segmenter in [nlp.tokenizer]",
             )

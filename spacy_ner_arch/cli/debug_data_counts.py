@@ -32,9 +32,9 @@ KEPT_EXAMPLES = 5
 IN_BOTH = "documents that are in both corpora"
 CONTRADICTORY = "texts with different annotation in several documents"
 WITHOUT_SPACES = "tokens of documents with unknown spaces"
-SPLIT = "tokens of these that the tokenizer splits"
+SPLIT_TOKENS = "tokens of these that the tokenizer splits"
 UNANNOTATED = "documents without this annotation"
-MISALIGNED = "not aligned with the tokenizer"
+NOT_ALIGNED = "not aligned with the tokenizer"
 CROSSING = "across a sentence boundary"
 OVERLAPPING = "overlapping another one"
 SEVERAL_LABELS = "bounds with several labels"
@@ -97,12 +97,12 @@ def count_splits(tally: Tally, docs: Iterable[Doc], tokenizer: Callable[[str], D
     """Count the tokens of documents with unknown spaces, and those that the tokenizer splits in a text."""
     words = Counter(token.text for doc in docs if doc.has_unknown_spaces for token in doc)
     tally.counts[WITHOUT_SPACES] = words.total()
-    tally.counts[SPLIT] = 0
+    tally.counts[SPLIT_TOKENS] = 0
     describe_split = split_finder(tokenizer)
     for word, number in words.items():
         if split := describe_split(word):
-            tally.note(SPLIT, str, split)
-            tally.counts[SPLIT] += number - 1
+            tally.note(SPLIT_TOKENS, str, split)
+            tally.counts[SPLIT_TOKENS] += number - 1
 
 
 def find_contradictions(docs: Sequence[Doc]) -> list[list[int]]:
@@ -148,7 +148,7 @@ def describe_copies(docs: Sequence[Doc], numbers: Sequence[int]) -> str:
 def count_spans(examples: Sequence[Example], key: str | None = None) -> Counts:
     """Gold entities, or gold spans of a key of doc.spans. `widths` has the number of spans of each width in words."""
     names = (MISSING_TOKENS,) if key is None else (OVERLAPPING, SEVERAL_LABELS)
-    tally = Tally(UNANNOTATED, *names, MISALIGNED, CROSSING)
+    tally = Tally(UNANNOTATED, *names, NOT_ALIGNED, CROSSING)
     labels: Counter[str] = Counter()
     widths: Counter[int] = Counter()
     for eg in examples:
@@ -168,7 +168,7 @@ def count_spans(examples: Sequence[Example], key: str | None = None) -> Counts:
             place = eg.predicted[slice(*aligned)] if aligned else span
             widths[count_words(place)] += 1
             if not aligned:
-                tally.note(MISALIGNED, describe_misaligned, eg, span)
+                tally.note(NOT_ALIGNED, describe_misaligned, eg, span)
             if starts[span.start + 1 : span.end].any():
                 tally.note(CROSSING, describe_span, span)
     return tally.as_dict(labels=dict(labels), widths=dict(sorted(widths.items())))
@@ -196,7 +196,7 @@ def count_relations(examples: Sequence[Example], chosen: Collection[str] | None 
 
     chosen: the labels that count; None for all.
     """
-    tally = Tally(UNANNOTATED, NO_ENTITY, MISALIGNED, CROSSING, PAIRS_WITH_LABELS, BOTH_DIRECTIONS)
+    tally = Tally(UNANNOTATED, NO_ENTITY, NOT_ALIGNED, CROSSING, PAIRS_WITH_LABELS, BOTH_DIRECTIONS)
     labels: Counter[str] = Counter()
     head_first: Counter[str] = Counter()
     types: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -215,7 +215,7 @@ def count_relations(examples: Sequence[Example], chosen: Collection[str] | None 
             if not {head, tail} <= entities:
                 tally.note(NO_ENTITY, describe_relation, doc, key)
             if aligned[0] < 0 or aligned[3] < 0:
-                tally.note(MISALIGNED, describe_relation, doc, key)
+                tally.note(NOT_ALIGNED, describe_relation, doc, key)
             if bisect_right(sentences, head[0]) != bisect_right(sentences, tail[0]):
                 tally.note(CROSSING, describe_relation, doc, key)
         pairs = Counter[tuple]()

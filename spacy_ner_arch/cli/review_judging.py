@@ -19,7 +19,7 @@ from wasabi import msg
 from ..annotation.alternatives import ALTERNATIVES
 from ..annotation.describe import Counted
 from ..annotation.layers import symmetric_labels
-from ..evaluation.doubts import MIN_PROBABILITY, Doubt, entity_doubts, relation_doubts
+from ..evaluation.doubts import MIN_COMPARED, Doubt, entity_doubts, relation_doubts
 from ..formats import write_docbin
 from ..training.checks import unknown_settings
 from .pipelines import GOLD_ENTITIES, check_word_vectors, config_text, parse_config, predict_corpus, with_tokens
@@ -138,7 +138,7 @@ def judge(
     doubts: list[list[Doubt]] = [[] for _ in numbers]
     examples: list[Example] = []
     if taggers:
-        taggers[0].cfg.update(alternatives=MIN_PROBABILITY, threshold=0.0)
+        taggers[0].cfg.update(alternatives=MIN_COMPARED, threshold=0.0)
         # The spans that an entity ruler has set would have no probability.
         taggers[0].overwrite_ents = True
         with nlp.select_pipes(disable=[pipe.name for pipe in extractors]):

@@ -14,7 +14,7 @@ from ..bulk.documents import Record
 from ..pipes.vector_cleaner import find_cleaners
 
 # Least probability of a span that counts as an expected entity.
-MIN_PROBABILITY = 0.01
+MIN_EXPECTED = 0.01
 
 
 class Texts(NamedTuple):
@@ -45,7 +45,7 @@ def judge_texts(nlp: Language, pipe: Any, records: Iterator[tuple[Doc, Record]],
     entities: list[np.ndarray] = []
     seen: set[str] = set()
     empty = repeated = 0
-    before, pipe.cfg["alternatives"] = pipe.cfg["alternatives"], MIN_PROBABILITY
+    before, pipe.cfg["alternatives"] = pipe.cfg["alternatives"], MIN_EXPECTED
     # The readings are found from the vectors of the tokens.
     with nlp.select_pipes(disable=find_cleaners(nlp)):
         for first in records:

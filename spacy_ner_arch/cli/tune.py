@@ -46,7 +46,7 @@ def tune(
     """
     from ..formats.files import replace_folder
     from ..pipes.changed_settings import as_stored
-    from .tune_thresholds import MIN_PROBABILITY, for_precision, for_recall, found_in, report_moved
+    from .tune_thresholds import MIN_FOUND, for_precision, for_recall, found_in, report_moved
 
     if min_recall is None and min_precision is None:
         msg.fail("Give --min-recall or --min-precision", exits=1)
@@ -63,7 +63,7 @@ def tune(
     except ValueError as error:
         msg.fail(str(error), exits=1)
     before = {name: pipe.cfg[name] for name in ("alternatives", "threshold")}
-    pipe.cfg.update(alternatives=MIN_PROBABILITY, threshold=0.0)
+    pipe.cfg.update(alternatives=MIN_FOUND, threshold=0.0)
     settings: dict[str, Any] = {}
     try:
         documents = [found_in(example) for example in predict_corpus(nlp, corpus, [])]

@@ -18,7 +18,7 @@ from ..evaluation.items import annotated_touched_tokens
 from ..evaluation.risk import documents_needed, precision_threshold, recall_threshold, wilson
 
 # Least probability of the spans that are looked at. An entity below it cannot be found at any threshold.
-MIN_PROBABILITY = 1e-8
+MIN_FOUND = 1e-8
 # One-sided 95 % quantile of the normal distribution.
 QUANTILE = 1.645
 
@@ -27,7 +27,7 @@ class FoundEntities(NamedTuple):
     """Gold entities of a document, and what was found in it: spans (start, end, label) in tokens of the pipeline.
 
     gold: gold entities. Bounds within a token are moved to those of the token.
-    spans: probabilities of all spans that have at least MIN_PROBABILITY. Those of a component without probabilities,
+    spans: probabilities of all spans that have at least MIN_FOUND. Those of a component without probabilities,
         such as an entity ruler, have 1, since they stay at any threshold.
     entities: the same of the predicted entities.
     moved: wordings of the gold entities whose bounds were moved.
@@ -122,7 +122,7 @@ def label_threshold(documents: Sequence[FoundEntities], label: str | None, recal
     if threshold is None:
         raise ValueError(
             f"--min-recall {recall} cannot be kept: on average, {lost:.1%} of the {what} of a document have a "
-            f"label that the component does not have, a probability below {MIN_PROBABILITY}, begin or end with white "
+            f"label that the component does not have, a probability below {MIN_FOUND}, begin or end with white "
             "space, or overlap an entity of an earlier component; give a lower recall, or train it further"
         )
     threshold = round_down(threshold)

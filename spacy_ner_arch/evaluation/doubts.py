@@ -13,7 +13,7 @@ from ..annotation.describe import Counted, describe_relation
 from .items import Item, Kind, Match, predicted_spans, relation_items
 
 # Spans of less probability are left out: there are too many of them to be of use.
-MIN_PROBABILITY = 1e-4
+MIN_COMPARED = 1e-4
 # Added to probabilities before they are compared. That 0.0001 is ten times 0.00001 says little about the annotation;
 # benchmarks/label_errors.py finds most errors with 0.01 to 0.03.
 SMOOTHING = 0.03
@@ -23,7 +23,9 @@ KINDS = {Kind.MISSED: "none there", Kind.SPURIOUS: "not annotated"}
 class Doubt(NamedTuple):
     """A gold item that is less probable than something else, or a probable item that is not annotated.
 
-    match: the gold item, None if there is none; and the more probable item, None if that is no item at all.
+    match: the gold item, None if there is none; and as its prediction the alternative to it. That to an entity is the
+        most probable other one, None if no entity is more probable. That to a relation with a probability below 0.5 is
+        the other one of the pair above 0.5, else None.
     gold_score: probability of the gold item; None if it is not known.
     log_odds: logarithm of the probability of the alternative over that of the gold annotation, both plus SMOOTHING.
     """
@@ -48,7 +50,7 @@ def log_ratio(one: float, other: float) -> float:
 def entity_doubts(document: int, example: Example, key: str) -> list[Doubt]:
     """Compare the gold entities of a document with the probabilities of all its spans.
 
-    key: group in doc.spans of the predicted document that gets every span with at least MIN_PROBABILITY.
+    key: group in doc.spans of the predicted document that gets every span with at least MIN_COMPARED.
     """
     reference = example.reference
     gold = [Item(ent.label_, ((ent.start_char, ent.end_char),)) for ent in reference.ents]

@@ -6,7 +6,7 @@ from spacy.tokens import Doc, Span
 
 from ..annotation.relations import Relation, get_relations, has_relations
 from .layout import lay_out
-from .svg import clean, describe_span, draw, tag
+from .svg import clean, draw, span_caption, tag
 
 CELL = "padding:.2em .8em .2em 0;text-align:start;border-bottom:1px solid #8888;overflow-wrap:anywhere"
 PAGE = """<!DOCTYPE html>
@@ -79,6 +79,6 @@ def _make_table(doc: Doc, relations: list[Relation]) -> str:
     rows = [tag("tr", *(tag("th", title, style=CELL) for title in ("Head", "Relation", "Tail", "Score")))]
     for relation in relations:
         score = "" if relation.score is None else f"{relation.score:.4g}"
-        cells = (describe_span(relation.head), relation.label, describe_span(relation.tail), score)
+        cells = (span_caption(relation.head), relation.label, span_caption(relation.tail), score)
         rows.append(tag("tr", *(tag("td", clean(cell), dir="auto", style=CELL) for cell in cells)))
     return tag("table", "\n".join(rows), style="border-collapse:collapse")

@@ -66,7 +66,7 @@ def choose_colors(labels: Iterable[str], chosen: Mapping[str, str] | None = None
     return colors
 
 
-def describe_span(span: Span) -> str:
+def span_caption(span: Span) -> str:
     """Return the text of a span, without line breaks, and its label."""
     return " ".join(span.text.split()) + (f" ({span.label_})" if span.label_ else "")
 
@@ -114,7 +114,7 @@ def _draw_box(box: Box, top: float, color: str) -> str:
     y, width = _box_top(box, top), box.right - box.left
     height, opacity = (WORD + LABEL + 2, "0.16") if box.row == 0 else (2, "1")
     shape = tag("rect", x=box.left, y=y, width=width, height=height, rx=4, stroke=color, fill_opacity=opacity)
-    return tag("g", tag("title", clean(describe_span(box.span))), shape, fill=color)
+    return tag("g", tag("title", clean(span_caption(box.span))), shape, fill=color)
 
 
 def _box_top(box: Box, top: float) -> float:
@@ -138,7 +138,7 @@ def _draw_arc(arc: Arc, top: float, color: str) -> str:
     line = tag("path", d=start + end, fill="none", stroke=color, stroke_width=1.4)
     label = _text(arc.label, arc.middle, y - 5, arc.right - arc.left, ARC_SIZE, **OUTLINE)
     relation = arc.relation
-    parts = (describe_span(relation.head), relation.label, describe_span(relation.tail))
+    parts = (span_caption(relation.head), relation.label, span_caption(relation.tail))
     title = " → ".join(map(isolate, parts))
     if relation.score is not None:
         title += f", score {relation.score:.4g}"
