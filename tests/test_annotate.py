@@ -968,11 +968,11 @@ def test_an_output_that_is_not_complete_is_no_corpus(ruler, texts, tmp_path):
     for corpus in (tmp_path / "corpus", folder):
         with pytest.raises(ValueError, match=expected):
             next(create_corpus(corpus)(spacy.blank("en")))
-        for command in (
-            ["export-data", corpus, tmp_path / "tasks.json", "--format", "label-studio"],
-            ["review", corpus, tmp_path / "review", "--model", ruler],
+        for code, command in (
+            (1, ["export-data", corpus, tmp_path / "tasks.json", "--format", "label-studio"]),
+            (2, ["review", corpus, tmp_path / "review", "--model", ruler]),
         ):
-            assert "is not complete" in run_in_line(*command, code=1)
+            assert "is not complete" in run_in_line(*command, code=code, env={"COLUMNS": "400"})
     for file in folder.glob("part-*"):
         file.unlink()
     with pytest.raises(ValueError, match=expected):

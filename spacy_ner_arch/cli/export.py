@@ -32,7 +32,7 @@ def export(
     ),
     code: Path | None = CODE,
 ) -> None:
-    """Export a trained pipeline for fast prediction on a CPU, in onnxruntime. spacy.load opens the folder as any other.
+    """Export a trained pipeline for fast prediction on a CPU. spacy.load opens the folder as any other.
 
     The embedding, the transformer, the encoder and the scores of the tags run in onnxruntime and NumPy, and so do
     the CRF and its exact probabilities. Other components stay as they are.
