@@ -386,6 +386,18 @@ def test_changed_type_pairs_are_checked(tmp_path):
             spacy.load(tmp_path, config={setting: pairs})
 
 
+@pytest.mark.parametrize("factory, head", [("sequence_ner", "Softmax"), ("relation_extractor", "Relations")])
+def test_changed_class_weights_are_checked(factory, head, tmp_path):
+    """The message said that the component is damaged."""
+    nlp = spacy.blank("en")
+    model = {"@architectures": f"spacy_ner_arch.{head}.v1", "tok2vec": WORDS}
+    nlp.add_pipe(factory, config={"model": model})
+    nlp.initialize(lambda: related_examples(nlp))
+    nlp.to_disk(tmp_path)
+    with pytest.raises(ValueError, match=rf"^{factory}: class_weights names \['TYPO'\], which are not labels"):
+        spacy.load(tmp_path, config={f"components.{factory}.model.class_weights": [["TYPO", 2.0]]})
+
+
 def test_an_untrained_pipeline_takes_all_settings_of_its_config(tmp_path):
     nlp = spacy.blank("en")
     nlp.add_pipe("relation_extractor", config={"model": {"tok2vec": WORDS}})

@@ -1,7 +1,7 @@
 """What every head does: collate annotation, compute a loss, predict, and grow with its labels."""
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any, NamedTuple, cast
 
@@ -71,24 +71,12 @@ def check_width(encoder: nn.Module, states: Any) -> None:
         )
 
 
-def check_factors(**factors: float) -> None:
+def check_factors(class_weights: Mapping[str, float] | None = None, **factors: float) -> None:
     """Raise ValueError for a factor of the loss that is negative or not finite."""
-    for name, factor in factors.items():
+    by_label = {f"class_weights.{label}": weight for label, weight in (class_weights or {}).items()}
+    for name, factor in {**factors, **by_label}.items():
         if not 0.0 <= factor < math.inf:
             raise ValueError(f"{name} = {factor} must be finite and not negative")
-
-
-def check_labels(name: str, given: Iterable[str], labels: Collection[str]) -> None:
-    """Raise ValueError if an argument with this name names labels that the head does not have."""
-    unknown = sorted(set(given) - set(labels))
-    if unknown:
-        raise ValueError(f"{name} names {unknown}, which are not labels; labels are {sorted(set(labels))}")
-
-
-def check_class_weights(weights: Mapping[str, float], labels: Collection[str]) -> None:
-    """Raise ValueError for a weight of an unknown label, and for one that is negative or not finite."""
-    check_labels("class_weights", weights, labels)
-    check_factors(**{f"class_weights.{label}": weight for label, weight in weights.items()})
 
 
 class Head(nn.Module):

@@ -18,7 +18,7 @@ from ..annotation.pair_classes import INVERSE
 from .batch import Batch, send
 from .dropout import dropout
 from .growth import output_layer, regrown
-from .head import EncoderBuilder, Head, HeldOut, Loss, check_class_weights, check_factors, check_labels
+from .head import EncoderBuilder, Head, HeldOut, Loss, check_factors
 from .pair_tensors import Pairs, PairTargets, make_pairs, mean_rows, take, token_rows, wide
 
 
@@ -66,7 +66,7 @@ class PairHead(Head):
         super().__init__(input_size, encoder, loss_scale, consistency)
         if not labels:
             raise ValueError(f"{type(self).__name__}: labels must not be empty")
-        check_factors(negative_weight=negative_weight)
+        check_factors(class_weights, negative_weight=negative_weight)
         self.multi_label = multi_label
         self.dropout = dropout(dropout_rate)
         self.type_size = type_size
@@ -80,7 +80,6 @@ class PairHead(Head):
         self.weights: Tensor
         self.both_ways: Tensor
         self.types = list(types)
-        self._check(labels, symmetric)
         self._set_constants(labels, symmetric)
 
     def collate(self, batch: Batch, items: Sequence[Any] | None, targets: Sequence[Any] | None) -> Batch:
@@ -210,7 +209,6 @@ class PairHead(Head):
     def resize(self, labels: Sequence[str], types: Sequence[str], symmetric: Sequence[str], multi_label: bool) -> None:
         if multi_label != self.multi_label:
             raise ValueError(f"the model was built with multi_label = {self.multi_label}, which cannot change")
-        self._check(labels, symmetric)
         self._resize_labels(labels)
         if self.type_vectors is not None:
             # None stands for an unknown type: a span may have an empty label.
@@ -222,11 +220,6 @@ class PairHead(Head):
         if self.output is not None:
             first = [] if self.multi_label else [""]
             self.output = regrown(self.output, [*first, *labels], [*first, *self.labels])
-
-    def _check(self, labels: Sequence[str], symmetric: Sequence[str]) -> None:
-        known = {label.removesuffix(INVERSE) for label in labels}
-        check_class_weights(self.class_weights, known)
-        check_labels("symmetric", symmetric, known)
 
     def _set_constants(self, labels: Sequence[str], symmetric: Sequence[str]) -> None:
         self.labels, self.symmetric = list(labels), list(symmetric)

@@ -19,7 +19,7 @@ from .distillation import TagTargets, collate_tags
 from .dropout import dropout
 from .forward_backward import expected_counts
 from .growth import kept_rows, output_layer, regrown
-from .head import EncoderBuilder, Head, HeldOut, Loss, check_class_weights, check_factors
+from .head import EncoderBuilder, Head, HeldOut, Loss, check_factors
 
 
 class CRFTagger(Head):
@@ -217,6 +217,7 @@ class SoftmaxTagger(CRFTagger):
         super().__init__(input_size, tags, scheme, **settings)
         if not 0.0 <= label_smoothing < 1.0:
             raise ValueError(f"label_smoothing = {label_smoothing} must be at least 0 and below 1")
+        check_factors(class_weights)
         self.label_smoothing = label_smoothing
         self.class_weights = class_weights or {}
         self.weights: Tensor
@@ -251,6 +252,5 @@ class SoftmaxTagger(CRFTagger):
         for parameter in self.crf.parameters():
             parameter.requires_grad_(False).zero_()
         labels = [split_tag(tag)[1] or OUTSIDE for tag in tags]
-        check_class_weights(self.class_weights, labels)
         weights = self.output.weight.new_tensor([self.class_weights.get(label, 1.0) for label in labels])
         self.register_buffer("weights", weights, persistent=False)
