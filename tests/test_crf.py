@@ -12,10 +12,10 @@ import torchcrf
 from spacy_ner_arch.annotation import tags
 from spacy_ner_arch.annotation.span_terms import SpanTerms, likely_spans, log_probability
 from spacy_ner_arch.annotation.tags import MISSING, decode, encode, legality, split_tag, tag_names
-from spacy_ner_arch.nn import forward_backward
+from spacy_ner_arch.nn import numpy_crf
 from spacy_ner_arch.nn.crf import LinearChainCRF
 from spacy_ner_arch.nn.forward_backward import FORBIDDEN, log_partition
-from spacy_ner_arch.nn.viterbi import best_paths
+from spacy_ner_arch.nn.viterbi import best_path, best_paths
 
 # BIS is not shipped: a new scheme needs no more than an entry in tags.SCHEMES.
 SCHEMES = ["BILUO", "BIO", "BIS"]
@@ -342,11 +342,16 @@ def test_the_best_path_of_a_long_sequence_is_the_best():
     crf = LinearChainCRF(exact.num_tags, batch_first=True, labels=exact.labels, scheme="BILUO")
     crf.load_state_dict(exact.state_dict())
     emissions = torch.randn(1, 50_000, crf.num_tags) * 5
-    assert torch.equal(crf.best_tags(emissions), exact.best_tags(emissions.double()))
+    tags = crf.best_tags(emissions)
+    assert torch.equal(tags, exact.best_tags(emissions.double()))
+    lengths = torch.tensor([50_000])
+    with torch.no_grad():
+        assert torch.equal(tags, best_path(*crf.potentials(emissions, lengths), lengths))
 
 
 @pytest.mark.parametrize("scheme", [None, *SCHEMES])
-def test_small_steps_in_numpy_and_large_ones_in_torch_give_the_same(scheme, monkeypatch):
+def test_numpy_and_torch_give_the_same(scheme, monkeypatch):
+    """NumPy computes small steps of the loss, and predicts on a CPU."""
     crf = make(scheme).float()
     torch.manual_seed(1)
     emissions, mask = 3 * torch.randn(5, 9, crf.num_tags), mask_of([9, 1, 4, 7, 2])
@@ -356,10 +361,11 @@ def test_small_steps_in_numpy_and_large_ones_in_torch_give_the_same(scheme, monk
         loss = crf(emissions, torch.zeros_like(mask, dtype=torch.long), mask)
         return tags, loss, *([] if scheme is None else crf.predict(emissions, mask, torch.tensor(2.0)))
 
-    small = results()
-    monkeypatch.setattr(forward_backward, "SMALL_STEP", 0)
-    large = results()
-    assert torch.equal(small[0], large[0]) and torch.allclose(small[1], large[1])
+    monkeypatch.setattr(numpy_crf, "CANDIDATES", 3 * crf.num_tags**2)  # two parts of the batch
+    in_numpy = results()
+    monkeypatch.setattr(torch.Tensor, "is_cpu", False)
+    in_torch = results()
+    assert torch.equal(in_numpy[0], in_torch[0]) and torch.allclose(in_numpy[1], in_torch[1])
     if scheme is not None:
-        assert torch.equal(small[2][mask], large[2][mask]) and torch.equal(small[2][mask], small[0])
-        assert torch.allclose(*(terms[3][mask].clamp_min(FORBIDDEN / 100) for terms in (small, large)))
+        assert torch.equal(in_numpy[2][mask], in_torch[2][mask]) and torch.equal(in_numpy[2][mask], in_numpy[0])
+        assert torch.allclose(*(terms[3][mask].clamp_min(FORBIDDEN / 100) for terms in (in_numpy, in_torch)))

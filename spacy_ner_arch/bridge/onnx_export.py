@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from ..nn.embed import WordEmbedding
 from ..nn.lstm import BiLSTM
-from ..nn.numpy_crf import ChainParameters
 from ..nn.numpy_embed import embedding_arrays
 from ..nn.spans import SpanClassifier
 from ..nn.taggers import CRFTagger, SoftmaxTagger
 from ..nn.transformer import WordTransformer
-from .onnx_graphs import encoder_graph, quantized, to_numpy, traced
+from .onnx_graphs import encoder_graph, quantized, traced
 from .onnx_layers import INPUTS, LAYERS, run_without_torch
 from .onnx_shim import Exported, OnnxShim
 from .shim import TorchShim, get_shim
@@ -74,16 +73,7 @@ def export(model: Model, int8: bool = False) -> Model:
 def export_tagger(model: Model) -> Exported:
     shim = get_shim(model)
     module: Any = shim.module
-    crf = module.crf
-    chain = ChainParameters(
-        start=crf.start_transitions + crf.start_penalty,
-        transitions=crf.transitions + crf.transition_penalty,
-        end=crf.end_transitions + crf.end_penalty,
-        places=crf.places,
-        extends=crf.extends,
-        temperature=module.temperature,
-    )
-    arrays = {name: to_numpy(tensor) for name, tensor in chain._asdict().items()}
+    arrays = {name: array.copy() for name, array in module.crf.chain_parameters(module.temperature)._asdict().items()}
     graphs = {"encoder": encoder_graph(module.encoder, module.output)}
     return Exported(type(module).__name__, dict(shim.cfg), graphs, arrays)
 

@@ -5,6 +5,7 @@ Letters: B sequences, T steps, K tags.
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torchcrf
 from torch import Tensor
@@ -20,6 +21,7 @@ from .forward_backward import (
     scaled_messages,
     total_score,
 )
+from .numpy_crf import ChainParameters, NumpyCRF
 from .viterbi import best_path, best_paths
 
 
@@ -142,6 +144,8 @@ class LinearChainCRF(torchcrf.CRF):
         with torch.no_grad():
             emissions, mask = self._batch_first(emissions, mask)
             lengths = mask.sum(1)
+            if emissions.is_cpu:
+                return torch.from_numpy(self._in_numpy().best_tags(*time_major(emissions, lengths)))
             return best_path(*self.potentials(emissions, lengths), lengths)
 
     def readings(self, emissions: Tensor, count: int, temperature: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
@@ -189,9 +193,27 @@ class LinearChainCRF(torchcrf.CRF):
         with torch.no_grad():
             emissions, mask = self._batch_first(emissions, mask)
             lengths = mask.sum(1)
+            if emissions.is_cpu:
+                found, terms = self._in_numpy(temperature).predict(*time_major(emissions, lengths))
+                return torch.from_numpy(found), torch.from_numpy(terms)
             scores, transitions = self.potentials(emissions, lengths)
             tags = best_path(scores, transitions, lengths)
             return tags, self._span_log_terms(scores / temperature, transitions / temperature, lengths)
+
+    def chain_parameters(self, temperature: Tensor | float = 1.0) -> ChainParameters:
+        """The parameters as arrays; without labels, no label has places."""
+        return ChainParameters(
+            start=(self.start_transitions + self.start_penalty).numpy(force=True),
+            transitions=(self.transitions + self.transition_penalty).numpy(force=True),
+            end=(self.end_transitions + self.end_penalty).numpy(force=True),
+            places=np.zeros((4, 0), dtype=int) if self.places is None else self.places.numpy(force=True),
+            extends=self.extends.numpy(force=True),
+            temperature=torch.as_tensor(temperature).numpy(force=True),
+        )
+
+    def _in_numpy(self, temperature: Tensor | float = 1.0) -> NumpyCRF:
+        """The CRF with its current parameters in NumPy, for emissions on a CPU."""
+        return NumpyCRF(self.chain_parameters(temperature))
 
     def _span_log_terms(self, scores: Tensor, transitions: Tensor, lengths: Tensor) -> Tensor:
         assert self.places is not None
@@ -267,3 +289,8 @@ class LinearChainCRF(torchcrf.CRF):
             raise ValueError("mask has a hole: padding must follow the last step of a sequence")
         wide = emissions if emissions.dtype == torch.float64 else emissions.float()
         return wide, mask
+
+
+def time_major(emissions: Tensor, lengths: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Arguments of NumpyCRF: emissions (B, T, K) on the CPU as (T, B, K), and lengths (B,)."""
+    return emissions.transpose(0, 1).numpy(force=True), lengths.numpy()

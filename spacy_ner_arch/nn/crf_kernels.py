@@ -2,8 +2,8 @@
 """The recursions of the CRF as Triton kernels: one launch each, instead of several launches a step.
 
 The loop over the steps runs inside the kernel, one program per sequence (and direction). The results are those of
-`scaled_messages` in forward_backward.py and `best_path` in viterbi.py, which remain the reference and the path of the
-CPU. `use_kernels` in fused.py decides between them.
+`scaled_messages` in forward_backward.py and `best_path` in viterbi.py, which remain the reference and run where Triton
+does not. `use_kernels` in fused.py decides between them.
 
 All arithmetic is in float64, also where a GPU computes it at 1/64 of the float32 rate: a step waits for its few
 reductions, not for its K * K products. In exchange no scores have to be kept in log space, whose logsumexp would cost

@@ -1,4 +1,6 @@
-"""Prediction of a linear-chain CRF in NumPy, for exported pipelines, which call no torch.
+"""Prediction of a linear-chain CRF in NumPy: on a CPU, and in exported pipelines, which call no torch.
+
+A call of NumPy costs about a third of one of torch, which is more than the arithmetic of a step on a short batch.
 
 The recursions are those of `viterbi.py` and `forward_backward.py`. The batch is the last axis here, so that NumPy
 computes along it, and both directions of the sums run in one loop. Letters: B sequences, T steps, K tags, L labels; END
@@ -10,6 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..annotation.span_terms import SpanTerms
+
+# Candidates of best paths that are compared at once.
+CANDIDATES = 131_072
+# Subtracting a constant from the scores of a step changes no comparison and keeps the sums of long sequences exact in
+# float32.
+RESCALE_EVERY = 32
 
 
 class ChainParameters(NamedTuple):
@@ -63,39 +71,57 @@ class NumpyCRF:
         emissions: (T, B, K); the padding may hold anything.
         lengths: (B,), steps of each sequence.
         """
-        steps, batch, _ = emissions.shape
-        scores = np.ascontiguousarray(emissions.transpose(0, 2, 1), dtype=float)
-        scores[0] += self.start[:, None]
-        # For an empty sequence this adds to the padding, which is never read.
-        scores[np.maximum(lengths - 1, 0), :, np.arange(batch)] += self.end
-        padding = np.arange(steps)[:, None] >= lengths
+        scores, padding = self._scores(emissions, lengths)
         with np.errstate(divide="ignore", invalid="ignore"):
             tags = self._best_tags(scores, padding)
-            terms = self._terms(scores / self.temperature, padding, lengths)
+            exact = np.ascontiguousarray(scores.transpose(0, 2, 1), dtype=float)
+            terms = self._terms(exact / self.temperature, padding, lengths)
         return tags, terms.transpose(3, 0, 1, 2)
+
+    def best_tags(self, emissions: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """The tags alone of `predict`."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self._best_tags(*self._scores(emissions, lengths))
+
+    def _scores(self, emissions: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Scores (T, B, K) with those of the start and the end, and where padding is, (T, B) bool."""
+        steps, batch, _ = emissions.shape
+        scores = emissions.copy()
+        scores[0] += self.start
+        # For an empty sequence this adds to the padding, which is never read.
+        scores[np.maximum(lengths - 1, 0), np.arange(batch)] += self.end
+        return scores, np.arange(steps)[:, None] >= lengths
 
     def _best_tags(self, scores: np.ndarray, padding: np.ndarray) -> np.ndarray:
         """Viterbi without back pointers: finding the best predecessor again along the path is cheaper."""
-        steps, tags, batch = scores.shape
-        best = np.empty((steps, tags + 1, batch))
-        best[0, :tags] = scores[0]
-        moves = self.moves[:tags, :tags, None]
-        cells = np.empty((tags, tags, batch))
-        for before, current, score in zip(best[:, :tags, None], best[1:, :tags], scores[1:], strict=False):
-            np.add(before, moves, out=cells)
-            np.maximum.reduce(cells, axis=0, out=current)
+        steps, batch, tags = scores.shape
+        moves, into = self.moves[:tags, None, :tags].astype(scores.dtype), self.into.astype(scores.dtype)
+        best = np.empty((steps, batch, tags + 1), dtype=scores.dtype)
+        reached = best[..., :tags]
+        reached[0] = scores[0]
+        # Some sequences at a time, so that all candidates (from, sequence, to) stay in the cache.
+        width = max(1, min(batch, CANDIDATES // tags**2))
+        candidates = np.empty((tags, width, tags), dtype=scores.dtype)
+        parts = [slice(first, first + width) for first in range(0, batch, width)]
+        from_all = reached.transpose(0, 2, 1)[..., None]
+        for step, (before, current, score) in enumerate(zip(from_all, reached[1:], scores[1:], strict=False)):
+            for part in parts:
+                sums = candidates[:, : batch - part.start]
+                np.add(before[:, part], moves, out=sums)
+                np.maximum.reduce(sums, axis=0, out=current[part])
             current += score
+            if step % RESCALE_EVERY == 0:
+                current -= np.maximum.reduce(current, axis=-1, keepdims=True)
         # END wins in the padding and limits no tag before it, so each sequence is traced back from its own last step.
-        np.copyto(best[:, :tags], -np.inf, where=padding[:, None])
-        best[:, tags] = np.log(padding)
+        np.copyto(reached, -np.inf, where=padding[..., None])
+        best[..., tags] = np.log(padding)
         path = np.empty((steps, batch), dtype=np.int64)
-        reached = np.ascontiguousarray(best.transpose(0, 2, 1))[::-1]
         found = path[::-1]
-        reached[0].argmax(axis=-1, out=found[0])
-        for tag, predecessor, score in zip(found, found[1:], reached[1:], strict=False):
-            candidates = self.into.take(tag, axis=0)
-            candidates += score
-            candidates.argmax(axis=-1, out=predecessor)
+        best[-1].argmax(axis=-1, out=found[0])
+        for tag, predecessor, score in zip(found, found[1:], best[-2::-1], strict=False):
+            sums = into.take(tag, axis=0)
+            sums += score
+            sums.argmax(axis=-1, out=predecessor)
         return path.T
 
     def _terms(self, scores: np.ndarray, padding: np.ndarray, lengths: np.ndarray) -> np.ndarray:
