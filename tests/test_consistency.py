@@ -14,9 +14,10 @@ from torch.distributions import Bernoulli, Categorical, kl_divergence
 
 from spacy_ner_arch.annotation.head_input import find_copies
 from spacy_ner_arch.nn import batch as batch_module
+from spacy_ner_arch.nn import pair_softmax
 from spacy_ner_arch.nn.batch import make_batch
-from spacy_ner_arch.nn.consistency import divergence
 from spacy_ner_arch.nn.crf import LinearChainCRF
+from spacy_ner_arch.nn.head import divergence
 from spacy_ner_arch.nn.taggers import CRFTagger
 from spacy_ner_arch.training import parallel
 from spacy_ner_arch.training.twice import create_twice
@@ -69,10 +70,9 @@ def loss_of(pipe, inputs):
     return loss
 
 
-def fix_corrupt_labels(pipe, monkeypatch):
+def fix_corrupt_labels(monkeypatch):
     """Those of TransE are random."""
-    if hasattr(pipe.head, "corrupt"):
-        monkeypatch.setattr(pipe.head, "corrupt", lambda held: (held.argmin(1), held.min(1).values == 0))
+    monkeypatch.setattr(pair_softmax, "corrupt_labels", lambda held: (held.argmin(1), held.min(1).values == 0))
 
 
 def add_noise(pipe, monkeypatch):
@@ -163,7 +163,7 @@ def test_processes_share_copies(monkeypatch):
 @each_component
 def test_without_dropout_copies_agree(kind, monkeypatch):
     _, pipe, examples = make(kind)
-    fix_corrupt_labels(pipe, monkeypatch)
+    fix_corrupt_labels(monkeypatch)
     loss = loss_of(pipe, pipe.update_input(twice(examples)))
     assert loss.total == pytest.approx(2 * pipe.loss_on(examples), rel=1e-5)
     assert loss.parts["consistency"] == pytest.approx(0.0, abs=1e-9)
@@ -174,7 +174,7 @@ def test_the_loss_does_not_depend_on_how_batches_are_cut(kind, monkeypatch):
     _, pipe, examples = make(kind, consistency=3.0)
     add_noise(pipe, monkeypatch)
     inputs = pipe.update_input(twice(examples))
-    fix_corrupt_labels(pipe, monkeypatch)
+    fix_corrupt_labels(monkeypatch)
     results = []
     for tokens in (batch_module.CPU_TOKENS, 14):
         monkeypatch.setattr(batch_module, "CPU_TOKENS", tokens)

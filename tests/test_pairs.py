@@ -13,16 +13,15 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spacy_ner_arch.annotation.gold_relations import GoldPairs
-from spacy_ner_arch.nn import pair_acnn, pair_tensors
+from spacy_ner_arch.nn import pair_acnn, pair_softmax, pair_tensors
 from spacy_ner_arch.nn.batch import Batch, make_batch
 from spacy_ner_arch.nn.dropout import set_dropout
 from spacy_ner_arch.nn.lstm import BiLSTM
 from spacy_ner_arch.nn.pair_acnn import ACNNPairs, steps_of_products, unit
 from spacy_ner_arch.nn.pair_bilstm import BiLSTMAttentionPairs, BiLSTMPairs
 from spacy_ner_arch.nn.pair_markers import MarkerPairs
-from spacy_ner_arch.nn.pair_softmax import MultitaskPairs, SoftmaxPairs, steps_between
+from spacy_ner_arch.nn.pair_softmax import MultitaskPairs, SoftmaxPairs, TransE, corrupt_labels, steps_between
 from spacy_ner_arch.nn.pair_tensors import PairTargets, make_pairs, max_rows, steps_by_pair, steps_by_region
-from spacy_ner_arch.nn.transe import TransE, corrupt_labels
 
 CPU = torch.device("cpu")
 WIDTH = 6
@@ -153,9 +152,12 @@ def rest_of(loss):
     return loss.total - sum(loss.parts.values())
 
 
-def first_wrong(held):
-    """A replacement of `MultitaskPairs.corrupt` that is not random."""
-    return held.argmin(1), held.min(1).values == 0
+@pytest.fixture(autouse=True, scope="module")
+def first_wrong():
+    """A replacement of the random `corrupt_labels` of MultitaskPairs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pair_softmax, "corrupt_labels", lambda held: (held.argmin(1), held.min(1).values == 0))
+        yield
 
 
 # The formulas for one pair
@@ -416,8 +418,6 @@ def test_samples_in_the_targets(name):
 
 def results(module, x, batch):
     """Logits, loss and all gradients."""
-    if isinstance(module, MultitaskPairs):
-        module.corrupt = first_wrong
     torch.manual_seed(5)
     logits, loss = module.logits(x, batch), module(x, batch).total
     inputs = [x, *module.parameters()]
@@ -553,8 +553,6 @@ def test_encoder(name):
     x, batch = make_inputs(module, gold=True)
     x = x.detach().nan_to_num()  # encoders may read the padding, which the bridge fills with zeros
     assert module.width == module.encoder.output_size == 8
-    if name.startswith("multitask"):
-        module.corrupt = first_wrong
     whole, logits = module(x, batch), module.logits(module.encode(x, batch), batch)
     assert whole.total.isfinite() and logits.isfinite().all()
     gradients = torch.autograd.grad(whole.total, module.encoder.parameters())
@@ -607,8 +605,6 @@ def test_the_order_of_documents_does_not_matter(name):
 @every_model
 def test_losses_add_up(name):
     module = make(name)
-    if name.startswith("multitask"):
-        module.corrupt = first_wrong
 
     def loss(documents):
         return module(*make_inputs(module, documents, gold=True)).total
@@ -676,7 +672,7 @@ def test_dropout_of_the_softmax_model_is_sampled_once_per_entity_and_context(con
 
 
 @pytest.mark.parametrize("symmetric", [(), ("knows",)])
-def test_transe_term(symmetric):
+def test_transe_term(symmetric, monkeypatch):
     module = make("multitask", symmetric=symmetric, loss_scale=0.1)
     x, batch = make_inputs(module, SEVERAL_LABELS, gold=True)
     names = [(b, *pair) for b, document in enumerate(DOCUMENTS) for pair in document.pairs]
@@ -687,7 +683,7 @@ def test_transe_term(symmetric):
         sampled.append(corrupt_labels(held))
         return sampled[-1]
 
-    module.corrupt = corrupt
+    monkeypatch.setattr(pair_softmax, "corrupt_labels", corrupt)
     total, parts = module(x, batch)
     (wrong, exists) = sampled[0]
     assert exists.all() and not {(*relation[:3], int(k)) for relation, k in zip(gold, wrong, strict=True)} & set(gold)
@@ -839,8 +835,6 @@ def test_bad_settings(name, settings, message):
 @every_model
 def test_half_precision(name):
     module = make(name, double=False)
-    if name.startswith("multitask"):
-        module.corrupt = first_wrong
     x, with_gold = make_inputs(module, gold=True)
     _, without_gold = make_inputs(module)
     x = x.detach().float().requires_grad_()

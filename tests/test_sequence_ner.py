@@ -645,10 +645,11 @@ def test_alternatives_of_an_unknown_label_are_refused(trained, copy_of):
         nlp(TEXTS[0])
 
 
+@pytest.mark.parametrize("factory", ["sequence_ner", "span_ner", "nested_ner", "relation_extractor"])
 @pytest.mark.parametrize("threshold", [-0.1, 1.5])
-def test_a_threshold_is_a_probability(threshold):
-    with pytest.raises(ValueError, match=f"sequence_ner: threshold = {threshold} must be between 0 and 1"):
-        make_nlp(threshold=threshold)
+def test_a_threshold_is_a_probability(factory, threshold):
+    with pytest.raises(ValueError, match=f"^{factory}: threshold = {threshold} must be between 0 and 1"):
+        spacy.blank("en").add_pipe(factory, config={"threshold": threshold})
 
 
 def test_unknown_scheme_is_refused_when_the_pipeline_is_made():

@@ -17,7 +17,7 @@ from spacy_ner_arch.annotation.spans import GoldSpans, decode_exact, decode_gree
 from spacy_ner_arch.nn import spans as spans_module
 from spacy_ner_arch.nn.batch import make_batch
 from spacy_ner_arch.nn.lstm import BiLSTM
-from spacy_ner_arch.nn.span_logits import Chunk, SpanList, SpanLogits, chunk_logits
+from spacy_ner_arch.nn.span_logits import CPU_SPANS, Chunk, SpanList, SpanLogits, chunk_logits
 from spacy_ner_arch.nn.spans import SpanClassifier
 
 CPU = torch.device("cpu")
@@ -32,6 +32,15 @@ LENGTHS = [5, 1, 0, 7, 2]
 LABELS = ["A", "B", "C"]
 # (document, start, width, class)
 GOLD = {(0, 1, 2, 1), (0, 4, 1, 3), (1, 0, 1, 2), (3, 0, 3, 1), (3, 5, 2, 2), (4, 0, 2, 3)}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_chunks():
+    """Several chunks in a small batch, also on the meta device."""
+    with pytest.MonkeyPatch.context() as patch:
+        for constant in ("CPU_SPANS", "GPU_SPANS"):
+            patch.setattr(spans_module, constant, 4)
+        yield
 
 
 def make(seed=0, max_width=3, width=4, **settings):
@@ -161,10 +170,11 @@ def assert_same_gradients(ours, theirs, x, module):
         assert torch.allclose(a, b, atol=1e-10)
 
 
-@pytest.mark.parametrize("chunk_spans", [1, 5, None])
+@pytest.mark.parametrize("chunk_spans", [1, 5, CPU_SPANS])
 @pytest.mark.parametrize("features", FEATURES)
-def test_logits_and_gradients_equal_the_reference(features, chunk_spans):
-    module, x = make(chunk_spans=chunk_spans, **FEATURES[features]), vectors()
+def test_logits_and_gradients_equal_the_reference(features, chunk_spans, monkeypatch):
+    monkeypatch.setattr(spans_module, "CPU_SPANS", chunk_spans)
+    module, x = make(**FEATURES[features]), vectors()
     ours = module.logits(x, collate(module))
     theirs = reference_logits(module, x, all_spans(3))
     assert torch.allclose(ours, theirs)
@@ -174,7 +184,7 @@ def test_logits_and_gradients_equal_the_reference(features, chunk_spans):
 
 @pytest.mark.parametrize("max_width", [1, 2, 6, 20])
 def test_widths(max_width):
-    module, x = make(max_width=max_width, chunk_spans=4), vectors()
+    module, x = make(max_width=max_width), vectors()
     spans = all_spans(max_width)
     dense = grid(module, x, collate(module))
     assert dense.shape == (sum(LENGTHS), min(max_width, 7), 4)
@@ -186,7 +196,7 @@ def test_widths(max_width):
 
 
 def test_long_batches_are_computed_in_pieces(monkeypatch):
-    module, x = make(chunk_spans=4), vectors()
+    module, x = make(), vectors()
     batch = collate(module)
     whole = module.logits(x, batch)
     monkeypatch.setattr(spans_module, "PIECE_TOKENS", 2)
@@ -290,7 +300,7 @@ def test_predictions_are_log_probabilities():
 @pytest.mark.parametrize("missing", [(), ((0, 2), (3, 6)), ((3, 0), (3, 1), (3, 5), (3, 6))])
 @pytest.mark.parametrize("overlap", [False, True])
 def test_loss_equals_dense_targets(gold, smoothing, missing, overlap):
-    module, x = make(boundary_smoothing=smoothing, negative_weight=0.4, loss_scale=0.1, chunk_spans=4), vectors()
+    module, x = make(boundary_smoothing=smoothing, negative_weight=0.4, loss_scale=0.1), vectors()
     spans = all_spans(3)
     ours = loss_of(module, x, gold, missing=missing, overlap=overlap)
     theirs = reference_loss(module, reference_logits(module, x, spans), spans, gold, missing, overlap)
@@ -340,7 +350,7 @@ def test_losses_of_documents_add_up():
 
 
 def test_candidates_select_spans_of_the_grid():
-    module, x = make(max_width=6, boundary_smoothing=0.3, chunk_spans=6), vectors()
+    module, x = make(max_width=6, boundary_smoothing=0.3), vectors()
     spans = all_spans(6)
     everything = spans[::-1] + spans[:4]  # in any order, some of them twice
     full = grid(module, x, collate(module))
@@ -431,7 +441,7 @@ def test_the_host_never_waits_for_the_device(encoder, monkeypatch):
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: contextlib.nullcontext())  # unknown to autocast
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)
     device = torch.device("meta")
-    module = make(encoder=encoder, boundary_smoothing=0.2, chunk_spans=4).to(device)
+    module = make(encoder=encoder, boundary_smoothing=0.2).to(device)
     x = vectors().to(device).detach().requires_grad_()
     for candidates in (None, all_spans(3)[::2]):
         batch = collate(module, LENGTHS, candidates, GOLD, [(0, 2)], device)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .dropout import dropout
+from .precision import wide
 
 EDGE_LABELS = ("none", "bias", "gate")
 
@@ -89,13 +90,13 @@ class GraphConvolution(nn.Module):
     def forward(self, x: Tensor, edges: Edges) -> Tensor:
         h = F.linear(x, self.weight)
         with torch.autocast(x.device.type, enabled=False):
-            wide = torch.promote_types(h.dtype, torch.float32)
-            gates = self._gates(x.to(wide), edges)
-            total = sum_edges(h.to(wide), edges.sources, edges, gates)
+            dtype = wide(h)
+            gates = self._gates(x.to(dtype), edges)
+            total = sum_edges(h.to(dtype), edges.sources, edges, gates)
             if len(self.bias) == 1:
                 total = total + self.bias
             else:
-                total = total + sum_edges(self.bias.to(wide), edges.labels, edges, gates)
+                total = total + sum_edges(self.bias.to(dtype), edges.labels, edges, gates)
             return (total / edges.sizes).relu()
 
     def _gates(self, x: Tensor, edges: Edges) -> Tensor | None:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from .batch import Batch
-from .consistency import divergence
 
 # Bounds of the calibrated temperature: on a few sentences without an error it would fall to 0.
 TEMPERATURES = (0.5, 10.0)
@@ -79,6 +78,32 @@ def check_factors(class_weights: Mapping[str, float] | None = None, **factors: f
             raise ValueError(f"{name} = {factor} must be finite and not negative")
 
 
+def divergence(scores: Tensor, expected: Tensor, copies: Tensor) -> Tensor:
+    """Mean of both Kullback-Leibler divergences between each item and its copy, summed over the items with a copy.
+
+    In a family of distributions p ~ exp(score) the log partitions cancel:
+
+        KL(p, q) + KL(q, p) = sum over k of (E_p[k] - E_q[k]) (score_p[k] - score_q[k])
+
+    scores: (M, K) scores of the items, such as the logits of a softmax.
+    expected: (M, K) how often k is expected under the scores: the probabilities of a softmax, the marginals of a chain.
+    copies: (M,) int64, row of the same item in the other copy; its own for an item without a copy.
+    Source: Liang et al. 2021 (R-Drop).
+    """
+    difference = scores - scores.index_select(0, copies)
+    # Each two copies are in this sum twice.
+    return (difference * (expected - expected.index_select(0, copies))).sum() / 4
+
+
+def shared_targets(held: Tensor) -> Tensor:
+    """Target probabilities (M, K + 1) of no label, as class 0, and of the labels; the labels of an item share them.
+
+    held: (M, K), 1 where an item has a label and 0 elsewhere.
+    """
+    count = held.sum(1, keepdim=True)
+    return torch.cat([(count == 0).to(held), held / count.clamp_min(1)], dim=1)
+
+
 class Head(nn.Module):
     """Base class of the heads: an optional encoder over the token vectors, and what a subclass makes of its states.
 
@@ -88,7 +113,7 @@ class Head(nn.Module):
     encoder: builder of the encoder; None for none.
     loss_scale: constant factor of the loss, which a subclass applies.
     consistency: factor of the divergence between the predictions for both copies of a document, which a subclass adds
-        to the loss of a batch with copies; see `consistency.divergence`.
+        to the loss of a batch with copies; see `divergence`.
     """
 
     def __init__(
@@ -135,7 +160,7 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def consistency_term(self, scores: Tensor, expected: Tensor, copies: Tensor) -> Tensor:
-        """What a batch with copies adds to the loss. Arguments: see `consistency.divergence`."""
+        """What a batch with copies adds to the loss. Arguments: see `divergence`."""
         return divergence(scores, expected, copies) * self.consistency * self.loss_scale
 
     def predict(self, x: Tensor, batch: Batch) -> tuple[Tensor, ...]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .batch import Batch
 from .dropout import dropout
-from .precision import has_bfloat16
+from .precision import has_bfloat16, wide
 
 # In prediction, steps whose gates exist at the same time.
 STEPS = 4_096
@@ -77,7 +77,7 @@ class BiLSTM(nn.Module):
 
         half = in_half_precision(x)
         with torch.autocast(x.device.type, enabled=half):
-            x = x if half else x.to(torch.promote_types(x.dtype, torch.float32))
+            x = x if half else x.to(wide(x))
             for forward, backward in zip(self.forward_layers, self.backward_layers, strict=True):
                 x = self.dropout(x)
                 if is_long:

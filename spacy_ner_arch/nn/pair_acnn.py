@@ -14,7 +14,8 @@ from .batch import Batch
 from .embed import unit_embedding
 from .growth import regrown
 from .pair_head import PairHead
-from .pair_tensors import PairLayout, Pairs, Piece, distances, in_pieces, region_rows, steps_by_pair, wide
+from .pair_tensors import PairLayout, Pairs, Piece, distances, in_pieces, region_rows, steps_by_pair
+from .precision import wide
 
 # Most products of entities and tokens of a batch that are computed at once; else those of each piece.
 PRODUCTS = 4_194_304

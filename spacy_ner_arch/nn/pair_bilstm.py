@@ -21,8 +21,8 @@ from .pair_tensors import (
     steps_by_region,
     take,
     token_rows,
-    wide,
 )
+from .precision import wide
 
 
 class BiLSTMPairs(PairHead):

@@ -18,8 +18,9 @@ from ..annotation.pair_classes import INVERSE
 from .batch import Batch, send
 from .dropout import dropout
 from .growth import output_layer, regrown
-from .head import EncoderBuilder, Head, HeldOut, Loss, check_factors
-from .pair_tensors import Pairs, PairTargets, make_pairs, mean_rows, take, token_rows, wide
+from .head import EncoderBuilder, Head, HeldOut, Loss, check_factors, shared_targets
+from .pair_tensors import Pairs, PairTargets, make_pairs, mean_rows, take, token_rows
+from .precision import wide
 
 
 class PairHead(Head):
@@ -156,13 +157,8 @@ class PairHead(Head):
         return self.pair_loss(logits, held) + torch.where(held.any(1), log_sum, negative).sum()
 
     def target_weights(self, held: Tensor) -> Tensor:
-        """Target probabilities of the classes, (P, K + 1), each times the weight of its class.
-
-        Several labels of one pair share its target probability equally.
-        """
-        count = held.sum(1, keepdim=True)
-        negative = self.negative_weight * (count == 0)
-        return torch.cat([negative, self.weights * held / count.clamp_min(1)], dim=1)
+        """Target probabilities of the classes, (P, K + 1), each times the weight of its class."""
+        return shared_targets(held) * F.pad(self.weights, (1, 0), value=self.negative_weight)
 
     def additional_losses(self, x: Tensor, pairs: Pairs, targets: PairTargets, held: Tensor) -> dict[str, Tensor]:
         """Further weighted terms of the loss, summed over the pairs, by the names in `terms`."""
@@ -193,8 +189,7 @@ class PairHead(Head):
         positive = logits > 0 if self.multi_label else logits.argmax(1) > 0
         logits, held = logits[positive], held[positive]
         if not self.multi_label:
-            count = held.sum(1, keepdim=True)
-            held = torch.cat([(count == 0).to(held), held / count.clamp_min(1)], dim=1)
+            held = shared_targets(held)
 
         def loss(temperature: Tensor) -> Tensor:
             scaled = logits / temperature

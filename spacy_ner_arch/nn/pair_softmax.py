@@ -27,9 +27,8 @@ from .pair_tensors import (
     mean_rows,
     region_rows,
     steps_by_region,
-    wide,
 )
-from .transe import TransE, corrupt_labels
+from .precision import wide
 
 # Steps that a token counts in steps_between: max_rows keeps several rows for each.
 LEVELS = 2
@@ -193,15 +192,48 @@ class MultitaskPairs(SoftmaxPairs):
         rows, classes, _ = targets
         entities = self.mean_entities(x, pairs)
         difference = entities.index_select(0, pairs.heads[rows]) - entities.index_select(0, pairs.tails[rows])
-        corrupt, exists = self.corrupt(held.index_select(0, rows))
+        corrupt, exists = corrupt_labels(held.index_select(0, rows))
         weight = (exists & ~self.both_ways[classes]) / held.sum(1)[rows]
         # A sum like the loss: a mean would depend on how batches are cut.
         return {"transe": self.transe_weight * (weight * self.transe(difference, classes, corrupt)).sum()}
 
-    def corrupt(self, held: Tensor) -> tuple[Tensor, Tensor]:
-        """Sample a wrong label for each row of held (g, K); see corrupt_labels."""
-        return corrupt_labels(held)
-
     def _resize_labels(self, labels: Sequence[str]) -> None:
         super()._resize_labels(labels)
         self.transe.labels = regrown(self.transe.labels, labels, self.labels)
+
+
+class TransE(nn.Module):
+    """Margin loss between the gold label and a corrupt one, by squared distance.
+
+        d(r) = ||e1 + LN(l_r) - e2||^2        hinge = max(0, d(gold) - d(corrupt) + 1)
+
+    labels: number K of labels.
+    size: width D of an entity.
+
+    Shape: difference e1 - e2 (g, D), gold and corrupt (g,) int64 -> hinge (g,).
+    Source: Bordes et al. 2013; the LayerNorm is that of NERE.
+    """
+
+    def __init__(self, labels: int, size: int) -> None:
+        super().__init__()
+        self.labels = nn.Embedding(labels, size)
+        self.norm = nn.LayerNorm(size)
+
+    def forward(self, difference: Tensor, gold: Tensor, corrupt: Tensor) -> Tensor:
+        translations = self.norm(self.labels.weight)
+
+        def distance(label: Tensor) -> Tensor:
+            return (difference + translations.index_select(0, label)).square().sum(-1)
+
+        return F.relu(distance(gold) - distance(corrupt) + 1)
+
+
+def corrupt_labels(held: Tensor) -> tuple[Tensor, Tensor]:
+    """Sample a negative label for each row, uniformly from the labels that the pair does not have.
+
+    held: (g, K), 1 where a pair has a label, else 0.
+    Returns the labels (g,), and whether there is such a label (g,) bool.
+    """
+    draw = torch.rand_like(held).masked_fill(held > 0, -1.0)
+    best = draw.max(1)
+    return best.indices, best.values >= 0

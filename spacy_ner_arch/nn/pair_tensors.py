@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from .batch import send
 from .dropout import sampling_again, sampling_state
+from .precision import wide
 
 # Steps (pairs or regions times L) and pairs whose states exist at the same time.
 CPU_STEPS, GPU_STEPS = 8_192, 131_072
@@ -109,11 +110,6 @@ def make_pairs(candidates: Sequence[Any], steps: int, device: torch.device) -> P
         between=steps * document_of_pair[order][:, None] + between,
     )
     return Pairs._make([*sent, steps, widest, layout])
-
-
-def wide(x: Tensor) -> torch.dtype:
-    """At least float32."""
-    return torch.promote_types(x.dtype, torch.float32)
 
 
 def token_rows(numbers: Tensor, starts: Tensor, ends: Tensor, steps: int, longest: int) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """Which number formats models can compute in, and which of them is fast on a device."""
 
 import torch
+from torch import Tensor
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 AUTO = "auto"
@@ -26,3 +27,8 @@ def autocast(dtype: str, device: torch.device) -> torch.autocast:
         dtype = "bfloat16" if has_bfloat16(device) else "float32"
     enabled = dtype == "bfloat16" or (dtype == "float16" and device.type != "cpu")
     return torch.autocast(device.type, DTYPES[dtype], enabled=enabled)
+
+
+def wide(x: Tensor) -> torch.dtype:
+    """The dtype of a tensor, or float32 if that is wider."""
+    return torch.promote_types(x.dtype, torch.float32)

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from .batch import Batch, send
 
-# Spans that a CPU computes at the same time.
-CPU_SPANS = 320
+# Spans that a CPU or a GPU computes at the same time.
+CPU_SPANS, GPU_SPANS = 320, 2_048
 
 
 class Block(NamedTuple):

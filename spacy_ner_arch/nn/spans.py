@@ -19,8 +19,9 @@ from ..annotation.spans import GoldSpans
 from .batch import Batch, send
 from .dropout import dropout
 from .growth import output_layer, regrown
-from .head import EncoderBuilder, Head, HeldOut, Loss, check_factors
-from .span_logits import CPU_SPANS, Block, Chunk, SpanList, SpanLogits, chunk_logits
+from .head import EncoderBuilder, Head, HeldOut, Loss, check_factors, shared_targets
+from .precision import wide
+from .span_logits import CPU_SPANS, GPU_SPANS, Block, Chunk, SpanList, SpanLogits, chunk_logits
 
 # Tokens whose tables exist at the same time: three rows of the hidden width for each.
 PIECE_TOKENS = 4096
@@ -76,7 +77,6 @@ class SpanClassifier(Head):
     boundary_smoothing: share of an entity's target probability that is moved to its neighbors (start or end differs by
         one).
     loss_scale: constant factor of the loss, which is summed over the spans.
-    chunk_spans: spans that are computed at the same time; None for 320 on a CPU and 2048 elsewhere.
     consistency: factor of the divergence between the predictions for both copies of a span.
 
     SpanSynLSTM uses `attention` and `length_size`; SpanNER `length_size` and `relu_length_size` without attention.
@@ -102,7 +102,6 @@ class SpanClassifier(Head):
         negative_weight: float = 0.5,
         boundary_smoothing: float = 0.0,
         loss_scale: float = 0.001,
-        chunk_spans: int | None = None,
         consistency: float = 0.0,
     ) -> None:
         super().__init__(input_size, encoder, loss_scale, consistency)
@@ -124,7 +123,6 @@ class SpanClassifier(Head):
         self.max_width = max_width
         self.negative_weight = negative_weight
         self.boundary_smoothing = boundary_smoothing
-        self.chunk_spans = chunk_spans
 
     def collate(self, batch: Batch, items: Sequence[np.ndarray] | None, targets: Sequence[GoldSpans] | None) -> Batch:
         batch.items = SpanList(batch, self.max_width, items)
@@ -204,8 +202,7 @@ class SpanClassifier(Head):
         if len(spans):
             row, found = spans.find(token, width)
             held = held.index_put((row[found], label[found]), held.new_ones(()))
-        count = held.sum(1, keepdim=True)
-        held = torch.cat([(count == 0).to(held), held[:, 1:] / count.clamp_min(1)], dim=1)
+        held = shared_targets(held[:, 1:])
         found_by_model = logits.argmax(-1) > 0
         if missing is not None:
             found_by_model &= ~batch.targets.unknown(spans) & has_negatives(batch, batch.targets)[spans.token]
@@ -235,7 +232,7 @@ class SpanClassifier(Head):
     def _piece(self, x: Tensor, length: Tensor, spans: SpanList, piece: Block) -> Tensor:
         """Logits of the spans of one piece; x (n, D) are its tokens."""
         tables = self._token_tables(x)
-        size = self.chunk_spans or (CPU_SPANS if x.device.type == "cpu" else 2048)
+        size = CPU_SPANS if x.is_cpu else GPU_SPANS
         chunks = [
             Chunk(
                 spans.token[block.first : block.last] - block.low,
@@ -256,10 +253,9 @@ class SpanClassifier(Head):
         if self.attention is not None:
             tables.append(F.linear(x, mean_weight))
         with torch.autocast(x.device.type, enabled=False):
-            wide = torch.promote_types(x.dtype, torch.float32)
-            tables = [table.to(wide) for table in tables]
+            tables = [table.to(wide(x)) for table in tables]
             if self.attention is not None:
-                tables.append(self.attention(x.to(wide)).squeeze(1))
+                tables.append(self.attention(x.to(wide(x))).squeeze(1))
         return tables
 
     def chunk_logits(self, x: Tensor, token: Tensor, width: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .batch import Batch, send
+from .precision import wide
 
 
 class ReadingOrder(NamedTuple):
@@ -84,17 +85,17 @@ class SynLSTMRecurrence(torch.autograd.Function):
         bias: Tensor,
     ) -> Tensor:
         tokens, hidden = len(x), hidden_weight.shape[2]
-        wide = torch.promote_types(x.dtype, torch.float32)
+        dtype = wide(x)
         projected = bias.to(x.dtype).unsqueeze(1).repeat(1, tokens, 1)
         for direction, from_x, from_m in zip(projected, input_weight, graph_weight, strict=True):
             direction[:, : 4 * hidden].addmm_(x, from_x.t())
             direction[:, 2 * hidden :].addmm_(m, from_m.t())
-        gates = projected.view(2 * tokens, 6 * hidden).index_select(0, order.tokens).to(wide)
+        gates = projected.view(2 * tokens, 6 * hidden).index_select(0, order.tokens).to(dtype)
         del projected
 
         states, cells = gates.new_zeros(2, 2 * tokens + 1, hidden).unbind()
         squashed = torch.empty_like(cells[:-1])
-        recurrent = hidden_weight.to(wide).transpose(1, 2).contiguous()
+        recurrent = hidden_weight.to(dtype).transpose(1, 2).contiguous()
         state = cell = None
         start = 0
         for steps, documents in order.runs:

@@ -59,6 +59,9 @@ class TorchPipe(TrainablePipe):
         self.scorer = scorer
         with named_errors(name):
             self.loss_weight = make_loss_weight(loss_weight)
+        threshold = cfg.get("threshold", 0.0)
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"{name}: threshold = {threshold} must be between 0 and 1")
         self.is_weighted = loss_weight != 1.0
         # What the config says of the settings, which can change later.
         self.configured = as_stored(cfg)

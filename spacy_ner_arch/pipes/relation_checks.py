@@ -34,7 +34,6 @@ def check_settings(
     *,
     candidates: Callable[..., Candidates],
     direction: str,
-    threshold: float,
     type_pairs: str | ByLabel,
     decode: str,
     has_limits: bool,
@@ -59,10 +58,8 @@ def check_settings(
         )
     if decode != "graph" and has_limits:
         raise ValueError(f'{name}: one_head and one_tail are for decode = "graph"')
-    if not 0 <= threshold <= 1 or (negative_ratio is not None and negative_ratio <= 0):
-        raise ValueError(
-            f"{name}: threshold = {threshold} must be between 0 and 1, negative_ratio = {negative_ratio} above 0"
-        )
+    if negative_ratio is not None and negative_ratio <= 0:
+        raise ValueError(f"{name}: negative_ratio = {negative_ratio} must be above 0")
 
 
 def check_pipeline(

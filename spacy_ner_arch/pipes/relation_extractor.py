@@ -213,7 +213,6 @@ class RelationExtractor(TorchPipe):
             name,
             candidates=candidates,
             direction=direction,
-            threshold=threshold,
             type_pairs=type_pairs,
             decode=decode,
             has_limits=bool(one_head or one_tail),

@@ -136,8 +136,6 @@ class SequenceNER(TorchPipe):
             find_scheme(scheme)
             if isinstance(alternatives, (dict, list)):
                 alternatives = by_label("alternatives", alternatives, float)
-        if not 0 <= threshold <= 1:
-            raise ValueError(f"{name}: threshold = {threshold} must be between 0 and 1")
         for least in alternatives.values() if isinstance(alternatives, dict) else (alternatives,):
             if least is not None and not 0 < least <= 1:
                 raise ValueError(f"{name}: alternatives = {alternatives} must be above 0 and at most 1")

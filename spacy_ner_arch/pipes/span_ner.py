@@ -113,10 +113,8 @@ class SpanPipe(TorchPipe):
         suggester: Callable | None,
         **settings: Any,
     ) -> None:
-        if max_width < 1 or not 0 <= threshold <= 1:
-            raise ValueError(
-                f"{name}: max_width = {max_width} must be at least 1, and threshold = {threshold} between 0 and 1"
-            )
+        if max_width < 1:
+            raise ValueError(f"{name}: max_width = {max_width} must be at least 1")
         super().__init__(vocab, model, name, max_width=max_width, threshold=threshold, **settings)
         self.suggester = suggester
 
