@@ -14,6 +14,7 @@ from itertools import chain
 from typing import Any, cast
 
 import torch
+from spacy.language import Language
 from thinc.api import Model, Optimizer, Shim, get_torch_default_device
 from torch import Tensor, nn
 
@@ -314,6 +315,14 @@ def torch_shims(model: Model) -> Iterator[tuple[Model, TorchShim]]:
     """All layers of a model that are torch modules of this package, with their shims."""
     for node in model.walk():
         yield from ((node, shim) for shim in node.shims if isinstance(shim, TorchShim))
+
+
+def pipeline_shims(nlp: Language) -> Iterator[tuple[str, Model, TorchShim]]:
+    """All torch modules of this package in a pipeline: name of the component, layer, shim."""
+    for component, pipe in nlp.pipeline:
+        model = getattr(pipe, "model", None)
+        if isinstance(model, Model):
+            yield from ((component, node, shim) for node, shim in torch_shims(model))
 
 
 def device_of(model: Model) -> torch.device:

@@ -11,7 +11,7 @@ from spacy.training import Example
 
 from ..annotation.describe import quote
 from ..annotation.entities import scored_entities, scored_spans
-from ..bridge.shim import torch_shims
+from ..bridge.shim import pipeline_shims
 from .pipelines import GOLD_ENTITIES, finds_entities
 
 # Documents that are predicted before the time is taken.
@@ -97,9 +97,8 @@ class Comparison(NamedTuple):
 
 def compare(before: Language, after: Language, corpus: Path) -> Comparison:
     """Predict a corpus with two pipelines, the first one in float32. Raises ValueError for an empty corpus."""
-    for _, pipe in before.pipeline:
-        for _, shim in torch_shims(pipe.model) if hasattr(pipe, "model") and hasattr(pipe.model, "walk") else ():
-            shim.dtype = "float32"
+    for _, _, shim in pipeline_shims(before):
+        shim.dtype = "float32"
     one, other = predicted(before, corpus), predicted(after, corpus)
     differing, difference = [], 0.0
     for doc, again in zip(one.docs, other.docs, strict=True):

@@ -7,11 +7,10 @@ from typing import Any
 
 from spacy.language import Language
 from spacy.util import registry
-from thinc.api import Model
 from thinc.schedules import constant
 
 from ..bridge.optimizer import ParameterGroup
-from ..bridge.shim import TorchShim, torch_shims
+from ..bridge.shim import TorchShim, pipeline_shims
 from ..nn.transformer import WordTransformer
 
 STAGE_KEYS = {"steps", "groups"}
@@ -141,11 +140,9 @@ def check(stages: dict[str, dict[str, Any]]) -> None:
 
 def layer_shims(nlp: Language) -> Iterator[tuple[str, TorchShim]]:
     """All torch modules of the pipeline with their names, `component.layer`."""
-    for component, pipe in nlp.pipeline:
-        model = getattr(pipe, "model", None)
-        for node, shim in torch_shims(model) if isinstance(model, Model) else ():
-            if shim.is_initialized:
-                yield f"{component}.{node.name}", shim
+    for component, node, shim in pipeline_shims(nlp):
+        if shim.is_initialized:
+            yield f"{component}.{node.name}", shim
 
 
 def find_groups(nlp: Language, name: str, stage: dict[str, Any]) -> dict[str, dict[TorchShim, frozenset[str]]]:
