@@ -44,14 +44,14 @@ def with_marked_copies(head: Model[HeadInput, Any], marks: Sequence[str], contex
         )
     settings = {"marks": list(marks), "context": context}
     attrs = {name: Fixed(value, f"{name} of spacy_ner_arch.MarkerPairs.v1") for name, value in settings.items()}
-    return Model(NAME, forward, init=initialize, layers=[head], attrs=attrs)
+    return Model(NAME, marked_forward, init=initialize, layers=[head], attrs=attrs)
 
 
 def initialize(model: Model[HeadInput, Any], X: list[Doc] | None = None, Y: Any = None) -> None:
     model.layers[0].initialize(X=X, Y=Y)
 
 
-def forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> tuple[Any, Callable]:
+def marked_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> tuple[Any, Callable]:
     head = model.layers[0]
     docs, items, targets, method, _ = as_input(inputs, needs_pairs=True)
     docs, found = of_words(docs, items or [])

@@ -27,7 +27,7 @@ from .onnx_shim import ORIGINAL, OnnxShim
 from .rows import check_lengths, cut_rows
 from .shim import no_backprop
 from .transformer_listener import WordBatch
-from .windows import make_batches
+from .windows import window_batches
 from .wordpieces import get_pieces
 
 CPU = torch.device("cpu")
@@ -50,15 +50,15 @@ def refuse_training(is_train: bool) -> None:
         raise ValueError(f"an exported model cannot be trained: {ORIGINAL}")
 
 
-def refuse_initialization(model: Model, X: Any = None, Y: Any = None) -> None:
-    """`init` of an exported layer: spaCy also initializes models that are loaded already, to infer their widths."""
+def check_loaded(model: Model, X: Any = None, Y: Any = None) -> None:
+    """Raise ValueError if nothing is loaded: an exported layer cannot be initialized."""
     get_shim(model)
 
 
 # Heads and encoders
 
 
-def head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> tuple[Any, Callable]:
+def onnx_head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> tuple[Any, Callable]:
     refuse_training(is_train)
     shim = get_shim(model)
     docs, items, targets, method, _ = as_input(inputs)
@@ -103,7 +103,7 @@ def predict_spans(shim: OnnxShim, x: np.ndarray, lengths: np.ndarray, items: Any
     return [(rows,) for rows in np.split(found, lengths.cumsum()[:-1])]
 
 
-def encoder_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Callable]:
+def onnx_encoder_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Callable]:
     refuse_training(is_train)
     shim = get_shim(model)
     encoded: list[Any] = [model.ops.alloc2f(len(doc), model.get_dim("nO")) for doc in docs]
@@ -146,7 +146,7 @@ def batches(
 # Embeddings
 
 
-def embed_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Any]:
+def onnx_embed_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Any]:
     refuse_training(is_train)
     shim = get_shim(model)
     lengths = [len(doc) for doc in docs]
@@ -163,7 +163,7 @@ def embed_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[list[F
     return cut_rows(shim.prepared(*arrays, vectors), lengths), no_backprop
 
 
-def concatenate_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Any]:
+def onnx_concatenate_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Any]:
     refuse_training(is_train)
     parts: list[list[Any]] = [layer.predict(docs) for layer in model.layers]
     for part in parts:
@@ -174,7 +174,7 @@ def concatenate_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[
 # Transformers
 
 
-def transformer_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[FullTransformerBatch, Callable]:
+def onnx_transformer_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[FullTransformerBatch, Callable]:
     refuse_training(is_train)
     shim = get_shim(model)
     lengths = [len(doc) for doc in docs]
@@ -182,7 +182,7 @@ def transformer_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[
         return WordBatch([model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs]), no_backprop
     windows = get_pieces(model).windows([doc for doc in docs if len(doc)])
     groups = cut([len(ids) for ids in windows.pieces], CPU, PADDING)
-    order, read = make_batches(windows, int(shim.exported.arrays["padding"]), CPU, groups)
+    order, read = window_batches(windows, int(shim.exported.arrays["padding"]), CPU, groups)
     vectors = []
     for ids, mask, rows, starts, counts, *types in read:
         inputs = dict(zip(INPUTS, [ids, mask.astype(np.int64), *types], strict=False))
@@ -214,11 +214,11 @@ HEADS: dict[str, Callable[[OnnxShim, np.ndarray, np.ndarray, Any], Predictions]]
 }
 # What takes the place of a layer in an exported model.
 LAYERS: dict[Callable, Callable] = {
-    head.head_forward: head_forward,
-    encoder.encoder_forward: encoder_forward,
-    word_embedding.embed_forward: embed_forward,
-    word_embedding.concatenate_forward: concatenate_forward,
-    transformer.forward: transformer_forward,
+    head.head_forward: onnx_head_forward,
+    encoder.encoder_forward: onnx_encoder_forward,
+    word_embedding.embed_forward: onnx_embed_forward,
+    word_embedding.concatenate_forward: onnx_concatenate_forward,
+    transformer.forward: onnx_transformer_forward,
 }
 
 
@@ -230,5 +230,5 @@ def run_without_torch(model: Model) -> Model:
             node._func = layer
         if layer is not None and node.shims:
             node._shims[0] = OnnxShim()
-            node.init = refuse_initialization
+            node.init = check_loaded
     return model

@@ -22,7 +22,7 @@ ODD_TEXT = ["Zoë", "said", ":", "\u201c", "北京", "\u00a0", "🙂", "counteri
 PROBE, TOLERANCE = 512, 1e-5
 
 
-def check_settings(tokenizer_config: dict[str, Any], transformer_config: dict[str, Any]) -> None:
+def check_safe_settings(tokenizer_config: dict[str, Any], transformer_config: dict[str, Any]) -> None:
     """Raise ValueError for settings that have no effect here, or that would run code."""
     for block, settings in (("tokenizer_config", tokenizer_config), ("transformer_config", transformer_config)):
         refused = sorted(UNSAFE_SETTINGS & set(settings))
@@ -112,7 +112,7 @@ def check_sizes(module: WordTransformer, pieces: WordPieces) -> None:
         raise ValueError(f"pad_token_id = {module.padding}, but there are embeddings for {rows} pieces only")
 
 
-def check_vectors(module: WordTransformer, pieces: WordPieces, device: torch.device) -> None:
+def check_independence(module: WordTransformer, pieces: WordPieces, device: torch.device) -> None:
     """Raise ValueError if vectors depend on the other documents of the batch, or not on the other words of the text.
 
     Some families do not mask the padding, or read it as text; others return something without their CUDA kernels. All

@@ -24,7 +24,7 @@ from torch import Tensor
 from ..nn.transformer import POOLINGS, WordTransformer, stored_config
 from .errors import ChangedSetting
 from .own_transformer import replace_listener, replace_listener_cfg
-from .pretrained import check_dtype, check_settings, check_sizes, check_vectors, load_pretrained
+from .pretrained import check_dtype, check_independence, check_safe_settings, check_sizes, load_pretrained
 from .rows import split
 from .shim import TorchShim, get_shim, no_backprop
 from .storage import Fixed
@@ -75,7 +75,7 @@ def word_transformer(
         raise ValueError(
             f"spacy_ner_arch.TransformerModel.v1: unknown pooling {pooling!r}; known are {', '.join(POOLINGS)}"
         )
-    check_settings(tokenizer_config, transformer_config)
+    check_safe_settings(tokenizer_config, transformer_config)
     # The implementation of the attention uses the same weights as any other one, so it can be changed.
     network = {key: value for key, value in transformer_config.items() if key != ATTENTION}
     settings = {"pooling": pooling, "tokenizer_config": tokenizer_config, "transformer_config": network}
@@ -131,7 +131,7 @@ def initialize(
         )
         pieces.initialize(tokenizer)
         check_sizes(module, pieces)
-        check_vectors(module, pieces, shim.device)
+        check_independence(module, pieces, shim.device)
         check_dtype(module, pieces, shim.device, shim.dtype)
     except Exception as error:  # whatever a family of models raises that is not made for this
         shim.from_bytes(b"")
@@ -158,10 +158,11 @@ def forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[FullTransfor
     if is_train:
         return WordBatch(model.attrs["cache"].get(model, docs)), no_backprop
     # Documents can be kept: each owns its vectors, so that it does not keep those of its batch.
-    return WordBatch([vectors.copy() for vectors in split(model, predict_vectors(model, docs), lengths)]), no_backprop
+    vectors = split(model, transformer_vectors(model, docs), lengths)
+    return WordBatch([rows.copy() for rows in vectors]), no_backprop
 
 
-def predict_vectors(model: Model, docs: Sequence[Doc]) -> Tensor:
+def transformer_vectors(model: Model, docs: Sequence[Doc]) -> Tensor:
     """Vectors (N, D) of all words."""
     if not any(len(doc) for doc in docs):
         return torch.zeros((0, model.get_dim("nO")), device=get_shim(model).device)
@@ -212,7 +213,7 @@ class VectorCache:
         new = {key: doc for key, doc in zip(keys, docs, strict=True) if key not in self._vectors}
         found: dict[bytes, Floats2d] = {}
         if new:
-            computed = predict_vectors(model, list(new.values()))
+            computed = transformer_vectors(model, list(new.values()))
             found = dict(zip(new, split(model, computed, map(len, new.values())), strict=True))
             size = computed.numel() * computed.element_size()
             if self._bytes + size <= self.limit:

@@ -42,13 +42,13 @@ def collate(
     pad: id of the piece for padding.
     groups: numbers of the windows of each batch; batches with little padding if None.
     """
-    places, batches = make_batches(windows, pad, device, groups)
+    places, batches = window_batches(windows, pad, device, groups)
     order, *sent = send([places, *chain.from_iterable(batches)], device)
     tensors = iter(sent)
     return order, [Pieces(*islice(tensors, len(arrays))) for arrays in batches]
 
 
-def make_batches(
+def window_batches(
     windows: Windows, pad: int, device: torch.device, groups: Sequence[Sequence[int]] | None = None
 ) -> tuple[np.ndarray, list[list[np.ndarray]]]:
     """The arrays that `collate` sends to the device: the order of the words, and those of each batch."""

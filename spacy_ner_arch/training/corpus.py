@@ -107,7 +107,7 @@ def augment(
         yield augmented
 
 
-def find_places(source: Doc, target: Doc) -> dict[int, int] | None:
+def word_map(source: Doc, target: Doc) -> dict[int, int] | None:
     """The token of a document in the place of each word of another one; None for another number of words. White space
     does not count.
     """
@@ -117,7 +117,7 @@ def find_places(source: Doc, target: Doc) -> dict[int, int] | None:
 
 def copy_sentences(source: Doc, target: Doc) -> None:
     """Copy sentence starts to a document with other words, of which there are as many."""
-    place = find_places(source, target)
+    place = word_map(source, target)
     if place is None:
         warnings.warn(
             "spacy_ner_arch.Corpus.v1: the augmenter changes the number of words, and sentence starts are lost; let "
@@ -133,7 +133,7 @@ def copy_sentences(source: Doc, target: Doc) -> None:
 def copy_relations(source: Doc, target: Doc) -> None:
     """Copy relations to a document with other words, of which there are as many."""
     relations = get_relations(source)
-    place = find_places(source, target) or {}
+    place = word_map(source, target) or {}
 
     def move(span: Span) -> Span | None:
         tokens = [place[token.i] for token in span if token.i in place]
