@@ -78,11 +78,11 @@ def span_gains(bounds: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     certain = np.isinf(probabilities)
     shares = np.where(certain, 0.0, probabilities).astype(np.float64)
 
-    def log_nothing(ends: np.ndarray) -> np.ndarray:
+    def log_nothing(stops: np.ndarray) -> np.ndarray:
         """Sums before each place of the log probability that no span covers it."""
         covered = np.zeros(int(bounds.max(initial=0)) + 1)
         np.add.at(covered, starts, shares)
-        np.subtract.at(covered, ends, shares)
+        np.subtract.at(covered, stops, shares)
         left = np.log(np.maximum(1 - covered.cumsum(), LEAST_NOTHING))
         return np.concatenate([[0.0], left.cumsum()])
 

@@ -68,7 +68,9 @@ def score_pairs(
     yes, no: log probabilities (P, C) that a label holds, and that none (or not this one) holds.
     entity_scores: (E,), probabilities of the entities.
     """
-    symmetric, reverse, odds = rules.is_symmetric, np.arange(len(candidates.pairs)), yes - no
+    symmetric = rules.is_symmetric
+    reverse = np.arange(len(candidates.pairs))
+    odds = yes - no
     if symmetric.any():
         reverse = reverse_rows(candidates)
         odds = np.where(symmetric, (odds + odds[reverse]) / 2, odds)

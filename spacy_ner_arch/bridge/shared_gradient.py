@@ -36,7 +36,7 @@ class SharedGradient:
         shim.pending = self._pending = partial(self._run, backprop)
 
     def withdraw(self, shim: TorchShim) -> None:
-        """Run nothing later. What another batch has left stays."""
+        """Cancel the deferred backward pass of this batch, unless a later batch has replaced it."""
         if shim.pending is self._pending:
             shim.pending = None
 

@@ -44,7 +44,8 @@ def listen(model: TokenListener, docs: list[Doc], is_train: bool) -> tuple[list[
     if not is_train or model._batch_id is None:
         return doc_vectors(model, docs, is_train), no_backprop
     if model._batch_id != model.get_batch_id(docs) and all(has_vectors(doc) for doc in docs if len(doc)):
-        # The listener rested in the update for which it got the batch; this one is without the encoder.
+        # Its component was not updated with the batch that the encoder sent, so that batch is stale. This update is
+        # without the encoder.
         clear(model, model._outputs)
         return doc_vectors(model, docs, is_train), no_backprop
     model.verify_inputs(docs)

@@ -59,7 +59,7 @@ def build_encoder(build: EncoderBuilder, input_size: int) -> nn.Module:
 
 
 def check_width(encoder: nn.Module, states: Any) -> None:
-    """Raise ValueError for what are no states of the width that the encoder says."""
+    """Raise ValueError unless the encoder returned a tensor of its declared output_size."""
     if not isinstance(states, Tensor):
         found = type(states).__name__
         raise ValueError(f"its encoder {type(encoder).__name__} returns a {found} in the place of a tensor")

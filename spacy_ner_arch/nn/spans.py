@@ -47,7 +47,7 @@ class SpanTargets(NamedTuple):
 def has_negatives(batch: Batch, targets: SpanTargets) -> Tensor:
     """(N,) bool, tokens of documents that are annotated completely, or have an annotated token outside of gold spans.
 
-    In others only spans are marked; no probability could be too high for them.
+    Otherwise nothing contradicts a high probability, and calibration would push all of them to 1.
     """
     assert targets.missing is not None
     ends = targets.token + targets.width

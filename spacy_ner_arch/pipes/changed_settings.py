@@ -1,4 +1,4 @@
-"""Settings of a stored component that its config now has otherwise."""
+"""Settings whose value in the config differs from the stored component."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -73,7 +73,8 @@ def set_weights(nlp: Language, tensors: dict[str, Tensor]) -> None:
 def optimizer_keys(nlp: Language) -> dict[str, tuple[tuple[Any, str], torch.device | None]]:
     """Map stable names of parameters to their keys in thinc's optimizer, which differ between processes.
 
-    With the device of parameters of this package, for which the optimizer has tensors; None for others.
+    Also the device of parameters in a TorchShim, whose moments are torch tensors; None for those of thinc, whose
+    moments are arrays.
     """
     keys: dict[str, tuple[tuple[Any, str], torch.device | None]] = {}
     for name, node in nodes(nlp):
