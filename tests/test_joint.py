@@ -44,6 +44,23 @@ def encoder_gradients(nlp, examples):
     return {name: p.grad.clone() for name, p in module.named_parameters()}, losses
 
 
+def test_an_error_of_loading_names_the_shared_encoder_and_its_file(tmp_path):
+    nlp = joint_nlp()
+    nlp.rename_pipe("tok2vec", "shared")
+    nlp.initialize(lambda: related_examples(nlp))
+    nlp.to_disk(tmp_path)
+    file = tmp_path / "shared" / "model"
+    message = rf"^shared: the size of a layer .* was .*weight_ih_l0\) in {file}, and is 56 ×"
+    with pytest.raises(ValueError, match=message):
+        spacy.load(tmp_path, config={"components.shared.model.encoder.hidden_size": 14})
+    file.write_bytes(file.read_bytes().replace(b"checksum", b"checkgum"))
+    with pytest.raises(ValueError, match=f"^shared: {file} is damaged or does not fit its config"):
+        spacy.load(tmp_path)
+    stored = nlp.to_bytes().replace(b"checksum", b"checkgum")
+    with pytest.raises(ValueError, match="^shared: its model is damaged or does not fit its config"):
+        spacy.blank("en").from_config(nlp.config).from_bytes(stored)
+
+
 @pytest.mark.parametrize("encoder", ["tok2vec", "transformer"])
 @pytest.mark.parametrize("frozen", [[], ["sequence_ner"]])
 def test_a_pipeline_can_be_pickled_after_an_update(encoder, frozen, tiny_transformers):

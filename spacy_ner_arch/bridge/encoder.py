@@ -6,7 +6,6 @@ from typing import Any, cast
 
 import torch
 from spacy.tokens import Doc
-from thinc.api import Model
 from thinc.types import Floats2d
 from torch import Tensor, nn
 
@@ -28,6 +27,7 @@ from .rows import (
     vectors_of_words,
 )
 from .shared_gradient import SharedGradient
+from .shared_model import SharedModel
 from .shim import TorchShim, get_shim, no_backprop
 
 
@@ -47,7 +47,7 @@ def encoder_model(
 ) -> Tok2Vec:
     """An encoder over an embedding as a tok2vec layer; arguments as for `head_model`."""
     check_tok2vec(name, tok2vec)
-    return Model(
+    return SharedModel(
         name,
         encoder_forward,
         init=initialize,

@@ -53,7 +53,10 @@ def read_stored(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def check_fit(build: Callable[..., nn.Module], hyperparameters: dict[str, Any], weights: dict[str, Tensor]) -> None:
-    """Raise ValueError if weights are not those of the module that the hyperparameters declare, without building it."""
+    """Raise ValueError if weights are not those of the module that the hyperparameters declare, without building it.
+
+    ChangedSetting if only the size of a layer differs, which then is another one in the config.
+    """
     try:
         # A transformer has some layers more than those that are stored.
         numbers = sum(tensor.numel() for tensor in weights.values())
@@ -61,10 +64,24 @@ def check_fit(build: Callable[..., nn.Module], hyperparameters: dict[str, Any], 
             empty = build(**hyperparameters).to("meta")
         if sum(buffer.numel() for buffer in empty.buffers()) > numbers + SMALL:
             raise ValueError("the config declares more computed numbers than there are weights")
+        check_shapes(empty, weights)
         empty.load_state_dict({name: tensor.to("meta") for name, tensor in weights.items()})
+    except ChangedSetting:
+        raise
     except Exception as error:  # hyperparameters of any kind can be in a file
         reason = " ".join(str(error).split())
         raise ValueError(f"the weights are not those of this model: {reason}") from error
+
+
+def check_shapes(module: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Raise ChangedSetting if the module has the weights by name, but one of them has another shape."""
+    own = module.state_dict()
+    if own.keys() != weights.keys():
+        return
+    for name, tensor in own.items():
+        if tensor.shape != weights[name].shape:
+            stored, configured = (" × ".join(map(str, shape)) for shape in (weights[name].shape, tensor.shape))
+            raise ChangedSetting("the size of a layer", f"{stored} ({name})", configured)
 
 
 def tensors_checksum(hyperparameters: dict[str, Any], weights: dict[str, Tensor]) -> int:

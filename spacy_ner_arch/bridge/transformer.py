@@ -4,17 +4,13 @@ Word pieces are pooled to words inside the torch module, so that one tensor cros
 batch. Weights are stored by TorchShim, the tokenizer by WordPieces.
 """
 
-import gc
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from textwrap import shorten
-from types import FrameType
 from typing import Any, cast
 
 import torch
 from spacy.attrs import ORTH, SPACY
-from spacy.pipeline import Pipe
 from spacy.tokens import Doc
 from spacy_transformers.data_classes import FullTransformerBatch
 from thinc.api import Model
@@ -22,10 +18,10 @@ from thinc.types import Floats2d
 from torch import Tensor
 
 from ..nn.transformer import POOLINGS, WordTransformer, stored_config
-from .errors import ChangedSetting
 from .own_transformer import replace_listener, replace_listener_cfg
 from .pretrained import check_dtype, check_independence, check_safe_settings, check_sizes, load_pretrained
 from .rows import split
+from .shared_model import SharedModel
 from .shim import TorchShim, get_shim, no_backprop
 from .storage import Fixed
 from .transformer_listener import WordBatch
@@ -35,27 +31,14 @@ from .wordpieces import WordPieces, get_pieces
 ATTENTION = "attn_implementation"
 
 
-class TransformerModel(Model[list[Doc], FullTransformerBatch]):
-    """A thinc model whose errors of loading name the component and the file."""
+class TransformerModel(SharedModel[list[Doc], FullTransformerBatch]):
+    """The thinc model of a WordTransformer and its tokenizer."""
 
-    def from_bytes(self, bytes_data: bytes) -> "TransformerModel":
-        collects = gc.isenabled()
-        try:
-            super().from_bytes(bytes_data)
-            shim = self.shims[0]
-            if isinstance(shim, TorchShim) and shim.is_initialized:
-                check_sizes(cast(WordTransformer, shim.module), get_pieces(self))
-                self.set_dim("nO", shim.output_size)
-        except ChangedSetting as error:
-            raise error.of(*_loading()) from error
-        except Exception as error:  # msgpack, json, torch and transformers raise errors of all kinds
-            reason = shorten(f"{type(error).__name__}: {error}", 500)
-            component, path = _loading()
-            raise ValueError(f"{component}: {path} is damaged or does not fit its config ({reason})") from error
-        finally:
-            if collects:  # srsly turns the garbage collector off, and after an error does not turn it on again
-                gc.enable()
-        return self
+    def check_loaded(self) -> None:
+        shim = self.shims[0]
+        if isinstance(shim, TorchShim) and shim.is_initialized:
+            check_sizes(cast(WordTransformer, shim.module), get_pieces(self))
+            self.set_dim("nO", shim.output_size)
 
 
 def word_transformer(
@@ -174,22 +157,6 @@ def module_arguments(model: Model, docs: Sequence[Doc]) -> tuple[Any, ...]:
     shim, pieces = get_shim(model), get_pieces(model)
     windows = pieces.windows([doc for doc in docs if len(doc)])
     return collate(windows, cast(WordTransformer, shim.module).padding, shim.device)
-
-
-def _loading() -> tuple[str, str]:
-    """Component and file that are being loaded. spaCy does not tell them to the model; they are in its frames.
-
-    From bytes, spaCy's compiled code leaves no frame, so the name is that of most transformers.
-    """
-    component, path = "transformer", "model"
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None:
-        owner = frame.f_locals.get("self")
-        if isinstance(owner, Pipe):
-            component = getattr(owner, "name", component)
-            path = f"{frame.f_locals['path']}/model" if "path" in frame.f_locals else path
-        frame = frame.f_back
-    return component, path
 
 
 class VectorCache:

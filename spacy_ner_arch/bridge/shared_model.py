@@ -1,0 +1,53 @@
+"""Models of components that are not of this package, such as `tok2vec` and `transformer`."""
+
+import gc
+import sys
+from textwrap import shorten
+from types import FrameType
+
+from spacy.pipeline import Pipe
+from thinc.api import Model
+from thinc.model import InT, OutT
+
+from .errors import ChangedSetting
+
+
+class SharedModel(Model[InT, OutT]):
+    """A thinc model whose errors of loading name the component and the file."""
+
+    def from_bytes(self, bytes_data: bytes) -> "SharedModel[InT, OutT]":
+        collects = gc.isenabled()
+        try:
+            super().from_bytes(bytes_data)
+            self.check_loaded()
+        except ChangedSetting as error:
+            raise error.of(*_loading()) from error
+        except Exception as error:  # msgpack, json, torch and transformers raise errors of all kinds
+            reason = shorten(f"{type(error).__name__}: {error}", 500)
+            component, path = _loading()
+            raise ValueError(f"{component}: {path} is damaged or does not fit its config ({reason})") from error
+        finally:
+            if collects:  # srsly turns the garbage collector off, and after an error does not turn it on again
+                gc.enable()
+        return self
+
+    def check_loaded(self) -> None:
+        """Raise an error if what was loaded does not fit together. For subclasses."""
+
+
+def _loading() -> tuple[str, str]:
+    """Component and file that are being loaded. spaCy does not tell them to the model; they are in its frames.
+
+    Its compiled code has no frames, so of a component that is loaded by itself the names can be general.
+    """
+    pipe, path = None, "its model"
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        names = frame.f_locals
+        # The methods of spacy-transformers, and the functions by which spaCy loads the components of a pipeline.
+        for owner, folder in (("self", "path"), ("proc", "p")):
+            pipe = pipe or (names.get(owner) if isinstance(names.get(owner), Pipe) else None)
+            if pipe is not None and names.get(owner) is pipe and folder in names:
+                return getattr(pipe, "name", "a shared encoder"), f"{names[folder]}/model"
+        frame = frame.f_back
+    return getattr(pipe, "name", "a shared encoder"), path
