@@ -21,7 +21,7 @@ from .forward_backward import (
     scaled_messages,
     total_score,
 )
-from .numpy_crf import ChainParameters, NumpyCRF
+from .numpy_crf import MOST_PRODUCTS, ChainParameters, NumpyCRF
 from .viterbi import best_path, best_paths
 
 
@@ -144,8 +144,8 @@ class LinearChainCRF(torchcrf.CRF):
         with torch.no_grad():
             emissions, mask = self._batch_first(emissions, mask)
             lengths = mask.sum(1)
-            if emissions.is_cpu:
-                return torch.from_numpy(self._in_numpy().best_tags(*time_major(emissions, lengths)))
+            if in_numpy := self._in_numpy(emissions):
+                return torch.from_numpy(in_numpy.best_tags(*time_major(emissions, lengths)))
             return best_path(*self.potentials(emissions, lengths), lengths)
 
     def readings(self, emissions: Tensor, count: int, temperature: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
@@ -193,8 +193,8 @@ class LinearChainCRF(torchcrf.CRF):
         with torch.no_grad():
             emissions, mask = self._batch_first(emissions, mask)
             lengths = mask.sum(1)
-            if emissions.is_cpu:
-                found, terms = self._in_numpy(temperature).predict(*time_major(emissions, lengths))
+            if in_numpy := self._in_numpy(emissions, temperature):
+                found, terms = in_numpy.predict(*time_major(emissions, lengths))
                 return torch.from_numpy(found), torch.from_numpy(terms)
             scores, transitions = self.potentials(emissions, lengths)
             tags = best_path(scores, transitions, lengths)
@@ -211,8 +211,10 @@ class LinearChainCRF(torchcrf.CRF):
             temperature=torch.as_tensor(temperature).numpy(force=True),
         )
 
-    def _in_numpy(self, temperature: Tensor | float = 1.0) -> NumpyCRF:
-        """The CRF with its current parameters in NumPy, for emissions on a CPU."""
+    def _in_numpy(self, emissions: Tensor, temperature: Tensor | float = 1.0) -> NumpyCRF | None:
+        """The CRF with its current parameters in NumPy, if that is faster for these emissions."""
+        if not emissions.is_cpu or emissions.shape[0] * self.num_tags**2 > MOST_PRODUCTS:
+            return None
         return NumpyCRF(self.chain_parameters(temperature))
 
     def _span_log_terms(self, scores: Tensor, transitions: Tensor, lengths: Tensor) -> Tensor:
