@@ -4,22 +4,26 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from spacy.training import Example
-
-from ..annotation.layers import assigning, without_layer
+from ..annotation.layers import assigning
 from ..annotation.sentences import with_sentences
 from ..annotation.words import has_words
 from ..formats.counts import MOST_SPLIT
 from ..pipes.base import TorchPipe, labels_in
+from ..pipes.gold_checks import width_remedy
 from ..pipes.relation_checks import warn_of_type_pairs
 from ..pipes.relation_extractor import RelationExtractor
-from ..pipes.upstream_checks import check_trees, find_sentencizer, tree_readers
+from ..pipes.upstream_checks import find_sentencizer, tree_readers
 from .debug_data_counts import (
+    BOTH_DIRECTIONS,
     CONTRADICTORY,
     CROSSING,
     IN_BOTH,
+    LOST,
     MISSING_TOKENS,
+    NOT_ALIGNED,
+    PAIRS_WITH_LABELS,
     SPLIT_TOKENS,
+    UNANNOTATED,
     WITHOUT_SPACES,
     count_candidates,
     count_documents,
@@ -28,11 +32,10 @@ from .debug_data_counts import (
 )
 from .training_setup import PARTS, Setup
 
+# Where find_label_data has told what is wrong with train.
+DEV = ("dev",)
 # Labels with fewer training examples are reported; the number of `spacy debug data`.
 MIN_EXAMPLES = 50
-
-# What the warnings of a component mean for dev, since they are about learning.
-IN_DEV = "in dev, what cannot be found counts as missed, and what is not annotated is not scored"
 
 # For each part of the data, what debug_data_counts found there.
 Parts = dict[str, dict[str, Any]]
@@ -54,8 +57,8 @@ class Problem(NamedTuple):
 def inspect_corpora(setup: Setup) -> tuple[dict[str, Any], list[Problem]]:
     """All numbers, as JSON values, and all problems, errors first.
 
-    What a component cannot learn or find is in the warnings of its `find_label_data`, which training shows for train as
-    well. The checks add what these do not say.
+    What a component cannot learn from train is in the warnings of its `find_label_data`, which training shows as well.
+    The checks add what these do not say, above all about dev.
     """
     texts = {part: {eg.reference.text for eg in examples} for part, examples in setup.examples.items()}
     keys = sorted({key for examples in setup.examples.values() for eg in examples for key in eg.reference.spans})
@@ -74,7 +77,7 @@ def inspect_corpora(setup: Setup) -> tuple[dict[str, Any], list[Problem]]:
         "components": {},
     }
     problems = [Problem("warning", text, "") for text in setup.unknown]
-    problems += [*check_documents(data["documents"]), *check_arrival_of_trees(setup)]
+    problems += [*check_documents(data["documents"]), *check_trees(setup, data["documents"])]
     for name, pipe in setup.nlp.pipeline:
         if not isinstance(pipe, TorchPipe) or name in setup.frozen:
             continue
@@ -90,34 +93,23 @@ def inspect_corpora(setup: Setup) -> tuple[dict[str, Any], list[Problem]]:
             found = pipe.find_label_data(setup.train)
             if is_read and isinstance(pipe, RelationExtractor):
                 warn_of_type_pairs(pipe, found["types"])
-            in_train = len(caught)
-            pipe.forget_warnings()
-            pipe.find_label_data(setup.examples["dev"])
         labels = labels_in(found)
-        about_train = [str(warning.message) for warning in caught[:in_train]]
-        about_dev = [f"dev: {warning.message}" for warning in caught[in_train:]]
-        component: dict[str, Any] = {"labels": labels, "warnings": about_train + about_dev}
-        problems += [Problem("warning", text, "") for text in about_train]
-        problems += [Problem("warning", text, IN_DEV) for text in about_dev]
-        problems += check_dev(name, pipe.gold_layer, setup.examples["dev"])
+        component: dict[str, Any] = {"labels": labels, "warnings": [str(warning.message) for warning in caught]}
+        problems += [Problem("warning", text, "") for text in component["warnings"]]
         if is_read:
-            problems += error_of(pipe.check_named_labels, labels)
+            try:
+                pipe.check_named_labels(labels)
+            except ValueError as error:
+                problems.append(Problem("error", str(error), ""))
         if isinstance(pipe, RelationExtractor):
             component["candidates"] = {part: count_candidates(pipe, setup.examples[part]) for part in PARTS}
-            problems += check_relations(name, pipe, setup, each(count_relations, pipe.given_labels))
+            problems += check_relations(
+                name, pipe, setup, each(count_relations, pipe.given_labels), component["candidates"]
+            )
         else:
             problems += check_spans(name, pipe, data)
         data["components"][name] = component
     return data, sorted(dict.fromkeys(problems), key=lambda problem: problem.level != "error")
-
-
-def error_of(check: Callable[..., None], *args: Any) -> list[Problem]:
-    """The ValueError that a check raises, as a problem; empty if it raises none."""
-    try:
-        check(*args)
-    except ValueError as error:
-        return [Problem("error", str(error), "")]
-    return []
 
 
 def check_documents(documents: Parts) -> Iterator[Problem]:
@@ -153,17 +145,24 @@ def check_documents(documents: Parts) -> Iterator[Problem]:
         )
 
 
-def check_arrival_of_trees(setup: Setup) -> Iterator[Problem]:
+def check_trees(setup: Setup, documents: Parts) -> Iterator[Problem]:
     """Where the trees of an encoder come from, and whether they are there."""
-    with setup.nlp.select_pipes(disable=[*setup.frozen, *setup.sourced]):  # as initialization does
-        yield from error_of(check_trees, lambda: setup.train, setup.nlp)
     parsers = set(assigning(setup.nlp, "token.head"))
+    learned_from = documents["train"]["counts"]["documents with dependency trees"]
     bare = sum(
         not eg.predicted.has_annotation("DEP") and has_words(eg.predicted)
         for examples in setup.examples.values()
         for eg in examples
     )
     for name, missing in tree_readers(setup.nlp).items():
+        if parsers - {*setup.frozen, *setup.sourced} and not learned_from:
+            yield Problem(
+                "error",
+                f"{name} reads dependency trees of a parser that is trained in this run, but no document of train has "
+                "a tree",
+                "convert the corpus with its trees (--format conllu), or take the parser of a trained pipeline "
+                "(init-config --trees)",
+            )
         if parsers and not parsers & set(setup.annotating):
             yield Problem(
                 "error",
@@ -179,19 +178,6 @@ def check_arrival_of_trees(setup: Setup) -> Iterator[Problem]:
             )
 
 
-def check_dev(name: str, layer: str, examples: Sequence[Example]) -> Iterator[Problem]:
-    """Whether dev has the annotation of a component, which warns itself if only some documents lack it.
-
-    layer: as `annotation.layers.count_layers` names it.
-    """
-    if examples and without_layer((eg.reference for eg in examples), layer) == len(examples):
-        yield Problem(
-            "warning",
-            f"{name}: no document of dev has {layer}",
-            "they are not scored; if there is nothing to find in them, set an empty list",
-        )
-
-
 def check_spans(name: str, pipe: Any, data: Mapping[str, Any]) -> Iterator[Problem]:
     """Entities or spans that a component cannot learn or find."""
     key = pipe.cfg.get("spans_key")
@@ -205,19 +191,54 @@ def check_spans(name: str, pipe: Any, data: Mapping[str, Any]) -> Iterator[Probl
     parts = data["entities"] if key is None else data["spans"][key]
     what = "entities" if key is None else f"spans of {key!r}"
     yield from check_labels(name, parts, what)
+    yield from find_counted(
+        name,
+        parts,
+        NOT_ALIGNED,
+        f"{what} do not align with the tokens of the pipeline",
+        "correct their bounds, convert with --align expand or contract, or change the tokenizer (--lang)",
+        DEV,
+    )
     text = "tokens have no annotation of entities"
     yield from find_counted(name, parts, MISSING_TOKENS, text, "nothing is learned from them")
     text = f"{what} cross a sentence boundary"
     yield from find_counted(name, parts, CROSSING, text, "correct their bounds or the sentences")
+    limit = pipe.cfg.get("max_width")
+    wide = sum(number for width, number in parts["dev"]["widths"].items() if limit and width > limit)
+    if wide:
+        widths = [width for part in PARTS for width, n in parts[part]["widths"].items() for _ in range(n)]
+        yield Problem(
+            "warning",
+            f"{name}: {wide} (dev) {what} are longer than max_width = {limit} words; they cannot be found",
+            width_remedy(name, widths),
+        )
 
 
-def check_relations(name: str, pipe: RelationExtractor, setup: Setup, parts: Parts) -> Iterator[Problem]:
+def check_relations(
+    name: str, pipe: RelationExtractor, setup: Setup, parts: Parts, candidates: Parts
+) -> Iterator[Problem]:
     """Relations that a component cannot learn or find.
 
     parts: counts of the relations with its labels.
     """
     what = "relations" if pipe.given_labels is None else "relations of its labels"
     yield from check_labels(name, parts, what)
+    yield from find_counted(
+        name,
+        candidates,
+        LOST,
+        "gold relations are not candidates and cannot be found",
+        f'check that their arguments are entities and their sentences right, or set within = "document" or a '
+        f"larger max_distance in [components.{name}.candidates], or other type_pairs in [components.{name}]",
+        DEV,
+    )
+    if not pipe.cfg["multi_label"]:
+        remedy = f"set [components.{name}] multi_label = true" + (' or direction = "pairs"' if pipe.unordered else "")
+        text = "pairs have several relations, and the component predicts one"
+        yield from find_counted(name, parts, PAIRS_WITH_LABELS, text, remedy, DEV)
+        if pipe.unordered:
+            text = "pairs are related in both directions, and the component predicts one relation"
+            yield from find_counted(name, parts, BOTH_DIRECTIONS, text, remedy, DEV)
     # A sourced component has its type pairs: other relations are not candidates.
     if pipe.learned_type_pairs and pipe.cfg["type_pairs"] is None:
         yield from check_type_pairs(name, pipe.learned_type_pairs, parts)
@@ -268,7 +289,7 @@ def check_arrival(name: str, pipe: RelationExtractor, setup: Setup, has_relation
 
 
 def check_labels(name: str, parts: Parts, what: str) -> Iterator[Problem]:
-    """Labels that a component cannot learn or find."""
+    """Labels that a component cannot learn or find, and documents that are not scored."""
     train, dev = (parts[part]["labels"] for part in PARTS)
     if not train:
         yield Problem(
@@ -290,16 +311,27 @@ def check_labels(name: str, parts: Parts, what: str) -> Iterator[Problem]:
             f"{name}: few {what} in train: {', '.join(f'{label} ({number})' for label, number in few.items())}",
             f"annotate at least {MIN_EXAMPLES} of each label, or merge labels (ner-arch convert --rename)",
         )
+    yield from find_counted(
+        name,
+        parts,
+        UNANNOTATED,
+        f"documents have no annotation of {what.split(' ')[0]}",
+        "they are not scored; if there is nothing to find in them, annotate them as empty",
+        DEV,
+    )
 
 
-def find_counted(name: str, parts: Parts, kind: str, text: str, remedy: str) -> Iterator[Problem]:
+def find_counted(
+    name: str, parts: Parts, kind: str, text: str, remedy: str, checked: Sequence[str] = PARTS
+) -> Iterator[Problem]:
     """A warning with the number of items of a kind and the first example, if there are any.
 
     text: what is wrong with the items; it follows their number.
+    checked: the parts whose items count.
     """
-    found = {part: parts[part]["counts"].get(kind, 0) for part in PARTS}
+    found = {part: parts[part]["counts"].get(kind, 0) for part in checked}
     if any(found.values()):
-        examples = [example for part in PARTS for example in parts[part]["examples"].get(kind, ())]
+        examples = [example for part in checked for example in parts[part]["examples"].get(kind, ())]
         such_as = f", such as {examples[0]}" if examples else ""
         yield Problem("warning", f"{name}: {in_parts(found)} {text}{such_as}", remedy)
 

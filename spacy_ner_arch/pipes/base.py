@@ -236,10 +236,6 @@ class TorchPipe(TrainablePipe):
         if self.not_warned("once", [kind]):
             warnings.warn(f"{self.name}: {message}", stacklevel=4)
 
-    def forget_warnings(self) -> None:
-        """Warn again about what it has warned of."""
-        self._warned.clear()
-
     # Training
 
     def initialize(
@@ -257,7 +253,7 @@ class TorchPipe(TrainablePipe):
         validate_get_examples(get_examples, f"{type(self).__name__}.initialize")
         self.loss_weight.restart()
         self._updates, self.update_loss = 0, 0.0
-        self.forget_warnings()
+        self._warned.clear()
         if nlp is not None:
             warn_of_settings(nlp)
         complete = labels is not None and self.add_label_data(labels)
