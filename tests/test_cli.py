@@ -36,6 +36,7 @@ from typer.testing import CliRunner
 
 from spacy_ner_arch.annotation.candidates import Candidates
 from spacy_ner_arch.annotation.teachers import TEACHER
+from spacy_ner_arch.annotation.words import text_key
 from spacy_ner_arch.bulk.documents import LAYERS, annotation, predict_in_zones
 from spacy_ner_arch.cli.configs import make_config
 from spacy_ner_arch.cli.debug_data_counts import count_documents, count_relations
@@ -695,15 +696,30 @@ def make_copy(ents, text="Anna left Tarvik", missing=(), relations=None):
         ([make_copy([(0, 1, "PER")]), make_copy([], missing=[0])], False),
         ([make_copy([], relations=["x"]), make_copy([])], False),
         ([make_copy([], relations=["x"]), make_copy([], relations=[])], True),
-        ([make_copy([(0, 1, "PER")]), make_copy([(0, 1, "LOC")], text="Anna left  Tarvik")], False),
+        # White space is not compared, and does not shift what is compared.
+        ([make_copy([(2, 3, "LOC")]), make_copy([(3, 4, "LOC")], text="Anna left  Tarvik\r\n")], False),
+        ([make_copy([(2, 3, "LOC")]), make_copy([(3, 4, "PER")], text="Anna left  Tarvik\r\n")], True),
+        ([make_copy([], relations=["x"]), make_copy([], text="Anna left\tTarvik\n", relations=["x"])], True),
+        ([make_copy([]), make_copy([], text="Anna left"), make_copy([], text="Anna lef")], False),
     ],
 )
 def test_debug_data_finds_texts_with_different_annotation(docs, is_different):
     docs = [make_copy([], text="Nothing ."), *docs]
     counts = count_documents([Example(doc.copy(), doc) for doc in docs], set(), spacy.blank("en").tokenizer)
     assert counts["counts"]["texts with different annotation in several documents"] == is_different
-    examples = ["'Anna left Tarvik' (documents 2, 3)"] if is_different else []
+    examples = ["'Anna left Tarvik' (2 documents)"] if is_different else []
     assert counts["examples"].get("texts with different annotation in several documents", []) == examples
+
+
+def test_debug_data_finds_copies_with_other_white_space():
+    docs = [
+        make_copy([], text) for text in ("Bo met Anna.", "Bo  met Anna. ", "Bo met\r\nAnna.\n", "Bo met.", " ", "\n")
+    ]
+    examples = [Example(doc.copy(), doc) for doc in docs]
+    found = count_documents(examples, {"", text_key("Bo met Anna.\n")}, spacy.blank("en").tokenizer)
+    assert found["counts"]["repeated texts"] == 2
+    assert found["counts"]["documents that are in both corpora"] == 3
+    assert found["examples"]["documents that are in both corpora"] == ["'Bo met Anna.'"]
 
 
 def test_debug_data_names_texts_that_spacy_does_not_tokenize(tmp_path):
@@ -746,7 +762,7 @@ def test_debug_data_warns_of_rounds_that_overlap(tmp_path):
     DocBin(docs=[make_copy([(0, 1, "PER")], text="Anna .")]).to_disk(tmp_path / "dev.spacy")
     options = ["--paths.train", tmp_path / "train", "--paths.dev", tmp_path / "dev.spacy"]
     output = run_in_line("debug-data", tmp_path / "my.cfg", *options)
-    assert "1 texts of train occur with different annotation, such as 'Anna left Tarvik' (documents 1, 2)" in output
+    assert "1 texts of train occur with different annotation, such as 'Anna left Tarvik' (2 documents)" in output
     assert "convert the last one only" in output
 
 

@@ -1253,6 +1253,16 @@ def test_docs_with_the_same_text_are_in_the_same_part(texts: str, share: float, 
         assert not train & dev and train | dev == set(texts) and len(parts[1]) == n_dev
 
 
+def test_copies_with_other_white_space_are_in_the_same_part() -> None:
+    vocab = Vocab()
+    copies = ["Bo met Anna.", "Bo met Anna.\n", "Bo  met Anna. ", "Bo\r\nmet\u00a0Anna."]
+    texts = [text for i in range(20) for text in (f"Bo met {i}.", copies[i % 4])]
+    for seed in range(5):
+        parts = split_docs([Doc(vocab, words=[text], spaces=[False]) for text in texts], 0.3, seed)
+        train, dev = ({"".join(doc.text.split()) for doc in part} for part in parts)
+        assert dev and not train & dev
+
+
 @pytest.mark.parametrize("share", [0, 1, -0.1, 20])
 def test_wrong_share_is_an_error(share: float) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):

@@ -146,7 +146,7 @@ def test_texts_are_judged_once_and_the_settings_stay(folder):
     pipe = nlp.get_pipe("sequence_ner")
     pipe.cfg["alternatives"] = 0.3
     nlp.batch_size = 2
-    records = [(nlp.make_doc(text), {"text": text}) for text in (KNOWN[0], NEW[0], KNOWN[0], "")]
+    records = [(nlp.make_doc(text), {"text": text}) for text in (KNOWN[0], NEW[0], f"{KNOWN[0]}\r\n", " ")]
     texts = judge_texts(nlp, pipe, iter(records), "entropy")
     per_token = judge_texts(nlp, pipe, iter(records), "entropy-per-token").uncertainty
     assert per_token * [len(nlp(KNOWN[0])), len(nlp(NEW[0]))] == pytest.approx(texts.uncertainty)

@@ -23,6 +23,11 @@ def has_words(doc: Doc) -> bool:
     return not doc.to_array(IS_SPACE).all()
 
 
+def text_key(text: str) -> str:
+    """The text without its white space, to find copies of a text: other line ends or spaces make no other text."""
+    return "".join(text.split())
+
+
 def word_strings(docs: Sequence[Doc], hashes: Iterable[int]) -> list[str]:
     """Strings of hashes (ORTH) that occur in the documents, which may have different vocabularies."""
     # Any: StringStore looks up hashes as well, but its stub says that `in` takes strings only.

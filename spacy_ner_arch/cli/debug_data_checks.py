@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ..annotation.layers import assigning
 from ..annotation.sentences import with_sentences
-from ..annotation.words import has_words
+from ..annotation.words import has_words, text_key
 from ..formats.counts import MOST_SPLIT
 from ..pipes.base import TorchPipe, labels_in
 from ..pipes.gold_checks import width_remedy
@@ -60,7 +60,7 @@ def inspect_corpora(setup: Setup) -> tuple[dict[str, Any], list[Problem]]:
     What a component cannot learn from train is in the warnings of its `find_label_data`, which training shows as well.
     The checks add what these do not say, above all about dev.
     """
-    texts = {part: {eg.reference.text for eg in examples} for part, examples in setup.examples.items()}
+    texts = {part: {text_key(eg.reference.text) for eg in examples} for part, examples in setup.examples.items()}
     keys = sorted({key for examples in setup.examples.values() for eg in examples for key in eg.reference.spans})
 
     def each(count: Callable[..., Any], *args: Any) -> Parts:
@@ -141,7 +141,7 @@ def check_documents(documents: Parts) -> Iterator[Problem]:
             "warning",
             f"{both} documents of dev have the text of a document of train, such as "
             f"{documents['dev']['examples'][IN_BOTH][0]}",
-            "remove them from one corpus; they make the scores too high",
+            "remove them from one corpus; they make the scores too high. White space is not compared",
         )
 
 

@@ -8,6 +8,7 @@ of some of these.
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from ..annotation.describe import describe_relation, describe_span
 from ..annotation.entities import annotated_tokens
 from ..annotation.relations import aligned_keys, has_relations, relation_keys
 from ..annotation.teachers import TEACHER
+from ..annotation.words import text_key
 from ..formats.texts import split_finder
 from ..pipes.relation_extractor import RelationExtractor
 from ..pipes.span_ner import count_words
@@ -68,12 +70,11 @@ class Tally:
 def count_documents(examples: Sequence[Example], other_texts: set[str], tokenizer: Callable[[str], Doc]) -> Counts:
     """Size of a corpus, its tokens, and its annotation of sentences and trees.
 
-    other_texts: texts of the other corpus.
+    other_texts: the `text_key` of each text of the other corpus.
     tokenizer: that of the pipeline.
     """
     tally = Tally()
     docs = [eg.reference for eg in examples]
-    texts = Counter(doc.text for doc in docs if len(doc))
     tally.counts["documents"] = len(docs)
     tally.counts["empty documents"] = sum(not len(doc) for doc in docs)
     tally.counts["tokens"] = sum(len(eg.predicted) for eg in examples)
@@ -81,15 +82,14 @@ def count_documents(examples: Sequence[Example], other_texts: set[str], tokenize
     tally.counts["documents with sentence boundaries"] = sum(doc.has_annotation("SENT_START") for doc in docs)
     tally.counts["documents with dependency trees"] = sum(doc.has_annotation("DEP") for doc in docs)
     tally.counts["documents with a teacher's probabilities"] = sum(TEACHER in doc.user_data for doc in docs)
-    tally.counts["repeated texts"] = texts.total() - len(texts)
-    tally.counts[CONTRADICTORY] = 0
-    for numbers in find_contradictions(docs):
-        tally.note(CONTRADICTORY, describe_copies, docs, numbers)
-    tally.counts[IN_BOTH] = 0
-    for text, number in texts.items():
-        if text in other_texts:
-            tally.note(IN_BOTH, repr, text[:80])
-            tally.counts[IN_BOTH] += number - 1
+    tally.counts.update({"repeated texts": 0, CONTRADICTORY: 0, IN_BOTH: 0})
+    for key, copies in find_copies(docs).items():
+        tally.counts["repeated texts"] += len(copies) - 1
+        if has_contradiction(copies):
+            tally.note(CONTRADICTORY, describe_copies, copies)
+        if key in other_texts:
+            tally.note(IN_BOTH, repr, copies[0].text[:80])
+            tally.counts[IN_BOTH] += len(copies) - 1
     return tally.as_dict()
 
 
@@ -105,31 +105,33 @@ def count_splits(tally: Tally, docs: Iterable[Doc], tokenizer: Callable[[str], D
             tally.counts[SPLIT_TOKENS] += number - 1
 
 
-def find_contradictions(docs: Sequence[Doc]) -> list[list[int]]:
-    """The positions of the documents with the same text, for each text on whose annotation they do not agree.
+def find_copies(docs: Iterable[Doc]) -> dict[str, list[Doc]]:
+    """The documents of each text, by its `text_key`. Documents of white space alone are left out."""
+    copies: defaultdict[str, list[Doc]] = defaultdict(list)
+    for doc in docs:
+        if key := text_key(doc.text):
+            copies[key].append(doc)
+    return copies
+
+
+def has_contradiction(copies: Sequence[Doc]) -> bool:
+    """Whether documents with the same text do not agree on its annotation.
 
     A layer that a document does not have, or has for some tokens only, is not compared.
     """
-    copies: defaultdict[str, list[int]] = defaultdict(list)
-    for i, doc in enumerate(docs):
-        if len(doc):
-            copies[doc.text].append(i)
-    found = []
-    for numbers in copies.values():
-        layers: defaultdict[str, set[frozenset[Any]]] = defaultdict(set)
-        for i in numbers if len(numbers) > 1 else ():
-            for layer, annotation in comparable_layers(docs[i]):
-                layers[layer].add(annotation)
-        if any(len(annotations) > 1 for annotations in layers.values()):
-            found.append(numbers)
-    return found
+    layers: defaultdict[str, set[frozenset[Any]]] = defaultdict(set)
+    for doc in copies if len(copies) > 1 else ():
+        for layer, annotation in comparable_layers(doc):
+            layers[layer].add(annotation)
+    return any(len(annotations) > 1 for annotations in layers.values())
 
 
 def comparable_layers(doc: Doc) -> Iterator[tuple[str, frozenset[Any]]]:
-    """The layers of a document that are annotated throughout, and what they have, by characters."""
+    """The layers of a document that are annotated throughout, and what they have, by characters of its `text_key`."""
+    place = [0, *accumulate(not character.isspace() for character in doc.text)]
 
     def keys(spans: Iterable[Span]) -> frozenset[Any]:
-        return frozenset((span.start_char, span.end_char, span.label_) for span in spans)
+        return frozenset((place[span.start_char], place[span.end_char], span.label_) for span in spans)
 
     if TEACHER not in doc.user_data and annotated_tokens(doc).all():
         yield "doc.ents", keys(doc.ents)
@@ -137,12 +139,17 @@ def comparable_layers(doc: Doc) -> Iterator[tuple[str, frozenset[Any]]]:
         if "scores" not in group.attrs:  # of a pipeline
             yield name, keys(group)
     if has_relations(doc):
-        yield "doc._.relations", frozenset(relation_keys(doc))
+        yield (
+            "doc._.relations",
+            frozenset(
+                (place[start], place[end], label, place[tail_start], place[tail_end], *labels)
+                for start, end, label, tail_start, tail_end, *labels in relation_keys(doc)
+            ),
+        )
 
 
-def describe_copies(docs: Sequence[Doc], numbers: Sequence[int]) -> str:
-    places = ", ".join(str(i + 1) for i in numbers[:KEPT_EXAMPLES])
-    return f"{docs[numbers[0]].text[:80]!r} (documents {places})"
+def describe_copies(copies: Sequence[Doc]) -> str:
+    return f"{copies[0].text[:80]!r} ({len(copies)} documents)"
 
 
 def count_spans(examples: Sequence[Example], key: str | None = None) -> Counts:

@@ -19,6 +19,7 @@ from wasabi import msg
 from ..annotation.alternatives import ALTERNATIVES
 from ..annotation.describe import Counted
 from ..annotation.layers import symmetric_labels
+from ..annotation.words import text_key
 from ..evaluation.doubts import MIN_COMPARED, Doubt, entity_doubts, relation_doubts
 from ..formats import write_docbin
 from ..training.checks import unknown_settings
@@ -31,14 +32,15 @@ def train_parts(
     """Train a pipeline without each part of the documents. Yields it, the numbers of the part, and its corpus.
 
     The part is the development corpus, which calibrates the probabilities. The last weights are used, not the best
-    ones on this part. Documents with the same text are in the same part: the others would show what is annotated there.
+    ones on this part. Documents with the same text, apart from white space, are in the same part: the others would
+    show what is annotated there.
     Raises ValueError for a config whose corpora cannot be replaced.
     """
     numbers = with_tokens(docs)
     random.Random(seed).shuffle(numbers)
     of_text = defaultdict[str, list[int]](list)
     for number in numbers:
-        of_text[docs[number].text].append(number)
+        of_text[text_key(docs[number].text)].append(number)
     groups = list(of_text.values())
     if len(groups) < 2 * folds:
         raise ValueError(

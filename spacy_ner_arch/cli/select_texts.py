@@ -9,7 +9,7 @@ from spacy.language import Language
 from spacy.tokens import Doc
 
 from ..annotation.alternatives import ALTERNATIVES
-from ..annotation.words import find_words
+from ..annotation.words import find_words, text_key
 from ..bulk.documents import Record
 from ..pipes.vector_cleaner import find_cleaners
 
@@ -23,7 +23,7 @@ class Texts(NamedTuple):
     records: with the text and the other fields of its line.
     uncertainty: uncertainty of each text, (N,).
     entities: expected number of entities of each label in each text, (N, L).
-    empty, repeated: how many texts are left out, since they have no words or occurred before.
+    empty, repeated: how many texts are left out, since they have no words or occurred before, apart from white space.
     """
 
     records: list[Record]
@@ -52,11 +52,11 @@ def judge_texts(nlp: Language, pipe: Any, records: Iterator[tuple[Doc, Record]],
             with nlp.memory_zone():
                 new = []
                 for doc, record in [first, *islice(records, nlp.batch_size - 1)]:
-                    text = record["text"]
-                    empty += not text.strip()
-                    repeated += text in seen
-                    if text.strip() and text not in seen:
-                        seen.add(text)
+                    key = text_key(record["text"])
+                    empty += not key
+                    repeated += key in seen
+                    if key and key not in seen:
+                        seen.add(key)
                         kept.append(record)
                         new.append(doc)
                 docs = list(nlp.pipe(new))

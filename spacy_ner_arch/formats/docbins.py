@@ -8,6 +8,7 @@ from pathlib import Path
 from spacy.tokens import Doc, DocBin
 from spacy.vocab import Vocab
 
+from ..annotation.words import text_key
 from .files import complete_files, walk_shown
 from .manifest import MANIFEST, check_complete, is_output, read_manifest
 from .packing import add_with_user_data, docs_with_user_data
@@ -63,7 +64,8 @@ def read_docbins(path: Path, vocab: Vocab) -> Iterator[Doc]:
 def split_docs(docs: Iterable[Doc], share: float, seed: int) -> tuple[list[Doc], list[Doc]]:
     """Split off a dev part. Same input, same parts, on every machine and version of Python.
 
-    Docs with the same text are in the same part: what a pipeline is tested on must not be in its training.
+    Docs with the same text, apart from white space, are in the same part: what a pipeline is tested on must not be in
+    its training.
 
     docs: the Docs.
     share: share of the dev part, between 0 and 1, rounded to whole Docs, or less if there is a text with too many Docs.
@@ -76,11 +78,12 @@ def split_docs(docs: Iterable[Doc], share: float, seed: int) -> tuple[list[Doc],
         raise ValueError(f"the share of the dev part is {share}; it must be between 0 and 1")
     docs = list(docs)
     of_text: defaultdict[str, list[int]] = defaultdict(list)
-    for i, doc in enumerate(docs):
-        of_text[doc.text].append(i)
+    keys = [text_key(doc.text) for doc in docs]
+    for i, key in enumerate(keys):
+        of_text[key].append(i)
     # Python's random generator may give another order in another version.
     order = sorted(range(len(docs)), key=lambda i: sha256(f"{seed}:{i}".encode()).digest())
-    groups = list({docs[i].text: of_text[docs[i].text] for i in order}.values())
+    groups = list({keys[i]: of_text[keys[i]] for i in order}.values())
     n_dev = max(1, min(round(share * len(docs)), len(docs) - 1)) if len(groups) > 1 else 0
     dev: list[int] = []
     for group in groups:
