@@ -758,10 +758,13 @@ def test_debug_data_warns_of_rounds_that_overlap(tmp_path):
     (tmp_path / "my.cfg").write_text(make_config(find_cell()), encoding="utf8")
     for name, label in (("round1", "PER"), ("round2", "LOC")):
         (tmp_path / "train").mkdir(exist_ok=True)
-        DocBin(docs=[make_copy([(0, 1, label)])]).to_disk(tmp_path / "train" / f"{name}.spacy")
+        # spaCy's reader leaves out the empty document, so that it would shift numbers of documents.
+        docs = [make_copy([], ""), make_copy([(0, 1, label)])]
+        DocBin(docs=docs).to_disk(tmp_path / "train" / f"{name}.spacy")
     DocBin(docs=[make_copy([(0, 1, "PER")], text="Anna .")]).to_disk(tmp_path / "dev.spacy")
     options = ["--paths.train", tmp_path / "train", "--paths.dev", tmp_path / "dev.spacy"]
     output = run_in_line("debug-data", tmp_path / "my.cfg", *options)
+    assert "empty documents" not in output
     assert "1 texts of train occur with different annotation, such as 'Anna left Tarvik' (2 documents)" in output
     assert "convert the last one only" in output
 

@@ -70,13 +70,14 @@ class Tally:
 def count_documents(examples: Sequence[Example], other_texts: set[str], tokenizer: Callable[[str], Doc]) -> Counts:
     """Size of a corpus, its tokens, and its annotation of sentences and trees.
 
+    spaCy's reader leaves out documents without tokens: they are not counted, and documents have no numbers.
+
     other_texts: the `text_key` of each text of the other corpus.
     tokenizer: that of the pipeline.
     """
     tally = Tally()
     docs = [eg.reference for eg in examples]
     tally.counts["documents"] = len(docs)
-    tally.counts["empty documents"] = sum(not len(doc) for doc in docs)
     tally.counts["tokens"] = sum(len(eg.predicted) for eg in examples)
     count_splits(tally, docs, tokenizer)
     tally.counts["documents with sentence boundaries"] = sum(doc.has_annotation("SENT_START") for doc in docs)
