@@ -733,6 +733,58 @@ def test_debug_data_names_texts_that_spacy_does_not_tokenize(tmp_path):
     assert "document 2 of" in output and "(1,000,005 characters)" in output
 
 
+@pytest.fixture(scope="module")
+def long_texts(tmp_path_factory):
+    """A pipeline, and corpora: with a text that the tokenizer refuses, and with a long document that has its tokens."""
+    folder = tmp_path_factory.mktemp("long")
+    nlp = make_nlp()
+    train(nlp, make_examples(nlp), steps=1)
+    nlp.to_disk(folder / "model")
+    nlp.config.to_disk(folder / "my.cfg")
+    docs = [eg.reference for eg in make_examples(nlp)]
+    long, tokenized = (
+        Doc(nlp.vocab, words=[word] * 4, spaces=spaces)
+        for word, spaces in (("w" * 250_000, [True] * 4), ("v" * 250_000, None))
+    )
+    for name, doc in (("long", long), ("tokenized", tokenized)):
+        DocBin(docs=[*docs[:2], doc, *docs[2:]]).to_disk(folder / f"{name}.spacy")
+    DocBin(docs=docs).to_disk(folder / "short.spacy")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "evaluate model long.spacy",
+        "report model long.spacy -o report",
+        "tune model long.spacy --min-recall 0.9",
+        "review long.spacy review --model model",
+        "review long.spacy review --config my.cfg --folds 2 --training.max_steps 1 --training.eval_frequency 1",
+        "export-data long.spacy tasks.json --format prodigy --model model",
+        "export model exported --check long.spacy",
+        "train my.cfg --paths.train long.spacy --paths.dev short.spacy",
+        "train my.cfg --paths.train short.spacy --paths.dev long.spacy --training.eval_frequency 1",
+    ],
+)
+def test_commands_name_texts_that_spacy_does_not_tokenize(long_texts, monkeypatch, command):
+    monkeypatch.chdir(long_texts)
+    output = run_in_line(*command.split(), code=1)
+    assert "1 texts are longer than the 1,000,000 characters that spaCy tokenizes (nlp.max_length), such as" in output
+    assert "document 3 of long.spacy (1,000,004 characters). Split them into several documents" in output
+
+
+def test_documents_that_have_their_tokens_may_be_long(long_texts):
+    assert "ents" in run_in_line("evaluate", long_texts / "model", long_texts / "tokenized.spacy")
+
+
+def test_convert_warns_of_texts_that_spacy_does_not_tokenize(tmp_path):
+    rows = [{"text": text, "spans": []} for text in ("Anna", "w" * 1_000_001, "Bo")]
+    (tmp_path / "my.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf8")
+    output = run_in_line("convert", tmp_path / "my.jsonl", tmp_path, "--name", "train", "--split", 0.3)
+    assert "1 texts are longer than the 1,000,000 characters that spaCy tokenizes (nlp.max_length), such as" in output
+    assert "train.spacy (1,000,001 characters). Split them into several documents" in output
+
+
 def test_debug_data_counts_tokens_that_the_tokenizer_splits(tmp_path):
     """Training has the tokens of a document with unknown spaces; the pipeline finds others in its text."""
     (tmp_path / "my.cfg").write_text(make_config(find_cell(), lang="zh"), encoding="utf8")

@@ -99,7 +99,7 @@ def convert(
     """
     from tqdm import tqdm
 
-    from ..formats import FORMATS, ReadReport, read_docs, split_docs, write_docbins
+    from ..formats import FORMATS, ReadReport, describe_long_texts, read_docs, split_docs, write_docbins
 
     if len(inputs) > 1 and (name or split):
         msg.fail("--name and --split take one input file", exits=1)
@@ -165,6 +165,8 @@ def convert(
         show_report(report, labels, str(config or repr(nlp.lang)), FORMATS[found].has_texts)
         for part, part_docs in parts.items():
             msg.good(f"{output_dir / part}.spacy: {len(part_docs)} docs")
+        if long := describe_long_texts(files, nlp.max_length):
+            msg.warn(long)
         found_fields |= report.documents_with_field.keys()
         entities += report.entities | report.spans
         relations += report.relations

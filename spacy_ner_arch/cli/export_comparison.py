@@ -12,7 +12,7 @@ from spacy.training import Example
 from ..annotation.describe import quote
 from ..annotation.entities import scored_entities, scored_spans
 from ..bridge.shim import pipeline_shims
-from .pipelines import GOLD_ENTITIES, finds_entities
+from .pipelines import GOLD_ENTITIES, finds_entities, naming_long_texts
 
 # Documents that are predicted before the time is taken.
 WARM_UP = 20
@@ -115,7 +115,8 @@ def predicted(nlp: Language, corpus: Path) -> Predicted:
     from ..training.corpus import create_corpus
 
     copied = [] if finds_entities(nlp) else GOLD_ENTITIES
-    examples: list[Example] = list(create_corpus(corpus, copy=copied)(nlp))
+    with naming_long_texts([corpus]):
+        examples: list[Example] = list(create_corpus(corpus, copy=copied)(nlp))
     if not examples:
         raise ValueError(f"{corpus} has no documents")
     for _ in nlp.pipe(example.predicted.copy() for example in examples[:WARM_UP]):

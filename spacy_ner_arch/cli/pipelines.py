@@ -1,8 +1,10 @@
 """What several commands do with a trained pipeline."""
 
 import os
+import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ from spacy.language import Language
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 from spacy.util import CONFIG_SECTION_ORDER, load_model
+from spacy.vocab import Vocab
 from thinc.api import Config
 from typer import BadParameter
 from wasabi import msg
@@ -31,6 +34,9 @@ GOLD_ENTITIES = ["ents", "spans", "sents"]
 
 # Readers whose `path` is a .spacy file or a folder of them.
 READERS = ("spacy.Corpus.v1", "spacy_ner_arch.Corpus.v1")
+
+# The error of spaCy about a text that is too long for its tokenizer.
+TOO_LONG = re.compile(r"\[E088\] Text of length \d+ exceeds maximum of (\d+)")
 
 
 def check_corpus(path: Path | None) -> Path | None:
@@ -91,6 +97,31 @@ def check_corpora(config: Config) -> None:
                     parse_docbin(file.read_bytes(), file)
         except ValueError as error:
             raise ValueError(f"[corpora.{name}] path: {error}") from error
+
+
+def corpus_paths(config: Config) -> list[Path]:
+    """The paths of the .spacy files, and folders of them, that the corpora of a config name."""
+    corpora = [corpus for corpus in config.interpolate().get("corpora", {}).values() if isinstance(corpus, dict)]
+    return [Path(corpus["path"]) for corpus in corpora if corpus.get("@readers") in READERS and corpus.get("path")]
+
+
+@contextmanager
+def naming_long_texts(paths: Iterable[Path], raised: type[ValueError] = ValueError) -> Iterator[None]:
+    """Name the document in the error if spaCy refuses to tokenize a text, since it is too long.
+
+    paths: the .spacy files, and folders of them, that have the texts.
+    raised: what to raise.
+    """
+    from ..formats import describe_long_texts, find_docbins, read_docbin
+
+    try:
+        yield
+    except ValueError as error:
+        if refused := TOO_LONG.search(str(error)):
+            docs = {file: read_docbin(file, Vocab()) for path in paths for file in find_docbins(path)}
+            if found := describe_long_texts(docs, int(refused[1])):
+                raise raised(found) from error
+        raise
 
 
 def check_word_vectors(config: Config) -> None:
@@ -212,7 +243,8 @@ def predict_corpus(nlp: Language, corpus: Path, copied: list[str], gold_preproc:
     """
     from ..training.corpus import create_corpus
 
-    examples = list(create_corpus(corpus, copy=copied, gold_preproc=gold_preproc)(nlp))
+    with naming_long_texts([corpus]):
+        examples = list(create_corpus(corpus, copy=copied, gold_preproc=gold_preproc)(nlp))
     if "heads" in copied and not any(eg.reference.has_annotation("DEP") for eg in examples):
         msg.fail(f"--gold-trees: {corpus} has no dependency trees", exits=1)
     # nlp.evaluate does not return its predictions.

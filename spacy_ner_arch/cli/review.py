@@ -13,7 +13,7 @@ from wasabi import msg
 
 from .messages import fail
 from .options import CODE, GPU_ID
-from .pipelines import check_corpus, check_output, load, with_tokens
+from .pipelines import check_corpus, check_output, load, naming_long_texts, with_tokens
 
 
 def review(
@@ -67,7 +67,7 @@ def review(
             for number, doc in enumerate(read_docbin(file, vocab), start=1):
                 docs.append(doc)
                 places.append((name, number))
-        with tempfile.TemporaryDirectory() as folder:
+        with naming_long_texts([corpus]), tempfile.TemporaryDirectory() as folder:
             if config is None:
                 parts: Any = [(load(str(model), use_gpu, code), with_tokens(docs), corpus)]
             else:

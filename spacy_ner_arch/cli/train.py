@@ -17,7 +17,14 @@ from wasabi import msg
 
 from .messages import fail
 from .options import CODE, GPU_ID
-from .pipelines import check_corpora, check_word_vectors, config_text, parse_config
+from .pipelines import (
+    check_corpora,
+    check_word_vectors,
+    config_text,
+    corpus_paths,
+    naming_long_texts,
+    parse_config,
+)
 from .train_output import check_pipelines, find_checkpoint, locked_folder
 
 
@@ -156,7 +163,7 @@ def run_job(job: TrainingJob, from_environment: bool = False, **place: Any) -> N
 def train_pipeline(job: TrainingJob) -> None:
     """Train, alone or as one process of a group. Raises TrainingError."""
     from ..training import parallel
-    from ..training.checkpoint import FILE
+    from ..training.checkpoint import FILE, TrainingError
     from ..training.loop import Training
 
     if job.verbose:
@@ -177,7 +184,8 @@ def train_pipeline(job: TrainingJob) -> None:
     msg.good("Initialized pipeline")
     msg.divider("Training pipeline")
     training = Training(nlp, job.output, conditions, use_gpu=job.gpu, saved=saved, force=job.force, minutes=job.minutes)
-    training.run(sys.stdout, sys.stderr)
+    with naming_long_texts(corpus_paths(config), TrainingError):
+        training.run(sys.stdout, sys.stderr)
 
 
 def read_config(job: TrainingJob) -> tuple[Config, dict[str, Any]]:
@@ -206,7 +214,7 @@ def initialize(job: TrainingJob, config: Config) -> Language:
             warnings.warn(text, stacklevel=2)
         check_corpora(config)
         check_word_vectors(config)
-        with show_validation_error(job.config_path, hint_fill=False):
+        with naming_long_texts(corpus_paths(config)), show_validation_error(job.config_path, hint_fill=False):
             return init_nlp(config, use_gpu=job.gpu)
     except (ValueError, OSError, ImportError) as error:
         if job.verbose:

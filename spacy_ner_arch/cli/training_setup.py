@@ -4,21 +4,24 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from confection import Config
 from spacy.language import Language
 from spacy.schemas import ConfigSchemaInit, ConfigSchemaTraining
 from spacy.training import Example
 from spacy.training.initialize import get_sourced_components
-from spacy.util import dot_to_object, load_model_from_config, registry, resolve_dot_names
+from spacy.util import load_model_from_config, registry, resolve_dot_names
 
 from ..annotation.layers import assigning
-from ..formats import find_docbins, read_docbin
 from ..training.checks import unknown_settings
-from .pipelines import check_corpora, check_word_vectors, config_text, parse_config
+from .pipelines import (
+    check_corpora,
+    check_word_vectors,
+    config_text,
+    corpus_paths,
+    naming_long_texts,
+    parse_config,
+)
 
 PARTS = ("train", "dev")
-# In the error of spaCy about a text that is too long for its tokenizer.
-TOO_LONG = "[E088]"
 
 
 class Setup(NamedTuple):
@@ -56,14 +59,9 @@ def set_up(path: Path, overrides: dict[str, Any]) -> Setup:
     config = nlp.config.interpolate()
     training = registry.resolve(config["training"], schema=ConfigSchemaTraining)
     readers = resolve_dot_names(config, [training["train_corpus"], training["dev_corpus"]])
-    initialize_tokenizer(nlp, lambda: readers[0](nlp))
-    try:
+    with naming_long_texts(corpus_paths(config)):
+        initialize_tokenizer(nlp, lambda: readers[0](nlp))
         examples = {part: list(reader(nlp)) for part, reader in zip(PARTS, readers, strict=True)}
-    except ValueError as error:
-        names = [training[f"{part}_corpus"] for part in PARTS]
-        if TOO_LONG not in str(error) or not (found := find_long_texts(nlp, config, names)):
-            raise
-        raise ValueError(found) from error
     sourced = list(get_sourced_components(raw))
     unknown = list(unknown_settings(raw))
     return Setup(nlp, examples, training["annotating_components"], training["frozen_components"], sourced, unknown)
@@ -79,25 +77,3 @@ def initialize_tokenizer(nlp: Language, get_examples: Callable[[], Iterable[Exam
         initialize["before_init"](nlp)
     if hasattr(nlp.tokenizer, "initialize"):
         nlp.tokenizer.initialize(get_examples, nlp=nlp, **initialize["tokenizer"])
-
-
-def find_long_texts(nlp: Language, config: Config, names: Iterable[str]) -> str:
-    """Describe the texts of corpora that the tokenizer of a pipeline refuses, with the first one; "" if there is none.
-
-    names: the corpora, such as "corpora.train".
-    """
-    found = []
-    for name in names:
-        corpus = dot_to_object(config, name)
-        path = corpus.get("path") if isinstance(corpus, dict) else None
-        for file in find_docbins(Path(path)) if path is not None else ():
-            for number, doc in enumerate(read_docbin(file, nlp.vocab), start=1):
-                # The others keep their tokens.
-                if not doc.has_unknown_spaces and len(doc.text) > nlp.max_length:
-                    found.append(f"document {number} of {file} ({len(doc.text):,} characters)")
-    if not found:
-        return ""
-    return (
-        f"{len(found)} texts are longer than the {nlp.max_length:,} characters that spaCy tokenizes (nlp.max_length), "
-        f"such as {found[0]}. Split them into several documents"
-    )

@@ -2,7 +2,16 @@
 
 from .counts import ReadReport
 from .detect import detect_format
-from .docbins import find_docbins, parse_docbin, read_docbin, read_docbins, split_docs, write_docbin, write_docbins
+from .docbins import (
+    describe_long_texts,
+    find_docbins,
+    parse_docbin,
+    read_docbin,
+    read_docbins,
+    split_docs,
+    write_docbin,
+    write_docbins,
+)
 from .readers import FORMATS, read_docs
 from .writers import WRITERS, write_docs
 
@@ -10,6 +19,7 @@ __all__ = [
     "FORMATS",
     "WRITERS",
     "ReadReport",
+    "describe_long_texts",
     "detect_format",
     "find_docbins",
     "parse_docbin",

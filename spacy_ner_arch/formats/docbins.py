@@ -61,6 +61,27 @@ def read_docbins(path: Path, vocab: Vocab) -> Iterator[Doc]:
         yield from read_docbin(file, vocab)
 
 
+def describe_long_texts(docs: Mapping[Path, Iterable[Doc]], max_length: int) -> str:
+    """Describe the texts that the tokenizer of a pipeline refuses, with the first one; "" if there is none.
+
+    docs: the documents of each file.
+    max_length: nlp.max_length of the pipeline.
+    """
+    found = [
+        f"document {number} of {file} ({len(doc.text):,} characters)"
+        for file, of_file in docs.items()
+        for number, doc in enumerate(of_file, start=1)
+        # With unknown spaces, a document keeps its tokens.
+        if not doc.has_unknown_spaces and len(doc.text) > max_length
+    ]
+    if not found:
+        return ""
+    return (
+        f"{len(found)} texts are longer than the {max_length:,} characters that spaCy tokenizes (nlp.max_length), "
+        f"such as {found[0]}. Split them into several documents"
+    )
+
+
 def split_docs(docs: Iterable[Doc], share: float, seed: int) -> tuple[list[Doc], list[Doc]]:
     """Split off a dev part. Same input, same parts, on every machine and version of Python.
 
