@@ -50,6 +50,14 @@ def test_links_and_folders_keep_their_names(source: Path, tmp_path: Path) -> Non
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
 
 
+def test_a_long_run_without_a_terminal_shows_how_far_it_is(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spacy_ner_arch.cli.convert.SHOWN_EVERY", 40)
+    output = run(source, tmp_path)
+    assert "a.conll: 40 docs" in output and "a.conll: 80 docs" in output and "a.conll: 120" not in output
+
+
 # Skipping
 
 

@@ -2,6 +2,7 @@
 
 import os.path
 import shlex
+import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from ..formats import ReadReport
 
 AUTO = "auto"
+# Documents after which a line shows their number, without a terminal.
+SHOWN_EVERY = 100_000
 FORMAT_HELP = (
     "Format of the files; auto finds it out. Annotation tools: label-studio, doccano, prodigy, brat, argilla. Columns: "
     "conll, conllu, csv, datasets (also Parquet). JSON: offsets (texts), spans (tokens), spert, spacy-json, spacy-v2, "
@@ -147,7 +150,11 @@ def convert(
             if path.is_dir() and found != "brat":
                 raise ValueError(f"{path} is a folder; give its files")
             reader = read_docs(path, nlp.vocab, found, report, tokenizer=nlp.tokenizer, **of_all, **options)
-            docs = list(tqdm(reader, desc=path.name, unit=" docs", disable=None))
+            docs = []
+            for doc in tqdm(reader, desc=path.name, unit=" docs", disable=None):
+                docs.append(doc)
+                if not len(docs) % SHOWN_EVERY and not sys.stderr.isatty():  # where tqdm shows nothing
+                    print(f"{path.name}: {len(docs)} docs", file=sys.stderr, flush=True)
             if not docs:
                 raise ValueError(f"{path}: no sentence was read\n{report.summary()}")
             parts = {stem: docs}
