@@ -187,7 +187,7 @@ def test_limit_counts_the_documents_of_all_files(tmp_path):
     for name in "abc":
         docs = [Doc(Vocab(), words=[name, str(i)]) for i in range(3)]
         DocBin(docs=[Doc(Vocab()), *docs]).to_disk(tmp_path / f"{name}.spacy")
-    for limit, number in ((0, 9), (2, 2), (4, 4), (20, 9)):
+    for limit, number in ((-1, 9), (0, 9), (2, 2), (4, 4), (20, 9)):
         assert len(list(create_corpus(tmp_path, limit=limit)(spacy.blank("en")))) == number
 
 

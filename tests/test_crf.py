@@ -351,8 +351,9 @@ def test_the_best_path_of_a_long_sequence_is_the_best():
 
 @pytest.mark.parametrize("scheme", [None, *SCHEMES])
 def test_numpy_and_torch_give_the_same(scheme, monkeypatch):
-    """NumPy computes small steps of the loss, and predicts on a CPU."""
+    """NumPy computes small steps of the loss, and predicts short batches on a CPU."""
     crf = make(scheme).float()
+    assert crf._in_numpy(torch.zeros(1, 1, crf.num_tags)) and not crf._in_numpy(torch.zeros(10**5, 1, crf.num_tags))
     torch.manual_seed(1)
     emissions, mask = 3 * torch.randn(5, 9, crf.num_tags), mask_of([9, 1, 4, 7, 2])
 

@@ -32,9 +32,9 @@ from spacy_ner_arch.formats.conllu import (
     read_conllu,
 )
 from spacy_ner_arch.formats.counts import MISALIGNED, MISALIGNED_RELATION, SKIPPED
-from spacy_ner_arch.formats.docbins import read_docbin
 from spacy_ner_arch.formats.json_spans import read_spans, read_spert
 from spacy_ner_arch.formats.lines import FormatError
+from spacy_ner_arch.formats.packing import docs_with_user_data
 from spacy_ner_arch.formats.records import REJECTED
 from spacy_ner_arch.formats.semeval import TOKEN_SPLIT, read_semeval
 from spacy_ner_arch.formats.sentence import SPANS_KEY, Sentence, make_doc
@@ -1294,16 +1294,19 @@ def test_user_data_is_stored_if_any_document_has_some(tmp_path: Path) -> None:
 def test_user_data_are_stored_and_read_as_spacy_does(tmp_path: Path) -> None:
     docs = [Doc(Vocab(), words=["a", "b"]) for _ in range(3)]
     docs[0].user_data |= {"id": 7, "nested": {"list": [1, (2, None)]}, "array": np.arange(3.0)}
-    docs[1].user_data[("._.", "x", 0, None)] = {"bytes": b"a"}
+    docs[1].user_data[("._.", "x", 0, None)] = {"bytes": b"a", "number": np.float32(1.5), "nd": 1}
     write_docbin(docs, tmp_path / "a.spacy")
     assert (tmp_path / "a.spacy").read_bytes() == DocBin(docs=docs, store_user_data=True).to_bytes()
     expected = [doc.user_data for doc in DocBin().from_disk(tmp_path / "a.spacy").get_docs(Vocab())]
-    found = [doc.user_data for doc in read_docbin(tmp_path / "a.spacy", Vocab())]
-    assert repr(found) == repr(expected)
+    stored = DocBin().from_disk(tmp_path / "a.spacy")
+    for _ in range(2):
+        found = [doc.user_data for doc in docs_with_user_data(stored, Vocab())]
+        assert repr(found) == repr(expected)
     assert found[0]["array"].tolist() == [0, 1, 2]
-    docs[1].user_data["x"] = object()
-    with pytest.raises(TypeError, match="object"):
-        write_docbin(docs, tmp_path / "b.spacy")
+    for wrong, error in ((object(), TypeError), (2**70, OverflowError), ("\ud800", UnicodeEncodeError)):
+        docs[1].user_data["x"] = wrong
+        with pytest.raises(error):
+            write_docbin(docs, tmp_path / "b.spacy")
     del docs[1].user_data["x"]
     write_docbin(docs, tmp_path / "b.spacy")
     assert (tmp_path / "b.spacy").read_bytes() == (tmp_path / "a.spacy").read_bytes()

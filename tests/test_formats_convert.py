@@ -387,6 +387,7 @@ def test_labels_are_renamed_before_others_are_left_out(tmp_path: Path) -> None:
         ("PER=", "--rename PER=: OLD=NEW is needed"),
         ("=PER", "--rename =PER: OLD=NEW is needed"),
         ("A=B=C", "--rename A=B=C: OLD=NEW is needed"),
+        ("A=O", "--rename A=O: O is no label"),
         ("A=B,A=C", "--rename gives A two new names, B and C"),
     ],
 )

@@ -388,7 +388,7 @@ def test_changed_type_pairs_are_checked(tmp_path):
 
 @pytest.mark.parametrize("factory, head", [("sequence_ner", "Softmax"), ("relation_extractor", "Relations")])
 def test_changed_class_weights_are_checked(factory, head, tmp_path):
-    """The message said that the component is damaged."""
+    """A label that is unknown is an error of the config, not damage."""
     nlp = spacy.blank("en")
     model = {"@architectures": f"spacy_ner_arch.{head}.v1", "tok2vec": WORDS}
     nlp.add_pipe(factory, config={"model": model})

@@ -12,6 +12,7 @@ from spacy.cli._util import import_code
 from typer import Argument, Option
 from wasabi import msg
 
+from ..annotation.tags import OUTSIDE
 from .convert_tokenizers import load_tokenizer, make_language
 from .messages import fail
 from .options import CODE, split_names
@@ -199,6 +200,10 @@ def parse_names(rename: str) -> dict[str, str]:
         old, *new = (name.strip() for name in pair.split("="))
         if len(new) != 1 or not old or not new[0]:
             msg.fail(f"--rename {pair}: OLD=NEW is needed, such as PERSON=PER; commas separate several", exits=1)
+        if new[0] == OUTSIDE:
+            msg.fail(
+                f"--rename {pair}: {OUTSIDE} is no label; to leave one out, name all others in --labels", exits=1
+            )
         if names.setdefault(old, new[0]) != new[0]:
             msg.fail(f"--rename gives {old} two new names, {names[old]} and {new[0]}", exits=1)
     return names

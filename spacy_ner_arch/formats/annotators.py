@@ -87,7 +87,8 @@ def _leave_out_unseen(group: list[TextAnnotation], report: ReadReport) -> list[T
 def _one_for_each(group: Sequence[TextAnnotation], report: ReadReport) -> list[TextAnnotation]:
     """Reduce the annotations of a text to one for each annotator, in the order of their first ones.
 
-    Complete annotations by annotators without a name count as those of different annotators.
+    Complete annotations by annotators without a name count as those of different annotators. Annotations before the
+    last withdrawal of their annotator are left out. A ground truth counts as the latest.
     """
     by_annotator: defaultdict[Hashable, list[TextAnnotation]] = defaultdict(list)
     order: dict[Hashable, None] = {}
@@ -100,11 +101,11 @@ def _one_for_each(group: Sequence[TextAnnotation], report: ReadReport) -> list[T
     for own in map(by_annotator.__getitem__, order):
         # Those of the same time stay in the order of the file.
         own.sort(key=lambda one: (one.is_ground_truth, one.time))
-        first = max((i for i, one in enumerate(own, 1) if one.is_withdrawal), default=0)
-        for one in own[:first]:
+        withdrawn = max((i for i, one in enumerate(own, 1) if one.is_withdrawal), default=0)
+        for one in own[:withdrawn]:
             if not one.is_withdrawal:
                 report.note(Note(one.line, WITHDRAWN, _name(one)))
-        valid = own[first:]
+        valid = own[withdrawn:]
         complete = [one for one in valid if not one.is_partial]
         if complete:
             reduced.append(complete[-1])

@@ -6,6 +6,7 @@ sentence.
 
 import threading
 from collections.abc import Callable, Iterator
+from copy import copy
 from functools import partial
 from typing import Any
 
@@ -56,8 +57,10 @@ def docs_with_user_data(doc_bin: DocBin, vocab: Vocab) -> Iterator[Doc]:
     def as_value(pairs: list[tuple[Any, Any]]) -> Any:
         return decode(dict(pairs)) if decode else dict(pairs)
 
-    user_data, doc_bin.user_data = doc_bin.user_data, []
-    for i, doc in enumerate(doc_bin.get_docs(vocab)):
-        if i < len(user_data) and user_data[i] is not None:
-            doc.user_data.update(unpackb(user_data[i], raw=False, use_list=False, object_pairs_hook=as_value))
+    # Without its user data, which spaCy would unpack.
+    without = copy(doc_bin)
+    without.user_data = []
+    for i, doc in enumerate(without.get_docs(vocab)):
+        if i < len(doc_bin.user_data) and doc_bin.user_data[i] is not None:
+            doc.user_data.update(unpackb(doc_bin.user_data[i], raw=False, use_list=False, object_pairs_hook=as_value))
         yield doc

@@ -178,8 +178,8 @@ def read_docs(
     path, report, on_error: see above.
     vocab: vocabulary of the pipeline that will use the Docs.
     format: a name in FORMATS.
-    rename: new names of labels of entities, spans and relations by their old ones, before anything else is done with
-        them. White space at the ends of labels is cut off before that. A new name is not renamed again.
+    rename: new names of labels of entities, spans and relations by their old ones. White space at the ends of labels is
+        cut off first, then labels are renamed, then all else is done. A new name is not renamed again.
     labels: labels of entities to keep; others are left out and counted, with their relations. Empty: keep all.
     n_sents: number of consecutive sentences of a document that make one Doc.
     documents: make one Doc of each document of the source.

@@ -75,7 +75,7 @@ class GoldCorpus(Corpus):
     def read_docbin(self, vocab: Any, locs: Any) -> Iterator[Doc]:
         """The documents of the files that have a token; warns about the first one that loses annotation."""
         docs = filter(len, chain.from_iterable(read_docbin(path, vocab) for path in locs))
-        for doc in islice(docs, self.limit or None):
+        for doc in islice(docs, self.limit if self.limit >= 1 else None):
             is_split = (self.gold_preproc and doc.has_annotation("SENT_START")) or 0 < self.max_length <= len(doc)
             if self._layers and is_split:
                 lost = self._layers & count_layers(doc).keys()
