@@ -96,7 +96,7 @@ def test_convert_stops_at_a_malformed_line_or_counts_it(tmp_path):
         (["a.txt", "b.txt"], ["--name", "x"], "take one input"),
         (["a.txt", "sub/a.txt"], [], "both become a.spacy"),
         (["a.txt", "sub/A.txt"], [], "both become a.spacy"),
-        (["a.txt"], ["--format", "xml"], "unknown format 'xml'; known are auto, conll, conllu"),
+        (["a.txt"], ["--format", "xml"], "unknown format 'xml'; choose from auto, conll, conllu"),
         (["empty.txt"], [], "no sentence was read"),
         (["a.txt"], ["--lang", "xx2"], "no language 'xx2'"),
         (["a.txt"], ["--name", "dev", "--split", "0.5"], "give the other part another --name"),
@@ -1120,7 +1120,7 @@ def test_train_shows_what_a_setting_must_be(tmp_path):
     DocBin().to_disk(tmp_path / "a.spacy")
     paths = ["--paths.train", tmp_path / "a.spacy", "--paths.dev", tmp_path / "a.spacy"]
     output = run_command("train", tmp_path / "my.cfg", *paths, "--components.sequence_ner.scheme", "BILOU", code=1)
-    assert "Cannot train" in output and "unknown tag scheme 'BILOU'; known are BILUO, BIO" in output
+    assert "Cannot train" in output and "unknown tag scheme 'BILOU'; choose from BILUO, BIO" in output
 
 
 def test_a_broken_plugin_is_not_an_unknown_language(tmp_path):

@@ -311,7 +311,7 @@ def test_half_precision_is_computed_in_float32():
     [
         (lambda: LinearChainCRF(3, labels=["O", "B-X"], scheme="BIO"), "2 labels for 3 tags"),
         (lambda: LinearChainCRF(3, labels=["O", "B-X", "I-X"]), "give both or neither"),
-        (lambda: LinearChainCRF(3, labels=["O", "B-X", "I-X"], scheme="IOB"), "known are BILUO, BIO"),
+        (lambda: LinearChainCRF(3, labels=["O", "B-X", "I-X"], scheme="IOB"), "choose from BILUO, BIO"),
         (lambda: make().decode(torch.zeros(1, 2, 7)), "4 tags last"),
         (lambda: make()(torch.zeros(1, 2, 4), torch.zeros(1, 3).long()), "tags have shape"),
         (lambda: make()(torch.zeros(1, 2, 4), torch.zeros(1, 2).long(), reduction="max"), "invalid reduction"),

@@ -1099,7 +1099,7 @@ def test_wrong_on_error_is_an_error(tmp_path: Path, format: str) -> None:
 @pytest.mark.parametrize(
     ("format", "options", "error", "message"),
     [
-        ("Brat", {}, ValueError, "unknown format 'Brat'; known are argilla, brat, cluener, conll"),
+        ("Brat", {}, ValueError, "unknown format 'Brat'; choose from argilla, brat, cluener, conll"),
         ("conll", {"n_sents": 0}, ValueError, "at least 1"),
         ("conll", {"n_sents": 2, "documents": True}, ValueError, "not both"),
         ("conll", {"misc_key": "NE"}, TypeError, "misc_key"),

@@ -524,7 +524,7 @@ def test_empty_documents_keep_their_numbers(tmp_path: Path, model: str, options:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["-f", "xml"], "unknown format 'xml'; known are label-studio, doccano, prodigy, brat, conll, spert, json"),
+        (["-f", "xml"], "unknown format 'xml'; choose from label-studio, doccano, prodigy, brat, conll, spert, json"),
         (["-f", "json", "-m", "blank"], "no component of this pipeline finds entities"),
         (["-f", "prodigy"], "out is a folder; name a file in it"),
         (["-f", "brat"], "exists and is not an empty folder; name a new one"),

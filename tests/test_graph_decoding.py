@@ -436,7 +436,7 @@ def test_alternatives_are_for_prediction_only():
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"decode": "greedy"}, "unknown decode 'greedy'; known are pairs, graph"),
+        ({"decode": "greedy"}, "unknown decode 'greedy'; choose from pairs, graph"),
         ({"decode": "pairs", "one_head": ["KNOWS"]}, 'one_head and one_tail are for decode = "graph"'),
         ({"candidates": {**DOCUMENT, "spans_key": "sc"}}, "spans_key to null"),
         ({"type_pairs": "some"}, "learned_by_label, a list of pairs, or lists by label"),

@@ -208,9 +208,9 @@ def test_described_options_give_the_same_cell(name):
 @pytest.mark.parametrize(
     "choices, message",
     [
-        ({"preset": "spam"}, "unknown --config spam; known are bilstm_crf, bilstm"),
-        ({"encoder": "roberta-base"}, "unknown --encoder roberta-base; known are none, bilstm, synlstm"),
-        ({"head": "spam"}, "unknown --head spam; known are crf"),
+        ({"preset": "spam"}, "unknown --config spam; choose from bilstm_crf, bilstm"),
+        ({"encoder": "roberta-base"}, "unknown --encoder roberta-base; choose from none, bilstm, synlstm"),
+        ({"head": "spam"}, "unknown --head spam; choose from crf"),
         ({"trees": "gold"}, "--trees is for --encoder synlstm; the encoder is bilstm"),
     ],
 )

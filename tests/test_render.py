@@ -319,7 +319,7 @@ def test_wrong_arguments():
     for wrong, kind in (([make_doc()] * 2, "list"), (make_doc()[:2], "Span")):
         with pytest.raises(ValueError, match=f"draws one Doc, not a {kind}; call it for each"):
             render_relations(wrong)
-    with pytest.raises(ValueError, match="'pdf'; known are 'svg', 'html'"):
+    with pytest.raises(ValueError, match="'pdf'; choose from 'svg', 'html'"):
         render_relations(make_doc(), style="pdf")
     with pytest.raises(ValueError, match="too narrow; at least 200"):
         render_relations(make_doc(), width=50)

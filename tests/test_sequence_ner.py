@@ -653,7 +653,7 @@ def test_a_threshold_is_a_probability(factory, threshold):
 
 
 def test_unknown_scheme_is_refused_when_the_pipeline_is_made():
-    with pytest.raises(ValueError, match="'IOB'; known are BILUO, BIO"):
+    with pytest.raises(ValueError, match="'IOB'; choose from BILUO, BIO"):
         make_nlp(scheme="IOB")
 
 

@@ -359,7 +359,7 @@ def test_copies_have_averages_of_their_own():
 
 
 def test_unknown_dtype():
-    with pytest.raises(ValueError, match="'half'; known are float32, bfloat16, float16"):
+    with pytest.raises(ValueError, match="'half'; choose from float32, bfloat16, float16"):
         TorchShim(Toy, dtype="half")
 
 

@@ -241,8 +241,8 @@ def test_documents_of_any_length(flat):
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"decode": "all"}, "span_ner: unknown decode 'all'; known are exact, greedy$"),
-        ({"decode": "nested"}, "unknown decode 'nested'; known are exact, greedy; use the factory nested_ner for"),
+        ({"decode": "all"}, "span_ner: unknown decode 'all'; choose from exact, greedy$"),
+        ({"decode": "nested"}, "unknown decode 'nested'; choose from exact, greedy; use the factory nested_ner for"),
         ({"max_width": 0}, "max_width = 0"),
         ({"threshold": 1.5}, "threshold = 1.5"),
     ],

@@ -255,8 +255,8 @@ def test_sub_batches_change_nothing(tiny_transformers):
     "stages, message",
     [
         ({}, "no stage"),
-        ({"a": {"steps": 3}}, r"stages\.a\]: a stage has steps and groups; missing are groups"),
-        ({"a": {"step": 3, "groups": {"x": {}}}}, "unknown are step"),
+        ({"a": {"steps": 3}}, r"stages\.a\]: a stage has steps and groups; missing: groups"),
+        ({"a": {"step": 3, "groups": {"x": {}}}}, "unknown: step"),
         ({"a": {"groups": {"x": {}}}, "b": {"groups": {"x": {}}}}, "only the last stage may be null"),
         ({"a": {"steps": 0, "groups": {"x": {}}}}, "steps = 0"),
         ({"a": {"groups": {"x": {"rate": 1}}}}, r"stages\.a\.groups\.x\]: unknown settings rate"),

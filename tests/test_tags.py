@@ -52,5 +52,5 @@ def test_a_sequence_is_legal_if_it_encodes_spans(scheme):
 
 
 def test_unknown_scheme():
-    with pytest.raises(ValueError, match="'IOBES'; known are BILUO, BIO, BIS"):
+    with pytest.raises(ValueError, match="'IOBES'; choose from BILUO, BIO, BIS"):
         tag_names(["X"], "IOBES")

@@ -362,7 +362,7 @@ def test_settings_that_run_code_are_refused(block, setting):
 
 
 def test_attention_from_the_hub_is_refused(tiny_transformers, tmp_path):
-    with pytest.raises(ValueError, match="attn_implementation = 'someone/kernels:attention'; known are eager"):
+    with pytest.raises(ValueError, match="attn_implementation = 'someone/kernels:attention'; choose from eager"):
         transformer_model("x", transformer_config={"attn_implementation": "someone/kernels:attention"})
     crafted = edited(
         tiny_transformers["bert"], tmp_path, "config.json", lambda c: c | {"_attn_implementation": "someone/kernels:x"}
@@ -479,7 +479,7 @@ def test_bad_window_is_refused(tiny_transformers):
     with pytest.raises(ValueError, match="window = 1000, but it takes at most 128 word pieces"):
         make_model(tiny_transformers["roberta"], window=1000)
     with pytest.raises(
-        ValueError, match=r"^spacy_ner_arch.TransformerModel.v1: unknown pooling 'last'; known are mean"
+        ValueError, match=r"^spacy_ner_arch.TransformerModel.v1: unknown pooling 'last'; choose from mean"
     ):
         transformer_model("x", pooling="last")
 
@@ -503,14 +503,14 @@ def test_incomplete_folder(tiny_transformers, tmp_path, missing, message):
 
 def test_unknown_name(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    message = "'no-such-model': it is not a folder, and the Hugging Face hub did not give it"
+    message = "'no-such-model': it is not a folder, and cannot be loaded from the Hugging Face hub"
     with pytest.raises(ValueError, match=message):
         make_model("no-such-model")
     with pytest.raises(ValueError, match="there is no such folder"):
         make_model("/no/such/folder")
     with pytest.raises(ValueError, match="transformer '': it has no name"):
         make_model("")
-    with pytest.raises(ValueError, match="it is a file, and not a folder"):
+    with pytest.raises(ValueError, match="it is a file, not the folder"):
         make_model(__file__)
 
 

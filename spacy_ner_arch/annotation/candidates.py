@@ -86,7 +86,7 @@ def create_entity_pairs(
     spans_key: take the entities from doc.spans[spans_key], where they may overlap, instead of doc.ents.
     """
     if within not in WITHIN:
-        raise ValueError(f"spacy_ner_arch.EntityPairs.v1: unknown within = {within!r}; known are {', '.join(WITHIN)}")
+        raise ValueError(f"spacy_ner_arch.EntityPairs.v1: unknown within = {within!r}; choose from {', '.join(WITHIN)}")
     if max_distance is not None and max_distance < 0:
         raise ValueError(f"spacy_ner_arch.EntityPairs.v1: max_distance = {max_distance} is negative")
     return EntityPairs(within, max_distance, spans_key)

@@ -50,7 +50,7 @@ class Legality(NamedTuple):
 def find_scheme(scheme: str) -> Scheme:
     """Return the scheme of that name; raise ValueError if it is unknown."""
     if scheme not in SCHEMES:
-        raise ValueError(f"unknown tag scheme {scheme!r}; known are {', '.join(SCHEMES)}")
+        raise ValueError(f"unknown tag scheme {scheme!r}; choose from {', '.join(SCHEMES)}")
     return SCHEMES[scheme]
 
 

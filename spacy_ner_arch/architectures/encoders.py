@@ -75,7 +75,7 @@ def syn_lstm(
     """
     if missing not in TREE_FALLBACKS:
         raise ValueError(
-            f"spacy_ner_arch.SynLSTM.v1: unknown missing = {missing!r}; known are {', '.join(TREE_FALLBACKS)}"
+            f"spacy_ner_arch.SynLSTM.v1: unknown missing = {missing!r}; choose from {', '.join(TREE_FALLBACKS)}"
         )
     build = partial(
         SynLSTMEncoder,

@@ -1,11 +1,11 @@
-"""Repeat the random numbers of CuPy, from which layers of thinc draw on a GPU."""
+"""Seed the random number generator of CuPy, which thinc layers use on a GPU."""
 
 import numpy as np
 from thinc.api import Ops
 
 
 def seed_cupy(ops: Ops, seed: int | None = None) -> int | None:
-    """Give CuPy a seed, a new one by default, since it cannot tell its state.
+    """Seed CuPy, with a new random seed by default. CuPy cannot export the state of its generator.
 
     Returns the seed; None on a CPU.
     """

@@ -34,7 +34,7 @@ from .shim import TorchShim, get_shim, no_backprop
 class TokenVectors(DocRows):
     """Vectors of documents from an encoder.
 
-    gradient: what our listeners pass back. Listeners of spaCy pass theirs to the component.
+    gradient: sum of the gradients from the listeners of this package. Listeners of spaCy pass theirs to the component.
     """
 
     def __init__(self, flat: Floats2d, lengths: Iterable[int]) -> None:
@@ -60,7 +60,7 @@ def encoder_model(
 
 
 def initialize(model: Tok2Vec, X: list[Doc] | None = None, Y: Any = None) -> None:
-    """Initialize the embedding, then build the encoder for its width.
+    """Initialize the embedding, then build the encoder for the width of the embedding.
 
     Y: ignored; thinc gives each layer the Y of the whole model, such as the tags of a tagger.
     """
@@ -96,7 +96,7 @@ def encoder_forward(
         return backprop_vectors(split_tokens(model, merge(gradients, words), words))
 
     def backprop(d_encoded: list[Floats2d]) -> Any:
-        """d_encoded: from the layer above, or the sum of all listeners of spaCy; empty for none."""
+        """d_encoded: gradient from the layer above, or the sum over all listeners of spaCy; empty if there is none."""
         output.gradient.withdraw(shim)
         if d_encoded:
             output.gradient.add(join(model, d_encoded))

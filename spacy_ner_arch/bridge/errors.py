@@ -1,4 +1,4 @@
-"""Errors of models, which the component names. Without torch, for the components."""
+"""Errors of models, to which a component adds its name. Components import this module, so it does not import torch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from typing import Any
 class ChangedSetting(ValueError):
     """A setting that cannot be changed after training differs between a stored pipeline and its config.
 
-    setting: its name for the user.
+    setting: name of the setting in the message.
     stored, configured: its two values, as the message shows them.
     component, path: name and folder or file of the component; None if they are not known yet.
     """

@@ -1,7 +1,7 @@
 """A head over an embedding as a thinc model.
 
-A document becomes token vectors in the embedding (`tok2vec`, the only layer). Those of the words of a batch, without
-white space, are padded into one tensor, on which the torch module runs. In training its gradient is split back per
+The embedding (`tok2vec`, the only layer) turns each document into token vectors. The vectors of all tokens except white
+space are padded into one tensor, on which the torch module runs. In training, the gradient of this tensor is split per
 document and passed to the embedding.
 """
 
@@ -48,8 +48,8 @@ def head_model(
 ) -> Model[HeadInput, Any]:
     """A trainable head over an embedding.
 
-    build: makes the head from `input_size` and the hyperparameters that the component gives at initialization.
-    classifies: tokens, spans or pairs; components check that it is theirs.
+    build: function that makes the head from `input_size` and the hyperparameters of the component, at initialization.
+    classifies: tokens, spans or pairs. A component refuses a model that classifies another kind of item.
     dtype: float32; bfloat16, float16 or auto for mixed precision.
     trees: how the encoder reads dependency trees; None if it does not.
 
@@ -58,11 +58,11 @@ def head_model(
         predict(HeadInput(docs, items, method=name of a method of the head)) -> Predictions
         predict(HeadInput(docs, items, targets)) -> UpdateLoss
         begin_update(HeadInput(docs, items, targets)) -> UpdateLoss, backprop(weight of the loss)
-            If the loss is not finite, backprop passes no gradient on, and the head drops those of earlier calls.
+            If the loss is not finite, backprop passes no gradient on, and the head discards its accumulated gradients.
         initialize(X=docs, Y=hyperparameters)
-    Documents alone are HeadInput(docs), as tools for any model of spaCy give them.
+    A plain list of documents is read as HeadInput(docs), since generic spaCy tools pass such a list.
 
-    Raises ValueError if tok2vec is another part of a model.
+    Raises ValueError if tok2vec is not an embedding.
     """
     check_tok2vec(name, tok2vec)
     return Model(
@@ -77,7 +77,7 @@ def head_model(
 
 
 def initialize(model: Model, X: list[Doc] | None = None, Y: dict[str, Any] | None = None) -> None:
-    """Initialize the embedding, then build the head for its width.
+    """Initialize the embedding, then build the head for the width of the embedding.
 
     Y: hyperparameters of the head that depend on the labels.
     """

@@ -1,4 +1,4 @@
-"""What the model of a head gives: a loss or predictions, for which the host waits only when it reads them."""
+"""Outputs of the model of a head: losses and predictions. The host waits for the GPU only when it reads them."""
 
 import math
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from ..nn.head import Loss
 from .host_copy import HostCopy
 from .rows import cut_rows, place
 
-# For each document, its rows of everything that the head predicts: for each of its words, spans of words or pairs.
+# For each document, the arrays that the head predicts, with one row for each word, span of words or pair.
 Predictions = Sequence[tuple[np.ndarray, ...]]
 
 
 class UpdateLoss:
-    """Loss of an update, and its further terms by name.
+    """Loss of an update, and its named terms.
 
     On a GPU the host waits for them when it first reads one.
 
@@ -54,7 +54,7 @@ class HeadPredictions(Sequence[tuple[np.ndarray, ...]]):
     On a GPU the host waits for them when it first reads one. Until then it can start the next batch.
 
     count: number of documents.
-    outputs: for each group of documents their indices, how many rows the head predicts for each, and all these rows.
+    outputs: for each group of documents: their indices, the number of rows of each document, and the rows of all.
     """
 
     def __init__(self, count: int, outputs: Sequence[tuple[list[int], np.ndarray, tuple[Tensor, ...]]]) -> None:

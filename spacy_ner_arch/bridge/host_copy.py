@@ -1,14 +1,14 @@
-"""Tensors on their way from the GPU to the host."""
+"""Asynchronous copies of tensors from the GPU to the host."""
 
 import torch
 from torch import Tensor
 
 
 class HostCopy:
-    """Copies of tensors on the host. They begin at once, and the host waits for them only when it reads them."""
+    """Copy tensors to the host. Copying starts at once; `read` waits until it has finished."""
 
     def __init__(self, *tensors: Tensor) -> None:
-        # From a GPU, torch copies to pinned memory then.
+        # With non_blocking, torch copies from a GPU to pinned memory.
         self._tensors = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
         self._copied: torch.cuda.Event | None = None
         device = next((tensor.device for tensor in tensors if tensor.is_cuda), None)

@@ -20,18 +20,18 @@ from .head_output import Predictions, UpdateLoss
 from .shim import device_of, no_backprop, torch_shims
 from .storage import Fixed
 
-# Copies that exist at the same time, and their tokens.
+# Maximum number of copies that exist at the same time, and of their tokens.
 CHUNK, CHUNK_TOKENS = 256, 8_192
-# In training, the activations of the first chunks are kept. Those of later chunks are computed again in the backward
-# pass, so that memory does not grow with the number of pairs: at most this number of chunks and one more exist.
+# In training, the activations of the first KEPT_CHUNKS chunks are kept. Those of later chunks are recomputed in the
+# backward pass. At most KEPT_CHUNKS + 1 chunks are in memory, however many pairs there are.
 KEPT_CHUNKS = 1
 NAME = "marked_copies"
 
 
 def with_marked_copies(head: Model[HeadInput, Any], marks: Sequence[str], context: int) -> Model[HeadInput, Any]:
-    """Run a head on one marked copy for each candidate pair. In a copy, the opening marks stand in for the entities.
+    """Run a head on one marked copy for each candidate pair. In a copy, the opening marks represent the entities.
 
-    head: a model of bridge.head. Its tok2vec reads the copies, so it cannot be a listener.
+    head: a model of bridge.head. Its tok2vec reads the copies, so the tok2vec cannot be a listener.
     marks: words before and after the head, and before and after the tail.
     context: words of the pair's region that are kept on either side of it.
     """
@@ -98,7 +98,7 @@ def marked_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bo
 
 
 def predict_copies(model: Model, inputs: HeadInput) -> Iterator[HeadBatch]:
-    """`predict_batches` for any head; for one that reads marked copies, on these."""
+    """Run `predict_batches` on the documents, or on their marked copies if the head reads marked copies."""
     if model.name != NAME:
         yield from predict_batches(model, inputs)
         return
@@ -117,14 +117,14 @@ def undone(model: Model) -> Iterator[None]:
         yield
     finally:
         for buffer, (version, value) in zip(buffers, before, strict=True):
-            # Graphs of kept chunks refuse their backward pass if a buffer that they read, such as the positions of a
-            # transformer, is written, even with the same values.
+            # torch refuses the backward pass of a kept chunk if a buffer that its graph reads, such as the position ids
+            # of a transformer, has been written since, even with the same values.
             if buffer._version != version:
                 buffer.copy_(value)
 
 
 def of_words(docs: Sequence[Doc], found: Sequence[Candidates]) -> tuple[list[Doc], list[Candidates]]:
-    """The documents without white space, and their candidates. Those of white space alone stay as they are."""
+    """The documents without white space, and their candidates. A document of white space only is left unchanged."""
     bare, moved = list(docs), list(found)
     for i, words in enumerate(find_words(docs)):
         if words.has_no_space or not len(words) or not found:
@@ -139,7 +139,7 @@ def of_words(docs: Sequence[Doc], found: Sequence[Candidates]) -> tuple[list[Doc
 
 
 def cut_copies(found: Sequence[Candidates], context: int) -> Iterator[slice]:
-    """Chunks of the pairs of all documents, counted through, whose copies have at most CHUNK_TOKENS tokens."""
+    """Cut the pairs, numbered across all documents, into chunks whose copies have at most CHUNK_TOKENS tokens."""
     if not found:
         return
     tokens = np.concatenate([np.diff(copy_bounds(pairs, context))[:, 0] + 4 for pairs in found]).cumsum()
@@ -158,7 +158,10 @@ def mark_chunk(
     chunk: slice,
     settings: dict[str, Fixed],
 ) -> HeadInput:
-    """Marked copies of some of the pairs of all documents, counted through, with their only candidates and targets."""
+    """Marked copies of the pairs of a chunk, each with its single candidate and its target.
+
+    chunk: numbers of the pairs, counted across all documents.
+    """
     marks, context = settings["marks"].value, settings["context"].value
     copies, gold = [], []
     before = 0
@@ -181,13 +184,13 @@ def join_rows(rows: Predictions) -> tuple[np.ndarray, ...]:
 
 
 def mark_candidates(copy: Doc, opening: tuple[int, int], types: np.ndarray) -> Candidates:
-    """The only candidate of a copy: its opening marks, and the whole copy as their region."""
+    """The only candidate of a copy: the pair of its opening marks, with the whole copy as region."""
     marks = [Span(copy, place, place + 1) for place in opening]
     return Candidates(marks, np.array([[0, 1]]), np.array([[0, len(copy)]]), types)
 
 
 def split_targets(gold: GoldPairs, rows: np.ndarray) -> list[GoldPairs]:
-    """The gold relations of each of some pairs alone."""
+    """Gold relations of single pairs: one GoldPairs for each of the pairs `rows`."""
     classes = [gold.classes[gold.rows == row] for row in rows.tolist()]
     return [GoldPairs(np.zeros_like(own), own, gold.share) for own in classes]
 
@@ -203,15 +206,15 @@ def copy_bounds(candidates: Candidates, context: int) -> np.ndarray:
 def mark(
     doc: Doc, candidates: Candidates, marks: Sequence[str], context: int
 ) -> list[tuple[Doc, tuple[int, int], np.ndarray]]:
-    """For each pair, a copy of its region, the places of both opening marks, and the types of both entities."""
+    """For each pair, a copy of its region, the positions of both opening marks, and the types of both entities."""
     words, spaces = [token.text for token in doc], [bool(token.whitespace_) for token in doc]
     bounds = candidates.bounds.tolist()
     copies = []
     copied = copy_bounds(candidates, context).tolist()
     for pair, (first, last) in zip(candidates.pairs.tolist(), copied, strict=True):
         ends = [bounds[i] for i in pair]
-        # At one place: closing marks first, the inner entity's before the outer's; then opening marks, the outer's
-        # first. Each event: this order, the number of the entity, and whether the mark opens it.
+        # Order of the marks at one position: closing marks first, the inner entity's before the outer's; then opening
+        # marks, the outer's first. Each event: sort key, number of the entity, and whether the mark opens it.
         events = [((end, 0, -start, -i), i, False) for i, (start, end) in enumerate(ends)]
         events += [((start, 1, -end, i), i, True) for i, (start, end) in enumerate(ends)]
         places = [0, 0]

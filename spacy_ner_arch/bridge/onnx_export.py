@@ -22,12 +22,12 @@ from .onnx_shim import Exported, OnnxShim
 from .shim import TorchShim, get_shim
 from .wordpieces import WordPieces, get_pieces
 
-# By how much vectors of an exported transformer may differ, as a share of the largest.
+# Maximum difference between the vectors of a transformer and of its export, relative to the largest value.
 TOLERANCE = 1e-4
 
 
 def reason_against(model: Model) -> str | None:
-    """Why a model cannot be exported, and what can be done instead; None if it can be."""
+    """The reason why a model cannot be exported, with the remedy; None if it can be exported."""
     for node in model.walk():
         for shim in node.shims:
             if isinstance(shim, WordPieces):
@@ -55,7 +55,7 @@ def has_torch(model: Model) -> bool:
 def export(model: Model, int8: bool = False) -> Model:
     """Replace the torch modules of a model that can be exported, in place. Returns the model.
 
-    int8: compute products in 8-bit integers; the scale of the inputs is found at run time.
+    int8: quantize matrix products to 8-bit integers; the scale of the inputs is computed at run time.
     """
     nodes = [node for node in model.walk() if node.shims and node._func in LAYERS]
     exports = [EXPORTERS[type(get_shim(node).module)](node) for node in nodes]
@@ -127,7 +127,7 @@ EXPORTERS: dict[type[nn.Module], Callable[[Model], Exported]] = {
 
 
 class SpanLogProbabilities(nn.Module):
-    """Log probabilities (m, K + 1) of the labels of m spans close to each other, of the tokens x (n, D)."""
+    """Log probabilities (m, K + 1) of the labels of m spans close to each other, from token vectors x (n, D)."""
 
     def __init__(self, classifier: SpanClassifier) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class SpanLogProbabilities(nn.Module):
 
 
 class HiddenStates(nn.Module):
-    """A transformer of Hugging Face with its inputs by place: vectors (S, L, D) of the pieces of S windows."""
+    """A Hugging Face transformer with positional arguments. Returns vectors (S, L, D) of the pieces of S windows."""
 
     def __init__(self, transformer: nn.Module, names: list[str]) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ class HiddenStates(nn.Module):
 
 
 def transformer_inputs(module: Any, names: list[str], lengths: Sequence[int]) -> dict[str, Tensor]:
-    """Inputs of some windows, by name."""
+    """Example inputs, by name, for windows with these numbers of pieces."""
     mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
     ids = torch.arange(mask.numel()).view(mask.shape) * 7919 % (module.rows or 2)
     ids = ids.where(mask, torch.tensor(module.padding))
@@ -161,7 +161,7 @@ def transformer_inputs(module: Any, names: list[str], lengths: Sequence[int]) ->
 
 
 def check_transformer(transformer: HiddenStates, module: Any, exported: Exported, window: int) -> None:
-    """Raise ValueError if the graph gives other vectors than the module, for windows of sizes that were not traced.
+    """Raise ValueError if the vectors of the graph differ from those of the module, for window sizes not traced.
 
     window: longest window of the model in pieces.
     """
@@ -174,15 +174,15 @@ def check_transformer(transformer: HiddenStates, module: Any, exported: Exported
             expected = transformer(*inputs.values()).numpy()[is_piece]
         try:
             found = shim.run("transformer", **{name: tensor.numpy() for name, tensor in inputs.items()})[is_piece]
-        except Exception as error:  # onnxruntime has no common class of errors
+        except Exception as error:  # the errors of onnxruntime have no common base class
             reason = shorten(str(error), 200)
             raise ValueError(f"the exported graph does not run ({reason}); use the pipeline as it is") from error
         difference = float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
         if not difference < TOLERANCE:
             kind = module.transformer.config.model_type
             raise ValueError(
-                f"vectors of the exported transformer differ by {difference:.2g}: PyTorch cannot export {kind} as it "
-                "computes; use the pipeline as it is, or train with another transformer"
+                f"vectors of the exported transformer differ by {difference:.2g}: PyTorch does not export {kind} "
+                "correctly; use the pipeline as it is, or train with another transformer"
             )
 
 

@@ -1,4 +1,4 @@
-"""Graphs of ONNX from torch modules, as bytes."""
+"""Convert torch modules to ONNX graphs, as bytes."""
 
 import logging
 import tempfile
@@ -15,18 +15,18 @@ from torch import Tensor, nn
 
 from ..nn.lstm import BiLSTM
 
-# The first version with LayerNormalization.
+# The first operator set of ONNX with LayerNormalization.
 OPSET = 17
-# The largest file of protocol buffers, in bytes.
+# Size limit of a protocol buffers file, in bytes.
 LIMIT = 2**31 - 1
 # Name of the node with the weights of the scores.
 OUTPUT = "output"
-# Gates of an LSTM: torch has input, forget, cell, output; ONNX has input, output, forget, cell.
+# Order of the gates of an LSTM: input, forget, cell, output in torch; input, output, forget, cell in ONNX.
 GATES = (0, 3, 1, 2)
 
 
 def encoder_graph(encoder: BiLSTM | None, output: nn.Linear | None) -> bytes:
-    """Graph of a BiLSTM, and of a linear layer over its states. Either can be None and is left out then.
+    """Graph of a BiLSTM followed by a linear layer. Either can be None; it is then left out.
 
     Inputs: x (T, B, D), lengths (B,) int32. Output: (T, B, width).
     """
@@ -74,7 +74,7 @@ def make_model(nodes: list[Any], constants: list[Any], inputs: dict[str, tuple[i
 
 
 def lstm_weights(pair: Sequence[nn.LSTM]) -> dict[str, np.ndarray]:
-    """Weights of both directions of a layer, as ONNX orders them."""
+    """Weights of both directions of a layer, in the order of ONNX."""
 
     def ordered(weight: Tensor) -> np.ndarray:
         gates = to_numpy(weight).reshape(4, -1, *weight.shape[1:])
@@ -91,11 +91,11 @@ def lstm_weights(pair: Sequence[nn.LSTM]) -> dict[str, np.ndarray]:
 
 
 def traced(module: nn.Module, inputs: dict[str, Tensor], axes: dict[str, dict[int, str]]) -> bytes:
-    """Graph of a module, from what it computes for some inputs. axes: names of the axes of variable size."""
+    """Trace a module with example inputs into a graph. axes: names of the axes of variable size."""
     size = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
     if size > LIMIT:
         raise ValueError(
-            f"its weights have {size / 2**30:.1f} GiB, and a graph of ONNX can have 2 GiB; leave it in PyTorch"
+            f"its weights have {size / 2**30:.1f} GiB, and an ONNX graph can have 2 GiB; use it in PyTorch"
         )
     with quiet(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.onnx"
@@ -110,14 +110,14 @@ def traced(module: nn.Module, inputs: dict[str, Tensor], axes: dict[str, dict[in
                 opset_version=OPSET,
                 dynamo=False,
             )
-        except Exception as error:  # torch has no common class of these errors
+        except Exception as error:  # these errors have no common base class
             reason = shorten(str(error), 200)
             raise ValueError(f"PyTorch cannot export it ({reason}); use the pipeline as it is") from error
         return path.read_bytes()
 
 
 def quantized(graph: bytes) -> bytes:
-    """Compute the products of a graph in 8-bit integers, except those that give the scores."""
+    """Quantize the matrix products of a graph to 8-bit integers, except the layer that computes the scores."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -136,7 +136,7 @@ def quantized(graph: bytes) -> bytes:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the warnings of tracing: that a branch was taken, and that there is a newer exporter."""
+    """Silence the warnings of tracing about branches that depend on data and about the newer exporter."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

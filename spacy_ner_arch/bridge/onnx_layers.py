@@ -1,7 +1,7 @@
-"""The layers of exported models, in NumPy and onnxruntime. No call of torch in prediction.
+"""The layers of exported models, in NumPy and onnxruntime. Prediction does not call torch.
 
-Each is the counterpart of a layer over a torch module, and gives the same output. Batches are time major: (T, B, ...)
-for B documents of T tokens with padding.
+Each layer gives the same output as the torch layer that it replaces. Batches are time-major: (T, B, ...) for B
+documents that are padded to T tokens.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +31,7 @@ from .windows import window_batches
 from .wordpieces import get_pieces
 
 CPU = torch.device("cpu")
-# Padded pieces that cost as much time as another call of onnxruntime.
+# Number of padding pieces that take as much time as one more call of onnxruntime.
 PADDING = 16
 # Inputs of a transformer, in the order of the arrays of a batch.
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -117,15 +117,17 @@ def onnx_encoder_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple
 
 
 def run_encoder(shim: OnnxShim, x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The output (T, B, ...) of the encoder and of what follows it in the graph."""
+    """The output (T, B, ...) of the graph: the encoder and the layers that follow it."""
     return shim.run("encoder", x=x, lengths=lengths.astype(np.int32))
 
 
 def batches(
     docs: Sequence[Doc], words: Sequence[Words], vectors: Sequence[Floats2d]
 ) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
-    """Cut documents into batches with little padding: their numbers, lengths (B,), and token vectors (T, B, D), all of
-    the words alone."""
+    """Cut documents into batches with little padding.
+
+    Yields the indices of the documents, their numbers of words (B,), and the vectors of their words (T, B, D).
+    """
     check_lengths(docs, vectors)
     rows = [cast(np.ndarray, own)[kept.tokens] for own, kept in zip(vectors, words, strict=True)]
     sizes = [len(own) for own in rows]
@@ -134,7 +136,7 @@ def batches(
         if len(group) == 1 and sizes[group[0]]:
             yield group, lengths, rows[group[0]][:, None]
             continue
-        # Layers of thinc give empty documents no width.
+        # For an empty document, a thinc layer may return an array of width 0.
         width = max(rows[i].shape[1] for i in group)
         x = np.zeros((max(1, lengths.max()), len(group), width), dtype=np.float32)
         for column, i in enumerate(group):
@@ -189,13 +191,13 @@ def onnx_transformer_forward(model: Model, docs: list[Doc], is_train: bool) -> t
         hidden = shim.run("transformer", **{name: inputs[name] for name in shim.cfg["inputs"]})
         vectors.append(pool(hidden.reshape(-1, hidden.shape[-1]), rows, starts, counts, shim.cfg["pooling"]))
     joined = vectors[0] if len(vectors) == 1 else np.concatenate(vectors)
-    # Documents can be kept: each owns its vectors, so that it does not keep those of its batch.
+    # Copy the vectors of each document: a view would keep the vectors of the whole batch in memory.
     return WordBatch([rows.copy() for rows in cut_rows(joined[order], lengths)]), no_backprop
 
 
 def pool(hidden: np.ndarray, rows: np.ndarray, starts: np.ndarray, counts: np.ndarray, pooling: str) -> np.ndarray:
     """Vectors of words from those of their pieces; see `nn.transformer.WordTransformer.read`."""
-    rows = np.append(rows, 0)  # a word without pieces may begin behind the last piece
+    rows = np.append(rows, 0)  # a word without pieces may begin after the last piece
     has_pieces = (counts > 0)[:, None]
     first = hidden[rows[starts]]
     if pooling == "mean":
@@ -212,7 +214,7 @@ HEADS: dict[str, Callable[[OnnxShim, np.ndarray, np.ndarray, Any], Predictions]]
     "SoftmaxTagger": predict_tags,
     "SpanClassifier": predict_spans,
 }
-# What takes the place of a layer in an exported model.
+# For the forward function of each layer, the function that replaces it in an exported model.
 LAYERS: dict[Callable, Callable] = {
     head.head_forward: onnx_head_forward,
     encoder.encoder_forward: onnx_encoder_forward,
@@ -223,7 +225,7 @@ LAYERS: dict[Callable, Callable] = {
 
 
 def run_without_torch(model: Model) -> Model:
-    """Replace the layers over torch modules in a model by those of an exported one, whose weights are loaded later."""
+    """Replace the torch layers of a model by the layers of an exported model, whose weights are loaded later."""
     for node in model.walk():
         layer = LAYERS.get(node._func)
         if layer is not None:

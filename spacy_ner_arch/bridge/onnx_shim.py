@@ -17,9 +17,9 @@ ORIGINAL = "use the pipeline that was exported, and export it again after a chan
 
 
 class Exported(NamedTuple):
-    """A torch module in the form that runs without torch.
+    """A torch module in a form that runs without torch.
 
-    kind: name of the module's class, for what is done around the graphs.
+    kind: name of the module's class. It selects the NumPy code that runs around the graphs.
     cfg: hyperparameters of the module.
     graphs: ONNX graphs by name.
     arrays: constants by name.
@@ -41,12 +41,12 @@ class OnnxShim(Shim):
         self.set(None)
 
     def set(self, exported: Exported | None) -> None:
-        """Take what was exported; None for nothing yet."""
+        """Set the exported module; None if nothing is loaded yet."""
         self._model = exported
         self.cfg = {} if exported is None else exported.cfg
-        # By process: threads of a session do not survive a fork.
+        # By process id and name of the graph. The threads of a session do not survive a fork.
         self._sessions: dict[tuple[int, str], Any] = {}
-        # What the layer has prepared from the arrays.
+        # Values that the layer has computed from the arrays.
         self.prepared: Any = None
 
     @property
@@ -63,12 +63,12 @@ class OnnxShim(Shim):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Those of TorchShim that are still needed: none."""
+        """The settings of TorchShim that an exported model needs: none."""
         return {}
 
     @property
     def exported(self) -> Exported:
-        """What was exported; raises ValueError if nothing is loaded yet."""
+        """The exported module; raises ValueError if nothing is loaded yet."""
         self.check_initialized()
         exported: Exported = self._model
         return exported
@@ -101,7 +101,7 @@ class OnnxShim(Shim):
         return copied
 
     def to_bytes(self) -> bytes:
-        """Everything, with a checksum; empty if nothing is loaded."""
+        """The exported module, with a checksum; empty if nothing is loaded."""
         if self._model is None:
             return b""
         return pack(self.exported._asdict())
@@ -143,7 +143,7 @@ def check_onnxruntime() -> None:
 
 
 def make_session(graph: bytes) -> Any:
-    """A session of onnxruntime on the CPU, with as many threads as torch would take."""
+    """A session of onnxruntime on the CPU, with as many threads as torch would use."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

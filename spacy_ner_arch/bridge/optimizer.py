@@ -27,16 +27,16 @@ class ParameterGroup:
 class ModuleOptimizer:
     """AdamW over the parameters of a module, and their running averages.
 
-    The rate, betas, eps and L2 are those of `[training.optimizer]` (L2 as decoupled weight decay, without biases and
-    normalization weights); groups can override rate and decay. Gradients are clipped by their norm over all parameters.
-    A step with a gradient that is not finite changes nothing and is counted in `skipped_steps`. The next step then
-    raises ValueError, under loss scaling only after MAX_SKIPPED such steps in a row.
+    The learning rate, betas, eps and L2 are those of `[training.optimizer]` (L2 as decoupled weight decay, without
+    biases and normalization weights); groups can override rate and decay. Gradients are clipped by their norm over all
+    parameters. A step with a gradient that is not finite changes nothing and is counted in `skipped_steps`. The next
+    step then raises ValueError, under loss scaling only after MAX_SKIPPED such steps in a row.
 
     module: its parameters must stay the same tensors.
-    names: name of the module, for its averages in thinc's optimizer, which no other module has; then those of the
-        modules that it is a copy of. Until it has averages of its own, it uses those of the first one that has some.
-    is_scaled: whether losses are scaled, as float16 needs it.
-    groups: what is trained; None for all parameters that have a gradient.
+    names: unique name of the module, under which thinc's optimizer keeps its averages; then the names of the modules
+        that it was copied from. A module without averages uses those of the first of these modules that has some.
+    is_scaled: whether losses are scaled; float16 needs this.
+    groups: parameters to train; None for all parameters that have a gradient.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class ModuleOptimizer:
         self.name, *self.originals = names
         self.is_scaled = is_scaled
         self.groups = groups
-        # To walk over a transformer in every update would take longer than many of its kernels.
+        # Collected once: to walk over the modules of a transformer takes longer than many of its kernels.
         self.parameters = dict(module.named_parameters())
         self.adamw: torch.optim.Optimizer | None = None
         self.skipped_steps = 0
@@ -70,7 +70,7 @@ class ModuleOptimizer:
     def step(self, settings: Optimizer, frozen: bool) -> None:
         """Update the parameters by the gradients since the last step, and the averages, if thinc's optimizer has them.
 
-        frozen: whether no parameter is trained now.
+        frozen: whether all parameters are frozen now.
         """
         self._check_last_step()
         parameters = {name: p for name, p in self.parameters.items() if p.grad is not None}
@@ -84,8 +84,8 @@ class ModuleOptimizer:
         adamw: Any = self._get_adamw(settings)
         self._updates += 1
         if not self.module.training:
-            # In parallel training, this process may have had no document. Modules drop the converted weights that they
-            # keep for prediction.
+            # In parallel training, this process may have had no document. In training mode, modules discard the
+            # converted weights that they cache for prediction.
             self.module.train()
         scaler = self.scaler(next(iter(parameters.values())).device) if self.is_scaled else None
         if scaler is not None:
@@ -105,15 +105,17 @@ class ModuleOptimizer:
             self._average(averages, {**known, **parameters})
 
     def _check_last_step(self) -> None:
-        """Raise ValueError if the last step was skipped, see above. The host has read a loss since, so it does not wait
-        here."""
+        """Raise ValueError if the last step was skipped, see the class.
+
+        This does not wait for the GPU, since the host has read a loss since that step.
+        """
         if self.overflow is None:
             return
         (flag,) = self.overflow.read()
         overflowed, self.overflow = bool(flag), None
         self._skipped_in_a_row = self._skipped_in_a_row + 1 if overflowed else 0
         self.skipped_steps += overflowed
-        # The loss scale must adapt first.
+        # With loss scaling, gradients may overflow until the scale has adapted.
         if self._skipped_in_a_row > (MAX_SKIPPED if self.is_scaled else 0):
             raise ValueError(
                 f"a gradient of {type(self.module).__name__} was not finite in update {self._updates}, which was "
@@ -125,17 +127,18 @@ class ModuleOptimizer:
         """The scale of the losses."""
         if self._scaler is None:
             self._scaler = torch.amp.GradScaler(device.type)
-            # It is only complete after a first use, and in parallel training a process may have no document for that.
+            # A scaler initializes itself at its first use. In parallel training, a process may have had no document.
             self._scaler.scale(torch.ones((), device=device))
         return self._scaler
 
     def _set_settings(self, settings: Optimizer) -> None:
-        """Use the settings of thinc's optimizer; begin anew if it is another object than before."""
+        """Use the settings of thinc's optimizer. If it is a new object, reset the state."""
         if self._settings is settings:
             return
         if settings.use_radam or not (settings.b1 and settings.b2) or not settings.L2_is_weight_decay:
             raise ValueError(
-                "spacy_ner_arch trains with Adam.v1 and L2_is_weight_decay = true only; change [training.optimizer]"
+                "spacy_ner_arch trains only with Adam.v1 and L2_is_weight_decay = true: set them in "
+                "[training.optimizer]"
             )
         self._settings, self.adamw, self._updates = settings, None, 0
 
@@ -194,7 +197,7 @@ class ModuleOptimizer:
     # Checkpoints
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What `load_state` needs to go on with training: tensors by name, and JSON values."""
+        """State from which `load_state` resumes training: tensors by name, and JSON values."""
         names = {parameter: name for name, parameter in self.parameters.items()}
         held: Any = {} if self.adamw is None else self.adamw.state
         tensors = {f"{key}/{names[p]}": tensor for p, state in held.items() for key, tensor in state.items()}
@@ -206,7 +209,7 @@ class ModuleOptimizer:
         }
 
     def load_state(self, settings: Optimizer, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        """Go on with training where `state` was called. The groups must be those of that moment."""
+        """Resume training from the result of `state`. The groups must be the same as when `state` was called."""
         if values["updates"]:
             self._set_settings(settings)
         for key, tensor in tensors.items():

@@ -1,4 +1,4 @@
-"""A transformer that belongs to one component, from the start or in the place of a listener."""
+"""A transformer that belongs to one component, by its config or because it replaces a listener."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,7 +13,7 @@ from thinc.types import Floats2d
 from .rows import Tok2Vec, join
 from .transformer_listener import WordBatch, WordListener
 
-# Listeners that a transformer of its own can replace: the function that takes their place, and the settings it keeps.
+# Listeners that a component's own transformer can replace: the function that replaces each, and the settings it keeps.
 REPLACED = {
     "spacy_ner_arch.TransformerListener.v1": ("spacy_ner_arch.TransformerTok2Vec.v1", ("features",)),
     "spacy-transformers.TransformerListener.v1": (
@@ -41,11 +41,11 @@ def replace_listener(
 
 
 def replace_listener_cfg(transformer: dict[str, Any], tok2vec: dict[str, Any]) -> dict[str, Any]:
-    """The config block that replaces that of the listener, which is `tok2vec` or a block inside it."""
+    """The config block that replaces the block of the listener. That block is `tok2vec` or a block inside it."""
     listener = find_listener(tok2vec)
     if listener is None:
         raise ValueError(
-            f"the transformer can only replace {' and '.join(REPLACED)}; let one of them be in the component's config"
+            f"the transformer can only replace {' and '.join(REPLACED)}; use one of them in the component's config"
         )
     function, settings = REPLACED[listener["@architectures"]]
     kept = {name: listener[name] for name in settings if name in listener}

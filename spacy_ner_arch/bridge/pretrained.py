@@ -15,9 +15,9 @@ from .storage import SMALL, limited_parameters
 from .windows import collate
 from .wordpieces import WordPieces
 
-# Settings with which Hugging Face runs code of a model folder, or loads pickles.
+# Settings that let Hugging Face run code from a model folder or load pickles.
 UNSAFE_SETTINGS = {"auto_map", "code_revision", "trust_remote_code", "weights_only"}
-# Text for which vectors must not depend on the batch, how many words of it, and by how much they may differ.
+# Words for the check that vectors do not depend on the batch, number of them, and maximum difference of the vectors.
 ODD_TEXT = ["Zoë", "said", ":", "\u201c", "北京", "\u00a0", "🙂", "counterintuitively", "\u0301x", "1,000", "\u200d"]
 PROBE, TOLERANCE = 512, 1e-5
 
@@ -44,7 +44,7 @@ def check_safe_settings(tokenizer_config: dict[str, Any], transformer_config: di
 def load_pretrained(
     name: str, tokenizer_config: dict[str, Any], transformer_config: dict[str, Any]
 ) -> tuple[Any, Any, list[str]]:
-    """Tokenizer and model of Hugging Face, and the names of weights that its files do not have.
+    """Load a tokenizer and a model of Hugging Face. Also returns the names of weights that its files do not have.
 
     Raises ValueError with the reason if either cannot be loaded.
     """
@@ -79,11 +79,11 @@ def load_pretrained(
                     f"the folder is not a complete Hugging Face model: its {part} cannot be read; it contains {there}"
                 )
         elif Path(name).is_file():
-            what = "it is a file, and not a folder of a Hugging Face model"
+            what = "it is a file, not the folder of a Hugging Face model"
         elif Path(name).is_absolute() or name.count("/") > 1:
             what = "there is no such folder"
         else:
-            what = "it is not a folder, and the Hugging Face hub did not give it; check the name and the network"
+            what = "it is not a folder, and cannot be loaded from the Hugging Face hub; check the name and the network"
         reason = shorten(str(error), 200) or type(error).__name__
         raise ValueError(f"transformer {name!r}: {what} ({reason}). {remedy}") from error
     return tokenizer, pretrained, sorted(loaded["missing_keys"])
@@ -97,7 +97,7 @@ def weights_size(name: str) -> int:
 
 
 def check_sizes(module: WordTransformer, pieces: WordPieces) -> None:
-    """Raise ValueError if tokenizer, windows and transformer do not fit each other."""
+    """Raise ValueError if tokenizer, windows and transformer do not fit together."""
     window, overlap, limit, rows = pieces.window, pieces.overlap, module.max_pieces, module.rows
     if limit is not None and window > limit:
         raise ValueError(f"window = {window}, but it takes at most {limit} word pieces")
@@ -113,10 +113,10 @@ def check_sizes(module: WordTransformer, pieces: WordPieces) -> None:
 
 
 def check_independence(module: WordTransformer, pieces: WordPieces, device: torch.device) -> None:
-    """Raise ValueError if vectors depend on the other documents of the batch, or not on the other words of the text.
+    """Raise ValueError if vectors depend on other documents of the batch, or ignore the other words of the text.
 
-    Some families do not mask the padding, or read it as text; others return something without their CUDA kernels. All
-    runs in float32.
+    Some families do not mask the padding, or read it as text. Others return meaningless vectors without their CUDA
+    kernels. The check runs in float32.
     """
     vocab = Vocab()
     first, second, third, *others = ODD_TEXT
@@ -142,7 +142,7 @@ def check_independence(module: WordTransformer, pieces: WordPieces, device: torc
         )
     _, one, other, _ = alone.split([len(doc) for doc in docs])
     pair = pieces.windows(docs[1:3]).pieces
-    # In windows that are shorter than the text, not all words see those that were exchanged.
+    # If windows are shorter than the text, the vectors of some words do not depend on the words that were exchanged.
     if len(pair) == 2 and not np.array_equal(pair[0], pair[1]) and torch.equal(one[3:], other[3:]):
         raise ValueError(
             f"the vectors of words do not depend on the words around them, as {kind} does not work on this machine; "
@@ -151,15 +151,16 @@ def check_independence(module: WordTransformer, pieces: WordPieces, device: torc
 
 
 def check_dtype(module: WordTransformer, pieces: WordPieces, device: torch.device, dtype: str) -> None:
-    """Raise ValueError if the transformer does not run in this precision: some families have code for float32 alone."""
+    """Raise ValueError if the transformer does not run in this precision: some families support only float32."""
     if dtype == "float32":
         return
-    # Another CPU can have the units for bfloat16 that this one lacks; a GPU may not run it at all.
+    # With auto, try bfloat16 even on a CPU without units for it, since the next CPU may have them. Some GPUs cannot run
+    # it, so there auto is tried.
     tried = "bfloat16" if dtype == AUTO and device.type == "cpu" else dtype
     windows = pieces.windows([Doc(Vocab(), words=ODD_TEXT)])
     try:
         with torch.no_grad(), autocast(tried, device):
             module(*collate(windows, module.padding, device))
-    except Exception as error:  # whatever the code of a family raises
+    except Exception as error:  # the code of a family can raise any error
         kind = module.transformer.config.model_type
         raise ValueError(f'{kind} does not run with dtype = "{dtype}" ({error}); set dtype = "float32"') from error

@@ -1,4 +1,4 @@
-"""The rows of documents: one per token, in one array of thinc or one tensor of torch for all documents of a batch."""
+"""The rows of documents, one per token, in one thinc array or one torch tensor for all documents of a batch."""
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
@@ -33,7 +33,7 @@ class DocRows(list[Floats2d]):
 
 
 def check_tok2vec(name: str, tok2vec: Any) -> None:
-    """Raise ValueError for another part of a model in the place of the tok2vec of the model with this name."""
+    """Raise ValueError if the tok2vec of the model with this name is another part of a model, such as an encoder."""
     if isinstance(tok2vec, Model) and "replace_listener" in tok2vec.attrs:
         found, remedy = "a transformer for the component transformer", "spacy_ner_arch.TransformerTok2Vec.v1 around it"
     elif not isinstance(tok2vec, Model):
@@ -49,14 +49,14 @@ def check_tok2vec(name: str, tok2vec: Any) -> None:
 def check_lengths(docs: Sequence[Doc], vectors: Sequence[Floats2d]) -> None:
     """Raise ValueError unless each document has as many vectors as tokens.
 
-    The vectors of a shared encoder are kept on the documents, and a component behind it can merge or split tokens.
+    The vectors of a shared encoder are kept on the documents, and a component after it can merge or split tokens.
     """
     for doc, rows in zip(docs, vectors, strict=True):
         if len(rows) != len(doc):
             raise ValueError(
                 f"the shared encoder has read {len(rows)} tokens of {quote(doc.text)}, which now has {len(doc)}: a "
-                "component between them has merged or split tokens. Put that component (such as merge_entities) behind "
-                "all that listen to the encoder, or give this one its own copy with nlp.replace_listeners"
+                "component after the encoder has merged or split tokens. Put it (such as merge_entities) after all "
+                "components that listen to the encoder, or give this one its own copy with nlp.replace_listeners"
             )
 
 
@@ -83,7 +83,7 @@ def cut_rows(flat: ArrayT, lengths: Iterable[int]) -> list[ArrayT]:
 
 
 def merge(parts: Sequence[tuple[Sequence[int], Tensor]], words: Sequence[Words]) -> Tensor:
-    """The rows (N, D) of the words of all documents in order, from the documents of each group and their rows."""
+    """The rows (N, D) of the words of all documents in order. parts: documents of each group, and their rows."""
     if len(parts) == 1:  # in order, see `cut`
         return parts[0][1]
     rows: list[Any] = [None] * len(words)
@@ -95,7 +95,7 @@ def merge(parts: Sequence[tuple[Sequence[int], Tensor]], words: Sequence[Words])
 def vectors_of_words(
     model: Model, docs: Sequence[Doc], vectors: Sequence[Floats2d], words: Sequence[Words]
 ) -> Sequence[Floats2d]:
-    """The vectors of the words of each document, from those of its tokens. Raises ValueError for other tokens."""
+    """Pick the vectors of words from those of all tokens. Raises ValueError for a document with other tokens."""
     check_lengths(docs, vectors)
     if all(own.has_no_space for own in words):
         return vectors
@@ -122,7 +122,7 @@ def place_words(rows: Tensor, words: Sequence[Words]) -> Tensor:
 
 
 def _places(words: Sequence[Words], device: torch.device) -> Tensor | None:
-    """(N,) int64, token of each word of all documents; None without white space."""
+    """(N,) int64, token of each word of all documents; None if no document has white space."""
     if all(own.has_no_space for own in words):
         return None
     starts = accumulate((own.token_count for own in words), initial=0)
@@ -131,11 +131,11 @@ def _places(words: Sequence[Words], device: torch.device) -> Tensor | None:
 
 
 def pick(values: Sequence[Any] | None, group: Sequence[int]) -> list[Any] | None:
-    """The values of some documents."""
+    """The values of the documents of a group."""
     return None if values is None else [values[i] for i in group]
 
 
 def place(values: list[Any], group: Sequence[int], new: Sequence[Any]) -> None:
-    """Set the values of some documents."""
+    """Set the values of the documents of a group."""
     for i, value in zip(group, new, strict=True):
         values[i] = value

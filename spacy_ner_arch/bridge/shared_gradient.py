@@ -12,8 +12,8 @@ from .shim import TorchShim
 class SharedGradient:
     """Sum of the gradients (N, D) that listeners pass back for all tokens of a batch.
 
-    Our listeners add theirs as one tensor each. The last listener of the pipeline starts the backward pass of the
-    encoder, unless it is frozen.
+    Each listener of this package adds one tensor. The last listener of the pipeline starts the backward pass of the
+    encoder, unless the component of that listener is frozen.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class SharedGradient:
         return sum(parts[1:], start=parts[0])
 
     def defer(self, shim: TorchShim, backprop: Callable[[Tensor], Any]) -> None:
-        """Let the encoder run this backward pass when it is used next, if it has a gradient by then.
+        """Let the encoder run this backward pass when it is used next, if a gradient has been added by then.
 
         A listener that starts the backward pass itself calls `withdraw`.
         """

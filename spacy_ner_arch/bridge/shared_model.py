@@ -1,4 +1,4 @@
-"""Models of components that are not of this package, such as `tok2vec` and `transformer`."""
+"""Models for components of other packages, such as `tok2vec` and `transformer`."""
 
 import gc
 import sys
@@ -13,7 +13,7 @@ from .errors import ChangedSetting
 
 
 class SharedModel(Model[InT, OutT]):
-    """A thinc model whose errors of loading name the component and the file."""
+    """A thinc model whose loading errors name the component and the file."""
 
     def from_bytes(self, bytes_data: bytes) -> "SharedModel[InT, OutT]":
         collects = gc.isenabled()
@@ -36,9 +36,9 @@ class SharedModel(Model[InT, OutT]):
 
 
 def _loading() -> tuple[str, str]:
-    """Component and file that are being loaded. spaCy does not tell them to the model; they are in its frames.
+    """Component and file that are being loaded. spaCy does not pass them to the model; its stack frames contain them.
 
-    Its compiled code has no frames, so of a component that is loaded by itself the names can be general.
+    Compiled code of spaCy has no frames, so for a component that is loaded on its own the names may be generic.
     """
     pipe, path = None, "its model"
     frame: FrameType | None = sys._getframe(2)

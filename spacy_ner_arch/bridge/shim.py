@@ -23,7 +23,7 @@ from ..nn.precision import AUTO, DTYPES, autocast
 from .optimizer import ModuleOptimizer, ParameterGroup
 from .storage import NOT_INITIALIZED, check_fit, read_stored, store
 
-# Process that was forked after it had started CUDA. Its children cannot use the GPU.
+# Id of the process that had started CUDA before it was forked. Its children cannot use the GPU.
 _started_cuda: int | None = None
 
 
@@ -34,7 +34,7 @@ def _before_fork() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    # OpenMP threads do not survive a fork: without one thread nlp.pipe(n_process=2) would hang.
+    # OpenMP threads do not survive a fork: nlp.pipe(n_process=2) would hang in a child that uses more than one thread.
     os.register_at_fork(before=_before_fork, after_in_child=functools.partial(torch.set_num_threads, 1))
 
 
@@ -49,14 +49,14 @@ class TorchShim(Shim):
 
     groups: parameters that are trained, with their settings, see `train_groups`; None for all but the constant ones.
     constants: names of the parameters that are never trained.
-    pending: a backward pass that a caller has left for later, see `flush`. It returns whether it had a gradient.
-    names: of the module, then of those whose pickled or deep copy it is; see ModuleOptimizer.
+    pending: a deferred backward pass, see `flush`. It returns whether it had a gradient.
+    names: name of the module, then of the modules that it was copied from; see ModuleOptimizer.
     """
 
     def __init__(self, build: Callable[..., nn.Module], *, dtype: str = "float32", frozen: bool = False) -> None:
         super().__init__(None)
         if dtype not in (*DTYPES, AUTO):
-            raise ValueError(f"unknown dtype {dtype!r}; known are {', '.join((*DTYPES, AUTO))}")
+            raise ValueError(f"unknown dtype {dtype!r}; choose from {', '.join((*DTYPES, AUTO))}")
         self.build = build
         self.dtype = dtype
         self.frozen = self._always_frozen = frozen
@@ -90,8 +90,8 @@ class TorchShim(Shim):
             raise ValueError(NOT_INITIALIZED)
         if _started_cuda not in (None, os.getpid()) and any(p.is_cuda for p in self._model.parameters()):
             raise ValueError(
-                "the model is on a GPU, which a forked process cannot use: set n_process = 1. A GPU gains nothing by "
-                "more processes; on the CPU they work (load the pipeline without spacy.require_gpu)"
+                "the model is on a GPU, which a forked process cannot use: set n_process = 1 (more processes do not "
+                "make a GPU faster), or use the CPU (load the pipeline without spacy.require_gpu)"
             )
 
     @property
@@ -125,7 +125,7 @@ class TorchShim(Shim):
     def resize(self, **hyperparameters: Any) -> None:
         """Call `resize` of a head, which changes its shape, and store the new hyperparameters.
 
-        Parameters that are frozen stay so, although new tensors may take their place.
+        Frozen parameters stay frozen, even if new tensors replace them.
         """
         trained = {name: parameter.requires_grad for name, parameter in self.module.named_parameters()}
         cast(Any, self.module).resize(**hyperparameters)
@@ -135,13 +135,13 @@ class TorchShim(Shim):
         self._forget_parameters()
 
     def _forget_parameters(self) -> None:
-        """Forget what belongs to the layers that the module had so far."""
+        """Discard the values that belong to the previous layers of the module."""
         self._optimizer: ModuleOptimizer | None = None
         self._rate: float | None = None  # of the dropout
 
     @property
     def optimizer(self) -> ModuleOptimizer:
-        """What trains the parameters of the module."""
+        """The optimizer of the parameters of the module."""
         if self._optimizer is None:
             is_scaled = self.dtype == "float16"
             self._optimizer = ModuleOptimizer(self.module, self.names, is_scaled=is_scaled, groups=self.groups)
@@ -184,7 +184,7 @@ class TorchShim(Shim):
         weights add up until `finish_update`.
         """
         self.flush()
-        self.pending = None  # the vectors of an update get no gradient after it
+        self.pending = None  # vectors of an earlier update get no more gradient
         if self.frozen and not args[0].is_floating_point():
             return self._predict(args, torch.no_grad()), no_backprop
         if not self.module.training:
@@ -208,8 +208,8 @@ class TorchShim(Shim):
             return x.grad
         scale = self.optimizer.scaler(x.device).scale(output.new_ones((), dtype=torch.float32))
         output.backward((gradient * scale).to(output.dtype).expand_as(output))
-        # Unscale the gradient for thinc now, with zeros where it overflowed; that of the weights waits for
-        # finish_update.
+        # Unscale the gradient for thinc now, with zeros where it overflowed. The gradients of the weights are unscaled
+        # in finish_update.
         return None if x.grad is None else (x.grad / scale).nan_to_num(0.0, 0.0, 0.0)
 
     # Learning
@@ -224,7 +224,7 @@ class TorchShim(Shim):
         self.optimizer.restart(groups)
 
     def flush(self) -> None:
-        """Run the backward pass that a caller has left for later in `pending`, unless it has no gradient yet."""
+        """Run the deferred backward pass in `pending`, unless it has no gradient yet."""
         if self.pending is not None and self.pending():
             self.pending = None
 
@@ -246,7 +246,7 @@ class TorchShim(Shim):
         copied.cfg = copy.deepcopy(self.cfg)
         copied._model = copy.deepcopy(self._model)
         for module in () if self._model is None else copied.module.modules():
-            if isinstance(module, nn.RNNBase):  # its weights lie in one piece of memory, but not those of a copy
+            if isinstance(module, nn.RNNBase):  # the weights of a copy are not contiguous
                 module.flatten_parameters()
         copied.groups, copied.constants, copied.frozen = self.groups, self.constants, self.frozen
         return copied
@@ -262,7 +262,7 @@ class TorchShim(Shim):
         return {**self.__dict__, "_optimizer": None, "pending": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # A copy needs an id of its own: that of the original can belong to another module here.
+        # A copy needs a new id: in this process, another module may have the id of the original.
         self.__dict__.update(state)
         self.id = Shim(None).id
         self.names = (new_name(), *self.names)
@@ -289,23 +289,23 @@ def default_device() -> torch.device:
         device = get_torch_default_device()
     except (AssertionError, RuntimeError) as error:  # spaCy has a GPU, but torch finds none
         raise ValueError(
-            f"spaCy uses a GPU, but PyTorch cannot ({error}): `python -m spacy ner-arch doctor --gpu-id 0` says why"
+            f"spaCy uses a GPU, but PyTorch cannot ({error}): run `python -m spacy ner-arch doctor --gpu-id 0`"
         ) from error
     return device if device.type == "cuda" else torch.device("cpu")
 
 
 def new_name() -> str:
-    """A name that no other module has, also in another process. Keys of thinc's optimizer begin with a number."""
+    """A name that is unique across processes. It cannot equal a key of a thinc model, which begins with a number."""
     return f"torch-{uuid.uuid4()}"
 
 
 def no_backprop(*args: Any) -> None:
-    """The backward pass of a call that changes nothing: in prediction, or with all weights frozen."""
+    """Backward pass of a prediction, or of a call with all weights frozen. Does nothing."""
     return None
 
 
 def get_shim(model: Model) -> TorchShim:
-    """The torch side of a model of this package."""
+    """The shim of a model of this package."""
     shim = model.shims[0]
     assert isinstance(shim, TorchShim)
     return shim

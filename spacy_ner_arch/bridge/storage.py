@@ -1,4 +1,4 @@
-"""What a model stores: weights of a torch module as safetensors, and other values as msgpack, with checksums.
+"""Storage of a model: weights of a torch module as safetensors, and other values as msgpack, with checksums.
 
 Nothing is executed when they are read.
 """
@@ -34,7 +34,7 @@ NOT_INITIALIZED = (
 def store(hyperparameters: dict[str, Any], weights: dict[str, Tensor]) -> bytes:
     """Weights, with the hyperparameters of their module as JSON in the header."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    # One entry: safetensors writes several in random order.
+    # A single entry in the header: safetensors writes several entries in random order.
     stored = {**hyperparameters, "checksum": tensors_checksum(hyperparameters, weights)}
     return save(weights, {"hyperparameters": json.dumps(stored)})
 
@@ -53,12 +53,12 @@ def read_stored(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def check_fit(build: Callable[..., nn.Module], hyperparameters: dict[str, Any], weights: dict[str, Tensor]) -> None:
-    """Raise ValueError if weights are not those of the module that the hyperparameters declare, without building it.
+    """Raise ValueError if the weights do not fit the module that the hyperparameters declare. Allocates no weights.
 
-    ChangedSetting if only the size of a layer differs, which then is another one in the config.
+    Raises ChangedSetting if only the size of a layer differs, because the config now declares another size.
     """
     try:
-        # A transformer has some layers more than those that are stored.
+        # Some layers of a transformer are not stored.
         numbers = sum(tensor.numel() for tensor in weights.values())
         with torch.device("meta"), limited_parameters(2 * numbers + SMALL, 2 * len(weights) + 100):
             empty = build(**hyperparameters).to("meta")
@@ -68,13 +68,13 @@ def check_fit(build: Callable[..., nn.Module], hyperparameters: dict[str, Any], 
         empty.load_state_dict({name: tensor.to("meta") for name, tensor in weights.items()})
     except ChangedSetting:
         raise
-    except Exception as error:  # hyperparameters of any kind can be in a file
+    except Exception as error:  # a file can contain any hyperparameters
         reason = " ".join(str(error).split())
         raise ValueError(f"the weights are not those of this model: {reason}") from error
 
 
 def check_shapes(module: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Raise ChangedSetting if the module has the weights by name, but one of them has another shape."""
+    """Raise ChangedSetting if the weights have the names of those of the module, but one of them has another shape."""
     own = module.state_dict()
     if own.keys() != weights.keys():
         return
@@ -108,12 +108,13 @@ def unpack(data: bytes) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Fixed:
-    """An attribute of a model that stays as it was in training. Another value in the config of a stored pipeline is an
-    error, ChangedSetting; thinc would restore the old one, or weights would be used with a value that they were not
-    trained for.
+    """An attribute of a model that cannot be changed after training.
+
+    Another value in the config of a stored pipeline raises ChangedSetting. Without this check, thinc would silently
+    restore the old value, or the weights would be used with a value for which they were not trained.
 
     value: stored as msgpack.
-    setting: its name for the user.
+    setting: name of the setting in the message.
     show: how an error shows a value.
     """
 

@@ -1,7 +1,7 @@
 """A listener to spaCy's component `tok2vec` that passes back one gradient for a whole batch.
 
-spaCy's listener passes back one for each document, and the component reads a loss from each of them, for which the host
-waits on a GPU.
+spaCy's listener passes back one gradient per document. The component computes a loss from each of them, and on a GPU
+the host waits for every loss.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from .encoder import TokenVectors
 from .rows import join
 from .shim import no_backprop
 
-# Attributes of a listener that hold the batch which the shared encoder has passed on.
+# Attributes of a listener that hold the current batch of the shared encoder.
 OF_BATCH = ("_batch_id", "_outputs", "_backprop")
 
 
@@ -32,7 +32,7 @@ class PicklableListener:
 class TokenListener(PicklableListener, Tok2VecListener):
     """See spacy_ner_arch.Tok2VecListener.v1."""
 
-    # Over spacy_ner_arch.TorchTok2Vec.v1, the gradient of each listener arrives, also if the last one is frozen.
+    # spacy_ner_arch.TorchTok2Vec.v1 receives the gradient of each listener, even if the last one is frozen.
     leaves_gradient = True
 
     def __init__(self, upstream_name: str, width: int) -> None:
@@ -44,8 +44,8 @@ def listen(model: TokenListener, docs: list[Doc], is_train: bool) -> tuple[list[
     if not is_train or model._batch_id is None:
         return doc_vectors(model, docs, is_train), no_backprop
     if model._batch_id != model.get_batch_id(docs) and all(has_vectors(doc) for doc in docs if len(doc)):
-        # Its component was not updated with the batch that the encoder sent, so that batch is stale. This update is
-        # without the encoder.
+        # The component of this listener was not updated with the batch of the encoder, so that batch is stale. The
+        # encoder takes no part in this update.
         clear(model, model._outputs)
         return doc_vectors(model, docs, is_train), no_backprop
     model.verify_inputs(docs)
@@ -63,7 +63,7 @@ def listen(model: TokenListener, docs: list[Doc], is_train: bool) -> tuple[list[
 
 
 def clear(model: Any, outputs: Any) -> None:
-    """Forget a batch, so that the next update may be without the encoder; what has come after it stays."""
+    """Discard a batch, so that the next update can run without the encoder. A later batch is kept."""
     if model._outputs is outputs:
         for name in OF_BATCH:
             setattr(model, name, None)
@@ -74,7 +74,7 @@ def has_vectors(doc: Doc) -> bool:
 
 
 def doc_vectors(model: TokenListener, docs: list[Doc], is_train: bool) -> list[Floats2d]:
-    """Vectors that the component has set on the documents. In prediction, zeros for those without."""
+    """Vectors that the shared component has set on the documents. In prediction, zeros for documents without them."""
     if is_train and not all(has_vectors(doc) for doc in docs if len(doc)):
         raise ValueError(Errors.E203.format(name="tok2vec" if model.upstream_name == "*" else model.upstream_name))
     width = model.get_dim("nO")

@@ -56,10 +56,10 @@ def word_transformer(
     """The model of spacy_ner_arch.TransformerModel.v1, where the arguments are described."""
     if pooling not in POOLINGS:
         raise ValueError(
-            f"spacy_ner_arch.TransformerModel.v1: unknown pooling {pooling!r}; known are {', '.join(POOLINGS)}"
+            f"spacy_ner_arch.TransformerModel.v1: unknown pooling {pooling!r}; choose from {', '.join(POOLINGS)}"
         )
     check_safe_settings(tokenizer_config, transformer_config)
-    # The implementation of the attention uses the same weights as any other one, so it can be changed.
+    # All implementations of the attention use the same weights, so this setting can be changed after training.
     network = {key: value for key, value in transformer_config.items() if key != ATTENTION}
     settings = {"pooling": pooling, "tokenizer_config": tokenizer_config, "transformer_config": network}
     build = partial(build_module, pooling=pooling, attention=transformer_config.get(ATTENTION))
@@ -81,9 +81,9 @@ def word_transformer(
 
 
 def build_module(config: dict[str, Any], pooling: str, attention: str | None) -> WordTransformer:
-    """The torch module of stored hyperparameters.
+    """Build the torch module from stored hyperparameters.
 
-    attention: `attn_implementation` in the config of the pipeline, which replaces that of the training.
+    attention: `attn_implementation` in the config of the pipeline. It replaces the value used in training.
     """
     return WordTransformer({**config, ATTENTION: attention}, pooling)
 
@@ -116,7 +116,7 @@ def initialize(
         check_sizes(module, pieces)
         check_independence(module, pieces, shim.device)
         check_dtype(module, pieces, shim.device, shim.dtype)
-    except Exception as error:  # whatever a family of models raises that is not made for this
+    except Exception as error:  # the code of a family can raise any error
         shim.from_bytes(b"")
         raise ValueError(f"transformer {name!r}: {shorten(str(error), 500) or type(error).__name__}") from error
     model.set_dim("nO", shim.output_size, force=True)
@@ -140,7 +140,7 @@ def forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[FullTransfor
         return batch, backprop
     if is_train:
         return WordBatch(model.attrs["cache"].get(model, docs)), no_backprop
-    # Documents can be kept: each owns its vectors, so that it does not keep those of its batch.
+    # Copy the vectors of each document: a view would keep the vectors of the whole batch in memory.
     vectors = split(model, transformer_vectors(model, docs), lengths)
     return WordBatch([rows.copy() for rows in vectors]), no_backprop
 
@@ -176,7 +176,7 @@ class VectorCache:
         if self._module is not get_shim(model).module:  # new weights were loaded
             self.clear(get_shim(model).module)
         keys = [self._key(doc) for doc in docs]
-        # One of each text: a batch can have copies of a document.
+        # One document for each text: a batch can have copies of a document.
         new = {key: doc for key, doc in zip(keys, docs, strict=True) if key not in self._vectors}
         found: dict[bytes, Floats2d] = {}
         if new:
@@ -189,8 +189,10 @@ class VectorCache:
         return [found[key] if key in found else self._vectors[key] for key in keys]
 
     def refill(self, model: Model, docs: Sequence[Doc]) -> None:
-        """Compute vectors again as `get` did in a training that is resumed: of the same documents together, so that
-        they are the same to the last digit, and none beyond the limit."""
+        """Recompute the vectors of a resumed training, none beyond the limit.
+
+        docs: the documents of one call of `get`, so that the vectors are the same to the last digit.
+        """
         lengths = {self._key(doc): len(doc) for doc in docs}
         words = sum(length for key, length in lengths.items() if key not in self._vectors)
         if words and self._bytes + words * model.get_dim("nO") * 4 <= self.limit:

@@ -1,7 +1,8 @@
-"""How the vectors of a transformer reach the heads, and how the gradient gets back.
+"""Pass the vectors of a transformer to the heads, and their gradient back.
 
-The component `transformer` passes a WordBatch to its listeners. It has the fields that listeners of spacy-transformers
-read, so they work as well. Ours pass back one gradient for a whole batch instead of one per document.
+The component `transformer` passes a WordBatch to its listeners. A WordBatch has the fields that listeners of
+spacy-transformers read, so these work as well. The listeners of this package pass back one gradient for a whole batch
+instead of one per document.
 """
 
 import warnings
@@ -25,7 +26,7 @@ from .tok2vec_listener import PicklableListener, clear
 
 MISSING_VECTORS = (
     "a document has no vectors of the transformer: put the component `transformer` into the pipeline before the one "
-    "that listens to it, and into annotating_components where that one is"
+    "that listens to it, and also into annotating_components if the other is there"
 )
 OTHER_MODEL = (
     "spacy_ner_arch.TransformerListener.v1 listens to spacy_ner_arch.TransformerModel.v1 only; over another model use "
@@ -39,7 +40,7 @@ class WordBatch(FullTransformerBatch):
     """Output of the transformer: the fields that spacy-transformers uses for word pieces, with one row per word.
 
     vectors: (words, D) of each document.
-    gradient: what our listeners pass back.
+    gradient: sum of the gradients from the listeners of this package.
     """
 
     def __init__(self, vectors: Sequence[Floats2d]) -> None:
@@ -64,9 +65,9 @@ class WordBatch(FullTransformerBatch):
 
 
 class DocVectors(Sequence[TransformerData]):
-    """Vectors of documents in the form that listeners of spacy-transformers expect, made when it is read.
+    """Vectors of documents in the form that listeners of spacy-transformers expect. An item is made when it is read.
 
-    gradient: that of the batch. A reference to the batch itself would be a cycle, which keeps its memory until the
+    gradient: gradient of the batch. A reference to the batch itself would be a cycle, which keeps its memory until the
         garbage collector runs.
     """
 
@@ -108,11 +109,11 @@ def listen(model: WordListener, docs: list[Doc], is_train: bool) -> tuple[Sequen
     if not isinstance(received, DocVectors):
         raise ValueError(OTHER_MODEL)
     lengths = [len(doc) for doc in docs]
-    # The id is a sum over the words, whatever their order.
+    # The id is a sum over the words and does not depend on their order, so the lengths are compared as well.
     if model._batch_id != model.get_batch_id(docs) or [len(rows) for rows in received.vectors] != lengths:
         raise ValueError(
-            "the transformer has passed on the vectors of other documents than those of this update: update it and the "
-            "components that listen to it with the same documents"
+            "the transformer has passed on the vectors of other documents than those of this update: update the "
+            "transformer and the components that listen to it with the same documents"
         )
 
     backprop_received: Any = model._backprop
@@ -126,13 +127,13 @@ def listen(model: WordListener, docs: list[Doc], is_train: bool) -> tuple[Sequen
 
 
 def doc_vectors(model: WordListener, docs: list[Doc], is_train: bool) -> list[Floats2d]:
-    """Vectors that the component has set on the documents."""
+    """Vectors that the component `transformer` has set on the documents."""
     datas = [doc._.trf_data for doc in docs]
     if any(data is None and len(doc) for doc, data in zip(docs, datas, strict=True)):
         if is_train:
             raise ValueError(MISSING_VECTORS)
         # spaCy's components run their models at initialization, on documents without vectors.
-        warnings.warn(f"{MISSING_VECTORS}; zeros are taken for them", stacklevel=2)
+        warnings.warn(f"{MISSING_VECTORS}; zeros are used instead", stacklevel=2)
     if any(data is not None and data.wordpieces.strings for data in datas):
         raise ValueError(OTHER_MODEL)
     width = model.get_dim("nO")

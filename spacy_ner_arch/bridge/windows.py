@@ -1,4 +1,4 @@
-"""Windows of word pieces: documents cut into inputs of limited length for a transformer, and these as batches."""
+"""Cut documents into windows of word pieces, the inputs of a transformer, and batch the windows."""
 
 from collections.abc import Sequence
 from itertools import chain, islice
@@ -11,20 +11,20 @@ from torch import Tensor
 from ..nn.batch import cut, send
 from ..nn.transformer import Pieces
 
-# Padded pieces that cost as much time on a CPU as another batch.
+# Number of padding pieces that take as much time on a CPU as one more batch.
 CPU_PADDING = 64
 
-# Types (`token_type_ids`) of the special pieces before a text, of its own pieces, and of the special pieces behind it.
+# Types (`token_type_ids`) of the special pieces before a text, of its own pieces, and of the special pieces after it.
 PieceTypes = tuple[list[int], int, list[int]]
 
 
 class Windows(NamedTuple):
     """Inputs of the transformer for N words. Neighboring windows of a document overlap.
 
-    pieces: ids of each window, special ones included.
+    pieces: ids of the pieces of each window, special pieces included.
     owners: (N,) the window that each word takes its vector from. Non-decreasing.
     starts, ends: (N,) the pieces of each word, in its window.
-    types: types of the pieces, for all windows; None if the model is not given any.
+    types: types of the pieces, for all windows; None if the model takes none.
     """
 
     pieces: list[np.ndarray]
@@ -51,7 +51,7 @@ def collate(
 def window_batches(
     windows: Windows, pad: int, device: torch.device, groups: Sequence[Sequence[int]] | None = None
 ) -> tuple[np.ndarray, list[list[np.ndarray]]]:
-    """The arrays that `collate` sends to the device: the order of the words, and those of each batch."""
+    """The arrays that `collate` sends to the device: the order of the words, and the arrays of each batch."""
     if groups is None:
         groups = cut([len(pieces) for pieces in windows.pieces], device, CPU_PADDING)
     firsts = np.searchsorted(windows.owners, np.arange(len(windows.pieces) + 1))
@@ -61,7 +61,7 @@ def window_batches(
 
 
 def _pad(windows: Windows, group: Sequence[int], words: np.ndarray, pad: int) -> list[np.ndarray]:
-    """Some windows as one batch, with the words that take their vectors from them: the arrays of its Pieces."""
+    """Pad the windows of a group: the arrays of its Pieces. words: words that take their vectors from these windows."""
     pieces = [windows.pieces[i] for i in group]
     lengths = np.array([len(ids) for ids in pieces])
     mask = np.arange(lengths.max()) < lengths[:, None]
@@ -109,7 +109,7 @@ def cover(starts: np.ndarray, ends: np.ndarray, total: int, room: int, overlap: 
         end = min(start + room, int(starts[word]))
         end = max(end, int(ends[word - 1])) if word else end
         spans.append((start, end, word))
-        # The next window shares `overlap` pieces, begins with a word, and contains all of the next one.
+        # The next window shares `overlap` pieces, begins with a word, and contains all pieces of the next word.
         least = max(end - overlap, int(ends[word]) - room)
         start = int(starts[min(word, int(np.searchsorted(starts, least)))])
     borders = [0]

@@ -24,9 +24,9 @@ from .rows import Tok2Vec, check_lengths, join, split
 from .shim import TorchShim, default_device, get_shim, no_backprop
 from .storage import Fixed
 
-# Of token attributes, by their numbers.
+# Names of token attributes by their numbers.
 NAMES = {str(number): name for name, number in IDS.items()}
-# Longest word in characters; of a longer one, the first and the last half are used.
+# Maximum number of characters of a word that are read. A longer word is cut in the middle, to half from either end.
 MAX_CHARACTERS = 24
 SAME_VECTORS = (
     "make documents with nlp.make_doc, and set [initialize] vectors in a config that sources the component from "
@@ -38,7 +38,7 @@ def word_embedding(attributes: list[int], vector_attributes: list[int], **settin
     """WordEmbedding over token attributes.
 
     attributes: spaCy's numbers of the word's own attribute and of its features.
-    vector_attributes: those that look up the vectors of the vocabulary, see `find_rows`; empty for no vectors.
+    vector_attributes: attributes that look up the vectors of the vocabulary, see `find_rows`; empty for no vectors.
     settings: arguments of WordEmbedding.
     """
     return Model(
@@ -62,7 +62,7 @@ def word_embedding(attributes: list[int], vector_attributes: list[int], **settin
 
 
 def attribute_names(numbers: Any) -> str:
-    """The names of token attributes, as a list in a config. A damaged file can have anything in their place."""
+    """The names of token attributes, as a list in a config. `numbers` may be anything if it is from a damaged file."""
     return str([NAMES.get(str(number), number) for number in numbers] if isinstance(numbers, list) else numbers)
 
 
@@ -102,7 +102,7 @@ def embed_forward(model: Tok2Vec, docs: list[Doc], is_train: bool) -> tuple[list
 
 
 def token_arrays(docs: Sequence[Doc], attributes: list[int], has_characters: bool) -> tuple[np.ndarray, ...]:
-    """Attributes of the tokens (N, attributes), characters of the different words (U, L), word of each token (N,).
+    """Attributes of the tokens (N, attributes), characters of the distinct words (U, L), word of each token (N,).
 
     has_characters: whether a model reads the characters; if not, there are no words.
     """
@@ -128,16 +128,16 @@ def static_vectors(docs: Sequence[Doc], width: int, attributes: list[int], devic
 
 
 def vector_tables(docs: Sequence[Doc], width: int, attributes: list[int]) -> list[tuple[Any, np.ndarray]]:
-    """For the documents of each vocabulary, what `vocabulary_vectors` returns."""
+    """The results of `vocabulary_vectors` for the documents of each vocabulary."""
     groups = [list(group) for _, group in groupby(docs, key=lambda doc: id(doc.vocab))]
     return [vocabulary_vectors(group, width, attributes) for group in groups]
 
 
 def vocabulary_vectors(docs: Sequence[Doc], width: int, attributes: list[int]) -> tuple[Any, np.ndarray]:
-    """Different vectors (V, width) of documents with the same vocabulary, zeros for words without one, and the row of
-    each token (N,).
+    """Distinct vectors (V, width) of documents with the same vocabulary, zeros for words without a vector, and the row
+    of each token (N,).
 
-    Warns if the vocabulary has no vectors; raises ValueError if they have another width.
+    Warns if the vocabulary has no vectors; raises ValueError if its vectors have another width.
     """
     vectors, found = docs[0].vocab.vectors, docs[0].vocab.vectors_length
     if not found:
@@ -179,8 +179,8 @@ def warn_of_missing_vectors(docs: Sequence[Doc], found: torch.Tensor) -> None:
 def find_rows(docs: Sequence[Doc], vectors: Vectors, attributes: list[int]) -> np.ndarray:
     """Rows (N,) of the tokens in a table of vectors, by the first attribute whose value is in the table; -1 for none.
 
-    If none is, `composed` values count. The attribute of the table itself does not count: spaCy loses it when it stores
-    the table.
+    If no value is in the table, the `composed` values are looked up. The attribute of the table itself is ignored,
+    since spaCy does not store it.
     """
     names: list[Any] = list(attributes)
     columns = np.concatenate([doc.to_array(names).reshape(len(doc), len(names)) for doc in docs])
@@ -236,8 +236,8 @@ def concatenate_initialize(model: Tok2Vec, X: list[Doc] | None = None, Y: Any = 
     widths = [layer.maybe_get_dim("nO") for layer in model.layers]
     if None in widths:
         raise ValueError(
-            f"the width of {model.layers[widths.index(None)].name} is unknown: the component that it listens to must "
-            "stand before this one in the pipeline"
+            f"the width of {model.layers[widths.index(None)].name} is unknown: put the component that it listens to "
+            "before this one in the pipeline"
         )
     model.set_dim("nO", sum(cast(list[int], widths)), force=True)
 

@@ -23,7 +23,7 @@ UNSAFE = {".py", ".pkl", ".pickle", ".bin", ".pt", ".pth"}
 
 
 class Frame(NamedTuple):
-    """Special pieces around every text, and the types of all pieces; None for a model that is not given them."""
+    """Special pieces around every text, and the types of all pieces; types is None for a model that takes none."""
 
     prefix: list[int]
     suffix: list[int]
@@ -34,10 +34,10 @@ class WordPieces(Shim):
     """A Hugging Face tokenizer that is stored with a thinc model.
 
     A fast tokenizer reads the whole text, and a word has the pieces that overlap it. A piece may belong to several
-    words. A slow tokenizer does not know where its pieces come from, so it reads each word alone, with the space before
-    it. Special tokens that occur in a text are read as ordinary text.
+    words. A slow tokenizer does not report the offsets of its pieces, so it reads each word alone, with the space
+    before it. Special tokens that occur in a text are read as ordinary text.
 
-    window: most pieces of an input of the transformer, special ones included.
+    window: maximum number of pieces of an input of the transformer, special pieces included.
     overlap: pieces that neighboring windows share.
     """
 
@@ -55,7 +55,7 @@ class WordPieces(Shim):
 
     @property
     def size(self) -> int:
-        """Number of rows that the table of pieces must have."""
+        """Number of rows that the embedding table of the pieces must have."""
         vocabulary = self.tokenizer.get_vocab()
         return max(chain(vocabulary.values(), self.frame.prefix, self.frame.suffix), default=-1) + 1
 
@@ -87,7 +87,7 @@ class WordPieces(Shim):
     # Documents to windows
 
     def windows(self, docs: Sequence[Doc]) -> Windows:
-        """All words of the documents in windows.
+        """Cut all words of the documents into windows.
 
         Neighboring windows of a document share about `overlap` pieces, and a word takes its vector from the window
         where it is farther from the edge. A word with more pieces than a window has room for loses the last ones.
@@ -131,7 +131,7 @@ class WordPieces(Shim):
         ids = np.fromiter(chain.from_iterable(encoding.ids for encoding in read), dtype=np.int64)
         offsets = chain.from_iterable(chain.from_iterable(encoding.offsets for encoding in read))
         spans = np.fromiter(offsets, dtype=np.int64).reshape(-1, 2)
-        # Places in the documents' texts one after the other, so that all documents are aligned at once.
+        # Offsets in the concatenated texts of the documents, so that all documents are aligned at once.
         before = np.cumsum([0, *map(len, texts)])[:-1]
         spans += np.repeat(before, counts)[:, None]
         places += np.repeat(before, [len(doc) for doc in docs])
@@ -146,7 +146,7 @@ class WordPieces(Shim):
         for doc in docs:
             before = ["", *(token.whitespace_ for token in doc)]
             texts += [space + token.text for space, token in zip(before, doc, strict=False)]
-        # Words repeat, and a slow tokenizer is slow.
+        # Words repeat: tokenize each distinct word once.
         unique = list(dict.fromkeys(texts))
         options = {"add_special_tokens": False, "return_attention_mask": False, "return_token_type_ids": False}
         read = self.tokenizer(unique, **options, split_special_tokens=True, verbose=False)["input_ids"]
@@ -188,7 +188,7 @@ class WordPieces(Shim):
             files = stored["files"]
             read = Tokenizer.from_str(files["tokenizer.json"].decode("utf8")) if stored["fast"] else _load_slow(files)
             self._set(read, stored["typed"])
-        except Exception as error:  # a tokenizer of Rust raises Exception itself
+        except Exception as error:  # the tokenizers in Rust raise plain Exception
             raise ValueError(f"the stored tokenizer is damaged ({type(error).__name__}: {error})") from error
         return self
 
@@ -249,10 +249,10 @@ def _load_slow(files: dict[str, bytes]) -> Any:
 
 
 def _monotone(spans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First and last places of pieces, both non-decreasing.
+    """Start and end offsets of pieces, both non-decreasing.
 
-    spans: (P, 2) places of each piece in the text, the end exclusive. Pieces from a normalized text can go back; pieces
-        without a character stand behind the piece before them.
+    spans: (P, 2) character offsets of each piece, the end exclusive. The offsets of a normalized text can decrease. A
+        piece without characters gets the end of the piece before it.
     """
     first, last = spans.T
     empty = first >= last

@@ -36,7 +36,7 @@ class Cell:
         known = {"embedding": EMBEDDINGS, "encoder": ENCODERS, "head": HEADS, "relations": RELATIONS}
         for name, values in known.items():
             if getattr(self, name) not in values:
-                raise ValueError(f"unknown --{name} {getattr(self, name)}; known are {', '.join(values)}")
+                raise ValueError(f"unknown --{name} {getattr(self, name)}; choose from {', '.join(values)}")
         if self.head == self.relations == "none":
             raise ValueError("nothing to find: give --head for entities, --relations for relations, or both")
         if self.trees and self.encoder != "synlstm":

@@ -201,9 +201,7 @@ def parse_names(rename: str) -> dict[str, str]:
         if len(new) != 1 or not old or not new[0]:
             msg.fail(f"--rename {pair}: OLD=NEW is needed, such as PERSON=PER; commas separate several", exits=1)
         if new[0] == OUTSIDE:
-            msg.fail(
-                f"--rename {pair}: {OUTSIDE} is no label; to leave one out, name all others in --labels", exits=1
-            )
+            msg.fail(f"--rename {pair}: {OUTSIDE} is no label; to leave one out, name all others in --labels", exits=1)
         if names.setdefault(old, new[0]) != new[0]:
             msg.fail(f"--rename gives {old} two new names, {names[old]} and {new[0]}", exits=1)
     return names
@@ -317,7 +315,7 @@ def check_options(format: str, options: Collection[str], groups: bool) -> None:
     from ..formats import FORMATS
 
     if format not in FORMATS:
-        raise ValueError(f"unknown format {format!r}; known are {AUTO}, {', '.join(FORMATS)}")
+        raise ValueError(f"unknown format {format!r}; choose from {AUTO}, {', '.join(FORMATS)}")
     for option in options:
         owners = [name for name, known in FORMATS.items() if option in known.options]
         if format not in owners:

@@ -103,7 +103,7 @@ def find_cell(preset: str | None = None, **choices: str | None) -> Cell:
     chosen = {name: value for name, value in choices.items() if value is not None}
     if preset is not None:
         if preset not in PRESETS:
-            raise ValueError(f"unknown --config {preset}; known are {', '.join(PRESETS)}")
+            raise ValueError(f"unknown --config {preset}; choose from {', '.join(PRESETS)}")
         return Cell(**{**asdict(PRESETS[preset].cell), **chosen})
     defaults = {"embedding": "words", "head": "crf", "relations": "none", **chosen}
     reads_context = defaults["head"] == "none" and defaults["relations"] in SELF_ENCODING

@@ -192,7 +192,7 @@ def read_docs(
         documents, or a format of texts without a tokenizer; TypeError for an unknown option.
     """
     if format not in FORMATS:
-        raise ValueError(f"unknown format {format!r}; known are {', '.join(sorted(FORMATS))}")
+        raise ValueError(f"unknown format {format!r}; choose from {', '.join(sorted(FORMATS))}")
     if n_sents < 1:
         raise ValueError(f"n_sents is {n_sents}; it must be at least 1")
     if documents and n_sents != 1:

@@ -217,7 +217,7 @@ def build_transformer(config: dict[str, Any]) -> nn.Module:
 def check_attention(name: Any) -> None:
     """Raise ValueError for an attention that is not in transformers: Hugging Face would fetch its code from the hub."""
     if name not in (None, *ATTENTIONS):
-        raise ValueError(f"attn_implementation = {name!r}; known are {', '.join(ATTENTIONS)}")
+        raise ValueError(f"attn_implementation = {name!r}; choose from {', '.join(ATTENTIONS)}")
 
 
 def stored_config(config: Any) -> dict[str, Any]:

@@ -44,13 +44,13 @@ def check_settings(
     has_limits: whether one_head or one_tail has a label.
     """
     if direction not in DIRECTION:
-        raise ValueError(f"{name}: unknown direction {direction!r}; known are {', '.join(DIRECTION)}")
+        raise ValueError(f"{name}: unknown direction {direction!r}; choose from {', '.join(DIRECTION)}")
     if isinstance(type_pairs, str) and type_pairs not in TYPE_PAIRS:
         raise ValueError(
             f"{name}: type_pairs = {type_pairs!r}; give {', '.join(TYPE_PAIRS)}, a list of pairs, or lists by label"
         )
     if decode not in DECODE:
-        raise ValueError(f"{name}: unknown decode {decode!r}; known are {', '.join(DECODE)}")
+        raise ValueError(f"{name}: unknown decode {decode!r}; choose from {', '.join(DECODE)}")
     if decode == "graph" and (not isinstance(candidates, EntityPairs) or candidates.spans_key is not None):
         raise ValueError(
             f'{name}: decode = "graph" chooses among doc.ents and alternatives to them; set [components.{name}.'

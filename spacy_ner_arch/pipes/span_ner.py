@@ -217,7 +217,7 @@ class SpanNER(SpanPipe):
     ) -> None:
         if decode not in DECODE:
             remedy = "; use the factory nested_ner for overlapping spans" if decode == "nested" else ""
-            raise ValueError(f"{name}: unknown decode {decode!r}; known are {', '.join(DECODE)}{remedy}")
+            raise ValueError(f"{name}: unknown decode {decode!r}; choose from {', '.join(DECODE)}{remedy}")
         super().__init__(vocab, model, name, **settings)
         self.decode = decode
         self.overwrite_ents = overwrite_ents

@@ -45,7 +45,7 @@ def render_relations(
             "span.as_doc(copy_user_data=True) of a Span"
         )
     if style not in ("svg", "html"):
-        raise ValueError(f"unknown style {style!r}; known are 'svg', 'html'")
+        raise ValueError(f"unknown style {style!r}; choose from 'svg', 'html'")
     if width < 200:
         raise ValueError(f"a width of {width} pixels is too narrow; at least 200 are needed")
     spans, relations = _find_entities(doc)

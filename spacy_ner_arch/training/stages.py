@@ -121,7 +121,7 @@ def check(stages: dict[str, dict[str, Any]]) -> None:
         unknown = set(stage) - STAGE_KEYS
         if unknown or not stage.get("groups"):
             raise ValueError(
-                f"{where}: a stage has steps and groups; {'unknown are' if unknown else 'missing are'} "
+                f"{where}: a stage has steps and groups; {'unknown:' if unknown else 'missing:'} "
                 f"{', '.join(sorted(unknown)) or 'groups'}"
             )
         steps = stage.get("steps")

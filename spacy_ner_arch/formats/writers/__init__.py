@@ -132,7 +132,7 @@ def write_docs(
     Raises ValueError for an unknown format, and OSError if the path cannot be written.
     """
     if format not in WRITERS:
-        raise ValueError(f"unknown format {format!r}; known are {', '.join(WRITERS)}")
+        raise ValueError(f"unknown format {format!r}; choose from {', '.join(WRITERS)}")
     writer = WRITERS[format]
     path = Path(path)
     if path.is_dir() and format != "brat":
