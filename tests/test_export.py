@@ -388,7 +388,7 @@ def test_a_component_gets_its_own_encoder_before_export(encoder, tiny_transforme
     expected = [nlp(text).copy() for text in TEXTS]
     for pipeline, remedy in ((nlp, call), (exported(nlp, tmp_path), f"{call} in the original, and export it again")):
         pipeline.remove_pipe(encoder)
-        with pytest.raises(ValueError, match=re.escape(f"or give the component its own copy with {remedy}.")):
+        with pytest.raises(ValueError, match=re.escape(f"or give sequence_ner its own copy with {remedy}.")):
             pipeline(TEXTS[0])
     original = spacy.load(tmp_path / "original")
     original.replace_listeners(encoder, "sequence_ner", ["model.tok2vec"])

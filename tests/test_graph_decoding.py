@@ -535,7 +535,7 @@ def test_unknown_labels_are_refused(setting):
 def test_learned_type_pairs_of_labels_that_were_not_given_are_no_fault():
     nlp = joint_nlp()
     pipe = nlp.get_pipe("relation_extractor")
-    with pytest.warns(UserWarning, match="gold labels that it does not have"):
+    with pytest.warns(UserWarning, match="gold labels that the component does not have"):
         pipe.initialize(lambda: related_examples(nlp), labels=["WITH"])
     assert pipe.labels == ("WITH",) and pipe.type_pairs("WITH") == {("PER", "PER")}
 

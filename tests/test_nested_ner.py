@@ -133,7 +133,7 @@ def test_a_span_without_a_label_is_refused():
     examples = make_examples(nlp)
     doc = examples[0].reference
     doc.spans["sc"] = [doc[0:1]]
-    with pytest.raises(ValueError, match=r"an empty label; give all annotation in doc.spans\['sc'\] a label"):
+    with pytest.raises(ValueError, match=r"a label is empty; give all annotation in doc.spans\['sc'\] a label"):
         nlp.initialize(lambda: examples)
 
 

@@ -482,7 +482,7 @@ def test_warnings_about_gold_relations_that_cannot_be_learned():
         UserWarning, match="4 of 6 gold relations are not candidates, such as \\w+ from '.* head and tail at once"
     ):
         optimizer = nlp.initialize(lambda: examples)
-    with pytest.warns(UserWarning, match=r"gold labels that it does not have .*\['NEW'\]"):
+    with pytest.warns(UserWarning, match=r"gold labels that the component does not have .*\['NEW'\]"):
         examples[2].reference._.relations = [(*examples[2].reference.ents, "NEW")]
         nlp.update(examples, sgd=optimizer)
     nlp.get_pipe("relation_extractor").add_label("LIVES_IN")  # of the next batch
@@ -812,7 +812,7 @@ def test_label_data_that_are_given_stay():
     examples = related_examples(nlp)
     data = {"labels": ["LIVES_IN", "WORKS_FOR"], "types": ["PER"], "type_pairs": [["PER", "LOC"]]}
     with (
-        pytest.warns(UserWarning, match="gold labels that it does not have"),
+        pytest.warns(UserWarning, match="gold labels that the component does not have"),
         pytest.warns(UserWarning, match="1 of 2 gold relations are not candidates"),
     ):
         pipe.initialize(lambda: examples, labels=data)
@@ -948,7 +948,7 @@ def test_a_list_of_labels(monkeypatch):
         pipe.initialize(lambda: examples, labels={"labels": ["LIVES_IN"], "types": ["PER"], "type_pairs": None})
     assert pipe.cfg["types"] == ["PER"]
     pipe = (nlp := make_nlp()).get_pipe("relation_extractor")
-    with pytest.warns(UserWarning, match=r"gold labels that it does not have .*\['LEFT', 'WITH'\]"):
+    with pytest.warns(UserWarning, match=r"gold labels that the component does not have .*\['LEFT', 'WITH'\]"):
         pipe.initialize(lambda: examples, labels=["WORKS_FOR", "LIVES_IN"])
     assert pipe.labels == ("WORKS_FOR", "LIVES_IN") and pipe.cfg["types"] == ["LOC", "ORG", "PER"]
 

@@ -473,7 +473,9 @@ def test_a_parser_needs_trees_in_the_corpus_to_give_some(shared, tmp_path):
     nlp = parsed_nlp(shared)
     examples = make_examples(nlp)
     reader = "tok2vec" if shared else "sequence_ner"
-    with pytest.raises(ValueError, match=f"{reader}: it reads the dependency trees of parser, .* --trees en_core_web"):
+    with pytest.raises(
+        ValueError, match=f"{reader}: its encoder reads the dependency trees of parser, .* --trees en_core_web"
+    ):
         nlp.initialize(lambda: examples)
     # A parser that is trained already, and one that can learn from a document.
     with nlp.select_pipes(disable="parser"):
@@ -592,7 +594,7 @@ def test_alternatives_do_not_overlap_entities_that_stay():
     assert any(start <= 4 < end for start, end, _ in alternatives(nlp(doc)))
 
 
-@pytest.mark.filterwarnings("ignore:.*gold labels that it does not have")
+@pytest.mark.filterwarnings("ignore:.*gold labels that the component does not have")
 def test_alternatives_are_the_same_after_a_second_pass():
     nlp = make_nlp(alternatives=0.001)
     train(nlp, make_examples(nlp), steps=20)

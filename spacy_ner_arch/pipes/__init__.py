@@ -1,1 +1,1 @@
-"""The spaCy components. No module imports torch here, since spaCy imports them at every start."""
+"""The spaCy components. These modules do not import torch, since spaCy imports them at every start."""

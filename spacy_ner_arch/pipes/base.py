@@ -1,4 +1,4 @@
-"""What all components of this package share: labels, initialization, updates, errors."""
+"""Base class of all components of this package: labels, initialization, updates, errors."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,9 +25,9 @@ from .changed_settings import as_stored, check_fixed, find_changes
 from .streaming import annotate_stream
 from .upstream_checks import check_encoders, check_trees, check_vectors
 
-# Documents from which layers infer their widths at initialization.
+# Number of documents from which layers infer their widths at initialization.
 SHAPE_SAMPLE = 10
-# Examples that are checked against label data that are given.
+# Number of examples that are checked against label data from the config.
 LABEL_SAMPLE = 1_000
 
 
@@ -38,12 +38,12 @@ class TorchPipe(TrainablePipe):
     and its targets (`find_targets`), and writes predictions onto documents (`set_annotations`). A component that gives
     the model candidates to classify also defines `find_items`.
 
-    model: a model of this package for the component; ValueError for any other.
+    model: a model of this package that classifies what the component needs; any other raises ValueError.
     loss_weight: a number, a schedule, or spacy_ner_arch.LearnedWeight.v1.
     cfg: settings that are stored with the component, as JSON values.
     """
 
-    # What models of the component classify, architectures for it, and where its gold labels are.
+    # Items that the component's model classifies, architectures for them, and the layer that has the gold labels.
     classifies: str
     architectures: str
     gold_layer: str
@@ -63,11 +63,11 @@ class TorchPipe(TrainablePipe):
         if not 0 <= threshold <= 1:
             raise ValueError(f"{name}: threshold = {threshold} must be between 0 and 1")
         self.is_weighted = loss_weight != 1.0
-        # What the config says of the settings, which can change later.
+        # Settings as the config has them; those in `cfg` can change later.
         self.configured = as_stored(cfg)
         self.cfg: dict[str, Any] = {**cfg, "labels": [], "configured": self.configured}
         self._updates = 0
-        # Of the current update, over all its parts and, in parallel training, all processes.
+        # Loss of the current update, over all its parts and, in parallel training, all processes.
         self.update_loss = 0.0
         self._warned: set[tuple[str, str]] = set()
         self._head_node()  # raises for a model that does not fit
@@ -95,7 +95,7 @@ class TorchPipe(TrainablePipe):
     # For the subclass
 
     def find_label_data(self, examples: Iterable[Example]) -> Any:
-        """Label data of the annotation of the examples, in a fixed order. Warns about what cannot be learned."""
+        """Collect label data from gold examples, in a fixed order. Warns about annotation that cannot be learned."""
         raise NotImplementedError(Errors.E931.format(parent="TorchPipe", method="find_label_data", name=self.name))
 
     def hyperparameters(self) -> dict[str, Any]:
@@ -103,11 +103,11 @@ class TorchPipe(TrainablePipe):
         raise NotImplementedError(Errors.E931.format(parent="TorchPipe", method="hyperparameters", name=self.name))
 
     def find_items(self, docs: Sequence[Doc]) -> list[Any] | None:
-        """What the head classifies in each document; None for its tokens or all its spans."""
+        """Items of each document for the head to classify; None for its tokens or all its spans."""
         return None
 
     def find_items_to_predict(self, docs: Sequence[Doc]) -> list[Any] | None:
-        """As `find_items`, for a component that classifies more in prediction than in training."""
+        """Like `find_items`, for a component that classifies more items in prediction than in training."""
         return self.find_items(docs)
 
     def find_targets(self, examples: Sequence[Example], items: list[Any] | None) -> list[Any]:
@@ -117,7 +117,7 @@ class TorchPipe(TrainablePipe):
     def model_input(self, examples: Sequence[Example], sample: bool = False) -> HeadInput:
         """Documents of the examples, with their items and targets.
 
-        sample: for an update, where a component may use a random part of the items.
+        sample: whether the component may use a random sample of the items, as in an update.
         """
         docs = [eg.predicted for eg in examples]
         items = self.find_items(docs)
@@ -137,7 +137,7 @@ class TorchPipe(TrainablePipe):
             return self.model_input(examples, sample=True)
         copies = find_copies(examples)
         first = [i for i, other in enumerate(copies) if i <= other]
-        # `accumulate_gradient` can leave a part of a batch with one example alone.
+        # `accumulate_gradient` can split off a part of a batch that has only one example.
         if len(first) == len(examples) > 1:
             raise ValueError(
                 f"consistency = {self.head.consistency} compares two copies of each document, but the batch has one: "
@@ -157,15 +157,15 @@ class TorchPipe(TrainablePipe):
 
     @property
     def label_data(self) -> Any:
-        """Everything the component learns from the corpus at initialization, as `spacy init labels` writes it."""
+        """All data that the component collects from the corpus at initialization, written by `spacy init labels`."""
         return list(self.labels)
 
     def add_label(self, label: str) -> int:
-        """Add a label. A trained model grows and keeps what it learned about the others. Returns 0 if it exists."""
+        """Add a label. A trained model grows and keeps its other labels. Returns 0 if the label exists, else 1."""
         if not isinstance(label, str):
             raise ValueError(Errors.E187)
         if not label:
-            raise ValueError(f"{self.name}: an empty label; give all annotation in {self.gold_layer} a label")
+            raise ValueError(f"{self.name}: a label is empty; give all annotation in {self.gold_layer} a label")
         if label in self.labels:
             return 0
         self.cfg["labels"].append(label)
@@ -174,7 +174,7 @@ class TorchPipe(TrainablePipe):
         return 1
 
     def add_label_data(self, labels: Any) -> bool:
-        """Add label data. Returns whether they are all that the component learns from the corpus at initialization.
+        """Add label data. Returns whether they are complete, so that the corpus need not be read for labels.
 
         Raises ValueError for anything but a list of labels, such as the label data of another component.
         """
@@ -189,11 +189,11 @@ class TorchPipe(TrainablePipe):
         return True
 
     def complete_label_data(self, given: Any, found: Any) -> Any:
-        """Label data from those that are given, None or not all, and those that `find_label_data` found."""
+        """Combine given label data (None or incomplete) with the label data that `find_label_data` found."""
         return found
 
     def _resize(self) -> None:
-        """Fit a trained model to changed labels; before initialization there is nothing to do."""
+        """Resize a trained model to changed labels. Before initialization, do nothing."""
         if self.shim.is_initialized:
             with named_errors(self.name):
                 self.shim.resize(**self.hyperparameters())
@@ -203,13 +203,13 @@ class TorchPipe(TrainablePipe):
         unknown = self.not_warned("label", set(gold) - set(self.labels))
         if unknown:
             warnings.warn(
-                f"{self.name}: gold labels that it does not have count as negative: {unknown}; call "
+                f"{self.name}: gold labels that the component does not have count as negative: {unknown}; call "
                 f"add_label, or add them to [initialize.components.{self.name}.labels]",
                 stacklevel=3,
             )
 
     def named_labels(self) -> dict[str, Iterable[str]]:
-        """The settings of the component and of its model that name labels, and these labels."""
+        """The settings of the component and of its model that name labels, each with these labels."""
         return {"class_weights": self.shim.settings.get("class_weights", ())}
 
     def check_named_labels(self, labels: Iterable[str]) -> None:
@@ -226,7 +226,7 @@ class TorchPipe(TrainablePipe):
     # Warnings
 
     def not_warned(self, kind: str, names: Iterable[str]) -> list[str]:
-        """The names, sorted, that were not in an earlier call for the same kind of warning."""
+        """The names, sorted, without those of earlier calls for the same kind of warning."""
         new = sorted({(kind, name) for name in names} - self._warned)
         self._warned.update(new)
         return [name for _, name in new]
@@ -271,7 +271,7 @@ class TorchPipe(TrainablePipe):
             raise ValueError(
                 f"{self.name}: no label in the training corpus. It learns from {self.gold_layer}; the corpus has "
                 f"{describe_layers(eg.reference for eg in get_examples())}. Convert the corpus with its annotation, "
-                "choose the component for what it has, or give labels: in "
+                "choose a component for the annotation that it has, or give labels: in "
                 f"[initialize.components.{self.name}.labels], or with add_label before initializing"
             )
         self.check_named_labels(self.labels)
@@ -286,7 +286,7 @@ class TorchPipe(TrainablePipe):
         if self.is_weighted and not any(node.name.endswith("-listener") for node in self.model.walk()):
             warnings.warn(
                 f"{self.name}: loss_weight acts on weights that are shared with other components, and this component "
-                "shares none; let its tok2vec be a listener, such as spacy_ner_arch.TransformerListener.v1",
+                "shares none; make its tok2vec a listener, such as spacy_ner_arch.TransformerListener.v1",
                 stacklevel=2,
             )
 
@@ -306,7 +306,7 @@ class TorchPipe(TrainablePipe):
         sgd: Optimizer | None = None,
         losses: dict[str, float] | None = None,
     ) -> dict[str, float]:
-        """Train on a batch, like any component of spaCy. A loss that is not finite raises and changes no weight."""
+        """Train on a batch, like any spaCy component. Raises ValueError, without a step, if the loss is not finite."""
         losses = {} if losses is None else losses
         losses.setdefault(self.name, 0.0)
         examples = list(examples)
@@ -344,10 +344,10 @@ class TorchPipe(TrainablePipe):
         self.update_loss = 0.0
 
     def rehearse(self, examples: Iterable[Example], **settings: Any) -> dict[str, float]:
-        """Warn: nothing is changed. nlp.rehearse is for components of spaCy that have it."""
+        """Warn that nlp.rehearse is not supported; change nothing."""
         self.warn_once(
             "rehearse",
-            "nlp.rehearse changes nothing in it; to train it without forgetting, see docs/new_label.md",
+            "nlp.rehearse does not change this component; to train it without forgetting, see docs/new_label.md",
         )
         losses: dict[str, float] | None = settings.get("losses")
         return {} if losses is None else losses
@@ -377,7 +377,7 @@ class TorchPipe(TrainablePipe):
     # Storing
 
     def from_disk(self, path: Any, *, exclude: Iterable[str] = ()) -> "TorchPipe":
-        """Load the component. An error names it and the folder. Nothing in the folder is executed."""
+        """Load the component. Nothing in the folder is executed. Errors name the component and the folder."""
         self.cfg["configured"] = None
         try:
             super().from_disk(path, exclude=exclude)
@@ -393,7 +393,7 @@ class TorchPipe(TrainablePipe):
         return self
 
     def from_bytes(self, data: bytes, *, exclude: Iterable[str] = ()) -> "TorchPipe":
-        """Load the component. An error names it."""
+        """Load the component. Errors name the component."""
         self.cfg["configured"] = None
         with named_errors(self.name):
             super().from_bytes(data, exclude=exclude)
@@ -403,18 +403,18 @@ class TorchPipe(TrainablePipe):
         return self
 
     def change_setting(self, name: str, value: Any) -> None:
-        """Change a setting to the value that the config of a stored component has been given."""
+        """Change a setting of a stored component to its new value in the config."""
         self.cfg[name] = as_stored(value)
 
     def _check_named_labels(self) -> None:
-        """Raise ValueError if a setting of a trained component names a label that it does not have."""
+        """Raise ValueError if a setting of a trained component names a label that the component does not have."""
         if self.labels and self.shim.is_initialized:
             self.check_named_labels(self.labels)
 
     def _change_settings(self) -> None:
-        """Change the settings that the config has otherwise than when the component was stored.
+        """Change the settings whose value in the config differs from the one with which the component was stored.
 
-        Raises ChangedSetting for one that cannot be changed after training.
+        Raises ChangedSetting for a setting that cannot be changed after training.
         """
         stored = self.cfg.get("configured")
         before = stored if isinstance(stored, dict) else {}
@@ -426,9 +426,9 @@ class TorchPipe(TrainablePipe):
                 self.change_setting(name, self.configured[name])
 
     def _check_hyperparameters(self, exclude: Iterable[str]) -> None:
-        """Raise ValueError if the model was stored with other labels than those of the component.
+        """Raise ValueError if the labels stored with the model differ from those of the component.
 
-        exclude: what was not loaded.
+        exclude: names of the parts that were not loaded.
         """
         if not self.shim.is_initialized or {"model", "cfg"} & set(exclude):
             return

@@ -15,8 +15,8 @@ from ..annotation.tags import LabelledSpan
 
 
 class SpanFaults:
-    """Gold spans that do not align with the tokens of the pipeline, or have white space at their ends, and documents in
-    which only spans are marked."""
+    """Count gold spans that do not align with the tokens of the pipeline or have white space at their ends, and
+    documents in which only entities are annotated."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -28,7 +28,9 @@ class SpanFaults:
     def add(self, eg: Example, spans: Sequence[Span], aligned: Iterable[LabelledSpan], annotated: np.ndarray) -> None:
         """Check the gold spans of an example.
 
-        aligned, annotated: those on the tokens of the pipeline, and which of these are annotated, (T,) bool.
+        spans: gold spans of the reference.
+        aligned: gold spans on the tokens of the pipeline.
+        annotated: (T,) bool, which of these tokens are annotated.
         """
         self.total += len(spans)
         self.misaligned.add(find_misaligned(eg, spans), describe_span)
@@ -38,7 +40,7 @@ class SpanFaults:
             self.marked.add([eg.reference.text], quote)
 
     def warn(self, name: str) -> None:
-        """Warn about what was found, in the name of a component."""
+        """Warn about the faults that were found. name: name of the component."""
         if self.misaligned.count:
             warnings.warn(
                 f"{name}: {self.misaligned.count} of {self.total} gold entities do not align with the tokens of the "
@@ -49,7 +51,7 @@ class SpanFaults:
         if self.marked.count and not self.has_outside:
             warnings.warn(
                 f"{name}: in all {self.marked.count} documents with entities, such as {self.marked.first}, only "
-                "entities are annotated, and no token is known to be outside of them: the component learns to find "
+                "entities are annotated, and no token is known to be outside of entities: the component learns to find "
                 "entities everywhere. Annotate some documents completely, or rejected places as blocked, see "
                 "docs/data.md",
                 stacklevel=3,
@@ -57,26 +59,26 @@ class SpanFaults:
         if self.spaces.count:
             warnings.warn(
                 f"{name}: {self.spaces.count} of {self.total} gold entities begin or end with white space, such as "
-                f"{self.spaces.first}. They are learned without it and scored as missed, and so are their relations: "
-                "trim them in the corpus",
+                f"{self.spaces.first}. They are learned without the white space and scored as missed, and so are their "
+                "relations: trim them in the corpus",
                 stacklevel=3,
             )
 
 
 def width_remedy(name: str, widths: Sequence[int]) -> str:
-    """The remedy for gold spans that are wider than the max_width of a component.
+    """Text of the remedy for gold spans that are wider than the max_width of a component.
 
-    widths: of all gold spans, in words.
+    widths: widths of all gold spans, in words.
     """
     most = sorted(widths)[int(0.99 * (len(widths) - 1))]
-    return f"set [components.{name}] max_width to {max(widths)} for all, or {most} for 99 %; it costs time and memory"
+    return f"set [components.{name}] max_width to {max(widths)} for all, or {most} for 99 %; this costs time and memory"
 
 
 def noting_unannotated(name: str, layer: str, examples: Iterable[Example]) -> Iterator[Example]:
-    """The examples, with a warning at the end if only some of them have a layer of annotation.
+    """Pass on the examples, and warn at the end if only some of them have a layer of annotation.
 
-    name: name of the component that learns it.
-    layer: as `annotation.layers.count_layers` names it.
+    name: name of the component that learns from this layer.
+    layer: name of the layer, as in `annotation.layers.count_layers`.
     """
     documents, unannotated = 0, Counted()
     for eg in examples:

@@ -18,8 +18,8 @@ from ..annotation.words import find_words
 from .span_ner import DEFAULT_MODEL, SpanPipe
 from .upstream_checks import setting_before
 
-# Share of the log odds of the best label of a span that a further label of the span needs (1.1 if they are negative). A
-# ratio of log odds does not depend on the temperature, so that calibration changes no prediction.
+# A further label of a span needs this share of the log odds of the span's best label (1.1 if the log odds are
+# negative). The ratio of log odds does not depend on the temperature, so calibration changes no prediction.
 FURTHER_LABEL = 0.9
 
 
@@ -53,8 +53,8 @@ def make_nested_ner(
     model: spacy_ner_arch.Span.v1.
     spans_key: key of doc.spans, for gold spans and predictions. With another key than "sc", set spans_sc_f = null and
         spans_KEY_f = 1.0 in [training.score_weights]; otherwise training reports a score of 0.
-    Other arguments: see `span_ner`. A span has its most probable label, and the labels that are nearly as probable:
-        their log odds against no label are at least 0.9 times those of the most probable one.
+    Other arguments: see `span_ner`. A span gets its most probable label, and further labels that are nearly as
+        probable: their log odds against no label are at least 0.9 times those of the most probable label.
     """
     return NestedNER(
         nlp.vocab,
@@ -85,8 +85,8 @@ class NestedNER(SpanPipe):
         nlp: Language | None = None,
         labels: Any = None,
     ) -> None:
-        """Collect the labels and build the model. Warn if the score weights are those of another spans_key, and if an
-        earlier component sets the spans of this one."""
+        """Collect the labels and build the model. Warn if the score weights are those of another spans_key, or if an
+        earlier component sets spans under the same key."""
         super().initialize(get_examples, nlp=nlp, labels=labels)
         key = self.cfg["spans_key"]
         weights = {} if nlp is None else nlp.config["training"]["score_weights"]
@@ -100,8 +100,8 @@ class NestedNER(SpanPipe):
         replaced = setting_before(nlp, self.name, self.gold_layer) if nlp and self.suggester is None else []
         if replaced:
             warnings.warn(
-                f"{self.name} replaces {self.gold_layer}, which {replaced} before it sets: give one of the components "
-                "another spans_key",
+                f"{self.name} replaces {self.gold_layer}, which the earlier component {replaced} sets: give one of the "
+                "components another spans_key",
                 stacklevel=2,
             )
 
@@ -120,7 +120,7 @@ class NestedNER(SpanPipe):
             labels = log_probabilities[..., 1:]
             odds = labels - log_probabilities[..., :1]
             best = odds.max(-1, keepdims=True)
-            # In training, the labels of one span share its probability, so several are right if they are nearly alike.
+            # In training, the labels of a span share its probability equally, so labels that are nearly alike all hold.
             chosen = np.nonzero((odds > least) & (odds >= best - (1 - FURTHER_LABEL) * np.abs(best)))
             spans = [
                 Span(doc, *words.to_tokens(start, start + width + 1), label=self.labels[label])

@@ -22,7 +22,7 @@ from ..annotation.type_pairs import types_of
 from .base import LABEL_SAMPLE, TorchPipe
 from .upstream_checks import check_sentences, warn_of_order
 
-# Candidate pairs of one document for which there is a warning: they may take minutes.
+# Number of candidate pairs of a document above which there is a warning: they may take minutes.
 MANY_PAIRS = 100_000
 DIRECTION = ("pairs", "labels")
 TYPE_PAIRS = ("all", "learned", "learned_by_label")
@@ -57,7 +57,7 @@ def check_settings(
             "candidates] @misc to spacy_ner_arch.EntityPairs.v1, and its spans_key to null"
         )
     if decode != "graph" and has_limits:
-        raise ValueError(f'{name}: one_head and one_tail are for decode = "graph"')
+        raise ValueError(f'{name}: one_head and one_tail are for decode = "graph": set it, or remove them')
     if negative_ratio is not None and negative_ratio <= 0:
         raise ValueError(f"{name}: negative_ratio = {negative_ratio} must be above 0")
 
@@ -69,12 +69,12 @@ def check_pipeline(
     decode: str,
     get_examples: Callable[[], Iterable[Example]],
 ) -> None:
-    """Check that earlier components of the pipeline set what a component reads: entities, sentences, alternatives. Warn
-    about another component with its labels.
+    """Check that earlier components set the entities, sentences and alternatives that a component reads. Warn about
+    another component with the same labels.
 
     Raises ValueError if the candidates need sentences and there are none.
     """
-    # A generator of another kind may need neither entities nor sentences.
+    # Another candidate generator may need neither entities nor sentences.
     if isinstance(candidates, EntityPairs):
         warn_of_order(pipe, nlp, candidates.spans_key)
         if candidates.within == "sentence":
@@ -87,7 +87,7 @@ def check_pipeline(
 
 
 def labels_of_others(pipe: TorchPipe, nlp: Language) -> set[str]:
-    """Labels of the other components of the kind of `pipe`, also of those that are initialized later."""
+    """Labels of the other components of the class of `pipe`, including those that are initialized later."""
     blocks = nlp.config["initialize"]["components"]
     found = set[str]()
     for name, other in nlp.components:
@@ -98,8 +98,8 @@ def labels_of_others(pipe: TorchPipe, nlp: Language) -> set[str]:
 
 
 def warn_of_same_labels(pipe: TorchPipe, nlp: Language) -> None:
-    """Warn about another component of the kind of `pipe` with some of its labels: the later one removes the relations
-    of the earlier one that have these labels."""
+    """Warn about another component of the class of `pipe` with some of its labels: the later component removes the
+    relations of the earlier one that have these labels."""
     found = [(name, other) for name, other in nlp.components if isinstance(other, type(pipe))]
     for (first, earlier), (second, later) in combinations(found, 2):
         same = sorted(set(earlier.labels) & set(later.labels))
@@ -124,10 +124,10 @@ def warn_of_no_alternatives(name: str, nlp: Language) -> None:
 
 
 class RelationFaults:
-    """Gold relations that cannot be found.
+    """Count gold relations that cannot be found.
 
-    outside: those that are not among the candidates, and `excluded` their kinds, see `relation_kind`.
-    crowded: those whose pair gets another class, since a pair gets one.
+    outside: relations that are not among the candidates. `excluded` contains their kinds, see `relation_kind`.
+    crowded: relations whose pair has another gold class too, while a pair can get only one.
     """
 
     def __init__(self) -> None:
@@ -148,7 +148,7 @@ class RelationFaults:
 
         found: the gold relations that are candidates.
         multi_label: whether a pair may have several classes.
-        labels: those that count; None for all.
+        labels: labels whose relations count; None for all.
         """
         counted = {i for i, key in enumerate(gold) if labels is None or key[6] in labels}
         found = [relation for relation in found if relation[0] in counted]
@@ -167,9 +167,9 @@ class RelationFaults:
             classes[row].add(pair_class)
 
     def warn(self, name: str, unordered: bool) -> None:
-        """Warn about what was found, in the name of a component.
+        """Warn about the faults that were found. name: name of the component.
 
-        unordered: whether each two entities are one candidate for both directions.
+        unordered: whether two entities are one candidate for both directions.
         """
         if self.crowded.count:
             both, remedy = (", or one label in both directions", ' or direction = "pairs"') if unordered else ("", "")
@@ -194,7 +194,7 @@ class RelationFaults:
 def warn_of_type_pairs(pipe: TorchPipe, types: Sequence[str]) -> None:
     """Warn about type pairs with entity types that are not in the training corpus.
 
-    types: those of the corpus.
+    types: entity types in the corpus.
     """
     unknown = sorted(types_of(pipe.cfg["type_pairs"]) - set(types))
     if unknown:
@@ -229,12 +229,12 @@ def warn_of_excluded(
     found: Sequence[FoundRelation],
     allowed: Callable[[str], set[tuple[str, str]] | None],
 ) -> None:
-    """Warn once about gold relations between entities of the document that cannot be found.
+    """Warn once about gold relations that cannot be found although their entities are on the document.
 
-    Initialization reports those of the training corpus, but a component of another pipeline is not initialized.
+    Initialization reports such relations, but a component that is sourced from another pipeline is not initialized.
 
-    gold: relations in characters of the document.
-    found: those whose pairs are candidates.
+    gold: gold relations, with character offsets in the document.
+    found: the relations whose pairs are candidates.
     allowed: gives the type pairs that a label may have; None for all.
     """
     if not gold:
@@ -276,7 +276,7 @@ def warn_of_many_pairs(pipe: TorchPipe, doc: Doc, count: int) -> None:
 
 
 def warn_of_no_entities(pipe: TorchPipe, examples: Sequence[Example], items: Sequence[Candidates]) -> None:
-    """Warn once about an update in which no relation can be learned, since the documents have no entity."""
+    """Warn once about a batch from which no relation can be learned, since its documents have no entity."""
     if any(candidates.entities for candidates in items):
         return
     gold = sum(len(relation_keys(eg.reference)) for eg in examples)
@@ -290,7 +290,7 @@ def warn_of_no_entities(pipe: TorchPipe, examples: Sequence[Example], items: Seq
 
 
 def warn_of_inexact(pipe: TorchPipe, doc: Doc, count: int) -> None:
-    """Warn once about a document of which the entities and relations may not be the most probable ones."""
+    """Warn once about a document whose chosen entities and relations may not be the most probable ones."""
     pipe.warn_once(
         "inexact",
         f"the document {quote(doc.text)} has {count} connected entities, alternatives or relations, too many for an "

@@ -122,34 +122,34 @@ def make_relation_extractor(
     loss_weight: Any,
     scorer: Callable | None,
 ) -> "RelationExtractor":
-    """Relation extraction: classify every candidate pair of the entities on the document.
+    """Relation extraction: classify every candidate pair of entities on the document.
 
-    In training as well, these are the entities on the predicted document: gold entities from spacy_ner_arch.Corpus.v1
-    with copy = ["ents"], those of an entity component that is an annotating component, or both.
+    Training also uses the entities on the predicted document: gold entities from spacy_ner_arch.Corpus.v1 with
+    copy = ["ents"], the entities of an annotating component, or both.
 
     model: spacy_ner_arch.Relations.v1.
     candidates: for example spacy_ner_arch.EntityPairs.v1.
     direction: how a relation gets its head and its tail.
         pairs: every ordered pair is classified; the first entity is the head.
-        labels: each two entities are classified once, in the order of the text. A label that is not symmetric has two
+        labels: two entities are classified once, in the order of the text. A label that is not symmetric has two
             classes, one per direction.
     symmetric: labels that hold in both directions; they are stored once, with the earlier entity as head.
-    multi_label: whether a pair may have several labels. If not, it has the most probable one or none.
-    threshold: minimum probability of a label for a pair whose entities are right (without multi_label against that of
-        no relation), from 0 to 1; `spacy find-threshold` tunes it.
+    multi_label: whether a pair may have several labels. If not, it gets its most probable label or none.
+    threshold: minimum probability of a label for a pair whose entities are right, from 0 to 1; without multi_label,
+        compared with the probability of no relation only. `spacy find-threshold` tunes it.
     type_pairs: "all"; "learned" for the type pairs of head and tail that have a relation in the training corpus, or
         "learned_by_label" for those that have the same relation; a list of [type of the head, type of the tail]; or
         such lists by label, where labels that are not named may have all pairs: a dictionary, or a list of [label,
         pairs] for labels with `:` or `=`, which cannot be keys of a config.
     decode: how relations are chosen.
-        pairs: for each pair by itself, between the entities of the document.
-        graph: entities and relations together, with the greatest sum of log odds. Where type_pairs or symmetric forbid
+        pairs: for each pair independently, between the entities of the document.
+        graph: entities and relations jointly, with the greatest sum of log odds. Where type_pairs or symmetric forbid
             a probable relation, its entities may be replaced by those in doc.spans["alternatives"], which sequence_ner
-            sets with `alternatives`. Pairs of all types are candidates.
+            sets if its setting `alternatives` is given. Pairs of all types are candidates.
     one_head, one_tail: with decode = "graph", labels of which an entity has at most one head, or at most one tail.
-    negative_ratio: in training, sample at most this number of pairs without a relation for each related pair of the
-        batch, or for each document if there are more of these, anew for every update; null for all. The loss takes the
-        share that was sampled into account, so probabilities hold for all pairs.
+    negative_ratio: in every update, sample at most this number of pairs without a relation for each related pair of the
+        batch, or for each document if there are more documents than related pairs; null for all pairs. The loss
+        corrects for the sampling, so probabilities hold for all pairs.
     loss_weight: factor of the loss of a component that shares an encoder with others: a number, a schedule, or
         spacy_ner_arch.LearnedWeight.v1.
     scorer: scorer of relations.
@@ -176,8 +176,8 @@ def make_relation_extractor(
 
 
 def share_symmetric(extractors: Sequence["RelationExtractor"]) -> None:
-    """Let each extractor of a pipeline score with the symmetric labels of all: it scores the relations of all, and
-    spaCy keeps the scores of the last one."""
+    """Give each extractor of a pipeline the symmetric labels of all extractors for scoring: each extractor scores the
+    relations of all, and spaCy keeps the scores of the last extractor."""
     symmetric = {label for pipe in extractors for label in pipe.cfg["symmetric"]}
     for pipe in extractors:
         pipe.scored_as_symmetric = symmetric
@@ -235,15 +235,15 @@ class RelationExtractor(TorchPipe):
         if isinstance(setting, str):
             self.cfg["type_pairs"] = None  # for "all", and until they are learned
         self.generate_candidates = candidates
-        # Sets the sentences of gold documents without any, see `find_gold`.
+        # Sets the sentences of gold documents that have none, see `find_gold`.
         self.sentencizer: Callable[[Doc], Doc] | None = None
         # Labels that other extractors of the pipeline predict.
         self.labels_of_others = set[str]()
         # `symmetric` of all extractors of the pipeline.
         self.scored_as_symmetric = set(symmetric)
-        # Whether it learns all labels of the corpus.
+        # Whether the component learns all labels of the corpus.
         self.learns_all_labels = True
-        # How type pairs are learned; None if they are given, or all are allowed.
+        # How type pairs are learned; None if they are given or all are allowed.
         self.learned_type_pairs = setting if setting in ("learned", "learned_by_label") else None
         self.decode = decode
         self.one_head = list(one_head)
@@ -254,7 +254,7 @@ class RelationExtractor(TorchPipe):
 
     @property
     def unordered(self) -> bool:
-        """Whether each two entities are one candidate for both directions."""
+        """Whether two entities are one candidate for both directions."""
         return bool(self.cfg["direction"] == "labels")
 
     @property
@@ -272,7 +272,7 @@ class RelationExtractor(TorchPipe):
 
     def named_labels(self) -> dict[str, Iterable[str]]:
         type_pairs = self.cfg["type_pairs"]
-        # Learned ones have all labels of the corpus, also if the component was given fewer.
+        # Learned type pairs have all labels of the corpus, even if the component was given fewer labels.
         is_given = isinstance(type_pairs, dict) and not self.learned_type_pairs
         by_label = {"type_pairs": type_pairs} if is_given else {}
         limits = {"one_head": self.one_head, "one_tail": self.one_tail}
@@ -284,11 +284,11 @@ class RelationExtractor(TorchPipe):
 
     @property
     def given_labels(self) -> tuple[str, ...] | None:
-        """The labels that it is to learn, if these are not all labels of the corpus."""
+        """Labels that the component learns; None for all labels of the corpus."""
         return None if self.learns_all_labels or not self.labels else self.labels
 
     def add_label(self, label: str) -> int:
-        """Add a label. A trained model grows and keeps what it learned about the others. Returns 0 if it exists."""
+        """Add a label. A trained model grows and keeps its other labels. Returns 0 if the label exists, else 1."""
         if self.unordered and isinstance(label, str) and label.endswith(INVERSE):
             raise ValueError(
                 f'{self.name}: the label {label!r} ends in {INVERSE!r}; rename it, or set direction = "pairs"'
@@ -301,7 +301,7 @@ class RelationExtractor(TorchPipe):
         return {"labels": list(self.labels), "types": list(self.cfg["types"]), "type_pairs": self.cfg["type_pairs"]}
 
     def add_label_data(self, labels: Any) -> bool:
-        """Add label data, or labels alone. Returns whether entity types are among them and, if they are learned, type
+        """Add label data, or only labels. Returns whether the data have entity types and, if these are learned, type
         pairs."""
         if not isinstance(labels, dict) or "labels" not in labels:
             super().add_label_data(labels)  # raises for a dictionary
@@ -320,7 +320,8 @@ class RelationExtractor(TorchPipe):
         return {**found, **{key: value for key, value in known.items() if value is not None}}
 
     def add_types(self, types: Iterable[str], type_pairs: GivenTypePairs = ()) -> None:
-        """Add entity types, and type pairs, by label if they are restricted by label. A trained model grows."""
+        """Add entity types and type pairs; give type pairs by label if they are restricted by label. A trained model
+        grows."""
         if isinstance(types, str):
             raise ValueError(f"{self.name}: types = {types!r} is not a list; give [{types!r}]")
         if self.cfg["type_pairs"] is not None:
@@ -353,7 +354,7 @@ class RelationExtractor(TorchPipe):
         return [self._number_and_select(doc, self.generate_candidates(doc)) for doc in docs]
 
     def find_items_to_predict(self, docs: Sequence[Doc]) -> list[Candidates]:
-        """With decode = "graph", also the pairs of alternatives to the entities, without those of overlapping spans."""
+        """With decode = "graph", also pairs of alternatives to the entities, except pairs of overlapping spans."""
         if self.decode != "graph":
             return self.find_items(docs)
         found = [
@@ -372,13 +373,13 @@ class RelationExtractor(TorchPipe):
         """The pairs that direction and type_pairs allow."""
         if self.unordered:
             candidates = candidates.select(candidates.pairs[:, 0] < candidates.pairs[:, 1])
-        # Forbidden pairs count there: a probable relation between them is evidence that a type is wrong.
+        # A graph also needs the forbidden pairs: a probable relation between them is evidence that a type is wrong.
         if self.decode == "graph":
             return candidates
         return candidates.select(have_types(candidates, self.type_pairs(), any_order=self.unordered))
 
     def type_pairs(self, label: str | None = None) -> set[tuple[str, str]] | None:
-        """Types of head and tail that a label may have, or any label; None if it may have all."""
+        """Allowed types of head and tail of a label, or of any label if None. Returns None if all are allowed."""
         return allowed_type_pairs(self.cfg["type_pairs"], self.labels if label is None else (label,))
 
     # Training
@@ -399,7 +400,7 @@ class RelationExtractor(TorchPipe):
         self.labels_of_others = set() if nlp is None else labels_of_others(self, nlp)
         self.learns_all_labels = labels is None
         if nlp is not None:
-            # Again: a component that was taken from another pipeline has its labels.
+            # Do this again: a component that was sourced from another pipeline already has its labels.
             share_symmetric([pipe for _, pipe in nlp.components if isinstance(pipe, RelationExtractor)])
         if self.learned_type_pairs:
             self.cfg["type_pairs"] = None  # those of an earlier corpus
@@ -410,8 +411,8 @@ class RelationExtractor(TorchPipe):
             check_pipeline(self, nlp, self.generate_candidates, self.decode, get_examples)
 
     def find_label_data(self, examples: Iterable[Example]) -> dict[str, Any]:
-        """Labels of all gold relations, the types of all entities, and the type pairs by label, sorted. Warns about
-        relations that cannot be found."""
+        """Labels of gold relations, types of entities, and type pairs by label, all sorted. Warns about relations that
+        cannot be found."""
         types = set[str]()
         type_pairs = defaultdict[str, set[tuple[str, str]]](set)
         faults = RelationFaults()
@@ -433,8 +434,8 @@ class RelationExtractor(TorchPipe):
     def find_gold(self, eg: Example) -> tuple[list[RelationKey], Candidates, list[FoundRelation]]:
         """Gold relations of an example, the candidates among its gold entities, and the relations that are candidates.
 
-        A document without sentence boundaries gets those of the sentencizer of the pipeline, or is taken as one
-        sentence. Type pairs that are still to be learned restrict nothing.
+        A document without sentence boundaries gets those of the sentencizer of the pipeline, or counts as one sentence.
+        Until type pairs are learned, all types are allowed.
         """
         gold = relation_keys(eg.reference)
         candidates = self._select(self.generate_candidates(with_sentences(eg.reference, self.sentencizer)))
@@ -447,7 +448,7 @@ class RelationExtractor(TorchPipe):
         return gold, candidates, [relation for relation in found if allowed[relation[2]][relation[1]]]
 
     def _find_relations(self, gold: Sequence[RelationKey], candidates: Candidates) -> list[FoundRelation]:
-        """The gold relations whose pairs are candidates, whatever type pairs their labels may have."""
+        """The gold relations whose pairs are candidates, regardless of the type pairs that their labels allow."""
         return list(find_relations(gold, candidates, self.cfg["symmetric"], self.unordered))
 
     def find_targets(self, examples: Sequence[Example], items: list[Candidates] | None) -> list[GoldPairs]:
@@ -476,7 +477,7 @@ class RelationExtractor(TorchPipe):
         return HeadInput(docs, items, targets)
 
     def _warn_of_excluded(self, examples: Sequence[Example], items: Sequence[Candidates]) -> None:
-        """Warn once about gold relations with labels of the component that an update cannot teach."""
+        """Warn once about gold relations with labels of the component that are not candidates in an update."""
         labels = self.labels
         for eg, candidates in zip(examples, items, strict=True):
             if gold := [key for key in aligned_keys(eg) if key[6] in labels]:
@@ -484,7 +485,7 @@ class RelationExtractor(TorchPipe):
                 warn_of_excluded(self, eg.predicted, gold, candidates, found, self.type_pairs)
 
     def _annotated_items(self, examples: Sequence[Example]) -> list[Candidates]:
-        """Candidates of each example. A document without annotation has no negative pairs either."""
+        """Candidates of each example; none for a document without annotation, which has no negative pairs either."""
         found = self.find_items([eg.predicted for eg in examples])
         nothing = np.zeros(0, dtype=np.int64)
         return [
@@ -493,10 +494,10 @@ class RelationExtractor(TorchPipe):
         ]
 
     def held_out_input(self, examples: Sequence[Example]) -> HeadInput:
-        """Input for calibration, without the pairs of wrong entities.
+        """Input for calibration, without pairs that have a wrong entity.
 
-        The probability of a label holds for a pair whose entities are right. Those of the entities are multiplied with
-        it, see `set_annotations`.
+        The probability of a label is conditional on right entities. `set_annotations` multiplies it with the
+        probabilities of the entities.
         """
         items = []
         for eg, candidates in zip(examples, self._annotated_items(examples), strict=True):
@@ -523,10 +524,10 @@ class RelationExtractor(TorchPipe):
         )
 
     def set_annotations(self, docs: Iterable[Doc], scores: Any) -> None:
-        """Write the relations and their probabilities onto the documents. Relations with other labels stay.
+        """Write the relations and their probabilities onto the documents. Relations with other labels are kept.
 
-        The probability of a relation is that of its label for the pair, times those of both entities. With decode =
-        "graph", write the entities as well.
+        The probability of a relation is the probability of its label for the pair times those of both entities. With
+        decode = "graph", write the entities as well.
         """
         items, predictions = scores
         rules = self._rules()
@@ -541,7 +542,7 @@ class RelationExtractor(TorchPipe):
             set_relations(doc, relations)
 
     def _choose(self, doc: Doc, pairs: ScoredPairs, rules: PairRules) -> np.ndarray:
-        """(P, C) bool: the classes of each pair, as `decode` says. With "graph", set the entities as well."""
+        """(P, C) bool: the classes of each pair, chosen as `decode` says. With "graph", set the entities as well."""
         if self.decode != "graph":
             return choose_pairs(pairs, rules)
         chosen, inexact = choose_graph(doc, pairs, rules)

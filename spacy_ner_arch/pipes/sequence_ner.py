@@ -28,7 +28,7 @@ from .base import TorchPipe
 from .gold_checks import SpanFaults
 from .teacher_checks import NOTHING_KNOWN, find_chain
 
-# Tags from which on an update takes noticeably longer than in other components.
+# Number of tags from which an update takes noticeably longer than in other components.
 MANY_TAGS = 500
 
 DEFAULT_MODEL = Config().from_str(
@@ -75,13 +75,13 @@ def make_sequence_ner(
 
     model: spacy_ner_arch.CRF.v1 or spacy_ner_arch.Softmax.v1.
     scheme: tag scheme, BILUO or BIO.
-    threshold: minimum probability of an entity, from 0 to 1. Entities that are less probable are not set; `spacy
-        find-threshold` tunes it.
-    alternatives: least probability, above 0, of the spans that are written into doc.spans["alternatives"], for all
+    threshold: minimum probability of an entity, from 0 to 1. Entities that are less probable are not set. `spacy
+        find-threshold` tunes this value.
+    alternatives: minimum probability, above 0, of the spans that are written into doc.spans["alternatives"], for all
         labels, or by label; null writes none. By label it is a dictionary, or a list of [label, probability] for labels
-        with `:` or `=`, which cannot be keys of a config. They may overlap. `ner-arch tune` finds the value for a given
-        recall.
-    overwrite_ents: whether to replace entities that are set already (by an entity ruler, say). If not, they stay, and
+        with `:` or `=`, which cannot be keys of a config. The spans may overlap. `ner-arch tune` finds the value for a
+        given recall.
+    overwrite_ents: whether to replace existing entities (of an entity ruler, for example). If not, they are kept, and
         predictions that overlap them are dropped.
     loss_weight: factor of the loss of a component that shares an encoder with others: a number, a schedule, or
         spacy_ner_arch.LearnedWeight.v1.
@@ -101,18 +101,18 @@ def make_sequence_ner(
 
 
 class Reading(NamedTuple):
-    """A set of entities that a document may have, and its probability."""
+    """A possible set of entities of a document, and its probability."""
 
     entities: tuple[Span, ...]
     probability: float
 
 
 class SequenceNER(TorchPipe):
-    """Set `doc.ents`, and `span._.score` of each: the exact probability of this entity with these bounds and label.
+    """Set `doc.ents` and `span._.score`, the exact probability of an entity with these bounds and this label.
 
     With `alternatives`, also set `doc.spans["alternatives"]` to all spans of at least this probability, and its
-    `attrs["scores"]` to their probabilities. Those with labels that the component does not have stay if they have a
-    probability. Spans that overlap an entity of another component are left out.
+    `attrs["scores"]` to their probabilities. Existing alternatives with labels of other components are kept if they
+    have a probability. Spans that overlap an entity of another component are left out.
     """
 
     classifies = "tokens"
@@ -157,7 +157,7 @@ class SequenceNER(TorchPipe):
         return {**named, "class_weights": set(named["class_weights"]) - {OUTSIDE}, **by_label}
 
     def add_label(self, label: str) -> int:
-        """Add a label. Warns if a trained component writes alternatives by label, without the new one among them."""
+        """Add a label. Warns if a trained component writes alternatives by label and the new label is not set there."""
         added = super().add_label(label)
         alternatives = self.cfg["alternatives"]
         if added and self.shim.is_initialized and isinstance(alternatives, dict) and label not in alternatives:
@@ -178,7 +178,7 @@ class SequenceNER(TorchPipe):
         nlp: Language | None = None,
         labels: Any = None,
     ) -> None:
-        """Collect the labels and build the model; warn if there are so many tags that it is slow."""
+        """Collect the labels and build the model. Warn if there are so many tags that training is slow."""
         super().initialize(get_examples, nlp=nlp, labels=labels)
         if len(self.tags) > MANY_TAGS:
             fewer = 'scheme = "BIO", ' if len(SCHEMES[self.cfg["scheme"]].prefixes) > 2 else ""
@@ -191,8 +191,8 @@ class SequenceNER(TorchPipe):
     def find_label_data(self, examples: Iterable[Example]) -> list[str]:
         """Labels of all gold entities and of the teachers, sorted.
 
-        Warns about entities that do not match the tokenization, and about documents from which nothing is learned,
-        unless it is a single one: without a corpus, spaCy initializes with a text of its own.
+        Warns about entities that do not match the tokenization, and about documents from which nothing is learned. A
+        single document is not reported: without a corpus, spaCy initializes with one example text.
         """
         labels = set[str]()
         documents, faults = 0, SpanFaults()
@@ -224,7 +224,7 @@ class SequenceNER(TorchPipe):
             spans, known = gold_entities(eg)
             names = encode(len(eg.predicted), spans, self.cfg["scheme"])
             self.warn_of_labels({label for _, _, label in spans})
-            # Entities of labels that the component does not have are negative.
+            # Entities with labels that the component does not have are negative.
             tags = np.array([index.get(name, index[OUTSIDE]) for name in names], dtype=np.int64)
             chain = None
             if not known.all():
@@ -250,12 +250,12 @@ class SequenceNER(TorchPipe):
             present = present_entities(doc, self.overwrite_ents)
             self._set_entities(doc, words, decode(tags, names, self.cfg["scheme"]), terms, present)
             if least is not None:
-                # Entities with a probability and a label of the component are its own, of an earlier pass.
+                # Entities with a probability and a label of the component are predictions of an earlier pass.
                 others = present.without_predicted(self.labels)
                 self._set_alternatives(doc, words, terms, least, others)
 
     def _least_probabilities(self) -> np.ndarray | None:
-        """Least probability of alternatives of each label, inf for labels that are not wanted; None for none at all."""
+        """Minimum probability of alternatives of each label, inf for labels without; None if none are written."""
         alternatives = self.cfg["alternatives"]
         if alternatives is None:
             return None
@@ -267,9 +267,9 @@ class SequenceNER(TorchPipe):
     def _set_entities(
         self, doc: Doc, words: Words, found: Sequence[LabelledSpan], terms: SpanTerms, present: PresentEntities
     ) -> None:
-        """Set the entities that were found and are probable enough, and their probabilities.
+        """Set the found entities that are probable enough, and their probabilities.
 
-        found, terms: with the places of words.
+        found, terms: with word indices.
         """
         entities = []
         for first, last, label in found:
@@ -284,7 +284,7 @@ class SequenceNER(TorchPipe):
     def _set_alternatives(
         self, doc: Doc, words: Words, terms: SpanTerms, least: np.ndarray, present: PresentEntities
     ) -> None:
-        """Set all spans that are probable enough and overlap no present entity, and their probabilities.
+        """Set all spans that are probable enough and overlap no existing entity, and their probabilities.
 
         least: (L,), as for `likely_spans`.
         """
@@ -304,10 +304,10 @@ class SequenceNER(TorchPipe):
             )
 
     def readings(self, docs: Iterable[Doc], count: int) -> list[list[Reading]]:
-        """The most probable readings of each document, the best first, whatever `threshold` and other components say.
+        """The most probable readings of each document, the best first, regardless of `threshold` and of other entities.
 
-        The documents must have what the component reads, such as the vectors of a shared encoder: keep `vector_cleaner`
-        from removing them.
+        The documents must have the input of the component, such as the vectors of a shared encoder: do not let
+        `vector_cleaner` remove them.
         """
         found = []
         for doc, words, emissions in self._emissions(docs):
@@ -318,15 +318,15 @@ class SequenceNER(TorchPipe):
     def entropies(self, docs: Iterable[Doc]) -> list[float]:
         """Entropy in nats of the distribution over all readings of each document: 0 if only one is possible.
 
-        The documents must have what the component reads, as for `readings`.
+        The documents must have the input of the component, as for `readings`.
         """
         return [self.head.entropy(emissions) if len(words) else 0.0 for _, words, emissions in self._emissions(docs)]
 
     def chains(self, docs: Iterable[Doc]) -> list[Chain]:
         """The distribution over the tag sequences of each document, from which a student can learn.
 
-        The scores are divided by the calibrated temperature; they are 0 for white space. The documents must have what
-        the component reads, as for `readings`. Raises ValueError for an exported component, even without documents.
+        The scores are divided by the calibrated temperature; they are 0 for white space. The documents must have the
+        input of the component, as for `readings`. Raises ValueError for an exported component, even without documents.
         """
         names, scheme = tuple(self.tags), self.cfg["scheme"]
         predicted = list(self._emissions(docs))  # before the head, which an exported component does not have

@@ -71,12 +71,11 @@ def make_span_ner(
 
     model: spacy_ner_arch.Span.v1.
     decode: how entities are chosen from overlapping candidates: "exact" for the most probable set without overlaps,
-        "greedy" for falling probability, skipping spans that overlap a chosen one.
+        "greedy" for order of decreasing probability, skipping spans that overlap a chosen one.
     max_width: longest span in words. Longer gold entities cannot be found and count as missed.
     threshold: minimum probability of a label against no label, from 0 to 1; `spacy find-threshold` tunes it.
     suggester: a span suggester of spaCy that gives the candidates; null for all spans of up to max_width words.
-    overwrite_ents: whether to replace entities that are set already. If not, they stay, and nothing is predicted over
-        them.
+    overwrite_ents: whether to replace existing entities. If not, they are kept, and nothing is predicted over them.
     loss_weight: factor of the loss of a component that shares an encoder with others: a number, a schedule, or
         spacy_ner_arch.LearnedWeight.v1.
     scorer: scorer of entities.
@@ -129,7 +128,7 @@ class SpanPipe(TorchPipe):
         raise NotImplementedError
 
     def aligned_gold(self, eg: Example) -> tuple[list[LabelledSpan], np.ndarray]:
-        """Gold spans of an example on its predicted tokens, and which of these tokens are annotated, (T,) bool."""
+        """Gold spans of an example, in predicted tokens, and which of these tokens are annotated, (T,) bool."""
         raise NotImplementedError
 
     def find_label_data(self, examples: Iterable[Example]) -> list[str]:
@@ -166,7 +165,7 @@ class SpanPipe(TorchPipe):
                 f"no document of a batch has {self.gold_layer}, and nothing is learned from it (for example "
                 f"{quote(gold[0].text)}); if the corpus has them, see gold_preproc and max_length of its reader",
             )
-        # Initialization reports those of the training corpus, but a component of another pipeline is not initialized.
+        # Initialization reports such spans, but a component that is sourced from another pipeline is not initialized.
         wide = self.too_wide([span for doc in gold for span in self.gold_spans(doc)]) if sample else []
         if wide:
             self.warn_once(
@@ -200,7 +199,7 @@ class SpanPipe(TorchPipe):
     def _target(self, spans: Sequence[LabelledSpan], annotated: np.ndarray) -> GoldSpans:
         numbers = {label: i for i, label in enumerate(self.labels, start=1)}
         self.warn_of_labels({label for _, _, label in spans})
-        # Duplicates would take a greater share of the probability that the labels of a span have in common.
+        # The labels of a span share its probability: a duplicate would get two shares.
         rows = [(start, end - start, numbers[label]) for start, end, label in dict.fromkeys(spans) if label in numbers]
         closed = outside_tokens(spans, annotated) if self.may_overlap else annotated
         return GoldSpans(np.array(rows, dtype=np.int64).reshape(-1, 3), annotated, closed)
@@ -252,7 +251,7 @@ class SpanNER(SpanPipe):
 
 
 def count_words(span: Span) -> int:
-    """Tokens of a span that are not white space."""
+    """Number of tokens of a span that are not white space."""
     return sum(not token.is_space for token in span)
 
 

@@ -11,8 +11,8 @@ from spacy.util import minibatch
 def annotate_stream(pipe: TrainablePipe, stream: Iterable[Doc], batch_size: int) -> Iterator[Doc]:
     """Predict and annotate documents in batches.
 
-    On a GPU, the model starts with the next batch before the host waits for the predictions of this one. An error goes
-    to the error handler of the component, with the documents of its batch.
+    On a GPU, the model starts the next batch before the host waits for the predictions of the current batch. An error
+    is passed to the error handler of the component, with the documents of the failed batch.
     """
     handle_error = pipe.get_error_handler()
     is_ahead = pipe.model.ops.device_type == "gpu"
@@ -34,7 +34,7 @@ def annotate_stream(pipe: TrainablePipe, stream: Iterable[Doc], batch_size: int)
             try:
                 new = batch, pipe.predict(batch)
             except Exception as error:
-                # Before the next batch: the error holds the memory of this one.
+                # Finish before the next batch: the error keeps the memory of the failed batch alive.
                 yield from finish()
                 handle_error(pipe.name, pipe, batch, error)
                 continue
@@ -42,7 +42,7 @@ def annotate_stream(pipe: TrainablePipe, stream: Iterable[Doc], batch_size: int)
             started.append(new)
             if not is_ahead:
                 yield from finish()
-    except Exception:  # of an earlier component, or of an error handler
+    except Exception:  # from an earlier component or an error handler
         yield from finish()
         raise
     yield from finish()

@@ -1,4 +1,4 @@
-"""The teacher's chain of a document that is not fully annotated, and what is wrong with such documents."""
+"""Find the teacher's chain of a document that is not fully annotated, and faults of such documents."""
 
 import numpy as np
 from spacy.training import Example
@@ -19,10 +19,10 @@ OTHER_TOKENS = (
 
 
 def find_chain(name: str, eg: Example, known: np.ndarray, scheme: str) -> tuple[Chain | None, str | None]:
-    """The teacher's chain of an example, and what is wrong with the example, NOTHING_KNOWN or OTHER_TOKENS.
+    """The teacher's chain of an example, and the fault of the example: NOTHING_KNOWN, OTHER_TOKENS or None.
 
-    name: of the component that learns from it.
-    known: which tokens are annotated, (T,) bool; not all of them.
+    name: name of the component that learns from the chain.
+    known: (T,) bool, which tokens are annotated; not all of them.
     scheme: tag scheme of the student.
     Raises ValueError for a chain that is damaged or has another tag scheme.
     """

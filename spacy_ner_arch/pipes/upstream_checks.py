@@ -1,4 +1,4 @@
-"""Checks of what a component reads from those before it: vectors of a shared encoder, trees, sentences, entities."""
+"""Checks of the input of a component from earlier components: shared vectors, trees, sentences, entities."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,8 +20,8 @@ SENTENCES = "token.is_sent_start"
 class Vectors(NamedTuple):
     """Where a shared encoder keeps its vectors.
 
-    place: attribute, as components declare what they assign.
-    has_vectors: whether a document has them, in prediction.
+    place: attribute that holds the vectors, as in the `assigns` of a component.
+    has_vectors: function that returns whether a document has vectors, in prediction.
     """
 
     place: str
@@ -41,7 +41,7 @@ VECTORS = {
 def check_vectors(pipe: Any, docs: Sequence[Doc]) -> None:
     """Raise ValueError for documents without the vectors that a component listens to.
 
-    A listener takes zeros for them, since spaCy runs models at initialization, on documents without vectors.
+    The listener itself would use zeros, since spaCy runs models at initialization, on documents without vectors.
 
     pipe: a component of this package (pipes.base.TorchPipe).
     """
@@ -50,21 +50,21 @@ def check_vectors(pipe: Any, docs: Sequence[Doc]) -> None:
         if vectors is not None and not all(vectors.has_vectors(doc) for doc in docs if len(doc)):
             upstream = getattr(node, "upstream_name", "*")
             name = node.name.removesuffix("-listener") if upstream == "*" else upstream
-            # An exported model has no head, and the original in its config as `model`.
+            # An exported model has no head; its config contains the original under `model`.
             is_exported = pipe.shim.is_initialized and pipe.head is None
             again = " in the original, and export it again" if is_exported else ""
             path = listener_path(pipe.model)
             raise ValueError(
                 f"{pipe.name} listens to the component {name!r}, which has not set vectors on the documents. Keep "
-                "it in the pipeline before this component (load without exclude and disable), and in training put "
-                f"it into annotating_components before {pipe.name}; or give the component its own copy with "
+                f"{name!r} in the pipeline before {pipe.name} (load without exclude and disable), and in training put "
+                f"it into annotating_components before {pipe.name}; or give {pipe.name} its own copy with "
                 f'nlp.replace_listeners("{name}", "{pipe.name}", ["{path}"]){again}. In nlp.pipe on a '
-                "GPU, pass each Doc object once: vector_cleaner may remove the vectors of one that comes again"
+                "GPU, pass each Doc object once: vector_cleaner may remove the vectors of a repeated Doc"
             )
 
 
 def listener_path(model: Model) -> str:
-    """Where the config of a component has the innermost tok2vec of its model, in which the listener is."""
+    """Path in a component's config of the innermost tok2vec of its model, which contains the listener."""
     path = "model"
     inner = next((node for node in model.walk() if node.has_ref("tok2vec")), None)
     while inner is not None and inner.has_ref("tok2vec"):
@@ -74,8 +74,8 @@ def listener_path(model: Model) -> str:
 
 
 def check_encoders(pipe: TrainablePipe, nlp: Language) -> None:
-    """Raise ValueError if the encoder to which a component listens is not initialized, has another width, or if a
-    second encoder runs between them: it would replace the vectors of the first one.
+    """Raise ValueError if the encoder to which a component listens is not initialized or has another width, or if a
+    second encoder runs between them, which would replace the vectors of the first one.
     """
     earlier = [name for name, _ in before(nlp, pipe.name)]
     for node in pipe.model.walk():
@@ -106,13 +106,13 @@ def check_encoders(pipe: TrainablePipe, nlp: Language) -> None:
 
 
 def width_of(pipe: Any) -> int | None:
-    """Width of the vectors of a component, if it is known."""
+    """Width of the vectors of a component; None if it is not known."""
     model = getattr(pipe, "model", None)
     return model.maybe_get_dim("nO") if isinstance(model, Model) else None
 
 
 def is_initialized(model: Any) -> bool:
-    """Whether a model has all its parameters and its modules of other libraries. What is no thinc model needs none."""
+    """Whether a model has all its parameters and all modules of its shims. True for anything but a thinc model."""
     nodes = list(model.walk()) if isinstance(model, Model) else []
     return all(
         all(node.has_param(name) for name in node.param_names) and all(shim._model is not None for shim in node.shims)
@@ -121,11 +121,11 @@ def is_initialized(model: Any) -> bool:
 
 
 def warn_of_order(pipe: TrainablePipe, nlp: Language, spans_key: str | None) -> None:
-    """Warn if a component that sets the entities which another component reads comes after it, and none before it.
+    """Warn if the entities that a component reads are set only by a later component.
 
-    A component that declares nothing that it assigns may set them.
+    A component with an empty `assigns` declaration may set them.
 
-    pipe: reads the entities.
+    pipe: component that reads the entities.
     spans_key: group in doc.spans that they come from; None for doc.ents.
     """
     wanted = "doc.ents" if spans_key is None else spans_layer(spans_key)
@@ -145,15 +145,15 @@ def warn_of_order(pipe: TrainablePipe, nlp: Language, spans_key: str | None) -> 
 
 
 def setting_before(nlp: Language, name: str, layer: str) -> list[str]:
-    """Names of the components before another one that declare that they set a layer of annotation."""
+    """Names of the components before the component `name` that declare that they set a layer of annotation."""
     return [other for other, pipe in before(nlp, name) if layer in layers_set(pipe, nlp.get_pipe_meta(other).assigns)]
 
 
 def find_sentencizer(nlp: Language, name: str) -> Callable[[Doc], Doc] | None:
-    """The last component before another one that sets sentences. None if there is none, and for one that is trained,
-    such as a parser, which may know nothing yet."""
+    """The last component before the component `name` that sets sentences. None if there is none, or if it is
+    trainable, such as a parser, and so may not be trained yet."""
     found = None
-    # Also frozen components, which are disabled at initialization.
+    # Include frozen components, which are disabled at initialization.
     for other, pipe in before(nlp, name):
         if SENTENCES in nlp.get_pipe_meta(other).assigns:
             found = None if isinstance(pipe, TrainablePipe) else pipe
@@ -161,11 +161,11 @@ def find_sentencizer(nlp: Language, name: str) -> Callable[[Doc], Doc] | None:
 
 
 def check_sentences(name: str, nlp: Language, docs: Iterable[Doc]) -> None:
-    """Raise ValueError for a document without sentences if no component before one that needs them sets any.
+    """Raise ValueError for a document without sentences if no component before the component `name` sets any.
 
-    A component that declares nothing that it assigns may set them.
+    A component with an empty `assigns` declaration may set them.
 
-    name: component that needs them.
+    name: component that needs sentences.
     docs: predicted documents of the training corpus, as its reader makes them.
     """
     assigned = [nlp.get_pipe_meta(other).assigns for other, _ in before(nlp, name)]
@@ -182,15 +182,15 @@ def check_sentences(name: str, nlp: Language, docs: Iterable[Doc]) -> None:
 
 
 def before(nlp: Language, name: str) -> Iterator[tuple[str, Any]]:
-    """Names and components before another one, also disabled ones."""
+    """Names and components before the component `name`, including disabled ones."""
     return takewhile(lambda item: item[0] != name, nlp.components)
 
 
 def check_trees(get_examples: Callable[[], Iterable[Example]], nlp: Language) -> None:
-    """Raise ValueError if an encoder reads the trees of a parser that is trained in this run on no tree.
+    """Raise ValueError if an encoder reads the trees of a parser that is trained in this run, but the corpus has none.
 
     Such a parser makes every token a root, without an error. Frozen and resumed components are disabled here. If only
-    one component is initialized, a trained parser has more labels than spaCy gives to a new one.
+    one component is initialized, a trained parser is recognized by its labels: a new one has only spaCy's defaults.
     """
     readers = list(tree_readers(nlp))
     parsers = [
@@ -200,15 +200,15 @@ def check_trees(get_examples: Callable[[], Iterable[Example]], nlp: Language) ->
     ]
     if readers and parsers and not any(eg.reference.has_annotation("DEP") for eg in get_examples()):
         raise ValueError(
-            f"{readers[0]}: it reads the dependency trees of {parsers[0]}, which is trained in this run, but no "
-            "document of the training corpus has a tree. Convert the corpus with its trees (--format "
+            f"{readers[0]}: its encoder reads the dependency trees of {parsers[0]}, which is trained in this run, but "
+            "no document of the training corpus has a tree. Convert the corpus with its trees (--format "
             "conllu), or use the parser of a trained pipeline (ner-arch init-config --encoder synlstm --trees "
             "en_core_web_sm), or an encoder without trees (--encoder bilstm)"
         )
 
 
 def tree_readers(nlp: Language) -> dict[str, str]:
-    """Names of the components whose encoder reads dependency trees, and what it does without one (see `read_tree`)."""
+    """Names of the components whose encoder reads dependency trees, with the `missing` setting of `read_tree`."""
     models = {name: getattr(pipe, "model", None) for name, pipe in nlp.components}
     nodes = ((name, node) for name, model in models.items() if isinstance(model, Model) for node in model.walk())
     return {name: node.attrs["tree_settings"].missing for name, node in nodes if node.attrs.get("tree_settings")}

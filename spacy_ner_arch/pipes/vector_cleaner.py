@@ -5,7 +5,7 @@ from collections.abc import Callable
 from spacy.language import Language
 from spacy.tokens import Doc
 
-# Factories of components that remove vectors: this one and that of spaCy.
+# Factories of components that remove vectors: the one below and spaCy's.
 CLEANERS = ("vector_cleaner", "doc_cleaner")
 
 
@@ -16,10 +16,10 @@ def make_vector_cleaner(nlp: Language, name: str) -> Callable[[Doc], Doc]:
 
 
 def remove_vectors(doc: Doc) -> Doc:
-    """Set `doc._.trf_data` to None, to free its memory.
+    """Set `doc._.trf_data` to None, to free the memory of the vectors.
 
-    spaCy's `doc_cleaner` also sets `doc.tensor` to None, and then `Span.as_doc`, `doc.vector` and `token.has_vector`
-    raise errors.
+    spaCy's `doc_cleaner` also sets `doc.tensor` to None, which makes `Span.as_doc`, `doc.vector` and
+    `token.has_vector` raise errors.
     """
     if doc.has_extension("trf_data"):
         doc._.trf_data = None
