@@ -386,9 +386,9 @@ NO_ENCODER = "cannot be built from the width of its input|without output_size"
     [
         (partial(Widened, output_size=8), None),
         (partial(Widened, output_size=np.int64(8)), None),
-        (partial(Widened, output_size=8, as_tuple=True), "Widened returns a tuple in the place of a tensor"),
+        (partial(Widened, output_size=8, as_tuple=True), "Widened returns a tuple instead of a tensor"),
         (partial(Widened, output_size=None), NO_ENCODER),
-        (partial(Widened, output_size=12), "Widened has output_size = 12, but gives states of width 8"),
+        (partial(Widened, output_size=12), "Widened has output_size = 12, but returns states of width 8"),
         (word_char_embed(), NO_ENCODER),
         (torch.zeros, NO_ENCODER),
     ],

@@ -1,4 +1,4 @@
-"""Encoders and heads as ordinary torch modules, and some of them in NumPy for exported pipelines.
+"""Encoders and heads as plain torch modules, and some of them in NumPy for exported pipelines.
 
-Nothing here knows spaCy or thinc.
+Nothing here imports spaCy or thinc.
 """

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Most padded tokens of a batch, and how many of them may be padding before another batch is cheaper. On a GPU each
-# batch costs its kernel launches, whatever its size.
+# Maximum number of padded tokens of a batch, and the amount of padding from which another batch is cheaper. On a GPU,
+# each batch costs its kernel launches, whatever its size.
 CPU_TOKENS, CPU_PADDING = 8_192, 192
 GPU_TOKENS, GPU_PADDING = 32_768, 4_096
 ALIGNMENT = 16  # bytes between the starts of arrays that are sent together
@@ -20,11 +20,11 @@ ALIGNMENT = 16  # bytes between the starts of arrays that are sent together
 
 @dataclass
 class Batch:
-    """A batch of documents, without their token vectors, which modules take as a separate argument.
+    """A batch of documents. Modules take the token vectors as a separate argument.
 
     lengths: (B,) int64 on the host, so that the host need not wait for the device to read them.
-    mask: (B, T) bool, True on tokens and False on the padding behind them.
-    rows: (N,) int64, the place of each token in the flattened (B * T) tokens.
+    mask: (B, T) bool, True on tokens and False on the padding after them.
+    rows: (N,) int64, the index of each token in the flattened (B * T) tokens.
     trees: (3, N) int64, see `annotation.trees.read_tree`; None unless the encoder reads trees.
     items: what the head classifies, in its own form (spans, pairs); None for the tokens.
     counts: (B,) rows that the head predicts for each document; the lengths unless the head says otherwise.
@@ -82,9 +82,9 @@ def make_batch(lengths: Sequence[int], device: torch.device) -> Batch:
 
 
 def send(arrays: Sequence[np.ndarray], device: torch.device) -> list[Tensor]:
-    """Copy arrays to the device. To a GPU all go in one transfer from pinned memory, for which the host does not wait.
+    """Copy arrays to the device: to a GPU in one transfer from pinned memory, for which the host does not wait.
 
-    The tensors share their memory.
+    The tensors share one block of memory.
     """
     arrays = [np.ascontiguousarray(array) for array in arrays]
     tensors = [torch.from_numpy(array) for array in arrays]
@@ -107,9 +107,9 @@ def cut(
 ) -> list[list[int]]:
     """Split documents into groups with little padding.
 
-    cpu_padding: padded tokens on a CPU that cost as much as another batch.
+    cpu_padding: number of padding tokens that cost as much on a CPU as one more batch.
     copies: for each document, the number of its other copy, which stays in the same group; None without copies.
-    Returns the numbers of the documents of each group; none without a document. A single group keeps the order of the
+    Returns the indices of the documents of each group; no group for no documents. A single group keeps the order of the
     documents; several groups are sorted by length.
     """
     limit, slack = (CPU_TOKENS, cpu_padding) if device.type == "cpu" else (GPU_TOKENS, GPU_PADDING)

@@ -120,10 +120,10 @@ class LinearChainCRF(torchcrf.CRF):
     def expected_log_likelihood(
         self, emissions: Tensor, mask: Tensor, steps: Tensor, moves: Tensor, temperature: Tensor | float = 1.0
     ) -> Tensor:
-        """Mean log likelihood of tags that are drawn from another chain, summed over the sequences.
+        """Expected log likelihood of tags drawn from another chain, summed over the sequences.
 
         emissions, mask: as for `forward`, batch first.
-        steps, moves: expected counts of that chain, see forward_backward.expected_counts.
+        steps, moves: expected counts of the other chain, see forward_backward.expected_counts.
         temperature: divisor of all scores of this CRF.
         """
         emissions, mask = self._batch_first(emissions, mask)
@@ -152,7 +152,7 @@ class LinearChainCRF(torchcrf.CRF):
         """The most probable tag sequences of one sequence: tags (R, T), and their probabilities (R,).
 
         emissions: (T, K); T is at least 1.
-        count: how many; R is smaller if there are fewer sequences.
+        count: maximum number R of sequences.
         temperature: divisor of all scores.
         """
         with torch.no_grad():
@@ -171,18 +171,17 @@ class LinearChainCRF(torchcrf.CRF):
             lengths = torch.tensor([len(emissions)], device=emissions.device)
             parts = self.potentials(emissions.double().unsqueeze(0), lengths, temperature)
             *counts, total = expected_counts(*parts, lengths)
-            # The score of what is illegal is a large number, and its count is 0.
+            # Illegal tags have a large negative score, but a count of 0.
             expected = [float((n * part).sum()) for n, part in zip(counts, parts, strict=True)]
         return max(0.0, float(total) - sum(expected))
 
     def predict(
         self, emissions: Tensor, mask: Tensor | None = None, temperature: Tensor | float = 1.0
     ) -> tuple[Tensor, Tensor]:
-        """Return `best_tags`, and the terms from which the log probability of any span as an entity of any label is a
-        sum.
+        """Return `best_tags`, and the terms of the log probability of any span as an entity of any label.
 
-        `annotation.span_terms` says how they are added up. The probability is exact: the share of the tag sequences
-        that contain exactly this entity, weighted by their probability.
+        `annotation.span_terms` adds up the terms. The result is exact: the sum of the probabilities of all tag
+        sequences that contain exactly this entity.
 
         temperature: divisor of all scores, for the terms.
         Returns the tags, and (B, T, 5, L) float64 for L labels in the order of their tags; always batch first,
@@ -201,7 +200,7 @@ class LinearChainCRF(torchcrf.CRF):
             return tags, self._span_log_terms(scores / temperature, transitions / temperature, lengths)
 
     def chain_parameters(self, temperature: Tensor | float = 1.0) -> ChainParameters:
-        """The parameters as arrays; without labels, no label has places."""
+        """The parameters as arrays; `places` is empty without labels."""
         return ChainParameters(
             start=(self.start_transitions + self.start_penalty).numpy(force=True),
             transitions=(self.transitions + self.transition_penalty).numpy(force=True),
@@ -212,7 +211,7 @@ class LinearChainCRF(torchcrf.CRF):
         )
 
     def _in_numpy(self, emissions: Tensor, temperature: Tensor | float = 1.0) -> NumpyCRF | None:
-        """The CRF with its current parameters in NumPy, if that is faster for these emissions."""
+        """The CRF with its current parameters in NumPy, if NumPy is faster for these emissions; else None."""
         if not emissions.is_cpu or emissions.shape[0] * self.num_tags**2 > MOST_PRODUCTS:
             return None
         return NumpyCRF(self.chain_parameters(temperature))
@@ -223,7 +222,7 @@ class LinearChainCRF(torchcrf.CRF):
         messages = scaled_messages(scores, transitions, lengths)
         total = total_score(messages, lengths)[:, None, None]
         begun, alone = log_alpha(messages, torch.cat([first, single])).transpose(0, 1).chunk(2, -1)
-        # Continuations of the tags over all paths: the entity goes on, or ends with its last or single tag.
+        # Sums over all continuations of the tags: the entity continues, or ends with its last or single tag.
         ends = torch.cat([inner, last, single])
         allowed = None
         if self.may_extend:
@@ -233,7 +232,7 @@ class LinearChainCRF(torchcrf.CRF):
         moves = transitions.double()
         stay = moves[inner, inner]
         onward, final = scores.index_select(-1, ends[: 2 * len(inner)]).double().chunk(2, -1)
-        # No entity is inside at step 0, where that has the large negative score of an illegal start.
+        # No entity is open before step 0, where an inner tag has the large negative score of an illegal start.
         along = onward + stay
         along[:, 0] = 0.0
         along = along.cumsum(1)

@@ -5,8 +5,8 @@ The loop over the steps runs inside the kernel, one program per sequence (and di
 `scaled_messages` in forward_backward.py and `best_path` in viterbi.py, which remain the reference and run where Triton
 does not. `use_kernels` in fused.py decides between them.
 
-All arithmetic is in float64, also where a GPU computes it at 1/64 of the float32 rate: a step waits for its few
-reductions, not for its K * K products. In exchange no scores have to be kept in log space, whose logsumexp would cost
+All arithmetic is in float64, even where a GPU computes it at 1/64 of the float32 rate: the few reductions of a step
+take longer than its K * K products. With float64, no scores have to be kept in log space, whose logsumexp would cost
 K * K exponentials a step.
 
 BLOCK is the number of tags K, rounded up to a power of two. The loops read the length of a sequence on the device.
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .forward_backward import Messages
 
-# The sizes of a batch vary: a kernel is compiled once per BLOCK and dtype, not for every kind of size.
+# Do not specialize on these sizes, which vary: a kernel is compiled once per BLOCK and dtype.
 SIZES = ["steps", "batch", "tags"]
 
 
@@ -55,7 +55,7 @@ def messages_kernel(
 
     rows = emissions + sequence * steps * tags + tag
     state = tl.where(real, 1.0, 0.0).to(tl.float64)
-    # The emission is loaded a step ahead, so that the recursion does not wait for the memory.
+    # Load the emission one step ahead, so that the recursion does not wait for the memory.
     last = tl.maximum(length - 1, 0)
     emission = tl.load(rows + tl.where(forward, 0, last) * tags, mask=real, other=-float("inf"))
     for step in range(length):
@@ -80,7 +80,7 @@ def messages_kernel(
             tl.store(beta + here * width + tags, 0.0)
         emission = upcoming
 
-    # END stands on the padding.
+    # The tag END is on the padding.
     one = tl.full([], 1.0, tl.float64)
     zeros = tl.zeros([BLOCK], tl.float64)
     for step in range(length, steps):

@@ -1,4 +1,4 @@
-"""Targets of heads that label tokens: gold tags, and the chain of a teacher where some are missing.
+"""Targets of heads that label tokens: gold tags, and the chain of a teacher where gold tags are missing.
 
 Letters: B documents, T tokens with padding, K tags of the student.
 """
@@ -18,8 +18,9 @@ from .forward_backward import expected_counts
 class Taught(NamedTuple):
     """Documents of a batch that a teacher has annotated, R of them. U tags of teacher and student, see `Lattice`.
 
-    rows: (R,) int64, which documents.
-    emissions: (R, T, U) float32, the teacher's given the gold tags, with start and end scores; 0 in the padding.
+    rows: (R,) int64, indices of the documents.
+    emissions: (R, T, U) float32, the teacher's emissions given the gold tags, with start and end scores; 0 in the
+        padding.
     transitions: (U, U) float32.
     to_student: (U, K) float32, 1 where the column is the student's tag for the row.
     """
@@ -30,10 +31,10 @@ class Taught(NamedTuple):
     to_student: Tensor
 
     def counts(self, mask: Tensor, factor: float = 1.0) -> tuple[Tensor, Tensor]:
-        """How often the teacher expects the student's tags (R, T, K) and transitions (K, K).
+        """Expected counts under the teacher of the student's tags (R, T, K) and transitions (K, K).
 
         mask: (R, T).
-        factor: of all scores of the teacher.
+        factor: factor of all scores of the teacher.
         """
         steps, moves, _ = expected_counts(self.emissions * factor, self.transitions * factor, mask.sum(1))
         return steps @ self.to_student, self.to_student.t() @ moves @ self.to_student
@@ -43,7 +44,7 @@ class TagTargets(NamedTuple):
     """Targets of a batch.
 
     tags: (B, T) int64, MISSING where the tag is unknown.
-    partial: whether any is missing in the documents without a teacher.
+    partial: whether a tag is missing in the documents without a teacher.
     gold: (R,) int64, the documents without a teacher; None for all.
     taught: the other documents, by teacher.
     """

@@ -1,4 +1,4 @@
-"""Dropout whose rate is set by `[training] dropout`, and the same samples once more."""
+"""Dropout with the rate of `[training] dropout`, and a way to repeat its samples."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 
 class SamplingState(NamedTuple):
-    """States of the random numbers of torch on the CPU, of NumPy, from which layers of thinc draw there, and of a GPU.
+    """States of the random number generators of torch on the CPU, of NumPy (used by thinc layers), and of a GPU.
 
-    on_gpu: None if the device is no GPU.
+    on_gpu: None if the device is not a GPU.
     """
 
     on_cpu: Tensor
@@ -41,14 +41,14 @@ def set_dropout(module: nn.Module, rate: float) -> None:
 
 
 def sampling_state(device: torch.device) -> SamplingState:
-    """State of the random numbers of the CPU and, if it is another one, of the device."""
+    """State of the random number generators of the CPU and of the device."""
     on_gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     return SamplingState(torch.get_rng_state(), np.random.get_state(), device, on_gpu)
 
 
 @contextlib.contextmanager
 def sampling_again(state: SamplingState) -> Iterator[None]:
-    """Within the context, draw again the random numbers that were drawn from a state on. Then go on as without it."""
+    """Within the context, repeat the random numbers that were drawn from a state on. Then restore the current state."""
     with torch.random.fork_rng(devices=[] if state.on_gpu is None else [state.device]):
         torch.set_rng_state(state.on_cpu)
         if state.on_gpu is not None:

@@ -1,6 +1,6 @@
 """Embeddings of words without a vocabulary: hashed words and features, characters, a vector for unknown words.
 
-Letters: N tokens, U different words, L characters of the longest word.
+Letters: N tokens, U distinct words, L characters of the longest word.
 """
 
 from typing import Any
@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from .dropout import dropout
 
 CHARACTER_ROWS = 1024
-# Different words up to which a convolution on a CPU takes less time as a product: oneDNN prepares one for each shape.
+# Up to this number of distinct words, a convolution on a CPU is faster as a matrix product: oneDNN prepares a
+# convolution for each shape.
 FEW_WORDS = 128
 # Odd 64-bit constants for multiplicative hashing (golden ratio and the mixers of splitmix64), as signed integers.
 MIXERS = (-7046029254386353131, -4658895280553007687, -7723592293110705685, 7664345821815920749)
@@ -29,7 +30,7 @@ def hash_rows(keys: Tensor, rows: int, count: int) -> Tensor:
 
 
 def hash_array(keys: np.ndarray, rows: int | np.ndarray, count: int) -> np.ndarray:
-    """`hash_rows` for arrays. rows: also an array (..., 1), for other tables."""
+    """`hash_rows` for arrays. rows: can also be an array (..., 1), for tables of different sizes."""
     mixed = keys[..., None] * np.array(MIXERS[:count])
     return ((mixed >> 31) & 0xFFFFFFFF) % rows
 
@@ -37,7 +38,7 @@ def hash_array(keys: np.ndarray, rows: int | np.ndarray, count: int) -> np.ndarr
 def unit_embedding(rows: int, width: int) -> nn.Embedding:
     """Make an embedding whose rows have a norm of about 1.
 
-    PyTorch initializes with N(0, 1), which gives a norm of sqrt(width): too large next to the token vectors.
+    PyTorch initializes with N(0, 1), which gives a norm of sqrt(width): too large compared with the token vectors.
     """
     table = nn.Embedding(rows, width)
     bound = (3 / width) ** 0.5
@@ -68,7 +69,7 @@ class HashEmbedding(nn.Module):
         return self.look_up(self.rows(keys))
 
     def rows(self, keys: Tensor) -> Tensor:
-        """(..., hashes) rows of each key, the same for tables of the same size."""
+        """(..., hashes) rows of each key. They are the same in all tables of the same size."""
         return hash_rows(keys, self.table.num_embeddings, self.hashes)
 
     def look_up(self, rows: Tensor) -> Tensor:
@@ -184,7 +185,7 @@ class WordEmbedding(nn.Module):
     vector_dropout: dropout of the pretrained vectors, or None for the rate of `[training] dropout`.
     vector_width: width of the pretrained vectors; 0 for none.
 
-    Shape: keys (N, 1 + features) int64, the word first; characters (U, L) int64 of the different words; which (N,)
+    Shape: keys (N, 1 + features) int64, the word first; characters (U, L) int64 of the distinct words; which (N,)
         int64, the row of `characters` for each token; vectors (N, vector_width) -> (N, output_size).
     """
 

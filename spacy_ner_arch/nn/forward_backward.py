@@ -1,9 +1,8 @@
-"""Sums over all paths of a linear chain: the log partition with its gradient, and the two log messages.
+"""Sums over all paths of a linear chain: the log partition with its gradient, and the log messages alpha and beta.
 
-Both recursions run in probability space, in float64, rescaled at every step. A tag END, with index K, stands on all
-steps of the padding: every sequence then has T steps, the second recursion may begin in the padding, and nothing after
-the recursions needs a mask. The gradient is written in closed form (marginals), so no autograd tape grows with the
-length.
+Both recursions run in probability space, in float64, rescaled at every step. All steps of the padding have a tag END,
+with index K: every sequence then has T steps, the backward recursion may begin in the padding, and nothing after the
+recursions needs a mask. The gradient is written in closed form (marginals), so no autograd tape grows with the length.
 
 Letters: B sequences, T steps, K tags. The emissions already contain the start and end scores in the first and last
 step; forbidden tags and transitions are large negative constants (finite, since autograd through -inf gives NaN).
@@ -18,7 +17,7 @@ from torch import Tensor
 from .fused import use_kernels
 
 FORBIDDEN = -1e30
-# Products in a step of a recursion up to which NumPy takes less time than torch. Its BLAS uses one thread for them.
+# Up to this number of products per step of a recursion, NumPy is faster than torch. Its BLAS then uses one thread.
 SMALL_STEP = 100_000
 
 
@@ -34,17 +33,18 @@ class Messages(NamedTuple):
     beta: Tensor  # (T, B, K + 1)
     alpha_scale: Tensor  # (T, B), sum by which alpha was divided at this step alone
     gamma_scale: Tensor  # (T, B), likewise
-    offset: Tensor  # (T, B), logarithm of what the emissions and the transition of this step were divided by
-    shift: Tensor  # (), logarithm of what the transitions were divided by
+    offset: Tensor  # (T, B), logarithm of the divisor of the emissions and the transition of this step
+    shift: Tensor  # (), logarithm of the divisor of the transitions
     matrix: Tensor  # (K + 1, K + 1), exponentials of the transitions
 
 
 def small_steps(products: int, *tensors: Tensor) -> tuple[Any, list[Any]]:
-    """The module for a loop over the steps, `numpy` or `torch`, and the tensors as its arrays, which share memory.
+    """The faster module for a loop over the steps, `numpy` or `torch`, and the tensors as its arrays (shared memory).
 
-    A call of NumPy costs about a third of one of torch, which is more than the arithmetic of a small step.
+    A NumPy call has about a third of the overhead of a torch call. In a small step, this overhead exceeds the
+    arithmetic.
 
-    products: how many each step computes.
+    products: number of products in each step.
     """
     if products <= SMALL_STEP and tensors[0].is_cpu:
         return np, [tensor.numpy() for tensor in tensors]
@@ -58,8 +58,8 @@ def scaled_messages(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> 
     transitions: (K, K), from row to column.
     lengths: (B,), steps of each sequence.
 
-    Exact while the scores of the tags of one step differ by less than about 300 nats, far more than a trained model
-    gives; beyond that the sums may underflow to NaN.
+    Exact while the scores of the tags of one step differ by less than about 300 nats, which is far more than in trained
+    models. Beyond that, the sums may underflow to NaN.
     """
     batch, steps, tags = emissions.shape
     shift = transitions.amax().double()
@@ -85,7 +85,7 @@ def scaled_messages(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> 
         batch * tags**2, matrix, factors.new_ones(tags + 1, 1), factors, alpha, beta, gamma, alpha_scale, gamma_scale
     )
     emission, alpha_rows, beta_rows, gamma_rows, alpha_total, gamma_total = map(list, arrays)
-    # The messages into the forward steps are read no more, so they may stand where gamma is written later.
+    # The messages into the forward steps are not read again, so write them where gamma is written later.
     _pass_messages(xp, onward, add_up, emission, gamma_rows, alpha_rows, alpha_total)
     backward = (rows[::-1] for rows in (emission, beta_rows, gamma_rows, gamma_total))
     _pass_messages(xp, onward.T, add_up, *backward)
@@ -107,12 +107,12 @@ def _pass_messages(
 ) -> None:
     """Pass the messages through the steps in the order of the lists, whose items are arrays of `xp`.
 
-    matrix: (K + 1, K + 1), from the tags of a step to those of the one that follows in the lists.
+    matrix: (K + 1, K + 1), from the tags of a step to those of the next step in the lists.
     add_up: (K + 1, 1), ones.
     factors: (B, K + 1) each, exponentials of the emissions.
-    before, after: written, (B, K + 1): message into the step, and with its emission, divided by its sum. The first item
-        of `before` is not written.
-    totals: written, (B, 1): that sum.
+    before: output, (B, K + 1) each: message into the step. The first item is not written.
+    after: output, (B, K + 1) each: message times the emission of the step, divided by its sum.
+    totals: output, (B, 1) each: that sum.
     """
     state = None
     for factor, incoming, outgoing, total in zip(factors, before, after, totals, strict=True):
@@ -128,7 +128,7 @@ def _pass_messages(
 
 def total_score(messages: Messages, lengths: Tensor) -> Tensor:
     """(B,): log partition, 0 for an empty sequence."""
-    # The first step has no transition, so `shift` is in the sum once too often.
+    # The first step has no transition, so subtract `shift` once.
     log_scale = messages.alpha_scale.log() + messages.offset
     return log_scale.sum(0) - messages.shift * (lengths > 0)
 
@@ -140,7 +140,7 @@ class LogPartition(torch.autograd.Function):
     def forward(ctx: Any, emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Tensor:
         messages = scaled_messages(emissions, transitions, lengths)
         log_partition = total_score(messages, lengths)
-        # Both products overwrite a message that is not read again.
+        # These in-place products overwrite messages that are not read again.
         marginals = messages.beta.mul_(messages.alpha)
         total = marginals.sum(-1, keepdim=True)
         marginals.div_(total)
@@ -176,16 +176,15 @@ def log_partition(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Te
 
 
 def expected_counts(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """How often a path has each tag at each step, (B, T, K), and each transition in all sequences together, (K, K).
+    """Expected counts under the chain: tags at each step (B, T, K), and transitions over all sequences (K, K).
 
-    The paths are drawn from the distribution of the chain. The third result is the log partition, (B,). None of them
-    has a gradient. Arguments: see log_partition.
+    The third result is the log partition, (B,). The results have no gradient. Arguments: see log_partition.
     """
     with torch.inference_mode(False), torch.enable_grad():
         # A tensor of inference mode cannot be saved for a backward pass, but a clone of it can.
         parts = emissions.detach().clone().requires_grad_(), transitions.detach().clone().requires_grad_()
         total = log_partition(*parts, lengths.clone())
-        # Of a path, the log probability is its score minus the total.
+        # The log probability of a path is its score minus the total.
         steps, moves = torch.autograd.grad(total.sum(), parts)
     return steps, moves, total.detach()
 

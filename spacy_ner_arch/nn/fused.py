@@ -1,4 +1,4 @@
-"""Whether a CRF runs in the fused kernels of crf_kernels.py."""
+"""Decide whether a CRF runs in the fused kernels of crf_kernels.py."""
 
 import functools
 import importlib.util
@@ -20,7 +20,7 @@ def use_kernels(emissions: Tensor) -> bool:
 def kernels_compile(device: torch.device) -> bool:
     """Try both kernels on a tiny batch; warn and return False if they do not compile.
 
-    torch for CUDA brings Triton on Linux, but Triton needs a C compiler and a GPU that it supports.
+    torch for CUDA includes Triton on Linux, but Triton needs a C compiler and a GPU that it supports.
     """
     if importlib.util.find_spec("triton") is None:
         return False
@@ -32,10 +32,10 @@ def kernels_compile(device: torch.device) -> bool:
     try:
         fused_messages(emissions, matrix, shift, lengths)
         fused_best_path(emissions, transitions, lengths)
-    except Exception as error:  # Triton passes on the errors of the C compiler, of ptxas and of the driver
+    except Exception as error:  # Triton raises errors of the C compiler, of ptxas and of the driver
         warnings.warn(
             f"the CRF runs step by step on {device}, which is slower, since Triton cannot compile its kernels "
-            f"({type(error).__name__}: {error}). Triton needs a C compiler (gcc) and the headers of Python.",
+            f"({type(error).__name__}: {error}). Install a C compiler (gcc) and the headers of Python.",
             stacklevel=2,
         )
         return False

@@ -20,14 +20,14 @@ class Edges(NamedTuple):
 
     Every token has an edge from itself (label 0), from its head (label 1 + 2k, k the relation of the token to its head)
     and from each of its dependents (label 2 + 2k, k the relation of that dependent). M is always 3N: the two edges that
-    a root lacks have the target N, which is not a token, so the host need not know the number of roots.
+    a root lacks have the target N, which is not a token. The host thus need not know the number of roots.
     """
 
     sources: Tensor  # (M,) int64 in 0..N-1
     targets: Tensor  # (M,) int64 in 0..N, ascending
     labels: Tensor  # (M,) int64 in 0..2K
     offsets: Tensor  # (N + 1,) int64, the first edge of each target
-    sizes: Tensor  # (N, 1) int64, edges of each token: its degree, and one for itself
+    sizes: Tensor  # (N, 1) int64, number of edges of each token: its degree + 1
 
 
 def tree_edges(heads: Tensor, relations: Tensor, lengths: Tensor) -> Edges:
@@ -58,7 +58,7 @@ def tree_edges(heads: Tensor, relations: Tensor, lengths: Tensor) -> Edges:
 
 
 class GraphConvolution(nn.Module):
-    """One layer: ReLU of the mean over a token and its neighbors of their linear projections.
+    """One layer: ReLU of the mean of the linear projections of a token and its neighbors.
 
         none:  h'_i = ReLU((sum over j in N(i) and i of h_j W + b) / (degree_i + 1))
         bias:  h'_i = ReLU( sum over j in N(i) and i of (h_j W + b_l) / (degree_i + 1))
@@ -79,7 +79,7 @@ class GraphConvolution(nn.Module):
         if edge_labels not in EDGE_LABELS:
             raise ValueError(f"edge_labels must be one of {', '.join(EDGE_LABELS)}, got {edge_labels}")
         labels = 1 if edge_labels == "none" else 2 * relations + 1
-        bound = input_size**-0.5  # that of nn.Linear
+        bound = input_size**-0.5  # as in nn.Linear
         self.weight = nn.Parameter(torch.empty(output_size, input_size).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(labels, output_size).uniform_(-bound, bound))
         self.gate_weight = self.gate_bias = None
@@ -112,8 +112,8 @@ def sum_edges(table: Tensor, rows: Tensor, edges: Edges, weights: Tensor | None)
     rows: (M,) int64, the row for each edge.
     weights: (M,); None for ones.
 
-    The edges are sorted by target, so embedding_bag can sum them: four times as fast as index_add, and without a row of
-    memory for each edge.
+    The edges are sorted by target, so embedding_bag can sum them. It is four times as fast as index_add and does not
+    store a row for each edge.
     """
     sums = F.embedding_bag(rows, table, edges.offsets, mode="sum", per_sample_weights=weights)
     return sums[:-1]  # the last row holds the missing edges of the roots
@@ -124,7 +124,7 @@ class GCN(nn.Module):
 
     input_size: width of the nodes.
     hidden_size: width of every layer.
-    layers: number of layers, which is how many arcs information travels.
+    layers: number of layers, which is also the number of arcs over which information travels.
     edge_labels, relations: see GraphConvolution.
     dropout_rate: rate, or None for the rate of `[training] dropout`.
 

@@ -1,4 +1,4 @@
-"""Layers that grow with the labels of a trained model and keep what they learned."""
+"""Layers that grow with the labels of a trained model and keep the weights of the old labels."""
 
 from collections.abc import Sequence
 from typing import TypeVar, cast
@@ -10,19 +10,19 @@ Layer = TypeVar("Layer", nn.Linear, nn.Embedding)
 
 
 def kept_rows(new: Sequence[str | None], old: Sequence[str | None]) -> tuple[list[int], list[int]]:
-    """Indices of the names that stay, in the new and in the old names."""
+    """Indices of the names that are in both lists, in the new and in the old list."""
     kept = [(new.index(name), i) for i, name in enumerate(old) if name in new]
     return [now for now, _ in kept], [before for _, before in kept]
 
 
 def output_layer(width: int, labels: int, has_none: bool = True) -> nn.Linear:
-    """Linear layer to the logits of labels, with which an untrained model finds nothing.
+    """Linear layer to the logits of labels, initialized so that an untrained model predicts nothing.
 
     has_none: whether the first logit stands for no label; if not, a label holds if its own logit is positive.
     """
     layer = nn.Linear(width, labels + has_none)
     with torch.no_grad():
-        layer.weight *= 0.1  # small beside the bias; with 0, the first update would not reach the layers below
+        layer.weight *= 0.1  # small compared with the bias; with 0, the first update would not reach the layers below
     nn.init.constant_(layer.bias, 0.0 if has_none else -1.0)
     if has_none:
         nn.init.ones_(layer.bias[:1])

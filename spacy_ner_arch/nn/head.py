@@ -1,4 +1,4 @@
-"""What every head does: collate annotation, compute a loss, predict, and grow with its labels."""
+"""Base class of heads: collate annotation, compute a loss, predict, calibrate, and grow with the labels."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .batch import Batch
 
-# Bounds of the calibrated temperature: on a few sentences without an error it would fall to 0.
+# Bounds of the calibrated temperature. Without bounds, it would fall to 0 on a few sentences without an error.
 TEMPERATURES = (0.5, 10.0)
 
 # Builds an encoder for token vectors of a given width. An encoder is a module with `output_size` and
@@ -34,11 +34,11 @@ class Loss(NamedTuple):
 
 
 class HeldOut(NamedTuple):
-    """What calibration needs of a batch.
+    """Data of a batch for calibration.
 
     loss: negative log likelihood of the gold annotation as a function of the temperature. Heads that classify spans or
-        pairs leave out those in which they find nothing: most are obvious, and their probabilities are not shown.
-    items: how many items it is summed over. Of a batch with none, the loss is not called.
+        pairs leave out items that they predict as negative: most are obvious, and their probabilities are not shown.
+    items: number of items over which the loss is summed. If it is 0, the loss is not called.
     """
 
     loss: Callable[[Tensor], Tensor]
@@ -46,7 +46,7 @@ class HeldOut(NamedTuple):
 
 
 def build_encoder(build: EncoderBuilder, input_size: int) -> nn.Module:
-    """Build an encoder. Raises ValueError for what is no encoder, such as another part of a model."""
+    """Build an encoder. Raises ValueError if the result is not an encoder but, for example, another part of a model."""
     try:
         encoder = build(input_size)
     except TypeError as error:
@@ -62,11 +62,11 @@ def check_width(encoder: nn.Module, states: Any) -> None:
     """Raise ValueError unless the encoder returned a tensor of its declared output_size."""
     if not isinstance(states, Tensor):
         found = type(states).__name__
-        raise ValueError(f"its encoder {type(encoder).__name__} returns a {found} in the place of a tensor")
+        raise ValueError(f"its encoder {type(encoder).__name__} returns a {found} instead of a tensor")
     if states.shape[-1] != encoder.output_size:
         raise ValueError(
-            f"its encoder {type(encoder).__name__} has output_size = {encoder.output_size}, but gives states of width "
-            f"{states.shape[-1]}"
+            f"its encoder {type(encoder).__name__} has output_size = {encoder.output_size}, but returns states of "
+            f"width {states.shape[-1]}"
         )
 
 
@@ -79,24 +79,24 @@ def check_factors(class_weights: Mapping[str, float] | None = None, **factors: f
 
 
 def divergence(scores: Tensor, expected: Tensor, copies: Tensor) -> Tensor:
-    """Mean of both Kullback-Leibler divergences between each item and its copy, summed over the items with a copy.
+    """Mean of the Kullback-Leibler divergences in both directions between each item and its copy, summed over items.
 
-    In a family of distributions p ~ exp(score) the log partitions cancel:
+    For distributions p ~ exp(score), the log partitions cancel:
 
         KL(p, q) + KL(q, p) = sum over k of (E_p[k] - E_q[k]) (score_p[k] - score_q[k])
 
     scores: (M, K) scores of the items, such as the logits of a softmax.
-    expected: (M, K) how often k is expected under the scores: the probabilities of a softmax, the marginals of a chain.
+    expected: (M, K) expected count of k under the scores: the probabilities of a softmax, or the marginals of a chain.
     copies: (M,) int64, row of the same item in the other copy; its own for an item without a copy.
     Source: Liang et al. 2021 (R-Drop).
     """
     difference = scores - scores.index_select(0, copies)
-    # Each two copies are in this sum twice.
+    # The sum contains each pair of copies twice.
     return (difference * (expected - expected.index_select(0, copies))).sum() / 4
 
 
 def shared_targets(held: Tensor) -> Tensor:
-    """Target probabilities (M, K + 1) of no label, as class 0, and of the labels; the labels of an item share them.
+    """Target probabilities (M, K + 1) of class 0, no label, and of the labels, which share 1 equally within an item.
 
     held: (M, K), 1 where an item has a label and 0 elsewhere.
     """
@@ -105,7 +105,7 @@ def shared_targets(held: Tensor) -> Tensor:
 
 
 class Head(nn.Module):
-    """Base class of the heads: an optional encoder over the token vectors, and what a subclass makes of its states.
+    """Base class of the heads: an optional encoder over the token vectors. A subclass classifies from its states.
 
     Probabilities are those of scores divided by `temperature`, which is 1 until `calibrate` sets it.
 
@@ -150,7 +150,7 @@ class Head(nn.Module):
     def collate(self, batch: Batch, items: Sequence[Any] | None, targets: Sequence[Any] | None) -> Batch:
         """Fill in the items and the targets of a batch.
 
-        items: for each document, what the component gives the head to classify; None if it gives nothing.
+        items: for each document, the items to classify; None if the head classifies tokens or all spans.
         targets: gold annotation of each document; None in prediction.
         """
         raise NotImplementedError
@@ -160,7 +160,7 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def consistency_term(self, scores: Tensor, expected: Tensor, copies: Tensor) -> Tensor:
-        """What a batch with copies adds to the loss. Arguments: see `divergence`."""
+        """Consistency term of the loss of a batch with copies. Arguments: see `divergence`."""
         return divergence(scores, expected, copies) * self.consistency * self.loss_scale
 
     def predict(self, x: Tensor, batch: Batch) -> tuple[Tensor, ...]:
@@ -168,7 +168,7 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def resize(self, *args: Any, **kwargs: Any) -> None:
-        """Add (or reorder) labels; keep exactly what was learned about the ones that stay.
+        """Add (or reorder) labels; keep exactly the weights of the labels that stay.
 
         Arguments: the hyperparameters that depend on the labels, which a subclass names.
         """
@@ -181,9 +181,9 @@ class Head(nn.Module):
     def calibrate(self, batches: Iterable[tuple[Tensor, Batch]]) -> None:
         """Set the temperature that maximizes the likelihood of held-out token vectors and batches with targets.
 
-        All scores are divided by it, so what is most probable stays the same, and so do the signs and the ratios of log
-        odds. Probabilities change, and so do their ratios and their order among different items. Without a known target
-        the temperature stays, too.
+        All scores are divided by the temperature, so the most probable labels and the signs and ratios of log odds stay
+        the same. Probabilities change, and so do their ratios and their order between items. Without a known target,
+        the temperature is left unchanged.
         Source: Guo et al. 2017.
         """
         held_out = [part for x, batch in batches if (part := self.held_out(x, batch)).items]
@@ -211,7 +211,7 @@ class Head(nn.Module):
 
         least, most = TEMPERATURES
         with torch.enable_grad():
-            # The loss has one minimum. If it is beyond a bound, a search would go where numbers underflow.
+            # The loss has one minimum. If it is beyond a bound, the search could go where numbers underflow.
             if not (slope(most) <= 0 or slope(least) >= 0):
                 log_temperature.detach().zero_()
                 optimizer.step(closure)

@@ -10,14 +10,14 @@ from .batch import Batch
 from .dropout import dropout
 from .precision import has_bfloat16, wide
 
-# In prediction, steps whose gates exist at the same time.
+# In prediction, number of steps whose gates are in memory at the same time.
 STEPS = 4_096
-# Sequences of a batch from which on training in bfloat16 is faster on a CPU.
+# Number of sequences of a batch from which training in bfloat16 is faster on a CPU.
 LARGE_BATCH = 16
 
 WEIGHTS = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
-# For each layer: data pointer and version of the weights that were packed, and those of the input and of the state as
-# oneDNN reads them.
+# For each layer: data pointers and versions of the weights that were packed, and the packed weights of the input and of
+# the state, in the format of oneDNN.
 _packed: WeakKeyDictionary[nn.LSTM, tuple[list[tuple[int, int]], list[Tensor]]] = WeakKeyDictionary()
 
 
@@ -60,7 +60,7 @@ class BiLSTM(nn.Module):
         return self.read(x, batch.mask, is_padded=batch.is_padded)
 
     def read(self, x: Tensor, mask: Tensor, is_padded: bool = True) -> Tensor:
-        """States of any sequences; mask (B, T) True on their steps, padding behind them.
+        """States of any sequences; mask (B, T) is True on their steps, and the padding is at their ends.
 
         is_padded: whether there may be padding.
         """
@@ -90,9 +90,9 @@ class BiLSTM(nn.Module):
 def states(layer: nn.Module, x: Tensor) -> Tensor:
     """States (B, T, H) of a layer over x (B, T, D).
 
-    On a CPU, torch.lstm brings the weights into the form that oneDNN computes with in every call, which takes as long
-    as 20 steps. In prediction they are kept in this form until they change. Fused optimizers change them without a new
-    version, so `BiLSTM.train` forgets them.
+    On a CPU, torch.lstm packs the weights for oneDNN in every call, which takes as long as 20 steps. In prediction, the
+    packed weights are cached until the weights change. Fused optimizers change weights without a new version, so
+    `BiLSTM.train` clears the cache.
     """
     lstm = cast(nn.LSTM, layer)
     weights = [getattr(lstm, name) for name in WEIGHTS]
@@ -114,7 +114,7 @@ def states(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def uses_onednn(x: Tensor) -> bool:
-    """Whether torch.lstm runs over x in the float32 kernel of oneDNN, and the form of its weights can be made."""
+    """Whether torch.lstm runs over x in the float32 kernel of oneDNN, for which weights can be packed."""
     if not (x.is_cpu and x.dtype == torch.float32 and x.numel()) or torch.is_autocast_enabled("cpu"):
         return False
     is_on = torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
@@ -122,10 +122,10 @@ def uses_onednn(x: Tensor) -> bool:
 
 
 def in_half_precision(x: Tensor) -> bool:
-    """Whether an LSTM over x (B, T, D) computes in the type of autocast; else in float32.
+    """Whether an LSTM over x (B, T, D) computes in the dtype of autocast; else in float32.
 
-    On a GPU only in float16: cuDNN computes in float16 even under autocast to bfloat16, where gradients are not scaled
-    as float16 needs it. On a CPU only in bfloat16, if it has units for it, and in training not for small batches.
+    On a GPU only in float16: cuDNN computes in float16 even under autocast to bfloat16, where gradients are not scaled.
+    On a CPU only in bfloat16, if the CPU has units for it, and in training only for large batches.
     """
     kind = x.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
@@ -138,7 +138,7 @@ def in_half_precision(x: Tensor) -> bool:
 def read_in_parts(forward: nn.Module, backward: nn.Module, x: Tensor, rows: Tensor) -> Tensor:
     """States of both directions, (B, T, 2 * hidden_size), some steps at a time.
 
-    rows: (B, T), place of the steps in the order of the backward direction, in the flattened (B * T) steps.
+    rows: (B, T), indices of the steps, in the order of the backward direction, in the flattened (B * T) steps.
     """
     size = cast(int, forward.hidden_size)
     states = x.new_empty(*x.shape[:2], 2 * size)

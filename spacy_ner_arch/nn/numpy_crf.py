@@ -1,10 +1,11 @@
-"""Prediction of a linear-chain CRF in NumPy: of short batches on a CPU, and in exported pipelines, which call no torch.
+"""Prediction of a linear-chain CRF in NumPy: for short batches on a CPU, and in exported pipelines, without torch.
 
-A call of NumPy costs about a third of one of torch, which is more than the arithmetic of a step on a short batch.
+A NumPy call has about a third of the overhead of a torch call. In a short batch, this overhead exceeds the arithmetic
+of a step.
 
 The recursions are those of `viterbi.py` and `forward_backward.py`. The batch is the last axis here, so that NumPy
-computes along it, and both directions of the sums run in one loop. Letters: B sequences, T steps, K tags, L labels; END
-is a tag on all steps of the padding, with index K.
+computes along it, and both directions of the sums run in one loop. Letters: B sequences, T steps, K tags, L labels. All
+steps of the padding have a tag END, with index K.
 """
 
 from typing import Any, NamedTuple
@@ -13,9 +14,9 @@ import numpy as np
 
 from ..annotation.span_terms import SpanTerms
 
-# Sequences times pairs of tags up to which it is faster than torch, on a CPU.
+# Up to this number of sequences times pairs of tags, NumPy is faster than torch on a CPU.
 MOST_PRODUCTS = 60_000
-# Candidates of best paths that are compared at once.
+# Number of candidates of best paths that are compared at once.
 CANDIDATES = 131_072
 # Subtracting a constant from the scores of a step changes no comparison and keeps the sums of long sequences exact in
 # float32.
@@ -34,7 +35,7 @@ class ChainParameters(NamedTuple):
 
 
 class NumpyCRF:
-    """The best tags and the exact probabilities of entities, as `LinearChainCRF.predict` gives them."""
+    """The best tags and the exact probabilities of entities, as in `LinearChainCRF.predict`."""
 
     def __init__(self, parameters: ChainParameters) -> None:
         self.start, self.end = parameters.start.astype(float), parameters.end.astype(float)
@@ -55,7 +56,7 @@ class NumpyCRF:
         first, self.inner, last, single = parameters.places
         self.begins, self.finals = np.concatenate([first, single]), np.concatenate([self.inner, last])
         self.ends = np.concatenate([self.inner, last, single])
-        # From the tags that end an entity: only the continuations that end it there.
+        # Transitions from the tags that end an entity to tags that do not continue it.
         self.onward = None
         if parameters.extends.any():
             allowed = ~parameters.extends[self.ends]
@@ -81,12 +82,12 @@ class NumpyCRF:
         return tags, terms.transpose(3, 0, 1, 2)
 
     def best_tags(self, emissions: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """The tags alone of `predict`."""
+        """Only the tags of `predict`."""
         with np.errstate(divide="ignore", invalid="ignore"):
             return self._best_tags(*self._scores(emissions, lengths))
 
     def _scores(self, emissions: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Scores (T, B, K) with those of the start and the end, and where padding is, (T, B) bool."""
+        """Scores (T, B, K) including start and end scores, and the mask of the padding, (T, B) bool."""
         steps, batch, _ = emissions.shape
         scores = emissions.copy()
         scores[0] += self.start
@@ -101,7 +102,7 @@ class NumpyCRF:
         best = np.empty((steps, batch, tags + 1), dtype=scores.dtype)
         reached = best[..., :tags]
         reached[0] = scores[0]
-        # Some sequences at a time, so that all candidates (from, sequence, to) stay in the cache.
+        # Process some sequences at a time, so that all candidates (from, sequence, to) stay in the cache.
         width = max(1, min(batch, CANDIDATES // tags**2))
         candidates = np.empty((tags, width, tags), dtype=scores.dtype)
         parts = [slice(first, first + width) for first in range(0, batch, width)]
@@ -127,7 +128,7 @@ class NumpyCRF:
         return path.T
 
     def _terms(self, scores: np.ndarray, padding: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Terms (T, 5, L, B), from the sums over all paths up to each step and from it on."""
+        """Terms (T, 5, L, B), from the sums over all paths up to each step and over all paths from it on."""
         steps, tags, batch = scores.shape
         largest = scores.max(axis=1)
         # Second axis: the order of time, and the reverse.
@@ -142,7 +143,7 @@ class NumpyCRF:
         _pass_messages(self.matrices, factors, incoming, outgoing, totals)
         alpha, gamma, beta = outgoing[:, 0], outgoing[::-1, 1], incoming[::-1, 1]
 
-        # The first step has no transition, so `shift` is in the sums once too often.
+        # The first step has no transition, so subtract `shift` once.
         offset = np.where(padding, 0.0, largest + self.shift)
         onward, backward = np.log(totals[:, 0, 0]) + offset, np.log(totals[::-1, 1, 0]) + offset
         until = onward.cumsum(axis=0)
@@ -159,7 +160,7 @@ class NumpyCRF:
         begun, alone = begun[:, :labels], begun[:, labels:]
         inside, closed, closed_alone = ended[:, :labels], ended[:, labels : 2 * labels], ended[:, 2 * labels :]
         ends = scores[:, self.finals]
-        # No entity is inside at step 0, where that has the large negative score of an illegal start.
+        # No entity is open before step 0, where an inner tag has the large negative score of an illegal start.
         along = ends[:, :labels] + self.stay
         along[0] = 0.0
         along = along.cumsum(axis=0)
@@ -180,9 +181,9 @@ def _pass_messages(matrices: Any, factors: Any, incoming: Any, outgoing: Any, to
 
     matrices: (2, K + 1, K + 1), to the tags of a step (rows) from those of the step before, in both orders of time.
     factors: (T, 2, K + 1, B), exponentials of the emissions.
-    incoming, outgoing: written, (T, 2, K + 1, B): message into each step but the first, and with its emission, divided
-        by its sum.
-    totals: written, (T, 2, 1, B): that sum.
+    incoming: output, (T, 2, K + 1, B): message into each step but the first.
+    outgoing: output, (T, 2, K + 1, B): message times the emission of the step, divided by its sum.
+    totals: output, (T, 2, 1, B): that sum.
     """
     state = None
     for factor, before, after, total in zip(factors, incoming, outgoing, totals, strict=True):

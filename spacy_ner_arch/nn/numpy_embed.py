@@ -1,7 +1,7 @@
-"""Prediction of a WordEmbedding in NumPy, for exported pipelines, which call no torch.
+"""Prediction of a WordEmbedding in NumPy, for exported pipelines, which do not call torch.
 
-Letters as in `embed.py`. Everything is a look-up, also the convolution: what a filter gives for three characters is the
-sum of what it gives for each of them, and these products are computed once for all characters.
+Letters as in `embed.py`. Everything is a look-up, even the convolution: the output of a filter for three characters is
+the sum of its outputs for each of them, which are computed once for all characters.
 """
 
 import numpy as np
@@ -29,15 +29,15 @@ def embedding_arrays(module: WordEmbedding) -> dict[str, np.ndarray]:
 
 
 class NumpyEmbedding:
-    """WordEmbedding.forward.
+    """WordEmbedding.forward in NumPy.
 
-    arrays: what `embedding_arrays` returns.
+    arrays: result of `embedding_arrays`.
     """
 
     def __init__(self, arrays: dict[str, np.ndarray]) -> None:
         self.arrays = arrays
         self.tables = [arrays[f"table_{i}"] for i in range(sum(name.startswith("table_") for name in arrays))]
-        # The rows of the changes are those of the words: the tables have the same size.
+        # The rows of the learned changes are the rows of the words, since the tables have the same size.
         self.has_words = "words_seen" in arrays
         sizes = [len(table) for table in self.tables]
         if not self.has_words:
@@ -47,7 +47,7 @@ class NumpyEmbedding:
     def __call__(
         self, keys: np.ndarray, characters: np.ndarray, which: np.ndarray, vectors: np.ndarray | None
     ) -> np.ndarray:
-        """Vectors (N, output_size); arguments as for WordEmbedding, vectors None for none."""
+        """Vectors (N, output_size). Arguments as for WordEmbedding; vectors is None if there are none."""
         rows = hash_array(keys, self.sizes, HASHES)
         columns = rows.transpose(1, 0, 2)[0 if self.has_words else 1 :]
         parts = [add_rows(table, column) for table, column in zip(self.tables, columns, strict=True)]
@@ -64,7 +64,7 @@ class NumpyEmbedding:
         return np.concatenate(parts, axis=1)
 
     def _replace_unknown(self, name: str, keys: np.ndarray, embedded: np.ndarray) -> None:
-        """Give words that are not in the training data their common vector."""
+        """Set the rows of words that are not in the training data to the vector for unknown words."""
         seen = self.arrays[f"{name}_seen"]
         cells = hash_array(keys[:, 0], seen.shape[1], len(seen))
         embedded[~seen[np.arange(len(seen)), cells].all(axis=1)] = self.arrays[f"{name}_unknown"]

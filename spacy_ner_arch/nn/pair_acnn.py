@@ -17,7 +17,7 @@ from .pair_head import PairHead
 from .pair_tensors import PairLayout, Pairs, Piece, distances, in_pieces, region_rows, steps_by_pair
 from .precision import wide
 
-# Most products of entities and tokens of a batch that are computed at once; else those of each piece.
+# Maximum number of products of entities and tokens that are computed at once for a batch; above, once per piece.
 PRODUCTS = 4_194_304
 PRODUCTS_OF_STEP = 256
 
@@ -37,19 +37,19 @@ class ACNNPairs(PairHead):
     hinge: d(y) = |v / |v| - M_y / |M_y||; loss max(0, 1 + d(gold) - min over the wrong y of d(y)); logits -d.
     cross_entropy: logits = W Dropout(v) + b.
 
-    e is the mean of an entity's tokens, L here the tokens of the region. Without the factor L the input of the
-    convolution shrinks with the length of the region, and v hardly differs between pairs. Without the root the softmax
-    collapses onto the entities. The convolution is linear, so each token and each distance is projected once, and pairs
-    sum weighted rows.
+    e is the mean of an entity's tokens, L here the number of tokens of the region. Without the factor L, the input of
+    the convolution shrinks with the length of the region, and v hardly differs between pairs. Without the root, the
+    softmax collapses onto the entities. The convolution is linear, so each token and each distance is projected once,
+    and pairs sum weighted rows.
 
     filters: number F of filters.
-    window: tokens that a filter sees, an odd number.
+    window: number of tokens that a filter covers; odd.
     position_size: width of the embedding of the distance to an entity; each entity has its own table.
     max_distance: longer distances, in tokens, are clamped to this one.
     pooling: `attention`, as published, or `max`.
     loss: `hinge`, for one label a pair, or `cross_entropy`.
-    dropout_rate: rate on the token vectors, sampled once per token, and on v (with cross entropy only, since the hinge
-        depends on the direction of v alone); None for the rate of `[training] dropout`.
+    dropout_rate: rate on the token vectors, sampled once per token, and on v (only with cross entropy, since the hinge
+        depends only on the direction of v); None for the rate of `[training] dropout`.
     Other arguments and shapes: see PairHead. Entity types are not used.
     Source: Wang et al. 2016.
     """
@@ -93,7 +93,7 @@ class ACNNPairs(PairHead):
 
     def logits(self, x: Tensor, batch: Batch) -> Tensor:
         pairs: Pairs = batch.items
-        # In float32 throughout: attention by products of whole token vectors needs it.
+        # Compute in float32: products of whole token vectors lose too much precision otherwise.
         with torch.autocast(x.device.type, enabled=False):
             # Padding may hold NaN, which would spread through the product.
             x = x.to(wide(x)).masked_fill(~batch.mask.unsqueeze(-1), 0.0)
@@ -112,7 +112,7 @@ class ACNNPairs(PairHead):
         return (targets * F.relu(1 - logits + nearest_wrong)).sum()
 
     def _table(self, tokens: Tensor) -> Tensor:
-        """Projections of each token, each distance to e1 and each distance to e2 for every place of the window,
+        """Projections of each token, each distance to e1 and each distance to e2 for every position of the window,
         (window * (B * T + 2 * (2 * max_distance + 1)), F)."""
         sizes = [self.width, self.position_size, self.position_size]
         vectors = [self.dropout(tokens), self.head_position.weight, self.tail_position.weight]
@@ -158,7 +158,7 @@ class ACNNPairs(PairHead):
         """C of some of the pairs, (p, L, F).
 
         table: see `_table`.
-        parts: (p, L, 3), for each token the rows of its three parts at the first place of the window: the token, its
+        parts: (p, L, 3), for each token the rows of its three parts at the first position of the window: the token, its
             distance to e1, its distance to e2.
         alpha: (p, L), weights of the tokens.
         """
@@ -202,7 +202,7 @@ class ACNNPairs(PairHead):
 
 
 def attention(scores: Tensor, entities: Tensor, tokens: Tensor, inside: Tensor) -> Tensor:
-    """Softmax of the scores of one entity over the tokens of a region each, (p, L).
+    """For each pair, the softmax of the scores of one entity over the tokens of its region, (p, L).
 
     scores: (e, n), of entities and tokens.
     entities: (p,) row of scores. tokens: (p, L) column of scores. inside: (p, L), which tokens are in the region.
@@ -213,13 +213,13 @@ def attention(scores: Tensor, entities: Tensor, tokens: Tensor, inside: Tensor) 
 
 
 def ranges(layout: PairLayout, piece: Piece) -> tuple[int, int, int, int]:
-    """First row of E and exclusive end, first of the B * T tokens and exclusive end, of the pairs of a piece."""
+    """Start and exclusive end of the entities, then of the B * T tokens, that the pairs of a piece read."""
     entities, tokens = layout.entities[piece.place], layout.tokens[piece.regions]
     return int(entities.min()), int(entities.max()) + 1, int(tokens.min()), int(tokens.max())
 
 
 def steps_of_products(layout: PairLayout, place: slice) -> np.ndarray:
-    """As steps_by_pair, but every PRODUCTS_OF_STEP products of an entity and a token also count as a step."""
+    """Like steps_by_pair, but PRODUCTS_OF_STEP products of an entity and a token also count as a step."""
     smallest, largest = layout.entities[place].T
     first, last = layout.tokens[layout.regions[place]].T
     entities = np.maximum.accumulate(largest) - np.minimum.accumulate(smallest) + 1

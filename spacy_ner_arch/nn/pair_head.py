@@ -31,12 +31,12 @@ class PairHead(Head):
     types: names of the entity types.
     symmetric: labels that hold in both directions.
     multi_label: whether a pair may have several labels (one sigmoid each) or at most one (softmax).
-    encoder: builder of the encoder; None for none. D is its output width then.
+    encoder: builder of the encoder; None for none. With an encoder, D is its output width.
     dropout_rate: rate, or None for the rate of `[training] dropout`.
     type_size: width of the embedding of entity types, in models that use them; 0 for none.
     negative_weight: factor of the loss of pairs without a relation.
-    class_weights: factor of the loss by gold label, in both of its directions; 1 for labels not named. With
-        `multi_label` the factor of the label's own term.
+    class_weights: factor of the loss by gold label, in both directions; 1 for labels that are not named. With
+        `multi_label`, the factor applies to the term of that label.
     loss_scale: constant factor of the loss, which is summed over the pairs.
     consistency: factor of the divergence between the predictions for both copies of a pair.
 
@@ -100,7 +100,7 @@ class PairHead(Head):
     def loss(self, x: Tensor, batch: Batch) -> Loss:
         pairs: Pairs = batch.items
         if not len(pairs.heads):
-            # A gradient of zeros: a shared encoder waits for it.
+            # Return a loss with a zero gradient, since a shared encoder waits for the gradient.
             nothing = x.flatten()[:0].sum(dtype=wide(x))
             names = self.terms if batch.copies is None else (*self.terms, "consistency")
             return Loss(nothing, dict.fromkeys(names, nothing.detach()))
@@ -126,7 +126,7 @@ class PairHead(Head):
         raise NotImplementedError
 
     def _wide_logits(self, x: Tensor, batch: Batch) -> Tensor:
-        """Logits in at least float32: mixed precision may compute them in less."""
+        """Logits in at least float32, since mixed precision may compute them in a smaller type."""
         logits = self.logits(x, batch)
         return logits.to(wide(logits))
 
@@ -140,11 +140,11 @@ class PairHead(Head):
         return -(weight * (on + off)).sum()
 
     def sampled_loss(self, logits: Tensor, held: Tensor, log_shares: Tensor) -> Tensor:
-        """The loss of pairs of which those without a relation are a sample, so that probabilities hold for all pairs.
+        """Loss corrected for the sampling of pairs without a relation, so that probabilities hold for all pairs.
 
         In the sample, a pair has the labels S with the probability P(S) s(S) / (sum over T of P(T) s(T)), where s is
-        the share that was sampled, 1 for pairs with a label. With one label a pair, that adds log s to the logit of "no
-        relation".
+        the share that was sampled, 1 for pairs with a label. With one label a pair, the correction adds log s to the
+        logit of "no relation".
 
         log_shares: (P,) log s of pairs without a label.
         Source: King and Zeng 2001 (prior correction).
@@ -206,7 +206,7 @@ class PairHead(Head):
             raise ValueError(f"the model was built with multi_label = {self.multi_label}, which cannot change")
         self._resize_labels(labels)
         if self.type_vectors is not None:
-            # None stands for an unknown type: a span may have an empty label.
+            # None is the unknown type; "" would not do, since a span may have an empty label.
             self.type_vectors = regrown(self.type_vectors, [None, *types], [None, *self.types])
         self.types = list(types)
         self._set_constants(labels, symmetric)
@@ -231,7 +231,7 @@ class PairHead(Head):
         return output_layer(width, len(self.labels), has_none=not self.multi_label)
 
     def type_parts(self, pairs: Pairs, rows: Tensor) -> list[Tensor]:
-        """Embeddings of the types of both entities of some pairs, (p, type_size) each; an empty list without them."""
+        """Embeddings of the types of both entities of pairs, (p, type_size) each; an empty list if type_size is 0."""
         if self.type_vectors is None:
             return []
         ends = (pairs.heads.index_select(0, rows), pairs.tails.index_select(0, rows))

@@ -13,7 +13,7 @@ from .pair_tensors import Pairs
 class MarkerPairs(PairHead):
     """A linear layer over the vectors of the opening marks of both entities: logits = W Dropout([m1; m2]) + b.
 
-    Each document is a marked copy (bridge.marked_copies), in which the opening marks stand in for the entities.
+    Each document is a marked copy (bridge.marked_copies), in which the opening marks represent the entities.
 
     input_size: width of the token vectors.
     Other arguments and shapes: see PairHead.

@@ -30,7 +30,7 @@ from .pair_tensors import (
 )
 from .precision import wide
 
-# Steps that a token counts in steps_between: max_rows keeps several rows for each.
+# Number of steps per token in steps_between, since max_rows keeps several rows per token.
 LEVELS = 2
 
 
@@ -77,7 +77,7 @@ class SoftmaxPairs(PairHead):
 
     def logits(self, x: Tensor, batch: Batch) -> Tensor:
         pairs: Pairs = batch.items
-        # In float32 throughout: there are few products, one row per entity and context, and means are subtracted.
+        # Compute in float32: there are few products, one row per entity and context, and subtracting means needs it.
         with torch.autocast(x.device.type, enabled=False):
             x = x.to(wide(x))
             entities = self.dropout(self.mean_entities(x, pairs))
@@ -113,8 +113,8 @@ class SoftmaxPairs(PairHead):
     ) -> Tensor:
         """W LN(z) + b of some of the pairs, (p, H).
 
-        tokens: (B * T, D). entities: means (E, D). table: projections (2 * E, H) of all entities as heads, and as
-        tails. weight, gain: of `project`, for contexts.
+        tokens: (B * T, D). entities: means (E, D). table: projections (2 * E, H) of all entities as heads, then as
+        tails. weight, gain: arguments of `project` for contexts.
         """
         heads, tails = pairs.heads.index_select(0, piece.rows), pairs.tails.index_select(0, piece.rows)
         contexts, own = self._contexts(tokens, pairs, piece)
@@ -157,25 +157,26 @@ def project(vectors: Tensor, weight: Tensor, gain: Tensor) -> Tensor:
 
 
 def steps_between(layout: PairLayout, place: slice) -> np.ndarray:
-    """The tokens from the first to the last one of the piece, which are read once, without those of the widest pair."""
+    """Number of tokens between the first and the last token of the piece, each read once, less those of the widest
+    pair."""
     first, last = layout.between[place].T
     reach = np.maximum.accumulate(last) - np.minimum.accumulate(first)
     return LEVELS * np.maximum.accumulate(reach - np.maximum.accumulate(last - first))
 
 
 class MultitaskPairs(SoftmaxPairs):
-    """SoftmaxPairs with TransE as a second task: the vector of the tail should be that of the head plus the label's.
+    """SoftmaxPairs with TransE as a second task: the tail's vector should be the head's plus the label's.
 
     For each gold relation, with e without dropout:
 
         d(r) = ||e1 + LN(l_r) - e2||^2        hinge = max(0, d(gold) - d(corrupt) + 1)
 
     The corrupt label is sampled from the labels that the pair does not have. Symmetric labels are left out, since their
-    vector would point in both directions, and so is everything when there is only one label.
+    vector would have to point in both directions. With only one label there is no hinge.
 
     transe_weight: factor of the hinge. Hinge and cross entropy are sums times `loss_scale`; several labels of one pair
-        share its hinge. The published weights, 1e-5 alone and 0.01 joint, are factors between two means, over pairs
-        with a relation and over all pairs: multiply them by the number of pairs per related pair.
+        share its hinge. The published weights (1e-5 alone, 0.01 joint) relate a mean over pairs with a relation to a
+        mean over all pairs: multiply them by the number of pairs per related pair.
     Other arguments and shapes: see SoftmaxPairs. The training log shows the term as `NAME_transe`.
     Source: BERTMultitask of NERE; Bordes et al. 2013 (TransE).
     """
@@ -194,7 +195,7 @@ class MultitaskPairs(SoftmaxPairs):
         difference = entities.index_select(0, pairs.heads[rows]) - entities.index_select(0, pairs.tails[rows])
         corrupt, exists = corrupt_labels(held.index_select(0, rows))
         weight = (exists & ~self.both_ways[classes]) / held.sum(1)[rows]
-        # A sum like the loss: a mean would depend on how batches are cut.
+        # Use a sum, like the loss: a mean would depend on how batches are cut.
         return {"transe": self.transe_weight * (weight * self.transe(difference, classes, corrupt)).sum()}
 
     def _resize_labels(self, labels: Sequence[str]) -> None:

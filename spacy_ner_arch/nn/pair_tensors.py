@@ -15,16 +15,16 @@ from .batch import send
 from .dropout import sampling_again, sampling_state
 from .precision import wide
 
-# Steps (pairs or regions times L) and pairs whose states exist at the same time.
+# Maximum number of steps (pairs or regions times L), and of pairs, whose states are in memory at the same time.
 CPU_STEPS, GPU_STEPS = 8_192, 131_072
 CPU_PAIRS, GPU_PAIRS = 4_096, 65_536
-# In training, the activations of the first pieces are kept. Those of later pieces are computed again in the backward
-# pass, so that memory does not grow with the number of pairs.
+# In training, the activations of the first KEPT_PIECES pieces are kept. Those of later pieces are recomputed in the
+# backward pass, so that memory does not grow with the number of pairs.
 KEPT_PIECES = 4
 
 
 class PairLayout(NamedTuple):
-    """What the host must know of the pairs to cut them into pieces. The pairs are in the order of their regions."""
+    """Arrays on the host from which the pairs are cut into pieces. The pairs are in the order of their regions."""
 
     regions: np.ndarray  # (P,) row of G, ascending
     lengths: np.ndarray  # (G,) tokens of the regions
@@ -36,8 +36,8 @@ class PairLayout(NamedTuple):
 class Pairs(NamedTuple):
     """Entities and candidate pairs of a batch, on the device of the token vectors; pairs in order of documents.
 
-    A region is the range of tokens that a pair is judged by, such as the sentences that it spans; it contains both
-    entities. Entities may overlap and start at the same token.
+    A region is the context by which a pair is classified: a range of tokens that contains both entities, such as the
+    sentences that they span. Entities may overlap and start at the same token.
     """
 
     documents: Tensor  # (E,) int64, number of the document
@@ -48,7 +48,7 @@ class Pairs(NamedTuple):
     tails: Tensor  # (P,) row of E
     regions: Tensor  # (P,) row of G
     order: Tensor  # (P,) row of P: the pairs in the order of their regions
-    rank: Tensor  # (P,) place of each pair in that order
+    rank: Tensor  # (P,) position of each pair in that order
     region_documents: Tensor  # (G,) ascending
     region_starts: Tensor  # (G,) first token, ascending within a document
     region_ends: Tensor  # (G,) exclusive
@@ -88,7 +88,7 @@ def make_pairs(candidates: Sequence[Any], steps: int, device: torch.device) -> P
     heads, tails = np.concatenate([found.pairs for found in candidates]).T + before
     document_of_pair = np.repeat(np.arange(len(candidates)), n_pairs)
     spanned = np.column_stack([document_of_pair, np.concatenate([found.regions for found in candidates])])
-    # As one number each, since sorting rows is slow.
+    # Encode each row as one number, since sorting rows is slow.
     base = int(spanned.max(initial=0)) + 1
     key, region_of_pair = np.unique((spanned[:, 0] * base + spanned[:, 1]) * base + spanned[:, 2], return_inverse=True)
     regions = np.column_stack([key // base**2, key // base % base, key % base])
@@ -115,7 +115,7 @@ def make_pairs(candidates: Sequence[Any], steps: int, device: torch.device) -> P
 def token_rows(numbers: Tensor, starts: Tensor, ends: Tensor, steps: int, longest: int) -> tuple[Tensor, Tensor]:
     """Rows of the tokens of spans in a table with `steps` rows per number.
 
-    Returns the rows, (spans, longest), and whether each is inside its span. The others repeat the last token of the
+    Returns the rows, (spans, longest), and whether each is inside its span. Rows outside repeat the last token of the
     span, so that padding is never read.
     """
     here = starts.unsqueeze(1) + torch.arange(longest, device=starts.device)
@@ -142,7 +142,7 @@ def max_rows(table: Tensor, starts: Tensor, lengths: Tensor, longest: int) -> Te
         half = 2 ** (len(levels) - 1)
         last = levels[-1]
         levels.append(torch.cat([last[:-half].maximum(last[half:]), last[-half:]]))
-    # Exact for integers, unlike the logarithm of a float.
+    # Compare with powers, which is exact for integers, unlike the logarithm of a float.
     powers = 2 ** torch.arange(1, len(levels), device=table.device)
     level = (lengths.unsqueeze(1) >= powers).sum(1)
     left = level * len(table) + starts
@@ -154,7 +154,8 @@ def max_rows(table: Tensor, starts: Tensor, lengths: Tensor, longest: int) -> Te
 
 
 def take(table: Tensor, rows: Tensor) -> Tensor:
-    """`table[rows]` for (n,) rows. The gradient of a bag is several times as fast as that of an index on a CPU."""
+    """`table[rows]` for (n,) rows. On a CPU, the gradient of embedding_bag is several times as fast as that of an
+    index."""
     return F.embedding_bag(rows.unsqueeze(1), table, mode="sum")
 
 
@@ -177,7 +178,7 @@ def distances(pairs: Pairs, regions: Tensor, entities: Tensor, longest: int, fur
 
 # Pieces
 
-# Steps that the first pair, the first two, ... of some pairs need, ascending; the pairs in the order of their regions.
+# Steps that the first pair, the first two pairs, ... need: ascending, with the pairs in the order of their regions.
 Cost = Callable[[PairLayout, slice], np.ndarray]
 
 
@@ -213,10 +214,10 @@ def in_pieces(module: nn.Module, pairs: Pairs, cost: Cost, compute: Callable[...
 
 
 class Recomputed(torch.autograd.Function):
-    """Rows of pieces without a graph, which the backward pass makes for one piece at a time.
+    """Compute the rows of pieces without a graph. The backward pass rebuilds the graph of one piece at a time.
 
-    As torch.utils.checkpoint, but that keeps the nodes of all graphs. They lie between large tensors, so that the
-    memory of freed tensors cannot be used again: 1.8 instead of 0.2 GB for 9,900 pairs of ACNNPairs.
+    This is like torch.utils.checkpoint, which however keeps the graph nodes of all pieces. These fragment the memory
+    between large tensors: 1.8 instead of 0.2 GB for 9,900 pairs of ACNNPairs.
     """
 
     @staticmethod

@@ -1,17 +1,17 @@
-"""Which number formats models can compute in, and which of them is fast on a device."""
+"""Number formats in which models can compute, and the formats that are fast on a device."""
 
 import torch
 from torch import Tensor
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 AUTO = "auto"
-# Instructions of x86 CPUs for products in bfloat16, as torch names them. Not avx512_bf16: the Intel Xeon on which it
-# was measured takes 1.8 times as long as in float32.
+# Instructions of x86 CPUs for products in bfloat16, as torch names them. avx512_bf16 is left out: on an Intel Xeon it
+# took 1.8 times as long as float32.
 BFLOAT16_INSTRUCTIONS = "amx_bf16"
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether a CPU or GPU is fast in bfloat16. If torch cannot tell for a CPU, the answer is no."""
+    """Whether a CPU or GPU is fast in bfloat16. False for a CPU that torch has no information about."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}

@@ -1,6 +1,6 @@
 """The spans of a batch, and a hidden layer over them that is computed a few hundred spans at a time.
 
-The hidden layer is as long as there are spans, so it is never kept: the backward pass computes it again. Letters as in
+The hidden layer has a row for each span, so it is never kept: the backward pass recomputes it. Letters as in
 `spans.py`.
 """
 
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from .batch import Batch, send
 
-# Spans that a CPU or a GPU computes at the same time.
+# Number of spans that a CPU or a GPU computes at the same time.
 CPU_SPANS, GPU_SPANS = 320, 2_048
 
 
@@ -44,7 +44,7 @@ def list_spans(
     if ((start < 0) | (width < 1) | (width > max_width) | (end > np.repeat(lengths, counts))).any():
         raise ValueError(f"candidates must lie within their documents and have 1 to {max_width} tokens")
     keys = np.unique((np.repeat(ends - lengths, counts) + start) * (max_width + 1) + width)
-    # Widths from 1 to max_width have remainders of their own.
+    # Each width from 1 to max_width has a different remainder.
     return keys // (max_width + 1), keys % (max_width + 1)
 
 

@@ -23,9 +23,9 @@ from .head import EncoderBuilder, Head, HeldOut, Loss, check_factors, shared_tar
 from .precision import wide
 from .span_logits import CPU_SPANS, GPU_SPANS, Block, Chunk, SpanList, SpanLogits, chunk_logits
 
-# Tokens whose tables exist at the same time: three rows of the hidden width for each.
+# Number of tokens whose tables are in memory at the same time: three rows of the hidden width for each.
 PIECE_TOKENS = 4096
-# Spans whose start or end differs by one: what is added to start and width.
+# Spans whose start or end differs by one: offsets of start and width.
 NEIGHBORS = ((-1, 1), (1, -1), (0, 1), (0, -1))
 
 
@@ -35,11 +35,11 @@ class SpanTargets(NamedTuple):
     token: Tensor  # (G,) int64, first token, numbered over all documents
     width: Tensor  # (G,) int64
     label: Tensor  # (G,) int64, class from 1 to K
-    missing: Tensor | None  # (N,) bool, tokens without annotation; None for none
+    missing: Tensor | None  # (N,) bool, tokens without annotation; None if there are none
     closed: Tensor  # (N,) bool, tokens that only gold spans contain
 
     def unknown(self, spans: SpanList) -> Tensor:
-        """(S,) bool, spans of which the annotation does not tell whether they are gold spans; they have no loss."""
+        """(S,) bool, mask of the spans that may or may not be gold spans by the annotation; they have no loss."""
         assert self.missing is not None
         return spans.touched(self.missing) & ~spans.touched(self.closed)
 
@@ -47,7 +47,7 @@ class SpanTargets(NamedTuple):
 def has_negatives(batch: Batch, targets: SpanTargets) -> Tensor:
     """(N,) bool, tokens of documents that are annotated completely, or have an annotated token outside of gold spans.
 
-    Otherwise nothing contradicts a high probability, and calibration would push all of them to 1.
+    In other documents nothing contradicts a high probability, and calibration would push all probabilities to 1.
     """
     assert targets.missing is not None
     ends = targets.token + targets.width
@@ -74,8 +74,8 @@ class SpanClassifier(Head):
     length_size: width of the length embedding E; 0 for none.
     relu_length_size: width of the length embedding R; 0 for none.
     negative_weight: factor of the loss of spans that are not entities.
-    boundary_smoothing: share of an entity's target probability that is moved to its neighbors (start or end differs by
-        one).
+    boundary_smoothing: share of an entity's target probability that is moved to its neighbors (spans whose start or end
+        differs by one).
     loss_scale: constant factor of the loss, which is summed over the spans.
     consistency: factor of the divergence between the predictions for both copies of a span.
 
@@ -158,20 +158,20 @@ class SpanClassifier(Head):
         tokens = batch.flatten(self.encode(x, batch))
         with torch.autocast(x.device.type, enabled=False):
             length = self._length_table()
-        # Without any span one empty piece, so that there is a gradient.
+        # Without any span, use one empty piece, so that there is a gradient.
         pieces = list(spans.cut(0, len(spans), len(spans), PIECE_TOKENS)) or [Block(0, 0, 0, 0)]
         logits = [self._piece(tokens[piece.low : piece.high], length, spans, piece) for piece in pieces]
         return logits[0] if len(logits) == 1 else torch.cat(logits)
 
     def cross_entropy(self, logits: Tensor, spans: SpanList, targets: SpanTargets) -> Tensor:
-        """Weighted cross entropy, summed over the spans of which the annotation tells whether they are gold spans.
+        """Weighted cross entropy, summed over the spans that are known to be gold spans or not.
 
         Several labels of one span share its target probability equally.
         """
         if not len(spans):
             return logits.sum()
         token, width, label, missing, _ = targets
-        # The targets are class 0 but for a few entries, each a share of one label in one span.
+        # All targets are class 0 except a few entries, each with the share of one label in one span.
         row, found = spans.find(token, width)
         share = found.to(logits.dtype)
         labels_of_span = logits.new_zeros(len(spans)).index_add(0, row, share)

@@ -15,7 +15,7 @@ from .syn_lstm_cell import SynLSTMRecurrence, reading_order
 
 
 class SynLSTM(nn.Module):
-    """One bidirectional layer; a cell of its own for each direction.
+    """One bidirectional layer, with separate cells for the two directions.
 
         i  = sigmoid([h;x])    u  = tanh([h;x])      f = sigmoid([h;x;m])
         i' = sigmoid([h;m])    u' = tanh([h;m])      o = sigmoid([h;x;m])

@@ -1,6 +1,6 @@
 """The recurrence of the Syn-LSTM for both directions at once, with a hand-written gradient.
 
-The documents are sorted from the longest to the shortest, so that each step computes only those that have not ended.
+The documents are sorted from longest to shortest, so that each step computes only documents that have not ended.
 Values per step are stored in reading order: for each step first the forward direction of the documents that have not
 ended, then the backward direction of the same documents, as one dense (2, n, ...) block.
 
@@ -24,11 +24,11 @@ class ReadingOrder(NamedTuple):
     The number 2N means "no state"; its row is zero.
     """
 
-    runs: list[tuple[int, int]]  # (steps, documents in each of them), the number of documents falling
+    runs: list[tuple[int, int]]  # (steps, documents in each of them), by decreasing number of documents
     shape: tuple[int, int]  # (B, T)
     tokens: Tensor  # (2N,) for each state, direction * N + number of the token that it reads
-    states: Tensor  # (2N,) the inverse
-    before: Tensor  # (2N,) for each state, the previous one
+    states: Tensor  # (2N,) the inverse of `tokens`
+    before: Tensor  # (2N,) for each state, the previous state
     outputs: Tensor  # (B * T * 2,) the state in each output
     places: Tensor  # (2N,) for each state, its output
 
@@ -68,8 +68,8 @@ class SynLSTMRecurrence(torch.autograd.Function):
     """Outputs (B, T, 2H), zero in the padding, in at least float32. Call it with autocast disabled.
 
     order: order of the documents.
-    x, m: (N, D) and (N, G), of the same type.
-    input_weight: (2, 4H, D), graph_weight: (2, 4H, G), both of the type of x; the first axis is the direction.
+    x, m: (N, D) and (N, G), of the same dtype.
+    input_weight: (2, 4H, D), graph_weight: (2, 4H, G), both of the dtype of x; the first axis is the direction.
     hidden_weight: (2, 6H, H), bias: (2, 6H).
     """
 
@@ -163,8 +163,8 @@ def gate_gradients(
 ) -> Tensor:
     """(2N, 6H): gradient of the inputs of the gates, in reading order like all arguments.
 
-    d_states: (2N, H), of the states as outputs; overwritten.
-    gates: (2N, 6H), cells: (2N + 1, H), squashed: (2N, H) tanh of the cells, all as computed forwards.
+    d_states: (2N, H), gradient of the states as outputs; overwritten.
+    gates: (2N, 6H), cells: (2N + 1, H), squashed: (2N, H) tanh of the cells, all from the forward pass.
     recurrent: (2, 6H, H).
     """
     hidden = recurrent.shape[2]

@@ -30,11 +30,11 @@ class CRFTagger(Head):
     encoder: builder of the encoder; None for none.
     dropout_rate: rate before the linear layer; None for the rate of `[training] dropout`.
     loss_scale: constant factor of the loss, which is the negative log likelihood summed over the documents.
-    teacher_weight: factor of the loss of documents with a teacher. It is the mean negative log likelihood of the tags
-        over the teacher's distribution given the gold tags.
+    teacher_weight: factor of the loss of documents with a teacher, which is the expected negative log likelihood of the
+        tags under the teacher's distribution given the gold tags.
     teacher_temperature: divisor of the teacher's scores.
     consistency: factor of the divergence between the distributions over tag sequences of both copies of a document. Its
-        gradient takes the expected tags of the other copy as given.
+        gradient treats the expected tags of the other copy as constant.
 
     Shape: x (B, T, D); targets see TagTargets. Predictions are tags (N,) and the terms (N, 5, L) of
     LinearChainCRF.predict.
@@ -116,7 +116,7 @@ class CRFTagger(Head):
         return -self.crf(emissions, tags, mask, partial=partial)
 
     def taught_loss(self, emissions: Tensor, mask: Tensor, steps: Tensor, moves: Tensor) -> Tensor:
-        """Mean negative log likelihood of the tags over the distribution of a teacher, whose counts are given."""
+        """Expected negative log likelihood of the tags under the distribution of a teacher, given by its counts."""
         return -self.crf.expected_log_likelihood(emissions, mask, steps, moves)
 
     def predict(self, x: Tensor, batch: Batch) -> tuple[Tensor, ...]:
@@ -133,7 +133,7 @@ class CRFTagger(Head):
         """The most probable tag sequences of a document: tags (R, T), and their probabilities (R,).
 
         emissions: (T, K); T is at least 1.
-        count: how many; R is smaller if there are fewer sequences.
+        count: maximum number R of sequences.
         """
         rows = torch.from_numpy(emissions).to(self.temperature.device)
         tags, probabilities = self.crf.readings(rows, count, self.temperature)
@@ -156,11 +156,13 @@ class CRFTagger(Head):
         return {name: (part / self.temperature).detach().cpu().numpy() for name, part in parts.items()}
 
     def held_out(self, x: Tensor, batch: Batch) -> HeldOut:
-        """The likelihood of the gold tags; for documents with a teacher its mean over the teacher's distribution given
-        the gold tags, without `teacher_temperature`, which makes that less sure than the teacher is.
+        """The likelihood of the gold tags, for `calibrate`.
 
-        Other documents with missing tags need a token that is known to be outside of entities. Without one, only
-        entities are marked, and the document cannot show that a probability is too high.
+        For documents with a teacher, it is the expected likelihood under the teacher's distribution given the gold
+        tags. `teacher_temperature` is not applied, since it makes that distribution less certain than the teacher.
+
+        Other documents with missing tags count only if a token is known to be outside of entities. Without such a
+        token, the document cannot show that a probability is too high.
         """
         emissions, mask, targets = self.emissions(x, batch), batch.mask, batch.targets
         is_missing = ((targets.tags == MISSING) & mask).any(1)
@@ -196,8 +198,8 @@ class CRFTagger(Head):
 class SoftmaxTagger(CRFTagger):
     """Label each token independently with a softmax; decode to the best legal tag sequence.
 
-    The CRF has constant zero transitions: only the rules of the tag scheme are left of it, for decoding and for the
-    exact probability of each entity among the legal sequences.
+    The transitions of the CRF are constant zeros. The CRF only applies the rules of the tag scheme, in decoding and for
+    the exact probability of each entity among the legal sequences.
 
     label_smoothing: share of the target probability that is spread over all tags.
     class_weights: factor of a token's loss by the label of its gold tag (`O` for tokens outside); 1 for other labels.
@@ -238,7 +240,7 @@ class SoftmaxTagger(CRFTagger):
         return emissions.softmax(-1)
 
     def taught_loss(self, emissions: Tensor, mask: Tensor, steps: Tensor, moves: Tensor) -> Tensor:
-        # cross_entropy would smooth the padding, too.
+        # F.cross_entropy would also smooth the padding.
         smooth = self.label_smoothing / emissions.shape[2]
         target = steps * (1 - self.label_smoothing) + smooth * mask.unsqueeze(-1)
         loss = -(self.weights * target * emissions.log_softmax(-1)).sum(-1)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 POOLINGS = ("mean", "first", "first_last")
 ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
-# Settings of a Hugging Face config that do not change the vectors of words, change their type, or name code.
+# Settings of a Hugging Face config that do not change word vectors, or change only their dtype, or name code.
 DROPPED = {
     "auto_map",
     "chunk_size_feed_forward",
@@ -28,8 +28,8 @@ DROPPED = {
     "torchscript",
     "transformers_version",
 }
-# Families that take a mask of pairs of pieces, (S, L, L). One of pieces, (S, L), Hugging Face compares with 1, and the
-# host waits for the result.
+# Families that take an attention mask of pairs of pieces, (S, L, L). With a mask of pieces, (S, L), Hugging Face
+# compares all values with 1, and the host waits for the result.
 TAKES_PAIRS = {"bert", "camembert", "roberta", "xlm-roberta"}
 # Buffers that some versions of transformers store and others compute.
 COMPUTED = re.compile(r"(^|\.)(position_ids|token_type_ids|inv_freq|masked_bias)$")
@@ -50,7 +50,7 @@ class Pieces(NamedTuple):
 
 
 class Converted(NamedTuple):
-    """Weights of the linear layers, their places and versions, and the transformer with what was made of them."""
+    """Weights of the linear layers, their data pointers and versions, and the transformer with converted weights."""
 
     weights: list[Tensor]
     versions: list[tuple[int, int]]
@@ -77,7 +77,7 @@ class WordTransformer(nn.Module):
     def __init__(self, config: dict[str, Any], pooling: str) -> None:
         super().__init__()
         self.transformer = build_transformer(config)
-        # The pooler is an extra layer over the first piece of a sentence; word vectors do not need it.
+        # Remove the pooler, an extra layer over the first piece of a sentence that word vectors do not need.
         if getattr(self.transformer, "pooler", None) is not None:
             self.transformer.pooler = nn.Identity()
         self.pooling = pooling
@@ -92,7 +92,7 @@ class WordTransformer(nn.Module):
 
     @property
     def rows(self) -> int | None:
-        """Number of rows in the table of pieces; None if the transformer has no such table."""
+        """Number of rows of the embedding table of pieces; None if the transformer has no such table."""
         try:
             table = self.transformer.get_input_embeddings()
         except NotImplementedError:
@@ -133,7 +133,7 @@ class WordTransformer(nn.Module):
         output = (self._convert() if is_prediction else self.transformer)(**inputs)
         hidden = output.last_hidden_state.flatten(0, 1)
         if self.pooling == "mean":
-            # Unlike index_add it needs no atomic operations, so results repeat on a GPU; and it is faster on a CPU.
+            # Unlike index_add, embedding_bag is deterministic on a GPU (no atomic operations), and faster on a CPU.
             return F.embedding_bag(rows, hidden, starts, mode="mean")
         picked = self._pick(hidden, rows, starts, counts)
         if self.pooling == "first":
@@ -144,11 +144,12 @@ class WordTransformer(nn.Module):
         return {**self.__dict__, "_converted": None}
 
     def _convert(self) -> Any:
-        """The transformer, under autocast with linear layers in its type; all else is shared.
+        """The transformer; under autocast, a copy with linear layers in the dtype of autocast that shares all else.
 
-        Autocast would convert them in every call, which takes longer than a sentence. In prediction they are kept until
-        they change. Fused optimizers change them without a new version, so `train` forgets them. To exchange them for
-        the time of a call would not do: other threads may predict at the same time.
+        Autocast would convert the weights in every call, which takes longer than a sentence. In prediction, the
+        converted weights are cached until the weights change. Fused optimizers change weights without a new version,
+        so `train` clears the cache. The weights are not swapped in place, since other threads may predict at the same
+        time.
         """
         if not torch.is_autocast_enabled("cpu"):
             return self.transformer
@@ -160,7 +161,7 @@ class WordTransformer(nn.Module):
         versions = [(weight.data_ptr(), weight._version) for weight in converted.weights]
         if converted.versions != versions:
             dtype = torch.get_autocast_dtype("cpu")
-            # What a copy finds in its memo is not copied.
+            # deepcopy does not copy objects that are in its memo.
             memo: dict[int, Any] = {id(each): each for each in self.transformer.parameters()}
             memo |= {id(each): each for each in self.transformer.buffers()}
             memo |= {id(each): nn.Parameter(each.to(dtype), requires_grad=False) for each in converted.weights}
@@ -179,7 +180,7 @@ class WordTransformer(nn.Module):
         return torch.where((counts > 0).unsqueeze(1), picked, picked.new_zeros(()))
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load weights. Buffers that other versions of transformers store, or do not, make no difference."""
+        """Load weights. Ignore differences in buffers that only some versions of transformers store."""
         own = self.state_dict()
         ignored = list(getattr(self.transformer, "_keys_to_ignore_on_load_unexpected", None) or [])
         known = {
@@ -192,7 +193,7 @@ class WordTransformer(nn.Module):
 
 
 def build_transformer(config: dict[str, Any]) -> nn.Module:
-    """A transformer with random weights; of one with a decoder, only the encoder."""
+    """A transformer with random weights. Of a model with a decoder, only the encoder is built."""
     from transformers import AutoModel
 
     # Hugging Face expects it as an argument of the model, not as part of the config.
@@ -208,7 +209,7 @@ def build_transformer(config: dict[str, Any]) -> nn.Module:
             raise
         # All implementations use the same weights.
         warnings.warn(
-            f"attn_implementation = {attention!r} is not available, the default is used: {error}", stacklevel=2
+            f"attn_implementation = {attention!r} is not available, so the default is used: {error}", stacklevel=2
         )
         transformer = AutoModel.from_config(settings, **fixed)
     return transformer.get_encoder() if settings.is_encoder_decoder else transformer
@@ -221,12 +222,12 @@ def check_attention(name: Any) -> None:
 
 
 def stored_config(config: Any) -> dict[str, Any]:
-    """All settings of a Hugging Face config that matter, as a dictionary for `WordTransformer`."""
+    """The settings of a Hugging Face config that `WordTransformer` uses, as a dictionary."""
     return {**_known(config.to_dict()), "model_type": config.model_type}
 
 
 def hugging_face_config(settings: dict[str, Any]) -> Any:
-    """The Hugging Face config of stored settings, also of those that another version of transformers stored.
+    """The Hugging Face config of stored settings, which another version of transformers may have stored.
 
     Raises ValueError for an unknown model_type. Warns of settings that this version does not allow.
     """
@@ -235,7 +236,7 @@ def hugging_face_config(settings: dict[str, Any]) -> Any:
 
     kind = str(settings.get("model_type"))
     if kind not in CONFIG_MAPPING or kind not in TOKENIZER_MAPPING_NAMES:
-        raise ValueError(f"model_type = {kind!r} is not a transformer for texts that transformers knows")
+        raise ValueError(f"model_type = {kind!r} is not a text model of the package transformers; choose another model")
     known = _known(settings)
     own = set(CONFIG_MAPPING[kind]().to_dict()) | set(inspect.signature(CONFIG_MAPPING[kind]).parameters)
     if known.get("is_encoder_decoder"):  # the decoder is not used, but some families need one layer

@@ -24,7 +24,7 @@ def best_path(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Tensor
         return fused_best_path(emissions, transitions, lengths)
     batch, steps, tags = emissions.shape
     into = transitions.t().contiguous()
-    # The last column belongs to a tag END, with index K, for the steps of the padding.
+    # The last column is the tag END, with index K, for the steps of the padding.
     scores = emissions.new_empty(steps, batch, tags + 1)
     reached = scores[..., :tags]
     reached[0] = emissions[:, 0]
@@ -53,7 +53,7 @@ def best_paths(emissions: Tensor, transitions: Tensor, count: int) -> tuple[Tens
 
     emissions: (T, K) with the start and end scores added to the first and last step; T is at least 1.
     transitions: (K, K), from row to column.
-    count: how many; N is smaller if there are fewer paths whose transitions are all legal.
+    count: maximum number N of paths. Only paths whose transitions are all legal are returned.
     """
     emissions, transitions = emissions.double(), transitions.double()
     # The best paths that end in each tag, (R, K) with R up to `count`.
