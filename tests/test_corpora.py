@@ -177,7 +177,7 @@ def test_lost_relations_of_long_documents_are_counted_in_linear_time():
 
 
 def test_bad_arguments(corpus):
-    with pytest.raises(ValueError, match=r"cannot copy \['tags'\]; it knows \['ents', 'heads', 'sents', 'spans'\]"):
+    with pytest.raises(ValueError, match=r"cannot copy \['tags'\]; choose from \['ents', 'heads', 'sents', 'spans'\]"):
         create_corpus(corpus, copy=["tags"])
     with pytest.raises(ValueError, match="--paths.train"):
         create_corpus(None)
@@ -250,7 +250,7 @@ def test_a_reader_that_splits_documents_says_what_is_lost(related, settings, wor
     with pytest.warns(UserWarning, match=rf"{setting} = {shown} .*gold.spacy .* doc._.relations.*{words}"):
         list(create_corpus(path, **settings)(nlp))
     nlp.add_pipe("nested_ner")
-    with pytest.warns(UserWarning, match=r"without their doc._.relations, doc.spans\['sc'\], or drops them "):
+    with pytest.warns(UserWarning, match=r"without their doc._.relations, doc.spans\['sc'\] "):
         list(create_corpus(path, **settings)(nlp))
 
 
@@ -315,7 +315,7 @@ def test_relations_of_white_space_are_lost_where_it_is(related):
     nlp, _, path = related
     source, target = (Doc(nlp.vocab, words=words) for words in (["Anna", "\n", "Tarvik"], ["anna", "tarvik"]))
     source._.relations = [(source[0:1], source[2:3], "LIVES_IN"), (source[0:1], source[1:2], "LIVES_IN")]
-    with pytest.warns(UserWarning, match="an argument of white space alone, and relations are lost"):
+    with pytest.warns(UserWarning, match="an argument of white space only, and relations are lost"):
         copy_relations(source, target)
     assert [(head.text, tail.text) for head, tail, *_ in target._.relations] == [("anna", "tarvik")]
 

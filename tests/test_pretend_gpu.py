@@ -28,7 +28,7 @@ from spacy_ner_arch.training.calibration import calibrate
 
 pytestmark = [
     pytest.mark.skipif(torch.cuda.is_available(), reason="there is a real GPU"),
-    pytest.mark.filterwarnings("ignore:PyTorch was compiled without cuDNN", "ignore:.*is used nowhere in the config"),
+    pytest.mark.filterwarnings("ignore:PyTorch was compiled without cuDNN", "ignore:.*is not used in the config"),
 ]
 
 # Configs of the fast tests: an embedding of words, a transformer, a shared encoder, spans, tags, relations.

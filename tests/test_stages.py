@@ -139,7 +139,7 @@ def test_a_decay_for_what_has_no_layers(tiny_transformers):
     """Numbers in names of parameters of a head are not those of layers."""
     groups = {"transformer": {}, "sequence_ner": {"learn_rate": 0.1, "layer_decay": 0.5}}
     _, step = make(tiny_transformers["bert"], {"all": {"groups": groups}})
-    with pytest.raises(ValueError, match=r"groups.sequence_ner\]: layer_decay is for the layers of a transformer"):
+    with pytest.raises(ValueError, match=r"groups.sequence_ner\]: layer_decay needs layers of a transformer"):
         step(0)
 
 
@@ -277,7 +277,7 @@ def test_what_is_no_stage(stages, message):
         ({"sequence_ner": {}, "x": {"match": "layer.7"}}, r"groups\.x\] matches no parameter"),
         (
             {"all": {"match": "."}, "crf": {"match": "transitions"}},
-            r"groups\.crf\] gets no parameter: .* belong to groups before it, such as all; put it before them",
+            r"groups\.crf\] gets no parameter: .* belong to earlier groups, such as all; put crf before them",
         ),
         ({"x": {"match": "("}}, r"groups\.x\]: match is not a regular expression"),
     ],

@@ -403,9 +403,9 @@ def test_resuming_with_other_settings_and_corpora(checkpointed, corpus):
     options, folder = checkpointed
     resumed = [*options, "--resume"]
     output = invoke(*resumed, "--training.dropout", "0.3", "--training.max_steps", "6")
-    assert "training.dropout was 0.0, is 0.3" in output and "training.max_steps was 4, is 6" in output
+    assert "training.dropout was 0.0 and is 0.3" in output and "training.max_steps was 4 and is 6" in output
     forced = run_command("train", *resumed, "--force", "--training.max_steps", "6")
-    assert "Resuming although training.max_steps was 4, is 6" in forced
+    assert "Resuming although training.max_steps was 4 and is 6" in forced
     assert read_checkpoint(folder / FILE).values["step"] == 6
     original = corpus.read_bytes()
     try:
@@ -592,7 +592,7 @@ def test_a_full_disk(make_job, monkeypatch, part):
         messages = []
         patch.setattr(command, "fail", lambda _, error: messages.append(str(error)) or sys.exit(1))
         command.run_job(parts._replace(resume=True))
-    assert "after step 4" in messages[0] and "large" in messages[0] and "go on with --resume" in messages[0]
+    assert "after step 4" in messages[0] and "large" in messages[0] and "then use --resume" in messages[0]
     assert f"cannot save to {parts.output}" in messages[0]
     after = files(parts.output)
     assert after.keys() == before.keys() and after[FILE] == before[FILE]
@@ -746,7 +746,7 @@ def train_apart(job, **place):
         after_evaluation(training, *arguments)
 
     loop.Training.after_evaluation = change
-    with pytest.raises(TrainingError, match=r"processes \[1\] have other weights after step 0 than process 0"):
+    with pytest.raises(TrainingError, match=r"processes \[1\] and process 0 have different weights after step 0"):
         config = Config().from_str(job.config, interpolate=False)
         loop.Training(init_nlp(config), None, find_conditions(config)).run()
 

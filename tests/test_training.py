@@ -37,7 +37,7 @@ ROOT = Path(__file__).parent.parent
             r"names \['sequence_nre'\].* it has \['sequence_ner'\]",
         ),
         ('[training]\nfrozen_components = ["tok2vec","sequence_ner"]', r"frozen_components names \['tok2vec'\]"),
-        ('[training]\n\n[paths]\nencoder = "some-model"', "encoder = 'some-model' is used nowhere"),
+        ('[training]\n\n[paths]\nencoder = "some-model"', "encoder = 'some-model' is not used in"),
         (
             '[training]\n\n[training.batcher]\n@batchers = "spacy_ner_arch.Twice.v1"\n\n[components]\n\n'
             "[components.ner]\n\n[components.ner.model]\nconsistency = 0.0",
@@ -106,7 +106,7 @@ def test_an_encoder_shared_with_components_of_spacy(weight, frozen, warns):
 def test_a_calibration_without_a_corpus(trained):
     """As of a pipeline that was made in Python."""
     with pytest.raises(
-        ValueError, match=r"Calibrate.v1: \[corpora.dev\] has no path: give it one, or Calibrate.v1 the"
+        ValueError, match=r"Calibrate.v1: \[corpora.dev\] has no path: give it one, or give Calibrate.v1 the"
     ):
         create_calibrate()(trained)
 
@@ -147,7 +147,7 @@ def test_settings_without_effect_are_shown_at_initialization(tmp_path):
     with pytest.warns(UserWarning) as caught:
         init_nlp(config)
     messages = " ".join(str(w.message) for w in caught)
-    assert "'some-model' is used nowhere" in messages and "annotating_components names ['sequence_nre']" in messages
+    assert "'some-model' is not used in" in messages and "annotating_components names ['sequence_nre']" in messages
 
 
 def test_components_that_are_frozen_or_resumed_are_known(tmp_path, trained):
@@ -173,7 +173,7 @@ def test_settings_are_checked_also_if_all_components_are_resumed(tmp_path, train
     config["paths"] |= {"train": str(tmp_path / "a.spacy"), "dev": str(tmp_path / "a.spacy"), "encoder": "some-model"}
     config["components"]["sequence_ner"] = {"source": str(tmp_path / "old")}
     nlp = init_nlp(config)
-    with pytest.warns(UserWarning, match="'some-model' is used nowhere") as caught:
+    with pytest.warns(UserWarning, match="'some-model' is not used in") as caught:
         for _ in range(2):
             create_console_logger(console_output=False)(nlp, io.StringIO(), io.StringIO())
     assert len(caught) == 1

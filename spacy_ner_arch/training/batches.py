@@ -1,4 +1,4 @@
-"""Batches of a training, which can be drawn again."""
+"""Batches of a training run, which a resumed run can draw again."""
 
 import zlib
 from collections.abc import Iterable, Iterator
@@ -10,12 +10,12 @@ from .random_states import RandomState, random_state, set_random_state
 
 
 class Batches:
-    """Batches of the training corpus as spaCy draws them, with a state of the random numbers of their own.
+    """Batches of the training corpus as spaCy draws them, with a separate random state.
 
     They depend neither on the random numbers that updates draw nor on the process.
 
     source: epoch and examples of each batch.
-    state: state of the random numbers at the beginning.
+    state: random state at the beginning.
 
     `drawn` and `words` count batches and words so far; `checksum` is the CRC-32 of these words.
     """

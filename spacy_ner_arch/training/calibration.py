@@ -24,16 +24,16 @@ def create_calibrate(path: Path | None = None, limit: int = 1000) -> Callable[[L
     """For [training.before_to_disk]: calibrate the probabilities of this package's components before they are stored.
 
     Trained networks are overconfident. One temperature per component is set to maximize the likelihood of held-out
-    documents. With the default settings, predictions stay the same. Other thresholds and alternatives hold for the
-    calibrated probabilities, and decode = "greedy" and "graph" compare those of different spans and components. Frozen
-    components and other factories stay as they are. Relations are calibrated on pairs of right entities, since their
-    probabilities have those of the entities as factors. With a teacher's chain, missing annotation has the teacher's
-    probabilities. Documents without one in which only entities are marked, and nothing is known to be none, do not
-    count; if no others are left, the temperature stays as it is.
+    documents. With the default settings, predictions stay the same. Other thresholds and alternatives apply to the
+    calibrated probabilities, and decode = "greedy" and "graph" compare calibrated probabilities of different spans and
+    components. Frozen components and other factories are not changed. Relations are calibrated on pairs of right
+    entities, since their probabilities are multiplied with those of the entities. With a teacher's chain, missing
+    annotation has the teacher's probabilities. Without a chain, a document in which only entities are annotated, and no
+    token is known to be outside of entities, is ignored. If all documents are ignored, the temperature is not changed.
 
-    path: held-out corpus in .spacy format, which is read as the development corpus of the config is; null for that
-        corpus itself.
-    limit: most examples to use; 0 for all. One number is fitted, so that a sample is enough.
+    path: held-out corpus in .spacy format, which is read with the settings of the development corpus; null for the
+        development corpus itself.
+    limit: maximum number of examples to use; 0 for all. A sample is enough, since only one number is fitted.
     Source: Guo et al. 2017.
     """
     return partial(calibrate, path, limit)
@@ -54,8 +54,8 @@ def calibrate(path: Path | None, limit: int, nlp: Language) -> Language:
 
 
 def held_out_corpus(config: Config, path: Path | None) -> Callable[[Language], Iterable[Example]]:
-    """The development corpus of a config, or the corpus of a path, read with the settings of the former: a component
-    may need the gold annotation that it copies.
+    """The development corpus of a config, or the corpus of a path, read with the settings of the development corpus: a
+    component may need the gold annotation that the reader copies.
     """
     name = config["training"]["dev_corpus"]
     reader: Any = None
@@ -67,8 +67,8 @@ def held_out_corpus(config: Config, path: Path | None) -> Callable[[Language], I
         reader = dot_to_object(config, name)
     if path is None and isinstance(reader, dict) and reader.get("path", "") is None:
         raise ValueError(
-            f"spacy_ner_arch.Calibrate.v1: [{name}] has no path: give it one, or Calibrate.v1 the path of a held-out "
-            "corpus"
+            f"spacy_ner_arch.Calibrate.v1: [{name}] has no path: give it one, or give Calibrate.v1 the path of a "
+            "held-out corpus"
         )
     if path is not None:
         has_path = isinstance(reader, dict) and "path" in reader

@@ -1,4 +1,4 @@
-"""Checkpoints: all that a training needs to go on after a kill.
+"""Checkpoints, from which a training run resumes after a crash.
 
 A checkpoint is one safetensors file: tensors, and JSON values in its header. Schedules and the position in the corpus
 are not in it, since a resumed training draws the same batches again (`training.loop`).
@@ -20,7 +20,7 @@ from ..bridge.storage import tensors_checksum
 from ..formats.files import sync_path
 
 FILE = "checkpoint.safetensors"
-# Raised with every change of what is stored.
+# Increase with every change of the stored format.
 VERSION = 1
 
 
@@ -40,20 +40,20 @@ class Checkpoint(NamedTuple):
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint in the place of an older one, which stays if this fails or is killed.
+    """Replace a checkpoint. The old one is kept if writing fails or the process is killed.
 
     Raises OSError if it cannot be written.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
     values = {**checkpoint.values, "version": VERSION, "package": __version__}
     values["checksum"] = tensors_checksum(values, tensors)
-    # A folder, since safetensors writes a file with a name of its own first, which a kill would leave.
+    # Write into a temporary folder: safetensors creates a file with a random name first, which a kill would leave.
     folder = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(folder, ignore_errors=True)
     try:
         folder.mkdir()
         save_file(tensors, folder / path.name, {"values": json.dumps(values)})
-        # safetensors lets nobody else read the file.
+        # safetensors makes the file readable only for its owner.
         (folder / path.name).chmod(stat.S_IMODE(folder.stat().st_mode) & 0o666)
         sync_path(folder / path.name)
         os.replace(folder / path.name, path)
@@ -75,7 +75,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
                     f"{path} has version {version}, of spacy_ner_arch {package}; this is spacy_ner_arch {__version__} "
                     f"with version {VERSION}. Resume with that release, or {remedy}"
                 )
-            # Copies, since tensors of the file keep it open, and Windows does not replace an open file.
+            # Clone the tensors: they would keep the file open, and Windows does not replace an open file.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - no mapping
         if values.pop("checksum") != tensors_checksum(values, tensors):
             raise ValueError("its checksum is wrong")

@@ -11,10 +11,10 @@ from spacy.language import Language
 from spacy.schemas import ConfigSchemaTraining
 from spacy.util import is_package
 
-# Of new configs. project.yml gives it to all configs, also to those without a transformer.
+# Transformer of new configs. project.yml sets it in all configs, including those without a transformer.
 DEFAULT_TRANSFORMER = "roberta-base"
 
-# What was shown of a pipeline: each of its components and the logger check its settings.
+# Warnings that were shown for a pipeline, since each of its components and the logger check its settings.
 _shown: WeakKeyDictionary[Language, set[str]] = WeakKeyDictionary()
 
 
@@ -38,7 +38,7 @@ def warn_of_settings(nlp: Language) -> None:
 def unknown_settings(config: dict[str, Any]) -> Iterator[str]:
     """Descriptions of names in [training] that are not settings.
 
-    config: as the user gave it. The config of a pipeline lacks them: spaCy drops what it does not know.
+    config: config of the user. The config of a pipeline lacks these names, since spaCy drops unknown settings.
     """
     known = list(ConfigSchemaTraining.__annotations__)
     for name in config.get("training", {}):
@@ -50,8 +50,8 @@ def unknown_settings(config: dict[str, Any]) -> Iterator[str]:
 def untrained_encoders(nlp: Language, frozen: set[str]) -> Iterator[str]:
     """Descriptions of `tok2vec` components that are not trained, since their last listener is frozen.
 
-    spaCy passes all gradients to the encoder when the last listener is updated. The transformers of this package pass
-    them on in any case, and so does its encoder if its own listeners are over it.
+    spaCy passes all gradients to the encoder when the last listener is updated. The transformers of this package
+    receive them in any case, and so does spacy_ner_arch.TorchTok2Vec.v1 if its listeners are from this package.
     """
     pipe: Any
     for name, pipe in nlp.components:
@@ -70,7 +70,8 @@ def untrained_encoders(nlp: Language, frozen: set[str]) -> Iterator[str]:
 
 
 def unequal_losses(nlp: Language, frozen: set[str]) -> Iterator[str]:
-    """Descriptions of encoders that components of this package share with others, whose losses are far larger."""
+    """Descriptions of encoders that components of this package share with other components that have far larger
+    losses."""
     pipe: Any
     for name, pipe in nlp.components:
         resting = {*frozen, *nlp.disabled}
@@ -85,7 +86,7 @@ def unequal_losses(nlp: Language, frozen: set[str]) -> Iterator[str]:
 
 
 def entities_not_scored(nlp: Language, config: dict[str, Any]) -> Iterator[str]:
-    """A description of components whose entities are not scored, since the reader sets gold entities before them."""
+    """Descriptions of components whose entities are not scored, since the reader sets gold entities first."""
     corpus = config["training"].get("dev_corpus") or ""
     reader = config.get("corpora", {}).get(corpus.removeprefix("corpora."))
     if (
@@ -101,8 +102,8 @@ def entities_not_scored(nlp: Language, config: dict[str, Any]) -> Iterator[str]:
     ]
     if names:
         yield (
-            f'[{corpus}] copy has "ents": the gold entities stay in the place of those of {names}, so that ents_f is 1 '
-            'and relations are scored between gold entities; remove "ents" from it'
+            f'[{corpus}] copy has "ents": the gold entities replace those of {names}, so that ents_f is 1 and '
+            'relations are scored between gold entities; remove "ents" from copy'
         )
 
 
@@ -117,8 +118,9 @@ def useless_settings(config: dict[str, Any], source: str, names: Sequence[str]) 
     steps, frequency = training.get("max_steps") or 0, training.get("eval_frequency") or 0
     if 0 < steps < frequency:
         yield (
-            f"[training] eval_frequency = {frequency} is above max_steps = {steps}: the pipeline is scored before the "
-            f"first update only, and model-best is the untrained one; lower eval_frequency to a divisor of {steps}"
+            f"[training] eval_frequency = {frequency} is above max_steps = {steps}: the pipeline is scored only before "
+            "the first update, and model-best is the untrained pipeline; lower eval_frequency to a divisor of "
+            f"{steps}"
         )
     models = [block.get("model") or {} for block in config.get("components", {}).values()]
     twice = (training.get("batcher") or {}).get("@batchers") == "spacy_ner_arch.Twice.v1"
@@ -140,10 +142,10 @@ def useless_settings(config: dict[str, Any], source: str, names: Sequence[str]) 
     for name, value in config.get("paths", {}).items():
         if (name, value) == ("encoder", DEFAULT_TRANSFORMER):
             continue
-        # The config of a pipeline no longer shows what its components were sourced from.
+        # The config of a pipeline no longer shows the pipelines from which its components were sourced.
         is_used = f"${{paths.{name}}}" in source or is_pipeline(value)
         if value and name not in ("train", "dev") and not is_used:
-            yield f"[paths] {name} = {value!r} is used nowhere in the config; choose a config that has such a component"
+            yield f"[paths] {name} = {value!r} is not used in the config; choose a config with such a component"
 
 
 def is_pipeline(value: Any) -> bool:

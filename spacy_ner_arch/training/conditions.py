@@ -1,4 +1,4 @@
-"""Conditions of a training: what must not change until it is resumed."""
+"""Conditions of a training run, which must not change before it is resumed."""
 
 import json
 import os
@@ -14,13 +14,13 @@ from . import parallel
 
 
 def find_conditions(config: Config, code: Path | None = None, output: Path | None = None) -> dict[str, Any]:
-    """Everything that determines the result of a training: settings, content of the files, number of processes.
+    """Everything that determines the result of a training run: settings, content of the files, number of processes.
 
-    Files are those of [corpora], those of [initialize], such as word vectors and labels, pipelines that components are
-    taken from, and the file with functions to register.
+    The files are those of [corpora] and [initialize], such as word vectors and labels, the pipelines from which
+    components are sourced, and `code`.
 
-    code: this file.
-    output: folder that the training writes. A pipeline in it can be a source, and is replaced.
+    code: file with functions to register.
+    output: output folder of the training. A pipeline in it is skipped: it can be a source, but training replaces it.
     """
     filled = config.interpolate()
     sources = {
@@ -46,18 +46,18 @@ def flatten(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def find_differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Descriptions of what differs between the conditions of two trainings."""
+    """Descriptions of the differences between the conditions of two training runs."""
     found = []
     for name in sorted(before["settings"].keys() | now["settings"].keys()):
         values = [conditions["settings"].get(name, "not there") for conditions in (before, now)]
         if values[0] != values[1]:
-            found.append(f"{name} was {values[0]!r}, is {values[1]!r}")
+            found.append(f"{name} was {values[0]!r} and is {values[1]!r}")
     for name in sorted(before["files"].keys() & now["files"].keys()):
         if before["files"][name] != now["files"][name]:
             place = f" ({now['settings'][name]})" if name in now["settings"] else ""
             found.append(f"the content of {name}{place} has changed")
     if before["processes"] != now["processes"]:
-        found.append(f"the number of processes was {before['processes']}, is {now['processes']}")
+        found.append(f"the number of processes was {before['processes']} and is {now['processes']}")
     return found
 
 

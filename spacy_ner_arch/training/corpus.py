@@ -30,26 +30,27 @@ def create_corpus(
     limit: int = 0,
     augmenter: Callable | None = None,
 ) -> Callable[[Language], Iterator[Example]]:
-    """spacy.Corpus.v1 that copies gold annotation to the predicted documents, as if another component had set it.
+    """spacy.Corpus.v1 that also copies gold annotation to the predicted documents, as if a component had set it.
 
-    Use it for components that need the annotation of others, or to score them independently of those others.
+    Use it for components that read the annotation of other components, or to score them independently of these.
 
     path: .spacy file or folder with .spacy files.
     copy: any of "ents" (entities), "spans" (all of doc.spans), "heads" (dependency tree, parts of speech and sentence
         starts) and "sents" (sentence starts alone, unless "heads" copies a tree).
-    share: share of the documents that get the annotation; the others are left to annotating components. It is sampled
-        whenever the corpus is read: once for the whole training, or in every pass with [training] max_epochs = -1.
-    The other arguments are those of spacy.Corpus.v1. Relations and sentence starts stay if the augmenter keeps the
+    share: share of the documents that get the annotation; the others are left to annotating components. The documents
+        are sampled whenever the corpus is read: once for the whole training, or in every pass with [training]
+        max_epochs = -1.
+    The other arguments are those of spacy.Corpus.v1. Relations and sentence starts are kept if the augmenter keeps the
     number of words.
     """
     unknown = sorted(set(copy) - set(COPIERS))
     if unknown:
-        raise ValueError(f"spacy_ner_arch.Corpus.v1 cannot copy {unknown}; it knows {sorted(COPIERS)}")
+        raise ValueError(f"spacy_ner_arch.Corpus.v1 cannot copy {unknown}; choose from {sorted(COPIERS)}")
     if not 0 <= share <= 1:
-        raise ValueError(f"spacy_ner_arch.Corpus.v1: share = {share}; it is between 0 and 1")
+        raise ValueError(f"spacy_ner_arch.Corpus.v1: share = {share} must be between 0 and 1")
     if path is None:
         raise ValueError(
-            "spacy_ner_arch.Corpus.v1: no path; set [paths] train and dev, or --paths.train and --paths.dev"
+            "spacy_ner_arch.Corpus.v1: path is missing; set [paths] train and dev, or --paths.train and --paths.dev"
         )
     corpus = GoldCorpus(
         path,
@@ -62,10 +63,10 @@ def create_corpus(
 
 
 class GoldCorpus(Corpus):
-    """spaCy's corpus. Warns where it splits documents that lose relations or doc.spans, if a component reads them."""
+    """spaCy's corpus. Warns if a split document loses relations or doc.spans that a component reads."""
 
     def __call__(self, nlp: Language) -> Iterator[Example]:
-        """The examples of all files that `find_docbins` finds, also if the name of the folder begins with a dot."""
+        """The examples of all files that `find_docbins` finds, even if the name of the folder begins with a dot."""
         self._layers = {getattr(pipe, "gold_layer", "doc.ents") for _, pipe in nlp.components} - {"doc.ents"}
         docs = self.read_docbin(nlp.vocab, find_docbins(self.path))
         make_examples = self.make_examples_gold_preproc if self.gold_preproc else self.make_examples
@@ -73,7 +74,7 @@ class GoldCorpus(Corpus):
             yield from self.augmenter(nlp, example)
 
     def read_docbin(self, vocab: Any, locs: Any) -> Iterator[Doc]:
-        """The documents of the files that have a token; warns about the first one that loses annotation."""
+        """The documents of the files, except empty ones. Warns about the first document that loses annotation."""
         docs = filter(len, chain.from_iterable(read_docbin(path, vocab) for path in locs))
         for doc in islice(docs, self.limit if self.limit >= 1 else None):
             is_split = (self.gold_preproc and doc.has_annotation("SENT_START")) or 0 < self.max_length <= len(doc)
@@ -83,8 +84,8 @@ class GoldCorpus(Corpus):
                     self._layers = set()
                     setting = "gold_preproc = true" if self.gold_preproc else f"max_length = {self.max_length}"
                     warnings.warn(
-                        f"spacy_ner_arch.Corpus.v1: {setting} splits documents of {self.path} into sentences, without "
-                        f"their {', '.join(sorted(lost))}, or drops them (for example {quote(doc.text)}); set "
+                        f"spacy_ner_arch.Corpus.v1: {setting} drops documents of {self.path}, or splits them into "
+                        f"sentences without their {', '.join(sorted(lost))} (for example {quote(doc.text)}); set "
                         "max_length = 0 and gold_preproc = false, or store each sentence as a document",
                         stacklevel=2,
                     )
@@ -94,33 +95,33 @@ class GoldCorpus(Corpus):
 def augment(
     augmenter: Callable[[Language, Example], Iterator[Example]], nlp: Language, example: Example
 ) -> Iterator[Example]:
-    """The examples that an augmenter makes of one. The augmenters of spaCy lose relations, and sentence starts of a
-    document without a tree: copy these.
+    """The examples that an augmenter makes from one example. Copies what the augmenters of spaCy lose: relations, and
+    sentence starts of documents without a tree.
     """
     for augmented in augmenter(nlp, example):
         source, target = example.reference, augmented.reference
         if has_relations(source) and not has_relations(target):
             copy_relations(source, target)
-        # Unknown starts would become false ones.
+        # Partly unknown starts are not copied, since they would become false.
         if source.has_annotation("SENT_START", require_complete=True) and not target.has_annotation("SENT_START"):
             copy_sentences(source, target)
         yield augmented
 
 
 def word_map(source: Doc, target: Doc) -> dict[int, int] | None:
-    """The token of a document in the place of each word of another one; None for another number of words. White space
-    does not count.
+    """Map each word of `source` to the word of `target` with the same index; None if the numbers of words differ.
+    White space is not a word.
     """
     words, others = ([token.i for token in doc if not token.is_space] for doc in (source, target))
     return dict(zip(words, others, strict=True)) if len(words) == len(others) else None
 
 
 def copy_sentences(source: Doc, target: Doc) -> None:
-    """Copy sentence starts to a document with other words, of which there are as many."""
+    """Copy sentence starts to a document with the same number of words. Warns if the numbers differ."""
     place = word_map(source, target)
     if place is None:
         warnings.warn(
-            "spacy_ner_arch.Corpus.v1: the augmenter changes the number of words, and sentence starts are lost; let "
+            "spacy_ner_arch.Corpus.v1: the augmenter changes the number of words, and sentence starts are lost; make "
             "the augmenter set them",
             stacklevel=2,
         )
@@ -131,7 +132,7 @@ def copy_sentences(source: Doc, target: Doc) -> None:
 
 
 def copy_relations(source: Doc, target: Doc) -> None:
-    """Copy relations to a document with other words, of which there are as many."""
+    """Copy relations to a document with the same number of words. Warns if relations are lost."""
     relations = get_relations(source)
     place = word_map(source, target) or {}
 
@@ -145,10 +146,10 @@ def copy_relations(source: Doc, target: Doc) -> None:
         if head is not None and tail is not None:
             moved.append(relation._replace(head=head, tail=tail))
     if len(moved) < len(relations):
-        # One text, so that Python shows it once.
+        # A constant message, so that Python shows the warning once.
         warnings.warn(
             "spacy_ner_arch.Corpus.v1: the augmenter changes the number of words, or a relation has an argument of "
-            "white space alone, and relations are lost; let the augmenter set doc._.relations of what it makes",
+            "white space only, and relations are lost; make the augmenter set doc._.relations of its documents",
             stacklevel=2,
         )
     if moved or not relations:
@@ -175,7 +176,7 @@ def copy_spans(example: Example) -> None:
 
 def copy_heads(example: Example) -> None:
     """Copy the gold tree and parts of speech where they align; a token that does not align becomes a root. Without a
-    gold tree, copy nothing, so that a component that needs one raises its error."""
+    gold tree, copy nothing, so that a component that needs a tree raises its error."""
     reference, predicted = example.reference, example.predicted
     if not reference.has_annotation("DEP"):
         return
@@ -203,8 +204,8 @@ def copy_sents(example: Example) -> None:
     to_predicted, to_reference = example.alignment.y2x, example.alignment.x2y
     starts = {0}
     for sent in reference.sents:
-        # One gold token may be several predicted ones: take the first. One predicted token may be several gold ones:
-        # take it only if it begins with this one.
+        # If a gold token aligns with several predicted tokens, take the first. If a predicted token aligns with several
+        # gold tokens, take it only if the sentence starts at the first of these.
         first = to_predicted[sent.start][:1]
         if len(first) and to_reference[int(first[0])][0] == sent.start:
             starts.add(int(first[0]))

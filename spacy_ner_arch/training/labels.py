@@ -1,4 +1,4 @@
-"""Registered callback that adds labels to a trained component before its training goes on."""
+"""Registered callback that adds labels to a trained component before further training."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,7 +7,7 @@ from typing import Any
 from spacy.language import Language
 from spacy.util import registry
 
-# What can be added to a relation_extractor.
+# Keys of the dictionary for a relation_extractor.
 KEYS = {"labels", "types", "type_pairs"}
 
 
@@ -15,8 +15,8 @@ KEYS = {"labels", "types", "type_pairs"}
 def create_add_labels(labels: dict[str, list[str] | dict[str, Any]]) -> Callable[[Language], Language]:
     """For [initialize.before_init]: add labels to components that come from a trained pipeline (`source`).
 
-    spaCy does not initialize such components, so that they get no labels from the corpus. What a component has learned
-    about its other labels stays.
+    spaCy does not initialize such components, so they get no labels from the corpus. The weights of the other labels of
+    a component are kept.
 
     labels: new labels of each component, by its name. For a relation_extractor they can be a dictionary with labels,
         types and type_pairs: new entity types, and new type pairs if they are restricted (lists by label if they are
@@ -49,7 +49,8 @@ def add_labels(labels: dict[str, list[str] | dict[str, Any]], nlp: Language) -> 
 
 
 def as_list(name: str, key: str, block: dict[str, Any]) -> list[str]:
-    """A list of strings in the block of a component; an empty one if it is not there. Raises ValueError for others."""
+    """The list of strings under a key of a component's block; empty if the key is missing. Raises ValueError for any
+    other value."""
     value = block.get(key) or []
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ValueError(f"[initialize.before_init] labels.{name}.{key} = {value!r} is not a list of strings")

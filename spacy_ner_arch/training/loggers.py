@@ -1,4 +1,4 @@
-"""Training log with the parts of losses and their weights."""
+"""Training log with parts of losses and loss weights."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -21,8 +21,8 @@ def create_console_logger(
 ) -> Callable[..., tuple[Log, Callable[[], None]]]:
     """spacy.ConsoleLogger.v3, with learn rates, parts of losses and loss weights.
 
-    The learn rates are those of spacy_ner_arch.Stages.v1, which overrule the initial learn rate that spaCy prints.
-    Parts of losses (such as `relation_extractor_transe`) and loss weights are in a line below each row.
+    The learn rates of spacy_ner_arch.Stages.v1 replace the initial learn rate that spaCy prints. Parts of losses (such
+    as `relation_extractor_transe`) and loss weights are in a line below each row.
 
     The arguments are those of spacy.ConsoleLogger.v3.
     """
@@ -33,7 +33,7 @@ def create_console_logger(
 def _set_up(
     table: Callable, console_output: bool, nlp: Language, stdout: IO = sys.stdout, stderr: IO = sys.stderr
 ) -> tuple[Log, Callable[[], None]]:
-    warn_of_settings(nlp)  # components that come from another pipeline are not initialized, which would show them
+    warn_of_settings(nlp)  # sourced components are not initialized, and only initialization would show these warnings
     if console_output:
         stdout.writelines(f"{line}\n" for line in stage_rates(nlp.config["training"]))
     log_row, finish = table(nlp, stdout, stderr)
@@ -48,7 +48,7 @@ def _set_up(
 
 
 def stage_rates(training: dict[str, Any]) -> Iterator[str]:
-    """One line per stage with the learn rate of each group, the first one of a schedule."""
+    """One line per stage with the learn rate of each group; of a schedule, the first rate."""
     callback = training.get("before_update") or {}
     if callback.get("@callbacks") != "spacy_ner_arch.Stages.v1":
         return

@@ -1,8 +1,8 @@
 """spaCy's training loop in one or several processes, with checkpoints.
 
-The steps are those of spaCy's `train_while_improving`. A resumed training runs the same loop from the beginning,
-without updates and with the scores of the checkpoint, up to the step of the checkpoint. Then all schedules, the stages
-and the position in the corpus are where they were, and the state of the pipeline and of the optimizer is set.
+The steps are those of spaCy's `train_while_improving`. A resumed run executes the same loop from the beginning, without
+updates and with the scores of the checkpoint, up to the step of the checkpoint. Then all schedules, the stages and the
+position in the corpus are the same as before, and the state of the pipeline and of the optimizer is restored.
 """
 
 import random
@@ -47,13 +47,14 @@ class Training:
 
     nlp: the initialized pipeline with the full config.
     output: folder for model-best, model-last and the checkpoint, which the first process writes; None to store nothing.
-    conditions: what must not change until the training is resumed, see `conditions.find_conditions`.
+    conditions: conditions that must not change before the run is resumed, see `conditions.find_conditions`.
     use_gpu: number of the GPU, which must be active already; -1 for the CPU.
-    saved: checkpoint to resume from; None to begin.
-    force: resume although the corpus gives other batches than before.
-    minutes: also write a checkpoint when so much time has passed since the last; None for evaluations only.
+    saved: checkpoint to resume from; None to start from the beginning.
+    force: resume even if the corpus yields different batches than before.
+    minutes: also write a checkpoint when this time has passed since the last one; None to write them only after
+        evaluations.
 
-    In a group of processes (`training.parallel`), each makes this object and calls `run`.
+    In a group of processes (`training.parallel`), each process makes this object and calls `run`.
     """
 
     def __init__(
@@ -90,11 +91,11 @@ class Training:
         set_random_state(self.start)
         batches = create_train_batches(nlp, train_corpus, self.settings["batcher"], self.settings["max_epochs"])
         self.batches = Batches(batches, self.start)
-        if parallel.rank():  # each process has a dropout of its own
+        if parallel.rank():  # each process samples different dropout
             fix_random_seed(random.randrange(2**31) + parallel.rank())
         self.scores: dict[int, float] = dict(saved.values["scores"]) if saved else {}
         self.seconds: float = saved.values["seconds"] if saved else 0.0
-        # The checkpoint whose step the loop has not reached yet.
+        # The checkpoint that the loop still has to reach.
         self.replayed = saved
         trained = [pipe for name, pipe in nlp.pipeline if name not in self.frozen]
         self.sums = UpdateSum([p for p in trained if isinstance(getattr(p, "model", None), Model)])
@@ -104,7 +105,7 @@ class Training:
         settings, msg = self.settings, Printer(no_print=True)
         if self.replayed is not None:
             refill = partial(refill_caches, self.nlp, self.replayed.values["has_cache"])
-            self.nlp.update = refill  # type: ignore[method-assign]  # of this object, until `resume` removes it
+            self.nlp.update = refill  # type: ignore[method-assign]  # on this object, until `resume` removes it
         stdout.write(msg.info(f"Pipeline: {self.nlp.pipe_names}") + "\n")
         if self.frozen:
             stdout.write(msg.info(f"Frozen components: {self.frozen}") + "\n")
@@ -150,8 +151,8 @@ class Training:
             finish()
         if self.replayed is not None:
             raise TrainingError(
-                f"the checkpoint is that of step {self.replayed.values['step']}, but with this config the training "
-                f"ends at step {step}: raise [training] max_steps, or max_epochs"
+                f"the checkpoint is from step {self.replayed.values['step']}, but with this config the training ends "
+                f"at step {step}: raise [training] max_steps or max_epochs"
             )
         if self.output.last is not None:
             if not is_evaluated:
@@ -159,7 +160,7 @@ class Training:
             stdout.write(msg.good("Saved pipeline to output directory", self.output.last) + "\n")
 
     def shares(self) -> Iterator[tuple[int, list[Example]]]:
-        """Epoch and examples of this process for each update."""
+        """For each update, the epoch and this process's share of the examples."""
         for epoch, batch in self.batches:
             if self.replayed is None:
                 self.sums.begin()
@@ -172,17 +173,17 @@ class Training:
             return self.settings["logger"](self.nlp, stdout, stderr)
 
     def evaluate(self) -> tuple[float, dict[str, Any]]:
-        """Score on the development corpus, in the first process, and the scores it is made of."""
+        """Score on the development corpus and the scores that it consists of, computed in the first process."""
         step = self.batches.drawn - 1
         if self.replayed is not None:
-            # With another eval_frequency, the last score before.
+            # If eval_frequency has changed, use the last score before this step.
             return self.scores[max(known for known in self.scores if known <= step)], {}
         score, scores = parallel.broadcast(self.score() if not parallel.rank() else (0.0, {}))
         self.scores[step] = float(score)
         return score, scores
 
     def after_evaluation(self, info: dict[str, Any], is_best: bool) -> None:
-        """Add up losses, save, and check that all processes have the same weights."""
+        """Sum the losses, save, and check that all processes have the same weights."""
         add_losses(info["losses"], parallel.gather(dict(info["losses"])), self.nlp.pipe_names)
         with self.nlp.select_pipes(disable=self.frozen):
             update_meta(self.settings, self.nlp, info)
@@ -201,12 +202,12 @@ class Training:
         others = [number for number, other in enumerate(values) if other != values[0]]
         if others:
             raise TrainingError(
-                f"processes {others} have other {what} than process 0. Readers, batchers, augmenters and callbacks of "
-                "the config must do the same in every process: set PYTHONHASHSEED=0, or train in one process"
+                f"processes {others} and process 0 have different {what}. Readers, batchers, augmenters and callbacks "
+                "of the config must do the same in every process: set PYTHONHASHSEED=0, or train in one process"
             )
 
     def progress(self, info: dict[str, Any]) -> dict[str, Any]:
-        """How far the training is, as JSON values."""
+        """Progress of the training, as JSON values."""
         return {
             "step": info["step"],
             "seconds": info["seconds"],
@@ -220,8 +221,8 @@ class Training:
         values = saved.values
         if values["batches"] != self.batches.checksum and not self.force:
             raise TrainingError(
-                "the corpus gives other batches than before the checkpoint, although config and files are the same: a "
-                "reader, batcher or augmenter does not depend on [training] seed alone. --force resumes anyway"
+                "the corpus yields other batches than before the checkpoint, although config and files are the same: a "
+                "reader, batcher or augmenter depends on more than [training] seed. Use --force to resume anyway"
             )
         del self.nlp.update
         set_training_state(self.nlp, self.optimizer, saved)
@@ -235,10 +236,7 @@ class Training:
 
 
 def refill_caches(nlp: Language, has_cache: bool, examples: list[Example], **arguments: Any) -> None:
-    """Take the place of `nlp.update` in steps that were made before the checkpoint.
-
-    Compute the vectors again that frozen transformers have in their caches.
-    """
+    """Replace `nlp.update` in the steps before the checkpoint: only recompute the caches of frozen transformers."""
     for _, node in nodes(nlp) if has_cache else ():
         cache = node.attrs.get("cache")
         if cache is not None and get_shim(node).frozen:

@@ -9,7 +9,7 @@ from spacy.util import registry
 
 # Bounds of s: without them a weight would grow without limit while its loss approaches zero.
 LOW, HIGH = -3.0, 3.0
-# Number of updates whose mean loss is the unit; a single one may have few or short documents.
+# Number of updates whose mean loss is the unit. A single update may have few or short documents.
 FIRST = 10
 
 
@@ -27,11 +27,11 @@ class LossWeight(Protocol):
 
 
 class ScheduledWeight:
-    """The numbers of a schedule in order, then the last one."""
+    """The numbers of a schedule in order; after the end, the last one."""
 
     def __init__(self, values: Iterable[float]) -> None:
         self._values = iter(values)
-        # Numbers so far, for another training: generators cannot begin again.
+        # Numbers so far, for the next training run: generators cannot restart.
         self._past: list[float] = []
         if not self._advance():
             raise ValueError("loss_weight: the schedule is empty")
@@ -48,7 +48,7 @@ class ScheduledWeight:
         self._advance()
 
     def _advance(self) -> bool:
-        """Go to the next number. Returns whether there is one."""
+        """Go to the next number. Returns False if there is none."""
         value = next(self._values, None)
         if value is None:
             return False
@@ -64,7 +64,7 @@ class ScheduledWeight:
 class LearnedWeight:
     """exp(-s), where s minimizes exp(-s) L + s: a larger loss gets a smaller weight.
 
-    L is measured in units of the mean of the first losses. Losses are sums times a constant that each model chooses; a
+    L is measured in units of the mean of the first losses: each model scales its loss by a different constant, and a
     loss that is always below exp(-3) would drive s to its bound.
     """
 
@@ -93,7 +93,7 @@ class LearnedWeight:
 
 @registry.misc("spacy_ner_arch.LearnedWeight.v1")
 def create_learned_weight(learn_rate: float = 0.01) -> LearnedWeight:
-    """For `loss_weight` of a component: a learned factor exp(-s) of its loss L, which minimizes exp(-s) L + s.
+    """For `loss_weight` of a component: a learned factor exp(-s) of its loss L, where s minimizes exp(-s) L + s.
 
     L is measured in units of the mean of its first ten values. The factor starts at 1, stays between exp(-3) and
     exp(3), and does not change in updates without items. When the losses fall, all factors grow, which also raises the

@@ -23,10 +23,10 @@ class Output:
     """The output folder of a training, to which the first process writes.
 
     folder: None to store nothing.
-    nlp, optimizer: what is stored.
-    before_to_disk: gives the pipeline to write for the pipeline that is trained.
-    conditions: what must not change until the training is resumed, see `conditions.find_conditions`.
-    minutes: after how much time since the last checkpoint another one is due; None for never.
+    nlp, optimizer: pipeline and optimizer to store.
+    before_to_disk: callback from the trained pipeline to the pipeline to write.
+    conditions: conditions that must not change before the run is resumed, see `conditions.find_conditions`.
+    minutes: time after the last checkpoint at which the next one is due; None for never.
 
     last: path of model-last; None to store nothing.
     """
@@ -66,7 +66,7 @@ class Output:
     def write_checkpoint(self, progress: dict[str, Any], losses: dict[str, float]) -> None:
         """Write a checkpoint. All processes must call this.
 
-        progress: how far the training is, as JSON values; the step is among them.
+        progress: progress of the training, as JSON values, including the step.
         losses: losses of this process since the last evaluation.
         """
         if self.folder is None:
@@ -87,7 +87,7 @@ class Output:
             **progress,
             "processes": processes,
             "has_cache": any(node.attrs.get("cache") for _, node in nodes(self.nlp)),
-            # Losses of spaCy's components are numbers of NumPy.
+            # Losses of spaCy's components are NumPy numbers.
             "performance": json.loads(json.dumps(self.nlp.meta.get("performance", {}), default=float)),
             "conditions": self.conditions,
         }
@@ -97,8 +97,8 @@ class Output:
             raise self.saving_error(progress["step"], error) from error
 
     def saving_error(self, step: int, error: OSError) -> TrainingError:
-        """The error that is raised when the folder cannot be written."""
+        """The error for a folder that cannot be written."""
         return TrainingError(
             f"cannot save to {self.folder} after step {step} ({error}). The checkpoint and the pipelines that were "
-            "saved before are intact: check the free space and the permissions of the folder, and go on with --resume"
+            "saved before are intact: check the free space and the permissions of the folder, then use --resume"
         )

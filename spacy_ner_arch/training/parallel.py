@@ -1,7 +1,7 @@
-"""Data-parallel training: several processes with the same pipeline, each on its share of every batch.
+"""Data-parallel training: several processes with the same pipeline, each on a share of every batch.
 
-All processes draw the same batches. Their gradients, losses and word counts are added up before an update
-(`update_sum`), so that all of them make the same one, which is that of a single process but for the order of sums.
+All processes draw the same batches. Their gradients, losses and word counts are summed before an update (`update_sum`),
+so that all processes make the same update as a single process would, except for rounding.
 """
 
 import multiprocessing
@@ -26,9 +26,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 T = TypeVar("T")
-# The others wait while the first process evaluates and saves.
+# Timeout of the other processes while the first process evaluates and saves.
 WAIT = timedelta(days=7)
-# Seconds in which the end of a killed process is noticed.
+# Seconds within which the end of a killed process is noticed.
 GRACE = 5.0
 
 
@@ -55,7 +55,7 @@ def join_group(gpu: int, **place: Any) -> None:
     gpu: number of the GPU; -1 for the CPU.
     place: init_method, rank and world_size of torch.distributed.
     """
-    # Import it before there is a group: its functions keep the group of that moment, even after `leave_group`.
+    # Import this before there is a group: its functions keep the group at import, even after `leave_group`.
     import torch.distributed.nn  # noqa: F401 - as above
 
     if gpu >= 0:
@@ -67,8 +67,8 @@ def join_group(gpu: int, **place: Any) -> None:
 
 
 def leave_group() -> None:
-    """Leave the group at the end of the work, if there is one, and end its threads. A thread that still releases a
-    tensor while the interpreter ends aborts the process."""
+    """Leave the group, if there is one, and end its threads. A thread that releases a tensor while the interpreter
+    exits would abort the process."""
     if in_group():
         dist.destroy_process_group()
 
@@ -76,10 +76,10 @@ def leave_group() -> None:
 def run_group(work: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> None:
     """Run a function in several processes of this machine that form a group.
 
-    work: a function of a module, called in each process with its arguments. It joins the group by `join_group`, with
-        the keyword arguments that it gets. A process fails by an exception or sys.exit(1).
+    work: a module-level function, called in each process with its arguments. It must call `join_group` with the keyword
+        arguments that it gets. A process fails by an exception or sys.exit(1).
     arguments: arguments for each process.
-    Raises ChildProcessError when one has failed, after stopping the others.
+    Raises ChildProcessError when a process has failed, after stopping the others.
     """
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
@@ -96,7 +96,7 @@ def run_group(work: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -
             left = list(processes)
             while left:
                 connection.wait([process.sentinel for process in left])
-                # Read once, as in `find_cause`: the others are looked at in the next round.
+                # Read the exit codes once, as in `find_cause`. Later ends are handled in the next round.
                 ended = [process for process in left if process.exitcode is not None]
                 if any(process.exitcode for process in ended):
                     number = find_cause(processes)
@@ -113,13 +113,13 @@ def run_group(work: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -
 
 
 def find_cause(processes: Sequence[BaseProcess]) -> int:
-    """Number of the process that failed first, some of which have ended.
+    """Number of the process that failed first. At least one process has ended.
 
-    When one is killed, the others fail since they lose its connection. Its own end can be noticed later than theirs.
+    When a process is killed, the others fail since they lose the connection to it. Its end can be noticed after theirs.
     """
     end = time.monotonic() + GRACE
     while True:
-        # Read once: a process can end between two reads.
+        # Read the exit codes once: a process can end between two reads.
         found = [process.exitcode for process in processes]
         codes = [code or 0 for code in found]
         running = [process.sentinel for process, code in zip(processes, found, strict=True) if code is None]
@@ -132,7 +132,7 @@ def describe_exit(code: int) -> str:
 
 
 def _run(work: Callable[..., None], arguments: tuple[Any, ...], place: dict[str, Any]) -> None:
-    # Ctrl+C reaches the parent, which stops all.
+    # Ignore Ctrl+C here: it also reaches the parent, which stops all processes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if not os.environ.get("OMP_NUM_THREADS"):
@@ -142,7 +142,7 @@ def _run(work: Callable[..., None], arguments: tuple[Any, ...], place: dict[str,
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent is killed. Otherwise it would wait for the others or go on unnoticed."""
+    """End this process when its parent is killed. It would otherwise wait for other processes or run on unnoticed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     connection.wait([parent.sentinel])
@@ -174,7 +174,7 @@ def gather(value: T) -> list[T]:
 def first_before_others() -> Iterator[None]:
     """Let the first process run the block before all others, so that downloads happen once.
 
-    If it fails, it leaves the group, and the others end without a message of their own.
+    If the block fails there, the first process leaves the group, and the others end without a message.
     """
     if rank() and broadcast(False):
         leave_group()
@@ -191,14 +191,14 @@ def first_before_others() -> Iterator[None]:
 
 
 def broadcast_tensors(tensors: Sequence[Tensor]) -> None:
-    """Overwrite the tensors by those of the first process."""
+    """Overwrite the tensors with those of the first process."""
     if size() > 1:
         for tensor in tensors:
             dist.broadcast(tensor, 0)
 
 
 def share(batch: Sequence[Any]) -> list[Any]:
-    """The documents of a batch that are for this process, some of each length; copies of a document stay together."""
+    """This process's share of the documents of a batch, with a mix of lengths. Copies of a document stay together."""
     if size() == 1:
         return list(batch)
     copies = Counter(map(id, batch))

@@ -1,4 +1,4 @@
-"""The state of a pipeline and of its optimizers: what updates change, with names that are the same in every process."""
+"""The state of a pipeline and of its optimizers that updates change, with the same names in every process."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +13,7 @@ from ..bridge.storage import tensors_checksum
 from .checkpoint import Checkpoint, TrainingError
 from .loss_weights import LearnedWeight
 
-# Of the optimizer of thinc: arrays by parameter.
+# Attributes of thinc's optimizer that hold arrays by parameter.
 MOMENTS = ("mom1", "mom2", "averages")
 
 
@@ -26,7 +26,7 @@ def nodes(nlp: Language) -> Iterator[tuple[str, Model]]:
 
 
 def modules(node: Model) -> Iterator[tuple[Any, nn.Module]]:
-    """The torch modules of a layer, with the shims that hold them: those of this package, and thinc's."""
+    """The torch modules of a layer, with their shims: those of this package and thinc's."""
     for shim in node.shims:
         module = getattr(shim, "_model", None)
         if isinstance(module, nn.Module):
@@ -55,7 +55,7 @@ def weights_checksum(nlp: Language) -> int:
 
 
 def set_weights(nlp: Language, tensors: dict[str, Tensor]) -> None:
-    """Copy stored weights into the pipeline. Raises TrainingError if they are those of other layers."""
+    """Copy stored weights into the pipeline. Raises TrainingError if they do not fit its layers."""
     own = weights(nlp)
     stored = {f"weights/{name}": tensor for name, tensor in parts(tensors, "weights")}
     for name in sorted(own.keys() | stored.keys()):
@@ -73,8 +73,8 @@ def set_weights(nlp: Language, tensors: dict[str, Tensor]) -> None:
 def optimizer_keys(nlp: Language) -> dict[str, tuple[tuple[Any, str], torch.device | None]]:
     """Map stable names of parameters to their keys in thinc's optimizer, which differ between processes.
 
-    Also the device of parameters in a TorchShim, whose moments are torch tensors; None for those of thinc, whose
-    moments are arrays.
+    The second value is the device of a parameter in a TorchShim, whose moments are torch tensors; None for a parameter
+    of thinc, whose moments are arrays.
     """
     keys: dict[str, tuple[tuple[Any, str], torch.device | None]] = {}
     for name, node in nodes(nlp):
@@ -107,9 +107,9 @@ def training_state(nlp: Language, optimizer: Optimizer) -> Checkpoint:
 
 
 def set_training_state(nlp: Language, optimizer: Optimizer, checkpoint: Checkpoint) -> None:
-    """Put the pipeline and the optimizer into a stored state.
+    """Restore a stored state of the pipeline and the optimizer.
 
-    Raises TrainingError if it is that of another pipeline.
+    Raises TrainingError if it is the state of another pipeline.
     """
     values, tensors = checkpoint
     set_weights(nlp, tensors)
@@ -117,8 +117,8 @@ def set_training_state(nlp: Language, optimizer: Optimizer, checkpoint: Checkpoi
     stored = {name for kind in MOMENTS for name, _ in parts(tensors, kind)} | values["updates"].keys()
     if unknown := sorted(stored - keys.keys()):
         raise TrainingError(
-            f"the checkpoint has an optimizer state of {unknown[0]}, which this pipeline does not have: it is that of "
-            "another pipeline"
+            f"the checkpoint has an optimizer state of {unknown[0]}, which this pipeline does not have: it is from "
+            "another pipeline; start again with --force instead of --resume"
         )
     for kind in MOMENTS:
         held = getattr(optimizer, kind)
@@ -149,7 +149,7 @@ def learned_weights(nlp: Language) -> Iterator[tuple[str, LearnedWeight]]:
 
 
 def parts(tensors: dict[str, Tensor], prefix: str) -> Iterator[tuple[str, Tensor]]:
-    """The tensors whose names begin with a prefix, without it."""
+    """The tensors whose names begin with a prefix, under their names without the prefix."""
     for name, tensor in tensors.items():
         if name.startswith(f"{prefix}/"):
             yield name.removeprefix(f"{prefix}/"), tensor

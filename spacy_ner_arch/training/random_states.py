@@ -1,4 +1,4 @@
-"""States of the random numbers of this process, which checkpoints have as JSON values."""
+"""Random states of this process, as JSON values for checkpoints."""
 
 import random
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from ..bridge.cupy_seed import seed_cupy
 
 
 class RandomState(NamedTuple):
-    """State of the random numbers of Python, NumPy and torch on the CPU, as these give it."""
+    """Random states of Python, NumPy and torch on the CPU, in the formats of these packages."""
 
     python: tuple[Any, ...]
     numpy: dict[str, Any]
@@ -26,7 +26,7 @@ def random_state() -> RandomState:
 
 
 def set_random_state(state: RandomState) -> None:
-    """Go on with the random numbers that follow a state."""
+    """Restore a state."""
     random.setstate(state.python)
     np.random.set_state(state.numpy)
     torch.set_rng_state(state.torch)
@@ -44,7 +44,7 @@ def to_json(state: RandomState) -> dict[str, Any]:
 
 
 def from_json(values: dict[str, Any]) -> RandomState:
-    """The state of which `to_json` made these values."""
+    """Inverse of `to_json`."""
     version, numbers, gauss = values["python"]
     numpy_state = values["numpy"]
     key = np.array(numpy_state["state"]["key"], dtype=np.uint32)
@@ -56,9 +56,9 @@ def from_json(values: dict[str, Any]) -> RandomState:
 
 
 def device_random_state() -> dict[str, Any]:
-    """State of the random numbers of the GPU, as JSON values; empty on a CPU.
+    """Random state of the GPU, as JSON values; empty on a CPU.
 
-    CuPy cannot tell its state: it gets a new seed here, so that a resumed training goes on with the same numbers.
+    CuPy cannot export its state: it gets a new seed here, so that a resumed training draws the same numbers.
     """
     seed = seed_cupy(get_current_ops())
     return {} if seed is None else {"cupy": seed, "cuda": as_hex(torch.cuda.get_rng_state())}

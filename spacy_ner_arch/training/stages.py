@@ -21,7 +21,7 @@ LAYER = re.compile(r"\.(\d+)\.")
 
 @registry.callbacks("spacy_ner_arch.Stages.v1")
 def create_stages(stages: dict[str, dict[str, Any]]) -> Callable[[Language, dict[str, Any]], None]:
-    """For [training.before_update]: train in stages, each with its own groups of parameters and their rates.
+    """For [training.before_update]: train in stages, each with its own groups of parameters and learning rates.
 
     One stage gives groups of parameters their own rates (discriminative fine-tuning). With several stages, parameters
     that the current stage does not mention are frozen. A frozen transformer runs in evaluation mode and its vectors are
@@ -37,14 +37,14 @@ def create_stages(stages: dict[str, dict[str, Any]]) -> Callable[[Language, dict
             match: regular expression that is searched in `component.layer.parameter`; null for all parameters of the
                 component with the name of the group. A parameter belongs to the first group that it matches.
             learn_rate: number or schedule; null for that of [training.optimizer].
-            layer_decay: in transformers, factor of the rate for each layer below the highest one of the group, and once
-                more for what is below all layers, such as the embeddings; null for one rate.
+            layer_decay: in transformers, factor of the rate for each layer below the highest layer of the group, and
+                once more for parameters below all layers, such as the embeddings; null for one rate.
             weight_decay: decay of weights, not of biases and normalization; null for L2 of [training.optimizer].
     The other settings of [training.optimizer] hold for all groups. Gradients are clipped by their norm over all
     parameters of a module (the transformer, or a head with its encoder).
 
-    Raises ValueError before the first update if a group gets no parameter, and warns if it gets only constant or frozen
-    ones.
+    Raises ValueError before the first update if a group gets no parameter. Warns if it gets only constant or frozen
+    parameters.
     Source: Howard and Ruder 2018; layer_decay: Clark et al. 2020; two stages for a transformer under a BiLSTM-CRF,
     NER-Research.
     """
@@ -59,7 +59,7 @@ class Stages:
         self.stages = stages
         self._starts: list[tuple[int, str]] = []
         self._current: str | None = None
-        # Rates, and the groups of parameters that have them, with a factor.
+        # Rates, and the groups of parameters that have them, each with its factor.
         self._running: list[tuple[Iterator[float], list[tuple[ParameterGroup, float]]]] = []
 
     def __call__(self, nlp: Language, info: dict[str, Any]) -> None:
@@ -114,7 +114,7 @@ class Stages:
 def check(stages: dict[str, dict[str, Any]]) -> None:
     """Raise ValueError for invalid stages."""
     if not stages:
-        raise ValueError("spacy_ner_arch.Stages.v1: no stage; give [training.before_update.stages.NAME]")
+        raise ValueError("spacy_ner_arch.Stages.v1: no stage; add a block [training.before_update.stages.NAME]")
     *earlier, _ = stages
     for name, stage in stages.items():
         where = f"[training.before_update.stages.{name}]"
@@ -155,7 +155,7 @@ def find_groups(nlp: Language, name: str, stage: dict[str, Any]) -> dict[str, di
             where = f"[training.before_update.stages.{name}.groups.{group}]"
             raise ValueError(f"{where}: match is not a regular expression: {error}") from error
     found: dict[str, dict[TorchShim, frozenset[str]]] = {group: {} for group in patterns}
-    earlier: dict[str, str] = {}  # for a group, one before it that gets a parameter which both match
+    earlier: dict[str, str] = {}  # for a group, an earlier group that gets a parameter which both match
     layers = set()
     for layer, shim in layer_shims(nlp):
         layers.add(layer)
@@ -171,13 +171,13 @@ def find_groups(nlp: Language, name: str, stage: dict[str, Any]) -> dict[str, di
         decay = stage["groups"][group].get("layer_decay")
         if decay is not None and not any(isinstance(shim.module, WordTransformer) for shim in parts):
             raise ValueError(
-                f"[training.before_update.stages.{name}.groups.{group}]: layer_decay is for the layers of a "
-                "transformer, and the group has none of this package"
+                f"[training.before_update.stages.{name}.groups.{group}]: layer_decay needs layers of a transformer of "
+                "this package, and the group has none; remove layer_decay"
             )
         if not parts and group in earlier:
             raise ValueError(
                 f"[training.before_update.stages.{name}.groups.{group}] gets no parameter: those that it matches "
-                f"belong to groups before it, such as {earlier[group]}; put it before them"
+                f"belong to earlier groups, such as {earlier[group]}; put {group} before them"
             )
         if not parts:
             raise ValueError(
@@ -196,7 +196,7 @@ def by_layer(shim: TorchShim, names: frozenset[str], decay: float | None) -> dic
         return {1.0: names}
     lowest, highest = min(numbers.values()), max(numbers.values())
     factors: dict[float, set[str]] = {}
-    below = True  # In the order of the module, embeddings precede the layers, and what follows them is above them.
+    below = True  # In the order of the module, embeddings precede the layers; parameters after the layers are above.
     for name, _ in shim.module.named_parameters():
         if name in names:
             below = below and name not in numbers
@@ -206,7 +206,7 @@ def by_layer(shim: TorchShim, names: frozenset[str], decay: float | None) -> dic
 
 
 def warn_of_idle(nlp: Language, name: str, groups: dict[str, dict[TorchShim, frozenset[str]]]) -> None:
-    """Warn about groups of a stage that have only parameters which are never trained."""
+    """Warn about groups of a stage whose parameters are all never trained."""
     frozen = nlp.config.interpolate()["training"].get("frozen_components") or ()
     layers = {shim: layer for layer, shim in layer_shims(nlp)}
     excluded = {shim for component in frozen for layer, shim in layer_shims(nlp) if layer.startswith(f"{component}.")}

@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 @registry.batchers("spacy_ner_arch.Twice.v1")
 def create_twice(batcher: Callable[[Iterable[T]], Iterable[list[T]]]) -> Callable[[Iterable[T]], Iterator[list[T]]]:
-    """Create a batcher that gives the batches of another one, with each example twice.
+    """Create a batcher that yields the batches of another batcher, with each example twice.
 
-    Dropout differs between both copies of a document. `consistency` of a head keeps its predictions for them close.
+    The two copies of a document get different dropout. `consistency` of a head keeps their predictions close.
 
     batcher: for example spacy.batch_by_padded.v1.
     """

@@ -1,4 +1,4 @@
-"""Sums over all processes of what an update consists of: gradients, losses and word counts."""
+"""Sum gradients, losses and word counts of an update over all processes."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,16 +14,16 @@ from ..bridge.shim import TorchShim
 from .parallel import size
 from .pipeline_state import modules
 
-# Numbers of a tensor from which on it gets a message of its own, which costs about 0.5 ms but no copies.
+# Size from which a tensor gets a separate message, which costs about 0.5 ms but no copies.
 LARGE = 1 << 18
-# Numbers of a tensor from which on blocks of zeros in it are looked for, and numbers of a block.
+# Size from which a tensor is searched for blocks of zeros, and size of a block.
 SPARSE, BLOCK = 1 << 14, 32
 
 
 class Gradient(NamedTuple):
     """Gradient of a parameter.
 
-    value: None if the parameter has none.
+    value: the gradient; None if the parameter has none.
     """
 
     parameter: Tensor
@@ -32,9 +32,9 @@ class Gradient(NamedTuple):
 
 
 class UpdateSum:
-    """Adds up over all processes what an update consists of.
+    """Sum gradients, losses and word counts of an update over all processes.
 
-    pipes: the components that are trained.
+    pipes: the trained components.
 
     `begin` must be called before every update of the components. Within the context `in_updates`, the sums are made
     before the first component is updated. (spaCy's loop leaves no other place for it.)
@@ -45,13 +45,13 @@ class UpdateSum:
         self.counts: list[tuple[Tensor, Tensor]] | None = None
 
     def begin(self) -> None:
-        """Remember the word counts before the update."""
+        """Store the word counts before the update."""
         if size() > 1:
             self.counts = [(buffer, buffer.clone()) for buffer in self._counters()]
 
     @contextmanager
     def in_updates(self) -> Iterator[None]:
-        """Within the context, all models of thinc add up their gradients before they are updated."""
+        """Within the context, thinc models sum their gradients over all processes before they are updated."""
         if size() == 1:
             yield
             return
@@ -68,7 +68,7 @@ class UpdateSum:
             Model.finish_update = finish_update  # type: ignore[method-assign]  # as it was
 
     def finish(self) -> None:
-        """Add up, unless that was done in this update."""
+        """Compute the sums, unless that was done in this update."""
         if self.counts is None:
             return
         counts, self.counts = self.counts, None
@@ -79,7 +79,7 @@ class UpdateSum:
         dist.all_reduce(sums)
         for pipe, loss in zip(own, sums[len(gradients) :].tolist(), strict=True):
             pipe.update_loss = loss
-        # What no process has a gradient for is left alone, as in a single process.
+        # Parameters without a gradient in any process are left unchanged, as in a single process.
         used = [gradient for gradient, number in zip(gradients, sums.tolist(), strict=False) if number]
         values = [torch.zeros_like(g.parameter) if g.value is None else g.value for g in used]
         summed = add_up(values + [buffer - before for buffer, before in counts])
@@ -90,7 +90,7 @@ class UpdateSum:
                 torch.add(before, added, out=buffer)
 
     def _counters(self) -> Iterator[Tensor]:
-        """Buffers of integers, which count."""
+        """Integer buffers, which are counters."""
         for pipe in self.pipes:
             for node in pipe.model.walk():
                 for _, module in modules(node):
@@ -104,7 +104,7 @@ def float_buffers(node: Model) -> Iterator[Tensor]:
 
 
 def add_losses(losses: dict[str, float], parts: list[dict[str, float]], names: Iterable[str]) -> None:
-    """Set the losses to the sums over all processes. Loss weights, which are among them, are the same in all."""
+    """Set the losses to their sums over all processes. Loss weights among them are the same in all processes."""
     loss_weights = {f"{name}_weight" for name in names}
     for name in dict.fromkeys(name for part in parts for name in part):
         found = [part[name] for part in parts if name in part]
@@ -112,7 +112,7 @@ def add_losses(losses: dict[str, float], parts: list[dict[str, float]], names: I
 
 
 def find_gradients(node: Model) -> Iterator[Gradient]:
-    """Gradients of a layer, of torch modules and of thinc's own parameters, without those that are frozen."""
+    """Gradients of the torch modules and the thinc parameters of a layer, without frozen parameters."""
     for shim, module in modules(node):
         if isinstance(shim, TorchShim):
             shim.flush()
@@ -126,17 +126,17 @@ def find_gradients(node: Model) -> Iterator[Gradient]:
 
 
 def set_gradient(node: Model, name: str, value: Tensor) -> None:
-    """Set the gradient of a parameter of thinc."""
+    """Set the gradient of a thinc parameter."""
     node.set_grad(name, cast(Any, torch2xp(value, ops=node.ops)))
 
 
 def add_up(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Sums of tensors over all processes. Small ones of the same type and device go in one message.
+    """Sums of tensors over all processes. Small tensors of the same dtype and device are sent in one message.
 
-    Large tensors are overwritten, since copies of them take as long as the message. On a CPU, blocks of them that are
-    zero in all processes are left out, such as the rows of an embedding that no process has used.
+    Large tensors are overwritten, since copying them takes as long as the message. On a CPU, their blocks that are zero
+    in all processes are not sent, such as the rows of an embedding that no process has used.
     """
-    # The strides could differ between processes, which must send the same messages.
+    # Make tensors contiguous: strides may differ between processes, but all must send the same messages.
     summed = [tensor.detach().contiguous() for tensor in tensors]
     blocks = used_blocks(summed)
     sent = [tensor.view(-1, BLOCK)[blocks[i]] if i in blocks else tensor for i, tensor in enumerate(summed)]
@@ -159,7 +159,7 @@ def add_up(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def used_blocks(tensors: Sequence[Tensor]) -> dict[int, Tensor]:
-    """Blocks that are not zero in all processes, for each large tensor on the CPU that has few of them."""
+    """Blocks that are not zero in every process, for each large tensor on the CPU with few such blocks."""
     large = [i for i, x in enumerate(tensors) if x.is_cpu and x.numel() > SPARSE and x.numel() % BLOCK == 0]
     if not large:
         return {}
