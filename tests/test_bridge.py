@@ -571,7 +571,7 @@ def test_a_model_of_relations_needs_pairs(pairs):
     nlp.add_pipe("relation_extractor", config={"model": model})
     examples = related_examples(nlp)
     nlp.initialize(lambda: examples)
-    with pytest.raises(ValueError, match="needs the candidate pairs, which its component finds"):
+    with pytest.raises(ValueError, match="needs candidate pairs, which its component finds"):
         nlp.get_pipe("relation_extractor").model.predict([eg.predicted for eg in examples])
 
 

@@ -934,7 +934,7 @@ def test_debug_data_counts_the_relations_of_each_extractor_for_itself(tmp_path):
         (
             {"relations": "softmax"},
             ["--training.annotating_components", "[]", "--corpora.train.copy", '["ents"]'],
-            "but no sentences are set on",
+            "has no sentences: put a sentencizer",
         ),
         ({}, ["--paths.train", "empty.spacy"], "sequence_ner: train has no entities"),
         ({}, ["--paths.train", "none.spacy"], "there is no none.spacy; check [paths] train or --paths.train"),

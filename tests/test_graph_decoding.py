@@ -515,7 +515,7 @@ def test_type_pairs_by_label_are_label_data():
     assert learned.get_pipe("relation_extractor").cfg["type_pairs"] == [["PER", "LOC"], ["PER", "ORG"], ["PER", "PER"]]
     pipe.add_types(["ANIMAL"], {"LEFT": [["ANIMAL", "LOC"], ["PER", "LOC"]]})
     assert pipe.cfg["type_pairs"]["LEFT"] == [["PER", "LOC"], ["ANIMAL", "LOC"]] and "ANIMAL" in pipe.cfg["types"]
-    with pytest.raises(ValueError, match="relation_extractor: its type_pairs are by label"):
+    with pytest.raises(ValueError, match="relation_extractor: the type_pairs of the component are by label"):
         pipe.add_types([], [["PER", "LOC"]])
 
 

@@ -11,7 +11,7 @@ from .tags import LabelledSpan
 
 
 def same_tokens(eg: Example) -> bool:
-    """Whether both sides have the same tokens, so that no alignment is needed."""
+    """Whether reference and predicted document have the same tokens, so that no alignment is needed."""
     return eg.predicted.to_array(ORTH).tobytes() == eg.reference.to_array(ORTH).tobytes()
 
 
@@ -19,8 +19,8 @@ def align_each(eg: Example, gold: Iterable[Span]) -> list[tuple[int, int] | None
     """Start and end of each gold span in the predicted tokens; None if its bounds do not match them."""
     if same_tokens(eg):
         return [(span.start, span.end) for span in gold]
-    # `Example.get_aligned_spans_y2x` does not tell which spans match. With each access to the alignment, spaCy compares
-    # all tokens.
+    # `Example.get_aligned_spans_y2x` does not return which spans match. Access the alignment once, since spaCy compares
+    # all tokens at each access.
     to_predicted = eg.alignment.y2x
 
     def find(span: Span) -> tuple[int, int] | None:
@@ -34,7 +34,7 @@ def align_each(eg: Example, gold: Iterable[Span]) -> list[tuple[int, int] | None
 
 
 def _bare(span: Span) -> str:
-    """What spaCy compares of two spans."""
+    """The text of a span that spaCy compares."""
     return span.text.lower().strip().replace(" ", "")
 
 

@@ -12,18 +12,18 @@ from .describe import quote
 from .entities import remove_ids, scored_spans
 from .scores import get_score, set_score
 
-# Their key in doc.spans. Their probabilities are in attrs["scores"] of the group.
+# Key of the alternatives in doc.spans. Their probabilities are in attrs["scores"] of the group.
 ALTERNATIVES = "alternatives"
 
-# Smallest probability that nothing is in the place of an entity. It bounds the log odds of certain entities.
+# Minimum probability that there is no entity at a position. It bounds the log odds of certain entities.
 LEAST_NOTHING = 1e-6
 
 
 def set_alternatives(doc: Doc, found: Iterable[tuple[Span, float]], labels: Container[str]) -> list[Span]:
-    """Replace the alternatives with these labels, and keep those with others, which another component has set.
+    """Replace the alternatives with these labels. Keep those with other labels, which another component has set.
 
     found: the new alternatives and their probabilities, in the order of the text.
-    Returns the spans with other labels that are removed since they have no probability.
+    Returns the spans with other labels that were removed because they have no probability.
     """
     present = scored_spans(doc.spans[ALTERNATIVES]) if ALTERNATIVES in doc.spans else []
     others = [(span, score) for span, score in present if span.label_ not in labels]
@@ -51,7 +51,7 @@ def entities_and_alternatives(doc: Doc) -> tuple[list[Span], np.ndarray]:
         if len(scores) != len(group):
             raise ValueError(
                 f'doc.spans["{ALTERNATIVES}"] of {quote(doc.text)} has {len(group)} spans, but its attrs["scores"] has '
-                f"{len(scores)} probabilities; give one for each span, or leave this key to sequence_ner"
+                f"{len(scores)} probabilities; give one for each span, or use another key than that of sequence_ner"
             )
         for span, score in zip(group, scores, strict=True):
             found.setdefault((span.start, span.end, span.label_), (span, float(score)))
@@ -64,12 +64,12 @@ def entities_and_alternatives(doc: Doc) -> tuple[list[Span], np.ndarray]:
 
 
 def span_gains(bounds: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Log odds of spans against nothing in their place. For spans without overlaps, their sum is the log odds of all of
-    them against none.
+    """Log odds of each span against no entity in its place. For spans that do not overlap, the sum is the log odds of
+    all of them against none.
 
-    A span alone has the log odds of its probability. Of spans that share a token at most one is right, so the
-    probability of none is 1 minus their sum. Spans that are connected only through others are taken as independent,
-    given these.
+    An isolated span has the log odds of its probability. Of spans that share a token, at most one is right, so the
+    probability of none is 1 minus their sum. Spans that are connected only through other spans are treated as
+    conditionally independent given these.
 
     bounds: (n, 2), first token and exclusive end.
     probabilities: (n,) that the span is an entity with its label; inf for a certain one, which overlaps no other.
@@ -79,7 +79,7 @@ def span_gains(bounds: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     shares = np.where(certain, 0.0, probabilities).astype(np.float64)
 
     def log_nothing(stops: np.ndarray) -> np.ndarray:
-        """Sums before each place of the log probability that no span covers it."""
+        """Cumulative sums of the log probability that no span covers a position."""
         covered = np.zeros(int(bounds.max(initial=0)) + 1)
         np.add.at(covered, starts, shares)
         np.subtract.at(covered, stops, shares)
@@ -93,9 +93,9 @@ def span_gains(bounds: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
 
 def set_entities(doc: Doc, entities: Sequence[Span], probabilities: Sequence[float]) -> None:
-    """Replace the entities of a document, and keep what it says about other tokens.
+    """Replace the entities of a document, and keep its annotation of other tokens.
 
-    probabilities: for `span._.score`; inf for entities that keep what they have.
+    probabilities: values for `span._.score`; inf for entities that keep their value.
     """
     kept = {(span.start, span.end, span.label_): span for span in doc.ents}
     covered = {token for span in entities for token in range(span.start, span.end)}

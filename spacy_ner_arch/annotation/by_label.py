@@ -15,22 +15,22 @@ ByLabel = Mapping[str, Any] | Sequence[Sequence[Any]]
 def by_label(setting: str, given: ByLabel, as_value: Callable[[Any], Value]) -> dict[str, Value]:
     """The values of a setting by label.
 
-    as_value: makes a value of what the config has, or raises ValueError or TypeError.
-    Raises ValueError for bad values, for keys that a stored config would not give back, such as `per:title`, and for
-    labels that a list names twice.
+    as_value: function from the value in the config to the value; may raise ValueError or TypeError.
+    Raises ValueError for bad values, for keys that change when a config is stored and read, such as `per:title`, and
+    for labels that a list names twice.
     """
     if isinstance(given, Mapping):
         if lost := [label for label in given if not _can_be_key(label)]:
             example = json.dumps([[lost[0], given[lost[0]]]], ensure_ascii=False)
             raise ValueError(
-                f"{setting} has the keys {lost}, which a stored config would not give back; give all of {setting} as a "
-                f"list of [label, value], such as {example}"
+                f"{setting} has the keys {lost}, which cannot be stored in a config; give all of {setting} as a list "
+                f"of [label, value], such as {example}"
             )
         given = list(given.items())
     values: dict[str, Value] = {}
     for row in given:
         if len(row) != 2 or not isinstance(row[0], str):
-            raise ValueError(f"{setting} has {row!r}; a row is [label, value]")
+            raise ValueError(f"{setting} has {row!r}; give rows of [label, value]")
         label, value = row
         if label in values:
             raise ValueError(f"{setting} names the label {label!r} twice")
@@ -42,7 +42,7 @@ def by_label(setting: str, given: ByLabel, as_value: Callable[[Any], Value]) -> 
 
 
 def _can_be_key(label: str) -> bool:
-    """Whether a section of a config has the same key again after it was stored."""
+    """Whether a config has the same key after it was stored and read."""
     config = {"section": {label: 0}}
     try:
         return bool(Config().from_str(Config(config).to_str()) == config)

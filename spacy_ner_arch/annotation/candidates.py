@@ -21,7 +21,7 @@ class Candidates(NamedTuple):
 
     entities: in the order of the text.
     pairs: (P, 2) int64, head and tail as indices into `entities`.
-    regions: (P, 2) int64, the tokens [start, end) by which a pair is judged, such as the sentences that it spans.
+    regions: (P, 2) int64, the tokens [start, end) from which a pair is classified, such as the sentences that it spans.
     types: (E,) int64, numbers of the entity types for the model; see `with_types`.
     """
 
@@ -36,17 +36,17 @@ class Candidates(NamedTuple):
         return token_bounds(self.entities)
 
     def select(self, kept: np.ndarray) -> "Candidates":
-        """Some of the pairs, by index or mask, with all entities."""
+        """Select pairs by index or mask; keep all entities."""
         return self._replace(pairs=self.pairs[kept], regions=self.regions[kept])
 
     def with_types(self, names: Sequence[str]) -> "Candidates":
-        """The same with the numbers of the entity types: from 1 in the order of the names, 0 for other types."""
+        """Add the numbers of the entity types: from 1 in the order of the names, 0 for other types."""
         numbers = {name: i for i, name in enumerate(names, start=1)}
         types = np.array([numbers.get(span.label_, 0) for span in self.entities], dtype=np.int64)
         return self._replace(types=types)
 
     def in_words(self, words: Words) -> "CandidateWords":
-        """The places of entities and pairs in words. An entity of white space alone is the word behind it."""
+        """Convert token indices to word indices. An entity of white space only becomes the word after it."""
         starts, ends = words.from_tokens(self.bounds).T
         starts = starts.clip(max=max(0, len(words) - 1))
         bounds = np.stack([starts, np.maximum(ends, starts + 1)], axis=1)
@@ -57,7 +57,7 @@ class Candidates(NamedTuple):
 
 
 class CandidateWords(NamedTuple):
-    """Places of `Candidates` in words, for a document with white space.
+    """`Candidates` with word indices, for a document with white space.
 
     bounds: (E, 2) int64, first word and exclusive end of the entities.
     Other fields: as for `Candidates`, with the words of the regions.
@@ -81,8 +81,8 @@ def create_entity_pairs(
     """All ordered pairs of two different entities.
 
     within: "sentence" for pairs whose entities begin in the same sentence (sentences must be set by another component),
-        "document" for all pairs. A pair is judged by all sentences that it spans, so distant pairs are slow.
-    max_distance: most words between the two entities; null for any number.
+        "document" for all pairs. The model reads all sentences that a pair spans, so distant pairs are slow.
+    max_distance: maximum number of words between the two entities; null for no limit.
     spans_key: take the entities from doc.spans[spans_key], where they may overlap, instead of doc.ents.
     """
     if within not in WITHIN:
@@ -94,14 +94,15 @@ def create_entity_pairs(
 
 @dataclass(frozen=True)
 class EntityPairs:
-    """Candidate generator of `spacy_ner_arch.EntityPairs.v1`: Doc -> Candidates. Time is linear in the pairs."""
+    """Candidate generator of `spacy_ner_arch.EntityPairs.v1`: Doc -> Candidates. Time is linear in the number of
+    pairs."""
 
     within: str = "sentence"
     max_distance: int | None = None
     spans_key: str | None = None
 
     def entities(self, doc: Doc) -> Sequence[Span]:
-        """Entities of the document in the order of the text. Duplicates in doc.spans are one entity."""
+        """Entities of the document in the order of the text. Duplicates in doc.spans count as one entity."""
         if self.spans_key is None:
             return doc.ents
         spans = {(span.start, span.end, span.label_): span for span in doc.spans.get(self.spans_key, ())}
@@ -110,7 +111,7 @@ class EntityPairs:
     def __call__(self, doc: Doc, entities: Sequence[Span] | None = None) -> Candidates:
         """The candidates of a document.
 
-        entities: to pair, in the order of the text; None for those of the document.
+        entities: entities to pair, in the order of the text; None for those of the document.
         """
         if entities is None:
             entities = self.entities(doc)
@@ -141,7 +142,7 @@ class EntityPairs:
         if not doc.has_annotation("SENT_START"):
             if self.within == "sentence":
                 raise ValueError(
-                    f"candidates within a sentence, but no sentences are set on {quote(doc.text)}: put a sentencizer "
+                    f"candidates are within a sentence, but {quote(doc.text)} has no sentences: put a sentencizer "
                     "or a parser before this component (in training, also into annotating_components), or set within "
                     '= "document"'
                 )

@@ -1,4 +1,4 @@
-"""What a teacher says about a document, from which a student learns: scores of all tag sequences.
+"""Scores of a teacher for all tag sequences of a document, from which a student learns.
 
 The probability of a tag sequence is proportional to the exponential of its score, which is the sum of its emissions,
 its transitions, a start score and an end score. Illegal sequences have probability 0.
@@ -14,7 +14,7 @@ import numpy as np
 from .tags import MISSING, OUTSIDE, legality, split_tag
 from .word_places import Words
 
-# Score of what is impossible. It is finite, since 0 * inf is NaN.
+# Score of impossible tags and transitions. It is finite, since 0 * inf is NaN.
 IMPOSSIBLE = -1e30
 
 
@@ -41,7 +41,7 @@ class Chain(NamedTuple):
 
     @property
     def teacher(self) -> tuple[Any, ...]:
-        """Equal for documents of the same teacher."""
+        """Key that is equal for documents of the same teacher."""
         return self.tags, self.scheme, *(part.tobytes() for part in (self.start, self.transitions, self.end))
 
     def without(self, labels: Collection[str]) -> "Chain":
@@ -61,14 +61,14 @@ class TagTarget(NamedTuple):
     """Gold annotation of a document for a tagger.
 
     tags: (T,) indices of the tags of the tagger, MISSING where the annotation is missing.
-    chain: the teacher's, for what is missing; None without a teacher or if nothing is missing.
+    chain: the teacher's chain for missing annotation; None without a teacher or if nothing is missing.
     """
 
     tags: np.ndarray
     chain: Chain | None = None
 
     def in_words(self, words: Words) -> "TagTarget":
-        """The same for the words alone. Without a word there is nothing to learn from a chain."""
+        """Keep only the rows of words. Without a word, there is no chain to learn from."""
         chain = self.chain if len(words) else None
         chain = chain and chain._replace(emissions=chain.emissions[words.tokens])
         return TagTarget(self.tags[words.tokens], chain)
@@ -77,7 +77,7 @@ class TagTarget(NamedTuple):
 class Lattice:
     """All tags of a student and its teacher, and the teacher's scores between them.
 
-    A tag that one of the two does not have counts as O for it.
+    A tag that only one of the two has counts as O for the other.
 
     student: names of the student's tags.
     teacher: a chain of the teacher, whose emissions are not used.
@@ -105,10 +105,10 @@ class Lattice:
     def emissions(self, chain: Chain, gold: np.ndarray) -> np.ndarray:
         """The teacher's emissions given the gold tags, (T, U) float32, with start and end scores in the outer rows.
 
-        Where the gold tag is known, no other one is possible. Where it is unknown, only tags of the teacher are, and
-        none that would make the entity before it longer.
+        Where the gold tag is known, no other tag is possible. Where it is unknown, only tags of the teacher are
+        possible, except tags that would extend the known entity before it.
 
-        chain: that of the document, of the same teacher.
+        chain: chain of the document, from the same teacher.
         gold: (T,) indices of the student's tags, MISSING where they are unknown; T is at least 1.
         """
         scores = self._scale(chain.emissions[:, self.to_teacher])
@@ -124,6 +124,6 @@ class Lattice:
 
 
 def places_of(tags: Sequence[str], names: Sequence[str]) -> np.ndarray:
-    """Place in `names` of each tag; that of O for tags that it does not have."""
+    """Index in `names` of each tag; the index of O for tags that are not in `names`."""
     place = {name: i for i, name in enumerate(names)}
     return np.array([place.get(tag, place[OUTSIDE]) for tag in tags])

@@ -1,4 +1,4 @@
-"""How messages describe annotation."""
+"""Descriptions of annotation in messages."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -7,21 +7,21 @@ from spacy.tokens import Doc, Span
 
 from .relations import RelationKey
 
-# Characters of a text that a message quotes.
+# Maximum number of characters of a text that a message quotes.
 MOST_QUOTED = 120
 
 Item = TypeVar("Item")
 
 
 class Counted:
-    """How many items there are, and the description of the first one."""
+    """Number of items, and the description of the first item."""
 
     def __init__(self) -> None:
         self.count = 0
         self.first = ""
 
     def add(self, items: Sequence[Item], describe: Callable[[Item], str]) -> None:
-        """Count items, and describe the first one if there was none before."""
+        """Count items. Describe the first item if there was none before."""
         if items and not self.count:
             self.first = describe(items[0])
         self.count += len(items)

@@ -18,14 +18,14 @@ IOB_MISSING, IOB_INSIDE, IOB_BEGIN = 0, 1, 3
 
 
 def annotated_tokens(doc: Doc) -> np.ndarray:
-    """(T,) bool, the tokens whose entities are annotated, even if there are none."""
+    """(T,) bool, mask of the tokens with entity annotation, including tokens annotated as outside of entities."""
     return doc.to_array(ENT_IOB) != IOB_MISSING
 
 
 def gold_entities(eg: Example) -> tuple[list[LabelledSpan], np.ndarray]:
     """Gold entities on the predicted tokens, and which of these tokens are annotated, (T,) bool.
 
-    White space at the ends of an entity does not belong to it.
+    White space at the ends of an entity is trimmed.
     """
     gold = eg.reference.ents
     if same_tokens(eg):
@@ -37,8 +37,8 @@ def gold_entities(eg: Example) -> tuple[list[LabelledSpan], np.ndarray]:
 def gold_group(eg: Example, key: str) -> tuple[list[LabelledSpan], np.ndarray]:
     """Gold spans of a group in doc.spans on the predicted tokens, and which of these tokens are annotated, (T,) bool.
 
-    A document without the key is not annotated. If it has gold entities, neither are tokens without entity annotation,
-    such as those of an entity that did not align when the corpus was converted.
+    A document without the key is not annotated. In a document with gold entities, tokens without entity annotation are
+    not annotated either, such as those of an entity that did not align when the corpus was converted.
     """
     gold = list(eg.reference.spans.get(key, ()))
     spans = trim(eg.predicted, align(eg, gold))
@@ -54,7 +54,7 @@ def gold_group(eg: Example, key: str) -> tuple[list[LabelledSpan], np.ndarray]:
 
 
 def outside_tokens(spans: Iterable[LabelledSpan], annotated: np.ndarray) -> np.ndarray:
-    """(T,) bool, the annotated tokens that are in none of the gold spans."""
+    """(T,) bool, mask of the annotated tokens outside of all gold spans."""
     outside = annotated.copy()
     for start, end, _ in spans:
         outside[start:end] = False
@@ -62,7 +62,7 @@ def outside_tokens(spans: Iterable[LabelledSpan], annotated: np.ndarray) -> np.n
 
 
 def trim(doc: Doc, spans: Sequence[LabelledSpan]) -> list[LabelledSpan]:
-    """Spans without the white space at their ends; those of white space alone are left out."""
+    """Spans without the white space at their ends. Spans of white space only are left out."""
     if not any(doc[start].is_space or doc[end - 1].is_space for start, end, _ in spans):  # nearly always
         return list(spans)
     (words,) = find_words([doc])
@@ -72,11 +72,11 @@ def trim(doc: Doc, spans: Sequence[LabelledSpan]) -> list[LabelledSpan]:
 
 
 class PresentEntities(NamedTuple):
-    """What other components have set of the entities of a document, which stays.
+    """Entity annotation of a document by other components, which must be kept.
 
     entities: the entities.
-    blocked: spans that are said to be no entity.
-    taken: (T,) bool, the tokens of both, where no other entity may be; None for none.
+    blocked: spans that are annotated as not being an entity.
+    taken: (T,) bool, the tokens of both, where no other entity may be; None if there are none.
     """
 
     entities: list[Span]
@@ -84,11 +84,11 @@ class PresentEntities(NamedTuple):
     taken: np.ndarray | None
 
     def is_free(self, start: int, end: int) -> bool:
-        """Whether another entity may be in this place."""
+        """Whether another entity may be at these tokens."""
         return self.taken is None or not self.taken[start:end].any()
 
     def without_predicted(self, labels: Container[str]) -> "PresentEntities":
-        """The same without entities that have a probability and one of the labels, whose places become free."""
+        """Remove entities that have a probability and one of the labels. Their tokens become free."""
         predicted = {ent for ent in self.entities if get_score(ent) is not None and ent.label_ in labels}
         if self.taken is None or not predicted:
             return self
@@ -98,13 +98,13 @@ class PresentEntities(NamedTuple):
         return self._replace(entities=[span for span in self.entities if span not in predicted], taken=taken)
 
     def set_with(self, doc: Doc, entities: list[Span]) -> None:
-        """Set these and other entities. All other tokens become outside of entities."""
+        """Set these entities and further ones. All other tokens become outside of entities."""
         remove_ids(doc, np.ones(len(doc), dtype=bool) if self.taken is None else ~self.taken)
         doc.set_ents(self.entities + entities, blocked=self.blocked, default="outside")
 
 
 def remove_ids(doc: Doc, tokens: np.ndarray) -> None:
-    """Remove the ids of entities that are replaced: `Doc.set_ents` would give them to those in their place.
+    """Remove the ids of replaced entities: `Doc.set_ents` would give them to the new entities at these tokens.
 
     tokens: (T,) bool, the tokens of these entities.
     """
@@ -114,7 +114,7 @@ def remove_ids(doc: Doc, tokens: np.ndarray) -> None:
 
 
 def present_entities(doc: Doc, overwrite: bool) -> PresentEntities:
-    """What other components have set of the entities of a document; nothing if it is to be overwritten."""
+    """Entity annotation of a document by other components; nothing if it is to be overwritten."""
     if overwrite or not doc.has_annotation("ENT_IOB"):
         return PresentEntities([], [], None)
     iob, label = doc.to_array([ENT_IOB, ENT_TYPE]).T
@@ -124,7 +124,7 @@ def present_entities(doc: Doc, overwrite: bool) -> PresentEntities:
 
 
 def scored_entities(doc: Doc) -> list[tuple[Span, float | None]]:
-    """Entities with their probabilities; None for a component that sets none."""
+    """Entities with their probabilities; None for entities without a probability."""
     return [(ent, get_score(ent)) for ent in doc.ents]
 
 
@@ -146,8 +146,8 @@ def span_scores(doc: Doc, spans: Sequence[Span], key: str | None = None) -> np.n
 def find_scores(doc: Doc, spans: Sequence[Span], key: str | None = None) -> list[float | None]:
     """Probabilities of spans that are in doc.ents or doc.spans; None for those without one, which are certain.
 
-    key: the group in doc.spans that the spans come from; None for doc.ents. Of a span that several layers have, the
-        probability in that group counts.
+    key: the group in doc.spans that the spans come from; None for doc.ents. For a span in several layers, the
+        probability in this group counts.
     """
     own = scored_spans(doc.spans[key]) if key is not None and key in doc.spans else scored_entities(doc)
     others = [row for group in doc.spans.values() for row in scored_spans(group)] + scored_entities(doc)
@@ -161,10 +161,10 @@ def label_spans(spans: Iterable[Span]) -> set[LabelledSpan]:
 
 
 def count_as_right(eg: Example, spans: Sequence[Span], key: str | None = None) -> np.ndarray:
-    """(n,) bool, which spans of the predicted document are right, as far as the gold annotation tells.
+    """(n,) bool, which spans of the predicted document are right. Spans without gold annotation may be right.
 
-    Spans without a probability count as right, since they are certain. So do those of a candidate generator that takes
-    them from elsewhere.
+    Spans without a probability count as right, since they are certain. So do spans from a candidate generator that are
+    in no layer of the document.
 
     key: the group in doc.spans that the spans come from; None for doc.ents.
     """

@@ -6,9 +6,9 @@ from typing import Any
 
 
 def register(owner: Any, name: str, getter: Callable, setter: Callable) -> None:
-    """Register an attribute. If the name is taken, warn, and leave the other attribute as it is.
+    """Register an attribute. If the name is taken, warn and keep the other attribute.
 
-    A getter of the same name in the same module is what the module had before it was loaded again: it is replaced.
+    A getter with the same name in the same module is from before the module was reloaded. It is replaced.
 
     owner: Doc, Span or Token.
     """

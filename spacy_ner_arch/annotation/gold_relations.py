@@ -20,7 +20,7 @@ class GoldPairs(NamedTuple):
 
     rows: (g,) int64, row of the pair among the candidates.
     classes: (g,) int64, class from 0.
-    share: share of the pairs without a relation that were sampled, above 0; 1 if the candidates are all of them.
+    share: share of the pairs without a relation that were sampled, above 0; 1 if all pairs are candidates.
     """
 
     rows: np.ndarray
@@ -28,15 +28,15 @@ class GoldPairs(NamedTuple):
     share: float = 1.0
 
     def in_words(self, words: Words) -> "GoldPairs":
-        """The same: it has no places."""
+        """Return self, which has no token indices."""
         return self
 
 
 def sample_negatives(
     found: Sequence[Candidates], gold: Sequence[GoldPairs], ratio: float
 ) -> tuple[list[Candidates], list[GoldPairs]]:
-    """Keep all related pairs of a batch, and random unrelated ones, at most `ratio` for each related pair, or for each
-    document with pairs if there are more of these.
+    """Keep all related pairs of a batch and a random sample of unrelated pairs: at most `ratio` for each related pair,
+    or for each document with pairs if there are more of these documents.
 
     ratio: above 0.
     """
@@ -62,7 +62,7 @@ def find_relations(
     """Find the gold relations whose pairs are candidates.
 
     symmetric: labels that hold in both directions; they are found at both orders of a pair.
-    unordered: whether each two entities are one candidate, which covers both directions.
+    unordered: whether two entities are one candidate, which covers both directions.
     """
     if not gold:
         return

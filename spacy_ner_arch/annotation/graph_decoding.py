@@ -1,4 +1,4 @@
-"""Choose entities and relations together, by their log odds and under rules."""
+"""Choose entities and relations jointly, by their log odds and under rules."""
 
 import math
 from collections import defaultdict
@@ -6,14 +6,14 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-# More connected items than this are chosen greedily. In others the search stops with the best choice so far after this
-# number of steps, each in time proportional to the number of items.
+# A larger number of connected items is chosen greedily. For fewer items, the search stops after this number of steps
+# with the best choice so far. The time of a step is proportional to the number of items.
 MOST_CONNECTED = 500
 MOST_STEPS = 10_000
 # Differences of log odds up to this are rounding errors.
 NEGLIGIBLE = 1e-6
 
-# In an order that is the same in every run: the search groups items by their first slots.
+# Slots must have the same order in every run: the search groups items by their first slots.
 Slots = Sequence[Hashable]
 
 
@@ -22,10 +22,10 @@ class Graph(NamedTuple):
 
     Items that have a slot in common, such as entities with a token in common, cannot be chosen together.
 
-    gains: (E,), log odds of the entities; inf for those that are certain.
-    is_found: (E,), whether an entity is chosen if no rule speaks against it. Certain ones are.
-    slots: (E,), slots of the entities. Two certain ones have none in common.
-    costs: for two entities (i < j), the log odds of their best relations if there were no rules, times -1. Entities
+    gains: (E,), log odds of the entities; inf for certain entities.
+    is_found: (E,), whether an entity is chosen if no rule forbids it. True for certain entities.
+    slots: (E,), slots of the entities. Two certain entities have no slot in common.
+    costs: for two entities (i < j), the log odds of their best relations without rules, times -1. Pairs of entities
         whose relations would add 0 may be left out.
     relations: both entities (i < j) of each relation that may be chosen, and its log odds, above 0.
     relation_slots: slots of the relations.
@@ -42,7 +42,7 @@ class Graph(NamedTuple):
 class Choice(NamedTuple):
     """Indices of the chosen entities and relations.
 
-    inexact: largest number of connected entities or relations for which there may be a better choice, or 0.
+    inexact: largest number of connected entities or relations for which the choice may not be the best; 0 if all are.
     """
 
     entities: list[int]
@@ -53,10 +53,10 @@ class Choice(NamedTuple):
 def choose(graph: Graph) -> Choice:
     """Choose entities, then relations between them.
 
-    The value of two entities is the log odds that the rules cost: those of the best relations that are allowed between
-    them, less those of the best relations without rules. Where a value is below 0, the entities that are connected with
-    it are chosen for the greatest sum of gains and values. All other entities stay as they were found. Then the
-    relations between the chosen entities are chosen for the greatest sum of gains.
+    The value of two entities is the log odds of their best allowed relations minus the log odds of their best relations
+    without rules. Entities that are connected with a value below 0 are chosen for the greatest sum of gains and values.
+    All other entities stay as they were found. Then the relations between the chosen entities are chosen for the
+    greatest sum of gains.
     """
     of_pair: dict[tuple[int, int], list[int]] = defaultdict(list)
     for number, (i, j, _) in enumerate(graph.relations):
@@ -75,7 +75,7 @@ def choose(graph: Graph) -> Choice:
 
 
 class Best(NamedTuple):
-    """Indices of the chosen items, their total, and as in Choice."""
+    """Indices of the chosen items, their total, and `inexact` as in Choice."""
 
     items: list[int]
     total: float
@@ -88,9 +88,9 @@ def best_items(
     values: Mapping[tuple[int, int], float] = MappingProxyType({}),
     is_found: Sequence[bool] | None = None,
 ) -> Best:
-    """The items with the greatest total of gains, no two of which have a slot in common.
+    """The items with the greatest total of gains and values, no two of which have a slot in common.
 
-    values: what two items (i < j) add to the total if both are chosen, below 0.
+    values: value, below 0, that is added to the total if both items (i < j) are chosen.
     is_found: whether to choose an item that is not connected with a value; None to choose by the gains.
     """
     parts = connected(slots, values)
@@ -115,7 +115,7 @@ def best_items(
 
 
 def connected(slots: Sequence[Slots], pairs: Collection[tuple[int, int]]) -> list[list[int]]:
-    """Parts of the items with no slot and no pair in common, each in order."""
+    """Connected components of the items by common slots and by pairs, each in order."""
     parent = list(range(len(slots)))
 
     def root(i: int) -> int:
@@ -137,10 +137,10 @@ def connected(slots: Sequence[Slots], pairs: Collection[tuple[int, int]]) -> lis
 class State(NamedTuple):
     """A branch of a search.
 
-    depth: number of items that are decided.
-    total: sum of the gains of what is chosen.
-    adds: what each item adds to the total, given the decisions; -inf if it cannot be chosen. Decided items are chosen
-        unless it is -inf.
+    depth: number of decided items.
+    total: total of the chosen items.
+    adds: value that each item adds to the total, given the decisions; -inf if it cannot be chosen. A decided item is
+        chosen unless its value is -inf.
     """
 
     depth: int
@@ -149,7 +149,7 @@ class State(NamedTuple):
 
 
 class Search:
-    """Branch and bound over connected items, which are decided by falling gain. Arguments: see `best_items`."""
+    """Branch and bound over connected items, in order of decreasing gain. Arguments: see `best_items`."""
 
     def __init__(self, gains: Sequence[float], slots: Sequence[Slots], values: Mapping[tuple[int, int], float]) -> None:
         takers: dict[Hashable, list[int]] = defaultdict(list)
@@ -158,17 +158,17 @@ class Search:
                 takers[slot].append(i)
         self.gains = list(gains)
         self.order = sorted(range(len(gains)), key=lambda i: -gains[i])
-        # Items that cannot be chosen together with an item, and those with which it has a value.
+        # For each item, the items that cannot be chosen together with it, and the items with which it has a value.
         self.rivals = [{j for slot in taken for j in takers[slot]} - {i} for i, taken in enumerate(slots)]
         self.partners: list[list[tuple[int, float]]] = [[] for _ in gains]
         for (i, j), value in values.items():
             self.partners[i].append((j, value))
             self.partners[j].append((i, value))
-        # Of the items of a group, which have their first slot in common, at most one is chosen.
+        # A group has the items with the same first slot, of which at most one can be chosen.
         self.groups: list[Hashable] = [next(((slot,) for slot in taken), i) for i, taken in enumerate(slots)]
 
     def run(self) -> Best:
-        """The best items. A branch ends when its bound is not above the best choice so far, at first a greedy one."""
+        """The best items. Starts with a greedy choice, and ends a branch whose bound is not above the best choice."""
         start = State(0, 0.0, self.gains)
         while not self.is_complete(start) and self.next_adds(start) == math.inf:
             start = self.with_next(start)
@@ -189,7 +189,7 @@ class Search:
 
     def greedy(self, state: State) -> State:
         """Decide all other items in order: choose those that add to the total."""
-        # In one list: a copy for each item, as in `with_next`, would take time that grows with their square.
+        # Change one list in place: a copy for each item, as in `with_next`, would take quadratic time.
         total, adds = state.total, list(state.adds)
         for item in self.order[state.depth :]:
             if adds[item] > 0:
@@ -207,7 +207,7 @@ class Search:
         return branches if adds > 0 else branches[::-1]
 
     def bound(self, state: State) -> float:
-        """A total that no choice in a branch exceeds: with the greatest gain of each group of undecided items."""
+        """Upper bound of the total in a branch: add the greatest gain of each group of undecided items."""
         most: dict[Hashable, float] = {}
         for i in self.order[state.depth :]:
             if state.adds[i] > 0:
@@ -219,7 +219,7 @@ class Search:
         return state.depth == len(self.order)
 
     def next_adds(self, state: State) -> float:
-        """What the next item adds to the total."""
+        """Value that the next item adds to the total."""
         return state.adds[self.order[state.depth]]
 
     def without_next(self, state: State) -> State:
@@ -235,7 +235,7 @@ class Search:
         return State(state.depth + 1, state.total + gain, adds)
 
     def choose(self, item: int, adds: list[float]) -> float:
-        """Change what the items add when an item is chosen. Return what it adds itself: nothing if it is certain."""
+        """Update `adds` for the choice of an item. Return the value that the item itself adds: 0 if it is certain."""
         gain = adds[item]
         for j in self.rivals[item]:
             adds[j] = -math.inf

@@ -1,4 +1,4 @@
-"""What a component passes to its model."""
+"""Input of a component's model."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ class HeadInput(NamedTuple):
     """Input of a head's model (`bridge.head.head_model`).
 
     docs: the documents.
-    items: for each document, what the head classifies (candidate spans or pairs); None for its tokens or all its spans.
+    items: for each document, the items to classify (candidate spans or pairs); None for all tokens or all spans.
     targets: gold annotation of each document, for the loss; None to predict.
     method: name of the method of the head that predicts.
     copies: for each document, the number of its other copy in an update, see `find_copies`; None without copies.
@@ -32,20 +32,18 @@ class HeadInput(NamedTuple):
 
 
 def as_input(inputs: HeadInput | list[Doc], needs_pairs: bool = False) -> HeadInput:
-    """The input of a head's model. Documents alone, as tools for any model of spaCy give them, are for a prediction.
+    """Convert a plain list of documents, as generic spaCy tools pass it, to the input for a prediction.
 
     needs_pairs: raise ValueError for an input without items.
     """
     whole = inputs if isinstance(inputs, HeadInput) else HeadInput(inputs)
     if needs_pairs and whole.items is None:
-        raise ValueError(
-            "a model of relations needs the candidate pairs, which its component finds: call the pipeline instead"
-        )
+        raise ValueError("a relation model needs candidate pairs, which its component finds: call the pipeline instead")
     return whole
 
 
 def find_copies(examples: Sequence[Example]) -> list[int]:
-    """Number of the other copy of each example, which has the same reference; its own for an example without one."""
+    """Index of the other copy of each example, which has the same reference; its own index if there is no copy."""
     copies = list(range(len(examples)))
     single: dict[int, int] = {}
     for i, eg in enumerate(examples):

@@ -1,4 +1,4 @@
-"""What annotation the documents of a corpus have, and what annotation the components of a pipeline set."""
+"""Layers of annotation that the documents of a corpus have and that the components of a pipeline set."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ SPANS_KEY = "sc"
 
 
 def describe_layers(docs: Iterable[Doc]) -> str:
-    """How many documents have entities, spans and relations, and how many of these there are."""
+    """Describe how many entities, spans and relations there are, and how many documents have them."""
     documents = 0
     annotated, found = Counter[str](), Counter[str]()
     for doc in docs:
@@ -27,7 +27,7 @@ def describe_layers(docs: Iterable[Doc]) -> str:
 
 
 def count_layers(doc: Doc) -> dict[str, int]:
-    """Each layer of annotation of a document, as `gold_layer` of a component names it, and the size of the layer."""
+    """Size of each layer of annotation of a document. Layers have the names of `gold_layer` of components."""
     layers = {spans_layer(key): len(group) for key, group in doc.spans.items()}
     if doc.has_annotation("ENT_IOB"):
         layers["doc.ents"] = len(doc.ents)
@@ -37,7 +37,7 @@ def count_layers(doc: Doc) -> dict[str, int]:
 
 
 def without_layer(docs: Iterable[Doc], layer: str) -> int:
-    """The number of documents without a layer of annotation. No score counts them."""
+    """The number of documents without a layer of annotation, which scores ignore."""
     return sum(layer not in count_layers(doc) for doc in docs)
 
 
@@ -47,9 +47,9 @@ def spans_layer(key: str) -> str:
 
 
 def layers_set(pipe: Any, assigns: Iterable[str]) -> set[str]:
-    """What a component sets, with the key of the group in doc.spans if it is known.
+    """Layers that a component sets, with the key of the group in doc.spans if it is known.
 
-    assigns: what its factory declares.
+    assigns: `assigns` of its factory.
     """
     layers = set(assigns)
     key = getattr(pipe, "key", None) or getattr(pipe, "cfg", {}).get("spans_key")
@@ -82,7 +82,10 @@ def gives_alternatives(pipe: Any) -> bool:
 
 
 def find_pipe(nlp: Language, factory: str, name: str | None) -> Any:
-    """The component of a factory with this name, or the only one. Raises ValueError, for the option --component."""
+    """The component of a factory with this name, or the only one.
+
+    Raises ValueError with a message about the option --component if there is no such component or more than one.
+    """
     names = [each for each in nlp.pipe_names if nlp.get_pipe_meta(each).factory == factory]
     if not names:
         raise ValueError(f"This command needs a pipeline with {factory}; this one has {nlp.pipe_names}")

@@ -13,7 +13,7 @@ def make_classes(labels: Iterable[str], symmetric: Collection[str], unordered: b
     """Classes of the labels, in order.
 
     symmetric: labels that hold in both directions.
-    unordered: whether each two entities are one pair, so that labels that are not symmetric have a class per direction.
+    unordered: whether two entities are one pair. Labels that are not symmetric then have a class per direction.
     """
     return [
         (label, inverse)
@@ -23,5 +23,5 @@ def make_classes(labels: Iterable[str], symmetric: Collection[str], unordered: b
 
 
 def class_names(classes: Sequence[PairClass]) -> list[str]:
-    """Names of the classes, under which a model stores them."""
+    """Names under which a model stores the classes."""
     return [label + INVERSE * inverse for label, inverse in classes]

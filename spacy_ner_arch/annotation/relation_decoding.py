@@ -1,4 +1,4 @@
-"""Choose the relations of a document from the scores of its pairs, by the settings of `relation_extractor`.
+"""Choose the relations of a document from the scores of its pairs, as set in `relation_extractor`.
 
 Letters: P pairs, C classes.
 """
@@ -25,7 +25,7 @@ class PairRules(NamedTuple):
     type_pairs: for each class, the types of head and tail that its label may have; None for all.
     symmetric: labels that hold in both directions.
     multi_label: whether a pair may have several classes.
-    threshold: least log odds.
+    threshold: minimum log odds.
     one_head, one_tail: labels of which an entity has at most one head, or at most one tail; for `choose_graph`.
     """
 
@@ -62,10 +62,10 @@ def score_pairs(
 ) -> ScoredPairs:
     """Combine the scores of pairs and entities. Symmetric labels get the mean log odds of a pair and its reverse.
 
-    The temperature scales log odds, and so their mean, but not the mean of probabilities: calibration changes no choice
-    between pairs.
+    The temperature scales log odds, and so their mean, but not the mean of probabilities. With log odds, calibration
+    does not change the choice between pairs.
 
-    yes, no: log probabilities (P, C) that a label holds, and that none (or not this one) holds.
+    yes, no: log probabilities (P, C) that the label holds, and that no label (or not this label) holds.
     entity_scores: (E,), probabilities of the entities.
     """
     symmetric = rules.is_symmetric
@@ -83,12 +83,12 @@ def score_pairs(
 
 
 def choose_pairs(pairs: ScoredPairs, rules: PairRules) -> np.ndarray:
-    """(P, C) bool: the classes of each pair by itself."""
+    """(P, C) bool: the classes of each pair, chosen independently of other pairs."""
     odds = pairs.odds
     allowed = _are_allowed(pairs.candidates, rules)
     chosen = allowed & (odds > rules.threshold)
     if not rules.multi_label:
-        # Without forbidden classes, which could otherwise be the best. A mirrored pair of a symmetric label still
+        # Leave out forbidden classes, which could otherwise be the best. A mirrored pair of a symmetric label still
         # competes.
         ranked = np.where(allowed, odds, -np.inf)
         chosen &= np.arange(odds.shape[1]) == ranked.argmax(1)[:, None]
@@ -96,7 +96,7 @@ def choose_pairs(pairs: ScoredPairs, rules: PairRules) -> np.ndarray:
 
 
 def choose_graph(doc: Doc, pairs: ScoredPairs, rules: PairRules) -> tuple[np.ndarray, int]:
-    """(P, C) bool: the classes of each pair, chosen together with the entities, which are set. And `Choice.inexact`.
+    """Choose classes and entities jointly, and set the entities. Returns the classes (P, C), bool, and `inexact`.
 
     pairs: scored pairs of the entities of the document and of the alternatives to them.
     """
@@ -151,7 +151,7 @@ def _are_allowed(candidates: Candidates, rules: PairRules) -> np.ndarray:
 
 
 def _are_stored(pairs: ScoredPairs, rules: PairRules) -> np.ndarray:
-    """(P, C) bool: not the mirrored pairs of symmetric labels, which are stored at their other order."""
+    """(P, C) bool: False for mirrored pairs of symmetric labels, which are stored in the other order."""
     heads, tails = pairs.candidates.pairs.T
     mirrored = (heads > tails) & (pairs.reverse != np.arange(len(heads)))
     return ~(mirrored[:, None] & rules.is_symmetric)
@@ -160,8 +160,8 @@ def _are_stored(pairs: ScoredPairs, rules: PairRules) -> np.ndarray:
 def _are_doubtful(candidates: Candidates, probabilities: np.ndarray) -> np.ndarray:
     """(P,) bool: whether a probable relation that the rules forbid is evidence against the entities of a pair.
 
-    It is none if one of them is certain, or has a type that the model does not know. With a wrong type, such an entity
-    would remove right ones.
+    It is no evidence if one of the entities is certain or has a type that the model does not know. Such an entity with
+    a wrong type would remove right entities.
     """
     doubtful = np.isfinite(probabilities) & (candidates.types > 0)
     return doubtful[candidates.pairs].all(1)
@@ -170,7 +170,7 @@ def _are_doubtful(candidates: Candidates, probabilities: np.ndarray) -> np.ndarr
 def _costs(
     gains: np.ndarray, doubtful: np.ndarray, candidates: Candidates, rules: PairRules
 ) -> dict[tuple[int, int], float]:
-    """What the most probable relations of each two entities would add without rules, times -1; 0 is left out."""
+    """Gain of the most probable relations of each pair of entities without rules, times -1; zeros are left out."""
     lost = np.where(doubtful[:, None], np.maximum(gains, 0.0), 0.0)
     lost = lost.sum(1) if rules.multi_label else lost.max(1)
     costs: dict[tuple[int, int], float] = defaultdict(float)
@@ -190,11 +190,11 @@ def _possible_relations(
         head, tail = pairs.candidates.pairs[row].tolist()[:: -1 if inverse else 1]
         rows, heads, tails = [row], [head], [tail]
         if label in rules.symmetric:
-            # It holds for both orders of the pair.
+            # A symmetric label holds for both orders of the pair.
             rows = sorted({row, int(pairs.reverse[row])})
             heads = tails = [head, tail]
         relations.append((min(head, tail), max(head, tail), len(rows) * float(gains[row, number])))
-        # Those of the rules first: more relations share them, and the search groups relations by their first slot.
+        # Slots of rules come first: more relations share them, and the search groups relations by their first slot.
         taken: list[Hashable] = []
         if label in rules.one_head:
             taken += [("head of", label, i) for i in tails]

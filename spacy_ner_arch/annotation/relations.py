@@ -12,9 +12,9 @@ from spacy.training import Example
 from .alignment import align_each
 from .extensions import register
 
-# Relations are stored in doc.user_data like an extension attribute of a span: under a key with the bounds, in
-# characters, of the text that their arguments cover. `Doc.from_docs` and `Span.as_doc` shift the bounds of such keys,
-# so the bounds of the arguments are stored relative to those of the key.
+# Relations are stored in doc.user_data like an extension attribute of a span: under a key with the character offsets
+# of the text that their arguments cover. `Doc.from_docs` and `Span.as_doc` shift the offsets of such keys, so the
+# offsets of the arguments are stored relative to those of the key.
 STORED_AS = "spacy_ner_arch.relations"
 
 RelationKey = tuple[int, int, str, int, int, str, str]
@@ -57,8 +57,8 @@ def set_relations(doc: Doc, relations: Iterable[Relation | tuple[Any, ...]]) -> 
 
     relations: Relations or tuples (head, tail, label[, score]). An empty list means that the Doc is annotated and has
         no relation; see `has_relations`.
-    Raises ValueError, and changes nothing, if this is no list of such tuples, an argument is empty or not a span of
-        this text, a label is not a non-empty string, or a score is not finite.
+    Raises ValueError, and changes nothing, if this is not a list of such tuples, an argument is empty or not a span of
+        this text, a label is empty or not a string, or a score is not finite.
     """
     rows: dict[RelationKey, float | None] = {}
     same_text = [doc]
@@ -67,7 +67,7 @@ def set_relations(doc: Doc, relations: Iterable[Relation | tuple[Any, ...]]) -> 
     except TypeError as error:
         raise ValueError(
             f"doc._.relations = {short_repr(relations)}: give a list of (head, tail, label) or (head, tail, label, "
-            "score); an empty list says that the document has no relation"
+            "score); an empty list means that the document has no relation"
         ) from error
     for relation in found:
         key = _make_key(doc, relation, same_text)
@@ -78,7 +78,7 @@ def set_relations(doc: Doc, relations: Iterable[Relation | tuple[Any, ...]]) -> 
 def keep_relations(doc: Doc, is_kept: Callable[[RelationKey], bool]) -> None:
     """Remove the relations of a Doc for which a function returns False. Their arguments need no token bounds.
 
-    A Doc that had relations still has the annotation that there are none, see `has_relations`.
+    A Doc that had relations still counts as annotated, see `has_relations`.
     """
     rows = stored_relations(doc)
     kept = {key: score for key, score in rows if is_kept(key)}
@@ -87,11 +87,11 @@ def keep_relations(doc: Doc, is_kept: Callable[[RelationKey], bool]) -> None:
 
 
 def _store(doc: Doc, rows: Mapping[RelationKey, float | None]) -> None:
-    """Replace what doc.user_data stores of relations."""
+    """Replace the relations in doc.user_data."""
     user_data: dict[Any, Any] = doc.user_data
     for stored in list(_storage(doc)):
         del user_data[stored]
-    # Tells a Doc without relations from one that is not annotated.
+    # This key marks the Doc as annotated, even without relations.
     user_data["._.", STORED_AS, 0, 0] = []
     for key, score in sorted(rows.items(), key=lambda row: row[0]):
         head_start, head_end, head_label, tail_start, tail_end, tail_label, label = key
@@ -112,7 +112,7 @@ def stored_relations(doc: Doc) -> list[tuple[RelationKey, float | None]]:
     length = len(doc.text)
     for key in _storage(doc):
         low, high = key[2], key[3]
-        # `Span.as_doc` keeps the relations outside of the span.
+        # Skip relations outside of the text, which `Span.as_doc` keeps.
         if low >= 0 and high <= length:
             for head_start, head_end, head_label, tail_start, tail_end, tail_label, label, score in doc.user_data[key]:
                 head, tail = (low + head_start, low + head_end), (low + tail_start, low + tail_end)
@@ -147,7 +147,7 @@ def get_relations_json(doc: Doc) -> list[dict[str, Any]]:
 
 
 def set_relations_json(doc: Doc, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Replace the relations of a Doc by plain data of the same form; the score may be missing.
+    """Replace the relations of a Doc by plain data in the form of `get_relations_json`; the score may be missing.
 
     Raises ValueError if the bounds of an argument are not token bounds.
     """
@@ -155,14 +155,14 @@ def set_relations_json(doc: Doc, rows: Iterable[Mapping[str, Any]]) -> None:
     def argument(place: Mapping[str, Any]) -> Span:
         span = doc.char_span(place["start"], place["end"], label=place.get("label", ""))
         if span is None:
-            raise ValueError(f"doc._.relations_json: {place} has no token bounds in {short_repr(doc.text)}")
+            raise ValueError(f"doc._.relations_json: {place} does not match token bounds in {short_repr(doc.text)}")
         return span
 
     set_relations(doc, [(argument(r["head"]), argument(r["tail"]), r["label"], r.get("score")) for r in rows])
 
 
 def aligned_keys(example: Example) -> list[RelationKey]:
-    """`relation_keys` of the gold side of an example, in characters of its predicted side.
+    """`relation_keys` of the reference of an example, with character offsets in its predicted document.
 
     An argument that does not align with the predicted tokens gets negative offsets, so that its relation counts as gold
     but equals no prediction.
@@ -200,7 +200,7 @@ def _make_relation(doc: Doc, key: RelationKey, score: float | None) -> Relation:
 
 
 def _make_key(doc: Doc, relation: Relation, same_text: list[Doc]) -> RelationKey:
-    """Check a relation. same_text: documents that are known to have the text of `doc`; others are added."""
+    """Check a relation. same_text: documents that are known to have the text of `doc`; the function adds to it."""
     head, tail, label, score = relation
 
     def fail(reason: str) -> ValueError:

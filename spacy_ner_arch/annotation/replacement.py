@@ -1,4 +1,4 @@
-"""Replace the entities and spans of a document, with what belongs to them."""
+"""Replace the entities and spans of a document together with their scores, ids, alternatives and relations."""
 
 from collections.abc import Set
 
@@ -17,11 +17,11 @@ Place = tuple[int, int, str]
 
 
 def clear_entities(doc: Doc) -> None:
-    """Remove the entities of a document before others are set, with what belongs to them: their scores and ids, the
-    alternatives to them, the chain of a teacher, and the group in which `ner-arch convert` repeats them.
+    """Remove the entities of a document before new entities are set, and all data about them: scores, ids,
+    alternatives, the chain of a teacher, and the group in which `ner-arch convert` repeats the entities.
 
-    Other groups of spans stay. For relations, call `annotated_places` before, and `remove_stale_relations` when the new
-    entities are set.
+    Other groups of spans are kept. For relations, call `annotated_places` before, and `remove_stale_relations` when the
+    new entities are set.
     """
     if repeats_entities(doc):
         del doc.spans[SPANS_KEY]
@@ -34,7 +34,7 @@ def clear_entities(doc: Doc) -> None:
 
 
 def repeats_entities(doc: Doc) -> bool:
-    """Whether the group of `ner-arch convert` has the entities of a document and nothing else."""
+    """Whether the span group of `ner-arch convert` has exactly the entities of a document."""
     if SPANS_KEY not in doc.spans or not doc.has_annotation("ENT_IOB"):
         return False
     return label_spans(doc.ents) == label_spans(doc.spans[SPANS_KEY])
@@ -47,10 +47,10 @@ def annotated_places(doc: Doc) -> set[Place]:
 
 
 def remove_stale_relations(doc: Doc, before: Set[Place]) -> None:
-    """Remove the relations with an argument that was an entity or a span before, and is none with this label now.
+    """Remove the relations with an argument that was an entity or a span before and is no longer one with this label.
 
-    Relations between other spans stay: their arguments need not be annotated. A document whose last relation is removed
-    counts as one without relations, and not as one where they are not annotated.
+    Relations between other spans are kept: their arguments need not be annotated. A document whose last relation is
+    removed still counts as annotated, with no relations.
 
     before: `annotated_places` of the document when the relations were annotated.
     """

@@ -1,7 +1,7 @@
-"""`span._.score`, the probability of a span with its label, and the log odds of thresholds of probabilities.
+"""`span._.score`, the probability of a span with its label, and the log odds of probability thresholds.
 
-spaCy stores an attribute by the place of a span alone. A span with another label in this place, such as an entity of a
-ruler, has no score.
+spaCy stores an attribute only by the offsets of a span, so the label is stored as well. A span with another label at
+these offsets, such as an entity of a ruler, has no score.
 """
 
 import math
@@ -16,7 +16,7 @@ SCORE, LABEL = "score", "score_label"
 
 
 def get_score(span: Span) -> float | None:
-    """The score that was set for the place and the label of a span; for a span without a label, that of the place.
+    """The score that was set for the offsets and the label of a span; without a label, the score of the offsets.
 
     None if there is none.
     """
@@ -26,9 +26,9 @@ def get_score(span: Span) -> float | None:
 
 
 def set_score(span: Span, score: float | None) -> None:
-    """Set the score of a span with its label, and forget that of another label in this place.
+    """Set the score of a span with its label. This removes the score of another label at the same offsets.
 
-    A score that is set for a span without a label, as by `Doc.from_json`, counts for every label.
+    A score that is set for a span without a label, as `Doc.from_json` does, counts for every label.
     """
     stored: dict[Any, Any] = span.doc.user_data
     stored[_key(SCORE, span)], stored[_key(LABEL, span)] = score, span.label_ or None

@@ -1,4 +1,4 @@
-"""Probabilities of spans as entities, from terms that a linear chain gives for every token."""
+"""Probabilities of spans as entities, from terms of a linear chain for every token."""
 
 from typing import Any, NamedTuple
 
@@ -32,10 +32,10 @@ def log_probability(terms: SpanTerms, start: int, end: int, label: int) -> float
 def likely_spans(terms: SpanTerms, least: np.ndarray) -> list[SpanProbability]:
     """All spans (start, exclusive end, index of the label, probability) of at least some probability, in text order.
 
-    least: (L,), the least probability for each label, above 0; inf for labels that are not wanted.
+    least: (L,), the minimum probability for each label, above 0; inf for labels that are not wanted.
 
-    Spans of any width are found: a start is followed as long as the probability that its entity goes on is large
-    enough, which it is for at most 1 / least starts at each token.
+    Spans of any width are found: a start is followed as long as the probability that its entity continues is at least
+    `least`, which holds for at most 1 / least starts at each token.
     """
     least = np.log(least)
     found: list[SpanProbability] = []

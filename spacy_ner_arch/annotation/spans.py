@@ -1,4 +1,4 @@
-"""Spans as arrays: gold spans, and decoding of span scores to entities that do not overlap.
+"""Spans as arrays: gold spans, and decoding of span scores to non-overlapping entities.
 
 Letters: T tokens, W longest span in tokens; [i, w - 1] is the span of w tokens that begins at token i.
 """
@@ -21,7 +21,7 @@ class GoldSpans(NamedTuple):
     closed: np.ndarray  # (T,) bool, tokens that only gold spans contain
 
     def in_words(self, words: Words) -> "GoldSpans":
-        """The same in words. The spans begin and end with words."""
+        """Convert token indices to word indices. The spans must begin and end with words."""
         start, width, label = self.spans.T
         start, end = words.from_tokens(np.stack([start, start + width], axis=1)).T
         spans = np.stack([start, end - start, label], axis=1)
@@ -39,7 +39,7 @@ def decode_exact(labels: np.ndarray, gains: np.ndarray) -> list[ClassifiedSpan]:
     Returns the entities in order of their starts.
     """
     starts, ends = positive(gains)
-    # Sorted by their ends, so that the best choice among the first n spans is known when span n needs it.
+    # Sort spans by their ends, so that the best choice among the first n spans is known when span n needs it.
     order = np.lexsort((-starts, ends))
     starts, ends = starts[order], ends[order]
     compatible = np.searchsorted(ends, starts, side="right").tolist()
@@ -59,7 +59,7 @@ def decode_exact(labels: np.ndarray, gains: np.ndarray) -> list[ClassifiedSpan]:
 
 
 def decode_greedy(labels: np.ndarray, gains: np.ndarray, probabilities: np.ndarray) -> list[ClassifiedSpan]:
-    """Choose spans with a positive gain in order of falling probability, without those that overlap a chosen one.
+    """Choose spans with a positive gain in order of decreasing probability, skipping spans that overlap a chosen one.
 
     labels, gains: as for `decode_exact`.
     probabilities: (T, W), of the class of each span, or their logarithms. Ties go to the earlier, then shorter span.

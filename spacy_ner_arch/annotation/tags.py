@@ -67,7 +67,7 @@ def split_tag(name: str) -> tuple[str, str]:
 
 
 def tag_places(names: Sequence[str], scheme: str) -> np.ndarray:
-    """Places in `names` of the first, inner, last and single tag of each label: (4, L), labels in the order of tags."""
+    """Indices in `names` of the first, inner, last and single tag of each label: (4, L), labels in order of tags."""
     labels = dict.fromkeys(split_tag(name)[1] for name in names if name != OUTSIDE)
     place = {name: i for i, name in enumerate(names)}
     return np.array([[place[f"{prefix}-{label}"] for label in labels] for prefix in find_scheme(scheme)], int)

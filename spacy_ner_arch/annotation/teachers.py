@@ -10,12 +10,12 @@ from .describe import quote
 
 # Key of doc.user_data.
 TEACHER = "teacher_chain"
-# Scores are stored in half precision, those of a token relative to its best tag, which keeps probable tags exact.
+# Scores are stored in half precision. Those of a token are relative to its best tag, which keeps probable tags exact.
 LEAST_SCORE = -60_000.0
 
 
 def set_chain(doc: Doc, chain: Chain) -> None:
-    """Keep a chain with its document, in half precision. `DocBin(store_user_data=True)` stores it."""
+    """Store a chain on its document, in half precision. `DocBin(store_user_data=True)` keeps it."""
     stored: dict[str, Any] = chain._asdict()
     stored["emissions"] = chain.emissions - chain.emissions.max(axis=1, keepdims=True)
     for name in ("start", "transitions", "end", "emissions"):
@@ -24,7 +24,7 @@ def set_chain(doc: Doc, chain: Chain) -> None:
 
 
 def get_chain(doc: Doc) -> Chain | None:
-    """The chain that is kept with a document; None if there is none. Raises ValueError if it does not fit."""
+    """The chain stored on a document; None if there is none. Raises ValueError if it does not fit the tokens."""
     stored = doc.user_data.get(TEACHER)
     if stored is None:
         return None

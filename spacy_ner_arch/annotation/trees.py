@@ -10,7 +10,7 @@ from .describe import quote
 from .word_places import Words
 from .words import has_words
 
-# What to do with a document without a tree, see `read_tree`.
+# Treatments of a document without a tree, see `read_tree`.
 TREE_FALLBACKS = ("error", "chain")
 
 
@@ -25,12 +25,12 @@ class TreeSettings:
 def read_tree(doc: Doc, missing: str, needs_pos: bool) -> np.ndarray:
     """Heads, dependency labels and parts of speech of the tokens.
 
-    missing: what to do with a document of words without a tree: "error", or "chain", where each token depends on the
+    missing: treatment of a document that has words but no tree: "error", or "chain", where each token depends on the
         previous one.
-    needs_pos: raise ValueError for a document of words without parts of speech.
+    needs_pos: whether to raise ValueError for a document that has words but no parts of speech.
 
-    Returns (3, T) int64: index of the head in the document (a root is its own head), and the hashes of both labels, not
-    negative.
+    Returns (3, T) int64: index of the head in the document (a root is its own head), and non-negative hashes of
+    dependency label and part of speech.
     """
     pos = doc.to_array(POS).astype(np.int64)
     if needs_pos and not doc.has_annotation("POS") and has_words(doc):

@@ -1,7 +1,7 @@
 """Type pairs: the entity types of head and tail that a relation may have.
 
-They are stored as one list of pairs for all labels, as lists by label, or as None if nothing is restricted. A label
-without a list of its own may have all pairs.
+They are stored as one list of pairs for all labels, as lists by label, or as None if nothing is restricted. With lists
+by label, a label without a list may have all pairs.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,16 +14,16 @@ from .by_label import ByLabel, by_label
 from .candidates import Candidates
 from .pair_classes import PairClass
 
-# As they are stored: JSON values.
+# Form of stored type pairs: JSON values.
 TypePairs = list[list[str]] | dict[str, list[list[str]]]
-# As they are given: pairs for all labels, or by label.
+# Form of given type pairs: pairs for all labels, or by label.
 GivenTypePairs = Iterable[Sequence[str]] | Mapping[str, Iterable[Sequence[str]]]
 
 
 def as_type_pairs(given: ByLabel) -> TypePairs:
     """Copy type pairs from a config, pairs for all labels or by label, to the form in which they are stored.
 
-    Raises ValueError for what is not a pair, and for keys that a config cannot hold.
+    Raises ValueError for a value that is not a pair, and for keys that a config cannot store.
     """
     if isinstance(given, Mapping) or _are_by_label(given):
         return by_label("type_pairs", given, _as_pairs)
@@ -33,7 +33,7 @@ def as_type_pairs(given: ByLabel) -> TypePairs:
 def add_type_pairs(known: TypePairs, new: GivenTypePairs) -> None:
     """Add type pairs in place. Pairs by label can also be added to one list for all labels.
 
-    Raises ValueError for what is not a pair, and for pairs that are not by label, if the known ones are.
+    Raises ValueError for a value that is not a pair, and for pairs that are not by label if the known pairs are.
     """
     if isinstance(known, list):
         if isinstance(new, Mapping):
@@ -43,7 +43,7 @@ def add_type_pairs(known: TypePairs, new: GivenTypePairs) -> None:
         for label, pairs in new.items():
             _extend(known.setdefault(label, []), pairs)
     elif new:
-        raise ValueError("its type_pairs are by label; give them as lists by label")
+        raise ValueError("the type_pairs of the component are by label; give the new ones as lists by label")
 
 
 def allowed_type_pairs(known: TypePairs | None, labels: Iterable[str]) -> set[tuple[str, str]] | None:

@@ -1,4 +1,4 @@
-"""Places of words among the tokens of a document. Words are the tokens that are not white space."""
+"""Indices of the words among the tokens of a document. Words are the tokens that are not white space."""
 
 from functools import cached_property
 from typing import Any
@@ -7,12 +7,12 @@ import numpy as np
 
 
 class Words:
-    """The words of a document of T tokens, which are all that heads and encoders read. See `words.find_words`.
+    """The words of a document of T tokens. Heads and encoders read only words. See `words.find_words`.
 
-    Line breaks and double blanks are tokens in spaCy. Few corpora have such tokens, so a model would not know them.
+    Line breaks and double spaces are tokens in spaCy. Few corpora have such tokens, so a model would not know them.
 
     token_count: T.
-    spaces: (T,) bool, which tokens are white space; None for none of them.
+    spaces: (T,) bool, which tokens are white space; None if there is no white space.
     """
 
     def __init__(self, token_count: int, spaces: np.ndarray | None = None) -> None:
@@ -39,12 +39,12 @@ class Words:
         return int(self.tokens[start]), int(self.tokens[end - 1]) + 1
 
     def from_tokens(self, bounds: np.ndarray) -> np.ndarray:
-        """(n, 2) int64, first word and exclusive end of spans of tokens; an empty span for white space alone."""
+        """(n, 2) int64, first word and exclusive end of spans of tokens; an empty span for white space only."""
         return bounds if self.has_no_space else np.searchsorted(self.tokens, bounds)
 
 
 def in_words(value: Any, words: Words) -> Any:
-    """Items or a target of a document with the places of words instead of tokens.
+    """Convert token indices in the items or the target of a document to word indices.
 
     value: spans (C, 2) of tokens, or an object with a method `in_words`.
     """

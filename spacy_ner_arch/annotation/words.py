@@ -24,7 +24,7 @@ def has_words(doc: Doc) -> bool:
 
 
 def text_key(text: str) -> str:
-    """The text without its white space, to find copies of a text: other line ends or spaces make no other text."""
+    """The text without its white space. Texts with the same key count as copies: white space is not compared."""
     return "".join(text.split())
 
 
