@@ -933,7 +933,7 @@ def test_an_output_is_an_input(ruler, texts, tmp_path, to):
         folder = tmp_path / f"out{number}"
         output = run(ruler, input, folder, *options)
         assert manifest(folder)[-1]["totals"]["documents"] == manifest(folder)[-1]["totals"]["records"] == 21
-        rejected = "2 files of records that were rejected before are left out, such as"
+        rejected = "2 files of rejected records of an earlier run are left out, such as"
         assert (rejected in output) == (input.name != pattern)
     # As a shell names all files.
     files = sorted((tmp_path / "in" / "first").iterdir())

@@ -818,7 +818,7 @@ def test_debug_data_warns_of_rounds_that_overlap(tmp_path):
     output = run_in_line("debug-data", tmp_path / "my.cfg", *options)
     assert "empty documents" not in output
     assert "1 texts of train occur with different annotation, such as 'Anna left Tarvik' (2 documents)" in output
-    assert "convert the last one only" in output
+    assert "convert only the last export" in output
 
 
 def test_examples_of_long_entities_are_cut():
@@ -938,7 +938,7 @@ def test_debug_data_counts_the_relations_of_each_extractor_for_itself(tmp_path):
         ),
         ({}, ["--paths.train", "empty.spacy"], "sequence_ner: train has no entities"),
         ({}, ["--paths.train", "none.spacy"], "there is no none.spacy; check [paths] train or --paths.train"),
-        ({}, ["--paths.vectors", "empty.spacy"], "[initialize] vectors: empty.spacy is a file, and no pipeline"),
+        ({}, ["--paths.vectors", "empty.spacy"], "[initialize] vectors: empty.spacy is a file, not a pipeline"),
         ({}, ["--paths.vectors", "no_such"], "[initialize] vectors: no_such is not a pipeline"),
         ({}, ["--frozen"], "No such option"),
         ({}, ["--components.sequence_ner.scheme", "IOB"], "sequence_ner: unknown tag scheme 'IOB'"),
@@ -1327,7 +1327,7 @@ def test_documents_without_gold_annotation_are_counted(trained, tmp_path):
         options = ["-o", tmp_path / "page"] if command == "report" else []
         return run_in_line(command, tmp_path / "model", tmp_path / f"{name}.spacy", *options)
 
-    assert "2 of 7 documents are without gold doc.ents, and not scored" in output("evaluate", "some")
+    assert "2 of 7 documents have no gold doc.ents and are not scored" in output("evaluate", "some")
     assert "not scored" not in output("evaluate", "all") + output("evaluate", "none")
     assert "nothing to compare. Corpus: 2 documents, with no entities" in output("report", "none")
     assert "nothing to compare" not in output("report", "some")

@@ -338,9 +338,9 @@ def test_int8_is_written_only_if_the_scores_stay(pair, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "marked, message",
     [
-        (None, "unlabelled.spacy has no gold annotation of what sequence_ner finds"),
-        ([], "nothing that sequence_ner finds in .*unlabelled.spacy is right"),
-        (["OTHER"], "nothing that sequence_ner finds in .*unlabelled.spacy is right"),
+        (None, "unlabelled.spacy has no gold annotation for sequence_ner"),
+        ([], "no prediction of sequence_ner in .*unlabelled.spacy is right"),
+        (["OTHER"], "no prediction of sequence_ner in .*unlabelled.spacy is right"),
     ],
 )
 def test_int8_needs_gold_annotation_of_what_is_exported(pair, tmp_path, marked, message):

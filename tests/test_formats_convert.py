@@ -383,10 +383,10 @@ def test_labels_are_renamed_before_others_are_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        ("PER", "--rename PER: OLD=NEW is needed"),
-        ("PER=", "--rename PER=: OLD=NEW is needed"),
-        ("=PER", "--rename =PER: OLD=NEW is needed"),
-        ("A=B=C", "--rename A=B=C: OLD=NEW is needed"),
+        ("PER", "--rename PER: give OLD=NEW"),
+        ("PER=", "--rename PER=: give OLD=NEW"),
+        ("=PER", "--rename =PER: give OLD=NEW"),
+        ("A=B=C", "--rename A=B=C: give OLD=NEW"),
         ("A=O", "--rename A=O: O is no label"),
         ("A=B,A=C", "--rename gives A two new names, B and C"),
     ],
@@ -447,12 +447,10 @@ def test_files_that_are_replaced_are_named(source: Path, tmp_path: Path) -> None
     output = run(source, tmp_path / "out", "--split", "0.2", "--name", "train")
     assert "will be replaced" not in output
     output = run(source, tmp_path / "out", "--split", "0.5", "--name", "more")
-    assert f"{tmp_path / 'out' / 'dev.spacy'} is there already and will be replaced (20 docs)" in output
+    assert f"{tmp_path / 'out' / 'dev.spacy'} exists and will be replaced (20 docs)" in output
     assert output.count("will be replaced") == 1 and len(load_docs(tmp_path / "out" / "dev.spacy")) == 50
     (tmp_path / "out" / "more.spacy").write_text("old")
-    assert "more.spacy is there already and will be replaced (3 bytes)" in run(
-        source, tmp_path / "out", "--name", "more"
-    )
+    assert "more.spacy exists and will be replaced (3 bytes)" in run(source, tmp_path / "out", "--name", "more")
 
 
 def test_both_parts_of_a_split_are_written_or_none(source: Path, tmp_path: Path) -> None:

@@ -276,7 +276,7 @@ def test_a_folder_of_files_is_one_corpus(folder, tmp_path):
     assert "probable errors in 60 documents" in output
     assert errors(tmp_path / "folder") == errors(tmp_path / "file")
     message = review(tmp_path, tmp_path / "corpus" / "out", "--model", folder / "model", corpus="corpus", code=1)
-    assert "trainings would read errors.spacy as well; choose another folder" in message
+    assert "training would also read errors.spacy; choose another folder" in message
 
 
 def test_entities_of_a_ruler_are_judged_too(folder, tmp_path):
@@ -339,7 +339,9 @@ def test_a_component_that_goes_on_from_another_training_is_named(folder, tmp_pat
     config.to_disk(tmp_path / "config.cfg")
     args = ("--config", tmp_path / "config.cfg", "--folds", 2)
     output = review(folder, tmp_path / "out", *args, corpus="numbered.spacy")
-    message = f"sequence_ner goes on from {folder / 'model'}: if that was trained on this corpus, it has seen"
+    message = (
+        f"sequence_ner is sourced from {folder / 'model'}: if that was trained on this corpus, sequence_ner has seen"
+    )
     assert output.count(message) == 1
 
 
@@ -387,7 +389,10 @@ def test_corpora_that_cannot_be_replaced(folder, tmp_path, changes, message):
         (["--model", "model", "--config", "config.cfg"], "Give --config to train pipelines, or --model"),
         (["--model", "model", "--training.max_steps", 1], "settings of a config are for --config"),
         (["--config", "config.cfg", "--folds", 31], "60 different texts are too few for 31 parts"),
-        (["--config", "config.cfg", "--initialize.vectors", __file__], "is a file, and no pipeline: `python -m spacy"),
+        (
+            ["--config", "config.cfg", "--initialize.vectors", __file__],
+            "is a file, not a pipeline: make a pipeline from word vectors with `python -m spacy",
+        ),
     ],
 )
 def test_bad_requests(folder, tmp_path, args, message):
@@ -430,5 +435,5 @@ def test_a_corpus_without_what_the_pipeline_judges(folder, tmp_path):
     nlp.to_disk(tmp_path / "model")
     DocBin(docs=[nlp.make_doc(text) for text, _ in TRAIN]).to_disk(tmp_path / "corpus.spacy")
     message = review(tmp_path, tmp_path / "out", "--model", tmp_path / "model", code=1)
-    assert "can judge nothing" in message and "5 documents, with no entities, spans or relations" in message
+    assert "cannot judge its annotation" in message and "5 documents, with no entities, spans or relations" in message
     assert not (tmp_path / "out").exists()

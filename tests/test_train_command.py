@@ -378,7 +378,7 @@ def checkpointed(make_job, tmp_path):
 def test_a_checkpoint_is_not_overwritten_unasked(checkpointed):
     options, folder = checkpointed
     before = (folder / FILE).read_bytes()
-    assert "give --resume to go on with it, --force to start again" in invoke(*options)
+    assert "give --resume to continue it, --force to start again" in invoke(*options)
     assert (folder / FILE).read_bytes() == before
     run_command("train", *options, "--force")
 
@@ -393,7 +393,7 @@ def test_an_error_of_the_first_process_is_shown_once(checkpointed, is_locked):
     if lock is not None:
         lock.release()
     output = " ".join((result.stdout + result.stderr).split())
-    message = "another process is writing to this folder" if is_locked else "give --resume to go on with it"
+    message = "another process is writing to this folder" if is_locked else "give --resume to continue it"
     assert result.returncode == 1 and output.count(message) == 1
     assert "Traceback" not in output and "Connection" not in output
     assert "process 0 of 2 ended with exit status 1" in output

@@ -29,7 +29,7 @@ def annotate(
         metavar="INPUT",
         help="Files, folders and patterns: .txt, .jsonl, .csv, .parquet and .spacy, also with .gz, .bz2, .xz or .zst",
     ),
-    output: Path = Argument(..., help="Folder for the output; that of an unfinished run goes on"),
+    output: Path = Argument(..., help="Folder for the output; an unfinished run in it is continued"),
     to: str = Option("jsonl", "--to", "-t", help="Format of the output: jsonl, parquet or spacy"),
     format: str | None = Option(
         None, "--format", "-f", help="Format of the inputs: txt, jsonl, csv, parquet or spacy; default: by their names"
@@ -63,9 +63,9 @@ def annotate(
 ) -> None:
     """Annotate corpora of any size, in constant memory.
 
-    The annotation is what the pipeline sets: entities, spans and relations. The output is a folder with a file for each
-    shard of the input and a manifest. The same command goes on where it was stopped. The files are the same for any
-    number of processes, with and without Ray.
+    The pipeline's entities, spans and relations are written. The output is a folder with a manifest and a file for each
+    shard of the input. To continue a stopped run, give the same command again. The files are the same for any number of
+    processes, with and without Ray.
     """
     from ..bulk.annotator import Job
     from ..bulk.folder import OutputFolder
@@ -94,7 +94,7 @@ def annotate(
 
 
 def choose_inputs(names: list[str], format: str | None, output: Path, column: str) -> list["Input"]:
-    """The input files. Warns of files that are left out or empty; raises ValueError for one that cannot be read."""
+    """The input files. Warns about skipped and empty files; raises ValueError for a file that cannot be read."""
     from ..bulk.inputs import find_inputs
     from ..bulk.raw_records import check_inputs
 
@@ -102,7 +102,7 @@ def choose_inputs(names: list[str], format: str | None, output: Path, column: st
     if left_out:
         msg.warn(f"{len(left_out)} files are left out, as their names show no known format, such as {left_out[0]}")
     if rejects:
-        msg.warn(f"{len(rejects)} files of records that were rejected before are left out, such as {rejects[0]}")
+        msg.warn(f"{len(rejects)} files of rejected records of an earlier run are left out, such as {rejects[0]}")
     for file in files:
         if file.size == 0:
             msg.warn(f"{file.path} is empty")
@@ -141,16 +141,16 @@ def fill(
 
 
 def speed(documents: int, started: float) -> str:
-    """Documents since a moment of the monotonic clock, and how many these are a second."""
+    """Describe a number of documents and their rate per second. started: time of the monotonic clock."""
     seconds = max(time.monotonic() - started, 1e-3)
     return f"{documents:,} documents in {seconds:.0f} s, {documents / seconds:.1f} a second"
 
 
 def unfinished(shards: Iterator["Shard"], folder: "OutputFolder", bar: Any) -> Iterator["Shard"]:
-    """The shards that are left to do. The others advance the progress bar, but not its speed."""
+    """The unfinished shards. The finished shards advance the progress bar, but not its speed."""
     for shard in shards:
         if shard.number in folder.finished:
-            # A bar that is not shown has no such attribute.
+            # A hidden bar does not have this attribute.
             bar.initial = getattr(bar, "initial", 0) + shard.read
             bar.update(shard.read)
         else:
@@ -158,7 +158,7 @@ def unfinished(shards: Iterator["Shard"], folder: "OutputFolder", bar: Any) -> I
 
 
 def report(folder: "OutputFolder") -> None:
-    """Print the counts of all shards and what was rejected. Exits with an error if there is no document."""
+    """Print the counts of all shards and the rejected records. Exits with an error if there is no document."""
     from ..bulk.annotator import REMOVED
     from ..bulk.documents import LAYERS
     from ..bulk.predictor import lacks_entities
@@ -188,11 +188,11 @@ def report(folder: "OutputFolder") -> None:
     if folder.header["--gold-labels"] and not counts["gold_entities"]:
         msg.warn(f"No entity of the inputs has a label of --gold-labels {','.join(folder.header['--gold-labels'])}")
     if counts["repeated_ids"]:
-        msg.warn(f"{counts['repeated_ids']} documents have the id of another one of their shard; all of them are kept")
+        msg.warn(f"{counts['repeated_ids']} documents have the id of another document of their shard; all are kept")
 
 
 def check_options(to: str, key: str | None, text_column: str, engine: str, address: str | None) -> None:
-    """Raise ValueError for a value that an option does not have, and for options that exclude each other."""
+    """Raise ValueError for an invalid value of an option, and for options that exclude each other."""
     from ..bulk.outputs import FIELDS, OUTPUTS
 
     for option, value, known in (("to", to, OUTPUTS), ("engine", engine, ENGINES)):
@@ -203,7 +203,7 @@ def check_options(to: str, key: str | None, text_column: str, engine: str, addre
     if key is not None and to == "spacy":
         raise ValueError("--key is for json lines and Parquet; a .spacy file has the annotation in its documents")
     if to == "parquet" and FIELDS in (key, text_column):
-        raise ValueError(f"--key and --text-column cannot be {FIELDS} with --to parquet, which has such a column")
+        raise ValueError(f"--key and --text-column cannot be {FIELDS} with --to parquet, which has these columns")
 
 
 def find_soft(soft: bool, to: str, gold_labels: str | None, component: str | None) -> "Soft | None":
@@ -220,7 +220,7 @@ def find_soft(soft: bool, to: str, gold_labels: str | None, component: str | Non
 
 
 def make_header(job: "Job", files: list["Input"], shard_size: int) -> dict[str, Any]:
-    """What the output depends on, for the first line of the manifest."""
+    """Everything on which the output depends, for the first line of the manifest."""
     from importlib.metadata import version
 
     from .. import __version__

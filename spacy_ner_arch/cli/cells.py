@@ -8,7 +8,7 @@ ENCODERS = ("none", "bilstm", "synlstm")
 HEADS = ("crf", "softmax", "span", "nested", "none")
 RELATIONS = ("none", "softmax", "multitask", "bilstm", "bilstm-attention", "acnn", "markers")
 COMPONENTS = {"crf": "sequence_ner", "softmax": "sequence_ner", "span": "span_ner", "nested": "nested_ner"}
-# Pair models that read the context of the entities themselves and need no encoder below.
+# Pair models that encode the context of the entities themselves and need no encoder below.
 SELF_ENCODING = ("bilstm", "bilstm-attention", "acnn")
 
 
@@ -65,7 +65,7 @@ class Cell:
     @property
     def common(self) -> str | None:
         """Name of the component whose vectors entities and relations share; None if they do not share any."""
-        if not self.is_joint or self.relations == "markers":  # marked copies need a model of their own
+        if not self.is_joint or self.relations == "markers":  # marked copies need a separate model
             return None
         return "transformer" if self.embedding == "transformer" else "tok2vec"
 
@@ -104,7 +104,7 @@ class Cell:
 
     @property
     def groups(self) -> dict[str, str | None]:
-        """Groups of parameters with a rate of their own, for spacy_ner_arch.Stages.v1, with their pattern."""
+        """Groups of parameters with separate learning rates, with their patterns, for spacy_ner_arch.Stages.v1."""
         groups: dict[str, str | None] = {"transformer": None}
         if self.component:
             groups[self.component] = None
@@ -117,12 +117,12 @@ class Cell:
 
 
 def notes(cell: Cell) -> Iterator[str]:
-    """What to know about a cell before training, one line each."""
+    """Requirements of a cell to know before training, one line each."""
     if cell.encoder == "synlstm" and not cell.trees:
         yield "The parser is trained in the same run, so the corpus must have dependency trees."
     if cell.trees == "gold":
-        yield "The corpus must have dependency trees. The trained pipeline needs documents with trees, not plain text:"
-        yield "put a parser before the other components to use it on text."
+        yield "The corpus must have dependency trees. The trained pipeline needs documents with trees: to use it on"
+        yield "plain text, put a parser before the other components."
     if cell.relations != "none" and not cell.component:
         yield "Relations are trained and evaluated between gold entities. To use them on text, put a component that"
         yield "finds entities before relation_extractor."

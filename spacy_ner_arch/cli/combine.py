@@ -42,10 +42,10 @@ def combine(
 ) -> None:
     """Combine the entities of several systems in the same texts.
 
-    The systems vote about every span that one of them proposes, for a label or for no entity. A vote counts as much as
-    the span model finds its label probable. The table shows each system, the span model alone, the majority vote, and
-    the combination, each scored on the tokens that it has annotated. To let the span model propose spans as well, give
-    its output as that of a system.
+    The systems vote on every span that one of them proposes, for a label or for no entity. A vote is weighted by the
+    probability of its label in the span model. The table shows each system, the span model alone, the majority vote,
+    and the combination, each scored on the tokens that it has annotated. To let the span model propose spans as well,
+    add its output as another system.
     """
     from ..annotation.entities import annotated_tokens, trim
     from ..evaluation.score_tables import micro_average
@@ -66,7 +66,7 @@ def combine(
         if len(names) < 2 or len({*names}) < len(names):
             raise ValueError("give the outputs of at least two systems, each once")
         if output.suffix != ".spacy":
-            raise ValueError(f"--output {output}: the name must end in .spacy, or no command reads the file")
+            raise ValueError(f"--output {output}: the name must end in .spacy, so that commands can read the file")
         if len(weights) != len(names) or min(weights) <= 0 or not math.isfinite(sum(weights)):
             raise ValueError(f"--weight: give a finite number above 0 for each of the {len(names)} systems, or none")
         gold, *systems = [list(read_docbins(path, Vocab())) for path in (corpus, *predicted)]
@@ -93,7 +93,7 @@ def combine(
     if unknown:
         number = sum(spans.count for spans in unknown.values())
         warn(
-            f"{number} proposals are decided by the votes alone, since {pipe.name} does not know them",
+            f"{number} proposals are decided only by the votes, since {pipe.name} does not score them",
             "\n".join(f"{spans.count}: {reason}, such as {spans.first}" for reason, spans in unknown.items()),
         )
     missing = [describe_missing(map(annotated_tokens, docs)) for docs in (*systems, combined)]
@@ -119,7 +119,7 @@ def combine(
 
 
 def describe_missing(annotated: Iterable[np.ndarray]) -> str:
-    """How many documents and tokens are not annotated; an empty string if all are.
+    """Describe how many documents and tokens are not annotated; an empty string if all are annotated.
 
     annotated: (T,) bool, the tokens with annotation, of each document.
     """

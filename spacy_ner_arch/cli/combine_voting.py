@@ -17,11 +17,11 @@ from ..annotation.spans import decode_exact
 from ..annotation.tags import LabelledSpan
 from ..annotation.words import find_words
 
-# Log odds of a span that all systems propose. None of them proposes one that overlaps it.
+# Log odds of a span that all systems propose. No system then proposes a span that overlaps it.
 UNANIMOUS = 50.0
 
-# Probabilities of no entity (None) and of labels for a span of tokens [start, end), in the order of the labels that are
-# asked for; None if the model does not know all of them for this span.
+# Function from a span of tokens [start, end) and labels (None for no entity) to the probabilities of these labels; None
+# if the model cannot score all of them for this span.
 SpanModel = Callable[[int, int, Sequence[str | None]], np.ndarray | None]
 
 
@@ -40,16 +40,16 @@ def vote(
     model: SpanModel | None = None,
     annotated: np.ndarray | None = None,
 ) -> list[Vote]:
-    """The entities of a document, in order and without overlaps, from those that each system proposes.
+    """Combine the entities that the systems propose for a document. Returns them in order and without overlaps.
 
-    For each span that a system proposes, a label has the weights of the systems that propose it, and no entity has
-    those of the others that have annotated the span, each times its probability by the model. A span gets the label
-    with the highest score (the first one proposed of several), if it is higher than that of no entity. Of overlapping
-    spans, those with the greatest sum of log odds are chosen.
+    For each proposed span, the score of a label is the sum of the weights of the systems that propose it, times the
+    probability of the label in the model. The score of no entity is the same for the other systems that have annotated
+    the span. A span gets the label with the highest score (in a tie, the one proposed first) if this is higher than the
+    score of no entity. Of overlapping spans, those with the greatest sum of log odds are chosen.
 
     weights: weight of each system, above 0.
-    model: None for a majority vote, where all probabilities are alike. They are also alike for a span that the model
-        does not know.
+    model: None for a majority vote, with equal probabilities. A span that the model cannot score also gets equal
+        probabilities.
     annotated: (systems, T) bool, tokens that each system has annotated; None for all.
     """
     votes: dict[tuple[int, int], dict[str, float]] = defaultdict(lambda: defaultdict(float))
@@ -74,10 +74,10 @@ def vote(
 
 
 def span_model(pipe: Any, doc: Doc, log_probabilities: np.ndarray, unknown: defaultdict[str, Counted]) -> SpanModel:
-    """The judgement of a span_ner about the spans of a document.
+    """Make a SpanModel from the predictions of a span_ner for a document.
 
     log_probabilities: (N, W, K + 1) for its words, as the component predicts them.
-    unknown: gets the spans that the component does not know, by reason.
+    unknown: collects the spans that the component cannot score, by reason.
     """
     (words,) = find_words([doc])
     place = {None: 0, **{label: i for i, label in enumerate(pipe.labels, start=1)}}
@@ -100,9 +100,9 @@ def span_model(pipe: Any, doc: Doc, log_probabilities: np.ndarray, unknown: defa
 
 
 def judged(nlp: Language, pipe: Any, docs: Sequence[Doc]) -> Iterator[tuple[Doc, np.ndarray]]:
-    """Documents with the entities of a span_ner alone, and its log probabilities for the words, (N, W, K + 1).
+    """Documents with only the entities of a span_ner, and its log probabilities for the words, (N, W, K + 1).
 
-    docs: give the tokens; no other annotation is used.
+    docs: documents whose tokens are used; their annotation is ignored.
     """
     later = nlp.pipe_names[nlp.pipe_names.index(pipe.name) :]
     bare = (
@@ -122,13 +122,13 @@ def check_same_texts(path: Path, docs: Sequence[Doc], corpus: Path, expected: Se
     for number, (doc, other) in enumerate(zip(docs, expected, strict=False), start=1):
         if doc.text != other.text:
             raise ValueError(
-                f"{path}, document {number}: its text {quote(doc.text)} is not that of {corpus}, {quote(other.text)}; "
+                f"{path}, document {number}: its text {quote(doc.text)} differs from {quote(other.text)} in {corpus}; "
                 + remedy
             )
         if [token.idx for token in doc] != [token.idx for token in other] or len(doc) != len(other):
             token = next((a for a, b in zip(doc, other, strict=False) if len(a) != len(b) or a.idx != b.idx), doc[0])
             raise ValueError(
-                f"{path}, document {number}: its tokens are not those of {corpus}, first at {token.text!r} in "
+                f"{path}, document {number}: its tokens differ from those of {corpus}, first at {token.text!r} in "
                 f"{quote(doc.text)}; {remedy}"
             )
     if len(docs) != len(expected):
@@ -157,10 +157,9 @@ def without_annotation(doc: Doc, annotated: np.ndarray) -> Doc:
 def with_entities(doc: Doc, votes: Sequence[Vote], annotated: np.ndarray | None = None) -> Doc:
     """A copy of a document with these entities and their scores instead of its own.
 
-    annotated: (T,) bool, tokens about which there is a vote. At the others, the entities are missing. None for all.
+    annotated: (T,) bool, tokens with a vote. Entity annotation is missing at the other tokens. None for all.
 
-    What belongs to the old entities goes with them, see `clear_entities` and `remove_stale_relations`. All else is
-    kept.
+    Data about the old entities are removed, see `clear_entities` and `remove_stale_relations`. All else is kept.
     """
     new = doc.copy()
     before = annotated_places(new)

@@ -29,14 +29,14 @@ def make_config(
     train: str | None = None,
     dev: str | None = None,
 ) -> str:
-    """A complete config with comments.
+    """Write a complete config with comments. Returns its text.
 
     transformer: name on the Hugging Face hub, or folder; None for roberta-base.
     vectors: name or folder of a pipeline with word vectors. They are appended to the embedding of words, or with
         characters to the vectors that the entities get from a transformer.
     lang: language code; the tokenizer is that of spaCy for the language.
     gpu: mixed precision and larger batches.
-    consistency: factor of this loss in all heads; each document is twice in a batch then. 0 for none.
+    consistency: factor of the consistency loss in all heads; batches then have two copies of each document. 0 for none.
     header: lines of the comment at the top.
     train, dev: paths of the corpora.
 
@@ -55,7 +55,7 @@ def make_config(
     if consistency and cell.relations == "markers":
         raise ValueError("--consistency cannot compare the marked copies of --relations markers: give another one")
     try:
-        # Not of a pipeline: to make one, spaCy imports all plugins, and one that is broken raises ImportError too.
+        # Do not make a pipeline: spaCy would import all plugins, and a broken plugin also raises ImportError.
         defaults = get_lang_class(lang).default_config
     except ImportError as error:
         raise ValueError(f"spaCy has no language {lang!r}: {error}") from error
@@ -98,5 +98,5 @@ def environment() -> Environment:
 
 
 def missing_block(field: str, value: str) -> None:
-    """Called by the template for a value of a cell that it does not know."""
+    """Raise ValueError for a value of a cell that has no block in the template, which calls this function."""
     raise ValueError(f"config.cfg.jinja has no block for {field} = {value!r}")

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from ..formats import ReadReport
 
 AUTO = "auto"
-# Documents after which a line shows their number, without a terminal.
+# Number of documents after which a line shows the progress if there is no terminal.
 SHOWN_EVERY = 100_000
 FORMAT_HELP = (
-    "Format of the files; auto finds it out. Annotation tools: label-studio, doccano, prodigy, brat, argilla. Columns: "
+    "Format of the files; auto detects it. Annotation tools: label-studio, doccano, prodigy, brat, argilla. Columns: "
     "conll, conllu, csv, datasets (also Parquet). JSON: offsets (texts), spans (tokens), spert, spacy-json, spacy-v2, "
     "spacy-v2-json, cluener, gliner, dygie, docred, tacred. Text: semeval"
 )
@@ -40,7 +40,7 @@ def convert(
     config: Path | None = Option(
         None,
         "--config",
-        help="Config, or folder of a pipeline, whose tokenizer takes the place of that of --lang",
+        help="Config, or folder of a pipeline, whose tokenizer to use instead of that of --lang",
         exists=True,
     ),
     name: str = Option("", "--name", help="Name of the output, instead of the name of the one input"),
@@ -58,19 +58,19 @@ def convert(
     align: str | None = Option(
         None,
         "--align",
-        help="formats of texts: what to do with entities that do not align with the tokens: strict (leave them out, "
+        help="formats of texts: treatment of entities that do not align with the tokens: strict (leave them out, "
         "the default), contract or expand",
     ),
     unit: str | None = Option(
         None,
         "--unit",
-        help="formats of texts: what start and end count, characters, utf-16 or graphemes (default: by format)",
+        help="formats of texts: unit of start and end, characters, utf-16 or graphemes (default: by format)",
     ),
     annotators: str | None = Option(
         None,
         "--annotators",
-        help="annotation tools: if several annotated a text, first (the default), all (one Doc each), merge (what more "
-        "than half of them agree on), or the name of one",
+        help="annotation tools: if a text has several annotators, first (the default), all (one Doc each), merge "
+        "(annotation that more than half of them agree on), or the name of one",
     ),
     fields: str | None = Option(
         None,
@@ -91,7 +91,7 @@ def convert(
         None, "--labels", help="Labels of entities to keep, separated by commas (default: all)"
     ),
     on_error: str = Option(
-        "raise", "--on-error", help="What to do with a malformed sentence: raise, or skip and count"
+        "raise", "--on-error", help="For a malformed sentence: raise an error, or skip and count it"
     ),
     code: Path | None = CODE,
 ) -> None:
@@ -108,7 +108,7 @@ def convert(
     if len(inputs) > 1 and (name or split):
         msg.fail("--name and --split take one input file", exits=1)
     if set(name) & set("/\\"):
-        msg.fail(f"--name {name}: the name of a file, without folders, is needed; it is put into OUTPUT_DIR", exits=1)
+        msg.fail(f"--name {name}: give the name of a file without folders; it is put into OUTPUT_DIR", exits=1)
     name = name.removesuffix(".spacy")
     stems = [name or output_name(path) for path in inputs]
     # On Windows and macOS, Dev.spacy and dev.spacy are one file.
@@ -182,7 +182,7 @@ def convert(
     for field in options.get("fields", ()):
         if field not in found_fields:
             msg.warn(f"No document that was read has the field {field} of --fields")
-    # If no entity was read, that was said above.
+    # If no entity was read, `show_report` has warned already.
     for label in dict.fromkeys(of_all["labels"]) if entities else ():
         if label not in entities:
             msg.warn(f"No entity that was read has the label {label} of --labels")
@@ -199,16 +199,16 @@ def parse_names(rename: str) -> dict[str, str]:
     for pair in split_names(rename):
         old, *new = (name.strip() for name in pair.split("="))
         if len(new) != 1 or not old or not new[0]:
-            msg.fail(f"--rename {pair}: OLD=NEW is needed, such as PERSON=PER; commas separate several", exits=1)
+            msg.fail(f"--rename {pair}: give OLD=NEW, such as PERSON=PER; separate several by commas", exits=1)
         if new[0] == OUTSIDE:
-            msg.fail(f"--rename {pair}: {OUTSIDE} is no label; to leave one out, name all others in --labels", exits=1)
+            msg.fail(f"--rename {pair}: {OUTSIDE} is not a label; to drop one, name all others in --labels", exits=1)
         if names.setdefault(old, new[0]) != new[0]:
             msg.fail(f"--rename gives {old} two new names, {names[old]} and {new[0]}", exits=1)
     return names
 
 
 def warn_of_similar(kind: str, counts: Mapping[str, int]) -> None:
-    """Warn of labels that differ only in case or white space, which are learned as different ones."""
+    """Warn about labels that differ only in case or white space, since they are learned as different labels."""
     from ..formats.labels import find_similar
 
     groups = find_similar(counts)
@@ -226,19 +226,19 @@ def warn_of_similar(kind: str, counts: Mapping[str, int]) -> None:
 
 
 def warn_of_replaced(files: Iterable[Path]) -> None:
-    """Warn of each output file that is there already, with the number of its documents."""
+    """Warn about each existing output file, with the number of its documents."""
     from ..formats import parse_docbin
 
     for path in filter(Path.is_file, files):
         try:
             content = f"{len(parse_docbin(path.read_bytes(), path))} docs"
-        except ValueError:  # no .spacy file
+        except ValueError:  # not a .spacy file
             content = f"{path.stat().st_size} bytes"
-        msg.warn(f"{path} is there already and will be replaced ({content})")
+        msg.warn(f"{path} exists and will be replaced ({content})")
 
 
 def choose_format(path: Path, format: str) -> str:
-    """The given format; for `auto`, the one that is found out and printed."""
+    """The given format; for `auto`, detect the format and print it."""
     from ..formats import FORMATS, detect_format
 
     if format != AUTO:
@@ -249,7 +249,7 @@ def choose_format(path: Path, format: str) -> str:
 
 
 def other_format(path: Path, format: str) -> str:
-    """A line that names the format that a file looks like, if it is not the given one; or ""."""
+    """A line that names the format that a file seems to have, if it is not the given format; or ""."""
     from ..formats import FORMATS, detect_format
 
     if format not in FORMATS:
@@ -262,10 +262,10 @@ def other_format(path: Path, format: str) -> str:
 
 
 def show_report(report: "ReadReport", labels: str | None, tokenizer: str, leaves_out: bool) -> None:
-    """Print what was read, and warn of what training or evaluation will not see.
+    """Print the counts of a conversion, and warn about annotation that training or evaluation will lose.
 
-    tokenizer: what the tokenizer is that of.
-    leaves_out: whether entities that do not align with it are left out of the documents.
+    tokenizer: language or config of the tokenizer.
+    leaves_out: whether entities that do not align with the tokenizer are left out of the documents.
     """
     from ..formats.counts import MISALIGNED, MOST_SPLIT, SKIPPED, SPLIT
     from ..formats.spans import OTHER_LABEL
@@ -290,7 +290,7 @@ def show_report(report: "ReadReport", labels: str | None, tokenizer: str, leaves
         msg.warn(
             f"--align has moved {report.notes[MOVED]} of {report.checked[MISALIGNED]} entities to the bounds of tokens "
             f"of the tokenizer of {tokenizer}",
-            "Look at the examples above; if it is not the language of the texts, give their --lang",
+            "Look at the examples above; if the tokenizer has another language than the texts, give their --lang",
         )
     if report.notes[SPLIT] > MOST_SPLIT * report.checked[SPLIT]:
         msg.warn(
@@ -302,7 +302,7 @@ def show_report(report: "ReadReport", labels: str | None, tokenizer: str, leaves
 
 
 def output_name(path: Path) -> str:
-    """Name of the output of an input, without the ending of a file. A link gives its own name, not its target's."""
+    """Name of the output of an input, without the file extension. Links are not resolved."""
     path = Path(os.path.abspath(path))
     return path.name if path.is_dir() else path.stem
 

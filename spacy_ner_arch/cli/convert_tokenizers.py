@@ -1,4 +1,4 @@
-"""The tokenizer to which a conversion aligns entities: that of a language, a config or a pipeline."""
+"""Make the tokenizer to which a conversion aligns entities, from a language, a config or a pipeline."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`ner-arch debug-data`: what the corpora of a config contain, and what the config cannot learn from them."""
+"""`ner-arch debug-data`: contents of the corpora of a config, and annotation that the config cannot learn."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,10 +17,10 @@ from .messages import fail, writing
 from .options import CODE
 from .pipelines import check_output
 
-# Pairs of argument types that are shown of a relation.
+# Number of pairs of argument types that are shown for a relation.
 SHOWN_TYPES = 3
 
-# What debug_data_counts found, for train and for dev.
+# Results of debug_data_counts for train and for dev.
 Parts = Mapping[str, Any]
 
 
@@ -34,9 +34,9 @@ def debug_data(
 ) -> None:
     """Check the corpora of a config before training.
 
-    Shows what they contain, and what the components of the config cannot learn from them. Settings of the config can be
-    overridden, as in `spacy train`: --paths.train FILE. Nothing is trained, and no transformer is loaded. Exits with 1
-    if training cannot succeed.
+    Shows the contents of the corpora, and the annotation that the components of the config cannot learn. Settings of
+    the config can be overridden, as in `spacy train`: --paths.train FILE. Nothing is trained, and no transformer is
+    loaded. Exits with 1 if training cannot succeed.
     """
     from ..formats.files import write_text
     from .debug_data_checks import inspect_corpora
@@ -111,7 +111,7 @@ def print_counts(title: str, parts: Parts, rows: Sequence[tuple] = ()) -> None:
 
 
 def print_types(relations: Parts) -> None:
-    """Print how often the head stands first, and the types of the arguments, of each label in all parts."""
+    """For each label, print how often the head is before the tail, and the types of the arguments, in all parts."""
     rows = []
     for label in sorted({label for part in relations.values() for label in part["labels"]}):
         total = sum(part["labels"].get(label, 0) for part in relations.values())

@@ -1,4 +1,4 @@
-"""What the corpora of a config contain, and what its components cannot learn or find: for `ner-arch debug-data`."""
+"""Check the corpora of a config for annotation that its components cannot learn or find: for `ner-arch debug-data`."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,21 +32,21 @@ from .debug_data_counts import (
 )
 from .training_setup import PARTS, Setup
 
-# Where find_label_data has told what is wrong with train.
+# Parts to check where the warnings of find_label_data already cover train.
 DEV = ("dev",)
 # Labels with fewer training examples are reported; the number of `spacy debug data`.
 MIN_EXAMPLES = 50
 
-# For each part of the data, what debug_data_counts found there.
+# For each part of the data, the results of debug_data_counts.
 Parts = dict[str, dict[str, Any]]
 
 
 class Problem(NamedTuple):
-    """Something that training cannot learn or that spoils its scores.
+    """A fault of the corpora: annotation that training cannot learn, or that makes scores wrong.
 
     level: "error" if training cannot succeed, else "warning".
-    text: what is wrong, with numbers.
-    remedy: what the user can do about it; "" if the text says it, or nothing need be done.
+    text: description of the fault, with numbers.
+    remedy: remedy for the user; "" if the text contains it, or nothing need be done.
     """
 
     level: str
@@ -57,8 +57,8 @@ class Problem(NamedTuple):
 def inspect_corpora(setup: Setup) -> tuple[dict[str, Any], list[Problem]]:
     """All numbers, as JSON values, and all problems, errors first.
 
-    What a component cannot learn from train is in the warnings of its `find_label_data`, which training shows as well.
-    The checks add what these do not say, above all about dev.
+    The warnings of `find_label_data`, which training shows as well, report annotation of train that a component cannot
+    learn. The checks add other problems, above all of dev.
     """
     texts = {part: {text_key(eg.reference.text) for eg in examples} for part, examples in setup.examples.items()}
     keys = sorted({key for examples in setup.examples.values() for eg in examples for key in eg.reference.spans})
@@ -122,7 +122,7 @@ def check_documents(documents: Parts) -> Iterator[Problem]:
                 "warning",
                 f"{copies} texts of {part} occur with different annotation, such as "
                 f"{documents[part]['examples'][CONTRADICTORY][0]}",
-                "keep one of them: if an export has the texts of earlier ones as well, convert the last one only",
+                "keep one of them: if an export repeats the texts of earlier exports, convert only the last export",
             )
         split, tokens = (documents[part]["counts"][name] for name in (SPLIT_TOKENS, WITHOUT_SPACES))
         if split > MOST_SPLIT * tokens:
@@ -146,7 +146,7 @@ def check_documents(documents: Parts) -> Iterator[Problem]:
 
 
 def check_trees(setup: Setup, documents: Parts) -> Iterator[Problem]:
-    """Where the trees of an encoder come from, and whether they are there."""
+    """Check that documents have the trees that an encoder reads."""
     parsers = set(assigning(setup.nlp, "token.head"))
     learned_from = documents["train"]["counts"]["documents with dependency trees"]
     bare = sum(
@@ -179,7 +179,7 @@ def check_trees(setup: Setup, documents: Parts) -> Iterator[Problem]:
 
 
 def check_spans(name: str, pipe: Any, data: Mapping[str, Any]) -> Iterator[Problem]:
-    """Entities or spans that a component cannot learn or find."""
+    """Check for entities or spans that a component cannot learn or find."""
     key = pipe.cfg.get("spans_key")
     if key is not None and key not in data["spans"]:
         yield Problem(
@@ -217,7 +217,7 @@ def check_spans(name: str, pipe: Any, data: Mapping[str, Any]) -> Iterator[Probl
 def check_relations(
     name: str, pipe: RelationExtractor, setup: Setup, parts: Parts, candidates: Parts
 ) -> Iterator[Problem]:
-    """Relations that a component cannot learn or find.
+    """Check for relations that a component cannot learn or find.
 
     parts: counts of the relations with its labels.
     """
@@ -266,7 +266,7 @@ def check_type_pairs(name: str, setting: str, parts: Parts) -> Iterator[Problem]
 
 
 def check_arrival(name: str, pipe: RelationExtractor, setup: Setup, has_relations: bool) -> Iterator[Problem]:
-    """What training documents lack when a component runs: entities, or sentences for its candidates.
+    """Check that training documents have entities and sentences for the candidates when a component runs.
 
     has_relations: whether train has relations.
     """
@@ -289,7 +289,7 @@ def check_arrival(name: str, pipe: RelationExtractor, setup: Setup, has_relation
 
 
 def check_labels(name: str, parts: Parts, what: str) -> Iterator[Problem]:
-    """Labels that a component cannot learn or find, and documents that are not scored."""
+    """Check for labels that a component cannot learn or find, and for documents that are not scored."""
     train, dev = (parts[part]["labels"] for part in PARTS)
     if not train:
         yield Problem(
@@ -326,7 +326,7 @@ def find_counted(
 ) -> Iterator[Problem]:
     """A warning with the number of items of a kind and the first example, if there are any.
 
-    text: what is wrong with the items; it follows their number.
+    text: description of the fault, which follows the number of items.
     checked: the parts whose items count.
     """
     found = {part: parts[part]["counts"].get(kind, 0) for part in checked}

@@ -1,8 +1,8 @@
-"""What an annotated corpus contains, as plain data for `ner-arch debug-data`.
+"""Count the annotation of a corpus, as plain data for `ner-arch debug-data`.
 
 Every function takes examples whose predicted side has the tokens of the pipeline, and returns a dictionary: `labels`
-with the number of items of each label, `counts` with other numbers by their names, and `examples` with the first places
-of some of these.
+with the number of items of each label, `counts` with other numbers by their names, and `examples` with the first
+occurrences of some of these.
 """
 
 from bisect import bisect_right
@@ -58,7 +58,7 @@ class Tally:
         self.examples: defaultdict[str, list[str]] = defaultdict(list)
 
     def note(self, name: str, describe: Callable[..., str], *args: Any) -> None:
-        """Count an item. describe: of the item, given `args`, for the first ones."""
+        """Count an item. describe: function from `args` to a description, called for the first items."""
         self.counts[name] += 1
         if len(self.examples[name]) < KEPT_EXAMPLES:
             self.examples[name].append(describe(*args))
@@ -70,7 +70,7 @@ class Tally:
 def count_documents(examples: Sequence[Example], other_texts: set[str], tokenizer: Callable[[str], Doc]) -> Counts:
     """Size of a corpus, its tokens, and its annotation of sentences and trees.
 
-    spaCy's reader leaves out documents without tokens: they are not counted, and documents have no numbers.
+    spaCy's reader leaves out documents without tokens, so they are not counted, and documents are not numbered.
 
     other_texts: the `text_key` of each text of the other corpus.
     tokenizer: that of the pipeline.
@@ -95,7 +95,7 @@ def count_documents(examples: Sequence[Example], other_texts: set[str], tokenize
 
 
 def count_splits(tally: Tally, docs: Iterable[Doc], tokenizer: Callable[[str], Doc]) -> None:
-    """Count the tokens of documents with unknown spaces, and those that the tokenizer splits in a text."""
+    """Count the tokens of documents with unknown spaces, and the tokens of these that the tokenizer would split."""
     words = Counter(token.text for doc in docs if doc.has_unknown_spaces for token in doc)
     tally.counts[WITHOUT_SPACES] = words.total()
     tally.counts[SPLIT_TOKENS] = 0
@@ -128,7 +128,7 @@ def has_contradiction(copies: Sequence[Doc]) -> bool:
 
 
 def comparable_layers(doc: Doc) -> Iterator[tuple[str, frozenset[Any]]]:
-    """The layers of a document that are annotated throughout, and what they have, by characters of its `text_key`."""
+    """The completely annotated layers of a document, and their items, with offsets in its `text_key`."""
     place = [0, *accumulate(not character.isspace() for character in doc.text)]
 
     def keys(spans: Iterable[Span]) -> frozenset[Any]:
@@ -163,7 +163,7 @@ def count_spans(examples: Sequence[Example], key: str | None = None) -> Counts:
         doc = eg.reference
         spans: Sequence[Span] = doc.ents if key is None else list(doc.spans.get(key, ()))
         if key is None and TEACHER in doc.user_data:
-            pass  # a teacher knows what the annotation does not say
+            pass  # the teacher's chain replaces missing annotation
         elif len(doc) and not (doc.has_annotation("ENT_IOB") if key is None else key in doc.spans):
             tally.counts[UNANNOTATED] += 1
         elif key is None:
@@ -199,8 +199,8 @@ def sentence_starts(doc: Doc) -> np.ndarray:
 
 
 def count_relations(examples: Sequence[Example], chosen: Collection[str] | None = None) -> Counts:
-    """Gold relations. `types` has the number of each pair of argument types by label, `head_first` the number of
-    relations of each label whose head stands before its tail.
+    """Count gold relations. `types` has the number of each pair of argument types by label, `head_first` the number of
+    relations of each label whose head is before its tail.
 
     chosen: the labels that count; None for all.
     """
@@ -241,7 +241,7 @@ def count_relations(examples: Sequence[Example], chosen: Collection[str] | None 
 
 
 def is_among(label: str, chosen: Collection[str] | None) -> bool:
-    """Whether a label is one of the chosen ones; None for all."""
+    """Whether a label is chosen; `chosen` is None for all labels."""
     return chosen is None or label in chosen
 
 

@@ -1,4 +1,4 @@
-"""`ner-arch doctor`: whether spaCy and PyTorch can use the GPU, which number format is fast, and what to do if not.
+"""`ner-arch doctor`: check that spaCy and PyTorch can use the GPU, time the number formats, and show remedies.
 
 spaCy imports this module at every start of its command line, so torch is imported only when the command runs.
 """
@@ -16,9 +16,9 @@ from typer import Option
 from wasabi import msg
 
 PACKAGES = ("spacy-ner-arch", "spacy", "thinc", "spacy-transformers", "transformers", "torch", "triton")
-TRIES = 5  # of which the fastest is taken
-SIZE = {"cpu": 512, "cuda": 4096}  # of the matrices of the products that are timed
-# From this ratio of times on a format is called fast.
+TRIES = 5  # number of timed products, of which the fastest counts
+SIZE = {"cpu": 512, "cuda": 4096}  # width of the matrices in the timed products
+# A format counts as fast from this ratio of times.
 FAST = 1.5
 
 
@@ -26,7 +26,7 @@ def doctor(gpu_id: int = Option(-1, "--gpu-id", "-g", help="GPU to check; -1 for
     """Check the installation, and whether the GPU works.
 
     Shows the versions, and whether bfloat16 is fast on this machine. With --gpu-id, run a product of PyTorch and a
-    kernel of CuPy, and pass an array from each to the other. For what fails, show a remedy and end with status 1.
+    kernel of CuPy, and pass an array from each to the other. If a check fails, show a remedy and end with status 1.
     """
     import torch
 
@@ -54,13 +54,13 @@ def doctor(gpu_id: int = Option(-1, "--gpu-id", "-g", help="GPU to check; -1 for
 
 
 def versions() -> Iterator[tuple[str, str]]:
-    """Names and versions of the packages that matter."""
+    """Names and versions of the relevant packages."""
     import torch
 
     yield "python", platform.python_version()
     for name in (*PACKAGES, *cupy_packages()):
         try:
-            # With the build of PyTorch, such as 2.13.0+cu130, which its package leaves out.
+            # torch.__version__ includes the build, such as 2.13.0+cu130, which the package metadata lack.
             yield name, torch.__version__ if name == "torch" else version(name)
         except PackageNotFoundError:
             yield name, "not installed"
@@ -73,7 +73,7 @@ def cupy_packages() -> list[str]:
 
 
 def is_apples() -> bool:
-    """Whether the GPU is Apple's. Says what runs on it."""
+    """Whether the GPU is Apple's. Prints which models run on it."""
     import torch
 
     if not torch.backends.mps.is_available():
@@ -83,7 +83,7 @@ def is_apples() -> bool:
 
 
 def run_check(what: str, check: Callable[[int], str], remedy: Callable[[], str], gpu_id: int) -> bool:
-    """Whether a check succeeds. Prints what it found, or the error and the remedy."""
+    """Whether a check succeeds. Prints its result, or the error and the remedy."""
     try:
         msg.good(f"{what}: {check(gpu_id)}")
         return True
@@ -92,7 +92,7 @@ def run_check(what: str, check: Callable[[int], str], remedy: Callable[[], str],
         return False
 
 
-# Checks of a GPU. Each returns what it found, or raises.
+# Checks of a GPU. Each returns a description of its result, or raises an error.
 
 
 def check_torch(gpu_id: int) -> str:
@@ -130,11 +130,11 @@ def check_crossing(gpu_id: int) -> str:
     return "arrays pass from CuPy to PyTorch and back"
 
 
-# What to do if a check fails.
+# Remedies for checks that fail.
 
 
 def number_remedy(gpu_id: int) -> str | None:
-    """The remedy for a number that no GPU of this machine has; None for others, and without a GPU."""
+    """The remedy for a number that no GPU of this machine has; None if a GPU has it, or if there is no GPU."""
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -160,7 +160,7 @@ def torch_remedy() -> str:
 def cupy_remedy() -> str:
     found = cupy_packages()
     if len(found) > 1:
-        return f"Several CuPy are installed, which do not work together: pip uninstall {' '.join(found)}; {install()}"
+        return f"Several CuPy packages are installed, which conflict: pip uninstall {' '.join(found)}; {install()}"
     if not found:
         return f"CuPy is not installed: {install()}"
     try:
@@ -179,7 +179,7 @@ def install() -> str:
 
 
 def crossing_remedy() -> str:
-    return f"PyTorch and CuPy do not fit: {install()}"
+    return f"PyTorch and CuPy do not work together: {install()}"
 
 
 def report_speed(device: Any) -> None:

@@ -75,7 +75,7 @@ def evaluate(
     ]
     copied = choose_copied(nlp, gold_entities, gold_trees, finds_relations=bool(extractors))
     if gold_preproc and extractors:
-        msg.fail("--gold-preproc would lose the gold relations, which spaCy does not keep for sentences", exits=1)
+        msg.fail("--gold-preproc would lose the gold relations, which spaCy drops: leave it out", exits=1)
     nlp.select_pipes(disable=setters(nlp, copied))  # so that they are not scored
     try:
         examples = predict_corpus(nlp, corpus, copied, gold_preproc)
@@ -96,7 +96,7 @@ def evaluate(
         print_scores(rows)
         layer = LAYERS.get(name) or spans_layer(name.removeprefix("spans_").removesuffix("_table"))
         if rows and (missing := without_layer((eg.reference for eg in examples), layer)):
-            msg.warn(f"{missing} of {len(examples)} documents are without gold {layer}, and not scored")
+            msg.warn(f"{missing} of {len(examples)} documents have no gold {layer} and are not scored")
     report_misaligned(nlp, examples)
     if output is not None:
         as_json = {name: [row._asdict() for row in rows] for name, rows in tables.items()}
@@ -128,8 +128,8 @@ def make_tables(
 ) -> dict[str, list["Row"]]:
     """Rows per label and averages, by the key of the table in the JSON file.
 
-    scores: what spaCy's scorer returns.
-    gold_entities: whether entities and spans are gold, and so have no table.
+    scores: scores from spaCy's scorer.
+    gold_entities: whether entities and spans are copied from gold, so that they get no table.
     """
     from ..evaluation.score_tables import entity_table, relation_table, span_tables
 

@@ -20,12 +20,12 @@ WIDTH = 900
 
 
 def write_pages(nlp: Language, docs: Sequence[Doc], folder: Path) -> list[tuple[Path, str]]:
-    """Write one page for each layer of annotation that the components of the pipeline declare to set.
+    """Write one page for each layer of annotation that the components of the pipeline declare that they set.
 
     The pages are entities.html, spans-KEY.html for each key of doc.spans, and relations.html. Older pages of these
     names are replaced.
 
-    Returns the path of each page and what it shows.
+    Returns the path of each page and a description of its content.
     """
     written = []
     for name, content, page in make_pages(nlp, docs):

@@ -13,7 +13,7 @@ from .messages import fail, warn
 from .options import CODE, MODEL
 from .pipelines import check_corpus, load
 
-# By how much probabilities may differ in float32, and by how many points a score may fall in 8-bit integers.
+# Maximum difference of probabilities in float32, and maximum fall of a score, in points, in 8-bit integers.
 TOLERANCE, MAX_FALL = 1e-4, 0.1
 
 
@@ -32,13 +32,13 @@ def export(
     ),
     code: Path | None = CODE,
 ) -> None:
-    """Export a trained pipeline for fast prediction on a CPU. spacy.load opens the folder as any other.
+    """Export a trained pipeline for fast prediction on a CPU. Load the folder with spacy.load.
 
     The embedding, the transformer, the encoder and the scores of the tags run in onnxruntime and NumPy, and so do
-    the CRF and its exact probabilities. Other components stay as they are.
+    the CRF and its exact probabilities. Other components are not changed.
 
-    With --check, predictions in float32 must have the same annotation, with probabilities within 1e-4; else nothing is
-    written, and the exit code is 1.
+    With --check, the exported pipeline must predict the same annotation in float32, with probabilities within 1e-4.
+    Otherwise nothing is written, and the exit code is 1.
     """
     from ..bridge.onnx_export import check_onnx
     from ..formats.files import sync_folder
@@ -78,7 +78,7 @@ def export(
 
 
 def export_components(nlp: Language, int8: bool) -> list[str]:
-    """Export all components of a pipeline that can be, in place. Warns of the others that run PyTorch.
+    """Export all components that can be exported, in place. Warns about the others that run PyTorch.
 
     Returns the names of those that were exported; raises ValueError if there is none.
     """
@@ -103,6 +103,6 @@ def export_components(nlp: Language, int8: bool) -> list[str]:
             raise ValueError(f"{name}: {error}") from error
         config = nlp.get_pipe_config(name)
         config["model"] = {"@architectures": "spacy_ner_arch.Onnx.v1", "model": config["model"]}
-    # `spacy package` lets the package depend on it.
+    # `spacy package` makes onnxruntime a dependency of the package.
     nlp.meta["requirements"] = [*nlp.meta.get("requirements", []), "onnxruntime"]
     return done

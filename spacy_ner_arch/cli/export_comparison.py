@@ -1,4 +1,4 @@
-"""Whether two pipelines predict the same on a corpus, how well, and how fast."""
+"""Compare the predictions, scores and speed of two pipelines on a corpus."""
 
 import time
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ from ..annotation.entities import scored_entities, scored_spans
 from ..bridge.shim import pipeline_shims
 from .pipelines import GOLD_ENTITIES, finds_entities, naming_long_texts
 
-# Documents that are predicted before the time is taken.
+# Number of documents that are predicted before timing starts.
 WARM_UP = 20
 
 
 class Predicted(NamedTuple):
-    """What a pipeline predicts on a corpus.
+    """Predictions of a pipeline on a corpus.
 
     scores: F1 scores in percent by name.
-    unscored: components whose F1 scores are all None on this corpus, which has no gold annotation of what they find.
+    unscored: components whose F1 scores are all None, since the corpus has no gold annotation for them.
     wrong: components that have F1 scores, but none above 0.
     speed: words per CPU second.
     """
@@ -37,8 +37,8 @@ class Predicted(NamedTuple):
 class Comparison(NamedTuple):
     """Two pipelines on the same corpus.
 
-    differing: documents in which they find different annotation.
-    difference: largest difference of the probabilities of what both find.
+    differing: documents for which the pipelines predict different annotation.
+    difference: largest difference between the probabilities of the same prediction.
     """
 
     corpus: Path
@@ -64,30 +64,30 @@ class Comparison(NamedTuple):
         """Raise ValueError if annotation differs, or a probability by more than the tolerance."""
         if self.differing:
             raise ValueError(
-                f"{len(self.differing)} of {len(self.before.docs)} documents of {self.corpus} get other annotation, "
-                f"the first being {quote(self.differing[0].text)}"
+                f"{len(self.differing)} of {len(self.before.docs)} documents of {self.corpus} get different "
+                f"annotation, the first being {quote(self.differing[0].text)}"
             )
         if not self.difference <= tolerance:
             raise ValueError(f"probabilities differ by up to {self.difference:.1g}, which is more than {tolerance:g}")
 
     def check_scores(self, fall: float, exported: Sequence[str]) -> None:
-        """Raise ValueError if a score falls by more than `fall` points, or an exported component has none that can."""
+        """Raise ValueError if a score falls by more than `fall` points, or an exported component has none to fall."""
         unscored = [name for name in self.before.unscored if name in exported]
         wrong = [name for name in self.before.wrong if name in exported]
-        # Exported encoders have no scores: those of other components show whether they are right.
+        # Exported encoders have no scores: the scores of the components that listen to them are compared.
         if unscored or not self.before.scores:
             raise ValueError(
-                f"{self.corpus} has no gold annotation of what {' and '.join(unscored) or 'the pipeline'} finds, so "
-                "that no F1 can fall: give an annotated corpus"
+                f"{self.corpus} has no gold annotation for {' and '.join(unscored) or 'the pipeline'}, so that no F1 "
+                "can be compared: give an annotated corpus"
             )
         if wrong or not any(self.before.scores.values()):
             raise ValueError(
-                f"nothing that {' and '.join(wrong) or 'the pipeline'} finds in {self.corpus} is right, so that no F1 "
+                f"no prediction of {' and '.join(wrong) or 'the pipeline'} in {self.corpus} is right, so that no F1 "
                 "can fall: give a corpus that is annotated with the labels of the pipeline, or train the pipeline more"
             )
         for name, value in self.before.scores.items():
             after = self.after.scores.get(name, 0.0)
-            # Half of a hundredth: the scores are compared as they are shown.
+            # Add half of a hundredth, since scores are shown with two digits.
             if value - after > fall + 0.005:
                 raise ValueError(
                     f"{name} falls from {value:.2f} to {after:.2f}, by more than {fall}: this model needs float32, so "
@@ -129,7 +129,7 @@ def predicted(nlp: Language, corpus: Path) -> Predicted:
     shown: dict[str, float] = {}
     unscored: list[str] = []
     wrong: list[str] = []
-    # Not spaCy's Scorer, which also scores the tokenizer: that is the same in both pipelines.
+    # Do not use spaCy's Scorer, which also scores the tokenizer: both pipelines have the same one.
     for name, pipe in nlp.pipeline:
         scores = pipe.score(examples) if hasattr(pipe, "score") else {}
         found = {key: value for key, value in scores.items() if key.endswith("_f")}

@@ -14,7 +14,7 @@ from .options import CODE, GPU_ID
 from .pipelines import check_output, finds_entities, load, pipeline_labels, predict_corpus
 
 FORMAT_HELP = (
-    "label-studio, doccano, prodigy, brat (a folder), conll (columns), spert, or json (Doc.to_json, which loses least)"
+    "label-studio, doccano, prodigy, brat (a folder), conll (columns), spert, or json (Doc.to_json, which keeps most)"
 )
 
 
@@ -32,8 +32,8 @@ def export_data(
     """Export a corpus, or predictions, for annotation tools.
 
     With --model, its predictions on the texts are written as pre-annotations. Entities, spans and relations are
-    written. What the format cannot hold is counted, with examples. For label-studio, the configuration of the project
-    is written beside the tasks.
+    written. Annotation that the format cannot represent is counted and reported with examples. For label-studio, the
+    configuration of the project is written beside the tasks.
     """
     from spacy.vocab import Vocab
 
@@ -81,9 +81,9 @@ def why_no_entities(nlp: Language | None, spans_key: str) -> str:
 
 
 def predictions(nlp: Language, file: Path) -> Iterator[Doc]:
-    """All documents of a file with the predictions of a pipeline; also the empty ones, which spaCy's reader leaves out.
+    """All documents of a file with the predictions of a pipeline, including empty ones, which spaCy's reader skips.
 
-    So a document has the same number with and without a model.
+    A document thus has the same number with and without a model.
     """
     from ..formats import read_docbin
     from ..formats.writers.content import get_fields

@@ -18,8 +18,7 @@ TREES_HELP = (
     "trained in the same run"
 )
 CONSISTENCY_HELP = (
-    "Each document twice in a batch, and this factor of the divergence between the predictions for both (R-Drop), such "
-    "as 4"
+    "Factor, such as 4, of the divergence between the predictions for two copies of each document in a batch (R-Drop)"
 )
 
 
@@ -44,8 +43,8 @@ def init_config(
 ) -> None:
     """Write a complete config, with comments, for your own data.
 
-    Without --config, options that are not given take fitting defaults: a BiLSTM-CRF. Train with `spacy train CONFIG
-    --paths.train FILE --paths.dev FILE`.
+    Without --config, options that are not given have defaults that fit the others; without any option, the config is a
+    BiLSTM-CRF. Train with `spacy train CONFIG --paths.train FILE --paths.dev FILE`.
     """
     from ..bulk.models import model_folder
     from ..formats.files import write_text
@@ -86,5 +85,5 @@ def init_config(
     msg.good(f"Saved config to {output}")
     paths = "--paths.train corpus/train.spacy --paths.dev corpus/dev.spacy"
     shown, folder = (f'"{path}"' if " " in str(path) else path for path in (output, Path("training", output.stem)))
-    # Not by msg.text, which would break the line.
+    # Do not use msg.text, which would wrap the line.
     print(f"python -m spacy train {shown} --output {folder} {paths}{' --gpu-id 0' if gpu else ''}")

@@ -14,7 +14,7 @@ from ..formats.counts import ReadReport
 from ..formats.lines import BLANKS, Line, make_lines, read_lines
 
 FORMATS = ("txt", "jsonl")
-# One word with such an ending is a file with a mistyped name, and no text.
+# An argument of one word with such an extension is a mistyped file name, not a text.
 FILES = ("json", "csv", "tsv", "parquet", "spacy", "gz", "bz2", "xz", "zst")
 STDIN = "-"
 
@@ -37,10 +37,10 @@ class TextSource(NamedTuple):
 
 
 def find_source(name: str, format: str | None) -> TextSource:
-    """What an argument of the command names.
+    """Find the input that an argument of the command names.
 
-    format: format of all files and of standard input; None to find out.
-    Raises ValueError for an unknown format, a file that does not exist, and a file of which the format is unknown.
+    format: format of all files and of standard input; None to detect it.
+    Raises ValueError for an unknown format, a file that does not exist, and a file whose format is unknown.
     """
     if format not in (None, *FORMATS):
         raise ValueError(f"--format is {format!r}; it must be one of {', '.join(FORMATS)}")
@@ -91,7 +91,7 @@ def read_sources(sources: Iterable[TextSource]) -> Iterator[tuple[Line, str | No
         elif source.name != STDIN:
             yield from ((line, format) for line in read_lines(source.name))
         else:
-            opened: Line | None = None  # by a bracket that could be that of a list in JSON
+            opened: Line | None = None  # line with a bracket that may open a JSON list
             start = ""
             for line in make_lines(Path("standard input"), typer.get_binary_stream("stdin")):
                 content = line.text.strip(BLANKS)

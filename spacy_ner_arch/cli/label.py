@@ -39,7 +39,7 @@ def label(
     key: str | None = Option(
         None, "--key", help="Put the annotation under this key, instead of keys for entities, spans and relations"
     ),
-    on_error: str = Option("raise", "--on-error", help="What to do with a bad line: raise, or skip and count"),
+    on_error: str = Option("raise", "--on-error", help="For a bad line: raise an error, or skip and count it"),
     batch_size: int | None = Option(None, "--batch-size", "-b", help="Texts per batch", min=1),
     n_process: int = Option(1, "--n-process", "-n", help="Number of processes", min=1),
     code: Path | None = CODE,
@@ -47,9 +47,8 @@ def label(
 ) -> None:
     """Find the entities, spans and relations of texts.
 
-    They are shown with their labels and probabilities. A json line has the text, the other keys of the input line, and
-    the annotation with bounds in characters. An empty line gives an empty text. Long inputs are read in constant
-    memory.
+    The output shows labels and probabilities. A json line has the text, the other keys of the input line, and the
+    annotation with character offsets. An empty line is an empty text. Inputs of any length are read in constant memory.
     """
     from tqdm import tqdm
 
@@ -91,7 +90,7 @@ def label(
     except (ValueError, OSError) as error:
         if is_of_user(error):
             raise
-        # Standard output has the json lines.
+        # Print to stderr, since standard output has the json lines.
         typer.echo(f"Cannot label: {error}", err=True)
         raise typer.Exit(1) from error
     if lacks_entities(counts):
@@ -107,7 +106,7 @@ def label(
 
 @contextmanager
 def open_output(path: Path | None) -> Iterator[IO[str]]:
-    """Open a file to write, which appears when it is complete; None for standard output."""
+    """Open a file to write, which appears under its name only when it is complete; None for standard output."""
     from ..formats.files import complete_files
 
     if path is None:

@@ -1,4 +1,4 @@
-"""What several commands print: errors and warnings with details of several lines, and tables of scores."""
+"""Output of several commands: errors and warnings with details of several lines, and tables of scores."""
 
 import sys
 import textwrap
@@ -27,9 +27,9 @@ def escape_characters() -> None:
 
 
 def fail(title: str, details: object) -> NoReturn:
-    """Print an error, and exit with status 1. wasabi would join the lines of the details.
+    """Print an error and exit with status 1. The details keep their lines, which wasabi would join.
 
-    Errors of the user's code are raised again, since their traceback shows where they are.
+    Errors of the user's code are raised again, so that their traceback is shown.
     """
     from ..bulk.user_code import is_of_user
 
@@ -58,7 +58,7 @@ def warn(title: str, details: object) -> None:
 
 
 def wrap(details: object) -> str:
-    """Text whose lines are at most WIDTH wide. Its own line breaks and indents stay."""
+    """Wrap a text at WIDTH characters. Existing line breaks and indents are kept."""
     return "\n".join(
         textwrap.fill(
             line,

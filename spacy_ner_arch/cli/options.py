@@ -26,5 +26,5 @@ GPU_ID = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU")
 
 
 def split_names(text: str) -> list[str]:
-    """The names in the value of an option, which commas separate."""
+    """Split the value of an option into names at commas."""
     return [name.strip() for name in text.split(",") if name.strip()]

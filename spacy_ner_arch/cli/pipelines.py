@@ -1,4 +1,4 @@
-"""What several commands do with a trained pipeline."""
+"""Functions of several commands for trained pipelines, corpora and configs."""
 
 import os
 import re
@@ -26,16 +26,16 @@ from .messages import fail
 if TYPE_CHECKING:
     from ..formats.writers.content import Labels
 
-# The attribute that a component assigns if it sets a layer of annotation.
+# Attribute in the `assigns` of a component that sets a layer of annotation.
 ASSIGNED = {"ents": "doc.ents", "spans": "doc.spans", "heads": "token.head"}
 
-# What `predict_corpus` copies to find relations between gold entities in gold sentences.
+# Layers that `predict_corpus` copies to find relations between gold entities in gold sentences.
 GOLD_ENTITIES = ["ents", "spans", "sents"]
 
 # Readers whose `path` is a .spacy file or a folder of them.
 READERS = ("spacy.Corpus.v1", "spacy_ner_arch.Corpus.v1")
 
-# The error of spaCy about a text that is too long for its tokenizer.
+# Message of spaCy's error for a text that is too long for its tokenizer.
 TOO_LONG = re.compile(r"\[E088\] Text of length \d+ exceeds maximum of (\d+)")
 
 
@@ -65,12 +65,12 @@ def config_text(path: Path) -> str:
 
 
 def parse_config(text: str, overrides: dict[str, Any]) -> Config:
-    """A config with overrides, as spaCy makes it."""
+    """Parse a config with overrides, in the same way as spaCy."""
     return Config(section_order=CONFIG_SECTION_ORDER).from_str(text, overrides=overrides, interpolate=False)
 
 
 def check_corpora(config: Config) -> None:
-    """Raise ValueError for a corpus of a config that is not there, or that spaCy cannot read.
+    """Raise ValueError for a corpus of a config that does not exist, or that spaCy cannot read.
 
     A corpus that is streamed in training (`max_epochs = -1`) may be too large to be read for a check.
     """
@@ -107,10 +107,10 @@ def corpus_paths(config: Config) -> list[Path]:
 
 @contextmanager
 def naming_long_texts(paths: Iterable[Path], raised: type[ValueError] = ValueError) -> Iterator[None]:
-    """Name the document in the error if spaCy refuses to tokenize a text, since it is too long.
+    """Add the document to the error if a text is too long for spaCy's tokenizer.
 
-    paths: the .spacy files, and folders of them, that have the texts.
-    raised: what to raise.
+    paths: the .spacy files, and folders of them, that contain the texts.
+    raised: class of the error to raise.
     """
     from ..formats import describe_long_texts, find_docbins, read_docbin
 
@@ -125,7 +125,7 @@ def naming_long_texts(paths: Iterable[Path], raised: type[ValueError] = ValueErr
 
 
 def check_word_vectors(config: Config) -> None:
-    """Raise ValueError if the vectors of a config are those of no pipeline."""
+    """Raise ValueError if the vectors of a config are not a pipeline with word vectors."""
     config = config.interpolate()
     if vectors := config.get("initialize", {}).get("vectors"):
         try:
@@ -140,12 +140,12 @@ def find_word_vectors(vectors: str, lang: str) -> Path:
 
     if Path(vectors).is_file():
         make = f"`python -m spacy init vectors {lang} {vectors} FOLDER`"
-        raise ValueError(f"{vectors} is a file, and no pipeline: {make} makes one of a file of word vectors")
+        raise ValueError(f"{vectors} is a file, not a pipeline: make a pipeline from word vectors with {make}")
     return model_folder(vectors)
 
 
 def check_output(output: Path, inputs: Iterable[str | Path]) -> None:
-    """Raise ValueError for an output that would overwrite an input file, also one that is standard input, and for -,
+    """Raise ValueError for an output that would overwrite an input file, even if this is standard input, and for -,
     which is not a file."""
     if str(output) == "-":
         raise ValueError("the output is -: give the name of a file; standard output has the messages of the command")
@@ -157,13 +157,13 @@ def _is_standard_input(path: Path) -> bool:
     try:
         return os.path.samestat(path.stat(), os.fstat(sys.stdin.fileno()))
     except (AttributeError, OSError, ValueError):
-        return False  # closed, or no file
+        return False  # closed, or not a file
 
 
 def load(model: str, use_gpu: int = -1, code: Path | None = None, silent: bool = False) -> Language:
-    """A trained pipeline. Exits with a message if there is none.
+    """Load a trained pipeline. Exits with a message if there is none.
 
-    silent: do not print on which device it runs.
+    silent: whether not to print the device on which it runs.
     """
     setup_gpu(use_gpu, silent=silent)
     import_code(code)
@@ -180,7 +180,7 @@ def load(model: str, use_gpu: int = -1, code: Path | None = None, silent: bool =
 
 
 def setters(nlp: Language, layers: Iterable[str]) -> list[str]:
-    """Names of the components that set layers of annotation, without those that only set sentences."""
+    """Names of the components that set layers of annotation, except components that only set sentences."""
     return sorted({name for layer in layers if layer in ASSIGNED for name in assigning(nlp, ASSIGNED[layer])})
 
 
@@ -204,7 +204,7 @@ def warn_of_no_comparison(corpus: Path, examples: Sequence[Example]) -> None:
 
 
 def report_misaligned(nlp: Language, examples: Iterable[Example]) -> None:
-    """Say how many gold entities and spans of the layers that a pipeline sets do not align with its tokens."""
+    """Print how many gold entities and spans in the layers that a pipeline sets do not align with its tokens."""
     has_ents, has_spans = (bool(assigning(nlp, layer)) for layer in ("doc.ents", "doc.spans"))
     found: list[tuple[Example, Span]] = []
     for eg in examples:
@@ -221,7 +221,7 @@ def report_misaligned(nlp: Language, examples: Iterable[Example]) -> None:
 
 
 def describe_misaligned(eg: Example, span: Span) -> str:
-    """A gold span that does not align with the predicted tokens, and where it differs if the texts are equal."""
+    """Describe a gold span that does not align with the predicted tokens, and the difference if the texts are equal."""
     from ..formats.texts import describe_misalignment
 
     if eg.predicted.text != eg.reference.text:
@@ -230,15 +230,15 @@ def describe_misaligned(eg: Example, span: Span) -> str:
 
 
 def with_tokens(docs: Iterable[Doc]) -> list[int]:
-    """Numbers of the documents that are not empty. spaCy's reader leaves out the others."""
+    """Numbers of the documents that are not empty. spaCy's reader leaves out empty ones."""
     return [number for number, doc in enumerate(docs) if len(doc)]
 
 
 def predict_corpus(nlp: Language, corpus: Path, copied: list[str], gold_preproc: bool = False) -> list[Example]:
-    """The examples of a corpus with the predictions of a pipeline.
+    """Predict a corpus. Returns its examples with the predictions of a pipeline.
 
-    copied: gold annotation to copy to the documents, see spacy_ner_arch.Corpus.v1. Its `setters` do not run. Those that
-        only set sentences keep the copied ones.
+    copied: gold annotation to copy to the documents, see spacy_ner_arch.Corpus.v1. Its `setters` do not run. Components
+        that only set sentences keep the copied sentences.
     gold_preproc: predict on gold sentences and tokens.
     """
     from ..training.corpus import create_corpus

@@ -1,4 +1,4 @@
-"""The configs that the project ships: cells of the grid of pipelines with a name.
+"""The configs that the project ships: named cells of the grid of pipelines.
 
 `python -m spacy_ner_arch.cli.presets FOLDER` writes all of them into a folder; `make configs` calls it.
 """
@@ -15,7 +15,7 @@ from .configs import make_config
 class Preset(NamedTuple):
     """A config that the project ships.
 
-    title: what it is, one sentence.
+    title: description in one sentence.
     """
 
     cell: Cell

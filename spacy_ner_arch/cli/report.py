@@ -1,4 +1,4 @@
-"""`ner-arch report`: one html page on a trained pipeline."""
+"""`ner-arch report`: one html page about a trained pipeline."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def report(
     code: Path | None = CODE,
     use_gpu: int = GPU_ID,
 ) -> None:
-    """Write one html page on what a trained pipeline finds.
+    """Write one html page about the predictions of a trained pipeline.
 
     It shows scores of entities, spans and relations, confusions, calibration of the probabilities, thresholds, learned
     transitions, the training curve and the worst errors.
@@ -41,7 +41,7 @@ def report(
     nlp = load(model, use_gpu, code)
     if not finds_entities(nlp) and not assigning(nlp, "doc._.relations"):
         msg.fail("No component of this pipeline finds entities, spans or relations", exits=1)
-    # Without a component that finds entities, relations are those between gold entities.
+    # Without a component that finds entities, find relations between gold entities.
     copied = [] if finds_entities(nlp) else GOLD_ENTITIES
     numbers = with_tokens(read_docbins(corpus, nlp.vocab))
     try:

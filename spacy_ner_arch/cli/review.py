@@ -25,13 +25,13 @@ def review(
     config: Path | None = Option(
         None,
         "--config",
-        help="Config to train a pipeline on each part of the corpus without the part it judges",
+        help="Config to train pipelines, each without the part of the corpus that it judges",
         exists=True,
         dir_okay=False,
     ),
-    model: str | None = Option(None, "--model", help="A pipeline that was not trained on this corpus, instead"),
+    model: str | None = Option(None, "--model", help="Instead of --config: a pipeline not trained on this corpus"),
     folds: int = Option(5, "--folds", help="With --config: number of parts", min=2),
-    limit: int = Option(500, "--limit", help="Most errors on the page and in the corpus", min=1),
+    limit: int = Option(500, "--limit", help="Maximum number of errors on the page and in the corpus", min=1),
     seed: int = Option(0, "--seed", help="With --config: seed of the parts"),
     code: Path | None = CODE,
     use_gpu: int = GPU_ID,
@@ -40,8 +40,8 @@ def review(
 
     A model that has not seen a document judges its entities and relations. With --config, one pipeline is trained for
     each part of the corpus, on the other parts; further options replace settings of the config, such as
-    --training.max_steps 500. OUTPUT gets errors.jsonl (all, the most probable first), index.html, and errors.spacy, the
-    documents with errors, with gold annotation and with all probable spans in doc.spans["alternatives"].
+    --training.max_steps 500. OUTPUT gets errors.jsonl (all errors, the most probable first), index.html, and
+    errors.spacy: the documents with errors, with gold annotation and all probable spans in doc.spans["alternatives"].
     """
     from ..annotation.alternatives import ALTERNATIVES
     from ..annotation.describe import Counted
@@ -58,7 +58,7 @@ def review(
     doubts, examples, unjudged = [], {}, Counted()
     try:
         if corpus.is_dir() and output.resolve().is_relative_to(corpus.resolve()):
-            raise ValueError(f"{output} is in it, so that trainings would read {ERRORS} as well; choose another folder")
+            raise ValueError(f"{output} is in it, so training would also read {ERRORS}; choose another folder")
         check_output(output / ERRORS, find_docbins(corpus))
         vocab = Vocab()
         docs, places = [], []
@@ -74,7 +74,7 @@ def review(
                 setup_gpu(use_gpu)
                 import_code(code)
                 overrides = parse_config_overrides(context.args)
-                output.mkdir(parents=True, exist_ok=True)  # An error after the trainings would lose them.
+                output.mkdir(parents=True, exist_ok=True)  # before training: an error later would lose the results
                 parts = train_parts(docs, config, overrides, folds, seed, use_gpu, Path(folder))
             for nlp, numbers, path in parts:
                 for number, example, found in judge(nlp, numbers, path, unjudged):
@@ -82,7 +82,7 @@ def review(
                     doubts += found
         if not doubts:
             raise ValueError(
-                "the pipeline can judge nothing in it. A sequence_ner judges doc.ents, and a relation_extractor "
+                "the pipeline cannot judge its annotation. A sequence_ner judges doc.ents, and a relation_extractor "
                 f"doc._.relations between the entities; the corpus has {describe_layers(docs)}"
             )
         counts = write_review(output, corpus.name, ranked(doubts), examples, places, ALTERNATIVES, limit)
@@ -92,7 +92,7 @@ def review(
         msg.text(f"{count} {kind}")
     if unjudged.count:
         msg.warn(
-            f"{unjudged.count} annotated relations are not judged, for example {unjudged.first}: their entities are no "
-            "candidate pair of the relation_extractor, by its within, max_distance or type_pairs"
+            f"{unjudged.count} annotated relations are not judged, for example {unjudged.first}: within, max_distance "
+            "or type_pairs of the relation_extractor exclude their entity pairs"
         )
     msg.good(f"{counts.total()} probable errors in {len(docs)} documents: {output / 'index.html'}")

@@ -31,9 +31,9 @@ def train_parts(
 ) -> Iterator[tuple[Language, list[int], Path]]:
     """Train a pipeline without each part of the documents. Yields it, the numbers of the part, and its corpus.
 
-    The part is the development corpus, which calibrates the probabilities. The last weights are used, not the best
-    ones on this part. Documents with the same text, apart from white space, are in the same part: the others would
-    show what is annotated there.
+    The held-out part is the development corpus, which calibrates the probabilities. The last weights are used, not the
+    best weights on this part. Documents with the same text, apart from white space, are in the same part, since their
+    annotation must not be in the training data.
     Raises ValueError for a config whose corpora cannot be replaced.
     """
     numbers = with_tokens(docs)
@@ -92,26 +92,26 @@ def corpus_settings(config: Config) -> dict[str, list[str]]:
                 "so it cannot be replaced by the parts of this corpus: give it a path, such as that of "
                 "spacy_ner_arch.Corpus.v1"
             )
-        # What else of a config reads a corpus, such as Calibrate.v1, does it by the variable.
+        # Other readers of the corpus in a config, such as Calibrate.v1, use the variable.
         names = [variable] if not corpora or f"${{{variable}}}" in text else []
         if has_path:
             names.append(f"{name}.path")
         if names[-1] in found.get("train", ()):
             raise ValueError(
-                f"[{name}] is both the training and the development corpus; each part needs one of its own: set "
-                "[training] dev_corpus to another section"
+                f"[{name}] is both the training and the development corpus, but they must be separate: set [training] "
+                "dev_corpus to another section"
             )
         found[part] = names
     return found
 
 
 def warn_of_sources(nlp: Language, config: Config) -> None:
-    """Warn about components that judge and are not trained from the beginning."""
+    """Warn about judging components that are sourced from another pipeline."""
     sourced = get_sourced_components(config)
     for name in sourced.keys() & {name for names in judges(nlp).values() for name in names}:
         msg.warn(
-            f"{name} goes on from {sourced[name]['source']}: if that was trained on this corpus, it has seen the "
-            "annotation that it judges, and finds few errors"
+            f"{name} is sourced from {sourced[name]['source']}: if that was trained on this corpus, {name} has seen "
+            "the annotation that it judges, and finds few errors"
         )
 
 
@@ -126,7 +126,7 @@ def judges(nlp: Language) -> dict[str, list[str]]:
 def judge(
     nlp: Language, numbers: list[int], corpus: Path, unjudged: Counted | None = None
 ) -> Iterator[tuple[int, Example, list[Doubt]]]:
-    """What a pipeline doubts in each document of a corpus. Changes the settings of the pipeline.
+    """Find the doubtful annotation in each document of a corpus. Changes the settings of the pipeline.
 
     unjudged: counts the gold relations that no component can judge.
     """
@@ -141,7 +141,7 @@ def judge(
     examples: list[Example] = []
     if taggers:
         taggers[0].cfg.update(alternatives=MIN_COMPARED, threshold=0.0)
-        # The spans that an entity ruler has set would have no probability.
+        # Overwrite the spans of an entity ruler, which would have no probability.
         taggers[0].overwrite_ents = True
         with nlp.select_pipes(disable=[pipe.name for pipe in extractors]):
             examples = predict_corpus(nlp, corpus, [])

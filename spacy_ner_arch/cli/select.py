@@ -1,4 +1,4 @@
-"""`ner-arch select`: which texts to annotate next."""
+"""`ner-arch select`: choose the texts to annotate next."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,15 +34,15 @@ def select(
     rest: Path | None = Option(
         None, "--rest", help="File for the other texts, .jsonl, for the next choice", dir_okay=False
     ),
-    component: str | None = Option(None, "--component", help="The sequence_ner to ask, if there are several"),
-    on_error: str = Option("raise", "--on-error", help="What to do with a bad line: raise, or skip and count"),
+    component: str | None = Option(None, "--component", help="The sequence_ner to use, if there are several"),
+    on_error: str = Option("raise", "--on-error", help="For a bad line: raise an error, or skip and count it"),
     code: Path | None = CODE,
     use_gpu: int = GPU_ID,
 ) -> None:
     """Choose the texts whose annotation would help a model most.
 
-    They are those of which it is unsure, unlike each other. OUTPUT gets the chosen texts, the first choice first, with
-    the predictions of the model as pre-annotations, and with the other keys of their objects. A text that occurs
+    These are texts with high uncertainty that differ from each other. OUTPUT gets the chosen texts, the best first,
+    with the predictions of the model as pre-annotations, and with the other keys of their objects. A text that occurs
     several times is chosen once.
     """
     from ..bulk.documents import dump
@@ -104,7 +104,7 @@ def select(
 
 
 def check_rest(rest: Path, output: Path, inputs: list[str]) -> None:
-    """Raise ValueError if the other texts cannot have this file.
+    """Raise ValueError if the other texts cannot be written to this file.
 
     output: the file or folder of the tasks.
     inputs: the files of the texts, which must not be overwritten: lines that are skipped would be lost.
@@ -115,7 +115,7 @@ def check_rest(rest: Path, output: Path, inputs: list[str]) -> None:
     if rest.resolve() == output.resolve():
         raise ValueError(f"-o and --rest are both {rest}; give two files")
     if rest.resolve().is_relative_to(output.resolve()):
-        raise ValueError(f"--rest {rest} lies in the folder of the tasks; give it another place")
+        raise ValueError(f"--rest {rest} is in the folder of the tasks; give a path outside of it")
 
 
 def predict_records(nlp: Language, records: list["Record"]) -> Iterator[Doc]:

@@ -1,4 +1,4 @@
-"""What a pipeline makes of texts without annotation, for `ner-arch select`."""
+"""Uncertainty and expected entities of texts without annotation, for `ner-arch select`."""
 
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -13,17 +13,17 @@ from ..annotation.words import find_words, text_key
 from ..bulk.documents import Record
 from ..pipes.vector_cleaner import find_cleaners
 
-# Least probability of a span that counts as an expected entity.
+# Minimum probability of a span that counts as an expected entity.
 MIN_EXPECTED = 0.01
 
 
 class Texts(NamedTuple):
-    """Texts with words, each once, and what a pipeline makes of them.
+    """Distinct texts with words, with their uncertainty and expected entities.
 
-    records: with the text and the other fields of its line.
+    records: the text and the other fields of each line.
     uncertainty: uncertainty of each text, (N,).
     entities: expected number of entities of each label in each text, (N, L).
-    empty, repeated: how many texts are left out, since they have no words or occurred before, apart from white space.
+    empty, repeated: number of texts that were left out because they have no words or are copies apart from white space.
     """
 
     records: list[Record]
@@ -34,7 +34,7 @@ class Texts(NamedTuple):
 
 
 def judge_texts(nlp: Language, pipe: Any, records: Iterator[tuple[Doc, Record]], by: str) -> Texts:
-    """Predict texts, in constant memory except for what is returned.
+    """Predict texts, in constant memory except for the result.
 
     pipe: the sequence_ner whose uncertainty counts.
     records: texts with their tokens.
@@ -46,7 +46,7 @@ def judge_texts(nlp: Language, pipe: Any, records: Iterator[tuple[Doc, Record]],
     seen: set[str] = set()
     empty = repeated = 0
     before, pipe.cfg["alternatives"] = pipe.cfg["alternatives"], MIN_EXPECTED
-    # The readings are found from the vectors of the tokens.
+    # Keep the token vectors, from which the readings are found.
     with nlp.select_pipes(disable=find_cleaners(nlp)):
         for first in records:
             with nlp.memory_zone():

@@ -57,19 +57,19 @@ def train(
     use_gpu: int = GPU_ID,
     gpus: str | None = Option(None, "--gpus", help="Numbers of several GPUs, such as 0,1, each with a process"),
     workers: int | None = Option(None, "--workers", help="Number of processes on the CPU", min=1),
-    resume: bool = Option(False, "--resume", help="Go on from the checkpoint in the output folder, if there is one"),
+    resume: bool = Option(False, "--resume", help="Resume from the checkpoint in the output folder, if there is one"),
     force: bool = Option(
         False, "--force", help="Resume although config, corpus or processes differ; without --resume, start again"
     ),
     minutes: float | None = Option(
-        None, "--checkpoint-minutes", help="Also write a checkpoint between evaluations, after so many minutes", min=0.0
+        None, "--checkpoint-minutes", help="Also write a checkpoint after this number of minutes", min=0.0
     ),
 ) -> None:
     """Train a pipeline as `spacy train` does, with checkpoints.
 
-    A checkpoint is written at every evaluation. Settings of the config can be overridden: --paths.train FILE. A
-    training that was killed goes on with --resume and ends with the same weights. --gpus and --workers train in several
-    processes, each on its share of every batch, with the result of a single one. Under torchrun, the command joins its
+    A checkpoint is written at every evaluation. Settings of the config can be overridden: --paths.train FILE. --resume
+    continues a training that was killed, with the same final weights. --gpus and --workers train in several processes,
+    each on a share of every batch, with the same result as a single process. Under torchrun, the command joins its
     group of processes.
     """
     try:
@@ -91,7 +91,7 @@ def train(
         try:
             run_group(run_job, [(job,) for job in jobs])
         except ChildProcessError as error:
-            fail("Training has stopped", f"{error}. What was saved is intact.")
+            fail("Training has stopped", f"{error}. Saved files are intact.")
 
 
 def is_torchrun() -> bool:
@@ -189,7 +189,7 @@ def train_pipeline(job: TrainingJob) -> None:
 
 
 def read_config(job: TrainingJob) -> tuple[Config, dict[str, Any]]:
-    """The config with the overrides, and what must not change until the training is resumed."""
+    """The config with the overrides, and the conditions that must not change before the training is resumed."""
     from ..training.conditions import find_conditions
 
     with show_validation_error(job.config_path):
@@ -219,7 +219,7 @@ def initialize(job: TrainingJob, config: Config) -> Language:
     except (ValueError, OSError, ImportError) as error:
         if job.verbose:
             raise
-        # The cause is a setting, a corpus or a missing package, so the message is shown without a traceback.
+        # The cause is a setting, a corpus or a missing package, so show only the message, without a traceback.
         raise TrainingError(str(error)) from error
 
 

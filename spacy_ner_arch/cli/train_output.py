@@ -1,4 +1,4 @@
-"""The output folder of `ner-arch train`: whether it may be written, its lock, and the checkpoint in it."""
+"""The output folder of `ner-arch train`: check that it may be written, lock it, and find the checkpoint in it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +10,9 @@ from wasabi import msg
 
 
 def check_pipelines(folder: Path, resume: bool, force: bool) -> None:
-    """Raise TrainingError if the folder of a training to resume has no checkpoint, but pipelines of another command.
+    """Raise TrainingError if the folder of a training to resume has pipelines of another command but no checkpoint.
 
-    This command makes the file of the lock before it writes, also if it is killed before the first checkpoint.
+    A folder of this command has a lock file, which is made before anything else is written.
     """
     from ..formats.files import LOCK
     from ..training.checkpoint import FILE, TrainingError
@@ -27,7 +27,7 @@ def check_pipelines(folder: Path, resume: bool, force: bool) -> None:
 
 @contextmanager
 def locked_folder(path: Path) -> Iterator[None]:
-    """Make the output folder if it is not there, and lock it within the context.
+    """Make the output folder if it does not exist, and lock it within the context.
 
     Raises TrainingError if that is not possible, or if another training writes to it.
     """
@@ -49,7 +49,7 @@ def locked_folder(path: Path) -> Iterator[None]:
 
 
 def find_checkpoint(folder: Path, conditions: dict[str, Any], resume: bool, force: bool) -> Any:
-    """The checkpoint to resume from; None to begin in its place.
+    """The checkpoint to resume from; None to start from the beginning and replace it.
 
     Raises TrainingError if it must not be overwritten, or if it cannot be resumed.
     """
@@ -61,7 +61,7 @@ def find_checkpoint(folder: Path, conditions: dict[str, Any], resume: bool, forc
         if force:
             return None
         raise TrainingError(
-            f"{path} is the checkpoint of a training: give --resume to go on with it, --force to start again, or "
+            f"{path} is the checkpoint of a training: give --resume to continue it, --force to start again, or "
             "another --output"
         )
     if not path.exists():
@@ -79,6 +79,6 @@ def find_checkpoint(folder: Path, conditions: dict[str, Any], resume: bool, forc
     if saved.values["scores"] and not (best / "meta.json").is_file() and not force:
         raise TrainingError(
             f"{best} is missing, and would be written again only for a better score: put it back (a kill can leave it "
-            f"as {best.name}.old), or give --force to go on without it"
+            f"as {best.name}.old), or give --force to continue without it"
         )
     return saved

@@ -1,4 +1,4 @@
-"""The pipeline of a config and its corpora, as training would set them up, without weights."""
+"""Set up the pipeline and the corpora of a config as training does, but without weights."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -28,9 +28,9 @@ class Setup(NamedTuple):
     """A config and its corpora.
 
     examples: examples of each part.
-    annotating: components that annotate training documents for others.
+    annotating: components that annotate training documents for other components.
     frozen: components that are not trained.
-    sourced: components of other pipelines. Those that are not frozen go on training.
+    sourced: components from other pipelines. They are trained further unless frozen.
     unknown: descriptions of settings that do not exist.
     """
 
@@ -68,9 +68,9 @@ def set_up(path: Path, overrides: dict[str, Any]) -> Setup:
 
 
 def initialize_tokenizer(nlp: Language, get_examples: Callable[[], Iterable[Example]]) -> None:
-    """Do what Language.initialize does, but without the components: what decides on the tokens.
+    """Initialize only the parts of Language.initialize that determine the tokens, without the components.
 
-    get_examples: those of the training corpus.
+    get_examples: examples of the training corpus.
     """
     initialize = registry.resolve(nlp.config.interpolate()["initialize"], schema=ConfigSchemaInit)
     if initialize["before_init"] is not None:

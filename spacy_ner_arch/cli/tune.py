@@ -39,10 +39,10 @@ def tune(
 ) -> None:
     """Find the thresholds for a given recall or precision.
 
-    The pipeline needs a sequence_ner. --min-recall sets `alternatives`, the least probability of the spans in
-    doc.spans["alternatives"]. The promise: on documents like those of the corpus, they contain at least this share of
-    the entities of a document on average. --min-precision sets `threshold`, the least probability of doc.ents. The
-    precision is an estimate on the corpus.
+    The pipeline needs a sequence_ner. --min-recall sets `alternatives`, the minimum probability of the spans in
+    doc.spans["alternatives"]. On documents like those of the corpus, these spans are guaranteed to contain, on average,
+    at least this share of the entities of a document. --min-precision sets `threshold`, the minimum probability of
+    doc.ents. The precision is an estimate on the corpus.
     """
     from ..formats.files import replace_folder
     from ..pipes.changed_settings import as_stored
@@ -77,7 +77,7 @@ def tune(
     except ValueError as error:
         fail(f"Cannot tune {pipe.name}", error)
     pipe.cfg.update({**before, **settings})
-    # Also in the config, so that it is true and that any other value in it is a change.
+    # Set the values in the config as well. A later change there then counts as a change of the setting.
     pipe.configured.update(as_stored(settings))
     rows = {name: list(map(list, value.items())) for name, value in settings.items() if isinstance(value, dict)}
     nlp.get_pipe_config(pipe.name).update({**settings, **rows})
@@ -95,6 +95,6 @@ def tune(
 
 
 def write_over(nlp: Language, existing: Path, path: Path) -> None:
-    """Write a pipeline with the files that somebody has added to the folder of an existing one, such as a licence."""
+    """Write a pipeline over an existing one. Keep the files that the user added to its folder, such as a licence."""
     shutil.copytree(existing, path)
     nlp.to_disk(path)

@@ -17,22 +17,22 @@ from ..annotation.tags import LabelledSpan
 from ..evaluation.items import annotated_touched_tokens
 from ..evaluation.risk import documents_needed, precision_threshold, recall_threshold, wilson
 
-# Least probability of the spans that are looked at. An entity below it cannot be found at any threshold.
+# Minimum probability of the spans that are considered. An entity below it cannot be found at any threshold.
 MIN_FOUND = 1e-8
 # One-sided 95 % quantile of the normal distribution.
 QUANTILE = 1.645
 
 
 class FoundEntities(NamedTuple):
-    """Gold entities of a document, and what was found in it: spans (start, end, label) in tokens of the pipeline.
+    """Gold and found entities of a document: spans (start, end, label) in tokens of the pipeline.
 
     gold: gold entities. Bounds within a token are moved to those of the token.
-    spans: probabilities of all spans that have at least MIN_FOUND. Those of a component without probabilities,
-        such as an entity ruler, have 1, since they stay at any threshold.
-    entities: the same of the predicted entities.
-    moved: wordings of the gold entities whose bounds were moved.
+    spans: probabilities of all spans with a probability of at least MIN_FOUND. Spans of a component without
+        probabilities, such as an entity ruler, have 1, since they are kept at any threshold.
+    entities: probabilities of the predicted entities.
+    moved: texts of the gold entities whose bounds were moved.
 
-    Spans and entities that touch a token without gold annotation are left out: nothing is known about them.
+    Spans and entities that touch a token without gold annotation are left out, since they may be right or wrong.
     """
 
     gold: list[LabelledSpan]
@@ -41,7 +41,7 @@ class FoundEntities(NamedTuple):
     moved: Sequence[str] = ()
 
     def gold_scores(self, label: str | None = None) -> np.ndarray:
-        """Probabilities of the gold entities (of a label), 0 for those that were not found at all."""
+        """Probabilities of the gold entities (of a label); 0 for entities that were not found at all."""
         return np.array([self.spans.get(span, 0.0) for span in self.gold if label in (None, span[2])])
 
 
@@ -58,14 +58,14 @@ def found_in(example: Example) -> FoundEntities:
 
 
 def covering(example: Example, gold: Sequence[Span]) -> list[LabelledSpan]:
-    """The predicted tokens that each gold entity touches; an empty span if it is white space that they do not have."""
+    """The predicted tokens that each gold entity touches; an empty span for white space without predicted tokens."""
     to_predicted = example.alignment.y2x
     tokens = [to_predicted[span.start : span.end].tolist() or [0, -1] for span in gold]
     return [(here[0], here[-1] + 1, span.label_) for span, here in zip(gold, tokens, strict=True)]
 
 
 def report_moved(documents: Iterable[FoundEntities]) -> None:
-    """Say how many gold entities have other bounds than tokens."""
+    """Print how many gold entities do not match token bounds."""
     moved = [wording for document in documents for wording in document.moved]
     if moved:
         examples = ", ".join(map(quote, moved[:3]))
@@ -84,15 +84,15 @@ def known_scores(example: Example, scored: Iterable[tuple[Span, float]]) -> dict
 
 
 class LabelThreshold(NamedTuple):
-    """The threshold of a label that keeps a recall, and what it costs on the corpus.
+    """The threshold of a label that keeps a recall, and its cost on the corpus.
 
     label: the label; None for the entities of all labels.
-    threshold: the least probability of the spans to keep.
+    threshold: the minimum probability of the spans to keep.
     documents: number of documents with such entities.
     entities: number of gold entities.
-    spans: number of spans that have at least the threshold.
+    spans: number of spans with at least this probability.
     missed: share of the entities of a document with a lower probability, on average over the documents.
-    lost: the same share of those that are found at no threshold.
+    lost: the same share for entities that are not found at any threshold.
     lost_error: standard error of `lost`.
     """
 
@@ -139,7 +139,7 @@ def label_threshold(documents: Sequence[FoundEntities], label: str | None, recal
 def for_recall(
     documents: Sequence[FoundEntities], labels: Sequence[str], recall: float, per_label: bool
 ) -> float | dict[str, float]:
-    """The threshold, or thresholds by label. Prints what they cost. Raises ValueError if the recall cannot be kept."""
+    """The threshold, or thresholds by label. Prints their cost. Raises ValueError if the recall cannot be kept."""
     found = [label_threshold(documents, label, recall) for label in (sorted(labels) if per_label else [None])]
     for each in found:
         if each.lost + QUANTILE * each.lost_error > 1 - recall:
@@ -174,7 +174,7 @@ def for_precision(documents: Sequence[FoundEntities], precision: float) -> float
     right = np.array([key in document.gold for document in documents for key in document.entities], dtype=bool)
     threshold = precision_threshold(scores, right, precision)
     if threshold is None:
-        raise ValueError(f"--min-precision {precision} is reached at no threshold; give a lower precision")
+        raise ValueError(f"--min-precision {precision} is not reached at any threshold; give a lower precision")
     # A prediction below the threshold must stay below the rounded one.
     threshold = round_down(threshold, above=scores[scores < threshold].max(initial=0.0))
     kept = scores >= threshold
@@ -188,9 +188,9 @@ def for_precision(documents: Sequence[FoundEntities], precision: float) -> float
 
 
 def round_down(threshold: float, above: float = 0.0) -> float:
-    """The next smaller number of four digits: short, and below the score it came from, whose last digits can vary.
+    """Round down to four digits, so that small differences of the score between runs do not matter.
 
-    above: the result is larger than this number, for which it gets more digits if necessary.
+    above: the result stays above this number, with more digits if necessary.
     """
     least = 3 - math.floor(math.log10(threshold))
     for digits in range(least, 15):
