@@ -480,7 +480,7 @@ def test_a_manifest_of_another_program_is_not_touched(model, texts, tmp_path):
     (folder / "manifest.jsonl").write_text('{"audio": "a.wav", "files": ["a.wav"]}\n')
     (folder / "a.wav").touch()
     before = contents(folder)
-    assert "is no manifest of ours; give a new folder" in run(model, texts, folder, "--force", code=1)
+    assert "is not a manifest of `ner-arch annotate`; give a new folder" in run(model, texts, folder, "--force", code=1)
     assert contents(folder) == before
     # One that a full disk has cut in its first line is replaced.
     shutil.rmtree(folder)
@@ -610,7 +610,7 @@ def test_csv(model, tmp_path):
     output = run(model, path, tmp_path / "out")
     found = [(row["name"], row["text"]) for row in rows(tmp_path / "out")]
     assert found == [("a", 'Anna, who left\r\nTarvik, "wept"'), ("e", "Anna left")]
-    reasons = ["the row has 3 cells, the first row has 2", "not UTF-8", "malformed csv", "from here to line 10"]
+    reasons = ["the row has 3 cells, but the first row has 2", "not UTF-8", "malformed csv", "from here to line 10"]
     places = [f"{path}:{number}" for number in (4, 6, 7, 9)]
     for row, reason, place in zip(rejects(tmp_path / "out"), reasons, places, strict=True):
         assert reason in row["reason"] and row["place"] == place
@@ -636,7 +636,7 @@ def test_parquet_without_the_column_or_the_package(model, tmp_path, monkeypatch)
     assert "has no column 'text'; give one of body, raw as --text-column" in output
     output = run(model, tmp_path / "a.parquet", tmp_path / "out2", "--text-column", "body", code=1)
     reasons = [row["reason"] for row in rejects(tmp_path / "out2")]
-    assert reasons == ["jsonl cannot have its fields: it has no values of the type bytes", *reasons[1:]]
+    assert reasons == ["jsonl cannot store its fields: values of the type bytes are not supported", *reasons[1:]]
     assert "no text under the key body: body is None" in reasons[1] and "2 of 2 records were rejected" in output
     # Parquet can have them. A column of the input can have the name of ours for packed fields.
     table = pa.table({"text": ["Anna"], "fields": [b"1"]})
@@ -677,7 +677,7 @@ def test_empty_and_damaged_files(model, tmp_path):
     cut = gzip.compress(b"Anna left Tarvik\n" * 1000)[:-20]
     (tmp_path / "e.txt.gz").write_bytes(cut)
     output = run(model, tmp_path / "e.txt.gz", tmp_path / "cut", code=1)
-    assert "e.txt.gz: the file is damaged" in output and "fetch or make it again" in output
+    assert "e.txt.gz: the file is damaged" in output and "download or create it again" in output
     for name, compress, damage in (
         ("a.csv.gz", gzip.compress, lambda content: content[:15]),
         ("b.csv.bz2", bz2.compress, lambda content: content[:100] + bytes(100) + content[200:]),
@@ -868,7 +868,7 @@ def test_integers_that_a_stored_document_cannot_have(model, tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "Anna left", "n": 18446744073709551616}\n')
     run(model, tmp_path / "a.jsonl", tmp_path / "out", "--to", "spacy", code=1)
     assert [row["reason"] for row in rejects(tmp_path / "out")] == [
-        "spacy cannot have its fields: the integer 18446744073709551616 has more than 64 bits"
+        "spacy cannot store its fields: the integer 18446744073709551616 has more than 64 bits"
     ]
 
 
@@ -899,7 +899,7 @@ def test_folders_and_patterns(model, tmp_path):
     for names, message in (
         (["in", "in/b.txt"], "is named twice"),
         (["in/README.md"], "the name ends in none of .txt, .jsonl, .csv, .parquet, .spacy; give its --format"),
-        (["none"], "there is no such file, no folder with files, and no file that matches"),
+        (["none"], "no such file, folder with files, or matching file; check the name"),
         (["in/R*"], "no file with one of the endings"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -907,9 +907,9 @@ def test_folders_and_patterns(model, tmp_path):
     output = run(model, tmp_path / "in", tmp_path / "out", "--key", "found")
     assert "1 files are left out" in output and len(rows(tmp_path / "out")) == 3
     output = run(model, tmp_path / "in", tmp_path / "in" / "out", code=1)
-    assert "the output folder lies in the input" in output and not (tmp_path / "in" / "out").exists()
+    assert "the output folder is in the input" in output and not (tmp_path / "in" / "out").exists()
     output = run(model, tmp_path / "out" / "*.jsonl", tmp_path / "out", code=1)
-    assert "the input lies in the output folder" in output
+    assert "the input is in the output folder" in output
 
 
 @pytest.fixture
@@ -1021,7 +1021,7 @@ def test_a_full_disk(model, texts, whole, tmp_path):
         output = run(*options, code=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert "shard 0 cannot be written (File too large). Make room on the disk" in output
+    assert "shard 0 cannot be written (File too large). Free space on the disk" in output
     assert not list((tmp_path / "out").glob("*part*"))
     run(*options)
     assert contents(tmp_path / "out") == whole

@@ -189,7 +189,7 @@ def test_bad_requests(folder, tmp_path, args, raw, message):
         ("raw.jsonl", "raw.jsonl is an input, which would be overwritten"),
         ("link.jsonl", "link.jsonl is an input, which would be overwritten"),
         ("-", "the output is -: give the name of a file"),
-        ("tasks/rest.jsonl", "lies in the folder of the tasks"),
+        ("tasks/rest.jsonl", "is in the folder of the tasks"),
     ],
 )
 def test_files_that_the_rest_cannot_have(folder, tmp_path, monkeypatch, rest, message):

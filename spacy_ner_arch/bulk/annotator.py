@@ -1,4 +1,4 @@
-"""The work of one process: a shard of records becomes the bytes of its output files."""
+"""The work of one process: turn a shard of records into the bytes of its output files."""
 
 import gc
 import json
@@ -25,17 +25,17 @@ from .shards import Shard
 from .soft import Soft, Teacher
 from .user_code import CODE_NAME
 
-# Records after which the pipeline is loaded again. Its vocabulary forgets new words, but its hash tables keep their
-# places, 16 bytes a word.
+# Number of records after which the pipeline is reloaded. Its vocabulary drops new words, but its hash tables keep 16
+# bytes for each.
 RECORDS_PER_LOAD = 1_000_000
-# Shapes for which oneDNN keeps what it has prepared, up to 300 KB each. By default 1,024.
+# Number of shapes for which oneDNN caches prepared operations of up to 300 KB each. The default is 1,024.
 PREPARED_SHAPES = 64
-# What precedes the label of entities in the names of counts, for entities that are not gold and were removed.
+# Prefix of the label in the names of counts of removed entities, which are not gold.
 REMOVED = "removed_entities "
 
 
 class Job(NamedTuple):
-    """What all processes of a run need to know.
+    """Settings for all processes of a run.
 
     model: name or path of the pipeline.
     fingerprint: checksum of the pipeline, see `models.fingerprint`.
@@ -46,7 +46,7 @@ class Job(NamedTuple):
     key: key of the annotation; None for one per layer.
     to: format of the output, a key of OUTPUTS.
     columns: columns of Parquet files, see `outputs.common_columns`; None for other files.
-    soft: to write what a student learns from instead of predictions; None for predictions.
+    soft: options for writing a teacher's chains, from which a student learns; None to write predictions.
     """
 
     model: str
@@ -62,13 +62,13 @@ class Job(NamedTuple):
 
 
 class ShardResult(NamedTuple):
-    """What becomes of a shard.
+    """Output of a shard.
 
-    number, read: those of the shard.
+    number, read: fields of the shard.
     counts: records, documents, rejects, repeated ids, and number of entities, spans and relations, or of chains, gold
         entities, and removed entities by label.
     data: content of the output file.
-    rejects: json lines with place and reason of the records that are rejected.
+    rejects: json lines with place and reason of the rejected records.
     """
 
     number: int
@@ -79,10 +79,10 @@ class ShardResult(NamedTuple):
 
 
 class Annotator:
-    """A loaded pipeline that annotates shards. The result depends on the job and the shard alone.
+    """A loaded pipeline that annotates shards. The result depends only on the job and the shard.
 
-    It computes with one thread. Raises ValueError if the pipeline cannot be loaded, is another one than that of the
-    job, or finds nothing.
+    It computes with one thread. Raises ValueError if the pipeline cannot be loaded, differs from that of the job, or
+    sets no annotation.
     """
 
     def __init__(self, job: Job) -> None:
@@ -96,7 +96,7 @@ class Annotator:
             try:
                 require_gpu(job.gpu)
             except Exception as error:  # without its libraries CuPy raises errors of all kinds
-                remedy = f"`python -m spacy ner-arch doctor --gpu-id {job.gpu}` says what is missing"
+                remedy = f"Run `python -m spacy ner-arch doctor --gpu-id {job.gpu}` to find out what is missing"
                 raise ValueError(f"{error}. {remedy}") from error
         if job.code is not None:
             import_file(CODE_NAME, job.code)
@@ -104,10 +104,10 @@ class Annotator:
         self._load()
 
     def _load(self) -> None:
-        """Load the pipeline, or load it again, with a new vocabulary. Raises ValueError if it is another one."""
+        """Load or reload the pipeline, with a new vocabulary. Raises ValueError if it has changed."""
         model = self.job.model
         if fingerprint(model) != self.job.fingerprint:
-            raise ValueError(f"{model}: the pipeline has changed since the run began, or is another one here")
+            raise ValueError(f"{model}: the pipeline has changed since the run began, or differs on this machine")
         self.nlp: Language = load_model(model)
         self.records = 0
         soft = self.job.soft
@@ -115,9 +115,9 @@ class Annotator:
         self.layers = self.source.layers
 
     def annotate(self, shard: Shard) -> ShardResult:
-        """Annotate a shard. Documents at which the pipeline fails are rejected.
+        """Annotate a shard. Documents for which the pipeline fails are rejected.
 
-        Raises an error of the pipeline that is not that of single documents.
+        Raises ValueError if the pipeline fails and no single document is the cause.
         """
         self.records += len(shard.raws)
         if self.records > RECORDS_PER_LOAD:
@@ -179,7 +179,7 @@ class Annotator:
         try:
             output.check(record)
         except (ValueError, TypeError, OverflowError) as error:
-            raise line.error(f"{self.job.to} cannot have its fields: {error}", "correct or remove the field") from error
+            raise line.error(f"{self.job.to} cannot store its fields: {error}", "correct or remove them") from error
         return doc, record
 
     def _read_stored(self, stored: bytes, line: Line) -> tuple[Doc, Record]:
@@ -195,9 +195,9 @@ class Annotator:
     def _clear(self, doc: Doc) -> set[Place]:
         """Remove the annotation of a stored document that the pipeline will set. A teacher sets none.
 
-        The pipeline replaces its own groups of spans. Others stay in .spacy files; JSON and Parquet have what it sets.
-        Returns the entities and spans before, by which `remove_stale_relations` knows the relations between them;
-        none if the pipeline sets relations.
+        The pipeline replaces its own groups of spans. Other groups are kept in .spacy files; JSON and Parquet contain
+        only the annotation of the pipeline.
+        Returns the entities and spans before, for `remove_stale_relations`; none if the pipeline sets relations.
         """
         before = set() if "relations" in self.layers else annotated_places(doc)
         if "entities" in self.layers:
@@ -209,7 +209,7 @@ class Annotator:
         return before
 
     def _find_failing(self, shard: Shard) -> dict[int, str]:
-        """Positions of the records at which the pipeline fails when it has them alone, with the reasons."""
+        """Positions of the records for which the pipeline fails when it reads them alone, with the reasons."""
         failing = {}
         for position, raw in enumerate(shard.raws):
             try:
@@ -220,7 +220,7 @@ class Annotator:
 
 
 def reject(line: Line, error: FormatError) -> str:
-    """A line of the file of rejects."""
+    """A line for the file of rejects."""
     record = {"place": line.place, "reason": error.reason, "remedy": error.remedy}
     record["start"] = line.text[:SHOWN_CHARACTERS]
     return json.dumps(record) + "\n"

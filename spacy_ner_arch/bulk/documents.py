@@ -23,9 +23,9 @@ from ..formats.json_files import as_json
 from ..formats.lines import BLANKS, Line
 from ..formats.records import check_text, parse_object
 
-# What the annotation of a document has, and the attribute that a component assigns if it sets that.
+# Layers of the annotation of a document, and the attribute in the `assigns` of components that set them.
 LAYERS = {"entities": "doc.ents", "spans": "doc.spans", "relations": "doc._.relations"}
-# Texts after which the vocabulary forgets new words, in one process and in several, which are started again.
+# Number of texts after which the vocabulary drops new words, in one process and in several, which are restarted.
 ZONE, ZONE_OF_PROCESSES = 10_000, 100_000
 
 REMEDY = (
@@ -52,7 +52,7 @@ def find_layers(nlp: Language) -> list[str]:
 
 
 def finds_relations_only(layers: Sequence[str]) -> bool:
-    """Whether a pipeline that sets these layers needs entities from elsewhere."""
+    """Whether a pipeline that sets these layers needs entities from its input."""
     return [*layers] == ["relations"]
 
 
@@ -79,8 +79,8 @@ def check_record(record: Record, line: Line, new_keys: set[str], column: str) ->
         raise line.error(f"no text under the key {column}: {found}", REMEDY.format(column))
     taken = sorted(new_keys & record.keys())
     if taken:
-        reason = f"the object has the key {taken[0]!r}, under which the output would have the annotation"
-        raise line.error(reason, "rename the key, or give another one for the annotation with --key")
+        reason = f"the object has the key {taken[0]!r}, which the output needs for the annotation"
+        raise line.error(reason, "rename the key, or give another key for the annotation with --key")
 
 
 def tokenize(nlp: Language, text: str, line: Line) -> Doc:
@@ -97,10 +97,10 @@ def tokenize(nlp: Language, text: str, line: Line) -> Doc:
 def predict_in_zones(
     nlp: Language, records: Iterator[tuple[Doc, Any]], batch_size: int, n_process: int = 1
 ) -> Iterator[tuple[Doc, Any]]:
-    """Documents with predictions, and what came with them. A document must not be kept when the next one is taken.
+    """Documents with predictions, each with its context. A document is only valid until the next one is taken.
 
-    The vocabulary keeps every word that it has seen, so memory would grow with the input. At the end of a memory zone
-    it forgets the new ones.
+    The vocabulary keeps every word that it has seen, so memory would grow with the input. At the end of a memory zone,
+    it drops the new words.
     """
     for zone in zones(nlp, records, ZONE if n_process == 1 else ZONE_OF_PROCESSES):
         yield from nlp.pipe(zone, as_tuples=True, batch_size=batch_size, n_process=n_process)
@@ -146,7 +146,7 @@ def dump(record: Record) -> str:
 
 
 def finite(value: Any) -> Any:
-    """A value with None in the places of NaN and infinite numbers."""
+    """A value with None instead of NaN and infinite numbers."""
     if isinstance(value, dict):
         return {key: finite(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -167,4 +167,4 @@ def plain(value: Any) -> str:
         return iso_duration(value // timedelta(microseconds=1) * 1000)
     if isinstance(value, Decimal | UUID):
         return str(value)
-    raise TypeError(f"it has no values of the type {type(value).__name__}")
+    raise TypeError(f"values of the type {type(value).__name__} are not supported")

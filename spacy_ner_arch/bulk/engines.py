@@ -1,4 +1,4 @@
-"""Engines: run an Annotator on shards, in this process, in several, or on a Ray cluster.
+"""Engines: run an Annotator on shards, in this process, in several processes, or on a Ray cluster.
 
 Each engine takes a job and shards, and yields the results in the order in which they are ready.
 """
@@ -16,29 +16,29 @@ from .annotator import Annotator, Job, ShardResult
 from .shards import Shard
 from .user_code import describe_error
 
-# Deaths of workers over the same shard after which the run ends.
+# Number of workers that may die over the same shard before the run ends.
 MAX_DEATHS = 3
 
 
 class WorkerDied(Exception):
-    """A worker ended without a message, as when it is killed or has no memory."""
+    """A worker ended without a message, for example because it was killed or had no memory."""
 
 
 class Worker(Protocol):
-    """A process with an Annotator, which is made when the worker starts. The first result is None, when it is ready."""
+    """A process with an Annotator, which is made when the worker starts. The first result is None: it is ready."""
 
     def send(self, shard: Shard) -> None:
-        """Let it annotate a shard."""
+        """Start annotating a shard."""
 
     def receive(self) -> ShardResult | None:
-        """Its next result. Raises WorkerDied, and ValueError with the message of an error of the Annotator."""
+        """The next result. Raises WorkerDied, and ValueError with the message of an error of the Annotator."""
 
     def stop(self) -> None:
         """End the process."""
 
 
 def run(job: Job, shards: Iterable[Shard], n_process: int, engine: str, address: str | None) -> Iterator[ShardResult]:
-    """Annotate in so many processes: of a Ray cluster for the engine "ray", else of this machine."""
+    """Annotate in `n_process` processes: of a Ray cluster for the engine "ray", else of this machine."""
     if engine == "ray":
         return run_ray(job, shards, n_process, address)
     return run_processes(job, shards, n_process) if n_process > 1 else run_here(job, shards)
@@ -58,9 +58,9 @@ def run_processes(job: Job, shards: Iterable[Shard], n_process: int) -> Iterator
 def run_ray(job: Job, shards: Iterable[Shard], n_process: int, address: str | None) -> Iterator[ShardResult]:
     """Annotate in actors of a Ray cluster, which is started on this machine if there is no address.
 
-    Plain actors and not Ray Data: the shards are cut already, and an actor can be any of our workers, so that retries,
-    order and files are the same as without Ray.
-    Raises ValueError without the package, and if there is no cluster at the address.
+    This uses plain actors instead of Ray Data: the shards are cut already, and with actors as workers, retries, order
+    and files are the same as without Ray.
+    Raises ValueError if the package is missing or there is no cluster at the address.
     """
     try:
         import ray
@@ -85,14 +85,14 @@ def run_workers(
     shards: Iterable[Shard],
     n_workers: int,
 ) -> Iterator[ShardResult]:
-    """Give shards to workers. The shard of a worker that died goes to another one.
+    """Give shards to workers. The shard of a worker that died goes to another worker.
 
-    start: makes a Worker.
-    wait_for: waits until one of the busy workers has a result or has died, and returns it.
-    n_workers: number of workers at most.
+    start: function that makes a Worker.
+    wait_for: function that waits until one of the busy workers has a result or has died, and returns this worker.
+    n_workers: maximum number of workers.
     """
     shards = iter(shards)
-    # At most the next shard, and those of workers that died.
+    # Contains at most the next shard and the shards of workers that died.
     pending: list[Shard] = []
     idle: list[Worker] = []
     busy: dict[Worker, Shard | None] = {}
@@ -126,7 +126,7 @@ def run_workers(
                 del busy[worker]
                 idle.append(worker)
                 if result is None:
-                    deaths.pop(None, None)  # it has started
+                    deaths.pop(None, None)  # a worker has started
                 else:
                     yield result
     finally:
@@ -175,7 +175,7 @@ def wait_local(workers: Sequence[LocalWorker]) -> LocalWorker:
 
 def serve(pipe: Connection, job: Job) -> None:
     """Annotate the shards that come through a pipe until it is closed. An error is sent as a string."""
-    # The parent decides what an interrupt from the keyboard means.
+    # Ignore keyboard interrupts, which the parent handles.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(EOFError, OSError):
         try:

@@ -1,11 +1,11 @@
 """The output folder: finished shards, and the manifest that lists them.
 
-The manifest is a file of json lines. The first one is the header: what the output depends on. Each finished shard adds
-a line with its counts, and sizes and checksums of its files. When all shards are finished, their lines are sorted, and
-a line with the totals follows.
+The manifest is a file of json lines. The first line is the header: all settings and files on which the output depends.
+Each finished shard adds a line with its counts, and with sizes and checksums of its files. When all shards are
+finished, their lines are sorted, and a line with the totals is added.
 
 A shard is written to a temporary file and renamed. Whatever stops the process, a shard with a line in the manifest is
-complete, and a shard without one is made again.
+complete, and a shard without a line is made again.
 """
 
 import json
@@ -21,20 +21,20 @@ from .annotator import ShardResult
 from .inputs import file_checksum
 from .outputs import OUTPUTS
 
-# Files that runs write besides the manifest: those of shards, and files that are not complete.
+# Files that runs write besides the manifest: files of shards, and temporary files.
 OWN_FILE = re.compile(rf"part-\d{{6,}}\.({'|'.join(OUTPUTS)}|rejects\.jsonl)|\..*{re.escape(TEMPORARY)}")
 
 
 class OutputFolder:
     """The folder of a run, locked against other runs until it is closed.
 
-    path: path of the folder, which is made.
-    header: what the output depends on, as JSON values.
-    ending: file ending of the shards.
+    path: path of the folder, which is created.
+    header: settings and files on which the output depends, as JSON values.
+    ending: file extension of the shards.
     force: replace the output of another run.
 
     finished: number and line of the manifest of each shard that is finished and intact.
-    damaged: names of files that the manifest lists but that are missing or changed; they are made again.
+    damaged: names of files in the manifest that are missing or changed; they are made again.
     Raises ValueError if another process writes to the folder, it has other files, or, without `force`, its manifest has
     another header and a document.
     """
@@ -64,9 +64,9 @@ class OutputFolder:
             return
         header, *entries = read_manifest(manifest)
         if header and not header.keys() >= HEADER_KEYS:
-            raise ValueError(f"{manifest} is no manifest of ours; give a new folder for the output")
+            raise ValueError(f"{manifest} is not a manifest of `ner-arch annotate`; give a new folder for the output")
         differences = header_differences(header, self.header)
-        # Of another run that annotated nothing, since an option was wrong, nothing is lost.
+        # The output of another run may be replaced if it has no documents, for example because an option was wrong.
         is_empty = header and not any(entry.get("documents") for entry in entries)
         if differences and (self.force or is_empty):
             for name in (name for entry in entries for name in entry.get("files", ())):
@@ -110,8 +110,8 @@ class OutputFolder:
             self._add(result)
         except OSError as error:
             raise ValueError(
-                f"{self.path}: shard {result.number} cannot be written ({error.strerror}). Make room on the disk, then "
-                "give the same command again: it goes on after the finished shards"
+                f"{self.path}: shard {result.number} cannot be written ({error.strerror}). Free space on the disk, "
+                "then give the same command again: it continues after the finished shards"
             ) from error
 
     def _add(self, result: ShardResult) -> None:
@@ -132,7 +132,7 @@ class OutputFolder:
     def finish(self) -> None:
         """Sort the manifest and add the totals, once all shards are finished.
 
-        What a kill left of another run, files without a line in its manifest, is removed.
+        Files without a line in the manifest, from a run that was killed, are removed.
         """
         listed = {name for entry in self.finished.values() for name in entry["files"]}
         for path in self.path.iterdir():
@@ -163,12 +163,12 @@ class OutputFolder:
 
 
 def is_intact(path: Path, file: Entry) -> bool:
-    """Whether a file is there with the size and the checksum of the manifest."""
+    """Whether a file exists with the size and the checksum of the manifest."""
     return path.is_file() and path.stat().st_size == file["bytes"] and file_checksum(path) == file["sha256"]
 
 
 def header_differences(old: Entry, new: Entry) -> list[str]:
-    """What differs between two headers, one line each. The name of the model does not count, only its contents."""
+    """Describe the differences between two headers, one per line. Of a model, only the content is compared."""
     differences = [
         f"{key}: {old.get(key)} there, {new.get(key)} now"
         for key in {**old, **new}

@@ -1,4 +1,4 @@
-"""Input files: which there are, their formats and compressions."""
+"""Find input files, their formats and compressions."""
 
 import bz2
 import glob
@@ -16,7 +16,7 @@ from ..formats.manifest import MANIFEST, REJECTS, check_complete, is_output
 FORMATS = ("txt", "jsonl", "csv", "parquet", "spacy")
 COMPRESSIONS = ("gz", "bz2", "xz", "zst")
 CHUNK = 1 << 20
-# Bytes of zstd that are decompressed at once; 4 of them can become 128 KB.
+# Bytes of zstd that are decompressed at once; 4 bytes can become 128 KB.
 ZSTD_CHUNK = 512
 
 
@@ -35,7 +35,7 @@ class Input(NamedTuple):
     changed: int
 
     def check_unchanged(self, checksum: str) -> None:
-        """Raise ValueError if the file has another content than when it was found.
+        """Raise ValueError if the content of the file has changed since it was found.
 
         checksum: SHA-256 of the content.
         """
@@ -50,7 +50,7 @@ class Input(NamedTuple):
 
 
 def find_inputs(names: Sequence[str], format: str | None, output: Path) -> tuple[list[Input], list[Path], list[Path]]:
-    """The files that the arguments of the command name: files, folders and patterns such as "texts/*.jsonl.gz".
+    """Find the files that the arguments of the command name: files, folders and patterns such as "texts/*.jsonl.gz".
 
     format: format of all files; None to take it from their names.
     output: the folder of the output, which must not be an input too.
@@ -67,11 +67,11 @@ def find_inputs(names: Sequence[str], format: str | None, output: Path) -> tuple
     for name in names:
         is_file = Path(name).is_file()
         if Path(name).is_dir() and output.resolve().is_relative_to(Path(name).resolve()):
-            raise ValueError(f"{output}: the output folder lies in the input {name}; give another output folder")
+            raise ValueError(f"{output}: the output folder is in the input {name}; give another output folder")
         paths = [Path(name)] if is_file else _expand(name)
         for path in paths:
             if path.resolve().is_relative_to(output.resolve()):
-                raise ValueError(f"{path}: the input lies in the output folder; give another output folder")
+                raise ValueError(f"{path}: the input is in the output folder; give another output folder")
         outputs = [folder for folder in sorted({path.parent for path in paths}) if is_output(folder)]
         for folder in outputs if not is_file else ():
             check_complete(folder)
@@ -100,18 +100,18 @@ def find_inputs(names: Sequence[str], format: str | None, output: Path) -> tuple
 
 
 def _expand(name: str) -> list[Path]:
-    """The files of a folder, without hidden ones, or those that match a pattern, in order."""
+    """The files of a folder, except hidden files, or the files that match a pattern, in order."""
     if Path(name).is_dir():
         paths = find_files(Path(name))
     else:
         paths = [Path(path) for path in glob.glob(name, recursive=True) if Path(path).is_file()]
     if not paths:
-        raise ValueError(f"{name}: there is no such file, no folder with files, and no file that matches")
+        raise ValueError(f"{name}: no such file, folder with files, or matching file; check the name")
     return sorted(paths)
 
 
 def find_format(path: Path) -> str | None:
-    """The format that the name of a file shows, also before the ending of a compression."""
+    """The format by the extension of a file name, which an extension of a compression may follow."""
     endings = [ending.lower().removeprefix(".") for ending in path.suffixes]
     if endings and endings[-1] in COMPRESSIONS:
         endings.pop()
@@ -128,7 +128,7 @@ def file_checksum(path: Path) -> str:
 
 
 def decompress(path: Path, file: IO[bytes]) -> Any:
-    """An open binary file, decompressed if its name says that it is compressed."""
+    """An open binary file, decompressed if its name has the extension of a compression."""
     ending = path.suffix.lower()
     if ending == ".gz":
         return gzip.open(file)
@@ -148,8 +148,8 @@ def decompress(path: Path, file: IO[bytes]) -> Any:
 class ZstdFile(RawIOBase):
     """The content of a file of zstd, which can have several frames.
 
-    The reader of zstandard would take the end of a file that is cut for the end of its content. This one raises
-    EOFError there, and OSError for a damaged file, as the readers of the other compressions do.
+    The reader of zstandard does not notice if a file is truncated. This reader raises EOFError for a truncated file and
+    OSError for a damaged file, like the readers of the other compressions.
 
     decompressor, damage: a decompressor of zstandard, and the type of its errors.
     """

@@ -1,4 +1,4 @@
-"""The folders of pipelines, and what tells their contents apart."""
+"""The folders of pipelines, and fingerprints of their contents."""
 
 from hashlib import sha256
 from pathlib import Path
@@ -21,7 +21,7 @@ def model_folder(model: str) -> Path:
 
 
 def no_pipeline(model: str) -> str:
-    """The error for a name that is not that of a pipeline, with the package or the folder that could be meant."""
+    """Error message for a name that is not a pipeline, with the package or the folder that may be meant."""
     if is_package(model) and "-" in model:  # pip knows a package by both names
         return f"{model} is the name of a package for pip: give that for Python, {model.replace('-', '_')}"
     best = Path(model) / "model-best"
@@ -29,7 +29,7 @@ def no_pipeline(model: str) -> str:
 
 
 def fingerprint(model: str) -> str:
-    """A checksum of the names and contents of all files of a pipeline, without hidden ones."""
+    """A checksum of the names and contents of all files of a pipeline, except hidden files."""
     folder = model_folder(model)
     digest = sha256()
     for path in find_files(folder):

@@ -1,6 +1,6 @@
 """Files of a shard: documents with predictions and the fields of their records, as bytes.
 
-The same documents always give the same bytes.
+The same documents always result in the same bytes.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,9 +16,9 @@ from .documents import Record, annotation, dump, plain
 from .inputs import Input, decompress
 from .raw_records import csv_rows, import_parquet, open_parquet, read_header
 
-# Decimals of the scores in json lines and Parquet. Further ones depend on which documents were in the batch.
+# Decimals of the scores in json lines and Parquet. Further decimals depend on the other documents of the batch.
 DIGITS = 4
-# Column of a Parquet file for the fields of records whose types are not known beforehand.
+# Column of a Parquet file for fields of records whose types are not known in advance.
 FIELDS = "fields"
 
 
@@ -45,7 +45,7 @@ class Output(Protocol):
     def __init__(self, column: str, layers: Sequence[str], key: str | None, columns: InputColumns | None) -> None: ...
 
     def check(self, record: Record) -> None:
-        """Raise ValueError, TypeError or OverflowError for fields that the file cannot have."""
+        """Raise ValueError, TypeError or OverflowError for fields that the file cannot store."""
 
     def add(self, doc: Doc, record: Record) -> None:
         """Add a document with predictions, and its record."""
@@ -109,7 +109,7 @@ class Parquet:
 class DocBinFile:
     """A .spacy file with the documents; the fields are in `doc.user_data`, the scores are not rounded.
 
-    It holds more than JSON, such as bytes. Dates, times, durations, decimal numbers and UUIDs become strings.
+    It can store more than JSON, such as bytes. Dates, times, durations, decimal numbers and UUIDs become strings.
     """
 
     def __init__(self, column: str, layers: Sequence[str], key: str | None, columns: InputColumns | None) -> None:
@@ -120,7 +120,7 @@ class DocBinFile:
         pack(record, as_string)
 
     def add(self, doc: Doc, record: Record) -> None:
-        # With a hook, srsly looks up no decoders, see formats.packing.
+        # With a hook, srsly does not look up decoders, see formats.packing.
         fields = unpackb(pack(record, as_string), raw=False, object_pairs_hook=dict)
         del fields[self.column]
         doc.user_data.update(fields)
@@ -132,7 +132,7 @@ class DocBinFile:
 
 
 def as_string(value: Any) -> str:
-    """`plain` of a value that MessagePack does not have. Raises TypeError, and OverflowError for a large integer."""
+    """`plain` of a value that MessagePack cannot store. Raises TypeError, and OverflowError for a large integer."""
     if isinstance(value, int):
         raise OverflowError(f"the integer {value} has more than 64 bits")
     return plain(value)
@@ -158,8 +158,8 @@ def annotation_types() -> dict[str, Any]:
 def common_columns(inputs: Iterable[Input], column: str) -> InputColumns:
     """The columns for the fields of all inputs, for output in Parquet.
 
-    Columns of Parquet keep their types, and columns of csv are strings. Other formats show only record by record which
-    fields they have: these become a JSON object in one column.
+    Columns of Parquet keep their types, and columns of csv are strings. In other formats, each record may have other
+    fields: these become a JSON object in one column.
     Raises ValueError if the inputs have different columns.
     """
     import_parquet()

@@ -9,14 +9,14 @@ from spacy.tokens import Doc
 from ..annotation.relations import stored_relations
 from .documents import find_layers, finds_relations_only, predict_in_zones
 
-# The count of entities that a pipeline does not find itself.
+# Name of the count of entities from the input.
 GIVEN = "given_entities"
 
 
 class Predictor:
     """A pipeline that predicts entities, spans or relations.
 
-    layers: names in `documents.LAYERS` of what is written.
+    layers: names in `documents.LAYERS` of the annotation to write.
     counted: names of the counts. For a pipeline that finds relations only, GIVEN is one: the entities and spans of the
         input, without which there are no relations.
     Raises ValueError if the pipeline finds nothing.
@@ -47,5 +47,6 @@ class Predictor:
 
 
 def lacks_entities(counts: Mapping[str, int]) -> bool:
-    """Whether there are documents, but no relations for want of entities. counts: those of a Predictor; documents."""
+    """Whether there are documents, but no relations because there are no entities. counts: of a Predictor, and
+    documents."""
     return GIVEN in counts and counts["documents"] > 0 and not counts[GIVEN] and not counts["relations"]

@@ -18,20 +18,20 @@ from ..formats.lines import FormatError, Line, make_line
 from ..formats.packing import docs_with_user_data
 from .inputs import Input, decompress
 
-# Longer lines are rejected. They are not kept in memory.
+# Maximum length of a line in bytes. Longer lines are rejected and not kept in memory.
 MAX_LINE = 10_000_000
-# Rows of a Parquet file in memory.
+# Number of rows of a Parquet file in memory.
 ROWS = 256
 
 
 class Raw(NamedTuple):
-    """A record as it lies in its file. Its text is not parsed yet, since parsing takes time that a worker has.
+    """A record as stored in its file. It is not parsed yet: workers parse in parallel.
 
     line: the place of the record, and its text if it is a line.
     format: format of the file, one of FORMATS.
     value: the fields of a row of csv or Parquet; the stored Doc of a .spacy file; None for a line.
-    size: in characters, roughly.
-    read: bytes of the file that are read up to here, roughly.
+    size: approximate size in characters.
+    read: approximate number of bytes of the file that were read up to here.
     """
 
     line: Line
@@ -42,7 +42,7 @@ class Raw(NamedTuple):
 
 
 def read_input(input: Input, column: str) -> Iterator[Raw]:
-    """The records of a file; an empty one has none. Raises ValueError if the file as a whole cannot be read."""
+    """The records of a file; none if it is empty. Raises ValueError if the file as a whole cannot be read."""
     if not input.size:
         return
     with naming_damage(input.path), input.path.open("rb") as file:
@@ -51,19 +51,19 @@ def read_input(input: Input, column: str) -> Iterator[Raw]:
 
 @contextmanager
 def naming_damage(path: Path) -> Iterator[None]:
-    """Raise ValueError with the name of the file for the errors that say that a file is damaged."""
+    """Turn the errors of a damaged file into a ValueError with the name of the file."""
     try:
         yield
     except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
         if isinstance(error, OSError) and error.errno is not None:  # of the system, not of the content
             raise
-        raise ValueError(f"{path}: the file is damaged ({error}); fetch or make it again") from error
+        raise ValueError(f"{path}: the file is damaged ({error}); download or create it again") from error
 
 
 def check_inputs(inputs: Iterable[Input], column: str) -> None:
-    """Raise ValueError for a table without this column, or a file that needs a package that is missing.
+    """Raise ValueError for a table without this column, or a file that needs a missing package.
 
-    Without this check, the run would stop only when it comes to the file.
+    Without this check, the run would stop only when it reaches the file.
     """
     for input in inputs:
         with naming_damage(input.path), input.path.open("rb") as file:
@@ -77,7 +77,8 @@ def check_inputs(inputs: Iterable[Input], column: str) -> None:
 def line_records(input: Input, file: IO[bytes], content: IO[bytes], column: str) -> Iterator[Raw]:
     """Lines of .txt and .jsonl.
 
-    file, content: the open file as it is, of which the position is known, and decompressed.
+    file: the open file, whose position is known.
+    content: the decompressed content of the file.
     """
     for number, (start, length) in enumerate(bounded_lines(content), start=1):
         line = make_line(input.path, number, start)
@@ -88,7 +89,7 @@ def line_records(input: Input, file: IO[bytes], content: IO[bytes], column: str)
 
 
 def bounded_lines(content: IO[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Each line with its length in bytes. Of a line that is longer than MAX_LINE, only the start is kept."""
+    """Each line with its length in bytes. A line longer than MAX_LINE is truncated."""
     while start := content.readline(MAX_LINE):
         length = len(start)
         more = start
@@ -98,7 +99,7 @@ def bounded_lines(content: IO[bytes]) -> Iterator[tuple[bytes, int]]:
 
 
 def too_long(line: Line, length: int) -> FormatError:
-    """The error about a line of which only the start was read."""
+    """The error for a truncated line."""
     line = line._replace(text=line.text[:1000])
     return line.error(f"the line has {length:,} bytes, more than {MAX_LINE:,}", "split the text into documents")
 
@@ -111,14 +112,14 @@ def csv_records(input: Input, file: IO[bytes], content: IO[bytes], column: str) 
         if cells == []:
             continue
         if cells is not None and len(cells) != len(header):
-            reason = f"the row has {len(cells)} cells, the first row has {len(header)}"
+            reason = f"the row has {len(cells)} cells, but the first row has {len(header)}"
             line = line._replace(fault=line.error(reason, "correct the row; quote cells with commas"))
         value = dict(zip(header, cells or [], strict=False))
         yield Raw(line, input.format, value, sum(map(len, cells or [])), file.tell())
 
 
 def csv_rows(path: Path, content: IO[bytes]) -> Iterator[tuple[Line, list[str] | None]]:
-    """Each row with its first line, which has the fault of the row; the cells are None if they cannot be read."""
+    """Each row with its first line, which contains the fault of the row; the cells are None if they cannot be read."""
     first: Line | None = None
     length = 0
     number = 0
@@ -158,7 +159,7 @@ def csv_rows(path: Path, content: IO[bytes]) -> Iterator[tuple[Line, list[str] |
 
 
 def read_header(path: Path, rows: Iterator[tuple[Line, list[str] | None]], column: str) -> list[str]:
-    """The names of the columns of a csv file; none for an empty file. Raises ValueError if they are not usable."""
+    """The names of the columns of a csv file; none for an empty file. Raises ValueError for invalid names."""
     line, header = next(rows, (None, []))
     while line is not None and line.fault is None and not any(header or []):  # empty lines before the header
         line, header = next(rows, (None, []))
@@ -184,17 +185,17 @@ def parquet_records(input: Input, file: IO[bytes], content: IO[bytes], column: s
 
 
 def open_parquet(path: Path, content: IO[bytes]) -> Any:
-    """A pyarrow.parquet.ParquetFile. Raises ValueError if the file is none."""
+    """A pyarrow.parquet.ParquetFile. Raises ValueError if the file is not a Parquet file."""
     parquet = import_parquet()
     try:
-        # A Parquet file is read from its end.
+        # A Parquet file is read from its end, so it must be seekable.
         return parquet.ParquetFile(content if content.seekable() else BytesIO(content.read()))
     except (ValueError, OSError) as error:
         raise ValueError(f"{path} is not a Parquet file, or it is damaged: {error}") from error
 
 
 def import_parquet() -> Any:
-    """pyarrow.parquet. Raises ValueError without the package."""
+    """Import pyarrow.parquet. Raises ValueError if the package is missing."""
     try:
         import pyarrow.parquet
     except ImportError as error:

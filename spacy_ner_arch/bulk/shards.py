@@ -6,7 +6,7 @@ from typing import NamedTuple
 from .inputs import Input
 from .raw_records import Raw, read_input
 
-# A shard with more characters is closed, however few records it has.
+# A shard with more characters is closed, even if it has few records.
 MAX_SHARD = 50_000_000
 
 
@@ -28,10 +28,10 @@ class Shard(NamedTuple):
 
 
 def read_shards(inputs: Iterable[Input], column: str, size: int) -> Iterator[Shard]:
-    """Cut the records of all files into shards, which depend on nothing but the files and the size.
+    """Cut the records of all files into shards, which depend only on the files and the size.
 
-    column: the column of csv and Parquet files that has the text.
-    size: records of a shard.
+    column: the column of csv and Parquet files that contains the text.
+    size: number of records of a shard.
     Raises ValueError for a file that cannot be read.
     """
     raws: list[Raw] = []

@@ -1,4 +1,4 @@
-"""What a teacher says about documents instead of its best guess: for `ner-arch annotate --soft`."""
+"""Write a teacher's chains instead of its predictions: for `ner-arch annotate --soft`."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -18,8 +18,8 @@ class Soft(NamedTuple):
     """The options of `--soft`.
 
     component: name of the teacher, a sequence_ner; None for the only one.
-    gold_labels: the labels for which the annotation of the input is gold; None for all, and for the tokens that the
-        input says to be outside of entities.
+    gold_labels: the labels for which the annotation of the input is gold; None for all labels and for tokens annotated
+        as outside of entities.
     """
 
     component: str | None
@@ -27,9 +27,9 @@ class Soft(NamedTuple):
 
 
 class Teacher:
-    """A `sequence_ner` that keeps its chain with each document, and the components in front of it.
+    """A `sequence_ner` that stores its chain on each document, and the components before it.
 
-    These components do not set entities: where the input has none, the annotation stays missing.
+    The teacher and these components do not set entities: annotation that the input lacks stays missing.
 
     layers, counted: see `predictor.Predictor`.
     Raises ValueError for an exported pipeline, and for one without the teacher.
@@ -41,7 +41,7 @@ class Teacher:
     def __init__(self, nlp: Language, soft: Soft) -> None:
         self.nlp, self.soft = nlp, soft
         self.tagger = find_pipe(nlp, "sequence_ner", soft.component)
-        self.tagger.chains([])  # raises if it is exported, before documents are rejected for that
+        self.tagger.chains([])  # raise here if the pipeline is exported, instead of rejecting documents
         self.cleaners = [nlp.get_pipe(name) for name in find_cleaners(nlp)]
         earlier = nlp.pipe_names[: nlp.pipe_names.index(self.tagger.name)]
         nlp.select_pipes(enable=[name for name in earlier if name not in assigning(nlp, "doc.ents")])
@@ -50,8 +50,8 @@ class Teacher:
         """Remove the annotation of a document that is not gold. Returns the labels of the entities that were removed.
 
         Gold entities are certain, so their scores are removed, too.
-        If it is gold for some labels only, a token outside of the gold entities may belong to an entity of another
-        label, so its annotation becomes missing.
+        If the annotation is gold only for some labels, a token outside of the gold entities may belong to an entity of
+        another label, so its annotation becomes missing.
         """
         remove_scores(doc)
         if self.soft.gold_labels is None:
@@ -62,7 +62,7 @@ class Teacher:
         return removed
 
     def predict(self, records: Iterator[tuple[Doc, Any]], batch_size: int) -> Iterator[tuple[Doc, Any]]:
-        """Documents with their chains, and what came with them, as `documents.predict_in_zones`."""
+        """Documents with their chains, each with its context, like `documents.predict_in_zones`."""
         for zone in zones(self.nlp, records, ZONE):
             stream = self.nlp.pipe(zone, as_tuples=True, batch_size=batch_size)
             for batch in minibatch(stream, batch_size):
