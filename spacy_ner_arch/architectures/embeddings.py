@@ -33,12 +33,12 @@ def word_char_embed(
     unknown_rate: in training, a word that occurs n times in 100,000 is replaced by the unknown word with probability
         unknown_rate / (unknown_rate + n).
     include_static_vectors: append the vectors of [initialize] vectors.
-    vector_attrs: token attributes to look up a vector by. The first one that the vectors have counts: by default the
-        word as written, else in lower case. Floret vectors have all words, and ignore this.
-    tune_vectors: fine-tune the vectors of the words of the training data. What is learned is a change of each vector,
-        in a hashed table of `word_rows` rows; words not seen in training share one change.
-    dropout: rate on everything except the vectors; null for the rate of [training]. The dropout of an encoder comes on
-        top, and can be switched off there.
+    vector_attrs: token attributes to look up a vector by; the first attribute with a vector counts. By default the word
+        is looked up as written, then in lower case. Floret vectors have all words and ignore this.
+    tune_vectors: fine-tune the vectors of the words of the training data. The learned changes of the vectors are in a
+        hashed table of `word_rows` rows; words not seen in training share one change.
+    dropout: rate on everything except the vectors; null for the rate of [training]. An encoder adds its own dropout,
+        which can be switched off there.
     vector_dropout: the same for the vectors of include_static_vectors. They need less dropout than learned parameters.
 
     Raises ValueError for an unknown attribute, a width below 1 of features or characters that are used, a negative
@@ -78,9 +78,9 @@ def word_char_embed(
 
 
 def attribute_numbers(names: list[str]) -> list[int]:
-    """spaCy's numbers of different token attributes. Raises ValueError for names that it does not know."""
+    """spaCy's numbers of token attributes, without duplicates. Raises ValueError for unknown names."""
     numbers = {name: intify_attr(name) for name in names}
     unknown = [name for name, number in numbers.items() if number is None]
     if unknown:
-        raise ValueError(f"spacy_ner_arch.WordCharEmbed.v1: tokens have no such attributes in spaCy: {unknown}")
+        raise ValueError(f"spacy_ner_arch.WordCharEmbed.v1: unknown attributes {unknown}; use those of spacy.attrs")
     return list(numbers.values())

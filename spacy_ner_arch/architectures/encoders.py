@@ -1,4 +1,4 @@
-"""Registered encoders: builders of torch modules that put token vectors into context."""
+"""Registered encoders: builders of torch modules that contextualize token vectors."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,7 @@ from ..nn.syn_lstm import SynLSTMEncoder
 
 @registry.architectures("spacy_ner_arch.BiLSTM.v1")
 def bilstm(hidden_size: int = 200, depth: int = 1, dropout: float | None = None) -> EncoderBuilder:
-    """Bidirectional LSTM. In bfloat16 it computes on CPUs with units for it only, in float16 on GPUs only.
+    """Bidirectional LSTM. It computes in bfloat16 only on CPUs with units for it, and in float16 only on GPUs.
 
     hidden_size: width of the state of each direction; the output is twice as wide.
     depth: number of layers.
@@ -39,7 +39,7 @@ class TreeEncoder:
 
 
 def trees_of(encoder: EncoderBuilder | None) -> TreeSettings | None:
-    """How an encoder reads dependency trees; None if it does not."""
+    """Settings for the dependency trees that an encoder reads; None if it reads none."""
     return encoder.trees if isinstance(encoder, TreeEncoder) else None
 
 
@@ -62,12 +62,11 @@ def syn_lstm(
 
     hidden_size: width of the state of each direction; the output is twice as wide.
     graph_layers, graph_size: number and width of the convolutions; null for the width of the token vectors.
-    edge_labels: how they use the label and direction of an arc: none, bias, or gate (bias and gate).
+    edge_labels: how the convolutions use the label and direction of an arc: none, bias, or gate (bias and gate).
     dep_size: width of the embedding of each token's dependency label; 0 for none.
     pos_size: width of the embedding of parts of speech; 0 for none.
     label_rows: rows of each table of hashed labels.
-    missing: what to do with a document without a tree: "error", or "chain", where each token depends on the previous
-        one.
+    missing: treatment of a document without a tree: "error", or "chain", where each token depends on the previous one.
     dropout: rate before and between the convolutions and on the output; null for the rate of [training].
 
     Raises ValueError for an unknown `missing`.
@@ -93,7 +92,7 @@ def syn_lstm(
 
 @registry.architectures("spacy_ner_arch.TorchTok2Vec.v1")
 def torch_tok2vec(tok2vec: Tok2Vec, encoder: EncoderBuilder, dtype: str = "float32") -> Tok2Vec:
-    """An encoder over an embedding as a tok2vec layer, to share between components or to use in spaCy's own.
+    """An encoder over an embedding as a tok2vec layer, to share between components or to use in spaCy's components.
 
     tok2vec: the embedding, any of spaCy's or a listener.
     encoder: for example spacy_ner_arch.BiLSTM.v1.
@@ -106,8 +105,8 @@ def torch_tok2vec(tok2vec: Tok2Vec, encoder: EncoderBuilder, dtype: str = "float
 def tok2vec_listener(width: int, upstream: str = "*") -> Tok2Vec:
     """The token vectors of the component `tok2vec`, for a head.
 
-    Like spacy.Tok2VecListener.v1, but over spacy_ner_arch.TorchTok2Vec.v1 it passes the gradient of a whole batch back
-    at once. The component then has no loss of its own, for which it would wait once per document on a GPU.
+    Like spacy.Tok2VecListener.v1, but over spacy_ner_arch.TorchTok2Vec.v1 it passes back one gradient per batch. The
+    component then computes no loss of its own, for which a GPU would have to be read once per document.
 
     width: width of the vectors of the component.
     upstream: name of the component, if there are several.

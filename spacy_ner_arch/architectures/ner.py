@@ -105,14 +105,14 @@ def span(
 ) -> Model:
     """Classify every span, for `span_ner` and `nested_ner`.
 
-    A span is represented by its first and last token and, by argument, the attention-weighted mean of its tokens and
-    its length. SpanSynLSTM uses attention and length_size; SpanNER length_size and relu_length_size, without attention.
+    A span is represented by its first and last token and, optionally, the attention-weighted mean of its tokens and its
+    length. SpanSynLSTM uses attention and length_size; SpanNER length_size and relu_length_size, without attention.
 
     dropout: rate on the hidden layer; null for the rate of [training].
     hidden_size: width of the hidden layer; null for the width of the span's representation.
     attention: include the attention-weighted mean of the tokens.
     length_size: width of an embedding of the length; 0 for none.
-    relu_length_size: width of a second one, followed by a ReLU; 0 for none.
+    relu_length_size: width of a second embedding of the length, followed by a ReLU; 0 for none.
     negative_weight: factor of the loss of spans that are not entities.
     boundary_smoothing: share of an entity's target probability that is moved to spans one token longer or shorter.
     Other arguments: see spacy_ner_arch.CRF.v1.

@@ -9,9 +9,9 @@ from ..bridge.onnx_shim import check_device, check_onnxruntime
 
 @registry.architectures("spacy_ner_arch.Onnx.v1")
 def onnx(model: Model) -> Model:
-    """A model that `ner-arch export` has written, for onnxruntime and NumPy on a CPU. It predicts only.
+    """A model from `ner-arch export`, for onnxruntime and NumPy on a CPU. It can only predict.
 
-    model: the model that was exported, as its config was.
+    model: the original model, as in its config.
 
     Raises ValueError if onnxruntime is not installed, and on a GPU.
     """

@@ -27,10 +27,10 @@ from .encoders import trees_of
 class PairBuilder:
     """A pair model for Relations.v1.
 
-    build: makes the head from what all pair models share.
+    build: function that makes the head from the arguments that all pair models share.
     marks: words around head and tail if the head runs on marked copies of the text; else None.
-    context: words that are kept on either side of a pair in a marked copy.
-    fixed: settings that weights of the same shapes depend on, by their names.
+    context: number of words that are kept on either side of a pair in a marked copy.
+    fixed: settings by name that cannot be changed after training, although the shapes of the weights stay the same.
     """
 
     build: Callable[..., PairHead]
@@ -94,7 +94,7 @@ def relations(
 def softmax_pairs(hidden_size: int | None = None, context: str = "between", type_size: int = 50) -> PairBuilder:
     """A hidden layer over the mean vectors of both entities and their context, and the types of both entities.
 
-    hidden_size: width of the hidden layer; null for that of the token vectors.
+    hidden_size: width of the hidden layer; null for the width of the token vectors.
     context: "between" for the maximum over the tokens between the entities, "sentences" for the mean of their
         sentences.
     type_size: width of the embedding of entity types; 0 for none.
@@ -121,7 +121,7 @@ def multitask_pairs(
 
 @registry.architectures("spacy_ner_arch.BiLSTMPairs.v1")
 def bilstm_pairs(hidden_size: int = 200, depth: int = 2, type_size: int = 50) -> PairBuilder:
-    """A BiLSTM over the sentences of a pair: its last states, and its mean over each entity.
+    """A BiLSTM over the sentences of a pair: its last states, and the mean of its states over each entity.
 
     hidden_size: width of the state of each direction.
     depth: number of layers.
@@ -158,7 +158,7 @@ def acnn_pairs(
 ) -> PairBuilder:
     """A convolution over tokens that are weighted by attention to the entities.
 
-    filters, window: number of filters, and words that each of them covers.
+    filters, window: number of filters, and number of words that each filter covers.
     position_size, max_distance: see spacy_ner_arch.BiLSTMAttentionPairs.v1.
     pooling: "attention" to the labels, as published, or "max", the maximum of each filter.
     loss: "hinge" on the distances to the vectors of the labels, as published, or "cross_entropy".
@@ -175,7 +175,7 @@ def marker_pairs(
 ) -> PairBuilder:
     """The vectors of marks around both entities, in one copy of the text for each pair.
 
-    The slowest pair model: the tok2vec reads as many copies as there are pairs. It must be a model of its own, such as
+    The slowest pair model: the tok2vec reads as many copies as there are pairs. The tok2vec must be unshared, such as
     spacy_ner_arch.TransformerTok2Vec.v1, not a listener.
 
     marks: words before and after the head, before and after the tail, which the transformer should know.

@@ -1,4 +1,4 @@
-"""Probable label errors: places where a model that has not seen the annotation finds something else more probable."""
+"""Probable label errors: annotation that is less probable than an alternative in a model that has not seen it."""
 
 import math
 from collections import defaultdict
@@ -12,20 +12,20 @@ from spacy.training import Example
 from ..annotation.describe import Counted, describe_relation
 from .items import Item, Kind, Match, predicted_spans, relation_items
 
-# Spans of less probability are left out: there are too many of them to be of use.
+# Minimum probability of the spans that are compared; below it, there are too many spans.
 MIN_COMPARED = 1e-4
-# Added to probabilities before they are compared. That 0.0001 is ten times 0.00001 says little about the annotation;
+# Added to probabilities before they are compared, since ratios of tiny probabilities say little about the annotation.
 # benchmarks/label_errors.py finds most errors with 0.01 to 0.03.
 SMOOTHING = 0.03
 KINDS = {Kind.MISSED: "none there", Kind.SPURIOUS: "not annotated"}
 
 
 class Doubt(NamedTuple):
-    """A gold item that is less probable than something else, or a probable item that is not annotated.
+    """A gold item that is less probable than an alternative, or a probable item that is not annotated.
 
-    match: the gold item, None if there is none; and as its prediction the alternative to it. That to an entity is the
-        most probable other one, None if no entity is more probable. That to a relation with a probability below 0.5 is
-        the other one of the pair above 0.5, else None.
+    match: the gold item (None if there is none), with the alternative as prediction. The alternative to an entity is
+        the most probable overlapping entity, or None if no entity is more probable. The alternative to a relation is
+        the relation of the pair above 0.5 if the gold relation is below 0.5, else None.
     gold_score: probability of the gold item; None if it is not known.
     log_odds: logarithm of the probability of the alternative over that of the gold annotation, both plus SMOOTHING.
     """
@@ -36,7 +36,7 @@ class Doubt(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """In words, for users."""
+        """Description of the kind of error for users."""
         gold, other = self.match.gold, self.match.predicted
         if gold and other and gold.places != other.places == gold.places[::-1]:
             return "wrong direction" if gold.label == other.label else "wrong label and direction"
@@ -54,7 +54,7 @@ def entity_doubts(document: int, example: Example, key: str) -> list[Doubt]:
     """
     reference = example.reference
     gold = [Item(ent.label_, ((ent.start_char, ent.end_char),)) for ent in reference.ents]
-    # Places that differ in more than white space have no place in the gold text, and get negative bounds.
+    # Spans whose text differs from the gold text in more than white space have negative bounds.
     spans = [item for item in predicted_spans(example, key) if item.places[0][0] >= 0]
     scores = {item[:2]: item.score or 0.0 for item in spans}
     # For each character, the number of its gold entity from 1, and the sum of the scores of all spans over it.
@@ -111,16 +111,16 @@ def relation_doubts(
 ) -> list[Doubt]:
     """Compare the gold relations of a document with the most probable label of every candidate pair.
 
-    unjudged: counts the gold relations between two entities that are no candidate pair, which cannot be compared.
+    unjudged: counts the gold relations whose entities are not a candidate pair, which cannot be compared.
     """
     gold, predicted = relation_items(example, symmetric)
-    # Both directions of a pair: a component with direction = "labels" predicts one of them.
+    # Group both directions of a pair: a component with direction = "labels" predicts one of them.
     by_pair = defaultdict[frozenset[tuple[int, int]], list[Item]](list)
     for item in predicted:
         if item.score is not None:
             by_pair[frozenset(item.places)].append(item)
     right = {item[:2] for item in gold}
-    # Annotated, or named as the alternative to what is annotated.
+    # Items that are annotated, or already the alternative to annotation.
     judged = set(right)
     doubts = []
     for wanted in gold:
@@ -132,7 +132,7 @@ def relation_doubts(
                 unjudged.add([key], partial(describe_relation, example.predicted))
             continue
         same = next((item.score for item in found if item[:2] == wanted[:2]), None)
-        # In both directions: the most probable one may have the label.
+        # Compare both directions: the most probable item may have the gold label.
         others = [item for item in found if item[:2] not in right]
         best = max(others, key=lambda item: item.score or 0.0, default=None)
         chance = (best.score or 0.0) if best is not None else 0.0
@@ -144,7 +144,7 @@ def relation_doubts(
             if kept[:2] in right:  # a component with one label for a pair cannot find two that are annotated
                 continue
             probability = min(kept.score or 0.0, 1 - (kept.score or 0.0))
-        # Beside a probable gold label, or if no relation is more probable, it is no alternative.
+        # It is an alternative only if it is probable and the gold label is not.
         if not probability < 0.5 < chance:
             best = None
         if best is not None:

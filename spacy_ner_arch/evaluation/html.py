@@ -1,4 +1,4 @@
-"""What the HTML pages share: templates, and texts with marked places."""
+"""Templates of the HTML pages, and texts with marked parts."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -11,7 +11,7 @@ from .items import Match
 
 # Characters of text shown before and after a place.
 MARGIN = 90
-# Of these, those that may be left out for a cut at a space. Some scripts have few spaces.
+# Maximum number of these that are dropped to cut at a space, since some scripts have few spaces.
 LONGEST_CUT = 20
 # Start, end and CSS classes of a part of a text.
 Mark = tuple[int, int, str]

@@ -17,7 +17,7 @@ class Item(NamedTuple):
     """An entity, a span or a relation.
 
     label: its label.
-    places: start and end in characters; for a relation, those of the head and those of the tail.
+    places: character offsets (start and end); for a relation, those of the head and of the tail.
     types: labels of head and tail; empty for entities and spans.
     score: probability of a prediction; None if the component sets none.
     """
@@ -82,7 +82,7 @@ def entity_items(example: Example) -> Sides:
 
 def touched_tokens(example: Example) -> Callable[[Span], Span | None]:
     """A function from predicted spans to the gold tokens that they touch; None for a span that touches none."""
-    # Not for each span: with every access, spaCy checks whether the tokens have changed.
+    # Access the alignment once: at every access, spaCy checks whether the tokens have changed.
     to_gold = cache(lambda: example.alignment.x2y)
 
     def find(span: Span) -> Span | None:
@@ -93,7 +93,7 @@ def touched_tokens(example: Example) -> Callable[[Span], Span | None]:
 
 
 def annotated_touched_tokens(example: Example) -> Callable[[Span], Span | None]:
-    """As `touched_tokens`; None also for a span that touches a token without gold annotation."""
+    """Like `touched_tokens`, but None also for a span that touches a token without gold annotation."""
     touched_by = touched_tokens(example)
 
     def find(span: Span) -> Span | None:
@@ -154,13 +154,13 @@ def relation_items(example: Example, symmetric: Sequence[str] = ()) -> Sides:
             arguments.sort()
         return Item(key[6], tuple(a[:2] for a in arguments), tuple(a[2] for a in arguments), score)
 
-    # Not `get_relations`, which raises if tokens were merged after the relations were set.
+    # Do not use `get_relations`, which raises if tokens were merged after the relations were set.
     predicted = [item(*row) for row in stored_relations(example.predicted)]
     return unique(map(item, aligned_keys(example))), unique(predicted)
 
 
 def unique(items: Iterable[Item]) -> list[Item]:
-    """Drop items that differ from another one in their score only."""
+    """Drop items that differ from an earlier item only in their score."""
     return list({item[:3]: item for item in items}.values())
 
 

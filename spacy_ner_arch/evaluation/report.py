@@ -1,4 +1,4 @@
-"""Write a page on a trained pipeline: scores, confusions, calibration, errors, learned transitions, training curve."""
+"""Write a page about a trained pipeline: scores, confusions, calibration, errors, transitions, training curve."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
@@ -20,7 +20,7 @@ from .measures import Probabilities, calibration, confusion, probabilities, thre
 from .score_tables import Row, entity_table, relation_table, span_tables
 from .training_log import TrainingLog, read_log
 
-# Errors that the page lists of each kind.
+# Maximum number of errors of each kind that the page lists.
 MOST_ERRORS = 25
 PRECISIONS = (0.90, 0.95, 0.99)
 
@@ -42,7 +42,7 @@ def write_report(
     log: str | Path | None = None,
     numbers: Sequence[int] | None = None,
 ) -> Path:
-    """Write one HTML page on a pipeline and its predictions. The page needs no other file and runs no script.
+    """Write one HTML page about a pipeline and its predictions. The page needs no other file and runs no script.
 
     nlp: the pipeline; the page shows the annotation that its components declare to set: doc.ents, doc.spans and
         doc._.relations.
@@ -102,7 +102,7 @@ def find_tasks(nlp: Language, examples: Sequence[Example]) -> Iterator[Task]:
 
 
 def section(gold: Sequence[Doc], name: str, task: Task) -> dict:
-    """Return what the template shows of one kind of annotation.
+    """Return the values of the template for one kind of annotation.
 
     gold: the gold documents.
     name: id of the section.

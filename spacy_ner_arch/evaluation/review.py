@@ -15,9 +15,9 @@ from .doubts import Doubt
 from .html import excerpt, marks, render
 from .items import Item, predicted_spans
 
-# The documents with errors, in the folder of the output.
+# File in the output folder with the documents that have errors.
 ERRORS = "errors.spacy"
-# Where a document of the corpus is, in its user_data.
+# Keys of user_data for the file of a document and its number there.
 FILE, NUMBER = "corpus_file", "corpus_number"
 
 
@@ -33,11 +33,11 @@ def write_review(
     """Write `errors.jsonl`, `index.html` and `errors.spacy`. Return the number of probable errors of each kind.
 
     output: folder; it is created if necessary.
-    doubts: the most probable error first. Those in which the annotation is more probable are only in errors.jsonl.
+    doubts: the most probable error first. Doubts where the annotation is more probable are only in errors.jsonl.
     examples: by number of the document, with predictions.
     places: file of each document, and its number there from 1. errors.spacy has them in doc.user_data.
     key: group in doc.spans of the predictions with probable spans, which errors.spacy has beside the annotation.
-    limit: most errors on the page and in errors.spacy.
+    limit: maximum number of errors on the page and in errors.spacy.
     """
     probable = [doubt for doubt in doubts if doubt.log_odds > 0]
     counts = Counter(doubt.kind for doubt in probable)

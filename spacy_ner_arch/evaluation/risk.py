@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Standard deviations on either side of the mean that hold 95 % of a normal distribution.
+# Number of standard deviations on either side of the mean that contain 95 % of a normal distribution.
 Z_95 = 1.96
 
 
@@ -22,13 +22,13 @@ def recall_threshold(scores: Sequence[np.ndarray], missed: float) -> float | Non
         found. A gold entity with a score below the threshold is missed.
     missed: from 0 to 1.
 
-    Returns None if no threshold above 0 keeps the promise: too few documents (see `documents_needed`), or too many
-    entities that cannot be found. The promise holds on average, for new documents that are drawn as the held-out ones
-    were, whatever the scores are.
+    Returns None if no threshold above 0 gives this guarantee: there are too few documents (see `documents_needed`) or
+    too many entities that cannot be found. The guarantee holds on average for new documents from the distribution of
+    the held-out documents, for any scores.
     Source: conformal risk control, Angelopoulos et al. 2022.
     """
     count = len(scores)
-    # What each entity adds to the sum of the shares of missed entities, in the order in which they are missed.
+    # Contribution of each entity to the sum of the shares of missed entities, in the order in which they are missed.
     values = np.concatenate([np.empty(0), *scores])
     shares = np.concatenate([np.empty(0), *(np.full(len(row), 1 / len(row)) for row in scores)])
     order = np.argsort(values, kind="stable")
@@ -41,7 +41,7 @@ def recall_threshold(scores: Sequence[np.ndarray], missed: float) -> float | Non
 
 
 def documents_needed(missed: float) -> int:
-    """Least number of held-out documents for which `recall_threshold` can keep its promise."""
+    """Minimum number of held-out documents for which `recall_threshold` can give its guarantee."""
     return math.ceil(1 / missed - 1e-9) - 1
 
 

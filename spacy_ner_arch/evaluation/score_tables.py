@@ -62,7 +62,8 @@ def micro_average(predicted: Iterable[Doc], gold: Iterable[Doc]) -> Row:
 def tag_rows(gold: list[Item], predicted: list[Item], codes: dict[str, str]) -> tuple[list[str], list[str]]:
     """Return the IOB2 tags of both sides over the segments between all boundaries of a document.
 
-    A prediction that overlaps another one, which alignment to gold tokens can cause, gets a segment behind the end.
+    Alignment to gold tokens can make predictions overlap. A prediction that overlaps another gets a segment after the
+    end.
     """
     borders = {place: i for i, place in enumerate(sorted({end for item in gold + predicted for end in item.places[0]}))}
     right = {item[:2] for item in gold}

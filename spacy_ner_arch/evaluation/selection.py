@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from spacy.tokens import Doc
 
-# Texts are chosen among this many times as many, the most uncertain ones.
+# Texts are chosen from this number of times as many candidates, the most uncertain texts.
 POOL = 5
 # Width of the vectors of texts; words share a column by chance.
 WIDTH = 1024
@@ -17,7 +17,8 @@ def candidates(uncertainty: np.ndarray, count: int) -> np.ndarray:
 
 
 def text_vectors(docs: Sequence[Doc]) -> np.ndarray:
-    """(N, WIDTH) float32 vectors of length one: the words of each text in lower case, rare ones with more weight."""
+    """(N, WIDTH) float32 unit vectors: hashed counts of the lower-case words of each text, with more weight on rare
+    words."""
     counts = np.zeros((len(docs), WIDTH), dtype=np.float32)
     for row, doc in zip(counts, docs, strict=True):
         row += np.bincount([token.lower % WIDTH for token in doc if not token.is_space], minlength=WIDTH)
@@ -31,13 +32,13 @@ def choose_texts(
 ) -> list[int]:
     """Numbers of `count` texts, or of all if there are fewer, in the order in which they are chosen.
 
-    Each time, the text with the highest product is chosen: of its uncertainty, of 1 minus its cosine similarity to the
-    most similar text that is chosen already, and of what it adds to the labels.
+    At each step, the text with the highest product of three factors is chosen: its uncertainty, 1 minus its cosine
+    similarity to the most similar chosen text, and its gain for the labels.
 
     uncertainty: uncertainty of each text, (N,), at least 0.
     vectors: (N, D), of length one; None to leave out the similarity.
-    entities: expected number of entities of each label in each text, (N, L); None to leave out the labels. What a text
-        adds to a label is the growth of the logarithm of 1 + their number in the chosen texts.
+    entities: expected number of entities of each label in each text, (N, L); None to leave out the labels. The gain of
+        a text for a label is the increase of log(1 + number of its entities in the chosen texts).
     """
     left = np.ones(len(uncertainty), dtype=bool)
     nearest = np.zeros(len(uncertainty))

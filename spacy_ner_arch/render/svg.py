@@ -34,7 +34,7 @@ def draw(layout: Layout, title: str, language: str, colors: Mapping[str, str] | 
         boxes.append(_draw_box(box, tops[box.line], box_colors[box.span.label_]))
         baseline = tops[box.line] + WORD + LABEL + BAR * box.row - 3.5
         labels.append(_text(box.span.label_, box.middle, baseline, box.right - box.left, LABEL_SIZE * BOLD))
-    # Lines of a higher row cross the labels of lower rows. Drawn later, these hide them with a white outline.
+    # Lines of a higher row cross the labels of lower rows. Draw the labels later: their white outline hides the lines.
     ordered = sorted(layout.arcs, key=lambda arc: -arc.row)
     arcs = [_draw_arc(arc, tops[arc.line], arc_colors[arc.relation.label]) for arc in ordered]
     words = [_text(w.text, w.left + w.width / 2, tops[w.line] + 15.5, w.width, TEXT_SIZE) for w in layout.words]
