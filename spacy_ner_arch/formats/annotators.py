@@ -1,4 +1,4 @@
-"""The choice between several annotations of a text, or their merger."""
+"""Choose between several annotations of a text, or merge them."""
 
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -36,9 +36,10 @@ def choose_annotators(
     together. None is left of an annotator whose latest answer is a withdrawal.
 
     choice: "first" keeps the annotation of the first annotator of each text, and "all" keeps all of them as separate
-        texts. "merge" keeps what more than half of the annotators of a text agree on, see `_merge`. Both "first" and
-        "merge" keep a ground truth alone. Any other value is the name of the one annotator to keep.
-    Yields the annotations in the order in which the texts first occur. What is left out is counted.
+        texts. "merge" keeps annotation that more than half of the annotators of a text agree on, see `_merge`. If a
+        text has a ground truth, "first" and "merge" keep only this. Any other value is the name of the annotator to
+        keep.
+    Yields the annotations in the order in which the texts first occur. Counts annotations that are left out.
     Raises ValueError if no annotator has the name.
     """
     groups: defaultdict[Hashable, list[TextAnnotation]] = defaultdict(list)
@@ -99,7 +100,7 @@ def _one_for_each(group: Sequence[TextAnnotation], report: ReadReport) -> list[T
             order.setdefault(key)
     reduced = []
     for own in map(by_annotator.__getitem__, order):
-        # Those of the same time stay in the order of the file.
+        # Annotations of the same time keep the order of the file.
         own.sort(key=lambda one: (one.is_ground_truth, one.time))
         withdrawn = max((i for i, one in enumerate(own, 1) if one.is_withdrawal), default=0)
         for one in own[:withdrawn]:
@@ -132,17 +133,17 @@ def _join(parts: Sequence[TextAnnotation]) -> TextAnnotation:
 
 
 def _merge(group: Sequence[TextAnnotation], report: ReadReport) -> TextAnnotation:
-    """Keep what more than half of the annotators marked who saw the place, in spans and in relations.
+    """Keep spans and relations that were marked by more than half of the annotators who saw their place.
 
-    Those who annotated only a part of the text saw what they marked, the others all of it. The tokens of other spans
-    are left without annotation.
+    An annotator of a part of the text saw only the marked parts; the others saw the whole text. The tokens of spans
+    without a majority are left without annotation.
     """
     line, text = group[0].line, group[0].text
     group = [_trim(one, report) for one in group]
     agreed, disputed = _vote(group, [set(filter(None, one.spans)) for one in group])
     for start, end, label in disputed:
         report.note(Note(line, DISAGREEMENT, f"{text[start:end]!r} {label}"))
-    # What one annotator did not see, another one has annotated.
+    # A part is only missing if no annotator has seen it.
     missing = reduce(_intersect, (one.missing for one in group))
     return group[0]._replace(
         spans=agreed,
@@ -152,7 +153,7 @@ def _merge(group: Sequence[TextAnnotation], report: ReadReport) -> TextAnnotatio
 
 
 def _trim(annotation: TextAnnotation, report: ReadReport) -> TextAnnotation:
-    """Cut white space from the ends of spans, which is no disagreement."""
+    """Trim white space at the ends of spans, so that it does not count as disagreement."""
     spans, notes = trim_spans(annotation.line, annotation.spans, annotation.text)
     for note in notes:
         report.note(note)
@@ -160,7 +161,7 @@ def _trim(annotation: TextAnnotation, report: ReadReport) -> TextAnnotation:
 
 
 def _vote(group: Sequence[TextAnnotation], marked: Sequence[set[T]]) -> tuple[list[T], list[T]]:
-    """Divide what the annotators marked into what has a majority and what has none, both sorted."""
+    """Divide marked items into those with a majority and those without, both sorted."""
     complete = sum(not one.is_partial for one in group)
     votes = Counter(item for own in marked for item in own)
     partial = Counter(item for one, own in zip(group, marked, strict=True) if one.is_partial for item in own)
@@ -176,7 +177,7 @@ def _intersect(first: Sequence[tuple[int, int]], second: Sequence[tuple[int, int
 def _merge_relations(
     group: Sequence[TextAnnotation], places: dict[LabelledSpan, int], report: ReadReport
 ) -> list[LabelledIndices] | None:
-    """The relations that have a majority, or None if another one is marked: it would be learned as no relation.
+    """The relations with a majority, or None if a relation without majority is marked: it would be learned as negative.
 
     group: annotations without white space at the ends of spans.
     places: positions of the spans that have a majority.

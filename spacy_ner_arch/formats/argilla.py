@@ -52,7 +52,7 @@ class Answer(Source):
 
 
 class ArgillaRecord(Source):
-    """A record. A flattened one has its fields as keys of its own, and so has a record of version 1."""
+    """A record. Flattened records and records of version 1 have the fields as top-level keys."""
 
     id: Any = None
     fields: dict[StrictStr, Any] | None = None
@@ -82,7 +82,7 @@ def read_argilla(
     may then be about several texts, that is an error. Records without an answer are left out and counted; suggestions
     are not read.
 
-    unit: what start and end count; None for utf-16, as the page of Argilla counts.
+    unit: unit of start and end; None for utf-16, which the page of Argilla uses.
     fields: names of fields of the records to keep in doc.user_data, see `fields.select_fields`.
     Other arguments, results and errors are those of `offsets.read_texts`.
     """
@@ -129,7 +129,7 @@ def _read_settings(path: Path) -> dict[str, str]:
 
 
 def _find_texts(record: ArgillaRecord, value: dict[str, Any], is_told: bool, line: Line) -> tuple[dict[str, str], str]:
-    """The fields that are strings, and the name of the one that a question is about if nothing tells.
+    """The fields that are strings, and the name of the default field for questions whose field is not known.
 
     is_told: whether the field of questions is known.
     """
@@ -154,7 +154,7 @@ def _answers(
     line: Line,
     notes: list[Note],
 ) -> dict[tuple[str, str], list[LabelledSpan]]:
-    """The spans of each annotator in each text. Also adds notes on what is left out.
+    """The spans of each annotator in each text. Also adds notes on annotation that is left out.
 
     texts, default: see `_find_texts`.
     field_of: the field of each question, if known.
@@ -197,7 +197,7 @@ def _all_answers(record: ArgillaRecord, value: dict[str, Any], line: Line) -> It
     for question, of_question in (record.responses or {}).items():
         yield from ((question, answer) for answer in of_question or ())
     if record.annotation is not None:
-        # Of version 1, which has one answer to a record, and the status of the answer is that of the record.
+        # Version 1 has one answer per record. The status of the answer is the status of the record.
         spans = record.annotation
         if isinstance(spans, list):
             spans = [_label_last(span) for span in spans]

@@ -1,4 +1,4 @@
-"""Rows of Parquet and Arrow files, or the values of JSON files in their place."""
+"""Read rows of Parquet and Arrow files, or values of JSON files."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ VALUE_REMEDY = "correct the value, leave out the column, or write it with anothe
 
 @dataclass(frozen=True)
 class Nanoseconds:
-    """A timestamp, time or duration that has nanoseconds, which the types of Python do not have.
+    """A timestamp, time or duration with nanoseconds, which Python's types cannot represent.
 
     count: nanoseconds, as in the file; of a timestamp since 1970, of a time since midnight.
     text: in the form of ISO 8601.
@@ -30,8 +30,8 @@ class Nanoseconds:
 def read_rows(path: Path, remedy: str) -> Iterator[tuple[Line, dict[str, Any] | None]]:
     """Yield the rows of a Parquet or Arrow file; of a JSON file, the texts of its values, and None.
 
-    The number of a row of Parquet and Arrow takes the place of the number of a line. A row that cannot be read is None,
-    too, and its line has the fault.
+    For Parquet and Arrow, the line number is the number of the row. A row that cannot be read is also None, and its
+    line has the fault.
     """
     if path.suffix not in (PARQUET, ARROW):
         yield from ((line, None) for line in read_items(path, remedy))
@@ -50,7 +50,7 @@ def read_rows(path: Path, remedy: str) -> Iterator[tuple[Line, dict[str, Any] | 
 
 
 def batch_rows(batch: Any) -> list[tuple[dict[str, Any] | None, str]]:
-    """The rows of a batch of pyarrow; for one with a value that Python does not have, None and the reason."""
+    """The rows of a batch of pyarrow; None and the reason for a row with a value that Python cannot represent."""
     columns = []
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         try:
@@ -66,7 +66,7 @@ def batch_rows(batch: Any) -> list[tuple[dict[str, Any] | None, str]]:
 def column_values(column: Any) -> list[Any]:
     """The values of an array of pyarrow. Those with nanoseconds become objects of the type Nanoseconds.
 
-    Raises errors of all kinds for a value that Python does not have, also for nanoseconds in a list or a structure.
+    Raises errors of all kinds for a value that Python cannot represent, such as nanoseconds in a list or a structure.
     """
     import pyarrow as pa
 
@@ -92,12 +92,12 @@ def column_values(column: Any) -> list[Any]:
 def _iso_text(count: int, value: datetime | time | timedelta) -> str:
     """ISO 8601 of a number of nanoseconds.
 
-    value: the same without what microseconds cannot tell.
+    value: the same value, truncated to microseconds.
     """
     if isinstance(value, timedelta):
         return iso_duration(count)
     text = value.isoformat(timespec="microseconds")
-    # Behind the microseconds there may be the offset of a time zone.
+    # The offset of a time zone may follow the microseconds.
     end = text.index(".") + 7
     return f"{text[:end]}{count % 1000:03}{text[end:]}"
 

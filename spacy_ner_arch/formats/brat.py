@@ -108,7 +108,7 @@ def _read(path: Path, report: ReadReport, on_error: str) -> Iterator[TextAnnotat
 
 
 def _read_document(text_path: Path, annotation_path: Path) -> tuple[TextAnnotation, list[Note]]:
-    """Read a pair of files. Returns the annotation, and notes on what is left out."""
+    """Read a pair of files. Returns the annotation, and notes on annotation that is left out."""
     items = _read_items(annotation_path)
     start = Line(annotation_path, 1, "")
     text = _read_text(text_path, start, list(items.entities.values()))
@@ -132,7 +132,7 @@ def _read_document(text_path: Path, annotation_path: Path) -> tuple[TextAnnotati
 
 
 def _read_items(path: Path) -> Items:
-    """Read the annotation of a document."""
+    """Read the annotation of a document by kind."""
     items = Items({}, [], [])
     ids: set[str] = set()
     for line in read_lines(path):
@@ -218,7 +218,7 @@ def _read_text(path: Path, start: Line, entities: list[Entity]) -> str:
 
 
 def _find_fault(entity: Entity, text: str) -> str | None:
-    """What is wrong with the bounds of an entity."""
+    """The fault of the bounds of an entity; None if they are right."""
     try:
         check_bounds([(start, end, entity.label) for start, end in entity.parts], None, len(text), "characters")
     except ValueError as error:
@@ -230,6 +230,6 @@ def _find_fault(entity: Entity, text: str) -> str | None:
 
 
 def _join(parts: list[tuple[int, int]], text: str) -> tuple[int, int] | None:
-    """Bounds of parts between which there is only white space; None for others."""
+    """Joined bounds of parts that only white space separates; None for other parts."""
     gaps = [text[end:start] for (_, end), (start, _) in pairwise(parts)]
     return (parts[0][0], max(end for _, end in parts)) if not any(map(str.strip, gaps)) else None

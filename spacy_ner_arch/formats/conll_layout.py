@@ -91,7 +91,7 @@ class Columns:
         return width > 2 and self.counted_on > 0 and self.counted >= COUNTED_SHARE * self.lines
 
     def has_words(self, i: int) -> bool:
-        """Whether a column can have the words: its cells are not tags, and differ from those above in most lines.
+        """Whether a column can be the words: its cells are not tags, and differ from the cells above in most lines.
 
         Otherwise, they describe words that are numbers, such as those of a list ("1 CD O", "2 CD O", "3 CD O").
         """

@@ -247,7 +247,7 @@ def _read_heads(words: Sequence[WordLine]) -> list[int] | None:
 
 
 def find_tree_fault(heads: Sequence[int]) -> tuple[int, str] | None:
-    """Find out why heads, counted from 1 with 0 for the root, are not a tree with one root.
+    """Find the reason why heads, counted from 1 with 0 for the root, are not a tree with one root.
 
     Returns the index of a word and the reason, or None for a tree.
     """

@@ -28,7 +28,7 @@ class TokenAnnotation(NamedTuple):
     relations: [head, tail, label] with positions in the list of spans, or None if they are not annotated.
     partial: whether only the spans are annotated, and nothing is known of other tokens.
     kinds: kinds of notes on the annotation.
-    has_bounds: whether the sentences are those of the source, which else is one text.
+    has_bounds: whether the source has sentence boundaries; if not, the text is one item of `sentences`.
     """
 
     sentences: list[list[str]]

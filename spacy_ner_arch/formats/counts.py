@@ -1,4 +1,4 @@
-"""Counts of what a reader read, repaired, left out and skipped."""
+"""Counts of items that a reader read, repaired, left out and skipped."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -16,16 +16,16 @@ SKIPPED = "skipped sentences"
 MISALIGNED = "entities that do not align with the tokenizer"
 MISALIGNED_RELATION = "relations whose arguments do not align with the tokenizer"
 SPLIT = "tokens of the source that the tokenizer splits"
-# Share of such tokens that gets a warning. English corpora have a few per cent, most of them with hyphens.
+# Share of split tokens above which there is a warning. English corpora have a few per cent, mostly with hyphens.
 MOST_SPLIT = 0.2
 
 
 class Note(NamedTuple):
-    """Something that a reader did to the annotation, or left out.
+    """A change or omission of annotation by a reader.
 
-    line: the place.
-    kind: what it did, as the report shows it.
-    detail: the words, labels or values that it did it to, or "" if the place says enough.
+    line: place in the file.
+    kind: kind of the change, as shown in the report.
+    detail: the affected words, labels or values; "" if the place is enough.
     """
 
     line: Line
@@ -35,7 +35,7 @@ class Note(NamedTuple):
 
 @dataclass
 class ReadReport:
-    """Counts of what was read. The readers of several files may share one report.
+    """Counts of items that were read. The readers of several files may share one report.
 
     documents, sentences, tokens: number read. A text without sentence boundaries counts as a sentence.
     missing: tokens without entity annotation.
@@ -49,10 +49,10 @@ class ReadReport:
     relations_dropped: relations lost because another sentence of the Doc has no relation annotation.
     schemes: files by tag scheme.
     documents_with_field: documents by field of their record that they keep.
-    unread_keys: JSON keys that the format does not have.
+    unread_keys: JSON keys that are not part of the format.
     other_labels: spans by label that are left out because of their label.
     renamed: spans and relations by the label that was renamed.
-    notes: what was repaired, left out or skipped, by kind.
+    notes: number of repaired, omitted or skipped items, by kind.
     checked: number of items examined, for kinds that are reported as a share.
     first: the first place of each kind.
     examples: the first places with their details, of kinds that have details.
@@ -87,7 +87,7 @@ class ReadReport:
             self.note(note)
 
     def replace(self, sentence: Sentence, other: Sentence, notes: Iterable[Note]) -> None:
-        """Count a sentence with other labels in the place of one that was counted, and the notes about it."""
+        """Replace a counted sentence by one with other labels, and count the notes about it."""
         self._count(sentence, -1)
         self.add(other, notes)
         for counts in (self.entities, self.spans, self.relations):
@@ -95,7 +95,7 @@ class ReadReport:
                 del counts[label]
 
     def _count(self, sentence: Sentence, sign: int) -> None:
-        """Count a sentence and its annotation, or take it back if the sign is -1."""
+        """Count a sentence and its annotation; subtract them if the sign is -1."""
 
         def count_labels(counts: Counter[str], labels: Iterable[str]) -> None:
             for label in labels:
@@ -143,12 +143,12 @@ class ReadReport:
             self._keep(SKIPPED, error.short)
 
     def share(self, kind: str) -> str:
-        """How many there are of a kind, and of how many, such as "3 of 40 (7.5 %)"."""
+        """Number of items of a kind and of checked items, such as "3 of 40 (7.5 %)"."""
         count, checked = self.notes[kind], self.checked[kind]
         return f"{count} of {checked} ({100 * count / checked:.1f} %)" if checked else str(count)
 
     def rows(self) -> list[tuple[str, str]]:
-        """Name and value of every count that informs the user; examples have no name. Most zeros are left out."""
+        """Name and value of every count to show; examples have no name. Most zeros are left out."""
         partly_related = 0 < self.related_sentences < self.sentences
         rows: list[tuple[str, int | str | None]] = [
             ("documents", self.documents),

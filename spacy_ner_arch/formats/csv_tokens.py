@@ -74,7 +74,7 @@ def find_columns(header: Line) -> Columns:
 
 
 def is_label_studio(header: Line) -> bool:
-    """Whether the first line of a CSV file is that of an export of Label Studio. Raises FormatError if it is no CSV."""
+    """Whether a CSV file is an export of Label Studio, by its first line. Raises FormatError if it is not CSV."""
     return LABEL_STUDIO_COLUMNS.issubset(_column_names(header)[1])
 
 

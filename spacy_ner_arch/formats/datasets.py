@@ -16,7 +16,7 @@ from .source_tags import MISSING_TAG, Tag
 from .tagged_tokens import TaggedTokens, read_tag, tagged_sentences
 from .texts import EMPTY
 
-# The number that tells a loss function of torch to ignore a token.
+# Tag number that loss functions of torch ignore.
 IGNORED = -100
 
 REMEDY = (
@@ -126,7 +126,7 @@ def _find_class_names(feature: Any) -> list[str]:
 class _Description(BaseModel):
     """The description of a data set; in a file of rows, it is under the key info.
 
-    The types of columns are not checked: a nested one has a dictionary or a list in the place of a type.
+    The types of columns are not checked: a nested column has a dictionary or a list instead of a type.
     """
 
     features: dict[str, Any] | None = None

@@ -1,4 +1,4 @@
-"""Find out the format of a file."""
+"""Detect the format of a file."""
 
 from collections.abc import Collection, Iterable
 from contextlib import suppress
@@ -27,10 +27,10 @@ DOCCANO_KEYS = frozenset(("Comments", "cats", "annotation_approver"))
 
 
 def detect_format(path: str | Path) -> str:
-    """Find out the format of a file from its name and its beginning.
+    """Detect the format of a file from its name and its beginning.
 
     Returns a name in FORMATS.
-    Raises ValueError, which says what the file looks like and what the nearest format is, if it has none.
+    Raises ValueError, with the apparent content of the file and the nearest format, if the file has no known format.
     """
     path = Path(path)
     if path.is_dir():
@@ -81,7 +81,7 @@ def _json_format(path: Path) -> str:
 
 
 def _is_doccano(path: Path) -> bool:
-    """Whether a file with the keys of doccano is from doccano, which counts units of UTF-16. In doubt, it is.
+    """Whether a file with the keys of doccano is from doccano, which counts units of UTF-16. True in doubt.
 
     doccano has keys that other tools do not have, and writes entities as lists under "label" only.
     """

@@ -19,11 +19,11 @@ REMEDY = "`python -m spacy ner-arch convert` makes .spacy files"
 def find_docbins(path: Path) -> list[Path]:
     """The .spacy files that spaCy's reader finds under a path, in the order of their names.
 
-    path: a .spacy file, or a folder with such files in it or in its folders, also those that are links. Hidden files
-        and folders in it are left out. spaCy takes the folder itself for hidden if its name begins with a dot, as that
-        of its parent, `..`.
-    Raises ValueError if there is none, for a link to a file that is not there, and for an output of `ner-arch
-        annotate --to spacy` that is not complete.
+    path: a .spacy file, or a folder with such files in it or in its subfolders, including links. Hidden files and
+        folders in it are left out. spaCy treats the folder itself as hidden if its name begins with a
+        dot, such as `..`.
+    Raises ValueError if there is none, for a link to a missing file, and for an incomplete output of `ner-arch annotate
+        --to spacy`.
     """
     if path.is_dir():
         shown = sorted(walk_shown(path))
@@ -43,7 +43,7 @@ def find_docbins(path: Path) -> list[Path]:
 
 
 def parse_docbin(content: bytes, path: Path) -> DocBin:
-    """The content of a .spacy file. Raises ValueError if it is none; `path` names it in the error."""
+    """The content of a .spacy file. Raises ValueError with `path` if it is not a .spacy file."""
     try:
         return DocBin().from_bytes(content)
     except Exception as error:  # of zlib and msgpack
@@ -51,7 +51,7 @@ def parse_docbin(content: bytes, path: Path) -> DocBin:
 
 
 def read_docbin(path: Path, vocab: Vocab) -> Iterator[Doc]:
-    """The documents of a .spacy file. Raises ValueError if it is none."""
+    """The documents of a .spacy file. Raises ValueError if it is not a .spacy file."""
     yield from docs_with_user_data(parse_docbin(path.read_bytes(), path), vocab)
 
 
@@ -62,7 +62,7 @@ def read_docbins(path: Path, vocab: Vocab) -> Iterator[Doc]:
 
 
 def describe_long_texts(docs: Mapping[Path, Iterable[Doc]], max_length: int) -> str:
-    """Describe the texts that the tokenizer of a pipeline refuses, with the first one; "" if there is none.
+    """Describe the texts that are too long for the tokenizer of a pipeline, with the first one; "" if there is none.
 
     docs: the documents of each file.
     max_length: nlp.max_length of the pipeline.
@@ -83,13 +83,12 @@ def describe_long_texts(docs: Mapping[Path, Iterable[Doc]], max_length: int) -> 
 
 
 def split_docs(docs: Iterable[Doc], share: float, seed: int) -> tuple[list[Doc], list[Doc]]:
-    """Split off a dev part. Same input, same parts, on every machine and version of Python.
+    """Split off a dev part. The same input has the same parts on every machine and version of Python.
 
-    Docs with the same text, apart from white space, are in the same part: what a pipeline is tested on must not be in
-    its training.
+    Docs with the same text, apart from white space, are in the same part: test texts must not be in the training data.
 
     docs: the Docs.
-    share: share of the dev part, between 0 and 1, rounded to whole Docs, or less if there is a text with too many Docs.
+    share: share of the dev part, between 0 and 1, rounded to whole Docs; less if a text has too many Docs.
         With two or more texts, no part is empty.
     seed: selects the Docs.
     Returns the remaining Docs and the dev part, both in the order of the input.
@@ -124,10 +123,10 @@ def write_docbin(docs: Iterable[Doc], path: str | Path) -> None:
 def write_docbins(parts: Mapping[Path, Iterable[Doc]]) -> None:
     """Write Docs with their user data to .spacy files.
 
-    The files appear only when all of them are complete. On an error before that, also one raised by the Docs, existing
-    files stay as they were.
+    The files appear only when all of them are complete. After an earlier error, including an error of the iterables,
+    existing files are unchanged.
 
-    parts: the Docs of each file. Missing folders are made.
+    parts: the Docs of each file. Missing folders are created.
     Raises OSError if a file cannot be written.
     """
     with complete_files() as temporary:

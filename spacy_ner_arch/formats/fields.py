@@ -6,14 +6,14 @@ from typing import Any
 
 from .packing import pack
 
-# Keys under which tools have the fields of the record that became a task.
+# Keys under which tools store the fields of the record from which a task was made.
 CONTAINERS = ("meta", "metadata", "data", "fields")
 
 
 def select_fields(record: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
-    """The fields with these names that a record has, in itself or else in one of CONTAINERS.
+    """The fields of a record with these names, from its own keys or else from one of CONTAINERS.
 
-    Dates become text. Raises ValueError for a value that a .spacy file cannot hold.
+    Dates become text. Raises ValueError for a value that a .spacy file cannot store.
     """
     sources = [record, *(record[key] for key in CONTAINERS if isinstance(record.get(key), dict))]
     kept = {name: source[name] for name in names for source in reversed(sources) if name in source}

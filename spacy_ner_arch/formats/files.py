@@ -15,9 +15,9 @@ from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
-# Ending of the names of files and folders that are not complete.
+# Extension of incomplete files and folders.
 TEMPORARY = ".tmp"
-# Name of the file in a folder that shows other processes that one is writing to it. It stays, but the lock does not.
+# Name of the lock file in a folder. The file is kept after the lock is released.
 LOCK = ".lock"
 # Errors of file systems without locks.
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
@@ -29,9 +29,9 @@ AT_FDCWD, RENAME_EXCHANGE = -100, 2
 def complete_files() -> Iterator[Callable[[Path], Path]]:
     """Within the context, write each file to the temporary path that the given function names for it.
 
-    The files appear at the end of the context, all together. On an error, existing files stay as they were. Missing
-    folders are made. A link stays a link. Pipes and devices are written in place. Raises OSError if a file cannot be
-    replaced.
+    All files appear at the end of the context. After an error, existing files are unchanged. Missing folders are
+    created. Links are kept, and their targets are replaced. Pipes and devices are written in place. Raises OSError if a
+    file cannot be replaced.
     """
     unfinished: dict[Path, Path] = {}
 
@@ -40,7 +40,7 @@ def complete_files() -> Iterator[Callable[[Path], Path]]:
         if path.exists() and not path.is_file() and not path.is_dir():
             return path
         path = path.resolve()
-        # Only within a file system is replacing a file atomic. Files of `tempfile` are not readable for others.
+        # Replacing a file is atomic only within a file system. Files of `tempfile` are not readable for other users.
         part = path.with_name(f".{uuid.uuid4().hex}{TEMPORARY}")
         unfinished[part] = path
         return part
@@ -60,8 +60,8 @@ def complete_files() -> Iterator[Callable[[Path], Path]]:
 
 
 def find_files(folder: Path, pattern: str = "*") -> list[Path]:
-    """The files in a folder and in its folders, also in those that are links, without hidden ones. A folder that is
-    also behind a link is read once.
+    """The files in a folder and its subfolders, including links, except hidden files. A folder that is reached both
+    directly and through a link is read once.
 
     Programs store copies under hidden names: macOS `._NAME`, Jupyter `.ipynb_checkpoints/NAME-checkpoint`.
 
@@ -69,7 +69,7 @@ def find_files(folder: Path, pattern: str = "*") -> list[Path]:
     Returns the files in the order of their names.
     """
     files = sorted(path for path in walk_shown(folder) if path.match(pattern) and path.is_file())
-    # There can be many files in a folder, and to resolve a path takes time.
+    # Resolve each folder once: it takes time, and a folder can have many files.
     resolved = {parent: parent.resolve() for parent in {path.parent for path in files}}
     root = folder.resolve()
     found: dict[tuple[Path, str], Path] = {}
@@ -83,9 +83,9 @@ def find_files(folder: Path, pattern: str = "*") -> list[Path]:
 
 
 def walk_shown(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """What find_files finds with any name, and links to what is not there. The order is that of the file system.
+    """All files that find_files can find, and broken links, in the order of the file system.
 
-    above: folders, without links, that lie above this one. A link back to one of them is not followed.
+    above: resolved parent folders of this one. A link back to one of them is not followed.
     """
     above |= {folder.resolve()}
     try:
@@ -113,10 +113,10 @@ def write_text(path: Path, pieces: Iterable[str]) -> None:
 def lock_folder(folder: Path) -> FileLock:
     """Lock a folder until the lock is released, or the process ends.
 
-    Warns of a file system without locks. Raises ValueError if another process has the lock, and OSError if the folder
+    Warns if the file system has no locks. Raises ValueError if another process has the lock, and OSError if the folder
     cannot be written.
     """
-    # Without locks, some versions would make a file that a killed process leaves behind.
+    # Without this, some versions of filelock fall back to a file that a killed process would leave behind.
     has_fallback = "fallback_to_soft" in inspect.signature(FileLock.__init__).parameters
     options: dict[str, Any] = {"fallback_to_soft": False} if has_fallback else {}
     lock = FileLock(folder / LOCK, **options)
@@ -138,7 +138,7 @@ def sync(file: IO[bytes]) -> None:
 
 
 def sync_path(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk. Not all file systems can tell that of a folder."""
+    """Wait until a file, or the names in a folder, are on the disk. Not all file systems support this for folders."""
     if os.name == "posix":
         number = os.open(path, os.O_RDONLY)
         try:
@@ -154,16 +154,16 @@ def sync_path(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Wait until a folder with all that it contains is on the disk."""
+    """Wait until a folder and all its contents are on the disk."""
     for inner in (*path.rglob("*"), path):
         sync_path(inner)
 
 
 def replace_folder(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a folder in the place of an older one, which stays if this fails, is killed, or the power is cut.
+    """Replace a folder. The old folder is kept if writing fails, the process is killed, or the power is cut.
 
-    path: the folder, or a link to it, which stays a link.
-    write: writes the new folder, given a path beside the old one.
+    path: the folder, or a link to it, which is kept.
+    write: function that writes the new folder to a given path beside the old one.
     """
     path = path.resolve()
     part = path.with_name(f".{path.name}{TEMPORARY}")
@@ -175,12 +175,12 @@ def replace_folder(path: Path, write: Callable[[Path], Any]) -> None:
         if not path.exists():
             os.rename(part, path)
         elif not exchange(part, path):
-            # Elsewhere a kill between these two can leave the older folder under its other name only.
+            # On other systems, a kill between these two renames can leave only the old folder under its other name.
             old = path.with_name(f"{path.name}.old")
             shutil.rmtree(old, ignore_errors=True)
             os.rename(path, old)
             os.rename(part, path)
-            # Windows keeps a file that another process has open.
+            # Windows cannot delete a file that another process has open.
             shutil.rmtree(old, ignore_errors=True)
         sync_path(path.parent)
     finally:

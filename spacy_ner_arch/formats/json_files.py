@@ -31,7 +31,7 @@ def as_json(value: Any, **options: Any) -> str:
 def read_items(path: str | Path, remedy: str) -> Iterator[Line]:
     """Yield the values of a JSON file: the items of one list, one object on several lines, or one value a line.
 
-    remedy: remedy in the error for a file that is none of these.
+    remedy: remedy in the error for any other file.
     """
     lines = (line for line in read_lines(path) if line.text.strip(BLANKS))
     first = next(lines, None)

@@ -33,21 +33,21 @@ from .units import check_unit
 # Annotations that are left out as a whole.
 CANCELLED = "left out: annotations that the annotator cancelled"
 UNPLACED_REGION = "left out: annotations with a region whose place in the text is not known"
-# Results that are left out. OTHER_RESULT: also regions that are not in the text, and answers about a labelled region.
+# Results that are left out. OTHER_RESULT includes regions that are not in the text and answers about a labelled region.
 OTHER_RESULT = "left out: results that are not labels of a text"
 REGION_OF_OTHER_TYPE = "left out: regions of a text that are no labels; their tokens are left without annotation"
 WITHOUT_LABEL = "left out: relations and regions without a label; tokens of the regions are left without annotation"
 DANGLING_RELATION = "left out: relations with an argument that is not there, such as a region that was deleted"
-# What is read, but may be wrong.
+# Annotation that is read but may be wrong.
 CHOSEN_TEXT = "tasks with several strings, of which one was taken for the text"
 
 
 class Marks(NamedTuple):
-    """What the regions of an annotation mark in a text.
+    """Spans and missing parts of a text, from the regions of an annotation.
 
     spans: a span for each label of each region.
     missing: parts of the text that are not annotated.
-    places: for regions with a label, by their id and their bounds: the index of the first span.
+    places: index of the first span of each region with a label, by its id and its bounds.
     """
 
     spans: list[LabelledSpan]
@@ -62,7 +62,7 @@ class Marks(NamedTuple):
 
 
 class Converted(NamedTuple):
-    """What becomes of an annotation of a task: one for each text with regions, by its name, and notes."""
+    """A converted annotation of a task: one annotation for each text with regions, by the text's name, and notes."""
 
     texts: dict[str, TextAnnotation]
     notes: list[Note]
@@ -93,11 +93,11 @@ def read_label_studio(
 
     The file is read into memory.
 
-    unit: what start and end count, one of `units.UNITS`. None: the unit in which start and end are those of the
-        quoted text; newer versions of Label Studio count characters, older ones units of UTF-16.
+    unit: unit of start and end, one of `units.UNITS`. None for the unit in which start and end match the quoted text:
+        newer versions of Label Studio count characters, older versions units of UTF-16.
     annotators: see `annotators.choose_annotators`.
     rename: see `labels.relabel_annotations`.
-    fields: names of fields to keep in doc.user_data, those of the data of a task before its own.
+    fields: names of fields to keep in doc.user_data; fields in the data of a task precede those of the task itself.
     The other arguments, results and errors are those of `offsets.read_texts`.
     """
     units = ("characters", "utf-16") if unit is None else (check_unit(unit),)
@@ -112,7 +112,7 @@ def _read(
     finder = TextFinder(units)
     for task in tasks:
         if not isinstance(task, FormatError):
-            # Cancelled annotations show as well which string is the text.
+            # Cancelled annotations also show which string is the text.
             for one in (*task.annotations, *task.cancelled):
                 finder.learn(task.texts, one.results.regions)
     for task in tasks:
@@ -125,7 +125,7 @@ def _read(
 
 
 def _try_to_read(line: Line, fields: Sequence[str]) -> TaskContent | FormatError:
-    """A task, or what is wrong with it, which is an error only when its turn comes."""
+    """A task, or its error, which is raised only when the task is converted."""
     try:
         return read_task(line, fields)
     except FormatError as error:
@@ -135,9 +135,9 @@ def _try_to_read(line: Line, fields: Sequence[str]) -> TaskContent | FormatError
 def _convert_task(
     task: TaskContent, finder: TextFinder, fields: Sequence[str], report: ReadReport
 ) -> list[TextAnnotation]:
-    """Convert the annotations of a task, to one for each text with regions. Counts what is left out.
+    """Convert each annotation of a task to one annotation per text with regions. Counts annotation that is left out.
 
-    Raises FormatError for a field that cannot be kept, and what `_convert_annotation` raises.
+    Raises FormatError for a field that cannot be kept, and the errors of `_convert_annotation`.
     """
     if isinstance(task.fields, FormatError):
         raise task.fields
@@ -173,9 +173,9 @@ def _convert_task(
 def _convert_annotation(
     annotation: AnnotationContent, task: TaskContent, finder: TextFinder, fields: dict[str, Any]
 ) -> Converted:
-    """Convert an annotation, to one for each text with regions; none if there is no text.
+    """Convert an annotation to one annotation per text with regions; none if there is no text.
 
-    fields: to keep with the texts.
+    fields: fields to keep with the texts.
     """
     results, line = annotation.results, task.line
     notes = [Note(line, OTHER_RESULT, result.type) for result in results.others]
@@ -213,9 +213,9 @@ def _convert_annotation(
 
 
 def _place_regions(regions: Regions, task: TaskContent, finder: TextFinder) -> dict[str | None, Placement]:
-    """Find the text of the regions of each tag, and their places there. Raises FormatError for labels that fit none."""
+    """Find the text of the regions of each tag, and their bounds in it. Raises FormatError for labels that fit none."""
     placements: dict[str | None, Placement] = {}
-    # Those that reach farthest fit the fewest texts.
+    # Start with the regions that reach farthest, which fit the fewest texts.
     for tag in sorted(regions, key=lambda tag: max((one.end for one in regions[tag]), default=0), reverse=True):
         taken = {placement.text for placement in placements.values() if placement.text is not None}
         placements[tag] = finder.find(task.texts, tag, regions[tag], taken)
@@ -225,9 +225,9 @@ def _place_regions(regions: Regions, task: TaskContent, finder: TextFinder) -> d
 
 
 def _lacks_regions(results: SortedResults, placements: dict[str | None, Placement]) -> bool:
-    """Whether regions of a markup, whose places are not known, are missing in a text that would be read as annotated.
+    """Whether markup regions with unknown bounds are missing in a text that would be read as annotated.
 
-    If no region has a place, any text may be theirs.
+    If no region has known bounds, they may belong to any text.
     """
     lost = {result.to_name for result in results.others if result.type in MARKUP}
     for tag, placement in placements.items():
@@ -238,9 +238,9 @@ def _lacks_regions(results: SortedResults, placements: dict[str | None, Placemen
 
 
 def _is_about_text(results: SortedResults, task: TaskContent, finder: TextFinder) -> bool:
-    """Whether an annotation without regions of a text may say that there are none.
+    """Whether an annotation without regions of a text may mean that there are none.
 
-    Not if it is about an image, to which a string is a remark.
+    False if the annotation is about an image and the string is a remark.
     """
     if "text" in task.texts or any(finder.has_fitted(name) for name in task.texts):
         return True
@@ -250,8 +250,8 @@ def _is_about_text(results: SortedResults, task: TaskContent, finder: TextFinder
 def _mark_texts(
     regions: Regions, placements: dict[str | None, Placement], task: TaskContent
 ) -> tuple[dict[str, Marks], list[Note]]:
-    """What the regions mark in each text, by its name. Also returns notes on regions that are left out, and on texts
-    that were chosen among several."""
+    """The Marks of each text, by its name. Also returns notes on regions that are left out, and on texts that were
+    chosen among several."""
     marks: dict[str, Marks] = {}
     notes: list[Note] = []
     for tag, (name, all_bounds, is_guess) in placements.items():
@@ -268,9 +268,9 @@ def _mark_texts(
 def _mark(
     regions: Sequence[Region], all_bounds: Sequence[Bounds | None], text: str, marks: Marks, line: Line
 ) -> Iterator[Note]:
-    """Add the regions of a tag to what is marked in their text. Yields notes on those that are left out.
+    """Add the regions of a tag to the Marks of their text. Yields notes on regions that are left out.
 
-    all_bounds: those of each region, None for a region that is not in the text.
+    all_bounds: bounds of each region, None for a region that is not in the text.
     """
     labelled = {(region.start, region.end) for region in regions if region.labels}
     for region, bounds in zip(regions, all_bounds, strict=True):
@@ -291,7 +291,7 @@ def _mark(
 def _find_relations(
     results: SortedResults, marks: dict[str, Marks], line: Line
 ) -> tuple[dict[str, list[LabelledIndices]], list[Note]]:
-    """The relations of each text, and notes on what is left out."""
+    """The relations of each text, and notes on relations that are left out."""
     relations: dict[str, list[LabelledIndices]] = {}
     notes: list[Note] = []
     ids = results.ids

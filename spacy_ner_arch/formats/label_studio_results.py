@@ -52,10 +52,10 @@ class RegionValue(Source):
 class Region(NamedTuple):
     """A part of a text.
 
-    id, type: those of its result.
-    start, end: its bounds, in a unit that is not known.
-    quoted: the text between them; None if the result does not say it.
-    labels: none for a region of another type.
+    id, type: id and type of its result.
+    start, end: bounds in an unknown unit.
+    quoted: the quoted text between the bounds; None if the result has none.
+    labels: empty for a region of another type.
     """
 
     id: Id | None
@@ -71,7 +71,7 @@ class Region(NamedTuple):
         return self.type == LABELS
 
 
-# By the tag of their text in the configuration of the project.
+# Regions by the tag of their text in the configuration of the project.
 Regions = dict[str | None, list[Region]]
 
 
@@ -88,7 +88,7 @@ class SortedResults(NamedTuple):
 
     @property
     def ids(self) -> set[Id]:
-        """Ids of what relations can be about."""
+        """Ids that relations can refer to."""
         of_regions = (region.id for region in chain.from_iterable(self.regions.values()))
         return {id for id in chain(of_regions, (result.id for result in self.others)) if id is not None}
 
@@ -115,7 +115,7 @@ def _read_value(result: Result, line: Line) -> RegionValue | None:
     if result.type == LABELS:
         return validate(RegionValue, value, line, REMEDY)
     if result.type in MARKUP:
-        # They count in the text without its markup. Whether that is the text of the task shows what they quote.
+        # These bounds refer to the text without its markup. The quoted text shows whether that is the text of the task.
         if not isinstance(value.get("text"), str) or not isinstance(value.get("globalOffsets"), dict):
             return None
         value = {**value, **value["globalOffsets"], "labels": value.get(result.type) or []}

@@ -16,12 +16,12 @@ from .records import Source, parse_object, validate
 # Keys of JSON-MIN that are neither data nor results.
 MIN_KEYS = frozenset(("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement"))
 
-# Where a file is that Label Studio shows.
+# Address of a file that Label Studio shows.
 ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]*://|data:|/data/)\S*")
 
 
 class Annotation(Source):
-    """What one annotator submitted for a task."""
+    """The annotation that an annotator submitted for a task."""
 
     result: list[Result]
     was_cancelled: StrictBool | None = None
@@ -56,7 +56,7 @@ class Task(Source):
 
 
 class MinTask(Source):
-    """What JSON-MIN says of one annotation."""
+    """An annotation in JSON-MIN."""
 
     id: Id | None = None
     annotator: Id | dict[str, Any] | None = None
@@ -74,7 +74,7 @@ class AnnotationContent(NamedTuple):
 
 
 class TaskContent(NamedTuple):
-    """What a task of either export has.
+    """Content of a task of either export.
 
     line: its place in the file.
     texts: strings by the name of their data.
@@ -99,7 +99,7 @@ class TaskContent(NamedTuple):
 
 
 def read_task(line: Line, fields: Sequence[str]) -> TaskContent:
-    """Read a task of either export. Raises FormatError if it is none.
+    """Read a task of either export. Raises FormatError if it is not a task.
 
     fields: names of the fields to keep.
     """
@@ -127,7 +127,7 @@ def _read_min_task(value: dict[str, Any], line: Line, fields: Sequence[str]) -> 
     results = [{"type": _type_of(item), "value": item} for items in regions.values() for item in items]
     dates = {"updated_at": shared.updated_at, "created_at": shared.created_at}
     annotation = validate(Annotation, {"result": results, "completed_by": shared.annotator, **dates}, line, REMEDY)
-    # An empty list says that there are no regions.
+    # An empty list means that there are no regions.
     keys = {name: name for name, item in data.items() if not regions.get(name) and item != []}
     key = None if shared.id is None else f"task {shared.id}"
     kept = _select_fields(value, fields, line)
@@ -140,7 +140,7 @@ def _type_of(region: dict[str, Any]) -> str:
 
 
 def _texts(data: dict[str, Any]) -> tuple[dict[str, str], bool]:
-    """Strings by name, and whether there are addresses besides."""
+    """Strings by name, and whether there are also addresses."""
     strings = {name: text for name, text in data.items() if isinstance(text, str)}
     texts = {name: text for name, text in strings.items() if not ADDRESS.fullmatch(text)}
     return texts, len(texts) < len(strings)
@@ -163,7 +163,7 @@ def _contents(annotations: Sequence[Annotation], line: Line) -> tuple[list[Annot
 
 
 def _select_fields(record: dict[str, Any], names: Sequence[str], line: Line) -> dict[str, Any] | FormatError:
-    """The fields with these names, or what is wrong with one: the task still shows where texts are."""
+    """The fields with these names, or the error: a task with an error still shows which strings are texts."""
     try:
         return select_fields(record, names)
     except ValueError as error:

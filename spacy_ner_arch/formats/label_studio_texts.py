@@ -1,4 +1,4 @@
-"""Texts of Label Studio: which string of a task has the regions of a tag, and where they are in it."""
+"""Texts of Label Studio: find the string of a task that the regions of a tag belong to, and their bounds in it."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -16,14 +16,14 @@ Bounds = tuple[int, int]
 
 
 class Fit(NamedTuple):
-    """The unit in which the regions that decide fit a text, and their bounds in code points."""
+    """The unit in which the deciding regions fit a text, and their bounds in code points."""
 
     unit: str
     bounds: list[Bounds]
 
 
 class Placement(NamedTuple):
-    """Where the regions of a tag are.
+    """Text and bounds of the regions of a tag.
 
     text: the name of their text; None if they fit none.
     bounds: of each region in code points, None for a region that does not fit the text.
@@ -36,14 +36,14 @@ class Placement(NamedTuple):
 
 
 class TextFinder:
-    """Finds the text of regions among the strings of a task, by what it learned of all tasks of a file.
+    """Find the text of regions among the strings of a task, by statistics of all tasks of a file.
 
-    units: what the offsets of regions may count, see `units.UNITS`. The first one in which regions fit a text is taken.
+    units: possible units of the offsets, see `units.UNITS`. The first unit in which the regions fit a text is used.
     """
 
     def __init__(self, units: Sequence[str]) -> None:
         self.units = units
-        # How often regions of a tag fitted data with a name, and the length of these; the tag None stands for all tags.
+        # How often the regions of a tag fitted data with a name, and the length of these data; None is for all tags.
         self._fits: Counter[tuple[str | None, str]] = Counter()
         self._lengths: Counter[tuple[str | None, str]] = Counter()
 
@@ -63,7 +63,7 @@ class TextFinder:
     def find(
         self, texts: dict[str, str], tag: str | None, regions: Sequence[Region], taken: Collection[str]
     ) -> Placement:
-        """Find which string of the data the regions of a tag belong to, and their places in it.
+        """Find the string of the data that the regions of a tag belong to, and their bounds in it.
 
         The first that fits is taken: one that the regions of another tag have not taken, the one with the name of the
         tag, with the name "text", the one that regions fitted in most tasks, then the longest.
@@ -96,7 +96,7 @@ class TextFinder:
         return line.error(f"the regions fit no text; {'; '.join(faults[:3])}", REMEDY)
 
     def _fit(self, text: str, regions: Sequence[Region]) -> Fit | None:
-        """How the regions fit a text; None if they do not."""
+        """The unit and the bounds with which the regions fit a text; None if they do not fit."""
         for unit in self.units:
             with suppress(ValueError):
                 return Fit(unit, _find_bounds(text, _deciding(regions), unit))
@@ -104,7 +104,7 @@ class TextFinder:
 
 
 def _deciding(of_tag: Sequence[Region]) -> list[Region]:
-    """The regions of a tag that show its text: those that must fit it, if there are any."""
+    """The regions of a tag that determine its text: those that must fit it, if there are any."""
     return [region for region in of_tag if region.must_fit] or [*of_tag]
 
 
@@ -142,6 +142,6 @@ def _place(region: Region, text: str, places: dict[int, int]) -> Bounds | None:
 
 
 def _is_quoted(region: Region, part: str) -> bool:
-    """Whether a part of a text is what the region quotes, if it quotes anything."""
-    # Label Studio changes the line ends of what it quotes.
+    """Whether a part of a text equals the quoted text of the region, if there is one."""
+    # Label Studio changes the line ends of quoted texts.
     return region.quoted is None or is_wording(*(text.replace("\\n", "\n") for text in (region.quoted, part)))

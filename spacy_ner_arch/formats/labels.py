@@ -1,4 +1,4 @@
-"""Labels of entities, spans and relations: white space at their ends, and other names for them."""
+"""Trim and rename labels of entities, spans and relations."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +16,7 @@ from .texts import TextAnnotation
 def relabel_annotations(
     annotations: Iterable[TextAnnotation], names: Mapping[str, str], report: ReadReport
 ) -> Iterator[TextAnnotation]:
-    """Cut white space from the ends of labels, and then rename labels. Both are counted.
+    """Trim white space at the ends of labels, then rename labels. Both are counted.
 
     names: new names of labels by their old ones. A new name is not renamed again.
     """
@@ -31,7 +31,7 @@ def relabel_annotations(
 def relabel_sentences(
     documents: Iterable[list[Sentence]], names: Mapping[str, str], report: ReadReport
 ) -> Iterator[list[Sentence]]:
-    """Do the same to sentences that the report has counted. Spans and relations that become equal are kept once."""
+    """Like `relabel_annotations`, for counted sentences. Spans and relations that become equal are kept once."""
     for document in documents:
         yield [_relabel_sentence(sentence, names, report) for sentence in document]
 

@@ -19,8 +19,8 @@ class FormatError(ValueError):
     """A file does not follow its format.
 
     path, line_number, line: the place, and the text of the line.
-    reason: what is wrong there.
-    remedy: what the user can do about it.
+    reason: description of the fault.
+    remedy: remedy for the user.
     """
 
     def __init__(self, path: str | Path, line_number: int, line: str, reason: str, remedy: str) -> None:
@@ -48,7 +48,7 @@ class Line(NamedTuple):
     path, number: the file, and the line number from 1.
     text: the text. If the line is not UTF-8, invalid bytes are written as \\xNN.
     fault: the error to raise when the line is used, or None. It is kept here, so that a reader can skip one sentence.
-    part: what of the line the text is, such as "object 2", or "" for the whole line.
+    part: part of the line that the text is, such as "object 2"; "" for the whole line.
     """
 
     path: Path
@@ -83,7 +83,7 @@ def read_lines(path: str | Path) -> Iterator[Line]:
 def make_lines(path: Path, contents: Iterable[bytes]) -> Iterator[Line]:
     """Yield the lines of an open UTF-8 file.
 
-    A byte order mark at the start of a line is removed. Files that were joined have them also in the middle.
+    A byte order mark at the start of any line is removed, since concatenated files have them in the middle.
 
     path: name of the file, for messages.
     """

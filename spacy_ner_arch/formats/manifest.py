@@ -8,7 +8,7 @@ MANIFEST = "manifest.jsonl"
 # The names of the files of rejected records.
 REJECTS = "part-*.rejects.jsonl"
 REMEDY = "give another output folder, or delete this one to begin again"
-# Keys by which the header of a manifest is known.
+# Keys by which the header of a manifest is recognized.
 HEADER_KEYS = {"model", "fingerprint", "inputs"}
 
 # A line of the manifest.
@@ -19,7 +19,7 @@ def read_manifest(path: Path) -> list[Entry]:
     """The lines of a manifest; of an empty file, an empty header. Raises ValueError for a file of another kind."""
     entries: list[Entry] = []
     for line in path.read_bytes().splitlines(keepends=True):
-        # A kill can cut the last line.
+        # The last line is truncated if the process was killed.
         if line.endswith(b"\n"):
             try:
                 entries.append(dict(json.loads(line)))
@@ -33,7 +33,7 @@ def as_line(entry: Entry) -> bytes:
 
 
 def is_output(folder: Path) -> bool:
-    """Whether `ner-arch annotate` has written a folder. Other programs have files of this name, too."""
+    """Whether a folder is from `ner-arch annotate`. Other programs also write files with the name of the manifest."""
     path = folder / MANIFEST
     if not path.is_file():
         return False

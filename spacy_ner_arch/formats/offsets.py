@@ -38,7 +38,7 @@ class OffsetsRecord(Record):
     annotation_keys: ClassVar[tuple[str, ...]] = ANNOTATION_KEYS
     unit: ClassVar = "characters"
     tells_empty: ClassVar = True
-    """Whether the format tells a text without entities from one that nobody has annotated."""
+    """Whether the format distinguishes a text without entities from a text that nobody has annotated."""
     text: Text
     binary: StrictBool = Field(False, validation_alias="_is_binary")
     kept_fields: dict[str, Any] = Field({}, validation_alias="_kept_fields")
@@ -68,7 +68,7 @@ class OffsetsRecord(Record):
                 if isinstance(start, int) and isinstance(end, int):
                     spans.append((start, end, str(label)))
                     quoted.append(entity["text"])
-        # A conversion takes as long as the text, so all spans are converted together.
+        # Convert all spans together, since a conversion takes time linear in the text.
         places = to_characters(text, spans, unit) if spans else []
         for (start, end, _), (first, last, _), own in zip(spans, places, quoted, strict=True):
             if not is_wording(own, text[first:last]):
@@ -97,7 +97,7 @@ class OffsetsRecord(Record):
         return True
 
     def notes(self, line: Line) -> list[Note]:
-        """Notes on what is left out of the annotation."""
+        """Notes on annotation that is left out."""
         return []
 
     def annotation(self, line: Line) -> TextAnnotation:
@@ -161,7 +161,7 @@ class CluenerRecord(OffsetsRecord):
 
 
 def _mentions(labels: Any) -> Iterator[dict[str, Any]]:
-    """Raises ValueError if the mentions are not bounds by wording by label."""
+    """The mentions as entities. Raises ValueError if the mentions are not bounds by wording by label."""
     try:
         for label, wordings in labels.items():
             for wording, mentions in wordings.items():
@@ -204,7 +204,7 @@ def read_texts(
 
     record_type: a format.
     tokenizer, align: see `texts.make_sentences`.
-    unit: what start and end count, one of `units.UNITS`; None for the unit of the format.
+    unit: unit of start and end, one of `units.UNITS`; None for the unit of the format.
     annotators: see `annotators.choose_annotators`.
     rename: see `labels.relabel_annotations`.
     fields: names of fields of the objects to keep in doc.user_data, see `fields.select_fields`.

@@ -18,7 +18,7 @@ Default = Callable[[Any], Any] | None
 
 
 class _Packers(threading.local):
-    """The packer of each `default`. A packer is not safe for several threads."""
+    """The packer of each `default`. A packer is not thread-safe."""
 
     def __init__(self) -> None:
         self.of: dict[Default, Packer] = {}
@@ -30,7 +30,7 @@ _packers = _Packers()
 def pack(value: Any, default: Default = None) -> bytes:
     """A value as MessagePack.
 
-    default: module-level function that makes another value of one that MessagePack does not have.
+    default: module-level function that converts a value that MessagePack cannot store.
     Raises TypeError, ValueError or OverflowError for a value that cannot be packed.
     """
     if default not in _packers.of:
@@ -42,7 +42,7 @@ def pack(value: Any, default: Default = None) -> bytes:
 def add_with_user_data(doc_bin: DocBin, doc: Doc) -> None:
     """Add a Doc with its user data.
 
-    doc_bin: without `store_user_data`, which is to be set before it is stored.
+    doc_bin: a DocBin without `store_user_data`, which must be set before it is stored.
     """
     doc_bin.add(doc)
     doc_bin.user_data.append(pack(doc.user_data))
@@ -57,7 +57,7 @@ def docs_with_user_data(doc_bin: DocBin, vocab: Vocab) -> Iterator[Doc]:
     def as_value(pairs: list[tuple[Any, Any]]) -> Any:
         return decode(dict(pairs)) if decode else dict(pairs)
 
-    # Without its user data, which spaCy would unpack.
+    # Remove the user data, which spaCy would unpack slowly.
     without = copy(doc_bin)
     without.user_data = []
     for i, doc in enumerate(without.get_docs(vocab)):

@@ -27,14 +27,14 @@ WITHOUT_RELATIONS = WITHOUT_SPANS | {"ner", "ner_manual", "pos", "pos_manual", "
 OF_OTHER_CONTENT = frozenset(
     ("audio", "audio_manual", "classification", "compare", "diff", "image", "image_manual", "llm_io", "pages")
 )
-# Interfaces in which a whole text is rejected; in others, that is an answer to a question about a part of it.
+# Interfaces in which a rejection is about the whole text; in others, it answers a question about a part of the text.
 OF_WHOLE_TEXTS = ("blocks", "ner_manual", "pos_manual", "relations", "spans_manual", None)
-# What is read of a rejected text.
+# Keys of a rejected text that are read.
 KEYS_OF_REJECTED = ("text", "answer", "_input_hash", "_annotator_id", "_session_id", "_timestamp")
 # Keys of tasks about images and recordings.
 MEDIA = ("image", "audio", "video")
 
-# What Prodigy writes for the name of an annotator without a named session: when its server was started.
+# Start time of the server, which Prodigy writes as the name of an annotator without a named session.
 START_TIME = re.compile(r"(.*-)?\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", re.DOTALL)
 UNNAMED = "unnamed"
 
@@ -46,11 +46,11 @@ BESIDE_STALE = "left out: other relations of texts with a relation of a removed 
 
 
 class ProdigyRecord(ToolRecord):
-    """A task of Prodigy. One that was answered need not have spans; one that was not is not annotated, and so is one
-    without spans whose interface shows none. All annotators without a name are one, UNNAMED.
+    """A task of Prodigy. A task with an answer may have no spans. A task is not annotated if it has no answer, or if it
+    has no spans and its interface does not show spans. All annotators without a name count as one, UNNAMED.
 
-    rejected: spans with an answer of their own that is not "accept".
-    left_out: what is left out of the relations, as kind and detail of notes.
+    rejected: spans with an individual answer that is not "accept".
+    left_out: kind and detail of the notes on relations that are left out.
     """
 
     remedy: ClassVar = (
@@ -77,9 +77,9 @@ class ProdigyRecord(ToolRecord):
 
     @classmethod
     def why_left_out(cls, value: dict[str, Any]) -> str | None:
-        """Tasks without a text are left out, and those whose answer is not about spans of the text.
+        """Leave out tasks without a text, and tasks whose answer is not about spans of the text.
 
-        Answers in `blocks` may be about spans if the task has tokens, which spans are made of.
+        Answers in `blocks` may be about spans if the task has tokens.
         """
         view = _view(value)
         is_of_other = view in OF_OTHER_CONTENT
@@ -92,9 +92,8 @@ class ProdigyRecord(ToolRecord):
     @model_validator(mode="before")
     @classmethod
     def complete(cls, record: dict[str, Any]) -> dict[str, Any]:
-        """Add an empty list of spans to a task that has none; take out spans that were not accepted, and relations.
-
-        See `select_relations`. A string as "label" is that of the whole task.
+        """Add an empty list of spans to a task without spans. Remove spans that were not accepted, and relations, see
+        `select_relations`. A string under "label" is the label of the whole task.
         """
         record = {key: value for key, value in record.items() if not (key == "label" and isinstance(value, str))}
         record |= {"spans": [] if record.get("spans") is None else record["spans"], "_rejected": [], "_left_out": []}
@@ -129,7 +128,7 @@ class ProdigyRecord(ToolRecord):
 
 
 def _view(record: dict[str, Any]) -> str | None:
-    """The interface of a task, if it is known; of a reviewed one, that of the annotations."""
+    """The interface of a task, if it is known; for a reviewed task, the interface of the annotations."""
     view = record.get("view_id" if record.get("_view_id") == "review" else "_view_id")
     return view if isinstance(view, str) else None
 
@@ -139,10 +138,11 @@ def _is_rejected(span: Any) -> bool:
 
 
 def select_relations(record: dict[str, Any]) -> tuple[list[Any] | None, list[tuple[str, str]]]:
-    """The relations of a task that are annotated, None if they are not, and kind and detail of what is left out.
+    """The annotated relations of a task (None if not annotated), and kind and detail of the relations left out.
 
-    Relations of tokens are left out. Prodigy keeps the relations of a task when its spans are edited without them. So
-    they are not annotated if the interface did not show them, or if one has an argument that is not an entity any more.
+    Relations between tokens are left out. Prodigy keeps the relations of a task when its spans are edited in an
+    interface without relations. So relations are not annotated if the interface did not show them, or if an argument is
+    no longer an entity.
     """
     view, relations = record.get("_view_id"), record["relations"]
     if isinstance(view, str) and view in WITHOUT_RELATIONS:

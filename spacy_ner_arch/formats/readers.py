@@ -3,7 +3,7 @@
 Each format has a reader, a generator `read_FORMAT(path, report, *, on_error="raise", **options)`:
 
 path: the file, UTF-8.
-report: ReadReport that counts what is read, and what is repaired or left out.
+report: ReadReport that counts items that are read, repaired or left out.
 on_error: "raise" an error for a malformed sentence, or "skip" the sentence and count it.
 Yields a list of Sentences for each document. No document is empty.
 Raises FormatError for a malformed sentence.
@@ -49,9 +49,9 @@ class Format(NamedTuple):
     """A format of corpora.
 
     read: the reader.
-    content: what the format is, for lists of formats.
+    content: description of the format, for lists of formats.
     keys: for JSON objects and tables: an object that has all keys of one of these strings has the format.
-    options: names of the options of the reader that are not those of all readers.
+    options: names of the additional options of the reader.
     whole: whether each document becomes one Doc, so that sentences cannot be grouped.
     tables: whether the reader also reads Parquet and Arrow files.
     """
@@ -65,7 +65,7 @@ class Format(NamedTuple):
 
     @property
     def has_texts(self) -> bool:
-        """Whether the source has texts that a tokenizer makes tokens of."""
+        """Whether the source has texts that must be tokenized."""
         return "align" in self.options
 
 
@@ -73,7 +73,7 @@ OF_TEXTS = ("align", "unit")
 OF_RECORDS = (*OF_TEXTS, "fields", "rename")
 OF_TOOL_RECORDS = (*OF_RECORDS, "annotators")
 
-# JSON is read in the first of the formats whose keys it has.
+# JSON is read in the first format whose keys it has.
 FORMATS: dict[str, Format] = {
     "conll": Format(read_conll, "columns with a token and a tag on each line", options=("column",)),
     "conllu": Format(read_conllu, "CoNLL-U", options=("misc_key",)),
@@ -173,13 +173,13 @@ def read_docs(
     on_error: str = "raise",
     **options: Any,
 ) -> Iterator[Doc]:
-    """Read a corpus file as Docs, with the sentence starts that it states.
+    """Read a corpus file as Docs, with the sentence starts of the file.
 
     path, report, on_error: see above.
     vocab: vocabulary of the pipeline that will use the Docs.
     format: a name in FORMATS.
-    rename: new names of labels of entities, spans and relations by their old ones. White space at the ends of labels is
-        cut off first, then labels are renamed, then all else is done. A new name is not renamed again.
+    rename: new names of labels of entities, spans and relations by their old ones. First white space at the ends of
+        labels is trimmed, then labels are renamed, then all else is done. A new name is not renamed again.
     labels: labels of entities to keep; others are left out and counted, with their relations. Empty: keep all.
     n_sents: number of consecutive sentences of a document that make one Doc.
     documents: make one Doc of each document of the source.
@@ -201,7 +201,7 @@ def read_docs(
         if tokenizer is None:
             raise ValueError(f"the format {format} needs a tokenizer")
         options["tokenizer"] = tokenizer
-        # The reader makes the tokens with it and counts what does not align.
+        # The reader itself tokenizes and counts entities that do not align.
         tokenizer = None
     # These readers rename labels before they compare annotators.
     renames_itself = "rename" in FORMATS[format].options
@@ -256,7 +256,7 @@ def _count_split(
 ) -> None:
     """Count the words that the tokenizer splits.
 
-    shown: descriptions of those that were counted, which are no examples again.
+    shown: descriptions of words that were counted, which are not shown as examples again.
     """
     for sentence in sentences:
         report.checked[SPLIT] += len(sentence.words)

@@ -25,7 +25,7 @@ from .counts import Note, ReadReport
 from .fields import unread_keys
 from .lines import FormatError, Line
 
-# What annotation tools call the list of entities.
+# Keys of the list of entities in annotation tools.
 ANNOTATION_KEYS = ("entities", "ents", "label", "labels", "spans")
 # Keys that validators add to a record.
 ADDED_KEYS = ("_kept_fields", "_rejected", "_left_out")
@@ -149,7 +149,7 @@ class Source(BaseModel):
 
     @classmethod
     def withdrawal(cls, value: dict[str, Any]) -> dict[str, Any] | None:
-        """A value whose text was rejected or ignored, without its annotation, if that withdraws earlier annotations."""
+        """A rejected or ignored value without its annotation, if this withdraws earlier annotations; else None."""
         return None
 
 
@@ -166,7 +166,7 @@ class Record(Source):
 
     @property
     def units(self) -> Sequence[str]:
-        """What the bounds of spans count: tokens or characters."""
+        """The tokens or characters that the bounds of spans count."""
         raise NotImplementedError
 
     @model_validator(mode="before")
@@ -206,7 +206,7 @@ class Record(Source):
 def check_bounds(
     spans: Iterable[Triple | None], relations: Iterable[Triple] | None, length: int, unit: str = "tokens"
 ) -> None:
-    """Raise ValueError for a span outside of a text, and for a relation with an argument that is none of the spans.
+    """Raise ValueError for a span outside of a text, and for a relation with an argument that is not one of the spans.
 
     spans: [start, end, label], or None for a span that is left out.
     relations: [head, tail, label], where head and tail are positions among the spans.
@@ -249,7 +249,7 @@ def read_records(
             answer = value.get("answer", "accept")
             if answer in list(REJECTED):
                 report.note(Note(line, REJECTED[answer]))
-                # What is left out need not be well-formed.
+                # A record that is left out need not be well-formed.
                 with suppress(FormatError):
                     withdrawal = record_type.withdrawal(value)
                     if withdrawal is not None:
@@ -279,7 +279,7 @@ def parse_json(line: Line, remedy: str) -> Any:
 
 
 def parse_object(line: Line, remedy: str, as_object: Callable[[Any], Any] | None = None) -> dict[str, Any]:
-    """Parse a line as a JSON object. Raise FormatError with the remedy if it is none.
+    """Parse a line as a JSON object. Raise FormatError with the remedy if it is not an object.
 
     as_object: converts a JSON value of another form to an object.
     """

@@ -34,7 +34,7 @@ class Sentence:
     starts: indices of the tokens that begin a sentence, [0] for a single one. None for a text whose source does not say
         where its sentences begin.
     fields: fields of the record, such as its id, which the Doc keeps in doc.user_data.
-    line: where the sentence begins, for messages, or None. It does not matter for equality.
+    line: line on which the sentence begins, for messages, or None. It is not compared for equality.
     """
 
     words: list[str]

@@ -1,4 +1,4 @@
-"""Entity tags of corpus files: detect the scheme of a file, and decode its tags, also those that break the scheme.
+"""Entity tags of corpus files: detect the scheme of a file, and decode its tags, including those that break the scheme.
 
 The tags that models predict are in `annotation/tags.py`.
 

@@ -112,7 +112,7 @@ class DocRecord(Source):
         return self
 
     def sentence(self, line: Line | None) -> Sentence:
-        """The annotation. Raises ValueError for bounds that are not those of tokens."""
+        """The annotation. Raises ValueError for bounds that do not match tokens."""
         ends = [token.end for token in self.tokens]
         for (start, end), token in zip(pairwise([0, *ends]), self.tokens, strict=True):
             gap = self.text[start : token.start]

@@ -22,9 +22,9 @@ RELATION_LEFT_OUT = "left out: relation with an argument that is left out"
 def trim_spans(
     line: Line, spans: Iterable[LabelledSpan | None], units: Sequence[str]
 ) -> tuple[list[LabelledSpan | None], list[Note]]:
-    """Cut white space from the ends of spans. None stays None.
+    """Trim white space at the ends of spans. None stays None.
 
-    units: what the bounds of the spans count: the characters of a text, or its tokens.
+    units: the characters or the tokens of the text, which the bounds of the spans count.
     Returns the spans, None for those of white space only, and a note on each change.
     """
     trimmed: list[LabelledSpan | None] = []
@@ -77,7 +77,7 @@ def make_sentence(
         notes += [Note(line, DUPLICATE_RELATION)] * (len(pairs) - len(unique))
         pairs = unique
     entities = widest_apart(kept)
-    # The rest of an entity that crosses a wider one must not be learned as outside of entities.
+    # The part of an entity outside of a wider, crossing entity must not be learned as outside of entities.
     unknown = set(missing).union(*(range(start, end) for start, end, _ in kept))
     unknown = unknown.difference(*(range(start, end) for start, end, _ in entities))
     return Sentence(words, spaces, entities, sorted(unknown), nested=kept, relations=pairs, line=line), notes

@@ -1,4 +1,4 @@
-"""Sentences of tagged tokens, as rows of tables have them."""
+"""Sentences of tagged tokens from rows of tables."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -19,7 +19,7 @@ class TaggedTokens(NamedTuple):
 
 
 def tagged_sentences(found: Sequence[TaggedTokens], report: ReadReport) -> Iterator[list[Sentence]]:
-    """Decode the tags of a file in the scheme of most of them. Each sentence is a document."""
+    """Decode the tags of a file in the scheme of most tags. Each sentence is a document."""
     scheme = detect_scheme(sentence.tags for sentence in found)
     report.schemes[scheme] += 1
     for lines, words, tags in found:
@@ -30,7 +30,7 @@ def tagged_sentences(found: Sequence[TaggedTokens], report: ReadReport) -> Itera
 
 
 def read_tag(tag: str, line: Line) -> Tag:
-    """Parse a tag. Raises FormatError if it is none."""
+    """Parse a tag. Raises FormatError if it is not an entity tag."""
     parsed = parse_tag(tag)
     if parsed is None:
         raise line.error(f"{tag!r} is not an entity tag", tag_remedy())

@@ -41,8 +41,8 @@ class TextAnnotation(NamedTuple):
     time: when it was made, to compare it with others by the same annotator.
     maybe_unseen: whether nothing is marked, and the format does not say whether the annotator has seen the text.
     fields: fields of the record that the document keeps, see `fields.select_fields`.
-    is_ground_truth: whether it counts more than all others of the text.
-    is_withdrawal: whether the annotator left the text without annotation, and so withdrew their earlier ones.
+    is_ground_truth: whether it takes precedence over all other annotations of the text.
+    is_withdrawal: whether the annotator left the text without annotation, which withdraws their earlier annotations.
     """
 
     line: Line
@@ -65,9 +65,9 @@ class TextAnnotation(NamedTuple):
 
 
 def complete_relations(annotations: Iterable[TextAnnotation]) -> list[TextAnnotation]:
-    """State for tools that only write the relations that there are whether a text is annotated with relations.
+    """Set relation annotation for tools that do not say whether a text without relations is annotated.
 
-    If any text has relations, then all others are annotated with none.
+    If any text has relations, all other texts count as annotated with none.
     """
     annotations = list(annotations)
     if any(annotation.relations for annotation in annotations):
@@ -84,8 +84,8 @@ def make_sentences(
     relations. The tokens that it overlaps are left without annotation, so that they are not learned as outside of
     entities.
 
-    tokenizer: makes a Doc of a text. A text without tokens is left out and counted.
-    align: what to do with such an entity: "strict" leaves it out, "contract" reduces it to the tokens inside of it,
+    tokenizer: function from a text to a Doc. A text without tokens is left out and counted.
+    align: treatment of such an entity: "strict" leaves it out, "contract" reduces it to the tokens inside of it,
         "expand" extends it to all tokens that it overlaps, see `Doc.char_span`. Moved entities are counted.
     Raises ValueError for an unknown `align`, and FormatError if the tokenizer changes a text.
     """
@@ -155,7 +155,7 @@ def _overlapped(doc: Doc, start: int, end: int) -> list[Token]:
 
 
 def is_wording(quoted: str, part: str) -> bool:
-    """Whether a part of a text is what an annotation quotes, but for white space and Unicode normalization."""
+    """Whether a part of a text equals a quoted text, apart from white space and Unicode normalization."""
     words, own = (normalize("NFC", each).split() for each in (part, quoted))
     return words == own
 
@@ -172,7 +172,7 @@ def describe_misalignment(doc: Doc, start: int, end: int, label: str) -> str:
 
 
 def split_finder(tokenizer: Callable[[str], Doc]) -> Callable[[str], str]:
-    """A function that describes how the tokenizer splits a word, "" if it does not. It remembers the words.
+    """A cached function that describes how the tokenizer splits a word; "" if it does not split it.
 
     Some tokenizers keep an elided word, such as the French `l'`, only before a letter.
     """

@@ -16,14 +16,14 @@ UNITS = ("characters", "utf-16", "graphemes")
 
 
 def check_unit(unit: str) -> str:
-    """Return the unit. Raise ValueError if it is none of UNITS."""
+    """Return the unit. Raise ValueError if it is not in UNITS."""
     if unit not in UNITS:
         raise ValueError(f"unit is {unit!r}; it must be one of {', '.join(UNITS)}")
     return unit
 
 
 def unit_places(text: str, unit: str) -> list[tuple[int, int]]:
-    """Offsets in units and in code points of all places in a text where a character of the unit begins, and its end."""
+    """Offsets, in units and in code points, of the start of each character of the unit and of the end of the text."""
     sizes = [(1 + (character > "\uffff"), 1) for character in text]
     if check_unit(unit) == "characters":
         sizes = [(1, 1)] * len(text)

@@ -1,4 +1,4 @@
-"""Write Docs in the formats of annotation tools, one file a format, and count what a format cannot hold."""
+"""Write Docs in the formats of annotation tools, and count annotation that a format cannot represent."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -40,13 +40,13 @@ from .spert import find_spert_losses, write_spert
 class Writer(NamedTuple):
     """A format to write.
 
-    write: writes documents to a path.
-    content: what it is, for lists.
-    keeps: the layers that it does not lose.
-    find_losses: yields the kind and an example of what it loses of a document besides layers; None for nothing.
-    write_configuration: writes the file that tells the tool the labels, given the path of the documents, if there is
-        such a file.
-    tells_predictions: whether it tells predictions from annotation.
+    write: function that writes documents to a path.
+    content: description of the format, for lists.
+    keeps: the layers that the format can represent.
+    find_losses: function that yields kind and example of other losses of a document; None if there are none.
+    write_configuration: function that writes the file with the labels for the tool, given the path of the documents;
+        None if there is no such file.
+    tells_predictions: whether the format distinguishes predictions from annotation.
     """
 
     write: Callable[[Path, Sequence[Content]], None]
@@ -121,13 +121,13 @@ def write_docs(
         for doccano beside the text; names that the tool has itself get `input_` in front.
     path: the file to write, or the folder for brat, which must be new or empty. Missing folders are made.
     format: a name in WRITERS.
-    report: counts what is written and, with examples, what the format loses.
+    report: counts written annotation and, with examples, annotation that the format loses.
     model: name of the model that predicted the annotation, which becomes pre-annotation for review; None for gold.
     spans_key: the group in doc.spans that is written with the entities.
     source: name of the corpus, for the places of examples.
     labels: labels that the configuration of the tool has besides those of the documents, such as those of the pipeline.
-    A document with a probability is a prediction also without a model, and becomes pre-annotation in tools that know
-    it. If all documents with annotation are predictions, so are those without anything.
+    A document with a probability is a prediction even without a model, and becomes pre-annotation in tools that support
+    it. If all documents with annotation are predictions, documents without any annotation are predictions, too.
     Returns the number of documents that are predictions.
     Raises ValueError for an unknown format, and OSError if the path cannot be written.
     """
@@ -166,7 +166,7 @@ def write_docs(
                 note(content, RELATED, "it has none")
     annotated = [content.is_predicted for content in contents if content.spans or content.relations]
     if annotated and all(annotated):
-        # A pipeline that finds nothing in a text leaves no probability there.
+        # Documents in which a pipeline finds nothing have no probability.
         contents = [content._replace(is_predicted=True) for content in contents]
     writer.write(path, contents)
     if writer.write_configuration is not None:

@@ -31,7 +31,7 @@ def write_configuration(path: Path, labels: Labels) -> None:
 
 
 def find_brat_losses(content: Content) -> Iterator[tuple[str, str]]:
-    """Yield what brat loses besides layers: LABEL_CHANGED, and the label."""
+    """Yield the losses of brat besides layers: LABEL_CHANGED, and the label."""
     for label in sorted({*chain(*find_labels([content]))}):
         if _make_label(label) != label:
             yield LABEL_CHANGED, f"{label!r} to {_make_label(label)!r}"
@@ -58,12 +58,12 @@ def _make_lines(content: Content) -> Iterator[str]:
 
 
 def _make_label(label: str) -> str:
-    """A label without the characters that brat does not have in labels."""
+    """A label without the characters that brat does not allow in labels."""
     return "".join(character if character.isalnum() or character in "_-" else "_" for character in label)
 
 
 def _lines_of(text: str, start: int, end: int) -> list[tuple[int, int]]:
-    """Bounds of the parts of a span between line ends, which brat does not have in an entity."""
+    """Bounds of the parts of a span between line ends, which brat does not allow in an entity."""
     breaks = [i for i in range(start, end) if text[i] in "\r\n"]
     parts = [(first + 1, last) for first, last in pairwise([start - 1, *breaks, end])]
     return [(first, last) for first, last in parts if text[first:last].strip()]

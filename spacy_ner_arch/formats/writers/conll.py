@@ -29,7 +29,7 @@ def write_conll(path: Path, contents: Sequence[Content]) -> None:
 
 
 def find_conll_losses(content: Content) -> Iterator[tuple[str, str]]:
-    """Yield what columns lose besides layers: the kind of loss, and the entity or token."""
+    """Yield the losses of columns besides layers: the kind of loss, and the entity or token."""
     starts = _sentence_starts(content.doc)
     for ent in content.entities:
         if starts.intersection(range(ent.start + 1, ent.end)):
@@ -73,6 +73,6 @@ def _has_readable_label(ent: Span) -> bool:
 
 
 def is_readable(cell: str) -> bool:
-    """Whether a token or a tag can be read as it is from its column."""
+    """Whether a token or a tag can be read back unchanged from its column."""
     special = any(character in cell for character in "\t\r\n") or cell.startswith((BYTE_ORDER_MARK, DOCUMENT_MARK))
     return bool(cell) and not special and cell == (cell.strip(" ") or " ")

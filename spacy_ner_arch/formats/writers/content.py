@@ -1,4 +1,4 @@
-"""What is written of a document."""
+"""The parts of a document that writers write."""
 
 import json
 from collections.abc import Collection, Iterator, Sequence, Set
@@ -26,7 +26,7 @@ class Labels(NamedTuple):
 
 
 class Content(NamedTuple):
-    """What is written of a document.
+    """The parts of a document that writers write.
 
     number: number of the document, from 1.
     spans_key: key of the group in doc.spans.
@@ -34,10 +34,10 @@ class Content(NamedTuple):
     scores: the probability of each span, or None.
     entities: spans that do not overlap.
     relations: positions of head and tail in the list of spans, label, and probability or None.
-    without_label: descriptions of spans without a label, and of relations between them, which are in none of these.
+    without_label: descriptions of spans without a label, and of relations between them, which are not written.
     model: name of the model that predicted the annotation; None if it is gold, or of an unknown model.
     is_predicted: whether it is predicted, and to be reviewed.
-    fields: see `get_fields`; those that JSON can hold.
+    fields: see `get_fields`; only fields that JSON can represent.
     not_json: names of the other fields.
     """
 
@@ -60,13 +60,13 @@ class Content(NamedTuple):
 
     @property
     def is_labelled(self) -> bool:
-        """Whether anything is annotated. An empty group says that there are no spans."""
+        """Whether anything is annotated. An empty group means that there are no spans."""
         has_spans = bool(self.spans or self.relations) or self.spans_key in self.doc.spans
         return has_spans or any(token.ent_iob for token in self.doc)
 
 
 def rename(fields: dict[str, Any], taken: Collection[str]) -> dict[str, Any]:
-    """The fields, with `input_` in front of names that are taken, as often as no other field has the new name."""
+    """Prefix names of fields that are taken with `input_`, repeatedly until no other field has the new name."""
     renamed: dict[str, Any] = {}
     for name, value in fields.items():
         free = name
@@ -93,7 +93,7 @@ def is_json(value: Any) -> bool:
 
 
 def make_content(number: int, doc: Doc, spans_key: str, model: str | None) -> Content:
-    """Collect what is written of a document."""
+    """Collect the parts of a document to write."""
     found: dict[tuple[int, int, str], float | None] = {}
     for ent, score in scored_entities(doc):
         found[ent.start, ent.end, ent.label_] = score
@@ -135,7 +135,7 @@ def make_content(number: int, doc: Doc, spans_key: str, model: str | None) -> Co
 def contradictions(content: Content) -> Iterator[str]:
     """Describe the entities that spans of the group contradict, which are written as well.
 
-    They are not in the group, and a span of it crosses them or has another label in their place.
+    These entities are not in the group, and a span of the group crosses them or has another label at the same place.
     """
     doc = content.doc
     group = list(doc.spans.get(content.spans_key, ()))

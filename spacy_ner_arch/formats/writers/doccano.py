@@ -7,7 +7,7 @@ from ..records import ANNOTATION_KEYS
 from ..units import unit_places
 from .content import Content
 
-# Names of fields that would be taken for something else.
+# Names that fields must not have, since doccano uses them.
 TAKEN = DoccanoRecord.known_keys() | set(ANNOTATION_KEYS)
 
 

@@ -12,7 +12,7 @@ from .objects import with_score, write_list
 
 # Ending of the file of the configuration.
 CONFIGURATION = ".xml"
-# Names of fields that the export JSON-MIN, which has them beside those of the task, would overwrite; and the text.
+# Names that fields must not have: the text, and keys that JSON-MIN writes beside the fields of the task.
 TAKEN = MIN_KEYS | {"text"}
 
 

@@ -1,4 +1,4 @@
-"""Layers of annotation, as the report of a writer names what a format loses."""
+"""Layers of annotation that formats can lose, as named in the report of a writer."""
 
 from collections.abc import Iterator
 from reprlib import repr as short_repr
@@ -30,7 +30,7 @@ def content_layers(content: Content) -> Iterator[tuple[str, str]]:
     """Yield each layer of annotation that a document has, with a description of it or of each of its items."""
     doc = content.doc
     if not len(doc):
-        return  # spaCy says that an empty document has all annotation
+        return  # for spaCy, an empty document has all annotation
     entities = {(ent.start, ent.end, ent.label_) for ent in content.entities}
     keys = [(span.start, span.end, span.label_) for span in content.spans]
     for span, key, score in zip(content.spans, keys, content.scores, strict=True):

@@ -8,7 +8,7 @@ from .content import Content
 
 
 def make_object(content: Content) -> dict[str, Any]:
-    """`Doc.to_json` with relations, and with what it leaves out: tokens without annotation, and probabilities."""
+    """`Doc.to_json` with relations, tokens without annotation, and probabilities."""
     doc = content.doc
     data = {"ents": [], **doc.to_json(underscore=["relations_json"] if has_relations(doc) else None)}
     missing = [token for token in doc if not token.ent_iob]

@@ -10,12 +10,12 @@ from .objects import write_list
 
 
 def write_spert(path: Path, contents: Sequence[Content]) -> None:
-    """Write a JSON list of the documents that have tokens: an object must have some."""
+    """Write a JSON list of the documents that have tokens, which an object must have."""
     write_list(make_object, path, [content for content in contents if len(content.doc)])
 
 
 def find_spert_losses(content: Content) -> Iterator[tuple[str, str]]:
-    """Yield what SpERT loses besides layers: EMPTY."""
+    """Yield the losses of SpERT besides layers: EMPTY."""
     if not len(content.doc):
         yield EMPTY, "it is empty"
 
