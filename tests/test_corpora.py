@@ -247,7 +247,7 @@ def test_a_reader_that_splits_documents_says_what_is_lost(related, settings, wor
     nlp, docs, path = related
     (setting, value), *_ = settings.items()
     shown = str(value).lower()
-    with pytest.warns(UserWarning, match=rf"{setting} = {shown} .*gold.spacy .* doc._.relations.*{words}"):
+    with pytest.warns(UserWarning, match=rf"{setting} = {shown} .*gold.spacy, .* doc._.relations.*{words}"):
         list(create_corpus(path, **settings)(nlp))
     nlp.add_pipe("nested_ner")
     with pytest.warns(UserWarning, match=r"without their doc._.relations, doc.spans\['sc'\] "):

@@ -236,7 +236,9 @@ def test_gold_spans_that_are_too_wide_are_reported_and_missed():
 def test_spans_that_replace_those_of_an_earlier_component_are_reported():
     nlp = make_nlp()
     nlp.add_pipe("span_ruler", first=True, config={"spans_key": "sc"})
-    with pytest.warns(UserWarning, match=r"nested_ner replaces doc.spans\['sc'\], which \['span_ruler'\] before it"):
+    with pytest.warns(
+        UserWarning, match=r"nested_ner replaces doc.spans\['sc'\], which the earlier component \['span_ruler'\] sets"
+    ):
         nlp.initialize(lambda: make_examples(nlp))
     nlp = make_nlp()
     nlp.add_pipe("span_ruler", first=True)
