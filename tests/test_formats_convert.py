@@ -387,7 +387,7 @@ def test_labels_are_renamed_before_others_are_left_out(tmp_path: Path) -> None:
         ("PER=", "--rename PER=: give OLD=NEW"),
         ("=PER", "--rename =PER: give OLD=NEW"),
         ("A=B=C", "--rename A=B=C: give OLD=NEW"),
-        ("A=O", "--rename A=O: O is no label"),
+        ("A=O", "--rename A=O: O is not a label"),
         ("A=B,A=C", "--rename gives A two new names, B and C"),
     ],
 )
