@@ -571,7 +571,7 @@ def test_bad_lines_are_rejected_with_place_and_reason(model, tmp_path):
     totals = manifest(tmp_path / "out")[-1]["totals"]
     assert (totals["records"], totals["documents"], totals["rejects"]) == (16, 8, 8)
     # Documents are known by their place. All with the same id are kept.
-    assert totals["repeated_ids"] == 2 + 2 + 1 + 0 and "5 documents have the id of another one" in output
+    assert totals["repeated_ids"] == 2 + 2 + 1 + 0 and "5 documents have the id of another document" in output
 
 
 def test_a_line_of_100_mb_is_rejected_in_little_memory(tmp_path):

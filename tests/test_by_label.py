@@ -29,8 +29,8 @@ def test_keys_that_a_config_loses(label):
     "rows, message",
     [
         ([["a:b", 1.0], ["a:b", 2.0]], "s names the label 'a:b' twice"),
-        ([["a:b", 1.0, 2.0]], r"s has \['a:b', 1.0, 2.0\]; a row is \[label, value\]"),
-        ([[1, 1.0]], "a row is"),
+        ([["a:b", 1.0, 2.0]], r"s has \['a:b', 1.0, 2.0\]; give rows of \[label, value\]"),
+        ([[1, 1.0]], "give rows of"),
         ([["a:b", "much"]], "s of 'a:b': could not convert string to float"),
         ([["a:b", [1.0]]], "s of 'a:b': float.. argument must be"),
     ],

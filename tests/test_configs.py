@@ -171,7 +171,7 @@ def test_trained_pipeline(trained_folder):
     assert not any(found(nlp, nlp(""))) and len(nlp("Anna")) == 1
     for shared in {"transformer", "tok2vec"} & set(nlp.pipe_names):
         without = spacy.load(trained_folder / "model-best", exclude=[shared])
-        with pytest.raises(ValueError, match=f"listens to the component '{shared}', .* Keep it in the pipeline"):
+        with pytest.raises(ValueError, match=f"listens to the component '{shared}', .* Keep '{shared}' in the pipe"):
             without(given(without)[0])
 
 

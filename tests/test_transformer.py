@@ -443,7 +443,7 @@ def add_tagger(nlp, listener):
 def test_components_of_spacy_listen_too(tiny_transformers):
     nlp = transformer_nlp(tiny_transformers["bert"], "ours", dropout=0.0)
     examples = add_tagger(nlp, "ours")
-    with pytest.warns(UserWarning, match="zeros are taken"):  # spaCy runs the model once, before any transformer
+    with pytest.warns(UserWarning, match="zeros are used"):  # spaCy runs the model once, before any transformer
         optimizer = nlp.initialize(lambda: examples)
     nlp.update(examples, sgd=optimizer)
     assert nlp.get_pipe("transformer").listening_components == ["sequence_ner", "tagger"]
@@ -713,7 +713,8 @@ def test_prediction_without_the_transformer_is_an_error(tiny_transformers, monke
         if not has_extension:
             monkeypatch.setattr(Underscore, "doc_extensions", {})
         with pytest.raises(
-            ValueError, match="sequence_ner listens to the component 'transformer', .* Keep it in.* pass each Doc"
+            ValueError,
+            match="sequence_ner listens to the component 'transformer', .* Keep 'transformer' .* pass each Doc",
         ):
             nlp("Anna left")
 

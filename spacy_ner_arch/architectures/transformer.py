@@ -40,12 +40,12 @@ def transformer_model(
     frozen: do not train the transformer. It then runs without dropout and without a graph.
     cache_mib: memory on the device for vectors of training documents while the transformer is frozen, always or in a
         stage of training; other documents are computed again.
-    tokenizer_config, transformer_config: settings of the tokenizer, and of the network, as Hugging Face knows them.
+    tokenizer_config, transformer_config: settings of the Hugging Face tokenizer and network.
         Settings that choose outputs (output_attentions) or run code (trust_remote_code) are refused.
 
     Raises ValueError for an unknown pooling or a refused setting; at initialization for a model that cannot be loaded,
-    whose vectors depend on the batch, or that does not fit its tokenizer, window or overlap. Of a model with a decoder,
-    the encoder is used.
+    whose vectors depend on the batch, or that does not fit its tokenizer, window or overlap. For a model with a
+    decoder, only the encoder is used.
     """
     return word_transformer(
         name,
@@ -64,8 +64,8 @@ def transformer_model(
 def transformer_listener(features: Tok2Vec | None = None, upstream: str = "*") -> Tok2Vec:
     """The word vectors of the component `transformer`, for a head. Only over spacy_ner_arch.TransformerModel.v1.
 
-    features: an embedding whose vectors are appended, for example spacy_ner_arch.WordCharEmbed.v1; it gives the head
-        what the transformer cannot see, such as the case of words for an uncased one.
+    features: an embedding whose vectors are appended, for example spacy_ner_arch.WordCharEmbed.v1; it shows the head
+        properties of words that the transformer ignores, such as their case with an uncased one.
     upstream: name of the transformer component, if there are several.
     """
     listener = WordListener(upstream)
@@ -90,9 +90,9 @@ def transformer_tok2vec(
 def pooled_transformer_tok2vec(
     transformer: Model[list[Doc], FullTransformerBatch], pooling: Model[Ragged, Floats2d], grad_factor: float = 1.0
 ) -> Tok2Vec:
-    """What nlp.replace_listeners sets in place of a listener of spacy-transformers: a transformer that is not shared.
+    """A transformer that is not shared, which nlp.replace_listeners sets in place of a listener of spacy-transformers.
 
     transformer: spacy_ner_arch.TransformerModel.v1.
-    pooling, grad_factor: those of the listener. The pooling of a word has one vector to pool.
+    pooling, grad_factor: those of the listener. It gets a single vector for each word.
     """
     return chain(chain(transformer, split_trf_batch()), trfs2arrays(pooling, grad_factor))

@@ -43,9 +43,10 @@ def vote(
     """Combine the entities that the systems propose for a document. Returns them in order and without overlaps.
 
     For each proposed span, the score of a label is the sum of the weights of the systems that propose it, times the
-    probability of the label in the model. The score of no entity is the same for the other systems that have annotated
-    the span. A span gets the label with the highest score (in a tie, the one proposed first) if this is higher than the
-    score of no entity. Of overlapping spans, those with the greatest sum of log odds are chosen.
+    probability of the label in the model. The score of no entity is the sum of the weights of the other systems that
+    have annotated the span, times the probability of no entity. A span gets the label with the highest score (in a tie,
+    the one proposed first) if this is higher than the score of no entity. Of overlapping spans, those with the greatest
+    sum of log odds are chosen.
 
     weights: weight of each system, above 0.
     model: None for a majority vote, with equal probabilities. A span that the model cannot score also gets equal

@@ -30,7 +30,7 @@ def report(
     code: Path | None = CODE,
     use_gpu: int = GPU_ID,
 ) -> None:
-    """Write one html page about the predictions of a trained pipeline.
+    """Write one html page about the predictions of a pipeline.
 
     It shows scores of entities, spans and relations, confusions, calibration of the probabilities, thresholds, learned
     transitions, the training curve and the worst errors.
