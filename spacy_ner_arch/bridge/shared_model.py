@@ -32,7 +32,7 @@ class SharedModel(Model[InT, OutT]):
         return self
 
     def check_loaded(self) -> None:
-        """Raise an error if what was loaded does not fit together. For subclasses."""
+        """Raise an error if the loaded parts do not fit together. Subclasses override this method."""
 
 
 def _loading() -> tuple[str, str]:

@@ -17,14 +17,7 @@ from wasabi import msg
 
 from .messages import fail
 from .options import CODE, GPU_ID
-from .pipelines import (
-    check_corpora,
-    check_word_vectors,
-    config_text,
-    corpus_paths,
-    naming_long_texts,
-    parse_config,
-)
+from .pipelines import check_corpora, check_word_vectors, config_text, corpus_paths, naming_long_texts, parse_config
 from .train_output import check_pipelines, find_checkpoint, locked_folder
 
 

@@ -12,14 +12,7 @@ from spacy.util import load_model_from_config, registry, resolve_dot_names
 
 from ..annotation.layers import assigning
 from ..training.checks import unknown_settings
-from .pipelines import (
-    check_corpora,
-    check_word_vectors,
-    config_text,
-    corpus_paths,
-    naming_long_texts,
-    parse_config,
-)
+from .pipelines import check_corpora, check_word_vectors, config_text, corpus_paths, naming_long_texts, parse_config
 
 PARTS = ("train", "dev")
 
