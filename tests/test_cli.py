@@ -179,6 +179,38 @@ def test_evaluate_relations(tmp_path):
         assert (scores.get("ents_f") is not None) == (model == "both" and not options)
 
 
+def test_evaluate_by_a_field_scores_the_documents_of_each_value(joint, tmp_path):
+    docs = load_docs(joint / "gold.spacy")
+    for doc, source in zip(docs, ("news", "news", "blog", 7, None), strict=True):
+        if source is not None:
+            doc.user_data["source"] = source
+    docs[2].set_ents([Span(docs[2], 0, 1, label="LOC")])  # a false gold entity
+    gold, scores = tmp_path / "gold.spacy", tmp_path / "scores.json"
+    DocBin(docs=docs, store_user_data=True).to_disk(gold)
+    output = run_in_line("evaluate", joint / "model", gold, "--by", "source", "-o", scores)
+    assert "ents by source" in output and "rel by source" in output and "spans_a/b by source" in output
+    found = srsly.read_json(scores)
+    groups = found["by"]["source"]
+    assert [(value, group["documents"]) for value, group in groups.items()] == [
+        ("news", 2),
+        ("blog", 1),
+        ("7", 1),
+        ("(none)", 1),
+    ]
+
+    def micro(tables):
+        rows = [(row["f1"], row["support"]) for row in tables["ents_table"] if row["name"] == "micro avg"]
+        return rows[0] if rows else (None, 0)
+
+    assert micro(groups["blog"]) == (0.0, 1) and micro(groups["news"])[0] == 1.0
+    assert sum(micro(group)[1] for group in groups.values()) == micro(found)[1]
+    assert "news 2 100.00" in output and "blog 1 0.00 0.00 0.00 1" in output
+    output = run_in_line("evaluate", joint / "model", gold, "--by", "sorce", code=1)
+    assert "no document has the field 'sorce'. Fields of the corpus: source." in output
+    output = run_in_line("evaluate", joint / "model", gold, "--by", "source", "--gold-preproc", "--gold-trees", code=1)
+    assert "leave it out" in output
+
+
 def test_evaluate_says_why_no_relation_is_found(tmp_path):
     nlp = make_nlp()
     nlp.add_pipe("relation_extractor", config={"candidates": DOCUMENT_PAIRS})

@@ -1,15 +1,18 @@
 """`ner-arch evaluate`: scores per label of entities, spans and relations."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import srsly
 from spacy.language import Language
 from spacy.training import Example
+from spacy.vocab import Vocab
 from typer import Argument, Option
 from wasabi import msg
 
 from ..annotation.layers import assigning, count_layers, spans_layer, symmetric_labels, without_layer
+from .evaluate_fields import as_json, check_fields, print_groups, rows_as_json, score_groups
 from .messages import fail, print_scores, writing
 from .options import CODE, GPU_ID, MODEL
 from .pipelines import (
@@ -42,6 +45,7 @@ def evaluate(
         help="Find relations between gold entities in gold sentences; the default if no component finds entities",
     ),
     gold_trees: bool = Option(False, "--gold-trees", help="Give the components gold dependency trees"),
+    by: list[str] = Option([], "--by", help="Field of the documents: score those with the same value, too"),
     displacy_path: Path | None = Option(
         None,
         "--displacy-path",
@@ -56,19 +60,21 @@ def evaluate(
     """Evaluate a trained pipeline.
 
     Prints precision, recall, F1 and support per label, with averages, for the entities, spans and relations that the
-    pipeline sets. The JSON file has spaCy's score keys, between 0 and 1, and the tables. The html pages show the
-    predictions that were scored.
+    pipeline sets; with --by, also the micro averages of the documents with the same value of a field. The JSON file has
+    spaCy's score keys, between 0 and 1, and the tables. The html pages show the predictions that were scored.
     """
     from spacy.scorer import Scorer
 
-    from ..formats import find_docbins
+    from ..formats import find_docbins, read_docbins
     from ..formats.files import write_text
 
-    if output is not None:
-        try:
+    try:
+        if output is not None:
             check_output(output, find_docbins(corpus))
-        except ValueError as error:
-            fail("Cannot evaluate", error)
+        if by:
+            check_fields(by, read_docbins(corpus, Vocab()))
+    except ValueError as error:
+        fail("Cannot evaluate", error)
     nlp = load(model, use_gpu, code)
     extractors: list[Any] = [
         pipe for name, pipe in nlp.pipeline if nlp.get_pipe_meta(name).factory == "relation_extractor"
@@ -76,6 +82,8 @@ def evaluate(
     copied = choose_copied(nlp, gold_entities, gold_trees, finds_relations=bool(extractors))
     if gold_preproc and extractors:
         msg.fail("--gold-preproc would lose the gold relations, which spaCy drops: leave it out", exits=1)
+    if gold_preproc and by:
+        msg.fail("--gold-preproc would lose the fields of --by, which spaCy drops: leave it out", exits=1)
     nlp.select_pipes(disable=setters(nlp, copied))  # so that they are not scored
     try:
         examples = predict_corpus(nlp, corpus, copied, gold_preproc)
@@ -87,7 +95,9 @@ def evaluate(
     if examples and not any(count_layers(eg.predicted) for eg in examples):
         msg.warn(f"The pipeline sets no entities, spans or relations: all gold ones count as missed ({nlp.pipe_names})")
     scores = Scorer(nlp).score(examples)
-    tables = make_tables(nlp, examples, scores, has_extractors=bool(extractors), gold_entities="ents" in copied)
+    make = partial(make_tables, nlp, scores=scores, has_extractors=bool(extractors), gold_entities="ents" in copied)
+    tables = make(examples)
+    groups = {field: score_groups(field, examples, make) for field in by}
     if not any(tables.values()):
         warn_of_no_comparison(corpus, examples)
     for name, rows in tables.items():
@@ -97,11 +107,15 @@ def evaluate(
         layer = LAYERS.get(name) or spans_layer(name.removeprefix("spans_").removesuffix("_table"))
         if rows and (missing := without_layer((eg.reference for eg in examples), layer)):
             msg.warn(f"{missing} of {len(examples)} documents have no gold {layer} and are not scored")
+    for field, values in groups.items():
+        print_groups(field, values, list(tables))
     report_misaligned(nlp, examples)
     if output is not None:
-        as_json = {name: [row._asdict() for row in rows] for name, rows in tables.items()}
+        scores |= rows_as_json(tables)
+        if groups:
+            scores["by"] = {field: as_json(values) for field, values in groups.items()}
         with writing(output):
-            write_text(output, [srsly.json_dumps({**scores, **as_json}, indent=2)])
+            write_text(output, [srsly.json_dumps(scores, indent=2)])
         msg.good(f"Saved scores to {output}")
     if displacy_path is not None:
         write_displacy(nlp, examples[:displacy_limit], displacy_path)

@@ -71,8 +71,13 @@ def wrap(details: object) -> str:
     )
 
 
+def percent(row: "Row") -> list[str]:
+    """Precision, recall and F1 in percent."""
+    return [f"{100 * value:.2f}" for value in (row.precision, row.recall, row.f1)]
+
+
 def print_scores(rows: Sequence["Row"]) -> None:
     """Print precision, recall and F1 in percent, and support."""
     if rows:
-        percent = [(row.name, *(f"{100 * value:.2f}" for value in row[1:4]), row.support) for row in rows]
-        Printer().table(percent, header=("", "P", "R", "F", "support"), aligns=("l", "r", "r", "r", "r"))
+        lines = [(row.name, *percent(row), row.support) for row in rows]
+        Printer().table(lines, header=("", "P", "R", "F", "support"), aligns=("l", "r", "r", "r", "r"))
