@@ -52,10 +52,11 @@ def test_calibration_reads_the_development_corpus_as_training_does(tmp_path, mon
     nlp.config["corpora"]["dev"]["path"] = str(path)
     seen = []
     shim = nlp.get_pipe("sequence_ner").shim
-    monkeypatch.setattr(shim, "calibrate", lambda batches: seen.append(sum(len(b.lengths) for _, b in batches)))
-    for limit in (1, 0):
+    monkeypatch.setattr(shim, "calibrate", lambda batches: seen.append([n for _, b in batches for n in b.lengths]))
+    for limit in (1, 2, 0):
         create_calibrate(limit=limit)(nlp)
-    assert seen == [1, len(examples)]
+    lengths = [len(eg.reference) for eg in examples]
+    assert seen == [lengths[:1], [lengths[0], lengths[len(lengths) // 2]], lengths]  # even over a sorted corpus
 
 
 def fit(nlp, examples, steps=80, **settings):

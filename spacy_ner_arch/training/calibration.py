@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,7 +32,8 @@ def create_calibrate(path: Path | None = None, limit: int = 1000) -> Callable[[L
 
     path: held-out corpus in .spacy format, which is read with the settings of the development corpus; null for the
         development corpus itself.
-    limit: maximum number of examples to use; 0 for all. A sample is enough, since only one number is fitted.
+    limit: maximum number of examples to use, sampled evenly over the corpus; 0 for all. A sample is enough, since only
+        one number is fitted.
     Source: Guo et al. 2017.
     """
     return partial(calibrate, path, limit)
@@ -47,7 +47,10 @@ def calibrate(path: Path | None, limit: int, nlp: Language) -> Language:
         return nlp
     corpus = held_out_corpus(config, path)
     for name in due:
-        examples = islice(corpus(nlp), limit if limit > 0 else None)
+        # A corpus may be sorted, by source or by length, so the first examples are no sample.
+        examples = list(corpus(nlp))
+        number = min(limit, len(examples)) if limit > 0 else len(examples)
+        examples = [examples[i * len(examples) // number] for i in range(number)]
         pipe: Any = nlp.get_pipe(name)
         pipe.shim.calibrate(held_out_batches(nlp, name, examples))
     return nlp
