@@ -15,7 +15,8 @@ from spacy_ner_arch.annotation import graph_decoding
 from spacy_ner_arch.annotation.alternatives import entities_and_alternatives, span_gains
 from spacy_ner_arch.annotation.candidates import EntityPairs
 from spacy_ner_arch.annotation.graph_decoding import Graph, best_items, choose
-from spacy_ner_arch.annotation.relation_decoding import PairRules, choose_graph, score_pairs
+from spacy_ner_arch.annotation.relation_decoding import choose_graph, score_pairs
+from spacy_ner_arch.annotation.relation_rules import RelationRules
 from spacy_ner_arch.pipes.relation_extractor import DEFAULT_MODEL
 
 DOCUMENT = {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "document"}
@@ -198,21 +199,22 @@ def make_doc(nlp, found, alternatives=(), words=8):
     return doc
 
 
-def decode(nlp, doc, probabilities, default=0.01):
+def decode(nlp, doc, probabilities, default=0.01, times=1):
     """Annotate a document, given the probabilities of classes: {(start of one, start of other, its label): {class: p}}.
 
-    Pairs are named by the starts and labels of both entities.
+    Pairs are named by the starts and labels of both entities. times: occurrences of the document in the batch.
     """
     pipe = nlp.get_pipe("relation_extractor")
-    candidates = pipe.find_items_to_predict([doc])[0]
-    names = [label + "^-1" * inverse for label, inverse in pipe.classes]
+    items = pipe.find_items_to_predict([doc] * times)
+    candidates = items[0]
+    names = [label + "^-1" * inverse for label, inverse in pipe.rules.classes]
     yes = np.full((len(candidates.pairs), len(names)), default)
     for row, pair in enumerate(candidates.pairs.tolist()):
         first, second = (candidates.entities[i] for i in pair)
         for name, p in probabilities.get((first.start, first.label_, second.start, second.label_), {}).items():
             yes[row, names.index(name)] = p
     no = 1 - yes if pipe.cfg["multi_label"] else np.repeat(1 - yes.sum(1, keepdims=True), len(names), axis=1)
-    pipe.set_annotations([doc], ([candidates], [(np.log(yes), np.log(no))]))
+    pipe.set_annotations([doc] * times, (items, [(np.log(yes), np.log(no))] * times))
     return entities(doc), relations(doc)
 
 
@@ -287,9 +289,9 @@ class Salted(str):
 def scored_pairs(rules, seed):
     """All pairs of nine entities, most of them probably related in two ways."""
     doc = make_doc(spacy.blank("en"), [(i, i + 1, "PER", 0.9) for i in range(9)], words=9)
-    candidates = EntityPairs("document")(doc).with_types(["PER"])
+    candidates = EntityPairs("document")(doc).for_model(["PER"])._replace(scores=np.ones(9))
     yes = np.random.default_rng(seed).normal(1, 1, (len(candidates.pairs), len(rules.classes)))
-    return doc, score_pairs(candidates, yes, np.zeros_like(yes), np.ones(9), rules)
+    return doc, score_pairs(candidates, yes, np.zeros_like(yes), rules)
 
 
 @pytest.mark.parametrize("steps", [100, graph_decoding.MOST_STEPS])
@@ -298,7 +300,7 @@ def test_relations_under_many_rules_are_the_same_in_every_run(steps, seed, monke
     """Exact in few steps, and independent of the hashes of labels where the search ends early."""
     monkeypatch.setattr(graph_decoding, "MOST_STEPS", steps)
     knows, leads = Salted("KNOWS"), Salted("LEADS")
-    rules = PairRules([(leads, False), (knows, False)], [None, None], [knows], False, 0.0, [leads, knows], [leads])
+    rules = RelationRules([leads, knows], [knows], one_head=[leads, knows], one_tail=[leads])
     found = []
     for salt in range(6):
         monkeypatch.setattr(Salted, "salt", salt)
@@ -397,6 +399,14 @@ def test_alternatives_without_probabilities_are_refused():
         ValueError, match=r"relation_extractor: doc.spans\[\"alternatives\"\].*has 1 spans, but .* 0 prob"
     ):
         nlp.get_pipe("relation_extractor").predict([doc])
+
+
+def test_a_document_may_occur_twice_in_a_batch():
+    """Writing its entities the first time must not change the pairs of the second time."""
+    nlp = make_nlp(type_pairs={"LIVES_IN": [["PER", "LOC"]]})
+    doc = make_doc(nlp, [(0, 1, "ORG", 0.5), (4, 5, "LOC", 0.9)], [(0, 1, "PER", 0.45)])
+    both = {(0, label, 4, "LOC"): {"LIVES_IN": 0.97} for label in ("ORG", "PER")}
+    assert decode(nlp, doc, both, times=2) == ([(0, 1, "PER"), (4, 5, "LOC")], [(0, 1, 4, 5, "LIVES_IN")])
 
 
 def test_documents_without_pairs_stay():
@@ -537,7 +547,7 @@ def test_learned_type_pairs_of_labels_that_were_not_given_are_no_fault():
     pipe = nlp.get_pipe("relation_extractor")
     with pytest.warns(UserWarning, match="gold labels that the component does not have"):
         pipe.initialize(lambda: related_examples(nlp), labels=["WITH"])
-    assert pipe.labels == ("WITH",) and pipe.type_pairs("WITH") == {("PER", "PER")}
+    assert pipe.labels == ("WITH",) and pipe.rules.allowed_types("WITH") == {("PER", "PER")}
 
 
 def test_missing_alternatives_are_reported():

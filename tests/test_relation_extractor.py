@@ -278,7 +278,8 @@ def test_candidates():
     found = create_entity_pairs(within="document")(doc)
     assert found.pairs.tolist() == [[0, 1], [0, 2], [1, 0], [1, 2], [2, 0], [2, 1]]
     assert found.regions.tolist() == [[0, 4], [0, 8], [0, 4], [0, 8], [0, 8], [0, 8]]
-    assert found.bounds.tolist() == [[0, 2], [3, 4], [6, 7]]
+    assert found.for_model(["L"]).bounds.tolist() == [[0, 2], [3, 4], [6, 7]]
+    assert found.for_model(["L"]).types.tolist() == [0, 1, 1]
     assert create_entity_pairs()(doc).pairs.tolist() == [[0, 1], [1, 0]]
     assert create_entity_pairs("document", max_distance=2)(doc).pairs.tolist() == [[0, 1], [1, 0], [1, 2], [2, 1]]
     doc.spans["sc"] = [Span(doc, 1, 2, "Y"), Span(doc, 0, 2, "X"), Span(doc, 0, 2, "Y")]
@@ -373,7 +374,7 @@ def test_candidates_equal_their_definition(doc, within, max_distance, spans_key)
     found = create_entity_pairs(within, max_distance, spans_key)(doc)
     assert [(span.start, span.end, span.label_) for span in found.entities] == spans
     assert np.concatenate([found.pairs, found.regions], axis=1).tolist() == expected
-    assert found.pairs.dtype == found.regions.dtype == found.bounds.dtype == np.int64
+    assert found.pairs.dtype == found.regions.dtype == found.for_model([]).bounds.dtype == np.int64
 
 
 def test_candidates_are_generated_once_per_document():
@@ -611,7 +612,7 @@ def test_a_wrong_entity_with_probability_1_is_not_right():
     gold.set_ents([Span(gold, 0, 1, "PER")])
     found.set_ents([Span(found, 0, 1, "LOC"), Span(found, 3, 4, "LOC")])
     found.ents[0]._.score = 1.0
-    assert span_scores(found, found.ents).tolist() == [1, 1]
+    assert span_scores(found, found.ents).tolist() == [1, np.inf]
     assert count_as_right(Example(found, gold), found.ents).tolist() == [False, True]
 
 
@@ -735,6 +736,17 @@ def test_learned_type_pairs(tmp_path):
     nlp.to_disk(tmp_path)
     loaded = spacy.load(tmp_path).get_pipe("relation_extractor")
     assert len(loaded.find_items(predict(nlp, examples)[2:3])[0].pairs) == 1
+
+
+def test_type_pairs_are_learned_of_the_labels_that_the_component_learns():
+    nlp = make_nlp(type_pairs="learned")
+    nlp.config["initialize"]["components"] = {"relation_extractor": {"labels": ["LIVES_IN"]}}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        nlp.initialize(lambda: related_examples(nlp))
+    pipe = nlp.get_pipe("relation_extractor")
+    assert pipe.cfg["type_pairs"] == [["PER", "LOC"]] and pipe.labels == ("LIVES_IN",)
+    assert any("does not have count as negative: ['LEFT', 'WITH', 'WORKS_FOR']" in str(w.message) for w in caught)
 
 
 def test_learned_type_pairs_grow_in_another_initialization():
@@ -1090,7 +1102,7 @@ def chosen(nlp, odds, spans, words=5):
     doc.set_ents([Span(doc, *span) for span in spans])
     odds = np.array(odds, dtype="f")
     yes, no = -np.logaddexp(0, -odds), -np.logaddexp(0, odds)
-    pipe.set_annotations([doc], (pipe.find_items([doc]), [(yes, no)]))
+    pipe.set_annotations([doc], (pipe.find_items_to_predict([doc]), [(yes, no)]))
     return relations(doc)
 
 
@@ -1121,7 +1133,7 @@ def test_symmetric_labels_get_the_average_of_both_orders(multi_label):
     pipe = nlp.get_pipe("relation_extractor")
     doc = Doc(nlp.vocab, words=["w"] * 5)
     doc.set_ents([Span(doc, i, i + 1, "PER") for i in (0, 2, 4)])
-    found = pipe.find_items([doc])[0].select(np.array([0, 1, 2, 3, 5]))  # the last pair has no reverse
+    found = pipe.find_items_to_predict([doc])[0].select(np.array([0, 1, 2, 3, 5]))  # the last pair has no reverse
     pairs = found.pairs.tolist()
     turned = [pairs.index([tail, head]) if [tail, head] in pairs else i for i, (head, tail) in enumerate(pairs)]
     assert reverse_rows(found).tolist() == turned and turned[4] != 4 and len({*turned} & {1, 3}) > 0
@@ -1131,7 +1143,7 @@ def test_symmetric_labels_get_the_average_of_both_orders(multi_label):
     if not multi_label:
         shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
         yes, no = shares[:, 1:], np.repeat(shares[:, :1], 2, axis=1)
-    _, _, odds, probabilities = score_pairs(found, np.log(yes), np.log(no), np.ones(3), pipe._rules())
+    _, _, odds, probabilities = score_pairs(found, np.log(yes), np.log(no), pipe.rules)
     for i, other in enumerate(turned):
         assert probabilities[i, 0] == pytest.approx(yes[i, 0])
         assert odds[i, 0] == pytest.approx(np.log(yes[i, 0] / no[i, 0]))
@@ -1147,7 +1159,7 @@ def test_calibration_changes_no_relation(multi_label):
     pipe = nlp.get_pipe("relation_extractor")
     doc = Doc(nlp.vocab, words=["w"] * 7)
     doc.set_ents([Span(doc, i, i + 1, "PER") for i in (0, 2, 4, 6)])
-    items = pipe.find_items([doc])
+    items = pipe.find_items_to_predict([doc])
 
     def found(logits, temperature):
         scores = torch.from_numpy(logits / temperature)
@@ -1174,7 +1186,7 @@ def test_a_relation_is_as_uncertain_as_its_entities(multi_label, expected):
     doc = Doc(nlp.vocab, words=["w"] * 3)
     doc.set_ents([Span(doc, i, i + 1, "PER") for i in (0, 2)])
     doc.ents[0]._.score = 0.8  # the other one is certain
-    candidates = pipe.find_items([doc])[0]
+    candidates = pipe.find_items_to_predict([doc])[0]
     yes = np.array([[0.7, 0.1], [0.6, 0.1]])
     no = 1 - yes if multi_label else np.repeat(1 - yes.sum(1, keepdims=True), 2, axis=1)
 
@@ -1193,7 +1205,7 @@ def test_a_relation_of_spans_counts_their_probabilities():
     doc = Doc(nlp.vocab, words=["w"] * 3, sent_starts=[True, False, False])
     doc.spans["sc"] = [Span(doc, 0, 1, "PER"), Span(doc, 0, 2, "PER")]
     doc.spans["sc"].attrs["scores"] = np.array([0.5, 0.9])
-    candidates = pipe.find_items([doc])[0]
+    candidates = pipe.find_items_to_predict([doc])[0]
     yes = np.array([[0.8], [0.3]])
     pipe.set_annotations([doc], ([candidates], [(np.log(yes), np.log(1 - yes))]))
     assert [relation.score for relation in doc._.relations] == pytest.approx([0.8 * 0.5 * 0.9])
@@ -1211,7 +1223,7 @@ def test_the_probability_of_an_entity_is_that_of_where_it_comes_from(key, expect
     doc.ents[0]._.score = 0.4
     doc.spans["sc"], doc.spans["given"] = spans, spans
     doc.spans["sc"].attrs["scores"] = np.array([0.5, 0.9])
-    candidates = pipe.find_items([doc])[0]
+    candidates = pipe.find_items_to_predict([doc])[0]
     yes = np.array([[0.8], [0.3]])
     pipe.set_annotations([doc], ([candidates], [(np.log(yes), np.log(1 - yes))]))
     assert [relation.score for relation in doc._.relations] == pytest.approx([expected])
@@ -1251,7 +1263,7 @@ def test_relations_of_other_labels_stay():
     doc.set_ents([Span(doc, *span) for span in PEOPLE])
     doc._.relations = [(*doc.ents, "LIKES"), (*doc.ents, "KNOWS")]
     pipe = nlp.get_pipe("relation_extractor")
-    pipe.set_annotations([doc], (pipe.find_items([doc]), [(np.full((2, 1), -9.0), np.full((2, 1), -0.1))]))
+    pipe.set_annotations([doc], (pipe.find_items_to_predict([doc]), [(np.full((2, 1), -9.0), np.full((2, 1), -0.1))]))
     assert relations(doc) == [(0, 1, 2, 3, "KNOWS")]
 
 
@@ -1606,13 +1618,13 @@ def test_marks():
     vocab = spacy.blank("en").vocab
     doc = Doc(vocab, words=list("abcdefgh"))
     doc.set_ents([Span(doc, 2, 4, "P"), Span(doc, 5, 6, "L")])
-    found = create_entity_pairs("document")(doc)._replace(types=np.array([1, 2]))
+    found = create_entity_pairs("document")(doc).for_model(["P", "L"])
     (first, (head, tail), types), (second, _, turned) = mark(doc, found, ["<", ">", "[", "]"], 1)
     assert first.text.strip() == "b < c d > e [ f ] g" and (first[head].text, first[tail].text) == ("<", "[")
     assert second.text.strip() == "b [ c d ] e < f > g"
     assert types.tolist() == [1, 2] and turned.tolist() == [2, 1]
     doc.spans["sc"] = [Span(doc, 2, 4, "P"), Span(doc, 3, 4, "L")]
-    nested = create_entity_pairs("document", spans_key="sc")(doc)._replace(types=np.array([1, 2]))
+    nested = create_entity_pairs("document", spans_key="sc")(doc).for_model(["P", "L"])
     assert [copy.text.strip() for copy, *_ in mark(doc, nested, ["<", ">", "[", "]"], 1)] == [
         "b < c [ d ] > e",
         "b [ c < d > ] e",
@@ -1639,6 +1651,6 @@ def test_probabilities_of_spans_in_several_layers():
     doc.spans["sc"] = SpanGroup(doc, attrs={"scores": [0.5]}, spans=[span])
     doc.spans["z"] = [span]
     assert span_scores(doc, [span]).tolist() == span_scores(doc, [span], "sc").tolist() == [0.5]
-    assert span_scores(doc, [span], "z").tolist() == [1.0]
+    assert span_scores(doc, [span], "z").tolist() == [np.inf]
     doc.set_ents([span])
-    assert span_scores(doc, [span]).tolist() == [1.0]
+    assert span_scores(doc, [span]).tolist() == [np.inf]

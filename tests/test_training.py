@@ -408,7 +408,7 @@ def test_an_untrained_pipeline_takes_all_settings_of_its_config(tmp_path):
         "sequence_ner": {"scheme": "BIO"},
     }
     nlp = spacy.load(tmp_path, config={"components": settings})
-    assert nlp.get_pipe("sequence_ner").cfg["scheme"] == "BIO" and nlp.get_pipe("relation_extractor").unordered
+    assert nlp.get_pipe("sequence_ner").cfg["scheme"] == "BIO" and nlp.get_pipe("relation_extractor").rules.unordered
     nlp.initialize(lambda: related_examples(nlp))
     assert nlp.get_pipe("relation_extractor").cfg["type_pairs"]
 
@@ -428,7 +428,7 @@ def test_learned_type_pairs_and_the_config(tmp_path):
     assert learned["type_pairs"] and load("learned", "learned")[1] == learned["type_pairs"]
     assert load("learned", [["PER", "LOC"]])[1] == [["PER", "LOC"]]
     free, pairs = load("learned", "all")
-    assert pairs is None and free.get_pipe("relation_extractor").type_pairs() is None
+    assert pairs is None and free.get_pipe("relation_extractor").rules.allowed_types() is None
     free.to_disk(tmp_path / "free")
     for folder, value in (("free", "learned"), ("learned", "learned_by_label")):
         with pytest.raises(ValueError, match=f"type_pairs cannot be changed after training: .* is '{value}' in the"):
@@ -497,7 +497,7 @@ def test_symmetric_labels_that_are_added_after_training(tmp_path):
         nlp.to_disk(folder)
         for symmetric in (["WITH", "LEFT"], ["LEFT", "WITH"], ["MARRIED", "LEFT", "WITH"]):
             loaded = spacy.load(folder, config={"components.relation_extractor.symmetric": symmetric})
-            assert loaded.get_pipe("relation_extractor").classes == pipe.classes
+            assert loaded.get_pipe("relation_extractor").rules == pipe.rules
             assert loaded.get_pipe("relation_extractor").cfg["symmetric"] == ["WITH", "LEFT", "MARRIED"]
         for symmetric in ([], ["WITH"], ["WITH", "LEFT", "BORN_IN"]):
             with pytest.raises(ValueError, match=r"symmetric cannot be changed .* was \['LEFT', 'MARRIED', 'WITH'\]"):

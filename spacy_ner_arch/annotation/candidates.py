@@ -22,51 +22,39 @@ class Candidates(NamedTuple):
     entities: in the order of the text.
     pairs: (P, 2) int64, head and tail as indices into `entities`.
     regions: (P, 2) int64, the tokens [start, end) from which a pair is classified, such as the sentences that it spans.
-    types: (E,) int64, numbers of the entity types for the model; see `with_types`.
+    bounds: (E, 2) int64, first token and exclusive end of the entities; see `for_model`.
+    types: (E,) int64, numbers of the entity types for the model; see `for_model`.
+    scores: (E,), probabilities of the entities, inf for certain ones; empty in training.
     """
 
     entities: Sequence[Span]
     pairs: np.ndarray
     regions: np.ndarray
+    bounds: np.ndarray = np.zeros((0, 2), dtype=np.int64)
     types: np.ndarray = np.zeros(0, dtype=np.int64)
-
-    @property
-    def bounds(self) -> np.ndarray:
-        """(E, 2) int64, first token and exclusive end of the entities."""
-        return token_bounds(self.entities)
+    scores: np.ndarray = np.zeros(0)
 
     def select(self, kept: np.ndarray) -> "Candidates":
         """Select pairs by index or mask; keep all entities."""
         return self._replace(pairs=self.pairs[kept], regions=self.regions[kept])
 
-    def with_types(self, names: Sequence[str]) -> "Candidates":
-        """Add the numbers of the entity types: from 1 in the order of the names, 0 for other types."""
+    def for_model(self, names: Sequence[str]) -> "Candidates":
+        """Add the bounds of the entities and the numbers of their types: from 1 in the order of the names, 0 for other
+        types."""
         numbers = {name: i for i, name in enumerate(names, start=1)}
         types = np.array([numbers.get(span.label_, 0) for span in self.entities], dtype=np.int64)
-        return self._replace(types=types)
+        return self._replace(bounds=token_bounds(self.entities), types=types)
 
-    def in_words(self, words: Words) -> "CandidateWords":
-        """Convert token indices to word indices. An entity of white space only becomes the word after it."""
+    def in_words(self, words: Words) -> "Candidates":
+        """Convert bounds and regions from token indices to word indices. An entity of white space only becomes the word
+        after it."""
         starts, ends = words.from_tokens(self.bounds).T
         starts = starts.clip(max=max(0, len(words) - 1))
         bounds = np.stack([starts, np.maximum(ends, starts + 1)], axis=1)
         low, high = bounds[self.pairs, 0].min(1), bounds[self.pairs, 1].max(1)
         begins, stops = words.from_tokens(self.regions).T
         regions = np.stack([np.minimum(begins, low), np.maximum(stops, high)], axis=1)
-        return CandidateWords(bounds, self.pairs, regions, self.types)
-
-
-class CandidateWords(NamedTuple):
-    """`Candidates` with word indices, for a document with white space.
-
-    bounds: (E, 2) int64, first word and exclusive end of the entities.
-    Other fields: as for `Candidates`, with the words of the regions.
-    """
-
-    bounds: np.ndarray
-    pairs: np.ndarray
-    regions: np.ndarray
-    types: np.ndarray
+        return self._replace(bounds=bounds, regions=regions)
 
 
 def token_bounds(spans: Sequence[Span]) -> np.ndarray:

@@ -135,12 +135,12 @@ def scored_spans(group: SpanGroup) -> list[tuple[Span, float | None]]:
 
 
 def span_scores(doc: Doc, spans: Sequence[Span], key: str | None = None) -> np.ndarray:
-    """(n,) probabilities of spans that are in doc.ents or doc.spans; 1 for those without a probability.
+    """(n,) probabilities of spans that are in doc.ents or doc.spans; inf for those without one, which are certain.
 
     key: see `find_scores`.
     """
     found = find_scores(doc, spans, key)
-    return np.array([1.0 if score is None else score for score in found], dtype=np.float64)
+    return np.array([np.inf if score is None else score for score in found], dtype=np.float64)
 
 
 def find_scores(doc: Doc, spans: Sequence[Span], key: str | None = None) -> list[float | None]:

@@ -4,43 +4,17 @@ Letters: P pairs, C classes.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from spacy.tokens import Doc
 
-from .alternatives import entities_and_alternatives, set_entities, span_gains
+from .alternatives import set_entities, span_gains
 from .candidates import Candidates, reverse_rows
 from .graph_decoding import Graph, choose
-from .pair_classes import PairClass
+from .relation_rules import RelationRules
 from .relations import Relation
-from .type_pairs import may_have
-
-
-class PairRules(NamedTuple):
-    """Constraints on the relations of a document.
-
-    classes: classes of the model, in order.
-    type_pairs: for each class, the types of head and tail that its label may have; None for all.
-    symmetric: labels that hold in both directions.
-    multi_label: whether a pair may have several classes.
-    threshold: minimum log odds.
-    one_head, one_tail: labels of which an entity has at most one head, or at most one tail; for `choose_graph`.
-    """
-
-    classes: Sequence[PairClass]
-    type_pairs: Sequence[set[tuple[str, str]] | None]
-    symmetric: Collection[str]
-    multi_label: bool
-    threshold: float
-    one_head: Collection[str] = ()
-    one_tail: Collection[str] = ()
-
-    @property
-    def is_symmetric(self) -> np.ndarray:
-        """(C,) bool."""
-        return np.array([label in self.symmetric for label, _ in self.classes])
 
 
 class ScoredPairs(NamedTuple):
@@ -57,16 +31,14 @@ class ScoredPairs(NamedTuple):
     probabilities: np.ndarray
 
 
-def score_pairs(
-    candidates: Candidates, yes: np.ndarray, no: np.ndarray, entity_scores: np.ndarray, rules: PairRules
-) -> ScoredPairs:
+def score_pairs(candidates: Candidates, yes: np.ndarray, no: np.ndarray, rules: RelationRules) -> ScoredPairs:
     """Combine the scores of pairs and entities. Symmetric labels get the mean log odds of a pair and its reverse.
 
     The temperature scales log odds, and so their mean, but not the mean of probabilities. With log odds, calibration
     does not change the choice between pairs.
 
+    candidates: with the probabilities of their entities.
     yes, no: log probabilities (P, C) that the label holds, and that no label (or not this label) holds.
-    entity_scores: (E,), probabilities of the entities.
     """
     symmetric = rules.is_symmetric
     reverse = np.arange(len(candidates.pairs))
@@ -78,11 +50,11 @@ def score_pairs(
         either = np.logaddexp(yes, no)
         either = np.logaddexp(either, either[reverse]) - np.log(2)
         yes = np.where(symmetric, either - np.logaddexp(0, -odds), yes)
-    both_right = entity_scores[candidates.pairs].prod(1)[:, None]
+    both_right = np.minimum(candidates.scores, 1)[candidates.pairs].prod(1)[:, None]  # a certain entity has inf
     return ScoredPairs(candidates, reverse, odds, np.exp(yes) * both_right)
 
 
-def choose_pairs(pairs: ScoredPairs, rules: PairRules) -> np.ndarray:
+def choose_pairs(pairs: ScoredPairs, rules: RelationRules) -> np.ndarray:
     """(P, C) bool: the classes of each pair, chosen independently of other pairs."""
     odds = pairs.odds
     allowed = _are_allowed(pairs.candidates, rules)
@@ -95,13 +67,13 @@ def choose_pairs(pairs: ScoredPairs, rules: PairRules) -> np.ndarray:
     return chosen & _are_stored(pairs, rules)
 
 
-def choose_graph(doc: Doc, pairs: ScoredPairs, rules: PairRules) -> tuple[np.ndarray, int]:
+def choose_graph(doc: Doc, pairs: ScoredPairs, rules: RelationRules) -> tuple[np.ndarray, int]:
     """Choose classes and entities jointly, and set the entities. Returns the classes (P, C), bool, and `inexact`.
 
     pairs: scored pairs of the entities of the document and of the alternatives to them.
     """
     candidates = pairs.candidates
-    entities, probabilities = entities_and_alternatives(doc)
+    entities, probabilities = candidates.entities, candidates.scores
     gains = pairs.odds - rules.threshold
     allowed = _are_allowed(candidates, rules) & _are_stored(pairs, rules)
     possible = np.argwhere((gains > 0) & allowed).tolist()
@@ -111,7 +83,7 @@ def choose_graph(doc: Doc, pairs: ScoredPairs, rules: PairRules) -> tuple[np.nda
             span_gains(candidates.bounds, probabilities).tolist(),
             [(span.start, span.end, span.label_) in found for span in entities],
             [range(span.start, span.end) for span in entities],
-            _costs(gains, _are_doubtful(candidates, probabilities), candidates, rules),
+            _costs(gains, _are_doubtful(candidates), candidates, rules),
             *_possible_relations(gains, pairs, rules, possible),
         )
     )
@@ -122,11 +94,12 @@ def choose_graph(doc: Doc, pairs: ScoredPairs, rules: PairRules) -> tuple[np.nda
     return chosen, choice.inexact
 
 
-def make_relations(pairs: ScoredPairs, chosen: np.ndarray, rules: PairRules) -> Iterator[Relation]:
+def make_relations(pairs: ScoredPairs, chosen: np.ndarray, rules: RelationRules) -> Iterator[Relation]:
     """The relations of the chosen classes, (P, C) bool. The earlier entity is the head of a symmetric label."""
+    classes = rules.classes
     for row, number in np.argwhere(chosen).tolist():
         head, tail = (pairs.candidates.entities[i] for i in pairs.candidates.pairs[row].tolist())
-        label, inverse = rules.classes[number]
+        label, inverse = classes[number]
         if label in rules.symmetric:
             inverse = (tail.start, tail.end) < (head.start, head.end)
         if inverse:
@@ -141,34 +114,31 @@ def overlapping(candidates: Candidates) -> np.ndarray:
     return (starts[first] < ends[second]) & (starts[second] < ends[first])
 
 
-def _are_allowed(candidates: Candidates, rules: PairRules) -> np.ndarray:
+def _are_allowed(candidates: Candidates, rules: RelationRules) -> np.ndarray:
     """(P, C) bool: whether the types of a pair are allowed for a class."""
-    columns = [
-        may_have(candidates, pair_class, pairs, rules.symmetric)
-        for pair_class, pairs in zip(rules.classes, rules.type_pairs, strict=True)
-    ]
+    columns = [rules.may_have(candidates, pair_class) for pair_class in rules.classes]
     return np.stack(columns, axis=1)
 
 
-def _are_stored(pairs: ScoredPairs, rules: PairRules) -> np.ndarray:
+def _are_stored(pairs: ScoredPairs, rules: RelationRules) -> np.ndarray:
     """(P, C) bool: False for mirrored pairs of symmetric labels, which are stored in the other order."""
     heads, tails = pairs.candidates.pairs.T
     mirrored = (heads > tails) & (pairs.reverse != np.arange(len(heads)))
     return ~(mirrored[:, None] & rules.is_symmetric)
 
 
-def _are_doubtful(candidates: Candidates, probabilities: np.ndarray) -> np.ndarray:
+def _are_doubtful(candidates: Candidates) -> np.ndarray:
     """(P,) bool: whether a probable relation that the rules forbid is evidence against the entities of a pair.
 
     It is no evidence if one of the entities is certain or has a type that the model does not know. Such an entity with
     a wrong type would remove right entities.
     """
-    doubtful = np.isfinite(probabilities) & (candidates.types > 0)
+    doubtful = np.isfinite(candidates.scores) & (candidates.types > 0)
     return doubtful[candidates.pairs].all(1)
 
 
 def _costs(
-    gains: np.ndarray, doubtful: np.ndarray, candidates: Candidates, rules: PairRules
+    gains: np.ndarray, doubtful: np.ndarray, candidates: Candidates, rules: RelationRules
 ) -> dict[tuple[int, int], float]:
     """Gain of the most probable relations of each pair of entities without rules, times -1; zeros are left out."""
     lost = np.where(doubtful[:, None], np.maximum(gains, 0.0), 0.0)
@@ -181,12 +151,13 @@ def _costs(
 
 
 def _possible_relations(
-    gains: np.ndarray, pairs: ScoredPairs, rules: PairRules, possible: list[list[int]]
+    gains: np.ndarray, pairs: ScoredPairs, rules: RelationRules, possible: list[list[int]]
 ) -> tuple[list[tuple[int, int, float]], list[list[Hashable]]]:
     """Relations (row of the pair and class) and their slots, as in Graph."""
     relations, slots = [], []
+    classes = rules.classes
     for row, number in possible:
-        label, inverse = rules.classes[number]
+        label, inverse = classes[number]
         head, tail = pairs.candidates.pairs[row].tolist()[:: -1 if inverse else 1]
         rows, heads, tails = [row], [head], [tail]
         if label in rules.symmetric:

@@ -4,20 +4,17 @@ They are stored as one list of pairs for all labels, as lists by label, or as No
 by label, a label without a list may have all pairs.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import chain
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from .by_label import ByLabel, by_label
-from .candidates import Candidates
-from .pair_classes import PairClass
 
 # Form of stored type pairs: JSON values.
 TypePairs = list[list[str]] | dict[str, list[list[str]]]
 # Form of given type pairs: pairs for all labels, or by label.
 GivenTypePairs = Iterable[Sequence[str]] | Mapping[str, Iterable[Sequence[str]]]
+# Form for looking up pairs: (type of the head, type of the tail), for all labels or by label; None for all.
+TypeSets = set[tuple[str, str]] | dict[str, set[tuple[str, str]]] | None
 
 
 def as_type_pairs(given: ByLabel) -> TypePairs:
@@ -46,58 +43,26 @@ def add_type_pairs(known: TypePairs, new: GivenTypePairs) -> None:
         raise ValueError("the type_pairs of the component are by label; give the new ones as lists by label")
 
 
-def allowed_type_pairs(known: TypePairs | None, labels: Iterable[str]) -> set[tuple[str, str]] | None:
-    """Types of head and tail that at least one of the labels may have; None for all."""
+def as_sets(known: TypePairs | None) -> TypeSets:
+    """Stored type pairs in the form for looking them up."""
     if isinstance(known, dict):
-        lists: list[Any] = [known.get(label) for label in labels]
-        known = None if not lists or None in lists else list(chain(*lists))
+        return {label: {(head, tail) for head, tail in pairs} for label, pairs in known.items()}
     return None if known is None else {(head, tail) for head, tail in known}
+
+
+def allowed_type_pairs(known: TypeSets, labels: Iterable[str]) -> set[tuple[str, str]] | None:
+    """Types of head and tail that at least one of the labels may have; None for all."""
+    if not isinstance(known, dict):
+        return known
+    sets = [known.get(label) for label in labels]
+    restricted = [pairs for pairs in sets if pairs is not None]
+    return set().union(*restricted) if sets and len(restricted) == len(sets) else None
 
 
 def types_of(known: TypePairs | None) -> set[str]:
     """All types in type pairs."""
     lists = known.values() if isinstance(known, dict) else [known or []]
     return {name for pairs in lists for pair in pairs for name in pair}
-
-
-def have_types(
-    candidates: Candidates,
-    type_pairs: Collection[tuple[str, str]] | None,
-    *,
-    inverse: bool = False,
-    any_order: bool = False,
-) -> np.ndarray:
-    """(P,) bool: whether the entities of each candidate pair have the types of one of the type pairs.
-
-    type_pairs: (type of the head, type of the tail); None for all.
-    inverse: the second entity of a candidate pair is the head.
-    any_order: either of its entities may be the head.
-    """
-    if type_pairs is None or not len(candidates.pairs):
-        return np.ones(len(candidates.pairs), dtype=bool)
-    names = sorted({span.label_ for span in candidates.entities})
-    table = np.array([[(head, tail) in type_pairs for tail in names] for head in names], dtype=bool)
-    if any_order:
-        table |= table.T
-    number = {name: i for i, name in enumerate(names)}
-    types = np.array([number[span.label_] for span in candidates.entities], dtype=np.int64)
-    heads, tails = candidates.pairs.T[::-1] if inverse else candidates.pairs.T
-    return table[types[heads], types[tails]]
-
-
-def may_have(
-    candidates: Candidates,
-    pair_class: PairClass,
-    type_pairs: Collection[tuple[str, str]] | None,
-    symmetric: Collection[str],
-) -> np.ndarray:
-    """(P,) bool: whether the entities of each candidate pair have types that are allowed for a class.
-
-    type_pairs: allowed for the label of the class, (type of the head, type of the tail); None for all.
-    symmetric: labels that hold in both directions.
-    """
-    label, inverse = pair_class
-    return have_types(candidates, type_pairs, inverse=inverse, any_order=label in symmetric)
 
 
 def _are_by_label(rows: Sequence[Any]) -> bool:

@@ -9,7 +9,7 @@ import torch
 from spacy.tokens import Doc, Span
 from thinc.api import Model
 
-from ..annotation.candidates import Candidates
+from ..annotation.candidates import Candidates, token_bounds
 from ..annotation.gold_relations import GoldPairs
 from ..annotation.head_input import HeadInput, as_input
 from ..annotation.words import find_words
@@ -133,8 +133,7 @@ def of_words(docs: Sequence[Doc], found: Sequence[Candidates]) -> tuple[list[Doc
         spaces = [bool(doc[t].whitespace_) or b > t + 1 for t, b in zip(tokens, [*tokens[1:], 0], strict=True)]
         bare[i] = Doc(doc.vocab, words=[doc[t].text for t in tokens], spaces=spaces)
         places = found[i].in_words(words)
-        entities = [Span(bare[i], *bounds) for bounds in places.bounds.tolist()]
-        moved[i] = Candidates(entities, places.pairs, places.regions, places.types)
+        moved[i] = places._replace(entities=[Span(bare[i], *bounds) for bounds in places.bounds.tolist()])
     return bare, moved
 
 
@@ -186,7 +185,7 @@ def join_rows(rows: Predictions) -> tuple[np.ndarray, ...]:
 def mark_candidates(copy: Doc, opening: tuple[int, int], types: np.ndarray) -> Candidates:
     """The only candidate of a copy: the pair of its opening marks, with the whole copy as region."""
     marks = [Span(copy, place, place + 1) for place in opening]
-    return Candidates(marks, np.array([[0, 1]]), np.array([[0, len(copy)]]), types)
+    return Candidates(marks, np.array([[0, 1]]), np.array([[0, len(copy)]]), token_bounds(marks), types)
 
 
 def split_targets(gold: GoldPairs, rows: np.ndarray) -> list[GoldPairs]:

@@ -212,7 +212,8 @@ def count_relations(examples: Sequence[Example], chosen: Collection[str] | None 
         doc = eg.reference
         if len(doc) and not has_relations(doc):
             tally.counts[UNANNOTATED] += 1
-        gold = [row for row in zip(relation_keys(doc), aligned_keys(eg), strict=True) if is_among(row[0][6], chosen)]
+        keys = zip(relation_keys(doc), aligned_keys(eg), strict=True)
+        gold = [row for row in keys if chosen is None or row[0][6] in chosen]
         entities = {(ent.start_char, ent.end_char) for ent in doc.ents}
         sentences = [doc[i].idx for i in np.flatnonzero(sentence_starts(doc)).tolist()]
         for key, aligned in gold:
@@ -240,22 +241,16 @@ def count_relations(examples: Sequence[Example], chosen: Collection[str] | None 
     )
 
 
-def is_among(label: str, chosen: Collection[str] | None) -> bool:
-    """Whether a label is chosen; `chosen` is None for all labels."""
-    return chosen is None or label in chosen
-
-
 def count_candidates(pipe: RelationExtractor, examples: Sequence[Example]) -> Counts:
     """Candidate pairs of a component between gold entities, and the gold relations among them."""
     tally = Tally(CANDIDATES, RELATED, FOUND, LOST)
     for eg in examples:
         gold, candidates, found = pipe.find_gold(eg)
-        found = [relation for relation in found if is_among(relation[2][0], pipe.given_labels)]
         tally.counts[CANDIDATES] += len(candidates.pairs)
         tally.counts[RELATED] += len({row for _, row, _ in found})
         numbers = {number for number, _, _ in found}
         tally.counts[FOUND] += len(numbers)
         for number, key in enumerate(gold):
-            if number not in numbers and is_among(key[6], pipe.given_labels):
+            if number not in numbers:
                 tally.note(LOST, describe_relation, eg.reference, key)
     return tally.as_dict()

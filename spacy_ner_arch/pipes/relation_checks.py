@@ -2,7 +2,7 @@
 
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import combinations, islice
 
@@ -14,9 +14,9 @@ from ..annotation.alternatives import ALTERNATIVES
 from ..annotation.by_label import ByLabel
 from ..annotation.candidates import Candidates, EntityPairs
 from ..annotation.describe import Counted, describe_relation, quote
-from ..annotation.gold_relations import FoundRelation
 from ..annotation.layers import gives_alternatives
 from ..annotation.pair_classes import PairClass
+from ..annotation.relation_rules import FoundRelation, RelationRules
 from ..annotation.relations import RelationKey, relation_keys
 from ..annotation.type_pairs import types_of
 from .base import LABEL_SAMPLE, TorchPipe
@@ -126,39 +126,30 @@ def warn_of_no_alternatives(name: str, nlp: Language) -> None:
 class RelationFaults:
     """Count gold relations that cannot be found.
 
+    multi_label: whether a pair may have several classes.
     outside: relations that are not among the candidates. `excluded` contains their kinds, see `relation_kind`.
     crowded: relations whose pair has another gold class too, while a pair can get only one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, multi_label: bool) -> None:
+        self.multi_label = multi_label
         self.total = 0
         self.outside = Counted()
         self.excluded = set[str]()
         self.crowded = Counted()
 
-    def add(
-        self,
-        eg: Example,
-        gold: Sequence[RelationKey],
-        found: Sequence[FoundRelation],
-        multi_label: bool,
-        labels: Collection[str] | None = None,
-    ) -> None:
+    def add(self, eg: Example, gold: Sequence[RelationKey], found: Sequence[FoundRelation]) -> None:
         """Check the gold relations of an example.
 
         found: the gold relations that are candidates.
-        multi_label: whether a pair may have several classes.
-        labels: labels whose relations count; None for all.
         """
-        counted = {i for i, key in enumerate(gold) if labels is None or key[6] in labels}
-        found = [relation for relation in found if relation[0] in counted]
-        self.total += len(counted)
+        self.total += len(gold)
         describe = partial(describe_relation, eg.reference)
         numbers = {number for number, _, _ in found}
-        outside = [gold[i] for i in sorted(counted - numbers)]
+        outside = [key for i, key in enumerate(gold) if i not in numbers]
         self.outside.add(outside, describe)
         self.excluded.update(map(relation_kind, outside))
-        if multi_label:
+        if self.multi_label:
             return
         classes = defaultdict[int, set[PairClass]](set)
         for number, row, pair_class in found:
@@ -227,30 +218,29 @@ def warn_of_excluded(
     gold: Sequence[RelationKey],
     candidates: Candidates,
     found: Sequence[FoundRelation],
-    allowed: Callable[[str], set[tuple[str, str]] | None],
+    rules: RelationRules,
 ) -> None:
-    """Warn once about gold relations that cannot be found although their entities are on the document.
+    """Warn once about gold relations of the component's labels that cannot be found although their entities are on the
+    document.
 
     Initialization reports such relations, but a component that is sourced from another pipeline is not initialized.
 
     gold: gold relations, with character offsets in the document.
     found: the relations whose pairs are candidates.
-    allowed: gives the type pairs that a label may have; None for all.
     """
     if not gold:
         return
     numbers = {number for number, _, _ in found}
     entities = {(span.start_char, span.end_char, span.label_) for span in candidates.entities}
-    type_pairs = {label: allowed(label) for label in {key[6] for key in gold}}
 
     def is_allowed(key: RelationKey) -> bool:
-        pairs, types = type_pairs[key[6]], (key[2], key[5])
-        return pairs is None or types in pairs or (key[6] in pipe.cfg["symmetric"] and types[::-1] in pairs)
+        pairs, types = rules.allowed_types(key[6]), (key[2], key[5])
+        return pairs is None or types in pairs or (key[6] in rules.symmetric and types[::-1] in pairs)
 
     excluded = {
         relation_kind(key): key
         for number, key in reversed(list(enumerate(gold)))
-        if {key[:3], key[3:6]} <= entities and (number not in numbers or not is_allowed(key))
+        if key[6] in rules.labels and {key[:3], key[3:6]} <= entities and (number not in numbers or not is_allowed(key))
     }
     new = pipe.not_warned("relation", excluded)
     if new:

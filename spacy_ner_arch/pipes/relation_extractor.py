@@ -16,11 +16,10 @@ from ..annotation.alternatives import entities_and_alternatives
 from ..annotation.by_label import ByLabel
 from ..annotation.candidates import Candidates
 from ..annotation.entities import count_as_right, span_scores
-from ..annotation.gold_relations import FoundRelation, GoldPairs, find_relations, sample_negatives
+from ..annotation.gold_relations import GoldPairs, sample_negatives
 from ..annotation.head_input import HeadInput
-from ..annotation.pair_classes import INVERSE, PairClass, class_names, make_classes
+from ..annotation.pair_classes import INVERSE, class_names
 from ..annotation.relation_decoding import (
-    PairRules,
     ScoredPairs,
     choose_graph,
     choose_pairs,
@@ -28,6 +27,7 @@ from ..annotation.relation_decoding import (
     overlapping,
     score_pairs,
 )
+from ..annotation.relation_rules import FoundRelation, RelationRules
 from ..annotation.relations import (
     RelationKey,
     aligned_keys,
@@ -38,14 +38,7 @@ from ..annotation.relations import (
 )
 from ..annotation.scores import log_odds
 from ..annotation.sentences import with_sentences
-from ..annotation.type_pairs import (
-    GivenTypePairs,
-    add_type_pairs,
-    allowed_type_pairs,
-    as_type_pairs,
-    have_types,
-    may_have,
-)
+from ..annotation.type_pairs import GivenTypePairs, add_type_pairs, as_sets, as_type_pairs
 from ..bridge.errors import ChangedSetting, named_errors
 from .base import TorchPipe
 from .gold_checks import noting_unannotated
@@ -250,21 +243,25 @@ class RelationExtractor(TorchPipe):
         self.one_tail = list(one_tail)
         self.negative_ratio = negative_ratio
 
-    # Classes
+    # Labels and types
 
     @property
-    def unordered(self) -> bool:
-        """Whether two entities are one candidate for both directions."""
-        return bool(self.cfg["direction"] == "labels")
-
-    @property
-    def classes(self) -> list[PairClass]:
-        """Classes of the model."""
-        return make_classes(self.labels, self.cfg["symmetric"], self.unordered)
+    def rules(self) -> RelationRules:
+        """The relations that the component may find, with its present labels and settings."""
+        return RelationRules(
+            self.labels,
+            self.cfg["symmetric"],
+            self.cfg["direction"] == "labels",
+            self.cfg["multi_label"],
+            as_sets(self.cfg["type_pairs"]),
+            log_odds(self.cfg["threshold"]),
+            self.one_head,
+            self.one_tail,
+        )
 
     def hyperparameters(self) -> dict[str, Any]:
         return {
-            "labels": class_names(self.classes),
+            "labels": class_names(self.rules.classes),
             "types": list(self.cfg["types"]),
             "symmetric": [label for label in self.labels if label in self.cfg["symmetric"]],
             "multi_label": self.cfg["multi_label"],
@@ -272,9 +269,7 @@ class RelationExtractor(TorchPipe):
 
     def named_labels(self) -> dict[str, Iterable[str]]:
         type_pairs = self.cfg["type_pairs"]
-        # Learned type pairs have all labels of the corpus, even if the component was given fewer labels.
-        is_given = isinstance(type_pairs, dict) and not self.learned_type_pairs
-        by_label = {"type_pairs": type_pairs} if is_given else {}
+        by_label = {"type_pairs": type_pairs} if isinstance(type_pairs, dict) else {}
         limits = {"one_head": self.one_head, "one_tail": self.one_tail}
         return {**super().named_labels(), "symmetric": self.cfg["symmetric"], **limits, **by_label}
 
@@ -289,7 +284,7 @@ class RelationExtractor(TorchPipe):
 
     def add_label(self, label: str) -> int:
         """Add a label. A trained model grows and keeps its other labels. Returns 0 if the label exists, else 1."""
-        if self.unordered and isinstance(label, str) and label.endswith(INVERSE):
+        if self.rules.unordered and isinstance(label, str) and label.endswith(INVERSE):
             raise ValueError(
                 f'{self.name}: the label {label!r} ends in {INVERSE!r}; rename it, or set direction = "pairs"'
             )
@@ -350,37 +345,38 @@ class RelationExtractor(TorchPipe):
         return getattr(self.generate_candidates, "spans_key", None)
 
     def find_items(self, docs: Sequence[Doc]) -> list[Candidates]:
-        """Candidates of each document that the settings allow, with the numbers of their types."""
-        return [self._number_and_select(doc, self.generate_candidates(doc)) for doc in docs]
+        """Candidates of each document that the settings allow, as the model reads them."""
+        return [self._prepare(doc, self.generate_candidates(doc)) for doc in docs]
 
     def find_items_to_predict(self, docs: Sequence[Doc]) -> list[Candidates]:
-        """With decode = "graph", also pairs of alternatives to the entities, except pairs of overlapping spans."""
-        if self.decode != "graph":
-            return self.find_items(docs)
-        found = [
-            self._number_and_select(doc, self.generate_candidates(doc, entities_and_alternatives(doc)[0]))
-            for doc in docs
-        ]
-        return [candidates.select(~overlapping(candidates)) for candidates in found]
+        """Like `find_items`, with the probabilities of the entities.
 
-    def _number_and_select(self, doc: Doc, candidates: Candidates) -> Candidates:
-        """Fill in the numbers of the types, and select the pairs that the settings allow. Warn if there are many."""
-        candidates = self._select(candidates.with_types(self.cfg["types"]))
+        With decode = "graph", also pairs of alternatives to the entities, except pairs of overlapping spans.
+        """
+        if self.decode != "graph":
+            found = zip(docs, self.find_items(docs), strict=True)
+            return [
+                candidates._replace(scores=span_scores(doc, candidates.entities, self.spans_key))
+                for doc, candidates in found
+            ]
+        items = []
+        for doc in docs:
+            entities, scores = entities_and_alternatives(doc)
+            candidates = self._prepare(doc, self.generate_candidates(doc, entities))._replace(scores=scores)
+            items.append(candidates.select(~overlapping(candidates)))
+        return items
+
+    def _prepare(self, doc: Doc, candidates: Candidates) -> Candidates:
+        """Select the pairs that the settings allow, and prepare them for the model. Warn if there are many."""
+        candidates = self._select(candidates.for_model(self.cfg["types"]))
         warn_of_many_pairs(self, doc, len(candidates.pairs))
         return candidates
 
     def _select(self, candidates: Candidates) -> Candidates:
-        """The pairs that direction and type_pairs allow."""
-        if self.unordered:
-            candidates = candidates.select(candidates.pairs[:, 0] < candidates.pairs[:, 1])
-        # A graph also needs the forbidden pairs: a probable relation between them is evidence that a type is wrong.
-        if self.decode == "graph":
-            return candidates
-        return candidates.select(have_types(candidates, self.type_pairs(), any_order=self.unordered))
-
-    def type_pairs(self, label: str | None = None) -> set[tuple[str, str]] | None:
-        """Allowed types of head and tail of a label, or of any label if None. Returns None if all are allowed."""
-        return allowed_type_pairs(self.cfg["type_pairs"], self.labels if label is None else (label,))
+        """The candidates that the rules allow. A graph also needs pairs of other types: a probable relation between
+        them is evidence that a type is wrong."""
+        rules = self.rules
+        return (rules._replace(type_pairs=None) if self.decode == "graph" else rules).select(candidates)
 
     # Training
 
@@ -413,76 +409,69 @@ class RelationExtractor(TorchPipe):
     def find_label_data(self, examples: Iterable[Example]) -> dict[str, Any]:
         """Labels of gold relations, types of entities, and type pairs by label, all sorted. Warns about relations that
         cannot be found."""
-        types = set[str]()
+        labels, types = set[str](), set[str]()
         type_pairs = defaultdict[str, set[tuple[str, str]]](set)
-        faults = RelationFaults()
+        faults = RelationFaults(self.cfg["multi_label"])
         for eg in noting_unannotated(self.name, self.gold_layer, examples):
+            labels.update(key[6] for key in relation_keys(eg.reference))
             gold, candidates, found = self.find_gold(eg)
             types.update(span.label_ for span in candidates.entities)
             for _, _, head, _, _, tail, label in gold:
                 type_pairs[label].add((head, tail))
-            faults.add(eg, gold, found, self.cfg["multi_label"], self.given_labels)
-        faults.warn(self.name, self.unordered)
+            faults.add(eg, gold, found)
+        faults.warn(self.name, self.rules.unordered)
         self.not_warned("relation", faults.excluded)
-        labels = sorted(type_pairs)
         return {
-            "labels": labels,
+            "labels": sorted(labels),
             "types": sorted(types),
-            "type_pairs": {label: sorted(type_pairs[label]) for label in labels},
+            "type_pairs": {label: sorted(pairs) for label, pairs in sorted(type_pairs.items())},
         }
 
     def find_gold(self, eg: Example) -> tuple[list[RelationKey], Candidates, list[FoundRelation]]:
-        """Gold relations of an example, the candidates among its gold entities, and the relations that are candidates.
+        """Gold relations of an example with labels that the component learns, the candidates among its gold entities,
+        and the relations that are candidates.
 
         A document without sentence boundaries gets those of the sentencizer of the pipeline, or counts as one sentence.
         Until type pairs are learned, all types are allowed.
         """
-        gold = relation_keys(eg.reference)
         candidates = self._select(self.generate_candidates(with_sentences(eg.reference, self.sentencizer)))
-        aligned = [key[0] >= 0 and key[3] >= 0 for key in aligned_keys(eg)]
-        found = [relation for relation in self._find_relations(gold, candidates) if aligned[relation[0]]]
-        allowed = {
-            pair_class: may_have(candidates, pair_class, self.type_pairs(pair_class[0]), self.cfg["symmetric"])
-            for pair_class in {pair_class for _, _, pair_class in found}
-        }
-        return gold, candidates, [relation for relation in found if allowed[relation[2]][relation[1]]]
+        given = self.given_labels
+        keys = zip(relation_keys(eg.reference), aligned_keys(eg), strict=True)
+        learned = [row for row in keys if given is None or row[0][6] in given]
+        gold = [key for key, _ in learned]
+        is_aligned = [aligned[0] >= 0 and aligned[3] >= 0 for _, aligned in learned]
+        return gold, candidates, [row for row in self.rules.find_allowed(gold, candidates) if is_aligned[row[0]]]
 
-    def _find_relations(self, gold: Sequence[RelationKey], candidates: Candidates) -> list[FoundRelation]:
-        """The gold relations whose pairs are candidates, regardless of the type pairs that their labels allow."""
-        return list(find_relations(gold, candidates, self.cfg["symmetric"], self.unordered))
+    def find_targets(
+        self, examples: Sequence[Example], items: list[Candidates] | None, is_update: bool = False
+    ) -> list[GoldPairs]:
+        """Gold relations of every example among its candidates.
 
-    def find_targets(self, examples: Sequence[Example], items: list[Candidates] | None) -> list[GoldPairs]:
-        """Gold relations of every example among its candidates."""
+        is_update: warn once about gold relations that are not candidates.
+        """
         assert items is not None
         targets = []
-        numbers = {pair_class: i for i, pair_class in enumerate(self.classes)}
+        rules = self.rules
+        numbers = {pair_class: i for i, pair_class in enumerate(rules.classes)}
         for eg, candidates in zip(examples, items, strict=True):
             gold = aligned_keys(eg)
             self.warn_of_labels({key[-1] for key in gold})
             warn_of_types(self, candidates)
-            found = self._find_relations(gold, candidates)
+            found = list(rules.find(gold, candidates))
+            if is_update:
+                warn_of_excluded(self, eg.predicted, gold, candidates, found, rules)
             rows = {(row, numbers[pair_class]) for _, row, pair_class in found if pair_class in numbers}
             targets.append(GoldPairs(*np.array(sorted(rows), dtype=np.int64).reshape(-1, 2).T))
         return targets
 
     def model_input(self, examples: Sequence[Example], sample: bool = False) -> HeadInput:
-        docs = [eg.predicted for eg in examples]
         items = self._annotated_items(examples)
-        targets = self.find_targets(examples, items)
+        targets = self.find_targets(examples, items, is_update=sample)
         if sample:
             warn_of_no_entities(self, examples, items)
-            self._warn_of_excluded(examples, items)
             if self.negative_ratio is not None:
                 items, targets = sample_negatives(items, targets, self.negative_ratio)
-        return HeadInput(docs, items, targets)
-
-    def _warn_of_excluded(self, examples: Sequence[Example], items: Sequence[Candidates]) -> None:
-        """Warn once about gold relations with labels of the component that are not candidates in an update."""
-        labels = self.labels
-        for eg, candidates in zip(examples, items, strict=True):
-            if gold := [key for key in aligned_keys(eg) if key[6] in labels]:
-                found = self._find_relations(gold, candidates)
-                warn_of_excluded(self, eg.predicted, gold, candidates, found, self.type_pairs)
+        return HeadInput([eg.predicted for eg in examples], items, targets)
 
     def _annotated_items(self, examples: Sequence[Example]) -> list[Candidates]:
         """Candidates of each example; none for a document without annotation, which has no negative pairs either."""
@@ -512,17 +501,6 @@ class RelationExtractor(TorchPipe):
 
     # Predicting
 
-    def _rules(self) -> PairRules:
-        return PairRules(
-            self.classes,
-            [self.type_pairs(label) for label, _ in self.classes],
-            self.cfg["symmetric"],
-            self.cfg["multi_label"],
-            log_odds(self.cfg["threshold"]),
-            self.one_head,
-            self.one_tail,
-        )
-
     def set_annotations(self, docs: Iterable[Doc], scores: Any) -> None:
         """Write the relations and their probabilities onto the documents. Relations with other labels are kept.
 
@@ -530,18 +508,18 @@ class RelationExtractor(TorchPipe):
         decode = "graph", write the entities as well.
         """
         items, predictions = scores
-        rules = self._rules()
+        rules = self.rules
         for doc, candidates, row in zip(docs, items, predictions, strict=True):
-            relations = [relation for relation in get_relations(doc) if relation.label not in self.labels]
+            relations = [relation for relation in get_relations(doc) if relation.label not in rules.labels]
             if len(candidates.pairs):
                 warn_of_types(self, candidates)
                 yes, no = row
-                pairs = score_pairs(candidates, yes, no, span_scores(doc, candidates.entities, self.spans_key), rules)
+                pairs = score_pairs(candidates, yes, no, rules)
                 self.check_finite(doc, pairs.odds)
                 relations += make_relations(pairs, self._choose(doc, pairs, rules), rules)
             set_relations(doc, relations)
 
-    def _choose(self, doc: Doc, pairs: ScoredPairs, rules: PairRules) -> np.ndarray:
+    def _choose(self, doc: Doc, pairs: ScoredPairs, rules: RelationRules) -> np.ndarray:
         """(P, C) bool: the classes of each pair, chosen as `decode` says. With "graph", set the entities as well."""
         if self.decode != "graph":
             return choose_pairs(pairs, rules)
