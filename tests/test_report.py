@@ -165,6 +165,7 @@ def test_confusion_of_each_kind():
     kinds = [pair.kind for pair in matches(eg)]
     assert {kind: kinds.count(kind) for kind in Kind} == {
         Kind.RIGHT: 1,
+        Kind.TYPE: 0,
         Kind.LABEL: 1,
         Kind.BOUNDARIES: 2,
         Kind.BOTH: 1,
@@ -312,6 +313,29 @@ def test_relations():
     assert {row.name: row.f1 for row in relation_table([eg], ["S"])}["S"] == pytest.approx(1.0)
     without = Example(eg.predicted, document(6, []))
     assert relation_items(without) == ([], []) and relation_table([without]) == []
+
+
+def test_relations_with_a_wrong_type_of_an_entity(tmp_path):
+    """The probability of a relation is that of its entities, too: such a relation is wrong, as in `strict`."""
+    eg = related([(0, 1, "R"), (1, 2, "R")], [])
+    head, *tails = (Span(eg.predicted, i, i + 1, label) for i, label in ((0, "P"), (2, "P"), (2, "Q")))
+    other = Span(eg.predicted, 2, 3, "P"), Span(eg.predicted, 4, 5, "P")
+    # The relation with the wrong type comes first, and is more probable.
+    eg.predicted._.relations = [(head, tails[0], "R", 0.9), (head, tails[1], "R", 0.8), (*other, "R", 0.7)]
+    pairs = match(0, *relation_items(eg))
+    assert [pair.kind for pair in pairs] == [Kind.RIGHT, Kind.TYPE, Kind.SPURIOUS]
+    scores = probabilities(pairs)
+    assert dict(zip(scores.scores.tolist(), scores.right.tolist(), strict=True)) == {0.8: True, 0.7: False, 0.9: False}
+    strict = next(row for row in relation_table([eg]) if row.name == "strict")
+    curve = threshold_curve(scores)
+    assert (curve.precision[0], curve.recall[0], curve.f1[0]) == pytest.approx(strict[1:4])
+    # The confusion table is about labels.
+    assert confusion(pairs).counts.tolist() == [[2, 0, 0, 0], [0] * 4, [0] * 4, [1, 0, 0, 0]]
+    Language.component("fixed_relations", func=lambda doc: doc, assigns=["doc._.relations"])
+    nlp = spacy.blank("en")
+    nlp.add_pipe("fixed_relations")
+    text = write_report(nlp, [eg], tmp_path).read_text(encoding="utf-8")
+    assert "wrong type of an entity, document 1" in text and "Wrong, the most probable first (2 of 2)" in text
 
 
 def test_relations_are_compared_after_merging_tokens():

@@ -36,6 +36,7 @@ class Kind(Enum):
     """Result of comparing a gold item with a prediction. The report shows the values."""
 
     RIGHT = "right"
+    TYPE = "wrong type of an entity"
     LABEL = "wrong label"
     BOUNDARIES = "wrong boundaries"
     BOTH = "wrong label and boundaries"
@@ -45,6 +46,8 @@ class Kind(Enum):
 
 class Match(NamedTuple):
     """A gold item and the prediction paired with it; at most one of them is None.
+
+    A relation is right if its label, its places and its types are, as its score is the probability of all of them.
 
     document: index of the document in the corpus.
     """
@@ -61,7 +64,9 @@ class Match(NamedTuple):
             return Kind.MISSED
         same_label = self.gold.label == self.predicted.label
         if self.gold.places == self.predicted.places:
-            return Kind.RIGHT if same_label else Kind.LABEL
+            if not same_label:
+                return Kind.LABEL
+            return Kind.RIGHT if self.gold.types == self.predicted.types else Kind.TYPE
         return Kind.BOUNDARIES if same_label else Kind.BOTH
 
 
@@ -172,7 +177,8 @@ def match_all(documents: Iterable[Sides]) -> list[Match]:
 def match(document: int, gold: Sequence[Item], predicted: Sequence[Item]) -> list[Match]:
     """Pair the gold items of a document with overlapping predictions; each item is in exactly one match.
 
-    The best pairs come first: same boundaries before other boundaries, then the same label, then the longest overlap.
+    The best pairs come first: same boundaries before other boundaries, then the same label, then the longest overlap,
+    then the same types.
     """
     # Gold items by the number of a place and its characters.
     touching = defaultdict(set)
@@ -187,7 +193,8 @@ def match(document: int, gold: Sequence[Item], predicted: Sequence[Item]) -> lis
         for i in set[int]().union(*min(near, key=lambda sets: sum(map(len, sets)))):
             wanted = gold[i]
             if common := overlap(wanted, found):
-                candidates.append((wanted.places != found.places, wanted.label != found.label, -common, i, j))
+                order = wanted.places != found.places, wanted.label != found.label, -common, wanted.types != found.types
+                candidates.append((*order, i, j))
     partner: dict[int, int] = {}
     taken: set[int] = set()
     for *_, i, j in sorted(candidates):

@@ -17,9 +17,10 @@ class Confusion(NamedTuple):
     """Counts of gold labels (rows) against predicted labels (columns).
 
     labels: the K gold and predicted labels, sorted.
-    counts: (K + 3, K + 3). Pairs with the same boundaries are counted in the first K rows and columns. The last three
-        columns count the other gold items: a prediction with the same label overlaps, one with another label does, or
-        none does (missed). The last three rows count the other predictions in the same way (last row: spurious).
+    counts: (K + 3, K + 3). Pairs with the same boundaries are counted in the first K rows and columns; the types of
+        relations do not matter. The last three columns count the other gold items: a prediction with the same label
+        overlaps, one with another label does, or none does (missed). The last three rows count the other predictions in
+        the same way (last row: spurious).
     """
 
     labels: list[str]
@@ -36,7 +37,7 @@ def confusion(matches: Iterable[Match]) -> Confusion:
         other = len(labels) + (OTHERS.index(pair.kind) if pair.kind in OTHERS else len(OTHERS) - 1)
         row = other if pair.gold is None else index[pair.gold.label]
         column = other if pair.predicted is None else index[pair.predicted.label]
-        same_boundaries = pair.kind in (Kind.RIGHT, Kind.LABEL)
+        same_boundaries = pair.kind in (Kind.RIGHT, Kind.TYPE, Kind.LABEL)
         for cell in [(row, column)] if same_boundaries else {(row, other), (other, column)} - {(other, other)}:
             counts[cell] += 1
     return Confusion(labels, counts)
@@ -46,7 +47,7 @@ class Probabilities(NamedTuple):
     """Probabilities of the predictions.
 
     scores: (N,) of the predictions that have one.
-    right: (N,) whether these predictions are right.
+    right: (N,) whether these predictions are right; relations also need the right types of both entities.
     gold: number of gold items.
     unscored: number of predictions without a probability.
     """
