@@ -152,7 +152,10 @@ def test_evaluate_and_label(trained, tmp_path):
     assert "micro avg" in output and "weighted avg" in output and "100.00" in output
     scores = srsly.read_json(tmp_path / "new" / "scores.json")
     assert scores["ents_f"] == 1.0 and scores["ents_per_type"]["PER"]["f"] == 1.0
-    assert {row["name"]: row["support"] for row in scores["ents_table"]}["LOC"] == 4
+    rows = {row["name"]: row for row in scores["ents_table"]}
+    assert rows["LOC"]["support"] == rows["LOC"]["predicted"] == 4
+    assert "P R F support predicted" in " ".join(output.split())
+    assert "LOC 100.00 100.00 100.00 4 4" in " ".join(output.split())
     output = run_command("label", tmp_path / "model", TRAIN[0][0])
     assert "Anna Brandt" in output and "PER" in output
 
@@ -204,7 +207,7 @@ def test_evaluate_by_a_field_scores_the_documents_of_each_value(joint, tmp_path)
 
     assert micro(groups["blog"]) == (0.0, 1) and micro(groups["news"])[0] == 1.0
     assert sum(micro(group)[1] for group in groups.values()) == micro(found)[1]
-    assert "news 2 100.00" in output and "blog 1 0.00 0.00 0.00 1" in output
+    assert "news 2 100.00" in output and "blog 1 0.00 0.00 0.00 1 2" in output
     output = run_in_line("evaluate", joint / "model", gold, "--by", "sorce", code=1)
     assert "no document has the field 'sorce'. Fields of the corpus: source." in output
     output = run_in_line("evaluate", joint / "model", gold, "--by", "source", "--gold-preproc", "--gold-trees", code=1)

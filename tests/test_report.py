@@ -95,6 +95,7 @@ def spans_of(length, labels):
     return spans
 
 
+AVERAGES = ("micro avg", "macro avg", "weighted avg")
 LABELS = st.lists(st.tuples(st.sampled_from([None, "X", "Y"]), st.booleans()), min_size=8, max_size=8)
 
 
@@ -182,8 +183,8 @@ def test_labels_are_compared_exactly():
     """seqeval strips "-" from labels."""
     eg = example(4, [(0, 1, "A-"), (2, 3, "B")], [(0, 1, "A"), (2, 3, "B")])
     rows = {row.name: row for row in entity_table([eg])}
-    assert rows["A"] == Row("A", 0.0, 0.0, 0.0, 1) and rows["A-"] == Row("A-", 0.0, 0.0, 0.0, 0)
-    assert rows["B"] == pytest.approx(("B", 1.0, 1.0, 1.0, 1)) and rows["micro avg"].f1 == pytest.approx(0.5)
+    assert rows["A"] == Row("A", 0.0, 0.0, 0.0, 1, 0) and rows["A-"] == Row("A-", 0.0, 0.0, 0.0, 0, 1)
+    assert rows["B"] == pytest.approx(("B", 1.0, 1.0, 1.0, 1, 1)) and rows["micro avg"].f1 == pytest.approx(0.5)
 
 
 @settings(max_examples=60)
@@ -198,7 +199,9 @@ def test_entity_table_agrees_with_seqeval(documents):
     expected = classification_report(gold, predicted, mode="strict", scheme=IOB2, output_dict=True, zero_division=0)
     assert [row.name for row in table] == list(expected)
     for row in table:
-        assert row[1:] == pytest.approx(tuple(expected[row.name].values()))
+        assert row[1:5] == pytest.approx(tuple(expected[row.name].values()))
+        labels = [span[2] for side in sides for span in side[1] if row.name in (span[2], *AVERAGES)]
+        assert row.predicted == len(labels)
 
 
 def test_a_second_prediction_on_the_same_gold_token_is_wrong():
@@ -209,6 +212,7 @@ def test_a_second_prediction_on_the_same_gold_token_is_wrong():
     eg = Example(predicted, gold)
     micro = next(row for row in entity_table([eg]) if row.name == "micro avg")
     assert micro.precision == pytest.approx(get_ner_prf([eg])["ents_p"]) == pytest.approx(0.5)
+    assert micro.predicted == 2
     assert [pair.kind for pair in matches(eg)] == [Kind.RIGHT, Kind.SPURIOUS]
 
 
@@ -259,7 +263,8 @@ def test_spans():
         allow_overlap=True,
     )
     assert rows["micro avg"][1:4] == pytest.approx([scores[f"spans_sc_{name}"] for name in "prf"])
-    assert rows["A"] == pytest.approx(("A", 1 / 3, 1 / 2, 2 / 5, 2)) and rows["micro avg"].support == 4
+    assert rows["A"] == pytest.approx(("A", 1 / 3, 1 / 2, 2 / 5, 2, 3))
+    assert all((rows[name].support, rows[name].predicted) == (4, 4) for name in AVERAGES)
     pairs = match(0, *span_items(nested(), "sc"))
     assert [pair.kind for pair in pairs] == [Kind.RIGHT, Kind.RIGHT, Kind.BOUNDARIES, Kind.MISSED, Kind.SPURIOUS]
     assert probabilities(pairs).scores.tolist() == [0.9, 0.8, 0.3, 0.6]
@@ -283,7 +288,7 @@ def test_long_documents_take_linear_time():
     tables = [entity_table([Example(*docs)]), span_tables([Example(*docs)])["sc"]]
     # About a second on an idle machine.
     assert time.process_time() - start < 10
-    assert all(table[0][1:] == (1.0, 1.0, 1.0, len(words)) for table in tables)
+    assert all(table[0][1:] == (1.0, 1.0, 1.0, len(words), len(words)) for table in tables)
 
 
 def test_many_relations_of_one_head_are_matched_in_linear_time():
@@ -304,8 +309,8 @@ def test_relations():
     assert [pair.kind for pair in pairs] == [Kind.RIGHT, Kind.LABEL, Kind.MISSED, Kind.SPURIOUS, Kind.SPURIOUS]
     assert pairs[0].gold.types == ("P", "Q")
     rows = {row.name: row for row in relation_table([eg])}
-    assert rows["micro avg"] == pytest.approx(("micro avg", 1 / 4, 1 / 3, 2 / 7, 3))
-    assert rows["strict"] == pytest.approx(("strict", 1 / 4, 1 / 3, 2 / 7, 3))
+    assert rows["micro avg"] == pytest.approx(("micro avg", 1 / 4, 1 / 3, 2 / 7, 3, 4))
+    assert rows["strict"] == pytest.approx(("strict", 1 / 4, 1 / 3, 2 / 7, 3, 4))
     assert {row.name for row in relation_table([eg])} >= {"R", "S", "T", "macro avg", "weighted avg"}
     # A symmetric relation is right in both directions.
     symmetric = match(0, *relation_items(eg, ["S"]))

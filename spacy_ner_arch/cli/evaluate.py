@@ -59,9 +59,10 @@ def evaluate(
 ) -> None:
     """Evaluate a trained pipeline.
 
-    Prints precision, recall, F1 and support per label, with averages, for the entities, spans and relations that the
-    pipeline sets; with --by, also the micro averages of the documents with the same value of a field. The JSON file has
-    spaCy's score keys, between 0 and 1, and the tables. The html pages show the predictions that were scored.
+    Prints precision, recall, F1, support and number of predictions per label, with averages, for the entities, spans
+    and relations that the pipeline sets; with --by, also the micro averages of the documents with the same value of a
+    field. The JSON file has spaCy's score keys, between 0 and 1, and the tables. The html pages show the predictions
+    that were scored.
     """
     from spacy.scorer import Scorer
 

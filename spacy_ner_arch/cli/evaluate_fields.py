@@ -70,11 +70,10 @@ def print_groups(field: str, groups: Mapping[str, Group], names: Sequence[str]) 
         lines = []
         for value, group in list(groups.items())[:MOST_VALUES]:
             average = next((row for row in group.tables.get(name, ()) if row.name == MICRO), None)
-            scores = (*percent(average), average.support) if average else ("", "", "", 0)
+            scores = (*percent(average), average.support, average.predicted) if average else ("", "", "", 0, 0)
             lines.append((value, group.documents, *scores))
-        Printer().table(
-            lines, header=("", "documents", "P", "R", "F", "support"), aligns=("l", "r", "r", "r", "r", "r")
-        )
+        header = ("", "documents", "P", "R", "F", "support", "predicted")
+        Printer().table(lines, header=header, aligns=("l", "r", "r", "r", "r", "r", "r"))
     if len(groups) > MOST_VALUES:
         msg.info(f"{field}: the {MOST_VALUES} of {len(groups)} values with most documents are shown; -o writes all")
 

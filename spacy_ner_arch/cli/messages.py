@@ -77,7 +77,9 @@ def percent(row: "Row") -> list[str]:
 
 
 def print_scores(rows: Sequence["Row"]) -> None:
-    """Print precision, recall and F1 in percent, and support."""
+    """Print precision, recall and F1 in percent, support, and the number of predictions."""
     if rows:
-        lines = [(row.name, *percent(row), row.support) for row in rows]
-        Printer().table(lines, header=("", "P", "R", "F", "support"), aligns=("l", "r", "r", "r", "r"))
+        lines = [(row.name, *percent(row), row.support, row.predicted) for row in rows]
+        Printer().table(
+            lines, header=("", "P", "R", "F", "support", "predicted"), aligns=("l", "r", "r", "r", "r", "r")
+        )

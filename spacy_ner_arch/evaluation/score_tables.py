@@ -1,5 +1,6 @@
-"""Precision, recall, F1 and support per label, with averages."""
+"""Precision, recall, F1, support and number of predictions per label, with averages."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -16,13 +17,14 @@ MICRO = "micro avg"
 
 
 class Row(NamedTuple):
-    """A line of a table: precision, recall and F1 between 0 and 1, and the number of gold items."""
+    """A line of a table: precision, recall and F1 between 0 and 1, and the numbers of gold items and of predictions."""
 
     name: str
     precision: float
     recall: float
     f1: float
     support: int
+    predicted: int
 
 
 def entity_table(examples: Iterable[Example]) -> list[Row]:
@@ -46,8 +48,16 @@ def entity_table(examples: Iterable[Example]) -> list[Row]:
         list(gold), list(predicted), mode="strict", scheme=IOB2, output_dict=True, zero_division=0
     )
     names = {code: label for label, code in codes.items()}
+    counts = Counter(item.label for _, found in sides for item in found)
     return [
-        Row(names.get(name, name), float(r["precision"]), float(r["recall"]), float(r["f1-score"]), int(r["support"]))
+        Row(
+            names.get(name, name),
+            float(r["precision"]),
+            float(r["recall"]),
+            float(r["f1-score"]),
+            int(r["support"]),
+            counts[names[name]] if name in names else counts.total(),
+        )
         for name, r in table.items()
     ]
 
@@ -56,7 +66,7 @@ def micro_average(predicted: Iterable[Doc], gold: Iterable[Doc]) -> Row:
     """Return the micro average of `entity_table`; zeros if it is empty."""
     examples = [Example(doc, reference) for doc, reference in zip(predicted, gold, strict=True)]
     table = {row.name: row for row in entity_table(examples)}
-    return table.get(MICRO, Row(MICRO, 0.0, 0.0, 0.0, 0))
+    return table.get(MICRO, Row(MICRO, 0.0, 0.0, 0.0, 0, 0))
 
 
 def tag_rows(gold: list[Item], predicted: list[Item], codes: dict[str, str]) -> tuple[list[str], list[str]]:
@@ -118,7 +128,7 @@ def rows(per_label: dict[str, PRFScore]) -> list[Row]:
 
 
 def row(name: str, score: PRFScore) -> Row:
-    return Row(name, score.precision, score.recall, score.fscore, score.tp + score.fn)
+    return Row(name, score.precision, score.recall, score.fscore, score.tp + score.fn, score.tp + score.fp)
 
 
 def average(name: str, labels: Sequence[Row], weights: Sequence[int]) -> Row:
@@ -130,4 +140,5 @@ def average(name: str, labels: Sequence[Row], weights: Sequence[int]) -> Row:
         sum(share * label.recall for share, label in zip(shares, labels, strict=True)),
         sum(share * label.f1 for share, label in zip(shares, labels, strict=True)),
         sum(label.support for label in labels),
+        sum(label.predicted for label in labels),
     )
