@@ -1385,6 +1385,37 @@ def test_gold_entities_that_do_not_align_are_counted(trained, tmp_path, command)
     assert "such as 'Tarv' LOC ends inside of the token 'Tarvik'. They count as missed" in output
 
 
+@pytest.mark.parametrize("command", ["evaluate", "report"])
+def test_predictions_without_gold_annotation_are_counted(trained, tmp_path, command):
+    """They are neither right nor wrong; a document without any annotation is reported as such."""
+    trained.to_disk(tmp_path / "model")
+    gold = [eg.reference for eg in make_examples(trained)]
+    DocBin(docs=gold).to_disk(tmp_path / "complete.spacy")
+    *kept, last = gold[0].ents
+    gold[0].set_ents(kept, missing=[last], default="outside")
+    gold[1] = Doc(trained.vocab, words=[token.text for token in gold[1]])
+    DocBin(docs=gold).to_disk(tmp_path / "partial.spacy")
+    options = ["-o", tmp_path / ("page" if command == "report" else "scores.json")]
+    assert "left out" not in run_command(command, tmp_path / "model", tmp_path / "complete.spacy", *options)
+    if command == "evaluate":
+        assert srsly.read_json(tmp_path / "scores.json")["left_out"] == {}
+    output = run_in_line(command, tmp_path / "model", tmp_path / "partial.spacy", *options)
+    tokens = sum(map(len, gold)) - len(gold[1])
+    assert (
+        "1 predictions in doc.ents are left out of the scores, since they touch tokens without gold annotation "
+        f"({len(last)} of {tokens} tokens), such as {last.text!r} {last.label_}"
+    ) in output
+    if command == "evaluate":
+        counts = {"predictions": 1, "tokens_without_annotation": len(last), "tokens": tokens}
+        assert srsly.read_json(tmp_path / "scores.json")["left_out"] == {"doc.ents": counts}
+    else:
+        page = " ".join((tmp_path / "page" / "index.html").read_text(encoding="utf-8").split())
+        assert (
+            f"1 predictions are left out, since they touch tokens without gold annotation ({len(last)} of {tokens}"
+            in page
+        )
+
+
 def test_report_numbers_documents_as_the_corpus_does(trained, tmp_path):
     trained.to_disk(tmp_path / "model")
     empty, missed = Doc(trained.vocab), Doc(trained.vocab, words=["slept"], ents=["B-ODD"])

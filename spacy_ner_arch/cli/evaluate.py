@@ -22,6 +22,7 @@ from .pipelines import (
     finds_entities,
     load,
     predict_corpus,
+    report_left_out,
     report_misaligned,
     setters,
     warn_of_no_comparison,
@@ -66,6 +67,7 @@ def evaluate(
     """
     from spacy.scorer import Scorer
 
+    from ..evaluation.items import find_left_out
     from ..formats import find_docbins, read_docbins
     from ..formats.files import write_text
 
@@ -111,8 +113,18 @@ def evaluate(
     for field, values in groups.items():
         print_groups(field, values, list(tables))
     report_misaligned(nlp, examples)
+    left_out = find_left_out(examples)
+    report_left_out(left_out)
     if output is not None:
         scores |= rows_as_json(tables)
+        scores["left_out"] = {
+            layer: {
+                "predictions": len(found.predictions),
+                "tokens_without_annotation": found.unannotated,
+                "tokens": found.tokens,
+            }
+            for layer, found in left_out.items()
+        }
         if groups:
             scores["by"] = {field: as_json(values) for field, values in groups.items()}
         with writing(output):

@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from ..annotation.layers import assigning, describe_layers, labels_of
 from .messages import fail
 
 if TYPE_CHECKING:
+    from ..evaluation.items import LeftOut
     from ..formats.writers.content import Labels
 
 # Attribute in the `assigns` of a component that sets a layer of annotation.
@@ -217,6 +218,16 @@ def report_misaligned(nlp: Language, examples: Iterable[Example]) -> None:
         msg.warn(
             f"{len(found)} gold entities or spans cannot be found, since they do not align with the tokens of the "
             f"pipeline, such as {wordings}. They count as missed"
+        )
+
+
+def report_left_out(left_out: Mapping[str, "LeftOut"]) -> None:
+    """Print how many predictions are left out of the scores of each layer, since the gold annotation is partial."""
+    for layer, found in left_out.items():
+        msg.warn(
+            f"{len(found.predictions)} predictions in {layer} are left out of the scores, since they touch tokens "
+            f"without gold annotation ({found.unannotated} of {found.tokens} tokens), such as "
+            f"{', '.join(map(describe_span, found.predictions[:3]))}"
         )
 
 

@@ -14,6 +14,7 @@ from .pipelines import (
     finds_entities,
     load,
     predict_corpus,
+    report_left_out,
     report_misaligned,
     warn_of_no_comparison,
     with_tokens,
@@ -35,6 +36,7 @@ def report(
     It shows scores of entities, spans and relations, confusions, calibration of the probabilities, thresholds, learned
     transitions, the training curve and the worst errors.
     """
+    from ..evaluation.items import find_left_out
     from ..evaluation.report import find_tasks, write_report
     from ..formats import read_docbins
 
@@ -52,4 +54,5 @@ def report(
     if not any(task.rows for task in find_tasks(nlp, examples)):
         warn_of_no_comparison(corpus, examples)
     report_misaligned(nlp, examples)
+    report_left_out(find_left_out(examples))
     msg.good(f"Saved report to {page}")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from spacy.tokens import Span
 from spacy.training import Example
 
-from ..annotation.entities import scored_entities, scored_spans
+from ..annotation.entities import annotated_tokens, scored_entities, scored_spans
 from ..annotation.relations import RelationKey, aligned_keys, has_relations, stored_relations
 
 
@@ -83,6 +83,36 @@ def entity_items(example: Example) -> Sides:
         if span is not None:
             predicted.append(Item(ent.label_, ((span.start_char, span.end_char),), score=score))
     return [Item(ent.label_, ((ent.start_char, ent.end_char),)) for ent in example.reference.ents], predicted
+
+
+def left_out_entities(example: Example) -> list[Span]:
+    """Predicted entities that touch a token without gold annotation, so that they are neither right nor wrong."""
+    touched_by = touched_tokens(example)
+    return [ent for ent in example.predicted.ents if not all(token.ent_iob for token in touched_by(ent) or ())]
+
+
+class LeftOut(NamedTuple):
+    """Predictions that are left out of the scores, since they touch tokens without gold annotation.
+
+    predictions: these predictions.
+    unannotated, tokens: number of gold tokens without annotation, and of all, in the documents with some annotation.
+    """
+
+    predictions: list[Span]
+    unannotated: int
+    tokens: int
+
+
+def find_left_out(examples: Iterable[Example]) -> dict[str, LeftOut]:
+    """The predictions that are left out, by layer of annotation; no layers where there is none.
+
+    Documents without any annotation of entities are not counted.
+    """
+    examples = [example for example in examples if example.reference.has_annotation("ENT_IOB")]
+    predictions = {"doc.ents": [ent for example in examples for ent in left_out_entities(example)]}
+    unannotated = sum(int((~annotated_tokens(example.reference)).sum()) for example in examples)
+    tokens = sum(len(example.reference) for example in examples)
+    return {layer: LeftOut(spans, unannotated, tokens) for layer, spans in predictions.items() if spans}
 
 
 def touched_tokens(example: Example) -> Callable[[Span], Span | None]:

@@ -15,7 +15,7 @@ from ..annotation.tags import legality
 from ..formats.files import write_text
 from .figures import reliability, threshold_scores, training_curve
 from .html import excerpt, marks, render
-from .items import Kind, Match, Sides, entity_items, match_all, relation_items, span_items
+from .items import Kind, LeftOut, Match, Sides, entity_items, find_left_out, match_all, relation_items, span_items
 from .measures import Probabilities, calibration, confusion, probabilities, threshold_curve
 from .score_tables import Row, entity_table, relation_table, span_tables
 from .training_log import TrainingLog, read_log
@@ -68,6 +68,7 @@ def build_page(
 ) -> str:
     """Return the page as HTML."""
     gold = [example.reference for example in examples]
+    left_out = find_left_out(examples)
     return render(
         "report.html.jinja",
         title=f"{nlp.lang}_{nlp.meta['name']} {nlp.meta['version']}",
@@ -75,7 +76,10 @@ def build_page(
         documents=len(examples),
         numbers=range(len(examples)) if numbers is None else numbers,
         tokens=sum(map(len, gold)),
-        sections=[section(gold, f"task{i}", task) for i, task in enumerate(find_tasks(nlp, examples))],
+        sections=[
+            section(gold, f"task{i}", task, left_out.get(task.layer))
+            for i, task in enumerate(find_tasks(nlp, examples))
+        ],
         transitions=[
             (component, tags, np.ma.masked_invalid(scores).tolist(), float(np.nanmax(np.abs(scores))))
             for component, tags, scores in transitions(nlp)
@@ -101,7 +105,7 @@ def find_tasks(nlp: Language, examples: Sequence[Example]) -> Iterator[Task]:
         yield Task("Relations", "relation", "doc._.relations", relation_table(examples, symmetric), items)
 
 
-def section(gold: Sequence[Doc], name: str, task: Task) -> dict:
+def section(gold: Sequence[Doc], name: str, task: Task, left_out: LeftOut | None) -> dict:
     """Return the values of the template for one kind of annotation.
 
     gold: the gold documents.
@@ -117,6 +121,7 @@ def section(gold: Sequence[Doc], name: str, task: Task) -> dict:
         "noun": task.noun,
         "layer": task.layer,
         "missing": without_layer(gold, task.layer),
+        "left_out": left_out,
         "rows": task.rows,
         "confusion": confusion(matches),
         "probabilities": probability_section(probabilities(matches), name),
