@@ -21,8 +21,20 @@ from spacy.training import Example
 from spacy.vocab import Vocab
 
 import spacy_ner_arch.pipes.base  # noqa: F401 - registers the extension `score`
+from spacy_ner_arch.annotation.entities import gold_group, outside_tokens
+from spacy_ner_arch.annotation.spans import GoldSpans
 from spacy_ner_arch.annotation.tags import encode
-from spacy_ner_arch.evaluation.items import Item, Kind, entity_items, match, match_all, relation_items, span_items
+from spacy_ner_arch.annotation.words import find_words
+from spacy_ner_arch.evaluation.items import (
+    Item,
+    Kind,
+    entity_items,
+    find_left_out,
+    match,
+    match_all,
+    relation_items,
+    span_items,
+)
 from spacy_ner_arch.evaluation.measures import calibration, confusion, probabilities, threshold_curve
 from spacy_ner_arch.evaluation.report import excerpt, transitions, write_report
 from spacy_ner_arch.evaluation.score_tables import Row, entity_table, relation_table, span_tables
@@ -268,6 +280,48 @@ def test_spans():
     pairs = match(0, *span_items(nested(), "sc"))
     assert [pair.kind for pair in pairs] == [Kind.RIGHT, Kind.RIGHT, Kind.BOUNDARIES, Kind.MISSED, Kind.SPURIOUS]
     assert probabilities(pairs).scores.tolist() == [0.9, 0.8, 0.3, 0.6]
+
+
+SPANS = st.lists(st.tuples(st.integers(0, 5), st.integers(1, 4), st.sampled_from("AB")), max_size=4)
+
+
+@settings(max_examples=60)
+@given(SPANS, SPANS, st.lists(st.sampled_from("-OB "), min_size=10, max_size=10))
+def test_spans_that_partial_annotation_leaves_open_are_left_out(gold, predicted, tokens):
+    """By the rule of training. Tokens: without annotation, outside, an entity, white space."""
+    sides = []
+    for rows in (gold, predicted):
+        doc = Doc(VOCAB, words=[" " if tag == " " else "w" for tag in tokens])
+        spans = [Span(doc, start, start + width, label) for start, width, label in dict.fromkeys(rows)]
+        doc.spans["sc"] = [span for span in spans if span.text.strip(" ") == span.text]
+        doc.spans["sc"].attrs["scores"] = [0.5] * len(doc.spans["sc"])
+        sides.append(doc)
+    reference, found = sides
+    ents = [Span(reference, i, i + 1, "E") for i, tag in enumerate(tokens) if tag == "B"]
+    outside = [reference[i : i + 1] for i, tag in enumerate(tokens) if tag in "O "]
+    if {"O", "B"} & {*tokens}:
+        reference.set_ents(ents, outside=outside, default="missing")
+    eg = Example(found, reference)
+    group = list(found.spans["sc"])
+    items = [Item(span.label_, ((span.start_char, span.end_char),), score=0.5) for span in group]
+    spans, annotated = gold_group(eg, "sc")
+    targets = GoldSpans(np.zeros((0, 3), dtype=int), annotated, outside_tokens(spans, annotated))
+    (words,) = find_words([found])
+    targets = targets.in_words(words)
+
+    def is_known(span):
+        inside = slice(*words.from_tokens(np.array([span.start, span.end])))
+        return targets.annotated[inside].all() or targets.closed[inside].any()
+
+    expected = [item for span, item in zip(group, items, strict=True) if is_known(span)]
+    assert span_items(eg, "sc")[1] == expected
+    # Every prediction that is right counts, even over tokens without annotation.
+    right = {item[:2] for item in span_items(eg, "sc")[0]}
+    assert {item[:2] for item in items if item[:2] in right} <= {item[:2] for item in expected}
+    left_out = find_left_out([eg])
+    assert len(items) - len(expected) == len(left_out["doc.spans['sc']"].predictions if left_out else [])
+    rows = {row.name: row.predicted for row in span_tables([eg]).get("sc", [])}
+    assert rows.get("micro avg", 0) == len(expected)
 
 
 def related(gold, predicted):

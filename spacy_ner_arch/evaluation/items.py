@@ -10,6 +10,7 @@ from spacy.tokens import Span
 from spacy.training import Example
 
 from ..annotation.entities import annotated_tokens, scored_entities, scored_spans
+from ..annotation.layers import spans_layer
 from ..annotation.relations import RelationKey, aligned_keys, has_relations, stored_relations
 
 
@@ -91,11 +92,30 @@ def left_out_entities(example: Example) -> list[Span]:
     return [ent for ent in example.predicted.ents if not all(token.ent_iob for token in touched_by(ent) or ())]
 
 
+def left_out_spans(example: Example, key: str) -> list[Span]:
+    """Predicted spans of `doc.spans[key]` that the gold annotation leaves open: neither right nor wrong.
+
+    The rule is that of the loss, see `gold_group` and `SpanTargets.unknown`: a span is open if the tokens in it that no
+    gold span contains have no annotation of entities. No span is open in a document without any such annotation.
+    """
+    gold, predicted = example.reference, example.predicted
+    if key not in gold.spans or key not in predicted.spans or not gold.has_annotation("ENT_IOB"):
+        return []
+    covered = {index for span in gold.spans[key] for index in range(span.start, span.end)}
+    touched_by = touched_tokens(example)
+
+    def is_open(span: Span) -> bool:
+        others = [t.ent_iob for t in touched_by(span) or () if t.i not in covered and not t.is_space]
+        return bool(others) and not any(others)
+
+    return [span for span in predicted.spans[key] if is_open(span)]
+
+
 class LeftOut(NamedTuple):
     """Predictions that are left out of the scores, since they touch tokens without gold annotation.
 
     predictions: these predictions.
-    unannotated, tokens: number of gold tokens without annotation, and of all, in the documents with some annotation.
+    unannotated, tokens: number of gold tokens without annotation of entities, and of all, in the documents with some.
     """
 
     predictions: list[Span]
@@ -110,6 +130,8 @@ def find_left_out(examples: Iterable[Example]) -> dict[str, LeftOut]:
     """
     examples = [example for example in examples if example.reference.has_annotation("ENT_IOB")]
     predictions = {"doc.ents": [ent for example in examples for ent in left_out_entities(example)]}
+    for key in sorted({key for example in examples for key in example.reference.spans}):
+        predictions[spans_layer(key)] = [span for example in examples for span in left_out_spans(example, key)]
     unannotated = sum(int((~annotated_tokens(example.reference)).sum()) for example in examples)
     tokens = sum(len(example.reference) for example in examples)
     return {layer: LeftOut(spans, unannotated, tokens) for layer, spans in predictions.items() if spans}
@@ -139,20 +161,27 @@ def annotated_touched_tokens(example: Example) -> Callable[[Span], Span | None]:
 
 
 def span_items(example: Example, key: str) -> Sides:
-    """Return the gold and predicted spans of `doc.spans[key]`; none if the gold document does not have the key."""
+    """Return the gold and predicted spans of `doc.spans[key]`; none if the gold document does not have the key.
+
+    Predictions that partial annotation leaves open are left out, see `left_out_spans`.
+    """
     if key not in example.reference.spans:
         return [], []
     gold = [Item(span.label_, ((span.start_char, span.end_char),)) for span in example.reference.spans[key]]
-    return unique(gold), predicted_spans(example, key)
+    return unique(gold), predicted_spans(example, key, left_out_spans(example, key))
 
 
-def predicted_spans(example: Example, key: str) -> list[Item]:
-    """Return the spans of `doc.spans[key]` of the predicted document, whatever the gold document has."""
+def predicted_spans(example: Example, key: str, left_out: Iterable[Span] = ()) -> list[Item]:
+    """Return the spans of `doc.spans[key]` of the predicted document, whatever the gold document has.
+
+    left_out: spans of this group that are not returned.
+    """
     if key not in example.predicted.spans:
         return []
     place = places_in_gold(example)
-    group = example.predicted.spans[key]
-    return unique(Item(span.label_, (place(span),), score=score) for span, score in scored_spans(group))
+    left_out = set(left_out)
+    rows = [row for row in scored_spans(example.predicted.spans[key]) if row[0] not in left_out]
+    return unique(Item(span.label_, (place(span),), score=score) for span, score in rows)
 
 
 def places_in_gold(example: Example) -> Callable[[Span], tuple[int, int]]:

@@ -96,7 +96,8 @@ def span_tables(examples: Iterable[Example]) -> dict[str, list[Row]]:
     """Return a table for each key of doc.spans that occurs in gold and in predicted documents.
 
     Spans may be nested and may overlap. A span is right if its boundaries and its label are. Documents whose gold side
-    does not have the key are left out, and so are keys without any span.
+    does not have the key are left out, and so are keys without any span, and predictions that partial annotation leaves
+    open.
     """
     examples = list(examples)
     keys = {key for example in examples for key in example.reference.spans}
