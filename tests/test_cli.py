@@ -1416,6 +1416,24 @@ def test_predictions_without_gold_annotation_are_counted(trained, tmp_path, comm
         )
 
 
+@pytest.mark.parametrize("option, sections", [([], 3), (["--gold-entities"], 1), (["--no-gold-entities"], 3)])
+def test_report_names_its_corpus_and_the_gold_entities(joint, tmp_path, option, sections):
+    run_command("report", joint / "model", joint / "gold.spacy", "-o", tmp_path, *option)
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert f"<dt>corpus</dt><dd>{joint / 'gold.spacy'}</dd>" in page
+    assert page.count('<section id="task') == sections and "<h2>Relations</h2>" in page
+    assert ("between gold entities" in page) == (sections == 1)
+    # Components that gold annotation replaces are not shown.
+    assert ("nested_ner" in page) == (sections == 3)
+
+
+def test_report_refuses_gold_entities_without_relations(trained, tmp_path):
+    trained.to_disk(tmp_path / "model")
+    DocBin(docs=[eg.reference for eg in make_examples(trained)]).to_disk(tmp_path / "gold.spacy")
+    arguments = ["report", tmp_path / "model", tmp_path / "gold.spacy", "-o", tmp_path / "page", "--gold-entities"]
+    assert "--gold-entities is for pipelines that find relations" in run_in_line(*arguments, code=1)
+
+
 def test_report_numbers_documents_as_the_corpus_does(trained, tmp_path):
     trained.to_disk(tmp_path / "model")
     empty, missed = Doc(trained.vocab), Doc(trained.vocab, words=["slept"], ents=["B-ODD"])

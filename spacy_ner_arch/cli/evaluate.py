@@ -14,11 +14,11 @@ from wasabi import msg
 from ..annotation.layers import assigning, count_layers, spans_layer, symmetric_labels, without_layer
 from .evaluate_fields import as_json, check_fields, print_groups, rows_as_json, score_groups
 from .messages import fail, print_scores, writing
-from .options import CODE, GPU_ID, MODEL
+from .options import CODE, GPU_ID, MODEL, USE_GOLD_ENTITIES
 from .pipelines import (
-    GOLD_ENTITIES,
     check_corpus,
     check_output,
+    choose_copied,
     finds_entities,
     load,
     predict_corpus,
@@ -40,11 +40,7 @@ def evaluate(
     corpus: Path = Argument(..., help="Corpus in .spacy format", exists=True, callback=check_corpus),
     output: Path | None = Option(None, "--output", "-o", help="JSON file for the scores", dir_okay=False),
     gold_preproc: bool = Option(False, "--gold-preproc", "-G", help="Predict on gold sentences and tokens"),
-    gold_entities: bool | None = Option(
-        None,
-        "--gold-entities/--no-gold-entities",
-        help="Find relations between gold entities in gold sentences; the default if no component finds entities",
-    ),
+    gold_entities: bool | None = USE_GOLD_ENTITIES,
     gold_trees: bool = Option(False, "--gold-trees", help="Give the components gold dependency trees"),
     by: list[str] = Option([], "--by", help="Field of the documents: score those with the same value, too"),
     displacy_path: Path | None = Option(
@@ -132,22 +128,6 @@ def evaluate(
         msg.good(f"Saved scores to {output}")
     if displacy_path is not None:
         write_displacy(nlp, examples[:displacy_limit], displacy_path)
-
-
-def choose_copied(nlp: Language, gold_entities: bool | None, gold_trees: bool, *, finds_relations: bool) -> list[str]:
-    """Gold annotation to copy, see `predict_corpus`. Exits with a message for an option that does not fit the pipeline.
-
-    gold_entities: None to copy entities if no component finds any.
-    """
-    if gold_entities and not finds_relations:
-        msg.fail("--gold-entities is for pipelines that find relations; this one finds none", exits=1)
-    if gold_entities is None and finds_relations and not finds_entities(nlp):
-        msg.warn("No component of this pipeline finds entities: relations are scored between gold entities")
-        gold_entities = True
-    if not gold_entities:
-        return ["heads"] if gold_trees else []
-    # Trees have sentences.
-    return ["ents", "spans", "heads"] if gold_trees else GOLD_ENTITIES
 
 
 def make_tables(

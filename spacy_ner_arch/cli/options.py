@@ -22,6 +22,11 @@ CODE = Option(
     dir_okay=False,
     callback=check_code,
 )
+USE_GOLD_ENTITIES = Option(
+    None,
+    "--gold-entities/--no-gold-entities",
+    help="Find relations between gold entities in gold sentences; the default if no component finds entities",
+)
 GPU_ID = Option(-1, "--gpu-id", "-g", help="GPU ID or -1 for CPU")
 
 

@@ -190,6 +190,24 @@ def finds_entities(nlp: Language) -> bool:
     return bool(assigning(nlp, "doc.ents") or assigning(nlp, "doc.spans"))
 
 
+def choose_copied(
+    nlp: Language, gold_entities: bool | None, gold_trees: bool = False, *, finds_relations: bool
+) -> list[str]:
+    """Gold annotation to copy, see `predict_corpus`. Exits with a message for an option that does not fit the pipeline.
+
+    gold_entities: None to copy entities if no component finds any.
+    """
+    if gold_entities and not finds_relations:
+        msg.fail("--gold-entities is for pipelines that find relations; this one finds none", exits=1)
+    if gold_entities is None and finds_relations and not finds_entities(nlp):
+        msg.warn("No component of this pipeline finds entities: relations are scored between gold entities")
+        gold_entities = True
+    if not gold_entities:
+        return ["heads"] if gold_trees else []
+    # Trees have sentences.
+    return ["ents", "spans", "heads"] if gold_trees else GOLD_ENTITIES
+
+
 def pipeline_labels(nlp: Language) -> "Labels":
     """All labels of entities and spans, and of relations, that the components of a pipeline can set."""
     from ..formats.writers.content import Labels

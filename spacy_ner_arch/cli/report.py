@@ -7,15 +7,16 @@ from wasabi import msg
 
 from ..annotation.layers import assigning
 from .messages import fail
-from .options import CODE, GPU_ID, MODEL
+from .options import CODE, GPU_ID, MODEL, USE_GOLD_ENTITIES
 from .pipelines import (
-    GOLD_ENTITIES,
     check_corpus,
+    choose_copied,
     finds_entities,
     load,
     predict_corpus,
     report_left_out,
     report_misaligned,
+    setters,
     warn_of_no_comparison,
     with_tokens,
 )
@@ -28,6 +29,7 @@ def report(
     log: Path | None = Option(
         None, "--log", help="Output of `spacy train`, or its json lines", exists=True, dir_okay=False
     ),
+    gold_entities: bool | None = USE_GOLD_ENTITIES,
     code: Path | None = CODE,
     use_gpu: int = GPU_ID,
 ) -> None:
@@ -41,14 +43,15 @@ def report(
     from ..formats import read_docbins
 
     nlp = load(model, use_gpu, code)
-    if not finds_entities(nlp) and not assigning(nlp, "doc._.relations"):
+    finds_relations = bool(assigning(nlp, "doc._.relations"))
+    if not finds_entities(nlp) and not finds_relations:
         msg.fail("No component of this pipeline finds entities, spans or relations", exits=1)
-    # Without a component that finds entities, find relations between gold entities.
-    copied = [] if finds_entities(nlp) else GOLD_ENTITIES
+    copied = choose_copied(nlp, gold_entities, finds_relations=finds_relations)
+    nlp.select_pipes(disable=setters(nlp, copied))  # so that the page does not show them
     numbers = with_tokens(read_docbins(corpus, nlp.vocab))
     try:
         examples = predict_corpus(nlp, corpus, copied)
-        page = write_report(nlp, examples, output, log, numbers)
+        page = write_report(nlp, examples, output, log, numbers, str(corpus), gold_entities="ents" in copied)
     except (ValueError, OSError, ImportError) as error:
         fail("Cannot write the report", error)
     if not any(task.rows for task in find_tasks(nlp, examples)):

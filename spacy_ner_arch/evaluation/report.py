@@ -41,6 +41,9 @@ def write_report(
     output: str | Path,
     log: str | Path | None = None,
     numbers: Sequence[int] | None = None,
+    corpus: str | None = None,
+    *,
+    gold_entities: bool = False,
 ) -> Path:
     """Write one HTML page about a pipeline and its predictions. The page needs no other file and runs no script.
 
@@ -50,6 +53,9 @@ def write_report(
     output: folder for `index.html`. The folder is created if necessary; an older page is replaced.
     log: training log, see `read_log`; None leaves out its section.
     numbers: index of each example in the corpus, if the corpus has more documents.
+    corpus: name of the corpus on the page; None for none.
+    gold_entities: whether the predicted sides have gold entities, between which the pipeline finds relations. The page
+        says so.
 
     Returns the path of the page. Raises ImportError if matplotlib or scikit-learn is missing, and ValueError for a file
     that is not a training log or a score outside 0 to 1. After an error nothing is written.
@@ -57,14 +63,21 @@ def write_report(
     missing = [package for package in ("matplotlib", "sklearn") if find_spec(package) is None]
     if missing:
         raise ImportError(f'the report needs {" and ".join(missing)}: pip install "spacy-ner-arch[viz]"')
-    page = build_page(nlp, list(examples), None if log is None else read_log(log), numbers)
+    read = None if log is None else read_log(log)
+    page = build_page(nlp, list(examples), read, numbers, corpus, gold_entities=gold_entities)
     path = Path(output) / "index.html"
     write_text(path, [page])
     return path
 
 
 def build_page(
-    nlp: Language, examples: Sequence[Example], log: TrainingLog | None, numbers: Sequence[int] | None = None
+    nlp: Language,
+    examples: Sequence[Example],
+    log: TrainingLog | None,
+    numbers: Sequence[int] | None = None,
+    corpus: str | None = None,
+    *,
+    gold_entities: bool = False,
 ) -> str:
     """Return the page as HTML."""
     gold = [example.reference for example in examples]
@@ -73,6 +86,8 @@ def build_page(
         "report.html.jinja",
         title=f"{nlp.lang}_{nlp.meta['name']} {nlp.meta['version']}",
         components=[(name, nlp.get_pipe_meta(name).factory) for name in nlp.pipe_names],
+        corpus=corpus,
+        gold_entities=gold_entities,
         documents=len(examples),
         numbers=range(len(examples)) if numbers is None else numbers,
         tokens=sum(map(len, gold)),
