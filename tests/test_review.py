@@ -186,6 +186,18 @@ def test_empty_documents_keep_their_numbers(folder, tmp_path):
     assert numbers[1] == [number + 1 for number in numbers[0]]
 
 
+def test_errors_have_the_fields_of_their_documents(folder, tmp_path):
+    """A value that JSON cannot represent is left out."""
+    docs = list(DocBin().from_disk(folder / "corpus.spacy").get_docs(NLP.vocab))
+    for number, doc in enumerate(docs):
+        doc.user_data |= {"id": f"r{number}", "bytes": b"no JSON"}
+    DocBin(docs=docs, store_user_data=True).to_disk(tmp_path / "corpus.spacy")
+    review(tmp_path, tmp_path / "out", "--model", folder / "model")
+    for row in errors(tmp_path / "out"):
+        assert (row["file"], row["number"]) == ("corpus.spacy", row["document"])
+        assert row["fields"] == {"id": f"r{row['document'] - 1}"}
+
+
 # Documents of TRAIN whose annotation is wrong, and what it says.
 WRONG = {1: [(1, 2, "PER")], 7: [(4, 5, "ORG"), (6, 7, "PER")], 13: [(0, 1, "ORG")]}
 CORPUS = [(text, WRONG.get(i, gold)) for i, (text, gold) in enumerate(TRAIN * 12)]
@@ -247,6 +259,13 @@ def test_corrected_documents_replace_the_old_ones(folder, tmp_path, monkeypatch)
     assert {doc.user_data["corpus_file"] for doc in found} == {*files}
     for doc in found:
         assert files[doc.user_data["corpus_file"]][doc.user_data["corpus_number"] - 1].text == doc.text
+    rows = errors(tmp_path / "out")
+    assert {row["file"] for row in rows} == {*files} and rows[0]["fields"] == {}
+    for row in rows:
+        text = files[row["file"]][row["number"] - 1].text
+        assert text == docs[row["document"] - 1].text
+        places = [row[side] for side in ("annotated", "found") if row[side]]
+        assert all(text[place["start"] : place["end"]] == place["text"] for place in places)
 
     page = (Path(__file__).parent.parent / "docs" / "review.md").read_text(encoding="utf8")
     [code] = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
@@ -274,7 +293,12 @@ def test_a_folder_of_files_is_one_corpus(folder, tmp_path):
     DocBin(docs=docs[40:]).to_disk(tmp_path / "elsewhere" / "third.spacy")
     output = review(tmp_path, tmp_path / "folder", "--model", folder / "model", corpus="corpus")
     assert "probable errors in 60 documents" in output
-    assert errors(tmp_path / "folder") == errors(tmp_path / "file")
+    in_folder, in_file = errors(tmp_path / "folder"), errors(tmp_path / "file")
+    assert {row["file"] for row in in_folder} == {"first.spacy", "later/second.spacy", "link/third.spacy"}
+    assert all(row["number"] == row["document"] for row in in_file)
+    for row in in_folder + in_file:
+        del row["file"], row["number"]
+    assert in_folder == in_file
     message = review(tmp_path, tmp_path / "corpus" / "out", "--model", folder / "model", corpus="corpus", code=1)
     assert "training would also read errors.spacy; choose another folder" in message
 

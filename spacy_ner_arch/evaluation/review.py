@@ -11,6 +11,7 @@ from spacy.training import Example
 
 from ..formats import write_docbin
 from ..formats.files import write_text
+from ..formats.writers.content import get_fields, is_json
 from .doubts import Doubt
 from .html import excerpt, marks, render
 from .items import Item, predicted_spans
@@ -35,7 +36,8 @@ def write_review(
     output: folder; it is created if necessary.
     doubts: the most probable error first. Doubts where the annotation is more probable are only in errors.jsonl.
     examples: by number of the document, with predictions.
-    places: file of each document, and its number there from 1. errors.spacy has them in doc.user_data.
+    places: file of each document, and its number there from 1. errors.jsonl has them, and errors.spacy in
+        doc.user_data.
     key: group in doc.spans of the predictions with probable spans, which errors.spacy has beside the annotation.
     limit: maximum number of errors on the page and in errors.spacy.
     """
@@ -49,7 +51,7 @@ def write_review(
         counts=counts.most_common(),
         doubts=[(doubt, excerpt(texts[doubt.match.document], marks(doubt.match))) for doubt in probable[:limit]],
     )
-    rows = (as_row(doubt, texts[doubt.match.document]) for doubt in doubts)
+    rows = (as_row(doubt, examples[doubt.match.document].reference, places[doubt.match.document]) for doubt in doubts)
     write_text(output / "errors.jsonl", (json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     write_text(output / "index.html", [page])
     numbers = dict.fromkeys(doubt.match.document for doubt in probable[:limit])
@@ -57,8 +59,13 @@ def write_review(
     return counts
 
 
-def as_row(doubt: Doubt, text: str) -> dict[str, Any]:
-    """A doubt as a JSON object; bounds in characters, documents from 1."""
+def as_row(doubt: Doubt, doc: Doc, place: tuple[str, int]) -> dict[str, Any]:
+    """A doubt as a JSON object; bounds in characters, documents from 1.
+
+    doc: the gold document. Its fields that JSON cannot represent are left out.
+    place: its file, and its number there from 1.
+    """
+    text = doc.text
 
     def describe(item: Item | None, score: float | None) -> dict[str, Any] | None:
         if item is None:
@@ -70,6 +77,9 @@ def as_row(doubt: Doubt, text: str) -> dict[str, Any]:
     gold, found = doubt.match.gold, doubt.match.predicted
     return {
         "document": doubt.match.document + 1,
+        "file": place[0],
+        "number": place[1],
+        "fields": {name: value for name, value in get_fields(doc).items() if is_json(value)},
         "kind": doubt.kind,
         "log_odds": round(doubt.log_odds, 4),
         "annotated": describe(gold, doubt.gold_score),
