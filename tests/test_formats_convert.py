@@ -473,6 +473,121 @@ def test_all_annotations_of_a_text_are_in_the_same_part_of_a_split(tmp_path: Pat
     assert "nor can Docs with the same text" in run(path, tmp_path, "--split", "0.2", "--name", "train", code=1)
 
 
+def parts_of(folder: Path) -> tuple[list[str], list[str]]:
+    train, dev = ([doc.text.strip() for doc in load_docs(folder / f"{part}.spacy")] for part in ("train", "dev"))
+    return train, dev
+
+
+def row(word: str, last: str = "_") -> str:
+    return "\t".join(["1", word, *"_______", last]) + "\n\n"
+
+
+def in_json(word: str, **more: Any) -> str:
+    return json.dumps({"tokens": [word], "spans": [], **more}) + "\n"
+
+
+DOCUMENTS: dict[str, Any] = {
+    "conll": lambda d, words: "-DOCSTART- O\n\n" + "".join(f"{word} O\n\n" for word in words),
+    "conllu": lambda d, words: f"# newdoc id = {d}\n" + "".join(map(row, words)),
+    "spans": lambda d, words: "".join(in_json(word, doc=d) for word in words),
+    "tacred": lambda d, words: "".join(
+        json.dumps(
+            {"token": [word], "docid": f"d{d}", "relation": "no_relation"}
+            | {f"{who}_{key}": value for who in ("subj", "obj") for key, value in (("start", 0), ("end", 0))}
+            | {"subj_type": "PER", "obj_type": "ORG"}
+        )
+        + "\n"
+        for word in words
+    ),
+    "spacy-v2-json": lambda d, words: (
+        json.dumps({"paragraphs": [{"sentences": [{"tokens": [{"orth": word, "ner": "O"}]}]} for word in words]}) + "\n"
+    ),
+    "label-studio": lambda d, words: (
+        json.dumps(
+            {
+                "data": {f"t{i}": word for i, word in enumerate(words)},
+                "annotations": [
+                    {
+                        "result": [
+                            {
+                                "type": "labels",
+                                "to_name": f"t{i}",
+                                "value": {"start": 0, "end": 1, "text": "w"} | LABELS,
+                            }
+                            for i in range(len(words))
+                        ]
+                    }
+                ],
+            }
+        )
+        + "\n"
+    ),
+}
+LABELS = {"labels": ["A"]}
+
+
+@pytest.mark.parametrize(
+    ("format", "options"),
+    [
+        *((format, []) for format in DOCUMENTS),
+        *((format, ["--n-sents", "2"]) for format in ("conll", "conllu", "spans")),
+    ],
+)
+def test_a_split_does_not_divide_documents(tmp_path: Path, format: str, options: list[str]) -> None:
+    """The words w3.0 to w3.4 are the sentences of document 3."""
+    path = tmp_path / "a"
+    path.write_text("".join(DOCUMENTS[format](d, [f"w{d}.{i}" for i in range(5)]) for d in range(20)))
+    output = run(path, tmp_path, "-f", format, "--split", "0.2", "--name", "train", *options)
+    train, dev = ({word.split(".")[0] for text in part for word in text.split()} for part in parts_of(tmp_path))
+    assert len(train) == 16 and len(dev) == 4 and not train & dev
+    assert "asks for" not in output
+
+
+def test_lines_of_a_document_need_not_be_consecutive(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("".join(in_json(f"w{d}.{i}", doc=d) for i in range(5) for d in range(20)))
+    run(tmp_path / "a", tmp_path, "-f", "spans", "--split", "0.2", "--name", "train")
+    train, dev = ({text.split(".")[0] for text in part} for part in parts_of(tmp_path))
+    assert len(train) == 16 and len(dev) == 4 and not train & dev
+
+
+@pytest.mark.parametrize("first", ["", "-DOCSTART- O\n\n"])
+def test_the_sentences_of_a_single_document_are_divided(tmp_path: Path, first: str) -> None:
+    (tmp_path / "a").write_text(first + "".join(f"{i} O\n\n" for i in range(50)))
+    run(tmp_path / "a", tmp_path, "-f", "conll", "--split", "0.2", "--seed", "1", "--name", "train")
+    assert parts_of(tmp_path)[1] == ["27", "29", "30", "33", "35", "38", "39", "42", "44", "49"]
+
+
+def test_documents_with_a_common_sentence_are_in_the_same_part(tmp_path: Path) -> None:
+    """Document 0 shares a sentence with 1, and 1 with 2. The chain of 15 sentences is larger than the dev part."""
+    documents = [[f"w{d}.{i}" for i in range(3)] + [f"s{d}"] * (d < 3) for d in range(10)]
+    documents[1].append("s0")
+    documents[2].append("s1")
+    (tmp_path / "a").write_text("".join(DOCUMENTS["conll"](None, words) for words in documents))
+    for seed in range(5):
+        output = run(tmp_path / "a", tmp_path, "-f", "conll", "--split", "0.3", "--seed", seed, "--name", "train")
+        train, dev = ({text.split(".")[0] for text in part} for part in parts_of(tmp_path))
+        assert not train & dev and {"w0", "w1", "w2"} <= train
+    assert "there are 8 groups, the largest with 14 docs" in output
+    (tmp_path / "a").write_text("".join(DOCUMENTS["conll"](None, words) for words in documents[:3]))
+    output = run(tmp_path / "a", tmp_path, "-f", "conll", "--split", "0.3", "--name", "train", code=1)
+    assert "or of documents that have a text in common; leave out --split" in output
+
+
+def test_a_split_of_two_documents_leaves_no_part_empty(tmp_path: Path) -> None:
+    documents = [[f"a{i}" for i in range(30)], [f"b{i}" for i in range(20)]]
+    (tmp_path / "a").write_text("".join(DOCUMENTS["conll"](None, words) for words in documents))
+    output = run(tmp_path / "a", tmp_path, "-f", "conll", "--split", "0.2", "--name", "train")
+    assert parts_of(tmp_path) == (documents[0], documents[1])
+    assert "dev.spacy has 20 of 50 docs (40.0 %), --split 0.2 asks for 10" in output
+    assert "there are 2 groups, the largest with 30 docs" in output
+
+
+def test_the_source_documents_are_not_stored(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("".join(DOCUMENTS["spans"](d, ["x", "y"]) for d in range(2)))
+    run(tmp_path / "a", tmp_path, "-f", "spans")
+    assert not any(doc.user_data for doc in load_docs(tmp_path / "a.spacy"))
+
+
 def test_a_file_in_the_place_of_the_folder(source: Path) -> None:
     assert "Cannot convert" in run(source, source / "sub", "-f", "conll", code=1)
     assert "is a file" in run(source, source, "-f", "conll", code=2)

@@ -12,7 +12,7 @@ from typer import Argument, Option
 from wasabi import msg
 
 from ..annotation.tags import OUTSIDE
-from .convert_report import show_report, warn_of_similar
+from .convert_report import show_report, warn_of_groups, warn_of_similar
 from .convert_tokenizers import load_tokenizer, make_language
 from .messages import fail
 from .options import CODE, split_names
@@ -100,7 +100,7 @@ def convert(
     """
     from tqdm import tqdm
 
-    from ..formats import FORMATS, ReadReport, describe_long_texts, read_docs, split_docs, write_docbins
+    from ..formats import FORMATS, ReadReport, describe_long_texts, group_docs, read_docs, split_docs, write_docbins
 
     if len(inputs) > 1 and (name or split):
         msg.fail("--name and --split take one input file", exits=1)
@@ -157,9 +157,13 @@ def convert(
                 raise ValueError(f"{path}: no sentence was read\n{report.summary()}")
             parts = {stem: docs}
             if split:
-                parts[stem], parts["dev"] = split_docs(docs, split, seed)
+                # The sentences of a single document are divided.
+                keys = [report.sources] if len(set(report.sources)) > 1 else []
+                groups = group_docs(docs, *keys)
+                parts[stem], parts["dev"] = split_docs(docs, split, seed, groups)
                 if not parts["dev"]:
                     what = "one Doc cannot be split into two parts, nor can Docs with the same text"
+                    what += ", or of documents that have a text in common" if keys else ""
                     raise ValueError(f"{path}: {what}; leave out --split")
             files = {output_dir / f"{part}.spacy": part_docs for part, part_docs in parts.items()}
             warn_of_replaced(files)
@@ -170,6 +174,8 @@ def convert(
         show_report(report, labels, str(config or repr(nlp.lang)), FORMATS[found].has_texts)
         for part, part_docs in parts.items():
             msg.good(f"{output_dir / part}.spacy: {len(part_docs)} docs")
+        if split:
+            warn_of_groups(groups, len(parts["dev"]), split)
         if long := describe_long_texts(files, nlp.max_length):
             msg.warn(long)
         found_fields |= report.documents_with_field.keys()

@@ -1,7 +1,7 @@
 """Print the counts and warnings of `ner-arch convert`."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from wasabi import msg
@@ -47,6 +47,24 @@ def show_report(report: "ReadReport", labels: str | None, tokenizer: str, leaves
             "read other tokens in raw text than it was trained on, and scores on this corpus do not show that",
             "Convert texts with offsets, or columns of the tokenizer's own tokens, or choose another tokenizer or "
             "segmenter (--lang, --config)",
+        )
+
+
+def warn_of_groups(groups: Sequence[Sequence[int]], n_dev: int, share: float) -> None:
+    """Warn if the dev part does not have its share, or if a group of Docs is too large to get into it.
+
+    groups: the groups of Docs that --split does not divide.
+    n_dev: number of Docs in the dev part.
+    share: the value of --split.
+    """
+    count, largest = sum(map(len, groups)), max(map(len, groups))
+    wanted = share * count
+    if abs(n_dev - wanted) > max(1, wanted / 4) or largest > wanted + 1:
+        msg.warn(
+            f"dev.spacy has {n_dev} of {count} docs ({100 * n_dev / count:.1f} %), --split {share} asks for "
+            f"{wanted:.0f}. Docs of the same document or text are not divided: there are {len(groups)} groups, "
+            f"the largest with {largest} docs",
+            "A group that is larger than the dev part is always in the other part: compare both with debug-data",
         )
 
 

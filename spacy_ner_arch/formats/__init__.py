@@ -5,6 +5,7 @@ from .detect import detect_format
 from .docbins import (
     describe_long_texts,
     find_docbins,
+    group_docs,
     parse_docbin,
     read_docbin,
     read_docbins,
@@ -22,6 +23,7 @@ __all__ = [
     "describe_long_texts",
     "detect_format",
     "find_docbins",
+    "group_docs",
     "parse_docbin",
     "read_docbin",
     "read_docbins",

@@ -5,7 +5,7 @@ from itertools import accumulate, product
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, Field, StrictInt, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, StrictInt, StrictStr, model_validator
 
 from ..annotation.tags import LabelledSpan
 from .counts import Note, ReadReport
@@ -29,6 +29,7 @@ class TokenAnnotation(NamedTuple):
     partial: whether only the spans are annotated, and nothing is known of other tokens.
     kinds: kinds of notes on the annotation.
     has_bounds: whether the source has sentence boundaries; if not, the text is one item of `sentences`.
+    document: key of the source document of which the text is a part, or None.
     """
 
     sentences: list[list[str]]
@@ -37,6 +38,7 @@ class TokenAnnotation(NamedTuple):
     partial: bool = False
     kinds: Sequence[str] = ()
     has_bounds: bool = True
+    document: str | None = None
 
     @property
     def words(self) -> list[str]:
@@ -85,6 +87,7 @@ def read_corpus(
         lengths = [len(part) for part in annotation.sentences if part]
         report.documents += 1
         sentence.starts = list(accumulate(lengths[:-1], initial=0)) if annotation.has_bounds else None
+        sentence.document = annotation.document
         report.add(sentence, [*notes, *more_notes, *(Note(line, kind) for kind in annotation.kinds)])
         yield [sentence]
 
@@ -202,6 +205,7 @@ class TacredRecord(CorpusRecord):
         f'2, "obj_end": 2, "obj_type": "CITY", "relation": "left"}}, the ends inclusive, or "{NO_RELATION}"'
     )
     token: list[Token] = Field(min_length=1)
+    docid: StrictStr | None = None
     subj_start: StrictInt
     subj_end: StrictInt
     subj_type: Label
@@ -216,4 +220,4 @@ class TacredRecord(CorpusRecord):
             (self.obj_start, self.obj_end + 1, self.obj_type),
         ]
         relations = [] if self.relation == NO_RELATION else [(0, 1, self.relation)]
-        return TokenAnnotation([self.token], spans, relations, partial=True)
+        return TokenAnnotation([self.token], spans, relations, partial=True, document=self.docid)

@@ -1,7 +1,7 @@
 """Counts of items that a reader read, repaired, left out and skipped."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -56,6 +56,7 @@ class ReadReport:
     checked: number of items examined, for kinds that are reported as a share.
     first: the first place of each kind.
     examples: the first places with their details, of kinds that have details.
+    sources: for each Doc that `read_docs` made, a key of its source document. It is not compared for equality.
     """
 
     documents: int = 0
@@ -79,6 +80,7 @@ class ReadReport:
     checked: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
     examples: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    sources: list[Hashable] = field(default_factory=list, compare=False)
 
     def add(self, sentence: Sentence, notes: Iterable[Note] = ()) -> None:
         """Count a sentence, its annotation and the notes about it."""

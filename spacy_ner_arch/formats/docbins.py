@@ -1,13 +1,13 @@
 """Read and write files in spaCy's format, `.spacy`, with errors that name the file, and split Docs into two parts."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
 from spacy.tokens import Doc, DocBin
 from spacy.vocab import Vocab
 
+from ..annotation.graph_decoding import connected
 from ..annotation.words import text_key
 from .files import complete_files, walk_shown
 from .manifest import MANIFEST, check_complete, is_output, read_manifest
@@ -82,35 +82,46 @@ def describe_long_texts(docs: Mapping[Path, Iterable[Doc]], max_length: int) -> 
     )
 
 
-def split_docs(docs: Iterable[Doc], share: float, seed: int) -> tuple[list[Doc], list[Doc]]:
-    """Split off a dev part. The same input has the same parts on every machine and version of Python.
+def group_docs(docs: Sequence[Doc], *keys: Sequence[Hashable]) -> list[list[int]]:
+    """Group Docs that must not be divided between training and evaluation: those with the same text or a common key.
 
-    Docs with the same text, apart from white space, are in the same part: test texts must not be in the training data.
+    White space in texts is not compared. Two Docs that are connected through others are in one group, too.
 
     docs: the Docs.
-    share: share of the dev part, between 0 and 1, rounded to whole Docs; less if a text has too many Docs.
-        With two or more texts, no part is empty.
+    keys: lists with a key of each Doc, such as that of its source document, or None for a Doc without such a key.
+    Returns the numbers of the Docs of each group, in order.
+    """
+    rows = zip([text_key(doc.text) for doc in docs], *keys, strict=True)
+    return connected([[item for item in enumerate(row) if item[1] is not None] for row in rows], ())
+
+
+def split_docs(
+    docs: Iterable[Doc], share: float, seed: int, groups: list[list[int]] | None = None
+) -> tuple[list[Doc], list[Doc]]:
+    """Split off a dev part. The same input has the same parts on every machine and version of Python.
+
+    docs: the Docs.
+    share: share of the dev part, between 0 and 1, rounded to whole Docs; less if groups are too large for it. With two
+        or more groups, no part is empty.
     seed: selects the Docs.
+    groups: the groups that are not divided, see `group_docs`. None: Docs with the same text.
     Returns the remaining Docs and the dev part, both in the order of the input.
     Raises ValueError unless the share is between 0 and 1.
     """
     if not 0 < share < 1:
         raise ValueError(f"the share of the dev part is {share}; it must be between 0 and 1")
     docs = list(docs)
-    of_text: defaultdict[str, list[int]] = defaultdict(list)
-    keys = [text_key(doc.text) for doc in docs]
-    for i, key in enumerate(keys):
-        of_text[key].append(i)
+    group_of = {i: group for group in groups or group_docs(docs) for i in group}
     # Python's random generator may give another order in another version.
     order = sorted(range(len(docs)), key=lambda i: sha256(f"{seed}:{i}".encode()).digest())
-    groups = list({keys[i]: of_text[keys[i]] for i in order}.values())
-    n_dev = max(1, min(round(share * len(docs)), len(docs) - 1)) if len(groups) > 1 else 0
+    shuffled = list({id(group_of[i]): group_of[i] for i in order}.values())
+    n_dev = max(1, min(round(share * len(docs)), len(docs) - 1)) if len(shuffled) > 1 else 0
     dev: list[int] = []
-    for group in groups:
+    for group in shuffled:
         if len(dev) + len(group) <= n_dev:
             dev += group
     if not dev and n_dev:
-        dev = min(groups, key=len)
+        dev = min(shuffled, key=len)
     chosen = set(dev)
     return [doc for i, doc in enumerate(docs) if i not in chosen], [docs[i] for i in sorted(dev)]
 

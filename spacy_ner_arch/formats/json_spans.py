@@ -92,7 +92,7 @@ def read_spans(path: str | Path, report: ReadReport, *, on_error: str = "raise")
     sentences = _read_sentences(read_items(path, REMEDY), SpansRecord, REMEDY, report, on_error)
     for _, group in groupby(sentences, key=lambda item: object() if item[0].doc is None else item[0].doc):
         report.documents += 1
-        yield [replace(sentence, spaces=record.spaces) for record, sentence in group]
+        yield [replace(sentence, spaces=record.spaces, document=record.doc) for record, sentence in group]
 
 
 def read_spert(path: str | Path, report: ReadReport, *, on_error: str = "raise") -> Iterator[list[Sentence]]:

@@ -5,7 +5,7 @@ Each format has a reader, a generator `read_FORMAT(path, report, *, on_error="ra
 path: the file, UTF-8.
 report: ReadReport that counts items that are read, repaired or left out.
 on_error: "raise" an error for a malformed sentence, or "skip" the sentence and count it.
-Yields a list of Sentences for each document. No document is empty.
+Yields a list of Sentences for each document, or part of a document with a key, see `Sentence`. No list is empty.
 Raises FormatError for a malformed sentence.
 """
 
@@ -187,7 +187,7 @@ def read_docs(
         Docs with known spaces are compared with its tokens. Those that do not align are counted; training loses them.
         In Docs with unknown spaces, tokens that it splits are counted.
     options: other options of the reader.
-    Yields the Docs in the order of the file. No Doc is empty.
+    Yields the Docs in the order of the file. No Doc is empty. `report.sources` tells which are of the same document.
     Raises FormatError while reading; ValueError for an unknown format or on_error, n_sents below 1 or together with
         documents, or a format of texts without a tokenizer; TypeError for an unknown option.
     """
@@ -237,8 +237,10 @@ def _make_docs(
 ) -> Iterator[Doc]:
     describe_split = split_finder(tokenizer) if tokenizer is not None else None
     shown: set[str] = set()
+    file = object()
     for document in source:
         size = n_sents or len(document)
+        key = object() if document[0].document is None else (file, document[0].document)
         for first in range(0, len(document), size):
             group = document[first : first + size]
             doc = make_doc(vocab, group)
@@ -248,6 +250,7 @@ def _make_docs(
                 _check_alignment(doc, tokenizer(doc.text), group, report)
             elif describe_split is not None:
                 _count_split(group, describe_split, report, shown)
+            report.sources.append(key)
             yield doc
 
 

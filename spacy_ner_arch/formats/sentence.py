@@ -1,6 +1,6 @@
 """Annotated sentences, the common output of the readers, and their conversion to a Doc."""
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, chain
 from typing import Any, TypeVar
@@ -34,7 +34,9 @@ class Sentence:
     starts: indices of the tokens that begin a sentence, [0] for a single one. None for a text whose source does not say
         where its sentences begin.
     fields: fields of the record, such as its id, which the Doc keeps in doc.user_data.
-    line: line on which the sentence begins, for messages, or None. It is not compared for equality.
+    document: key of the source document in its file, if a reader yields the document in several lists; otherwise None.
+    line: line on which the sentence begins, for messages, or None.
+    The last two are not compared for equality.
     """
 
     words: list[str]
@@ -50,6 +52,7 @@ class Sentence:
     relations: list[LabelledPair] | None = None
     starts: list[int] | None = field(default_factory=lambda: [0])
     fields: dict[str, Any] = field(default_factory=dict)
+    document: Hashable = field(default=None, compare=False, repr=False)
     line: Line | None = field(default=None, compare=False, repr=False)
 
     def shifted(self, offset: int) -> "Sentence":

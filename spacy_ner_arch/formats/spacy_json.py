@@ -252,6 +252,7 @@ def read_training_json(path: str | Path, report: ReadReport, *, on_error: str = 
                 report.note(note)
             if sentences:
                 for sentence in sentences:
+                    sentence.document = line.place
                     report.add(sentence)
                 report.documents += 1
                 yield sentences

@@ -115,6 +115,8 @@ def make_sentences(
         )
         report.documents += 1
         sentence.starts = None
+        # A task may have several texts.
+        sentence.document = line.place
         sentence.fields = dict(annotation.fields)
         report.documents_with_field.update(sentence.fields.keys())
         report.add(sentence, notes + more_notes + last_notes)
