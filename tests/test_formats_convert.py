@@ -582,6 +582,63 @@ def test_a_split_of_two_documents_leaves_no_part_empty(tmp_path: Path) -> None:
     assert "there are 2 groups, the largest with 30 docs" in output
 
 
+def of_patients(path: Path, patients: list[Any], **more: Any) -> Path:
+    """Two texts of each patient, which name the patient; without a field for None."""
+    records = [
+        {"text": f"{name} {i}", "entities": [], **({} if name is None else {"meta": {"patient": name}}), **more}
+        for i in range(2)
+        for name in patients
+    ]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def test_split_by_a_field_does_not_divide_its_values(tmp_path: Path) -> None:
+    path = of_patients(tmp_path / "a", [f"p{d}" for d in range(20)])
+    for seed in range(3):
+        options = ["-f", "offsets", "--split", "0.2", "--name", "train", "--seed", seed, "--split-by", "patient"]
+        assert "asks for" not in run(path, tmp_path, *options, "--fields", "other")
+        train, dev = ({text.split()[0] for text in part} for part in parts_of(tmp_path))
+        assert len(train) == 16 and len(dev) == 4 and not train & dev
+    for doc in load_docs(tmp_path / "dev.spacy"):
+        assert get_fields(doc) == {"patient": doc[0].text}
+
+
+def test_values_with_a_common_text_are_in_the_same_part(tmp_path: Path) -> None:
+    """The texts of 1, 2 and [3] are those of other values; records without the field have texts of their own."""
+    path = of_patients(tmp_path / "a", ["a", "b", "c", 1, 2, [3], None])
+    lines = path.read_text().splitlines()
+    chain = [{"text": "a 0", "entities": [], "patient": "b"}, {"text": "b 0", "entities": [], "patient": "c"}]
+    path.write_text("\n".join([*lines, *map(json.dumps, chain)]))
+    for seed in range(5):
+        options = ["-f", "offsets", "--split", "0.3", "--name", "train", "--seed", seed, "--split-by", "patient"]
+        output = run(path, tmp_path, *options)
+        train, dev = ({text.split()[0] for text in part} - {"None"} for part in parts_of(tmp_path))
+        assert not train & dev and {"a", "b", "c"} <= train
+        assert "Docs of the same document, patient or text" in output
+        # The chain of a, b and c, the three other values, and two records without the field.
+        assert "there are 6 groups, the largest with 8 docs" in output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["-f", "offsets", "--split-by", "patient"], "--split-by is for --split"),
+        (
+            ["-f", "offsets", "--split", "0.5", "--split-by", "age"],
+            "field age of --split-by; keys that are not read: meta",
+        ),
+        (["-f", "offsets", "--split", "0.5", "--split-by", "none"], "no record has the field none"),
+        (["-f", "offsets", "--split", "0.5", "--split-by", "one"], "nor can Docs with the same text or one"),
+        (["-f", "conll", "--split", "0.5", "--split-by", "patient"], "--split-by is for the format label-studio or"),
+    ],
+)
+def test_wrong_split_by(tmp_path: Path, options: list[str], message: str) -> None:
+    path = of_patients(tmp_path / "a", ["p", "q"], none=None, one=1)
+    assert message in run(path, tmp_path / "out", "--name", "train", *options, code=1)
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_source_documents_are_not_stored(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("".join(DOCUMENTS["spans"](d, ["x", "y"]) for d in range(2)))
     run(tmp_path / "a", tmp_path, "-f", "spans")

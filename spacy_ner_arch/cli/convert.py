@@ -3,11 +3,12 @@
 import os.path
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Hashable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spacy.cli._util import import_code
+from spacy.tokens import Doc
 from typer import Argument, Option
 from wasabi import msg
 
@@ -16,6 +17,9 @@ from .convert_report import show_report, warn_of_groups, warn_of_similar
 from .convert_tokenizers import load_tokenizer, make_language
 from .messages import fail
 from .options import CODE, split_names
+
+if TYPE_CHECKING:
+    from ..formats import ReadReport
 
 AUTO = "auto"
 # Number of documents after which a line shows the progress if there is no terminal.
@@ -42,6 +46,12 @@ def convert(
     ),
     name: str = Option("", "--name", help="Name of the output, instead of the name of the one input"),
     split: float = Option(0.0, "--split", help="Share of the documents of the one input to write to dev.spacy"),
+    split_by: str | None = Option(
+        None,
+        "--split-by",
+        help="formats of texts: field, such as the patient, whose records with the same value --split does not divide; "
+        "it is kept as with --fields",
+    ),
     seed: int = Option(0, "--seed", help="Seed of that split"),
     n_sents: int = Option(1, "--n-sents", "-n", help="Sentences per Doc"),
     documents: bool = Option(False, "--documents", help="One Doc per document of the source"),
@@ -117,6 +127,8 @@ def convert(
             "separately, with --name",
             exits=1,
         )
+    if split_by is not None and not split:
+        msg.fail("--split-by is for --split: give the share of the dev part too", exits=1)
     if split and folded == ["dev"]:
         msg.fail("--split writes dev.spacy; give the other part another --name", exits=1)
     if lang and config:
@@ -134,6 +146,7 @@ def convert(
         "tag_names": tag_names and split_names(tag_names),
     }
     options = {option: value for option, value in of_formats.items() if value is not None}
+    kept = list(options.get("fields", ()))
     of_all: dict[str, Any] = {"n_sents": n_sents, "documents": documents, "on_error": on_error}
     of_all |= {"labels": split_names(labels or ""), "rename": new_names}
     entities: Counter[str] = Counter()
@@ -144,7 +157,9 @@ def convert(
         report = ReadReport()
         try:
             found = choose_format(path, format)
-            check_options(found, options, n_sents != 1 or documents)
+            check_options(found, [*options, *(["split_by"] if split_by is not None else [])], n_sents != 1 or documents)
+            if split_by is not None:
+                options["fields"] = [*kept, split_by]
             if path.is_dir() and found != "brat":
                 raise ValueError(f"{path} is a folder; give its files")
             reader = read_docs(path, nlp.vocab, found, report, tokenizer=nlp.tokenizer, **of_all, **options)
@@ -159,10 +174,13 @@ def convert(
             if split:
                 # The sentences of a single document are divided.
                 keys = [report.sources] if len(set(report.sources)) > 1 else []
+                if split_by is not None:
+                    keys.append(field_keys(docs, split_by, path, report))
                 groups = group_docs(docs, *keys)
                 parts[stem], parts["dev"] = split_docs(docs, split, seed, groups)
                 if not parts["dev"]:
                     what = "one Doc cannot be split into two parts, nor can Docs with the same text"
+                    what += f" or {split_by}" if split_by else ""
                     what += ", or of documents that have a text in common" if keys else ""
                     raise ValueError(f"{path}: {what}; leave out --split")
             files = {output_dir / f"{part}.spacy": part_docs for part, part_docs in parts.items()}
@@ -175,14 +193,14 @@ def convert(
         for part, part_docs in parts.items():
             msg.good(f"{output_dir / part}.spacy: {len(part_docs)} docs")
         if split:
-            warn_of_groups(groups, len(parts["dev"]), split)
+            warn_of_groups(groups, len(parts["dev"]), split, split_by)
         if long := describe_long_texts(files, nlp.max_length):
             msg.warn(long)
         found_fields |= report.documents_with_field.keys()
         entities += report.entities | report.spans
         relations += report.relations
         renamed |= report.renamed.keys()
-    for field in options.get("fields", ()):
+    for field in kept:
         if field not in found_fields:
             msg.warn(f"No document that was read has the field {field} of --fields")
     # If no entity was read, `show_report` has warned already.
@@ -252,6 +270,18 @@ def output_name(path: Path) -> str:
     return path.name if path.is_dir() else path.stem
 
 
+def field_keys(docs: Iterable[Doc], field: str, path: Path, report: "ReadReport") -> list[Hashable]:
+    """The value of a field of each Doc as text, or None for a Doc without it or with null.
+
+    Raises ValueError if no Doc has the field.
+    """
+    values = [doc.user_data.get(field) for doc in docs]
+    if all(value is None for value in values):
+        others = ", ".join(sorted(report.unread_keys)) or "none"
+        raise ValueError(f"{path}: no record has the field {field} of --split-by; keys that are not read: {others}")
+    return [None if value is None else str(value) for value in values]
+
+
 def check_options(format: str, options: Collection[str], groups: bool) -> None:
     """Raise ValueError for an option that a format does not have.
 
@@ -262,7 +292,9 @@ def check_options(format: str, options: Collection[str], groups: bool) -> None:
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}; choose from {AUTO}, {', '.join(FORMATS)}")
     for option in options:
-        owners = [name for name, known in FORMATS.items() if option in known.options]
+        # --split-by reads a field.
+        needed = "fields" if option == "split_by" else option
+        owners = [name for name, known in FORMATS.items() if needed in known.options]
         if format not in owners:
             name = option.replace("_", "-")
             raise ValueError(f"--{name} is for the format {' or '.join(owners)}, not for {format}")
