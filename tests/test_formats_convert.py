@@ -582,6 +582,68 @@ def test_a_split_of_two_documents_leaves_no_part_empty(tmp_path: Path) -> None:
     assert "there are 2 groups, the largest with 30 docs" in output
 
 
+PER = {"start": 0, "end": 4, "label": "PER"}
+# Two annotations of a text in each tool, by ada and by an annotator without a name.
+BY_TWO: dict[str, list[Any]] = {
+    "label-studio": [
+        {
+            "data": {"text": "Anna left.", "annotator": "of record"},
+            "annotations": [{"result": [], "completed_by": {"email": "ada"}}, {"result": []}],
+        }
+    ],
+    "prodigy": [
+        {"text": "Anna left.", "spans": [PER], "answer": "accept", "_input_hash": 1, "_session_id": by}
+        | {"meta": {"annotator": "of record"}}
+        for by in ("ada", "2024-05-01_10-00-00")
+    ],
+    "argilla": [
+        {
+            "fields": {"text": "Anna left.", "annotator": "of record"},
+            "metadata": {"annotator": "of record"},
+            "responses": {"q": [{"value": [PER], "user_id": "ada"}, {"value": []}]},
+        }
+    ],
+    "doccano": [
+        {"id": 1, "text": "Anna left.", "label": [[0, 4, "PER"]], "annotator": "ada"},
+        {"id": 1, "text": "Anna left.", "label": [[0, 4, "PER"]]},
+    ],
+}
+
+
+@pytest.mark.parametrize("format", BY_TWO)
+def test_all_annotations_keep_the_names_of_the_annotators(tmp_path: Path, format: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in BY_TWO[format]))
+    if format == "argilla":
+        settings = {"questions": [{"name": "q", "settings": {"type": "span", "field": "text"}}]}
+        (tmp_path / ".argilla").mkdir()
+        (tmp_path / ".argilla" / "settings.json").write_text(json.dumps(settings))
+
+    def kept(*options: object) -> list[dict[str, Any]]:
+        run(path, tmp_path, "-f", format, *options)
+        return [get_fields(doc) for doc in load_docs(tmp_path / "a.spacy")]
+
+    assert kept("--annotators", "all") == [{"annotator": "ada"}, {}]
+    assert kept() == kept("--annotators", "merge") == [{}]
+    if format != "doccano":  # has no other field of that name
+        field = {"annotator": "of record"}
+        assert kept("--annotators", "all", "--fields", "annotator") == [field, field]
+
+
+@pytest.mark.parametrize("format", ["label-studio", "prodigy", "doccano"])
+def test_the_annotator_of_an_exported_text_is_a_field_of_it(tmp_path: Path, format: str) -> None:
+    """It is not taken for the annotator of the exported task, or for its text."""
+    source, path = tmp_path / "a.jsonl", tmp_path / "tasks"
+    source.write_text("".join(json.dumps(record) + "\n" for record in BY_TWO["prodigy"]))
+    run(source, tmp_path, "--annotators", "all")
+    run_in_line("export-data", tmp_path / "a.spacy", path, "--format", format)
+    name = "annotator" if format == "prodigy" else "input_annotator"
+    run(path, tmp_path, "-f", format, "--annotators", "all", "--fields", name)
+    docs = load_docs(tmp_path / "tasks.spacy")
+    assert [get_fields(doc) for doc in docs] == [{name: "ada"}, {}]
+    assert entities(tmp_path / "tasks.spacy") == [("Anna", "PER")] * 2
+
+
 def of_patients(path: Path, patients: list[Any], **more: Any) -> Path:
     """Two texts of each patient, which name the patient; without a field for None."""
     records = [

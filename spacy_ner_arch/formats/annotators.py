@@ -15,6 +15,10 @@ from .texts import LabelledIndices, TextAnnotation
 T = TypeVar("T", LabelledSpan, LabelledPair)
 
 ANNOTATORS = ("first", "all", "merge")
+# Name of all annotators without a name, if a tool does not distinguish them.
+UNNAMED = "unnamed"
+# Field of a text that has the name of its annotator.
+ANNOTATOR = "annotator"
 
 OTHER_ANNOTATORS = "left out: annotations of a text by other annotators, see --annotators"
 NOT_SEEN = "left out: empty annotations of texts in which another annotator marked something"
@@ -36,9 +40,9 @@ def choose_annotators(
     together. None is left of an annotator whose latest answer is a withdrawal.
 
     choice: "first" keeps the annotation of the first annotator of each text, and "all" keeps all of them as separate
-        texts. "merge" keeps annotation that more than half of the annotators of a text agree on, see `_merge`. If a
-        text has a ground truth, "first" and "merge" keep only this. Any other value is the name of the annotator to
-        keep.
+        texts, with the name of the annotator as the field ANNOTATOR, unless they have this field. "merge" keeps
+        annotation that more than half of the annotators of a text agree on, see `_merge`. If a text has a ground truth,
+        "first" and "merge" keep only this. Any other value is the name of the annotator to keep.
     Yields the annotations in the order in which the texts first occur. Counts annotations that are left out.
     Raises ValueError if no annotator has the name.
     """
@@ -64,11 +68,19 @@ def choose_annotators(
             yield _merge(group, report)
             continue
         wanted = choice if choice not in ANNOTATORS else group[0].annotator
+        if choice == "all":
+            group = [_add_name(one) for one in group]
         chosen = group if choice == "all" else [one for one in group if one.annotator == wanted][:1]
         yield from chosen
         for other in group:
             if not any(other is one for one in chosen):
                 report.note(Note(other.line, OTHER_ANNOTATORS, _name(other)))
+
+
+def _add_name(annotation: TextAnnotation) -> TextAnnotation:
+    if annotation.annotator in ("", UNNAMED):
+        return annotation
+    return annotation._replace(fields={ANNOTATOR: annotation.annotator, **annotation.fields})
 
 
 def _name(annotation: TextAnnotation) -> str:

@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from .annotators import UNNAMED
 from .counts import Note
 from .lines import Line
 from .offsets import Key, ToolRecord
@@ -36,7 +37,6 @@ MEDIA = ("image", "audio", "video")
 
 # Start time of the server, which Prodigy writes as the name of an annotator without a named session.
 START_TIME = re.compile(r"(.*-)?\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", re.DOTALL)
-UNNAMED = "unnamed"
 
 REJECTED_SPAN = "left out: spans that the annotator rejected or ignored, left without annotation"
 OF_TOKENS = "left out: relations of tokens that are not entities"
