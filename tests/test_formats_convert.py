@@ -557,12 +557,17 @@ def test_the_sentences_of_a_single_document_are_divided(tmp_path: Path, first: s
     assert parts_of(tmp_path)[1] == ["27", "29", "30", "33", "35", "38", "39", "42", "44", "49"]
 
 
-def test_documents_with_a_common_sentence_are_in_the_same_part(tmp_path: Path) -> None:
-    """Document 0 shares a sentence with 1, and 1 with 2. The chain of 15 sentences is larger than the dev part."""
+def test_documents_with_a_common_sentence_are_in_the_same_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Document 0 shares a sentence with 1, and 1 with 2. The chain of 15 sentences is larger than the dev part.
+
+    Short sentences, such as datelines, do not count.
+    """
     documents = [[f"w{d}.{i}" for i in range(3)] + [f"s{d}"] * (d < 3) for d in range(10)]
     documents[1].append("s0")
     documents[2].append("s1")
     (tmp_path / "a").write_text("".join(DOCUMENTS["conll"](None, words) for words in documents))
+    assert "asks for" not in run(tmp_path / "a", tmp_path, "-f", "conll", "--split", "0.3", "--name", "train")
+    monkeypatch.setattr("spacy_ner_arch.formats.docbins.LONG_TEXT", 1)
     for seed in range(5):
         output = run(tmp_path / "a", tmp_path, "-f", "conll", "--split", "0.3", "--seed", seed, "--name", "train")
         train, dev = ({text.split(".")[0] for text in part} for part in parts_of(tmp_path))
@@ -666,8 +671,9 @@ def test_split_by_a_field_does_not_divide_its_values(tmp_path: Path) -> None:
         assert get_fields(doc) == {"patient": doc[0].text}
 
 
-def test_values_with_a_common_text_are_in_the_same_part(tmp_path: Path) -> None:
+def test_values_with_a_common_text_are_in_the_same_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The texts of 1, 2 and [3] are those of other values; records without the field have texts of their own."""
+    monkeypatch.setattr("spacy_ner_arch.formats.docbins.LONG_TEXT", 1)
     path = of_patients(tmp_path / "a", ["a", "b", "c", 1, 2, [3], None])
     lines = path.read_text().splitlines()
     chain = [{"text": "a 0", "entities": [], "patient": "b"}, {"text": "b 0", "entities": [], "patient": "c"}]

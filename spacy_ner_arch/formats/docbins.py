@@ -1,5 +1,6 @@
 """Read and write files in spaCy's format, `.spacy`, with errors that name the file, and split Docs into two parts."""
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +14,8 @@ from .files import complete_files, walk_shown
 from .manifest import MANIFEST, check_complete, is_output, read_manifest
 from .packing import add_with_user_data, docs_with_user_data
 
+# Minimum number of tokens of a text that connects source documents, see `group_docs`.
+LONG_TEXT = 15
 REMEDY = "`python -m spacy ner-arch convert` makes .spacy files"
 
 
@@ -85,14 +88,21 @@ def describe_long_texts(docs: Mapping[Path, Iterable[Doc]], max_length: int) -> 
 def group_docs(docs: Sequence[Doc], *keys: Sequence[Hashable]) -> list[list[int]]:
     """Group Docs that must not be divided between training and evaluation: those with the same text or a common key.
 
-    White space in texts is not compared. Two Docs that are connected through others are in one group, too.
+    White space in texts is not compared. Two Docs that are connected through others are in one group, too. A text of
+    less than LONG_TEXT tokens does not connect a Doc that shares a key with others: datelines and headings occur in
+    many documents, and would connect most of a newspaper.
 
     docs: the Docs.
     keys: lists with a key of each Doc, such as that of its source document, or None for a Doc without such a key.
     Returns the numbers of the Docs of each group, in order.
     """
-    rows = zip([text_key(doc.text) for doc in docs], *keys, strict=True)
-    return connected([[item for item in enumerate(row) if item[1] is not None] for row in rows], ())
+    counts = [Counter(column) for column in keys]
+    rows = []
+    for doc, *own in zip(docs, *keys, strict=True):
+        row: list[Hashable] = [(i, key) for i, key in enumerate(own) if key is not None]
+        is_alone = all(counts[i][key] == 1 for i, key in enumerate(own) if key is not None)
+        rows.append([*row, text_key(doc.text)] if is_alone or len(doc) >= LONG_TEXT else row)
+    return connected(rows, ())
 
 
 def split_docs(
