@@ -245,6 +245,21 @@ def test_each_of_several_extractors_scores_with_the_symmetric_labels_of_all(tmp_
     assert alone.get_pipe("second").scored_as_symmetric == {"WITH"}
 
 
+def test_several_extractors_that_are_trained_further_know_the_labels_of_each_other(copy_of):
+    """The warning advised to add the labels of the other extractor, which removes its relations."""
+    nlp = spacy.blank("en")
+    given = {"first": ["WITH", "LEFT"], "second": ["LIVES_IN", "WORKS_FOR"]}
+    for name, labels in given.items():
+        nlp.add_pipe("relation_extractor", name=name, config={"model": relation_model(), "candidates": DOCUMENT})
+        nlp.config["initialize"]["components"][name] = {"labels": labels}
+    nlp.initialize(lambda: related_examples(nlp))
+    trained = copy_of(nlp)
+    optimizer = trained.resume_training()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trained.update(related_examples(trained), sgd=optimizer)
+
+
 def test_scores_count_every_gold_relation():
     """One correct, one with a wrong type, one with a wrong label, one missed; and a document without annotation."""
     nlp = spacy.blank("en")

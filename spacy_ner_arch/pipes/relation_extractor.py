@@ -225,13 +225,13 @@ class RelationExtractor(TorchPipe):
             **settings,
         )
         self.cfg["types"] = []
+        # Labels that other extractors of the pipeline predict. Stored, since a trained component is not initialized.
+        self.cfg["labels_of_others"] = []
         if isinstance(setting, str):
             self.cfg["type_pairs"] = None  # for "all", and until they are learned
         self.generate_candidates = candidates
         # Sets the sentences of gold documents that have none, see `find_gold`.
         self.sentencizer: Callable[[Doc], Doc] | None = None
-        # Labels that other extractors of the pipeline predict.
-        self.labels_of_others = set[str]()
         # `symmetric` of all extractors of the pipeline.
         self.scored_as_symmetric = set(symmetric)
         # Whether the component learns all labels of the corpus.
@@ -275,7 +275,7 @@ class RelationExtractor(TorchPipe):
 
     def warn_of_labels(self, gold: Iterable[str]) -> None:
         """Warn once about each gold label that neither the component nor another extractor of the pipeline has."""
-        super().warn_of_labels(set(gold) - self.labels_of_others)
+        super().warn_of_labels(set(gold) - {*self.cfg["labels_of_others"]})
 
     @property
     def given_labels(self) -> tuple[str, ...] | None:
@@ -393,7 +393,7 @@ class RelationExtractor(TorchPipe):
             examples, for the types; with label data, only the first ones are read, for warnings.
         """
         self.sentencizer = None if nlp is None else find_sentencizer(nlp, self.name)
-        self.labels_of_others = set() if nlp is None else labels_of_others(self, nlp)
+        self.cfg["labels_of_others"] = [] if nlp is None else sorted(labels_of_others(self, nlp))
         self.learns_all_labels = labels is None
         if nlp is not None:
             # Do this again: a component that was sourced from another pipeline already has its labels.
