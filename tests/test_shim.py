@@ -4,6 +4,7 @@ import copy
 import json
 import pickle
 import resource
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import safetensors.torch
 import torch
 from thinc.api import Adam, RAdam
 
+from spacy_ner_arch.bridge.errors import ChangedSetting
 from spacy_ner_arch.bridge.shim import TorchShim
 from spacy_ner_arch.bridge.storage import tensors_checksum
 from spacy_ner_arch.nn.dropout import dropout
@@ -258,7 +260,7 @@ def test_round_trip_is_exact_and_rebuilds_from_the_hyperparameters():
     assert loaded.to_bytes() == data
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     stored = json.loads(header["__metadata__"]["hyperparameters"])
-    assert stored.pop("checksum") and stored == {"input_size": 5}
+    assert stored.pop("checksum") and stored == {"input_size": 5, "class": "Toy"}
 
 
 def test_before_initialization():
@@ -317,6 +319,31 @@ def test_layers_are_counted_before_they_are_built():
     with pytest.raises(ValueError, match="more or larger layers than the file"):
         TorchShim(Deep).from_bytes(rewritten(shim.to_bytes(), {"layers": 10**9}))
     assert len(TorchShim(Deep).from_bytes(shim.to_bytes()).module.layers) == 2
+
+
+class OtherToy(Toy):
+    """Weights with the same names and shapes."""
+
+
+class Around(torch.nn.Module):
+    def __init__(self, encoder, input_size: int) -> None:
+        super().__init__()
+        self.encoder = encoder(input_size)
+
+
+@pytest.mark.parametrize(
+    "stored, configured, message",
+    [
+        (Toy, OtherToy, "it was Toy, and is OtherToy in the config"),
+        (partial(Around, Toy), partial(Around, OtherToy), "it was Around over Toy, and is Around over OtherToy in"),
+    ],
+)
+def test_weights_of_another_class_are_refused(stored, configured, message):
+    shim = TorchShim(stored)
+    shim.initialize(input_size=5)
+    with pytest.raises(ChangedSetting, match=rf"\(@architectures\) cannot be changed after training: {message}"):
+        TorchShim(configured).from_bytes(shim.to_bytes())
+    assert TorchShim(stored).from_bytes(shim.to_bytes()).cfg == {"input_size": 5}
 
 
 class Bomb:

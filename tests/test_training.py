@@ -304,6 +304,23 @@ def test_settings_that_cannot_change_after_training(factory, setting, value, tmp
         changed.get_pipe(factory).from_bytes(nlp.get_pipe(factory).to_bytes())
 
 
+@pytest.mark.parametrize("trained, edited", [("CRF", "Softmax"), ("Softmax", "CRF")])
+def test_the_architecture_cannot_change_after_training(trained, edited, tmp_path):
+    """The weights of these two have equal names and shapes."""
+    nlp = spacy.blank("en")
+    model = {"@architectures": f"spacy_ner_arch.{trained}.v1", "tok2vec": WORDS, "encoder": None}
+    nlp.add_pipe("sequence_ner", config={"model": model})
+    nlp.initialize(lambda: make_examples(nlp))
+    nlp.to_disk(tmp_path)
+    config = (
+        (tmp_path / "config.cfg").read_text().replace(f"spacy_ner_arch.{trained}.v1", f"spacy_ner_arch.{edited}.v1")
+    )
+    (tmp_path / "config.cfg").write_text(re.sub(r"(class_weights|label_smoothing) = .*", "", config))
+    message = rf"^sequence_ner: .*\(@architectures\) cannot .* it was {trained}Tagger in .*, and is {edited}Tagger in"
+    with pytest.raises(ValueError, match=message):
+        spacy.load(tmp_path)
+
+
 @pytest.mark.parametrize(
     "factory, setting, value, stored",
     [

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..nn.dropout import set_dropout
 from ..nn.precision import AUTO, DTYPES, autocast
 from .optimizer import ModuleOptimizer, ParameterGroup
-from .storage import NOT_INITIALIZED, check_fit, read_stored, store
+from .storage import NOT_INITIALIZED, check_fit, class_names, read_stored, store
 
 # Id of the process that had started CUDA before it was forked. Its children cannot use the GPU.
 _started_cuda: int | None = None
@@ -268,16 +268,18 @@ class TorchShim(Shim):
         self.names = (new_name(), *self.names)
 
     def to_bytes(self) -> bytes:
-        """Weights as safetensors, with the hyperparameters as JSON in the header; empty before initialization."""
-        return b"" if self._model is None else store(self.cfg, self._model.state_dict())
+        """Weights as safetensors, with hyperparameters and classes in the header; empty before initialization."""
+        if self._model is None:
+            return b""
+        return store({**self.cfg, "class": class_names(self.module)}, self.module.state_dict())
 
     def from_bytes(self, data: bytes) -> "TorchShim":
-        """Load weights, after a check that they are intact and have the sizes that the hyperparameters declare."""
+        """Load weights, after a check that they are intact and those of the module that the hyperparameters declare."""
         if not data:
             self._model = None
             return self
         hyperparameters, weights = read_stored(data)
-        check_fit(self.build, hyperparameters, weights)
+        check_fit(self.build, hyperparameters, weights, hyperparameters.pop("class", None))
         self.initialize(**hyperparameters)
         self.module.load_state_dict(weights)
         return self

@@ -52,16 +52,28 @@ def read_stored(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return hyperparameters, weights
 
 
-def check_fit(build: Callable[..., nn.Module], hyperparameters: dict[str, Any], weights: dict[str, Tensor]) -> None:
+def class_names(module: nn.Module) -> str:
+    """The classes of a module and of its encoder. Modules of other classes can have weights of equal shapes."""
+    encoder = getattr(module, "encoder", None)
+    return type(module).__name__ + ("" if encoder is None else f" over {type(encoder).__name__}")
+
+
+def check_fit(
+    build: Callable[..., nn.Module], hyperparameters: dict[str, Any], weights: dict[str, Tensor], classes: str | None
+) -> None:
     """Raise ValueError if the weights do not fit the module that the hyperparameters declare. Allocates no weights.
 
-    Raises ChangedSetting if only the size of a layer differs, because the config now declares another size.
+    classes: `class_names` of the module that had the weights; None if they are not known.
+
+    Raises ChangedSetting if the classes or the size of a layer differ, because the config now declares others.
     """
     try:
         # Some layers of a transformer are not stored.
         numbers = sum(tensor.numel() for tensor in weights.values())
         with torch.device("meta"), limited_parameters(2 * numbers + SMALL, 2 * len(weights) + 100):
             empty = build(**hyperparameters).to("meta")
+        if classes not in (None, class_names(empty)):
+            raise ChangedSetting("the class of the network (@architectures)", str(classes), class_names(empty))
         if sum(buffer.numel() for buffer in empty.buffers()) > numbers + SMALL:
             raise ValueError("the config declares more computed numbers than there are weights")
         check_shapes(empty, weights)
