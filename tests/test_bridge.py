@@ -262,7 +262,7 @@ def test_an_encoder_can_be_frozen_in_an_update_loop():
     nlp.update(examples, sgd=False, exclude=["first"])
     others = make_examples(nlp)[1:]
     assert nlp.update(others, sgd=False, exclude=["tok2vec"], annotates=["tok2vec"])["first"] > 0
-    with pytest.raises(ValueError, match="E203.* the tok2vec embedding layer"):
+    with pytest.raises(ValueError, match="a document has no vectors of 'tok2vec': put this"):
         nlp.update(make_examples(nlp), sgd=False, exclude=["tok2vec"])
 
 

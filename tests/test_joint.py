@@ -75,6 +75,23 @@ def test_a_pipeline_can_be_pickled_after_an_update(encoder, frozen, tiny_transfo
     assert losses[0] == pytest.approx(losses[1]) and losses[0] > 0
 
 
+@pytest.mark.parametrize("encoder", ["tok2vec", "transformer"])
+def test_a_stale_batch_of_the_encoder_gives_way_to_vectors_on_the_documents(encoder, tiny_transformers):
+    """A component that was excluded from an update has kept the batch of the encoder."""
+    nlp = joint_nlp() if encoder == "tok2vec" else transformer_nlp(tiny_transformers["bert"], dropout=0.0)
+    examples = related_examples(nlp)
+    nlp.initialize(lambda: examples)
+    others, more = make_examples(nlp)[1:], make_examples(nlp)[1:]
+    head = nlp.get_pipe("sequence_ner")
+    nlp.update(examples, sgd=False, exclude=["sequence_ner"])
+    with pytest.raises(ValueError, match=f"'{encoder}' has passed on the vectors of other documents"):
+        head.update(others)
+    for eg in [*others, *more]:
+        nlp.get_pipe(encoder)(eg.predicted)
+    loss = head.update(others)["sequence_ner"]
+    assert loss > 0 and head.update(more)["sequence_ner"] == pytest.approx(loss)
+
+
 def test_the_encoder_gets_the_weighted_sum_of_both_gradients():
     gradients = {}
     for weights in ((1.0, 1e-9), (1e-9, 1.0), (2.0, 5.0)):

@@ -12,6 +12,7 @@ from spacy.training import Example
 from thinc.api import Model
 
 from ..annotation.describe import quote
+from ..annotation.doc_vectors import tok2vec_vectors, transformer_data
 from ..annotation.layers import assigning, layers_set, spans_layer
 
 SENTENCES = "token.is_sent_start"
@@ -21,20 +22,17 @@ class Vectors(NamedTuple):
     """Where a shared encoder keeps its vectors.
 
     place: attribute that holds the vectors, as in the `assigns` of a component.
-    has_vectors: function that returns whether a document has vectors, in prediction.
+    on: function that returns the vectors on a document; None if there are none.
     """
 
     place: str
-    has_vectors: Callable[[Doc], bool]
+    on: Callable[[Doc], Any]
 
 
 # By the name of the node that listens.
 VECTORS = {
-    "transformer-listener": Vectors(
-        "doc._.trf_data", lambda doc: doc.has_extension("trf_data") and doc._.trf_data is not None
-    ),
-    # spaCy's doc_cleaner sets None.
-    "tok2vec-listener": Vectors("doc.tensor", lambda doc: doc.tensor is not None and doc.tensor.size > 0),
+    "transformer-listener": Vectors("doc._.trf_data", transformer_data),
+    "tok2vec-listener": Vectors("doc.tensor", tok2vec_vectors),
 }
 
 
@@ -47,7 +45,7 @@ def check_vectors(pipe: Any, docs: Sequence[Doc]) -> None:
     """
     for node in pipe.model.walk():
         vectors = VECTORS.get(node.name)
-        if vectors is not None and not all(vectors.has_vectors(doc) for doc in docs if len(doc)):
+        if vectors is not None and any(vectors.on(doc) is None for doc in docs if len(doc)):
             upstream = getattr(node, "upstream_name", "*")
             name = node.name.removesuffix("-listener") if upstream == "*" else upstream
             # An exported model has no head; its config contains the original under `model`.
