@@ -930,9 +930,8 @@ def test_the_attention_that_was_asked_for_is_kept(tiny_transformers):
         attention = changed.shims[0].module.transformer.config._attn_implementation
         assert (attention == "eager") == bool(chosen)
     # On a machine that lacks it, another one with the same weights.
-    config = {**model.shims[0].cfg["config"], "attn_implementation": "flash_attention_2"}
     with pytest.warns(UserWarning, match="'flash_attention_2' is not available"):
-        WordTransformer(config, "mean")
+        WordTransformer(model.shims[0].cfg["config"], "mean", "flash_attention_2")
 
 
 @pytest.mark.parametrize("model", ["ours", "stock"])

@@ -1,5 +1,6 @@
 """Registered transformers: shared through a component, or owned by one head."""
 
+from functools import partial
 from typing import Any
 
 from spacy.tokens import Doc
@@ -10,10 +11,15 @@ from thinc.api import Model, chain
 from thinc.types import Floats2d, Ragged
 
 from ..bridge.own_transformer import own_transformer
+from ..bridge.pretrained import check_safe_settings
 from ..bridge.rows import Tok2Vec
-from ..bridge.transformer import word_transformer
+from ..bridge.shim import TorchShim
+from ..bridge.storage import Fixed
+from ..bridge.transformer import initialize, word_transformer
 from ..bridge.transformer_listener import WordListener
 from ..bridge.word_embedding import concatenate
+from ..bridge.wordpieces import WordPieces
+from ..nn.transformer import ATTENTION, POOLINGS, WordTransformer
 
 
 @registry.architectures("spacy_ner_arch.TransformerModel.v1")
@@ -47,16 +53,20 @@ def transformer_model(
     whose vectors depend on the batch, or that does not fit its tokenizer, window or overlap. For a model with a
     decoder, only the encoder is used.
     """
+    own = "spacy_ner_arch.TransformerModel.v1"
+    if pooling not in POOLINGS:
+        raise ValueError(f"{own}: unknown pooling {pooling!r}; choose from {', '.join(POOLINGS)}")
+    check_safe_settings(tokenizer_config, transformer_config)
+    build = partial(WordTransformer, pooling=pooling, attention=transformer_config.get(ATTENTION))
+    # All implementations of the attention use the same weights, so this setting can be changed after training.
+    network = {key: value for key, value in transformer_config.items() if key != ATTENTION}
+    fixed = {"pooling": pooling, "tokenizer_config": tokenizer_config, "transformer_config": network}
     return word_transformer(
-        name,
-        pooling=pooling,
-        window=window,
-        overlap=overlap,
-        dtype=dtype,
-        frozen=frozen,
-        cache_mib=cache_mib,
-        tokenizer_config=tokenizer_config,
-        transformer_config=transformer_config,
+        TorchShim(build, dtype=dtype, frozen=frozen),
+        WordPieces(window, overlap),
+        partial(initialize, name, tokenizer_config, transformer_config),
+        cache_mib,
+        {key: Fixed(value, f"{key} of {own}") for key, value in fixed.items()},
     )
 
 

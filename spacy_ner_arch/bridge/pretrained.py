@@ -10,7 +10,7 @@ from spacy.tokens import Doc
 from spacy.vocab import Vocab
 
 from ..nn.precision import AUTO, autocast
-from ..nn.transformer import DROPPED, WordTransformer, check_attention
+from ..nn.transformer import ATTENTION, DROPPED, WordTransformer, check_attention
 from .storage import SMALL, limited_parameters
 from .windows import collate
 from .wordpieces import WordPieces
@@ -31,7 +31,7 @@ def check_safe_settings(tokenizer_config: dict[str, Any], transformer_config: di
                 f"spacy_ner_arch.TransformerModel.v1: {block} has {', '.join(refused)}; a model that needs code of its "
                 "own or pickled weights is not supported"
             )
-    check_attention(transformer_config.get("attn_implementation"))
+    check_attention(transformer_config.get(ATTENTION))
     unused = sorted(DROPPED & set(transformer_config))
     if unused:
         raise ValueError(

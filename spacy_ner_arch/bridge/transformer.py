@@ -5,7 +5,6 @@ batch. Weights are stored by TorchShim, the tokenizer by WordPieces.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from textwrap import shorten
 from typing import Any, cast
 
@@ -17,9 +16,9 @@ from thinc.api import Model
 from thinc.types import Floats2d
 from torch import Tensor
 
-from ..nn.transformer import POOLINGS, WordTransformer, stored_config
+from ..nn.transformer import WordTransformer, stored_config
 from .own_transformer import replace_listener, replace_listener_cfg
-from .pretrained import check_dtype, check_independence, check_safe_settings, check_sizes, load_pretrained
+from .pretrained import check_dtype, check_independence, check_sizes, load_pretrained
 from .rows import split
 from .shared_model import SharedModel
 from .shim import TorchShim, get_shim, no_backprop
@@ -27,8 +26,6 @@ from .storage import Fixed
 from .transformer_listener import WordBatch
 from .windows import collate
 from .wordpieces import WordPieces, get_pieces
-
-ATTENTION = "attn_implementation"
 
 
 class TransformerModel(SharedModel[list[Doc], FullTransformerBatch]):
@@ -42,50 +39,25 @@ class TransformerModel(SharedModel[list[Doc], FullTransformerBatch]):
 
 
 def word_transformer(
-    name: str,
-    *,
-    pooling: str,
-    window: int,
-    overlap: int,
-    dtype: str,
-    frozen: bool,
-    cache_mib: int,
-    tokenizer_config: dict[str, Any],
-    transformer_config: dict[str, Any],
+    module: TorchShim, pieces: WordPieces, init: Callable, cache_mib: int, fixed: dict[str, Fixed]
 ) -> Model[list[Doc], FullTransformerBatch]:
-    """The model of spacy_ner_arch.TransformerModel.v1, where the arguments are described."""
-    if pooling not in POOLINGS:
-        raise ValueError(
-            f"spacy_ner_arch.TransformerModel.v1: unknown pooling {pooling!r}; choose from {', '.join(POOLINGS)}"
-        )
-    check_safe_settings(tokenizer_config, transformer_config)
-    # All implementations of the attention use the same weights, so this setting can be changed after training.
-    network = {key: value for key, value in transformer_config.items() if key != ATTENTION}
-    settings = {"pooling": pooling, "tokenizer_config": tokenizer_config, "transformer_config": network}
-    build = partial(build_module, pooling=pooling, attention=transformer_config.get(ATTENTION))
-    module = TorchShim(build, dtype=dtype, frozen=frozen)
+    """A transformer as a model for the component `transformer`.
+
+    module: a WordTransformer.
+    init: `initialize` with the name and the settings of the pretrained model.
+    cache_mib: see VectorCache.
+    fixed: settings that cannot be changed after training.
+    """
+    # spaCy's nlp.replace_listeners looks for these two.
+    replaced = {"replace_listener": replace_listener, "replace_listener_cfg": replace_listener_cfg}
     return TransformerModel(
         "transformer",
         forward,
-        init=partial(initialize, name, tokenizer_config, transformer_config),
-        shims=[module, WordPieces(window, overlap)],
+        init=init,
+        shims=[module, pieces],
         dims={"nO": None},
-        attrs={
-            **{key: Fixed(value, f"{key} of spacy_ner_arch.TransformerModel.v1") for key, value in settings.items()},
-            "cache": VectorCache(cache_mib * 2**20),
-            # spaCy's nlp.replace_listeners looks for these two.
-            "replace_listener": replace_listener,
-            "replace_listener_cfg": replace_listener_cfg,
-        },
+        attrs={**fixed, "cache": VectorCache(cache_mib * 2**20), **replaced},
     )
-
-
-def build_module(config: dict[str, Any], pooling: str, attention: str | None) -> WordTransformer:
-    """Build the torch module from stored hyperparameters.
-
-    attention: `attn_implementation` in the config of the pipeline. It replaces the value used in training.
-    """
-    return WordTransformer({**config, ATTENTION: attention}, pooling)
 
 
 def initialize(

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 POOLINGS = ("mean", "first", "first_last")
+# Setting of a Hugging Face config that `WordTransformer` takes as an argument, and its values.
+ATTENTION = "attn_implementation"
 ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
 # Settings of a Hugging Face config that do not change word vectors, or change only their dtype, or name code.
 DROPPED = {
@@ -60,11 +62,12 @@ class Converted(NamedTuple):
 class WordTransformer(nn.Module):
     """Run a Hugging Face transformer and pool the vectors of word pieces to vectors of words.
 
-    config: configuration of the transformer as a dictionary, with its `model_type` and optionally
-        `attn_implementation`. Of a model with a decoder, only the encoder is built.
+    config: configuration of the transformer as a dictionary, with its `model_type`. Of a model with a decoder, only the
+        encoder is built.
     pooling: vector of a word: "mean" of its pieces, "first" piece, or "first_last" (both, concatenated).
+    attention: its `attn_implementation`; None for the default.
 
-    Warns if `attn_implementation` is not available, and uses the default. Raises ValueError for a config that
+    Warns if the attention is not available, and uses the default. Raises ValueError for a config that
     transformers does not know.
 
     Shape: order (N,) int64, index of each word in the concatenated words of all batches -> (N, output_size). A word
@@ -74,9 +77,9 @@ class WordTransformer(nn.Module):
     transformer: Any  # of transformers
     keeps_tensors = True  # see TorchShim.predict
 
-    def __init__(self, config: dict[str, Any], pooling: str) -> None:
+    def __init__(self, config: dict[str, Any], pooling: str, attention: str | None = None) -> None:
         super().__init__()
-        self.transformer = build_transformer(config)
+        self.transformer = build_transformer(config, attention)
         # Remove the pooler, an extra layer over the first piece of a sentence that word vectors do not need.
         if getattr(self.transformer, "pooler", None) is not None:
             self.transformer.pooler = nn.Identity()
@@ -192,14 +195,13 @@ class WordTransformer(nn.Module):
         return super().load_state_dict({**computed, **known}, strict=strict, assign=assign)
 
 
-def build_transformer(config: dict[str, Any]) -> nn.Module:
+def build_transformer(config: dict[str, Any], attention: str | None) -> nn.Module:
     """A transformer with random weights. Of a model with a decoder, only the encoder is built."""
     from transformers import AutoModel
 
-    # Hugging Face expects it as an argument of the model, not as part of the config.
-    attention = config.get("attn_implementation")
     check_attention(attention)
-    wanted = {"attn_implementation": attention} if attention else {}
+    # Hugging Face expects it as an argument of the model, not as part of the config.
+    wanted = {ATTENTION: attention} if attention else {}
     fixed: dict[str, Any] = {"trust_remote_code": False, "torch_dtype": torch.float32}
     settings = hugging_face_config(config)
     try:
@@ -208,9 +210,7 @@ def build_transformer(config: dict[str, Any]) -> nn.Module:
         if not wanted:
             raise
         # All implementations use the same weights.
-        warnings.warn(
-            f"attn_implementation = {attention!r} is not available, so the default is used: {error}", stacklevel=2
-        )
+        warnings.warn(f"{ATTENTION} = {attention!r} is not available, so the default is used: {error}", stacklevel=2)
         transformer = AutoModel.from_config(settings, **fixed)
     return transformer.get_encoder() if settings.is_encoder_decoder else transformer
 
@@ -218,7 +218,7 @@ def build_transformer(config: dict[str, Any]) -> nn.Module:
 def check_attention(name: Any) -> None:
     """Raise ValueError for an attention that is not in transformers: Hugging Face would fetch its code from the hub."""
     if name not in (None, *ATTENTIONS):
-        raise ValueError(f"attn_implementation = {name!r}; choose from {', '.join(ATTENTIONS)}")
+        raise ValueError(f"{ATTENTION} = {name!r}; choose from {', '.join(ATTENTIONS)}")
 
 
 def stored_config(config: Any) -> dict[str, Any]:
@@ -258,5 +258,5 @@ def hugging_face_config(settings: dict[str, Any]) -> Any:
 
 
 def _known(settings: dict[str, Any]) -> dict[str, Any]:
-    hidden = {"model_type", "attn_implementation"} | DROPPED
+    hidden = {"model_type", ATTENTION} | DROPPED
     return {key: value for key, value in settings.items() if key not in hidden and not key.startswith("_")}
