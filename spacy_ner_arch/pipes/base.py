@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from spacy.errors import Errors
 from spacy.language import Language
-from spacy.pipeline import TrainablePipe
 from spacy.tokens import Doc
 from spacy.training import Example, validate_examples, validate_get_examples
 from spacy.vocab import Vocab
@@ -18,10 +17,10 @@ from thinc.api import Model, Optimizer, set_dropout_rate
 from ..annotation.describe import quote
 from ..annotation.head_input import HeadInput, find_copies
 from ..annotation.layers import describe_layers
-from ..bridge.errors import ChangedSetting, named_errors
+from ..bridge.errors import named_errors
 from ..training.checks import warn_of_settings
 from ..training.loss_weights import make_loss_weight
-from .changed_settings import as_stored, check_fixed, find_changes
+from .changed_settings import StoredPipe
 from .streaming import annotate_stream
 from .upstream_checks import check_encoders, check_trees, check_vectors
 
@@ -31,7 +30,7 @@ SHAPE_SAMPLE = 10
 LABEL_SAMPLE = 1_000
 
 
-class TorchPipe(TrainablePipe):
+class TorchPipe(StoredPipe):
     """Base class of the components over a model of `bridge.head`.
 
     A subclass finds its labels in the data (`find_label_data`), gives the model its hyperparameters (`hyperparameters`)
@@ -47,12 +46,11 @@ class TorchPipe(TrainablePipe):
     classifies: str
     architectures: str
     gold_layer: str
-    # Names in `cfg` of the settings that cannot be changed after training.
-    fixed_settings: tuple[str, ...] = ()
 
     def __init__(
         self, vocab: Vocab, model: Model, name: str, *, scorer: Callable | None, loss_weight: Any = 1.0, **cfg: Any
     ) -> None:
+        super().__init__(**cfg)
         self.vocab = vocab
         self.model = model
         self.name = name
@@ -63,9 +61,6 @@ class TorchPipe(TrainablePipe):
         if not 0 <= threshold <= 1:
             raise ValueError(f"{name}: threshold = {threshold} must be between 0 and 1")
         self.is_weighted = loss_weight != 1.0
-        # Settings as the config has them; those in `cfg` can change later.
-        self.configured = as_stored(cfg)
-        self.cfg: dict[str, Any] = {**cfg, "labels": [], "configured": self.configured}
         self._updates = 0
         # Loss of the current update, over all its parts and, in parallel training, all processes.
         self.update_loss = 0.0
@@ -89,7 +84,7 @@ class TorchPipe(TrainablePipe):
 
     @property
     def head(self) -> Any:
-        """The torch module that scores what the component classifies (nn.head.Head)."""
+        """The torch module that scores what the component classifies (nn.head.Head); None for an exported model."""
         return self.shim.module
 
     # For the subclass
@@ -132,7 +127,6 @@ class TorchPipe(TrainablePipe):
 
         Raises ValueError for `consistency` without copies.
         """
-        # The shim of an exported model has no head.
         if self.head is None or not self.head.consistency:
             return self.model_input(examples, sample=True)
         copies = find_copies(examples)
@@ -373,69 +367,6 @@ class TorchPipe(TrainablePipe):
         """Raise ValueError for NaN and inf; -inf is the logarithm of 0."""
         if not (scores < np.inf).all():
             raise ValueError(f"{self.name}: scores are not finite for {quote(doc.text)}; the weights are broken")
-
-    # Storing
-
-    def from_disk(self, path: Any, *, exclude: Iterable[str] = ()) -> "TorchPipe":
-        """Load the component. Nothing in the folder is executed. Errors name the component and the folder."""
-        self.cfg["configured"] = None
-        try:
-            super().from_disk(path, exclude=exclude)
-            self._change_settings()
-            self._check_hyperparameters(exclude)
-        except ChangedSetting as error:
-            raise error.of(self.name, path) from error
-        except ValueError as error:
-            raise ValueError(
-                f"{self.name}: {path} is damaged or does not fit its config ({error}); train or download it again"
-            ) from error
-        self._check_named_labels()
-        return self
-
-    def from_bytes(self, data: bytes, *, exclude: Iterable[str] = ()) -> "TorchPipe":
-        """Load the component. Errors name the component."""
-        self.cfg["configured"] = None
-        with named_errors(self.name):
-            super().from_bytes(data, exclude=exclude)
-            self._change_settings()
-            self._check_hyperparameters(exclude)
-        self._check_named_labels()
-        return self
-
-    def change_setting(self, name: str, value: Any) -> None:
-        """Change a setting of a stored component to its new value in the config."""
-        self.cfg[name] = as_stored(value)
-
-    def _check_named_labels(self) -> None:
-        """Raise ValueError if a setting of a trained component names a label that the component does not have."""
-        if self.labels and self.shim.is_initialized:
-            self.check_named_labels(self.labels)
-
-    def _change_settings(self) -> None:
-        """Change the settings whose value in the config differs from the one with which the component was stored.
-
-        Raises ChangedSetting for a setting that cannot be changed after training.
-        """
-        stored = self.cfg.get("configured")
-        before = stored if isinstance(stored, dict) else {}
-        self.cfg["configured"] = self.configured
-        fixed = self.fixed_settings if self.shim.is_initialized else ()
-        check_fixed(fixed, self.cfg, before, self.configured)
-        for name in find_changes(before, self.configured):
-            if name not in fixed:
-                self.change_setting(name, self.configured[name])
-
-    def _check_hyperparameters(self, exclude: Iterable[str]) -> None:
-        """Raise ValueError if the labels stored with the model differ from those of the component.
-
-        exclude: names of the parts that were not loaded.
-        """
-        if not self.shim.is_initialized or {"model", "cfg"} & set(exclude):
-            return
-        stored = {key: value for key, value in self.shim.cfg.items() if key != "input_size"}
-        expected = self.hyperparameters()
-        if stored != expected:
-            raise ValueError(f"the model was stored with {stored}, but the component has {expected}")
 
 
 def labels_in(data: Any) -> list[str]:
