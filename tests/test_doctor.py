@@ -9,7 +9,7 @@ import torch
 from pretend_gpu import pretend_gpu
 from typer.testing import CliRunner
 
-from spacy_ner_arch.bridge.shim import default_device
+from spacy_ner_arch.bridge.device import default_device
 from spacy_ner_arch.cli import doctor as doctor_module
 from spacy_ner_arch.cli.app import app
 from spacy_ner_arch.nn.precision import autocast, has_bfloat16

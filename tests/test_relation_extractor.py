@@ -28,8 +28,8 @@ from spacy_ner_arch.annotation.gold_relations import GoldPairs, sample_negatives
 from spacy_ner_arch.annotation.relation_decoding import score_pairs
 from spacy_ner_arch.annotation.sentences import set_sentences
 from spacy_ner_arch.bridge import marked_copies
+from spacy_ner_arch.bridge.layers import shims
 from spacy_ner_arch.bridge.marked_copies import mark
-from spacy_ner_arch.bridge.shim import torch_shims
 from spacy_ner_arch.evaluation.scorers import score_relations
 from spacy_ner_arch.nn.dropout import sampling_again, sampling_state
 from spacy_ner_arch.pipes import base, relation_checks
@@ -1534,7 +1534,7 @@ def test_chunks_of_marked_copies_change_nothing(monkeypatch, tiny_transformers, 
         set_dropout_rate(model, drop)
         loss, backprop = model.begin_update(pipe.model_input(examples))
         backprop(0.5)
-        modules = [shim.module for _, shim in torch_shims(model)]
+        modules = [shim.module for node in model.walk() for shim in shims(node)]
         gradients = [parameter.grad for module in modules for parameter in module.parameters()]
         own = [torch.from_numpy(node.get_grad(name)) for node in model.walk() for name in node.grad_names]
         return [
@@ -1568,8 +1568,8 @@ def test_a_chunk_that_fails_counts_no_words(monkeypatch):
     monkeypatch.setattr(marked_copies, "CHUNK", 4)
     monkeypatch.setattr(marked_copies, "KEPT_CHUNKS", 0)
     model = nlp.get_pipe("relation_extractor").model
-    (head,), shims = model.layers, torch_shims(model)
-    buffers = [buffer for _, shim in shims for buffer in shim.module.buffers()]
+    (head,) = model.layers
+    buffers = [buffer for node in model.walk() for shim in shims(node) for buffer in shim.module.buffers()]
     before = [buffer.clone() for buffer in buffers]
     read = head._func
 

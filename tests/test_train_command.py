@@ -741,7 +741,7 @@ def train_apart(job, **place):
     after_evaluation = loop.Training.after_evaluation
 
     def change(training, *arguments):
-        [_, (_, shim)] = pipeline_state.named_shims(training.nlp)
+        [_, (_, shim)] = pipeline_state.own_shims(training.nlp)
         next(shim.module.parameters()).data.add_(parallel.rank())
         after_evaluation(training, *arguments)
 

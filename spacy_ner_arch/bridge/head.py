@@ -22,6 +22,7 @@ from ..annotation.words import find_words
 from ..nn.batch import Batch, cut, make_batch, send
 from ..nn.head import Head, Loss
 from .head_output import HeadPredictions, Predictions, UpdateLoss, sum_losses
+from .layers import device_of
 from .rows import (
     Tok2Vec,
     check_tok2vec,
@@ -32,7 +33,7 @@ from .rows import (
     split_tokens,
     vectors_of_words,
 )
-from .shim import TorchShim, device_of, get_shim, no_backprop
+from .shim import TorchShim, get_shim, no_backprop
 
 # Indices of the documents of a batch, their padded word vectors (B, T, D), and the batch.
 HeadBatch = tuple[list[int], Tensor, Batch]

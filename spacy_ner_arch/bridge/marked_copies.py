@@ -17,7 +17,8 @@ from ..nn.dropout import sampling_again, sampling_state
 from .cupy_seed import seed_cupy
 from .head import HeadBatch, predict_batches
 from .head_output import Predictions, UpdateLoss
-from .shim import device_of, no_backprop, torch_shims
+from .layers import device_of, shims
+from .shim import no_backprop
 from .storage import Fixed
 
 # Maximum number of copies that exist at the same time, and of their tokens.
@@ -111,7 +112,7 @@ def predict_copies(model: Model, inputs: HeadInput) -> Iterator[HeadBatch]:
 @contextlib.contextmanager
 def undone(model: Model) -> Iterator[None]:
     """Undo what a forward pass in training changes, such as the counts of words."""
-    buffers = [buffer for _, shim in torch_shims(model) for buffer in shim.module.buffers()]
+    buffers = [buffer for node in model.walk() for shim in shims(node) for buffer in shim.module.buffers()]
     before = [(buffer._version, buffer.clone()) for buffer in buffers]
     try:
         yield

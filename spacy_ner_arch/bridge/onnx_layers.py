@@ -37,7 +37,7 @@ PADDING = 16
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
-def get_shim(model: Model) -> OnnxShim:
+def get_onnx_shim(model: Model) -> OnnxShim:
     """The exported module of a layer."""
     shim = model.shims[0]
     assert isinstance(shim, OnnxShim)
@@ -52,7 +52,7 @@ def refuse_training(is_train: bool) -> None:
 
 def check_loaded(model: Model, X: Any = None, Y: Any = None) -> None:
     """Raise ValueError if nothing is loaded: an exported layer cannot be initialized."""
-    get_shim(model)
+    get_onnx_shim(model)
 
 
 # Heads and encoders
@@ -60,7 +60,7 @@ def check_loaded(model: Model, X: Any = None, Y: Any = None) -> None:
 
 def onnx_head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool) -> tuple[Any, Callable]:
     refuse_training(is_train)
-    shim = get_shim(model)
+    shim = get_onnx_shim(model)
     docs, items, targets, method, _ = as_input(inputs)
     if targets is not None:
         raise ValueError(f"an exported model has no loss: {ORIGINAL}")
@@ -105,7 +105,7 @@ def predict_spans(shim: OnnxShim, x: np.ndarray, lengths: np.ndarray, items: Any
 
 def onnx_encoder_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Callable]:
     refuse_training(is_train)
-    shim = get_shim(model)
+    shim = get_onnx_shim(model)
     encoded: list[Any] = [model.ops.alloc2f(len(doc), model.get_dim("nO")) for doc in docs]
     words = find_words(docs)
     if any(map(len, words)):
@@ -150,7 +150,7 @@ def batches(
 
 def onnx_embed_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Any]:
     refuse_training(is_train)
-    shim = get_shim(model)
+    shim = get_onnx_shim(model)
     lengths = [len(doc) for doc in docs]
     if not any(lengths):
         return [model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs], no_backprop
@@ -178,7 +178,7 @@ def onnx_concatenate_forward(model: Model, docs: list[Doc], is_train: bool) -> t
 
 def onnx_transformer_forward(model: Model, docs: list[Doc], is_train: bool) -> tuple[FullTransformerBatch, Callable]:
     refuse_training(is_train)
-    shim = get_shim(model)
+    shim = get_onnx_shim(model)
     lengths = [len(doc) for doc in docs]
     if not any(lengths):
         return WordBatch([model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs]), no_backprop

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..annotation.describe import quote
 from ..annotation.word_places import Words
 from ..nn.batch import send
-from .shim import device_of
+from .layers import device_of
 
 # Documents to token vectors, (tokens, width) for each.
 Tok2Vec = Model[list[Doc], list[Floats2d]]

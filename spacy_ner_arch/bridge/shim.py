@@ -6,7 +6,6 @@ thinc updates each parameter array on its own. The shim updates all parameters o
 import contextlib
 import copy
 import functools
-import os
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,28 +13,14 @@ from itertools import chain
 from typing import Any, cast
 
 import torch
-from spacy.language import Language
-from thinc.api import Model, Optimizer, Shim, get_torch_default_device
+from thinc.api import Model, Optimizer, Shim
 from torch import Tensor, nn
 
 from ..nn.dropout import set_dropout
 from ..nn.precision import AUTO, DTYPES, autocast
+from .device import check_process, default_device
 from .optimizer import ModuleOptimizer, ParameterGroup
 from .storage import NOT_INITIALIZED, check_fit, class_names, read_stored, store
-
-# Id of the process that had started CUDA before it was forked. Its children cannot use the GPU.
-_started_cuda: int | None = None
-
-
-def _before_fork() -> None:
-    global _started_cuda
-    if torch.cuda.is_initialized():
-        _started_cuda = os.getpid()
-
-
-if hasattr(os, "register_at_fork"):
-    # OpenMP threads do not survive a fork: nlp.pipe(n_process=2) would hang in a child that uses more than one thread.
-    os.register_at_fork(before=_before_fork, after_in_child=functools.partial(torch.set_num_threads, 1))
 
 
 class TorchShim(Shim):
@@ -88,11 +73,7 @@ class TorchShim(Shim):
         """Raise ValueError before initialization, and in a process that cannot use the GPU with the weights."""
         if self._model is None:
             raise ValueError(NOT_INITIALIZED)
-        if _started_cuda not in (None, os.getpid()) and any(p.is_cuda for p in self._model.parameters()):
-            raise ValueError(
-                "the model is on a GPU, which a forked process cannot use: set n_process = 1 (more processes do not "
-                "make a GPU faster), or use the CPU (load the pipeline without spacy.require_gpu)"
-            )
+        check_process(self._model)
 
     @property
     def device(self) -> torch.device:
@@ -285,17 +266,6 @@ class TorchShim(Shim):
         return self
 
 
-def default_device() -> torch.device:
-    """thinc's current device, or the CPU instead of Apple's GPU, which has no float64."""
-    try:
-        device = get_torch_default_device()
-    except (AssertionError, RuntimeError) as error:  # spaCy has a GPU, but torch finds none
-        raise ValueError(
-            f"spaCy uses a GPU, but PyTorch cannot ({error}): run `python -m spacy ner-arch doctor --gpu-id 0`"
-        ) from error
-    return device if device.type == "cuda" else torch.device("cpu")
-
-
 def new_name() -> str:
     """A name that is unique across processes. It cannot equal a key of a thinc model, which begins with a number."""
     return f"torch-{uuid.uuid4()}"
@@ -311,25 +281,3 @@ def get_shim(model: Model) -> TorchShim:
     shim = model.shims[0]
     assert isinstance(shim, TorchShim)
     return shim
-
-
-def torch_shims(model: Model) -> Iterator[tuple[Model, TorchShim]]:
-    """All layers of a model that are torch modules of this package, with their shims."""
-    for node in model.walk():
-        yield from ((node, shim) for shim in node.shims if isinstance(shim, TorchShim))
-
-
-def pipeline_shims(nlp: Language) -> Iterator[tuple[str, Model, TorchShim]]:
-    """All torch modules of this package in a pipeline: name of the component, layer, shim."""
-    for component, pipe in nlp.pipeline:
-        model = getattr(pipe, "model", None)
-        if isinstance(model, Model):
-            yield from ((component, node, shim) for node, shim in torch_shims(model))
-
-
-def device_of(model: Model) -> torch.device:
-    """Device of the first torch module of the model."""
-    for _, shim in torch_shims(model):
-        if shim.is_initialized:
-            return shim.device
-    return default_device()

@@ -18,9 +18,9 @@ from torch import Tensor
 from transformers.file_utils import ModelOutput
 
 from ..annotation.doc_vectors import transformer_data
+from .device import default_device
 from .listener import BatchListener, listen
 from .shared_gradient import SharedGradient
-from .shim import default_device
 
 OTHER_MODEL = (
     "spacy_ner_arch.TransformerListener.v1 listens to spacy_ner_arch.TransformerModel.v1 only; over another model use "

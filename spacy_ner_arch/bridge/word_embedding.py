@@ -20,8 +20,9 @@ from ..annotation.describe import quote
 from ..annotation.words import word_strings
 from ..nn.batch import send
 from ..nn.embed import CHARACTER_ROWS, WordEmbedding
+from .device import default_device
 from .rows import Tok2Vec, check_lengths, join, split
-from .shim import TorchShim, default_device, get_shim, no_backprop
+from .shim import TorchShim, get_shim, no_backprop
 from .storage import Fixed
 
 # Names of token attributes by their numbers.

@@ -11,7 +11,7 @@ from spacy.training import Example
 
 from ..annotation.describe import quote
 from ..annotation.entities import scored_entities, scored_spans
-from ..bridge.shim import pipeline_shims
+from ..bridge.layers import layers, shims
 from .pipelines import GOLD_ENTITIES, finds_entities, naming_long_texts
 
 # Number of documents that are predicted before timing starts.
@@ -97,8 +97,9 @@ class Comparison(NamedTuple):
 
 def compare(before: Language, after: Language, corpus: Path) -> Comparison:
     """Predict a corpus with two pipelines, the first one in float32. Raises ValueError for an empty corpus."""
-    for _, _, shim in pipeline_shims(before):
-        shim.dtype = "float32"
+    for *_, node in layers(before):
+        for shim in shims(node):
+            shim.dtype = "float32"
     one, other = predicted(before, corpus), predicted(after, corpus)
     differing, difference = [], 0.0
     for doc, again in zip(one.docs, other.docs, strict=True):

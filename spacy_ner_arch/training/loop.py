@@ -26,12 +26,13 @@ from spacy.util import fix_random_seed, registry, resolve_dot_names
 from thinc.api import Model, set_gpu_allocator
 from wasabi import Printer
 
+from ..bridge.layers import layers
 from ..bridge.shim import get_shim
 from . import parallel
 from .batches import Batches
 from .checkpoint import Checkpoint, TrainingError
 from .output import Output
-from .pipeline_state import nodes, set_training_state, set_weights, weights, weights_checksum
+from .pipeline_state import set_training_state, set_weights, weights, weights_checksum
 from .random_states import (
     from_json,
     random_state,
@@ -192,7 +193,7 @@ class Training:
             info["output_path"] = str(self.output.last)
         if parallel.size() > 1:
             # Callbacks before saving may change the pipeline, such as Calibrate.v1.
-            parallel.broadcast_tensors([b for _, node in nodes(self.nlp) for b in float_buffers(node)])
+            parallel.broadcast_tensors([b for *_, node in layers(self.nlp) for b in float_buffers(node)])
             self.check_agreement(f"batches up to step {info['step']}", self.batches.checksum)
             self.check_agreement(f"weights after step {info['step']}", weights_checksum(self.nlp))
 
@@ -237,7 +238,7 @@ class Training:
 
 def refill_caches(nlp: Language, has_cache: bool, examples: list[Example], **arguments: Any) -> None:
     """Replace `nlp.update` in the steps before the checkpoint: only recompute the caches of frozen transformers."""
-    for _, node in nodes(nlp) if has_cache else ():
+    for *_, node in layers(nlp) if has_cache else ():
         cache = node.attrs.get("cache")
         if cache is not None and get_shim(node).frozen:
             cache.refill(node, [example.predicted for example in examples])

@@ -12,10 +12,11 @@ from spacy.language import Language
 from spacy.training.loop import DIR_MODEL_BEST, DIR_MODEL_LAST
 from thinc.api import Optimizer
 
+from ..bridge.layers import layers
 from ..formats.files import replace_folder
 from . import parallel
 from .checkpoint import FILE, Checkpoint, TrainingError, write_checkpoint
-from .pipeline_state import nodes, training_state
+from .pipeline_state import training_state
 from .random_states import device_random_state, random_state, to_json
 
 
@@ -86,7 +87,7 @@ class Output:
             **state.values,
             **progress,
             "processes": processes,
-            "has_cache": any(node.attrs.get("cache") for _, node in nodes(self.nlp)),
+            "has_cache": any(node.attrs.get("cache") for *_, node in layers(self.nlp)),
             # Losses of spaCy's components are NumPy numbers.
             "performance": json.loads(json.dumps(self.nlp.meta.get("performance", {}), default=float)),
             "conditions": self.conditions,

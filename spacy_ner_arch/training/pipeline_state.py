@@ -5,9 +5,10 @@ from typing import Any
 
 import torch
 from spacy.language import Language
-from thinc.api import Model, Optimizer, get_current_ops, torch2xp, xp2torch
-from torch import Tensor, nn
+from thinc.api import Optimizer, get_current_ops, torch2xp, xp2torch
+from torch import Tensor
 
+from ..bridge.layers import layers, modules, shims
 from ..bridge.shim import TorchShim
 from ..bridge.storage import tensors_checksum
 from .checkpoint import Checkpoint, TrainingError
@@ -17,27 +18,11 @@ from .loss_weights import LearnedWeight
 MOMENTS = ("mom1", "mom2", "averages")
 
 
-def nodes(nlp: Language) -> Iterator[tuple[str, Model]]:
-    """All layers of the pipeline, with names that are the same in another process."""
-    for component, pipe in nlp.pipeline:
-        model = getattr(pipe, "model", None)
-        for number, node in enumerate(model.walk()) if isinstance(model, Model) else ():
-            yield f"{component}/{number}", node
-
-
-def modules(node: Model) -> Iterator[tuple[Any, nn.Module]]:
-    """The torch modules of a layer, with their shims: those of this package and thinc's."""
-    for shim in node.shims:
-        module = getattr(shim, "_model", None)
-        if isinstance(module, nn.Module):
-            yield shim, module
-
-
 def weights(nlp: Language) -> dict[str, Tensor]:
     """All parameters and buffers of the pipeline by name; they share their memory with the models."""
     found: dict[str, Tensor] = {}
     known = set()
-    for name, node in nodes(nlp):
+    for component, number, node in layers(nlp):
         own = {key: xp2torch(node.get_param(key)) for key in node.param_names if node.has_param(key)}
         for _, module in modules(node):
             own.update(module.state_dict())
@@ -45,7 +30,7 @@ def weights(nlp: Language) -> dict[str, Tensor]:
             place = (tensor.data_ptr(), tensor.shape)
             if place not in known or not tensor.numel():  # tied parameters have several names
                 known.add(place)
-                found[f"weights/{name}/{key}"] = tensor
+                found[f"weights/{component}/{number}/{key}"] = tensor
     return found
 
 
@@ -77,7 +62,8 @@ def optimizer_keys(nlp: Language) -> dict[str, tuple[tuple[Any, str], torch.devi
     of thinc, whose moments are arrays.
     """
     keys: dict[str, tuple[tuple[Any, str], torch.device | None]] = {}
-    for name, node in nodes(nlp):
+    for component, number, node in layers(nlp):
+        name = f"{component}/{number}"
         keys.update({f"{name}/{key}": ((node.id, key), None) for key in node.param_names})
         for shim, module in modules(node):
             for key, parameter in module.named_parameters():
@@ -90,17 +76,17 @@ def optimizer_keys(nlp: Language) -> dict[str, tuple[tuple[Any, str], torch.devi
 def training_state(nlp: Language, optimizer: Optimizer) -> Checkpoint:
     """Weights, averages, states of all optimizers, and learned loss weights."""
     tensors = weights(nlp)
-    shims = {}
+    optimizers = {}
     names = {key: name for name, (key, _) in optimizer_keys(nlp).items()}
     for kind in MOMENTS:
         for key, array in (getattr(optimizer, kind) or {}).items():
             tensors[f"{kind}/{names[key]}"] = array if isinstance(array, Tensor) else xp2torch(array)
-    for name, shim in named_shims(nlp):
-        held, shims[name] = shim.optimizer.state()
+    for name, shim in own_shims(nlp):
+        held, optimizers[name] = shim.optimizer.state()
         tensors.update({f"shims/{name}/{key}": tensor for key, tensor in held.items()})
     values = {
         "updates": {names[key]: count for key, count in optimizer.nr_update.items()},
-        "shims": shims,
+        "shims": optimizers,
         "loss_weights": {component: vars(weight) for component, weight in learned_weights(nlp)},
     }
     return Checkpoint(values, tensors)
@@ -126,18 +112,16 @@ def set_training_state(nlp: Language, optimizer: Optimizer, checkpoint: Checkpoi
             key, device = keys[name]
             held[key] = torch2xp(tensor, ops=get_current_ops()) if device is None else tensor.to(device)
     optimizer.nr_update.update({keys[name][0]: count for name, count in values["updates"].items()})
-    for name, shim in named_shims(nlp):
+    for name, shim in own_shims(nlp):
         shim.optimizer.load_state(optimizer, dict(parts(tensors, f"shims/{name}")), values["shims"][name])
     for component, weight in learned_weights(nlp):
         vars(weight).update(values["loss_weights"].get(component, {}))
 
 
-def named_shims(nlp: Language) -> Iterator[tuple[str, TorchShim]]:
+def own_shims(nlp: Language) -> Iterator[tuple[str, TorchShim]]:
     """The torch modules of this package by layer."""
-    for name, node in nodes(nlp):
-        for shim, _ in modules(node):
-            if isinstance(shim, TorchShim):
-                yield name, shim
+    for component, number, node in layers(nlp):
+        yield from ((f"{component}/{number}", shim) for shim in shims(node))
 
 
 def learned_weights(nlp: Language) -> Iterator[tuple[str, LearnedWeight]]:

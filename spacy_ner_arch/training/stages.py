@@ -9,8 +9,9 @@ from spacy.language import Language
 from spacy.util import registry
 from thinc.schedules import constant
 
+from ..bridge.layers import layers, shims
 from ..bridge.optimizer import ParameterGroup
-from ..bridge.shim import TorchShim, pipeline_shims
+from ..bridge.shim import TorchShim
 from ..nn.transformer import WordTransformer
 
 STAGE_KEYS = {"steps", "groups"}
@@ -140,9 +141,8 @@ def check(stages: dict[str, dict[str, Any]]) -> None:
 
 def layer_shims(nlp: Language) -> Iterator[tuple[str, TorchShim]]:
     """All torch modules of the pipeline with their names, `component.layer`."""
-    for component, node, shim in pipeline_shims(nlp):
-        if shim.is_initialized:
-            yield f"{component}.{node.name}", shim
+    for component, _, node in layers(nlp):
+        yield from ((f"{component}.{node.name}", shim) for shim in shims(node))
 
 
 def find_groups(nlp: Language, name: str, stage: dict[str, Any]) -> dict[str, dict[TorchShim, frozenset[str]]]:
@@ -156,9 +156,9 @@ def find_groups(nlp: Language, name: str, stage: dict[str, Any]) -> dict[str, di
             raise ValueError(f"{where}: match is not a regular expression: {error}") from error
     found: dict[str, dict[TorchShim, frozenset[str]]] = {group: {} for group in patterns}
     earlier: dict[str, str] = {}  # for a group, an earlier group that gets a parameter which both match
-    layers = set()
+    names = set()
     for layer, shim in layer_shims(nlp):
-        layers.add(layer)
+        names.add(layer)
         own: dict[str, list[str]] = {}
         for parameter, _ in shim.module.named_parameters():
             group, *others = [g for g, pattern in patterns.items() if pattern.search(f"{layer}.{parameter}")] or [None]
@@ -182,7 +182,7 @@ def find_groups(nlp: Language, name: str, stage: dict[str, Any]) -> dict[str, di
         if not parts:
             raise ValueError(
                 f"[training.before_update.stages.{name}.groups.{group}] matches no parameter; there are "
-                f"{', '.join(sorted(layers)) or 'no layers of spacy_ner_arch'}"
+                f"{', '.join(sorted(names)) or 'no layers of spacy_ner_arch'}"
             )
     return found
 
@@ -208,11 +208,11 @@ def by_layer(shim: TorchShim, names: frozenset[str], decay: float | None) -> dic
 def warn_of_idle(nlp: Language, name: str, groups: dict[str, dict[TorchShim, frozenset[str]]]) -> None:
     """Warn about groups of a stage whose parameters are all never trained."""
     frozen = nlp.config.interpolate()["training"].get("frozen_components") or ()
-    layers = {shim: layer for layer, shim in layer_shims(nlp)}
+    layer_names = {shim: layer for layer, shim in layer_shims(nlp)}
     excluded = {shim for component in frozen for layer, shim in layer_shims(nlp) if layer.startswith(f"{component}.")}
     for group, parts in groups.items():
         if all(shim in excluded or names <= shim.constants for shim, names in parts.items()):
-            examples = ", ".join(f"{layers[shim]}.{min(names)}" for shim, names in parts.items())
+            examples = ", ".join(f"{layer_names[shim]}.{min(names)}" for shim, names in parts.items())
             warnings.warn(
                 f"[training.before_update.stages.{name}.groups.{group}] trains nothing: all that it matches, such as "
                 f"{examples}, is constant or frozen. Check its match, [training] frozen_components, and the setting "

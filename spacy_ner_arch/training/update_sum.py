@@ -10,9 +10,9 @@ import torch.distributed as dist
 from thinc.api import Model, Optimizer, torch2xp, xp2torch
 from torch import Tensor
 
+from ..bridge.layers import modules
 from ..bridge.shim import TorchShim
 from .parallel import size
-from .pipeline_state import modules
 
 # Size from which a tensor gets a separate message, which costs about 0.5 ms but no copies.
 LARGE = 1 << 18
