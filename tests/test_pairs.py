@@ -137,7 +137,7 @@ def make_inputs(module, documents=DOCUMENTS, gold=False, padding=0, seed=1):
     batch = make_batch(lengths, CPU)
     if padding:
         mask = F.pad(batch.mask, (0, padding))
-        batch = Batch(batch.lengths, mask, mask.flatten().nonzero().squeeze(1))
+        batch = Batch(batch.lengths, mask, mask.flatten().nonzero().squeeze(1), batch.lengths)
     items = [find(document) for document in documents]
     batch = module.collate(batch, items, [find_gold(document) for document in documents] if gold else None)
     x = torch.full((*batch.mask.shape, WIDTH), torch.nan, dtype=torch.float64)

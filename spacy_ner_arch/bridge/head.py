@@ -139,8 +139,7 @@ def predict_docs(model: Model, inputs: HeadInput) -> Predictions:
         return []
     outputs = []
     for group, x, batch in predict_batches(model, inputs):
-        counts = batch.lengths if batch.counts is None else batch.counts
-        outputs.append((group, counts, get_shim(model).predict((x, batch, inputs.method))))
+        outputs.append((group, batch.counts, get_shim(model).predict((x, batch, inputs.method))))
     return HeadPredictions(len(inputs.docs), outputs)
 
 

@@ -25,9 +25,9 @@ class Batch:
     lengths: (B,) int64 on the host, so that the host need not wait for the device to read them.
     mask: (B, T) bool, True on tokens and False on the padding after them.
     rows: (N,) int64, the index of each token in the flattened (B * T) tokens.
+    counts: (B,) rows that the head predicts for each document; the lengths unless `collate` sets others.
     trees: (3, N) int64, see `annotation.trees.read_tree`; None unless the encoder reads trees.
     items: what the head classifies, in its own form (spans, pairs); None for the tokens.
-    counts: (B,) rows that the head predicts for each document; the lengths unless the head says otherwise.
     targets: the gold annotation, in the head's own form; None in prediction.
     copies: (B,) in an update with copies of documents, the number of the other copy; None without copies.
     """
@@ -35,9 +35,9 @@ class Batch:
     lengths: np.ndarray
     mask: Tensor
     rows: Tensor
+    counts: np.ndarray
     trees: Tensor | None = None
     items: Any = None
-    counts: np.ndarray | None = None
     targets: Any = None
     copies: np.ndarray | None = None
 
@@ -49,14 +49,15 @@ class Batch:
     def is_padded(self) -> bool:
         return self.rows.numel() != self.mask.numel()
 
-    def copied_rows(self, counts: np.ndarray) -> Tensor:
-        """Row of each item in the other copy of its document, (M,) int64; its own for a document without a copy.
+    def copied_rows(self) -> Tensor:
+        """For each of the M rows that the head predicts, the same row of the other copy of its document, (M,) int64.
 
-        counts: (B,) items of each document, the same for both copies.
+        For a document without a copy, it is the row itself. Both copies have the same count.
         """
         assert self.copies is not None
-        starts = counts.cumsum() - counts
-        (rows,) = send([np.repeat(starts[self.copies] - starts, counts) + np.arange(counts.sum())], self.device)
+        starts = self.counts.cumsum() - self.counts
+        own = np.arange(self.counts.sum())
+        (rows,) = send([np.repeat(starts[self.copies] - starts, self.counts) + own], self.device)
         return rows
 
     def pad(self, flat: Tensor, fill: float = 0) -> Tensor:
@@ -78,7 +79,7 @@ def make_batch(lengths: Sequence[int], device: torch.device) -> Batch:
     sizes = np.asarray(lengths, dtype=np.int64)
     mask = np.arange(max(1, *lengths)) < sizes.reshape(-1, 1)
     sent, rows = send([mask, np.flatnonzero(mask)], device)
-    return Batch(sizes, sent, rows)
+    return Batch(sizes, sent, rows, counts=sizes)
 
 
 def send(arrays: Sequence[np.ndarray], device: torch.device) -> list[Tensor]:

@@ -95,13 +95,13 @@ def divergence(scores: Tensor, expected: Tensor, copies: Tensor) -> Tensor:
     return (difference * (expected - expected.index_select(0, copies))).sum() / 4
 
 
-def shared_targets(held: Tensor) -> Tensor:
+def shared_targets(has_label: Tensor) -> Tensor:
     """Target probabilities (M, K + 1) of class 0, no label, and of the labels, which share 1 equally within an item.
 
-    held: (M, K), 1 where an item has a label and 0 elsewhere.
+    has_label: (M, K), 1 where an item has a label and 0 elsewhere.
     """
-    count = held.sum(1, keepdim=True)
-    return torch.cat([(count == 0).to(held), held / count.clamp_min(1)], dim=1)
+    count = has_label.sum(1, keepdim=True)
+    return torch.cat([(count == 0).to(has_label), has_label / count.clamp_min(1)], dim=1)
 
 
 class Head(nn.Module):

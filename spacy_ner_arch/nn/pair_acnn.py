@@ -103,11 +103,11 @@ class ACNNPairs(PairHead):
             inputs = (entities, tokens, self._table(tokens), *scores)
             return in_pieces(self, pairs, steps_of_products, partial(self._piece, pairs), *inputs)
 
-    def pair_loss(self, logits: Tensor, held: Tensor) -> Tensor:
+    def pair_loss(self, logits: Tensor, has_label: Tensor) -> Tensor:
         if not self.hinge:
-            return super().pair_loss(logits, held)
-        targets = self.target_weights(held)
-        gold = torch.cat([held.sum(1, keepdim=True) == 0, held > 0], dim=1)
+            return super().pair_loss(logits, has_label)
+        targets = self.target_weights(has_label)
+        gold = torch.cat([has_label.sum(1, keepdim=True) == 0, has_label > 0], dim=1)
         nearest_wrong = logits.masked_fill(gold, -torch.inf).amax(1, keepdim=True)
         return (targets * F.relu(1 - logits + nearest_wrong)).sum()
 

@@ -107,17 +107,16 @@ class PairHead(Head):
         x = self.encode(x, batch)
         logits = self._wide_logits(x, batch)
         with torch.autocast(x.device.type, enabled=False):
-            held = self.held_labels(logits, batch.targets)
-            terms = self.additional_losses(x, pairs, batch.targets, held)
+            has_label = self.label_matrix(logits, batch.targets)
+            terms = self.additional_losses(x, pairs, batch.targets, has_label)
             terms = {name: term * self.loss_scale for name, term in terms.items()}
             if batch.copies is not None:
-                assert batch.counts is not None
                 expected = logits.sigmoid() if self.multi_label else logits.softmax(-1)
-                terms["consistency"] = self.consistency_term(logits, expected, batch.copied_rows(batch.counts))
+                terms["consistency"] = self.consistency_term(logits, expected, batch.copied_rows())
             if batch.targets.log_shares is None:
-                total = self.pair_loss(logits, held)
+                total = self.pair_loss(logits, has_label)
             else:
-                total = self.sampled_loss(logits, held, batch.targets.log_shares.to(logits.dtype))
+                total = self.sampled_loss(logits, has_label, batch.targets.log_shares.to(logits.dtype))
             total = sum(terms.values(), total * self.loss_scale)
             return Loss(total, {name: term.detach() for name, term in terms.items()})
 
@@ -130,16 +129,16 @@ class PairHead(Head):
         logits = self.logits(x, batch)
         return logits.to(wide(logits))
 
-    def pair_loss(self, logits: Tensor, held: Tensor) -> Tensor:
-        """Weighted loss, summed over the pairs; held (P, K) is 1 where a pair has a label and 0 elsewhere."""
+    def pair_loss(self, logits: Tensor, has_label: Tensor) -> Tensor:
+        """Weighted loss, summed over the pairs; has_label (P, K) is 1 where a pair has a label and 0 elsewhere."""
         if not self.multi_label:
-            return -(self.target_weights(held) * logits.log_softmax(-1)).sum()
-        on = held * self.weights * F.logsigmoid(logits)
-        off = (1 - held) * F.logsigmoid(-logits)
-        weight = torch.where(held.any(1, keepdim=True), 1.0, self.negative_weight)
+            return -(self.target_weights(has_label) * logits.log_softmax(-1)).sum()
+        on = has_label * self.weights * F.logsigmoid(logits)
+        off = (1 - has_label) * F.logsigmoid(-logits)
+        weight = torch.where(has_label.any(1, keepdim=True), 1.0, self.negative_weight)
         return -(weight * (on + off)).sum()
 
-    def sampled_loss(self, logits: Tensor, held: Tensor, log_shares: Tensor) -> Tensor:
+    def sampled_loss(self, logits: Tensor, has_label: Tensor, log_shares: Tensor) -> Tensor:
         """Loss corrected for the sampling of pairs without a relation, so that probabilities hold for all pairs.
 
         In the sample, a pair has the labels S with the probability P(S) s(S) / (sum over T of P(T) s(T)), where s is
@@ -150,17 +149,17 @@ class PairHead(Head):
         Source: King and Zeng 2001 (prior correction).
         """
         if not self.multi_label:
-            return self.pair_loss(torch.cat([logits[:, :1] + log_shares.unsqueeze(1), logits[:, 1:]], dim=1), held)
+            return self.pair_loss(torch.cat([logits[:, :1] + log_shares.unsqueeze(1), logits[:, 1:]], dim=1), has_label)
         p_none = F.logsigmoid(-logits).sum(1).exp()
         log_sum = torch.log1p(p_none * log_shares.expm1())
         negative = self.negative_weight * (log_sum - log_shares)
-        return self.pair_loss(logits, held) + torch.where(held.any(1), log_sum, negative).sum()
+        return self.pair_loss(logits, has_label) + torch.where(has_label.any(1), log_sum, negative).sum()
 
-    def target_weights(self, held: Tensor) -> Tensor:
+    def target_weights(self, has_label: Tensor) -> Tensor:
         """Target probabilities of the classes, (P, K + 1), each times the weight of its class."""
-        return shared_targets(held) * F.pad(self.weights, (1, 0), value=self.negative_weight)
+        return shared_targets(has_label) * F.pad(self.weights, (1, 0), value=self.negative_weight)
 
-    def additional_losses(self, x: Tensor, pairs: Pairs, targets: PairTargets, held: Tensor) -> dict[str, Tensor]:
+    def additional_losses(self, x: Tensor, pairs: Pairs, targets: PairTargets, has_label: Tensor) -> dict[str, Tensor]:
         """Further weighted terms of the loss, summed over the pairs, by the names in `terms`."""
         return {}
 
@@ -175,27 +174,27 @@ class PairHead(Head):
             classes = logits.log_softmax(-1)
             return classes[:, 1:], classes[:, :1].expand(-1, len(self.labels))
 
-    def held_labels(self, logits: Tensor, targets: PairTargets) -> Tensor:
+    def label_matrix(self, logits: Tensor, targets: PairTargets) -> Tensor:
         """(P, K), 1 where a pair has a label and 0 elsewhere."""
-        held = logits.new_zeros(len(logits), len(self.labels))
-        return held.index_put((targets.rows, targets.classes), logits.new_ones(len(targets.rows)))
+        has_label = logits.new_zeros(len(logits), len(self.labels))
+        return has_label.index_put((targets.rows, targets.classes), logits.new_ones(len(targets.rows)))
 
     def held_out(self, x: Tensor, batch: Batch) -> HeldOut:
         pairs: Pairs = batch.items
         if not len(pairs.heads):
             return HeldOut(torch.zeros_like, 0)
         logits = self._wide_logits(self.encode(x, batch), batch)
-        held = self.held_labels(logits, batch.targets)
+        has_label = self.label_matrix(logits, batch.targets)
         positive = logits > 0 if self.multi_label else logits.argmax(1) > 0
-        logits, held = logits[positive], held[positive]
+        logits, target = logits[positive], has_label[positive]
         if not self.multi_label:
-            held = shared_targets(held)
+            target = shared_targets(target)
 
         def loss(temperature: Tensor) -> Tensor:
             scaled = logits / temperature
             if self.multi_label:
-                return F.binary_cross_entropy_with_logits(scaled, held, reduction="sum")
-            return F.cross_entropy(scaled, held, reduction="sum")
+                return F.binary_cross_entropy_with_logits(scaled, target, reduction="sum")
+            return F.cross_entropy(scaled, target, reduction="sum")
 
         return HeldOut(loss, len(logits))
 

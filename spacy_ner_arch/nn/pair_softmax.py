@@ -189,12 +189,12 @@ class MultitaskPairs(SoftmaxPairs):
         self.transe_weight = transe_weight
         self.transe = TransE(len(self.labels), self.width)
 
-    def additional_losses(self, x: Tensor, pairs: Pairs, targets: PairTargets, held: Tensor) -> dict[str, Tensor]:
+    def additional_losses(self, x: Tensor, pairs: Pairs, targets: PairTargets, has_label: Tensor) -> dict[str, Tensor]:
         rows, classes, _ = targets
         entities = self.mean_entities(x, pairs)
         difference = entities.index_select(0, pairs.heads[rows]) - entities.index_select(0, pairs.tails[rows])
-        corrupt, exists = corrupt_labels(held.index_select(0, rows))
-        weight = (exists & ~self.both_ways[classes]) / held.sum(1)[rows]
+        corrupt, exists = corrupt_labels(has_label.index_select(0, rows))
+        weight = (exists & ~self.both_ways[classes]) / has_label.sum(1)[rows]
         # Use a sum, like the loss: a mean would depend on how batches are cut.
         return {"transe": self.transe_weight * (weight * self.transe(difference, classes, corrupt)).sum()}
 
@@ -229,12 +229,12 @@ class TransE(nn.Module):
         return F.relu(distance(gold) - distance(corrupt) + 1)
 
 
-def corrupt_labels(held: Tensor) -> tuple[Tensor, Tensor]:
+def corrupt_labels(has_label: Tensor) -> tuple[Tensor, Tensor]:
     """Sample a negative label for each row, uniformly from the labels that the pair does not have.
 
-    held: (g, K), 1 where a pair has a label, else 0.
+    has_label: (g, K), 1 where a pair has a label, else 0.
     Returns the labels (g,), and whether there is such a label (g,) bool.
     """
-    draw = torch.rand_like(held).masked_fill(held > 0, -1.0)
+    draw = torch.rand_like(has_label).masked_fill(has_label > 0, -1.0)
     best = draw.max(1)
     return best.indices, best.values >= 0

@@ -142,7 +142,7 @@ class SpanClassifier(Head):
             if batch.copies is None:
                 return Loss(total, {})
             spans: SpanList = batch.items
-            rows, _ = spans.find(batch.copied_rows(batch.lengths)[spans.token], spans.width)
+            rows, _ = spans.find(batch.copied_rows()[spans.token], spans.width)
             term = self.consistency_term(logits, logits.softmax(-1), rows)
             return Loss(total + term, {"consistency": term.detach()})
 
@@ -198,20 +198,20 @@ class SpanClassifier(Head):
         spans: SpanList = batch.items
         token, width, label, missing, _ = batch.targets
         logits = self.logits(x, batch)
-        held = torch.zeros_like(logits)
+        has_label = torch.zeros_like(logits)
         if len(spans):
             row, found = spans.find(token, width)
-            held = held.index_put((row[found], label[found]), held.new_ones(()))
-        held = shared_targets(held[:, 1:])
+            has_label = has_label.index_put((row[found], label[found]), has_label.new_ones(()))
+        target = shared_targets(has_label[:, 1:])
         found_by_model = logits.argmax(-1) > 0
         if missing is not None:
             found_by_model &= ~batch.targets.unknown(spans) & has_negatives(batch, batch.targets)[spans.token]
-        logits, held = logits[found_by_model], held[found_by_model]
+        logits, target = logits[found_by_model], target[found_by_model]
 
         def loss(temperature: Tensor) -> Tensor:
-            return F.cross_entropy(logits / temperature, held, reduction="sum")
+            return F.cross_entropy(logits / temperature, target, reduction="sum")
 
-        return HeldOut(loss, len(held))
+        return HeldOut(loss, len(target))
 
     def resize(self, labels: Sequence[str], max_width: int) -> None:
         if max_width != self.max_width:

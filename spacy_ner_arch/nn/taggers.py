@@ -81,7 +81,7 @@ class CRFTagger(Head):
             total = self.targets_loss(emissions, batch.mask, targets) * self.loss_scale
             if batch.copies is None:
                 return Loss(total, {})
-            rows = batch.copied_rows(batch.lengths)
+            rows = batch.copied_rows()
             scores, expected = batch.flatten(emissions), batch.flatten(self.expected_tags(emissions, batch))
             term = self.consistency_term(scores, expected, rows)
             return Loss(total + term, {"consistency": term.detach()})
