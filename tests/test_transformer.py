@@ -699,7 +699,7 @@ def test_the_transformer_must_have_run(tiny_transformers):
     nlp.initialize(lambda: make_examples(nlp))
     with pytest.raises(ValueError, match="sequence_ner listens to the component 'transformer'"):
         nlp.get_pipe("sequence_ner")(texts(nlp)[0])
-    with pytest.raises(ValueError, match="put the component `transformer` into the pipeline before"):
+    with pytest.raises(ValueError, match="has no vectors of 'transformer': put this component into"):
         nlp.get_pipe("sequence_ner").update(make_examples(nlp))
 
 
