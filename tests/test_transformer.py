@@ -443,7 +443,8 @@ def add_tagger(nlp, listener):
 def test_components_of_spacy_listen_too(tiny_transformers):
     nlp = transformer_nlp(tiny_transformers["bert"], "ours", dropout=0.0)
     examples = add_tagger(nlp, "ours")
-    with pytest.warns(UserWarning, match="zeros are used"):  # spaCy runs the model once, before any transformer
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # spaCy runs the model once, before any transformer
         optimizer = nlp.initialize(lambda: examples)
     nlp.update(examples, sgd=optimizer)
     assert nlp.get_pipe("transformer").listening_components == ["sequence_ner", "tagger"]

@@ -4,7 +4,6 @@ The listeners of spaCy and spacy-transformers pass back one gradient per documen
 from each of them, and on a GPU the host waits for every loss.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -103,16 +102,16 @@ def clear(model: Any, outputs: Any) -> None:
 
 
 def doc_vectors(model: Any, docs: list[Doc], is_train: bool) -> list[Floats2d]:
-    """Vectors that the shared encoder has set on the documents. In prediction, zeros for documents without them."""
+    """Vectors that the shared encoder has set on the documents.
+
+    In prediction, zeros for documents without them, as spaCy's components run their models at initialization, too. The
+    components of this package refuse such documents.
+    """
     found = [model.vectors_on(doc) if len(doc) else None for doc in docs]
-    if any(rows is None and len(doc) for doc, rows in zip(docs, found, strict=True)):
-        missing = (
+    if is_train and any(rows is None and len(doc) for doc, rows in zip(docs, found, strict=True)):
+        raise ValueError(
             f"a document has no vectors of {model.encoder_name!r}: put this component into the pipeline before the one "
             "that listens to it, and also into annotating_components if the other is there"
         )
-        if is_train:
-            raise ValueError(missing)
-        # spaCy's components run their models at initialization, on documents without vectors.
-        warnings.warn(f"{missing}; zeros are used instead", stacklevel=2)
     width = model.get_dim("nO")
     return [model.ops.alloc2f(len(doc), width) if rows is None else rows for doc, rows in zip(docs, found, strict=True)]
