@@ -154,7 +154,8 @@ def test_evaluate_and_label(trained, tmp_path):
     assert scores["ents_f"] == 1.0 and scores["ents_per_type"]["PER"]["f"] == 1.0
     rows = {row["name"]: row for row in scores["ents_table"]}
     assert rows["LOC"]["support"] == rows["LOC"]["predicted"] == 4
-    assert "P R F support predicted" in " ".join(output.split())
+    assert "P R F 95 % support predicted" in " ".join(output.split())
+    assert rows["micro avg"]["interval"] == [1.0, 1.0] and rows["LOC"]["interval"] is None
     assert "LOC 100.00 100.00 100.00 4 4" in " ".join(output.split())
     output = run_command("label", tmp_path / "model", TRAIN[0][0])
     assert "Anna Brandt" in output and "PER" in output

@@ -245,8 +245,8 @@ def test_a_half_annotated_system_is_scored_on_its_half(folder, tmp_path):
     assert "Each row leaves out the tokens without its annotation" in plain(output)
     rows = {line.split()[0]: line.split()[1:] for line in output.splitlines() if line.startswith(str(tmp_path))}
     every = sum(map(len, gold))
-    assert rows[str(paths[0])] == ["100.00"] * 3 + [str(every - len(gold[0]) - 1)] * 2
-    assert rows[str(paths[2])] == ["0.00", "0.00", "0.00", str(every), "0"]
+    assert rows[str(paths[0])] == [*["100.00"] * 3, "100.0-100.0"] + [str(every - len(gold[0]) - 1)] * 2
+    assert rows[str(paths[2])] == ["0.00", "0.00", "0.00", "0.0-0.0", str(every), "0"]
     # A system that has annotated no entity, and no token with one.
     docs = make_docs(gold, texts)
     for doc in docs:

@@ -9,7 +9,7 @@ from spacy.tokens import Doc
 from spacy.training import Example
 from wasabi import Printer, msg
 
-from .messages import percent
+from .messages import COLUMNS, cells
 
 if TYPE_CHECKING:
     from ..evaluation.score_tables import Row
@@ -70,10 +70,9 @@ def print_groups(field: str, groups: Mapping[str, Group], names: Sequence[str]) 
         lines = []
         for value, group in list(groups.items())[:MOST_VALUES]:
             average = next((row for row in group.tables.get(name, ()) if row.name == MICRO), None)
-            scores = (*percent(average), average.support, average.predicted) if average else ("", "", "", 0, 0)
+            scores = cells(average) if average else [""] * (len(COLUMNS) - 2) + ["0", "0"]
             lines.append((value, group.documents, *scores))
-        header = ("", "documents", "P", "R", "F", "support", "predicted")
-        Printer().table(lines, header=header, aligns=("l", "r", "r", "r", "r", "r", "r"))
+        Printer().table(lines, header=("", "documents", *COLUMNS), aligns=("l", "r", *"r" * len(COLUMNS)))
     if len(groups) > MOST_VALUES:
         msg.info(f"{field}: the {MOST_VALUES} of {len(groups)} values with most documents are shown; -o writes all")
 

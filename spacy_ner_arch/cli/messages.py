@@ -71,15 +71,18 @@ def wrap(details: object) -> str:
     )
 
 
-def percent(row: "Row") -> list[str]:
-    """Precision, recall and F1 in percent."""
-    return [f"{100 * value:.2f}" for value in (row.precision, row.recall, row.f1)]
+COLUMNS = ("P", "R", "F", "95 %", "support", "predicted")
+
+
+def cells(row: "Row") -> list[str]:
+    """Precision, recall and F1 in percent, the interval of F1, support, and the number of predictions: see COLUMNS."""
+    interval = "" if row.interval is None else "-".join(f"{100 * bound:.1f}" for bound in row.interval)
+    scores = [f"{100 * value:.2f}" for value in (row.precision, row.recall, row.f1)]
+    return [*scores, interval, str(row.support), str(row.predicted)]
 
 
 def print_scores(rows: Sequence["Row"]) -> None:
-    """Print precision, recall and F1 in percent, support, and the number of predictions."""
+    """Print the rows of a table of scores."""
     if rows:
-        lines = [(row.name, *percent(row), row.support, row.predicted) for row in rows]
-        Printer().table(
-            lines, header=("", "P", "R", "F", "support", "predicted"), aligns=("l", "r", "r", "r", "r", "r")
-        )
+        lines = [(row.name, *cells(row)) for row in rows]
+        Printer().table(lines, header=("", *COLUMNS), aligns=("l", *"r" * len(COLUMNS)))

@@ -1,4 +1,4 @@
-"""Thresholds for a guaranteed recall on new documents, or for a precision."""
+"""Thresholds for a guaranteed recall on new documents, or for a precision, and intervals of scores."""
 
 import math
 from collections.abc import Sequence
@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+# Number of samples of the documents for an interval of F1.
+RESAMPLES = 1000
 # Number of standard deviations on either side of the mean that contain 95 % of a normal distribution.
 Z_95 = 1.96
 
@@ -67,3 +69,22 @@ def wilson(successes: int, trials: int) -> Interval:
     centre = (share + square / (2 * trials)) / (1 + square / trials)
     half = Z_95 / (1 + square / trials) * math.sqrt(share * (1 - share) / trials + square / (4 * trials**2))
     return Interval(max(0.0, centre - half), min(1.0, centre + half))
+
+
+def f1_interval(right: Sequence[int], items: Sequence[int]) -> Interval | None:
+    """95 % interval of the micro F1 on other documents like these; None unless two documents have items.
+
+    It comes from samples of the documents with replacement, with a fixed seed: the items of a document depend on each
+    other. It does not cover the difference between two trainings.
+
+    right: number of right predictions of each document.
+    items: number of gold items and predictions of each document.
+    Source: percentile bootstrap, Efron 1979.
+    """
+    counts = np.array([right, items], dtype=np.int64).T
+    if np.count_nonzero(counts[:, 1]) < 2:
+        return None
+    generator = np.random.default_rng(0)
+    sampled = (counts[generator.integers(len(counts), size=len(counts))].sum(0) for _ in range(RESAMPLES))
+    low, high = np.quantile([2 * own / max(1, total) for own, total in sampled], [0.025, 0.975])
+    return Interval(float(low), float(high))

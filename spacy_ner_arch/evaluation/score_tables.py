@@ -9,15 +9,19 @@ from spacy.tokens import Doc
 from spacy.training import Example
 
 from ..annotation.tags import OUTSIDE, encode
-from .items import Item, entity_items, span_items
-from .scorers import label_counts, relation_counts
+from .items import Item, Sides, entity_items, relation_items, span_items
+from .risk import Interval, f1_interval
+from .scorers import label_counts, relation_counts, without_types
 
 # Name of the row with the micro average, as seqeval gives it.
 MICRO = "micro avg"
 
 
 class Row(NamedTuple):
-    """A line of a table: precision, recall and F1 between 0 and 1, and the numbers of gold items and of predictions."""
+    """A line of a table: precision, recall and F1 between 0 and 1, and the numbers of gold items and of predictions.
+
+    interval: 95 % interval of a micro average of F1, see `f1_interval`.
+    """
 
     name: str
     precision: float
@@ -25,6 +29,7 @@ class Row(NamedTuple):
     f1: float
     support: int
     predicted: int
+    interval: Interval | None = None
 
 
 def entity_table(examples: Iterable[Example]) -> list[Row]:
@@ -49,6 +54,7 @@ def entity_table(examples: Iterable[Example]) -> list[Row]:
     )
     names = {code: label for label, code in codes.items()}
     counts = Counter(item.label for _, found in sides for item in found)
+    interval = micro_interval(sides)
     return [
         Row(
             names.get(name, name),
@@ -57,6 +63,7 @@ def entity_table(examples: Iterable[Example]) -> list[Row]:
             float(r["f1-score"]),
             int(r["support"]),
             counts[names[name]] if name in names else counts.total(),
+            interval if name == MICRO else None,
         )
         for name, r in table.items()
     ]
@@ -102,7 +109,8 @@ def span_tables(examples: Iterable[Example]) -> dict[str, list[Row]]:
     examples = list(examples)
     keys = {key for example in examples for key in example.reference.spans}
     keys &= {key for example in examples for key in example.predicted.spans}
-    tables = {key: rows(label_counts(span_items(example, key) for example in examples)) for key in sorted(keys)}
+    items = {key: [span_items(example, key) for example in examples] for key in sorted(keys)}
+    tables = {key: rows(label_counts(sides), micro_interval(sides)) for key, sides in items.items()}
     return {key: table for key, table in tables.items() if table}
 
 
@@ -114,16 +122,28 @@ def relation_table(examples: Iterable[Example], symmetric: Sequence[str] = ()) -
 
     symmetric: labels that hold in both directions.
     """
+    examples = list(examples)
     per_label, strict = relation_counts(examples, symmetric)
-    return [*rows(per_label), row("strict", strict)] if per_label else []
+    interval = micro_interval(without_types(relation_items(example, symmetric)) for example in examples)
+    return [*rows(per_label, interval), row("strict", strict)] if per_label else []
 
 
-def rows(per_label: dict[str, PRFScore]) -> list[Row]:
+def micro_interval(documents: Iterable[Sides]) -> Interval | None:
+    """Return the interval of the micro F1 of the gold and predicted items of documents, by label and places."""
+    right, items = [], []
+    for sides in documents:
+        gold, predicted = (Counter((item.label, item.places) for item in side) for side in sides)
+        right.append((gold & predicted).total())
+        items.append(gold.total() + predicted.total())
+    return f1_interval(right, items)
+
+
+def rows(per_label: dict[str, PRFScore], interval: Interval | None) -> list[Row]:
     """Return the rows of the labels, sorted by name, then the averages; no row if there is no label."""
     if not per_label:
         return []
     labels = [row(label, score) for label, score in sorted(per_label.items())]
-    micro = row(MICRO, sum(per_label.values(), PRFScore()))
+    micro = row(MICRO, sum(per_label.values(), PRFScore()))._replace(interval=interval)
     macro = average("macro avg", labels, [1] * len(labels))
     return [*labels, micro, macro, average("weighted avg", labels, [label.support for label in labels])]
 

@@ -8,7 +8,7 @@ from spacy.scorer import PRFScore
 from spacy.training import Example
 from spacy.util import registry
 
-from .items import Item, relation_items, unique
+from .items import Item, Sides, relation_items, unique
 
 
 @registry.scorers("spacy_ner_arch.relation_scorer.v1")
@@ -51,8 +51,14 @@ def relation_counts(examples: Iterable[Example], symmetric: Sequence[str] = ()) 
     for example in examples:
         sides = gold, predicted = relation_items(example, symmetric)
         strict.score_set({item[:3] for item in predicted}, {item[:3] for item in gold})
-        documents.append(tuple(unique(item._replace(types=()) for item in side) for side in sides))
+        documents.append(without_types(sides))
     return label_counts(documents), strict
+
+
+def without_types(sides: Sides) -> Sides:
+    """Relations that differ only in the types of their arguments count once."""
+    gold, predicted = (unique(item._replace(types=()) for item in side) for side in sides)
+    return gold, predicted
 
 
 def label_counts(documents: Iterable[tuple[Iterable[Item], ...]]) -> dict[str, PRFScore]:
