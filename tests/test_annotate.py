@@ -52,7 +52,7 @@ from spacy_ner_arch.bulk.shards import Shard, read_shards
 from spacy_ner_arch.cli.annotate import BAR, speed, unfinished
 from spacy_ner_arch.formats import find_docbins, read_docbins
 from spacy_ner_arch.formats.lines import Line
-from spacy_ner_arch.formats.manifest import as_line
+from spacy_ner_arch.formats.manifest import SHARD_FILE, as_line, check_complete
 from spacy_ner_arch.training.corpus import create_corpus
 
 TEXTS = [text for text, _ in TRAIN]
@@ -489,6 +489,54 @@ def test_a_manifest_of_another_program_is_not_touched(model, texts, tmp_path):
     assert "--force to replace it" in run(model, texts, folder, code=1)
     run(model, texts, folder, "--force")
     assert (folder / "part-000000.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["{victim}", "../notes.txt", "notes.txt", "./../.x.tmp", "part-000000.jsonl/../../notes.txt"]
+)
+@pytest.mark.parametrize("options", [[], ["--force"]])
+def test_a_manifest_that_names_other_files_deletes_none(ruler, texts, tmp_path, name, options):
+    """An output folder can come from someone else."""
+    folder, victim = tmp_path / "out", tmp_path / "notes.txt"
+    name = name.format(victim=victim)
+    run(ruler, texts, folder)
+    header, shard, _ = manifest(folder)
+    # With another header and no document, the output is replaced also without --force.
+    shard = {**shard, "documents": 0, "files": dict.fromkeys([name], next(iter(shard["files"].values())))}
+    for header_now in ({}, {**header, "--key": "other"}, header):
+        write_jsonl(folder / "manifest.jsonl", [header_now, shard, {"totals": {}, "shards": 1}])
+        for path in (victim, folder / "notes.txt", tmp_path / ".x.tmp"):
+            path.write_text("mine")
+        output = run(ruler, texts, folder, *options, code=1, env={"COLUMNS": "400"})
+        assert "manifest.jsonl, line 2 is damaged or was changed: it names the file" in " ".join(output.split())
+        assert all(path.exists() for path in (victim, folder / "notes.txt", tmp_path / ".x.tmp"))
+        with pytest.raises(ValueError, match="it names the file"):
+            check_complete(folder)
+
+
+@pytest.mark.parametrize(
+    "line, change",
+    [
+        (0, {"inputs": "x"}),
+        (0, {"inputs": ["x"]}),
+        (0, {"inputs": [{"path": ["x"], "bytes": 1, "sha256": 1}]}),
+        (1, {"files": ["part-000000.jsonl"]}),
+        (1, {"files": {"part-000000.jsonl": {"bytes": 1}}}),
+        (1, {"files": None}),
+        (1, {"records": "x"}),
+        (2, {"shards": None}),
+    ],
+)
+def test_a_changed_manifest_is_refused(ruler, texts, tmp_path, line, change):
+    folder = tmp_path / "out"
+    run(ruler, texts, folder)
+    lines = manifest(folder)
+    lines[line] |= change
+    write_jsonl(folder / "manifest.jsonl", lines)
+    before = contents(folder)
+    output = " ".join(run(ruler, texts, folder, "--force", code=1).split())
+    assert f"manifest.jsonl, line {line + 1} is damaged or was changed: " in output and "delete this one" in output
+    assert contents(folder) == before
 
 
 def test_a_run_that_annotated_nothing_does_not_block_its_folder(model, texts, whole, tmp_path):
@@ -980,6 +1028,10 @@ def test_an_output_that_is_not_complete_is_no_corpus(ruler, texts, tmp_path):
     # The command goes on with this output. One of json lines is no part of a corpus.
     run(ruler, texts, folder, "--to", "spacy", "--shard-size", 4)
     assert len(list(read_docbins(tmp_path / "corpus", Vocab()))) == 21
+
+
+def test_all_outputs_can_be_in_a_manifest():
+    assert all(SHARD_FILE.fullmatch(f"part-000000.{to}") for to in outputs.OUTPUTS)
 
 
 def test_a_manifest_of_another_program_is_an_input(tmp_path):

@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from ..formats.files import LOCK, TEMPORARY, complete_files, lock_folder, sync
-from ..formats.manifest import HEADER_KEYS, MANIFEST, REJECTS, Entry, as_line, read_manifest
+from ..formats.manifest import MANIFEST, REJECTS, SHARD_FILE, Entry, as_line, has_header_keys, read_manifest
 from .annotator import ShardResult
 from .inputs import file_checksum
-from .outputs import OUTPUTS
 
 # Files that runs write besides the manifest: files of shards, and temporary files.
-OWN_FILE = re.compile(rf"part-\d{{6,}}\.({'|'.join(OUTPUTS)}|rejects\.jsonl)|\..*{re.escape(TEMPORARY)}")
+OWN_FILE = re.compile(rf"{SHARD_FILE.pattern}|\..*{re.escape(TEMPORARY)}")
 
 
 class OutputFolder:
@@ -63,7 +62,7 @@ class OutputFolder:
             self._write_manifest()
             return
         header, *entries = read_manifest(manifest)
-        if header and not header.keys() >= HEADER_KEYS:
+        if header and not has_header_keys(header):
             raise ValueError(f"{manifest} is not a manifest of `ner-arch annotate`; give a new folder for the output")
         differences = header_differences(header, self.header)
         # The output of another run may be replaced if it has no documents, for example because an option was wrong.
