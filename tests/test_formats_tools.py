@@ -995,6 +995,15 @@ def test_roles_of_brat_decide_which_argument_is_the_head(tmp_path: Path, argumen
     assert relations_of(doc) == [("Tarvik", "x", "Anna") if is_reversed else ("Anna", "x", "Tarvik")]
 
 
+def test_a_relation_of_brat_with_many_colons_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("Anna left Tarvik.")
+    (tmp_path / "a.ann").write_text(f"R1\tx {'a:' * 1000}T1 {'a:' * 1000}T2 x\n")
+    started = time.perf_counter()
+    with pytest.raises(FormatError, match="a.ann:1: not a relation"):
+        read(tmp_path)
+    assert time.perf_counter() - started < 20  # of minutes, where a role could have a colon
+
+
 def test_hidden_copies_in_a_folder_of_brat_are_not_read(tmp_path: Path) -> None:
     (tmp_path / ".ipynb_checkpoints").mkdir()
     for name in ("a", ".ipynb_checkpoints/a-checkpoint"):
