@@ -31,12 +31,13 @@ from spacy_ner_arch.formats import prodigy as prodigy_format
 from spacy_ner_arch.formats import units as text_units
 from spacy_ner_arch.formats.counts import SKIPPED
 from spacy_ner_arch.formats.files import find_files
-from spacy_ner_arch.formats.lines import FormatError
-from spacy_ner_arch.formats.records import REJECTED
-from spacy_ner_arch.formats.spans import OTHER_LABEL, RELATION_LEFT_OUT, TRIMMED, TRIMMED_LABEL
+from spacy_ner_arch.formats.lines import FormatError, Line
+from spacy_ner_arch.formats.records import REJECTED, parse_json
+from spacy_ner_arch.formats.spans import BLANK, OTHER_LABEL, RELATION_LEFT_OUT, TRIMMED, TRIMMED_LABEL, trim_spans
 
 NLP = spacy.blank("en")
 # The smiley is one character of Python, and two units of UTF-16.
+LINE = Line(Path("a.jsonl"), 1, "{" + ",".join(f'"k{i}": 0' for i in range(100_000)) + ', "k1": 0}')
 TEXT = "\U0001f600 Anna Brandt left Tarvik."
 ANNA, ANNA_BRANDT, TARVIK = (2, 6), (2, 13), (19, 25)
 ENTITIES = [("Anna", "FIRST"), ("Anna Brandt", "PER"), ("Tarvik", "LOC")]
@@ -630,6 +631,47 @@ def test_the_units_of_a_text_are_counted_as_often_with_many_entities(tmp_path: P
     line["label"]["PER"]["Anna"][30] = [149, 152]
     with pytest.raises(FormatError, match="the entity 149-153 is ' Ann' in the text, but 'Anna' in its own key"):
         read(write(tmp_path, line, name="a.jsonl", as_list=False), "cluener", unit=unit)
+
+
+def test_graphemes_are_those_of_unicode() -> None:
+    regex = pytest.importorskip("regex")
+    parts = [
+        "\U0001f1e6",
+        "\U0001f1e7",
+        "a",
+        "\u0301",
+        "\u200d",
+        "\U0001f468",
+        "\u0600",
+        "\u0903",
+        "\r",
+        "\n",
+        "\u1100",
+    ]
+    for text in map("".join, itertools.product(parts, repeat=4)):
+        found = [place for _, place in text_units.unit_places(text, "graphemes")]
+        assert found == [0, *(match.end() for match in regex.finditer(r"\X", text))]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda: text_units.unit_places("\U0001f1e6" * 100_000, "graphemes"),
+        lambda: trim_spans(LINE, [(i, 100_001, "X") for i in range(1, 20_000)], "a" + " " * 100_000),
+        lambda: pytest.raises(FormatError, parse_json, LINE, "mend it"),
+    ],
+)
+def test_times_are_linear(function: Any) -> None:
+    started = time.perf_counter()
+    function()
+    assert time.perf_counter() - started < 20  # of minutes
+
+
+@pytest.mark.parametrize("span, expected", [((0, 4), (1, 3)), ((1, 3), (1, 3)), ((3, 6), None), ((5, 8), (6, 8))])
+def test_white_space_at_the_ends_of_spans(span: tuple[int, int], expected: tuple[int, int] | None) -> None:
+    [trimmed], notes = trim_spans(LINE, [(*span, "X")], " ab   cd")
+    assert trimmed == (expected and (*expected, "X"))
+    assert [note.kind for note in notes] == ([] if span == expected else [TRIMMED if expected else BLANK])
 
 
 def test_files_of_several_annotators_and_ids_that_clash_in_doccano(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import csv
 import lzma
 import zlib
 from codecs import BOM_UTF8
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -210,7 +211,8 @@ def check_columns(path: Path, names: Sequence[str], column: str) -> None:
     if column not in names:
         raise ValueError(f"{path} has no column {column!r}; give one of {', '.join(names)} as --text-column")
     if len(set(names)) < len(names):
-        raise ValueError(f"{path} has two columns {max(names, key=list(names).count)!r}; rename one of them")
+        [(name, _)] = Counter(names).most_common(1)
+        raise ValueError(f"{path} has two columns {name!r}; rename one of them")
 
 
 def spacy_records(input: Input, file: IO[bytes], content: IO[bytes], column: str) -> Iterator[Raw]:

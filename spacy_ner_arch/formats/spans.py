@@ -1,5 +1,6 @@
 """Spans of a sentence and relations between them: white space, duplicates, overlaps."""
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,15 +30,17 @@ def trim_spans(
     """
     trimmed: list[LabelledSpan | None] = []
     notes: list[Note] = []
+    shown: list[int] | None = None
     for span in spans:
         if span is None:
             trimmed.append(None)
             continue
         start, end, label = span
-        while start < end and units[start].isspace():
-            start += 1
-        while start < end and units[end - 1].isspace():
-            end -= 1
+        if start < end and (units[start].isspace() or units[end - 1].isspace()):
+            if shown is None:
+                shown = [i for i, unit in enumerate(units) if not unit.isspace()]
+            low, high = bisect_left(shown, start), bisect_left(shown, end)
+            start, end = (shown[low], shown[high - 1] + 1) if low < high else (start, start)
         trimmed.append((start, end, label) if start < end else None)
         if trimmed[-1] != span:
             notes.append(Note(line, BLANK if trimmed[-1] is None else TRIMMED, str(list(span))))
