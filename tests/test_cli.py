@@ -306,6 +306,20 @@ def test_pages_escape_labels():
         assert "&lt;b&gt;R&amp;D" in page and "<b>" not in page
 
 
+def test_pages_escape_ids_and_titles():
+    """They can come from a corpus of someone else."""
+    nlp = spacy.blank("en")
+    for ruler in ("entity_ruler", "span_ruler"):
+        nlp.add_pipe(ruler)
+    doc = nlp("Anna left.")
+    doc.ents = doc.spans["ruler"] = [Span(doc, 0, 1, label="PER", kb_id="<b>Q42")]
+    doc.user_data["title"] = "<b>R&D"
+    pages = {name: page for name, _, page in make_pages(nlp, [doc])}
+    assert pages.keys() == {"entities", "spans-ruler"}
+    for page in pages.values():
+        assert "&lt;b&gt;R&amp;D" in page and "&lt;b&gt;Q42" in page and "<b>" not in page
+
+
 def test_evaluate_writes_pages_of_what_the_pipeline_sets(joint, trained, tmp_path):
     run_command(
         *("evaluate", joint / "model", joint / "gold.spacy", "--gold-entities"),

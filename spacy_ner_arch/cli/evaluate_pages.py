@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -51,14 +50,16 @@ def make_pages(nlp: Language, docs: Sequence[Doc]) -> Iterator[tuple[str, str, s
 
 
 def draw(docs: Sequence[Doc], style: str, **options: str) -> str:
-    """A page of displaCy, which escapes texts, but not labels."""
+    """A page of displaCy, which escapes texts, but not labels, ids of knowledge bases and titles."""
     parse, layer = {"ent": (displacy.parse_ents, "ents"), "span": (displacy.parse_spans, "spans")}[style]
     with warnings.catch_warnings():
         # displaCy warns of each document without annotation.
         warnings.filterwarnings("ignore", message=r"\[W(006|117)\]")
         parsed: Any = [parse(doc, options) for doc in docs]
-        for place in chain.from_iterable(one[layer] for one in parsed):
-            place["label"] = clean(place["label"])
+        for one in parsed:
+            one["title"] = clean(str(one["title"] or ""))
+            for place in one[layer]:
+                place.update(label=clean(place["label"]), kb_id=clean(place["kb_id"]))
         page = displacy.render(parsed, style=style, page=True, jupyter=False, options=options, manual=True)
     # displaCy does not declare the encoding, so a browser would guess it.
     return page.replace("<head>", '<head><meta charset="utf-8"/>', 1)
