@@ -196,6 +196,17 @@ def test_long_text_is_wrapped_and_arcs_between_lines_name_both_arguments():
     assert_readable(picture)
 
 
+def test_the_text_on_hover_is_bounded():
+    """Each entity has it on each line: many long entities made pictures of 80 MB."""
+    entities = [(0, 2000 - i, "X" * 3000) for i in range(20)]
+    relations = [(0, i, "R" * 3000) for i in range(1, 20)]
+    doc = make_doc(["Anna"] * 2000, entities, relations, ents=False)
+    picture = draw(doc)
+    shown = [element.text for element in picture.iter(f"{SVG}title")]
+    assert len(shown) > 100 and max(map(len, shown)) < 3 * 1010
+    assert any(text.startswith("Anna Anna") and text.endswith("… (" + "X" * 499 + "…)") for text in shown)
+
+
 def test_long_words_and_labels_are_cut_and_complete_on_hover():
     word, label = "x" * 200, "L" * 200
     picture = draw(make_doc([word, "b"], [(0, 1, label), (1, 2, "B")], [(0, 1, label)]), width=300)

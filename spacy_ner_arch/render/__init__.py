@@ -26,8 +26,8 @@ def render_relations(
 
     Entities are those of doc.ents and the arguments of doc._.relations. Where entities overlap, the shortest one gets
     the box, the others get bars below the words. A relation between two lines is drawn on both, up to the margin, and
-    its label names the argument on the other line. Words and labels that are too long for a line or a box are cut; the
-    full text is shown on hover, as is the score of a relation.
+    its label names the argument on the other line. Words and labels that are too long for a line or a box are cut;
+    up to 500 characters of their text are shown on hover, as is the score of a relation.
     A text that is mostly in a right-to-left script is drawn from right to left.
 
     style: "svg" for an svg element, "html" for a div with the svg element and a table of the relations.

@@ -21,6 +21,8 @@ SALT = 57577
 ROOT = {"xmlns": "http://www.w3.org/2000/svg", "role": "img", "style": "max-width:100%;height:auto", "direction": "ltr"}
 ROOT |= {"text_anchor": "middle", "fill": "#1d2127", "font_family": "Arial, Helvetica, Liberation Sans, sans-serif"}
 OUTLINE = {"stroke": "#ffffff", "stroke_width": "3", "paint_order": "stroke"}
+# Characters of a text that is shown on hover. An entity has it on each line of the picture.
+MOST = 500
 NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -67,8 +69,13 @@ def choose_colors(labels: Iterable[str], chosen: Mapping[str, str] | None = None
 
 
 def span_caption(span: Span) -> str:
-    """Return the text of a span, without line breaks, and its label."""
-    return " ".join(span.text.split()) + (f" ({span.label_})" if span.label_ else "")
+    """Return the text of a span, without line breaks, and its label, both cut to MOST characters."""
+    return cut(" ".join(span.text.split())) + (f" ({cut(span.label_)})" if span.label_ else "")
+
+
+def cut(text: str) -> str:
+    """Cut a text to MOST characters with an ellipsis."""
+    return text if len(text) <= MOST else text[: MOST - 1] + "…"
 
 
 def clean(text: str) -> str:
@@ -84,9 +91,9 @@ def tag(name: str, *content: str, **attributes: str | float) -> str:
 
 
 def _text(text: str, x: float, y: float, most: float, size: float, **attributes: str | float) -> str:
-    """Write a text centred at `x`. Cut it to `most` pixels; the full text is shown on hover."""
+    """Write a text centred at `x`. Cut it to `most` pixels; more of the text is shown on hover."""
     shown = shorten(text, most, size)
-    hover = tag("title", clean(text)) if shown != text else ""
+    hover = tag("title", clean(cut(text))) if shown != text else ""
     # The reader's font may have other widths than those of the layout.
     width = text_width(shown, size)
     if width >= 1:
@@ -138,7 +145,7 @@ def _draw_arc(arc: Arc, top: float, color: str) -> str:
     line = tag("path", d=start + end, fill="none", stroke=color, stroke_width=1.4)
     label = _text(arc.label, arc.middle, y - 5, arc.right - arc.left, ARC_SIZE, **OUTLINE)
     relation = arc.relation
-    parts = (span_caption(relation.head), relation.label, span_caption(relation.tail))
+    parts = (span_caption(relation.head), cut(relation.label), span_caption(relation.tail))
     title = " → ".join(map(isolate, parts))
     if relation.score is not None:
         title += f", score {relation.score:.4g}"
