@@ -390,6 +390,28 @@ def test_a_terminal_that_cannot_show_all_characters(trained, tmp_path, monkeypat
     assert "é/scores.json" in "".join(result.output.split())
 
 
+def test_control_characters_of_labels_and_names_are_printed_as_numbers(trained, tmp_path, capsys):
+    """A corpus of someone else must not write to the clipboard, or change the title of a terminal."""
+    trained.to_disk(tmp_path / "model")
+    label = "PER\x1b]0;owned\x07\x9b2J"
+    doc = trained.make_doc("Anna left Tarvik.")
+    doc.set_ents([Span(doc, 0, 1, label=label)])
+    corpus = tmp_path / "a\x1b]0;.spacy"
+    DocBin(docs=[doc]).to_disk(corpus)
+    lines = [{"text": "Anna left", "entities": [[0, 4, name]]} for name in (label, label.lower())]
+    (tmp_path / "a\x1b]0;.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    outputs = [
+        run_command("evaluate", tmp_path / "model", corpus, "-o", tmp_path / "\x07.json"),
+        run_command("convert", tmp_path / "a\x1b]0;.jsonl", tmp_path, "-f", "offsets"),
+    ]
+    for output, name in zip(outputs, (r"\x07.json", r"a\x1b]0;"), strict=True):
+        assert r"PER\x1b]0;owned\x07\x9b2J" in output and name in "".join(output.split())
+        assert not any(start in output for start in ("\x1b]", "\x07", "\x9b"))
+    with pytest.raises(SystemExit):
+        fail("no", ValueError("a\tb\n\x1b]0;\r"))
+    assert capsys.readouterr().out.endswith("a\tb\n\\x1b]0;\\x0d\n\n".expandtabs())
+
+
 def test_label_prints_tables_of_texts(joint):
     tables, _ = label(joint / "model", TRAIN[0][0], TRAIN[3][0])
     assert "LIVES_IN" in tables and "a/b" in tables and "probability" in tables and TRAIN[3][0] in tables

@@ -15,7 +15,7 @@ from wasabi import msg
 from ..annotation.tags import OUTSIDE
 from .convert_report import show_report, warn_of_groups, warn_of_similar
 from .convert_tokenizers import load_tokenizer, make_language
-from .messages import fail
+from .messages import fail, printable
 from .options import CODE, split_names
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def convert(
             for doc in tqdm(reader, desc=path.name, unit=" docs", disable=None):
                 docs.append(doc)
                 if not len(docs) % SHOWN_EVERY and not sys.stderr.isatty():  # where tqdm shows nothing
-                    print(f"{path.name}: {len(docs)} docs", file=sys.stderr, flush=True)
+                    print(printable(f"{path.name}: {len(docs)} docs"), file=sys.stderr, flush=True)
             if not docs:
                 raise ValueError(f"{path}: no sentence was read\n{report.summary()}")
             parts = {stem: docs}

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from wasabi import msg
 
+from .messages import printable
+
 if TYPE_CHECKING:
     from ..formats import ReadReport
 
@@ -20,7 +22,7 @@ def show_report(report: "ReadReport", labels: str | None, tokenizer: str, leaves
     from ..formats.spans import OTHER_LABEL
     from ..formats.texts import MOVED
 
-    print(report.summary())
+    print(printable(report.summary()))
     if not report.entities and report.notes[OTHER_LABEL]:
         msg.warn(f"No entity was read: none has a label of --labels {labels}")
     elif not report.entities and not report.notes[MISALIGNED]:

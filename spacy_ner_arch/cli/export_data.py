@@ -9,7 +9,7 @@ from typer import Argument, Option
 from wasabi import msg
 
 from ..annotation.layers import assigning
-from .messages import fail, warn
+from .messages import fail, printable, warn
 from .options import CODE, GPU_ID
 from .pipelines import check_output, finds_entities, load, pipeline_labels, predict_corpus
 
@@ -57,7 +57,7 @@ def export_data(
         )
     except (ValueError, OSError) as error:
         fail(f"Cannot export {corpus}", error)
-    print(report.summary())
+    print(printable(report.summary()))
     if report.notes[CONTRADICTION]:
         number, example = report.notes[CONTRADICTION], report.examples[CONTRADICTION][0]
         warn(

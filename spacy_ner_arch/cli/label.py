@@ -11,6 +11,7 @@ from spacy.tokens import Doc
 from typer import Argument, Option
 from wasabi import Printer, msg
 
+from .messages import printable
 from .options import CODE, GPU_ID, MODEL
 from .pipelines import check_output, load
 
@@ -91,7 +92,7 @@ def label(
         if is_of_user(error):
             raise
         # Print to stderr, since standard output has the json lines.
-        typer.echo(f"Cannot label: {error}", err=True)
+        typer.echo(printable(f"Cannot label: {error}"), err=True)
         raise typer.Exit(1) from error
     if lacks_entities(counts):
         typer.echo(
@@ -101,7 +102,7 @@ def label(
         )
     if report.notes[SKIPPED]:
         lines = [f"--on-error skip has left out {report.share(SKIPPED)} lines", *report.examples[SKIPPED]]
-        typer.echo("\n    ".join(lines), err=True)
+        typer.echo(printable("\n    ".join(lines)), err=True)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from wasabi import msg
 from ..annotation.alignment import find_misaligned
 from ..annotation.describe import describe_span
 from ..annotation.layers import assigning, describe_layers, labels_of
-from .messages import fail
+from .messages import fail, printable
 
 if TYPE_CHECKING:
     from ..evaluation.items import LeftOut
@@ -49,7 +49,7 @@ def check_corpus(path: Path | None) -> Path | None:
             for file in find_docbins(path):
                 parse_docbin(file.read_bytes(), file)
         except (ValueError, OSError) as error:
-            raise BadParameter(str(error)) from error
+            raise BadParameter(printable(error)) from error
     return path
 
 

@@ -10,7 +10,7 @@ from typer import Argument, Option
 from wasabi import msg
 
 from ..annotation.layers import find_pipe
-from .messages import fail, warn
+from .messages import fail, printable, warn
 from .options import CODE, GPU_ID, MODEL
 from .pipelines import check_output, load, pipeline_labels
 
@@ -89,7 +89,7 @@ def select(
             write_docs(docs, output, tool, report, model=model, source=" ".join(raw), labels=pipeline_labels(nlp))
     except (ValueError, OSError) as error:
         fail("Cannot select", error)
-    print(report.summary())
+    print(printable(report.summary()))
     if texts.empty:
         msg.info(f"Left out {texts.empty} empty texts")
     if texts.repeated:

@@ -15,7 +15,7 @@ from thinc.api import Config
 from typer import Argument, Option
 from wasabi import msg
 
-from .messages import fail
+from .messages import fail, printable
 from .options import CODE, GPU_ID
 from .pipelines import check_corpora, check_word_vectors, config_text, corpus_paths, naming_long_texts, parse_config
 from .train_output import check_pipelines, find_checkpoint, locked_folder
@@ -221,6 +221,6 @@ def report_error(error: Exception) -> NoReturn:
     from ..training import parallel
 
     if parallel.size() > 1:
-        print(f"Process {parallel.rank()}: {error}", file=sys.stderr, flush=True)
+        print(printable(f"Process {parallel.rank()}: {error}"), file=sys.stderr, flush=True)
         sys.exit(1)
     fail("Cannot train", error)
