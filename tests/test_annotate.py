@@ -39,7 +39,7 @@ from spacy.vocab import Vocab
 from tqdm import tqdm
 
 from spacy_ner_arch.annotation.relations import has_relations, relation_keys
-from spacy_ner_arch.bulk import annotator, engines, outputs, predictor
+from spacy_ner_arch.bulk import annotator, engines, outputs, predictor, raw_records
 from spacy_ner_arch.bulk.annotator import Annotator, Job, ShardResult
 from spacy_ner_arch.bulk.documents import annotation
 from spacy_ner_arch.bulk.engines import WorkerDied, run_processes, run_workers
@@ -47,7 +47,7 @@ from spacy_ner_arch.bulk.folder import OutputFolder
 from spacy_ner_arch.bulk.inputs import find_inputs
 from spacy_ner_arch.bulk.models import fingerprint
 from spacy_ner_arch.bulk.predictor import Predictor
-from spacy_ner_arch.bulk.raw_records import MAX_LINE, Raw
+from spacy_ner_arch.bulk.raw_records import MAX_LINE, Raw, read_input
 from spacy_ner_arch.bulk.shards import Shard, read_shards
 from spacy_ner_arch.cli.annotate import BAR, speed, unfinished
 from spacy_ner_arch.formats import find_docbins, read_docbins
@@ -736,6 +736,34 @@ def test_empty_and_damaged_files(model, tmp_path):
         assert f"{name}: the file is damaged" in run(model, tmp_path / name, tmp_path / f"{name}.out", code=1)
     (tmp_path / "f.spacy").write_bytes(b"no docs")
     assert "is not a .spacy file, or damaged" in run(model, tmp_path / "f.spacy", tmp_path / "docs", code=1)
+
+
+def test_a_file_that_decompresses_to_too_much_is_refused(tmp_path, monkeypatch):
+    """A small file of zeros becomes gigabytes."""
+    monkeypatch.setattr(raw_records, "MAX_WHOLE", 10_000_000)
+    path = tmp_path / "a.spacy.gz"
+    path.write_bytes(gzip.compress(bytes(100_000_000)))
+    tracemalloc.start()
+    with pytest.raises(
+        ValueError, match=r"a.spacy.gz has more than 10,000,000 bytes .* annotate the decompressed file"
+    ):
+        list(read_input(find_inputs([str(path)], None, tmp_path / "out")[0][0], "text"))
+    assert tracemalloc.get_traced_memory()[1] < 40_000_000
+    tracemalloc.stop()
+    # A file that is not compressed is on the disk in its whole size.
+    DocBin(docs=[spacy.blank("en")("Anna " * 10)]).to_disk(tmp_path / "a.spacy")
+    monkeypatch.setattr(raw_records, "MAX_WHOLE", 10)
+    assert len(list(read_input(find_inputs([str(tmp_path / "a.spacy")], None, tmp_path / "out")[0][0], "text"))) == 1
+
+
+def test_a_parquet_file_that_decompresses_to_too_much_is_refused(tmp_path, monkeypatch):
+    pytest.importorskip("pyarrow")
+    zstandard = pytest.importorskip("zstandard")
+    monkeypatch.setattr(raw_records, "MAX_WHOLE", 10_000)
+    path = tmp_path / "a.parquet.zst"
+    path.write_bytes(zstandard.compress(bytes(1_000_000)))
+    with pytest.raises(ValueError, match=r"a.parquet.zst has more than 10,000 bytes"):
+        list(read_input(find_inputs([str(path)], None, tmp_path / "out")[0][0], "text"))
 
 
 @pytest.mark.parametrize("frames", [1, 3])

@@ -17,10 +17,12 @@ from ..formats.arrow_files import VALUE_REMEDY, batch_rows
 from ..formats.docbins import parse_docbin
 from ..formats.lines import FormatError, Line, make_line
 from ..formats.packing import docs_with_user_data
-from .inputs import Input, decompress
+from .inputs import CHUNK, Input, decompress
 
 # Maximum length of a line in bytes. Longer lines are rejected and not kept in memory.
 MAX_LINE = 10_000_000
+# Maximum size in bytes of a decompressed file that must be read as a whole.
+MAX_WHOLE = 4 << 30
 # Number of rows of a Parquet file in memory.
 ROWS = 256
 
@@ -190,9 +192,23 @@ def open_parquet(path: Path, content: IO[bytes]) -> Any:
     parquet = import_parquet()
     try:
         # A Parquet file is read from its end, so it must be seekable.
-        return parquet.ParquetFile(content if content.seekable() else BytesIO(content.read()))
+        return parquet.ParquetFile(content if content.seekable() else BytesIO(read_bounded(path, content)))
     except (ValueError, OSError) as error:
         raise ValueError(f"{path} is not a Parquet file, or it is damaged: {error}") from error
+
+
+def read_bounded(path: Path, content: IO[bytes]) -> bytes:
+    """All of a decompressed file. Raises ValueError for more than MAX_WHOLE bytes: a few MB can become any size."""
+    found = BytesIO()
+    # One call with the maximum would reserve that memory.
+    while part := content.read(CHUNK):
+        found.write(part)
+        if found.tell() > MAX_WHOLE:
+            raise ValueError(
+                f"{path} has more than {MAX_WHOLE:,} bytes when it is decompressed, which would all be in memory; if "
+                "you trust its source, decompress it, and annotate the decompressed file"
+            )
+    return found.getvalue()
 
 
 def import_parquet() -> Any:
@@ -217,7 +233,7 @@ def check_columns(path: Path, names: Sequence[str], column: str) -> None:
 
 def spacy_records(input: Input, file: IO[bytes], content: IO[bytes], column: str) -> Iterator[Raw]:
     """Documents of a .spacy file, which is read as a whole."""
-    docs = parse_docbin(content.read(), input.path)
+    docs = parse_docbin(content.read() if content is file else read_bounded(input.path, content), input.path)
     total = len(docs)
     for number, doc in enumerate(docs_with_user_data(docs, Vocab()), start=1):
         stored = doc.to_bytes()
