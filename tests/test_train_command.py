@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import group_work
 import numpy as np
@@ -623,6 +624,25 @@ def test_a_folder_is_replaced_at_once(tmp_path, monkeypatch, can_exchange):
     replace_folder(tmp_path / "link", partial(write, "three"))
     assert (tmp_path / "link").is_symlink() and (tmp_path / "x" / "a").read_text() == "three"
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_replacing_a_folder_touches_no_other_folder(tmp_path, monkeypatch, can_exchange):
+    """Only the folders that killed processes left of this one are removed."""
+    if not can_exchange:
+        monkeypatch.setattr("spacy_ner_arch.formats.files.exchange", lambda first, second: False)
+    others = [
+        tmp_path / name for name in ("x", "x.old", ".x.tmp", ".x.old", f".xy.{'0' * 32}.old", f"x.{'0' * 32}.old")
+    ]
+    left = [tmp_path / f".x.{'0' * 32}.{ending}" for ending in ("tmp", "old")]
+    for folder in (*others, *left):
+        folder.mkdir()
+    # An older pipeline is removed only when the new one has its place.
+    with pytest.raises(OSError, match="full"):
+        replace_folder(tmp_path / "x", Mock(side_effect=OSError("full")))
+    assert set(tmp_path.iterdir()) == {*others, left[1]}
+    replace_folder(tmp_path / "x", lambda folder: folder.mkdir())
+    assert set(tmp_path.iterdir()) == set(others)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import ctypes
 import errno
 import inspect
 import os
+import re
 import shutil
 import sys
 import uuid
@@ -17,6 +18,8 @@ from filelock import FileLock, Timeout
 
 # Extension of incomplete files and folders.
 TEMPORARY = ".tmp"
+# Extension of a folder that is replaced, until its successor has its name.
+OLD = ".old"
 # Name of the lock file in a folder. The file is kept after the lock is released.
 LOCK = ".lock"
 # Errors of file systems without locks.
@@ -162,12 +165,15 @@ def sync_folder(path: Path) -> None:
 def replace_folder(path: Path, write: Callable[[Path], Any]) -> None:
     """Replace a folder. The old folder is kept if writing fails, the process is killed, or the power is cut.
 
+    Meanwhile, folders beside it have hidden names, `.NAME.NUMBER.tmp` and `.NAME.NUMBER.old`. Those of
+    killed processes are removed.
+
     path: the folder, or a link to it, which is kept.
     write: function that writes the new folder to a given path beside the old one.
     """
     path = path.resolve()
-    part = path.with_name(f".{path.name}{TEMPORARY}")
-    shutil.rmtree(part, ignore_errors=True)
+    part, old = (path.with_name(f".{path.name}.{uuid.uuid4().hex}{ending}") for ending in (TEMPORARY, OLD))
+    _remove_hidden(path, TEMPORARY)
     try:
         write(part)
         # Without this, a file system may store the new names before the contents of the files.
@@ -176,15 +182,21 @@ def replace_folder(path: Path, write: Callable[[Path], Any]) -> None:
             os.rename(part, path)
         elif not exchange(part, path):
             # On other systems, a kill between these two renames can leave only the old folder under its other name.
-            old = path.with_name(f"{path.name}.old")
-            shutil.rmtree(old, ignore_errors=True)
             os.rename(path, old)
             os.rename(part, path)
-            # Windows cannot delete a file that another process has open.
-            shutil.rmtree(old, ignore_errors=True)
+        _remove_hidden(path, OLD)
         sync_path(path.parent)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _remove_hidden(path: Path, ending: str) -> None:
+    """Remove the folders beside a folder that `replace_folder` made for it: .NAME.NUMBER.tmp or .NAME.NUMBER.old."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{32}}{re.escape(ending)}")
+    for other in path.parent.glob(f".*{ending}"):
+        if name.fullmatch(other.name):
+            # Windows cannot delete a file that another process has open.
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def exchange(first: Path, second: Path) -> bool:
