@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from enum import Enum
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from spacy.vocab import Vocab
 
 from spacy_ner_arch.annotation.extensions import register
 from spacy_ner_arch.annotation.relations import (
+    STORED_AS,
     Relation,
     get_relations,
     has_relations,
@@ -216,6 +218,51 @@ def test_joined_docs_keep_their_relations(doc: Doc, ensure_whitespace: bool) -> 
     row = (0, 2, "PER", 4, 5, "LOC", "lives_in", 0.5)
     assert plain(joined) == [row, (8, 10, *row[2:3], 12, 13, *row[5:])]
     assert not has_relations(Doc.from_docs([bare, bare]))
+
+
+@pytest.mark.parametrize(
+    "bounds, stored",
+    [
+        ((0, 11), "abc"),
+        ((0, 11), 5),
+        ((0, 11), {"a": 1}),
+        ((0, 11), [["x"] * 8]),
+        ((0, 11), [[None] * 8]),
+        ((0, 11), [[0, 4, "PER", 5, 10**12, "PER", "knows", None]]),
+        ((0, 11), [[0, 4, "PER", 5, 12, "PER", "knows", None]]),
+        ((0, 11), [[0, 4, "PER", 5, 5, "PER", "knows", None]]),
+        ((0, 11), [[-2, 4, "PER", 5, 11, "PER", "knows", None]]),
+        ((0, 11), [[0.0, 4, "PER", 5, 11, "PER", "knows", None]]),
+        ((0, 11), [[0, 4, "PER", 5, 11, 7, "knows", None]]),
+        ((0, 11), [[0, 4, ["P"], 5, 11, ["P"], ["knows"], None]]),
+        ((0, 11), [[0, 4, "PER", 5, 11, "PER", "knows", "x"]]),
+        ((0, 11), [[0, 4, "PER", 5, 11, "PER", "knows", float("nan")]]),
+        ((0, 11), [[0, 4, "PER", 5, 11, "PER", "knows"]]),
+        (("a", "b"), []),
+        ((None, None), []),
+        ((0.5, 11), [[0, 4, "PER", 5, 10, "PER", "knows", None]]),
+        ((0,), []),
+    ],
+)
+def test_damaged_relations_of_a_file(bounds: tuple[object, ...], stored: object) -> None:
+    """Other code can write what it likes into doc.user_data."""
+    doc = make_doc(Vocab())
+    set_relations(doc, [(doc[0:1], doc[4:5], "lives_in")])
+    doc.user_data[("._.", STORED_AS, *bounds)] = stored
+    if len(bounds) == 2 and bounds != (None, None):
+        doc = next(DocBin(store_user_data=True, docs=[doc]).get_docs(Vocab()))
+    message = "the stored relations of the document 'Anna Brandt lives in Tarvik.' are damaged: doc.user_data"
+    for read in (get_relations, relation_keys):
+        with pytest.raises(ValueError, match=message):
+            read(doc)
+    set_relations(doc, [])
+    assert get_relations(doc) == ()
+
+
+def test_labels_of_an_enumeration_can_be_read(doc: Doc) -> None:
+    label = Enum("Labels", {"KNOWS": "knows"}, type=str).KNOWS
+    set_relations(doc, [(doc[0:1], doc[4:5], label)])
+    assert [relation.label for relation in get_relations(doc)] == ["knows"]
 
 
 def test_appending_is_an_error(doc: Doc) -> None:

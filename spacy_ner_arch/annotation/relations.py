@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from numbers import Real
+from operator import itemgetter
 from reprlib import repr as short_repr
 from typing import Any, NamedTuple
 
@@ -107,17 +108,35 @@ def has_relations(doc: Doc) -> bool:
 
 def stored_relations(doc: Doc) -> list[tuple[RelationKey, float | None]]:
     """Relations of a Doc with their scores, as stored: each once, in the order of the text, not checked against the
-    tokens."""
+    tokens.
+
+    Raises ValueError if other code has stored something else under their key.
+    """
     rows: dict[RelationKey, float | None] = {}
     length = len(doc.text)
-    for key in _storage(doc):
-        low, high = key[2], key[3]
-        # Skip relations outside of the text, which `Span.as_doc` keeps.
-        if low >= 0 and high <= length:
-            for head_start, head_end, head_label, tail_start, tail_end, tail_label, label, score in doc.user_data[key]:
-                head, tail = (low + head_start, low + head_end), (low + tail_start, low + tail_end)
-                rows.setdefault((*head, head_label, *tail, tail_label, label), score)
-    return sorted(rows.items(), key=lambda row: row[0])
+    key: Any = None
+    try:
+        for key in _storage(doc):
+            _, _, low, high = key
+            # Skip relations outside of the text, which `Span.as_doc` keeps.
+            if low < 0 or high > length:
+                continue
+            for start, end, head_label, tail_start, tail_end, tail_label, label, score in doc.user_data[key]:
+                if not (
+                    0 <= start < end <= high - low >= tail_end > tail_start >= 0
+                    and type(low + start + end + tail_start + tail_end) is int
+                    and isinstance(head_label + tail_label + label, str)
+                    and (score is None or -math.inf < score < math.inf)
+                ):
+                    raise ValueError("not a relation")
+                row = (low + start, low + end, head_label, low + tail_start, low + tail_end, tail_label, label)
+                rows.setdefault(row, score)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"the stored relations of the document {short_repr(doc.text)} are damaged: doc.user_data[{key!r}] is "
+            f"{short_repr(doc.user_data[key])}; set doc._.relations = [] to remove them"
+        ) from error
+    return sorted(rows.items(), key=itemgetter(0))
 
 
 def relation_keys(doc: Doc) -> list[RelationKey]:
