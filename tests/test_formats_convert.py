@@ -671,9 +671,8 @@ def test_split_by_a_field_does_not_divide_its_values(tmp_path: Path) -> None:
         assert get_fields(doc) == {"patient": doc[0].text}
 
 
-def test_values_with_a_common_text_are_in_the_same_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_with_a_common_text_are_in_the_same_part(tmp_path: Path) -> None:
     """The texts of 1, 2 and [3] are those of other values; records without the field have texts of their own."""
-    monkeypatch.setattr("spacy_ner_arch.formats.docbins.LONG_TEXT", 1)
     path = of_patients(tmp_path / "a", ["a", "b", "c", 1, 2, [3], None])
     lines = path.read_text().splitlines()
     chain = [{"text": "a 0", "entities": [], "patient": "b"}, {"text": "b 0", "entities": [], "patient": "c"}]

@@ -815,6 +815,15 @@ def test_label_data(type_pairs, expected):
     assert_learned(predict(streaming, shown), shown)
 
 
+def test_label_data_may_have_learned_type_pairs_of_other_labels(copy_of):
+    """As those of `spacy init labels`, after its list of labels was shortened."""
+    nlp = make_nlp(type_pairs="learned_by_label")
+    data = {"labels": ["LIVES_IN"], "types": ["LOC", "PER"], "type_pairs": {"LIVES_IN": [["PER", "LOC"]], "WITH": []}}
+    nlp.config["initialize"]["components"] = {"relation_extractor": {"labels": data}}
+    nlp.initialize(lambda: related_examples(nlp)[:1])
+    assert copy_of(nlp).get_pipe("relation_extractor").labels == ("LIVES_IN",)
+
+
 def test_label_data_do_not_widen_given_type_pairs():
     nlp = make_nlp(type_pairs=[["PER", "LOC"]])
     pipe = nlp.get_pipe("relation_extractor")

@@ -425,7 +425,7 @@ def test_an_untrained_pipeline_takes_all_settings_of_its_config(tmp_path):
         "sequence_ner": {"scheme": "BIO"},
     }
     nlp = spacy.load(tmp_path, config={"components": settings})
-    assert nlp.get_pipe("sequence_ner").cfg["scheme"] == "BIO" and nlp.get_pipe("relation_extractor").rules.unordered
+    assert nlp.get_pipe("sequence_ner").cfg["scheme"] == "BIO" and nlp.get_pipe("relation_extractor").unordered
     nlp.initialize(lambda: related_examples(nlp))
     assert nlp.get_pipe("relation_extractor").cfg["type_pairs"]
 
@@ -445,7 +445,7 @@ def test_learned_type_pairs_and_the_config(tmp_path):
     assert learned["type_pairs"] and load("learned", "learned")[1] == learned["type_pairs"]
     assert load("learned", [["PER", "LOC"]])[1] == [["PER", "LOC"]]
     free, pairs = load("learned", "all")
-    assert pairs is None and free.get_pipe("relation_extractor").rules.allowed_types() is None
+    assert pairs is None and free.get_pipe("relation_extractor").rules.related_types is None
     free.to_disk(tmp_path / "free")
     for folder, value in (("free", "learned"), ("learned", "learned_by_label")):
         with pytest.raises(ValueError, match=f"type_pairs cannot be changed after training: .* is '{value}' in the"):

@@ -57,7 +57,7 @@ def score_pairs(candidates: Candidates, yes: np.ndarray, no: np.ndarray, rules: 
 def choose_pairs(pairs: ScoredPairs, rules: RelationRules) -> np.ndarray:
     """(P, C) bool: the classes of each pair, chosen independently of other pairs."""
     odds = pairs.odds
-    allowed = _are_allowed(pairs.candidates, rules)
+    allowed = rules.may_have(pairs.candidates, rules.classes)
     chosen = allowed & (odds > rules.threshold)
     if not rules.multi_label:
         # Leave out forbidden classes, which could otherwise be the best. A mirrored pair of a symmetric label still
@@ -75,7 +75,7 @@ def choose_graph(doc: Doc, pairs: ScoredPairs, rules: RelationRules) -> tuple[np
     candidates = pairs.candidates
     entities, probabilities = candidates.entities, candidates.scores
     gains = pairs.odds - rules.threshold
-    allowed = _are_allowed(candidates, rules) & _are_stored(pairs, rules)
+    allowed = rules.may_have(candidates, rules.classes) & _are_stored(pairs, rules)
     possible = np.argwhere((gains > 0) & allowed).tolist()
     found = {(span.start, span.end, span.label_) for span in doc.ents}
     choice = choose(
@@ -96,10 +96,9 @@ def choose_graph(doc: Doc, pairs: ScoredPairs, rules: RelationRules) -> tuple[np
 
 def make_relations(pairs: ScoredPairs, chosen: np.ndarray, rules: RelationRules) -> Iterator[Relation]:
     """The relations of the chosen classes, (P, C) bool. The earlier entity is the head of a symmetric label."""
-    classes = rules.classes
     for row, number in np.argwhere(chosen).tolist():
         head, tail = (pairs.candidates.entities[i] for i in pairs.candidates.pairs[row].tolist())
-        label, inverse = classes[number]
+        label, inverse = rules.classes[number]
         if label in rules.symmetric:
             inverse = (tail.start, tail.end) < (head.start, head.end)
         if inverse:
@@ -112,12 +111,6 @@ def overlapping(candidates: Candidates) -> np.ndarray:
     starts, ends = candidates.bounds.T
     first, second = candidates.pairs.T
     return (starts[first] < ends[second]) & (starts[second] < ends[first])
-
-
-def _are_allowed(candidates: Candidates, rules: RelationRules) -> np.ndarray:
-    """(P, C) bool: whether the types of a pair are allowed for a class."""
-    columns = [rules.may_have(candidates, pair_class) for pair_class in rules.classes]
-    return np.stack(columns, axis=1)
 
 
 def _are_stored(pairs: ScoredPairs, rules: RelationRules) -> np.ndarray:
@@ -155,9 +148,8 @@ def _possible_relations(
 ) -> tuple[list[tuple[int, int, float]], list[list[Hashable]]]:
     """Relations (row of the pair and class) and their slots, as in Graph."""
     relations, slots = [], []
-    classes = rules.classes
     for row, number in possible:
-        label, inverse = classes[number]
+        label, inverse = rules.classes[number]
         head, tail = pairs.candidates.pairs[row].tolist()[:: -1 if inverse else 1]
         rows, heads, tails = [row], [head], [tail]
         if label in rules.symmetric:

@@ -1,7 +1,8 @@
 """The relations that a component may find: its classes of pairs, and the pairs that may have them."""
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -14,7 +15,8 @@ from .type_pairs import TypeSets, allowed_type_pairs
 FoundRelation = tuple[int, int, PairClass]
 
 
-class RelationRules(NamedTuple):
+@dataclass(frozen=True)
+class RelationRules:
     """Constraints on the relations of a document.
 
     labels: labels of the component, in order.
@@ -35,32 +37,45 @@ class RelationRules(NamedTuple):
     one_head: Collection[str] = ()
     one_tail: Collection[str] = ()
 
-    @property
+    @cached_property
     def classes(self) -> list[PairClass]:
         """The classes of the model, in order."""
         return make_classes(self.labels, self.symmetric, self.unordered)
 
-    @property
+    @cached_property
     def is_symmetric(self) -> np.ndarray:
         """(C,) bool."""
         return np.array([label in self.symmetric for label, _ in self.classes])
 
-    def allowed_types(self, *labels: str) -> set[tuple[str, str]] | None:
-        """Types of head and tail that at least one of the labels may have, or any label if none is given; None for
-        all."""
-        return allowed_type_pairs(self.type_pairs, labels or self.labels)
+    @cached_property
+    def related_types(self) -> set[tuple[str, str]] | None:
+        """Types of head and tail that some label may have; None for all."""
+        return allowed_type_pairs(self.type_pairs, self.labels)
 
-    def select(self, candidates: Candidates) -> Candidates:
-        """The candidates whose types are allowed for some label; with `unordered`, one for each two entities."""
+    def allowed_types(self, label: str) -> set[tuple[str, str]] | None:
+        """Types of head and tail that a label may have; None for all."""
+        return allowed_type_pairs(self.type_pairs, [label])
+
+    def select(self, candidates: Candidates, any_types: bool = False) -> Candidates:
+        """The candidates whose types are allowed for some label, or all; with `unordered`, one for each two entities.
+
+        any_types: whether all types are allowed.
+        """
         if self.unordered:
             candidates = candidates.select(candidates.pairs[:, 0] < candidates.pairs[:, 1])
-        return candidates.select(_have_types(candidates, self.allowed_types(), any_order=self.unordered))
+        if any_types or self.related_types is None:
+            return candidates
+        return candidates.select(TypedPairs(candidates).have(self.related_types, any_order=self.unordered))
 
-    def may_have(self, candidates: Candidates, pair_class: PairClass) -> np.ndarray:
-        """(P,) bool: whether the entities of each candidate pair have types that are allowed for a class."""
-        label, inverse = pair_class
-        allowed = self.allowed_types(label)
-        return _have_types(candidates, allowed, inverse=inverse, any_order=label in self.symmetric)
+    def may_have(self, candidates: Candidates, classes: Sequence[PairClass]) -> np.ndarray:
+        """(P, C) bool: whether the entities of each candidate pair have types that are allowed for each class."""
+        pairs = TypedPairs(candidates)
+        allowed = np.ones((len(candidates.pairs), len(classes)), dtype=bool)
+        for column, (label, inverse) in enumerate(classes):
+            types = self.allowed_types(label)
+            if types is not None:
+                allowed[:, column] = pairs.have(types, inverse=inverse, any_order=label in self.symmetric)
+        return allowed
 
     def find(self, gold: Sequence[RelationKey], candidates: Candidates) -> Iterator[FoundRelation]:
         """Find the gold relations whose pairs are candidates, whatever types their labels allow.
@@ -89,30 +104,32 @@ class RelationRules(NamedTuple):
     def find_allowed(self, gold: Sequence[RelationKey], candidates: Candidates) -> list[FoundRelation]:
         """Find the gold relations whose pairs are candidates and may have their classes."""
         found = list(self.find(gold, candidates))
-        allowed = {pair_class: self.may_have(candidates, pair_class) for pair_class in {row[2] for row in found}}
-        return [row for row in found if allowed[row[2]][row[1]]]
+        classes = sorted({pair_class for _, _, pair_class in found})
+        allowed = self.may_have(candidates, classes)
+        return [row for row in found if allowed[row[1], classes.index(row[2])]]
 
 
-def _have_types(
-    candidates: Candidates,
-    type_pairs: Collection[tuple[str, str]] | None,
-    *,
-    inverse: bool = False,
-    any_order: bool = False,
-) -> np.ndarray:
-    """(P,) bool: whether the entities of each candidate pair have the types of one of the type pairs.
+class TypedPairs:
+    """Candidate pairs by the types of their entities."""
 
-    type_pairs: (type of the head, type of the tail); None for all.
-    inverse: the second entity of a candidate pair is the head.
-    any_order: either of its entities may be the head.
-    """
-    if type_pairs is None or not len(candidates.pairs):
-        return np.ones(len(candidates.pairs), dtype=bool)
-    names = sorted({span.label_ for span in candidates.entities})
-    table = np.array([[(head, tail) in type_pairs for tail in names] for head in names], dtype=bool)
-    if any_order:
-        table |= table.T
-    number = {name: i for i, name in enumerate(names)}
-    types = np.array([number[span.label_] for span in candidates.entities], dtype=np.int64)
-    heads, tails = candidates.pairs.T[::-1] if inverse else candidates.pairs.T
-    return table[types[heads], types[tails]]
+    def __init__(self, candidates: Candidates) -> None:
+        labels = [span.label_ for span in candidates.entities]
+        self.names = sorted(set(labels))
+        number = {name: i for i, name in enumerate(self.names)}
+        self.types = np.array([number[label] for label in labels], dtype=np.int64)[candidates.pairs]
+
+    def have(
+        self, type_pairs: Collection[tuple[str, str]], *, inverse: bool = False, any_order: bool = False
+    ) -> np.ndarray:
+        """(P,) bool: whether the entities of each pair have the types of one of the type pairs.
+
+        type_pairs: (type of the head, type of the tail).
+        inverse: the second entity of a candidate pair is the head.
+        any_order: either of its entities may be the head.
+        """
+        table = np.array([[(head, tail) in type_pairs for tail in self.names] for head in self.names], dtype=bool)
+        table = table.reshape(len(self.names), len(self.names))
+        if any_order:
+            table |= table.T
+        heads, tails = self.types.T[::-1] if inverse else self.types.T
+        return table[heads, tails]

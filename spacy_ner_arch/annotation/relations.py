@@ -134,7 +134,8 @@ def stored_relations(doc: Doc) -> list[tuple[RelationKey, float | None]]:
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"the stored relations of the document {short_repr(doc.text)} are damaged: doc.user_data[{key!r}] is "
-            f"{short_repr(doc.user_data[key])}; set doc._.relations = [] to remove them"
+            f"{short_repr(doc.user_data[key])}; convert the source of the corpus again, or set doc._.relations = [] to "
+            "remove them"
         ) from error
     return sorted(rows.items(), key=itemgetter(0))
 

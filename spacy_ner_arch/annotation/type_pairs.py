@@ -56,7 +56,9 @@ def allowed_type_pairs(known: TypeSets, labels: Iterable[str]) -> set[tuple[str,
         return known
     sets = [known.get(label) for label in labels]
     restricted = [pairs for pairs in sets if pairs is not None]
-    return set().union(*restricted) if sets and len(restricted) == len(sets) else None
+    if not sets or len(restricted) < len(sets):
+        return None
+    return restricted[0] if len(restricted) == 1 else set().union(*restricted)
 
 
 def types_of(known: TypePairs | None) -> set[str]:

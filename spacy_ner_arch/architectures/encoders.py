@@ -8,8 +8,8 @@ from torch import nn
 
 from ..annotation.trees import TREE_FALLBACKS, TreeSettings
 from ..bridge.encoder import encoder_model
-from ..bridge.listener import TokenListener
 from ..bridge.rows import Tok2Vec
+from ..bridge.tok2vec_listener import TokenListener
 from ..nn.head import EncoderBuilder
 from ..nn.lstm import BiLSTM
 from ..nn.syn_lstm import SynLSTMEncoder

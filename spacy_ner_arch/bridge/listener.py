@@ -7,11 +7,9 @@ from each of them, and on a GPU the host waits for every loss.
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from spacy.pipeline.tok2vec import Tok2VecListener
 from spacy.tokens import Doc
 from thinc.types import Floats2d
 
-from ..annotation.doc_vectors import tok2vec_vectors
 from .rows import join
 from .shim import no_backprop
 
@@ -45,20 +43,6 @@ class BatchListener:
         reduced: Any = super().__reduce_ex__(protocol)
         make, arguments, (own, slots), *rest = reduced
         return make, arguments, ({**own, **dict.fromkeys(OF_BATCH)}, slots), *rest
-
-
-class TokenListener(BatchListener, Tok2VecListener):
-    """See spacy_ner_arch.Tok2VecListener.v1."""
-
-    # spacy_ner_arch.TorchTok2Vec.v1 receives the gradient of each listener, even if the last one is frozen.
-    leaves_gradient = True
-
-    def __init__(self, upstream_name: str, width: int) -> None:
-        super().__init__(upstream_name, width)
-        self._func = listen
-
-    def vectors_on(self, doc: Doc) -> Floats2d | None:
-        return cast(Floats2d | None, tok2vec_vectors(doc))
 
 
 def listen(model: Any, docs: list[Doc], is_train: bool) -> tuple[Sequence[Floats2d], Callable]:

@@ -53,7 +53,10 @@ def read_stored(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def class_names(module: nn.Module) -> str:
-    """The classes of a module and of its encoder. Modules of other classes can have weights of equal shapes."""
+    """The classes of a module and of its encoder. Modules of other classes can have weights of equal shapes.
+
+    Stored pipelines contain these names: a class that is renamed cannot load its weights.
+    """
     encoder = getattr(module, "encoder", None)
     return type(module).__name__ + ("" if encoder is None else f" over {type(encoder).__name__}")
 

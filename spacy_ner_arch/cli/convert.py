@@ -176,7 +176,7 @@ def convert(
                 keys = [report.sources] if len(set(report.sources)) > 1 else []
                 if split_by is not None:
                     keys.append(field_keys(docs, split_by, path, report))
-                groups = group_docs(docs, *keys)
+                groups = group_docs(docs, *keys, sentences=not FORMATS[found].has_texts)
                 parts[stem], parts["dev"] = split_docs(docs, split, seed, groups)
                 if not parts["dev"]:
                     what = "one Doc cannot be split into two parts, nor can Docs with the same text"

@@ -233,12 +233,10 @@ def check_relations(
         DEV,
     )
     if not pipe.cfg["multi_label"]:
-        remedy = f"set [components.{name}] multi_label = true" + (
-            ' or direction = "pairs"' if pipe.rules.unordered else ""
-        )
+        remedy = f"set [components.{name}] multi_label = true" + (' or direction = "pairs"' if pipe.unordered else "")
         text = "pairs have several relations, and the component predicts one"
         yield from find_counted(name, parts, PAIRS_WITH_LABELS, text, remedy, DEV)
-        if pipe.rules.unordered:
+        if pipe.unordered:
             text = "pairs are related in both directions, and the component predicts one relation"
             yield from find_counted(name, parts, BOTH_DIRECTIONS, text, remedy, DEV)
     # A sourced component has its type pairs: other relations are not candidates.

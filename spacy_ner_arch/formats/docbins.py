@@ -85,23 +85,23 @@ def describe_long_texts(docs: Mapping[Path, Iterable[Doc]], max_length: int) -> 
     )
 
 
-def group_docs(docs: Sequence[Doc], *keys: Sequence[Hashable]) -> list[list[int]]:
+def group_docs(docs: Sequence[Doc], *keys: Sequence[Hashable], sentences: bool = False) -> list[list[int]]:
     """Group Docs that must not be divided between training and evaluation: those with the same text or a common key.
 
-    White space in texts is not compared. Two Docs that are connected through others are in one group, too. A text of
-    less than LONG_TEXT tokens does not connect a Doc that shares a key with others: datelines and headings occur in
-    many documents, and would connect most of a newspaper.
+    White space in texts is not compared. Two Docs that are connected through others are in one group, too.
 
     docs: the Docs.
     keys: lists with a key of each Doc, such as that of its source document, or None for a Doc without such a key.
+    sentences: whether the Docs are sentences. Sentences of less than LONG_TEXT tokens then do not connect documents:
+        datelines and headings occur in many of them, and would connect most of a newspaper.
     Returns the numbers of the Docs of each group, in order.
     """
     counts = [Counter(column) for column in keys]
-    rows = []
+    rows: list[Sequence[Hashable]] = []
     for doc, *own in zip(docs, *keys, strict=True):
-        row: list[Hashable] = [(i, key) for i, key in enumerate(own) if key is not None]
-        is_alone = all(counts[i][key] == 1 for i, key in enumerate(own) if key is not None)
-        rows.append([*row, text_key(doc.text)] if is_alone or len(doc) >= LONG_TEXT else row)
+        found = [(i, key) for i, key in enumerate(own) if key is not None]
+        is_short = sentences and len(doc) < LONG_TEXT and any(counts[i][key] > 1 for i, key in found)
+        rows.append(found if is_short else [*found, text_key(doc.text)])
     return connected(rows, ())
 
 

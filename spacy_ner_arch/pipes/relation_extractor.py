@@ -246,12 +246,17 @@ class RelationExtractor(TorchPipe):
     # Labels and types
 
     @property
+    def unordered(self) -> bool:
+        """Whether two entities are one candidate for both directions."""
+        return bool(self.cfg["direction"] == "labels")
+
+    @property
     def rules(self) -> RelationRules:
         """The relations that the component may find, with its present labels and settings."""
         return RelationRules(
             self.labels,
             self.cfg["symmetric"],
-            self.cfg["direction"] == "labels",
+            self.unordered,
             self.cfg["multi_label"],
             as_sets(self.cfg["type_pairs"]),
             log_odds(self.cfg["threshold"]),
@@ -269,7 +274,9 @@ class RelationExtractor(TorchPipe):
 
     def named_labels(self) -> dict[str, Iterable[str]]:
         type_pairs = self.cfg["type_pairs"]
-        by_label = {"type_pairs": type_pairs} if isinstance(type_pairs, dict) else {}
+        # Label data and older pipelines may have learned type pairs of labels that the component was not given.
+        is_given = isinstance(type_pairs, dict) and not self.learned_type_pairs
+        by_label = {"type_pairs": type_pairs} if is_given else {}
         limits = {"one_head": self.one_head, "one_tail": self.one_tail}
         return {**super().named_labels(), "symmetric": self.cfg["symmetric"], **limits, **by_label}
 
@@ -284,7 +291,7 @@ class RelationExtractor(TorchPipe):
 
     def add_label(self, label: str) -> int:
         """Add a label. A trained model grows and keeps its other labels. Returns 0 if the label exists, else 1."""
-        if self.rules.unordered and isinstance(label, str) and label.endswith(INVERSE):
+        if self.unordered and isinstance(label, str) and label.endswith(INVERSE):
             raise ValueError(
                 f'{self.name}: the label {label!r} ends in {INVERSE!r}; rename it, or set direction = "pairs"'
             )
@@ -346,7 +353,8 @@ class RelationExtractor(TorchPipe):
 
     def find_items(self, docs: Sequence[Doc]) -> list[Candidates]:
         """Candidates of each document that the settings allow, as the model reads them."""
-        return [self._prepare(doc, self.generate_candidates(doc)) for doc in docs]
+        rules = self.rules
+        return [self._prepare(doc, self.generate_candidates(doc), rules) for doc in docs]
 
     def find_items_to_predict(self, docs: Sequence[Doc]) -> list[Candidates]:
         """Like `find_items`, with the probabilities of the entities.
@@ -360,23 +368,23 @@ class RelationExtractor(TorchPipe):
                 for doc, candidates in found
             ]
         items = []
+        rules = self.rules
         for doc in docs:
             entities, scores = entities_and_alternatives(doc)
-            candidates = self._prepare(doc, self.generate_candidates(doc, entities))._replace(scores=scores)
+            candidates = self._prepare(doc, self.generate_candidates(doc, entities), rules)._replace(scores=scores)
             items.append(candidates.select(~overlapping(candidates)))
         return items
 
-    def _prepare(self, doc: Doc, candidates: Candidates) -> Candidates:
+    def _prepare(self, doc: Doc, candidates: Candidates, rules: RelationRules) -> Candidates:
         """Select the pairs that the settings allow, and prepare them for the model. Warn if there are many."""
-        candidates = self._select(candidates.for_model(self.cfg["types"]))
+        candidates = self._select(candidates.for_model(self.cfg["types"]), rules)
         warn_of_many_pairs(self, doc, len(candidates.pairs))
         return candidates
 
-    def _select(self, candidates: Candidates) -> Candidates:
+    def _select(self, candidates: Candidates, rules: RelationRules) -> Candidates:
         """The candidates that the rules allow. A graph also needs pairs of other types: a probable relation between
         them is evidence that a type is wrong."""
-        rules = self.rules
-        return (rules._replace(type_pairs=None) if self.decode == "graph" else rules).select(candidates)
+        return rules.select(candidates, any_types=self.decode == "graph")
 
     # Training
 
@@ -419,7 +427,7 @@ class RelationExtractor(TorchPipe):
             for _, _, head, _, _, tail, label in gold:
                 type_pairs[label].add((head, tail))
             faults.add(eg, gold, found)
-        faults.warn(self.name, self.rules.unordered)
+        faults.warn(self.name, self.unordered)
         self.not_warned("relation", faults.excluded)
         return {
             "labels": sorted(labels),
@@ -434,13 +442,14 @@ class RelationExtractor(TorchPipe):
         A document without sentence boundaries gets those of the sentencizer of the pipeline, or counts as one sentence.
         Until type pairs are learned, all types are allowed.
         """
-        candidates = self._select(self.generate_candidates(with_sentences(eg.reference, self.sentencizer)))
+        rules = self.rules
+        candidates = self._select(self.generate_candidates(with_sentences(eg.reference, self.sentencizer)), rules)
         given = self.given_labels
         keys = zip(relation_keys(eg.reference), aligned_keys(eg), strict=True)
         learned = [row for row in keys if given is None or row[0][6] in given]
         gold = [key for key, _ in learned]
         is_aligned = [aligned[0] >= 0 and aligned[3] >= 0 for _, aligned in learned]
-        return gold, candidates, [row for row in self.rules.find_allowed(gold, candidates) if is_aligned[row[0]]]
+        return gold, candidates, [row for row in rules.find_allowed(gold, candidates) if is_aligned[row[0]]]
 
     def find_targets(
         self, examples: Sequence[Example], items: list[Candidates] | None, is_update: bool = False

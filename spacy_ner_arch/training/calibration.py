@@ -46,11 +46,12 @@ def calibrate(path: Path | None, limit: int, nlp: Language) -> Language:
     if not due:
         return nlp
     corpus = held_out_corpus(config, path)
+    # A corpus may be sorted, by source or by length, so the first examples are no sample.
+    total = sum(1 for _ in corpus(nlp))
+    number = min(limit, total) if limit > 0 else total
+    chosen = {i * total // number for i in range(number)}
     for name in due:
-        # A corpus may be sorted, by source or by length, so the first examples are no sample.
-        examples = list(corpus(nlp))
-        number = min(limit, len(examples)) if limit > 0 else len(examples)
-        examples = [examples[i * len(examples) // number] for i in range(number)]
+        examples = (eg for i, eg in enumerate(corpus(nlp)) if i in chosen)
         pipe: Any = nlp.get_pipe(name)
         pipe.shim.calibrate(held_out_batches(nlp, name, examples))
     return nlp
