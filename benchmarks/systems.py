@@ -130,14 +130,14 @@ ON_MINILM_AND_GLOVE = Comparison(
     (Peer("`transformer_crf`, as many steps", MINILM_BFLOAT16),),
 )
 MINILM_TWICE = Comparison(
-    "the same, without word vectors but twice the time",
+    "a GPU, no word vectors, and twice the training time",
     "transformer_crf",
     "MiniLM, each document twice, lower rates for lower layers, bfloat16",
     replace(MINILM_LONG, run=f"{MINILM_LONG.run}-layer_rates-rdrop"),
     (Peer("`transformer_crf`, as many steps", MINILM_LONG),),
 )
 ON_MPNET = Comparison(
-    "a GPU, and the score counts most",
+    "a GPU, and accuracy matters most",
     "transformer_crf",
     "mpnet-base, float32",
     MPNET_FLOAT32,

@@ -1821,6 +1821,11 @@ def test_labels_are_renamed_before_annotators_are_compared(tmp_path: Path, forma
             '[{"tokens": ["a"], "entity": []}]',
             "the nearest format is datasets .*: files of it have the keys tokens and",
         ),
+        (
+            "a.jsonl",
+            '{"text": "Anna left"}\n{"text": "She did"}\n',
+            r'the key text alone; the nearest format is offsets .*add "entities": \[\].*`ner-arch annotate`',
+        ),
         ("a.json", "[1, 2]", "looks like JSON with values such as 1"),
         ("a.json", "[]", "is an empty JSON list"),
         ("a.jsonl", '{"text": "a"', "invalid JSON"),
@@ -1828,9 +1833,9 @@ def test_labels_are_renamed_before_annotators_are_compared(tmp_path: Path, forma
         (
             "a.txt",
             "Anna left Tarvik\n",
-            "looks like columns, 3 on most lines; .* conll .*no column has tags such as B-PER",
+            "looks like columns, 3 on most lines; .* conll .*no column has tags such as B-PER.*use `ner-arch annotate`",
         ),
-        ("a.txt", "Anna\n", "looks like plain text"),
+        ("a.txt", "Anna\n", "looks like plain text.*use `ner-arch annotate` or `ner-arch label`"),
         ("a.txt", "Anna B-PER NNP\nleft O VBD\n", "the tags are in column 1: give --format conll --column 1"),
         ("a.txt", "\x00\x01\x02", "looks like a binary file"),
         ("a.spacy", "x", "looks like a corpus of spaCy, which needs no conversion"),

@@ -257,6 +257,15 @@ def test_a_missing_package_of_the_tokenizer_is_named(tmp_path):
         assert "requires the PyThaiNLP library" in run_in_line(command, path, *paths, code=1)
 
 
+@pytest.mark.parametrize("inner", ["", "/model-best"])
+def test_the_command_does_not_train_into_the_folder_of_an_input(inner, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    output = run_in_line("init-config", "first.cfg", "--vectors", f"training/first{inner}")
+    assert "--output training/first_trained --paths.train" in output
+    output = run_in_line("init-config", "second.cfg", "--vectors", f"training/first{inner}")
+    assert "--output training/second --paths.train" in output
+
+
 def test_other_languages_by_characters(tmp_path):
     """Without word segmentation: spaCy's Chinese tokenizer gives characters."""
     nlp = spacy.blank("zh")

@@ -33,6 +33,10 @@ ROOT = Path(__file__).parent.parent
     [
         ("[training]\nmax_steps = 10\neval_frequency = 20", "eval_frequency = 20 is above max_steps = 10"),
         (
+            "[training]\nmax_steps = 1000\neval_frequency = 300",
+            "max_steps = 1000 is no multiple of eval_frequency = 300.* at step 900.* set max_steps to 900 or 1200",
+        ),
+        (
             '[training]\nannotating_components = ["sequence_nre"]',
             r"names \['sequence_nre'\].* it has \['sequence_ner'\]",
         ),
@@ -53,6 +57,15 @@ def test_settings_without_effect(config, message):
     config = Config().from_str(config, interpolate=False)
     found = list(useless_settings(config.interpolate(), config.to_str(), ["sequence_ner"]))
     assert len(found) == 1 and re.search(message, found[0])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    ["max_steps = 900", "max_steps = 0", "max_steps = 1000\nmax_epochs = 5", "max_steps = 1000\npatience = 600"],
+)
+def test_updates_after_the_last_evaluation_that_are_few_or_none(settings):
+    config = Config().from_str(f"[training]\neval_frequency = 300\n{settings}")
+    assert not list(useless_settings(config, config.to_str(), []))
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

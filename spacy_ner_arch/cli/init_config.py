@@ -84,6 +84,11 @@ def init_config(
         write_text(output, [text])
     msg.good(f"Saved config to {output}")
     paths = "--paths.train corpus/train.spacy --paths.dev corpus/dev.spacy"
-    shown, folder = (f'"{path}"' if " " in str(path) else path for path in (output, Path("training", output.stem)))
+    folder = Path("training", output.stem)
+    # Training replaces pipelines in its folder, so no input may be in it.
+    inputs = [Path(name).resolve() for name in (vectors, cell.trees, transformer) if name]
+    if any(folder.resolve() in (path, *path.parents) for path in inputs):
+        folder = folder.with_name(f"{folder.name}_trained")
+    shown, folder = (f'"{path}"' if " " in str(path) else path for path in (output, folder))
     # Do not use msg.text, which would wrap the line.
     print(f"python -m spacy train {shown} --output {folder} {paths}{' --gpu-id 0' if gpu else ''}")

@@ -19,6 +19,7 @@ from .readers import FORMATS
 from .records import parse_json, parse_object
 from .semeval import TEXT as SEMEVAL_TEXT
 
+NOT_ANNOTATED = "for texts without annotation, use `ner-arch annotate` or `ner-arch label`"
 JSON_REMEDY = "correct the JSON, or name the format with --format"
 READ_LINES = 100
 CONLLU_COLUMNS = 10
@@ -76,6 +77,9 @@ def _json_format(path: Path) -> str:
         raise _unknown(path, f"JSON with values such as {short_repr(value)}", "offsets", "each value must be an object")
     if "text" in value and isinstance(value.get("label"), dict):
         return "cluener"
+    if value.keys() == {"text"}:
+        reason = f'add "entities": [] to a text that has none, and its entities to any other; {NOT_ANNOTATED}'
+        raise _unknown(path, "JSON with the key text alone", "offsets", reason)
     name = _format_of_keys(path, value, FORMATS, f"JSON with the keys {_listed(value)}")
     return "offsets" if name == "doccano" and not _is_doccano(path) else name
 
@@ -128,8 +132,7 @@ def _lines_format(path: Path, lines: list[Line]) -> str:
     cells = [split_columns(line) for line in lines if not is_range(line)] or list(map(split_columns, lines))
     width = max(map(len, cells), key=[len(row) for row in cells].count, default=0)
     if width < 2:
-        reason = "a text needs its annotation; `ner-arch annotate` reads texts without one"
-        raise _unknown(path, "plain text", "offsets", reason)
+        raise _unknown(path, "plain text", "offsets", f"a text needs its annotation; {NOT_ANNOTATED}")
     columns = Columns(lines[0])
     for row in cells:
         if len(row) == width:
@@ -141,5 +144,5 @@ def _lines_format(path: Path, lines: list[Line]) -> str:
         reason = f"the tags are in column {best}: give --format conll --column {best}"
     else:
         last = next(row[-1] for row in cells if len(row) == width)
-        reason = f"no column has tags such as B-PER and O; the last one has {short_repr(last)}"
+        reason = f"no column has tags such as B-PER and O; the last one has {short_repr(last)}; {NOT_ANNOTATED}"
     raise _unknown(path, f"columns, {width} on most lines", "conll", reason)

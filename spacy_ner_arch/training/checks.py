@@ -122,6 +122,14 @@ def useless_settings(config: dict[str, Any], source: str, names: Sequence[str]) 
             "the first update, and model-best is the untrained pipeline; lower eval_frequency to a divisor of "
             f"{steps}"
         )
+    # Training may end before max_steps with max_epochs or patience.
+    elif frequency and steps % frequency and not (training.get("max_epochs") or training.get("patience")):
+        last = steps - steps % frequency
+        yield (
+            f"[training] max_steps = {steps} is no multiple of eval_frequency = {frequency}: the last evaluation is at "
+            f"step {last}, and model-best does not have the later updates; set max_steps to {last} or "
+            f"{last + frequency}"
+        )
     models = [block.get("model") or {} for block in config.get("components", {}).values()]
     twice = (training.get("batcher") or {}).get("@batchers") == "spacy_ner_arch.Twice.v1"
     if twice and not any(model.get("consistency") for model in models):
