@@ -1222,21 +1222,21 @@ def test_annotation_that_does_not_align_is_counted(
 def test_split_is_deterministic_and_keeps_order() -> None:
     vocab = Vocab()
     docs = [Doc(vocab, words=[str(i)]) for i in range(50)]
-    train, dev = split_docs(iter(docs), 0.2, seed=1)
+    train, dev = split_docs(iter(docs), [0.2], seed=1)
     assert (len(train), len(dev)) == (40, 10)
     for part in (train, dev):
         assert [docs.index(doc) for doc in part] == sorted(docs.index(doc) for doc in part)
     assert set(train) | set(dev) == set(docs)
     # The same on every machine.
     assert [doc[0].text for doc in dev] == ["27", "29", "30", "33", "35", "38", "39", "42", "44", "49"]
-    assert split_docs(docs, 0.2, seed=1) == (train, dev)
-    assert split_docs(docs, 0.2, seed=2) != (train, dev)
+    assert split_docs(docs, [0.2], seed=1) == (train, dev)
+    assert split_docs(docs, [0.2], seed=2) != (train, dev)
 
 
 @pytest.mark.parametrize(("n", "share", "n_dev"), [(0, 0.5, 0), (1, 0.9, 0), (2, 0.1, 1), (3, 0.9, 2)])
 def test_split_of_few_docs_leaves_no_part_empty(n: int, share: float, n_dev: int) -> None:
     vocab = Vocab()
-    train, dev = split_docs([Doc(vocab, words=[str(i)]) for i in range(n)], share, seed=0)
+    train, dev = split_docs([Doc(vocab, words=[str(i)]) for i in range(n)], [share], seed=0)
     assert (len(train), len(dev)) == (n - n_dev, n_dev)
 
 
@@ -1248,7 +1248,7 @@ def test_docs_with_the_same_text_are_in_the_same_part(texts: str, share: float, 
     """A text with more Docs than the part may have stays whole; only if there is no other, the part gets larger."""
     vocab = Vocab()
     for seed in range(5):
-        parts = split_docs([Doc(vocab, words=[text]) for text in texts], share, seed)
+        parts = split_docs([Doc(vocab, words=[text]) for text in texts], [share], seed)
         train, dev = ({doc[0].text for doc in part} for part in parts)
         assert not train & dev and train | dev == set(texts) and len(parts[1]) == n_dev
 
@@ -1258,15 +1258,27 @@ def test_copies_with_other_white_space_are_in_the_same_part() -> None:
     copies = ["Bo met Anna.", "Bo met Anna.\n", "Bo  met Anna. ", "Bo\r\nmet\u00a0Anna."]
     texts = [text for i in range(20) for text in (f"Bo met {i}.", copies[i % 4])]
     for seed in range(5):
-        parts = split_docs([Doc(vocab, words=[text], spaces=[False]) for text in texts], 0.3, seed)
+        parts = split_docs([Doc(vocab, words=[text], spaces=[False]) for text in texts], [0.3], seed)
         train, dev = ({"".join(doc.text.split()) for doc in part} for part in parts)
         assert dev and not train & dev
 
 
-@pytest.mark.parametrize("share", [0, 1, -0.1, 20])
-def test_wrong_share_is_an_error(share: float) -> None:
+def test_a_test_part_beside_the_dev_part() -> None:
+    """The dev part is the same as without it."""
+    docs = [Doc(Vocab(), words=[str(i)]) for i in range(50)]
+    rest, dev, test = split_docs(docs, [0.2, 0.3], seed=1)
+    assert (len(rest), len(dev), len(test)) == (25, 10, 15) and set(rest) | set(dev) | set(test) == set(docs)
+    assert dev == split_docs(docs, [0.2], seed=1)[1]
+    assert test == sorted(test, key=docs.index)
+    assert [len(part) for part in split_docs(docs[:3], [0.5, 0.4], seed=0)] == [1, 1, 1]
+    groups = [[0], [1], [2, 3, 4]]
+    assert sorted(len(part) for part in split_docs(docs[:5], [0.4, 0.2], 0, groups)) == [1, 1, 3]
+
+
+@pytest.mark.parametrize("shares", [[0], [1], [-0.1], [20], [0.5, 0.5], [0.5, 0]])
+def test_wrong_share_is_an_error(shares: list[float]) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
-        split_docs([], share, seed=0)
+        split_docs([], shares, seed=0)
 
 
 @pytest.mark.parametrize("text", [TREE * 2, TREE.replace("SpaceAfter=No", "_")])
@@ -1466,7 +1478,7 @@ def test_spans_round_trip(
     if n_sents is None:
         assert [len(list(doc.sents)) for doc in docs] == [len(document) for document in documents]
     loaded: list[Doc] = []
-    for name, part in zip(("train", "dev"), split_docs(docs, 0.5, seed=0), strict=True):
+    for name, part in zip(("train", "dev"), split_docs(docs, [0.5], seed=0), strict=True):
         write_docbin(part, folder / f"{name}.spacy")
         loaded += load_docs(folder / f"{name}.spacy")
     found: list[tuple[list[str], Triples]] = []

@@ -256,6 +256,10 @@ def test_misc_key_is_passed_on(tmp_path: Path) -> None:
         (["-f", "conll", "--split", "2"], "must be between 0 and 1"),
         (["-f", "conll", "--documents", "--split", "0.5"], "one Doc cannot be split"),
         (["-f", "conll", "--column", "7"], "no tag column 7"),
+        (["-f", "conll", "--test", "0.5"], "--test is for --split"),
+        (["-f", "conll", "--split", "0.5", "--test", "0.5"], "is 0.5 and 0.5; each share and their sum must be"),
+        (["-f", "conll", "--split", "0.2", "--test", "0.2", "--name", "test"], "test.spacy is the name of a part"),
+        (["-f", "conll", "--documents", "--split", "0.5", "--test", "0.1"], "cannot be split into three parts"),
     ],
 )
 def test_wrong_options(source: Path, tmp_path: Path, options: list[str], message: str) -> None:
@@ -541,6 +545,18 @@ def test_a_split_does_not_divide_documents(tmp_path: Path, format: str, options:
     train, dev = ({word.split(".")[0] for text in part for word in text.split()} for part in parts_of(tmp_path))
     assert len(train) == 16 and len(dev) == 4 and not train & dev
     assert "asks for" not in output
+
+
+def test_three_parts(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("".join(DOCUMENTS["conll"](d, [f"w{d}.{i}" for i in range(5)]) for d in range(20)))
+    output = run(path, tmp_path, "-f", "conll", "--split", "0.2", "--test", "0.1", "--name", "train")
+    parts = [load_docs(tmp_path / f"{part}.spacy") for part in ("train", "dev", "test")]
+    documents = [{doc.text.split(".")[0] for doc in docs} for docs in parts]
+    assert [len(part) for part in documents] == [14, 4, 2] and len(set.union(*documents)) == 20
+    assert "asks for" not in output
+    output = run(path, tmp_path, "-f", "conll", "--split", "0.2", "--test", "0.01", "--name", "train")
+    assert "test.spacy has 5 of 100 docs (5.0 %), --test 0.01 asks for 1" in output
 
 
 def test_lines_of_a_document_need_not_be_consecutive(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ def convert(
     ),
     name: str = Option("", "--name", help="Name of the output, instead of the name of the one input"),
     split: float = Option(0.0, "--split", help="Share of the documents of the one input to write to dev.spacy"),
+    test: float = Option(0.0, "--test", help="With --split: share of the documents to write to test.spacy"),
     split_by: str | None = Option(
         None,
         "--split-by",
@@ -127,10 +128,12 @@ def convert(
             "separately, with --name",
             exits=1,
         )
-    if split_by is not None and not split:
-        msg.fail("--split-by is for --split: give the share of the dev part too", exits=1)
-    if split and folded == ["dev"]:
-        msg.fail("--split writes dev.spacy; give the other part another --name", exits=1)
+    if (split_by is not None or test) and not split:
+        option = "--test" if test else "--split-by"
+        msg.fail(f"{option} is for --split: give the share of the dev part too", exits=1)
+    shares = {part: share for part, share in (("dev", split), ("test", test)) if share}
+    if folded[0] in shares:
+        msg.fail(f"{folded[0]}.spacy is the name of a part that is split off; give the rest another --name", exits=1)
     if lang and config:
         msg.fail("Give --lang or --config, not both: the tokenizer of the config is used", exits=1)
     new_names = parse_names(rename)
@@ -177,12 +180,13 @@ def convert(
                 if split_by is not None:
                     keys.append(field_keys(docs, split_by, path, report))
                 groups = group_docs(docs, *keys, sentences=not FORMATS[found].has_texts)
-                parts[stem], parts["dev"] = split_docs(docs, split, seed, groups)
-                if not parts["dev"]:
-                    what = "one Doc cannot be split into two parts, nor can Docs with the same text"
+                parts = dict(zip((stem, *shares), split_docs(docs, list(shares.values()), seed, groups), strict=True))
+                if not all(parts.values()):
+                    what = f"one Doc cannot be split into {'three' if test else 'two'} parts"
+                    what += ", nor can Docs with the same text"
                     what += f" or {split_by}" if split_by else ""
                     what += ", or of documents that have a text in common" if keys else ""
-                    raise ValueError(f"{path}: {what}; leave out --split")
+                    raise ValueError(f"{path}: {what}; leave out --{'test' if test else 'split'}")
             files = {output_dir / f"{part}.spacy": part_docs for part, part_docs in parts.items()}
             warn_of_replaced(files)
             write_docbins(files)
@@ -192,8 +196,8 @@ def convert(
         show_report(report, labels, str(config or repr(nlp.lang)), FORMATS[found].has_texts)
         for part, part_docs in parts.items():
             msg.good(f"{output_dir / part}.spacy: {len(part_docs)} docs")
-        if split:
-            warn_of_groups(groups, len(parts["dev"]), split, split_by)
+        for part, share in shares.items():
+            warn_of_groups(groups, part, len(parts[part]), share, split_by)
         if long := describe_long_texts(files, nlp.max_length):
             msg.warn(long)
         found_fields |= report.documents_with_field.keys()

@@ -52,23 +52,25 @@ def show_report(report: "ReadReport", labels: str | None, tokenizer: str, leaves
         )
 
 
-def warn_of_groups(groups: Sequence[Sequence[int]], n_dev: int, share: float, field: str | None) -> None:
-    """Warn if the dev part does not have its share, or if a group of Docs is too large to get into it.
+def warn_of_groups(groups: Sequence[Sequence[int]], part: str, size: int, share: float, field: str | None) -> None:
+    """Warn if a part does not have its share, or if a group of Docs is too large to get into it.
 
     groups: the groups of Docs that --split does not divide.
-    n_dev: number of Docs in the dev part.
-    share: the value of --split.
+    part: dev or test.
+    size: number of Docs in the part.
+    share: the value of --split, or of --test.
     field: the value of --split-by.
     """
     count, largest = sum(map(len, groups)), max(map(len, groups))
     wanted = share * count
-    if abs(n_dev - wanted) > max(1, wanted / 4) or largest > wanted + 1:
+    option = "--split" if part == "dev" else f"--{part}"
+    if abs(size - wanted) > max(1, wanted / 4) or largest > wanted + 1:
         same = f"document, {field} or text" if field else "document or text"
         msg.warn(
-            f"dev.spacy has {n_dev} of {count} docs ({100 * n_dev / count:.1f} %), --split {share} asks for "
+            f"{part}.spacy has {size} of {count} docs ({100 * size / count:.1f} %), {option} {share} asks for "
             f"{wanted:.0f}. Docs of the same {same} are not divided: there are {len(groups)} groups, "
             f"the largest with {largest} docs",
-            "A group that is larger than the dev part is always in the other part: compare both with debug-data",
+            "A group that is larger than this part is always in another part: compare them with debug-data",
         )
 
 

@@ -89,6 +89,6 @@ def init_config(
     inputs = [Path(name).resolve() for name in (vectors, cell.trees, transformer) if name]
     if any(folder.resolve() in (path, *path.parents) for path in inputs):
         folder = folder.with_name(f"{folder.name}_trained")
-    shown, folder = (f'"{path}"' if " " in str(path) else path for path in (output, folder))
+    shown, into = (f'"{path}"' if " " in str(path) else path for path in (output, folder))
     # Do not use msg.text, which would wrap the line.
-    print(f"python -m spacy train {shown} --output {folder} {paths}{' --gpu-id 0' if gpu else ''}")
+    print(f"python -m spacy train {shown} --output {into} {paths}{' --gpu-id 0' if gpu else ''}")

@@ -106,34 +106,43 @@ def group_docs(docs: Sequence[Doc], *keys: Sequence[Hashable], sentences: bool =
 
 
 def split_docs(
-    docs: Iterable[Doc], share: float, seed: int, groups: list[list[int]] | None = None
-) -> tuple[list[Doc], list[Doc]]:
-    """Split off a dev part. The same input has the same parts on every machine and version of Python.
+    docs: Iterable[Doc], shares: Sequence[float], seed: int, groups: list[list[int]] | None = None
+) -> tuple[list[Doc], ...]:
+    """Split off parts, such as a dev and a test part.
+
+    The same input has the same parts on every machine and version of Python.
 
     docs: the Docs.
-    share: share of the dev part, between 0 and 1, rounded to whole Docs; less if groups are too large for it. With two
-        or more groups, no part is empty.
+    shares: share of each part, between 0 and 1, rounded to whole Docs; less if groups are too large for it. If there
+        are more groups than parts, no part is empty.
     seed: selects the Docs.
     groups: the groups that are not divided, see `group_docs`. None: Docs with the same text.
-    Returns the remaining Docs and the dev part, both in the order of the input.
-    Raises ValueError unless the share is between 0 and 1.
+    Returns the remaining Docs and the parts, each in the order of the input.
+    Raises ValueError unless the shares and their sum are between 0 and 1.
     """
-    if not 0 < share < 1:
-        raise ValueError(f"the share of the dev part is {share}; it must be between 0 and 1")
+    if not all(0 < share < 1 for share in (*shares, sum(shares))):
+        listed = " and ".join(map(str, shares))
+        raise ValueError(f"the share split off is {listed}; each share and their sum must be between 0 and 1")
     docs = list(docs)
     group_of = {i: group for group in groups or group_docs(docs) for i in group}
     # Python's random generator may give another order in another version.
     order = sorted(range(len(docs)), key=lambda i: sha256(f"{seed}:{i}".encode()).digest())
-    shuffled = list({id(group_of[i]): group_of[i] for i in order}.values())
-    n_dev = max(1, min(round(share * len(docs)), len(docs) - 1)) if len(shuffled) > 1 else 0
-    dev: list[int] = []
-    for group in shuffled:
-        if len(dev) + len(group) <= n_dev:
-            dev += group
-    if not dev and n_dev:
-        dev = min(shuffled, key=len)
-    chosen = set(dev)
-    return [doc for i, doc in enumerate(docs) if i not in chosen], [docs[i] for i in sorted(dev)]
+    left = list({id(group_of[i]): group_of[i] for i in order}.values())
+    parts: list[list[int]] = []
+    for number, share in enumerate(shares):
+        part: list[int] = []
+        # Each later part, and the rest, needs a group.
+        spare = len(left) - (len(shares) - number)
+        for group in left:
+            if spare > 0 and len(part) + len(group) <= round(share * len(docs)):
+                part += group
+                spare -= 1
+        if not part and spare > 0:
+            part = min(left, key=len)
+        parts.append(sorted(part))
+        chosen = set(part)
+        left = [group for group in left if group[0] not in chosen]
+    return tuple([docs[i] for i in part] for part in (sorted(i for group in left for i in group), *parts))
 
 
 def write_docbin(docs: Iterable[Doc], path: str | Path) -> None:

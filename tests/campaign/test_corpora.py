@@ -210,7 +210,7 @@ def check_counts(name: str, docs: list[Doc], report: ReadReport, folder: Path) -
     # Each document is read from one place or more, except the paragraphs of the training format of spaCy 2.
     assert report.documents + report.notes[SKIPPED] <= report.checked[SKIPPED] or name == "spacy-v2-json"
     assert report.summary()
-    parts = split_docs(docs, 0.5, seed=0)
+    parts = split_docs(docs, [0.5], seed=0)
     assert sum(map(len, parts)) == len(docs)
 
 
