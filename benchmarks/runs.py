@@ -938,6 +938,7 @@ ALL_PARTS = [
     on_all("semeval/relation_softmax-rdrop"),
     on_all("semeval/relation_softmax-rdrop-long", seeds=(0,)),
     on_all("conll2003/transformer_crf-long"),
+    on_all("conll2003/transformer_crf-long-layer_rates-rdrop"),
 ]
 TABLE = MAIN + TRIED + RDROP + ALL_PARTS
 RUNS = {run.name: run for run in TABLE}
