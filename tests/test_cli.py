@@ -99,8 +99,8 @@ def test_convert_stops_at_a_malformed_line_or_counts_it(tmp_path):
         (["a.txt"], ["--format", "xml"], "unknown format 'xml'; choose from auto, conll, conllu"),
         (["empty.txt"], [], "no sentence was read"),
         (["a.txt"], ["--lang", "xx2"], "no language 'xx2'"),
-        (["a.txt"], ["--name", "dev", "--split", "0.5"], "give the other part another --name"),
-        (["a.txt"], ["--name", "Dev", "--split", "0.5"], "give the other part another --name"),
+        (["a.txt"], ["--name", "dev", "--split", "0.5"], "give the rest another --name"),
+        (["a.txt"], ["--name", "Dev", "--split", "0.5"], "give the rest another --name"),
         (["a.txt"], ["--format", "offsets", "--n-sents", "3"], "each text becomes one Doc"),
     ],
 )
