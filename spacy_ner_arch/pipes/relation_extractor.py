@@ -274,7 +274,7 @@ class RelationExtractor(TorchPipe):
 
     def named_labels(self) -> dict[str, Iterable[str]]:
         type_pairs = self.cfg["type_pairs"]
-        # Label data and older pipelines may have learned type pairs of labels that the component was not given.
+        # Label data may have learned type pairs of labels that the component was not given.
         is_given = isinstance(type_pairs, dict) and not self.learned_type_pairs
         by_label = {"type_pairs": type_pairs} if is_given else {}
         limits = {"one_head": self.one_head, "one_tail": self.one_tail}
