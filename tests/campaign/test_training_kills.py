@@ -17,6 +17,7 @@ from test_configs import CONFIGS, small_config
 
 from campaign.rows import add_row
 from spacy_ner_arch.cli.train import TrainingJob
+from spacy_ner_arch.formats.files import LOCK
 from spacy_ner_arch.training.checkpoint import FILE, read_checkpoint
 
 SEED = 0
@@ -118,6 +119,7 @@ def check_kills(make_job, tmp_path, name: str, work, kills: int, row: str) -> in
     duration = finish(work, make_job(name, tmp_path / "again"))
     expected = state(whole.output)
     assert state(tmp_path / "again") == expected and len(expected) == 4
+    expected_names = {FILE, LOCK, "model-best", "model-last"}
     chance = random.Random(SEED)
     done, while_saving, wrong, stored = 0, 0, [], set()
     while done < kills:
@@ -135,7 +137,7 @@ def check_kills(make_job, tmp_path, name: str, work, kills: int, row: str) -> in
         finish(work, job)
         if state(job.output) != expected:
             wrong.append(f"kill {done}: another end")
-        if left := [path.name for path in job.output.iterdir() if path.name not in {FILE, "model-best", "model-last"}]:
+        if left := [path.name for path in job.output.iterdir() if path.name not in expected_names]:
             wrong.append(f"kill {done}: {left} is left")
     print(f"{done} kills, {while_saving} of them while something was saved, with {len(stored)} different results")
     add_row(row, done, len(wrong))
