@@ -3,23 +3,23 @@
 import os.path
 import sys
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spacy.cli._util import import_code
-from spacy.tokens import Doc
 from typer import Argument, Option
 from wasabi import msg
 
 from ..annotation.tags import OUTSIDE
-from .convert_report import show_report, warn_of_groups, warn_of_similar
+from .convert_report import show_report, warn_of_similar
+from .convert_split import group_sources, split_parts, warn_of_groups
 from .convert_tokenizers import load_tokenizer, make_language
 from .messages import fail, printable
 from .options import CODE, split_names
 
 if TYPE_CHECKING:
-    from ..formats import ReadReport
+    pass
 
 AUTO = "auto"
 # Number of documents after which a line shows the progress if there is no terminal.
@@ -111,7 +111,7 @@ def convert(
     """
     from tqdm import tqdm
 
-    from ..formats import FORMATS, ReadReport, describe_long_texts, group_docs, read_docs, split_docs, write_docbins
+    from ..formats import FORMATS, ReadReport, describe_long_texts, read_docs, write_docbins
 
     if len(inputs) > 1 and (name or split):
         msg.fail("--name and --split take one input file", exits=1)
@@ -175,18 +175,8 @@ def convert(
                 raise ValueError(f"{path}: no sentence was read\n{report.summary()}")
             parts = {stem: docs}
             if split:
-                # The sentences of a single document are divided.
-                keys = [report.sources] if len(set(report.sources)) > 1 else []
-                if split_by is not None:
-                    keys.append(field_keys(docs, split_by, path, report))
-                groups = group_docs(docs, *keys, sentences=not FORMATS[found].has_texts)
-                parts = dict(zip((stem, *shares), split_docs(docs, list(shares.values()), seed, groups), strict=True))
-                if not all(parts.values()):
-                    what = f"one Doc cannot be split into {'three' if test else 'two'} parts"
-                    what += ", nor can Docs with the same text"
-                    what += f" or {split_by}" if split_by else ""
-                    what += ", or of documents that have a text in common" if keys else ""
-                    raise ValueError(f"{path}: {what}; leave out --{'test' if test else 'split'}")
+                groups = group_sources(docs, split_by, path, report, sentences=not FORMATS[found].has_texts)
+                parts = dict(zip((stem, *shares), split_parts(docs, groups, shares, seed, path), strict=True))
             files = {output_dir / f"{part}.spacy": part_docs for part, part_docs in parts.items()}
             warn_of_replaced(files)
             write_docbins(files)
@@ -272,18 +262,6 @@ def output_name(path: Path) -> str:
     """Name of the output of an input, without the file extension. Links are not resolved."""
     path = Path(os.path.abspath(path))
     return path.name if path.is_dir() else path.stem
-
-
-def field_keys(docs: Iterable[Doc], field: str, path: Path, report: "ReadReport") -> list[Hashable]:
-    """The value of a field of each Doc as text, or None for a Doc without it or with null.
-
-    Raises ValueError if no Doc has the field.
-    """
-    values = [doc.user_data.get(field) for doc in docs]
-    if all(value is None for value in values):
-        others = ", ".join(sorted(report.unread_keys)) or "none"
-        raise ValueError(f"{path}: no record has the field {field} of --split-by; keys that are not read: {others}")
-    return [None if value is None else str(value) for value in values]
 
 
 def check_options(format: str, options: Collection[str], groups: bool) -> None:

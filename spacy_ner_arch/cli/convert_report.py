@@ -1,7 +1,7 @@
 """Print the counts and warnings of `ner-arch convert`."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from wasabi import msg
@@ -49,28 +49,6 @@ def show_report(report: "ReadReport", labels: str | None, tokenizer: str, leaves
             "read other tokens in raw text than it was trained on, and scores on this corpus do not show that",
             "Convert texts with offsets, or columns of the tokenizer's own tokens, or choose another tokenizer or "
             "segmenter (--lang, --config)",
-        )
-
-
-def warn_of_groups(groups: Sequence[Sequence[int]], part: str, size: int, share: float, field: str | None) -> None:
-    """Warn if a part does not have its share, or if a group of Docs is too large to get into it.
-
-    groups: the groups of Docs that --split does not divide.
-    part: dev or test.
-    size: number of Docs in the part.
-    share: the value of --split, or of --test.
-    field: the value of --split-by.
-    """
-    count, largest = sum(map(len, groups)), max(map(len, groups))
-    wanted = share * count
-    option = "--split" if part == "dev" else f"--{part}"
-    if abs(size - wanted) > max(1, wanted / 4) or largest > wanted + 1:
-        same = f"document, {field} or text" if field else "document or text"
-        msg.warn(
-            f"{part}.spacy has {size} of {count} docs ({100 * size / count:.1f} %), {option} {share} asks for "
-            f"{wanted:.0f}. Docs of the same {same} are not divided: there are {len(groups)} groups, "
-            f"the largest with {largest} docs",
-            "A group that is larger than this part is always in another part: compare them with debug-data",
         )
 
 
