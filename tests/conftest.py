@@ -47,6 +47,7 @@ TRAIN = [
 ]
 
 # Of the documents of TRAIN: numbers of head and tail among the entities, and the label.
+DOCUMENT_PAIRS = {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "document"}
 RELATIONS = [
     [(0, 1, "LIVES_IN")],
     [],
@@ -271,6 +272,28 @@ def trained():
     nlp = make_nlp()
     train(nlp, make_examples(nlp))
     return nlp
+
+
+@pytest.fixture(scope="session")
+def joint(tmp_path_factory):
+    """Folder of a pipeline that knows the entities, the spans and the relations of TRAIN, and their gold corpus.
+
+    The text of a document has an angle bracket, and the key of the spans a slash.
+    """
+    folder = tmp_path_factory.mktemp("joint")
+    nlp = make_nlp()
+    model = small_model("Span")
+    nlp.add_pipe("nested_ner", config={"model": model, "spans_key": "a/b"})
+    nlp.add_pipe("relation_extractor", config={"candidates": DOCUMENT_PAIRS})
+    examples = make_examples(nlp, [*TRAIN[:-1], ("<b> Zoë left Brenna .", [(1, 2, "PER"), (3, 4, "LOC")])])
+    set_relations([eg.reference for eg in examples], [*RELATIONS[:-1], []])
+    for eg in examples:
+        eg.predicted.set_ents(eg.get_aligned_spans_y2x(eg.reference.ents), default="outside")
+        eg.reference.spans["a/b"] = list(eg.reference.ents)
+    train(nlp, examples)
+    nlp.to_disk(folder / "model")
+    DocBin(docs=[eg.reference for eg in examples], store_user_data=True).to_disk(folder / "gold.spacy")
+    return folder
 
 
 @pytest.fixture(scope="session")

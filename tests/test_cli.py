@@ -13,6 +13,7 @@ import pytest
 import spacy
 import srsly
 from conftest import (
+    DOCUMENT_PAIRS,
     RELATIONS,
     TRAIN,
     load_docs,
@@ -48,7 +49,6 @@ from spacy_ner_arch.evaluation.score_tables import entity_table
 from spacy_ner_arch.formats import find_docbins
 from spacy_ner_arch.formats.files import write_text
 
-DOCUMENT_PAIRS = {"@misc": "spacy_ner_arch.EntityPairs.v1", "within": "document"}
 COLUMNS = "-DOCSTART- -X- O\n\nAnna NN B-PER\nBrandt NN I-PER\nslept VB O\n\nin IN O\nTarvik NN B-LOC\n\n"
 
 
@@ -252,28 +252,6 @@ def test_evaluate_says_that_the_pipeline_finds_other_annotation_than_the_corpus_
     blank.to_disk(tmp_path / "blank")
     output = run_in_line("evaluate", tmp_path / "blank", tmp_path / "flat.spacy")
     assert "sets no entities, spans or relations: all gold ones count as missed (['sentencizer'])" in output
-
-
-@pytest.fixture(scope="module")
-def joint(tmp_path_factory):
-    """Folder of a pipeline that knows the entities, the spans and the relations of TRAIN, and their gold corpus.
-
-    The text of a document has an angle bracket, and the key of the spans a slash.
-    """
-    folder = tmp_path_factory.mktemp("joint")
-    nlp = make_nlp()
-    model = small_model("Span")
-    nlp.add_pipe("nested_ner", config={"model": model, "spans_key": "a/b"})
-    nlp.add_pipe("relation_extractor", config={"candidates": DOCUMENT_PAIRS})
-    examples = make_examples(nlp, [*TRAIN[:-1], ("<b> Zoë left Brenna .", [(1, 2, "PER"), (3, 4, "LOC")])])
-    set_relations([eg.reference for eg in examples], [*RELATIONS[:-1], []])
-    for eg in examples:
-        eg.predicted.set_ents(eg.get_aligned_spans_y2x(eg.reference.ents), default="outside")
-        eg.reference.spans["a/b"] = list(eg.reference.ents)
-    train(nlp, examples)
-    nlp.to_disk(folder / "model")
-    DocBin(docs=[eg.reference for eg in examples], store_user_data=True).to_disk(folder / "gold.spacy")
-    return folder
 
 
 def test_evaluate_writes_the_pages_that_it_names(joint, tmp_path):
@@ -593,7 +571,7 @@ def test_the_name_of_a_package_for_pip_is_named(tmp_path):
 @pytest.mark.parametrize("command", ["evaluate", "label"])
 def test_clear_error_for_a_path_without_a_pipeline(tmp_path, command):
     DocBin().to_disk(tmp_path / "corpus.spacy")
-    for model in (tmp_path / "corpus.spacy", tmp_path / "nowhere"):
+    for model in [tmp_path / "nowhere", *([tmp_path / "corpus.spacy"] if command == "label" else [])]:
         output = run_command(command, model, "Anna" if command == "label" else tmp_path / "corpus.spacy", code=1)
         assert "is not a pipeline: give a folder such as" in " ".join(output.split())
 

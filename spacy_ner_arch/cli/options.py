@@ -13,6 +13,9 @@ def check_code(path: Path | None) -> Path | None:
 
 
 MODEL = Argument(..., help="Model name or path")
+SYSTEM = Argument(
+    ..., metavar="MODEL", help="Model name or path; or predictions for the corpus: a .spacy file, or a folder of them"
+)
 CODE = Option(
     None,
     "--code",

@@ -7,23 +7,21 @@ from wasabi import msg
 
 from ..annotation.layers import assigning
 from .messages import fail
-from .options import CODE, GPU_ID, MODEL, USE_GOLD_ENTITIES
+from .options import CODE, GPU_ID, SYSTEM, USE_GOLD_ENTITIES
 from .pipelines import (
     check_corpus,
-    choose_copied,
     finds_entities,
-    load,
-    predict_corpus,
     report_left_out,
     report_misaligned,
-    setters,
     warn_of_no_comparison,
     with_tokens,
 )
+from .stored_predictions import is_stored
+from .systems import Inputs, predict
 
 
 def report(
-    model: str = MODEL,
+    model: str = SYSTEM,
     corpus: Path = Argument(..., help="Corpus in .spacy format", exists=True, callback=check_corpus),
     output: Path = Option(..., "--output", "-o", help="Folder for index.html", file_okay=False),
     log: Path | None = Option(
@@ -33,25 +31,31 @@ def report(
     code: Path | None = CODE,
     use_gpu: int = GPU_ID,
 ) -> None:
-    """Write one html page about the predictions of a pipeline.
+    """Write one html page about the predictions of a pipeline, or of another system.
 
     It shows scores of entities, spans and relations, confusions, calibration of the probabilities, thresholds, learned
     transitions, the training curve and the worst errors.
     """
     from ..evaluation.items import find_left_out
-    from ..evaluation.report import find_tasks, write_report
+    from ..evaluation.report import write_report
+    from ..evaluation.tasks import find_tasks
     from ..formats import read_docbins
 
-    nlp = load(model, use_gpu, code)
-    finds_relations = bool(assigning(nlp, "doc._.relations"))
-    if not finds_entities(nlp) and not finds_relations:
+    nlp, examples, has_gold_entities = predict(model, Inputs(corpus, gold_entities), code, use_gpu)
+    if not finds_entities(nlp) and not assigning(nlp, "doc._.relations"):
         msg.fail("No component of this pipeline finds entities, spans or relations", exits=1)
-    copied = choose_copied(nlp, gold_entities, finds_relations=finds_relations)
-    nlp.select_pipes(disable=setters(nlp, copied))  # so that the page does not show them
     numbers = with_tokens(read_docbins(corpus, nlp.vocab))
     try:
-        examples = predict_corpus(nlp, corpus, copied)
-        page = write_report(nlp, examples, output, log, numbers, str(corpus), gold_entities="ents" in copied)
+        page = write_report(
+            nlp,
+            examples,
+            output,
+            log,
+            numbers,
+            str(corpus),
+            gold_entities=has_gold_entities,
+            title=f"Predictions {model}" if is_stored(model) else None,
+        )
     except (ValueError, OSError, ImportError) as error:
         fail("Cannot write the report", error)
     if not any(task.rows for task in find_tasks(nlp, examples)):

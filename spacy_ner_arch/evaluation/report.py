@@ -3,36 +3,26 @@
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
 
-from ..annotation.layers import spans_layer, symmetric_labels, without_layer
+from ..annotation.layers import without_layer
 from ..annotation.tags import legality
 from ..formats.files import write_text
 from .figures import reliability, threshold_scores, training_curve
 from .html import excerpt, marks, render
-from .items import Kind, LeftOut, Match, Sides, entity_items, find_left_out, match_all, relation_items, span_items
+from .items import Kind, LeftOut, Match, find_left_out, match_all
 from .measures import Probabilities, calibration, confusion, probabilities, threshold_curve
-from .score_tables import Row, entity_table, relation_table, span_tables
+from .tasks import Task, find_tasks
 from .training_log import TrainingLog, read_log
 
 # Maximum number of errors of each kind that the page lists.
 MOST_ERRORS = 25
 PRECISIONS = (0.90, 0.95, 0.99)
-
-
-class Task(NamedTuple):
-    """A layer of annotation, its table of scores, and the items of each document."""
-
-    title: str
-    noun: str
-    layer: str
-    rows: list[Row]
-    items: list[Sides]
 
 
 def write_report(
@@ -44,6 +34,7 @@ def write_report(
     corpus: str | None = None,
     *,
     gold_entities: bool = False,
+    title: str | None = None,
 ) -> Path:
     """Write one HTML page about a pipeline and its predictions. The page needs no other file and runs no script.
 
@@ -56,6 +47,7 @@ def write_report(
     corpus: name of the corpus on the page; None for none.
     gold_entities: whether the predicted sides have gold entities, between which the pipeline finds relations. The page
         says so.
+    title: title of the page; None for the name and the version of the pipeline.
 
     Returns the path of the page. Raises ImportError if matplotlib or scikit-learn is missing, and ValueError for a file
     that is not a training log or a score outside 0 to 1. After an error nothing is written.
@@ -64,7 +56,8 @@ def write_report(
     if missing:
         raise ImportError(f'the report needs {" and ".join(missing)}: pip install "spacy-ner-arch[viz]"')
     read = None if log is None else read_log(log)
-    page = build_page(nlp, list(examples), read, numbers, corpus, gold_entities=gold_entities)
+    title = title or f"{nlp.lang}_{nlp.meta['name']} {nlp.meta['version']}"
+    page = build_page(nlp, list(examples), read, numbers, corpus, gold_entities=gold_entities, title=title)
     path = Path(output) / "index.html"
     write_text(path, [page])
     return path
@@ -77,14 +70,15 @@ def build_page(
     numbers: Sequence[int] | None = None,
     corpus: str | None = None,
     *,
-    gold_entities: bool = False,
+    gold_entities: bool,
+    title: str,
 ) -> str:
     """Return the page as HTML."""
     gold = [example.reference for example in examples]
     left_out = find_left_out(examples)
     return render(
         "report.html.jinja",
-        title=f"{nlp.lang}_{nlp.meta['name']} {nlp.meta['version']}",
+        title=title,
         components=[(name, nlp.get_pipe_meta(name).factory) for name in nlp.pipe_names],
         corpus=corpus,
         gold_entities=gold_entities,
@@ -102,22 +96,6 @@ def build_page(
         log=log,
         training_curve=log and training_curve(log, "training-curve"),
     )
-
-
-def find_tasks(nlp: Language, examples: Sequence[Example]) -> Iterator[Task]:
-    """Yield each kind of annotation that the components declare to set."""
-    assigned = {attribute for name in nlp.pipe_names for attribute in nlp.get_pipe_meta(name).assigns}
-    if "doc.ents" in assigned:
-        items = [entity_items(example) for example in examples]
-        yield Task("Entities", "entity", "doc.ents", entity_table(examples), items)
-    if "doc.spans" in assigned:
-        for key, rows in span_tables(examples).items():
-            items = [span_items(example, key) for example in examples]
-            yield Task(f"Spans “{key}”", "span", spans_layer(key), rows, items)
-    if "doc._.relations" in assigned:
-        symmetric = symmetric_labels(nlp)
-        items = [relation_items(example, symmetric) for example in examples]
-        yield Task("Relations", "relation", "doc._.relations", relation_table(examples, symmetric), items)
 
 
 def section(gold: Sequence[Doc], name: str, task: Task, left_out: LeftOut | None) -> dict:

@@ -107,11 +107,18 @@ def span_tables(examples: Iterable[Example]) -> dict[str, list[Row]]:
     open.
     """
     examples = list(examples)
-    keys = {key for example in examples for key in example.reference.spans}
-    keys &= {key for example in examples for key in example.predicted.spans}
-    items = {key: [span_items(example, key) for example in examples] for key in sorted(keys)}
+    items = {key: [span_items(example, key) for example in examples] for key in common_keys(examples)}
     tables = {key: rows(label_counts(sides), micro_interval(sides)) for key, sides in items.items()}
     return {key: table for key, table in tables.items() if table}
+
+
+def common_keys(examples: Iterable[Example]) -> list[str]:
+    """Return the keys of doc.spans that occur in gold and in predicted documents, sorted."""
+    gold, predicted = set[str](), set[str]()
+    for example in examples:
+        gold.update(example.reference.spans)
+        predicted.update(example.predicted.spans)
+    return sorted(gold & predicted)
 
 
 def relation_table(examples: Iterable[Example], symmetric: Sequence[str] = ()) -> list[Row]:
@@ -130,12 +137,14 @@ def relation_table(examples: Iterable[Example], symmetric: Sequence[str] = ()) -
 
 def micro_interval(documents: Iterable[Sides]) -> Interval | None:
     """Return the interval of the micro F1 of the gold and predicted items of documents, by label and places."""
-    right, items = [], []
-    for sides in documents:
-        gold, predicted = (Counter((item.label, item.places) for item in side) for side in sides)
-        right.append((gold & predicted).total())
-        items.append(gold.total() + predicted.total())
-    return f1_interval(right, items)
+    counts = [micro_counts(*sides) for sides in documents]
+    return f1_interval([right for right, _ in counts], [items for _, items in counts])
+
+
+def micro_counts(gold: Iterable[Item], predicted: Iterable[Item]) -> tuple[int, int]:
+    """Return the number of right predictions, by label and places, and that of gold items and predictions."""
+    sides = [Counter((item.label, item.places) for item in side) for side in (gold, predicted)]
+    return (sides[0] & sides[1]).total(), sides[0].total() + sides[1].total()
 
 
 def rows(per_label: dict[str, PRFScore], interval: Interval | None) -> list[Row]:

@@ -1,0 +1,108 @@
+"""Stored predictions in the place of a pipeline: those of another system, or another annotation of the same texts."""
+
+from collections import defaultdict, deque
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import spacy
+from spacy.language import Language
+from spacy.scorer import get_ner_prf
+from spacy.tokens import Doc
+from spacy.training import Example
+
+from ..annotation.describe import Counted, quote
+from ..annotation.layers import count_layers
+from ..annotation.words import text_key
+
+# Layers of annotation that predictions can have.
+LAYERS = ("doc.ents", "doc.spans", "doc._.relations")
+
+
+class StoredPredictions:
+    """A component that replaces each document by the stored one with the same text, apart from white space.
+
+    Documents with the same text come in the order in which they are stored.
+
+    path: file or folder of the documents, for messages.
+    docs: the stored documents by the key of their text.
+    """
+
+    def __init__(self) -> None:
+        self.path = Path()
+        self.docs = defaultdict[str, deque[Doc]](deque)
+
+    def fill(self, path: Path, docs: Iterable[Doc]) -> None:
+        """Store the documents of a file or folder."""
+        self.path = path
+        for doc in docs:
+            self.docs[text_key(doc.text)].append(doc)
+
+    def __call__(self, doc: Doc) -> Doc:
+        stored = self.docs.get(text_key(doc.text))
+        if not stored:
+            raise ValueError(
+                f"{self.path} has no predictions for the text {quote(doc.text)}, or for one of its copies: predict the "
+                "whole corpus, or give only the documents with predictions as the corpus"
+            )
+        return stored.popleft()
+
+    def left(self) -> Counted:
+        """The documents that have not replaced another one, with an example."""
+        left = Counted()
+        for docs in self.docs.values():
+            left.add([doc.text for doc in docs if len(doc)], quote)
+        return left
+
+    def score(self, examples: Iterable[Example], **settings: Any) -> dict[str, Any]:
+        """The scores of all layers of annotation, with the keys of the components that set them."""
+        from spacy.pipeline.spancat import spancat_score
+
+        from ..evaluation.scorers import score_relations
+
+        examples = list(examples)
+        layers = set[str]().union(*(count_layers(eg.predicted) for eg in examples))
+        keys = {key for eg in examples for key in eg.predicted.spans}
+        scores = get_ner_prf(examples) if "doc.ents" in layers else {}
+        for key in sorted(keys):
+            scores |= spancat_score(examples, spans_key=key)
+        return scores | (score_relations(examples) if "doc._.relations" in layers else {})
+
+
+def is_stored(model: str) -> bool:
+    """Whether the name of a pipeline is that of a .spacy file, or of a folder with such files."""
+    path = Path(model)
+    is_folder = path.is_dir() and not (path / "config.cfg").exists()
+    return path.suffix == ".spacy" or (is_folder and any(path.rglob("*.spacy")))
+
+
+def stored_files(model: str | None) -> list[Path]:
+    """The files of stored predictions; none for a pipeline. Raises ValueError as `find_docbins` does."""
+    from ..formats import find_docbins
+
+    return find_docbins(Path(model)) if model is not None and is_stored(model) else []
+
+
+def load_stored(path: Path) -> Language:
+    """A pipeline with the stored predictions as its component, which declares the layers that they have.
+
+    Raises ValueError for a damaged file and for predictions without a layer, OSError for a file that cannot be read.
+    """
+    from ..formats import read_docbins
+
+    nlp = spacy.blank("xx")
+    nlp.meta["name"] = path.name
+    docs = list(read_docbins(path, nlp.vocab))
+    found = set[str]().union(*map(count_layers, docs))
+    assigns = [layer for layer in LAYERS if any(name.startswith(layer) for name in found)]
+    if not assigns:
+        raise ValueError(f"{path} has no annotation of entities, spans or relations")
+    # A component keeps the declaration that its factory had when the component was made.
+    Language.factory("stored_predictions", assigns=assigns, func=make_stored_predictions)
+    pipe: Any = nlp.add_pipe("stored_predictions")
+    pipe.fill(path, docs)
+    return nlp
+
+
+def make_stored_predictions(nlp: Language, name: str) -> StoredPredictions:
+    return StoredPredictions()

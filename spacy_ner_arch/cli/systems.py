@@ -1,0 +1,59 @@
+"""The predictions of a system for a corpus: those of a pipeline, or stored ones."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from spacy.language import Language
+from spacy.training import Example
+from wasabi import msg
+
+from ..annotation.layers import assigning
+from .messages import fail
+from .pipelines import choose_copied, load, predict_corpus, setters
+from .stored_predictions import is_stored, load_stored
+
+
+class Inputs(NamedTuple):
+    """A corpus, and the gold annotation from which a pipeline predicts it; see `ner-arch evaluate`."""
+
+    corpus: Path
+    gold_entities: bool | None = None
+    gold_trees: bool = False
+    gold_preproc: bool = False
+
+
+class System(NamedTuple):
+    """A pipeline, the examples with its predictions, and whether it got gold entities."""
+
+    nlp: Language
+    examples: list[Example]
+    has_gold_entities: bool
+
+
+def predict(model: str, inputs: Inputs, code: Path | None, use_gpu: int) -> System:
+    """Predict a corpus, or take its stored predictions. Exits with a message on an error.
+
+    model: name or path of a pipeline, or a file or folder with predictions.
+    """
+    is_file = is_stored(model)
+    try:
+        nlp = load_stored(Path(model)) if is_file else load(model, use_gpu, code)
+    except (ValueError, OSError) as error:
+        fail(f"Cannot read the predictions {model}", error)
+    if is_file and (inputs.gold_entities or inputs.gold_trees or inputs.gold_preproc):
+        msg.fail(
+            f"--gold-entities, --gold-trees and --gold-preproc are for pipelines; {model} has predictions", exits=1
+        )
+    finds_relations = bool(assigning(nlp, "doc._.relations"))
+    copied = choose_copied(nlp, inputs.gold_entities, inputs.gold_trees, finds_relations=finds_relations)
+    if inputs.gold_preproc and finds_relations:
+        msg.fail("--gold-preproc would lose the gold relations, which spaCy drops: leave it out", exits=1)
+    nlp.select_pipes(disable=setters(nlp, copied))  # so that they are not scored
+    try:
+        examples = predict_corpus(nlp, inputs.corpus, copied, inputs.gold_preproc)
+    except ValueError as error:
+        fail(f"Cannot predict {inputs.corpus}", error)
+    pipe: Any = nlp.get_pipe("stored_predictions") if is_file else None
+    if pipe is not None and (left := pipe.left()).count:
+        msg.warn(f"{model}: {left.count} documents are not in {inputs.corpus}, such as {left.first}")
+    return System(nlp, examples, "ents" in copied)
