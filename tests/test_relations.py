@@ -60,6 +60,15 @@ def test_set_and_get(doc: Doc) -> None:
     assert stored_relations(doc) == [(KEY, 0.5)]
 
 
+def test_arguments_are_entities_with_their_ids(doc: Doc) -> None:
+    doc.set_ents([Span(doc, 0, 2, label="PER", kb_id="Q1", span_id="e1")])
+    (relation,) = doc._.relations
+    assert relation.head == doc.ents[0] and (relation.head.kb_id_, relation.head.id_) == ("Q1", "e1")
+    assert relation.tail == Span(doc, 4, 5, "LOC")
+    doc.set_ents([Span(doc, 0, 2, label="ORG", kb_id="Q1")])  # with another label, it is not the argument
+    assert doc._.relations[0].head == Span(doc, 0, 2, "PER")
+
+
 def test_an_empty_list_differs_from_never_set(doc: Doc) -> None:
     doc._.relations = []
     bare = Doc(doc.vocab, words=WORDS)

@@ -314,7 +314,9 @@ def test_add_label_keeps_what_was_learned(trained, copy_of):
     nlp = copy_of(trained)
     pipe = nlp.get_pipe("sequence_ner")
     before = {name: p.detach().clone() for name, p in pipe.model.shims[0].module.named_parameters()}
-    assert pipe.add_label("WORK") == 1 and pipe.add_label("WORK") == 0
+    assert pipe.is_resizable and pipe.add_label("WORK") == 1 and pipe.add_label("WORK") == 0
+    with pytest.raises(ValueError, match="a label is empty"):
+        pipe.add_label(" ")
     module = pipe.model.shims[0].module
     old = len(before["output.bias"])
     assert len(module.output.bias) == old + 4

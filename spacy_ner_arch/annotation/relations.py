@@ -39,6 +39,8 @@ class Relation(NamedTuple):
 def get_relations(doc: Doc) -> tuple[Relation, ...]:
     """Relations of a Doc in the order of the text; empty if they were never set.
 
+    An argument with the bounds and the label of an entity in doc.ents is this entity, with its `kb_id_` and `id_`.
+
     The result is a tuple, since appending to a list would not change the Doc: set `doc._.relations` instead.
 
     doc.user_data stores the bounds and labels of the arguments as plain numbers and strings, so that they survive
@@ -50,7 +52,9 @@ def get_relations(doc: Doc) -> tuple[Relation, ...]:
 
     Raises ValueError if the bounds of an argument are not token bounds any more.
     """
-    return tuple(_make_relation(doc, key, score) for key, score in stored_relations(doc))
+    rows = stored_relations(doc)
+    entities = {(ent.start_char, ent.end_char, ent.label_): ent for ent in (doc.ents if rows else ())}
+    return tuple(_make_relation(doc, entities, key, score) for key, score in rows)
 
 
 def set_relations(doc: Doc, relations: Iterable[Relation | tuple[Any, ...]]) -> None:
@@ -205,13 +209,15 @@ def aligned_keys(example: Example) -> list[RelationKey]:
     return [(*align(*key[:2]), key[2], *align(*key[3:5]), key[5], key[6]) for key in keys]
 
 
-def _make_relation(doc: Doc, key: RelationKey, score: float | None) -> Relation:
-    head_start, head_end, head_label, tail_start, tail_end, tail_label, label = key
-    head = doc.char_span(head_start, head_end, label=head_label)
-    tail = doc.char_span(tail_start, tail_end, label=tail_label)
+def _make_relation(
+    doc: Doc, entities: Mapping[tuple[int, int, str], Span], key: RelationKey, score: float | None
+) -> Relation:
+    """The relation of a key. entities: doc.ents by bounds and label."""
+    label = key[6]
+    head, tail = (entities.get(place) or doc.char_span(*place[:2], label=place[2]) for place in (key[:3], key[3:6]))
     if head is None or tail is None:
         raise ValueError(
-            f"doc._.relations: {label} from {doc.text[head_start:head_end]!r} to {doc.text[tail_start:tail_end]!r} in "
+            f"doc._.relations: {label} from {doc.text[slice(*key[:2])]!r} to {doc.text[slice(*key[3:5])]!r} in "
             f"{short_repr(doc.text)}: the bounds of an argument are not token bounds any more. Set relations after "
             f"merging and splitting tokens, or read them as characters with "
             "spacy_ner_arch.annotation.relations.relation_keys"

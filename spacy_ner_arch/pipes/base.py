@@ -158,14 +158,23 @@ class TorchPipe(StoredPipe):
         """Add a label. A trained model grows and keeps its other labels. Returns 0 if the label exists, else 1."""
         if not isinstance(label, str):
             raise ValueError(Errors.E187)
-        if not label:
+        if not label.strip():
             raise ValueError(f"{self.name}: a label is empty; give all annotation in {self.gold_layer} a label")
         if label in self.labels:
             return 0
         self.cfg["labels"].append(label)
+        try:
+            self._resize()
+        except ValueError:  # an exported model
+            self.cfg["labels"].pop()
+            raise
         self.vocab.strings.add(label)
-        self._resize()
         return 1
+
+    @property
+    def is_resizable(self) -> bool:
+        """Whether labels can be added after initialization: not to an exported component."""
+        return not self.shim.is_initialized or self.head is not None
 
     def add_label_data(self, labels: Any) -> bool:
         """Add label data. Returns whether they are complete, so that the corpus need not be read for labels.
