@@ -45,8 +45,10 @@ def convert(
         exists=True,
     ),
     name: str = Option("", "--name", help="Name of the output, instead of the name of the one input"),
-    split: float = Option(0.0, "--split", help="Share of the documents of the one input to write to dev.spacy"),
-    test: float = Option(0.0, "--test", help="With --split: share of the documents to write to test.spacy"),
+    split: float = Option(
+        0.0, "--split", help="Share of the Docs (by default sentences) of the one input for dev.spacy"
+    ),
+    test: float = Option(0.0, "--test", help="With --split: share of the Docs for test.spacy"),
     split_by: str | None = Option(
         None,
         "--split-by",

@@ -17,6 +17,10 @@ TREES_HELP = (
     "Dependency trees of synlstm: gold for those of the corpus, or a pipeline with a parser; by default a parser is "
     "trained in the same run"
 )
+ENCODER_DEFAULT = (
+    "bilstm over words, none over a transformer; with --head none also none under pair models with an encoder of their "
+    "own"
+)
 CONSISTENCY_HELP = (
     "Factor, such as 4, of the divergence between the predictions for two copies of each document in a batch (R-Drop)"
 )
@@ -30,7 +34,7 @@ def init_config(
     output: Path = Argument(..., help="Config file to write, or - for the terminal", allow_dash=True, dir_okay=False),
     config: str | None = Option(None, "--config", "-c", help="Shipped config, which the other options change"),
     embedding: str | None = Option(None, "--embedding", help=one_of(EMBEDDINGS, "words")),
-    encoder: str | None = Option(None, "--encoder", help=one_of(ENCODERS, "bilstm, over a transformer none")),
+    encoder: str | None = Option(None, "--encoder", help=one_of(ENCODERS, ENCODER_DEFAULT)),
     head: str | None = Option(None, "--head", help="Entities: " + one_of(HEADS, "crf")),
     relations: str | None = Option(None, "--relations", help="Relations: " + one_of(RELATIONS, "none")),
     trees: str | None = Option(None, "--trees", help=TREES_HELP),

@@ -40,8 +40,9 @@ def review(
 
     A model that has not seen a document judges its entities and relations. With --config, one pipeline is trained for
     each part of the corpus, on the other parts; further options replace settings of the config, such as
-    --training.max_steps 500. OUTPUT gets errors.jsonl (all errors, the most probable first), index.html, and
-    errors.spacy: the documents with errors, with gold annotation and all probable spans in doc.spans["alternatives"].
+    --training.max_steps 500. OUTPUT gets errors.jsonl (all checked items, the most probable errors first; those with a
+    log_odds above 0 are probable errors), index.html, and errors.spacy: the documents with probable errors, with gold
+    annotation and all probable spans in doc.spans["alternatives"].
     """
     from ..annotation.alternatives import ALTERNATIVES
     from ..annotation.describe import Counted
