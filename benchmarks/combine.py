@@ -15,7 +15,7 @@ from runs import RUNS
 from spacy.vocab import Vocab
 
 from spacy_ner_arch.annotation.describe import Counted
-from spacy_ner_arch.cli.combine_voting import judged, span_model, vote, with_entities
+from spacy_ner_arch.cli.combine_voting import predict_spans, span_model, vote, with_entities
 from spacy_ner_arch.evaluation.score_tables import micro_average
 from spacy_ner_arch.formats import read_docbins
 from spacy_ner_arch.training.calibration import calibrate
@@ -49,17 +49,17 @@ def main() -> None:
     nlp.config["corpora"]["dev"]["path"] = str(CORPUS / "dev.spacy")
     calibrate(None, 0, nlp)
     pipe: Any = nlp.get_pipe("span_ner")
-    judges = [span_model(pipe, doc, rows, defaultdict(Counted)) for doc, rows in judged(nlp, pipe, gold)]
+    models = [span_model(pipe, doc, rows, defaultdict(Counted)) for doc, rows in predict_spans(nlp, pipe, gold)]
 
     def f1(docs: list[Any]) -> float:
         return percent(micro_average(docs, gold).f1)
 
-    def combined(names: Any, by_f1: bool, use_judge: bool) -> float:
+    def combined(names: Any, by_f1: bool, use_model: bool) -> float:
         docs = []
         for number, doc in enumerate(gold):
             proposals = [[(e.start, e.end, e.label_) for e in predicted[name][number].ents] for name in names]
             shares = [weights[name] if by_f1 else 1.0 for name in names]
-            docs.append(with_entities(doc, vote(proposals, shares, judges[number] if use_judge else None)))
+            docs.append(with_entities(doc, vote(proposals, shares, models[number] if use_model else None)))
         return f1(docs)
 
     rows = {f"{name} alone": f1(docs) for name, docs in predicted.items()}

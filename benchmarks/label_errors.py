@@ -2,12 +2,12 @@
 
     python benchmarks/label_errors.py [corrected] [CORPUS...]
 
-`corrected`: the sentences of the CoNLL-2003 test part that CoNLL++ corrected (assets/conllpp/test.txt), judged by the
+`corrected`: the sentences of the CoNLL-2003 test part that CoNLL++ corrected (assets/conllpp/test.txt), checked by the
 pipeline of conll2003/bilstm_crf. The peer is cleanlab, on the probabilities of the tags of the same pipeline. Its row
 is missing if it is not installed (`pip install cleanlab`).
 
 CORPUS: noise in one of 20 entities of a training part. A third gets another label, a third loses or gets a token at one
-of its ends, a third is deleted. The pipelines that judge a part of the corpus were trained on the other parts with
+of its ends, a third is deleted. The pipelines that check a part of the corpus were trained on the other parts with
 their noise. Rows go to results/review.jsonl.
 """
 
@@ -29,7 +29,7 @@ from spacy.tokens import Doc, DocBin, Span
 from spacy.vocab import Vocab
 
 from spacy_ner_arch.annotation.tags import encode
-from spacy_ner_arch.cli.review_judging import judge, train_parts, with_tokens
+from spacy_ner_arch.cli.review_held_out import compare, train_parts, with_tokens
 from spacy_ner_arch.evaluation.doubts import Doubt, ranked
 
 PIPELINE = "conll2003/bilstm_crf"
@@ -76,7 +76,7 @@ def corrected() -> None:
     wrong = np.array([one != other for one, other in zip(*entities, strict=True)])
     pipe: Any = nlp.get_pipe("sequence_ner")
     probabilities = tag_probabilities(pipe, docs)
-    doubts = [doubt for _, _, found in judge(nlp, with_tokens(docs), path) for doubt in found]
+    doubts = [doubt for _, _, found in compare(nlp, with_tokens(docs), path) for doubt in found]
     scores = {"ner-arch review": document_scores(doubts, len(docs))}
     if importlib.util.find_spec("cleanlab"):
         from cleanlab.token_classification.rank import get_label_quality_scores
@@ -168,7 +168,7 @@ def noise(corpus: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         config = ROOT / "configs" / "bilstm_crf.cfg"
         for nlp, numbers, path in train_parts(docs, config, overrides, folds, 0, -1, Path(folder)):
-            doubts += [doubt for _, _, rows in judge(nlp, numbers, path) for doubt in rows]
+            doubts += [doubt for _, _, rows in compare(nlp, numbers, path) for doubt in rows]
     doubts = ranked(doubts)
     first = found(errors, doubts[: round(NOISE * len(doubts))])
     row = {"section": "noise", "corpus": corpus, "entities": entities, "errors": len(errors), "list": len(doubts)}

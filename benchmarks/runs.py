@@ -399,7 +399,7 @@ SPANS = [
     Run("conll2003/span-glove", "span", "span", SPAN_GLOVE, seeds=THREE, extra="greedy"),
     Run("conll2003/span-glove-two_stages", "span", "span", SPAN_GLOVE_IN_TWO_STAGES, seeds=THREE, extra="greedy"),
 ]
-# The judge of combine.py, with little data.
+# The span model of combine.py, with little data.
 COMBINE = [
     Run(
         "conll2003/span-few",

@@ -1,4 +1,4 @@
-"""`ner-arch combine`: votes of several systems, with a span model as the judge."""
+"""`ner-arch combine`: votes of several systems, weighted by a span model."""
 
 import itertools
 import random
@@ -23,7 +23,7 @@ VOCAB = Vocab()
 PER, LOC = (0, 2, "PER"), (0, 2, "LOC")
 
 
-def judge(probabilities):
+def model_of(probabilities):
     """A span model: {(start, end, label or None): probability}."""
 
     def model(start, end, labels):
@@ -44,7 +44,7 @@ def test_the_majority_decides():
 
 
 def test_the_span_model_weighs_the_votes():
-    model = judge({(0, 2, None): 0.2, (0, 2, "PER"): 0.1, (0, 2, "LOC"): 0.7})
+    model = model_of({(0, 2, None): 0.2, (0, 2, "PER"): 0.1, (0, 2, "LOC"): 0.7})
     ((*found, score),) = vote([[PER], [PER], [LOC]], [1, 1, 1], model)
     assert found == list(LOC) and score == pytest.approx(0.7 / (0.7 + 2 * 0.1))
     # Two systems against one: 0.7 is more than 2 times 0.2, but not more than 4 times.
@@ -87,7 +87,7 @@ def test_overlapping_spans_are_chosen_for_the_greatest_sum_of_log_odds(seed):
         tokens = [token for start, end, _ in chosen for token in range(start, end)]
         return sum(odds[span] for span in chosen) if len(tokens) == len({*tokens}) else -np.inf
 
-    found = [v[:3] for v in vote(proposals, weights, judge(table))]
+    found = [v[:3] for v in vote(proposals, weights, model_of(table))]
     best = max(sum_of(chosen) for size in range(5) for chosen in itertools.combinations(odds, size))
     assert sum_of(found) == pytest.approx(best) and found == sorted(found)
 

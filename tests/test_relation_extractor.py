@@ -837,7 +837,9 @@ def test_label_data_do_not_widen_given_type_pairs():
 def test_entity_types_that_the_corpus_lacks_are_named(pairs):
     """A pair with a typo would exclude the relations of the right one without a word."""
     nlp = make_nlp(type_pairs=pairs)
-    with pytest.warns(UserWarning, match=r"type_pairs has entity types that are not .*: \['PERS'\]; it knows \['LOC"):
+    with pytest.warns(
+        UserWarning, match=r"type_pairs has entity types that are not .*: \['PERS'\]; its types are \['LOC"
+    ):
         nlp.initialize(lambda: related_examples(nlp))
 
 

@@ -15,7 +15,7 @@ from spacy.util import registry
 
 from spacy_ner_arch.annotation.describe import Counted
 from spacy_ner_arch.annotation.relations import Relation
-from spacy_ner_arch.cli.review_judging import corpus_settings, train_parts
+from spacy_ner_arch.cli.review_held_out import corpus_settings, train_parts
 from spacy_ner_arch.evaluation.doubts import entity_doubts, relation_doubts
 
 NLP = spacy.blank("en")
@@ -303,7 +303,7 @@ def test_a_folder_of_files_is_one_corpus(folder, tmp_path):
     assert "training would also read errors.spacy; choose another folder" in message
 
 
-def test_entities_of_a_ruler_are_judged_too(folder, tmp_path):
+def test_entities_of_a_ruler_are_checked_too(folder, tmp_path):
     nlp = spacy.load(folder / "model")
     nlp.add_pipe("entity_ruler", before="sequence_ner").add_patterns([{"label": "LOC", "pattern": "Tarvik"}])
     nlp.to_disk(tmp_path / "ruled")
@@ -312,7 +312,7 @@ def test_entities_of_a_ruler_are_judged_too(folder, tmp_path):
     assert {row["document"] - 1 for row in probable} == set(WRONG)
 
 
-def test_folds_judge_each_document_once_by_a_pipeline_that_has_not_seen_it(folder, tmp_path):
+def test_folds_check_each_document_once_by_a_pipeline_that_has_not_seen_it(folder, tmp_path):
     config = tmp_path / "config.cfg"
     make_nlp().config.to_disk(config)
     steps = ("--training.max_steps", 100, "--training.eval_frequency", 100, "--training.optimizer.learn_rate", 0.01)
@@ -325,7 +325,7 @@ def test_folds_judge_each_document_once_by_a_pipeline_that_has_not_seen_it(folde
 
 
 def test_corpora_of_a_config_that_names_its_files_are_replaced(folder, tmp_path):
-    """Each pipeline was trained on the documents that it judged, too."""
+    """Each pipeline was trained on the documents that it checked, too."""
     config = make_nlp().config.copy()
     for part in ("train", "dev"):
         config["corpora"][part]["path"] = str(folder / "numbered.spacy")
@@ -344,7 +344,7 @@ def test_corpora_of_a_config_that_names_its_files_are_replaced(folder, tmp_path)
 
 
 def test_documents_of_one_text_are_in_one_part(folder, tmp_path):
-    """The others would show what is annotated in the document that is judged, also with other line ends."""
+    """The others would show what is annotated in the document that is checked, also with other line ends."""
     docs = list(DocBin().from_disk(folder / "corpus.spacy").get_docs(NLP.vocab))
     docs[::2] = [Doc.from_docs([doc, Doc(NLP.vocab, words=["\n"])]) for doc in docs[::2]]
     config = make_nlp().config.copy()
@@ -437,10 +437,10 @@ def test_a_config_is_checked_before_the_first_part(folder, tmp_path):
     assert "does not exist" in output and "Part 1" not in output
 
 
-def test_a_pipeline_that_cannot_judge(folder, tmp_path):
+def test_a_pipeline_that_cannot_check_annotation(folder, tmp_path):
     spacy.blank("en").to_disk(tmp_path / "blank")
     message = review(folder, tmp_path / "out", "--model", tmp_path / "blank", code=1)
-    assert "only sequence_ner and relation_extractor can judge" in message
+    assert "only sequence_ner and relation_extractor can check annotation" in message
 
 
 def test_several_sequence_ner(folder, tmp_path):
@@ -451,7 +451,7 @@ def test_several_sequence_ner(folder, tmp_path):
     assert "several sequence_ner: ['sequence_ner', 'second']; give one with a single sequence_ner" in message
 
 
-def test_a_corpus_without_what_the_pipeline_judges(folder, tmp_path):
+def test_a_corpus_without_what_the_pipeline_checks(folder, tmp_path):
     """It was said that the corpus has no error."""
     nlp = make_nlp()
     examples = make_examples(nlp)
@@ -459,5 +459,5 @@ def test_a_corpus_without_what_the_pipeline_judges(folder, tmp_path):
     nlp.to_disk(tmp_path / "model")
     DocBin(docs=[nlp.make_doc(text) for text, _ in TRAIN]).to_disk(tmp_path / "corpus.spacy")
     message = review(tmp_path, tmp_path / "out", "--model", tmp_path / "model", code=1)
-    assert "cannot judge its annotation" in message and "5 documents, with no entities, spans or relations" in message
+    assert "cannot check its annotation" in message and "5 documents, with no entities, spans or relations" in message
     assert not (tmp_path / "out").exists()

@@ -412,7 +412,7 @@ def test_changed_type_pairs_are_checked(tmp_path):
     with pytest.raises(ValueError, match="type_pairs names"):
         new.from_bytes(nlp.get_pipe("relation_extractor").to_bytes())
     for pairs in ([["PERS", "LOC"]], [["LIVES_IN", [["PERS", "LOC"]]]]):
-        with pytest.warns(UserWarning, match=r"type_pairs has entity types that are not .*: \['PERS'\]; it knows"):
+        with pytest.warns(UserWarning, match=r"type_pairs has entity types that are not .*: \['PERS'\]; its types are"):
             spacy.load(tmp_path, config={setting: pairs})
 
 

@@ -18,7 +18,7 @@ class GoldSpans(NamedTuple):
 
     spans: np.ndarray  # (n, 3) int64: first token, width in tokens, number of the label from 1
     annotated: np.ndarray  # (T,) bool, tokens with annotation
-    closed: np.ndarray  # (T,) bool, tokens that only gold spans contain
+    closed: np.ndarray  # (T,) bool, tokens that are in no entity except the gold spans that contain them
 
     def in_words(self, words: Words) -> "GoldSpans":
         """Convert token indices to word indices. The spans must begin and end with words."""

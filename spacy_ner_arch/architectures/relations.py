@@ -178,7 +178,7 @@ def marker_pairs(
     The slowest pair model: the tok2vec reads as many copies as there are pairs. The tok2vec must be unshared, such as
     spacy_ner_arch.TransformerTok2Vec.v1, not a listener.
 
-    marks: words before and after the head, before and after the tail, which the transformer should know.
+    marks: words before and after the head, before and after the tail; in the vocabulary of the transformer.
     context: words of the sentences that are kept before and after the pair.
     Source: Soares et al. 2019; Wu and He 2019.
     """

@@ -103,6 +103,7 @@ def pooled_transformer_tok2vec(
     """A transformer that is not shared, which nlp.replace_listeners sets in place of a listener of spacy-transformers.
 
     transformer: spacy_ner_arch.TransformerModel.v1.
-    pooling, grad_factor: those of the listener. It gets a single vector for each word.
+    pooling: pooling layer of the replaced listener. Its input has one vector per word.
+    grad_factor: that of the listener.
     """
     return chain(chain(transformer, split_trf_batch()), trfs2arrays(pooling, grad_factor))

@@ -25,23 +25,25 @@ from .select import select
 from .train import train
 from .tune import tune
 
-app = typer.Typer(name="ner-arch", help="Corpora, configs, training and scores.", no_args_is_help=True)
+app = typer.Typer(
+    name="ner-arch", help="Convert corpora, write configs, train, evaluate and apply pipelines.", no_args_is_help=True
+)
 app.callback()(escape_characters)
 app.command("convert")(convert)
-app.command("export")(export)
-app.command("export-data")(export_data)
 app.command("init-config")(init_config)
 app.command("debug-data", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(debug_data)
-app.command("doctor")(doctor)
+app.command("train", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)
 app.command("evaluate")(evaluate)
+app.command("report")(report)
+app.command("tune")(tune)
 app.command("label")(label)
 app.command("annotate")(annotate)
-app.command("combine")(combine)
-app.command("report")(report)
+app.command("export")(export)
+app.command("export-data")(export_data)
 app.command("review", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(review)
-app.command("train", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)
 app.command("select")(select)
-app.command("tune")(tune)
+app.command("combine")(combine)
+app.command("doctor")(doctor)
 spacy_app.add_typer(app)
 # Without a usable GPU, `spacy train --gpu-id 0` and spaCy's other commands would end in a traceback.
 spacy.cli._util.require_gpu = require_gpu

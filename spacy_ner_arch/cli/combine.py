@@ -1,4 +1,4 @@
-"""`ner-arch combine`: entities of several systems, with a span model as the judge."""
+"""`ner-arch combine`: entities of several systems, weighted by a span model."""
 
 import math
 from collections import defaultdict
@@ -52,7 +52,7 @@ def combine(
     from ..formats import find_docbins, read_docbins, write_docbin
     from .combine_voting import (
         check_same_texts,
-        judged,
+        predict_spans,
         span_model,
         vote,
         with_entities,
@@ -78,14 +78,14 @@ def combine(
         alone: list[Doc] = []
         majority: list[Doc] = []
         combined: list[Doc] = []
-        for number, (doc, log_probabilities) in enumerate(judged(nlp, pipe, gold)):
+        for number, (doc, log_probabilities) in enumerate(predict_spans(nlp, pipe, gold)):
             found = [docs[number] for docs in systems]
             annotated = np.stack([annotated_tokens(each) for each in found])
             by_any = np.logical_or.reduce(annotated)
             proposals = [trim(doc, [(ent.start, ent.end, ent.label_) for ent in each.ents]) for each in found]
             alone.append(doc)
-            for docs, judge in ((majority, None), (combined, span_model(pipe, doc, log_probabilities, unknown))):
-                votes = vote(proposals, weights, judge, annotated)
+            for docs, weighting in ((majority, None), (combined, span_model(pipe, doc, log_probabilities, unknown))):
+                votes = vote(proposals, weights, weighting, annotated)
                 docs.append(with_entities(gold[number], votes, by_any))
         write_docbin(combined, output)
     except (ValueError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Let several systems vote about entities, with a span model as the judge: for `ner-arch combine`."""
+"""Let several systems vote about entities, weighted by a span model: for `ner-arch combine`."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -100,7 +100,7 @@ def span_model(pipe: Any, doc: Doc, log_probabilities: np.ndarray, unknown: defa
     return probabilities
 
 
-def judged(nlp: Language, pipe: Any, docs: Sequence[Doc]) -> Iterator[tuple[Doc, np.ndarray]]:
+def predict_spans(nlp: Language, pipe: Any, docs: Sequence[Doc]) -> Iterator[tuple[Doc, np.ndarray]]:
     """Documents with only the entities of a span_ner, and its log probabilities for the words, (N, W, K + 1).
 
     docs: documents whose tokens are used; their annotation is ignored.

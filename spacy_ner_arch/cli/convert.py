@@ -52,8 +52,8 @@ def convert(
     split_by: str | None = Option(
         None,
         "--split-by",
-        help="formats of texts: field, such as the patient, whose records with the same value --split does not divide; "
-        "it is kept as with --fields",
+        help="Field of the records, such as patient: records with the same value go to the same part. The field is "
+        "kept, as with --fields. Formats of texts only",
     ),
     seed: int = Option(0, "--seed", help="Seed of that split"),
     n_sents: int = Option(1, "--n-sents", "-n", help="Sentences per Doc"),

@@ -25,7 +25,7 @@ def review(
     config: Path | None = Option(
         None,
         "--config",
-        help="Config to train pipelines, each without the part of the corpus that it judges",
+        help="Config to train pipelines, each on all parts of the corpus but the one that it is compared with",
         exists=True,
         dir_okay=False,
     ),
@@ -38,11 +38,11 @@ def review(
 ) -> None:
     """Find probable errors in the annotation of a corpus.
 
-    A model that has not seen a document judges its entities and relations. With --config, one pipeline is trained for
-    each part of the corpus, on the other parts; further options replace settings of the config, such as
-    --training.max_steps 500. OUTPUT gets errors.jsonl (all checked items, the most probable errors first; those with a
-    log_odds above 0 are probable errors), index.html, and errors.spacy: the documents with probable errors, with gold
-    annotation and all probable spans in doc.spans["alternatives"].
+    Compare the annotation of each document with the predictions of a model that was not trained on it. With --config,
+    one pipeline is trained for each part of the corpus, on the other parts; further options replace settings of the
+    config, such as --training.max_steps 500. OUTPUT gets errors.jsonl (all checked items, the most probable errors
+    first; those with a log_odds above 0 are probable errors), index.html, and errors.spacy: the documents with probable
+    errors, with gold annotation and all probable spans in doc.spans["alternatives"].
     """
     from ..annotation.alternatives import ALTERNATIVES
     from ..annotation.describe import Counted
@@ -50,13 +50,13 @@ def review(
     from ..evaluation.doubts import ranked
     from ..evaluation.review import ERRORS, write_review
     from ..formats import find_docbins, read_docbin
-    from .review_judging import judge, train_parts
+    from .review_held_out import compare, train_parts
 
     if (config is None) == (model is None):
         msg.fail("Give --config to train pipelines, or --model with one that was not trained on this corpus", exits=1)
     if model is not None and context.args:
         msg.fail(f"{' '.join(context.args)}: settings of a config are for --config", exits=1)
-    doubts, examples, unjudged = [], {}, Counted()
+    doubts, examples, unchecked = [], {}, Counted()
     try:
         if corpus.is_dir() and output.resolve().is_relative_to(corpus.resolve()):
             raise ValueError(f"{output} is in it, so training would also read {ERRORS}; choose another folder")
@@ -78,12 +78,12 @@ def review(
                 output.mkdir(parents=True, exist_ok=True)  # before training: an error later would lose the results
                 parts = train_parts(docs, config, overrides, folds, seed, use_gpu, Path(folder))
             for nlp, numbers, path in parts:
-                for number, example, found in judge(nlp, numbers, path, unjudged):
+                for number, example, found in compare(nlp, numbers, path, unchecked):
                     examples[number] = example
                     doubts += found
         if not doubts:
             raise ValueError(
-                "the pipeline cannot judge its annotation. A sequence_ner judges doc.ents, and a relation_extractor "
+                "the pipeline cannot check its annotation. A sequence_ner checks doc.ents, and a relation_extractor "
                 f"doc._.relations between the entities; the corpus has {describe_layers(docs)}"
             )
         counts = write_review(output, corpus.name, ranked(doubts), examples, places, ALTERNATIVES, limit)
@@ -91,9 +91,9 @@ def review(
         fail(f"Cannot review {corpus}", error)
     for kind, count in counts.most_common():
         msg.text(f"{count} {kind}")
-    if unjudged.count:
+    if unchecked.count:
         msg.warn(
-            f"{unjudged.count} annotated relations are not judged, for example {unjudged.first}: within, max_distance "
-            "or type_pairs of the relation_extractor exclude their entity pairs"
+            f"{unchecked.count} annotated relations are not checked, for example {unchecked.first}: within, "
+            "max_distance or type_pairs of the relation_extractor exclude their entity pairs"
         )
     msg.good(f"{counts.total()} probable errors in {len(docs)} documents: {output / 'index.html'}")

@@ -36,10 +36,13 @@ class SpanTargets(NamedTuple):
     width: Tensor  # (G,) int64
     label: Tensor  # (G,) int64, class from 1 to K
     missing: Tensor | None  # (N,) bool, tokens without annotation; None if there are none
-    closed: Tensor  # (N,) bool, tokens that only gold spans contain
+    closed: Tensor  # (N,) bool, tokens that are in no entity except the gold spans that contain them
 
     def unknown(self, spans: SpanList) -> Tensor:
-        """(S,) bool, mask of the spans that may or may not be gold spans by the annotation; they have no loss."""
+        """(S,) bool, mask of the spans without loss: the annotation does not show whether they are entities.
+
+        Such a span has a token without annotation, and no token that rules out further entities.
+        """
         assert self.missing is not None
         return spans.touched(self.missing) & ~spans.touched(self.closed)
 
@@ -164,7 +167,7 @@ class SpanClassifier(Head):
         return logits[0] if len(logits) == 1 else torch.cat(logits)
 
     def cross_entropy(self, logits: Tensor, spans: SpanList, targets: SpanTargets) -> Tensor:
-        """Weighted cross entropy, summed over the spans that are known to be gold spans or not.
+        """Weighted cross entropy, summed over the spans of which the annotation shows whether they are entities.
 
         Several labels of one span share its target probability equally.
         """

@@ -190,8 +190,8 @@ def warn_of_type_pairs(pipe: TorchPipe, types: Sequence[str]) -> None:
     unknown = sorted(types_of(pipe.cfg["type_pairs"]) - set(types))
     if unknown:
         warnings.warn(
-            f"{pipe.name}: type_pairs has entity types that are not in the training corpus: {unknown}; it "
-            f"knows {list(types)}",
+            f"{pipe.name}: type_pairs has entity types that are not in the training corpus: {unknown}; its "
+            f"types are {list(types)}",
             stacklevel=3,
         )
 
@@ -202,7 +202,7 @@ def warn_of_types(pipe: TorchPipe, candidates: Candidates) -> None:
     if unknown:
         warnings.warn(
             f"{pipe.name}: entity types that are not in the training corpus are treated as unknown: "
-            f"{unknown}; it knows {pipe.cfg['types']}",
+            f"{unknown}; its types are {pipe.cfg['types']}",
             stacklevel=3,
         )
 

@@ -1,4 +1,4 @@
-"""Let pipelines judge annotation that they have not seen: for `ner-arch review`."""
+"""Compare annotation with pipelines that were not trained on it: for `ner-arch review`."""
 
 import random
 from collections import defaultdict
@@ -106,34 +106,36 @@ def corpus_settings(config: Config) -> dict[str, list[str]]:
 
 
 def warn_of_sources(nlp: Language, config: Config) -> None:
-    """Warn about judging components that are sourced from another pipeline."""
+    """Warn about components that check annotation and are sourced from another pipeline."""
     sourced = get_sourced_components(config)
-    for name in sourced.keys() & {name for names in judges(nlp).values() for name in names}:
+    for name in sourced.keys() & {name for names in checking(nlp).values() for name in names}:
         msg.warn(
             f"{name} is sourced from {sourced[name]['source']}: if that was trained on this corpus, {name} has seen "
-            "the annotation that it judges, and finds few errors"
+            "the annotation that it checks, and finds few errors"
         )
 
 
-def judges(nlp: Language) -> dict[str, list[str]]:
-    """Names of the components that judge, by their factory."""
+def checking(nlp: Language) -> dict[str, list[str]]:
+    """Names of the components that check annotation, by their factory."""
     found: dict[str, list[str]] = {"sequence_ner": [], "relation_extractor": []}
     for name in nlp.pipe_names:
         found.get(nlp.get_pipe_meta(name).factory, []).append(name)
     return found
 
 
-def judge(
-    nlp: Language, numbers: list[int], corpus: Path, unjudged: Counted | None = None
+def compare(
+    nlp: Language, numbers: list[int], corpus: Path, unchecked: Counted | None = None
 ) -> Iterator[tuple[int, Example, list[Doubt]]]:
     """Find the doubtful annotation in each document of a corpus. Changes the settings of the pipeline.
 
-    unjudged: counts the gold relations that no component can judge.
+    unchecked: counts the gold relations that no component can check.
     """
-    pipes: list[list[Any]] = [[nlp.get_pipe(name) for name in names] for names in judges(nlp).values()]
+    pipes: list[list[Any]] = [[nlp.get_pipe(name) for name in names] for names in checking(nlp).values()]
     taggers, extractors = pipes
     if not taggers and not extractors:
-        raise ValueError(f"only sequence_ner and relation_extractor can judge; the pipeline has {nlp.pipe_names}")
+        raise ValueError(
+            f"only sequence_ner and relation_extractor can check annotation; the pipeline has {nlp.pipe_names}"
+        )
     if len(taggers) > 1:
         names = [pipe.name for pipe in taggers]
         raise ValueError(f"the pipeline has several sequence_ner: {names}; give one with a single sequence_ner")
@@ -151,9 +153,9 @@ def judge(
         for pipe in extractors:
             pipe.cfg["threshold"] = 0.0
         symmetric = symmetric_labels(nlp)
-        # Relations are judged between gold entities.
+        # Relations are checked between gold entities.
         with_gold = predict_corpus(nlp, corpus, GOLD_ENTITIES)
         for i, example in enumerate(with_gold):
-            doubts[i] += relation_doubts(numbers[i], example, symmetric, unjudged)
+            doubts[i] += relation_doubts(numbers[i], example, symmetric, unchecked)
         examples = examples or with_gold
     yield from zip(numbers, examples, doubts, strict=True)
