@@ -24,6 +24,8 @@ FILES = ("accuracy", "speed", "review", "distillation")
 KEYS = ("corpus", "model", "label", "gold", "raw", "teachers", "steps")
 HIDDEN = {"section", "command", "cores", "python"}
 USUAL = {"dtype": "float32", "device": "cpu"}
+# How the tables name figures whose keys are short.
+HEADS = {"mib": "MiB", "kib_per_token": "KiB per token", "in_sentence": "entities in a sentence"}
 Row = dict[str, Any]
 
 
@@ -126,7 +128,7 @@ def choices(page: Path) -> list[Row]:
 def peer_lines(page: Path) -> list[Row]:
     """Ours against the peers that were run in the same way."""
     return [
-        {"test F1": f"{line.ours.task}, {line.setup}", "ours": scores(line.ours), "peer": peers(line)} for line in PEERS
+        {"task": f"{line.ours.task}, {line.setup}", "ours": scores(line.ours), "peer": peers(line)} for line in PEERS
     ]
 
 
@@ -152,7 +154,7 @@ def encoders(page: Path) -> list[Row]:
     return [
         {
             "config": name,
-            "test F1": bigger.task,
+            "task": bigger.task,
             "mpnet-base, each seed": each_seed(bigger),
             "minutes on an H100": minutes(bigger),
             "MiniLM on a CPU": scores(smaller),
@@ -309,7 +311,7 @@ def markdown(rows: list[Row]) -> str:
         for key in names
         if key not in HIDDEN and any(row.get(key, USUAL.get(key)) != USUAL.get(key) for row in rows)
     ]
-    lines = [[*columns], ["---"] * len(columns)]
+    lines = [[HEADS.get(column, column) for column in columns], ["---"] * len(columns)]
     lines += [[str(row.get(column, "")) for column in columns] for row in rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

@@ -106,16 +106,16 @@ PREDICTED_TREES = Peer("trees of a parser trained on the same sentences", Figure
 FROM_SCRATCH = Comparison(
     "no GPU, or a need for speed", "bilstm_crf", "from scratch", SCRATCH, (SPACY_SCRATCH,), "conll2003/bilstm_crf"
 )
-WITH_VECTORS = Comparison("no GPU, and word vectors", "bilstm_crf", "GloVe, 50 wide", GLOVE, (SPACY_GLOVE,))
+WITH_VECTORS = Comparison("no GPU, word vectors", "bilstm_crf", "GloVe, 50 wide", GLOVE, (SPACY_GLOVE,))
 VECTORS_TWICE = Comparison(
-    "the same, and three times the time",
+    "no GPU, word vectors, 3 times the training time",
     "bilstm_crf",
     "GloVe, 50 wide, each document twice",
     replace(GLOVE, run=f"{GLOVE.run}-rdrop"),
-    (Peer("twice the steps without", replace(GLOVE, run=f"{GLOVE.run}-long")),),
+    (Peer("each document once (twice the steps)", replace(GLOVE, run=f"{GLOVE.run}-long")),),
 )
 ON_MINILM = Comparison(
-    "a GPU, or time for a small transformer",
+    "a small transformer",
     "transformer_crf",
     "MiniLM, bfloat16",
     MINILM_LONG,
@@ -123,21 +123,21 @@ ON_MINILM = Comparison(
     "conll2003/transformer_crf",
 )
 ON_MINILM_AND_GLOVE = Comparison(
-    "the same, and word vectors",
+    "a small transformer with word vectors",
     "transformer_bilstm_crf",
     "MiniLM and GloVe, bfloat16",
     MINILM_GLOVE,
-    (Peer("`transformer_crf`, as many steps", MINILM_BFLOAT16),),
+    (Peer("`transformer_crf` (also 1,300 steps)", MINILM_BFLOAT16),),
 )
 MINILM_TWICE = Comparison(
-    "a GPU, no word vectors, and twice the training time",
+    "a small transformer, twice the training time",
     "transformer_crf",
     "MiniLM, each document twice, lower rates for lower layers, bfloat16",
     replace(MINILM_LONG, run=f"{MINILM_LONG.run}-layer_rates-rdrop"),
-    (Peer("`transformer_crf`, as many steps", MINILM_LONG),),
+    (Peer("`transformer_crf` (also 2,600 steps)", MINILM_LONG),),
 )
 ON_MPNET = Comparison(
-    "a GPU, and accuracy matters most",
+    "a GPU, highest accuracy",
     "transformer_crf",
     "mpnet-base, float32",
     MPNET_FLOAT32,
@@ -149,11 +149,11 @@ ONLY_RELATIONS = Comparison(
 )
 BOTH = Comparison("entities and relations", "joint", "MiniLM", JOINT, (APART,), "conll04/joint-1:1")
 BOTH_TWICE = Comparison(
-    "the same, and four times the time",
+    "entities and relations, 4 times the training time",
     "joint",
     "MiniLM, each document twice, bfloat16",
     replace(JOINT, run=f"{JOINT.run}-rdrop-long", dtype="bfloat16"),
-    (Peer("as much time without", replace(JOINT, run=f"{JOINT.run}-longer", dtype="bfloat16")),),
+    (Peer("each document once (twice the steps)", replace(JOINT, run=f"{JOINT.run}-longer", dtype="bfloat16")),),
 )
 WITH_TREES = Comparison(
     "good dependency trees", "synlstm_crf", "from scratch, gold trees", GOLD_TREES, (NO_TREES, PREDICTED_TREES)
@@ -376,7 +376,7 @@ ENCODERS = [
     ("transformer_crf, float32", MPNET_FLOAT32, MINILM),
     ("transformer_crf, bfloat16", MPNET, MINILM),
     (
-        "the same, rate 0.0001",
+        "transformer_crf, bfloat16, rate 0.0001",
         Figure("conll2003/transformer_crf-mpnet-rate_1e-4", ("ents",), "bfloat16", "gpu"),
         MINILM,
     ),
