@@ -1,0 +1,1 @@
+"""Plain data on Docs: tags, spans, relations, candidates, trees."""

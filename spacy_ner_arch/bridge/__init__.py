@@ -1,0 +1,1 @@
+"""Torch modules inside thinc models: batches, gradients, storage, transformer, word pieces."""

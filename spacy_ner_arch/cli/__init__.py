@@ -1,0 +1,1 @@
+"""The commands of `python -m spacy ner-arch`, and the template of the configs."""

@@ -1,0 +1,1 @@
+"""Scorers, tables and the report page."""

@@ -1,7 +1,9 @@
 """Prediction of a WordEmbedding in NumPy, for exported pipelines, which do not call torch.
 
-Letters as in `embed.py`. Everything is a look-up, even the convolution: the output of a filter for three characters is
-the sum of its outputs for each of them, which are computed once for all characters.
+Everything is a look-up, even the convolution: the output of a filter for three characters is the sum of its outputs for
+each of them, which are computed once for all characters.
+
+Letters: N tokens, U distinct words, L characters of the longest word.
 """
 
 import numpy as np

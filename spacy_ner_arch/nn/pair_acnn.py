@@ -1,4 +1,8 @@
-"""Pair model with an attention-based convolution (ACNN). Letters as in `pair_head.py`, and F filters."""
+"""Pair model with an attention-based convolution (ACNN).
+
+Letters: B documents, T tokens with padding, E entities, P pairs, G regions, L tokens of the longest region, D width of
+a token vector, K labels, C classes, F filters.
+"""
 
 import math
 from collections.abc import Sequence

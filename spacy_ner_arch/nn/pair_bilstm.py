@@ -1,4 +1,8 @@
-"""Pair models with a BiLSTM over the region of a pair. Letters as in `pair_head.py`."""
+"""Pair models with a BiLSTM over the region of a pair.
+
+Letters: B documents, T tokens with padding, E entities, P pairs, G regions, L tokens of the longest region, D width of
+a token vector, K labels, C classes.
+"""
 
 from functools import partial
 from typing import Any

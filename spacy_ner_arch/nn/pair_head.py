@@ -3,7 +3,8 @@
 A pair model is a subclass that computes logits (P, C). With one label a pair, C = K + 1 and class 0 is "no relation";
 with several labels a pair, C = K.
 
-Letters as in `pair_tensors.py`, and D width of a token vector, K labels, C classes.
+Letters: B documents, T tokens with padding, E entities, P pairs, G regions, L tokens of the longest region, D width of
+a token vector, K labels, C classes.
 """
 
 from collections.abc import Sequence

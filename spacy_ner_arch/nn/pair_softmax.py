@@ -1,7 +1,10 @@
 """Pair models over the mean vectors of both entities and their context.
 
 The first layer is linear in the parts of a pair, so each part is projected once per entity and per context, and pairs
-only add rows. Letters as in `pair_head.py`, and H width of the hidden layer.
+only add rows.
+
+Letters: B documents, T tokens with padding, E entities, P pairs, G regions, L tokens of the longest region, D width of
+a token vector, K labels, C classes, H width of the hidden layer.
 """
 
 from collections.abc import Sequence

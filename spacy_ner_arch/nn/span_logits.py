@@ -1,7 +1,9 @@
 """The spans of a batch, and a hidden layer over them that is computed a few hundred spans at a time.
 
-The hidden layer has a row for each span, so it is never kept: the backward pass recomputes it. Letters as in
-`spans.py`.
+The hidden layer has a row for each span, so it is never kept: the backward pass recomputes it.
+
+Letters: B documents, T tokens with padding, N tokens without, D width of a token vector, W longest span in tokens, S
+spans, H width of the hidden layer, K labels.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,0 +1,1 @@
+"""Stages, loss weights, calibration, corpus reader and logger; checkpoints and several processes."""
