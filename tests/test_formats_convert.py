@@ -249,6 +249,8 @@ def test_misc_key_is_passed_on(tmp_path: Path) -> None:
         (["-f", "conllu", "--column", "1"], "--column is for the format conll, not for conllu"),
         (["-f", "conll", "--misc-key", "NE"], "--misc-key is for the format conllu"),
         (["-f", "conll", "--fields", "id"], "--fields is for the format label-studio or argilla or"),
+        (["-f", "conll", "--fields", "id,document"], "--fields is for the format label-studio or argilla or"),
+        (["-f", "csv", "--fields", "document"], "--fields is for the format label-studio or argilla or"),
         (["-f", "spans", "--align", "expand"], "--align is for the format brat or label-studio"),
         (["-f", "offsets", "--align", "middle"], "align is 'middle'; it must be one of strict, contract, expand"),
         (["-f", "conll", "--on-error", "ignore"], "on_error is 'ignore'"),
@@ -310,6 +312,56 @@ def test_fields_of_records_are_kept(tmp_path: Path, record: dict[str, Any], kept
         assert "meta.score (1)" in output
     run(tmp_path / "a.jsonl", tmp_path, "--name", "b")
     assert not get_fields(load_docs(tmp_path / "b.spacy")[0])
+
+
+MARKED = "".join(f"-DOCSTART- -X- O\n\n{name} B-PER\n\nleft O\n\n" for name in ("Anna", "Tom"))
+SPANS = [{"tokens": [word], "spans": [], "doc": doc} for word, doc in (("Anna", "a1"), ("left", "a1"), ("Tom", 2))]
+TASKS = [
+    {"text": "Anna left.", "_input_hash": 1, "spans": [], "answer": "accept", "_annotator_id": name}
+    for name in ("eva", "ben")
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options", "documents"),
+    [
+        ("a.conll", MARKED, [], ["a.conll:1", "a.conll:1", "a.conll:2", "a.conll:2"]),
+        ("a.conll", MARKED, ["--documents"], ["a.conll:1", "a.conll:2"]),
+        ("a.jsonl", "".join(json.dumps(row) + "\n" for row in SPANS), [], ["a1", "a1", "a.jsonl:2"]),
+        ("a.jsonl", TEXT + TEXT.replace('"text"', '"document": "own", "text"'), [], ["a.jsonl:1", "own"]),
+        # Two annotations of a text.
+        (
+            "a.jsonl",
+            "".join(json.dumps(row) + "\n" for row in TASKS),
+            ["--annotators", "all"],
+            ["a.jsonl:1", "a.jsonl:1"],
+        ),
+    ],
+    ids=["conll", "documents", "spans", "offsets", "prodigy"],
+)
+def test_the_source_document_is_kept(tmp_path: Path, name: str, content: str, options: Any, documents: Any) -> None:
+    path = tmp_path / "in" / name
+    path.parent.mkdir()
+    path.write_text(content)
+    output = run(path, tmp_path, *options, "--fields", "document")
+    docs = load_docs(tmp_path / "a.spacy")
+    assert [doc.user_data["document"] for doc in docs] == documents
+    assert "documents with the field document" in output
+    assert ("all 2 docs are of one source document, a.jsonl:1" in output) == (len({*documents}) == 1)
+    assert "No document that was read has the field" not in output
+    run(path, tmp_path, *options)
+    assert not any("document" in doc.user_data for doc in load_docs(tmp_path / "a.spacy"))
+
+
+def test_source_documents_that_are_files(tmp_path: Path) -> None:
+    for name in ("a", "sub/a"):
+        path = tmp_path / "brat" / f"{name}.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"Anna {name}")
+        path.with_suffix(".ann").write_text("")
+    run(tmp_path / "brat", tmp_path, "--fields", "document")
+    names = [doc.user_data["document"] for doc in load_docs(tmp_path / "brat.spacy")]
+    assert names == ["brat/a.ann:1", "brat/sub/a.ann:1"]
 
 
 @pytest.mark.parametrize("value", [2**70, {"numbers": [2**70]}])

@@ -51,7 +51,7 @@ def test_predictions_of_a_pipeline_have_its_scores(joint, tmp_path):
             assert found[key] == expected[key], key
     # Found again: nothing differs.
     output = run_in_line("evaluate", joint / "model", gold, "--compare", tmp_path / "found", "-o", scores)
-    assert "doc.ents F other F difference 95 %" in output and "+0.00" in output
+    assert "doc.ents F other F difference 95 %" in output and "+0.00 0 0" in output
     compared = srsly.read_json(scores)["compare"]
     assert compared.pop("with") == str(tmp_path / "found") and len(compared) == 3
     for rows in compared.values():
@@ -148,14 +148,14 @@ def test_a_difference_by_hand():
     gold = [[item(0), item(1, "B")], [item(0)], []]
     first = [[item(0)], [item(0)], [item(5, "C")]]
     second = [[item(1, "B")], [item(0), item(2)], []]
-    rows = compare(list(zip(gold, first, strict=True)), list(zip(gold, second, strict=True)))
+    rows = compare(list(zip(gold, first, strict=True)), list(zip(gold, second, strict=True)), range(3))
     assert list(rows) == ["micro avg", "A", "B", "C"]
     # Three gold items, three predictions of each system, of which two are right.
     assert rows["micro avg"].f1 == pytest.approx((2 / 3, 2 / 3)) and rows["micro avg"].found_by_one == (1, 1)
     assert rows["A"].f1 == pytest.approx((1.0, 0.5)) and rows["A"].found_by_one == (1, 0)
     assert rows["B"].f1 == (0.0, 1.0) and rows["B"].found_by_one == (0, 1)
     assert rows["C"].f1 == (0.0, 0.0) and rows["C"].interval is None
-    assert compare([], []) == {}
+    assert compare([], [], []) == {}
 
 
 def test_the_interval_of_a_difference_is_that_of_the_same_documents():
@@ -168,4 +168,7 @@ def test_the_interval_of_a_difference_is_that_of_the_same_documents():
     share = (right & ~fewer).mean()
     half = 1.96 * np.sqrt(share * (1 - share) / 400)
     assert interval == pytest.approx((share - half, share + half), abs=0.01) and interval.low > 0
-    assert difference_interval(np.array([[1, 2, 0, 2]])) is None
+    assert difference_interval(np.array([[1, 2, 0, 2]] * 9 + [[1, 2, 1, 2]] * 9)) is not None
+    # Too few documents, and equal systems.
+    assert difference_interval(np.array([[1, 2, 0, 2]] * 4 + [[1, 2, 1, 2]] * 5)) is None
+    assert difference_interval(np.array([[1, 2, 1, 2]] * 9 + [[0, 2, 0, 2]] * 9)) is None

@@ -22,6 +22,7 @@ from spacy.vocab import Vocab
 
 import spacy_ner_arch.pipes.base  # noqa: F401 - registers the extension `score`
 from spacy_ner_arch.annotation.entities import gold_group, outside_tokens
+from spacy_ner_arch.annotation.relations import Relation, set_relations
 from spacy_ner_arch.annotation.spans import GoldSpans
 from spacy_ner_arch.annotation.tags import encode
 from spacy_ner_arch.annotation.words import find_words
@@ -38,7 +39,8 @@ from spacy_ner_arch.evaluation.items import (
 from spacy_ner_arch.evaluation.measures import calibration, confusion, probabilities, threshold_curve
 from spacy_ner_arch.evaluation.report import excerpt, transitions, write_report
 from spacy_ner_arch.evaluation.risk import f1_interval
-from spacy_ner_arch.evaluation.score_tables import Row, entity_table, relation_table, span_tables
+from spacy_ner_arch.evaluation.score_tables import Row, entity_table, group_numbers, relation_table, span_tables
+from spacy_ner_arch.evaluation.tasks import compare
 from spacy_ner_arch.evaluation.training_log import read_log
 
 VOCAB = Vocab()
@@ -417,8 +419,46 @@ def test_the_interval_of_f1_is_that_of_resampled_documents():
     # In documents of ten items that are right or wrong together, as many items tell less.
     low, high = f1_interval(10 * right[:40], np.full(40, 20))
     assert 2 * (interval.high - interval.low) < high - low
-    assert f1_interval([1, 1], [3, 3]) == pytest.approx((2 / 3, 2 / 3))
-    assert f1_interval([0, 0], [2, 1]) == (0, 0) and f1_interval([0, 3], [0, 6]) is None and f1_interval([], []) is None
+
+
+def test_few_documents_and_equal_ones_have_no_interval():
+    items = np.array([2] * 10 + [0])
+    right = np.array([1] * 9 + [0, 0])
+    low, high = f1_interval(right, items)
+    assert low < 0.9 < high == 1
+    # A document without items does not count.
+    assert f1_interval(right[1:], items[1:]) is None and f1_interval(right[:0], items[:0]) is None
+    for equal in (items // 2, 0 * items):
+        assert f1_interval(equal, items) is None
+
+
+def test_an_interval_is_that_of_source_documents():
+    """The interval of sentences is that of documents with their sums; copies of a text are one document."""
+
+    rights = np.random.default_rng(0).random((20, 10)) < np.linspace(0.5, 1, 20)[:, None]
+    expected = f1_interval(rights.sum(1), 10 + rights.sum(1))
+    assert expected.high - expected.low > 0.05
+
+    def make(right, length, name):
+        """An example with one entity, which is also a span and the head of a relation."""
+        eg = example(length, [(0, 1, "X")] if right else [], [(0, 1, "X")])
+        for doc in (eg.predicted, eg.reference):
+            doc.spans["sc"] = list(doc.ents)
+            set_relations(doc, [Relation(ent, ent, "R") for ent in doc.ents])
+        eg.reference.user_data |= {} if name is None else {"document": name}
+        return eg
+
+    numbered = [(i, j, right) for i, row in enumerate(rights) for j, right in enumerate(row)]
+    for examples in (
+        [make(right, 1 + 10 * i + j, {"id": i}) for i, j, right in numbered],  # sentences of documents
+        [make(right, 1 + i, None) for i, _, right in numbered],  # copies of texts
+        [make(right, 1 + i % 2, f"d{i}") for i, _, right in numbered],  # copies in several documents
+    ):
+        tables = [entity_table(examples), span_tables(examples)["sc"], relation_table(examples)]
+        assert [row.interval for table in tables for row in table if row.name == "micro avg"] == [expected] * 3
+        nothing = [(gold, []) for gold, _ in map(entity_items, examples)]
+        (found, *_) = compare([entity_items(eg) for eg in examples], nothing, group_numbers(examples)).values()
+        assert found.interval == expected
 
 
 def test_calibration_by_hand():

@@ -3,7 +3,7 @@
 import os.path
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +86,7 @@ def convert(
         None,
         "--fields",
         help="formats of texts: keys of a record, or of its meta, metadata, data or fields, to keep in doc.user_data, "
-        "separated by commas",
+        "separated by commas; all formats that name documents: document, the name of the source document",
     ),
     tag_names: str | None = Option(
         None, "--tag-names", help="datasets: names of the tags in the order of their numbers, separated by commas"
@@ -114,6 +114,7 @@ def convert(
     from tqdm import tqdm
 
     from ..formats import FORMATS, ReadReport, describe_long_texts, read_docs, write_docbins
+    from ..formats.fields import DOCUMENT
 
     if len(inputs) > 1 and (name or split):
         msg.fail("--name and --split take one input file", exits=1)
@@ -162,7 +163,7 @@ def convert(
         report = ReadReport()
         try:
             found = choose_format(path, format)
-            check_options(found, [*options, *(["split_by"] if split_by is not None else [])], n_sents != 1 or documents)
+            check_options(found, options, n_sents != 1 or documents, split_by)
             if split_by is not None:
                 options["fields"] = [*kept, split_by]
             if path.is_dir() and found != "brat":
@@ -175,6 +176,8 @@ def convert(
                     print(printable(f"{path.name}: {len(docs)} docs"), file=sys.stderr, flush=True)
             if not docs:
                 raise ValueError(f"{path}: no sentence was read\n{report.summary()}")
+            if DOCUMENT in kept and len(docs) > 1 == len({str(doc.user_data[DOCUMENT]) for doc in docs}):
+                msg.warn(f"{path}: all {len(docs)} docs are of one source document, {docs[0].user_data[DOCUMENT]}")
             parts = {stem: docs}
             if split:
                 groups = group_sources(docs, split_by, path, report, sentences=not FORMATS[found].has_texts)
@@ -266,16 +269,19 @@ def output_name(path: Path) -> str:
     return path.name if path.is_dir() else path.stem
 
 
-def check_options(format: str, options: Collection[str], groups: bool) -> None:
+def check_options(format: str, options: Mapping[str, Any], groups: bool, split_by: str | None) -> None:
     """Raise ValueError for an option that a format does not have.
 
     groups: whether sentences are to be grouped.
     """
     from ..formats import FORMATS
+    from ..formats.fields import DOCUMENT
 
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}; choose from {AUTO}, {', '.join(FORMATS)}")
-    for option in options:
+    names_document = options.get("fields") == [DOCUMENT] and not FORMATS[format].sentences
+    given = [option for option in options if option != "fields" or not names_document]
+    for option in [*given, *(["split_by"] if split_by is not None else [])]:
         # --split-by reads a field.
         needed = "fields" if option == "split_by" else option
         owners = [name for name, known in FORMATS.items() if needed in known.options]

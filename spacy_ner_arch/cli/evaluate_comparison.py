@@ -26,11 +26,13 @@ def find_differences(
 
     examples, others: the same gold documents, with the predictions of each system.
     """
+    from ..evaluation.score_tables import group_numbers
     from ..evaluation.tasks import compare, find_items
 
     symmetric = sorted({*symmetric_labels(nlp), *symmetric_labels(other)})
     first, second = find_items(nlp, examples, symmetric), find_items(other, others, symmetric)
-    return {layer: compare(first[layer], second[layer]) for layer in first if layer in second}
+    groups = group_numbers(examples)
+    return {layer: compare(first[layer], second[layer], groups) for layer in first if layer in second}
 
 
 def print_differences(name: str, differences: Mapping[str, Differences]) -> None:

@@ -8,6 +8,9 @@ import numpy as np
 
 # Number of samples of the documents for an interval of F1.
 RESAMPLES = 1000
+# Minimum number of documents with items for such an interval. In simulations, an interval of fewer documents contained
+# the F1 of other documents much less often than in 95 % of the cases: 51 % with 2 documents, 82 % with 5, 91 % with 10.
+FEWEST = 10
 # Number of standard deviations on either side of the mean that contain 95 % of a normal distribution.
 Z_95 = 1.96
 
@@ -71,18 +74,19 @@ def wilson(successes: int, trials: int) -> Interval:
     return Interval(max(0.0, centre - half), min(1.0, centre + half))
 
 
-def f1_interval(right: Sequence[int], items: Sequence[int]) -> Interval | None:
-    """95 % interval of the micro F1 on other documents like these; None unless two documents have items.
+def f1_interval(right: np.ndarray, items: np.ndarray) -> Interval | None:
+    """95 % interval of the micro F1 on other documents like these; None if fewer than FEWEST documents have items, or
+    if the samples do not vary, for example if all is right.
 
     It comes from samples of the documents with replacement, with a fixed seed: the items of a document depend on each
     other. It does not cover the difference between two trainings.
 
-    right: number of right predictions of each document.
-    items: number of gold items and predictions of each document.
+    right, items: number of right predictions of each document, or group of documents that depend on each other, and
+        that of its gold items and predictions, (N,) int.
     Source: percentile bootstrap, Efron 1979.
     """
-    counts = np.array([right, items], dtype=np.int64).T
-    if np.count_nonzero(counts[:, 1]) < 2:
+    counts = np.stack([right, items], axis=1)
+    if np.count_nonzero(counts[:, 1]) < FEWEST:
         return None
     return _middle(_f1(*_resample(counts)))
 
@@ -93,7 +97,7 @@ def difference_interval(counts: np.ndarray) -> Interval | None:
     counts: right predictions and items of the first system, then of the second one, for each document, (N, 4).
     Source: paired bootstrap, Koehn 2004.
     """
-    if np.count_nonzero(counts[:, [1, 3]].sum(1)) < 2:
+    if np.count_nonzero(counts[:, [1, 3]].sum(1)) < FEWEST:
         return None
     right, items, other_right, other_items = _resample(counts)
     return _middle(_f1(right, items) - _f1(other_right, other_items))
@@ -111,7 +115,7 @@ def _f1(right: np.ndarray, items: np.ndarray) -> np.ndarray:
     return 2 * right / np.maximum(1, items)
 
 
-def _middle(values: np.ndarray) -> Interval:
-    """The interval that contains 95 % of the values."""
+def _middle(values: np.ndarray) -> Interval | None:
+    """The interval that contains 95 % of the values; None if it has only one value."""
     low, high = np.quantile(values, [0.025, 0.975])
-    return Interval(float(low), float(high))
+    return Interval(float(low), float(high)) if low < high else None

@@ -4,11 +4,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 from spacy.scorer import PRFScore
 from spacy.tokens import Doc
 from spacy.training import Example
 
 from ..annotation.tags import OUTSIDE, encode
+from ..annotation.words import text_key
+from ..formats.fields import DOCUMENT
 from .items import Item, Sides, entity_items, relation_items, span_items
 from .risk import Interval, f1_interval
 from .scorers import label_counts, relation_counts, without_types
@@ -41,7 +44,8 @@ def entity_table(examples: Iterable[Example]) -> list[Row]:
     from seqeval.metrics import classification_report
     from seqeval.scheme import IOB2
 
-    sides = [entity_items(example) for example in examples if example.reference.has_annotation("ENT_IOB")]
+    examples = [example for example in examples if example.reference.has_annotation("ENT_IOB")]
+    sides = [entity_items(example) for example in examples]
     labels = sorted({item.label for both in sides for items in both for item in items})
     if not labels:
         return []
@@ -54,7 +58,7 @@ def entity_table(examples: Iterable[Example]) -> list[Row]:
     )
     names = {code: label for label, code in codes.items()}
     counts = Counter(item.label for _, found in sides for item in found)
-    interval = micro_interval(sides)
+    interval = micro_interval(sides, group_numbers(examples))
     return [
         Row(
             names.get(name, name),
@@ -108,7 +112,8 @@ def span_tables(examples: Iterable[Example]) -> dict[str, list[Row]]:
     """
     examples = list(examples)
     items = {key: [span_items(example, key) for example in examples] for key in common_keys(examples)}
-    tables = {key: rows(label_counts(sides), micro_interval(sides)) for key, sides in items.items()}
+    groups = group_numbers(examples)
+    tables = {key: rows(label_counts(sides), micro_interval(sides, groups)) for key, sides in items.items()}
     return {key: table for key, table in tables.items() if table}
 
 
@@ -131,14 +136,36 @@ def relation_table(examples: Iterable[Example], symmetric: Sequence[str] = ()) -
     """
     examples = list(examples)
     per_label, strict = relation_counts(examples, symmetric)
-    interval = micro_interval(without_types(relation_items(example, symmetric)) for example in examples)
+    sides = (without_types(relation_items(example, symmetric)) for example in examples)
+    interval = micro_interval(sides, group_numbers(examples))
     return [*rows(per_label, interval), row("strict", strict)] if per_label else []
 
 
-def micro_interval(documents: Iterable[Sides]) -> Interval | None:
-    """Return the interval of the micro F1 of the gold and predicted items of documents, by label and places."""
-    counts = [micro_counts(*sides) for sides in documents]
-    return f1_interval([right for right, _ in counts], [items for _, items in counts])
+def micro_interval(documents: Iterable[Sides], groups: Sequence[int]) -> Interval | None:
+    """Return the interval of the micro F1 of the gold and predicted items of documents, by label and places.
+
+    groups: number of the group of each document, see `group_numbers`.
+    """
+    counts = np.zeros((len({*groups}), 2), dtype=np.int64)
+    for group, sides in zip(groups, documents, strict=True):
+        counts[group] += micro_counts(*sides)
+    return f1_interval(counts[:, 0], counts[:, 1])
+
+
+def group_numbers(examples: Iterable[Example]) -> list[int]:
+    """Return the number, from 0, of the group of each example, whose items can depend on each other.
+
+    A group has the same value of the field DOCUMENT of the gold documents, or without it the same text, apart from
+    white space.
+    """
+    numbers: dict[tuple[bool, str], int] = {}
+
+    def number(doc: Doc) -> int:
+        name = doc.user_data.get(DOCUMENT)
+        key = (False, text_key(doc.text)) if name is None else (True, str(name))
+        return numbers.setdefault(key, len(numbers))
+
+    return [number(example.reference) for example in examples]
 
 
 def micro_counts(gold: Iterable[Item], predicted: Iterable[Item]) -> tuple[int, int]:

@@ -72,18 +72,21 @@ class Difference(NamedTuple):
     found_by_one: tuple[int, int]
 
 
-def compare(first: Sequence[Sides], second: Sequence[Sides]) -> dict[str, Difference]:
-    """Compare two systems, whose gold items are the same: the micro average, then each label, sorted."""
-    # Of each document: right predictions and items of each system, and gold items that only one has found.
-    counts = defaultdict[str, np.ndarray](lambda: np.zeros((len(first), 6), dtype=np.int64))
-    for number, pair in enumerate(zip(first, second, strict=True)):
+def compare(first: Sequence[Sides], second: Sequence[Sides], groups: Sequence[int]) -> dict[str, Difference]:
+    """Compare two systems, whose gold items are the same: the micro average, then each label, sorted.
+
+    groups: number of the group of each document, see `group_numbers`.
+    """
+    # Of each group: right predictions and items of each system, and gold items that only one has found.
+    counts = defaultdict[str, np.ndarray](lambda: np.zeros((len({*groups}), 6), dtype=np.int64))
+    for group, *pair in zip(groups, first, second, strict=True):
         (wanted, one), (_, other) = map(without_types, pair)
         gold, *found = (Counter((item.label, item.places) for item in side) for side in (wanted, one, other))
         for key in gold | found[0] | found[1]:
             items = [gold[key] + own[key] for own in found]
             right = [min(gold[key], own[key]) for own in found]
             only = [max(0, right[0] - right[1]), max(0, right[1] - right[0])]
-            counts[key[0]][number] += [right[0], items[0], right[1], items[1], *only]
+            counts[key[0]][group] += [right[0], items[0], right[1], items[1], *only]
     rows = {MICRO: np.sum([*counts.values()], axis=0), **dict(sorted(counts.items()))} if counts else {}
     return {name: _difference(row) for name, row in rows.items()}
 

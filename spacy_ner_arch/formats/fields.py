@@ -6,6 +6,8 @@ from typing import Any
 
 from .packing import pack
 
+# Field of a document with the name of its source document.
+DOCUMENT = "document"
 # Keys under which tools store the fields of the record from which a task was made.
 CONTAINERS = ("meta", "metadata", "data", "fields")
 

@@ -9,8 +9,9 @@ Yields a list of Sentences for each document, or part of a document with a key, 
 Raises FormatError for a malformed sentence.
 """
 
+import os
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -30,6 +31,7 @@ from .corpora import DocredRecord, DygieRecord, GlinerRecord, TacredRecord, read
 from .counts import MISALIGNED, MISALIGNED_RELATION, SPLIT, Note, ReadReport, check_on_error
 from .csv_tokens import read_csv
 from .datasets import read_datasets
+from .fields import DOCUMENT
 from .json_spans import read_spans, read_spert
 from .label_studio import read_label_studio
 from .labels import relabel_sentences
@@ -54,6 +56,7 @@ class Format(NamedTuple):
     options: names of the additional options of the reader.
     whole: whether each document becomes one Doc, so that sentences cannot be grouped.
     tables: whether the reader also reads Parquet and Arrow files.
+    sentences: whether the source has single sentences, and does not say to which documents they belong.
     """
 
     read: Callable[..., Iterator[list[Sentence]]]
@@ -62,6 +65,7 @@ class Format(NamedTuple):
     options: tuple[str, ...] = ()
     whole: bool = False
     tables: bool = False
+    sentences: bool = False
 
     @property
     def has_texts(self) -> bool:
@@ -77,8 +81,8 @@ OF_TOOL_RECORDS = (*OF_RECORDS, "annotators")
 FORMATS: dict[str, Format] = {
     "conll": Format(read_conll, "columns with a token and a tag on each line", options=("column",)),
     "conllu": Format(read_conllu, "CoNLL-U", options=("misc_key",)),
-    "semeval": Format(read_semeval, "relations of SemEval-2010 task 8"),
-    "csv": Format(read_csv, "CSV with a token and a tag on each line"),
+    "semeval": Format(read_semeval, "relations of SemEval-2010 task 8", sentences=True),
+    "csv": Format(read_csv, "CSV with a token and a tag on each line", sentences=True),
     "brat": Format(read_brat, "brat: a folder of .txt and .ann", options=("align",), whole=True),
     "label-studio": Format(
         read_label_studio,
@@ -138,6 +142,7 @@ FORMATS: dict[str, Format] = {
         ("tokens ner_tags", "tokens ner", "tokens tags", "tokens labels", "words ner_tags", "words labels"),
         ("tag_names",),
         tables=True,
+        sentences=True,
     ),
     "gliner": Format(
         partial(read_corpus, GlinerRecord), "training data of GLiNER", ("tokenized_text ner",), whole=True
@@ -147,7 +152,7 @@ FORMATS: dict[str, Format] = {
     "tacred": Format(
         partial(read_corpus, TacredRecord), "TACRED", ("token subj_start obj_start relation",), whole=True
     ),
-    "spert": Format(read_spert, "JSON list as published with SpERT", ("tokens entities relations",)),
+    "spert": Format(read_spert, "JSON list as published with SpERT", ("tokens entities relations",), sentences=True),
     "offsets": Format(
         partial(read_texts, OffsetsRecord),
         "JSON with texts and character offsets",
@@ -171,6 +176,7 @@ def read_docs(
     documents: bool = False,
     tokenizer: Tokenizer | None = None,
     on_error: str = "raise",
+    fields: Collection[str] = (),
     **options: Any,
 ) -> Iterator[Doc]:
     """Read a corpus file as Docs, with the sentence starts of the file.
@@ -186,6 +192,8 @@ def read_docs(
     tokenizer: tokenizer of that pipeline. If given, spans (in formats with spans, otherwise entities) and relations of
         Docs with known spaces are compared with its tokens. Those that do not align are counted; training loses them.
         In Docs with unknown spaces, tokens that it splits are counted.
+    fields: fields of the records to keep in doc.user_data, for readers with this option. DOCUMENT is, in all formats,
+        the name of the source document, unless the record has a field of this name.
     options: other options of the reader.
     Yields the Docs in the order of the file. No Doc is empty. `report.sources` tells which are of the same document.
     Raises FormatError while reading; ValueError for an unknown format or on_error, n_sents below 1 or together with
@@ -203,6 +211,8 @@ def read_docs(
         options["tokenizer"] = tokenizer
         # The reader itself tokenizes and counts entities that do not align.
         tokenizer = None
+    if "fields" in FORMATS[format].options or {*fields} - {DOCUMENT}:
+        options["fields"] = fields
     # These readers rename labels before they compare annotators.
     renames_itself = "rename" in FORMATS[format].options
     if renames_itself:
@@ -212,7 +222,8 @@ def read_docs(
         source = relabel_sentences(source, rename or {}, report)
     if labels:
         source = _select(source, labels, report)
-    return _make_docs(source, vocab, report, None if documents else n_sents, tokenizer)
+    name_in = Path(path) if DOCUMENT in fields else None
+    return _make_docs(source, vocab, report, None if documents else n_sents, tokenizer, name_in)
 
 
 def _select(source: Iterator[list[Sentence]], labels: Collection[str], report: ReadReport) -> Iterator[list[Sentence]]:
@@ -234,16 +245,21 @@ def _make_docs(
     report: ReadReport,
     n_sents: int | None,
     tokenizer: Tokenizer | None,
+    name_in: Path | None,
 ) -> Iterator[Doc]:
     describe_split = split_finder(tokenizer) if tokenizer is not None else None
     shown: set[str] = set()
     file = object()
-    for document in source:
+    for number, document in enumerate(source, start=1):
         size = n_sents or len(document)
-        key = object() if document[0].document is None else (file, document[0].document)
+        own = document[0].document
+        key = object() if own is None else (file, own)
         for first in range(0, len(document), size):
             group = document[first : first + size]
             doc = make_doc(vocab, group)
+            if name_in is not None and DOCUMENT not in doc.user_data:
+                doc.user_data[DOCUMENT] = _name_document(name_in, number if own is None else own)
+                report.documents_with_field[DOCUMENT] += first == 0
             if any(sentence.relations is None for sentence in group):
                 report.relations_dropped += sum(len(sentence.relations or ()) for sentence in group)
             if tokenizer is not None and not doc.has_unknown_spaces:
@@ -252,6 +268,12 @@ def _make_docs(
                 _count_split(group, describe_split, report, shown)
             report.sources.append(key)
             yield doc
+
+
+def _name_document(path: Path, key: Hashable) -> str:
+    """The name of a source document: its key if this is text, or else the file and its number."""
+    # Keys of texts begin with the path of their file.
+    return key.removeprefix(f"{path.parent}{os.sep}") if isinstance(key, str) else f"{path.name}:{key}"
 
 
 def _count_split(

@@ -91,6 +91,7 @@ def make_sentences(
     """
     if align not in ALIGNMENTS:
         raise ValueError(f"align is {align!r}; it must be one of {', '.join(ALIGNMENTS)}")
+    places: dict[Hashable, str] = {}
     for annotation in annotations:
         line, text = annotation.line, annotation.text
         doc = tokenizer(text)
@@ -115,8 +116,9 @@ def make_sentences(
         )
         report.documents += 1
         sentence.starts = None
-        # A task may have several texts.
-        sentence.document = line.place
+        # A task may have several texts, and a text several annotations.
+        own = annotation.key
+        sentence.document = line.place if own is None else places.setdefault((own, text), line.place)
         sentence.fields = dict(annotation.fields)
         report.documents_with_field.update(sentence.fields.keys())
         report.add(sentence, notes + more_notes + last_notes)
