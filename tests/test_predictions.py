@@ -69,6 +69,16 @@ def test_the_agreement_of_two_annotators(annotators, tmp_path):
     assert table(scores)["micro avg"]["f1"] == rows["micro avg"]["f1"]
 
 
+def test_labels_of_one_side_are_named(annotators, tmp_path):
+    first, _ = annotators
+    other = write(tmp_path / "c.spacy", [(0, 2, "PERSON"), (6, 7, "LOC")], [(0, 2, "HUM")], [])
+    output = run_in_line("evaluate", other, first)
+    assert "PER are only in the corpus, HUM, PERSON only in the predictions: `ner-arch convert --rename OLD" in output
+    # A label that is only rarely found is no other name.
+    some = write(tmp_path / "d.spacy", [(6, 7, "LOC")], [], [])
+    assert "only in the predictions" not in run_in_line("evaluate", some, first)
+
+
 def test_predictions_are_found_by_their_text(annotators, tmp_path):
     """In any order, with other tokens, white space and further documents."""
     first, second = annotators

@@ -1,7 +1,8 @@
 """`ner-arch evaluate`: scores per label of entities, spans and relations."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +99,7 @@ def evaluate(
         if len(tables) > 1:
             msg.divider(name.removesuffix("_table"))
         print_scores(rows)
+        show_other_labels(rows)
         layer = LAYERS.get(name) or spans_layer(name.removeprefix("spans_").removesuffix("_table"))
         if rows and (missing := without_layer((eg.reference for eg in examples), layer)):
             msg.warn(f"{missing} of {len(examples)} documents have no gold {layer} and are not scored")
@@ -144,6 +146,20 @@ def make_tables(
     if scores.get("ents_f") is not None or not (tables or assigning(nlp, "doc.spans")):
         tables["ents_table"] = entity_table(examples)
     return tables
+
+
+def show_other_labels(rows: Sequence["Row"]) -> None:
+    """Print the labels of a table that only the corpus has, and those that only the predictions have, if both exist."""
+    from ..evaluation.score_tables import MICRO
+
+    of_labels = list(takewhile(lambda row: row.name != MICRO, rows))
+    gold = ", ".join(row.name for row in of_labels if not row.predicted)
+    predicted = ", ".join(row.name for row in of_labels if not row.support)
+    if gold and predicted:
+        msg.info(
+            f"{gold} are only in the corpus, {predicted} only in the predictions: `ner-arch convert --rename OLD=NEW` "
+            "gives a corpus other labels"
+        )
 
 
 def left_out_as_json(left_out: Mapping[str, "LeftOut"]) -> dict[str, dict[str, int]]:
