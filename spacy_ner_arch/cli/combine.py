@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,12 @@ from spacy.vocab import Vocab
 from typer import Argument, Option
 from wasabi import msg
 
-from ..annotation.describe import Counted
+from ..annotation.describe import Counted, describe_span
 from ..annotation.layers import find_pipe
 from .messages import fail, print_scores, warn
 from .options import CODE, GPU_ID
 from .pipelines import check_output, load
+from .stored_predictions import StoredPredictions, warn_of_left
 
 
 def combine(
@@ -51,7 +52,6 @@ def combine(
     from ..evaluation.score_tables import micro_average
     from ..formats import find_docbins, read_docbins, write_docbin
     from .combine_voting import (
-        check_same_texts,
         predict_spans,
         span_model,
         vote,
@@ -69,10 +69,9 @@ def combine(
             raise ValueError(f"--output {output}: the name must end in .spacy, so that commands can read the file")
         if len(weights) != len(names) or min(weights) <= 0 or not math.isfinite(sum(weights)):
             raise ValueError(f"--weight: give a finite number above 0 for each of the {len(names)} systems, or none")
-        gold, *systems = [list(read_docbins(path, Vocab())) for path in (corpus, *predicted)]
         check_output(output, [file for path in (corpus, *predicted) for file in find_docbins(path)])
-        for path, docs in zip(predicted, systems, strict=True):
-            check_same_texts(path, docs, corpus, gold)
+        gold = list(read_docbins(corpus, Vocab()))
+        systems = [read_system(path, corpus, gold) for path in predicted]
         nlp = load(model, use_gpu, code)
         pipe = find_pipe(nlp, "span_ner", component)
         alone: list[Doc] = []
@@ -116,6 +115,33 @@ def combine(
     else:
         msg.info(f"{corpus} has no entities to compare with")
     msg.good(f"Saved {sum(len(doc.ents) for doc in combined)} entities in {len(combined)} documents to {output}")
+
+
+def read_system(path: Path, corpus: Path, gold: Sequence[Doc]) -> list[Doc]:
+    """The entities of a system on the tokens of the corpus, a document for each one of the corpus.
+
+    Prints the numbers of further documents, and of entities that do not fit the tokens: both are left out.
+    Raises ValueError for a document without predictions, and for a system without annotation of entities.
+    """
+    from ..formats import read_docbins
+    from .combine_voting import move_entities
+
+    stored, left_out = StoredPredictions(), Counted()
+    stored.fill(path, read_docbins(path, Vocab()))
+    docs = []
+    for doc in gold:
+        moved, others = move_entities(stored(doc), doc)
+        docs.append(moved)
+        left_out.add(others, describe_span)
+    if not any(doc.has_annotation("ENT_IOB") for doc in docs):
+        raise ValueError(f"{path} has no annotation of entities in doc.ents")
+    warn_of_left(stored, corpus)
+    if left_out.count:
+        msg.warn(
+            f"{path}: {left_out.count} entities begin or end within a token of {corpus} and are left out, such as "
+            f"{left_out.first}"
+        )
+    return docs
 
 
 def describe_missing(annotated: Iterable[np.ndarray]) -> str:

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,11 +10,12 @@ from spacy.tokens import Doc, Span
 from spacy.util import minibatch
 
 from ..annotation.describe import Counted, quote
+from ..annotation.entities import annotated_tokens
 from ..annotation.replacement import annotated_places, clear_entities, remove_stale_relations
 from ..annotation.scores import set_score
 from ..annotation.spans import decode_exact
 from ..annotation.tags import LabelledSpan
-from ..annotation.words import find_words
+from ..annotation.words import find_words, text_key
 
 # Log odds of a span that all systems propose. No system then proposes a span that overlaps it.
 UNANIMOUS = 50.0
@@ -117,25 +117,36 @@ def predict_spans(nlp: Language, pipe: Any, docs: Sequence[Doc]) -> Iterator[tup
             yield from zip(batch, (rows for (rows,) in predictions), strict=True)
 
 
-def check_same_texts(path: Path, docs: Sequence[Doc], corpus: Path, expected: Sequence[Doc]) -> None:
-    """Raise ValueError unless the documents of a system have the tokens of the corpus, and entities."""
-    remedy = f"let the system annotate {corpus.name} itself, with `ner-arch annotate MODEL {corpus} FOLDER --to spacy`"
-    for number, (doc, other) in enumerate(zip(docs, expected, strict=False), start=1):
-        if doc.text != other.text:
-            raise ValueError(
-                f"{path}, document {number}: its text {quote(doc.text)} differs from {quote(other.text)} in {corpus}; "
-                + remedy
-            )
-        if [token.idx for token in doc] != [token.idx for token in other] or len(doc) != len(other):
-            token = next((a for a, b in zip(doc, other, strict=False) if len(a) != len(b) or a.idx != b.idx), doc[0])
-            raise ValueError(
-                f"{path}, document {number}: its tokens differ from those of {corpus}, first at {token.text!r} in "
-                f"{quote(doc.text)}; {remedy}"
-            )
-    if len(docs) != len(expected):
-        raise ValueError(f"{path} has {len(docs)} documents, but {corpus} has {len(expected)}; {remedy}")
-    if not any(doc.has_annotation("ENT_IOB") for doc in docs):
-        raise ValueError(f"{path} has no annotation of entities; {remedy}")
+def move_entities(doc: Doc, other: Doc) -> tuple[Doc, list[Span]]:
+    """The tokens of another document, with the entities of a document whose text is equal apart from white space.
+
+    A token is annotated if all its characters are in annotated tokens of the document. Returns the new document, and
+    the entities that begin or end within one of its tokens, which are left out.
+    """
+    (starts, ends), (other_starts, other_ends) = bare_bounds(doc), bare_bounds(other)
+    words = np.flatnonzero(other_starts < other_ends).tolist()
+    first, last = ({int(bounds[i]): i for i in words} for bounds in (other_starts, other_ends))
+    annotated = annotated_tokens(doc)
+    # Number of characters without annotation before each character.
+    missing = np.cumsum([0, *np.repeat(~annotated, ends - starts)])
+    is_missing = (missing[other_ends] > missing[other_starts]) | (not annotated.any())
+    new = Doc(other.vocab, words=[token.text for token in other], spaces=[bool(token.whitespace_) for token in other])
+    entities, left_out = [], []
+    for ent in doc.ents:
+        start, end = first.get(int(starts[ent.start])), last.get(int(ends[ent.end - 1]))
+        if start is None or end is None or start > end:
+            left_out.append(ent)
+        else:
+            entities.append(Span(new, start, end + 1, label=ent.label_))
+    new.set_ents(entities, missing=[new[i : i + 1] for i in np.flatnonzero(is_missing).tolist()], default="outside")
+    return new, left_out
+
+
+def bare_bounds(doc: Doc) -> tuple[np.ndarray, np.ndarray]:
+    """Start and end of each token in the text without its white space, (T,) int64 each."""
+    lengths = np.array([len(text_key(token.text)) for token in doc], dtype=np.int64)
+    ends = lengths.cumsum()
+    return ends - lengths, ends
 
 
 def without_annotation(doc: Doc, annotated: np.ndarray) -> Doc:

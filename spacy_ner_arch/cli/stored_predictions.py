@@ -10,6 +10,7 @@ from spacy.language import Language
 from spacy.scorer import get_ner_prf
 from spacy.tokens import Doc
 from spacy.training import Example
+from wasabi import msg
 
 from ..annotation.describe import Counted, quote
 from ..annotation.layers import count_layers
@@ -22,7 +23,7 @@ LAYERS = ("doc.ents", "doc.spans", "doc._.relations")
 class StoredPredictions:
     """A component that replaces each document by the stored one with the same text, apart from white space.
 
-    Documents with the same text come in the order in which they are stored.
+    Documents with the same text come in the order in which they are stored. A document without text needs none.
 
     path: file or folder of the documents, for messages.
     docs: the stored documents by the key of their text.
@@ -39,7 +40,10 @@ class StoredPredictions:
             self.docs[text_key(doc.text)].append(doc)
 
     def __call__(self, doc: Doc) -> Doc:
-        stored = self.docs.get(text_key(doc.text))
+        key = text_key(doc.text)
+        stored = self.docs.get(key)
+        if not stored and not key:
+            return doc
         if not stored:
             raise ValueError(
                 f"{self.path} has no predictions for the text {quote(doc.text)}, or for one of its copies: predict the "
@@ -67,6 +71,12 @@ class StoredPredictions:
         for key in sorted(keys):
             scores |= spancat_score(examples, spans_key=key)
         return scores | (score_relations(examples) if "doc._.relations" in layers else {})
+
+
+def warn_of_left(stored: StoredPredictions, corpus: Path) -> None:
+    """Warn about stored documents that are not in the corpus."""
+    if (left := stored.left()).count:
+        msg.warn(f"{stored.path}: {left.count} documents are not in {corpus}, such as {left.first}")
 
 
 def is_stored(model: str) -> bool:

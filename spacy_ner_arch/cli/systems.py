@@ -10,7 +10,7 @@ from wasabi import msg
 from ..annotation.layers import assigning
 from .messages import fail
 from .pipelines import choose_copied, load, predict_corpus, setters
-from .stored_predictions import is_stored, load_stored
+from .stored_predictions import is_stored, load_stored, warn_of_left
 
 
 class Inputs(NamedTuple):
@@ -53,7 +53,7 @@ def predict(model: str, inputs: Inputs, code: Path | None, use_gpu: int) -> Syst
         examples = predict_corpus(nlp, inputs.corpus, copied, inputs.gold_preproc)
     except ValueError as error:
         fail(f"Cannot predict {inputs.corpus}", error)
-    pipe: Any = nlp.get_pipe("stored_predictions") if is_file else None
-    if pipe is not None and (left := pipe.left()).count:
-        msg.warn(f"{model}: {left.count} documents are not in {inputs.corpus}, such as {left.first}")
+    if is_file:
+        pipe: Any = nlp.get_pipe("stored_predictions")
+        warn_of_left(pipe, inputs.corpus)
     return System(nlp, examples, "ents" in copied)
