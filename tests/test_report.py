@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import spacy
+import srsly
 from conftest import TRAIN, make_examples, make_nlp
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -636,7 +637,9 @@ def wrong(trained):
 def test_page(trained, wrong, tmp_path):
     (tmp_path / "log.txt").write_text(TABLE, encoding="utf-8")
     path = write_report(trained, wrong, tmp_path / "new" / "out", tmp_path / "log.txt")
-    assert path == tmp_path / "new" / "out" / "index.html" and [path] == list(path.parent.iterdir())
+    assert path == tmp_path / "new" / "out" / "index.html" and {path, path.with_name("errors.jsonl")} == {
+        *path.parent.iterdir()
+    }
     text = path.read_text(encoding="utf-8")
     page = Page(text)
     assert page.sections() == ["task0", "transitions", "training"]
@@ -645,11 +648,12 @@ def test_page(trained, wrong, tmp_path):
         assert tag not in ("script", "link", "iframe", "img", "object")
         assert not any(name.startswith("on") for name in attributes)
         for name in ("src", "href", "xlink:href"):
-            assert attributes.get(name, "#").startswith("#")
+            assert attributes.get(name, "#").startswith("#") or (tag, attributes[name]) == ("a", "errors.jsonl")
     assert not re.search(r"url\((?!#)|@import", text)
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
-    assert {attributes["href"][1:] for _, attributes in page.tags if "href" in attributes} <= set(ids)
+    links = {attributes["href"] for _, attributes in page.tags if "href" in attributes}
+    assert links <= {"errors.jsonl", *(f"#{id}" for id in ids)} and "errors.jsonl" in links
     assert "<script>alert(1)</script>" in "".join(page.texts) and "<b>$x_" in page.texts
     assert sum(tag == "svg" for tag, _ in page.tags) == 3
     # The text of figures is kept as text.
@@ -671,6 +675,35 @@ def test_page_on_spans_and_relations(tmp_path):
     assert {"predicted", "gold", "gold head predicted", "gold predicted tail", "gold head", "gold tail"} <= set(marks)
 
 
+def test_all_errors_as_json_lines(tmp_path):
+    nlp = ruler()
+    Language.component("fixed_relations", func=lambda doc: doc, assigns=["doc._.relations"])
+    nlp.add_pipe("fixed_relations")
+    eg = related([(0, 1, "R"), (2, 0, "S")], [(0, 1, "T", 0.75)])
+    many = [example(2, [(0, 1, "X")], [(1, 2, "Y")]) for _ in range(30)]
+    many[29].reference.user_data |= {"id": 7, "not json": {1, 2}}
+    page = write_report(nlp, [*many, eg], tmp_path, numbers=[*range(30), 35]).read_text(encoding="utf-8")
+    assert "Wrong (25 of 30)" in page and "Wrong, the most probable first (1 of 1)" in page
+    rows = list(srsly.read_jsonl(tmp_path / "errors.jsonl"))
+    assert len(rows) == 30 + 30 + 2
+    assert rows[29] == {
+        "layer": "doc.ents",
+        "kind": "spurious",
+        "document": 30,
+        "fields": {"id": 7},
+        "text": "w0 w1 ",
+        "gold": None,
+        "predicted": {"start": 0, "end": 2, "label": "X", "score": None},
+    }
+    assert rows[59]["kind"] == "missed" and rows[59]["gold"] == {"start": 3, "end": 5, "label": "Y", "score": None}
+    *_, wrong, missed = rows
+    assert [wrong["layer"], wrong["kind"], wrong["document"]] == ["doc._.relations", "wrong label", 36]
+    ends = [{"start": item.start_char, "end": item.end_char, "label": item.label_} for item in eg.reference.ents]
+    assert wrong["predicted"] == {"head": ends[0], "tail": ends[1], "label": "T", "score": 0.75}
+    assert missed["kind"] == "missed" and missed["predicted"] is None
+    assert missed["gold"] == {"head": ends[2], "tail": ends[0], "label": "S", "score": None}
+
+
 def test_same_page_twice(trained, wrong, tmp_path):
     (tmp_path / "matplotlibrc").write_text("font.size: 20")
     first = write_report(trained, wrong, tmp_path / "a").read_bytes()
@@ -679,8 +712,10 @@ def test_same_page_twice(trained, wrong, tmp_path):
     with matplotlib.rc_context(fname=str(tmp_path / "matplotlibrc")):
         (tmp_path / "b").mkdir()
         (tmp_path / "b" / "index.html").write_text("old")
+        (tmp_path / "b" / "errors.jsonl").write_text("old")
         assert write_report(trained, iter(wrong), str(tmp_path / "b")).read_bytes() == first
         assert matplotlib.rcParams["font.size"] == 20
+    assert (tmp_path / "b" / "errors.jsonl").read_bytes() == (tmp_path / "a" / "errors.jsonl").read_bytes()
 
 
 def test_old_page_stays_after_an_error(trained, tmp_path):

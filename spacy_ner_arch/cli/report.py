@@ -23,7 +23,7 @@ from .systems import Inputs, predict
 def report(
     model: str = SYSTEM,
     corpus: Path = Argument(..., help="Corpus in .spacy format", exists=True, callback=check_corpus),
-    output: Path = Option(..., "--output", "-o", help="Folder for index.html", file_okay=False),
+    output: Path = Option(..., "--output", "-o", help="Folder for index.html and errors.jsonl", file_okay=False),
     log: Path | None = Option(
         None, "--log", help="Output of `spacy train`, or its json lines", exists=True, dir_okay=False
     ),
@@ -31,13 +31,13 @@ def report(
     code: Path | None = CODE,
     use_gpu: int = GPU_ID,
 ) -> None:
-    """Write one html page about the predictions of a pipeline, or of another system.
+    """Write one html page about the predictions of a pipeline, or of another system, and all errors as JSON lines.
 
     It shows scores of entities, spans and relations, confusions, calibration of the probabilities, thresholds, learned
     transitions, the training curve and the worst errors.
     """
     from ..evaluation.items import find_left_out
-    from ..evaluation.report import write_report
+    from ..evaluation.report import ERRORS, write_report
     from ..evaluation.tasks import find_tasks
     from ..formats import read_docbins
 
@@ -62,4 +62,4 @@ def report(
         warn_of_no_comparison(corpus, examples)
     report_misaligned(nlp, examples)
     report_left_out(find_left_out(examples))
-    msg.good(f"Saved report to {page}")
+    msg.good(f"Saved report to {page}, and all errors to {page.with_name(ERRORS)}")

@@ -11,7 +11,7 @@ from spacy.training import Example
 
 from ..formats import write_docbin
 from ..formats.files import write_text
-from ..formats.writers.content import get_fields, is_json
+from ..formats.writers.content import get_json_fields
 from .doubts import Doubt
 from .html import excerpt, marks, render
 from .items import Item, predicted_spans
@@ -79,7 +79,7 @@ def as_row(doubt: Doubt, doc: Doc, place: tuple[str, int]) -> dict[str, Any]:
         "document": doubt.match.document + 1,
         "file": place[0],
         "number": place[1],
-        "fields": {name: value for name, value in get_fields(doc).items() if is_json(value)},
+        "fields": get_json_fields(doc),
         "kind": doubt.kind,
         "log_odds": round(doubt.log_odds, 4),
         "annotated": describe(gold, doubt.gold_score),

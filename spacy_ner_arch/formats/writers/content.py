@@ -84,6 +84,11 @@ def get_fields(doc: Doc) -> dict[str, Any]:
     return fields
 
 
+def get_json_fields(doc: Doc) -> dict[str, Any]:
+    """The fields of a document that JSON can represent, see `get_fields`."""
+    return {name: value for name, value in get_fields(doc).items() if is_json(value)}
+
+
 def is_json(value: Any) -> bool:
     try:
         json.dumps(value, allow_nan=False)
