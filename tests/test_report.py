@@ -41,6 +41,7 @@ from spacy_ner_arch.evaluation.measures import calibration, confusion, probabili
 from spacy_ner_arch.evaluation.report import excerpt, transitions, write_report
 from spacy_ner_arch.evaluation.risk import f1_interval
 from spacy_ner_arch.evaluation.score_tables import Row, entity_table, group_numbers, relation_table, span_tables
+from spacy_ner_arch.evaluation.scorers import score_relations
 from spacy_ner_arch.evaluation.tasks import compare
 from spacy_ner_arch.evaluation.training_log import read_log
 
@@ -405,7 +406,26 @@ def test_relations_are_compared_after_merging_tokens():
     eg = related([(0, 1, "R"), (1, 2, "R")], [(0, 1, "R", 0.9), (1, 2, "R", 0.8)])
     with eg.predicted.retokenize() as retokenizer:
         retokenizer.merge(eg.predicted[0:2])
-    assert [pair.kind for pair in match(0, *relation_items(eg))] == [Kind.MISSED, Kind.RIGHT, Kind.SPURIOUS]
+    # The first one has a longer entity now.
+    assert [pair.kind for pair in match(0, *relation_items(eg))] == [Kind.BOUNDARIES, Kind.RIGHT]
+
+
+@pytest.mark.parametrize("space", [" ", "\n"], ids=["same-text", "other-white-space"])
+def test_a_relation_is_right_if_its_entities_are(space):
+    """Also where gold tokens are coarser than those of the pipeline. In the scorer, too."""
+    gold = Doc(VOCAB, words=["Anna", "read", "Gazette."], spaces=[True, True, False])
+    words = ["Anna", *([] if space == " " else ["\n"]), "read", "Gazette", "."]
+    found = Doc(VOCAB, words=words, spaces=[space == " ", *([] if space == " " else [False]), True, False, False])
+    for doc, last in ((gold, 1), (found, 2)):
+        doc.set_ents([Span(doc, 0, 1, "P"), Span(doc, len(doc) - last, len(doc) - last + 1, "Q")])
+        set_relations(doc, [Relation(*doc.ents, "R")])
+    eg = Example(found, gold)
+    assert [row.f1 for table in (entity_table([eg]), relation_table([eg])) for row in table] == [1.0] * 10
+    assert score_relations([eg])["rel_strict_f"] == 1.0
+    # A longer entity stays wrong.
+    found.set_ents([Span(found, 0, 1, "P"), Span(found, len(found) - 3, len(found), "Q")])
+    set_relations(found, [Relation(*found.ents, "R")])
+    assert score_relations([eg])["rel_micro_f"] == 0.0
 
 
 # Probabilities

@@ -9,9 +9,10 @@ from typing import NamedTuple
 from spacy.tokens import Span
 from spacy.training import Example
 
+from ..annotation.alignment import same_tokens
 from ..annotation.entities import annotated_tokens, scored_entities, scored_spans
 from ..annotation.layers import spans_layer
-from ..annotation.relations import RelationKey, aligned_keys, has_relations, stored_relations
+from ..annotation.relations import RelationKey, has_relations, relation_keys, stored_relations
 
 
 class Item(NamedTuple):
@@ -204,13 +205,38 @@ def places_in_gold(example: Example) -> Callable[[Span], tuple[int, int]]:
     return find
 
 
+def extend_to_gold(example: Example) -> Callable[[int, int], tuple[int, int]]:
+    """A function from bounds in the predicted text to those of the gold tokens that they touch, in the gold text.
+
+    Bounds without such tokens become negative.
+    """
+    if example.predicted.text == example.reference.text and same_tokens(example):
+        return lambda start, end: (start, end)
+    touched_by = touched_tokens(example)
+
+    def find(start: int, end: int) -> tuple[int, int]:
+        # Tokens may have been merged since.
+        span = example.predicted.char_span(start, end, alignment_mode="expand")
+        touched = None if span is None else touched_by(span)
+        return (-1 - start, -1 - end) if touched is None else (touched.start_char, touched.end_char)
+
+    return cache(find)
+
+
 def relation_items(example: Example, symmetric: Sequence[str] = ()) -> Sides:
     """Return the gold and predicted relations; none if the gold document has no annotation of relations.
+
+    The arguments of predicted relations are extended to whole gold tokens, like entities.
 
     symmetric: labels that hold in both directions. The earlier argument becomes the head of such a relation.
     """
     if not has_relations(example.reference):
         return [], []
+
+    extend = extend_to_gold(example)
+
+    def extended(key: RelationKey) -> RelationKey:
+        return (*extend(*key[:2]), key[2], *extend(*key[3:5]), key[5], key[6])
 
     def item(key: RelationKey, score: float | None = None) -> Item:
         arguments = [key[:3], key[3:6]]
@@ -219,8 +245,8 @@ def relation_items(example: Example, symmetric: Sequence[str] = ()) -> Sides:
         return Item(key[6], tuple(a[:2] for a in arguments), tuple(a[2] for a in arguments), score)
 
     # Do not use `get_relations`, which raises if tokens were merged after the relations were set.
-    predicted = [item(*row) for row in stored_relations(example.predicted)]
-    return unique(map(item, aligned_keys(example))), unique(predicted)
+    predicted = [item(extended(key), score) for key, score in stored_relations(example.predicted)]
+    return unique(map(item, relation_keys(example.reference))), unique(predicted)
 
 
 def unique(items: Iterable[Item]) -> list[Item]:
