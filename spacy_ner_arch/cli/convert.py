@@ -177,7 +177,10 @@ def convert(
             if not docs:
                 raise ValueError(f"{path}: no sentence was read\n{report.summary()}")
             if DOCUMENT in kept and len(docs) > 1 == len({str(doc.user_data[DOCUMENT]) for doc in docs}):
-                msg.warn(f"{path}: all {len(docs)} docs are of one source document, {docs[0].user_data[DOCUMENT]}")
+                msg.warn(
+                    f"{path}: all {len(docs)} docs are of one source document, {docs[0].user_data[DOCUMENT]}; "
+                    "intervals of scores need several documents"
+                )
             parts = {stem: docs}
             if split:
                 groups = group_sources(docs, split_by, path, report, sentences=not FORMATS[found].has_texts)
