@@ -1,6 +1,7 @@
 """Tests of the format `offsets`: keys, alignment, overlaps, relations, and the text itself."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,34 @@ def test_entities_that_do_not_align_are_shown(tmp_path: Path) -> None:
     # The first ten.
     assert [name for name, _ in rows[start:]].count("") == 10
     assert "\n    " + rows[start + 1][1] + "\n" in report.summary() + "\n"
+
+
+MANY = 6_000  # entities that do not align
+ROWS = [
+    f"{2 * i + k}\t{form}\t_\t_\t_\t_\t_\t_\t_\t{misc}"
+    for i in range(MANY)
+    for k, form, misc in ((1, "Tar", "NE=B-LOC|SpaceAfter=No"), (2, "vik", "_"))
+]
+
+
+@pytest.mark.parametrize(
+    "format, content",
+    [
+        (
+            "offsets",
+            json.dumps({"text": "Tarvik " * MANY, "entities": [[7 * i, 7 * i + 3, "LOC"] for i in range(MANY)]}),
+        ),
+        ("conllu", "\n".join(ROWS)),
+    ],
+)
+def test_many_entities_that_do_not_align_take_linear_time(tmp_path: Path, format: str, content: str) -> None:
+    (tmp_path / "many").write_text(content + "\n\n")
+    report = ReadReport()
+    start = time.process_time()
+    list(read_docs(tmp_path / "many", NLP.vocab, format, report, tokenizer=NLP.tokenizer))
+    # Less than half a second on an idle machine; six seconds or more if each entity reads the whole text.
+    assert time.process_time() - start < 3
+    assert report.notes == {MISALIGNED: MANY}
 
 
 def test_white_space_at_the_ends_is_trimmed_and_counted(tmp_path: Path) -> None:

@@ -253,9 +253,10 @@ def describe_misaligned(eg: Example, span: Span) -> str:
     """Describe a gold span that does not align with the predicted tokens, and the difference if the texts are equal."""
     from ..formats.texts import describe_misalignment
 
-    if eg.predicted.text != eg.reference.text:
+    text = eg.predicted.text
+    if text != eg.reference.text:
         return describe_span(span)
-    return describe_misalignment(eg.predicted, span.start_char, span.end_char, span.label_)
+    return describe_misalignment(eg.predicted, text, span.start_char, span.end_char, span.label_)
 
 
 def with_tokens(docs: Iterable[Doc]) -> list[int]:

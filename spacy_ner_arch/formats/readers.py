@@ -294,7 +294,7 @@ def _count_split(
 def _check_alignment(doc: Doc, tokenized: Doc, sentences: list[Sentence], report: ReadReport) -> None:
     """Count spans or entities, and relations, whose bounds are not token bounds of the text tokenized again."""
     spans: Sequence[Span] = list(doc.spans[SPANS_KEY]) if SPANS_KEY in doc.spans else doc.ents
-    example = Example(tokenized, doc)
+    example, text = Example(tokenized, doc), tokenized.text
     ends = list(accumulate(len(sentence.words) for sentence in sentences))
 
     def note(kind: str, start: int, detail: str) -> None:
@@ -304,7 +304,7 @@ def _check_alignment(doc: Doc, tokenized: Doc, sentences: list[Sentence], report
 
     report.checked[MISALIGNED] += len(spans)
     for span in find_misaligned(example, spans):
-        reason = describe_misalignment(tokenized, span.start_char, span.end_char, span.label_)
+        reason = describe_misalignment(tokenized, text, span.start_char, span.end_char, span.label_)
         note(MISALIGNED, span.start, reason)
     for head, tail, label, _ in get_relations(doc):
         report.checked[MISALIGNED_RELATION] += 1

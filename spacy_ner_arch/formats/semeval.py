@@ -98,13 +98,13 @@ def _split(doc: Doc, borders: set[int]) -> tuple[list[str], list[int], int]:
     """
     words: list[str] = []
     starts: list[int] = []
-    n_splits = 0
+    n_splits, text = 0, doc.text
     for token in doc:
         if not token.is_space:
             end = token.idx + len(token)
             cuts = [token.idx, *sorted(border for border in borders if token.idx < border < end), end]
             n_splits += len(cuts) > 2
-            words += [doc.text[start:stop] for start, stop in pairwise(cuts)]
+            words += [text[start:stop] for start, stop in pairwise(cuts)]
             starts += cuts[:-1]
     return words, starts, n_splits
 

@@ -102,7 +102,7 @@ def make_sentences(
             report.note(Note(line, EMPTY))
             continue
         characters, notes = trim_spans(line, annotation.spans, text)
-        spans, missing, more_notes = _align(doc, characters, align, line)
+        spans, missing, more_notes = _align(doc, text, characters, align, line)
         for start, end in annotation.missing:
             missing.update(token.i for token in _overlapped(doc, start, end))
         report.checked[MISALIGNED] += len(spans)
@@ -126,10 +126,11 @@ def make_sentences(
 
 
 def _align(
-    doc: Doc, entities: list[LabelledSpan | None], align: str, line: Line
+    doc: Doc, text: str, entities: list[LabelledSpan | None], align: str, line: Line
 ) -> tuple[list[LabelledSpan | None], set[int], list[Note]]:
     """Convert spans in characters to spans in tokens, None for those left out.
 
+    text: the text of the Doc, see `describe_misalignment`.
     Returns them, the tokens of all entities that do not align, and a note on each of these.
     """
     spans: list[LabelledSpan | None] = []
@@ -145,7 +146,7 @@ def _align(
         spans.append(None if span is None else (span.start, span.end, label))
         if exact is None:
             missing.update(token.i for token in _overlapped(doc, start, end))
-            reason = describe_misalignment(doc, start, end, label)
+            reason = describe_misalignment(doc, text, start, end, label)
             notes.append(
                 Note(line, MISALIGNED, reason) if span is None else Note(line, MOVED, f"{reason}: {span.text!r}")
             )
@@ -164,15 +165,18 @@ def is_wording(quoted: str, part: str) -> bool:
     return words == own
 
 
-def describe_misalignment(doc: Doc, start: int, end: int, label: str) -> str:
-    """Describe a span of characters, and the tokens inside of which it starts or ends."""
+def describe_misalignment(doc: Doc, text: str, start: int, end: int, label: str) -> str:
+    """Describe a span of characters, and the tokens inside of which it starts or ends.
+
+    text: the text of the Doc. It is an argument because `Doc.text` joins all tokens at each access.
+    """
     reasons = []
     for token in _overlapped(doc, start, end):
         if token.idx < start:
             reasons.append(f"starts inside of the token {token.text!r}")
         if token.idx + len(token) > end:
             reasons.append(f"ends inside of the token {token.text!r}")
-    return f"{quote(doc.text[start:end])} {label} {' and '.join(reasons) or 'has other tokens'}"
+    return f"{quote(text[start:end])} {label} {' and '.join(reasons) or 'has other tokens'}"
 
 
 def split_finder(tokenizer: Callable[[str], Doc]) -> Callable[[str], str]:
