@@ -542,6 +542,31 @@ def test_faults_of_the_command(tmp_path: Path, options: list[str], message: str)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["x"]
 
 
+def test_a_folder_of_brat_appears_when_it_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(content: Any) -> list[str]:
+        if content.number == 2:
+            raise OSError(28, "No space left on device")
+        return []
+
+    (tmp_path / "brat").mkdir()
+    with monkeypatch.context() as context:
+        context.setattr(brat, "_make_lines", fail)
+        with pytest.raises(OSError, match="No space left"):
+            write([NLP("Anna")] * 3, tmp_path / "brat", "brat")
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["brat"]
+    write([NLP("Anna")] * 3, tmp_path / "brat", "brat")
+    names = [f"{i}{ending}" for i in (1, 2, 3) for ending in (".ann", ".txt")]
+    assert sorted(path.name for path in tmp_path.rglob("*.*")) == [*names, "annotation.conf"]
+
+
+def test_tasks_are_kept_if_their_configuration_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "tasks.xml").mkdir()
+    (tmp_path / "tasks.json").write_text("old")
+    with pytest.raises(IsADirectoryError, match=r"tasks\.xml"):
+        write([NLP("Anna")], tmp_path / "tasks.json", "label-studio")
+    assert (tmp_path / "tasks.json").read_text() == "old"
+
+
 def test_the_help_names_all_formats() -> None:
     assert set(WRITERS) <= {word.strip(",.;:()") for word in FORMAT_HELP.split()}
 

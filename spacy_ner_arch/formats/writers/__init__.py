@@ -40,20 +40,18 @@ from .spert import find_spert_losses, write_spert
 class Writer(NamedTuple):
     """A format to write.
 
-    write: function that writes documents to a path.
+    write: function that writes documents to a path and, if the tool has a configuration, the labels to it. After an
+        error, what was there is unchanged.
     content: description of the format, for lists.
     keeps: the layers that the format can represent.
     find_losses: function that yields kind and example of other losses of a document; None if there are none.
-    write_configuration: function that writes the file with the labels for the tool, given the path of the documents;
-        None if there is no such file.
     tells_predictions: whether the format distinguishes predictions from annotation.
     """
 
-    write: Callable[[Path, Sequence[Content]], None]
+    write: Callable[[Path, Sequence[Content], Labels], None]
     content: str
     keeps: frozenset[str]
     find_losses: Callable[[Content], Iterator[tuple[str, str]]] | None = None
-    write_configuration: Callable[[Path, Labels], None] | None = None
     tells_predictions: bool = False
 
 
@@ -64,7 +62,6 @@ WRITERS: dict[str, Writer] = {
         label_studio.write_label_studio,
         "tasks for Label Studio and its configuration",
         TOOL_LAYERS | {SCORES, UNLABELLED, SPACES, FIELDS},
-        write_configuration=label_studio.write_configuration,
         tells_predictions=True,
     ),
     "doccano": Writer(
@@ -81,7 +78,6 @@ WRITERS: dict[str, Writer] = {
         "a folder for brat",
         TOOL_LAYERS | {SCORES, SPACES},
         brat.find_brat_losses,
-        brat.write_configuration,
     ),
     "conll": Writer(
         write_conll,
@@ -168,8 +164,6 @@ def write_docs(
     if annotated and all(annotated):
         # Documents in which a pipeline finds nothing have no probability.
         contents = [content._replace(is_predicted=True) for content in contents]
-    writer.write(path, contents)
-    if writer.write_configuration is not None:
-        known = find_labels(contents).joined(alternative_labels(contents))
-        writer.write_configuration(path, known.joined(labels or Labels()))
+    known = find_labels(contents).joined(alternative_labels(contents))
+    writer.write(path, contents, known.joined(labels or Labels()))
     return sum(content.is_predicted for content in contents)

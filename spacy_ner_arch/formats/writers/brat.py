@@ -1,33 +1,48 @@
 """Write a folder for brat."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, pairwise
 from pathlib import Path
 
-from ..files import write_text
+from ..files import replace_folder
 from .content import Content, Labels, find_labels
 
 LABEL_CHANGED = "changed: labels with characters that brat does not have in labels"
 
 
-def write_brat(path: Path, contents: Sequence[Content]) -> None:
-    """Write a pair of files for each document."""
+def write_brat(path: Path, contents: Sequence[Content], labels: Labels) -> None:
+    """Write a folder with a pair of files for each document, and the configuration, which has the labels.
+
+    The folder appears when it is complete. Raises FileExistsError if it exists and is not empty.
+    """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise FileExistsError(f"{path} exists and is not an empty folder; name a new one")
-    path.mkdir(parents=True, exist_ok=True)
     digits = len(str(len(contents)))
-    for content in contents:
-        stem = path / f"{content.number:0{digits}}"
-        write_text(Path(f"{stem}.ann"), (f"{line}\n" for line in _make_lines(content)))
-        write_text(Path(f"{stem}.txt"), [content.doc.text])
+
+    def write(folder: Path) -> None:
+        folder.mkdir(parents=True)
+        _write(folder / "annotation.conf", _join(_make_configuration(labels)))
+        for content in contents:
+            stem = folder / f"{content.number:0{digits}}"
+            _write(Path(f"{stem}.ann"), _join(_make_lines(content)))
+            _write(Path(f"{stem}.txt"), content.doc.text)
+
+    replace_folder(path, write)
 
 
-def write_configuration(path: Path, labels: Labels) -> None:
-    """Write the configuration of the folder, which has the labels."""
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="")
+
+
+def _join(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _make_configuration(labels: Labels) -> list[str]:
     spans, relations = (dict.fromkeys(map(_make_label, sorted(part))) for part in labels)
     arguments = "Arg1:<ENTITY>, Arg2:<ENTITY>"
     sections = ["[entities]", *spans, "", "[relations]", *(f"{label} {arguments}" for label in relations), ""]
-    write_text(path / "annotation.conf", (f"{line}\n" for line in [*sections, "[events]", "", "[attributes]"]))
+    return [*sections, "[events]", "", "[attributes]"]
 
 
 def find_brat_losses(content: Content) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ from spacy.tokens import Doc, Span
 
 from ..conll import DOCUMENT_MARK
 from ..files import write_text
-from .content import Content
+from .content import Content, Labels
 
 CROSSING = "lost: entities that cross a sentence boundary, which are split there"
 UNREADABLE = (
@@ -23,7 +23,7 @@ UNREADABLE_LABEL = (
 BYTE_ORDER_MARK = "\ufeff"
 
 
-def write_conll(path: Path, contents: Sequence[Content]) -> None:
+def write_conll(path: Path, contents: Sequence[Content], _labels: Labels) -> None:
     """Write tokens with IOB2 tags: tabs between columns, an empty line after each sentence."""
     write_text(path, chain.from_iterable(_make_lines(content) for content in contents))
 

@@ -1,14 +1,14 @@
 """Write tasks for Label Studio."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
-from ..files import write_text
+from ..files import complete_files
 from ..label_studio_tasks import MIN_KEYS
 from .content import Content, Labels
-from .objects import with_score, write_list
+from .objects import make_list, with_score
 
 # Ending of the file of the configuration.
 CONFIGURATION = ".xml"
@@ -35,18 +35,25 @@ def make_task(content: Content) -> dict[str, Any]:
     return {**task, "annotations": [{"result": results}] if content.is_labelled else []}
 
 
-def write_label_studio(path: Path, contents: Sequence[Content]) -> None:
-    """Write the tasks. Raises ValueError if their file is where the configuration goes."""
-    if path == path.with_suffix(CONFIGURATION):
+def write_label_studio(path: Path, contents: Sequence[Content], labels: Labels) -> None:
+    """Write the tasks and, beside them, the labelling configuration of the project that opens them.
+
+    After an error, existing files are unchanged. Raises ValueError if the tasks are where the configuration goes.
+    """
+    configuration = path.with_suffix(CONFIGURATION)
+    if path == configuration:
         raise ValueError(f"{path} is where the configuration goes: name the tasks {path.with_suffix('.json')}")
-    write_list(make_task, path, contents)
+    pieces = {configuration: _make_configuration(labels), path: make_list(make_task, contents)}
+    with complete_files() as temporary:
+        for target, texts in pieces.items():
+            with temporary(target).open("w", encoding="utf-8", newline="") as file:
+                file.writelines(texts)
 
 
-def write_configuration(path: Path, labels: Labels) -> None:
-    """Write the labelling configuration of the project that opens the tasks, beside them."""
+def _make_configuration(labels: Labels) -> Iterator[str]:
     lines = ["<View>", "  <Relations>"]
     lines += [f"    <Relation value={quoteattr(label)}/>" for label in sorted(labels.relations)]
     lines += ["  </Relations>", '  <Labels name="label" toName="text">']
     lines += [f"    <Label value={quoteattr(label)}/>" for label in sorted(labels.spans)]
     lines += ["  </Labels>", '  <Text name="text" value="$text"/>', "</View>"]
-    write_text(path.with_suffix(CONFIGURATION), (f"{line}\n" for line in lines))
+    yield from (f"{line}\n" for line in lines)

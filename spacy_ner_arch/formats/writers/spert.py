@@ -4,14 +4,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..files import write_text
 from ..texts import EMPTY
-from .content import Content
-from .objects import write_list
+from .content import Content, Labels
+from .objects import make_list
 
 
-def write_spert(path: Path, contents: Sequence[Content]) -> None:
+def write_spert(path: Path, contents: Sequence[Content], _labels: Labels) -> None:
     """Write a JSON list of the documents that have tokens, which an object must have."""
-    write_list(make_object, path, [content for content in contents if len(content.doc)])
+    write_text(path, make_list(make_object, [content for content in contents if len(content.doc)]))
 
 
 def find_spert_losses(content: Content) -> Iterator[tuple[str, str]]:
