@@ -679,11 +679,15 @@ def test_files_of_several_annotators_and_ids_that_clash_in_doccano(tmp_path: Pat
         {"id": 1, "text": "Anna left.", "label": [[0, 4, "PER"]]},
         {"id": 1, "text": "Anna left.", "label": []},
         {"id": 1, "text": "Moss left.", "label": [[0, 4, "PER"]]},
+        {"id": 1, "text": "Moss left.", "label": []},
     ]
     path = write(tmp_path, *lines, name="a.jsonl", as_list=False)
     docs, report = read(path)
-    assert [doc.text for doc in docs] == ["Anna left.", "Moss left."]
-    assert report.notes == {annotators.NOT_SEEN: 1, annotators.CLASH: 1}
+    assert [(doc.text, named(doc.ents)) for doc in docs] == [
+        ("Anna left.", [("Anna", "PER")]),
+        ("Moss left.", [("Moss", "PER")]),
+    ]
+    assert report.notes == {annotators.NOT_SEEN: 2, annotators.CLASH: 1}
     assert report.examples[annotators.CLASH] == [f"{path}:3: 1, first at {path}:1"]
 
 

@@ -46,13 +46,14 @@ def choose_annotators(
     Yields the annotations in the order in which the texts first occur. Counts annotations that are left out.
     Raises ValueError if no annotator has the name.
     """
-    groups: defaultdict[Hashable, list[TextAnnotation]] = defaultdict(list)
+    groups: defaultdict[tuple[Hashable, str], list[TextAnnotation]] = defaultdict(list)
+    firsts: dict[Hashable, TextAnnotation] = {}
     for annotation in annotations:
         key = object() if annotation.key is None else annotation.key
-        if key in groups and groups[key][0].text != annotation.text:
-            report.note(Note(annotation.line, CLASH, f"{short_repr(key)}, first at {groups[key][0].line.place}"))
-            key = object()
-        groups[key].append(annotation)
+        first = firsts.setdefault(key, annotation)
+        if first.text != annotation.text and (key, annotation.text) not in groups:
+            report.note(Note(annotation.line, CLASH, f"{short_repr(key)}, first at {first.line.place}"))
+        groups[key, annotation.text].append(annotation)
     names = {annotation.annotator for group in groups.values() for annotation in group}
     if choice not in ANNOTATORS and choice not in names:
         known = ", ".join(sorted(filter(None, names))) or "none is named"
