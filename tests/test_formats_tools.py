@@ -1789,6 +1789,11 @@ def test_labels_of_tags_are_trimmed_and_renamed(tmp_path: Path) -> None:
     [doc], report = read(path, rename={"PERSON": "PER"})
     assert named(doc.ents) == [("Anna Brandt", "PER")] and report.notes == {TRIMMED_LABEL: 1}
     assert report.renamed == {"PERSON": 1} and report.entities == {"PER": 1}
+    (tmp_path / "a.conllu").write_text(
+        "1\tAnna\t_\t_\t_\t_\t_\t_\t_\tNE=B-PER|A=1\n2\tBrandt\t_\t_\t_\t_\t_\t_\t_\tNE=I-PER |A=1\n\n"
+    )
+    [doc], report = read(tmp_path / "a.conllu")
+    assert named(doc.ents) == [("Anna Brandt", "PER")] and report.notes == {TRIMMED_LABEL: 1}
     with pytest.raises(FormatError, match="'B- ' is not an entity tag"):
         read(write(tmp_path, {"tokens": ["Anna"], "ner_tags": ["B- "]}))
 

@@ -6,6 +6,7 @@ spaces.
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,8 +15,8 @@ from spacy.parts_of_speech import IDS as UPOS_IDS
 from .counts import Note, ReadReport
 from .lines import BLANKS, Line, read_blocks
 from .sentence import Sentence
-from .source_tags import OUTSIDE_TAG, Tag, decode_with_repairs, parse_tag, tag_remedy
-from .spans import trim_spans
+from .source_tags import OUTSIDE_TAG, Tag, parse_tag, tag_remedy
+from .spans import make_tagged_sentence
 
 WIDTH = 10
 ID, FORM, LEMMA, UPOS, XPOS, HEAD, DEPREL, MISC = 0, 1, 2, 3, 4, 6, 7, 9
@@ -110,15 +111,12 @@ def _parse_sentence(lines: Sequence[Line], misc_key: str) -> tuple[Sentence, lis
     words, ranges, empty_nodes = _read_rows(lines)
     spaces, respelled = _read_spaces(words, ranges)
     tags, notes = _read_tags(words, ranges, misc_key)
-    decoded = decode_with_repairs(tags, "IOB2")
     forms = [word.cells[FORM] for word in words]
-    spans, trimmed = trim_spans(lines[0], decoded.spans, forms)
+    sentence, more_notes = make_tagged_sentence([word.line for word in words], forms, tags, "IOB2")
     heads = _read_heads(words)
-    sentence = Sentence(
-        words=forms,
+    sentence = replace(
+        sentence,
         spaces=spaces,
-        spans=list(filter(None, spans)),
-        missing=decoded.missing,
         heads=heads,
         deps=None if heads is None else [_read_relation(word) for word in words],
         pos=_layer([_read_upos(word) for word in words]),
@@ -127,8 +125,7 @@ def _parse_sentence(lines: Sequence[Line], misc_key: str) -> tuple[Sentence, lis
         lemmas=_layer([word.cells[LEMMA] if word.cells[FORM] == ABSENT else word.value(LEMMA) for word in words]),
         line=lines[0],
     )
-    notes += trimmed
-    notes += [Note(words[i].line, kind) for i, kind in decoded.repairs]
+    notes += more_notes
     notes += [Note(row.line, RESPELLED) for row in respelled]
     for row in empty_nodes:
         notes.append(Note(row.line, EMPTY_NODE))
