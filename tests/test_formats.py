@@ -6,6 +6,7 @@ import json
 import lzma
 import pickle
 import re
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from spacy_ner_arch.formats.conllu import (
     read_conllu,
 )
 from spacy_ner_arch.formats.counts import MISALIGNED, MISALIGNED_RELATION, SKIPPED
+from spacy_ner_arch.formats.json_files import read_list
 from spacy_ner_arch.formats.json_spans import read_spans, read_spert
 from spacy_ner_arch.formats.lines import FormatError
 from spacy_ner_arch.formats.packing import docs_with_user_data
@@ -742,8 +744,15 @@ def test_spert(tmp_path: Path) -> None:
         (b"[" * 200_000 + b"]" * 200_000, 1, "not a JSON list"),
         (b'{"tokens": ["a"]}', 1, "not a JSON list"),
         (b'[\n"M\xf6ss"]', 2, "not UTF-8"),
+        (b"[{}\n{}]", 2, "not a JSON list: Expecting ',' delimiter"),
+        (b"[{},\n,{}]", 2, "not a JSON list: Expecting value"),
+        (b"[{},{}\n", 2, "not a JSON list: Expecting ',' delimiter"),
+        (b"[{},{}]\n]", 2, "not a JSON list: Extra data"),
     ],
-    ids=["syntax", "JSON lines", "empty", "long number", "deep", "object", "not UTF-8"],
+    ids=[
+        *("syntax", "JSON lines", "empty", "long number", "deep", "object", "not UTF-8"),
+        *("no comma", "two commas", "not closed", "more"),
+    ],
 )
 def test_spert_file_that_is_not_a_list(
     tmp_path: Path, content: bytes, line_number: int, reason: str, on_error: str
@@ -751,6 +760,17 @@ def test_spert_file_that_is_not_a_list(
     with pytest.raises(FormatError, match=reason) as caught:
         read(read_spert, tmp_path / "bad.json", content, on_error=on_error)
     assert caught.value.line_number == line_number
+
+
+def test_a_list_is_found_without_the_values_of_all_items(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([{"spans": [[i, i + 1] for i in range(1_000, 1_050)]}] * 4_000))
+    tracemalloc.start()
+    n_items = sum(1 for _ in read_list(path, ""))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # Bytes and text of the file at the same time; the values of all items take 10 times the file.
+    assert n_items == 4_000 and peak < 3 * path.stat().st_size
 
 
 # semeval

@@ -12,8 +12,7 @@ from typing import Any
 from .lines import BLANKS, FormatError, Line, read_lines, remedy_of_encoding
 
 DECODER = json.JSONDecoder()
-# Characters before an item of a JSON list.
-BEFORE_ITEM = " \t\r\n,"
+WHITE_SPACE = re.compile(r"[ \t\r\n]*")
 # The start of a line with a list that is one value: [text, annotation].
 PAIR = re.compile(r'[ \t]*\[[ \t]*"')
 
@@ -48,25 +47,29 @@ def read_items(path: str | Path, remedy: str) -> Iterator[Line]:
 
 def read_list(path: Path, remedy: str) -> Iterator[Line]:
     """Yield the items of the JSON list in a file, each with the number of the line on which it starts."""
-    content = path.read_bytes().removeprefix(BOM_UTF8)
-    text = _read_text(path)
-
-    def fail(number: int, reason: str, remedy: str) -> FormatError:
-        return FormatError(path, number, text.split("\n")[number - 1], reason, remedy)
-
+    text = _check_text(path)
     try:
-        content.decode("utf-8")
         bounds = _find_items(text)
-    except UnicodeDecodeError as error:
-        number = content.count(b"\n", 0, error.start) + 1
-        raise fail(number, "the line is not UTF-8", remedy_of_encoding(content)) from error
     except (ValueError, RecursionError) as error:
         # Only errors of JSON syntax have a line number.
-        raise fail(getattr(error, "lineno", 1), f"the file is not a JSON list: {error}", remedy) from error
+        number = getattr(error, "lineno", 1)
+        reason = f"the file is not a JSON list: {error}"
+        raise FormatError(path, number, text.split("\n")[number - 1], reason, remedy) from error
     number = 1
     for i, (start, end) in enumerate(bounds):
         number += text.count("\n", bounds[i - 1][0] if i else 0, start)
         yield Line(path, number, text[start:end], part=f"object {i + 1}")
+
+
+def _check_text(path: Path) -> str:
+    """The text of a file. Raises FormatError if it is not UTF-8."""
+    content = path.read_bytes().removeprefix(BOM_UTF8)
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        line = _read_text(path).split("\n")[number - 1]
+        raise FormatError(path, number, line, "the line is not UTF-8", remedy_of_encoding(content)) from error
 
 
 def _read_text(path: Path) -> str:
@@ -82,16 +85,32 @@ def _is_json(text: str) -> bool:
 
 
 def _find_items(text: str) -> list[tuple[int, int]]:
-    """Start and end of each item in the text of a JSON list. Raise ValueError if it is none."""
-    items = json.loads(text)
-    if not isinstance(items, list):
-        raise ValueError(f"it is {short_repr(items)}")
-    bounds = []
-    start = text.index("[") + 1
-    for _ in items:
-        while text[start] in BEFORE_ITEM:
-            start += 1
-        _, end = DECODER.raw_decode(text, start)
-        bounds.append((start, end))
-        start = end
+    """Start and end of each item in the text of a JSON list. Raise ValueError if it is none.
+
+    The items are parsed one by one, since the values of a large list take several times the memory of its text.
+    """
+    place = _skip(text, 0)
+    if not text.startswith("[", place):
+        raise ValueError(f"it is {short_repr(json.loads(text))}")
+    place = _skip(text, place + 1)
+    bounds: list[tuple[int, int]] = []
+    is_closed = text.startswith("]", place)
+    while not is_closed:
+        _, end = DECODER.raw_decode(text, place)
+        bounds.append((place, end))
+        place = _skip(text, end)
+        is_closed = text.startswith("]", place)
+        if not is_closed:
+            if not text.startswith(",", place):
+                raise json.JSONDecodeError("Expecting ',' delimiter", text, place)
+            place = _skip(text, place + 1)
+    place = _skip(text, place + 1)
+    if place < len(text):
+        raise json.JSONDecodeError("Extra data", text, place)
     return bounds
+
+
+def _skip(text: str, place: int) -> int:
+    """The place behind white space."""
+    match = WHITE_SPACE.match(text, place)
+    return place if match is None else match.end()
