@@ -23,6 +23,7 @@ from spacy_ner_arch.formats import (
     corpora,
     detect_format,
     label_studio,
+    offsets,
     read_docs,
     spacy_json,
     texts,
@@ -1428,6 +1429,9 @@ def test_columns_with_the_tag_first(tmp_path: Path) -> None:
 # spaCy
 
 
+ROOT = {"start": 0, "end": 4, "head": 0, "dep": "ROOT"}
+
+
 def spacy_doc() -> Doc:
     nlp = spacy.blank("en")
     doc = nlp(TEXT + "  He sang.")
@@ -1624,6 +1628,24 @@ def test_corpora(tmp_path: Path, format: str, item: dict[str, Any]) -> None:
         assert format == "gliner" or [sent.start for sent in doc.sents] == [0, 4]
     assert relations_of(docs[0]) == RELATION and not has_relations(docs[1])
     assert not report.notes and report.sentences == (2 if format == "gliner" else 4)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "record"),
+    [
+        (corpora, "TokenAnnotation", {"tokenized_text": WORDS, "ner": []}),
+        (spacy_json, "_find_heads", {"text": "Anna", "ents": [], "tokens": [ROOT]}),
+        (offsets, "check_bounds", {"text": "Anna", "entities": [[0, 4, "PER"]]}),
+    ],
+)
+def test_a_record_is_converted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, record: dict[str, Any]
+) -> None:
+    calls = []
+    function = getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *args, **options: (calls.append(args), function(*args, **options))[1])
+    [_], _ = read(write(tmp_path, record))
+    assert len(calls) == 1
 
 
 def test_relations_of_entities_with_several_mentions(tmp_path: Path) -> None:

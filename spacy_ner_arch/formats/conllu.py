@@ -258,13 +258,14 @@ def find_tree_fault(heads: Sequence[int]) -> tuple[int, str] | None:
         return roots[1], f"the tree has {len(roots)} roots, the words {_numbers(roots)}"
     reaches_root: set[int] = set()
     for i in range(len(heads)):
-        path = [i]
+        path, on_path = [i], {i}
         # Every head is in range, so the path ends at the root, at a word that reaches it, or in a cycle.
         while path[-1] not in reaches_root and heads[path[-1]] > 0:
             head = heads[path[-1]] - 1
-            if head in path:
+            if head in on_path:
                 return head, f"the tree has a cycle, the words {_numbers(sorted(path[path.index(head) :]))}"
             path.append(head)
+            on_path.add(head)
         reaches_root.update(path)
     return None
 

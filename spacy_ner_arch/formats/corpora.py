@@ -5,7 +5,7 @@ from itertools import accumulate, product
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, Field, StrictInt, StrictStr, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, StrictInt, StrictStr, model_validator
 
 from ..annotation.tags import LabelledSpan
 from .counts import Note, ReadReport
@@ -46,19 +46,20 @@ class TokenAnnotation(NamedTuple):
 
 
 class CorpusRecord(Source):
-    """A text of a corpus."""
+    """A text of a corpus. Validation sets its annotation."""
 
     remedy: ClassVar[str]
+    _annotation: TokenAnnotation = PrivateAttr()
 
-    def annotation(self) -> TokenAnnotation:
+    def convert(self) -> TokenAnnotation:
         """Convert the record. Raises ValueError if its parts do not fit together."""
         raise NotImplementedError
 
     @model_validator(mode="after")
     def check_annotation(self) -> "CorpusRecord":
-        """Check the spans against the text, and the relations against the spans."""
-        annotation = self.annotation()
-        check_bounds(annotation.spans, annotation.relations, len(annotation.words))
+        """Convert the record. Check the spans against the text, and the relations against the spans."""
+        self._annotation = self.convert()
+        check_bounds(self._annotation.spans, self._annotation.relations, len(self._annotation.words))
         return self
 
 
@@ -76,7 +77,7 @@ def read_corpus(
     """
     items = read_items(path, record_type.remedy)
     for line, record in read_records(items, record_type, record_type.remedy, report, on_error):
-        annotation = record.annotation()
+        annotation = record._annotation
         words = annotation.words
         if not words:
             report.note(Note(line, EMPTY))
@@ -106,7 +107,7 @@ class GlinerRecord(CorpusRecord):
     ner: list[Entity]
     relations: list[Triple] | None = None
 
-    def annotation(self) -> TokenAnnotation:
+    def convert(self) -> TokenAnnotation:
         spans = [(start, end + 1, label) for start, end, label in self.ner]
         return TokenAnnotation([self.tokenized_text], spans, self.relations, has_bounds=False)
 
@@ -129,7 +130,7 @@ class DygieRecord(CorpusRecord):
         | None
     ) = None
 
-    def annotation(self) -> TokenAnnotation:
+    def convert(self) -> TokenAnnotation:
         for name, parts in (("ner", self.ner), ("relations", self.relations)):
             if parts is not None and len(parts) != len(self.sentences):
                 raise ValueError(f"{name} has {len(parts)} lists for {len(self.sentences)} sentences")
@@ -174,7 +175,7 @@ class DocredRecord(CorpusRecord):
     vertexSet: list[list[Mention]]
     labels: list[EntityRelation] | None = None
 
-    def annotation(self) -> TokenAnnotation:
+    def convert(self) -> TokenAnnotation:
         starts = list(accumulate(map(len, self.sents), initial=0))
         spans: list[LabelledSpan] = []
         members: list[range] = []
@@ -214,7 +215,7 @@ class TacredRecord(CorpusRecord):
     obj_type: Label
     relation: Label
 
-    def annotation(self) -> TokenAnnotation:
+    def convert(self) -> TokenAnnotation:
         spans = [
             (self.subj_start, self.subj_end + 1, self.subj_type),
             (self.obj_start, self.obj_end + 1, self.obj_type),

@@ -1,11 +1,22 @@
 """Formats of spaCy as JSON: `spacy-json` (`Doc.to_json`) and `spacy-v2-json` (the training format of spaCy 2)."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
 
 from ..annotation.tags import LabelledSpan
 from .conllu import UPOS_IDS, find_tree_fault
@@ -87,7 +98,7 @@ class Groups(BaseModel):
 
 
 class DocRecord(Source):
-    """A document of spaCy."""
+    """A document of spaCy. Validation sets the sentence of a document with tokens."""
 
     remedy: ClassVar = (
         'write doc.to_json(underscore=["relations_json"]) of each document; for texts without "tokens", use the format '
@@ -101,18 +112,19 @@ class DocRecord(Source):
     unannotated: list[Bounds] = []
     has_unknown_spaces: StrictBool = False
     extensions: Extensions = Field(Extensions(), validation_alias="_")
+    _sentence: Sentence = PrivateAttr()
 
     @model_validator(mode="after")
     def check_sentence(self) -> "DocRecord":
         """Check that all parts fit together."""
         if self.tokens:
-            self.sentence(None)
+            self._sentence = self.convert()
         elif self.text:
             raise ValueError("the text has no tokens; the format offsets makes them")
         return self
 
-    def sentence(self, line: Line | None) -> Sentence:
-        """The annotation. Raises ValueError for bounds that do not match tokens."""
+    def convert(self) -> Sentence:
+        """The annotation, without its line. Raises ValueError for bounds that do not match tokens."""
         ends = [token.end for token in self.tokens]
         for (start, end), token in zip(pairwise([0, *ends]), self.tokens, strict=True):
             gap = self.text[start : token.start]
@@ -157,7 +169,6 @@ class DocRecord(Source):
             nested=None if group is None else list(dict.fromkeys(group)),
             relations=None if relations is None else list(dict.fromkeys(relations)),
             starts=starts,
-            line=line,
             **layers,
         )
 
@@ -192,7 +203,7 @@ def read_spacy_json(path: str | Path, report: ReadReport, *, on_error: str = "ra
         if not record.tokens:
             report.note(Note(line, EMPTY))
             continue
-        sentence = record.sentence(line)
+        sentence = replace(record._sentence, line=line)
         notes = [Note(line, OTHER_GROUPS, name) for name in record.spans.model_extra or ()]
         if any(token.morph for token in record.tokens):
             notes.append(Note(line, MORPH))
