@@ -1103,6 +1103,15 @@ def test_a_folder_of_brat_with_a_link_to_another_folder(tmp_path: Path) -> None:
     assert named(doc.ents) == [("Anna", "PER")]
 
 
+@pytest.mark.parametrize("items", ["", "T1\tLOC 10 16\tTarvik\n", "T1\tLOC 11 17\tTarvik\nT2\tPER 0 5\t\ufeffAnna\n"])
+def test_a_byte_order_mark_of_brat_is_in_no_token(tmp_path: Path, items: str) -> None:
+    (tmp_path / "a.txt").write_text("\ufeffAnna left Tarvik", encoding="utf-8")
+    (tmp_path / "a.ann").write_text(items, encoding="utf-8")
+    [doc], _ = read(tmp_path / "a.txt")
+    assert doc.text == "Anna left Tarvik"
+    assert named(doc.ents) == [("Anna", "PER")] * ("T2" in items) + [("Tarvik", "LOC")] * bool(items)
+
+
 def test_brat_with_text_whose_line_ends_were_changed(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"Anna\r\nleft\r\nTarvik")
     (tmp_path / "a.ann").write_bytes(b"T1\tLOC 10 16\tTarvik\r\n")

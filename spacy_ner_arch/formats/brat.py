@@ -40,6 +40,7 @@ OTHERS = {
     "#": "left out: notes of annotators",
     "*": "left out: equivalences",
 }
+BYTE_ORDER_MARK = "\ufeff"
 ENTITY = re.compile(r"(T\S+)\t(\S+) (\d+ \d+(?:;\d+ \d+)*)\t(.*)", re.DOTALL)
 RELATION = re.compile(r"(R\S+)\t(\S+) ([^\s:]+):(\S+) ([^\s:]+):(\S+)\s*")
 
@@ -116,12 +117,16 @@ def _read_document(text_path: Path, annotation_path: Path) -> tuple[TextAnnotati
         fault = _find_fault(entity, text)
         if fault is not None:
             raise entity.line.error(fault, REMEDY)
+    # No token gets the byte order mark, also where the offsets count it.
+    shift = int(text.startswith(BYTE_ORDER_MARK))
+    text = text[shift:]
     notes = [Note(line, OTHERS[line.text[0]]) for line in items.others]
     if not any(items):
         notes.append(Note(start, NO_ENTITY))
     spans: list[LabelledSpan | None] = []
     missing: list[tuple[int, int]] = []
-    for line, label, parts, quoted in items.entities.values():
+    for line, label, given, quoted in items.entities.values():
+        parts = [(max(start - shift, 0), end - shift) for start, end in given]
         bounds = _join(parts, text)
         spans.append(None if bounds is None else (*bounds, label))
         if bounds is None:
@@ -202,7 +207,8 @@ def _read_relation(line: Line) -> tuple[Line, str, str, str]:
 def _read_text(path: Path, start: Line, entities: list[Entity]) -> str:
     """Read the text so that the offsets of the entities match the text that they quote.
 
-    Tools differ in whether a byte order mark and the CR of a line end count.
+    Tools differ in whether a byte order mark and the CR of a line end count. The text has the mark if the offsets
+    count it, or if there are no entities.
     """
     try:
         content = path.read_bytes().decode("utf-8")
@@ -212,7 +218,7 @@ def _read_text(path: Path, start: Line, entities: list[Entity]) -> str:
         number = path.read_bytes().count(b"\n", 0, error.start) + 1
         raise FormatError(path, number, "", "the line is not UTF-8", "convert the file to UTF-8") from error
     forms = [content, content.replace("\r\n", "\n")]
-    forms += [form.removeprefix("\ufeff") for form in forms]
+    forms += [form.removeprefix(BYTE_ORDER_MARK) for form in forms]
     faults = [[fault for entity in entities if (fault := _find_fault(entity, form))] for form in forms]
     return forms[min(range(len(forms)), key=lambda i: len(faults[i]))]
 
