@@ -5,7 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spacy.cli._util import import_code
 from typer import Argument, Option
@@ -17,9 +17,6 @@ from .convert_split import group_sources, split_parts, warn_of_groups
 from .convert_tokenizers import load_tokenizer, make_language
 from .messages import fail, printable
 from .options import CODE, split_names
-
-if TYPE_CHECKING:
-    pass
 
 AUTO = "auto"
 # Number of documents after which a line shows the progress if there is no terminal.
