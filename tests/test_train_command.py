@@ -626,6 +626,25 @@ def test_a_folder_is_replaced_at_once(tmp_path, monkeypatch, can_exchange):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_a_folder_gets_its_name_back_if_the_new_one_cannot_have_it(tmp_path, monkeypatch):
+    """As on Windows, while another process has a file of the new folder open."""
+    monkeypatch.setattr("spacy_ner_arch.formats.files.exchange", lambda first, second: False)
+    path = tmp_path / "x"
+    path.mkdir()
+    (path / "a").write_text("old")
+    rename = os.rename
+
+    def fail_for_new(source, target):
+        if str(source).endswith(".tmp"):
+            raise PermissionError(13, "open in another process")
+        rename(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(PermissionError, match="open in another process"):
+        patch.setattr(os, "rename", fail_for_new)
+        replace_folder(path, lambda folder: folder.mkdir())
+    assert (path / "a").read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("can_exchange", [True, False])
 def test_replacing_a_folder_touches_no_other_folder(tmp_path, monkeypatch, can_exchange):
     """Only the folders that killed processes left of this one are removed."""

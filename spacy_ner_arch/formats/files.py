@@ -183,7 +183,11 @@ def replace_folder(path: Path, write: Callable[[Path], Any]) -> None:
         elif not exchange(part, path):
             # On other systems, a kill between these two renames can leave only the old folder under its other name.
             os.rename(path, old)
-            os.rename(part, path)
+            try:
+                os.rename(part, path)
+            except OSError:
+                os.rename(old, path)
+                raise
         _remove_hidden(path, OLD)
         sync_path(path.parent)
     finally:
