@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ from spacy_ner_arch.cli.pipelines import check_corpora, check_word_vectors
 from spacy_ner_arch.cli.presets import find_cell
 from spacy_ner_arch.evaluation.score_tables import entity_table
 from spacy_ner_arch.formats import find_docbins
-from spacy_ner_arch.formats.files import write_text
+from spacy_ner_arch.formats.files import complete_files, write_text
 
 COLUMNS = "-DOCSTART- -X- O\n\nAnna NN B-PER\nBrandt NN I-PER\nslept VB O\n\nin IN O\nTarvik NN B-LOC\n\n"
 
@@ -123,6 +124,36 @@ def test_a_link_stays_a_link(tmp_path):
     write_text(tmp_path / "link", ["new"])
     assert (tmp_path / "link").is_symlink() and (tmp_path / "far").read_text() == "new"
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_all_files_are_replaced_or_none(tmp_path, monkeypatch, has_links):
+    """Else, a new train.spacy would be beside an old dev.spacy, and both could have the same texts."""
+    replace = os.replace
+
+    def fail_for_last(source, target):
+        if target.name == "c":
+            raise PermissionError(13, "open in another process")
+        replace(source, target)
+
+    def write():
+        with complete_files() as temporary:
+            for name in "abc":
+                temporary(tmp_path / name).write_text("new")
+
+    def found():
+        return {path.name: path.read_text() for path in tmp_path.iterdir()}
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", Mock(side_effect=OSError("not supported")))
+    for name in "ac":
+        (tmp_path / name).write_text("old")
+    with monkeypatch.context() as patch, pytest.raises(PermissionError, match="open in another process"):
+        patch.setattr(os, "replace", fail_for_last)
+        write()
+    assert found() == {"a": "old", "c": "old"}
+    write()
+    assert found() == dict.fromkeys("abc", "new")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")

@@ -32,19 +32,20 @@ AT_FDCWD, RENAME_EXCHANGE = -100, 2
 def complete_files() -> Iterator[Callable[[Path], Path]]:
     """Within the context, write each file to the temporary path that the given function names for it.
 
-    All files appear at the end of the context. After an error, existing files are unchanged. Missing folders are
-    created. Links are kept, and their targets are replaced. Pipes and devices are written in place. Raises OSError if a
-    file cannot be replaced.
+    All files appear at the end of the context. After an error, existing files are unchanged; if the process is killed
+    while the files appear, some can be new and others old. Missing folders are created. Links are kept, and their
+    targets are replaced. Pipes and devices are written in place. Raises OSError if a file cannot be replaced.
     """
     unfinished: dict[Path, Path] = {}
+    copies: dict[Path, Path] = {}
+    replaced: set[Path] = set()
 
     def temporary(path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not path.is_file() and not path.is_dir():
             return path
         path = path.resolve()
-        # Replacing a file is atomic only within a file system. Files of `tempfile` are not readable for other users.
-        part = path.with_name(f".{uuid.uuid4().hex}{TEMPORARY}")
+        part = hidden_name(path)
         unfinished[part] = path
         return part
 
@@ -55,11 +56,36 @@ def complete_files() -> Iterator[Callable[[Path], Path]]:
                 raise IsADirectoryError(errno.EISDIR, "there is a folder in the place of the file", str(path))
         for part in unfinished:
             sync_path(part)
+        for path in {*unfinished.values()} if len(unfinished) > 1 else ():
+            if path.exists():
+                copies[path] = hidden_name(path)
+                link_or_copy(path, copies[path])
         for part, path in unfinished.items():
             os.replace(part, path)
+            replaced.add(path)
+    except BaseException:
+        for path in replaced:
+            os.replace(copies[path], path) if path in copies else path.unlink()
+        raise
     finally:
-        for part in unfinished:
+        for part in (*unfinished, *copies.values()):
             part.unlink(missing_ok=True)
+
+
+def hidden_name(path: Path) -> Path:
+    """A new path for a temporary file beside a file: replacing a file is atomic only within a file system.
+
+    Files of `tempfile` are not readable for other users.
+    """
+    return path.with_name(f".{uuid.uuid4().hex}{TEMPORARY}")
+
+
+def link_or_copy(path: Path, copy: Path) -> None:
+    """Give a file a second name, or copy it where the file system has no hard links."""
+    try:
+        os.link(path, copy)
+    except OSError:
+        shutil.copy2(path, copy)
 
 
 def find_files(folder: Path, pattern: str = "*") -> list[Path]:
