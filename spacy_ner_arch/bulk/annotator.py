@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from spacy.language import Language
-from spacy.tokens import Doc
+from spacy.tokens import Doc, SpanGroup
 from spacy.util import import_file, load_model
 
 from ..annotation.relations import set_relations
@@ -140,7 +140,7 @@ class Annotator:
         ids = Counter[str]()
         removed = Counter[str]()
 
-        def documents() -> Iterator[tuple[Doc, tuple[Record, set[Place]]]]:
+        def documents() -> Iterator[tuple[Doc, tuple[Record, set[Place], list[SpanGroup]]]]:
             for position, raw in enumerate(shard.raws):
                 try:
                     if position in failing:
@@ -148,15 +148,15 @@ class Annotator:
                     doc, record = self._read(raw, output)
                     before = self._clear(doc) if isinstance(raw.value, bytes) else set()
                     removed.update(self.source.prepare(doc))
-                    yield doc, (record, before)
+                    yield doc, (record, before, [*doc.spans.values()])
                 except FormatError as error:
                     rejects.append(reject(raw.line, error))
 
         stream = self.source.predict(documents(), self.job.batch_size or self.nlp.batch_size)
-        for doc, (record, before) in stream:
+        for doc, (record, before, groups) in stream:
             remove_stale_relations(doc, before)
             output.add(doc, record)
-            counts.update(self.source.counts(doc))
+            counts.update(self.source.counts(doc, groups))
             counts["documents"] += 1
             if record.get("id") is not None:
                 ids[repr(record["id"])] += 1

@@ -1,10 +1,10 @@
 """Predictions of a pipeline: for `ner-arch annotate` without --soft."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from spacy.language import Language
-from spacy.tokens import Doc
+from spacy.tokens import Doc, SpanGroup
 
 from ..annotation.relations import stored_relations
 from .documents import find_layers, finds_relations_only, predict_in_zones
@@ -35,14 +35,19 @@ class Predictor:
         """See `documents.predict_in_zones`."""
         return predict_in_zones(self.nlp, records, batch_size)
 
-    def counts(self, doc: Doc) -> dict[str, int]:
-        """Number of entities, spans and relations of a document."""
+    def counts(self, doc: Doc, given: Sequence[SpanGroup] = ()) -> dict[str, int]:
+        """Number of entities, spans and relations of a document.
+
+        given: the groups of spans before the prediction, which do not count as spans. A component that sets a group
+            replaces it.
+        """
+        groups = doc.spans.values()
         found = {
             "entities": len(doc.ents),
-            "spans": sum(map(len, doc.spans.values())),
+            "spans": sum(len(group) for group in groups if not any(group is other for other in given)),
             "relations": len(stored_relations(doc)),
+            GIVEN: len(doc.ents) + sum(map(len, groups)),
         }
-        found[GIVEN] = found["entities"] + found["spans"]
         return {name: found[name] for name in self.counted}
 
 

@@ -1,10 +1,10 @@
 """Write a teacher's chains instead of its predictions: for `ner-arch annotate --soft`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from spacy.language import Language
-from spacy.tokens import Doc
+from spacy.tokens import Doc, SpanGroup
 from spacy.util import minibatch
 
 from ..annotation.layers import assigning, find_pipe
@@ -73,6 +73,6 @@ class Teacher:
                         cleaner(doc)
                 yield from batch
 
-    def counts(self, doc: Doc) -> dict[str, int]:
-        """Number of chains and gold entities of a document."""
+    def counts(self, doc: Doc, given: Sequence[SpanGroup] = ()) -> dict[str, int]:
+        """Number of chains and gold entities of a document. given: not used, see `predictor.Predictor`."""
         return {"chains": 1, "gold_entities": len(doc.ents)}
