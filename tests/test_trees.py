@@ -1,15 +1,20 @@
 """The Syn-LSTM in a pipeline: sources of its trees, and documents without one."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import spacy
 from conftest import TRAIN, entities, make_examples, set_trees, small_model
+from hypothesis import given
+from hypothesis import strategies as st
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 
 from spacy_ner_arch.annotation.trees import read_tree, tree_in_words
 from spacy_ner_arch.annotation.words import find_words
-from spacy_ner_arch.training.calibration import create_calibrate
+from spacy_ner_arch.training import calibration
+from spacy_ner_arch.training.calibration import create_calibrate, even_sample
 from spacy_ner_arch.training.corpus import copy_heads
 
 SYN_LSTM = {"@architectures": "spacy_ner_arch.SynLSTM.v1", "hidden_size": 12, "dep_size": 8}
@@ -57,6 +62,39 @@ def test_calibration_reads_the_development_corpus_as_training_does(tmp_path, mon
         create_calibrate(limit=limit)(nlp)
     lengths = [len(eg.reference) for eg in examples]
     assert seen == [lengths[:1], [lengths[0], lengths[len(lengths) // 2]], lengths]  # even over a sorted corpus
+
+
+def test_calibration_reads_the_corpus_once_for_all_components(monkeypatch):
+    """A reader with a share draws other documents in each pass. No component reads what another one predicted."""
+    nlp = make_nlp()
+    nlp.add_pipe("span_ner", config={"model": {**small_model("Span"), "encoder": SYN_LSTM}})
+    nlp.initialize(lambda: parsed(nlp))
+    passes, seen = [], []
+
+    def corpus(nlp):
+        passes.append(parsed(nlp) * 3 if not passes else [])
+        yield from passes[-1]
+
+    def see(_, name, examples):
+        found = list(examples)
+        seen.append([(eg.reference, len(eg.predicted.spans)) for eg in found])
+        for eg in found:
+            eg.predicted.spans["sc"] = []
+
+    monkeypatch.setattr(calibration, "held_out_corpus", lambda config, path: corpus)
+    monkeypatch.setattr(calibration, "held_out_batches", see)
+    for name in ("sequence_ner", "span_ner"):
+        monkeypatch.setattr(nlp.get_pipe(name).shim, "calibrate", lambda batches: None)
+    create_calibrate(limit=4)(nlp)
+    assert len(passes) == 1 and seen[0] == seen[1] and len(seen[0]) == 4
+
+
+@given(st.integers(1, 40), st.integers(0, 300))
+def test_a_sample_is_even_over_a_corpus_of_unknown_length(size, total):
+    sample = even_sample(iter(range(total)), size)
+    assert len(sample) == min(size, total) and sample == sorted(set(sample))
+    # No gap is more than twice as long as those between equal parts.
+    assert max(later - earlier for earlier, later in pairwise([0, *sample, total])) <= 2 * -(-total // size)
 
 
 def fit(nlp, examples, steps=80, **settings):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from spacy.language import Language
 from spacy.training import Example
@@ -16,6 +16,8 @@ from ..bridge.marked_copies import predict_copies
 from ..bridge.shim import TorchShim
 from ..nn.batch import Batch
 from ..nn.head import Head
+
+T = TypeVar("T")
 
 
 @registry.callbacks("spacy_ner_arch.Calibrate.v1")
@@ -32,8 +34,8 @@ def create_calibrate(path: Path | None = None, limit: int = 1000) -> Callable[[L
 
     path: held-out corpus in .spacy format, which is read with the settings of the development corpus; null for the
         development corpus itself.
-    limit: maximum number of examples to use, sampled evenly over the corpus; 0 for all. A sample is enough, since only
-        one number is fitted.
+    limit: maximum number of examples to use, sampled evenly over the corpus, which is read once; 0 for all, which are
+        read once per component. A sample is enough, since only one number is fitted.
     Source: Guo et al. 2017.
     """
     return partial(calibrate, path, limit)
@@ -46,15 +48,30 @@ def calibrate(path: Path | None, limit: int, nlp: Language) -> Language:
     if not due:
         return nlp
     corpus = held_out_corpus(config, path)
-    # A corpus may be sorted, by source or by length, so the first examples are no sample.
-    total = sum(1 for _ in corpus(nlp))
-    number = min(limit, total) if limit > 0 else total
-    chosen = {i * total // number for i in range(number)}
+    sample = even_sample(corpus(nlp), limit) if limit > 0 else None
     for name in due:
-        examples = (eg for i, eg in enumerate(corpus(nlp)) if i in chosen)
+        # The components write to the predicted documents.
+        copies = (Example(eg.predicted.copy(), eg.reference) for eg in sample or ())
         pipe: Any = nlp.get_pipe(name)
-        pipe.shim.calibrate(held_out_batches(nlp, name, examples))
+        pipe.shim.calibrate(held_out_batches(nlp, name, corpus(nlp) if sample is None else copies))
     return nlp
+
+
+def even_sample(items: Iterable[T], size: int) -> list[T]:
+    """At most `size` items, evenly over an iterable of unknown length, in its order.
+
+    A corpus may be sorted, by source or by length, so its first examples are no sample. At most 2 * size + 1 items are
+    kept in memory.
+    """
+    kept: list[T] = []
+    step = 1
+    for i, item in enumerate(items):
+        if i % step == 0:
+            kept.append(item)
+        if len(kept) > 2 * size:
+            kept, step = kept[::2], 2 * step
+    number = min(size, len(kept))
+    return [kept[i * len(kept) // number] for i in range(number)]
 
 
 def held_out_corpus(config: Config, path: Path | None) -> Callable[[Language], Iterable[Example]]:
