@@ -42,7 +42,7 @@ from spacy_ner_arch.annotation.relations import has_relations, relation_keys
 from spacy_ner_arch.bulk import annotator, engines, outputs, predictor, raw_records
 from spacy_ner_arch.bulk.annotator import Annotator, Job, ShardResult
 from spacy_ner_arch.bulk.documents import annotation
-from spacy_ner_arch.bulk.engines import WorkerDied, run_processes, run_workers
+from spacy_ner_arch.bulk.engines import LocalWorker, WorkerDied, run_workers, wait_local
 from spacy_ner_arch.bulk.folder import OutputFolder
 from spacy_ner_arch.bulk.inputs import find_inputs
 from spacy_ner_arch.bulk.models import fingerprint
@@ -1165,7 +1165,7 @@ def test_a_changed_pipeline_is_noticed_by_the_workers(model, tmp_path):
     with pytest.raises(ValueError, match="the pipeline has changed since the run began"):
         Annotator(job)
     with pytest.raises(ValueError, match="the pipeline has changed"):
-        list(run_processes(job, [Shard(0, [], 0)], 1))
+        list(run_workers(lambda: LocalWorker(job), wait_local, [Shard(0, [], 0)], 1))
 
 
 def test_hidden_files_of_a_pipeline_do_not_change_it(model, tmp_path):

@@ -18,7 +18,7 @@ from ..annotation.teachers import TEACHER
 from ..formats.lines import SHOWN_CHARACTERS, FormatError, Line
 from .documents import Record, check_record, parse, tokenize
 from .models import fingerprint
-from .outputs import OUTPUTS, InputColumns, Output
+from .outputs import InputColumns, Output, make_output
 from .predictor import Predictor
 from .raw_records import Raw
 from .shards import Shard
@@ -44,7 +44,7 @@ class Job(NamedTuple):
     batch_size: documents per batch; None for that of the pipeline.
     column: key or column of the text.
     key: key of the annotation; None for one per layer.
-    to: format of the output, a key of OUTPUTS.
+    to: format of the output, one of `outputs.OUTPUTS`.
     columns: columns of Parquet files, see `outputs.common_columns`; None for other files.
     soft: options for writing a teacher's chains, from which a student learns; None to write predictions.
     """
@@ -134,7 +134,7 @@ class Annotator:
     def _annotate(self, shard: Shard, failing: dict[int, str]) -> ShardResult:
         """Annotate the records of a shard, except those with these positions, which are rejected for these reasons."""
         rejects: list[str] = []
-        output = OUTPUTS[self.job.to](self.job.column, self.layers, self.job.key, self.job.columns)
+        output = make_output(self.job.to, self.job.column, self.layers, self.job.key, self.job.columns)
         names = ("records", "documents", "rejects", "repeated_ids", *self.source.counted)
         counts = Counter(dict.fromkeys(names, 0))
         ids = Counter[str]()

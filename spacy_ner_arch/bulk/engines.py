@@ -40,19 +40,11 @@ class Worker(Protocol):
 def run(job: Job, shards: Iterable[Shard], n_process: int, engine: str, address: str | None) -> Iterator[ShardResult]:
     """Annotate in `n_process` processes: of a Ray cluster for the engine "ray", else of this machine."""
     if engine == "ray":
-        return run_ray(job, shards, n_process, address)
-    return run_processes(job, shards, n_process) if n_process > 1 else run_here(job, shards)
-
-
-def run_here(job: Job, shards: Iterable[Shard]) -> Iterator[ShardResult]:
-    """Annotate in this process."""
-    annotator = Annotator(job)
-    yield from map(annotator.annotate, shards)
-
-
-def run_processes(job: Job, shards: Iterable[Shard], n_process: int) -> Iterator[ShardResult]:
-    """Annotate in several processes of this machine."""
-    return run_workers(lambda: LocalWorker(job), wait_local, shards, n_process)
+        yield from run_ray(job, shards, n_process, address)
+    elif n_process > 1:
+        yield from run_workers(lambda: LocalWorker(job), wait_local, shards, n_process)
+    else:
+        yield from map(Annotator(job).annotate, shards)
 
 
 def run_ray(job: Job, shards: Iterable[Shard], n_process: int, address: str | None) -> Iterator[ShardResult]:

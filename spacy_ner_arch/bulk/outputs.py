@@ -16,6 +16,8 @@ from .documents import Record, annotation, dump, plain
 from .inputs import Input, decompress
 from .raw_records import csv_rows, import_parquet, open_parquet, read_header
 
+# The formats, which are the extensions of the files.
+OUTPUTS = ("jsonl", "parquet", "spacy")
 # Decimals of the scores in json lines and Parquet. Further decimals depend on the other documents of the batch.
 DIGITS = 4
 # Column of a Parquet file for fields of records whose types are not known in advance.
@@ -34,15 +36,7 @@ class InputColumns(NamedTuple):
 
 
 class Output(Protocol):
-    """Collects the documents of a shard.
-
-    column: key or column of the text.
-    layers: names in LAYERS to write.
-    key: key or column for the annotation; None for one per layer.
-    columns: columns of a Parquet file, see `common_columns`; None for other files.
-    """
-
-    def __init__(self, column: str, layers: Sequence[str], key: str | None, columns: InputColumns | None) -> None: ...
+    """Collects the documents of a shard, see `make_output`."""
 
     def check(self, record: Record) -> None:
         """Raise ValueError, TypeError or OverflowError for fields that the file cannot store."""
@@ -57,7 +51,7 @@ class Output(Protocol):
 class JsonLines:
     """A JSON object for each document: the fields of its record, and the annotation as `ner-arch label` writes it."""
 
-    def __init__(self, column: str, layers: Sequence[str], key: str | None, columns: InputColumns | None) -> None:
+    def __init__(self, layers: Sequence[str], key: str | None) -> None:
         self.layers, self.key = layers, key
         self.lines: list[str] = []
 
@@ -75,8 +69,7 @@ class JsonLines:
 class Parquet:
     """A row for each document, with one schema for all files of the output."""
 
-    def __init__(self, column: str, layers: Sequence[str], key: str | None, columns: InputColumns | None) -> None:
-        assert columns is not None
+    def __init__(self, column: str, layers: Sequence[str], key: str | None, columns: InputColumns) -> None:
         self.column, self.layers, self.key, self.columns = column, layers, key, columns
         self.rows: list[Record] = []
 
@@ -112,7 +105,7 @@ class DocBinFile:
     It can store more than JSON, such as bytes. Dates, times, durations, decimal numbers and UUIDs become strings.
     """
 
-    def __init__(self, column: str, layers: Sequence[str], key: str | None, columns: InputColumns | None) -> None:
+    def __init__(self, column: str) -> None:
         self.column = column
         self.docs = DocBin()
 
@@ -138,7 +131,21 @@ def as_string(value: Any) -> str:
     return plain(value)
 
 
-OUTPUTS: dict[str, type[Output]] = {"jsonl": JsonLines, "parquet": Parquet, "spacy": DocBinFile}
+def make_output(to: str, column: str, layers: Sequence[str], key: str | None, columns: InputColumns | None) -> Output:
+    """An output without documents.
+
+    to: format, one of OUTPUTS.
+    column: key or column of the text.
+    layers: names in LAYERS to write.
+    key: key or column for the annotation; None for one per layer.
+    columns: columns of a Parquet file, see `common_columns`; None for other files.
+    """
+    if to == "jsonl":
+        return JsonLines(layers, key)
+    if to == "spacy":
+        return DocBinFile(column)
+    assert columns is not None
+    return Parquet(column, layers, key, columns)
 
 
 def annotation_types() -> dict[str, Any]:

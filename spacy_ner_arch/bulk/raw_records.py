@@ -49,7 +49,11 @@ def read_input(input: Input, column: str) -> Iterator[Raw]:
     if not input.size:
         return
     with naming_damage(input.path), input.path.open("rb") as file:
-        yield from READERS[input.format](input, file, decompress(input.path, file), column)
+        content = decompress(input.path, file)
+        if input.format == "csv":
+            yield from csv_records(input, file, content, column)
+        else:
+            yield from READERS[input.format](input, file, content)
 
 
 @contextmanager
@@ -77,7 +81,7 @@ def check_inputs(inputs: Iterable[Input], column: str) -> None:
                 check_columns(input.path, open_parquet(input.path, content).schema_arrow.names, column)
 
 
-def line_records(input: Input, file: IO[bytes], content: IO[bytes], column: str) -> Iterator[Raw]:
+def line_records(input: Input, file: IO[bytes], content: IO[bytes]) -> Iterator[Raw]:
     """Lines of .txt and .jsonl.
 
     file: the open file, whose position is known.
@@ -173,7 +177,7 @@ def read_header(path: Path, rows: Iterator[tuple[Line, list[str] | None]], colum
     return header or []
 
 
-def parquet_records(input: Input, file: IO[bytes], content: IO[bytes], column: str) -> Iterator[Raw]:
+def parquet_records(input: Input, file: IO[bytes], content: IO[bytes]) -> Iterator[Raw]:
     """Rows of a Parquet file, a few at a time."""
     table = open_parquet(input.path, content)
     total, number = table.metadata.num_rows, 0
@@ -231,7 +235,7 @@ def check_columns(path: Path, names: Sequence[str], column: str) -> None:
         raise ValueError(f"{path} has two columns {name!r}; rename one of them")
 
 
-def spacy_records(input: Input, file: IO[bytes], content: IO[bytes], column: str) -> Iterator[Raw]:
+def spacy_records(input: Input, file: IO[bytes], content: IO[bytes]) -> Iterator[Raw]:
     """Documents of a .spacy file, which is read as a whole."""
     docs = parse_docbin(content.read() if content is file else read_bounded(input.path, content), input.path)
     total = len(docs)
@@ -241,10 +245,10 @@ def spacy_records(input: Input, file: IO[bytes], content: IO[bytes], column: str
         yield Raw(line, input.format, stored, len(stored), input.size * number // total)
 
 
+# The readers of all formats except csv, whose header is checked.
 READERS = {
     "txt": line_records,
     "jsonl": line_records,
-    "csv": csv_records,
     "parquet": parquet_records,
     "spacy": spacy_records,
 }
