@@ -481,6 +481,7 @@ def test_label_names_a_bad_line_or_counts_it(joint, tmp_path, bad):
         (["-", "--format", "csv"], "must be one of txt, jsonl"),
         (["-", "--on-error", "ignore"], "must be one of raise, skip"),
         (["Anna", "-o", "out.jsonl", "--table"], "--output is for json lines"),
+        (["Anna", "-o", "out.jsonl", "--key", "text"], "the object has the key 'text', which the output needs"),
         (["x" * 1_000_001], "argument:1: [E088]"),
     ],
 )

@@ -173,8 +173,11 @@ class Annotator:
             doc, record = self._read_stored(raw.value, line)
             check_record(record, line, new_keys, column)
         else:
-            record = parse(line, raw.format, new_keys, column) if raw.value is None else raw.value
-            check_record(record, line, new_keys, column)
+            if raw.value is None:
+                record = parse(line, raw.format, new_keys, column)
+            else:
+                record = raw.value
+                check_record(record, line, new_keys, column)
             doc = tokenize(self.nlp, record[column], line)
         try:
             output.check(record)

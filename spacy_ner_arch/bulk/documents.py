@@ -65,9 +65,8 @@ def parse(line: Line, format: str | None, new_keys: set[str], column: str = "tex
     Raises FormatError for a bad line.
     """
     line.check()
-    if format != "jsonl" or not line.text.strip(BLANKS):
-        return {column: line.text}
-    record = parse_object(line, REMEDY.format(column))
+    is_object = format == "jsonl" and line.text.strip(BLANKS)
+    record = parse_object(line, REMEDY.format(column)) if is_object else {column: line.text}
     check_record(record, line, new_keys, column)
     return record
 
