@@ -113,6 +113,46 @@ def test_copies_of_a_text_are_taken_in_turn(tmp_path):
     assert "Cannot predict" in output and "has no predictions for the text 'Anna Brandt" in output
 
 
+def test_what_the_pipeline_has_not_set_is_no_prediction(trained, joint, tmp_path):
+    """`annotate` keeps the other layers of the corpus in its output."""
+    trained.to_disk(tmp_path / "entities")
+    run_command("annotate", tmp_path / "entities", joint / "gold.spacy", tmp_path / "found", "--to", "spacy")
+    for stored in (tmp_path / "found", *(tmp_path / "found").glob("*.spacy")):
+        assert any(doc._.relations for file in [*(tmp_path / "found").glob("*.spacy")] for doc in load_docs(file))
+        run_command("evaluate", stored, joint / "gold.spacy", "-o", tmp_path / "scores.json")
+        scores = srsly.read_json(tmp_path / "scores.json")
+        assert "ents_table" in scores and not {"rel_table", "spans_a/b_table"} & scores.keys()
+
+
+def test_documents_without_predictions_of_a_layer_are_counted(annotators, tmp_path):
+    first, second = annotators
+    docs = load_docs(first)
+    bare = Doc(docs[0].vocab, words=[token.text for token in docs[0]])
+    DocBin(docs=[bare, *docs[1:]]).to_disk(tmp_path / "half.spacy")
+    assert "1 of 3 documents have no doc.ents" in run_in_line("evaluate", tmp_path / "half.spacy", second)
+
+
+def test_gold_entities_of_one_system_only(joint, tmp_path):
+    """A pipeline of relations alone gets gold entities, and so does the other one."""
+    nlp = spacy.load(joint / "model")
+    for name in ("sequence_ner", "nested_ner"):
+        nlp.remove_pipe(name)
+    nlp.to_disk(tmp_path / "relations")
+    gold, scores = joint / "gold.spacy", tmp_path / "scores.json"
+    run_command("annotate", joint / "model", gold, tmp_path / "found", "--to", "spacy")
+    warning = "Only one of the two systems got gold entities"
+    output = run_in_line("evaluate", tmp_path / "relations", gold, "--compare", joint / "model", "-o", scores)
+    assert warning not in output and list(srsly.read_json(scores)["compare"]) == ["with", "doc._.relations"]
+    assert warning in run_in_line("evaluate", tmp_path / "relations", gold, "--compare", tmp_path / "found")
+    assert warning in run_in_line("evaluate", tmp_path / "found", gold, "--compare", tmp_path / "relations")
+
+
+def test_a_wrong_name_is_noticed_before_anything_is_predicted(joint, tmp_path):
+    for name in ("typo", "typo.spacy"):
+        output = run_in_line("evaluate", joint / "model", joint / "gold.spacy", "--compare", tmp_path / name, code=1)
+        assert "typo" in output and "micro avg" not in output
+
+
 @pytest.mark.parametrize("command", ["evaluate", "report"])
 def test_predictions_that_cannot_be_read(annotators, tmp_path, command):
     first, second = annotators

@@ -127,7 +127,7 @@ def read_system(path: Path, corpus: Path, gold: Sequence[Doc]) -> list[Doc]:
     from .combine_voting import move_entities
 
     stored, left_out = StoredPredictions(), Counted()
-    stored.fill(path, read_docbins(path, Vocab()))
+    stored.fill(path, read_docbins(path, Vocab()), ["doc.ents"])
     docs = []
     for doc in gold:
         moved, others = move_entities(stored(doc), doc)

@@ -27,7 +27,7 @@ from .pipelines import (
     warn_of_no_comparison,
 )
 from .stored_predictions import stored_files
-from .systems import Inputs, predict
+from .systems import Inputs, check_system, predict, predict_other
 
 if TYPE_CHECKING:
     from ..evaluation.items import LeftOut
@@ -73,6 +73,8 @@ def evaluate(
     from ..formats.files import write_text
 
     try:
+        if compare is not None:
+            check_system(compare)
         if output is not None:
             check_output(output, [*find_docbins(corpus), *stored_files(model), *stored_files(compare)])
         if by and gold_preproc:
@@ -82,7 +84,7 @@ def evaluate(
     except ValueError as error:
         fail("Cannot evaluate", error)
     inputs = Inputs(corpus, gold_entities, gold_trees, gold_preproc)
-    nlp, examples, has_gold_entities = predict(model, inputs, code, use_gpu)
+    system = nlp, examples, has_gold_entities = predict(model, inputs, code, use_gpu)
     extractors: list[Any] = [pipe for _, pipe in nlp.pipeline if hasattr(pipe, "generate_candidates")]
     found = (pipe.generate_candidates(eg.predicted).entities for pipe in extractors for eg in examples)
     if extractors and examples and not any(found):
@@ -107,7 +109,7 @@ def evaluate(
         print_groups(field, values, list(tables))
     differences = {}
     if compare is not None:
-        other, others, _ = predict(compare, inputs, code, use_gpu)
+        other, others, _ = predict_other(compare, inputs, system, code, use_gpu)
         differences = find_differences(nlp, examples, other, others)
         print_differences(compare, differences)
     report_misaligned(nlp, examples)

@@ -1,7 +1,7 @@
 """Stored predictions in the place of a pipeline: those of another system, or another annotation of the same texts."""
 
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from ..annotation.describe import Counted, quote
 from ..annotation.layers import count_layers
 from ..annotation.words import text_key
 
-# Layers of annotation that predictions can have.
-LAYERS = ("doc.ents", "doc.spans", "doc._.relations")
+# Layers of annotation that predictions can have, by the names of their counts in a manifest of `ner-arch annotate`.
+LAYERS = {"entities": "doc.ents", "spans": "doc.spans", "relations": "doc._.relations"}
 
 
 class StoredPredictions:
@@ -31,12 +31,17 @@ class StoredPredictions:
 
     def __init__(self) -> None:
         self.path = Path()
+        self.layers: Collection[str] = ()
         self.docs = defaultdict[str, deque[Doc]](deque)
 
-    def fill(self, path: Path, docs: Iterable[Doc]) -> None:
-        """Store the documents of a file or folder."""
-        self.path = path
+    def fill(self, path: Path, docs: Iterable[Doc], layers: Collection[str]) -> None:
+        """Store the documents of a file or folder, without the entities and spans that are no predictions."""
+        self.path, self.layers = path, layers
         for doc in docs:
+            if "doc.ents" not in layers:
+                doc.set_ents([], default="missing")
+            if "doc.spans" not in layers:
+                doc.spans.clear()
             self.docs[text_key(doc.text)].append(doc)
 
     def __call__(self, doc: Doc) -> Doc:
@@ -46,8 +51,9 @@ class StoredPredictions:
             return doc
         if not stored:
             raise ValueError(
-                f"{self.path} has no predictions for the text {quote(doc.text)}, or for one of its copies: predict the "
-                "whole corpus, or give only the documents with predictions as the corpus"
+                f"{self.path} has no predictions for the text {quote(doc.text)}, or for one of its copies: divide both "
+                "into the same documents (`ner-arch convert --documents` or --n-sents), predict the whole corpus, or "
+                "give only the documents with predictions as the corpus"
             )
         return stored.popleft()
 
@@ -59,18 +65,17 @@ class StoredPredictions:
         return left
 
     def score(self, examples: Iterable[Example], **settings: Any) -> dict[str, Any]:
-        """The scores of all layers of annotation, with the keys of the components that set them."""
+        """The scores of the layers, with the keys of the components that set them."""
         from spacy.pipeline.spancat import spancat_score
 
         from ..evaluation.scorers import score_relations
 
         examples = list(examples)
-        layers = set[str]().union(*(count_layers(eg.predicted) for eg in examples))
         keys = {key for eg in examples for key in eg.predicted.spans}
-        scores = get_ner_prf(examples) if "doc.ents" in layers else {}
+        scores = get_ner_prf(examples) if "doc.ents" in self.layers else {}
         for key in sorted(keys):
             scores |= spancat_score(examples, spans_key=key)
-        return scores | (score_relations(examples) if "doc._.relations" in layers else {})
+        return scores | (score_relations(examples) if "doc._.relations" in self.layers else {})
 
 
 def warn_of_left(stored: StoredPredictions, corpus: Path) -> None:
@@ -93,6 +98,20 @@ def stored_files(model: str | None) -> list[Path]:
     return find_docbins(Path(model)) if model is not None and is_stored(model) else []
 
 
+def predicted_layers(path: Path) -> list[str]:
+    """The layers that can be predictions: in an output of `ner-arch annotate`, those that its pipeline has set.
+
+    The documents of such an output also keep the other layers of its input, which may be gold annotation.
+    """
+    from ..formats.manifest import MANIFEST, is_output, read_manifest
+
+    folder = path if path.is_dir() else path.parent
+    if not is_output(folder):
+        return list(LAYERS.values())
+    shards = read_manifest(folder / MANIFEST)[1:]
+    return [layer for name, layer in LAYERS.items() if any(name in shard for shard in shards)]
+
+
 def load_stored(path: Path) -> Language:
     """A pipeline with the stored predictions as its component, which declares the layers that they have.
 
@@ -104,13 +123,14 @@ def load_stored(path: Path) -> Language:
     nlp.meta["name"] = path.name
     docs = list(read_docbins(path, nlp.vocab))
     found = set[str]().union(*map(count_layers, docs))
-    assigns = [layer for layer in LAYERS if any(name.startswith(layer) for name in found)]
+    predicted = predicted_layers(path)
+    assigns = [layer for layer in predicted if any(name.startswith(layer) for name in found)]
     if not assigns:
         raise ValueError(f"{path} has no annotation of entities, spans or relations")
     # A component keeps the declaration that its factory had when the component was made.
     Language.factory("stored_predictions", assigns=assigns, func=make_stored_predictions)
     pipe: Any = nlp.add_pipe("stored_predictions")
-    pipe.fill(path, docs)
+    pipe.fill(path, docs, assigns)
     return nlp
 
 

@@ -7,10 +7,10 @@ from spacy.language import Language
 from spacy.training import Example
 from wasabi import msg
 
-from ..annotation.layers import assigning
+from ..annotation.layers import assigning, without_layer
 from .messages import fail
 from .pipelines import choose_copied, load, predict_corpus, setters
-from .stored_predictions import is_stored, load_stored, warn_of_left
+from .stored_predictions import is_stored, load_stored, stored_files, warn_of_left
 
 
 class Inputs(NamedTuple):
@@ -45,7 +45,9 @@ def predict(model: str, inputs: Inputs, code: Path | None, use_gpu: int) -> Syst
             f"--gold-entities, --gold-trees and --gold-preproc are for pipelines; {model} has predictions", exits=1
         )
     finds_relations = bool(assigning(nlp, "doc._.relations"))
-    copied = choose_copied(nlp, inputs.gold_entities, inputs.gold_trees, finds_relations=finds_relations)
+    copied = []
+    if not is_file:
+        copied = choose_copied(nlp, inputs.gold_entities, inputs.gold_trees, finds_relations=finds_relations)
     if inputs.gold_preproc and finds_relations:
         msg.fail("--gold-preproc would lose the gold relations, which spaCy drops: leave it out", exits=1)
     nlp.select_pipes(disable=setters(nlp, copied))  # so that they are not scored
@@ -56,4 +58,38 @@ def predict(model: str, inputs: Inputs, code: Path | None, use_gpu: int) -> Syst
     if is_file:
         pipe: Any = nlp.get_pipe("stored_predictions")
         warn_of_left(pipe, inputs.corpus)
+        warn_of_missing(nlp, model, examples)
     return System(nlp, examples, "ents" in copied)
+
+
+def warn_of_missing(nlp: Language, name: str, examples: list[Example]) -> None:
+    """Warn about stored documents that lack a layer which others have: its gold annotation counts as missed."""
+    for layer in ("doc.ents", "doc._.relations"):
+        missing = without_layer((eg.predicted for eg in examples), layer) if assigning(nlp, layer) else 0
+        if missing:
+            msg.warn(f"{name}: {missing} of {len(examples)} documents have no {layer}, which counts as missed")
+
+
+def predict_other(model: str, inputs: Inputs, first: System, code: Path | None, use_gpu: int) -> System:
+    """Predict the same corpus by another system, with gold entities if the first system got them.
+
+    Warns if only one of both got gold entities.
+    """
+    if first.has_gold_entities and not is_stored(model):
+        inputs = inputs._replace(gold_entities=True)
+    other = predict(model, inputs, code, use_gpu)
+    if other.has_gold_entities != first.has_gold_entities:
+        msg.warn("Only one of the two systems got gold entities: do not compare their relations")
+    return other
+
+
+def check_system(model: str) -> None:
+    """Raise ValueError if there is no pipeline and no file with predictions of this name."""
+    from ..bulk.models import model_folder
+
+    if is_stored(model):
+        for file in stored_files(model):
+            if not file.exists():
+                raise ValueError(f"there is no {file}")
+    else:
+        model_folder(model)

@@ -251,7 +251,10 @@ def relation_items(example: Example, symmetric: Sequence[str] = ()) -> Sides:
 
 def unique(items: Iterable[Item]) -> list[Item]:
     """Drop items that differ from an earlier item only in their score."""
-    return list({item[:3]: item for item in items}.values())
+    kept: dict[tuple, Item] = {}
+    for item in items:
+        kept.setdefault(item[:3], item)
+    return list(kept.values())
 
 
 def match_all(documents: Iterable[Sides]) -> list[Match]:
