@@ -1364,7 +1364,9 @@ def test_datasets_in_binary_files(tmp_path: Path, suffix: str) -> None:
 def test_binary_files_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
-    with pytest.raises(ImportError, match=r"a.parquet needs pyarrow: pip install 'spacy-ner-arch\[parquet\]'"):
+    with pytest.raises(
+        ImportError, match=r'a.parquet needs the package pyarrow: pip install "spacy-ner-arch\[parquet\]"'
+    ):
         read(tmp_path / "a.parquet")
 
 

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple, Protocol
 from spacy.tokens import Doc, DocBin
 from srsly.msgpack import unpackb
 
-from ..formats.arrow_files import Nanoseconds
+from ..formats.arrow_files import Nanoseconds, import_parquet
 from ..formats.packing import add_with_user_data, pack
 from .documents import Record, annotation, dump, plain
 from .inputs import Input, decompress
-from .raw_records import csv_rows, import_parquet, open_parquet, read_header
+from .raw_records import csv_rows, open_parquet, read_header
 
 # The formats, which are the extensions of the files.
 OUTPUTS = ("jsonl", "parquet", "spacy")
@@ -95,7 +95,7 @@ class Parquet:
         added = [pa.field(self.key, pa.struct(added))] if self.key else added
         file = BytesIO()
         table = pa.Table.from_pylist(self.rows, schema=pa.schema([*self.columns.schema, *added]))
-        import_parquet().write_table(table, file, compression="zstd")
+        import_parquet("--to parquet").write_table(table, file, compression="zstd")
         return file.getvalue()
 
 
@@ -169,7 +169,7 @@ def common_columns(inputs: Iterable[Input], column: str) -> InputColumns:
     fields: these become a JSON object in one column.
     Raises ValueError if the inputs have different columns.
     """
-    import_parquet()
+    import_parquet("--to parquet")
     import pyarrow as pa
 
     first: tuple[Input, InputColumns] | None = None

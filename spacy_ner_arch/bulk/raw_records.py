@@ -13,7 +13,7 @@ from typing import IO, Any, NamedTuple
 
 from spacy.vocab import Vocab
 
-from ..formats.arrow_files import VALUE_REMEDY, batch_rows
+from ..formats.arrow_files import VALUE_REMEDY, batch_rows, import_parquet
 from ..formats.docbins import parse_docbin
 from ..formats.lines import FormatError, Line, make_line
 from ..formats.packing import docs_with_user_data
@@ -68,7 +68,7 @@ def naming_damage(path: Path) -> Iterator[None]:
 
 
 def check_inputs(inputs: Iterable[Input], column: str) -> None:
-    """Raise ValueError for a table without this column, or a file that needs a missing package.
+    """Raise ValueError for a table without this column, and ImportError for a file that needs a missing package.
 
     Without this check, the run would stop only when it reaches the file.
     """
@@ -192,8 +192,8 @@ def parquet_records(input: Input, file: IO[bytes], content: IO[bytes]) -> Iterat
 
 
 def open_parquet(path: Path, content: IO[bytes]) -> Any:
-    """A pyarrow.parquet.ParquetFile. Raises ValueError if the file is not a Parquet file."""
-    parquet = import_parquet()
+    """A pyarrow.parquet.ParquetFile. Raises ValueError if the file is not a Parquet file, see also `import_parquet`."""
+    parquet = import_parquet(str(path))
     try:
         # A Parquet file is read from its end, so it must be seekable.
         return parquet.ParquetFile(content if content.seekable() else BytesIO(read_bounded(path, content)))
@@ -213,15 +213,6 @@ def read_bounded(path: Path, content: IO[bytes]) -> bytes:
                 "you trust its source, decompress it, and annotate the decompressed file"
             )
     return found.getvalue()
-
-
-def import_parquet() -> Any:
-    """Import pyarrow.parquet. Raises ValueError if the package is missing."""
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ValueError('Parquet needs the package pyarrow: pip install "spacy-ner-arch[parquet]"') from error
-    return pyarrow.parquet
 
 
 def check_columns(path: Path, names: Sequence[str], column: str) -> None:

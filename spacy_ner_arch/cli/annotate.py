@@ -89,7 +89,7 @@ def annotate(
             else:
                 fill(folder, job, files, shard_size, n_process, engine, address)
             report(folder)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         fail("Cannot annotate", error)
 
 

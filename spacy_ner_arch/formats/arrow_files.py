@@ -109,17 +109,27 @@ def iso_duration(nanoseconds: int) -> str:
     return f"{'-' if nanoseconds < 0 else ''}PT{seconds}{fraction}S"
 
 
+def import_parquet(need: str) -> Any:
+    """Import pyarrow.parquet. Raises ImportError if the package is missing.
+
+    need: what needs it, for the error.
+    """
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ImportError(f'{need} needs the package pyarrow: pip install "spacy-ner-arch[parquet]"') from error
+    return pyarrow.parquet
+
+
 @contextmanager
 def open_arrow(path: Path) -> Iterator[tuple[Any, Iterable[Any]]]:
     """Open a Parquet or Arrow file: its schema and its batches of rows."""
-    try:
-        import pyarrow as pa
-        from pyarrow.parquet import ParquetFile
-    except ImportError as error:
-        raise ImportError(f"{path} needs pyarrow: pip install 'spacy-ner-arch[parquet]'") from error
+    parquet = import_parquet(str(path))
+    import pyarrow as pa
+
     try:
         if path.suffix == PARQUET:
-            with ParquetFile(path) as file:
+            with parquet.ParquetFile(path) as file:
                 yield file.schema_arrow, file.iter_batches()
         else:
             with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
