@@ -15,10 +15,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ..formats.files import LOCK, TEMPORARY, complete_files, lock_folder, sync
+from ..formats.files import LOCK, TEMPORARY, checksum, complete_files, lock_folder, sync
 from ..formats.manifest import MANIFEST, REJECTS, SHARD_FILE, Entry, as_line, has_header_keys, read_manifest
 from .annotator import ShardResult
-from .inputs import file_checksum
 
 # Files that runs write besides the manifest: files of shards, and temporary files.
 OWN_FILE = re.compile(rf"{SHARD_FILE.pattern}|\..*{re.escape(TEMPORARY)}")
@@ -163,7 +162,7 @@ class OutputFolder:
 
 def is_intact(path: Path, file: Entry) -> bool:
     """Whether a file exists with the size and the checksum of the manifest."""
-    return path.is_file() and path.stat().st_size == file["bytes"] and file_checksum(path) == file["sha256"]
+    return path.is_file() and path.stat().st_size == file["bytes"] and checksum(path) == file["sha256"]
 
 
 def header_differences(old: Entry, new: Entry) -> list[str]:

@@ -5,17 +5,15 @@ import glob
 import gzip
 import lzma
 from collections.abc import Sequence
-from hashlib import sha256
 from io import BufferedReader, BytesIO, RawIOBase
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from ..formats.files import find_files
+from ..formats.files import checksum, find_files
 from ..formats.manifest import MANIFEST, REJECTS, check_complete, is_output
 
 FORMATS = ("txt", "jsonl", "csv", "parquet", "spacy")
 COMPRESSIONS = ("gz", "bz2", "xz", "zst")
-CHUNK = 1 << 20
 # Bytes of zstd that are decompressed at once; 4 bytes can become 128 KB.
 ZSTD_CHUNK = 512
 
@@ -34,15 +32,15 @@ class Input(NamedTuple):
     size: int
     changed: int
 
-    def check_unchanged(self, checksum: str) -> None:
+    def check_unchanged(self, expected: str) -> None:
         """Raise ValueError if the content of the file has changed since it was found.
 
-        checksum: SHA-256 of the content.
+        expected: SHA-256 of the content.
         """
         now = self.path.stat() if self.path.exists() else None
         if now is not None and (now.st_size, now.st_mtime_ns) == (self.size, self.changed):
             return
-        if now is None or file_checksum(self.path) != checksum:
+        if now is None or checksum(self.path) != expected:
             raise ValueError(
                 f"{self.path} has changed since the run began, so the output may have records of both versions: remove "
                 "the output folder, and annotate a file that does not change, such as a copy"
@@ -116,15 +114,6 @@ def find_format(path: Path) -> str | None:
     if endings and endings[-1] in COMPRESSIONS:
         endings.pop()
     return endings[-1] if endings and endings[-1] in FORMATS else None
-
-
-def file_checksum(path: Path) -> str:
-    """SHA-256 of a file."""
-    digest = sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def decompress(path: Path, file: IO[bytes]) -> Any:

@@ -1,12 +1,10 @@
 """The folders of pipelines, and fingerprints of their contents."""
 
-from hashlib import sha256
 from pathlib import Path
 
 from spacy.util import get_package_path, is_package
 
-from ..formats.files import find_files
-from .inputs import file_checksum
+from ..formats.files import checksum
 
 
 def model_folder(model: str) -> Path:
@@ -30,10 +28,4 @@ def no_pipeline(model: str) -> str:
 
 def fingerprint(model: str) -> str:
     """A checksum of the names and contents of all files of a pipeline, except hidden files."""
-    folder = model_folder(model)
-    digest = sha256()
-    for path in find_files(folder):
-        if "__pycache__" in path.parts:
-            continue
-        digest.update(f"{path.relative_to(folder).as_posix()} {file_checksum(path)}\n".encode())
-    return digest.hexdigest()
+    return checksum(model_folder(model))

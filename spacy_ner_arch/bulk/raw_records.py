@@ -15,9 +15,10 @@ from spacy.vocab import Vocab
 
 from ..formats.arrow_files import VALUE_REMEDY, batch_rows, import_parquet
 from ..formats.docbins import parse_docbin
+from ..formats.files import CHUNK
 from ..formats.lines import FormatError, Line, make_line
 from ..formats.packing import docs_with_user_data
-from .inputs import CHUNK, Input, decompress
+from .inputs import Input, decompress
 
 # Maximum length of a line in bytes. Longer lines are rejected and not kept in memory.
 MAX_LINE = 10_000_000

@@ -224,7 +224,7 @@ def make_header(job: "Job", files: list["Input"], shard_size: int) -> dict[str, 
     from importlib.metadata import version
 
     from .. import __version__
-    from ..bulk.inputs import file_checksum
+    from ..formats.files import checksum
 
     labels = None if job.soft is None else job.soft.gold_labels
     packages = ["spacy", "torch", *(["pyarrow"] if job.to == "parquet" else [])]
@@ -232,7 +232,7 @@ def make_header(job: "Job", files: list["Input"], shard_size: int) -> dict[str, 
         "model": job.model,
         "fingerprint": job.fingerprint,
         "inputs": [
-            {"path": str(file.path), "format": file.format, "bytes": file.size, "sha256": file_checksum(file.path)}
+            {"path": str(file.path), "format": file.format, "bytes": file.size, "sha256": checksum(file.path)}
             for file in files
         ],
         "--to": job.to,
@@ -243,7 +243,7 @@ def make_header(job: "Job", files: list["Input"], shard_size: int) -> dict[str, 
         "--key": job.key,
         "--batch-size": job.batch_size,
         "--shard-size": shard_size,
-        "--code": None if job.code is None else file_checksum(job.code),
+        "--code": None if job.code is None else checksum(job.code),
         "device": "GPU" if job.gpu >= 0 else "CPU",
         "versions": {"spacy_ner_arch": __version__, **{name: version(name) for name in packages}},
     }

@@ -11,6 +11,7 @@ import sys
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,6 +25,8 @@ OLD = ".old"
 LOCK = ".lock"
 # Errors of file systems without locks.
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+# Number of bytes that are read at once.
+CHUNK = 1 << 20
 # Arguments of Linux' renameat2: paths are relative to the current folder; exchange the two.
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
@@ -131,6 +134,21 @@ def walk_shown(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[P
             yield path
         elif path.resolve() not in above:
             yield from walk_shown(path, above)
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file; of a folder, of the names and checksums of the files that `find_files` finds in it, except
+    those of `__pycache__`."""
+    digest = sha256()
+    if path.is_dir():
+        for file in find_files(path):
+            if "__pycache__" not in file.parts:
+                digest.update(f"{file.relative_to(path).as_posix()} {checksum(file)}\n".encode())
+    else:
+        with path.open("rb") as content:
+            while chunk := content.read(CHUNK):
+                digest.update(chunk)
+    return digest.hexdigest()
 
 
 def write_text(path: Path, pieces: Iterable[str]) -> None:

@@ -21,7 +21,7 @@ from ..formats.files import sync_path
 
 FILE = "checkpoint.safetensors"
 # Increase with every change of the stored format.
-VERSION = 1
+VERSION = 2
 
 
 class TrainingError(ValueError):

@@ -2,14 +2,13 @@
 
 import json
 import os
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from thinc.api import Config
 
-from ..formats.files import find_files
+from ..formats.files import checksum
 from . import parallel
 
 
@@ -61,19 +60,12 @@ def find_differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return found
 
 
-def file_checksums(settings: dict[str, Any], prefix: str = "") -> dict[str, int]:
-    """CRC-32 of each file that a setting names; of a folder, of all files that `find_files` finds in it."""
+def file_checksums(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """The checksum of each file or folder that a setting names."""
     found = {}
     for key, value in settings.items():
         if isinstance(value, dict):
             found.update(file_checksums(value, f"{prefix}{key}."))
-        elif isinstance(value, (str, Path)) and os.path.exists(value):
-            root = Path(value)
-            crc = 0
-            for path in find_files(root) if root.is_dir() else [root]:
-                if path.is_file():
-                    with path.open("rb") as file:
-                        while block := file.read(2**20):
-                            crc = zlib.crc32(block, crc)
-            found[f"{prefix}{key}"] = crc
+        elif isinstance(value, (str, Path)) and (os.path.isfile(value) or os.path.isdir(value)):
+            found[f"{prefix}{key}"] = checksum(Path(value))
     return found
