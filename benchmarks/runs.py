@@ -922,6 +922,7 @@ RDROP = [
     twice("conll2003/transformer_bilstm_crf-glove-two_stages", "rdrop", {"sequence_ner": 4}, seeds=(0,)),
     twice("conll2003/transformer_crf-long-layer_rates", "rdrop", {"sequence_ner": 4}),
     twice("conll2003/transformer_crf-long-layer_rates", "rdrop-3900", {"sequence_ner": 4}, budget(3900), seeds=(0,)),
+    twice("conll2003/transformer_crf-long-layer_rates", "rdrop_8", {"sequence_ner": 8}),
 ]
 
 

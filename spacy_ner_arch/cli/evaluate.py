@@ -59,7 +59,7 @@ def evaluate(
     code: Path | None = CODE,
     use_gpu: int = GPU_ID,
 ) -> None:
-    """Evaluate a trained pipeline, or the stored predictions of any system.
+    """Score a pipeline, or the predictions of any system.
 
     Prints precision, recall, F1, support and number of predictions per label, with averages, for the entities, spans
     and relations that the pipeline sets; with --by, also the micro averages of the documents with the same value of a

@@ -31,10 +31,10 @@ def report(
     code: Path | None = CODE,
     use_gpu: int = GPU_ID,
 ) -> None:
-    """Write one html page about the predictions of a pipeline, or of another system, and all errors as JSON lines.
+    """Write an html page about the predictions of a system.
 
     It shows scores of entities, spans and relations, confusions, calibration of the probabilities, thresholds, learned
-    transitions, the training curve and the worst errors.
+    transitions, the training curve and the worst errors. All errors are in errors.jsonl beside it, as JSON lines.
     """
     from ..evaluation.items import find_left_out
     from ..evaluation.report import ERRORS, write_report
