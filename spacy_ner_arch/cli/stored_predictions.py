@@ -26,6 +26,7 @@ class StoredPredictions:
     Documents with the same text come in the order in which they are stored. A document without text needs none.
 
     path: file or folder of the documents, for messages.
+    layers: the layers of annotation that are predictions, of LAYERS.
     docs: the stored documents by the key of their text.
     """
 

@@ -36,10 +36,13 @@ def predict(model: str, inputs: Inputs, code: Path | None, use_gpu: int) -> Syst
     model: name or path of a pipeline, or a file or folder with predictions.
     """
     is_file = is_stored(model)
-    try:
-        nlp = load_stored(Path(model)) if is_file else load(model, use_gpu, code)
-    except (ValueError, OSError) as error:
-        fail(f"Cannot read the predictions {model}", error)
+    if is_file:
+        try:
+            nlp = load_stored(Path(model))
+        except (ValueError, OSError) as error:
+            fail(f"Cannot read the predictions {model}", error)
+    else:
+        nlp = load(model, use_gpu, code)
     if is_file and (inputs.gold_entities or inputs.gold_trees or inputs.gold_preproc):
         msg.fail(
             f"--gold-entities, --gold-trees and --gold-preproc are for pipelines; {model} has predictions", exits=1
