@@ -26,6 +26,7 @@ from spacy_ner_arch.formats import (
     offsets,
     read_docs,
     spacy_json,
+    spacy_v2_json,
     texts,
 )
 from spacy_ner_arch.formats import prodigy as prodigy_format
@@ -1580,7 +1581,7 @@ def test_training_format_of_spacy_2(tmp_path: Path) -> None:
     assert [named(doc.ents) for doc in docs] == [[("Anna Brandt", "PER"), ("Tarvik", "LOC")]] * 2
     assert [token.ent_iob_ for token in docs[0]][-2:] == ["", ""]
     assert docs[1].has_unknown_spaces
-    assert report.notes == {spacy_json.NO_SPACES: 1, spacy_json.NO_TREE: 1}
+    assert report.notes == {spacy_v2_json.NO_SPACES: 1, spacy_v2_json.NO_TREE: 1}
     docs, _ = read(path)
     assert [token.head.text for token in docs[0]] == ["Brandt", "left", "left", "left", "left"]
     assert {token.tag_ for token in docs[0]} == {"T"} and not docs[1][0].tag_

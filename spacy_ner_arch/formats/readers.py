@@ -40,7 +40,8 @@ from .prodigy import ProdigyRecord
 from .records import ANNOTATION_KEYS
 from .semeval import read_semeval
 from .sentence import SPANS_KEY, Sentence, make_doc
-from .spacy_json import read_spacy_json, read_training_json
+from .spacy_json import read_spacy_json
+from .spacy_v2_json import read_training_json
 from .spans import select_labels
 from .texts import describe_misalignment, split_finder
 

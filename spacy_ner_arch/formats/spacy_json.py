@@ -1,4 +1,4 @@
-"""Formats of spaCy as JSON: `spacy-json` (`Doc.to_json`) and `spacy-v2-json` (the training format of spaCy 2)."""
+"""The format `spacy-json`: Docs as `Doc.to_json` writes them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -22,20 +22,14 @@ from ..annotation.tags import LabelledSpan
 from .conllu import UPOS_IDS, find_tree_fault
 from .counts import Note, ReadReport
 from .json_files import read_items
-from .json_spans import Token
-from .lines import Line
 from .records import Label, Source, Text, read_records
 from .sentence import SPANS_KEY, LabelledPair, Sentence
-from .source_tags import MISSING_TAG, parse_tag, tag_remedy
-from .spans import make_tagged_sentence
 from .texts import EMPTY
 
 LAYERS = {"dep": "deps", "pos": "pos", "tag": "tags", "lemma": "lemmas"}
 OTHER_GROUPS = f"left out: groups of spans other than {SPANS_KEY!r}"
-NO_SPACES = "texts whose raw text has other tokens, so that spaces are unknown"
 NO_LABEL = "left out: spans without a label"
 MORPH = "left out: morphological features"
-NO_TREE = "left out: dependency trees that are not trees"
 
 
 def check_pos(pos: str) -> str:
@@ -43,13 +37,6 @@ def check_pos(pos: str) -> str:
     if pos not in UPOS_IDS:
         raise ValueError(f"{pos!r} is not a universal part of speech")
     return pos
-
-
-def check_tag(tag: str) -> str:
-    """Raise ValueError for a tag that is not an entity tag."""
-    if parse_tag(tag or "-") is None:
-        raise ValueError(f"{tag!r} is not an entity tag; {tag_remedy()}")
-    return tag
 
 
 class Bounds(BaseModel):
@@ -177,13 +164,13 @@ def _find_heads(tokens: Sequence[TokenOfDoc], starts: Sequence[int]) -> list[int
     """Heads of the tokens. Raises ValueError if those of a sentence are not a tree."""
     heads = [-1 if token.head is None else token.head for token in tokens]
     for start, end in pairwise([*starts, len(tokens)]):
-        fault = find_tree_fault(_numbers_of_heads([head - start for head in heads[start:end]]))
+        fault = find_tree_fault(numbers_of_heads([head - start for head in heads[start:end]]))
         if fault is not None:
             raise ValueError(f"the tokens {start} to {end - 1}: {fault[1]}")
     return heads
 
 
-def _numbers_of_heads(heads: Sequence[int]) -> list[int]:
+def numbers_of_heads(heads: Sequence[int]) -> list[int]:
     """Count heads from 1, with 0 for the root and -1 for a head before the sentence."""
     return [0 if head == i else max(head + 1, 0) or -1 for i, head in enumerate(heads)]
 
@@ -212,96 +199,3 @@ def read_spacy_json(path: str | Path, report: ReadReport, *, on_error: str = "ra
         report.documents += 1
         report.add(sentence, notes)
         yield [sentence]
-
-
-class TokenOfTree(BaseModel):
-    """A token of the training format; its head is relative."""
-
-    orth: Token
-    ner: Annotated[StrictStr, AfterValidator(check_tag)] | None = None
-    tag: StrictStr | None = None
-    dep: StrictStr | None = None
-    head: StrictInt | None = None
-
-
-class SentenceOfTraining(BaseModel):
-    """A sentence of the training format."""
-
-    tokens: list[TokenOfTree]
-
-
-class Paragraph(BaseModel):
-    """A text of the training format."""
-
-    raw: Text | None = None
-    sentences: list[SentenceOfTraining]
-
-
-class TrainingRecord(Source):
-    """A document of the training format of spaCy 2."""
-
-    remedy: ClassVar = (
-        'write [{"id": 0, "paragraphs": [{"raw": "Ada left", "sentences": [{"tokens": [{"orth": "Ada", "ner": "U-PER"},'
-        ' {"orth": "left", "ner": "O"}]}]}]}], with tags in the scheme BILUO'
-    )
-    id: Any = None
-    paragraphs: list[Paragraph]
-
-
-def read_training_json(path: str | Path, report: ReadReport, *, on_error: str = "raise") -> Iterator[list[Sentence]]:
-    """Read the JSON training format of spaCy 2. Each paragraph is a document.
-
-    Tags that are missing or - mean that a token is not annotated. Spaces are known if the raw text has the tokens.
-
-    Arguments, results and errors are those of all readers, see `readers.py`.
-    """
-    items = read_items(path, TrainingRecord.remedy)
-    for line, record in read_records(items, TrainingRecord, TrainingRecord.remedy, report, on_error):
-        for paragraph in record.paragraphs:
-            sentences, notes = _read_paragraph(line, paragraph)
-            for note in notes if sentences else [Note(line, EMPTY)]:
-                report.note(note)
-            if sentences:
-                for sentence in sentences:
-                    sentence.document = line.place
-                    report.add(sentence)
-                report.documents += 1
-                yield sentences
-
-
-def _read_paragraph(line: Line, paragraph: Paragraph) -> tuple[list[Sentence], list[Note]]:
-    words = [token.orth for sentence in paragraph.sentences for token in sentence.tokens]
-    spaces = None if paragraph.raw is None else _find_spaces(paragraph.raw, words)
-    notes = [Note(line, NO_SPACES)] if spaces is None and paragraph.raw is not None else []
-    found = []
-    first = 0
-    for tokens in (part.tokens for part in paragraph.sentences if part.tokens):
-        tags = [parse_tag(token.ner or "-") or MISSING_TAG for token in tokens]
-        sentence, more_notes = make_tagged_sentence([line] * len(tags), [token.orth for token in tokens], tags, "BILUO")
-        notes += more_notes
-        if all(token.dep and token.head is not None for token in tokens):
-            heads = [i + (token.head or 0) for i, token in enumerate(tokens)]
-            if find_tree_fault(_numbers_of_heads(heads)) is None:
-                sentence.heads = heads
-                sentence.deps = [token.dep or "" for token in tokens]
-            else:
-                notes.append(Note(line, NO_TREE))
-        if any(token.tag for token in tokens):
-            sentence.tags = [token.tag or "" for token in tokens]
-        sentence.spaces = None if spaces is None else spaces[first : first + len(tokens)]
-        first += len(tokens)
-        found.append(sentence)
-    return found, notes
-
-
-def _find_spaces(raw: str, words: Sequence[str]) -> list[bool] | None:
-    """Whether a space follows each word; None if the text has other words."""
-    spaces = []
-    place = 0
-    for word in words:
-        if not raw.startswith(word, place):
-            return None
-        place += len(word)
-        spaces.append(raw.startswith(" ", place))
-        place += spaces[-1]
-    return spaces if place == len(raw) else None
