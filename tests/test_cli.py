@@ -626,13 +626,21 @@ def test_the_folder_around_a_pipeline_is_no_pipeline(tmp_path):
         "tune MODEL CORPUS --min-recall 0.9",
         "export MODEL OUT --check CORPUS",
         "review CORPUS OUT --model MODEL",
-        "combine MODEL CORPUS MODEL . -o out.spacy",
+        "combine MODEL CORPUS MODEL OTHER -o OUT.spacy",
         "export-data CORPUS OUT -f json",
     ],
 )
 def test_a_corpus_that_spacy_cannot_read_is_named(tmp_path, command):
     """Before anything else, since a model takes seconds to load."""
     good = DocBin().to_bytes()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "good.spacy").write_bytes(good)
+    paths = {
+        "OUT": tmp_path / "out",
+        "OUT.spacy": tmp_path / "out.spacy",
+        "MODEL": tmp_path,
+        "OTHER": tmp_path / "other",
+    }
     for name, content in {
         "a.jsonl": b'{"text": "Anna"}',
         "a.spacy": b"",
@@ -640,8 +648,8 @@ def test_a_corpus_that_spacy_cannot_read_is_named(tmp_path, command):
         "c.docbin": good,
     }.items():
         (tmp_path / name).write_bytes(content)
-        paths = {"CORPUS": tmp_path / name, "OUT": tmp_path / "out", "MODEL": tmp_path}
-        result = CliRunner().invoke(app, ["ner-arch", *(str(paths.get(word, word)) for word in command.split())])
+        arguments = [str({**paths, "CORPUS": tmp_path / name}.get(word, word)) for word in command.split()]
+        result = CliRunner().invoke(app, ["ner-arch", *arguments])
         output = " ".join(result.output.split())
         assert result.exit_code in (1, 2) and isinstance(result.exception, SystemExit), output
         assert f"{tmp_path / name} is not a .spacy file" in output and "ner-arch convert` makes .spacy files" in output
