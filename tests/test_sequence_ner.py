@@ -695,7 +695,7 @@ def test_calibration_stays_within_its_bounds(held_out, expected):
     module.output.weight.data *= 10
     module.output.bias.data *= 10
     calibrate(nlp, make_examples(nlp, held_out))
-    assert float(module.temperature) == pytest.approx(expected)
+    assert float(module.temperature) == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize("head", ["CRF", "Softmax"])
