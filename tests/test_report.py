@@ -678,6 +678,10 @@ def test_page(trained, wrong, tmp_path):
     assert sum(tag == "svg" for tag, _ in page.tags) == 3
     # The text of figures is kept as text.
     assert "B-PER" in page.texts and "perfectly calibrated" in page.texts
+    # Texts and labels can have another direction than the page.
+    texts = [attributes for tag, attributes in page.tags if attributes.get("dir")]
+    assert texts and all(attributes == {"dir": "auto", "lang": "en"} for attributes in texts)
+    assert "<b><bdi>PER</bdi></b>" in text
     marks = [attributes["class"] for tag, attributes in page.tags if tag == "mark"]
     assert marks.count("gold predicted") >= 3
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from spacy.tokens import Doc
 
 from .items import Match
 
@@ -27,6 +28,11 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template(template).render(**values)
+
+
+def language(docs: Iterable[Doc]) -> str:
+    """The code of the language of texts, for their markup; "" if it is unknown."""
+    return next((doc.lang_ for doc in docs if doc.lang_ != "xx"), "")
 
 
 def marks(pair: Match) -> Iterator[Mark]:

@@ -16,7 +16,7 @@ from ..annotation.tags import legality
 from ..formats.files import complete_files
 from ..formats.writers.content import get_json_fields
 from .figures import reliability, threshold_scores, training_curve
-from .html import excerpt, marks, render
+from .html import excerpt, language, marks, render
 from .items import Item, Kind, LeftOut, Match, find_left_out, match_all
 from .measures import Probabilities, calibration, confusion, probabilities, threshold_curve
 from .tasks import Task, find_tasks
@@ -97,6 +97,7 @@ def build_page(
     return render(
         "report.html.jinja",
         title=title,
+        lang=language(gold),
         components=[(name, nlp.get_pipe_meta(name).factory) for name in nlp.pipe_names],
         corpus=corpus,
         gold_entities=gold_entities,

@@ -13,7 +13,7 @@ from ..formats import write_docbin
 from ..formats.files import write_text
 from ..formats.writers.content import get_json_fields
 from .doubts import Doubt
-from .html import excerpt, marks, render
+from .html import excerpt, language, marks, render
 from .items import Item, predicted_spans
 
 # File in the output folder with the documents that have errors.
@@ -47,6 +47,7 @@ def write_review(
     page = render(
         "review.html.jinja",
         title=title,
+        lang=language(example.reference for example in examples.values()),
         documents=len(examples),
         counts=counts.most_common(),
         doubts=[(doubt, excerpt(texts[doubt.match.document], marks(doubt.match))) for doubt in probable[:limit]],
