@@ -831,6 +831,10 @@ TRIED = [
     ),
     tried("conll2003/transformer_crf-long", "averages", {"training.optimizer.use_averages": True}, seeds=(1,)),
     tried("conll2003/transformer_crf", "loss_scale", {TAGS_SCALE: 0.02}, seeds=(0, 1)),
+    *(
+        tried("conll2003/transformer_crf", pooling, {"components.transformer.model.pooling": pooling})
+        for pooling in ("first", "first_last")
+    ),
     tried("semeval/relation_softmax", "loss_scale", {PAIRS_SCALE: 0.05}),
     tried("conll04/joint-1:1", "loss_scale", {TAGS_SCALE: 0.02, PAIRS_SCALE: 0.02}),
     tried(
@@ -923,6 +927,7 @@ RDROP = [
     twice("conll2003/transformer_crf-long-layer_rates", "rdrop", {"sequence_ner": 4}),
     twice("conll2003/transformer_crf-long-layer_rates", "rdrop-3900", {"sequence_ner": 4}, budget(3900), seeds=(0,)),
     twice("conll2003/transformer_crf-long-layer_rates", "rdrop_8", {"sequence_ner": 8}),
+    twice("conll2003/transformer_crf-long-layer_rates", "rdrop-words", {"sequence_ner": 4}, WITH_CHARACTERS),
 ]
 
 
