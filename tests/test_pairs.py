@@ -16,6 +16,7 @@ from spacy_ner_arch.annotation.gold_relations import GoldPairs
 from spacy_ner_arch.nn import pair_acnn, pair_softmax, pair_tensors
 from spacy_ner_arch.nn.batch import Batch, make_batch
 from spacy_ner_arch.nn.dropout import set_dropout
+from spacy_ner_arch.nn.growth import UNTRAINED
 from spacy_ner_arch.nn.lstm import BiLSTM
 from spacy_ner_arch.nn.pair_acnn import ACNNPairs, steps_of_products, unit
 from spacy_ner_arch.nn.pair_bilstm import BiLSTMAttentionPairs, BiLSTMPairs
@@ -772,13 +773,18 @@ def test_new_labels_and_types_keep_the_old_scores(name, multi_label):
     if multi_label and name not in MULTI_LABEL:
         pytest.skip("one label per pair")
     module = make(name, multi_label=multi_label, symmetric=["owns"], class_weights={"knows": 2.0})
+    module.temperature.fill_(0.5)
     x, batch = make_inputs(module)
     before = module.logits(x, batch).detach()
     labels, types = ["owns", "new", "kills", "knows"], ["ORG", "LOC", "PER"]
     module.resize(labels=labels, types=types, symmetric=["owns", "new"], multi_label=multi_label)
     batch.items = batch.items._replace(types=torch.tensor([0, 3, 2])[batch.items.types])
     places = [2, 3, 0] if multi_label else [0, 3, 4, 1]
-    assert torch.allclose(module.logits(x, batch)[:, places], before)
+    after = module.logits(x, batch)
+    assert torch.allclose(after[:, places], before)
+    # Its log odds after the division by the temperature, against no relation or against its absence.
+    odds = after[:, 1] if multi_label else after[:, 2] - after[:, 0]
+    assert torch.allclose(odds / 0.5, torch.tensor(-UNTRAINED).double())
     assert module.labels == labels and module.types == types and module.symmetric == ["owns", "new"]
     assert module.weights.tolist() == [1, 1, 1, 2] and module.both_ways.tolist() == [True, True, False, False]
 

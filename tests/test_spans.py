@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from spacy_ner_arch.annotation.spans import GoldSpans, decode_exact, decode_greedy
 from spacy_ner_arch.nn import spans as spans_module
 from spacy_ner_arch.nn.batch import make_batch
+from spacy_ner_arch.nn.growth import UNTRAINED
 from spacy_ner_arch.nn.lstm import BiLSTM
 from spacy_ner_arch.nn.span_logits import CPU_SPANS, Chunk, SpanList, SpanLogits, chunk_logits
 from spacy_ner_arch.nn.spans import SpanClassifier
@@ -454,10 +455,12 @@ def test_the_host_never_waits_for_the_device(encoder, monkeypatch):
 
 def test_new_labels_keep_the_old_ones():
     module, x = make(), vectors()
+    module.temperature.fill_(2.0)
     before = module.logits(x, collate(module))
     module.resize(labels=["C", "D", "A", "B"], max_width=3)
     after = module.logits(x, collate(module))
     assert torch.allclose(after[..., [0, 3, 4, 1]], before)
+    assert torch.allclose(after[..., 2], after[..., 0] - 2 * UNTRAINED)
     assert module.labels == ["C", "D", "A", "B"]
     with pytest.raises(ValueError, match="built for spans of up to 3 tokens; max_width cannot change"):
         module.resize(labels=LABELS, max_width=4)

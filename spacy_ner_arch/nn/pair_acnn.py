@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from .batch import Batch
 from .embed import unit_embedding
-from .growth import regrown
+from .growth import UNTRAINED, source_rows
 from .pair_head import PairHead
 from .pair_tensors import PairLayout, Pairs, Piece, distances, in_pieces, region_rows, steps_by_pair
 from .precision import wide
@@ -156,7 +156,7 @@ class ACNNPairs(PairHead):
             return self.output(self.dropout(v))
         assert self.relations is not None
         apart = unit(v).unsqueeze(1) - unit(self.relations.weight)
-        return -torch.linalg.vector_norm(apart, dim=-1)
+        return -torch.linalg.vector_norm(apart, dim=-1) - UNTRAINED * self.temperature * self._untrained()
 
     def _convolve(self, table: Tensor, parts: Tensor, alpha: Tensor) -> Tensor:
         """C of some of the pairs, (p, L, F).
@@ -188,21 +188,24 @@ class ACNNPairs(PairHead):
         match = c @ self.match(self.relations.weight).T
         return (c.mT @ match.masked_fill(outside, -torch.inf).softmax(1)).amax(2)
 
+    def _untrained(self) -> Tensor:
+        """(C,) bool, labels that have not been trained since `_resize_labels`: their vector is that of class 0."""
+        assert self.relations is not None
+        vectors = self.relations.weight.detach()
+        is_same = (vectors == vectors[0]).all(1)
+        is_same[0] = False
+        return is_same
+
     def _resize_labels(self, labels: Sequence[str]) -> None:
         """Initialize the vectors of new labels with that of class 0.
 
-        Pooling by attention takes the maximum over all labels, so another vector would change v of every pair.
+        Pooling by attention takes the maximum over all labels, so another vector would change v of every pair. With the
+        hinge, which has no bias, `_untrained` lowers the score of such a label.
         """
         super()._resize_labels(labels)
-        if self.relations is None:
-            return
-        nothing = self.relations.weight[0].detach()
-        relations = regrown(self.relations, ["", *labels], ["", *self.labels])
-        with torch.no_grad():
-            for row, label in enumerate(labels, 1):
-                if label not in self.labels:
-                    relations.weight[row] = nothing
-        self.relations = relations
+        if self.relations is not None:
+            rows = source_rows(["", *labels], ["", *self.labels])
+            self.relations = nn.Embedding.from_pretrained(self.relations.weight[rows].detach(), freeze=False)
 
 
 def attention(scores: Tensor, entities: Tensor, tokens: Tensor, inside: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from ..annotation.pair_classes import INVERSE
 from .batch import Batch, send
 from .dropout import dropout
-from .growth import output_layer, regrown
+from .growth import grown_embedding, grown_output, output_layer
 from .head import EncoderBuilder, Head, HeldOut, Loss, check_factors, shared_targets
 from .pair_tensors import Pairs, PairTargets, make_pairs, mean_rows, take, token_rows
 from .precision import wide
@@ -207,14 +207,15 @@ class PairHead(Head):
         self._resize_labels(labels)
         if self.type_vectors is not None:
             # None is the unknown type; "" would not do, since a span may have an empty label.
-            self.type_vectors = regrown(self.type_vectors, [None, *types], [None, *self.types])
+            self.type_vectors = grown_embedding(self.type_vectors, [None, *types], [None, *self.types])
         self.types = list(types)
         self._set_constants(labels, symmetric)
 
     def _resize_labels(self, labels: Sequence[str]) -> None:
         if self.output is not None:
             first = [] if self.multi_label else [""]
-            self.output = regrown(self.output, [*first, *labels], [*first, *self.labels])
+            names = [*first, *labels], [*first, *self.labels]
+            self.output = grown_output(self.output, *names, self.temperature, has_none=not self.multi_label)
 
     def _set_constants(self, labels: Sequence[str], symmetric: Sequence[str]) -> None:
         self.labels, self.symmetric = list(labels), list(symmetric)

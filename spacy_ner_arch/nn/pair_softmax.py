@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .batch import Batch
-from .growth import regrown
+from .growth import grown_embedding
 from .head import check_factors
 from .pair_head import PairHead
 from .pair_tensors import (
@@ -203,7 +203,7 @@ class MultitaskPairs(SoftmaxPairs):
 
     def _resize_labels(self, labels: Sequence[str]) -> None:
         super()._resize_labels(labels)
-        self.transe.labels = regrown(self.transe.labels, labels, self.labels)
+        self.transe.labels = grown_embedding(self.transe.labels, labels, self.labels)
 
 
 class TransE(nn.Module):

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from ..annotation.spans import GoldSpans
 from .batch import Batch, send
 from .dropout import dropout
-from .growth import output_layer, regrown
+from .growth import grown_output, output_layer
 from .head import EncoderBuilder, Head, HeldOut, Loss, check_factors, shared_targets
 from .precision import wide
 from .span_logits import CPU_SPANS, GPU_SPANS, Block, Chunk, SpanList, SpanLogits, chunk_logits
@@ -219,7 +219,7 @@ class SpanClassifier(Head):
     def resize(self, labels: Sequence[str], max_width: int) -> None:
         if max_width != self.max_width:
             raise ValueError(f"the model was built for spans of up to {self.max_width} tokens; max_width cannot change")
-        self.output = regrown(self.output, ["", *labels], ["", *self.labels])
+        self.output = grown_output(self.output, ["", *labels], ["", *self.labels], self.temperature)
         self.labels = list(labels)
 
     def _length_table(self) -> Tensor:

@@ -18,7 +18,7 @@ from .crf import LinearChainCRF
 from .distillation import TagTargets, collate_tags
 from .dropout import dropout
 from .forward_backward import expected_counts
-from .growth import kept_rows, output_layer, regrown
+from .growth import grown_output, output_layer, source_rows
 from .head import EncoderBuilder, Head, HeldOut, Loss, check_factors
 
 
@@ -185,14 +185,16 @@ class CRFTagger(Head):
         return HeldOut(loss, int(mask[torch.cat([gold, *taught])].sum()))
 
     def resize(self, tags: Sequence[str], scheme: str) -> None:
+        """Change the tags. New ones copy all scores of O, so a path through them scores as the path through O, less
+        `UNTRAINED` per token."""
         before = self.crf.labels or []
         crf = LinearChainCRF(len(tags), batch_first=True, labels=tags, scheme=scheme).to(self.output.weight)
-        new, old = map(torch.tensor, kept_rows(tags, before))
+        rows = source_rows(tags, before)
         with torch.no_grad():
-            crf.start_transitions[new] = self.crf.start_transitions[old]
-            crf.end_transitions[new] = self.crf.end_transitions[old]
-            crf.transitions[new[:, None], new] = self.crf.transitions[old[:, None], old]
-        self.output, self.crf = regrown(self.output, tags, before), crf
+            crf.start_transitions.copy_(self.crf.start_transitions[rows])
+            crf.end_transitions.copy_(self.crf.end_transitions[rows])
+            crf.transitions.copy_(self.crf.transitions[rows][:, rows])
+        self.output, self.crf = grown_output(self.output, tags, before, self.temperature), crf
 
 
 class SoftmaxTagger(CRFTagger):
