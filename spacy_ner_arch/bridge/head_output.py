@@ -28,6 +28,10 @@ class UpdateLoss:
     """
 
     def __init__(self, values: Tensor, names: Sequence[str] = ()) -> None:
+        self.set(values, names)
+
+    def set(self, values: Tensor, names: Sequence[str] = ()) -> None:
+        """Set the loss and its terms again, if the backward pass computes them."""
         self._copy = HostCopy(values)
         self._names = list(names)
 
@@ -83,3 +87,10 @@ def sum_losses(losses: Sequence[Loss]) -> UpdateLoss:
     names = list(losses[0].parts)
     rows = [torch.stack([loss.total.detach().float(), *(loss.parts[key].float() for key in names)]) for loss in losses]
     return UpdateLoss(torch.stack(rows).sum(0), names)
+
+
+def add_up(losses: Sequence[UpdateLoss]) -> tuple[Tensor, list[str]]:
+    """Sums of the losses of parts of an update, and of their terms by name; see UpdateLoss. Waits for the GPU."""
+    names = list(losses[0].parts) if losses else []
+    sums = [sum(loss.total for loss in losses), *(sum(loss.parts[name] for loss in losses) for name in names)]
+    return torch.tensor(sums), names

@@ -33,6 +33,15 @@ def shims(node: Model) -> Iterator[TorchShim]:
     yield from (shim for shim, _ in modules(node) if isinstance(shim, TorchShim))
 
 
+def discard_gradients(model: Model) -> None:
+    """Discard the gradients that a model has accumulated, in its torch modules and its parameters of thinc."""
+    for node in model.walk():
+        for _, module in modules(node):
+            module.zero_grad()
+        for name in node.grad_names:
+            node.set_grad(name, node.ops.alloc(node.get_grad(name).shape))
+
+
 def device_of(model: Model) -> torch.device:
     """Device of the first torch module of a model."""
     return next((shim.device for node in model.walk() for shim in shims(node)), None) or default_device()

@@ -1,6 +1,6 @@
 """Marked copies of documents: one copy of the text around a pair, with marks before and after both entities."""
 
-import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,24 +13,22 @@ from ..annotation.candidates import Candidates, token_bounds
 from ..annotation.gold_relations import GoldPairs
 from ..annotation.head_input import HeadInput, as_input
 from ..annotation.words import find_words
-from ..nn.dropout import sampling_again, sampling_state
-from .cupy_seed import seed_cupy
 from .head import HeadBatch, predict_batches
-from .head_output import Predictions, UpdateLoss
-from .layers import device_of, shims
+from .head_output import Predictions, UpdateLoss, add_up
+from .layers import discard_gradients
 from .shim import no_backprop
 from .storage import Fixed
 
 # Maximum number of copies that exist at the same time, and of their tokens.
 CHUNK, CHUNK_TOKENS = 256, 8_192
-# In training, the activations of the first KEPT_CHUNKS chunks are kept. Those of later chunks are recomputed in the
-# backward pass. At most KEPT_CHUNKS + 1 chunks are in memory, however many pairs there are.
-KEPT_CHUNKS = 1
 NAME = "marked_copies"
 
 
 def with_marked_copies(head: Model[HeadInput, Any], marks: Sequence[str], context: int) -> Model[HeadInput, Any]:
     """Run a head on one marked copy for each candidate pair. In a copy, the opening marks represent the entities.
+
+    In training, `backprop` runs both passes and sets the loss, which is NaN before. If the loss is not finite, it
+    discards all accumulated gradients.
 
     head: a model of bridge.head. Its tok2vec reads the copies, so the tok2vec cannot be a listener.
     marks: words before and after the head, and before and after the tail.
@@ -68,31 +66,20 @@ def marked_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bo
         ends = np.cumsum([len(pairs.pairs) for pairs in found])
         own = [rows[end - len(pairs.pairs) : end] for pairs, end in zip(found, ends, strict=True)]
         return [join_rows(one) for one in own], no_backprop
-    kept, later, losses = [], [], []
-    for number, chunk in enumerate(chunks):
-        if number < KEPT_CHUNKS or not is_train:
-            loss, backprop_loss = head(read(chunk), is_train)
-            kept.append(backprop_loss)
-        else:
-            later.append((chunk, seed_cupy(head.ops), sampling_state(device_of(head))))
-            with undone(head):
-                loss, _ = head(read(chunk), is_train)
-        losses.append(loss)
-
-    names = list(losses[0].parts) if losses else []
-    sums = [sum(loss.total for loss in losses), *(sum(loss.parts[name] for loss in losses) for name in names)]
-    total = UpdateLoss(torch.tensor(sums), names)
+    if not is_train:
+        return UpdateLoss(*add_up([head.predict(read(chunk)) for chunk in chunks])), no_backprop
+    total = UpdateLoss(torch.tensor([math.nan]))
 
     def backprop(weight: float = 1.0) -> list[Doc]:
+        """Run both passes of one chunk after the other, so that only one is in memory, and set the loss."""
+        losses = []
+        for chunk in chunks:
+            loss, backprop_loss = head.begin_update(read(chunk))
+            backprop_loss(weight)
+            losses.append(loss)
+        total.set(*add_up(losses))
         if not total.is_finite:
-            return docs
-        for backprop_loss in kept:
-            backprop_loss(weight)
-        for chunk, seed, state in later:
-            with sampling_again(state):
-                seed_cupy(head.ops, seed)
-                _, backprop_loss = head(read(chunk), is_train)
-            backprop_loss(weight)
+            discard_gradients(model)
         return docs
 
     return total, backprop
@@ -107,21 +94,6 @@ def predict_copies(model: Model, inputs: HeadInput) -> Iterator[HeadBatch]:
     for chunk in cut_copies(found, model.attrs["context"].value):
         copies = mark_chunk(docs, found, inputs.targets, chunk, model.attrs)
         yield from predict_batches(model.layers[0], copies)
-
-
-@contextlib.contextmanager
-def undone(model: Model) -> Iterator[None]:
-    """Undo what a forward pass in training changes, such as the counts of words."""
-    buffers = [buffer for node in model.walk() for shim in shims(node) for buffer in shim.module.buffers()]
-    before = [(buffer._version, buffer.clone()) for buffer in buffers]
-    try:
-        yield
-    finally:
-        for buffer, (version, value) in zip(buffers, before, strict=True):
-            # torch refuses the backward pass of a kept chunk if a buffer that its graph reads, such as the position ids
-            # of a transformer, has been written since, even with the same values.
-            if buffer._version != version:
-                buffer.copy_(value)
 
 
 def of_words(docs: Sequence[Doc], found: Sequence[Candidates]) -> tuple[list[Doc], list[Candidates]]:

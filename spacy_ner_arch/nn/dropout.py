@@ -2,21 +2,19 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 
 class SamplingState(NamedTuple):
-    """States of the random number generators of torch on the CPU, of NumPy (used by thinc layers), and of a GPU.
+    """States of the random number generators of torch on the CPU and of a GPU.
 
     on_gpu: None if the device is not a GPU.
     """
 
     on_cpu: Tensor
-    numpy: Any
     device: torch.device
     on_gpu: Tensor | None
 
@@ -43,7 +41,7 @@ def set_dropout(module: nn.Module, rate: float) -> None:
 def sampling_state(device: torch.device) -> SamplingState:
     """State of the random number generators of the CPU and of the device."""
     on_gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-    return SamplingState(torch.get_rng_state(), np.random.get_state(), device, on_gpu)
+    return SamplingState(torch.get_rng_state(), device, on_gpu)
 
 
 @contextlib.contextmanager
@@ -53,9 +51,4 @@ def sampling_again(state: SamplingState) -> Iterator[None]:
         torch.set_rng_state(state.on_cpu)
         if state.on_gpu is not None:
             torch.cuda.set_rng_state(state.on_gpu, state.device)
-        before = np.random.get_state()
-        np.random.set_state(state.numpy)
-        try:
-            yield
-        finally:
-            np.random.set_state(before)
+        yield
