@@ -1494,6 +1494,15 @@ def test_bad_markers(marks, tok2vec, message):
         make_nlp(model=relation_model(tok2vec=tok2vec) | {"pairs": pairs})
 
 
+@pytest.mark.parametrize(
+    "settings", [{"encoder": BLOCKS["synlstm"]}, {"tok2vec": {**ENCODED, "encoder": BLOCKS["synlstm"]}}]
+)
+def test_markers_cannot_read_trees(settings):
+    """Neither in the encoder nor in the tok2vec."""
+    with pytest.raises(ValueError, match="MarkerPairs.v1: marked copies have no dependency trees"):
+        make_nlp(model=relation_model("markers", **settings))
+
+
 def test_predictions_of_markers_do_not_depend_on_other_documents(monkeypatch):
     nlp = make_nlp(model=relation_model("markers"), symmetric=["WITH"])
     examples = related_examples(nlp)

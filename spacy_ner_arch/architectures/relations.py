@@ -65,10 +65,6 @@ def relations(
         spacy_ner_arch.Twice.v1 gives; 0 for none.
     dtype: float32; bfloat16, float16 or auto for mixed precision.
     """
-    if pairs.marks is not None and trees_of(encoder) is not None:
-        raise ValueError(
-            "spacy_ner_arch.MarkerPairs.v1: marked copies have no dependency trees; use another encoder or pair model"
-        )
     if pairs.marks is not None and consistency:
         raise ValueError(
             "spacy_ner_arch.MarkerPairs.v1: consistency cannot compare marked copies; set it to 0, or use another pair "

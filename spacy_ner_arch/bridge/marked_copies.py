@@ -30,7 +30,7 @@ def with_marked_copies(head: Model[HeadInput, Any], marks: Sequence[str], contex
     In training, `backprop` runs both passes and sets the loss, which is NaN before. If the loss is not finite, it
     discards all accumulated gradients.
 
-    head: a model of bridge.head. Its tok2vec reads the copies, so the tok2vec cannot be a listener.
+    head: a model of bridge.head. Its tok2vec reads the copies, so the tok2vec cannot be a listener or read trees.
     marks: words before and after the head, and before and after the tail.
     context: words of the pair's region that are kept on either side of it.
     """
@@ -40,6 +40,10 @@ def with_marked_copies(head: Model[HeadInput, Any], marks: Sequence[str], contex
         raise ValueError(
             "spacy_ner_arch.MarkerPairs.v1: the tok2vec must read marked copies, which a shared component never sees; "
             "use spacy_ner_arch.TransformerTok2Vec.v1 instead of a listener"
+        )
+    if any(node.attrs.get("tree_settings") for node in head.walk()):
+        raise ValueError(
+            "spacy_ner_arch.MarkerPairs.v1: marked copies have no dependency trees; use another encoder or pair model"
         )
     settings = {"marks": list(marks), "context": context}
     attrs = {name: Fixed(value, f"{name} of spacy_ner_arch.MarkerPairs.v1") for name, value in settings.items()}
