@@ -13,6 +13,7 @@ import torch
 from thinc.api import Adam, RAdam
 
 from spacy_ner_arch.bridge.errors import ChangedSetting
+from spacy_ner_arch.bridge.optimizer import ParameterGroup
 from spacy_ner_arch.bridge.shim import TorchShim
 from spacy_ner_arch.bridge.storage import tensors_checksum
 from spacy_ner_arch.nn.dropout import dropout
@@ -366,7 +367,14 @@ def test_what_rested_in_a_stage_learns_again_when_built_anew():
 
 def test_copies_are_independent():
     shim = make()
+    shim.module.norm.requires_grad_(False)
+    shim.constants = frozenset({"norm.weight", "norm.bias"})
+    shim.pending, shim.groups = list, [ParameterGroup(frozenset({"linear.weight"}), 0.1)]
     copied = shim.copy()
+    assert copied.settings == shim.settings and copied.cfg == shim.cfg and copied.cfg is not shim.cfg
+    assert (copied.groups, copied.constants, copied.frozen) == (shim.groups, shim.constants, shim.frozen)
+    assert copied.pending is None and not copied.module.norm.weight.requires_grad
+    assert set(copied.names).isdisjoint(shim.names)
     update(copied, optimizer(), torch.randn(4, 5))
     assert copied.id != shim.id
     assert not np.allclose(weights(shim)["linear.weight"], weights(copied)["linear.weight"])

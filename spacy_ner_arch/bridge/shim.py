@@ -223,13 +223,12 @@ class TorchShim(Shim):
     # Moving and storing
 
     def copy(self) -> "TorchShim":
-        copied = TorchShim(self.build, dtype=self.dtype, frozen=self._always_frozen)
-        copied.cfg = copy.deepcopy(self.cfg)
-        copied._model = copy.deepcopy(self._model)
+        """A copy for another component, as for nlp.replace_listeners. Averages of the original do not reach it."""
+        copied = copy.deepcopy(self)
+        copied.names = copied.names[:1]
         for module in () if self._model is None else copied.module.modules():
             if isinstance(module, nn.RNNBase):  # the weights of a copy are not contiguous
                 module.flatten_parameters()
-        copied.groups, copied.constants, copied.frozen = self.groups, self.constants, self.frozen
         return copied
 
     def to_device(self, device_type: str, device_id: int) -> None:
