@@ -13,7 +13,7 @@ from ..annotation.head_input import HeadInput
 from ..annotation.trees import TreeSettings
 from ..annotation.words import find_words
 from ..nn.head import build_encoder, check_width
-from .head import build_over_embedding, make_batches
+from .head import initialize, make_batches
 from .rows import (
     DocRows,
     Tok2Vec,
@@ -57,14 +57,6 @@ def encoder_model(
         dims={"nO": None},
         attrs={"dropout_rate": 0.0, "tree_settings": trees},
     )
-
-
-def initialize(model: Tok2Vec, X: list[Doc] | None = None, Y: Any = None) -> None:
-    """Initialize the embedding, then build the encoder for the width of the embedding.
-
-    Y: ignored; thinc gives each layer the Y of the whole model, such as the tags of a tagger.
-    """
-    build_over_embedding(model, X, {})
 
 
 def encoder_forward(

@@ -5,7 +5,7 @@ space are padded into one tensor, on which the torch module runs. In training, t
 document and passed to the embedding.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -77,16 +77,12 @@ def head_model(
     )
 
 
-def initialize(model: Model, X: list[Doc] | None = None, Y: dict[str, Any] | None = None) -> None:
-    """Initialize the embedding, then build the head for the width of the embedding.
+def initialize(model: Model, X: list[Doc] | None = None, Y: Any = None) -> None:
+    """Initialize the embedding, then build the module of a head or encoder for the width of the embedding.
 
-    Y: hyperparameters of the head that depend on the labels.
+    Y: hyperparameters of a head that depend on the labels. thinc gives each layer the Y of the whole model, such as the
+        tags of a tagger, which an encoder ignores.
     """
-    build_over_embedding(model, X, Y or {})
-
-
-def build_over_embedding(model: Model, X: list[Doc] | None, hyperparameters: Mapping[str, Any]) -> None:
-    """Initialize the embedding of a head or encoder, and build its module for the width of the embedding."""
     tok2vec: Tok2Vec = model.layers[0]
     tok2vec.initialize(X=X)
     width = tok2vec.maybe_get_dim("nO")
@@ -95,8 +91,9 @@ def build_over_embedding(model: Model, X: list[Doc] | None, hyperparameters: Map
             raise ValueError(f"{model.name}: the width of the embedding is unknown; initialize with some documents")
         width = tok2vec.predict(X[:1])[0].shape[1]
     shim = get_shim(model)
-    shim.initialize(input_size=int(width), **hyperparameters)
-    if "nO" in model.dim_names:
+    is_encoder = "nO" in model.dim_names
+    shim.initialize(input_size=int(width), **({} if is_encoder else Y or {}))
+    if is_encoder:
         model.set_dim("nO", shim.output_size, force=True)
 
 
