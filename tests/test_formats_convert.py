@@ -103,6 +103,14 @@ def test_align_is_passed_on(tmp_path: Path) -> None:
     assert entities(tmp_path / "a.spacy") == [("Anna", "PER"), ("Tarviknow", "LOC")]
 
 
+def test_an_unknown_unit_of_offsets_is_warned_of(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"text": "\U0001f600 Anna left", "entities": [[2, 6, "PER"]]}))
+    output = run(path, tmp_path, "-f", "offsets")
+    assert "1 entities are behind a character beyond U+FFFF" in output and "Give --unit utf-16 if" in output
+    assert "U+FFFF" not in run(path, tmp_path, "-f", "offsets", "--unit", "characters")
+
+
 def test_entities_that_are_kept_but_do_not_align_count_in_evaluation(tmp_path: Path) -> None:
     path = tmp_path / "a.conllu"
     path.write_text("1\tTarv\t_\t_\t_\t_\t_\t_\t_\tNE=B-LOC|SpaceAfter=No\n2\tik\t_\t_\t_\t_\t_\t_\t_\t_\n\n")

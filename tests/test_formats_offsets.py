@@ -20,6 +20,7 @@ from spacy_ner_arch.formats.lines import FormatError
 from spacy_ner_arch.formats.records import REJECTED
 from spacy_ner_arch.formats.spans import BLANK, DUPLICATE, DUPLICATE_RELATION, RELATION_LEFT_OUT, TRIMMED
 from spacy_ner_arch.formats.texts import ALIGNMENTS, EMPTY, MOVED
+from spacy_ner_arch.formats.units import UNCHECKED
 
 NLP = spacy.blank("en")
 TEXT = "Anna Brandt left Tarvik."
@@ -64,6 +65,47 @@ def test_entities_in_every_spelling(tmp_path: Path, key: str, entities: list) ->
     assert named(doc.ents) == named(doc.spans["sc"]) == [("Anna Brandt", "PER"), ("Tarvik", "LOC")]
     assert doc.text == TEXT and not has_relations(doc)
     assert report.checked[MISALIGNED] == 2 and not report.notes
+
+
+@pytest.mark.parametrize("unit", [None, "characters", "utf-16"])
+@pytest.mark.parametrize("more", [{}, {"text": "东京"}], ids=["not quoted", "quoted"])
+def test_entities_behind_an_emoji_are_counted_if_nothing_shows_the_unit(
+    tmp_path: Path, unit: str | None, more: dict[str, Any]
+) -> None:
+    """With a token for each character, entities that are read in the wrong unit align, too."""
+    start = 3 if unit == "utf-16" else 2
+    behind = {"text": "\U0001f600 东京大", "entities": objects([start, start + 2, "LOC"], **more)}
+    before = {"text": "东京 \U0001f600", "entities": [[0, 2, "LOC"]]}
+    not_utf_16 = {"text": "\U0001f600\U0001f600东", "entities": [[1, 3, "LOC"]]}
+    path, nlp, report = tmp_path / "texts.jsonl", spacy.blank("zh"), ReadReport()
+    lines = [behind, before] if unit == "utf-16" else [behind, before, not_utf_16]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    first, *_ = read_docs(path, nlp.vocab, "offsets", report, tokenizer=nlp.tokenizer, unit=unit)
+    assert named(first.ents) == [("东京", "LOC")]
+    is_counted = unit is None and not more
+    assert report.notes == ({UNCHECKED: 1} if is_counted else {})
+    expected = f"{path}:1: '东京' LOC; in utf-16, it would be ' 东'"
+    assert report.examples.get(UNCHECKED, []) == ([expected] if is_counted else [])
+
+
+@pytest.mark.parametrize(
+    ("unit", "entities", "fits"),
+    [
+        ("characters", [[3, 7, "PER"]], "utf-16"),
+        ("utf-16", [[1, 5, "PER"]], "characters"),
+        ("characters", objects([3, 7, "PER"], text="Zoe\u0308"), "utf-16"),
+        ("characters", objects([2, 5, "PER"], text="Zoe\u0308"), "graphemes"),
+        ("characters", objects([2, 5, "PER"], text="Anna"), None),
+        ("characters", [[3, 7, "PER"], [2, 9, "PER"]], None),
+    ],
+)
+def test_an_error_names_the_unit_in_which_the_entities_fit(
+    tmp_path: Path, unit: str, entities: list[Any], fits: str | None
+) -> None:
+    with pytest.raises(FormatError) as caught:
+        read_lines(tmp_path, {"text": "\U0001f600 Zoe\u0308", "entities": entities}, unit=unit)
+    remedy = f"; they fit in {fits}: give --unit {fits} if start and end count that"
+    assert caught.value.reason.endswith(remedy) if fits else "; they fit" not in caught.value.reason
 
 
 def test_texts_without_entities_or_tokens(tmp_path: Path) -> None:
@@ -196,7 +238,7 @@ def test_offsets_count_characters_beyond_the_basic_plane(tmp_path: Path) -> None
     for doc in docs:
         assert doc.text == text
         assert named(doc.ents) == [("Zoe\u0308", "PER"), ("Tarvik", "LOC")]
-    assert not report.notes
+    assert report.notes == {UNCHECKED: 4}
 
 
 def test_tokenizer_that_changes_the_text(tmp_path: Path) -> None:

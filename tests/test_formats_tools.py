@@ -120,6 +120,16 @@ def test_label_studio_without_quotes_counts_as_told(tmp_path: Path) -> None:
         read(path, unit="bytes")
 
 
+def test_the_unit_of_label_studio_without_quotes_is_not_shown(tmp_path: Path) -> None:
+    path = write(tmp_path, task(submitted(*full_results(characters, quoted=False))))
+    docs, report = read(path)
+    check_full(docs[0])
+    assert report.notes == {text_units.UNCHECKED: 3} and not read(path, unit="characters")[1].notes
+    path = write(tmp_path, task(submitted(*full_results(units))))
+    with pytest.raises(FormatError, match="; they fit in utf-16: give --unit utf-16"):
+        read(path, unit="characters")
+
+
 def test_regions_of_label_studio_without_quotes_count_as_the_others_do(tmp_path: Path) -> None:
     results = [
         region(units(place), "X", str(i), quoted) for i, (place, quoted) in enumerate(((ANNA, "Anna"), (TARVIK, None)))
@@ -485,7 +495,7 @@ def test_several_annotations_by_one_annotator_in_label_studio(tmp_path: Path) ->
         (dated, "X"),
         ([*dated[:1], {**late, "updated_at": "2024-05-03T00:00:00.250000Z", "created_at": "2024-04-01"}], "Y"),
     ):
-        [doc], report = read(write(tmp_path, task(*annotations)), annotators="merge")
+        [doc], report = read(write(tmp_path, task(*annotations)), annotators="merge", unit="characters")
         assert [ent.label_ for ent in doc.ents] == [label] and report.notes == {annotators.SUPERSEDED: 1}
 
 
@@ -493,7 +503,7 @@ def test_a_ground_truth_of_label_studio_is_not_outvoted(tmp_path: Path) -> None:
     wrong, right = ([region(characters(ANNA_BRANDT), label, "a")] for label in ("ORG", "PER"))
     path = write(tmp_path, task(submitted(*wrong), submitted(*wrong, by=2), submitted(*right, by=3, ground_truth=True)))
     for choice in ("first", "merge"):
-        [doc], report = read(path, annotators=choice)
+        [doc], report = read(path, annotators=choice, unit="characters")
         assert named(doc.ents) == [("Anna Brandt", "PER")] and report.notes == {annotators.OTHER_ANNOTATORS: 2}
         assert [token.ent_iob_ for token in doc] == ["O", "B", "I", "O", "O", "O"]
 
@@ -1647,7 +1657,7 @@ def test_corpora(tmp_path: Path, format: str, item: dict[str, Any]) -> None:
     [
         (corpora, "TokenAnnotation", {"tokenized_text": WORDS, "ner": []}),
         (spacy_json, "_find_heads", {"text": "Anna", "ents": [], "tokens": [ROOT]}),
-        (offsets, "check_bounds", {"text": "Anna", "entities": [[0, 4, "PER"]]}),
+        (offsets, "check_relations", {"text": "Anna", "entities": [[0, 4, "PER"]]}),
     ],
 )
 def test_a_record_is_converted_once(

@@ -21,6 +21,7 @@ def show_report(report: "ReadReport", labels: str | None, tokenizer: str, leaves
     from ..formats.counts import MISALIGNED, MOST_SPLIT, SKIPPED, SPLIT
     from ..formats.spans import OTHER_LABEL
     from ..formats.texts import MOVED
+    from ..formats.units import UNCHECKED
 
     print(printable(report.summary()))
     if not report.entities and report.notes[OTHER_LABEL]:
@@ -29,6 +30,13 @@ def show_report(report: "ReadReport", labels: str | None, tokenizer: str, leaves
         msg.warn("No entity was read: check the column (conll) or the key (other formats) of the entities")
     if report.notes[SKIPPED]:
         msg.warn(f"--on-error skip has left out {report.share(SKIPPED)} sentences with all their annotation")
+    if report.notes[UNCHECKED]:
+        msg.warn(
+            f"{report.notes[UNCHECKED]} entities are behind a character beyond U+FFFF, as emoji are, and were read as "
+            f"characters, such as {report.examples[UNCHECKED][0]}",
+            "Give --unit utf-16 if start and end count UTF-16 code units, as JavaScript and Java do, or --unit "
+            "characters if the entities are right",
+        )
     if report.notes[MISALIGNED]:
         lost, align = "training loses them, and evaluation counts them as missed", ""
         if leaves_out:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from reprlib import repr as short_repr
 from types import MappingProxyType
@@ -17,10 +18,10 @@ from .counts import Note, ReadReport
 from .fields import select_fields
 from .labels import relabel_annotations
 from .lines import Line
-from .records import Source, Text, Triple, check_bounds, entity_values, parse_object, text_of, validate
+from .records import Source, Text, Triple, entity_values, parse_object, text_of, validate
 from .sentence import Sentence
 from .texts import UNLABELLED, TextAnnotation, make_sentences
-from .units import check_unit, to_characters
+from .units import check_unit, place_in_unit, to_characters
 
 REMEDY = (
     'export with dataset.records.to_json(path): {"fields": {"text": "Anna left"}, "responses": '
@@ -104,8 +105,7 @@ def _read(path: Path, report: ReadReport, unit: str, fields: Sequence[str], on_e
                 text = text_of(texts[field], line, REMEDY)
                 try:
                     kept = select_fields(value, fields)
-                    characters = to_characters(text, spans, unit)
-                    check_bounds(characters, None, len(text), "characters")
+                    characters = place_in_unit(partial(to_characters, text, spans), unit)
                 except ValueError as error:
                     raise line.error(str(error), REMEDY) from error
                 found.append(

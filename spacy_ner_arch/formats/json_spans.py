@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, mo
 from .counts import ReadReport
 from .json_files import read_items, read_list
 from .lines import Line
-from .records import Record, Text, Triple, read_records
+from .records import Record, Text, Triple, check_bounds, read_records
 from .sentence import Sentence
 from .spans import make_sentence, trim_spans
 
@@ -46,9 +46,11 @@ class TokensRecord(Record):
 
     tokens: list[Token] = Field(min_length=1)
 
-    @property
-    def units(self) -> list[str]:
-        return self.tokens
+    @model_validator(mode="after")
+    def check_bounds(self) -> "TokensRecord":
+        """Check the spans against the tokens, and the relations against the spans."""
+        check_bounds(self.spans, self.relations, len(self.tokens))
+        return self
 
 
 class SpansRecord(TokensRecord):

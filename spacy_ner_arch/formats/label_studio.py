@@ -28,7 +28,7 @@ from .texts import (
     complete_relations,
     make_sentences,
 )
-from .units import check_unit
+from .units import UNCHECKED, check_unit, other_readings
 
 # Annotations that are left out as a whole.
 CANCELLED = "left out: annotations that the annotator cancelled"
@@ -184,6 +184,8 @@ def _convert_annotation(
     placements = _place_regions(results.regions, task, finder)
     marks, notes_on_regions = _mark_texts(results.regions, placements, task)
     notes += notes_on_regions
+    if len(finder.units) > 1:
+        notes += _note_unchecked(results.regions, placements, task)
     if _lacks_regions(results, placements):
         return Converted({}, [*notes, Note(line, UNPLACED_REGION)])
     if not marks:
@@ -286,6 +288,16 @@ def _mark(
         else:
             marks.missing.append(bounds)
             yield Note(line, REGION_OF_OTHER_TYPE, f"{region.type} of {text[slice(*bounds)]!r}")
+
+
+def _note_unchecked(regions: Regions, placements: dict[str | None, Placement], task: TaskContent) -> Iterator[Note]:
+    """Notes on the regions of tags without any quoted text, if they could count another unit."""
+    for tag, (name, all_bounds, _) in placements.items():
+        as_read = [(region.start, region.end) for region in regions[tag]]
+        if name is not None and as_read == all_bounds and all(region.quoted is None for region in regions[tag]):
+            spans = [(region.start, region.end, label) for region in regions[tag] for label in region.labels]
+            for reading in other_readings(task.texts[name], spans):
+                yield Note(task.line, UNCHECKED, reading)
 
 
 def _find_relations(

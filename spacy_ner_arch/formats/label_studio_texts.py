@@ -3,14 +3,14 @@
 from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from functools import partial
 from reprlib import repr as short_repr
 from typing import Any, NamedTuple
 
 from .label_studio_results import REMEDY, Region, Regions
 from .lines import FormatError, Line
-from .records import check_bounds
 from .texts import is_wording
-from .units import to_characters, unit_places
+from .units import Places, find_places, other_unit, to_characters
 
 Bounds = tuple[int, int]
 
@@ -92,7 +92,8 @@ class TextFinder:
                 try:
                     _find_bounds(text, _deciding(regions), unit)
                 except ValueError as error:
-                    faults.append(f"data[{name!r}] in {unit}: {error}")
+                    other = other_unit(partial(_find_bounds, text, _deciding(regions)), self.units)
+                    faults.append(f"data[{name!r}] in {unit}: {error}{other}")
         return line.error(f"the regions fit no text; {'; '.join(faults[:3])}", REMEDY)
 
     def _fit(self, text: str, regions: Sequence[Region]) -> Fit | None:
@@ -111,7 +112,6 @@ def _deciding(of_tag: Sequence[Region]) -> list[Region]:
 def _find_bounds(text: str, regions: list[Region], unit: str) -> list[Bounds]:
     """The bounds of the regions in code points. Raises ValueError if they do not fit the text."""
     spans = to_characters(text, [(region.start, region.end, "region") for region in regions], unit)
-    check_bounds(spans, None, len(text), "characters")
     for region, (start, end, _) in zip(regions, spans, strict=True):
         if not _is_quoted(region, text[start:end]):
             raise ValueError(
@@ -126,19 +126,19 @@ def _place_all(regions: Sequence[Region], text: str, fit: Fit) -> Sequence[Bound
     if len(fit.bounds) == len(regions):
         return fit.bounds
     decided = iter(fit.bounds)
-    places = dict(unit_places(text, fit.unit))
+    places = find_places(text, fit.unit)
     return [next(decided) if region.must_fit else _place(region, text, places) for region in regions]
 
 
-def _place(region: Region, text: str, places: dict[int, int]) -> Bounds | None:
+def _place(region: Region, text: str, places: Places) -> Bounds | None:
     """The bounds of a region in code points, None if it does not fit the text.
 
     places: offsets in code points, by those in the unit of the region.
     """
-    start, end = places.get(region.start), places.get(region.end)
-    if start is None or end is None or start >= end or not _is_quoted(region, text[start:end]):
+    if not (region.start < region.end and region.start in places and region.end in places):
         return None
-    return start, end
+    start, end = places[region.start], places[region.end]
+    return (start, end) if _is_quoted(region, text[start:end]) else None
 
 
 def _is_quoted(region: Region, part: str) -> bool:

@@ -1,6 +1,7 @@
 """JSON with texts and character offsets: `offsets`, `prodigy`, `doccano`, `spacy-v2` and `cluener`."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from reprlib import repr as short_repr
@@ -10,16 +11,17 @@ from typing import Any, ClassVar
 from pydantic import AliasChoices, Field, StrictBool, StrictInt, StrictStr, ValidationInfo, model_validator
 from spacy.tokens import Doc
 
+from ..annotation.tags import LabelledSpan
 from .annotators import choose_annotators
 from .counts import Note, ReadReport
 from .fields import select_fields
 from .json_files import read_items
 from .labels import relabel_annotations
 from .lines import Line
-from .records import ANNOTATION_KEYS, Record, Text, Triple, check_bounds, entity_values, read_records
+from .records import ANNOTATION_KEYS, Record, Text, Triple, check_relations, entity_values, read_records
 from .sentence import Sentence
 from .texts import NO_ENTITY, UNLABELLED, TextAnnotation, is_wording, make_sentences
-from .units import check_unit, to_characters
+from .units import UNCHECKED, check_unit, other_readings, place_in_unit, to_characters
 
 Key = StrictInt | StrictStr | None
 
@@ -28,6 +30,8 @@ class OffsetsRecord(Record):
     """An object of the format `offsets`.
 
     The validation context has the unit of the offsets, and the names of the fields of the object that are kept.
+
+    is_quoted: whether an entity has a key "text", which shows that the unit is right.
     """
 
     remedy: ClassVar = (
@@ -37,15 +41,14 @@ class OffsetsRecord(Record):
     )
     annotation_keys: ClassVar[tuple[str, ...]] = ANNOTATION_KEYS
     unit: ClassVar = "characters"
+    knows_unit: ClassVar = False
+    """Whether the format determines the unit of the offsets."""
     tells_empty: ClassVar = True
     """Whether the format distinguishes a text without entities from a text that nobody has annotated."""
     text: Text
     binary: StrictBool = Field(False, validation_alias="_is_binary")
+    is_quoted: StrictBool = Field(False, validation_alias="_is_quoted")
     kept_fields: dict[str, Any] = Field({}, validation_alias="_kept_fields")
-
-    @property
-    def units(self) -> str:
-        return self.text
 
     @model_validator(mode="before")
     @classmethod
@@ -56,7 +59,7 @@ class OffsetsRecord(Record):
     @model_validator(mode="before")
     @classmethod
     def check_texts(cls, record: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        """Compare entities that have a key "text" with the text between their bounds."""
+        """Compare entities that have a key "text" with the text between their bounds; tell whether there are any."""
         text, unit = record.get("text"), _unit(cls, info)
         if not isinstance(text, str):
             return record
@@ -68,26 +71,20 @@ class OffsetsRecord(Record):
                 if isinstance(start, int) and isinstance(end, int):
                     spans.append((start, end, str(label)))
                     quoted.append(entity["text"])
-        # Convert all spans together, since a conversion takes time linear in the text.
-        places = to_characters(text, spans, unit) if spans else []
-        for (start, end, _), (first, last, _), own in zip(spans, places, quoted, strict=True):
-            if not is_wording(own, text[first:last]):
-                raise ValueError(
-                    f"the entity {start}-{end} is {short_repr(text[first:last])} in the text, but "
-                    f"{short_repr(own)} in its own key; start and end count {unit}"
-                )
-        return record
+        if spans:
+            place_in_unit(partial(_check_quotes, text, spans, quoted), unit)
+        return {**record, "_is_quoted": bool(spans)}
 
     @model_validator(mode="after")
     def check_bounds(self, info: ValidationInfo) -> "OffsetsRecord":
-        """Convert the spans to code points, and check them and the relations."""
+        """Convert the spans to code points, and check the relations."""
         self.spans = self.to_code_points(self.spans, info)
-        check_bounds(self.spans, self.relations, len(self.text), "characters")
+        check_relations(self.relations, len(self.spans))
         return self
 
     def to_code_points(self, spans: list[Triple], info: ValidationInfo) -> list[Triple]:
-        """Convert spans to code points, see `units.to_characters`."""
-        return to_characters(self.text, spans, _unit(type(self), info))
+        """Convert spans to code points, see `units.place_in_unit`."""
+        return place_in_unit(partial(to_characters, self.text, spans), _unit(type(self), info))
 
     @property
     def is_labelled(self) -> bool:
@@ -108,9 +105,22 @@ def _unit(record_type: type[OffsetsRecord], info: ValidationInfo) -> str:
     return (info.context or {}).get("unit") or record_type.unit
 
 
+def _check_quotes(text: str, spans: Sequence[LabelledSpan], quoted: Sequence[str], unit: str) -> None:
+    """Raise ValueError unless the text between the bounds of each span, in the unit, is the quoted one."""
+    # Convert all spans together, since a conversion takes time linear in the text.
+    places = to_characters(text, spans, unit)
+    for (start, end, _), (first, last, _), own in zip(spans, places, quoted, strict=True):
+        if not is_wording(own, text[first:last]):
+            raise ValueError(
+                f"the entity {start}-{end} is {short_repr(text[first:last])} in the text, but "
+                f"{short_repr(own)} in its own key; start and end count {unit}"
+            )
+
+
 class ToolRecord(OffsetsRecord):
     """An annotation of a text that may have annotations by others, with the same key."""
 
+    knows_unit: ClassVar = True
     key: Key = None
     annotator: Key = None
 
@@ -213,19 +223,24 @@ def read_texts(
     context = {"unit": unit and check_unit(unit), "fields": fields}
     as_object = pair_values if record_type is PairRecord else None
     records = read_records(items, record_type, record_type.remedy, report, on_error, as_object, context)
-    annotations = relabel_annotations(_annotations(records, report), rename, report)
+    annotations = relabel_annotations(_annotations(records, report, unit), rename, report)
     if issubclass(record_type, ToolRecord):
         annotations = _note_empty(choose_annotators(annotations, annotators, report), report)
     return make_sentences(annotations, report, tokenizer, align)
 
 
-def _annotations(records: Iterator[tuple[Line, OffsetsRecord]], report: ReadReport) -> Iterator[TextAnnotation]:
+def _annotations(
+    records: Iterator[tuple[Line, OffsetsRecord]], report: ReadReport, unit: str | None
+) -> Iterator[TextAnnotation]:
     for line, record in records:
         if not record.is_labelled:
             report.note(Note(line, UNLABELLED))
             continue
         for note in record.notes(line):
             report.note(note)
+        if unit is None and not record.knows_unit and not record.is_quoted:
+            for reading in other_readings(record.text, record.spans):
+                report.note(Note(line, UNCHECKED, reading))
         yield record.annotation(line)
 
 

@@ -18,7 +18,7 @@ from .annotators import UNNAMED
 from .counts import Note
 from .lines import Line
 from .offsets import Key, ToolRecord
-from .records import REJECTED, Triple, as_key, check_bounds, entity_values
+from .records import REJECTED, Triple, as_key, entity_values
 from .texts import TASK_WITHOUT_TEXT, UNLABELLED, TextAnnotation
 
 # Interfaces in which spans cannot be marked, and those that do not show the relations of a task.
@@ -110,9 +110,8 @@ class ProdigyRecord(ToolRecord):
 
     @model_validator(mode="after")
     def check_rejected(self, info: ValidationInfo) -> "ProdigyRecord":
-        """Convert the spans that were not accepted to code points, and check them."""
+        """Convert the spans that were not accepted to code points."""
         self.rejected = self.to_code_points(self.rejected, info)
-        check_bounds(self.rejected, None, len(self.text), "characters")
         return self
 
     def notes(self, line: Line) -> list[Note]:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cache
 from reprlib import repr as short_repr
@@ -28,7 +28,7 @@ from .lines import FormatError, Line
 # Keys of the list of entities in annotation tools.
 ANNOTATION_KEYS = ("entities", "ents", "label", "labels", "spans")
 # Keys that validators add to a record.
-ADDED_KEYS = ("_kept_fields", "_rejected", "_left_out")
+ADDED_KEYS = ("_is_quoted", "_kept_fields", "_rejected", "_left_out")
 REJECTED = {
     "reject": "left out: texts that the annotator rejected",
     "ignore": "left out: texts that the annotator ignored",
@@ -164,11 +164,6 @@ class Record(Source):
     )
     relations: list[Triple] | None = None
 
-    @property
-    def units(self) -> Sequence[str]:
-        """The tokens or characters that the bounds of spans count."""
-        raise NotImplementedError
-
     @model_validator(mode="before")
     @classmethod
     def check_keys(cls, record: dict[str, Any]) -> dict[str, Any]:
@@ -190,13 +185,6 @@ class Record(Source):
             given["relations"] = relation_values(relations, entities)
         return given
 
-    @model_validator(mode="after")
-    def check_bounds(self) -> "Record":
-        """Check the spans against the text, and the relations against the spans."""
-        unit = "characters" if isinstance(self.units, str) else "tokens"
-        check_bounds(self.spans, self.relations, len(self.units), unit)
-        return self
-
     @classmethod
     def known_keys(cls) -> set[str]:
         """Keys that are read."""
@@ -206,7 +194,7 @@ class Record(Source):
 def check_bounds(
     spans: Iterable[Triple | None], relations: Iterable[Triple] | None, length: int, unit: str = "tokens"
 ) -> None:
-    """Raise ValueError for a span outside of a text, and for a relation with an argument that is not one of the spans.
+    """Raise ValueError for a span outside of a text, and for the relations of `check_relations`.
 
     spans: [start, end, label], or None for a span that is left out.
     relations: [head, tail, label], where head and tail are positions among the spans.
@@ -216,9 +204,14 @@ def check_bounds(
     for span in spans:
         if span is not None and not 0 <= span[0] < span[1] <= length:
             raise ValueError(f"the span {list(span)} is empty or outside of the {length} {unit}")
+    check_relations(relations, len(spans))
+
+
+def check_relations(relations: Iterable[Triple] | None, n_spans: int) -> None:
+    """Raise ValueError for a relation with an argument that is not one of the spans."""
     for head, tail, label in relations or ():
-        if not (0 <= head < len(spans) and 0 <= tail < len(spans)):
-            raise ValueError(f"the relation {[head, tail, label]} has an argument outside of the {len(spans)} spans")
+        if not (0 <= head < n_spans and 0 <= tail < n_spans):
+            raise ValueError(f"the relation {[head, tail, label]} has an argument outside of the {n_spans} spans")
 
 
 R = TypeVar("R", bound=Source)
