@@ -119,6 +119,54 @@ def test_entities_that_are_kept_but_do_not_align_count_in_evaluation(tmp_path: P
     assert entities(tmp_path / "a.spacy") == [("Tarv", "LOC")]
 
 
+@pytest.mark.parametrize(
+    ("align", "entity", "outside"),
+    [(None, "ירושלים", 2), ("strict", None, 1), ("contract", None, 1), ("expand", "בירושלים", 1)],
+)
+def test_attached_prepositions_of_conllu(tmp_path: Path, align: str | None, entity: str | None, outside: int) -> None:
+    """The spaCy token of a multi-word range has the preposition and the name. The trees of the words are kept."""
+    words = [("1", "רות", "2", "NE=B-PER"), ("2", "גרה", "0", "_"), ("3-4", "בירושלים", "_", "_")]
+    words += [("3", "ב", "4", "_"), ("4", "ירושלים", "2", "NE=B-LOC")]
+    path = tmp_path / "a.conllu"
+    rows = [
+        f"{id}\t{form}\t_\t_\t_\t_\t{head}\t{'_' if head == '_' else 'dep'}\t_\t{misc}"
+        for id, form, head, misc in words
+    ]
+    path.write_text("\n".join(rows) + "\n\n", encoding="utf-8")
+    output = run(path, tmp_path, "--lang", "he", *(["--align", align] if align else []))
+    assert entities(tmp_path / "a.spacy") == [("רות", "PER"), *([(entity, "LOC")] if entity else [])]
+    [doc] = load_docs(tmp_path / "a.spacy")
+    assert [token.head.i for token in doc] == [1, 1, 3, 1]
+    assert sum(token.ent_iob_ == "O" for token in doc) == outside
+    if align == "expand":
+        assert "'ירושלים' LOC starts inside of the token 'בירושלים': 'בירושלים'" in output
+    else:
+        assert "1 of 2 (50.0 %) entities do not align" in output and "give --align expand or contract" in output
+
+
+def test_aligned_spans_of_words_keep_their_relations(tmp_path: Path) -> None:
+    spans = {
+        "tokens": ["Anna", "left", "Tarv", "ik"],
+        "spaces": [True, True, False, False],
+        "relations": [[0, 1, "left"]],
+    }
+    spans["spans"] = [[0, 1, "PER"], [2, 3, "LOC"], [3, 4, "X"], [2, 4, "LOC"]]
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(spans))
+    output = run(path, tmp_path, "--align", "expand")
+    [doc] = load_docs(tmp_path / "a.spacy")
+    assert [(span.text, span.label_) for span in doc.spans["sc"]] == [
+        ("Anna", "PER"),
+        ("Tarvik", "LOC"),
+        ("Tarvik", "X"),
+    ]
+    assert [(head.text, tail.text) for head, tail, *_ in doc._.relations] == [("Anna", "Tarvik")]
+    assert "moved 2 of 3" in output
+    run(path, tmp_path, "--align", "strict")
+    [doc] = load_docs(tmp_path / "a.spacy")
+    assert [span.text for span in doc.spans["sc"]] == ["Anna", "Tarvik"] and not doc._.relations
+
+
 def test_tokens_that_the_tokenizer_splits_are_counted(tmp_path: Path) -> None:
     """A pipeline that is trained on words finds nothing in a text whose tokens are characters."""
     words = tmp_path / "words.conll"
@@ -259,7 +307,7 @@ def test_misc_key_is_passed_on(tmp_path: Path) -> None:
         (["-f", "conll", "--fields", "id"], "--fields is for the format label-studio or argilla or"),
         (["-f", "conll", "--fields", "id,document"], "--fields is for the format label-studio or argilla or"),
         (["-f", "csv", "--fields", "document"], "--fields is for the format label-studio or argilla or"),
-        (["-f", "spans", "--align", "expand"], "--align is for the format brat or label-studio"),
+        (["-f", "conll", "--align", "expand"], "--align is for the format conllu or brat or label-studio"),
         (["-f", "offsets", "--align", "middle"], "align is 'middle'; it must be one of strict, contract, expand"),
         (["-f", "conll", "--on-error", "ignore"], "on_error is 'ignore'"),
         (["-f", "conll", "--n-sents", "0"], "n_sents is 0"),

@@ -65,8 +65,8 @@ def convert(
     align: str | None = Option(
         None,
         "--align",
-        help="formats of texts: treatment of entities that do not align with the tokens: strict (leave them out, "
-        "the default), contract or expand",
+        help="formats with texts or spaces: treatment of entities that do not align with the tokenizer: strict (leave "
+        "them out; the default for texts, others keep them), contract or expand",
     ),
     unit: str | None = Option(
         None,
@@ -188,7 +188,7 @@ def convert(
         except (ValueError, OSError, ImportError) as error:
             fail(f"Cannot convert {path}", f"{error}{other_format(path, format)}")
         msg.divider(str(path))
-        show_report(report, labels, str(config or repr(nlp.lang)), FORMATS[found].has_texts)
+        show_report(report, labels, str(config or repr(nlp.lang)), FORMATS[found].has_texts or align is not None)
         for part, part_docs in parts.items():
             msg.good(f"{output_dir / part}.spacy: {len(part_docs)} docs")
         for part, share in shares.items():
@@ -284,7 +284,7 @@ def check_options(format: str, options: Mapping[str, Any], groups: bool, split_b
     for option in [*given, *(["split_by"] if split_by is not None else [])]:
         # --split-by reads a field.
         needed = "fields" if option == "split_by" else option
-        owners = [name for name, known in FORMATS.items() if needed in known.options]
+        owners = [name for name, known in FORMATS.items() if known.takes(needed)]
         if format not in owners:
             name = option.replace("_", "-")
             raise ValueError(f"--{name} is for the format {' or '.join(owners)}, not for {format}")

@@ -38,12 +38,12 @@ def show_report(report: "ReadReport", labels: str | None, tokenizer: str, leaves
             "characters if the entities are right",
         )
     if report.notes[MISALIGNED]:
-        lost, align = "training loses them, and evaluation counts them as missed", ""
+        lost = "training loses them, and evaluation counts them as missed"
         if leaves_out:
-            lost, align = "training and evaluation lose them", ", give --align expand or contract"
+            lost = "training and evaluation lose them"
         msg.warn(
             f"{report.share(MISALIGNED)} entities do not align with the tokenizer of {tokenizer}; {lost}",
-            f"Correct their bounds{align}, or give the --lang of the texts",
+            "Correct their bounds, give --align expand or contract, or give the --lang of the texts",
         )
     if report.notes[MOVED] > report.checked[MISALIGNED] / 2:
         msg.warn(

@@ -43,7 +43,8 @@ from .sentence import SPANS_KEY, Sentence, make_doc
 from .spacy_json import read_spacy_json
 from .spacy_v2_json import read_training_json
 from .spans import select_labels
-from .texts import describe_misalignment, split_finder
+from .texts import check_align, describe_misalignment, split_finder
+from .word_spans import align_words
 
 Tokenizer = Callable[[str], Doc]
 
@@ -57,6 +58,8 @@ class Format(NamedTuple):
     options: names of the additional options of the reader.
     whole: whether each document becomes one Doc, so that sentences cannot be grouped.
     tables: whether the reader also reads Parquet and Arrow files.
+    spaces: whether the source may state the spaces between its tokens. Its text is then tokenized again in training,
+        and entities can be aligned with the tokenizer, see `word_spans.align_words`.
     sentences: whether the source has single sentences, and does not say to which documents they belong.
     """
 
@@ -66,12 +69,17 @@ class Format(NamedTuple):
     options: tuple[str, ...] = ()
     whole: bool = False
     tables: bool = False
+    spaces: bool = False
     sentences: bool = False
 
     @property
     def has_texts(self) -> bool:
         """Whether the source has texts that must be tokenized."""
         return "align" in self.options
+
+    def takes(self, option: str) -> bool:
+        """Whether the format has an option."""
+        return option in self.options or (option == "align" and self.spaces)
 
 
 OF_TEXTS = ("align", "unit")
@@ -81,7 +89,7 @@ OF_TOOL_RECORDS = (*OF_RECORDS, "annotators")
 # JSON is read in the first format whose keys it has.
 FORMATS: dict[str, Format] = {
     "conll": Format(read_conll, "columns with a token and a tag on each line", options=("column",)),
-    "conllu": Format(read_conllu, "CoNLL-U", options=("misc_key",)),
+    "conllu": Format(read_conllu, "CoNLL-U", options=("misc_key",), spaces=True),
     "semeval": Format(read_semeval, "relations of SemEval-2010 task 8", sentences=True),
     "csv": Format(read_csv, "CSV with a token and a tag on each line", sentences=True),
     "brat": Format(read_brat, "brat: a folder of .txt and .ann", options=("align",), whole=True),
@@ -120,7 +128,7 @@ FORMATS: dict[str, Format] = {
         OF_TOOL_RECORDS,
         True,
     ),
-    "spacy-v2-json": Format(read_training_json, "training format of spaCy 2 as JSON", ("paragraphs",)),
+    "spacy-v2-json": Format(read_training_json, "training format of spaCy 2 as JSON", ("paragraphs",), spaces=True),
     "spacy-v2": Format(
         partial(read_texts, PairRecord), "training data of spaCy 2: [text, annotation]", (), OF_RECORDS, True
     ),
@@ -136,6 +144,7 @@ FORMATS: dict[str, Format] = {
         "Doc.to_json of spaCy",
         ("text tokens ents", "text tokens sents", "text tokens spans"),
         whole=True,
+        spaces=True,
     ),
     "datasets": Format(
         read_datasets,
@@ -161,7 +170,7 @@ FORMATS: dict[str, Format] = {
         OF_RECORDS,
         True,
     ),
-    "spans": Format(read_spans, "JSON with tokens and spans", ("tokens spans",)),
+    "spans": Format(read_spans, "JSON with tokens and spans", ("tokens spans",), spaces=True),
 }
 
 
@@ -195,7 +204,8 @@ def read_docs(
         In Docs with unknown spaces, tokens that it splits are counted.
     fields: fields of the records to keep in doc.user_data, for readers with this option. DOCUMENT is, in all formats,
         the name of the source document, unless the record has a field of this name.
-    options: other options of the reader.
+    options: other options of the reader. `align`, see `texts.make_sentences`, is also for formats with `Format.spaces`,
+        if a tokenizer is given: see `word_spans.align_words`. By default they keep all entities.
     Yields the Docs in the order of the file. No Doc is empty. `report.sources` tells which are of the same document.
     Raises FormatError while reading; ValueError for an unknown format or on_error, n_sents below 1 or together with
         documents, or a format of texts without a tokenizer; TypeError for an unknown option.
@@ -212,6 +222,8 @@ def read_docs(
         options["tokenizer"] = tokenizer
         # The reader itself tokenizes and counts entities that do not align.
         tokenizer = None
+    # Entities of given tokens are kept as they are by default.
+    align = check_align(options.pop("align")) if FORMATS[format].spaces and "align" in options else None
     if "fields" in FORMATS[format].options or {*fields} - {DOCUMENT}:
         options["fields"] = fields
     # These readers rename labels before they compare annotators.
@@ -221,10 +233,25 @@ def read_docs(
     source = FORMATS[format].read(path, report, on_error=check_on_error(on_error), **options)
     if not renames_itself:
         source = relabel_sentences(source, rename or {}, report)
+    if align is not None and tokenizer is not None:
+        source = _align(source, tokenizer, align, report)
     if labels:
         source = _select(source, labels, report)
     name_in = Path(path) if DOCUMENT in fields else None
     return _make_docs(source, vocab, report, None if documents else n_sents, tokenizer, name_in)
+
+
+def _align(
+    source: Iterator[list[Sentence]], tokenizer: Tokenizer, align: str, report: ReadReport
+) -> Iterator[list[Sentence]]:
+    for document in source:
+        for i, sentence in enumerate(document):
+            if sentence.spaces is not None:
+                document[i], notes = align_words(sentence, tokenizer, align)
+                report.replace(sentence, document[i], notes)
+                # Those that are left are counted with their Doc.
+                report.checked[MISALIGNED] += sum(note.kind == MISALIGNED for note in notes)
+        yield document
 
 
 def _select(source: Iterator[list[Sentence]], labels: Collection[str], report: ReadReport) -> Iterator[list[Sentence]]:

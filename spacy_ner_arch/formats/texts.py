@@ -75,6 +75,13 @@ def complete_relations(annotations: Iterable[TextAnnotation]) -> list[TextAnnota
     return [annotation._replace(relations=None) for annotation in annotations]
 
 
+def check_align(align: str) -> str:
+    """Return the value; raise ValueError if it is not in ALIGNMENTS."""
+    if align not in ALIGNMENTS:
+        raise ValueError(f"align is {align!r}; it must be one of {', '.join(ALIGNMENTS)}")
+    return align
+
+
 def make_sentences(
     annotations: Iterable[TextAnnotation], report: ReadReport, tokenizer: Callable[[str], Doc], align: str
 ) -> Iterator[list[Sentence]]:
@@ -89,8 +96,7 @@ def make_sentences(
         "expand" extends it to all tokens that it overlaps, see `Doc.char_span`. Moved entities are counted.
     Raises ValueError for an unknown `align`, and FormatError if the tokenizer changes a text.
     """
-    if align not in ALIGNMENTS:
-        raise ValueError(f"align is {align!r}; it must be one of {', '.join(ALIGNMENTS)}")
+    check_align(align)
     places: dict[Hashable, str] = {}
     for annotation in annotations:
         line, text = annotation.line, annotation.text
