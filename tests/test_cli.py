@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -41,7 +42,7 @@ from spacy_ner_arch.annotation.teachers import TEACHER
 from spacy_ner_arch.annotation.words import text_key
 from spacy_ner_arch.bulk.documents import LAYERS, annotation, predict_in_zones
 from spacy_ner_arch.cli.configs import make_config
-from spacy_ner_arch.cli.debug_data_counts import count_documents, count_relations
+from spacy_ner_arch.cli.debug_data_counts import count_documents, count_relations, has_contradiction
 from spacy_ner_arch.cli.evaluate_pages import make_pages
 from spacy_ner_arch.cli.messages import fail
 from spacy_ner_arch.cli.pipelines import check_corpora, check_word_vectors
@@ -811,6 +812,23 @@ def test_debug_data_finds_copies_with_other_white_space():
     assert found["counts"]["repeated texts"] == 2
     assert found["counts"]["documents that are in both corpora"] == 3
     assert found["examples"]["documents that are in both corpora"] == ["'Bo met Anna.'"]
+
+
+def test_debug_data_warns_of_a_mixture_of_unicode_forms(tmp_path):
+    """Copies in another form are found, and their annotation is compared at the same places."""
+    (tmp_path / "my.cfg").write_text(make_config(find_cell()), encoding="utf8")
+    composed, decomposed = (unicodedata.normalize(form, "Renée left Zoë .") for form in ("NFC", "NFD"))
+    docs = {text: [make_copy([(2, 3, label)], text) for label in ("PER", "LOC")] for text in (composed, decomposed)}
+    DocBin(docs=[docs[composed][0]]).to_disk(tmp_path / "train.spacy")
+    DocBin(docs=[docs[decomposed][0]]).to_disk(tmp_path / "dev.spacy")
+    options = ["--paths.train", tmp_path / "train.spacy", "--paths.dev", tmp_path / "dev.spacy"]
+    output = run_in_line("debug-data", tmp_path / "my.cfg", *options)
+    assert f"1 (dev) documents are not in the Unicode form NFC, as others are, such as {decomposed!r}" in output
+    assert "1 documents of dev have the text of a document of train" in output
+    assert not has_contradiction([docs[composed][0], docs[decomposed][0]])
+    assert has_contradiction([docs[composed][0], docs[decomposed][1]])
+    options[1] = tmp_path / "dev.spacy"
+    assert "1 (dev) documents are not" not in run_in_line("debug-data", tmp_path / "my.cfg", *options)
 
 
 def test_debug_data_names_texts_that_spacy_does_not_tokenize(tmp_path):

@@ -1,5 +1,7 @@
 """Stored predictions in the place of a pipeline, and two systems compared."""
 
+from unicodedata import normalize
+
 import numpy as np
 import pytest
 import spacy
@@ -98,6 +100,15 @@ def test_predictions_are_found_by_their_text(annotators, tmp_path):
     output = run_in_line("evaluate", tmp_path / "moved.spacy", second, "-o", scores)
     assert table(scores) == expected
     assert "1 documents are not in" in output and "such as 'Elsewhere '" in output
+
+
+def test_predictions_for_another_unicode_form_of_the_text(tmp_path):
+    gold, found = (
+        write(tmp_path / f"{form}.spacy", [(0, 1, "PER")], words=[normalize(form, "Renée"), "left"])
+        for form in ("NFC", "NFD")
+    )
+    output = run_in_line("evaluate", found, gold, code=1)
+    assert "NFD.spacy has the text 'Renée left 0 ' in another Unicode form (NFC, NFD)" in output
 
 
 def test_copies_of_a_text_are_taken_in_turn(tmp_path):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 from spacy.attrs import IS_SPACE
@@ -23,9 +24,14 @@ def has_words(doc: Doc) -> bool:
     return not doc.to_array(IS_SPACE).all()
 
 
-def text_key(text: str) -> str:
-    """The text without its white space. Texts with the same key count as copies: white space is not compared."""
+def bare_text(text: str) -> str:
+    """The text without its white space. Places in texts with the same bare text can be compared."""
     return "".join(text.split())
+
+
+def text_key(text: str) -> str:
+    """The text in the Unicode form NFC, without its white space. Texts with the same key count as copies."""
+    return bare_text(normalize("NFC", text))
 
 
 def word_strings(docs: Sequence[Doc], hashes: Iterable[int]) -> list[str]:

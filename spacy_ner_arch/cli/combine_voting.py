@@ -15,7 +15,7 @@ from ..annotation.replacement import annotated_places, clear_entities, remove_st
 from ..annotation.scores import set_score
 from ..annotation.spans import decode_exact
 from ..annotation.tags import LabelledSpan
-from ..annotation.words import find_words, text_key
+from ..annotation.words import bare_text, find_words
 
 # Log odds of a span that all systems propose. No system then proposes a span that overlaps it.
 UNANIMOUS = 50.0
@@ -144,7 +144,7 @@ def move_entities(doc: Doc, other: Doc) -> tuple[Doc, list[Span]]:
 
 def bare_bounds(doc: Doc) -> tuple[np.ndarray, np.ndarray]:
     """Start and end of each token in the text without its white space, (T,) int64 each."""
-    lengths = np.array([len(text_key(token.text)) for token in doc], dtype=np.int64)
+    lengths = np.array([len(bare_text(token.text)) for token in doc], dtype=np.int64)
     ends = lengths.cumsum()
     return ends - lengths, ends
 

@@ -21,6 +21,7 @@ from .debug_data_counts import (
     LOST,
     MISSING_TOKENS,
     NOT_ALIGNED,
+    NOT_NFC,
     PAIRS_WITH_LABELS,
     SPLIT_TOKENS,
     UNANNOTATED,
@@ -29,6 +30,7 @@ from .debug_data_counts import (
     count_documents,
     count_relations,
     count_spans,
+    has_composed,
 )
 from .training_setup import PARTS, Setup
 
@@ -77,7 +79,8 @@ def inspect_corpora(setup: Setup) -> tuple[dict[str, Any], list[Problem]]:
         "components": {},
     }
     problems = [Problem("warning", text, "") for text in setup.unknown]
-    problems += [*check_documents(data["documents"]), *check_trees(setup, data["documents"])]
+    is_composed = any(has_composed(eg.reference) for examples in setup.examples.values() for eg in examples)
+    problems += [*check_documents(data["documents"], is_composed), *check_trees(setup, data["documents"])]
     for name, pipe in setup.nlp.pipeline:
         if not isinstance(pipe, TorchPipe) or name in setup.frozen:
             continue
@@ -112,7 +115,11 @@ def inspect_corpora(setup: Setup) -> tuple[dict[str, Any], list[Problem]]:
     return data, sorted(dict.fromkeys(problems), key=lambda problem: problem.level != "error")
 
 
-def check_documents(documents: Parts) -> Iterator[Problem]:
+def check_documents(documents: Parts, is_composed: bool) -> Iterator[Problem]:
+    """Check for documents that are missing, copies, or written in another way than the others.
+
+    is_composed: whether there are documents for which `has_composed` is true.
+    """
     for part in PARTS:
         if not documents[part]["counts"]["documents"]:
             yield Problem("error", f"{part}: the corpus has no document", f"check [paths] {part}")
@@ -135,13 +142,24 @@ def check_documents(documents: Parts) -> Iterator[Problem]:
                 "convert texts with offsets, or columns of the tokenizer's own tokens, or choose another tokenizer or "
                 "segmenter in [nlp.tokenizer]",
             )
+    decomposed = {part: documents[part]["counts"][NOT_NFC] for part in PARTS}
+    if is_composed and any(decomposed.values()):
+        example = next(example for part in PARTS for example in documents[part]["examples"].get(NOT_NFC, ()))
+        yield Problem(
+            "warning",
+            f"{in_parts(decomposed)} documents are not in the Unicode form NFC, as others are, such as {example}: "
+            "words that look the same are different words for the pipeline",
+            'bring all texts to one form before they are annotated or converted: unicodedata.normalize("NFC", text), '
+            "with offsets that count the characters of the result; and the texts to predict as well",
+        )
     both = documents["dev"]["counts"][IN_BOTH]
     if both:
         yield Problem(
             "warning",
             f"{both} documents of dev have the text of a document of train, such as "
             f"{documents['dev']['examples'][IN_BOTH][0]}",
-            "remove them from one corpus; they make the scores too high. White space is not compared",
+            "remove them from one corpus; they make the scores too high. White space and Unicode forms are not "
+            "compared",
         )
 
 

@@ -10,13 +10,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
+from unicodedata import is_normalized
 
 import numpy as np
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 
 from ..annotation.alignment import align_each
-from ..annotation.describe import describe_relation, describe_span
+from ..annotation.describe import describe_relation, describe_span, quote
 from ..annotation.entities import annotated_tokens
 from ..annotation.relations import aligned_keys, has_relations, relation_keys
 from ..annotation.teachers import TEACHER
@@ -31,6 +32,7 @@ Counts = dict[str, Any]
 KEPT_EXAMPLES = 5
 
 # Names of counts.
+NOT_NFC = "documents whose text is not in the Unicode form NFC"
 IN_BOTH = "documents that are in both corpora"
 CONTRADICTORY = "texts with different annotation in several documents"
 WITHOUT_SPACES = "tokens of documents with unknown spaces"
@@ -84,6 +86,10 @@ def count_documents(examples: Sequence[Example], other_texts: set[str], tokenize
     tally.counts["documents with dependency trees"] = sum(doc.has_annotation("DEP") for doc in docs)
     tally.counts["documents with a teacher's probabilities"] = sum(TEACHER in doc.user_data for doc in docs)
     tally.counts.update({"repeated texts": 0, CONTRADICTORY: 0, IN_BOTH: 0})
+    tally.counts[NOT_NFC] = 0
+    for doc in docs:
+        if not is_normalized("NFC", doc.text):
+            tally.note(NOT_NFC, quote, doc.text)
     for key, copies in find_copies(docs).items():
         tally.counts["repeated texts"] += len(copies) - 1
         if has_contradiction(copies):
@@ -92,6 +98,11 @@ def count_documents(examples: Sequence[Example], other_texts: set[str], tokenize
             tally.note(IN_BOTH, repr, copies[0].text[:80])
             tally.counts[IN_BOTH] += len(copies) - 1
     return tally.as_dict()
+
+
+def has_composed(doc: Doc) -> bool:
+    """Whether a text is in NFC, and has characters that are several ones in NFD."""
+    return is_normalized("NFC", doc.text) and not is_normalized("NFD", doc.text)
 
 
 def count_splits(tally: Tally, docs: Iterable[Doc], tokenizer: Callable[[str], Doc]) -> None:
@@ -129,10 +140,15 @@ def has_contradiction(copies: Sequence[Doc]) -> bool:
 
 def comparable_layers(doc: Doc) -> Iterator[tuple[str, frozenset[Any]]]:
     """The completely annotated layers of a document, and their items, with offsets in its `text_key`."""
-    place = [0, *accumulate(not character.isspace() for character in doc.text)]
+    text = doc.text
+    places = [0, *accumulate(not character.isspace() for character in text)]
+    is_composed = is_normalized("NFC", text)
+
+    def place(offset: int) -> int:
+        return places[offset] if is_composed else len(text_key(text[:offset]))
 
     def keys(spans: Iterable[Span]) -> frozenset[Any]:
-        return frozenset((place[span.start_char], place[span.end_char], span.label_) for span in spans)
+        return frozenset((place(span.start_char), place(span.end_char), span.label_) for span in spans)
 
     if TEACHER not in doc.user_data and annotated_tokens(doc).all():
         yield "doc.ents", keys(doc.ents)
@@ -143,7 +159,7 @@ def comparable_layers(doc: Doc) -> Iterator[tuple[str, frozenset[Any]]]:
         yield (
             "doc._.relations",
             frozenset(
-                (place[start], place[end], label, place[tail_start], place[tail_end], *labels)
+                (place(start), place(end), label, place(tail_start), place(tail_end), *labels)
                 for start, end, label, tail_start, tail_end, *labels in relation_keys(doc)
             ),
         )

@@ -32,8 +32,8 @@ def train_parts(
     """Train a pipeline without each part of the documents. Yields it, the numbers of the part, and its corpus.
 
     The held-out part is the development corpus, which calibrates the probabilities. The last weights are used, not the
-    best weights on this part. Documents with the same text, apart from white space, are in the same part, since their
-    annotation must not be in the training data.
+    best weights on this part. Documents with the same `text_key` are in the same part, since their annotation
+    must not be in the training data.
     Raises ValueError for a config whose corpora cannot be replaced.
     """
     numbers = with_tokens(docs)

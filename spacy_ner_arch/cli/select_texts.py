@@ -23,7 +23,7 @@ class Texts(NamedTuple):
     records: the text and the other fields of each line.
     uncertainty: uncertainty of each text, (N,).
     entities: expected number of entities of each label in each text, (N, L).
-    empty, repeated: number of texts that were left out because they have no words or are copies apart from white space.
+    empty, repeated: number of texts that were left out because they have no words or are copies, see `text_key`.
     """
 
     records: list[Record]

@@ -14,7 +14,7 @@ from wasabi import msg
 
 from ..annotation.describe import Counted, quote
 from ..annotation.layers import count_layers
-from ..annotation.words import text_key
+from ..annotation.words import bare_text, text_key
 
 # Layers of annotation that predictions can have, by the names of their counts in a manifest of `ner-arch annotate`.
 LAYERS = {"entities": "doc.ents", "spans": "doc.spans", "relations": "doc._.relations"}
@@ -27,7 +27,7 @@ class StoredPredictions:
 
     path: file or folder of the documents, for messages.
     layers: the layers of annotation that are predictions, of LAYERS.
-    docs: the stored documents by the key of their text.
+    docs: the stored documents by their text without white space.
     """
 
     def __init__(self) -> None:
@@ -43,14 +43,20 @@ class StoredPredictions:
                 doc.set_ents([], default="missing")
             if "doc.spans" not in layers:
                 doc.spans.clear()
-            self.docs[text_key(doc.text)].append(doc)
+            self.docs[bare_text(doc.text)].append(doc)
 
     def __call__(self, doc: Doc) -> Doc:
-        key = text_key(doc.text)
+        key = bare_text(doc.text)
         stored = self.docs.get(key)
         if not stored and not key:
             return doc
         if not stored:
+            wanted = text_key(key)
+            if any(text_key(other) == wanted for other, docs in self.docs.items() if docs):
+                raise ValueError(
+                    f"{self.path} has the text {quote(doc.text)} in another Unicode form (NFC, NFD), so that the "
+                    "places of entities differ: bring the texts of both to one form, and predict them again"
+                )
             raise ValueError(
                 f"{self.path} has no predictions for the text {quote(doc.text)}, or for one of its copies: divide both "
                 "into the same documents (`ner-arch convert --documents` or --n-sents), predict the whole corpus, or "

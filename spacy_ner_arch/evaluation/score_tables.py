@@ -155,8 +155,7 @@ def micro_interval(documents: Iterable[Sides], groups: Sequence[int]) -> Interva
 def group_numbers(examples: Iterable[Example]) -> list[int]:
     """Return the number, from 0, of the group of each example, whose items can depend on each other.
 
-    A group has the same value of the field DOCUMENT of the gold documents, or without it the same text, apart from
-    white space.
+    A group has the same value of the field DOCUMENT of the gold documents, or without it the same `text_key`.
     """
     numbers: dict[tuple[bool, str], int] = {}
 

@@ -88,7 +88,8 @@ def describe_long_texts(docs: Mapping[Path, Iterable[Doc]], max_length: int) -> 
 def group_docs(docs: Sequence[Doc], *keys: Sequence[Hashable], sentences: bool = False) -> list[list[int]]:
     """Group Docs that must not be divided between training and evaluation: those with the same text or a common key.
 
-    White space in texts is not compared. Two Docs that are connected through others are in one group, too.
+    White space and Unicode forms of texts are not compared. Two Docs that are connected through others are in one
+    group, too.
 
     docs: the Docs.
     keys: lists with a key of each Doc, such as that of its source document, or None for a Doc without such a key.
