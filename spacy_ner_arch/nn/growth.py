@@ -60,7 +60,8 @@ def grown_output(
 def grown_embedding(table: nn.Embedding, new: Sequence[str | None], old: Sequence[str | None]) -> nn.Embedding:
     """Copy an embedding, with a row for each new name and the old rows of the names that stay.
 
-    New rows are random, as in an untrained model. Copies of one row could not tell new names apart.
+    New rows are random, as in an untrained model: copies of one row could not tell new names apart. The score of a new
+    label does not depend on such a row: the rows are entity types, or are read only by the loss.
     """
     grown = nn.Embedding(len(new), table.embedding_dim).to(table.weight)
     with torch.no_grad():
