@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-# Log odds of "no label" against a label that has not been trained: a probability below 0.7 %. A larger number
-# delays learning (one text alone: 67 updates with 3, 105 with 5, 159 with 8). With a smaller one, the tags of new labels
-# take more of the probability of O: 5 % for each label with 3.
+# Log odds of "no label" against a label that has not been trained: a probability below 0.7 %. A larger number delays
+# learning (one text alone: 67 updates with 3, 105 with 5, 159 with 8). With a smaller one, the tags of a new label take
+# more of the probability of O: 5 % with 3.
 UNTRAINED = 5.0
 
 
