@@ -1130,6 +1130,16 @@ def test_brat_with_text_whose_line_ends_were_changed(tmp_path: Path) -> None:
     assert doc.text == "Anna\nleft\nTarvik" and named(doc.ents) == [("Tarvik", "LOC")]
 
 
+@pytest.mark.parametrize(("count", "mark"), [(characters, ""), (units, ""), (units, "\ufeff")])
+def test_the_quotes_of_brat_show_the_unit(tmp_path: Path, count: Any, mark: str) -> None:
+    (tmp_path / "a.txt").write_text(mark + TEXT, encoding="utf-8")
+    rows = [(i, count(place), TEXT[slice(*place)]) for i, place in enumerate((ANNA_BRANDT, TARVIK))]
+    lines = [f"T{i}\tX {bounds['start']} {bounds['end']}\t{quoted}\n" for i, bounds, quoted in rows]
+    (tmp_path / "a.ann").write_text("".join(lines), encoding="utf-8")
+    [doc], _ = read(tmp_path / "a.txt")
+    assert doc.text == TEXT and named(doc.ents) == [("Anna Brandt", "X"), ("Tarvik", "X")]
+
+
 @pytest.mark.parametrize(("form", "other"), [("NFC", "NFD"), ("NFD", "NFC")])
 def test_quotes_in_another_unicode_normalization_fit(tmp_path: Path, form: Any, other: Any) -> None:
     """The bounds count the characters of the text, so that they are right."""

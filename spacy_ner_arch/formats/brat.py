@@ -13,7 +13,6 @@ from ..annotation.tags import LabelledSpan
 from .counts import Note, ReadReport
 from .files import find_files
 from .lines import BLANKS, FormatError, Line, read_lines
-from .records import check_bounds
 from .sentence import Sentence
 from .spans import RELATION_LEFT_OUT
 from .texts import (
@@ -25,10 +24,12 @@ from .texts import (
     is_wording,
     make_sentences,
 )
+from .units import Places, convert_spans, find_places
 
 REMEDY = (
     "write T1<tab>PER 0 4<tab>Anna for an entity, the end exclusive, and R1<tab>left Arg1:T1 Arg2:T2 for a relation; "
-    "start and end count characters (code points) of the .txt file, also those of line ends"
+    "start and end count characters (code points) of the .txt file, or UTF-16 code units, also those of line "
+    "ends"
 )
 DISCONTINUOUS = "left out: discontinuous entities; their parts are left without annotation"
 # Annotation of brat that is not read, by the first letter of its id.
@@ -112,11 +113,13 @@ def _read_document(text_path: Path, annotation_path: Path) -> tuple[TextAnnotati
     """Read a pair of files. Returns the annotation, and notes on annotation that is left out."""
     items = _read_items(annotation_path)
     start = Line(annotation_path, 1, "")
-    text = _read_text(text_path, start, list(items.entities.values()))
+    text, places, unit = _read_text(text_path, start, list(items.entities.values()))
+    entities: list[Entity] = []
     for entity in items.entities.values():
-        fault = _find_fault(entity, text)
-        if fault is not None:
-            raise entity.line.error(fault, REMEDY)
+        try:
+            entities.append(_place(entity, text, places, unit))
+        except ValueError as error:
+            raise entity.line.error(str(error), REMEDY) from error
     # No token gets the byte order mark, also where the offsets count it.
     shift = int(text.startswith(BYTE_ORDER_MARK))
     text = text[shift:]
@@ -125,7 +128,7 @@ def _read_document(text_path: Path, annotation_path: Path) -> tuple[TextAnnotati
         notes.append(Note(start, NO_ENTITY))
     spans: list[LabelledSpan | None] = []
     missing: list[tuple[int, int]] = []
-    for line, label, given, quoted in items.entities.values():
+    for line, label, given, quoted in entities:
         parts = [(max(start - shift, 0), end - shift) for start, end in given]
         bounds = _join(parts, text)
         spans.append(None if bounds is None else (*bounds, label))
@@ -204,11 +207,12 @@ def _read_relation(line: Line) -> tuple[Line, str, str, str]:
     return line, match[2], match[4], match[6]
 
 
-def _read_text(path: Path, start: Line, entities: list[Entity]) -> str:
+def _read_text(path: Path, start: Line, entities: list[Entity]) -> tuple[str, Places, str]:
     """Read the text so that the offsets of the entities match the text that they quote.
 
-    Tools differ in whether a byte order mark and the CR of a line end count. The text has the mark if the offsets
-    count it, or if there are no entities.
+    Tools differ in whether a byte order mark and the CR of a line end count, and in the unit. The text has the mark if
+    the offsets count it, or if there are no entities.
+    Returns the text, its places in the unit of the offsets, see `units.find_places`, and the unit.
     """
     try:
         content = path.read_bytes().decode("utf-8")
@@ -219,20 +223,29 @@ def _read_text(path: Path, start: Line, entities: list[Entity]) -> str:
         raise FormatError(path, number, "", "the line is not UTF-8", "convert the file to UTF-8") from error
     forms = [content, content.replace("\r\n", "\n")]
     forms += [form.removeprefix(BYTE_ORDER_MARK) for form in forms]
-    faults = [[fault for entity in entities if (fault := _find_fault(entity, form))] for form in forms]
-    return forms[min(range(len(forms)), key=lambda i: len(faults[i]))]
+    units = ("characters", "utf-16") if max(content, default="") > "\uffff" else ("characters",)
+    readings = [(form, find_places(form, unit), unit) for unit in units for form in forms]
+    return min(readings, key=lambda reading: sum(not _fits(entity, *reading) for entity in entities))
 
 
-def _find_fault(entity: Entity, text: str) -> str | None:
-    """The fault of the bounds of an entity; None if they are right."""
+def _fits(entity: Entity, text: str, places: Places, unit: str) -> bool:
     try:
-        check_bounds([(start, end, entity.label) for start, end in entity.parts], None, len(text), "characters")
-    except ValueError as error:
-        return str(error)
-    found = " ".join(text[start:end] for start, end in entity.parts)
+        _place(entity, text, places, unit)
+    except ValueError:
+        return False
+    return True
+
+
+def _place(entity: Entity, text: str, places: Places, unit: str) -> Entity:
+    """The entity with bounds in code points. Raises ValueError if they do not fit the text.
+
+    places: those of the text in the unit, see `units.find_places`.
+    """
+    spans = convert_spans([(start, end, entity.label) for start, end in entity.parts], places, unit)
+    found = " ".join(text[start:end] for start, end, _ in spans)
     if not is_wording(entity.quoted, found):
-        return f"the text is {short_repr(found)} between the bounds, not {short_repr(entity.quoted)}"
-    return None
+        raise ValueError(f"the text is {short_repr(found)} between the bounds, not {short_repr(entity.quoted)}")
+    return entity._replace(parts=[(start, end) for start, end, _ in spans])
 
 
 def _join(parts: list[tuple[int, int]], text: str) -> tuple[int, int] | None:
