@@ -480,7 +480,7 @@ def test_relations_are_merged(tmp_path: Path, label: str) -> None:
 def test_white_space_is_no_disagreement(tmp_path: Path) -> None:
     results = [region(characters(place), "PER", "a") for place in (ANNA_BRANDT, (1, 14))]
     path = write(tmp_path, task(*(submitted(one, by=i) for i, one in enumerate(results))))
-    [doc], report = read(path, annotators="merge")
+    [doc], report = read(path, annotators="merge", unit="characters")
     assert named(doc.ents) == [("Anna Brandt", "PER")] and report.notes == {TRIMMED: 1}
 
 

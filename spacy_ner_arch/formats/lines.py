@@ -113,7 +113,7 @@ def make_line(path: Path, number: int, content: bytes) -> Line:
     except UnicodeDecodeError as error:
         reason = f"the line is not UTF-8: {error.reason} at byte {error.start + 1} of the line"
         return line._replace(fault=line.error(reason, remedy_of_encoding(content if number == 1 else b"")))
-    if number == 1 and "\0" in line.text:
+    if "\r" in line.text and "\0" in line.text:
         return line._replace(
             fault=line.error("the line has NUL characters, as UTF-16 has", "convert the file to UTF-8")
         )
