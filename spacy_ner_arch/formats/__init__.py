@@ -13,7 +13,8 @@ from .docbins import (
     write_docbin,
     write_docbins,
 )
-from .readers import FORMATS, read_docs
+from .readers import FORMATS
+from .to_docs import read_docs
 from .writers import WRITERS, write_docs
 
 __all__ = [
