@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
-from unicodedata import is_normalized
+from unicodedata import is_normalized, normalize
 
 import numpy as np
 from spacy.tokens import Doc, Span
@@ -139,16 +139,14 @@ def has_contradiction(copies: Sequence[Doc]) -> bool:
 
 
 def comparable_layers(doc: Doc) -> Iterator[tuple[str, frozenset[Any]]]:
-    """The completely annotated layers of a document, and their items, with offsets in its `text_key`."""
-    text = doc.text
-    places = [0, *accumulate(not character.isspace() for character in text)]
-    is_composed = is_normalized("NFC", text)
+    """The completely annotated layers of a document, and their items.
 
-    def place(offset: int) -> int:
-        return places[offset] if is_composed else len(text_key(text[:offset]))
+    Their offsets are those in the Unicode form NFD without white space, which are the same in all copies of a text.
+    """
+    place = [0, *accumulate(0 if letter.isspace() else len(normalize("NFD", letter)) for letter in doc.text)]
 
     def keys(spans: Iterable[Span]) -> frozenset[Any]:
-        return frozenset((place(span.start_char), place(span.end_char), span.label_) for span in spans)
+        return frozenset((place[span.start_char], place[span.end_char], span.label_) for span in spans)
 
     if TEACHER not in doc.user_data and annotated_tokens(doc).all():
         yield "doc.ents", keys(doc.ents)
@@ -159,7 +157,7 @@ def comparable_layers(doc: Doc) -> Iterator[tuple[str, frozenset[Any]]]:
         yield (
             "doc._.relations",
             frozenset(
-                (place(start), place(end), label, place(tail_start), place(tail_end), *labels)
+                (place[start], place[end], label, place[tail_start], place[tail_end], *labels)
                 for start, end, label, tail_start, tail_end, *labels in relation_keys(doc)
             ),
         )

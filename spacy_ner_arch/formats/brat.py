@@ -28,8 +28,7 @@ from .units import Places, convert_spans, find_places
 
 REMEDY = (
     "write T1<tab>PER 0 4<tab>Anna for an entity, the end exclusive, and R1<tab>left Arg1:T1 Arg2:T2 for a relation; "
-    "start and end count characters (code points) of the .txt file, or UTF-16 code units, also those of line "
-    "ends"
+    "start and end count characters (code points) or UTF-16 code units of the .txt file, also those of line ends"
 )
 DISCONTINUOUS = "left out: discontinuous entities; their parts are left without annotation"
 # Annotation of brat that is not read, by the first letter of its id.
