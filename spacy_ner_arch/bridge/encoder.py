@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, cast
 
-import torch
 from spacy.tokens import Doc
 from thinc.types import Floats2d
 from torch import Tensor, nn
@@ -17,14 +16,13 @@ from .head import initialize, make_batches
 from .rows import (
     DocRows,
     Tok2Vec,
+    check_lengths,
     check_tok2vec,
     join,
-    merge,
-    pick_words,
-    place_words,
-    split_tokens,
+    pick_rows,
+    place_rows,
+    split,
     to_array,
-    vectors_of_words,
 )
 from .shared_gradient import SharedGradient
 from .shared_model import SharedModel
@@ -68,24 +66,22 @@ def encoder_forward(
     if not any(map(len, words)):
         return [model.ops.alloc2f(len(doc), model.get_dim("nO")) for doc in docs], no_backprop
     vectors, backprop_vectors = model.layers[0](docs, is_train)
-    vectors = vectors_of_words(model, docs, vectors, words)
+    check_lengths(docs, vectors)
     encoded = []
     backprops = []
-    for group, x, batch in make_batches(model, HeadInput(docs), words, vectors):
+    for _, x, batch in make_batches(model, HeadInput(docs), words, join(model, vectors)):
         states, backprop_states = shim((x, batch), is_train, model.attrs["dropout_rate"])
         check_width(cast(nn.Module, shim.module), states)
-        encoded.append((group, batch.flatten(states.detach().float())))
-        backprops.append((group, batch, backprop_states))
-    output = TokenVectors(to_array(model, place_words(merge(encoded, words), words)), map(len, docs))
+        encoded.append((batch.tokens, batch.flatten(states.detach().float())))
+        backprops.append((batch, backprop_states))
+    output = TokenVectors(to_array(model, place_rows(encoded, words)), map(len, docs))
 
     def backprop_tokens(gradient: Tensor) -> Any:
-        total = pick_words(gradient, words)
-        rows = total.split([len(own) for own in words])
         gradients = []
-        for group, batch, backprop_states in backprops:
-            flat = total if len(group) == len(docs) else torch.cat([rows[i] for i in group])
-            gradients.append((group, batch.flatten(cast(Tensor, backprop_states(batch.pad(flat))))))
-        return backprop_vectors(split_tokens(model, merge(gradients, words), words))
+        for batch, backprop_states in backprops:
+            x = batch.pad(pick_rows(gradient, batch.tokens))
+            gradients.append((batch.tokens, batch.flatten(cast(Tensor, backprop_states(x)))))
+        return backprop_vectors(split(model, place_rows(gradients, words), map(len, docs)))
 
     def backprop(d_encoded: list[Floats2d]) -> Any:
         """d_encoded: gradient from the layer above, or the sum over all listeners of spaCy; empty if there is none."""

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from spacy.tokens import Doc
 from thinc.api import Model
-from thinc.types import Floats2d
 from torch import Tensor
 
 from ..annotation.head_input import HeadInput, as_input
@@ -25,13 +24,14 @@ from .head_output import HeadPredictions, Predictions, UpdateLoss, sum_losses
 from .layers import device_of
 from .rows import (
     Tok2Vec,
+    check_lengths,
     check_tok2vec,
     join,
-    merge,
     pick,
+    pick_rows,
+    place_rows,
     split,
-    split_tokens,
-    vectors_of_words,
+    word_rows,
 )
 from .shim import TorchShim, get_shim, no_backprop
 
@@ -107,25 +107,25 @@ def head_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bool
     if not any(map(len, words)):
         return UpdateLoss(torch.zeros(1)), no_backprop
     vectors, backprop_vectors = model.layers[0](inputs.docs, is_train)
-    vectors = vectors_of_words(model, inputs.docs, vectors, words)
+    check_lengths(inputs.docs, vectors)
     losses: list[Loss] = []
     backprops = []
-    for group, x, batch in make_batches(model, inputs, words, vectors):
+    for _, x, batch in make_batches(model, inputs, words, join(model, vectors)):
         part, backprop_loss = shim((x, batch), is_train, model.attrs["dropout_rate"])
         losses.append(part)
-        backprops.append((group, batch, backprop_loss))
+        backprops.append((batch, backprop_loss))
 
     loss = sum_losses(losses)
 
     def backprop(weight: float = 1.0) -> Any:
         gradients = [
-            (group, batch.flatten(cast(Tensor, backprop_loss(weight)))) for group, batch, backprop_loss in backprops
+            (batch.tokens, batch.flatten(cast(Tensor, backprop_loss(weight)))) for batch, backprop_loss in backprops
         ]
         # A GPU computes the loss while the host starts the backward pass of the head.
         if not loss.is_finite:
             shim.module.zero_grad()
             return None
-        return backprop_vectors(split_tokens(model, merge(gradients, words), words))
+        return backprop_vectors(split(model, place_rows(gradients, words), map(len, inputs.docs)))
 
     return loss, backprop
 
@@ -146,20 +146,21 @@ def predict_batches(model: Model, inputs: HeadInput) -> Iterator[HeadBatch]:
     return make_batches(model, inputs, words, predict_vectors(model, inputs.docs, words))
 
 
-def predict_vectors(model: Model, docs: Sequence[Doc], words: Sequence[Words]) -> Sequence[Floats2d]:
-    """The vectors of the words of each document, with the embedding in evaluation mode."""
+def predict_vectors(model: Model, docs: Sequence[Doc], words: Sequence[Words]) -> Tensor:
+    """The vectors (N, D) of the tokens of all documents, with the embedding in evaluation mode."""
     if not any(map(len, words)):  # not every embedding takes documents without words alone
-        return split(model, torch.zeros(0, get_shim(model).cfg["input_size"], device=device_of(model)), map(len, words))
-    return vectors_of_words(model, docs, model.layers[0].predict(docs), words)
+        count = sum(own.token_count for own in words)
+        return torch.zeros(count, get_shim(model).cfg["input_size"], device=device_of(model))
+    vectors = model.layers[0].predict(docs)
+    check_lengths(docs, vectors)
+    return join(model, vectors)
 
 
-def make_batches(
-    model: Model, inputs: HeadInput, words: Sequence[Words], vectors: Sequence[Floats2d]
-) -> Iterator[HeadBatch]:
+def make_batches(model: Model, inputs: HeadInput, words: Sequence[Words], flat: Tensor) -> Iterator[HeadBatch]:
     """Cut documents into batches with little padding.
 
     words: words of each document.
-    vectors: vectors of the words of each document, see `vectors_of_words`.
+    flat: vectors (N, D) of the tokens of all documents.
     """
     shim = get_shim(model)
     docs, copies = inputs.docs, inputs.copies
@@ -179,5 +180,5 @@ def make_batches(
             (batch.trees,) = send([np.concatenate(trees, axis=1)], shim.device)
         if isinstance(shim.module, Head):
             batch = shim.module.collate(batch, pick(items, group), pick(targets, group))
-        own = vectors if len(group) == len(docs) else [vectors[i] for i in group]
-        yield group, batch.pad(join(model, own)), batch
+        batch.tokens = word_rows(words, group, shim.device)
+        yield group, batch.pad(pick_rows(flat, batch.tokens)), batch

@@ -82,52 +82,32 @@ def cut_rows(flat: ArrayT, lengths: Iterable[int]) -> list[ArrayT]:
     return [flat[start:end] for start, end in pairwise(ends)]
 
 
-def merge(parts: Sequence[tuple[Sequence[int], Tensor]], words: Sequence[Words]) -> Tensor:
-    """The rows (N, D) of the words of all documents in order. parts: documents of each group, and their rows."""
-    if len(parts) == 1:  # in order, see `cut`
-        return parts[0][1]
-    rows: list[Any] = [None] * len(words)
-    for group, flat in parts:
-        place(rows, group, flat.split([len(words[i]) for i in group]))
-    return torch.cat(rows)
+def word_rows(words: Sequence[Words], group: Sequence[int], device: torch.device) -> Tensor | None:
+    """(N,) int64, the words of a group of documents among the tokens of all; None if they are all tokens in order.
 
-
-def vectors_of_words(
-    model: Model, docs: Sequence[Doc], vectors: Sequence[Floats2d], words: Sequence[Words]
-) -> Sequence[Floats2d]:
-    """Pick the vectors of words from those of all tokens. Raises ValueError for a document with other tokens."""
-    check_lengths(docs, vectors)
-    if all(own.has_no_space for own in words):
-        return vectors
-    return split(model, pick_words(join(model, vectors), words), map(len, words))
-
-
-def split_tokens(model: Model, rows: Tensor, words: Sequence[Words]) -> DocRows:
-    """The rows of the tokens of each document, from those (N, D) of the words of all documents."""
-    return split(model, place_words(rows, words), [own.token_count for own in words])
-
-
-def pick_words(rows: Tensor, words: Sequence[Words]) -> Tensor:
-    """The rows (N, D) of the words of all documents, from those of their tokens."""
-    place = _places(words, rows.device)
-    return rows if place is None else rows.index_select(0, place)
-
-
-def place_words(rows: Tensor, words: Sequence[Words]) -> Tensor:
-    """The rows of the tokens of all documents, from those (N, D) of their words; 0 for white space."""
-    place = _places(words, rows.device)
-    if place is None:
-        return rows
-    return rows.new_zeros(sum(own.token_count for own in words), rows.shape[1]).index_copy(0, place, rows)
-
-
-def _places(words: Sequence[Words], device: torch.device) -> Tensor | None:
-    """(N,) int64, token of each word of all documents; None if no document has white space."""
-    if all(own.has_no_space for own in words):
+    words: words of all documents. group: indices of documents; in order if it has all of them, see `cut`.
+    """
+    if len(group) == len(words) and all(own.has_no_space for own in words):
         return None
-    starts = accumulate((own.token_count for own in words), initial=0)
-    (places,) = send([np.concatenate([start + own.tokens for start, own in zip(starts, words, strict=False)])], device)
-    return places
+    starts = list(accumulate((own.token_count for own in words), initial=0))
+    (rows,) = send([np.concatenate([starts[i] + words[i].tokens for i in group])], device)
+    return rows
+
+
+def pick_rows(flat: Tensor, rows: Tensor | None) -> Tensor:
+    """The rows of a group from those (N, D) of all tokens, see `word_rows`."""
+    return flat if rows is None else flat.index_select(0, rows)
+
+
+def place_rows(parts: Sequence[tuple[Tensor | None, Tensor]], words: Sequence[Words]) -> Tensor:
+    """The rows of the tokens of all documents, 0 for white space. parts: `word_rows` of each group, and its rows."""
+    rows, flat = parts[0]
+    if rows is None:
+        return flat
+    placed = flat.new_zeros(sum(own.token_count for own in words), flat.shape[1])
+    for rows, flat in parts:
+        placed.index_copy_(0, cast(Tensor, rows), flat)
+    return placed
 
 
 def pick(values: Sequence[Any] | None, group: Sequence[int]) -> list[Any] | None:

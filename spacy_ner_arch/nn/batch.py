@@ -29,6 +29,8 @@ class Batch:
     trees: (3, N) int64, see `annotation.trees.read_tree`; None unless the encoder reads trees.
     items: what the head classifies, in its own form (spans, pairs); None for the tokens.
     targets: the gold annotation, in the head's own form; None in prediction.
+    tokens: (N,) int64, the place of each token among those of all documents that are cut into batches; None if the
+        batch has all of them in order.
     copies: (B,) in an update with copies of documents, the number of the other copy; None without copies.
     """
 
@@ -39,6 +41,7 @@ class Batch:
     trees: Tensor | None = None
     items: Any = None
     targets: Any = None
+    tokens: Tensor | None = None
     copies: np.ndarray | None = None
 
     @property
