@@ -76,17 +76,19 @@ def marked_forward(model: Model[HeadInput, Any], inputs: HeadInput, is_train: bo
 
     def backprop(weight: float = 1.0) -> list[Doc]:
         """Run both passes of one chunk after the other, so that only one is in memory, and set the loss."""
-        losses = []
-        for chunk in chunks:
-            loss, backprop_loss = head.begin_update(read(chunk))
-            backprop_loss(weight)
-            losses.append(loss)
-        total.set(*add_up(losses))
+        total.set(*add_up([update(head, read(chunk), weight) for chunk in chunks]))
         if not total.is_finite:
             discard_gradients(model)
         return docs
 
     return total, backprop
+
+
+def update(head: Model[HeadInput, Any], inputs: HeadInput, weight: float) -> Any:
+    """Run both passes and return the loss. Nothing else stays in memory."""
+    loss, backprop = head.begin_update(inputs)
+    backprop(weight)
+    return loss
 
 
 def predict_copies(model: Model, inputs: HeadInput) -> Iterator[HeadBatch]:

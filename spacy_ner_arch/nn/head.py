@@ -192,17 +192,14 @@ class Head(nn.Module):
         items = sum(part.items for part in held_out)
         if not items:
             return
-        logarithm = torch.zeros((), device=self.temperature.device, requires_grad=True)
         low, high = map(math.log, TEMPERATURES)
         # The loss has one minimum: halve the interval by the sign of the slope.
         for _ in range(HALVINGS):
             middle = (low + high) / 2
-            logarithm.detach().fill_(middle)
-            logarithm.grad = None
             with torch.enable_grad():
-                for part in held_out:
-                    (part.loss(logarithm.exp()) / items).backward(inputs=[logarithm])
-            slope = float(cast(Tensor, logarithm.grad))
+                logarithm = torch.tensor(middle, device=self.temperature.device, requires_grad=True)
+                slopes = [torch.autograd.grad(part.loss(logarithm.exp()) / items, logarithm)[0] for part in held_out]
+            slope = float(sum(slopes))
             if not math.isfinite(slope):
                 return
             low, high = (low, middle) if slope > 0 else (middle, high)

@@ -94,6 +94,10 @@ class ACNNPairs(PairHead):
         self.match = nn.Linear(filters, filters, bias=False) if attention else None  # its weight is U
         self.relations = nn.Embedding(1 + len(self.labels), filters) if attention or self.hinge else None  # M
         self.output = None if self.hinge else self.output_layer(filters)
+        if self.hinge:
+            # How often each class was gold in training, plus 1 for a class of the untrained model.
+            self.gold_counts: Tensor
+            self.register_buffer("gold_counts", torch.ones(1 + len(self.labels), dtype=torch.int64))
 
     def logits(self, x: Tensor, batch: Batch) -> Tensor:
         pairs: Pairs = batch.items
@@ -112,6 +116,8 @@ class ACNNPairs(PairHead):
             return super().pair_loss(logits, has_label)
         targets = self.target_weights(has_label)
         gold = torch.cat([has_label.sum(1, keepdim=True) == 0, has_label > 0], dim=1)
+        if self.training:
+            self.gold_counts += gold.sum(0)
         nearest_wrong = logits.masked_fill(gold, -torch.inf).amax(1, keepdim=True)
         return (targets * F.relu(1 - logits + nearest_wrong)).sum()
 
@@ -156,7 +162,7 @@ class ACNNPairs(PairHead):
             return self.output(self.dropout(v))
         assert self.relations is not None
         apart = unit(v).unsqueeze(1) - unit(self.relations.weight)
-        return -torch.linalg.vector_norm(apart, dim=-1) - UNTRAINED * self.temperature * self._untrained()
+        return -torch.linalg.vector_norm(apart, dim=-1) - UNTRAINED * self.temperature * (self.gold_counts == 0)
 
     def _convolve(self, table: Tensor, parts: Tensor, alpha: Tensor) -> Tensor:
         """C of some of the pairs, (p, L, F).
@@ -188,24 +194,19 @@ class ACNNPairs(PairHead):
         match = c @ self.match(self.relations.weight).T
         return (c.mT @ match.masked_fill(outside, -torch.inf).softmax(1)).amax(2)
 
-    def _untrained(self) -> Tensor:
-        """(C,) bool, labels that have not been trained since `_resize_labels`: their vector is that of class 0."""
-        assert self.relations is not None
-        vectors = self.relations.weight.detach()
-        is_same = (vectors == vectors[0]).all(1)
-        is_same[0] = False
-        return is_same
-
     def _resize_labels(self, labels: Sequence[str]) -> None:
         """Initialize the vectors of new labels with that of class 0.
 
-        Pooling by attention takes the maximum over all labels, so another vector would change v of every pair. With the
-        hinge, which has no bias, `_untrained` lowers the score of such a label.
+        Pooling by attention takes the maximum over all labels, so another vector would change v of every pair. The
+        hinge has no bias: the score of a label is lower until it is gold in training.
         """
         super()._resize_labels(labels)
+        rows = source_rows(["", *labels], ["", *self.labels])
         if self.relations is not None:
-            rows = source_rows(["", *labels], ["", *self.labels])
             self.relations = nn.Embedding.from_pretrained(self.relations.weight[rows].detach(), freeze=False)
+        if self.hinge:
+            is_new = [False, *(label not in self.labels for label in labels)]
+            self.gold_counts = self.gold_counts[rows].masked_fill(torch.tensor(is_new).to(self.gold_counts.device), 0)
 
 
 def attention(scores: Tensor, entities: Tensor, tokens: Tensor, inside: Tensor) -> Tensor:
