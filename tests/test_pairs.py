@@ -895,31 +895,34 @@ def test_learning(name):
     assert torch.equal(module.logits(x, batch).argmax(1), expected)
 
 
+@pytest.mark.parametrize("bias", [0.0, 1.5])
 @pytest.mark.parametrize("multi_label", [False, True])
-def test_calibration_finds_the_temperature(multi_label, monkeypatch):
-    """Gold relations are drawn from the probabilities at temperature 3."""
+def test_calibration_finds_the_temperature_and_the_bias_of_no_label(multi_label, bias, monkeypatch):
+    """Gold relations are drawn from the probabilities at temperature 3, with a bias."""
     torch.manual_seed(0)
     module = make("softmax", multi_label=multi_label)
-    entities = [(i, i + 1, 1) for i in range(40)]
-    pairs = [(i, j) for i in range(40) for j in range(40) if i != j]
+    entities = [(i, i + 1, 1) for i in range(60)]
+    pairs = [(i, j) for i in range(60) for j in range(60) if i != j]
     logits = 8 * torch.randn(len(pairs), 3 if multi_label else 4, dtype=torch.float64)
     if multi_label:
-        held = torch.bernoulli((logits / 3).sigmoid()).bool().tolist()
+        probabilities = (logits / 3 - bias).sigmoid()
+        held = torch.bernoulli(probabilities).bool().tolist()
     else:
-        classes = torch.distributions.Categorical(logits=logits / 3).sample()
-        held = F.one_hot(classes, 4)[:, 1:].bool().tolist()
+        probabilities = (logits / 3 + torch.tensor([bias, 0, 0, 0])).softmax(-1)
+        held = F.one_hot(torch.distributions.Categorical(probs=probabilities).sample(), 4)[:, 1:].bool().tolist()
     gold = {(*pair, k) for pair, row in zip(pairs, held, strict=True) for k in range(3) if row[k]}
-    documents = [Document([40], entities, pairs, gold)]
+    documents = [Document([60], entities, pairs, gold)]
     monkeypatch.setattr(module, "logits", lambda x, batch: logits)
-    before = module(*make_inputs(module, documents))[0]
+    before = module(*make_inputs(module, documents))
     with torch.no_grad():
         # Of two batches, one without a pair.
         module.calibrate([make_inputs(module, part, gold=True) for part in (DOCUMENTS[1:2], documents)])
-        after, none = module(*make_inputs(module, documents))
-        assert float(module.temperature) == pytest.approx(3, rel=0.1)
+        after = module(*make_inputs(module, documents))
         module.calibrate([make_inputs(module, DOCUMENTS[1:2], gold=True)])
         assert float(module.temperature) == pytest.approx(3, rel=0.1)
-    assert (after.argmax(1) == before.argmax(1)).all()
-    if multi_label:
-        torch.testing.assert_close(after.exp() + none.exp(), torch.ones_like(after))
+        assert float(module.none_bias) == pytest.approx(bias, abs=0.2)
+    assert (after[0].exp() - probabilities[:, -3:]).abs().max() < 0.05
+    # The choice of labels depends on the odds, which the bias does not change.
+    odds = [yes - no for yes, no in (before, after)]
+    torch.testing.assert_close(odds[0], odds[1] * float(module.temperature), rtol=1e-4, atol=1e-4)
     assert all(parameter.grad is None for parameter in module.parameters())

@@ -12,7 +12,9 @@ from .batch import Batch
 
 # Bounds of the calibrated temperature. Without bounds, it would fall to 0 on a few sentences without an error.
 TEMPERATURES = (0.5, 10.0)
-# How often to halve the logarithm of these bounds, which leaves a relative error below 0.0001.
+# Bounds of the calibrated bias of "no label".
+BIASES = (-5.0, 5.0)
+# How often to halve an interval, which leaves an error of the bias, and a relative one of the temperature, below 0.001.
 HALVINGS = 14
 
 # Builds an encoder for token vectors of a given width. An encoder is a module with `output_size` and
@@ -38,12 +40,13 @@ class Loss(NamedTuple):
 class HeldOut(NamedTuple):
     """Data of a batch for calibration.
 
-    loss: negative log likelihood of the gold annotation as a function of the temperature. Heads that classify spans or
-        pairs leave out items that they predict as negative: most are obvious, and their probabilities are not shown.
+    loss: negative log likelihood of the gold annotation as a function of the temperature, and of the bias of "no label"
+        if the head has one. Heads that classify spans or pairs leave out items that they predict as negative: most are
+        obvious, and their probabilities are not shown.
     items: number of items over which the loss is summed. If it is 0, the loss is not called.
     """
 
-    loss: Callable[[Tensor], Tensor]
+    loss: Callable[..., Tensor]
     items: int
 
 
@@ -109,7 +112,8 @@ def shared_targets(has_label: Tensor) -> Tensor:
 class Head(nn.Module):
     """Base class of the heads: an optional encoder over the token vectors. A subclass classifies from its states.
 
-    Probabilities are those of scores divided by `temperature`, which is 1 until `calibrate` sets it.
+    Probabilities are those of scores divided by `temperature`, which is 1 until `calibrate` sets it. A subclass may
+    register a buffer `none_bias`, 0 at first, which is then added to the score of "no label".
 
     input_size: width D of the token vectors.
     encoder: builder of the encoder; None for none.
@@ -133,6 +137,8 @@ class Head(nn.Module):
         self.width = input_size if self.encoder is None else cast(int, self.encoder.output_size)
         self.temperature: Tensor
         self.register_buffer("temperature", torch.ones(()))
+        self.none_bias: Tensor | None
+        self.register_buffer("none_bias", None)
 
     def forward(self, x: Tensor, batch: Batch, method: str = "predict") -> Loss | tuple[Tensor, ...]:
         """The loss if the batch has targets, else the predictions of a method. x: token vectors (B, T, D)."""
@@ -181,26 +187,39 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def calibrate(self, batches: Iterable[tuple[Tensor, Batch]]) -> None:
-        """Set the temperature that maximizes the likelihood of held-out token vectors and batches with targets.
+        """Set what maximizes the likelihood of held-out token vectors and batches with targets.
 
-        All scores are divided by the temperature, so the most probable labels and the signs and ratios of log odds stay
-        the same. Probabilities change, and so do their ratios and their order between items. Without a known target,
-        the temperature is left unchanged.
-        Source: Guo et al. 2017.
+        That is the temperature, by which all scores are divided, so the most probable labels and the signs and ratios
+        of log odds stay the same. Probabilities change, and so do their ratios and their order between items. With
+        `none_bias`, it is also this bias, which has a standard normal prior: a few items cannot move it far. Without a
+        known target, nothing is changed.
+        Source: Guo et al. 2017 (temperature); Alexandari et al. 2020 (temperature and biases).
         """
         held_out = [part for x, batch in batches if (part := self.held_out(x, batch)).items]
         items = sum(part.items for part in held_out)
-        if not items:
-            return
-        low, high = map(math.log, TEMPERATURES)
-        # The loss has one minimum: halve the interval by the sign of the slope.
-        for _ in range(HALVINGS):
-            middle = (low + high) / 2
+
+        def slopes(logarithm: float, *bias: float) -> list[float]:
+            """Derivatives by the logarithm of the temperature and, if it is given, by the bias."""
             with torch.enable_grad():
-                logarithm = torch.tensor(middle, device=self.temperature.device, requires_grad=True)
-                slopes = [torch.autograd.grad(part.loss(logarithm.exp()) / items, logarithm)[0] for part in held_out]
-            slope = float(sum(slopes))
-            if not math.isfinite(slope):
-                return
-            low, high = (low, middle) if slope > 0 else (middle, high)
-        self.temperature.fill_(math.exp((low + high) / 2))
+                at = torch.tensor([logarithm, *bias], device=self.temperature.device, requires_grad=True)
+                parts = [torch.autograd.grad(part.loss(at[0].exp(), *at[1:]) / items, at)[0] for part in held_out]
+            first, *rest = torch.stack(parts).sum(0).tolist()
+            return [first, *(slope + value / items for slope, value in zip(rest, bias, strict=True))]
+
+        def best_bias(logarithm: float) -> list[float]:
+            return [] if self.none_bias is None else [halve(lambda bias: slopes(logarithm, bias)[1], *BIASES)]
+
+        if not items or not math.isfinite(slopes(0.0)[0]):
+            return
+        logarithm = halve(lambda point: slopes(point, *best_bias(point))[0], *map(math.log, TEMPERATURES))
+        self.temperature.fill_(math.exp(logarithm))
+        for bias in best_bias(logarithm):
+            cast(Tensor, self.none_bias).fill_(bias)
+
+
+def halve(slope: Callable[[float], float], low: float, high: float) -> float:
+    """Minimum of a function with one minimum between two bounds, from the sign of its slope."""
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if slope(middle) > 0 else (middle, high)
+    return (low + high) / 2

@@ -8,7 +8,7 @@ a token vector, K labels, C classes.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -42,8 +42,9 @@ class PairHead(Head):
     consistency: factor of the divergence between the predictions for both copies of a pair.
 
     Shape: x (B, T, D); items are the candidates of each document, targets its gold relations
-    (annotation.gold_relations.GoldPairs). Predictions are log probabilities, (P, K) each: log p_k that a label holds,
-    and log p_0 that no label holds (with `multi_label` log(1 - p_k) that this label does not hold).
+    (annotation.gold_relations.GoldPairs). Predictions are (P, K) each: the log probability of a label, and this log
+    probability minus the log odds of the label against no label (with `multi_label`, against its absence). The
+    calibrated `none_bias` changes the probabilities, but not these odds, by which labels are chosen.
     """
 
     # Names of the additional terms of the loss.
@@ -66,6 +67,7 @@ class PairHead(Head):
         consistency: float = 0.0,
     ) -> None:
         super().__init__(input_size, encoder, loss_scale, consistency)
+        self.register_buffer("none_bias", torch.zeros(()))
         if not labels:
             raise ValueError(f"{type(self).__name__}: labels must not be empty")
         check_factors(class_weights, negative_weight=negative_weight)
@@ -170,10 +172,16 @@ class PairHead(Head):
         logits = self._wide_logits(self.encode(x, batch), batch)
         with torch.autocast(x.device.type, enabled=False):
             logits = logits / self.temperature
-            if self.multi_label:
-                return F.logsigmoid(logits), F.logsigmoid(-logits)
-            classes = logits.log_softmax(-1)
-            return classes[:, 1:], classes[:, :1].expand(-1, len(self.labels))
+            odds = logits if self.multi_label else logits[:, 1:] - logits[:, :1]
+            scores = self._biased(logits, cast(Tensor, self.none_bias))
+            yes = F.logsigmoid(scores) if self.multi_label else scores.log_softmax(-1)[:, 1:]
+            return yes, yes - odds
+
+    def _biased(self, logits: Tensor, none_bias: Tensor | float) -> Tensor:
+        """Add the calibrated bias of "no label", which is the opposite of each label with `multi_label`."""
+        if self.multi_label:
+            return logits - none_bias
+        return torch.cat([logits[:, :1] + none_bias, logits[:, 1:]], dim=1)
 
     def label_matrix(self, logits: Tensor, targets: PairTargets) -> Tensor:
         """(P, K), 1 where a pair has a label and 0 elsewhere."""
@@ -191,8 +199,8 @@ class PairHead(Head):
         if not self.multi_label:
             target = shared_targets(target)
 
-        def loss(temperature: Tensor) -> Tensor:
-            scaled = logits / temperature
+        def loss(temperature: Tensor, none_bias: Tensor | float = 0.0) -> Tensor:
+            scaled = self._biased(logits / temperature, none_bias)
             if self.multi_label:
                 return F.binary_cross_entropy_with_logits(scaled, target, reduction="sum")
             return F.cross_entropy(scaled, target, reduction="sum")
