@@ -8,14 +8,16 @@ import pickle
 import re
 import time
 import tracemalloc
+from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import spacy
-from conftest import load_docs, run_command
+from conftest import load_docs, named, run_command
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spacy.tokens import Doc, DocBin
@@ -23,7 +25,7 @@ from spacy.training import Corpus
 from spacy.vocab import Vocab
 
 from spacy_ner_arch.annotation.relations import has_relations
-from spacy_ner_arch.formats import FORMATS, ReadReport, detect_format, read_docs, split_docs, write_docbin
+from spacy_ner_arch.formats import FORMATS, ReadReport, detect_format, read_docs, split_docs, word_spans, write_docbin
 from spacy_ner_arch.formats.conll import COMMENT, EMPTY_END, NUMBERED, RANGE, read_conll
 from spacy_ner_arch.formats.conllu import (
     EMPTY_NODE,
@@ -37,7 +39,7 @@ from spacy_ner_arch.formats.conllu import (
 from spacy_ner_arch.formats.counts import MISALIGNED, MISALIGNED_RELATION, SKIPPED
 from spacy_ner_arch.formats.json_files import read_list
 from spacy_ner_arch.formats.json_spans import read_spans, read_spert
-from spacy_ner_arch.formats.lines import FormatError
+from spacy_ner_arch.formats.lines import FormatError, Line
 from spacy_ner_arch.formats.packing import docs_with_user_data
 from spacy_ner_arch.formats.records import REJECTED
 from spacy_ner_arch.formats.semeval import TOKEN_SPLIT, read_semeval
@@ -55,6 +57,8 @@ from spacy_ner_arch.formats.source_tags import (
     parse_tag,
 )
 from spacy_ner_arch.formats.spans import BLANK, DUPLICATE, DUPLICATE_RELATION, RELATION_LEFT_OUT, TRIMMED, widest_apart
+from spacy_ner_arch.formats.texts import ALIGNMENTS, MOVED
+from spacy_ner_arch.formats.word_spans import align_words
 
 SCHEMES = ("IOB1", "IOB2", "BILUO", "BIOES", "BMES", "BMEW")
 
@@ -93,6 +97,12 @@ def rows(*lines: str) -> str:
 
 def json_lines(*lines: Any) -> str:
     return "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
+
+
+def words_of(vocab: Vocab, text: str, make: type[Doc] = Doc) -> Doc:
+    """Tokens between single spaces."""
+    words = text.rstrip().split(" ")
+    return make(vocab, words=words, spaces=[True] * (len(words) - 1) + [text.endswith(" ")])
 
 
 def marked(text: str, relation: str = "Other", number: int = 1) -> str:
@@ -1249,6 +1259,66 @@ def test_annotation_that_does_not_align_is_counted(
     shown = report.rows()
     start = [name for name, _ in shown].index(MISALIGNED)
     assert shown[start : start + len(expected)] == [(name, value.format(path)) for name, value in expected]
+
+
+def test_aligned_spans_and_relations_that_become_equal_are_kept_once(tmp_path: Path) -> None:
+    """So it is in the format offsets. Those that were moved are among those that were checked."""
+    spans, relations = [[0, 1, "LOC"], [2, 3, "LOC"], [3, 4, "X"]], [[0, 1, "R"], [1, 0, "R"], [0, 2, "S"]]
+    words = {"tokens": ["New", "-", "York", "is"], "spaces": [False, False, True, False]}
+    of_words = {**words, "spans": spans, "relations": relations}
+    entities = [[0, 3, "LOC"], [4, 8, "LOC"], [9, 11, "X"]]
+    of_text = {"text": "New-York is", "entities": entities, "relations": relations}
+    nlp, reports = spacy.blank("en"), {}
+    for format, item in (("spans", of_words), ("offsets", of_text)):
+        path, reports[format] = write(tmp_path / "a.jsonl", json_lines(item)), ReadReport()
+        tokenizer = partial(words_of, nlp.vocab)
+        [doc] = read_docs(path, nlp.vocab, format, reports[format], tokenizer=tokenizer, align="expand")
+        assert named(doc.spans["sc"]) == [("New-York", "LOC"), ("is", "X")]
+        found = [(relation.head.text, relation.label, relation.tail.text) for relation in doc._.relations]
+        assert found == [("New-York", "R", "New-York"), ("New-York", "S", "is")]
+        assert reports[format].notes == {MOVED: 2, DUPLICATE: 1, DUPLICATE_RELATION: 1}
+        assert reports[format].checked[MISALIGNED] == 3
+    assert reports["spans"].relations == reports["offsets"].relations == {"R": 1, "S": 1}
+
+
+def test_entities_that_become_equal_are_counted_once(tmp_path: Path) -> None:
+    line = Line(Path("a"), 1, "")
+    spans = [(0, 1, "LOC"), (1, 2, "LOC"), (2, 3, "X"), (3, 4, "X"), (4, 6, "Y")]
+    pairs = [(spans[0], spans[4], "R"), (spans[1], spans[4], "R"), (spans[2], spans[4], "R")]
+    spaces = [False, True, False, False, True, False]
+    sentence = Sentence([*"abcdef"], spaces, spans, relations=pairs, line=line)
+    found, notes = align_words(sentence, partial(words_of, Vocab()), "expand")
+    assert found.spans == [(0, 2, "LOC"), (2, 6, "Y")]
+    assert found.relations == [((0, 2, "LOC"), (2, 6, "Y"), "R")]
+    expected = {MOVED: 5, DUPLICATE: 1, DUPLICATE_RELATION: 1, MISALIGNED: 2, RELATION_LEFT_OUT: 1}
+    assert Counter(note.kind for note in notes) == expected
+
+
+@pytest.mark.parametrize("align", ALIGNMENTS)
+def test_words_are_aligned_in_linear_time(monkeypatch: pytest.MonkeyPatch, align: str) -> None:
+    """The texts are joined once, and "expand" moves each span once."""
+    counts: Counter[str] = Counter()
+
+    class CountingDoc(Doc):
+        @property
+        def text(self) -> str:
+            counts["text"] += 1
+            return Doc.text.__get__(self)
+
+    def count_moves(*args: Any) -> Any:
+        counts["moves"] += 1
+        return move(*args)
+
+    move = word_spans._move
+    monkeypatch.setattr(word_spans, "Doc", CountingDoc)
+    monkeypatch.setattr(word_spans, "_move", count_moves)
+    number = 10
+    sentence = Sentence(["ab", "c"] * number, [False, True] * number, [(2 * i, 2 * i + 1, "X") for i in range(number)])
+    tokenizer = partial(words_of, Vocab(), make=CountingDoc)
+    found, notes = align_words(sentence, tokenizer, align)
+    assert len(notes) == number and len(found.spans) == number * (align == "expand")
+    assert counts == {"text": 2, "moves": number * (1 if align == "expand" else 2)}
+    assert align_words(sentence, lambda text: tokenizer(f"{text}c"), align) == (sentence, [])
 
 
 def test_split_is_deterministic_and_keeps_order() -> None:

@@ -18,7 +18,7 @@ from .fields import DOCUMENT
 from .labels import relabel_sentences
 from .readers import FORMATS
 from .sentence import SPANS_KEY, Sentence, make_doc
-from .spans import select_labels
+from .spans import DUPLICATE, select_labels
 from .texts import check_align, describe_misalignment, split_finder
 from .word_spans import align_words
 
@@ -101,7 +101,7 @@ def _align(
                 document[i], notes = align_words(sentence, tokenizer, align)
                 report.replace(sentence, document[i], notes)
                 # Those that are left are counted with their Doc.
-                report.checked[MISALIGNED] += sum(note.kind == MISALIGNED for note in notes)
+                report.checked[MISALIGNED] += sum(note.kind in (MISALIGNED, DUPLICATE) for note in notes)
         yield document
 
 
