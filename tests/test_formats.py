@@ -56,7 +56,15 @@ from spacy_ner_arch.formats.source_tags import (
     detect_scheme,
     parse_tag,
 )
-from spacy_ner_arch.formats.spans import BLANK, DUPLICATE, DUPLICATE_RELATION, RELATION_LEFT_OUT, TRIMMED, widest_apart
+from spacy_ner_arch.formats.spans import (
+    BLANK,
+    DUPLICATE,
+    DUPLICATE_RELATION,
+    OTHER_LABEL,
+    RELATION_LEFT_OUT,
+    TRIMMED,
+    widest_apart,
+)
 from spacy_ner_arch.formats.texts import ALIGNMENTS, MOVED
 from spacy_ner_arch.formats.word_spans import align_words
 
@@ -1279,6 +1287,28 @@ def test_aligned_spans_and_relations_that_become_equal_are_kept_once(tmp_path: P
         assert reports[format].notes == {MOVED: 2, DUPLICATE: 1, DUPLICATE_RELATION: 1}
         assert reports[format].checked[MISALIGNED] == 3
     assert reports["spans"].relations == reports["offsets"].relations == {"R": 1, "S": 1}
+
+
+AB_CD = [{"orth": "AB", "ner": "U-AAA"}, {"orth": "CD", "ner": "U-ZZZ"}, {"orth": "x", "ner": "O"}]
+AB_CD_SPANS = {"tokens": ["AB", "CD", "x"], "spaces": [False, True, False], "spans": [[0, 1, "AAA"], [1, 2, "ZZZ"]]}
+
+
+@pytest.mark.parametrize(
+    ("format", "text"),
+    [
+        ("spacy-v2-json", json_lines({"paragraphs": [{"raw": "ABCD x", "sentences": [{"tokens": AB_CD}]}]})),
+        ("conllu", rows("1 AB 0 root SpaceAfter=No|NE=B-AAA", "2 CD 1 x NE=B-ZZZ", "3 x 1 x _") + "\n"),
+        ("spans", json_lines(AB_CD_SPANS)),
+        ("offsets", json_lines({"text": "ABCD x", "entities": [[0, 2, "AAA"], [2, 4, "ZZZ"]]})),
+    ],
+)
+def test_labels_are_selected_before_entities_are_aligned(tmp_path: Path, format: str, text: str) -> None:
+    """AAA would take the only token of ZZZ."""
+    vocab, report = Vocab(), ReadReport()
+    path, tokenizer = write(tmp_path / "a", text), partial(words_of, vocab)
+    [doc] = read_docs(path, vocab, format, report, tokenizer=tokenizer, align="expand", labels=["ZZZ"])
+    assert named(doc.ents) == [("ABCD", "ZZZ")] and doc[-1].ent_iob_ == "O"
+    assert report.notes[OTHER_LABEL] == 1 and report.entities == {"ZZZ": 1}
 
 
 def test_entities_that_become_equal_are_counted_once(tmp_path: Path) -> None:

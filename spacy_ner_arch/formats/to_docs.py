@@ -84,10 +84,11 @@ def read_docs(
     source = FORMATS[format].read(path, report, on_error=check_on_error(on_error), **options)
     if not renames_itself:
         source = relabel_sentences(source, rename or {}, report)
-    if align is not None and tokenizer is not None:
-        source = _align(source, tokenizer, align, report)
     if labels:
         source = _select(source, labels, report)
+    # Entities with other labels must not take tokens from the selected ones.
+    if align is not None and tokenizer is not None:
+        source = _align(source, tokenizer, align, report)
     name_in = Path(path) if DOCUMENT in fields else None
     return _make_docs(source, vocab, report, None if documents else n_sents, tokenizer, name_in)
 
