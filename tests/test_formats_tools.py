@@ -3,6 +3,7 @@
 import itertools
 import json
 import time
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -665,10 +666,14 @@ def test_graphemes_are_those_of_unicode() -> None:
         assert found == [0, *(match.end() for match in regex.finditer(r"\X", text))]
 
 
+LARGE = 3 * 10**9
+
+
 @pytest.mark.parametrize(
     "function",
     [
         lambda: text_units.unit_places("\U0001f1e6" * 100_000, "graphemes"),
+        lambda: pytest.raises(ValueError, text_units.convert_spans, [(0, LARGE, "X")], range(LARGE), "characters"),
         lambda: trim_spans(LINE, [(i, 100_001, "X") for i in range(1, 20_000)], "a" + " " * 100_000),
         lambda: pytest.raises(FormatError, parse_json, LINE, "mend it"),
     ],
@@ -677,6 +682,16 @@ def test_times_are_linear(function: Any) -> None:
     started = time.perf_counter()
     function()
     assert time.perf_counter() - started < 20  # of minutes
+
+
+def test_places_of_few_graphemes_need_little_memory() -> None:
+    pytest.importorskip("regex")
+    text = "e" + "\u0301" * 100_000
+    tracemalloc.start()
+    assert text_units.unit_places(text, "graphemes") == [(0, 0), (1, len(text))]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1_000_000
 
 
 @pytest.mark.parametrize("span, expected", [((0, 4), (1, 3)), ((1, 3), (1, 3)), ((3, 6), None), ((5, 8), (6, 8))])
@@ -1138,6 +1153,26 @@ def test_the_quotes_of_brat_show_the_unit(tmp_path: Path, count: Any, mark: str)
     (tmp_path / "a.ann").write_text("".join(lines), encoding="utf-8")
     [doc], _ = read(tmp_path / "a.txt")
     assert doc.text == TEXT and named(doc.ents) == [("Anna Brandt", "X"), ("Tarvik", "X")]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("Anna", 1), ("Anna\r\n", 2), (TEXT, 2), (f"\ufeff{TEXT}\r\n", 8)],
+)
+def test_equal_forms_of_a_text_of_brat_are_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, number: int
+) -> None:
+    counted: list[str] = []
+
+    def count(text: str, unit: str) -> text_units.Places:
+        counted.append(text)
+        return text_units.find_places(text, unit)
+
+    monkeypatch.setattr(brat, "find_places", count)
+    (tmp_path / "a.txt").write_bytes(text.encode())
+    (tmp_path / "a.ann").write_text("")
+    [doc], _ = read(tmp_path / "a.txt")
+    assert doc.text == text.removeprefix("\ufeff") and len(counted) == number
 
 
 @pytest.mark.parametrize(("form", "other"), [("NFC", "NFD"), ("NFD", "NFC")])

@@ -223,7 +223,7 @@ def _read_text(path: Path, start: Line, entities: list[Entity]) -> tuple[str, Pl
     forms = [content, content.replace("\r\n", "\n")]
     forms += [form.removeprefix(BYTE_ORDER_MARK) for form in forms]
     units = ("characters", "utf-16") if max(content, default="") > "\uffff" else ("characters",)
-    readings = [(form, find_places(form, unit), unit) for unit in units for form in forms]
+    readings = ((form, find_places(form, unit), unit) for unit in units for form in dict.fromkeys(forms))
     return min(readings, key=lambda reading: sum(not _fits(entity, *reading) for entity in entities))
 
 

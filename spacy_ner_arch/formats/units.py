@@ -33,17 +33,16 @@ def check_unit(unit: str) -> str:
 
 
 def unit_places(text: str, unit: str) -> list[tuple[int, int]]:
-    """Offsets, in units and in code points, of the start of each character of the unit and of the end of the text."""
-    sizes = [(1 + (character > "\uffff"), 1) for character in text]
-    if check_unit(unit) == "characters":
-        sizes = [(1, 1)] * len(text)
-    elif unit == "graphemes":
+    """Offsets, in units and in code points, of the start of each character of the unit and of the end of the text.
+
+    unit: utf-16 or graphemes.
+    """
+    if unit == "graphemes":
         import regex  # transformers needs it, too
 
-        sizes = [(1, len(match[0])) for match in regex.finditer(GRAPHEME, text)]
-    counts = accumulate((count for count, _ in sizes), initial=0)
-    places = accumulate((size for _, size in sizes), initial=0)
-    return list(zip(counts, places, strict=True))
+        return list(enumerate([0, *(match.end() for match in regex.finditer(GRAPHEME, text))]))
+    sizes = (1 + (character > "\uffff") for character in text)
+    return list(zip(accumulate(sizes, initial=0), range(len(text) + 1), strict=True))
 
 
 def to_characters(text: str, spans: Iterable[LabelledSpan], unit: str) -> list[LabelledSpan]:
@@ -64,9 +63,10 @@ def convert_spans(spans: Iterable[LabelledSpan], places: Places, unit: str) -> l
     converted = []
     for start, end, label in spans:
         if not (start < end and start in places and end in places):
-            fault = f"is empty or outside of the {max(places)} characters"
+            size = next(reversed(places))  # `max` would read all places
+            fault = f"is empty or outside of the {size} characters"
             if unit != "characters":
-                fault = f"has a bound within a character, is empty, or is outside of the {max(places)} units ({unit})"
+                fault = f"has a bound within a character, is empty, or is outside of the {size} units ({unit})"
             raise ValueError(f"the span {[start, end, label]} {fault} of the text")
         converted.append((places[start], places[end], label))
     return converted
