@@ -1,10 +1,14 @@
 """Heads and encoders read words, not white space: line breaks and blanks change neither predictions nor updates."""
 
+from unicodedata import normalize
+
 import numpy as np
 import pytest
 import spacy
 import torch
 from conftest import TRAIN, make_examples, related_examples, small_model, spaced, transformer_nlp
+from hypothesis import example, given
+from hypothesis import strategies as st
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 
@@ -12,7 +16,7 @@ from spacy_ner_arch.annotation.relations import get_relations
 from spacy_ner_arch.annotation.spans import GoldSpans
 from spacy_ner_arch.annotation.trees import tree_in_words
 from spacy_ner_arch.annotation.word_places import Words, in_words
-from spacy_ner_arch.annotation.words import find_words
+from spacy_ner_arch.annotation.words import bare_text, find_words, text_key
 from spacy_ner_arch.cli.select_texts import entropies_per_token
 from spacy_ner_arch.evaluation.selection import text_vectors
 
@@ -289,3 +293,10 @@ def test_white_space_does_not_count_in_the_choice_of_texts(trained):
     assert broken == pytest.approx(plain, rel=1e-3)
     vectors = text_vectors([trained.make_doc(text) for text in ("Anna\nhappened\n", "Quist\nleft\n", "\n")])
     assert np.allclose(vectors @ vectors.T, np.diag([1, 1, 0]), atol=1e-6)
+
+
+@given(st.text(st.one_of(st.sampled_from("e\u0301\u0323 \n\u2000\u1100\u1161\u1fef"), st.characters())))
+@example("e \u0301")
+def test_keys_of_texts_do_not_depend_on_white_space(text: str) -> None:
+    key = text_key(text)
+    assert key == text_key(bare_text(text)) == text_key(key) == text_key(normalize("NFD", text))

@@ -30,8 +30,8 @@ def bare_text(text: str) -> str:
 
 
 def text_key(text: str) -> str:
-    """The text in the Unicode form NFC, without its white space. Texts with the same key count as copies."""
-    return bare_text(normalize("NFC", text))
+    """The text without its white space, in the Unicode form NFC. Texts with the same key count as copies."""
+    return normalize("NFC", bare_text(text))
 
 
 def word_strings(docs: Sequence[Doc], hashes: Iterable[int]) -> list[str]:
