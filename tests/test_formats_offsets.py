@@ -89,6 +89,26 @@ def test_entities_behind_an_emoji_are_counted_if_nothing_shows_the_unit(
 
 
 @pytest.mark.parametrize(
+    ("entity", "text", "is_shown"),
+    [
+        ([0, 4, "PER"], "Anna", False),
+        ([7, 12, "X"], "lives", True),
+        ([13, 15, "X"], None, False),
+        # The unit is not shown by what is at the places of both units.
+        ([23, 24, "X"], " ", False),
+    ],
+)
+def test_quotes_show_the_unit_only_where_the_units_differ(
+    tmp_path: Path, entity: list, text: str | None, is_shown: bool
+) -> None:
+    line = {"text": "Anna \U0001f600 lives in Tarvik   now"}
+    quoted = objects(entity, **({} if text is None else {"text": text}))
+    [doc], report = read_lines(tmp_path, {**line, "entities": [*quoted, *objects([16, 22, "LOC"])]})
+    assert ("Tarvik", "LOC") in named(doc.ents)
+    assert report.notes[UNCHECKED] == (0 if is_shown else 1 + (entity[0] > 4))
+
+
+@pytest.mark.parametrize(
     ("unit", "entities", "fits"),
     [
         ("characters", [[3, 7, "PER"]], "utf-16"),

@@ -131,6 +131,23 @@ def test_the_unit_of_label_studio_without_quotes_is_not_shown(tmp_path: Path) ->
         read(path, unit="characters")
 
 
+@pytest.mark.parametrize(
+    ("place", "is_quoted", "is_shown"), [((0, 4), True, False), ((7, 12), True, True), ((7, 12), False, False)]
+)
+def test_quotes_of_label_studio_show_the_unit_only_where_the_units_differ(
+    tmp_path: Path, place: tuple[int, int], is_quoted: bool, is_shown: bool
+) -> None:
+    """Regions that are not in the text do not show it either."""
+    text = "Anna \U0001f600 lives in Tarvik now"
+    first = region(characters(place), "X", "a", text[slice(*place)] if is_quoted else None)
+    bounds = {"start": 0, "end": 99}
+    answer = {"id": "q", "type": "choices", "to_name": "text", "value": {**bounds, "choices": ["sure"]}}
+    results = [first, region(characters((16, 22)), "LOC", "b"), answer]
+    [doc], report = read(write(tmp_path, task(submitted(*results), text=text)))
+    assert ("Tarvik", "LOC") in named(doc.ents)
+    assert report.notes[text_units.UNCHECKED] == (0 if is_shown else 1 + (place[0] > 4))
+
+
 def test_regions_of_label_studio_without_quotes_count_as_the_others_do(tmp_path: Path) -> None:
     results = [
         region(units(place), "X", str(i), quoted) for i, (place, quoted) in enumerate(((ANNA, "Anna"), (TARVIK, None)))

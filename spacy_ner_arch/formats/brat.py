@@ -24,7 +24,7 @@ from .texts import (
     is_wording,
     make_sentences,
 )
-from .units import Places, convert_spans, find_places
+from .units import Places, convert_spans, find_places, is_wide
 
 REMEDY = (
     "write T1<tab>PER 0 4<tab>Anna for an entity, the end exclusive, and R1<tab>left Arg1:T1 Arg2:T2 for a relation; "
@@ -222,7 +222,7 @@ def _read_text(path: Path, start: Line, entities: list[Entity]) -> tuple[str, Pl
         raise FormatError(path, number, "", "the line is not UTF-8", "convert the file to UTF-8") from error
     forms = [content, content.replace("\r\n", "\n")]
     forms += [form.removeprefix(BYTE_ORDER_MARK) for form in forms]
-    units = ("characters", "utf-16") if max(content, default="") > "\uffff" else ("characters",)
+    units = ("characters", "utf-16") if is_wide(content) else ("characters",)
     readings = ((form, find_places(form, unit), unit) for unit in units for form in dict.fromkeys(forms))
     return min(readings, key=lambda reading: sum(not _fits(entity, *reading) for entity in entities))
 

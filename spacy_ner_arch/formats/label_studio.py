@@ -1,6 +1,7 @@
 """Format `label-studio`: the exports JSON and JSON-MIN of Label Studio."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +15,7 @@ from .counts import Note, ReadReport
 from .json_files import read_items
 from .label_studio_results import ANSWERS, LABELS, MARKUP, REMEDY, Id, Region, Regions, SortedResults
 from .label_studio_tasks import AnnotationContent, TaskContent, read_task
-from .label_studio_texts import Bounds, Placement, TextFinder
+from .label_studio_texts import Bounds, Placement, TextFinder, find_bounds
 from .labels import relabel_annotations
 from .lines import FormatError, Line
 from .records import text_of
@@ -28,7 +29,7 @@ from .texts import (
     complete_relations,
     make_sentences,
 )
-from .units import UNCHECKED, check_unit, other_readings
+from .units import UNCHECKED, check_unit, fits, other_readings
 
 # Annotations that are left out as a whole.
 CANCELLED = "left out: annotations that the annotator cancelled"
@@ -291,13 +292,19 @@ def _mark(
 
 
 def _note_unchecked(regions: Regions, placements: dict[str | None, Placement], task: TaskContent) -> Iterator[Note]:
-    """Notes on the regions of tags without any quoted text, if they could count another unit."""
+    """Notes on the regions that could count another unit. Those of a tag count in the same unit.
+
+    Quoted texts show the unit only if they do not fit in the other one as well.
+    """
     for tag, (name, all_bounds, _) in placements.items():
-        as_read = [(region.start, region.end) for region in regions[tag]]
-        if name is not None and as_read == all_bounds and all(region.quoted is None for region in regions[tag]):
-            spans = [(region.start, region.end, label) for region in regions[tag] for label in region.labels]
-            for reading in other_readings(task.texts[name], spans):
-                yield Note(task.line, UNCHECKED, reading)
+        placed = [region for region, bounds in zip(regions[tag], all_bounds, strict=True) if bounds is not None]
+        as_read = [(region.start, region.end) for region in placed]
+        if name is None or as_read != [bounds for bounds in all_bounds if bounds is not None]:
+            continue
+        text = task.texts[name]
+        readings = other_readings(text, [(one.start, one.end, label) for one in placed for label in one.labels])
+        if readings and fits(partial(find_bounds, text, placed), "utf-16"):
+            yield from (Note(task.line, UNCHECKED, reading) for reading in readings)
 
 
 def _find_relations(

@@ -90,9 +90,9 @@ class TextFinder:
         for name, text in texts.items():
             for unit in self.units:
                 try:
-                    _find_bounds(text, _deciding(regions), unit)
+                    find_bounds(text, _deciding(regions), unit)
                 except ValueError as error:
-                    other = other_unit(partial(_find_bounds, text, _deciding(regions)), self.units)
+                    other = other_unit(partial(find_bounds, text, _deciding(regions)), self.units)
                     faults.append(f"data[{name!r}] in {unit}: {error}{other}")
         return line.error(f"the regions fit no text; {'; '.join(faults[:3])}", REMEDY)
 
@@ -100,7 +100,7 @@ class TextFinder:
         """The unit and the bounds with which the regions fit a text; None if they do not fit."""
         for unit in self.units:
             with suppress(ValueError):
-                return Fit(unit, _find_bounds(text, _deciding(regions), unit))
+                return Fit(unit, find_bounds(text, _deciding(regions), unit))
         return None
 
 
@@ -109,7 +109,7 @@ def _deciding(of_tag: Sequence[Region]) -> list[Region]:
     return [region for region in of_tag if region.must_fit] or [*of_tag]
 
 
-def _find_bounds(text: str, regions: list[Region], unit: str) -> list[Bounds]:
+def find_bounds(text: str, regions: list[Region], unit: str) -> list[Bounds]:
     """The bounds of the regions in code points. Raises ValueError if they do not fit the text."""
     spans = to_characters(text, [(region.start, region.end, "region") for region in regions], unit)
     for region, (start, end, _) in zip(regions, spans, strict=True):

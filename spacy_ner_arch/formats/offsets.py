@@ -21,7 +21,7 @@ from .lines import Line
 from .records import ANNOTATION_KEYS, Record, Text, Triple, check_relations, entity_values, read_records
 from .sentence import Sentence
 from .texts import NO_ENTITY, UNLABELLED, TextAnnotation, is_wording, make_sentences
-from .units import UNCHECKED, check_unit, other_readings, place_in_unit, to_characters
+from .units import UNCHECKED, check_unit, fits, is_wide, other_readings, place_in_unit, to_characters
 
 Key = StrictInt | StrictStr | None
 
@@ -31,7 +31,7 @@ class OffsetsRecord(Record):
 
     The validation context has the unit of the offsets, and the names of the fields of the object that are kept.
 
-    is_quoted: whether an entity has a key "text", which shows that the unit is right.
+    shows_unit: whether entities have keys "text" that fit in the unit, but not in UTF-16 code units.
     """
 
     remedy: ClassVar = (
@@ -47,7 +47,7 @@ class OffsetsRecord(Record):
     """Whether the format distinguishes a text without entities from a text that nobody has annotated."""
     text: Text
     binary: StrictBool = Field(False, validation_alias="_is_binary")
-    is_quoted: StrictBool = Field(False, validation_alias="_is_quoted")
+    shows_unit: StrictBool = Field(False, validation_alias="_shows_unit")
     kept_fields: dict[str, Any] = Field({}, validation_alias="_kept_fields")
 
     @model_validator(mode="before")
@@ -59,7 +59,7 @@ class OffsetsRecord(Record):
     @model_validator(mode="before")
     @classmethod
     def check_texts(cls, record: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        """Compare entities that have a key "text" with the text between their bounds; tell whether there are any."""
+        """Compare entities that have a key "text" with the text between their bounds; tell if that shows the unit."""
         text, unit = record.get("text"), _unit(cls, info)
         if not isinstance(text, str):
             return record
@@ -71,9 +71,10 @@ class OffsetsRecord(Record):
                 if isinstance(start, int) and isinstance(end, int):
                     spans.append((start, end, str(label)))
                     quoted.append(entity["text"])
+        check = partial(_check_quotes, text, spans, quoted)
         if spans:
-            place_in_unit(partial(_check_quotes, text, spans, quoted), unit)
-        return {**record, "_is_quoted": bool(spans)}
+            place_in_unit(check, unit)
+        return {**record, "_shows_unit": unit == "characters" and is_wide(text) and not fits(check, "utf-16")}
 
     @model_validator(mode="after")
     def check_bounds(self, info: ValidationInfo) -> "OffsetsRecord":
@@ -238,7 +239,7 @@ def _annotations(
             continue
         for note in record.notes(line):
             report.note(note)
-        if unit is None and not record.knows_unit and not record.is_quoted:
+        if unit is None and not record.knows_unit and not record.shows_unit:
             for reading in other_readings(record.text, record.spans):
                 report.note(Note(line, UNCHECKED, reading))
         yield record.annotation(line)

@@ -28,7 +28,7 @@ from .lines import FormatError, Line
 # Keys of the list of entities in annotation tools.
 ANNOTATION_KEYS = ("entities", "ents", "label", "labels", "spans")
 # Keys that validators add to a record.
-ADDED_KEYS = ("_is_quoted", "_kept_fields", "_rejected", "_left_out")
+ADDED_KEYS = ("_shows_unit", "_kept_fields", "_rejected", "_left_out")
 REJECTED = {
     "reject": "left out: texts that the annotator rejected",
     "ignore": "left out: texts that the annotator ignored",

@@ -72,12 +72,17 @@ def convert_spans(spans: Iterable[LabelledSpan], places: Places, unit: str) -> l
     return converted
 
 
+def is_wide(text: str) -> bool:
+    """Whether a text has characters of two UTF-16 code units."""
+    return not text.isascii() and max(text) > "\uffff"
+
+
 def other_readings(text: str, spans: Sequence[LabelledSpan]) -> list[str]:
     """Describe the spans, in characters, that are elsewhere in the text if they count UTF-16 code units.
 
     Returns nothing if not all spans fit the text in that unit.
     """
-    if text.isascii() or max(text) <= "\uffff":
+    if not is_wide(text):
         return []
     with suppress(ValueError):
         return [
@@ -100,11 +105,18 @@ def place_in_unit(place: Callable[[str], T], unit: str) -> T:
         raise ValueError(f"{error}{other_unit(place, [unit])}") from error
 
 
+def fits(place: Callable[[str], object], unit: str) -> bool:
+    """Whether spans fit the text in a unit. place: see `place_in_unit`."""
+    try:
+        place(unit)
+    except ValueError:
+        return False
+    return True
+
+
 def other_unit(place: Callable[[str], object], tried: Collection[str]) -> str:
     """The end of a message about spans that fit in none of the tried units; "" if they fit in no other."""
     for unit in UNITS:
-        if unit not in tried:
-            with suppress(ValueError):
-                place(unit)
-                return f"; they fit in {unit}: give --unit {unit} if start and end count that"
+        if unit not in tried and fits(place, unit):
+            return f"; they fit in {unit}: give --unit {unit} if start and end count that"
     return ""
