@@ -24,19 +24,20 @@ T = TypeVar("T")
 def create_calibrate(path: Path | None = None, limit: int = 1000) -> Callable[[Language], Language]:
     """For [training.before_to_disk]: calibrate the probabilities of this package's components before they are stored.
 
-    Trained networks are overconfident. One temperature per component is set to maximize the likelihood of held-out
-    documents. With the default settings, predictions stay the same. Other thresholds and alternatives apply to the
-    calibrated probabilities, and decode = "greedy" and "graph" compare calibrated probabilities of different spans and
-    components. Frozen components and other factories are not changed. Relations are calibrated on pairs of right
-    entities, since their probabilities are multiplied with those of the entities. With a teacher's chain, missing
+    Trained networks are overconfident. One temperature per component, and for relations also a bias of "no label", are
+    set to maximize the likelihood of held-out documents. With the default settings, predictions stay the same. Other
+    thresholds and alternatives apply to the calibrated probabilities, and decode = "greedy" and "graph" compare
+    calibrated probabilities of different spans and components. Frozen components and other factories are not changed.
+    Relations are calibrated on pairs of right entities, since their probabilities are multiplied with those of the
+    entities; the threshold and the graph compare log odds without the bias. With a teacher's chain, missing
     annotation has the teacher's probabilities. Without a chain, a document in which only entities are annotated, and no
     token is known to be outside of entities, is ignored. If all documents are ignored, the temperature is not changed.
 
     path: held-out corpus in .spacy format, which is read with the settings of the development corpus; null for the
         development corpus itself.
     limit: maximum number of examples to use, sampled evenly over the corpus, which is read once; 0 for all, which are
-        read once per component. A sample is enough, since only one number is fitted.
-    Source: Guo et al. 2017.
+        read once per component. A sample is enough, since only one or two numbers are fitted.
+    Source: Guo et al. 2017; Alexandari et al. 2020 (bias).
     """
     return partial(calibrate, path, limit)
 
