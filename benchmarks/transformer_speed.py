@@ -32,7 +32,6 @@ RATE, DROPOUT = 1e-4, 0.1
 OURS_MODEL = {"@architectures": "spacy_ner_arch.TransformerModel.v1"}
 OURS_HEAD = {
     "@architectures": "spacy_ner_arch.CRF.v1",
-    "encoder": None,  # else spaCy takes that of the default model of the component, a BiLSTM
     "dropout": DROPOUT,
     "tok2vec": {"@architectures": "spacy_ner_arch.TransformerListener.v1"},
 }

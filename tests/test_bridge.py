@@ -187,9 +187,10 @@ width = 16
 """
 
 
-def shared_pipeline(pipeline):
+def shared_pipeline(pipeline, loss_weight=1):
     config = Config().from_str(SHARED)
     config["nlp"]["pipeline"] = pipeline
+    config["components"]["first"]["loss_weight"] = loss_weight
     config["components"] = {name: config["components"][name] for name in pipeline}
     nlp = spacy.util.load_model_from_config(config, auto_fill=True)
     examples = make_examples(nlp)
@@ -493,7 +494,7 @@ def test_a_tok2vec_inside_a_component_of_spacy(tiny_transformers, copy_of, kind,
 
 
 def test_shared_encoder_learns_and_survives_the_disk(copy_of):
-    nlp, examples = shared_pipeline(["tok2vec", "first", "tagger"])
+    nlp, examples = shared_pipeline(["tok2vec", "first", "tagger"], loss_weight=1000)
     train(nlp, examples, steps=80)
     scores = nlp.evaluate(examples)
     assert scores["ents_f"] == 1.0 and scores["tag_acc"] == 1.0

@@ -28,6 +28,13 @@ from .upstream_checks import check_encoders, check_trees, check_vectors
 SHAPE_SAMPLE = 10
 # Number of examples that are checked against label data from the config.
 LABEL_SAMPLE = 1_000
+# The encoder of the default models is inside their tok2vec, so that a tok2vec from the config replaces both. spaCy
+# would add an `encoder` of the head to every model of the same architecture that has none.
+DEFAULT_TOK2VEC = {
+    "@architectures": "spacy_ner_arch.TorchTok2Vec.v1",
+    "tok2vec": {"@architectures": "spacy_ner_arch.WordCharEmbed.v1"},
+    "encoder": {"@architectures": "spacy_ner_arch.BiLSTM.v1"},
+}
 
 
 class TorchPipe(StoredPipe):

@@ -11,7 +11,7 @@ from spacy.language import Language
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 from spacy.vocab import Vocab
-from thinc.api import Config, Model
+from thinc.api import Model
 
 from ..annotation.alternatives import ALTERNATIVES, set_alternatives
 from ..annotation.by_label import by_label
@@ -24,26 +24,14 @@ from ..annotation.tags import MISSING, OUTSIDE, SCHEMES, LabelledSpan, decode, e
 from ..annotation.word_places import Words
 from ..annotation.words import find_words
 from ..bridge.errors import named_errors
-from .base import TorchPipe
+from .base import DEFAULT_TOK2VEC, TorchPipe
 from .gold_checks import SpanFaults
 from .teacher_checks import NOTHING_KNOWN, find_chain
 
 # Number of tags from which an update takes noticeably longer than in other components.
 MANY_TAGS = 500
 
-DEFAULT_MODEL = Config().from_str(
-    """
-[model]
-@architectures = "spacy_ner_arch.CRF.v1"
-
-[model.tok2vec]
-@architectures = "spacy_ner_arch.WordCharEmbed.v1"
-
-[model.encoder]
-@architectures = "spacy_ner_arch.BiLSTM.v1"
-hidden_size = 200
-"""
-)["model"]
+DEFAULT_MODEL = {"@architectures": "spacy_ner_arch.CRF.v1", "tok2vec": DEFAULT_TOK2VEC}
 
 
 @Language.factory(

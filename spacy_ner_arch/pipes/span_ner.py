@@ -9,7 +9,7 @@ from spacy.language import Language
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 from spacy.vocab import Vocab
-from thinc.api import Config, Model, NumpyOps
+from thinc.api import Model, NumpyOps
 
 from ..annotation.describe import Counted, describe_span, quote
 from ..annotation.entities import gold_entities, outside_tokens, present_entities
@@ -20,24 +20,12 @@ from ..annotation.spans import GoldSpans, decode_exact, decode_greedy
 from ..annotation.tags import LabelledSpan
 from ..annotation.word_places import Words, in_words
 from ..annotation.words import find_words
-from .base import TorchPipe
+from .base import DEFAULT_TOK2VEC, TorchPipe
 from .gold_checks import SpanFaults, noting_unannotated, width_remedy
 
 DECODE = ("exact", "greedy")
 
-DEFAULT_MODEL = Config().from_str(
-    """
-[model]
-@architectures = "spacy_ner_arch.Span.v1"
-
-[model.tok2vec]
-@architectures = "spacy_ner_arch.WordCharEmbed.v1"
-
-[model.encoder]
-@architectures = "spacy_ner_arch.BiLSTM.v1"
-hidden_size = 200
-"""
-)["model"]
+DEFAULT_MODEL = {"@architectures": "spacy_ner_arch.Span.v1", "tok2vec": DEFAULT_TOK2VEC}
 
 
 @Language.factory(
