@@ -23,6 +23,7 @@ from spacy.training import Example
 Row = dict[str, Any]
 WORDS = [f"word{i}" for i in range(20_000)]
 SENTENCE, IN_SENTENCE = 30, 10  # tokens and entities of a sentence
+SETTINGS: dict[str, Row] = {"ACNNPairs": {"filters": 200, "pooling": "attention", "loss": "hinge"}}
 
 
 def long_document(nlp: Language, tokens: int, entities: int = 0, sentence: int = SENTENCE) -> Doc:
@@ -44,7 +45,7 @@ def initialized(component: str, pairs: str | None = None) -> Language:
         config["model"] = {
             "@architectures": "spacy_ner_arch.Relations.v1",
             "tok2vec": {"@architectures": "spacy_ner_arch.WordCharEmbed.v1"},
-            "pairs": {"@architectures": f"spacy_ner_arch.{pairs}.v1"},
+            "pairs": {"@architectures": f"spacy_ner_arch.{pairs}.v1", **SETTINGS.get(pairs, {})},
         }
     pipe: Any = nlp.add_pipe(component, config=config)
     example = Example(long_document(nlp, 30), long_document(nlp, 30, 2))

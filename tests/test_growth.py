@@ -26,9 +26,9 @@ PAIRS = {
     "several labels": ("SoftmaxPairs", {"type_size": 8}, True),
     "bilstm": ("BiLSTMPairs", {"type_size": 8, "hidden_size": 8, "depth": 1}, False),
     "bilstm, several labels": ("BiLSTMPairs", {"type_size": 8, "hidden_size": 8, "depth": 1}, True),
-    "acnn": ("ACNNPairs", {"filters": 32}, False),
-    "acnn, max": ("ACNNPairs", {"filters": 32, "pooling": "max"}, False),
-    "acnn, cross entropy": ("ACNNPairs", {"filters": 32, "loss": "cross_entropy"}, True),
+    "acnn": ("ACNNPairs", {"filters": 32, "pooling": "attention", "loss": "hinge"}, False),
+    "acnn, max": ("ACNNPairs", {"filters": 32, "loss": "hinge"}, False),
+    "acnn, cross entropy": ("ACNNPairs", {"filters": 32, "pooling": "attention"}, True),
 }
 NEW = ("ORG", "WORKS_FOR")
 

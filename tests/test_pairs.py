@@ -30,7 +30,7 @@ LABELS = ["kills", "knows", "owns"]
 TYPES = ["PER", "LOC"]
 SENTENCES = {"type_size": 3, "context": "sentences"}
 BETWEEN = {"type_size": 3, "context": "between"}
-SMALL_ACNN = {"filters": 5, "position_size": 3, "max_distance": 2}
+SMALL_ACNN = {"filters": 5, "position_size": 3, "max_distance": 2, "pooling": "attention", "loss": "hinge"}
 MODELS = {
     "softmax": (SoftmaxPairs, SENTENCES),
     "softmax without types": (SoftmaxPairs, {**SENTENCES, "type_size": 0, "hidden_size": 4}),

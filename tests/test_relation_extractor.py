@@ -160,7 +160,7 @@ def test_an_encoder_without_its_trees_is_an_error():
         nlp.update(examples)
 
 
-@pytest.mark.parametrize("settings", [{}, {"pooling": "max"}, {"pooling": "max", "loss": "cross_entropy"}], ids=str)
+@pytest.mark.parametrize("settings", [{"pooling": "attention", "loss": "hinge"}, {"loss": "hinge"}, {}], ids=str)
 def test_acnn(settings, tmp_path):
     """Its layers depend on the settings; test them on disk and with a new label."""
     nlp = make_nlp(model=relation_model(pairs="acnn") | {"pairs": {**BLOCKS["acnn"], **settings}})

@@ -27,8 +27,8 @@ PRODUCTS_OF_STEP = 256
 
 
 class ACNNPairs(PairHead):
-    """A convolution over tokens that are weighted by attention to the entities, pooled by attention to the labels or by
-    the maximum.
+    """A convolution over tokens that are weighted by attention to the entities, pooled by the maximum or by attention
+    to the labels.
 
         x_t = [token; position to e1; position to e2]
         R_t = L alpha_t x_t     alpha_t = (softmax_t(token_t . e1 / sqrt(D)) + softmax_t(token_t . e2 / sqrt(D))) / 2
@@ -50,8 +50,8 @@ class ACNNPairs(PairHead):
     window: number of tokens that a filter covers; odd.
     position_size: width of the embedding of the distance to an entity; each entity has its own table.
     max_distance: longer distances, in tokens, are clamped to this one.
-    pooling: `attention`, as published, or `max`.
-    loss: `hinge`, for one label a pair, or `cross_entropy`.
+    pooling: `max`, or `attention`, as published.
+    loss: `cross_entropy`, or `hinge`, as published, for one label a pair.
     dropout_rate: rate on the token vectors, sampled once per token, and on v (only with cross entropy, since the hinge
         depends only on the direction of v); None for the rate of `[training] dropout`.
     Other arguments and shapes: see PairHead. Entity types are not used.
@@ -62,12 +62,12 @@ class ACNNPairs(PairHead):
         self,
         input_size: int,
         *,
-        filters: int = 200,
+        filters: int = 500,
         window: int = 3,
         position_size: int = 25,
         max_distance: int = 50,
-        pooling: str = "attention",
-        loss: str = "hinge",
+        pooling: str = "max",
+        loss: str = "cross_entropy",
         **settings: Any,
     ) -> None:
         super().__init__(input_size, **settings)

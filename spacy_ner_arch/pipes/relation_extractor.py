@@ -10,7 +10,7 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
 from spacy.vocab import Vocab
-from thinc.api import Config, Model
+from thinc.api import Model
 
 from ..annotation.alternatives import entities_and_alternatives
 from ..annotation.by_label import ByLabel
@@ -40,7 +40,7 @@ from ..annotation.scores import log_odds
 from ..annotation.sentences import with_sentences
 from ..annotation.type_pairs import GivenTypePairs, add_type_pairs, as_sets, as_type_pairs
 from ..bridge.errors import ChangedSetting, named_errors
-from .base import TorchPipe
+from .base import DEFAULT_TOK2VEC, TorchPipe
 from .gold_checks import noting_unannotated
 from .relation_checks import (
     RelationFaults,
@@ -56,18 +56,11 @@ from .relation_checks import (
 )
 from .upstream_checks import find_sentencizer
 
-DEFAULT_MODEL = Config().from_str(
-    """
-[model]
-@architectures = "spacy_ner_arch.Relations.v1"
-
-[model.tok2vec]
-@architectures = "spacy_ner_arch.WordCharEmbed.v1"
-
-[model.pairs]
-@architectures = "spacy_ner_arch.BiLSTMPairs.v1"
-"""
-)["model"]
+DEFAULT_MODEL = {
+    "@architectures": "spacy_ner_arch.Relations.v1",
+    "tok2vec": DEFAULT_TOK2VEC,
+    "pairs": {"@architectures": "spacy_ner_arch.SoftmaxPairs.v1"},
+}
 
 
 @Language.factory(
