@@ -1,6 +1,7 @@
 """The component `relation_extractor`: candidates, training, annotation, scores."""
 
 import json
+import re
 import warnings
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import spacy
 import torch
-from conftest import MODELS, TRAIN, make_examples, related_examples, relations, set_trees, small_model
+from conftest import MODELS, TRAIN, make_examples, related_examples, relations, set_relations, set_trees, small_model
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -337,6 +338,34 @@ def test_sentences_are_needed_for_two_entities_only():
     two.set_ents([Span(two, 0, 1, "PER"), Span(two, 1, 2, "PER")])
     with pytest.raises(ValueError, match="relation_extractor: candidates are within a sentence"):
         nlp(two)
+
+
+def test_both_remedies_for_missing_sentences_work_as_written():
+    nlp = spacy.blank("en")
+    nlp.add_pipe("relation_extractor", config={"model": relation_model()})
+
+    def unsplit_examples():
+        examples = make_examples(nlp)
+        set_relations([eg.reference for eg in examples])
+        for eg in examples:
+            eg.predicted.set_ents(eg.get_aligned_spans_y2x(eg.reference.ents), default="outside")
+        return examples
+
+    with pytest.raises(ValueError, match="no component before it sets sentences") as raised:
+        nlp.initialize(unsplit_examples)
+    add_pipe, annotates, config = (
+        re.search(pattern, str(raised.value))[1]
+        for pattern in (r"\((nlp\.add_pipe\([^)]*\))\)", r"annotates=(\[.*?\])", r"config=(\{.*\})\)")
+    )
+    exec(add_pipe, {"nlp": nlp})
+    optimizer = nlp.initialize(unsplit_examples)
+    with pytest.raises(ValueError, match=f"has no sentences: .*annotates={re.escape(annotates)}"):
+        nlp.update(unsplit_examples(), sgd=optimizer)
+    assert nlp.update(unsplit_examples(), sgd=optimizer, annotates=json.loads(annotates))["relation_extractor"] > 0
+    nlp = spacy.blank("en")
+    nlp.add_pipe("relation_extractor", config={"model": relation_model(), **json.loads(config)})
+    optimizer = nlp.initialize(unsplit_examples)
+    assert nlp.update(unsplit_examples(), sgd=optimizer)["relation_extractor"] > 0
 
 
 @st.composite

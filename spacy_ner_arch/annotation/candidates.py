@@ -14,6 +14,12 @@ from .word_places import Words
 from .words import find_words
 
 WITHIN = ("document", "sentence")
+# For documents without sentences: what to change in a config, and in Python.
+SENTENCE_REMEDY = (
+    'put a sentencizer before it (nlp.add_pipe("sentencizer", first=True)) and into [training] annotating_components '
+    '(nlp.update(..., annotates=["sentencizer"])), or take the pairs of whole documents: within = "document" in its '
+    'candidates (nlp.add_pipe(..., config={"candidates": {"within": "document"}}))'
+)
 
 
 class Candidates(NamedTuple):
@@ -130,9 +136,7 @@ class EntityPairs:
         if not doc.has_annotation("SENT_START"):
             if self.within == "sentence":
                 raise ValueError(
-                    f"candidates are within a sentence, but {quote(doc.text)} has no sentences: put a sentencizer "
-                    "or a parser before this component (in training, also into annotating_components), or set within "
-                    '= "document"'
+                    f"candidates are within a sentence, but {quote(doc.text)} has no sentences: {SENTENCE_REMEDY}"
                 )
             return np.zeros(len(doc), dtype=np.int64), np.full(len(doc), len(doc), dtype=np.int64)
         opens = doc.to_array(SENT_START).astype(np.int64) == 1

@@ -11,6 +11,7 @@ from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.api import Model
 
+from ..annotation.candidates import SENTENCE_REMEDY
 from ..annotation.describe import quote
 from ..annotation.doc_vectors import tok2vec_vectors, transformer_data
 from ..annotation.layers import assigning, layers_set, spans_layer
@@ -173,9 +174,7 @@ def check_sentences(name: str, nlp: Language, docs: Iterable[Doc]) -> None:
         if not doc.has_annotation("SENT_START"):
             raise ValueError(
                 f"{name}: its candidates are the pairs within a sentence, but no component before it sets sentences, "
-                f"and the corpus has none for {quote(doc.text)}. Put a sentencizer or a parser before it in [nlp] "
-                'pipeline and into [training] annotating_components, or set within = "document" in '
-                f"[components.{name}.candidates]"
+                f"and the corpus has none for {quote(doc.text)}: {SENTENCE_REMEDY}"
             )
 
 
