@@ -66,7 +66,7 @@ def transformer_model(
         WordPieces(window, overlap),
         partial(initialize, name, tokenizer_config, transformer_config),
         cache_mib,
-        {key: Fixed(value, f"{key} of {own}") for key, value in fixed.items()},
+        {key: Fixed(value, key) for key, value in fixed.items()},
     )
 
 

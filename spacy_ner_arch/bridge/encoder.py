@@ -40,12 +40,18 @@ class TokenVectors(DocRows):
         self.gradient = SharedGradient()
 
 
+class EncoderModel(SharedModel[list[Doc], list[Floats2d]]):
+    """The thinc model of an encoder over an embedding."""
+
+    architecture = "spacy_ner_arch.TorchTok2Vec.v1"
+
+
 def encoder_model(
     name: str, tok2vec: Tok2Vec, build: Callable[..., nn.Module], dtype: str, trees: TreeSettings | None = None
 ) -> Tok2Vec:
     """An encoder over an embedding as a tok2vec layer; arguments as for `head_model`."""
     check_tok2vec(name, tok2vec)
-    return SharedModel(
+    return EncoderModel(
         name,
         encoder_forward,
         init=initialize,

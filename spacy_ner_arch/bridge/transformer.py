@@ -31,6 +31,8 @@ from .wordpieces import WordPieces, get_pieces
 class TransformerModel(SharedModel[list[Doc], FullTransformerBatch]):
     """The thinc model of a WordTransformer and its tokenizer."""
 
+    architecture = "spacy_ner_arch.TransformerModel.v1"
+
     def check_loaded(self) -> None:
         shim = self.shims[0]
         if isinstance(shim, TorchShim) and shim.is_initialized:
