@@ -1002,6 +1002,17 @@ def test_debug_data_counts_and_finds_faults(tmp_path):
     assert "span_ner:" not in output and "relation_extractor:" in output
 
 
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_debug_data_finds_spans_with_several_labels(multi_label, tmp_path):
+    (tmp_path / "my.cfg").write_text(make_config(find_cell(head="nested")), encoding="utf8")
+    options = [*write_corpora(tmp_path), "--components.nested_ner.multi_label", str(multi_label).lower()]
+    run_command("debug-data", tmp_path / "my.cfg", *options, "--json", tmp_path / "data.json")
+    problems = {problem["text"]: problem for problem in srsly.read_json(tmp_path / "data.json")["problems"]}
+    found = [text for text in problems if "gold spans cannot be found" in text or "several labels" in text]
+    assert len(found) == (0 if multi_label else 2)
+    assert all("multi_label = true" in text + problems[text]["remedy"] for text in found)
+
+
 def test_debug_data_tells_that_dev_has_no_annotation(tmp_path):
     (tmp_path / "my.cfg").write_text(make_config(find_cell(head="span")), encoding="utf8")
     options = write_corpora(tmp_path)

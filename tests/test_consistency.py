@@ -39,6 +39,7 @@ COMPONENTS = {
     "softmax": ("sequence_ner", {"model": small_model("Softmax")}),
     "span": ("span_ner", {"model": small_model("Span")}),
     "nested": ("nested_ner", {"model": small_model("Span")}),
+    "nested, several labels": ("nested_ner", {"model": small_model("Span"), "multi_label": True}),
     "relations": relations(),
     "multitask": relations(pairs=MULTITASK),
     "several labels": ("relation_extractor", {**relations()[1], "multi_label": True}),

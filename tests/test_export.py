@@ -157,10 +157,11 @@ WORDS = {"@architectures": "spacy_ner_arch.WordCharEmbed.v1", "word_rows": 100, 
 ENCODER = {"@architectures": "spacy_ner_arch.BiLSTM.v1", "hidden_size": 8}
 
 
-def alone(factory, architecture, **settings):
+def alone(factory, architecture, component=None, **settings):
+    """component: settings of the component; the others are those of its model."""
     nlp = spacy.blank("en")
     model = {"@architectures": f"spacy_ner_arch.{architecture}.v1", "tok2vec": WORDS, "encoder": ENCODER, **settings}
-    nlp.add_pipe(factory, config={"model": model})
+    nlp.add_pipe(factory, config={"model": model, **(component or {})})
     return nlp
 
 
@@ -192,6 +193,7 @@ PIPELINES = {
     "hash embedding of spaCy": lambda folders: make_nlp(alternatives=0.01),
     "spans": lambda folders: alone("span_ner", "Span"),
     "nested, no encoder": lambda folders: alone("nested_ner", "Span", encoder=None, attention=False),
+    "nested, several labels": lambda folders: alone("nested_ner", "Span", {"multi_label": True}),
     "shared encoder": shared,
     "bert": lambda folders: transformer_nlp(folders["bert"]),
     "roberta": lambda folders: transformer_nlp(folders["roberta"], pooling="first"),

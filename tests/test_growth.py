@@ -19,6 +19,7 @@ ENTITIES = {
     "softmax": ("sequence_ner", "Softmax", {"alternatives": 0.05}),
     "span": ("span_ner", "Span", {"threshold": 0.05, "max_width": 4}),
     "nested": ("nested_ner", "Span", {"threshold": 0.05, "max_width": 4}),
+    "nested, several labels": ("nested_ner", "Span", {"threshold": 0.05, "max_width": 4, "multi_label": True}),
 }
 PAIRS = {
     "softmax pairs": ("SoftmaxPairs", {"type_size": 8}, False),

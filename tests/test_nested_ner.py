@@ -31,7 +31,7 @@ NESTED = [
 
 def make_nlp(**settings):
     nlp = spacy.blank("en")
-    nlp.add_pipe("nested_ner", config={"model": small_model("Span"), **settings})
+    nlp.add_pipe("nested_ner", config={"model": small_model("Span"), "multi_label": True, **settings})
     return nlp
 
 
@@ -63,7 +63,7 @@ def test_learns_nested_spans_and_several_labels(nested, tmp_path):
             doc = nlp(words(nlp, text))
             assert spans_of(doc) == spans and not doc.ents
             scores = doc.spans["sc"].attrs["scores"]
-            assert len(scores) == len(spans) and ((scores > 0.3) & (scores <= 1)).all()
+            assert len(scores) == len(spans) and ((scores > 0.8) & (scores <= 1)).all()
     scores = nested.evaluate(make_examples(nested))
     assert scores["spans_sc_f"] == 1.0 and set(scores["spans_sc_per_type"]) == {"PER", "LOC", "ORG", "TOWN"}
     assert "ents_f" not in scores or scores["ents_f"] is None
@@ -76,51 +76,105 @@ def test_scores_are_stored_with_the_document(nested):
     np.testing.assert_array_equal(restored.spans["sc"].attrs["scores"], doc.spans["sc"].attrs["scores"])
 
 
-def test_two_labels_share_the_probability(nested):
-    doc = nested(words(nested, NESTED[1][0]))
-    by_label = dict(zip([span.label_ for span in doc.spans["sc"]], doc.spans["sc"].attrs["scores"], strict=True))
-    assert by_label["PER"] > 0.8 and 0.3 < by_label["LOC"] < 0.7 and 0.3 < by_label["TOWN"] < 0.7
+THREE = ["HUMAN", "PER", "SUBJ"]
 
 
-def chosen(pipe, log_probabilities):
-    """The spans that the component sets for log probabilities (tokens, widths, classes)."""
-    doc = Doc(pipe.vocab, words=["w"] * len(log_probabilities))
-    pipe.set_annotations([doc], (None, [(log_probabilities,)]))
-    return spans_of(doc)
+def three_labels(nlp):
+    """Examples in which each entity has three labels."""
+    examples = make_examples(nlp)
+    for eg in examples:
+        starts = [span.start for span in eg.reference.spans["sc"] if span.label_ == "PER"]
+        eg.reference.spans["sc"] = [Span(eg.reference, i, i + 1, label) for i in starts for label in THREE]
+    return examples
 
 
-def test_further_labels_are_nearly_as_probable(nested, copy_of):
-    pipe = copy_of(nested).get_pipe("nested_ner")
-    assert pipe.labels == ("LOC", "ORG", "PER", "TOWN")
+@pytest.mark.parametrize("multi_label", [True, False])
+def test_labels_of_a_span_that_are_all_certain(multi_label, tmp_path):
+    """Each had the probability 1/3."""
+    nlp = make_nlp(max_width=2, multi_label=multi_label)
+    examples = three_labels(nlp)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        train(nlp, examples, steps=120)
+    messages = [str(warning.message) for warning in caught if "cannot be found" in str(warning.message)]
+    if multi_label:
+        assert not messages
+    else:
+        (message,) = messages
+        assert message.startswith(
+            "nested_ner: 6 of 9 gold spans cannot be found, since they have the bounds of another"
+        )
+        assert message.endswith("such as 'Anna' PER; set [components.nested_ner] multi_label = true")
+    nlp.to_disk(tmp_path)
+    for pipeline in (nlp, spacy.load(tmp_path), spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())):
+        doc = pipeline(words(pipeline, NESTED[1][0]))
+        scores, labels = doc.spans["sc"].attrs["scores"], [label for *_, label in spans_of(doc)]
+        assert {span[:2] for span in spans_of(doc)} == {(0, 1)}
+        if multi_label:
+            assert labels == THREE and (scores > 0.9).all()
+        else:
+            assert len(labels) == 1 and labels[0] in THREE and 0.2 < scores[0] < 0.5
+
+
+def chosen(pipe, predictions):
+    """The spans that the component sets for the predictions (tokens, widths, classes) of its head."""
+    doc = Doc(pipe.vocab, words=["w"] * len(predictions))
+    pipe.set_annotations([doc], (None, [(predictions,)]))
+    return spans_of(doc), doc.spans["sc"].attrs["scores"]
+
+
+def test_a_span_gets_its_most_probable_label():
+    pipe = spacy.blank("en").add_pipe("nested_ner")
+    for label in ("LOC", "ORG", "PER"):
+        pipe.add_label(label)
 
     def labels(*probabilities):
-        return [label for *_, label in chosen(pipe, np.log([[probabilities]]))]
+        spans, scores = chosen(pipe, np.log([[probabilities]]))
+        return {label: round(float(score), 9) for (*_, label), score in zip(spans, scores, strict=True)}
 
-    assert labels(0.001, 0.5, 0.28, 0.1, 0.119) == ["LOC", "ORG"]
-    assert labels(0.001, 0.5, 0.26, 0.12, 0.119) == ["LOC"]
-    assert labels(0.01, 0.33, 0.33, 0.33, 0.0001) == ["LOC", "ORG", "PER"]
-    assert labels(0.1, 0.45, 0.35, 0.05, 0.05) == ["LOC"] and labels(0.1, 0.45, 0.4, 0.03, 0.02) == ["LOC", "ORG"]
-    assert labels(0.4, 0.3, 0.1, 0.1, 0.1) == []
+    assert labels(0.01, 0.33, 0.34, 0.32) == {"ORG": 0.34} and labels(0.1, 0.4, 0.4, 0.1) == {"LOC": 0.4}
+    assert labels(0.4, 0.3, 0.2, 0.1) == {}
     pipe.cfg["threshold"] = 0.2
-    assert labels(0.4, 0.3, 0.1, 0.1, 0.1) == ["LOC"]
+    assert labels(0.4, 0.3, 0.2, 0.1) == {"LOC": 0.3}
 
 
-def test_calibration_changes_no_span(nested):
-    """A ratio of probabilities is above 2 at one temperature and not at another."""
-    pipe = nested.get_pipe("nested_ner")
-    logits = np.random.default_rng(0).normal(0, 3, (200, 1, 5))
+def test_a_span_gets_all_labels_above_the_threshold():
+    pipe = spacy.blank("en").add_pipe("nested_ner", config={"multi_label": True})
+    for label in ("LOC", "ORG", "PER"):
+        pipe.add_label(label)
+    probabilities = np.array([[[0.9, 0.6, 0.3]], [[0.1, 1e-9, 0.0]], [[0.2, 0.1, 1.0]]])
+    with np.errstate(divide="ignore"):
+        odds = np.log(probabilities) - np.log1p(-np.minimum(probabilities, 1 - 1e-12))
+    for threshold in (0.0, 0.25, 0.5, 0.95):
+        pipe.cfg["threshold"] = threshold
+        spans, scores = chosen(pipe, odds)
+        expected = np.argwhere(probabilities[:, 0] > threshold)
+        assert [(start, pipe.labels.index(label)) for start, _, label in spans] == [tuple(row) for row in expected]
+        np.testing.assert_allclose(scores, probabilities[:, 0][tuple(expected.T)])
+    with pytest.raises(ValueError, match="nested_ner: scores are not finite"):
+        chosen(pipe, np.full((1, 1, 3), np.nan))
+
+
+@pytest.mark.parametrize("multi_label", [True, False])
+def test_calibration_changes_no_span(multi_label):
+    pipe = spacy.blank("en").add_pipe("nested_ner", config={"multi_label": multi_label})
+    for label in ("LOC", "ORG", "PER"):
+        pipe.add_label(label)
+    logits = np.random.default_rng(0).normal(0, 3, (200, 1, 3 if multi_label else 4))
 
     def found(temperature):
         scaled = logits / temperature
-        return chosen(pipe, scaled - np.logaddexp.reduce(scaled, axis=-1, keepdims=True))
+        if not multi_label:
+            scaled -= np.logaddexp.reduce(scaled, axis=-1, keepdims=True)
+        return chosen(pipe, scaled)[0]
 
     expected = found(1.0)
-    assert len(expected) > len({span[:2] for span in expected})  # several labels
+    assert (len(expected) > len({span[:2] for span in expected})) == multi_label
     assert all(found(temperature) == expected for temperature in (0.5, 0.7, 3.0, 10.0))
 
 
 def test_duplicate_spans_count_once(nested):
-    """A duplicate took a greater share of the probability of a span than its other label."""
+    """A duplicate counted twice in the loss."""
     component = nested.get_pipe("nested_ner")
     doc = words(nested, NESTED[1][0])
     doc.spans["sc"] = [Span(doc, 0, 1, "LOC"), Span(doc, 0, 1, "TOWN"), Span(doc, 0, 1, "LOC")]

@@ -129,27 +129,33 @@ def reference_logits(module, x, spans):
 
 
 def reference_loss(module, logits, spans, gold, missing=(), overlap=False):
-    """Cross entropy with an explicit target distribution for each span."""
+    """Cross entropy with an explicit target for each span: a distribution, or with multi_label one for each label."""
     labels_of = defaultdict(set)
     for b, i, w, label in gold:
         if (b, i, w) in spans:
             labels_of[b, i, w].add(label)
-    target = torch.zeros_like(logits)
+    target = logits.new_zeros(len(logits), len(LABELS) + 1)
     for (b, i, w), labels in labels_of.items():
+        share = 1 if module.multi_label else 1 / len(labels)
         for label in labels:
             neighbors = [(b, i - 1, w + 1), (b, i + 1, w - 1), (b, i, w + 1), (b, i, w - 1)]
             neighbors = [n for n in neighbors if n in spans]
             moved = module.boundary_smoothing / 4
-            target[spans.index((b, i, w)), label] += (1 - moved * len(neighbors)) / len(labels)
+            target[spans.index((b, i, w)), label] += (1 - moved * len(neighbors)) * share
             for neighbor in neighbors:
-                target[spans.index(neighbor), label] += moved / len(labels)
+                target[spans.index(neighbor), label] += moved * share
     target[:, 0] = 1 - target.sum(1)
     total = logits.new_zeros(())
     for row, (b, i, w) in enumerate(spans):
         closed = closed_tokens(b, i + w, gold, missing, overlap)
         if closed[i:].any() or not {(b, t) for t in range(i, i + w)} & set(missing):
             weight = 1.0 if labels_of[b, i, w] else module.negative_weight
-            total = total - weight * (target[row] * logits[row].log_softmax(0)).sum()
+            if module.multi_label:
+                total = total + weight * F.binary_cross_entropy_with_logits(
+                    logits[row], target[row, 1:], reduction="sum"
+                )
+            else:
+                total = total - weight * (target[row] * logits[row].log_softmax(0)).sum()
     return total * module.loss_scale
 
 
@@ -300,13 +306,41 @@ def test_predictions_are_log_probabilities():
 )
 @pytest.mark.parametrize("missing", [(), ((0, 2), (3, 6)), ((3, 0), (3, 1), (3, 5), (3, 6))])
 @pytest.mark.parametrize("overlap", [False, True])
-def test_loss_equals_dense_targets(gold, smoothing, missing, overlap):
-    module, x = make(boundary_smoothing=smoothing, negative_weight=0.4, loss_scale=0.1), vectors()
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_loss_equals_dense_targets(gold, smoothing, missing, overlap, multi_label):
+    settings = {"boundary_smoothing": smoothing, "negative_weight": 0.4, "loss_scale": 0.1}
+    module, x = make(multi_label=multi_label, **settings), vectors()
     spans = all_spans(3)
     ours = loss_of(module, x, gold, missing=missing, overlap=overlap)
     theirs = reference_loss(module, reference_logits(module, x, spans), spans, gold, missing, overlap)
     assert torch.allclose(ours, theirs)
     assert_same_gradients(ours, theirs, x, module)
+
+
+def test_predictions_of_several_labels_are_log_odds():
+    module, x = make(multi_label=True), vectors()
+    module.temperature.fill_(2.0)
+    some = all_spans(3)[::2]
+    (predicted,) = module(x, collate(module, candidates=some))
+    expected = torch.full((15, 3, 3), -torch.inf, dtype=torch.float64)
+    for (b, i, w), logits in zip(some, reference_logits(module, x, some), strict=True):
+        expected[row_of(b, i), w - 1] = logits / 2
+    torch.testing.assert_close(predicted, expected)
+
+
+def test_held_out_labels_of_one_span_have_a_likelihood_each():
+    module, x = make(seed=3, max_width=1, multi_label=True), vectors()
+    gold = {(0, 1, 1, 1), (0, 1, 1, 3), (3, 2, 1, 2)}
+    held_out = module.held_out(x, collate(module, gold=gold))
+    logits = module.logits(x, collate(module))
+    target = torch.zeros_like(logits)
+    for b, i, _, label in gold:
+        target[row_of(b, i), label - 1] = 1.0
+    # Labels are counted that the module finds.
+    found = logits > 0
+    assert held_out.items == found.sum() and set(target[found].tolist()) == {0.0, 1.0}
+    expected = F.binary_cross_entropy_with_logits((logits / 0.7)[found], target[found], reduction="sum")
+    torch.testing.assert_close(held_out.loss(torch.tensor(0.7, dtype=torch.float64)), expected)
 
 
 def test_held_out_labels_of_one_span_share_its_probability():
@@ -464,6 +498,18 @@ def test_new_labels_keep_the_old_ones():
     assert module.labels == ["C", "D", "A", "B"]
     with pytest.raises(ValueError, match="built for spans of up to 3 tokens; max_width cannot change"):
         module.resize(labels=LABELS, max_width=4)
+    with pytest.raises(ValueError, match="built with multi_label = False, which cannot change"):
+        module.resize(labels=LABELS, max_width=3, multi_label=True)
+
+
+def test_new_labels_beside_several_old_ones():
+    module, x = make(multi_label=True), vectors()
+    module.temperature.fill_(2.0)
+    before = module.logits(x, collate(module))
+    module.resize(labels=["C", "D", "A", "B"], max_width=3, multi_label=True)
+    after = module.logits(x, collate(module))
+    assert torch.allclose(after[..., [2, 3, 0]], before)
+    assert torch.allclose(after[..., 1], after.new_tensor(-2 * UNTRAINED))
 
 
 def test_it_learns():
@@ -579,14 +625,19 @@ def test_a_long_document_decodes_like_its_parts():
         assert decode(*long[:arguments]) == expected
 
 
-def test_calibration_finds_the_temperature(monkeypatch):
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_calibration_finds_the_temperature(multi_label, monkeypatch):
     """Gold spans are drawn from the probabilities at temperature 3. Spans with missing tokens do not count."""
     torch.manual_seed(0)
-    module, lengths = make(), [60] * 20
+    module, lengths = make(multi_label=multi_label), [60] * 20
     spans = [(d, i, w) for d in range(20) for i in range(60) for w in range(1, 4) if i + w <= 60]
-    logits = 8 * torch.randn(len(spans), 4, dtype=torch.float64)
-    classes = torch.distributions.Categorical(logits=logits / 3).sample().tolist()
-    gold = {(*span, k) for span, k in zip(spans, classes, strict=True) if k}
+    logits = 8 * torch.randn(len(spans), 3 if multi_label else 4, dtype=torch.float64)
+    if multi_label:
+        held, most = torch.bernoulli((logits / 3).sigmoid()).bool(), logits > 0
+    else:
+        classes = torch.distributions.Categorical(logits=logits / 3).sample()
+        held, most = (F.one_hot(k, 4)[:, 1:].bool() for k in (classes, logits.argmax(1)))
+    gold = {(*spans[row], k + 1) for row, k in held.nonzero().tolist()}
     missing = {(d, i) for d in range(10) for i in range(60)}
     wrong = {(d, i, w, 1) if (d, 0) in missing else (d, i, w, k) for d, i, w, k in gold}
     monkeypatch.setattr(module, "logits", lambda x, batch: logits)
@@ -596,7 +647,7 @@ def test_calibration_finds_the_temperature(monkeypatch):
         assert float(module.temperature) == pytest.approx(3, rel=0.1)
         (predicted,) = module(x, collate(module, lengths))
         # Nor do documents in which only entities are marked, and all of them as the head finds them.
-        found = {(*span, k) for span, k in zip(spans, logits.argmax(1).tolist(), strict=True) if k and span[0] < 10}
+        found = {(*spans[row], k + 1) for row, k in most.nonzero().tolist() if spans[row][0] < 10}
         marked = {(d, i + n) for d, i, w, _ in found for n in range(w) if i < 30}
         sure = {row for row in found if row[1] < 30} | {row for row in gold if row[0] >= 10}
         module.calibrate([(x, collate(module, lengths, gold=sure, missing=missing - marked))])
@@ -606,5 +657,6 @@ def test_calibration_finds_the_temperature(monkeypatch):
         monkeypatch.undo()
         module.calibrate([(x[:1, :1], collate(module, [0], gold=set()))])
         assert float(module.temperature) == pytest.approx(3, rel=0.1)
-    torch.testing.assert_close(predicted[0, 0], (logits[0] / 3).log_softmax(-1), atol=0.3, rtol=0.1)
+    expected = logits[0] / 3 if multi_label else (logits[0] / 3).log_softmax(-1)
+    torch.testing.assert_close(predicted[0, 0], expected, atol=0.3, rtol=0.1)
     assert all(parameter.grad is None for parameter in module.parameters())

@@ -281,6 +281,7 @@ MARKERS = {
         ("sequence_ner", "scheme", "BIO"),
         ("span_ner", "max_width", 12),
         ("nested_ner", "max_width", 12),
+        ("nested_ner", "multi_label", True),
         ("relation_extractor", "symmetric", ["WITH"]),
         ("relation_extractor", "multi_label", True),
         ("relation_extractor", "direction", "labels"),

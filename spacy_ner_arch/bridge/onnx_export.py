@@ -84,7 +84,7 @@ def export_spans(model: Model) -> Exported:
     graphs = {} if module.encoder is None else {"encoder": encoder_graph(module.encoder, None)}
     inputs = {"x": torch.randn(5, module.width), "token": torch.tensor([0, 0, 1]), "width": torch.ones(3).long()}
     axes = {"x": {0: "tokens"}, **{name: {0: "spans"} for name in ("token", "width", "output")}}
-    graphs["spans"] = traced(SpanLogProbabilities(module), inputs, axes)
+    graphs["spans"] = traced(SpanScores(module), inputs, axes)
     return Exported(type(module).__name__, dict(shim.cfg), graphs, {})
 
 
@@ -126,16 +126,18 @@ EXPORTERS: dict[type[nn.Module], Callable[[Model], Exported]] = {
 }
 
 
-class SpanLogProbabilities(nn.Module):
-    """Log probabilities (m, K + 1) of the labels of m spans close to each other, from token vectors x (n, D)."""
+class SpanScores(nn.Module):
+    """The scores of the labels of m spans close to each other, from token vectors x (n, D).
+
+    See `SpanClassifier.scores`.
+    """
 
     def __init__(self, classifier: SpanClassifier) -> None:
         super().__init__()
         self.classifier = classifier
 
     def forward(self, x: Tensor, token: Tensor, width: Tensor) -> Tensor:
-        logits = self.classifier.chunk_logits(x, token, width)
-        return (logits / self.classifier.temperature).log_softmax(-1)
+        return self.classifier.scores(self.classifier.chunk_logits(x, token, width))
 
 
 class HiddenStates(nn.Module):

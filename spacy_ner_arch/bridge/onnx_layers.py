@@ -93,10 +93,11 @@ def predict_spans(shim: OnnxShim, x: np.ndarray, lengths: np.ndarray, items: Any
     states = run_encoder(shim, x, lengths) if "encoder" in shim.exported.graphs else x
     tokens = np.concatenate([states[:length, i] for i, length in enumerate(lengths.tolist())])
     token, width = list_spans(lengths, max_width, items)
-    # A span that is not a candidate has probability 1 for class 0.
-    longest = min(max_width, len(x))
-    found = np.full((len(tokens), longest, labels + 1), -np.inf, dtype=np.float32)
-    found[..., 0] = 0.0
+    longest, has_none = min(max_width, len(x)), not shim.cfg.get("multi_label", False)
+    found = np.full((len(tokens), longest, labels + has_none), -np.inf, dtype=np.float32)
+    if has_none:
+        # A span that is not a candidate has probability 1 for class 0.
+        found[..., 0] = 0.0
     for first, last, low, high in cut_spans(token, token + width, 0, len(token), CPU_SPANS, CPU_SPANS // 4):
         starts, widths = token[first:last], width[first:last]
         found[starts, widths - 1] = shim.run("spans", x=tokens[low:high], token=starts - low, width=widths)

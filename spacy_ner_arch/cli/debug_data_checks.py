@@ -23,6 +23,7 @@ from .debug_data_counts import (
     NOT_ALIGNED,
     NOT_NFC,
     PAIRS_WITH_LABELS,
+    SEVERAL_LABELS,
     SPLIT_TOKENS,
     UNANNOTATED,
     WITHOUT_SPACES,
@@ -221,6 +222,9 @@ def check_spans(name: str, pipe: Any, data: Mapping[str, Any]) -> Iterator[Probl
     yield from find_counted(name, parts, MISSING_TOKENS, text, "nothing is learned from them")
     text = f"{what} cross a sentence boundary"
     yield from find_counted(name, parts, CROSSING, text, "correct their bounds or the sentences")
+    if not pipe.cfg.get("multi_label", True):
+        text, remedy = "bounds have several labels, and the component predicts one", "multi_label = true"
+        yield from find_counted(name, parts, SEVERAL_LABELS, text, f"set [components.{name}] {remedy}", DEV)
     limit = pipe.cfg.get("max_width")
     wide = sum(number for width, number in parts["dev"]["widths"].items() if limit and width > limit)
     if wide:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .batch import Batch
 
@@ -107,6 +108,36 @@ def shared_targets(has_label: Tensor) -> Tensor:
     """
     count = has_label.sum(1, keepdim=True)
     return torch.cat([(count == 0).to(has_label), has_label / count.clamp_min(1)], dim=1)
+
+
+def found_held_out(logits: Tensor, has_label: Tensor, multi_label: bool, known: Tensor | None = None) -> HeldOut:
+    """The likelihood of gold labels where the head finds a label.
+
+    logits: (M, K + 1), class 0 for no label; with multi_label (M, K).
+    has_label: (M, K), 1 where an item has a label and 0 elsewhere.
+    multi_label: whether each label has its own probability. If not, the labels of an item share its probability, as in
+        the loss.
+    known: (M,) bool, items that count; None for all.
+    """
+    found = logits > 0 if multi_label else logits.argmax(-1) > 0
+    if known is not None:
+        found &= known.unsqueeze(1) if multi_label else known
+    logits, target = logits[found], has_label[found]
+    if not multi_label:
+        target = shared_targets(target)
+
+    def loss(temperature: Tensor, none_bias: Tensor | float = 0.0) -> Tensor:
+        scores = logits / temperature
+        if multi_label:
+            return F.binary_cross_entropy_with_logits(scores - none_bias, target, reduction="sum")
+        return F.cross_entropy(add_to_none(scores, none_bias), target, reduction="sum")
+
+    return HeldOut(loss, len(logits))
+
+
+def add_to_none(logits: Tensor, none_bias: Tensor | float) -> Tensor:
+    """Logits (M, K + 1) with a bias for class 0, no label."""
+    return torch.cat([logits[:, :1] + none_bias, logits[:, 1:]], dim=1)
 
 
 class Head(nn.Module):

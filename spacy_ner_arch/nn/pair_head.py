@@ -19,7 +19,7 @@ from ..annotation.pair_classes import INVERSE
 from .batch import Batch, send
 from .dropout import dropout
 from .growth import grown_embedding, grown_output, output_layer
-from .head import EncoderBuilder, Head, HeldOut, Loss, check_factors, shared_targets
+from .head import EncoderBuilder, Head, HeldOut, Loss, add_to_none, check_factors, found_held_out, shared_targets
 from .pair_tensors import Pairs, PairTargets, make_pairs, mean_rows, take, token_rows
 from .precision import wide
 
@@ -172,16 +172,13 @@ class PairHead(Head):
         logits = self._wide_logits(self.encode(x, batch), batch)
         with torch.autocast(x.device.type, enabled=False):
             logits = logits / self.temperature
-            odds = logits if self.multi_label else logits[:, 1:] - logits[:, :1]
-            scores = self._biased(logits, cast(Tensor, self.none_bias))
-            yes = F.logsigmoid(scores) if self.multi_label else scores.log_softmax(-1)[:, 1:]
+            none_bias = cast(Tensor, self.none_bias)
+            if self.multi_label:
+                odds, yes = logits, F.logsigmoid(logits - none_bias)
+            else:
+                odds = logits[:, 1:] - logits[:, :1]
+                yes = add_to_none(logits, none_bias).log_softmax(-1)[:, 1:]
             return yes, yes - odds
-
-    def _biased(self, logits: Tensor, none_bias: Tensor | float) -> Tensor:
-        """Add the calibrated bias of "no label", which is the opposite of each label with `multi_label`."""
-        if self.multi_label:
-            return logits - none_bias
-        return torch.cat([logits[:, :1] + none_bias, logits[:, 1:]], dim=1)
 
     def label_matrix(self, logits: Tensor, targets: PairTargets) -> Tensor:
         """(P, K), 1 where a pair has a label and 0 elsewhere."""
@@ -193,19 +190,7 @@ class PairHead(Head):
         if not len(pairs.heads):
             return HeldOut(torch.zeros_like, 0)
         logits = self._wide_logits(self.encode(x, batch), batch)
-        has_label = self.label_matrix(logits, batch.targets)
-        positive = logits > 0 if self.multi_label else logits.argmax(1) > 0
-        logits, target = logits[positive], has_label[positive]
-        if not self.multi_label:
-            target = shared_targets(target)
-
-        def loss(temperature: Tensor, none_bias: Tensor | float = 0.0) -> Tensor:
-            scaled = self._biased(logits / temperature, none_bias)
-            if self.multi_label:
-                return F.binary_cross_entropy_with_logits(scaled, target, reduction="sum")
-            return F.cross_entropy(scaled, target, reduction="sum")
-
-        return HeldOut(loss, len(logits))
+        return found_held_out(logits, self.label_matrix(logits, batch.targets), self.multi_label)
 
     # Growing
 

@@ -3,7 +3,7 @@
 The hidden layer has a row for each span, so it is never kept: the backward pass recomputes it.
 
 Letters: B documents, T tokens with padding, N tokens without, D width of a token vector, W longest span in tokens, S
-spans, H width of the hidden layer, K labels.
+spans, H width of the hidden layer, C classes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -120,13 +120,13 @@ class Chunk(NamedTuple):
 
 
 class SpanLogits(torch.autograd.Function):
-    """Logits (S, K + 1) of the spans of all chunks, computed chunk by chunk in both passes.
+    """Logits (S, C) of the spans of all chunks, computed chunk by chunk in both passes.
 
     Plain autograd would keep the hidden layer of all spans, and allocate a gradient of the size of the tables per
     chunk.
 
     rate, seed: rate and random seed of the dropout.
-    inputs: `length` (W, H), `weight` (K + 1, H), `bias` (K + 1), then the tables of `hidden_layer`.
+    inputs: `length` (W, H), `weight` (C, H), `bias` (C), then the tables of `hidden_layer`.
     """
 
     @staticmethod
@@ -157,7 +157,7 @@ class SpanLogits(torch.autograd.Function):
 def chunk_logits(
     chunk: Chunk, rate: float, seed: int, length: Tensor, weight: Tensor, bias: Tensor, *tables: Tensor
 ) -> Tensor:
-    """Logits (m, K + 1) of the m spans of a chunk."""
+    """Logits (m, C) of the m spans of a chunk."""
     hidden = F.gelu(hidden_layer(chunk, length, *tables))
     if not rate:
         return torch.addmm(bias, hidden, weight.t())

@@ -4,7 +4,8 @@ The first layer is linear in the parts of a span, so each part is projected once
 these tables (`span_logits.py`).
 
 Letters: B documents, T tokens with padding, N tokens without, D width of a token vector, W longest span in tokens, S
-spans, H width of the hidden layer, K labels. Class 0 is "not an entity"; the labels are the classes 1 to K.
+spans, H width of the hidden layer, K labels, C classes. With one label a span, C = K + 1, and class 0 is "not an
+entity"; with several labels a span, C = K.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from ..annotation.spans import GoldSpans
 from .batch import Batch, send
 from .dropout import dropout
 from .growth import grown_output, output_layer
-from .head import EncoderBuilder, Head, HeldOut, Loss, check_factors, shared_targets
+from .head import EncoderBuilder, Head, HeldOut, Loss, check_factors, found_held_out
 from .precision import wide
 from .span_logits import CPU_SPANS, GPU_SPANS, Block, Chunk, SpanList, SpanLogits, chunk_logits
 
@@ -34,7 +35,7 @@ class SpanTargets(NamedTuple):
 
     token: Tensor  # (G,) int64, first token, numbered over all documents
     width: Tensor  # (G,) int64
-    label: Tensor  # (G,) int64, class from 1 to K
+    label: Tensor  # (G,) int64, number of the label from 1 to K
     missing: Tensor | None  # (N,) bool, tokens without annotation; None if there are none
     closed: Tensor  # (N,) bool, tokens that are in no entity except the gold spans that contain them
 
@@ -70,6 +71,7 @@ class SpanClassifier(Head):
     input_size: width D of the token vectors.
     labels: names of the K labels.
     max_width: longest span in tokens.
+    multi_label: whether a span may have several labels (one sigmoid each) or at most one (softmax).
     encoder: builder of the encoder; None for none.
     dropout_rate: rate on the hidden layer; None for the rate of `[training] dropout`.
     hidden_size: width H of the hidden layer; None for the width of v.
@@ -86,7 +88,8 @@ class SpanClassifier(Head):
 
     Shape: x (B, T, D); items are the candidates of each document, see SpanList. Predictions are log probabilities
     (N, W, K + 1) where [t, w - 1] is the span of w tokens that begins at token t; a span that is not a candidate has
-    probability 1 for class 0.
+    probability 1 for class 0. With `multi_label`, they are log odds (N, W, K) of each label, -inf for a span that is
+    not a candidate.
     Source: Fu, Huang and Liu 2021 (SpanNER); SpanSynLSTM; Zhu and Li 2022 (boundary smoothing).
     """
 
@@ -96,6 +99,7 @@ class SpanClassifier(Head):
         *,
         labels: Sequence[str],
         max_width: int,
+        multi_label: bool = False,
         encoder: EncoderBuilder | None = None,
         dropout_rate: float | None = None,
         hidden_size: int | None = None,
@@ -121,9 +125,10 @@ class SpanClassifier(Head):
         self.length = nn.Embedding(max_width, length_size) if length_size else None
         self.relu_length = nn.Embedding(max_width, relu_length_size) if relu_length_size else None
         self.dropout = dropout(dropout_rate)
-        self.output = output_layer(self.hidden.out_features, len(labels))
+        self.output = output_layer(self.hidden.out_features, len(labels), has_none=not multi_label)
         self.labels = list(labels)
         self.max_width = max_width
+        self.multi_label = multi_label
         self.negative_weight = negative_weight
         self.boundary_smoothing = boundary_smoothing
 
@@ -141,22 +146,30 @@ class SpanClassifier(Head):
     def loss(self, x: Tensor, batch: Batch) -> Loss:
         logits = self.logits(x, batch)
         with torch.autocast(x.device.type, enabled=False):
-            total = self.cross_entropy(logits, batch.items, batch.targets) * self.loss_scale
+            total = self.span_loss(logits, batch.items, batch.targets) * self.loss_scale
             if batch.copies is None:
                 return Loss(total, {})
             spans: SpanList = batch.items
             rows, _ = spans.find(batch.copied_rows()[spans.token], spans.width)
-            term = self.consistency_term(logits, logits.softmax(-1), rows)
+            expected = logits.sigmoid() if self.multi_label else logits.softmax(-1)
+            term = self.consistency_term(logits, expected, rows)
             return Loss(total + term, {"consistency": term.detach()})
 
     def predict(self, x: Tensor, batch: Batch) -> tuple[Tensor, ...]:
         logits = self.logits(x, batch)
         with torch.autocast(x.device.type, enabled=False):
-            no_candidate = F.pad(logits.new_zeros(1), (0, len(self.labels)), value=-torch.inf)
-            return (batch.items.scatter((logits / self.temperature).log_softmax(-1), no_candidate),)
+            no_candidate = logits.new_full(logits.shape[1:], -torch.inf)
+            if not self.multi_label:
+                no_candidate[0] = 0.0
+            return (batch.items.scatter(self.scores(logits), no_candidate),)
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """The predictions for the logits of spans: log probabilities (S, K + 1), or log odds (S, K)."""
+        logits = logits / self.temperature
+        return logits if self.multi_label else logits.log_softmax(-1)
 
     def logits(self, x: Tensor, batch: Batch) -> Tensor:
-        """Logits (S, K + 1) of the candidates of the batch, in at least float32."""
+        """Logits (S, C) of the candidates of the batch, in at least float32."""
         spans: SpanList = batch.items
         tokens = batch.flatten(self.encode(x, batch))
         with torch.autocast(x.device.type, enabled=False):
@@ -166,19 +179,21 @@ class SpanClassifier(Head):
         logits = [self._piece(tokens[piece.low : piece.high], length, spans, piece) for piece in pieces]
         return logits[0] if len(logits) == 1 else torch.cat(logits)
 
-    def cross_entropy(self, logits: Tensor, spans: SpanList, targets: SpanTargets) -> Tensor:
+    def span_loss(self, logits: Tensor, spans: SpanList, targets: SpanTargets) -> Tensor:
         """Weighted cross entropy, summed over the spans of which the annotation shows whether they are entities.
 
-        Several labels of one span share its target probability equally.
+        Several labels of one span share its target probability equally. With `multi_label`, the cross entropies of all
+        labels are summed, and each label of a span has the target probability 1.
         """
         if not len(spans):
             return logits.sum()
         token, width, label, missing, _ = targets
-        # All targets are class 0 except a few entries, each with the share of one label in one span.
+        # All targets are negative except a few entries, each with the share of one label in one span.
         row, found = spans.find(token, width)
         share = found.to(logits.dtype)
         labels_of_span = logits.new_zeros(len(spans)).index_add(0, row, share)
-        share = share / labels_of_span[row].clamp_min(1)
+        if not self.multi_label:
+            share = share / labels_of_span[row].clamp_min(1)
         rows, shares = [row], [share]
         if self.boundary_smoothing:
             for later, longer in NEIGHBORS:
@@ -191,35 +206,35 @@ class SpanClassifier(Head):
         weight = torch.full_like(labels_of_span, self.negative_weight).masked_fill(labels_of_span > 0, 1.0)
         if missing is not None:
             weight = weight.masked_fill(targets.unknown(spans), 0.0)
-        negative = logits[:, 0]
-        all_negative = weight * (logits.logsumexp(-1) - negative)
-        return all_negative.sum() - (weight[row] * share * (logits[row, label] - negative[row])).sum()
+        if self.multi_label:
+            all_negative, odds = F.softplus(logits).sum(-1), logits[row, label - 1]
+        else:
+            negative = logits[:, 0]
+            all_negative, odds = logits.logsumexp(-1) - negative, logits[row, label] - negative[row]
+        return (weight * all_negative).sum() - (weight[row] * share * odds).sum()
 
     def held_out(self, x: Tensor, batch: Batch) -> HeldOut:
-        """The likelihood of the spans in documents whose annotation shows what is not an entity. The labels of one span
-        share its probability, as in the loss."""
+        """The likelihood of the spans in documents whose annotation shows what is not an entity."""
         spans: SpanList = batch.items
         token, width, label, missing, _ = batch.targets
         logits = self.logits(x, batch)
-        has_label = torch.zeros_like(logits)
+        has_label = logits.new_zeros(len(logits), len(self.labels))
         if len(spans):
             row, found = spans.find(token, width)
-            has_label = has_label.index_put((row[found], label[found]), has_label.new_ones(()))
-        target = shared_targets(has_label[:, 1:])
-        found_by_model = logits.argmax(-1) > 0
+            has_label = has_label.index_put((row[found], label[found] - 1), has_label.new_ones(()))
+        known = None
         if missing is not None:
-            found_by_model &= ~batch.targets.unknown(spans) & has_negatives(batch, batch.targets)[spans.token]
-        logits, target = logits[found_by_model], target[found_by_model]
+            known = ~batch.targets.unknown(spans) & has_negatives(batch, batch.targets)[spans.token]
+        return found_held_out(logits, has_label, self.multi_label, known)
 
-        def loss(temperature: Tensor) -> Tensor:
-            return F.cross_entropy(logits / temperature, target, reduction="sum")
-
-        return HeldOut(loss, len(target))
-
-    def resize(self, labels: Sequence[str], max_width: int) -> None:
+    def resize(self, labels: Sequence[str], max_width: int, multi_label: bool = False) -> None:
         if max_width != self.max_width:
             raise ValueError(f"the model was built for spans of up to {self.max_width} tokens; max_width cannot change")
-        self.output = grown_output(self.output, ["", *labels], ["", *self.labels], self.temperature)
+        if multi_label != self.multi_label:
+            raise ValueError(f"the model was built with multi_label = {self.multi_label}, which cannot change")
+        none = [] if multi_label else [""]
+        names = [*none, *labels], [*none, *self.labels]
+        self.output = grown_output(self.output, *names, self.temperature, has_none=not multi_label)
         self.labels = list(labels)
 
     def _length_table(self) -> Tensor:
@@ -262,7 +277,7 @@ class SpanClassifier(Head):
         return tables
 
     def chunk_logits(self, x: Tensor, token: Tensor, width: Tensor) -> Tensor:
-        """Logits (m, K + 1) of m spans close to each other, in prediction; token and width (m,) among the tokens x."""
+        """Logits (m, C) of m spans close to each other, in prediction; token and width (m,) among the tokens x."""
         chunk = Chunk(token, width, slice(None))
         inputs = self._length_table(), self.output.weight, self.output.bias, *self._token_tables(x)
         return chunk_logits(chunk, 0.0, 0, *inputs)

@@ -15,11 +15,16 @@ from ..annotation.tags import LabelledSpan
 
 
 class SpanFaults:
-    """Count gold spans that do not align with the tokens of the pipeline or have white space at their ends, and
-    documents in which only entities are annotated."""
+    """Count gold spans that do not align with the tokens of the pipeline, have white space at their ends, or have
+    several labels, and documents in which only entities are annotated.
 
-    def __init__(self) -> None:
+    multi_label: whether a span may have several labels.
+    """
+
+    def __init__(self, multi_label: bool = False) -> None:
+        self.multi_label = multi_label
         self.total = 0
+        self.crowded = Counted()
         self.misaligned = Counted()
         self.spaces = Counted()
         self.marked = Counted()
@@ -35,12 +40,23 @@ class SpanFaults:
         self.total += len(spans)
         self.misaligned.add(find_misaligned(eg, spans), describe_span)
         self.spaces.add([span for span in spans if span[0].is_space or span[-1].is_space], describe_span)
+        if not self.multi_label:
+            first = dict[tuple[int, int], str]()
+            crowded = [span for span in spans if first.setdefault((span.start, span.end), span.label_) != span.label_]
+            self.crowded.add(crowded, describe_span)
         self.has_outside |= bool(annotated.all() or outside_tokens(aligned, annotated).any())
         if len(spans) and not annotated.all():
             self.marked.add([eg.reference.text], quote)
 
     def warn(self, name: str) -> None:
         """Warn about the faults that were found. name: name of the component."""
+        if self.crowded.count:
+            warnings.warn(
+                f"{name}: {self.crowded.count} of {self.total} gold spans cannot be found, since they have the "
+                f"bounds of another one and another label, and the component predicts one, such as "
+                f"{self.crowded.first}; set [components.{name}] multi_label = true",
+                stacklevel=3,
+            )
         if self.misaligned.count:
             warnings.warn(
                 f"{name}: {self.misaligned.count} of {self.total} gold entities do not align with the tokens of the "

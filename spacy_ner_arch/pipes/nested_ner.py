@@ -18,10 +18,6 @@ from ..annotation.words import find_words
 from .span_ner import DEFAULT_MODEL, SpanPipe
 from .upstream_checks import setting_before
 
-# A further label of a span needs this share of the log odds of the span's best label (1.1 if the log odds are
-# negative). The ratio of log odds does not depend on the temperature, so calibration changes no prediction.
-FURTHER_LABEL = 0.9
-
 
 @Language.factory(
     "nested_ner",
@@ -29,6 +25,7 @@ FURTHER_LABEL = 0.9
     default_config={
         "model": DEFAULT_MODEL,
         "max_width": 10,
+        "multi_label": False,
         "threshold": 0.5,
         "spans_key": "sc",
         "suggester": None,
@@ -42,25 +39,28 @@ def make_nested_ner(
     name: str,
     model: Model,
     max_width: int,
+    multi_label: bool,
     threshold: float,
     spans_key: str,
     suggester: Callable | None,
     loss_weight: Any,
     scorer: Callable | None,
 ) -> "NestedNER":
-    """Named entity recognition by classifying spans, which may overlap and have several labels.
+    """Named entity recognition by classifying spans, which may overlap.
 
     model: spacy_ner_arch.Span.v1.
+    multi_label: whether a span may have several labels: those whose own probability is at least threshold. If not, it
+        gets its most probable label or none.
     spans_key: key of doc.spans, for gold spans and predictions. With another key than "sc", set spans_sc_f = null and
         spans_KEY_f = 1.0 in [training.score_weights]; otherwise training reports a score of 0.
-    Other arguments: see `span_ner`. A span gets its most probable label, and further labels that are nearly as
-        probable: their log odds against no label are at least 0.9 times those of the most probable label.
+    Other arguments: see `span_ner`.
     """
     return NestedNER(
         nlp.vocab,
         model,
         name,
         max_width=max_width,
+        multi_label=multi_label,
         threshold=threshold,
         spans_key=spans_key,
         suggester=suggester,
@@ -73,6 +73,10 @@ class NestedNER(SpanPipe):
     """Set `doc.spans[key]`, and its `attrs["scores"]`: the probabilities of the labels for the spans."""
 
     may_overlap = True
+    fixed_settings = ("max_width", "multi_label")
+
+    def hyperparameters(self) -> dict[str, Any]:
+        return {**super().hyperparameters(), "multi_label": self.cfg["multi_label"]}
 
     @property
     def gold_layer(self) -> str:  # type: ignore[override]  # a class attribute elsewhere
@@ -115,17 +119,20 @@ class NestedNER(SpanPipe):
         """Write the spans and their probabilities onto the documents."""
         least = log_odds(self.cfg["threshold"])
         docs, (_, predictions) = list(docs), scores
-        for doc, words, (log_probabilities,) in zip(docs, find_words(docs), predictions, strict=True):
-            self.check_finite(doc, log_probabilities)
-            labels = log_probabilities[..., 1:]
-            odds = labels - log_probabilities[..., :1]
-            best = odds.max(-1, keepdims=True)
-            # In training, the labels of a span share its probability equally, so labels that are nearly alike all hold.
-            chosen = np.nonzero((odds > least) & (odds >= best - (1 - FURTHER_LABEL) * np.abs(best)))
+        for doc, words, (rows,) in zip(docs, find_words(docs), predictions, strict=True):
+            self.check_finite(doc, rows)
+            if self.cfg["multi_label"]:  # log odds of each label
+                chosen = np.nonzero(rows > least)
+                log_probabilities = -np.logaddexp(0, -rows[chosen])
+            else:
+                labels = rows[..., 1:]
+                is_best = np.arange(len(self.labels)) == labels.argmax(-1)[..., None]
+                chosen = np.nonzero((labels - rows[..., :1] > least) & is_best)
+                log_probabilities = labels[chosen]
             spans = [
                 Span(doc, *words.to_tokens(start, start + width + 1), label=self.labels[label])
                 for start, width, label in zip(*(column.tolist() for column in chosen), strict=True)
             ]
             group = SpanGroup(doc, name=self.cfg["spans_key"], spans=spans)
-            group.attrs["scores"] = np.exp(labels[chosen])
+            group.attrs["scores"] = np.exp(log_probabilities)
             doc.spans[self.cfg["spans_key"]] = group

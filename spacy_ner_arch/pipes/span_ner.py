@@ -87,7 +87,7 @@ class SpanPipe(TorchPipe):
 
     classifies = "spans"
     architectures = "spacy_ner_arch.Span.v1"
-    fixed_settings = ("max_width",)
+    fixed_settings: tuple[str, ...] = ("max_width",)
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class SpanPipe(TorchPipe):
     def find_label_data(self, examples: Iterable[Example]) -> list[str]:
         """Labels of all gold spans, sorted. Warns about spans that cannot be learned."""
         labels, widths = set[str](), list[int]()
-        faults, too_wide = SpanFaults(), Counted()
+        faults, too_wide = SpanFaults(self.cfg.get("multi_label", False)), Counted()
         for eg in noting_unannotated(self.name, self.gold_layer, examples):
             spans = self.gold_spans(eg.reference)
             labels.update(span.label_ for span in spans)
@@ -187,7 +187,7 @@ class SpanPipe(TorchPipe):
     def _target(self, spans: Sequence[LabelledSpan], annotated: np.ndarray) -> GoldSpans:
         numbers = {label: i for i, label in enumerate(self.labels, start=1)}
         self.warn_of_labels({label for _, _, label in spans})
-        # The labels of a span share its probability: a duplicate would get two shares.
+        # A duplicate would count twice.
         rows = [(start, end - start, numbers[label]) for start, end, label in dict.fromkeys(spans) if label in numbers]
         closed = outside_tokens(spans, annotated) if self.may_overlap else annotated
         return GoldSpans(np.array(rows, dtype=np.int64).reshape(-1, 3), annotated, closed)
