@@ -14,7 +14,7 @@ from thinc.api import Config
 
 from spacy_ner_arch.cli import cells
 from spacy_ner_arch.cli.cells import EMBEDDINGS, ENCODERS, HEADS, RELATIONS, Cell, as_options
-from spacy_ner_arch.cli.configs import GPU_SCALE, WORD_WIDTH, make_config
+from spacy_ner_arch.cli.configs import DTYPES, GPU_SCALE, WORD_WIDTH, make_config
 from spacy_ner_arch.cli.presets import PRESETS, find_cell
 
 
@@ -118,7 +118,24 @@ def test_gpu_settings(name):
     cpu, gpu = (check_complete(make_config(PRESETS[name].cell, gpu=gpu)) for gpu in (False, True))
     assert gpu["training"]["batcher"]["size"] == GPU_SCALE * cpu["training"]["batcher"]["size"]
     assert gpu["nlp"]["batch_size"] == GPU_SCALE * cpu["nlp"]["batch_size"]
-    assert '"float32"' in cpu.to_str() and '"bfloat16"' in gpu.to_str() and '"float32"' not in gpu.to_str()
+    assert [block["dtype"] for block in models(gpu)] == [block["dtype"] for block in models(cpu)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("gpu", [False, True])
+def test_precision(dtype, gpu):
+    """That of the option in all models, also for a GPU."""
+    config = check_complete(make_config(PRESETS["joint"].cell, gpu=gpu, dtype=dtype))
+    assert [block["dtype"] for block in models(config)] == [dtype] * 3
+    default = check_complete(make_config(PRESETS["joint"].cell, gpu=gpu))
+    assert {block["dtype"] for block in models(default)} == {"float32"}
+    printed = run_in_line("init-config", "-", "--config", "joint", "--dtype", dtype, *["--gpu"] * gpu)
+    assert printed.count(f'dtype = "{dtype}"') == 3
+
+
+def models(config):
+    blocks = (block.get("model", {}) for block in config["components"].values())
+    return [block for block in blocks if "dtype" in block]
 
 
 @pytest.mark.parametrize("name", ["bilstm", "joint", "nested", "synlstm_crf"])
@@ -227,6 +244,7 @@ def test_refused_choices(choices, message):
         (Cell("transformer", "none", "none", "softmax"), {"vectors": "x"}, "--vectors over a transformer is for ent"),
         (Cell("words", "none", "crf", "acnn"), {"vectors": "x"}, "needs an encoder: give --encoder bilstm"),
         (Cell("words", "bilstm", "crf"), {"consistency": -1.0}, "--consistency -1.0 must be finite and not negative"),
+        (Cell("words", "bilstm", "crf"), {"dtype": "float64"}, "unknown --dtype float64; choose from float32, bfloat"),
         (
             Cell("transformer", "none", "crf", "markers"),
             {"consistency": 4},

@@ -15,6 +15,7 @@ from .cells import Cell
 HIDDEN_SIZE = 200  # of each direction of an encoder
 WORD_WIDTH = 100 + 3 * 32 + 64  # of WordCharEmbed.v1 in the template: word, features, characters
 GPU_SCALE = 4  # factor of the batch sizes on a GPU
+DTYPES = ("float32", "bfloat16", "float16", "auto")
 
 
 def make_config(
@@ -24,6 +25,7 @@ def make_config(
     vectors: str | None = None,
     lang: str = "en",
     gpu: bool = False,
+    dtype: str = "float32",
     consistency: float = 0.0,
     header: Sequence[str] = (),
     train: str | None = None,
@@ -35,12 +37,13 @@ def make_config(
     vectors: name or folder of a pipeline with word vectors. They are appended to the embedding of words, or with
         characters to the vectors that the entities get from a transformer.
     lang: language code; the tokenizer is that of spaCy for the language.
-    gpu: mixed precision and larger batches.
+    gpu: larger batches.
+    dtype: precision of all models, one of DTYPES.
     consistency: factor of the consistency loss in all heads; batches then have two copies of each document. 0 for none.
     header: lines of the comment at the top.
     train, dev: paths of the corpora.
 
-    Raises ValueError for an unknown language, and for options that do not fit the cell.
+    Raises ValueError for an unknown language or dtype, and for options that do not fit the cell.
     """
     from ..training.checks import DEFAULT_TRANSFORMER
 
@@ -50,6 +53,8 @@ def make_config(
         raise ValueError("--vectors over a transformer is for entities; this pipeline has --head none")
     if vectors and cell.common == "tok2vec" and cell.encoder == "none":
         raise ValueError("--vectors with entities and relations needs an encoder: give --encoder bilstm")
+    if dtype not in DTYPES:
+        raise ValueError(f"unknown --dtype {dtype}; choose from {', '.join(DTYPES)}")
     if not 0.0 <= consistency < math.inf:
         raise ValueError(f"--consistency {consistency} must be finite and not negative")
     if consistency and cell.relations == "markers":
@@ -79,7 +84,7 @@ def make_config(
             initialize_tokenizer=defaults["initialize"].get("tokenizer", {}),
             gpu=gpu,
             scale=GPU_SCALE if gpu else 1,
-            dtype="bfloat16" if gpu else "float32",
+            dtype=dtype,
             consistency=float(consistency),
             header=header,
             train=train,

@@ -8,7 +8,7 @@ from typer import Argument, Option
 from wasabi import msg
 
 from .cells import EMBEDDINGS, ENCODERS, HEADS, RELATIONS, as_options, notes
-from .configs import make_config
+from .configs import DTYPES, make_config
 from .messages import fail, warn, writing
 from .pipelines import find_word_vectors
 from .presets import find_cell
@@ -41,7 +41,8 @@ def init_config(
     transformer: str | None = Option(None, "--transformer", help="Name on the Hugging Face hub, or folder"),
     vectors: str | None = Option(None, "--vectors", help="Pipeline with word vectors to add to the embedding"),
     lang: str = Option("en", "--lang", "-l", help="Language code; the tokenizer is that of the language"),
-    gpu: bool = Option(False, "--gpu", "-G", help="Mixed precision (bfloat16) and larger batches, for a GPU"),
+    gpu: bool = Option(False, "--gpu", "-G", help="Larger batches, for a GPU"),
+    dtype: str = Option("float32", "--dtype", help=f"Precision: {', '.join(DTYPES)}"),
     consistency: float = Option(0.0, "--consistency", help=CONSISTENCY_HELP),
     force: bool = Option(False, "--force", "-F", help="Replace a config that exists"),
 ) -> None:
@@ -64,6 +65,7 @@ def init_config(
             vectors=vectors,
             lang=lang,
             gpu=gpu,
+            dtype=dtype,
             consistency=consistency,
             header=header,
         )
