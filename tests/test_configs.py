@@ -1,5 +1,6 @@
 """Every shipped config: complete, and fit for all that spaCy does with a pipeline."""
 
+import io
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -10,11 +11,13 @@ from spacy.cli.init_config import fill_config
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training.initialize import init_nlp
 from spacy.training.loop import train
-from spacy.util import load_config, set_dot_to_object
+from spacy.util import load_config, load_model_from_config, set_dot_to_object
 
 from spacy_ner_arch.cli.cells import Cell, as_options
 from spacy_ner_arch.cli.configs import make_config
 from spacy_ner_arch.cli.presets import PRESETS, make_preset
+from spacy_ner_arch.training.checks import overridden_rate, useless_settings
+from spacy_ner_arch.training.loggers import create_console_logger
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.cfg"))
@@ -30,9 +33,9 @@ SMALL = {
     "components.transformer.model.overlap": 16,
     "components.transformer.model.transformer_config": {"hidden_dropout_prob": 0.0},
     "training.optimizer.learn_rate": 0.01,
-    "training.before_update.*.warmup_steps": 5,
-    "training.before_update.*.initial_rate": 0.01,
-    "training.before_update.*.learn_rate": 0.01,
+    "rates.transformer": 0.01,
+    "rates.head": 0.01,
+    "rates.warmup_steps": 5,
     "training.before_update.stages.new_layers.steps": 20,
     "training.before_update.stages.all.steps": 80,
     "training.dropout": 0.1,
@@ -152,6 +155,65 @@ def test_default_paths_are_those_of_the_workflows(config_path):
 def test_the_last_step_is_scored(config_path):
     training = load_config(config_path)["training"]
     assert training["max_steps"] % training["eval_frequency"] == 0
+
+
+WITH_RATES = [path for path in CONFIGS if "Transformer" in path.read_text(encoding="utf8")]
+LEAF = "training.before_update.stages.all.groups.transformer.learn_rate.initial_rate"
+
+
+@pytest.mark.parametrize("path", WITH_RATES, ids=lambda path: path.stem)
+def test_short_names_of_rates_set_those_of_all_groups(path):
+    rates = {"rates.transformer": 0.25, "rates.head": 0.5, "rates.warmup_steps": 7}
+    training = load_config(path, overrides=rates, interpolate=True)["training"]
+    for stage in training["before_update"]["stages"].values():
+        for name, group in stage["groups"].items():
+            schedule = group["learn_rate"]
+            found = schedule["initial_rate"] if isinstance(schedule, dict) else schedule
+            assert found == (0.25 if name == "transformer" else 0.5)
+            assert not isinstance(schedule, dict) or schedule["warmup_steps"] == 7
+    assert training["optimizer"]["learn_rate"] == 0.25
+    config = load_config(path, overrides={**rates, LEAF: 0.125}, interpolate=True)
+    assert f"initial_rate = {0.125}" in config.to_str()
+
+
+def test_the_rates_are_stored_and_shown(tiny_transformers):
+    config = small_config(ROOT / "configs" / "joint.cfg", "none", tiny_transformers["bert"], **{"rates.head": 0.25})
+    nlp = load_model_from_config(config)
+    assert nlp.config["rates"]["head"] == 0.25 and "${rates.head}" in nlp.config.to_str()
+    shown = io.StringIO()
+    create_console_logger()(nlp, shown, shown)
+    assert "transformer 0.01 (warmup_linear.v1), sequence_ner 0.25 (warmup_linear.v1)" in shown.getvalue()
+
+
+def test_a_rate_that_nothing_refers_to():
+    config = load_config(ROOT / "configs" / "transformer_crf.cfg", overrides={"rates.head": 0.5, "rates.warmup": 7})
+    (message,) = useless_settings(config.interpolate(), config.to_str(), config["nlp"]["pipeline"])
+    assert "[rates] warmup = 7 is not used" in message
+
+
+TAGGER = {"factory": "tagger", "model": {"tok2vec": {"@architectures": "spacy_ner_arch.TransformerListener.v1"}}}
+
+
+@pytest.mark.parametrize(
+    "settings, is_idle",
+    [
+        ({}, False),
+        ({"training.optimizer.learn_rate": 0.5}, True),
+        ({"training.optimizer.learn_rate": {"@schedules": "constant.v1", "rate": 0.5}}, True),
+        ({"training.optimizer.learn_rate": 0.5, LEAF: 0.5}, False),
+        ({"training.optimizer.learn_rate": 0.5, LEAF.removesuffix(".initial_rate"): None}, False),
+        ({"training.optimizer.learn_rate": 0.5, "training.before_update": None}, False),
+        ({"training.optimizer.learn_rate": 0.5, "components.tagger": TAGGER}, False),
+    ],
+)
+def test_a_rate_of_the_optimizer_that_the_stages_override(settings, is_idle, tiny_transformers):
+    config = load_config(ROOT / "configs" / "transformer_crf.cfg", interpolate=False)
+    for key, value in {"paths.encoder": str(tiny_transformers["bert"]), **settings}.items():
+        set_dot_to_object(config, key, value)
+    config["nlp"]["pipeline"] = list(config["components"])
+    nlp = load_model_from_config(config, auto_fill=True)
+    found = list(overridden_rate(nlp, nlp.config.interpolate(), set()))
+    assert [("has no effect" in message and "--rates.head" in message) for message in found] == [True] * is_idle
 
 
 @pytest.mark.parametrize(

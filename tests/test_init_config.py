@@ -97,10 +97,10 @@ def test_trees_from_the_parser_of_another_pipeline(embedding, relations, parser_
 def test_a_parser_that_is_trained_over_a_transformer_has_its_own_rate():
     """The optimizer's rate holds for components that are not in the stages; that of a transformer is too low."""
     rates = [
-        check_complete(make_config(Cell("transformer", encoder, "crf")))["training"]["optimizer"]["learn_rate"]
+        check_complete(make_config(Cell("transformer", encoder, "crf"))).interpolate()["training"]["optimizer"]
         for encoder in ("bilstm", "synlstm")
     ]
-    assert rates == [0.00005, 0.001]
+    assert [optimizer["learn_rate"] for optimizer in rates] == [0.00005, 0.001]
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -307,8 +307,7 @@ def test_a_transformer_trains(tiny_transformers, tmp_path):
     text = make_config(PRESETS["transformer_crf"].cell, transformer=folder, train=corpus, dev=corpus)
     config = load_config_from_str(text)
     config["training"].update({"max_steps": 150, "eval_frequency": 75})
-    for group in config["training"]["before_update"]["stages"]["all"]["groups"].values():
-        group["learn_rate"].update({"initial_rate": 0.005, "warmup_steps": 10, "total_steps": 150})
+    config["rates"].update({"transformer": 0.005, "head": 0.005, "warmup_steps": 10})
     train(init_nlp(Config(config)), tmp_path)
     nlp = spacy.load(tmp_path / "model-best")
     assert nlp.meta["performance"]["ents_f"] > 0.9

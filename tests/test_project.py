@@ -51,6 +51,11 @@ def spacy_command(folder, *args):
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.cfg") if "Transformer" not in path.read_text())
 
 
+def test_quickstarts_need_no_gpu():
+    settings = load_project_config(ROOT)["vars"]
+    assert {settings["config"], settings["relation_config"]} <= set(CONFIGS) and settings["gpu"] == -1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("config", [name for name in CONFIGS if name.startswith(("relation", "joint"))])
 def test_quickstart_relations(project, config):

@@ -242,7 +242,7 @@ def test_documents_without_annotation_are_reported(factory, layer):
 
 
 def test_rates_of_stages():
-    training = load_config(ROOT / "configs" / "transformer_bilstm_crf.cfg")["training"]
+    training = load_config(ROOT / "configs" / "transformer_bilstm_crf.cfg", interpolate=True)["training"]
     lines = list(stage_rates(training))
     assert [re.search("stage (.*):", line).group(1) for line in lines] == list(training["before_update"]["stages"])
     assert "transformer 5e-05 (warmup_linear.v1)" in " ".join(lines) and "sequence_ner" in lines[0]

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 from spacy.language import Language
 from spacy.schemas import ConfigSchemaTraining
 from spacy.util import is_package
+from thinc.api import PyTorchShim
 
 # Transformer of new configs. project.yml sets it in all configs, including those without a transformer.
 DEFAULT_TRANSFORMER = "roberta-base"
@@ -29,6 +30,7 @@ def warn_of_settings(nlp: Language) -> None:
         *untrained_encoders(nlp, frozen),
         *unequal_losses(nlp, frozen),
         *entities_not_scored(nlp, config),
+        *overridden_rate(nlp, config, frozen),
     ]:
         if message not in shown:
             shown.add(message)
@@ -107,6 +109,28 @@ def entities_not_scored(nlp: Language, config: dict[str, Any]) -> Iterator[str]:
         )
 
 
+def overridden_rate(nlp: Language, config: dict[str, Any], frozen: set[str]) -> Iterator[str]:
+    """Description of a rate of [training.optimizer] that no parameter has, since Stages.v1 sets the rates of all."""
+    training = config["training"]
+    rate, callback = training["optimizer"].get("learn_rate"), training.get("before_update") or {}
+    # A variable, as in new configs, is the rate of a group.
+    is_variable = isinstance(nlp.config["training"]["optimizer"].get("learn_rate"), str)
+    if is_variable or callback.get("@callbacks") != "spacy_ner_arch.Stages.v1":
+        return
+    found = [group.get("learn_rate") for stage in callback["stages"].values() for group in stage["groups"].values()]
+    rates = [each.get("initial_rate") if isinstance(each, dict) else each for each in found]
+    models = [pipe.model for name, pipe in nlp.components if name not in frozen and hasattr(pipe, "model")]
+    nodes = [node for model in models for node in model.walk()]
+    # Stages set the rates of our torch modules alone.
+    others = any(node.param_names or any(isinstance(shim, PyTorchShim) for shim in node.shims) for node in nodes)
+    if not others and None not in found and rate not in rates:
+        yield (
+            f"[training.optimizer] learn_rate = {rate} has no effect: the groups of [training.before_update] set the "
+            "rates of all parameters; change those of the groups, in configs of this package with --rates.transformer "
+            "and --rates.head"
+        )
+
+
 def useless_settings(config: dict[str, Any], source: str, names: Sequence[str]) -> Iterator[str]:
     """Descriptions of settings without effect, with their remedies.
 
@@ -154,6 +178,9 @@ def useless_settings(config: dict[str, Any], source: str, names: Sequence[str]) 
         is_used = f"${{paths.{name}}}" in source or is_pipeline(value)
         if value and name not in ("train", "dev") and not is_used:
             yield f"[paths] {name} = {value!r} is not used in the config; choose a config with such a component"
+    for name, value in config.get("rates", {}).items():
+        if f"${{rates.{name}}}" not in source:
+            yield f"[rates] {name} = {value!r} is not used in the config; remove it, or use it as ${{rates.{name}}}"
 
 
 def is_pipeline(value: Any) -> bool:

@@ -35,7 +35,7 @@ def _set_up(
 ) -> tuple[Log, Callable[[], None]]:
     warn_of_settings(nlp)  # sourced components are not initialized, and only initialization would show these warnings
     if console_output:
-        stdout.writelines(f"{line}\n" for line in stage_rates(nlp.config["training"]))
+        stdout.writelines(f"{line}\n" for line in stage_rates(nlp.config.interpolate()["training"]))
     log_row, finish = table(nlp, stdout, stderr)
 
     def log(info: dict[str, Any] | None) -> None:
