@@ -59,7 +59,7 @@ LABELS = ("LOC", "MISC", "ORG", "PER")
 NEW_SENTENCES = 500
 # Steps of the second training of the recipe for a new label.
 ON_ALL_TEXTS = 1500
-# Settings of students in the place of those of the config; the dropout is that of students of teachers.
+# Settings of students instead of those of the config; the dropout is that of students of teachers.
 STUDENT_RATE, STUDENT_WARMUP, STUDENT_ROWS = 0.002, 200, 60_000
 STUDENT_DROPOUT = 0.35
 

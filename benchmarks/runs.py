@@ -7,7 +7,7 @@ from typing import Any
 CONLL2003 = ("conll2003", "conll", {"train": "train.txt", "dev": "valid.txt", "test": "test.txt"})
 # Folder in assets/, format, and file of each part. The development part of SemEval and CLUENER is a tenth of the
 # training part.
-# Names with `_documents` are corpora of whole documents, in the place of sentences.
+# Names with `_documents` are corpora of whole documents instead of sentences.
 CORPORA: dict[str, tuple[str, str, dict[str, str]]] = {
     "conll2003": CONLL2003,
     "conll2003_documents": CONLL2003,
@@ -212,7 +212,7 @@ TRAINING = {
     "-two_stages": stages(RATES, WARMUP, first=300, steps=1000),
     "-one_rate": stages(dict.fromkeys(RATES, TRANSFORMER_RATE), WARMUP),
 }
-# spaCy's ner in the place of our head. Its rate is that of the optimizer: stages know only our torch modules.
+# spaCy's ner instead of our head. Its rate is that of the optimizer: stages know only our torch modules.
 FEATURES = {"@architectures": "spacy_ner_arch.WordCharEmbed.v1", "word_width": 0, "filters": 0, "unknown_rate": 0.0}
 OUR_LISTENER = {"@architectures": "spacy_ner_arch.TransformerListener.v1", "upstream": "*", "features": FEATURES}
 STOCK_LISTENER = {
@@ -245,7 +245,7 @@ WITH_CHARACTERS = {
     f"{MODEL}.tok2vec.features.{key}": value
     for key, value in (("filters", 50), ("word_width", 64), ("unknown_rate", 0.5))
 }
-# GloVe vectors in the place of a learned table of words.
+# GloVe vectors instead of a learned table of words.
 USE_GLOVE = {"paths.vectors": "training/glove", "initialize.vectors": "${paths.vectors}"}
 TUNED_VECTORS = {"include_static_vectors": True, "tune_vectors": True, "vector_dropout": 0.2, "word_width": 0}
 GLOVE_BESIDE = {

@@ -104,7 +104,7 @@ PREDICTED_TREES = Peer("trees of a parser trained on the same sentences", Figure
 
 # A line each of "which config".
 FROM_SCRATCH = Comparison(
-    "no GPU, or a need for speed", "bilstm_crf", "from scratch", SCRATCH, (SPACY_SCRATCH,), "conll2003/bilstm_crf"
+    "CPU only, or when speed matters", "bilstm_crf", "from scratch", SCRATCH, (SPACY_SCRATCH,), "conll2003/bilstm_crf"
 )
 WITH_VECTORS = Comparison("no GPU, word vectors", "bilstm_crf", "GloVe, 50 wide", GLOVE, (SPACY_GLOVE,))
 VECTORS_TWICE = Comparison(

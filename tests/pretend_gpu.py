@@ -473,7 +473,7 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
 
 
 def unwrapped(value: Any) -> Any:
-    """Arrays of numpy in the place of those of cupy. Those of numpy raise, but for integers: lengths and indices."""
+    """Arrays of numpy instead of those of cupy. Those of numpy raise, but for integers: lengths and indices."""
     if isinstance(value, DeviceArray):
         return value.host
     if isinstance(value, np.ndarray) and value.ndim and value.dtype.kind == "f":
@@ -484,7 +484,7 @@ def unwrapped(value: Any) -> Any:
 
 
 def wrapped(value: Any) -> Any:
-    """Arrays of cupy in the place of those of numpy."""
+    """Arrays of cupy instead of those of numpy."""
     if isinstance(value, (np.ndarray, np.generic)):
         return DeviceArray(np.asarray(value))
     if isinstance(value, (list, tuple)):

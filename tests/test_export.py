@@ -178,7 +178,7 @@ def shared(tiny_transformers):
 
 
 def with_features(tiny_transformers):
-    """Attributes of the word beside the vectors of the transformer, and all pieces in the place of their mean."""
+    """Attributes of the word beside the vectors of the transformer, and all pieces instead of their mean."""
     nlp = transformer_nlp(tiny_transformers["bert"], pooling="first_last")
     nlp.remove_pipe("sequence_ner")
     features = {**WORDS, "word_width": 0, "filters": 0, "unknown_rate": 0.0}

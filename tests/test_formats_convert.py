@@ -570,7 +570,7 @@ def test_both_parts_of_a_split_are_written_or_none(source: Path, tmp_path: Path)
     (tmp_path / "a.spacy").write_text("old")
     (tmp_path / "dev.spacy").mkdir()
     output = run(source, tmp_path, "-f", "conll", "--split", "0.5", code=1)
-    assert "folder in the place of the file" in output and "dev.spacy" in output
+    assert "folder instead of a file" in output and "dev.spacy" in output
     assert (tmp_path / "a.spacy").read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.conll", "a.spacy", "dev.spacy"]
 

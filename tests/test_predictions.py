@@ -1,4 +1,4 @@
-"""Stored predictions in the place of a pipeline, and two systems compared."""
+"""Stored predictions instead of a pipeline, and two systems compared."""
 
 from unicodedata import normalize
 

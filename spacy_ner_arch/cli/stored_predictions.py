@@ -1,4 +1,4 @@
-"""Stored predictions in the place of a pipeline: those of another system, or another annotation of the same texts."""
+"""Stored predictions instead of a pipeline: those of another system, or another annotation of the same texts."""
 
 from collections import defaultdict, deque
 from collections.abc import Collection, Iterable

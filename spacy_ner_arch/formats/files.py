@@ -56,7 +56,7 @@ def complete_files() -> Iterator[Callable[[Path], Path]]:
         yield temporary
         for path in unfinished.values():
             if path.is_dir():
-                raise IsADirectoryError(errno.EISDIR, "there is a folder in the place of the file", str(path))
+                raise IsADirectoryError(errno.EISDIR, "there is a folder instead of a file", str(path))
         for part in unfinished:
             sync_path(part)
         for path in {*unfinished.values()} if len(unfinished) > 1 else ():

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 @registry.batchers("spacy_ner_arch.Twice.v1")
 def create_twice(batcher: Callable[[Iterable[T]], Iterable[list[T]]]) -> Callable[[Iterable[T]], Iterator[list[T]]]:
-    """Create a batcher that yields the batches of another batcher, with each example twice.
+    """Create a batcher that wraps another batcher and repeats each example.
 
     The two copies of a document get different dropout. `consistency` of a head keeps their predictions close.
 
