@@ -15,6 +15,7 @@ a folder of multilingual-e5-small, as Hugging Face stores models.
 import argparse
 import importlib.util
 import os
+import random
 import re
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from typing import Any
 import spacy
 import srsly
 from rows import RESULTS, add_row, has_row, in_new_process
-from runs import CORPORA, JACKKNIFED, MIXED, RUNS, TABLE, Run
+from runs import CORPORA, FOLDS, JACKKNIFED, MIXED, RUNS, TABLE, Run
 from spacy.cli.init_config import init_config
 from spacy.language import Language
 from spacy.scorer import Scorer, get_ner_prf
@@ -111,6 +112,9 @@ def convert(corpus: str) -> None:
     if corpus in MIXED:
         mix(corpus)
         return
+    if corpus in FOLDS:
+        split(*FOLDS[corpus])
+        return
     if corpus.endswith(JACKKNIFED):
         if not (ROOT / "corpus" / corpus / "test.spacy").exists():
             script = ROOT / "benchmarks" / "jackknife.py"
@@ -136,6 +140,24 @@ def mix(corpus: str) -> None:
             for other in others:
                 mixture.merge(other)
             mixture.to_disk(path)
+
+
+def split(corpus: str, fold: int) -> None:
+    """Make corpus/CORPUS_fold_FOLD: a part of all documents for testing, and the others in the proportion of before."""
+    folder = ROOT / "corpus" / f"{corpus}_fold_{fold}"
+    if (folder / "test.spacy").exists():
+        return
+    nlp = spacy.blank("en")
+    parts = [list(DocBin().from_disk(source_path(f"{corpus}/{part}")).get_docs(nlp.vocab)) for part in ("train", "dev")]
+    docs = sum(parts, list(DocBin().from_disk(source_path(f"{corpus}/test")).get_docs(nlp.vocab)))
+    random.Random(0).shuffle(docs)
+    folds = sum(1 for name, _ in FOLDS.values() if name == corpus)
+    start, end = (len(docs) * number // folds for number in (fold, fold + 1))
+    rest = docs[end:] + docs[:start]
+    held_out = len(rest) * len(parts[1]) // sum(map(len, parts))
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, chosen in (("train", rest[held_out:]), ("dev", rest[:held_out]), ("test", docs[start:end])):
+        DocBin(docs=chosen, store_user_data=True).to_disk(folder / f"{part}.spacy")
 
 
 def source_path(part: str) -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 CONLL2003 = ("conll2003", "conll", {"train": "train.txt", "dev": "valid.txt", "test": "test.txt"})
 # Folder in assets/, format, and file of each part. The development part of SemEval and CLUENER is a tenth of the
 # training part.
-# Names with `_documents` are corpora of whole documents instead of sentences.
+# Names with `_documents` are corpora of whole documents, in the place of sentences.
 CORPORA: dict[str, tuple[str, str, dict[str, str]]] = {
     "conll2003": CONLL2003,
     "conll2003_documents": CONLL2003,
@@ -212,7 +212,7 @@ TRAINING = {
     "-two_stages": stages(RATES, WARMUP, first=300, steps=1000),
     "-one_rate": stages(dict.fromkeys(RATES, TRANSFORMER_RATE), WARMUP),
 }
-# spaCy's ner instead of our head. Its rate is that of the optimizer: stages know only our torch modules.
+# spaCy's ner in the place of our head. Its rate is that of the optimizer: stages know only our torch modules.
 FEATURES = {"@architectures": "spacy_ner_arch.WordCharEmbed.v1", "word_width": 0, "filters": 0, "unknown_rate": 0.0}
 OUR_LISTENER = {"@architectures": "spacy_ner_arch.TransformerListener.v1", "upstream": "*", "features": FEATURES}
 STOCK_LISTENER = {
@@ -245,7 +245,7 @@ WITH_CHARACTERS = {
     f"{MODEL}.tok2vec.features.{key}": value
     for key, value in (("filters", 50), ("word_width", 64), ("unknown_rate", 0.5))
 }
-# GloVe vectors instead of a learned table of words.
+# GloVe vectors in the place of a learned table of words.
 USE_GLOVE = {"paths.vectors": "training/glove", "initialize.vectors": "${paths.vectors}"}
 TUNED_VECTORS = {"include_static_vectors": True, "tune_vectors": True, "vector_dropout": 0.2, "word_width": 0}
 GLOVE_BESIDE = {
@@ -327,6 +327,8 @@ MIXED: dict[str, dict[str, tuple[str, ...]]] = {
     "conll2003_all": {"train": ("conll2003/train", "conll2003/dev"), "test": ("conll2003/test",)},
     "semeval_all": {"train": ("semeval/train", "semeval/dev"), "test": ("semeval/test",)},
 }
+# The documents of a corpus, split anew: each document is in the test part of one of them.
+FOLDS = {f"conll04_fold_{fold}": ("conll04", fold) for fold in range(5)}
 # Training on sentences, on whole documents, or on both; each is scored on sentences and on documents.
 ON_LENGTHS: dict[str, Any] = {"section": "documents", "scores": (), "extra": "lengths", "seeds": THREE}
 DOCUMENTS = [
@@ -667,9 +669,19 @@ WEB_SM = "training/en_core_web_sm"
 PARSERS = {"predicted": f"training/benchmarks/{PARSER}/model-best", "web_sm": WEB_SM, "web_sm_pos": WEB_SM}
 
 
+# What makes a nested_ner of the span_ner of a config, and the settings that only the latter has.
+AS_NESTED = {
+    "components.span_ner.factory": "nested_ner",
+    "components.span_ner.scorer": {"@scorers": "spacy.spancat_scorer.v1"},
+    "training.score_weights": {"spans_sc_f": 1.0},
+}
+NOT_NESTED = ("components.span_ner.decode", "components.span_ner.overwrite_ents")
+
+
 def tree_run(corpus: str, encoder: str, trees: str, seeds: tuple[int, ...] = (0,), head: str = "crf") -> Run:
     component = "sequence_ner" if head == "crf" else "span_ner"
     settings = {**budget(2500, 10), "training.before_to_disk": None, "training.score_weights": {"ents_f": 1.0}}
+    settings |= AS_NESTED if head == "nested" else {}
     block = f"components.{component}.model.encoder"
     if encoder == "bilstm":
         settings[block] = ENCODERS[encoder]
@@ -696,12 +708,16 @@ def tree_run(corpus: str, encoder: str, trees: str, seeds: tuple[int, ...] = (0,
             settings[f"corpora.{part}"] = {**reader, "path": f"${{paths.{part}}}"}
     return Run(
         f"{corpus}/{encoder}{'' if head == 'crf' else '_' + head}-{trees}",
-        "syn_lstm",
-        f"synlstm_{head}",
+        "syn_lstm_nested" if head == "nested" else "syn_lstm",
+        "synlstm_crf" if head == "crf" else "synlstm_span",
         {**settings, **(CHINESE_WORDS if corpus == "uner_zh_gsdsimp" else {})},
-        remove=() if "components.parser" in settings else ("components.parser",),
+        remove=(
+            *(() if "components.parser" in settings else ("components.parser",)),
+            *(NOT_NESTED if head == "nested" else ()),
+        ),
         needs=PARSER if trees == "predicted" else None,
         seeds=seeds,
+        scores=("spans",) if head == "nested" else ("ents",),
     )
 
 
@@ -759,6 +775,8 @@ TREES = [
     tree_run("uner_en_ewt", "synlstm_gate", "gold"),
     tree_run("uner_en_ewt", "synlstm_bias", "gold", THREE, head="span"),
     *(tree_run("uner_zh_gsdsimp", encoder, "gold") for encoder in ("bilstm", "synlstm_bias")),
+    tree_run("gum_nested", "bilstm", "gold", THREE, head="nested"),
+    tree_run("gum_nested", "synlstm_bias", "web_sm", THREE, head="nested"),
     *(tree_relations("semeval", encoder, THREE) for encoder in ("bilstm", "synlstm_bias")),
     *(tree_relations("conll04", encoder) for encoder in ("bilstm", "synlstm_bias")),
 ]
@@ -946,5 +964,11 @@ ALL_PARTS = [
     on_all("conll2003/transformer_crf-long"),
     on_all("conll2003/transformer_crf-long-layer_rates-rdrop"),
 ]
-TABLE = MAIN + TRIED + RDROP + ALL_PARTS
+CROSS_VALIDATED = [
+    replace(
+        next(run for run in MAIN if run.name == "conll04/joint-learned"), name=f"{fold}/joint-learned", section=None
+    )
+    for fold in FOLDS
+]
+TABLE = MAIN + TRIED + RDROP + ALL_PARTS + CROSS_VALIDATED
 RUNS = {run.name: run for run in TABLE}
