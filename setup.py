@@ -93,7 +93,7 @@ setup(
             "spacy_ner_arch.MarkerPairs.v1 = spacy_ner_arch.architectures.relations:marker_pairs",
         ],
         "spacy_batchers": [
-            "spacy_ner_arch.Twice.v1 = spacy_ner_arch.training.twice:create_twice",
+            "spacy_ner_arch.RDrop.v1 = spacy_ner_arch.training.r_drop:create_r_drop",
         ],
         "spacy_loggers": [
             "spacy_ner_arch.ConsoleLogger.v1 = spacy_ner_arch.training.loggers:create_console_logger",

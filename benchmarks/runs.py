@@ -906,7 +906,7 @@ def twice(
     changed = {**run.settings, **(settings or {})}
     batcher = {"@batchers": "spacy.batch_by_padded.v1", "buffer": 256, "discard_oversize": False, "get_length": None}
     size = changed.pop("training.batcher.size", 500)
-    changed["training.batcher"] = {"@batchers": "spacy_ner_arch.Twice.v1", "batcher": {**batcher, "size": size}}
+    changed["training.batcher"] = {"@batchers": "spacy_ner_arch.RDrop.v1", "batcher": {**batcher, "size": size}}
     changed |= {f"components.{component}.model.consistency": float(weight) for component, weight in weights.items()}
     return replace(run, name=f"{base}-{name}", section="rdrop", settings=changed, seeds=seeds, extra=None)
 

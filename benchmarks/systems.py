@@ -110,9 +110,9 @@ WITH_VECTORS = Comparison("no GPU, word vectors", "bilstm_crf", "GloVe, 50 wide"
 VECTORS_TWICE = Comparison(
     "no GPU, word vectors, 3 times the training time",
     "bilstm_crf",
-    "GloVe, 50 wide, each document twice",
+    "GloVe, 50 wide, R-Drop",
     replace(GLOVE, run=f"{GLOVE.run}-rdrop"),
-    (Peer("each document once (twice the steps)", replace(GLOVE, run=f"{GLOVE.run}-long")),),
+    (Peer("without R-Drop (twice the steps)", replace(GLOVE, run=f"{GLOVE.run}-long")),),
 )
 ON_MINILM = Comparison(
     "a small transformer",
@@ -132,7 +132,7 @@ ON_MINILM_AND_GLOVE = Comparison(
 MINILM_TWICE = Comparison(
     "a small transformer, twice the training time",
     "transformer_crf",
-    "MiniLM, each document twice, words and characters, lower rates for lower layers, bfloat16",
+    "MiniLM, R-Drop, words and characters, lower rates for lower layers, bfloat16",
     replace(MINILM_LONG, run=f"{MINILM_LONG.run}-layer_rates-rdrop-words"),
     (Peer("`transformer_crf` (also 2,600 steps)", MINILM_LONG),),
 )
@@ -151,9 +151,9 @@ BOTH = Comparison("entities and relations", "joint", "MiniLM", JOINT, (APART,), 
 BOTH_TWICE = Comparison(
     "entities and relations, 4 times the training time",
     "joint",
-    "MiniLM, each document twice, bfloat16",
+    "MiniLM, R-Drop, bfloat16",
     replace(JOINT, run=f"{JOINT.run}-rdrop-long", dtype="bfloat16"),
-    (Peer("each document once (twice the steps)", replace(JOINT, run=f"{JOINT.run}-longer", dtype="bfloat16")),),
+    (Peer("without R-Drop (twice the steps)", replace(JOINT, run=f"{JOINT.run}-longer", dtype="bfloat16")),),
 )
 WITH_TREES = Comparison(
     "good dependency trees", "synlstm_crf", "from scratch, gold trees", GOLD_TREES, (NO_TREES, PREDICTED_TREES)
@@ -267,7 +267,7 @@ PUBLISHED = {
         Comparison(
             "relations: BERT-softmax",
             "relation_softmax",
-            "MiniLM, each document twice, bfloat16",
+            "MiniLM, R-Drop, bfloat16",
             replace(SEMEVAL_ALL, run=f"{SEMEVAL_ALL.run}-rdrop"),
             claim="89.27 (paper; macro with the class other)",
             fault=OCCURRENCES,
@@ -460,36 +460,36 @@ TWICE = [
     *(
         (f"{name}, float32, H100", replace(figure, run=f"{figure.run}{suffix}", device="gpu"))
         for figure in (SEMEVAL, JOINT)
-        for name, suffix in (("as it is", ""), ("twice the steps", "-long"), ("each document twice", "-rdrop"))
+        for name, suffix in (("as it is", ""), ("twice the steps", "-long"), ("R-Drop", "-rdrop"))
     ),
     ("as it is, bfloat16, CPU", SEMEVAL_BFLOAT16),
-    ("each document twice, twice the steps", replace(SEMEVAL_BFLOAT16, run=f"{SEMEVAL.run}-rdrop-long")),
+    ("R-Drop, twice the steps", replace(SEMEVAL_BFLOAT16, run=f"{SEMEVAL.run}-rdrop-long")),
     ("as it is", SEMEVAL_ALL),
     ("twice the steps", replace(SEMEVAL_ALL, run=f"{SEMEVAL_ALL.run}-long")),
-    ("each document twice", replace(SEMEVAL_ALL, run=f"{SEMEVAL_ALL.run}-rdrop")),
-    ("each document twice, twice the steps", replace(SEMEVAL_ALL, run=f"{SEMEVAL_ALL.run}-rdrop-long")),
+    ("R-Drop", replace(SEMEVAL_ALL, run=f"{SEMEVAL_ALL.run}-rdrop")),
+    ("R-Drop, twice the steps", replace(SEMEVAL_ALL, run=f"{SEMEVAL_ALL.run}-rdrop-long")),
     *(
         (f"BiLSTM-CRF with GloVe, {name}", replace(GLOVE, run=f"{GLOVE.run}{suffix}"))
         for name, suffix in (
             ("as it is", ""),
             ("twice the steps", "-long"),
-            ("each document twice", "-rdrop"),
-            ("each document twice, twice the steps", "-rdrop-long"),
+            ("R-Drop", "-rdrop"),
+            ("R-Drop, twice the steps", "-rdrop-long"),
         )
     ),
     *(
         (f"transformer and CRF, {name}", replace(MINILM_BFLOAT16, run=f"{MINILM.run}{suffix}"))
-        for name, suffix in (("as it is", ""), ("twice the steps", "-long"), ("each document twice", "-rdrop"))
+        for name, suffix in (("as it is", ""), ("twice the steps", "-long"), ("R-Drop", "-rdrop"))
     ),
     (
         "transformer and CRF, twice the steps, lower rates for lower layers",
         replace(MINILM_LONG, run=f"{MINILM_LONG.run}-layer_rates"),
     ),
-    ("the same, each document twice", replace(MINILM_LONG, run=f"{MINILM_LONG.run}-layer_rates-rdrop")),
+    ("the same, R-Drop", replace(MINILM_LONG, run=f"{MINILM_LONG.run}-layer_rates-rdrop")),
     ("the same, with words and characters beside the transformer", MINILM_TWICE.ours),
     ("transformer, GloVe, BiLSTM and CRF, as it is", MINILM_GLOVE),
-    ("the same, each document twice", replace(MINILM_GLOVE, run=f"{MINILM_GLOVE.run}-rdrop")),
+    ("the same, R-Drop", replace(MINILM_GLOVE, run=f"{MINILM_GLOVE.run}-rdrop")),
     ("as it is, bfloat16, CPU", JOINT_BFLOAT16),
     ("four times the steps", replace(JOINT_BFLOAT16, run=f"{JOINT.run}-longer")),
-    ("each document twice, twice the steps", BOTH_TWICE.ours),
+    ("R-Drop, twice the steps", BOTH_TWICE.ours),
 ]

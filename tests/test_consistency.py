@@ -20,7 +20,7 @@ from spacy_ner_arch.nn.crf import LinearChainCRF
 from spacy_ner_arch.nn.head import divergence
 from spacy_ner_arch.nn.taggers import CRFTagger
 from spacy_ner_arch.training import parallel
-from spacy_ner_arch.training.twice import create_twice
+from spacy_ner_arch.training.r_drop import create_r_drop
 
 CPU = torch.device("cpu")
 TOK2VEC = small_model()["tok2vec"]
@@ -62,7 +62,7 @@ def make(kind, consistency=1.0, **settings):
 
 
 def twice(examples):
-    (batch,) = create_twice(lambda items: [list(items)])(examples)
+    (batch,) = create_r_drop(lambda items: [list(items)])(examples)
     return batch
 
 
@@ -135,7 +135,7 @@ def test_divergence_of_tag_sequences():
 
 
 def test_twice_gives_the_batches_of_another_batcher():
-    make_batcher = registry.batchers.get("spacy_ner_arch.Twice.v1")
+    make_batcher = registry.batchers.get("spacy_ner_arch.RDrop.v1")
     examples = make_examples(spacy.blank("en"))
     batches = list(make_batcher(lambda items: minibatch_by_padded_size(items, size=14, buffer=5))(examples))
     assert [len(batch) for batch in batches] == [

@@ -141,7 +141,7 @@ def models(config):
 @pytest.mark.parametrize("name", ["bilstm", "joint", "nested", "synlstm_crf"])
 def test_each_document_twice(name):
     once, twice = (check_complete(make_config(PRESETS[name].cell, consistency=factor)) for factor in (0, 4))
-    assert twice["training"]["batcher"]["@batchers"] == "spacy_ner_arch.Twice.v1"
+    assert twice["training"]["batcher"]["@batchers"] == "spacy_ner_arch.RDrop.v1"
     assert twice["training"]["batcher"]["batcher"] == once["training"]["batcher"]
     twice["training"]["batcher"] = once["training"]["batcher"]
     heads = {"sequence_ner", "nested_ner", "relation_extractor"} & set(once["components"])

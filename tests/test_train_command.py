@@ -65,7 +65,7 @@ RUNS = {
         {
             "components.*.consistency": 1.0,
             "training.batcher": {
-                "@batchers": "spacy_ner_arch.Twice.v1",
+                "@batchers": "spacy_ner_arch.RDrop.v1",
                 "batcher": {
                     "@batchers": "spacy.batch_by_padded.v1",
                     "size": 40,

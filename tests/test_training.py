@@ -43,9 +43,9 @@ ROOT = Path(__file__).parent.parent
         ('[training]\nfrozen_components = ["tok2vec","sequence_ner"]', r"frozen_components names \['tok2vec'\]"),
         ('[training]\n\n[paths]\nencoder = "some-model"', "encoder = 'some-model' is not used in"),
         (
-            '[training]\n\n[training.batcher]\n@batchers = "spacy_ner_arch.Twice.v1"\n\n[components]\n\n'
+            '[training]\n\n[training.batcher]\n@batchers = "spacy_ner_arch.RDrop.v1"\n\n[components]\n\n'
             "[components.ner]\n\n[components.ner.model]\nconsistency = 0.0",
-            "spacy_ner_arch.Twice.v1 gives each document twice, but consistency is 0 in all models: set it",
+            "spacy_ner_arch.RDrop.v1 gives each document twice, but consistency is 0 in all models: set it",
         ),
         (
             '[training]\n\n[initialize]\ninit_tok2vec = "weights.bin"\n\n[pretraining]',

@@ -792,7 +792,7 @@ def test_frozen_vectors_are_computed_once(tiny_transformers, monkeypatch):
     )
     nlp = spacy.blank("en")
     first = vectors_of(model, texts(nlp) * 2, True)[: len(texts(nlp))]
-    assert sum(calls) == 5, "copies, as of spacy_ner_arch.Twice.v1"
+    assert sum(calls) == 5, "copies, as of spacy_ner_arch.RDrop.v1"
     again = vectors_of(model, texts(nlp)[::-1], True)[::-1]
     assert sum(calls) == 5
     for a, b in zip(first, again, strict=True):

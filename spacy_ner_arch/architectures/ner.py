@@ -36,7 +36,7 @@ def crf(
     teacher_weight: factor of the loss of documents with a teacher's chain, see `ner-arch annotate --soft`.
     teacher_temperature: divisor of the teacher's scores; above 1, its probabilities become less extreme.
     consistency: factor of the divergence between the predictions for both copies of a document that
-        spacy_ner_arch.Twice.v1 gives; 0 for none.
+        spacy_ner_arch.RDrop.v1 gives; 0 for none.
     dtype: float32; bfloat16, float16 or auto for mixed precision. The CRF itself computes in float32 and float64.
     Source: Lample et al. 2016.
     """

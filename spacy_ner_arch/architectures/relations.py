@@ -62,7 +62,7 @@ def relations(
         for labels with `:` or `=`, which cannot be keys of a config.
     loss_scale: constant factor of the loss, which is summed over the pairs.
     consistency: factor of the divergence between the predictions for both copies of a document that
-        spacy_ner_arch.Twice.v1 gives; 0 for none.
+        spacy_ner_arch.RDrop.v1 gives; 0 for none.
     dtype: float32; bfloat16, float16 or auto for mixed precision.
     """
     if pairs.marks is not None and consistency:

@@ -142,7 +142,7 @@ class TorchPipe(StoredPipe):
         if len(first) == len(examples) > 1:
             raise ValueError(
                 f"consistency = {self.head.consistency} compares two copies of each document, but the batch has one: "
-                'set [training.batcher] @batchers = "spacy_ner_arch.Twice.v1" around the batcher, or consistency = 0'
+                'set [training.batcher] @batchers = "spacy_ner_arch.RDrop.v1" around the batcher, or consistency = 0'
             )
         inputs = self.model_input([examples[i] for i in first], sample=True)
         place = {i: row for row, i in enumerate(first)}

@@ -155,10 +155,10 @@ def useless_settings(config: dict[str, Any], source: str, names: Sequence[str]) 
             f"{last + frequency}"
         )
     models = [block.get("model") or {} for block in config.get("components", {}).values()]
-    twice = (training.get("batcher") or {}).get("@batchers") == "spacy_ner_arch.Twice.v1"
+    twice = (training.get("batcher") or {}).get("@batchers") == "spacy_ner_arch.RDrop.v1"
     if twice and not any(model.get("consistency") for model in models):
         yield (
-            "[training.batcher] spacy_ner_arch.Twice.v1 gives each document twice, but consistency is 0 in all models: "
+            "[training.batcher] spacy_ner_arch.RDrop.v1 gives each document twice, but consistency is 0 in all models: "
             "set it in the model of a component, or use the inner batcher alone"
         )
     pretrained = (config.get("initialize") or {}).get("init_tok2vec")
