@@ -263,7 +263,7 @@ def test_without_consistency_copies_are_documents_as_any():
 
 def test_consistency_needs_copies():
     nlp, _, examples = make("crf")
-    with pytest.raises(ValueError, match=r"sequence_ner: consistency = 1.0 compares two copies .*Twice\.v1"):
+    with pytest.raises(ValueError, match=r"sequence_ner: consistency = 1.0 compares two copies .*RDrop\.v1"):
         nlp.update(examples, sgd=False)
 
 

@@ -95,10 +95,9 @@ def test_the_encoder_of_the_docs_learns() -> None:
     (code,) = (block for block in blocks(page, "python") if "SelfAttention" in block)
     (config,) = (block for block in blocks(page, "ini") if "SelfAttention" in block)
     exec(compile(code, page.name, "exec"), {"__name__": "encoders"})
-    encoder = Config().from_str(config.replace("components.sequence_ner.model.", ""))["encoder"]
+    model = Config().from_str(config.replace("components.sequence_ner.", ""))["model"]
     nlp = spacy.blank("en")
-    words = {"@architectures": "spacy_ner_arch.WordCharEmbed.v1"}
-    nlp.add_pipe("sequence_ner", config={"model": {"tok2vec": words, "encoder": encoder}})
+    nlp.add_pipe("sequence_ner", config={"model": model})
     examples = make_examples(nlp)
     train(nlp, examples)
     assert type(nlp.get_pipe("sequence_ner").head.encoder).__name__ == "SelfAttention"
