@@ -158,9 +158,8 @@ class SpanClassifier(Head):
     def predict(self, x: Tensor, batch: Batch) -> tuple[Tensor, ...]:
         logits = self.logits(x, batch)
         with torch.autocast(x.device.type, enabled=False):
-            no_candidate = logits.new_full(logits.shape[1:], -torch.inf)
-            if not self.multi_label:
-                no_candidate[0] = 0.0
+            sure = 0 if self.multi_label else 1  # columns of class 0, no label
+            no_candidate = F.pad(logits.new_zeros(sure), (0, len(self.labels)), value=-torch.inf)
             return (batch.items.scatter(self.scores(logits), no_candidate),)
 
     def scores(self, logits: Tensor) -> Tensor:
