@@ -774,6 +774,8 @@ TREES = [
     *(with_glove(tree_run("uner_en_ewt", encoder, "web_sm", THREE)) for encoder in ("bilstm", "synlstm_bias")),
     tree_run("uner_en_ewt", "synlstm_gate", "gold"),
     tree_run("uner_en_ewt", "synlstm_bias", "gold", THREE, head="span"),
+    tree_run("uner_en_ewt", "bilstm", "gold", THREE, head="span"),
+    tree_run("uner_en_ewt", "synlstm_bias", "web_sm", THREE, head="span"),
     *(tree_run("uner_zh_gsdsimp", encoder, "gold") for encoder in ("bilstm", "synlstm_bias")),
     tree_run("gum_nested", "bilstm", "gold", THREE, head="nested"),
     tree_run("gum_nested", "synlstm_bias", "web_sm", THREE, head="nested"),
