@@ -38,7 +38,9 @@ def score_pairs(candidates: Candidates, yes: np.ndarray, no: np.ndarray, rules: 
     does not change the choice between pairs.
 
     candidates: with the probabilities of their entities.
-    yes, no: log probabilities (P, C) that the label holds, and that no label (or not this label) holds.
+    yes: log probabilities (P, C) that the label holds.
+    no: (P, C), yes minus the log odds by which labels are chosen. If the calibrated bias is 0, these are the log
+        probabilities that no label (or not this label) holds.
     """
     symmetric = rules.is_symmetric
     reverse = np.arange(len(candidates.pairs))
@@ -46,7 +48,7 @@ def score_pairs(candidates: Candidates, yes: np.ndarray, no: np.ndarray, rules: 
     if symmetric.any():
         reverse = reverse_rows(candidates)
         odds = np.where(symmetric, (odds + odds[reverse]) / 2, odds)
-        # P(label) = sigmoid(odds) * m, where m is the mean over both orders of P(label) + P(no relation).
+        # P(label) = sigmoid(odds) * m, where m is the mean over both orders of exp(yes) + exp(no).
         either = np.logaddexp(yes, no)
         either = np.logaddexp(either, either[reverse]) - np.log(2)
         yes = np.where(symmetric, either - np.logaddexp(0, -odds), yes)

@@ -122,7 +122,8 @@ def make_relation_extractor(
     symmetric: labels that hold in both directions; they are stored once, with the earlier entity as head.
     multi_label: whether a pair may have several labels. If not, it gets its most probable label or none.
     threshold: minimum probability of a label for a pair whose entities are right, from 0 to 1; without multi_label,
-        compared with the probability of no relation only. `spacy find-threshold` tunes it.
+        compared with the probability of no relation only. The calibrated bias is not applied.
+        `spacy find-threshold` tunes it.
     type_pairs: "all"; "learned" for the type pairs of head and tail that have a relation in the training corpus, or
         "learned_by_label" for those that have the same relation; a list of [type of the head, type of the tail]; or
         such lists by label, where labels that are not named may have all pairs: a dictionary, or a list of [label,
