@@ -214,7 +214,7 @@ def decode(nlp, doc, probabilities, default=0.01, times=1):
         for name, p in probabilities.get((first.start, first.label_, second.start, second.label_), {}).items():
             yes[row, names.index(name)] = p
     no = 1 - yes if pipe.cfg["multi_label"] else np.repeat(1 - yes.sum(1, keepdims=True), len(names), axis=1)
-    pipe.set_annotations([doc] * times, (items, [(np.log(yes), np.log(no))] * times))
+    pipe.set_annotations([doc] * times, (items, [(np.log(yes), np.log(yes / no))] * times))
     return entities(doc), relations(doc)
 
 
@@ -290,8 +290,8 @@ def scored_pairs(rules, seed):
     """All pairs of nine entities, most of them probably related in two ways."""
     doc = make_doc(spacy.blank("en"), [(i, i + 1, "PER", 0.9) for i in range(9)], words=9)
     candidates = EntityPairs("document")(doc).for_model(["PER"])._replace(scores=np.ones(9))
-    yes = np.random.default_rng(seed).normal(1, 1, (len(candidates.pairs), len(rules.classes)))
-    return doc, score_pairs(candidates, yes, np.zeros_like(yes), rules)
+    odds = np.random.default_rng(seed).normal(1, 1, (len(candidates.pairs), len(rules.classes)))
+    return doc, score_pairs(candidates, -np.logaddexp(0, -odds), odds, rules)
 
 
 @pytest.mark.parametrize("steps", [100, graph_decoding.MOST_STEPS])

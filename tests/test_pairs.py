@@ -533,18 +533,19 @@ def test_multi_label_has_a_sigmoid_for_each_label(name, weighted):
     assert logits.shape == (11, 3)
     theirs = reference_loss(module, logits, labels_of_pairs(SEVERAL_LABELS))
     assert torch.allclose(rest_of(module(x, batch)), theirs)
-    yes, no = module.predict(x, batch)
-    assert torch.allclose(yes - no, logits) and torch.allclose(yes.exp(), logits.sigmoid())
+    log_probabilities, odds = module.predict(x, batch)
+    assert torch.allclose(odds, logits) and torch.allclose(log_probabilities.exp(), logits.sigmoid())
 
 
 @every_model
 def test_predictions(name):
     module = make(name)
     x, batch = make_inputs(module)
-    yes, no = module(x, batch)
-    assert yes.shape == no.shape == (11, 3) and batch.counts.sum() == 11
+    log_probabilities, odds = module(x, batch)
+    assert log_probabilities.shape == odds.shape == (11, 3) and batch.counts.sum() == 11
     expected = reference_logits(module, x).softmax(1)
-    assert torch.allclose(yes, expected[:, 1:].log()) and torch.allclose(no, expected[:, :1].log().expand(-1, 3))
+    assert torch.allclose(log_probabilities.exp(), expected[:, 1:])
+    assert torch.allclose(odds.exp(), expected[:, 1:] / expected[:, :1])
 
 
 @every_model
@@ -624,8 +625,8 @@ def test_losses_add_up(name):
 )
 def test_without_pairs(name, documents):
     module = make(name)
-    yes, no = module(*make_inputs(module, documents))
-    assert yes.shape == no.shape == (0, 3)
+    predictions = module(*make_inputs(module, documents))
+    assert [scores.shape for scores in predictions] == [(0, 3)] * 2
     x, batch = make_inputs(module, documents, gold=True)
     loss = module(x, batch)
     loss.total.backward()
@@ -846,9 +847,9 @@ def test_half_precision(name):
     x = x.detach().float().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
         half = module(x, with_gold).total
-        yes, no = module(x, without_gold)
+        predictions = module(x, without_gold)
     full = module(x, with_gold).total
-    assert half.dtype == yes.dtype == no.dtype == torch.float32
+    assert {half.dtype, *(scores.dtype for scores in predictions)} == {torch.float32}
     assert torch.isclose(half, full, rtol=0.05)
     (gradient,) = torch.autograd.grad(half, x)
     assert gradient[with_gold.mask].isfinite().all()
@@ -923,6 +924,5 @@ def test_calibration_finds_the_temperature_and_the_bias_of_no_label(multi_label,
         assert float(module.none_bias) == pytest.approx(bias, abs=0.2)
     assert (after[0].exp() - probabilities[:, -3:]).abs().max() < 0.05
     # The choice of labels depends on the odds, which the bias does not change.
-    odds = [yes - no for yes, no in (before, after)]
-    torch.testing.assert_close(odds[0], odds[1] * float(module.temperature), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(before[1], after[1] * float(module.temperature), rtol=1e-4, atol=1e-4)
     assert all(parameter.grad is None for parameter in module.parameters())

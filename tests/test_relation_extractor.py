@@ -1154,8 +1154,7 @@ def chosen(nlp, odds, spans, words=5):
     doc = Doc(nlp.vocab, words=["w"] * words)
     doc.set_ents([Span(doc, *span) for span in spans])
     odds = np.array(odds, dtype="f")
-    yes, no = -np.logaddexp(0, -odds), -np.logaddexp(0, odds)
-    pipe.set_annotations([doc], (pipe.find_items_to_predict([doc]), [(yes, no)]))
+    pipe.set_annotations([doc], (pipe.find_items_to_predict([doc]), [(-np.logaddexp(0, -odds), odds)]))
     return relations(doc)
 
 
@@ -1196,13 +1195,24 @@ def test_symmetric_labels_get_the_average_of_both_orders(multi_label):
     if not multi_label:
         shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
         yes, no = shares[:, 1:], np.repeat(shares[:, :1], 2, axis=1)
-    _, _, odds, probabilities = score_pairs(found, np.log(yes), np.log(no), pipe.rules)
+    _, _, odds, probabilities = score_pairs(found, np.log(yes), np.log(yes / no), pipe.rules)
     for i, other in enumerate(turned):
         assert probabilities[i, 0] == pytest.approx(yes[i, 0])
         assert odds[i, 0] == pytest.approx(np.log(yes[i, 0] / no[i, 0]))
         assert odds[i, 1] == pytest.approx(np.log(yes[[i, other], 1] / no[[i, other], 1]).mean())
-        p, either = probabilities[i, 1], (yes + no)[[i, other], 1].mean()
-        assert odds[i, 1] == pytest.approx(np.log(p / (either - p)))  # 1 - p with multi_label
+        of_both = (yes / (1 - yes))[[i, other], 1]
+        assert probabilities[i, 1] == pytest.approx(1 / (1 + 1 / np.sqrt(of_both.prod())))
+
+
+def test_one_certain_order_does_not_decide_for_the_other():
+    """In float32 the probability of odds of 40 is 1, and its logit is infinite."""
+    nlp = with_labels("WITH", symmetric=["WITH"])
+    pipe = nlp.get_pipe("relation_extractor")
+    doc = Doc(nlp.vocab, words=["w"] * 3)
+    doc.set_ents([Span(doc, i, i + 1, "PER") for i in (0, 2)])
+    odds = np.array([[40.0], [-300.0]], dtype="f")
+    pairs = score_pairs(pipe.find_items_to_predict([doc])[0], -np.logaddexp(0, -odds), odds, pipe.rules)
+    assert (pairs.odds == -130).all() and (pairs.probabilities < 1e-6).all()
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
@@ -1217,11 +1227,10 @@ def test_calibration_changes_no_relation(multi_label):
     def found(logits, temperature):
         scores = torch.from_numpy(logits / temperature)
         if multi_label:
-            yes, no = torch.nn.functional.logsigmoid(scores[:, 1:]), torch.nn.functional.logsigmoid(-scores[:, 1:])
+            log_probabilities, odds = torch.nn.functional.logsigmoid(scores[:, 1:]), scores[:, 1:]
         else:
-            classes = scores.log_softmax(1)
-            yes, no = classes[:, 1:], classes[:, :1].expand(-1, 2)
-        pipe.set_annotations([doc], (items, [(yes.numpy(), no.numpy())]))
+            log_probabilities, odds = scores.log_softmax(1)[:, 1:], scores[:, 1:] - scores[:, :1]
+        pipe.set_annotations([doc], (items, [(log_probabilities.numpy(), odds.numpy())]))
         return relations(doc)
 
     tables = np.random.default_rng(0).normal(-1, 2.5, (100, len(items[0].pairs), 3))
@@ -1245,7 +1254,7 @@ def test_a_relation_is_as_uncertain_as_its_entities(multi_label, expected):
 
     def scores(threshold):
         pipe.cfg["threshold"] = threshold
-        pipe.set_annotations([doc], ([candidates], [(np.log(yes), np.log(no))]))
+        pipe.set_annotations([doc], ([candidates], [(np.log(yes), np.log(yes / no))]))
         return [round(relation.score, 6) for relation in doc._.relations]
 
     assert scores(0.0) == expected and scores(0.5) == [0.56, 0.48]
@@ -1260,7 +1269,7 @@ def test_a_relation_of_spans_counts_their_probabilities():
     doc.spans["sc"].attrs["scores"] = np.array([0.5, 0.9])
     candidates = pipe.find_items_to_predict([doc])[0]
     yes = np.array([[0.8], [0.3]])
-    pipe.set_annotations([doc], ([candidates], [(np.log(yes), np.log(1 - yes))]))
+    pipe.set_annotations([doc], ([candidates], [(np.log(yes), np.log(yes / (1 - yes)))]))
     assert [relation.score for relation in doc._.relations] == pytest.approx([0.8 * 0.5 * 0.9])
 
 
@@ -1278,7 +1287,7 @@ def test_the_probability_of_an_entity_is_that_of_where_it_comes_from(key, expect
     doc.spans["sc"].attrs["scores"] = np.array([0.5, 0.9])
     candidates = pipe.find_items_to_predict([doc])[0]
     yes = np.array([[0.8], [0.3]])
-    pipe.set_annotations([doc], ([candidates], [(np.log(yes), np.log(1 - yes))]))
+    pipe.set_annotations([doc], ([candidates], [(np.log(yes), np.log(yes / (1 - yes)))]))
     assert [relation.score for relation in doc._.relations] == pytest.approx([expected])
 
 

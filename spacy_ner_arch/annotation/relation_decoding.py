@@ -31,29 +31,29 @@ class ScoredPairs(NamedTuple):
     probabilities: np.ndarray
 
 
-def score_pairs(candidates: Candidates, yes: np.ndarray, no: np.ndarray, rules: RelationRules) -> ScoredPairs:
+def score_pairs(
+    candidates: Candidates, log_probabilities: np.ndarray, odds: np.ndarray, rules: RelationRules
+) -> ScoredPairs:
     """Combine the scores of pairs and entities. Symmetric labels get the mean log odds of a pair and its reverse.
 
     The temperature scales log odds, and so their mean, but not the mean of probabilities. With log odds, calibration
     does not change the choice between pairs.
 
     candidates: with the probabilities of their entities.
-    yes: log probabilities (P, C) that the label holds.
-    no: (P, C), yes minus the log odds by which labels are chosen. If the calibrated bias is 0, these are the log
-        probabilities that no label (or not this label) holds.
+    log_probabilities: (P, C), that the class holds.
+    odds: (P, C), log odds by which classes are chosen: without the calibrated bias.
     """
     symmetric = rules.is_symmetric
     reverse = np.arange(len(candidates.pairs))
-    odds = yes - no
+    probabilities = np.exp(log_probabilities)
     if symmetric.any():
         reverse = reverse_rows(candidates)
         odds = np.where(symmetric, (odds + odds[reverse]) / 2, odds)
-        # P(label) = sigmoid(odds) * m, where m is the mean over both orders of exp(yes) + exp(no).
-        either = np.logaddexp(yes, no)
-        either = np.logaddexp(either, either[reverse]) - np.log(2)
-        yes = np.where(symmetric, either - np.logaddexp(0, -odds), yes)
+        logits = log_probabilities - np.log(np.maximum(-np.expm1(log_probabilities), 1e-7))
+        mean = (logits + logits[reverse]) / 2
+        probabilities = np.where(symmetric, np.exp(-np.logaddexp(0, -mean)), probabilities)
     both_right = np.minimum(candidates.scores, 1)[candidates.pairs].prod(1)[:, None]  # a certain entity has inf
-    return ScoredPairs(candidates, reverse, odds, np.exp(yes) * both_right)
+    return ScoredPairs(candidates, reverse, odds, probabilities * both_right)
 
 
 def choose_pairs(pairs: ScoredPairs, rules: RelationRules) -> np.ndarray:

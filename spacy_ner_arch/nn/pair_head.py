@@ -42,9 +42,9 @@ class PairHead(Head):
     consistency: factor of the divergence between the predictions for both copies of a pair.
 
     Shape: x (B, T, D); items are the candidates of each document, targets its gold relations
-    (annotation.gold_relations.GoldPairs). Predictions are (P, K) each: the log probability of a label, and this log
-    probability minus the log odds of the label against no label (with `multi_label`, against its absence). The
-    calibrated `none_bias` changes the probabilities, but not these odds, by which labels are chosen.
+    (annotation.gold_relations.GoldPairs). Predictions are (P, K) each: the log probability of a label, and its log
+    odds against no label (with `multi_label`, against its absence). The calibrated `none_bias` changes the
+    probabilities, but not these odds, by which labels are chosen.
     """
 
     # Names of the additional terms of the loss.
@@ -174,11 +174,9 @@ class PairHead(Head):
             logits = logits / self.temperature
             none_bias = cast(Tensor, self.none_bias)
             if self.multi_label:
-                odds, yes = logits, F.logsigmoid(logits - none_bias)
-            else:
-                odds = logits[:, 1:] - logits[:, :1]
-                yes = add_to_none(logits, none_bias).log_softmax(-1)[:, 1:]
-            return yes, yes - odds
+                return F.logsigmoid(logits - none_bias), logits
+            log_probabilities = add_to_none(logits, none_bias).log_softmax(-1)
+            return log_probabilities[:, 1:], logits[:, 1:] - logits[:, :1]
 
     def label_matrix(self, logits: Tensor, targets: PairTargets) -> Tensor:
         """(P, K), 1 where a pair has a label and 0 elsewhere."""

@@ -516,8 +516,8 @@ class RelationExtractor(TorchPipe):
             relations = [relation for relation in get_relations(doc) if relation.label not in rules.labels]
             if len(candidates.pairs):
                 warn_of_types(self, candidates)
-                yes, no = row
-                pairs = score_pairs(candidates, yes, no, rules)
+                log_probabilities, odds = row
+                pairs = score_pairs(candidates, log_probabilities, odds, rules)
                 self.check_finite(doc, pairs.odds)
                 relations += make_relations(pairs, self._choose(doc, pairs, rules), rules)
             set_relations(doc, relations)
