@@ -337,7 +337,8 @@ def test_the_host_never_waits_for_the_device(edge_labels, monkeypatch):
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: contextlib.nullcontext())  # unknown to autocast
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)
     device = torch.device("meta")
-    encoder, x, batch = encoder_batch(edge_labels=edge_labels, pos_size=2, dropout_rate=0.5, device=device)
+    rates = {"dropout_rate": 0.5, "arc_dropout": 0.5}
+    encoder, x, batch = encoder_batch(edge_labels=edge_labels, pos_size=2, device=device, **rates)
     out = encoder(x.requires_grad_(), batch)
     out.sum().backward()
     assert out.shape == (6, 5, 2 * HIDDEN) and x.grad.shape == x.shape
@@ -355,7 +356,31 @@ def test_dropout_follows_the_training_settings():
     assert torch.equal(encoder(x, batch), encoder(x, batch))
 
 
+def test_a_token_without_its_arc_is_a_root_without_a_label():
+    encoder, x, batch = encoder_batch(dtype=torch.float64, arc_dropout=0.5)
+    torch.manual_seed(7)
+    out = encoder(x, batch)
+    torch.manual_seed(7)
+    kept = torch.rand(len(batch.trees[0])) >= 0.5
+    assert 0 < kept.sum() < len(kept)
+    heads, deps, lengths = graph_of()
+    roots = torch.cat([torch.arange(n) for n in lengths])
+    nodes = torch.cat([x[batch.mask], encoder.dep(deps) * kept.unsqueeze(1)], 1)
+    m = encoder.gcn(nodes, tree_edges(heads.where(kept, roots), deps, lengths))
+    assert torch.allclose(out, encoder.lstm(nodes, m, batch), atol=1e-12)
+
+
+def test_all_arcs_count_in_prediction():
+    encoder, x, batch = encoder_batch(arc_dropout=0.5)
+    plain, _, _ = encoder_batch()
+    assert not torch.equal(encoder(x, batch), encoder(x, batch))
+    assert torch.equal(encoder.eval()(x, batch), plain.eval()(x, batch))
+
+
 def test_wrong_settings_are_an_error():
+    for rate in (-0.1, 1.0):
+        with pytest.raises(ValueError, match=f"arc_dropout must be at least 0 and below 1, got {rate}"):
+            SynLSTMEncoder(5, arc_dropout=rate)
     with pytest.raises(ValueError, match="must be positive, got 5, 0 and 3"):
         SynLSTM(5, 0, 3)
     with pytest.raises(ValueError, match="hidden_size, layers and relations must be positive, got 4, 0, 1"):

@@ -52,6 +52,7 @@ def syn_lstm(
     dep_size: int = 50,
     pos_size: int = 0,
     label_rows: int = 500,
+    arc_dropout: float = 0.0,
     missing: str = "error",
     dropout: float | None = None,
 ) -> EncoderBuilder:
@@ -66,6 +67,7 @@ def syn_lstm(
     dep_size: width of the embedding of each token's dependency label; 0 for none.
     pos_size: width of the embedding of parts of speech; 0 for none.
     label_rows: rows of each table of hashed labels.
+    arc_dropout: probability in training that a token has no head and no dependency label.
     missing: treatment of a document without a tree: "error", or "chain", where each token depends on the previous one.
     dropout: rate before and between the convolutions and on the output; null for the rate of [training].
 
@@ -85,6 +87,7 @@ def syn_lstm(
         dep_size=dep_size,
         pos_size=pos_size,
         label_rows=label_rows,
+        arc_dropout=arc_dropout,
         dropout_rate=dropout,
     )
     return TreeEncoder(build, TreeSettings(missing, bool(pos_size)))

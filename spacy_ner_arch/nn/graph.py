@@ -30,13 +30,14 @@ class Edges(NamedTuple):
     sizes: Tensor  # (N, 1) int64, number of edges of each token: its degree + 1
 
 
-def tree_edges(heads: Tensor, relations: Tensor, lengths: Tensor) -> Edges:
+def tree_edges(heads: Tensor, relations: Tensor, lengths: Tensor, kept: Tensor | None = None) -> Edges:
     """Both directions of every arc, and an edge from each token to itself.
 
     heads: (N,) int64, index of the head within the document; a root is its own head. A head outside the document is an
         error (checked on the CPU only). No two tokens may be each other's head.
     relations: (N,) int64 from 0 to K - 1, of each token to its head.
     lengths: (B,) int64, tokens of each document.
+    kept: (N,) bool, whether the arc of a token to its head remains; None for all arcs.
     """
     token = torch.arange(len(heads), device=heads.device)
     first = (lengths.cumsum(0) - lengths).repeat_interleave(lengths, output_size=len(heads))
@@ -45,6 +46,8 @@ def tree_edges(heads: Tensor, relations: Tensor, lengths: Tensor) -> Edges:
         raise ValueError("a head lies outside its document")
     relation = 2 * relations
     root = head == token
+    if kept is not None:
+        root = root | ~kept
     targets = torch.cat([token, token.masked_fill(root, len(heads)), head.masked_fill(root, len(heads))])
     targets, order = targets.sort(stable=True)
     offsets = torch.searchsorted(targets, torch.arange(len(heads) + 1, device=heads.device))

@@ -75,6 +75,7 @@ class SynLSTMEncoder(nn.Module):
     dep_size: width of the embedding of each token's dependency label; 0 for none.
     pos_size: width of the embedding of parts of speech; 0 for none.
     label_rows: rows of each table of hashed labels.
+    arc_dropout: probability in training that a token has no head and no dependency label.
     dropout_rate: rate, or None for the rate of `[training] dropout`.
 
     Shape: x (B, T, D), a batch with trees -> (B, T, 2H), zero in the padding; nodes (N, D + dep_size + pos_size), m (N,
@@ -92,10 +93,13 @@ class SynLSTMEncoder(nn.Module):
         dep_size: int = 50,
         pos_size: int = 0,
         label_rows: int = 500,
+        arc_dropout: float = 0.0,
         dropout_rate: float | None = None,
     ) -> None:
         super().__init__()
-        self.label_rows = label_rows
+        if not 0 <= arc_dropout < 1:
+            raise ValueError(f"SynLSTM: arc_dropout must be at least 0 and below 1, got {arc_dropout}")
+        self.label_rows, self.arc_dropout = label_rows, arc_dropout
         self.dep = unit_embedding(label_rows, dep_size) if dep_size else None
         self.pos = unit_embedding(label_rows, pos_size) if pos_size else None
         width = input_size + dep_size + pos_size
@@ -115,12 +119,16 @@ class SynLSTMEncoder(nn.Module):
         assert batch.trees is not None
         heads, deps, pos = batch.trees
         deps, pos = deps % self.label_rows, pos % self.label_rows
+        kept = None
+        if self.training and self.arc_dropout:
+            kept = torch.rand(len(heads), device=x.device) >= self.arc_dropout
         parts = [batch.flatten(x)]
         if self.dep is not None:
-            parts.append(self.dep(deps))
+            vectors = self.dep(deps)
+            parts.append(vectors if kept is None else vectors * kept.unsqueeze(1))
         if self.pos is not None:
             parts.append(self.pos(pos))
         nodes = self.dropout(torch.cat(parts, dim=-1))
         (lengths,) = send([batch.lengths], x.device)
-        edges = tree_edges(heads, deps, lengths)
+        edges = tree_edges(heads, deps, lengths, kept)
         return self.dropout(self.lstm(nodes, self.gcn(nodes, edges), batch))
