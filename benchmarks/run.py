@@ -115,11 +115,12 @@ def convert(corpus: str) -> None:
     if corpus in FOLDS:
         split(*FOLDS[corpus])
         return
-    if corpus.endswith(JACKKNIFED):
-        if not (ROOT / "corpus" / corpus / "test.spacy").exists():
-            script = ROOT / "benchmarks" / "jackknife.py"
-            subprocess.run([sys.executable, script, corpus.removesuffix(JACKKNIFED)], check=True)
-        return
+    for ending in JACKKNIFED:
+        if corpus.endswith(ending):
+            if not (ROOT / "corpus" / corpus / "test.spacy").exists():
+                script = ROOT / "benchmarks" / "jackknife.py"
+                subprocess.run([sys.executable, script, corpus.removesuffix(ending), ending], check=True)
+            return
     folder, kind, files = CORPORA[corpus]
     for part, name in files.items():
         if not (ROOT / "corpus" / corpus / f"{part}.spacy").exists():

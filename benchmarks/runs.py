@@ -21,8 +21,8 @@ CORPORA: dict[str, tuple[str, str, dict[str, str]]] = {
         for name, prefix in (("uner_en_ewt", "en_ewt"), ("uner_zh_gsdsimp", "zh_gsdsimp"))
     },
 }
-# End of the name of a corpus whose trees jackknife.py replaces by predicted ones.
-JACKKNIFED = "_jackknifed"
+# End of the name of a corpus whose trees jackknife.py replaces by predicted ones: the run that trains the parsers.
+JACKKNIFED = {"_jackknifed": "parser_short", "_jackknifed_minilm": "parser_minilm"}
 CHINESE = {"nlp.lang": "zh", "nlp.tokenizer": {"@tokenizers": "spacy.zh.ChineseTokenizer", "segmenter": "char"}}
 # For a corpus of words, which the tokenizer would cut into characters.
 CHINESE_WORDS = {**CHINESE, "corpora.train.gold_preproc": True, "corpora.dev.gold_preproc": True}
@@ -656,10 +656,12 @@ MULTILINGUAL = [
 ]
 
 # Dependency trees. The hidden sizes give all encoders the same number of parameters within 5 %.
+ARCS = "synlstm_bias_arc_dropout"
 ENCODERS: dict[str, dict[str, Any]] = {
     "bilstm": {"@architectures": "spacy_ner_arch.BiLSTM.v1", "hidden_size": 288},
     "synlstm": {"edge_labels": "none", "dep_size": 0, "hidden_size": 180},
     "synlstm_bias": {"edge_labels": "bias", "dep_size": 50, "hidden_size": 100},
+    ARCS: {"edge_labels": "bias", "dep_size": 50, "hidden_size": 100, "arc_dropout": 0.3},
     "synlstm_gate": {"edge_labels": "gate", "dep_size": 50, "hidden_size": 100},
 }
 PARSER = "uner_en_ewt/parser/0"
@@ -763,13 +765,36 @@ def tree_relations(corpus: str, encoder: str, seeds: tuple[int, ...] = (0,)) -> 
     )
 
 
+PARSER_STEPS, PARSER_WARMUP = 800, 80
+PARSER_ON_MINILM = {
+    **budget(PARSER_STEPS),
+    "paths.encoder": "training/minilm",
+    "nlp.pipeline": ["transformer", "parser", "vector_cleaner"],
+    "components.transformer.model.dtype": "bfloat16",
+    "components.parser": {"factory": "parser", "model": {"use_upper": False, "tok2vec": OUR_LISTENER}},
+    "training.batcher.size": 1000,
+    "training.before_to_disk": None,
+    "training.before_update": stages({"transformer": TRANSFORMER_RATE, "features": HEAD_RATE}, PARSER_WARMUP),
+    f"{GROUPS}.features.match": "^parser",
+    "training.optimizer.learn_rate": linear(HEAD_RATE, PARSER_WARMUP),
+    "training.score_weights": {"dep_las": 1.0},
+}
 TREES = [
     Run("uner_en_ewt/parser", None, "spacy:parser", {"training.max_steps": 3000}),
+    Run("uner_en_ewt/parser_short", None, "spacy:parser", {**budget(2000, evaluations=4), "training.patience": 0}),
+    Run(
+        "uner_en_ewt/parser_minilm",
+        None,
+        "transformer_crf",
+        PARSER_ON_MINILM,
+        remove=("components.sequence_ner",),
+    ),
     *(tree_run("uner_en_ewt", encoder, "gold", THREE) for encoder in ("bilstm", "synlstm", "synlstm_bias")),
     tree_run("uner_en_ewt", "synlstm_bias", "shuffled", THREE),
-    tree_run(f"uner_en_ewt{JACKKNIFED}", "synlstm_bias", "jackknifed", THREE),
+    tree_run("uner_en_ewt_jackknifed", "synlstm_bias", "jackknifed", THREE),
+    *(tree_run("uner_en_ewt_jackknifed_minilm", encoder, "jackknifed", THREE) for encoder in ("synlstm_bias", ARCS)),
     *(tree_run("uner_en_ewt", encoder, "predicted", THREE) for encoder in ("synlstm", "synlstm_bias")),
-    *(tree_run("uner_en_ewt", encoder, "web_sm", THREE) for encoder in ("synlstm_gate", "synlstm_bias")),
+    *(tree_run("uner_en_ewt", encoder, "web_sm", THREE) for encoder in ("synlstm_gate", "synlstm_bias", ARCS)),
     *(tree_run("uner_en_ewt", encoder, "web_sm_pos", THREE) for encoder in ("bilstm", "synlstm_bias")),
     *(with_glove(tree_run("uner_en_ewt", encoder, "web_sm", THREE)) for encoder in ("bilstm", "synlstm_bias")),
     tree_run("uner_en_ewt", "synlstm_gate", "gold"),
