@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from reprlib import repr as short_repr
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from spacy.errors import Errors
@@ -23,6 +23,10 @@ from ..training.loss_weights import make_loss_weight
 from .changed_settings import StoredPipe
 from .streaming import annotate_stream
 from .upstream_checks import check_encoders, check_trees, check_vectors
+
+if TYPE_CHECKING:
+    from ..bridge.shim import TorchShim
+    from ..nn.head import Head
 
 # Number of documents from which layers infer their widths at initialization.
 SHAPE_SAMPLE = 10
@@ -85,14 +89,14 @@ class TorchPipe(StoredPipe):
         return node
 
     @property
-    def shim(self) -> Any:
-        """The shim of the head (bridge.shim.TorchShim)."""
-        return self._head_node().shims[0]
+    def shim(self) -> "TorchShim":
+        """The shim of the head."""
+        return cast("TorchShim", self._head_node().shims[0])
 
     @property
-    def head(self) -> Any:
-        """The torch module that scores what the component classifies (nn.head.Head); None for an exported model."""
-        return self.shim.module
+    def head(self) -> "Head | None":
+        """The torch module that scores what the component classifies; None for an exported model."""
+        return cast("Head | None", self.shim.module)
 
     # For the subclass
 

@@ -4,7 +4,7 @@ import math
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from spacy.language import Language
@@ -27,6 +27,9 @@ from ..bridge.errors import named_errors
 from .base import DEFAULT_TOK2VEC, TorchPipe
 from .gold_checks import SpanFaults
 from .teacher_checks import NOTHING_KNOWN, find_chain
+
+if TYPE_CHECKING:
+    from ..nn.taggers import CRFTagger
 
 # Number of tags from which an update takes noticeably longer than in other components.
 MANY_TAGS = 500
@@ -291,6 +294,11 @@ class SequenceNER(TorchPipe):
                 "your spans under another key",
             )
 
+    @property
+    def tagger(self) -> "CRFTagger":
+        """The head of a component that is not exported."""
+        return cast("CRFTagger", self.head)
+
     def readings(self, docs: Iterable[Doc], count: int) -> list[list[Reading]]:
         """The most probable readings of each document, the best first, regardless of `threshold` and of other entities.
 
@@ -299,7 +307,7 @@ class SequenceNER(TorchPipe):
         """
         found = []
         for doc, words, emissions in self._emissions(docs):
-            paths = self.head.readings(emissions, count) if len(emissions) else ([np.zeros(0, dtype=int)], [1.0])
+            paths = self.tagger.readings(emissions, count) if len(emissions) else ([np.zeros(0, dtype=int)], [1.0])
             found.append([self._reading(doc, words, tags, float(p)) for tags, p in zip(*paths, strict=True)])
         return found
 
@@ -308,7 +316,7 @@ class SequenceNER(TorchPipe):
 
         The documents must have the input of the component, as for `readings`.
         """
-        return [self.head.entropy(emissions) if len(words) else 0.0 for _, words, emissions in self._emissions(docs)]
+        return [self.tagger.entropy(emissions) if len(words) else 0.0 for _, words, emissions in self._emissions(docs)]
 
     def chains(self, docs: Iterable[Doc]) -> list[Chain]:
         """The distribution over the tag sequences of each document, from which a student can learn.
@@ -318,8 +326,8 @@ class SequenceNER(TorchPipe):
         """
         names, scheme = tuple(self.tags), self.cfg["scheme"]
         predicted = list(self._emissions(docs))  # before the head, which an exported component does not have
-        scores = self.head.chain_scores()
-        temperature = float(self.head.temperature)
+        scores = self.tagger.chain_scores()
+        temperature = float(self.tagger.temperature)
         chains = []
         for doc, words, rows in predicted:
             emissions = np.zeros((len(doc), len(names)), dtype=rows.dtype)
