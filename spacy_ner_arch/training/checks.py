@@ -10,7 +10,6 @@ from weakref import WeakKeyDictionary
 from spacy.language import Language
 from spacy.schemas import ConfigSchemaTraining
 from spacy.util import is_package
-from thinc.api import PyTorchShim
 
 # Transformer of new configs. project.yml sets it in all configs, including those without a transformer.
 DEFAULT_TRANSFORMER = "roberta-base"
@@ -30,7 +29,6 @@ def warn_of_settings(nlp: Language) -> None:
         *untrained_encoders(nlp, frozen),
         *unequal_losses(nlp, frozen),
         *entities_not_scored(nlp, config),
-        *overridden_rate(nlp, config, frozen),
     ]:
         if message not in shown:
             shown.add(message)
@@ -109,28 +107,6 @@ def entities_not_scored(nlp: Language, config: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def overridden_rate(nlp: Language, config: dict[str, Any], frozen: set[str]) -> Iterator[str]:
-    """Description of a rate of [training.optimizer] that no parameter has, since Stages.v1 sets the rates of all."""
-    training = config["training"]
-    rate, callback = training["optimizer"].get("learn_rate"), training.get("before_update") or {}
-    # A variable, as in new configs, is the rate of a group.
-    is_variable = isinstance(nlp.config["training"]["optimizer"].get("learn_rate"), str)
-    if is_variable or callback.get("@callbacks") != "spacy_ner_arch.Stages.v1":
-        return
-    found = [group.get("learn_rate") for stage in callback["stages"].values() for group in stage["groups"].values()]
-    rates = [each.get("initial_rate") if isinstance(each, dict) else each for each in found]
-    models = [pipe.model for name, pipe in nlp.components if name not in frozen and hasattr(pipe, "model")]
-    nodes = [node for model in models for node in model.walk()]
-    # Stages set the rates of our torch modules alone.
-    others = any(node.param_names or any(isinstance(shim, PyTorchShim) for shim in node.shims) for node in nodes)
-    if not others and None not in found and rate not in rates:
-        yield (
-            f"[training.optimizer] learn_rate = {rate} has no effect: the groups of [training.before_update] set the "
-            "rates of all parameters; change those of the groups, in configs of this package with --rates.transformer "
-            "and --rates.head"
-        )
-
-
 def useless_settings(config: dict[str, Any], source: str, names: Sequence[str]) -> Iterator[str]:
     """Descriptions of settings without effect, with their remedies.
 
@@ -155,8 +131,8 @@ def useless_settings(config: dict[str, Any], source: str, names: Sequence[str]) 
             f"{last + frequency}"
         )
     models = [block.get("model") or {} for block in config.get("components", {}).values()]
-    twice = (training.get("batcher") or {}).get("@batchers") == "spacy_ner_arch.RDrop.v1"
-    if twice and not any(model.get("consistency") for model in models):
+    has_r_drop = (training.get("batcher") or {}).get("@batchers") == "spacy_ner_arch.RDrop.v1"
+    if has_r_drop and not any(model.get("consistency") for model in models):
         yield (
             "[training.batcher] spacy_ner_arch.RDrop.v1 gives each document twice, but consistency is 0 in all models: "
             "set it in the model of a component, or use the inner batcher alone"
@@ -171,6 +147,8 @@ def useless_settings(config: dict[str, Any], source: str, names: Sequence[str]) 
         unknown = sorted(set(training.get(setting) or ()) - set(names))
         if unknown:
             yield f"[training] {setting} names {unknown}, which the pipeline does not have; it has {list(names)}"
+    if "${" not in source:  # the variables are filled in, so nothing shows what is used
+        return
     for name, value in config.get("paths", {}).items():
         if (name, value) == ("encoder", DEFAULT_TRANSFORMER):
             continue
@@ -179,7 +157,7 @@ def useless_settings(config: dict[str, Any], source: str, names: Sequence[str]) 
         if value and name not in ("train", "dev") and not is_used:
             yield f"[paths] {name} = {value!r} is not used in the config; choose a config with such a component"
     for name, value in config.get("rates", {}).items():
-        if f"${{rates.{name}}}" not in source:
+        if f"${{rates.{name}}}" not in source and f"${{rates.{name}." not in source:
             yield f"[rates] {name} = {value!r} is not used in the config; remove it, or use it as ${{rates.{name}}}"
 
 
