@@ -1,6 +1,7 @@
 """From documents to a torch module and back: padding, batching, gradients, shared encoders."""
 
 import re
+import warnings
 from functools import partial
 
 import numpy as np
@@ -285,6 +286,34 @@ def test_a_listener_of_another_width_is_reported():
     expected = "'tok2vec' with width = 20, .* 96 wide: set width = 96 in \\[components.sequence_ner.model.tok2vec]"
     with pytest.raises(ValueError, match=expected):
         nlp.initialize(lambda: make_examples(nlp))
+
+
+EMBEDDING = {"@architectures": "spacy_ner_arch.WordCharEmbed.v1"}
+ENCODER = {"@architectures": "spacy_ner_arch.BiLSTM.v1", "hidden_size": 10}
+
+
+@pytest.mark.parametrize(
+    "model, is_double",
+    [
+        ({"encoder": ENCODER}, True),
+        ({"tok2vec": {"encoder": ENCODER}}, False),
+        (
+            {
+                "@architectures": "spacy_ner_arch.Softmax.v1",
+                "tok2vec": {"@architectures": "spacy_ner_arch.WordCharEmbed.v1"},
+                "encoder": ENCODER,
+            },
+            False,
+        ),
+    ],
+    ids=["over that of the default", "instead of that of the default", "over an embedding"],
+)
+def test_an_encoder_over_another_one_is_warned_of(model, is_double):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        spacy.blank("en").add_pipe("sequence_ner", config={"model": model})
+    messages = [str(warning.message) for warning in caught]
+    assert len(messages) == is_double and all("set encoder in [model.tok2vec]" in message for message in messages)
 
 
 @pytest.mark.parametrize("listener", ["spacy.Tok2VecListener.v1", "spacy_ner_arch.Tok2VecListener.v1"])

@@ -885,7 +885,9 @@ BAD: dict[str, list[tuple[Any, int, str]]] = {
         (b"Berta B-PER\nM\xf6ss B-PER", 2, "not UTF-8: invalid start byte at byte 2 of the line"),
         ("Berta B-PER\nMoss\rO O", 2, "carriage return"),
         ("-DOCSTART- O\r\rBerta B-PER", 1, "carriage return"),
-        ("Berta B-PER\r\n".encode("utf-16-le"), 1, "NUL characters, as UTF-16 has"),
+        ("Berta B-PER\r\n".encode("utf-16-le"), 1, "seems to be UTF-16"),
+        ("Berta B-PER\n".encode("utf-16-be"), 1, "seems to be UTF-16"),
+        ("Berta B-PER\n".encode("utf-16"), 1, "seems to be UTF-16"),
         ("Berta B-PER\n# Moss is here", 2, "4 columns where most"),
     ],
     "conllu": [

@@ -725,6 +725,17 @@ def test_transe():
     assert module(difference, one, zero).item() == pytest.approx(17, abs=1e-3)
 
 
+def test_only_trained_label_vectors_count_their_gold_labels():
+    """A label of the hinge is found once it was trained."""
+    module = make("acnn")
+    x, batch = make_inputs(module, gold=True)
+    for is_trained in (False, True):
+        module.relations.weight.requires_grad_(is_trained)
+        before = module.gold_counts.clone()
+        module(x, batch)
+        assert torch.equal(before, module.gold_counts) != is_trained
+
+
 def test_a_satisfied_hinge_has_no_gradient():
     module = make("acnn")
     with torch.no_grad():  # the pooled vector of every pair has the direction of class 0

@@ -14,11 +14,12 @@ from .word_places import Words
 from .words import find_words
 
 WITHIN = ("document", "sentence")
-# For documents without sentences: what to change in a config, and in Python.
+# For documents without sentences.
 SENTENCE_REMEDY = (
-    'put a sentencizer before it (nlp.add_pipe("sentencizer", first=True)) and into [training] annotating_components '
-    '(nlp.update(..., annotates=["sentencizer"])), or take the pairs of whole documents: within = "document" in its '
-    'candidates (nlp.add_pipe(..., config={"candidates": {"within": "document"}}))'
+    "put a sentencizer before it and into [training] annotating_components, or take the pairs of whole documents with "
+    'within = "document" in its candidates. In Python: nlp.add_pipe("sentencizer", first=True) and '
+    'nlp.update(..., annotates=["sentencizer"]), or nlp.add_pipe("relation_extractor", config={"candidates": '
+    '{"within": "document"}})'
 )
 
 

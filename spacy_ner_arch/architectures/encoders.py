@@ -1,5 +1,6 @@
 """Registered encoders: builders of torch modules that contextualize token vectors."""
 
+import warnings
 from dataclasses import dataclass
 from functools import partial
 
@@ -7,7 +8,7 @@ from spacy.util import registry
 from torch import nn
 
 from ..annotation.trees import TREE_FALLBACKS, TreeSettings
-from ..bridge.encoder import encoder_model
+from ..bridge.encoder import EncoderModel, encoder_model
 from ..bridge.rows import Tok2Vec
 from ..bridge.tok2vec_listener import TokenListener
 from ..nn.head import EncoderBuilder
@@ -41,6 +42,17 @@ class TreeEncoder:
 def trees_of(encoder: EncoderBuilder | None) -> TreeSettings | None:
     """Settings for the dependency trees that an encoder reads; None if it reads none."""
     return encoder.trees if isinstance(encoder, TreeEncoder) else None
+
+
+def warn_of_second_encoder(tok2vec: Tok2Vec, encoder: EncoderBuilder | None) -> None:
+    """Warn if the embedding under an encoder has an encoder as well, such as that of a default model."""
+    if encoder is not None and isinstance(tok2vec, EncoderModel):
+        warnings.warn(
+            f"[model] has an encoder, and its tok2vec, a {tok2vec.architecture}, has another one under it; to replace "
+            "the encoder of a default model, set encoder in [model.tok2vec], or set tok2vec to an embedding, such as "
+            "spacy_ner_arch.WordCharEmbed.v1",
+            stacklevel=2,
+        )
 
 
 @registry.architectures("spacy_ner_arch.SynLSTM.v1")

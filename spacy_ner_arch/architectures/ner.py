@@ -13,7 +13,7 @@ from ..bridge.rows import Tok2Vec
 from ..nn.head import EncoderBuilder
 from ..nn.spans import SpanClassifier
 from ..nn.taggers import CRFTagger, SoftmaxTagger
-from .encoders import trees_of
+from .encoders import trees_of, warn_of_second_encoder
 
 
 @registry.architectures("spacy_ner_arch.CRF.v1")
@@ -49,6 +49,7 @@ def crf(
         teacher_temperature=teacher_temperature,
         consistency=consistency,
     )
+    warn_of_second_encoder(tok2vec, encoder)
     return head_model("crf_tagger", tok2vec, build, "tokens", dtype, trees_of(encoder))
 
 
@@ -85,6 +86,7 @@ def softmax(
         teacher_temperature=teacher_temperature,
         consistency=consistency,
     )
+    warn_of_second_encoder(tok2vec, encoder)
     return head_model("softmax_tagger", tok2vec, build, "tokens", dtype, trees_of(encoder))
 
 
@@ -131,4 +133,5 @@ def span(
         loss_scale=loss_scale,
         consistency=consistency,
     )
+    warn_of_second_encoder(tok2vec, encoder)
     return head_model("span_classifier", tok2vec, build, "spans", dtype, trees_of(encoder))

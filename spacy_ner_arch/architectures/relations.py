@@ -20,7 +20,7 @@ from ..nn.pair_bilstm import BiLSTMAttentionPairs, BiLSTMPairs
 from ..nn.pair_head import PairHead
 from ..nn.pair_markers import MarkerPairs
 from ..nn.pair_softmax import MultitaskPairs, SoftmaxPairs
-from .encoders import trees_of
+from .encoders import trees_of, warn_of_second_encoder
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ def relations(
         loss_scale=loss_scale,
         consistency=consistency,
     )
+    warn_of_second_encoder(tok2vec, encoder)
     model = head_model("pair_classifier", tok2vec, build, "pairs", dtype, trees_of(encoder))
     model.attrs.update(pairs.fixed)
     return model if pairs.marks is None else with_marked_copies(model, pairs.marks, pairs.context)

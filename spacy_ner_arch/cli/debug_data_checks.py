@@ -223,7 +223,7 @@ def check_spans(name: str, pipe: Any, data: Mapping[str, Any]) -> Iterator[Probl
     text = f"{what} cross a sentence boundary"
     yield from find_counted(name, parts, CROSSING, text, "correct their bounds or the sentences")
     if not pipe.cfg.get("multi_label", True):
-        text, remedy = "bounds have several labels, and the component predicts one", "multi_label = true"
+        text, remedy = "spans have several labels, but the component gives each span one", "multi_label = true"
         yield from find_counted(name, parts, SEVERAL_LABELS, text, f"set [components.{name}] {remedy}", DEV)
     limit = pipe.cfg.get("max_width")
     wide = sum(number for width, number in parts["dev"]["widths"].items() if limit and width > limit)

@@ -4,7 +4,7 @@ Only LF and CRLF end a line, and only spaces and tabs are blank. `str.splitlines
 other characters, such as NO-BREAK SPACE or LINE SEPARATOR, which occur inside tokens.
 """
 
-from codecs import BOM_UTF8
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -108,18 +108,21 @@ def make_line(path: Path, number: int, content: bytes) -> Line:
     """The line of a UTF-8 file with this number and content, see `make_lines`."""
     content = content.removeprefix(BOM_UTF8).rstrip(b"\r\n")
     line = Line(path, number, content.decode("utf-8", errors="backslashreplace"))
+    if is_utf_16(content):
+        return line._replace(fault=line.error("the line seems to be UTF-16", "convert the file to UTF-8"))
     try:
         content.decode("utf-8")
     except UnicodeDecodeError as error:
         reason = f"the line is not UTF-8: {error.reason} at byte {error.start + 1} of the line"
         return line._replace(fault=line.error(reason, remedy_of_encoding(content if number == 1 else b"")))
-    if "\r" in line.text and "\0" in line.text:
-        return line._replace(
-            fault=line.error("the line has NUL characters, as UTF-16 has", "convert the file to UTF-8")
-        )
     if "\r" in line.text:
         return line._replace(fault=line.error("a carriage return within the line", "end all lines with LF or CRLF"))
     return line
+
+
+def is_utf_16(line: bytes) -> bool:
+    """Whether a line is UTF-16: with a byte order mark or, as in Latin script, with a NUL in every second byte."""
+    return line.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) or line.count(0) > len(line) // 3
 
 
 def remedy_of_encoding(start: bytes) -> str:

@@ -218,12 +218,13 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def calibrate(self, batches: Iterable[tuple[Tensor, Batch]]) -> None:
-        """Set what maximizes the likelihood of held-out token vectors and batches with targets.
+        """Fit the temperature, and `none_bias` if the head has one, to held-out data by maximum likelihood.
 
-        That is the temperature, by which all scores are divided, so the most probable labels and the signs and ratios
-        of log odds stay the same. Probabilities change, and so do their ratios and their order between items. With
-        `none_bias`, it is also this bias, which has a standard normal prior: a few items cannot move it far. Without a
-        known target, nothing is changed.
+        All scores are divided by the temperature, so the most probable labels and the signs and ratios of log odds stay
+        the same. Probabilities change, and so do their ratios and their order between items. `none_bias` has a standard
+        normal prior, so that a few items cannot move it far. Without a known target, nothing is changed.
+
+        batches: token vectors and batches with targets.
         Source: Guo et al. 2017 (temperature); Alexandari et al. 2020 (temperature and biases).
         """
         held_out = [part for x, batch in batches if (part := self.held_out(x, batch)).items]

@@ -116,7 +116,8 @@ class ACNNPairs(PairHead):
             return super().pair_loss(logits, has_label)
         targets = self.target_weights(has_label)
         gold = torch.cat([has_label.sum(1, keepdim=True) == 0, has_label > 0], dim=1)
-        if self.training:
+        assert self.relations is not None
+        if self.training and self.relations.weight.requires_grad:
             self.gold_counts += gold.sum(0)
         nearest_wrong = logits.masked_fill(gold, -torch.inf).amax(1, keepdim=True)
         return (targets * F.relu(1 - logits + nearest_wrong)).sum()

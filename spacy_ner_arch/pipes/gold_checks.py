@@ -16,15 +16,15 @@ from ..annotation.tags import LabelledSpan
 
 class SpanFaults:
     """Count gold spans that do not align with the tokens of the pipeline, have white space at their ends, or have
-    several labels, and documents in which only entities are annotated.
+    several labels; and documents in which only entities are annotated.
 
-    multi_label: whether a span may have several labels.
+    one_label: whether to count spans with the same bounds and different labels.
     """
 
-    def __init__(self, multi_label: bool = False) -> None:
-        self.multi_label = multi_label
+    def __init__(self, one_label: bool = False) -> None:
+        self.one_label = one_label
         self.total = 0
-        self.crowded = Counted()
+        self.several_labels = Counted()
         self.misaligned = Counted()
         self.spaces = Counted()
         self.marked = Counted()
@@ -40,21 +40,21 @@ class SpanFaults:
         self.total += len(spans)
         self.misaligned.add(find_misaligned(eg, spans), describe_span)
         self.spaces.add([span for span in spans if span[0].is_space or span[-1].is_space], describe_span)
-        if not self.multi_label:
+        if self.one_label:
             first = dict[tuple[int, int], str]()
-            crowded = [span for span in spans if first.setdefault((span.start, span.end), span.label_) != span.label_]
-            self.crowded.add(crowded, describe_span)
+            others = [span for span in spans if first.setdefault((span.start, span.end), span.label_) != span.label_]
+            self.several_labels.add(others, describe_span)
         self.has_outside |= bool(annotated.all() or outside_tokens(aligned, annotated).any())
         if len(spans) and not annotated.all():
             self.marked.add([eg.reference.text], quote)
 
     def warn(self, name: str) -> None:
         """Warn about the faults that were found. name: name of the component."""
-        if self.crowded.count:
+        if self.several_labels.count:
             warnings.warn(
-                f"{name}: {self.crowded.count} of {self.total} gold spans cannot be found, since they have the "
-                f"bounds of another one and another label, and the component predicts one, such as "
-                f"{self.crowded.first}; set [components.{name}] multi_label = true",
+                f"{name}: {self.several_labels.count} of {self.total} gold spans have the same bounds as another one "
+                f"and a different label, such as {self.several_labels.first}. A span gets one label, so they cannot be "
+                f"found; set [components.{name}] multi_label = true",
                 stacklevel=3,
             )
         if self.misaligned.count:

@@ -49,7 +49,7 @@ def make_nested_ner(
     """Named entity recognition by classifying spans, which may overlap.
 
     model: spacy_ner_arch.Span.v1.
-    multi_label: whether a span may have several labels: those whose own probability is at least threshold. If not, it
+    multi_label: whether a span may have several labels: those whose own probability is above threshold. If not, it
         gets its most probable label or none.
     spans_key: key of doc.spans, for gold spans and predictions. With another key than "sc", set spans_sc_f = null and
         spans_KEY_f = 1.0 in [training.score_weights]; otherwise training reports a score of 0.

@@ -128,7 +128,7 @@ class RelationFaults:
 
     multi_label: whether a pair may have several classes.
     outside: relations that are not among the candidates. `excluded` contains their kinds, see `relation_kind`.
-    crowded: relations whose pair has another gold class too, while a pair can get only one.
+    several_labels: relations whose pair has another gold class too, while a pair can get only one.
     """
 
     def __init__(self, multi_label: bool) -> None:
@@ -136,7 +136,7 @@ class RelationFaults:
         self.total = 0
         self.outside = Counted()
         self.excluded = set[str]()
-        self.crowded = Counted()
+        self.several_labels = Counted()
 
     def add(self, eg: Example, gold: Sequence[RelationKey], found: Sequence[FoundRelation]) -> None:
         """Check the gold relations of an example.
@@ -154,7 +154,7 @@ class RelationFaults:
         classes = defaultdict[int, set[PairClass]](set)
         for number, row, pair_class in found:
             if classes[row] and pair_class not in classes[row]:
-                self.crowded.add([gold[number]], describe)
+                self.several_labels.add([gold[number]], describe)
             classes[row].add(pair_class)
 
     def warn(self, name: str, unordered: bool) -> None:
@@ -162,12 +162,12 @@ class RelationFaults:
 
         unordered: whether two entities are one candidate for both directions.
         """
-        if self.crowded.count:
+        if self.several_labels.count:
             both, remedy = (", or one label in both directions", ' or direction = "pairs"') if unordered else ("", "")
             warnings.warn(
-                f"{name}: {self.crowded.count} of {self.total} gold relations cannot be found, since their two "
-                f"entities have several labels{both}, and the component predicts one, such as {self.crowded.first}; "
-                f"set multi_label = true{remedy}",
+                f"{name}: {self.several_labels.count} of {self.total} gold relations cannot be found, since their two "
+                f"entities have several labels{both}, and the component predicts one, such as "
+                f"{self.several_labels.first}; set multi_label = true{remedy}",
                 stacklevel=3,
             )
         if self.outside.count:

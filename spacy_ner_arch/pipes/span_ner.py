@@ -122,7 +122,7 @@ class SpanPipe(TorchPipe):
     def find_label_data(self, examples: Iterable[Example]) -> list[str]:
         """Labels of all gold spans, sorted. Warns about spans that cannot be learned."""
         labels, widths = set[str](), list[int]()
-        faults, too_wide = SpanFaults(self.cfg.get("multi_label", False)), Counted()
+        faults, too_wide = SpanFaults(one_label=not self.cfg.get("multi_label", True)), Counted()
         for eg in noting_unannotated(self.name, self.gold_layer, examples):
             spans = self.gold_spans(eg.reference)
             labels.update(span.label_ for span in spans)
