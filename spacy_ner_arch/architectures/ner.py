@@ -30,7 +30,7 @@ def crf(
     """Label tokens with a linear-chain CRF, for `sequence_ner`.
 
     tok2vec: the embedding, any of spaCy's or a listener.
-    encoder: for example spacy_ner_arch.BiLSTM.v1, or null.
+    encoder: an encoder over tok2vec, for example spacy_ner_arch.BiLSTM.v1; null for none.
     dropout: rate before the output layer; null for the rate of [training].
     loss_scale: constant factor of the negative log likelihood, which is summed over the documents.
     teacher_weight: factor of the loss of documents with a teacher's chain, see `ner-arch annotate --soft`.

@@ -55,7 +55,7 @@ def relations(
 
     tok2vec: the embedding, any of spaCy's or a listener.
     pairs: the pair model, for example spacy_ner_arch.SoftmaxPairs.v1.
-    encoder: for example spacy_ner_arch.BiLSTM.v1, or null.
+    encoder: an encoder over tok2vec, for example spacy_ner_arch.BiLSTM.v1; null for none.
     dropout: rate in the pair model; null for the rate of [training].
     negative_weight: factor of the loss of pairs without a relation.
     class_weights: factor of the loss by gold label; 1 for labels not named. A dictionary, or a list of [label, factor]

@@ -27,8 +27,8 @@ class SharedModel(Model[InT, OutT]):
         except Exception as error:  # msgpack, json, torch and transformers raise errors of all kinds
             reason = shorten(f"{type(error).__name__}: {error}", 500)
             raise ValueError(
-                f"{self.architecture}: the stored model is damaged or does not fit its config ({reason}); train or "
-                "download it again"
+                f"{self.architecture}: the stored model of a component with this architecture is damaged or does not "
+                f"fit its config ({reason}); train or download it again"
             ) from error
         finally:
             if collects:  # srsly turns the garbage collector off, and after an error does not turn it on again
