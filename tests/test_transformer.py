@@ -663,7 +663,7 @@ def test_an_error_of_loading_names_the_transformer(tiny_transformers, tmp_path):
     nlp.to_disk(tmp_path)
     stored = nlp.get_pipe("transformer").to_bytes()
     file = tmp_path / "transformer" / "model"
-    message = "^spacy_ner_arch.TransformerModel.v1: the stored model of a component with this architecture is damaged or"
+    message = "^spacy_ner_arch.TransformerModel.v1: the stored model of a component with this architecture is damaged"
     for damaged in (file.read_bytes()[:-9], file.read_bytes()[:100], b"", b"\xff" * 50):
         file.write_bytes(damaged)
         with pytest.raises(ValueError, match=message):
