@@ -659,10 +659,10 @@ MULTILINGUAL = [
 ARCS = "synlstm_bias_arc_dropout"
 ENCODERS: dict[str, dict[str, Any]] = {
     "bilstm": {"@architectures": "spacy_ner_arch.BiLSTM.v1", "hidden_size": 288},
-    "synlstm": {"edge_labels": "none", "dep_size": 0, "hidden_size": 180},
-    "synlstm_bias": {"edge_labels": "bias", "dep_size": 50, "hidden_size": 100},
+    "synlstm": {"edge_labels": "none", "dep_size": 0, "hidden_size": 180, "arc_dropout": 0.0},
+    "synlstm_bias": {"edge_labels": "bias", "dep_size": 50, "hidden_size": 100, "arc_dropout": 0.0},
     ARCS: {"edge_labels": "bias", "dep_size": 50, "hidden_size": 100, "arc_dropout": 0.3},
-    "synlstm_gate": {"edge_labels": "gate", "dep_size": 50, "hidden_size": 100},
+    "synlstm_gate": {"edge_labels": "gate", "dep_size": 50, "hidden_size": 100, "arc_dropout": 0.0},
 }
 PARSER = "uner_en_ewt/parser/0"
 # Pipelines whose parser predicts the trees: trained on the same sentences, or spaCy's small English pipeline, without

@@ -254,7 +254,14 @@ def encoder_batch(trees=TREES, dtype=torch.float32, device=CPU, **settings):
     """An encoder, token vectors (B, T, INPUT) with NaN in the padding, and a batch with trees."""
     heads, deps, _ = graph_of(trees)
     torch.manual_seed(3)
-    settings = {"hidden_size": HIDDEN, "dep_size": 4, "label_rows": ROWS, "dropout_rate": 0.0, **settings}
+    settings = {
+        "hidden_size": HIDDEN,
+        "dep_size": 4,
+        "label_rows": ROWS,
+        "arc_dropout": 0.0,
+        "dropout_rate": 0.0,
+        **settings,
+    }
     encoder = SynLSTMEncoder(INPUT, **settings).to(device, dtype)
     batch = make_batch([len(tree) for tree in trees], device)
     # Hashes of labels are large numbers.

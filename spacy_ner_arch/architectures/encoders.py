@@ -64,7 +64,7 @@ def syn_lstm(
     dep_size: int = 50,
     pos_size: int = 0,
     label_rows: int = 500,
-    arc_dropout: float = 0.0,
+    arc_dropout: float = 0.3,
     missing: str = "error",
     dropout: float | None = None,
 ) -> EncoderBuilder:

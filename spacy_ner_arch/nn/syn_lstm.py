@@ -93,7 +93,7 @@ class SynLSTMEncoder(nn.Module):
         dep_size: int = 50,
         pos_size: int = 0,
         label_rows: int = 500,
-        arc_dropout: float = 0.0,
+        arc_dropout: float = 0.3,
         dropout_rate: float | None = None,
     ) -> None:
         super().__init__()
