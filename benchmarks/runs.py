@@ -802,6 +802,7 @@ TREES = [
     tree_run("uner_en_ewt", "bilstm", "gold", THREE, head="span"),
     tree_run("uner_en_ewt", "synlstm_bias", "web_sm", THREE, head="span"),
     *(tree_run("uner_zh_gsdsimp", encoder, "gold") for encoder in ("bilstm", "synlstm_bias")),
+    Run("uner_en_ewt/transformer_crf", "syn_lstm", "transformer_crf", on_minilm(STEPS, WARMUP, RATES)),
     tree_run("gum_nested", "bilstm", "gold", THREE, head="nested"),
     *(tree_run("gum_nested", encoder, "web_sm", THREE, head="nested") for encoder in ("synlstm_bias", ARCS)),
     *(tree_relations("semeval", encoder, THREE) for encoder in ("bilstm", "synlstm_bias")),
