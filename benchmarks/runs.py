@@ -664,11 +664,16 @@ ENCODERS: dict[str, dict[str, Any]] = {
     ARCS: {"edge_labels": "bias", "dep_size": 50, "hidden_size": 100, "arc_dropout": 0.3},
     "synlstm_gate": {"edge_labels": "gate", "dep_size": 50, "hidden_size": 100, "arc_dropout": 0.0},
 }
-PARSER = "uner_en_ewt/parser/0"
+PARSER, PARSER_MINILM = "uner_en_ewt/parser/0", "uner_en_ewt/parser_minilm/0"
 # Pipelines whose parser predicts the trees: trained on the same sentences, or spaCy's small English pipeline, without
 # and with its parts of speech.
 WEB_SM = "training/en_core_web_sm"
-PARSERS = {"predicted": f"training/benchmarks/{PARSER}/model-best", "web_sm": WEB_SM, "web_sm_pos": WEB_SM}
+PARSERS = {
+    "predicted": f"training/benchmarks/{PARSER}/model-best",
+    "predicted_minilm": f"training/benchmarks/{PARSER_MINILM}/model-best",
+    "web_sm": WEB_SM,
+    "web_sm_pos": WEB_SM,
+}
 
 
 # What makes a nested_ner of the span_ner of a config, and the settings that only the latter has.
@@ -717,7 +722,7 @@ def tree_run(corpus: str, encoder: str, trees: str, seeds: tuple[int, ...] = (0,
             *(() if "components.parser" in settings else ("components.parser",)),
             *(NOT_NESTED if head == "nested" else ()),
         ),
-        needs=PARSER if trees == "predicted" else None,
+        needs={"predicted": PARSER, "predicted_minilm": PARSER_MINILM}.get(trees),
         seeds=seeds,
         scores=("spans",) if head == "nested" else ("ents",),
     )
@@ -794,6 +799,7 @@ TREES = [
     tree_run("uner_en_ewt_jackknifed", "synlstm_bias", "jackknifed", THREE),
     *(tree_run("uner_en_ewt_jackknifed_minilm", encoder, "jackknifed", THREE) for encoder in ("synlstm_bias", ARCS)),
     *(tree_run("uner_en_ewt", encoder, "predicted", THREE) for encoder in ("synlstm", "synlstm_bias", ARCS)),
+    tree_run("uner_en_ewt", ARCS, "predicted_minilm", THREE),
     *(tree_run("uner_en_ewt", encoder, "web_sm", THREE) for encoder in ("synlstm_gate", "synlstm_bias", ARCS)),
     *(tree_run("uner_en_ewt", encoder, "web_sm_pos", THREE) for encoder in ("bilstm", "synlstm_bias")),
     *(with_glove(tree_run("uner_en_ewt", encoder, "web_sm", THREE)) for encoder in ("bilstm", "synlstm_bias")),

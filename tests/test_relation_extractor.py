@@ -355,7 +355,7 @@ def test_both_remedies_for_missing_sentences_work_as_written():
         nlp.initialize(unsplit_examples)
     add_pipe, annotates, config = (
         re.search(pattern, str(raised.value))[1]
-        for pattern in (r"\((nlp\.add_pipe\([^)]*\))\)", r"annotates=(\[.*?\])", r"config=(\{.*\})\)")
+        for pattern in (r"In Python: (nlp\.add_pipe\([^)]*\))", r"annotates=(\[.*?\])", r"config=(\{.*\})\)")
     )
     exec(add_pipe, {"nlp": nlp})
     optimizer = nlp.initialize(unsplit_examples)

@@ -41,7 +41,10 @@ ROOT = Path(__file__).parent.parent
             r"names \['sequence_nre'\].* it has \['sequence_ner'\]",
         ),
         ('[training]\nfrozen_components = ["tok2vec","sequence_ner"]', r"frozen_components names \['tok2vec'\]"),
-        ('[training]\n\n[paths]\nencoder = "some-model"', "encoder = 'some-model' is not used in"),
+        (
+            '[training]\n\n[paths]\nencoder = "some-model"\ntrain = "a"\n\n[corpora]\ntrain = ${paths.train}',
+            "encoder = 'some-model' is not used in",
+        ),
         (
             '[training]\n\n[training.batcher]\n@batchers = "spacy_ner_arch.RDrop.v1"\n\n[components]\n\n'
             "[components.ner]\n\n[components.ner.model]\nconsistency = 0.0",
