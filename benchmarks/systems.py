@@ -91,7 +91,7 @@ SEMEVAL_ALL = Figure("semeval_all/relation_softmax", ("macro",), "bfloat16")
 SEMEVAL_MPNET = Figure("semeval/relation_softmax-mpnet", ("macro",), "bfloat16", "gpu")
 JOINT = Figure("conll04/joint-learned", ("ents", "strict"))
 JOINT_MPNET = Figure("conll04/joint-mpnet", ("ents", "strict"), "bfloat16", "gpu")
-GOLD_TREES = Figure("uner_en_ewt/synlstm_bias-gold")
+GOLD_TREES = Figure("uner_en_ewt/synlstm_bias_arc_dropout-gold")
 MINILM_TREES = Figure("uner_en_ewt_jackknifed_minilm/synlstm_bias_arc_dropout-jackknifed")
 
 SPACY_SCRATCH = Peer("spaCy `ner`", Figure("conll2003/spacy_ner"))
