@@ -308,3 +308,12 @@ def test_a_label_that_is_added_in_a_stage_stays_frozen(tiny_transformers):
     assert not any(p.requires_grad for p in component.head.parameters())
     component.add_label("NEW")
     assert not any(p.requires_grad for p in component.head.parameters())
+
+
+def test_a_schedule_whose_rate_is_a_schedule(tiny_transformers):
+    """As with `[rates] transformer = ${training.optimizer.learn_rate}`, if this is a schedule."""
+    inner = warmup_linear(0.1, 1, 5)
+    stages = {"all": {"groups": {"sequence_ner": {"learn_rate": warmup_linear(inner, 1, 5)}}}}
+    _, step = make(tiny_transformers["bert"], stages)
+    with pytest.raises(ValueError, match="stage 'all': a schedule of learn_rate needs a number .* set \\[rates] tran"):
+        step(0)

@@ -72,7 +72,13 @@ class Stages:
             self._current = due
             self._enter(nlp, due)
         for rates, groups in self._running:
-            rate = next(rates)
+            try:
+                rate = next(rates)
+            except TypeError as error:  # the rate inside a schedule is a schedule
+                raise ValueError(
+                    f"[training.before_update] stage {due!r}: a schedule of learn_rate needs a number as its rate "
+                    f"({error}); if [training.optimizer] learn_rate is a schedule, set [rates] transformer to a number"
+                ) from error
             for group, factor in groups:
                 group.learn_rate = rate * factor
 
